@@ -1,0 +1,42 @@
+"""How services and programs talk: calls, proxies, errors, and `connect` for any program."""
+
+from .client import Client, connect
+from .errors import (
+    CallError,
+    CallTimeout,
+    ConfigError,
+    GarrisonError,
+    InvalidCall,
+    Overloaded,
+    PermanentFailure,
+    RemoteError,
+    ServiceLost,
+    ServiceUnavailable,
+    StartError,
+    SupervisorGone,
+    WireError,
+)
+from .messages import State
+from .proxy import ServiceProxy, state, with_timeout
+
+__all__ = [
+    "CallError",
+    "CallTimeout",
+    "Client",
+    "ConfigError",
+    "GarrisonError",
+    "InvalidCall",
+    "Overloaded",
+    "PermanentFailure",
+    "RemoteError",
+    "ServiceLost",
+    "ServiceProxy",
+    "ServiceUnavailable",
+    "StartError",
+    "State",
+    "SupervisorGone",
+    "WireError",
+    "connect",
+    "state",
+    "with_timeout",
+]

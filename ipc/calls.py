@@ -1,0 +1,316 @@
+"""Calls in flight, seen from the caller. Pure: no socket, no clock, no task.
+
+An entry leaves once: answered, due, cancelled, or lost with the incarnation that it was sent to.
+One that was never run waits for the next incarnation as if it had not been sent.
+Times are monotonic seconds and arrive as `now`; sizes are bytes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from math import inf
+from typing import TypeAlias
+
+from msgspec import Raw
+
+from . import messages
+from .directory import takes_calls
+from .errors import CallError, CallTimeout, Overloaded, ServiceLost, ServiceUnavailable
+from .messages import Entry, State, Token
+
+Outcome: TypeAlias = Raw | CallError  # a stream's good end is an empty Raw
+
+WAITING_CALLS = 65_536  # to one service; the next is Overloaded at once
+WAITING_WINDOWS = 16  # so many windows' bytes may wait for one service, likewise
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call on its way, or waiting to be sent."""
+
+    id: int
+    name: str  # the service's NAME
+    method: str
+    args: Raw
+    kwargs: Raw
+    timeout: float  # what its caller gave it; its error's text says so
+    deadline: float
+    settle: Callable[[Outcome], None]
+    item: Callable[[Raw], None] | None = None  # takes the values of a stream
+    hungry: Callable[[], bool] | None = None  # a stream's: does somebody wait for its next value
+    credit: int = 0
+    to: Token = b""  # the incarnation that has it; empty while it waits
+
+    @property
+    def size(self) -> int:
+        """Return the bytes that it counts for in the window."""
+        return len(self.args) + len(self.kwargs)
+
+
+@dataclass(slots=True, eq=False)
+class Peer:
+    """One service as calls see it: is it open, and how much of its window is taken."""
+
+    name: str
+    state: State | None = None  # None: not configured
+    wanted: bool = False
+    token: Token = b""
+    closed: Token = b""  # an incarnation that takes no more: draining, or gone before we were told
+    blocked: bool = False  # the router had no room for it; a moment later it may
+    calls: int = 0
+    bytes: int = 0
+    waiting: list[tuple[int, Call]] = field(default_factory=list)  # a heap: in order of their ids
+    waiting_bytes: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Tell whether an incarnation takes calls now."""
+        return bool(self.token) and self.token != self.closed and not self.blocked
+
+
+class Calls:
+    """Every call that this process waits for.
+
+    Args:
+        send: Takes a message to an incarnation; it queues and returns at once.
+        window: Calls in flight to one service.
+        window_bytes: Their arguments' bytes; one larger call may go alone.
+    """
+
+    def __init__(
+        self, send: Callable[[Token, messages.Data], None], window: int, window_bytes: int
+    ) -> None:
+        self._send = send
+        self.window = window
+        self.window_bytes = window_bytes
+        self._calls: dict[int, Call] = {}
+        self._peers: dict[str, Peer] = {}
+        self._deadlines: list[tuple[float, int]] = []
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    @property
+    def next_deadline(self) -> float:
+        """Return when `due` has something to do, at the earliest."""
+        return self._deadlines[0][0] if self._deadlines else inf
+
+    def start(self, call: Call, now: float) -> None:
+        """Send a call, or let it wait; settle it at once where waiting is no use."""
+        peer = self._peer(call.name)
+        if peer.state is None or not takes_calls(peer.state, peer.wanted):
+            call.settle(self._unavailable(peer, call))
+            return
+        size = call.size
+        fits = not peer.waiting and peer.open and self._fits(peer, size)
+        if not fits and (
+            len(peer.waiting) >= WAITING_CALLS
+            or peer.waiting_bytes + size > WAITING_WINDOWS * self.window_bytes
+        ):
+            call.settle(Overloaded(call.name, call.method, "too many calls wait for it already"))
+            return
+        self._calls[call.id] = call
+        heappush(self._deadlines, (call.deadline, call.id))
+        if len(self._deadlines) > 2 * len(self._calls) + 64:
+            self._deadlines = [(c.deadline, c.id) for c in self._calls.values()]
+            heapify(self._deadlines)
+        if fits:
+            self._dispatch(peer, call, size, now)
+        else:
+            self._park(peer, call, size)
+            self._pump(peer, now)
+
+    def answered(self, call_id: int, source: Token, outcome: Outcome, now: float) -> bool:
+        """Settle a call; False where it answers nothing of ours: late, or of another incarnation."""
+        call = self._calls.get(call_id)
+        if call is None or call.to != source:
+            return False
+        self._leave(call)
+        call.settle(outcome)
+        peer = self._peers[call.name]
+        if peer.waiting:
+            self._pump(peer, now)
+        return True
+
+    def item(self, call_id: int, source: Token, value: Raw, now: float) -> bool:
+        """Hand on a stream's next value, which also renews its deadline."""
+        call = self._calls.get(call_id)
+        if call is None or call.to != source or call.item is None:
+            return False
+        call.deadline = now + call.timeout
+        call.item(value)
+        return True
+
+    def grant(self, call_id: int, items: int) -> None:
+        """Let so many more items of a stream come."""
+        call = self._calls.get(call_id)
+        if call is not None and call.to:
+            self._send(call.to, messages.Credit(call_id, items))
+
+    def renew(self, call_id: int, now: float) -> None:
+        """Give a stream its whole time again: somebody begins to wait for its next value."""
+        call = self._calls.get(call_id)
+        if call is not None:
+            call.deadline = now + call.timeout
+
+    def cancel(self, call_id: int) -> bool:
+        """Forget a call that nobody waits for; its receiver is told."""
+        call = self._calls.get(call_id)
+        if call is None:
+            return False
+        if call.to:
+            self._send(call.to, messages.Cancel(call_id))
+        self._leave(call)
+        return True
+
+    def due(self, now: float) -> float:
+        """Fail what is past its deadline; return when to ask again."""
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, call_id = heappop(self._deadlines)
+            call = self._calls.get(call_id)
+            if call is None:
+                continue
+            if call.hungry is not None and not call.hungry():
+                call.deadline = max(call.deadline, now + call.timeout)
+            if call.deadline > now:  # a stream's, renewed meanwhile
+                heappush(self._deadlines, (call.deadline, call_id))
+                continue
+            error = self._too_late(call)
+            if call.to:
+                self._send(call.to, messages.Cancel(call_id))
+            self._leave(call)
+            call.settle(error)
+            self._pump(self._peers[call.name], now)
+        return self.next_deadline
+
+    def ended(self, token: Token, cause: str) -> int:
+        """Fail every call that an ended incarnation still had; return how many."""
+        lost = [call for call in self._calls.values() if call.to == token]
+        for call in lost:
+            self._leave(call)
+            call.settle(ServiceLost(call.name, call.method, cause))
+        for peer in self._peers.values():
+            if peer.token == token:
+                peer.closed = token  # the directory's word may come later
+        return len(lost)
+
+    def never_run(self, call_id: int, to: Token, now: float, full: bool = False) -> bool:
+        """Take back a call that its incarnation never ran: it waits as if unsent.
+
+        Args:
+            call_id: The call.
+            to: The incarnation that it was sent to.
+            now: Monotonic seconds.
+            full: The router had no room for that peer; otherwise nobody has that address, or
+                it drains. `unblock` ends the first, a new incarnation the second.
+        """
+        call = self._calls.get(call_id)
+        if call is None or call.to != to:
+            return False
+        peer = self._peers[call.name]
+        size = call.size
+        self._release(peer, size)
+        if full:
+            peer.blocked = True
+        else:
+            peer.closed = to
+        self._park(peer, call, size)
+        self._settle_waiting(peer, now)
+        return True
+
+    def unblock(self, now: float) -> None:
+        """Try again what the router had no room for."""
+        for peer in self._peers.values():
+            if peer.blocked:
+                peer.blocked = False
+                self._pump(peer, now)
+
+    def changed(self, name: str, entry: Entry | None, now: float) -> None:
+        """Take the directory's word on a service: send what waited for it, or fail it."""
+        peer = self._peer(name)
+        if entry is None:
+            peer.state, peer.wanted, peer.token = None, False, b""
+        else:
+            peer.state, peer.wanted, peer.token = entry.state, entry.wanted, entry.token
+        self._settle_waiting(peer, now)
+
+    def router_changed(self, cause: str) -> None:
+        """Fail what was in flight through a router that is gone; what waits goes on waiting."""
+        for token in {call.to for call in self._calls.values() if call.to}:
+            self.ended(token, cause)
+        for peer in self._peers.values():
+            peer.closed = b""
+
+    def drop_all(self, error: Callable[[str, str], CallError]) -> None:
+        """Settle everything: this process is leaving."""
+        for call in list(self._calls.values()):
+            self._leave(call)
+            call.settle(error(call.name, call.method))
+
+    def _peer(self, name: str) -> Peer:
+        peer = self._peers.get(name)
+        if peer is None:
+            peer = self._peers[name] = Peer(name)
+        return peer
+
+    def _fits(self, peer: Peer, size: int) -> bool:
+        return peer.calls < self.window and (
+            peer.bytes + size <= self.window_bytes or peer.calls == 0
+        )
+
+    def _dispatch(self, peer: Peer, call: Call, size: int, now: float) -> None:
+        call.to = peer.token
+        peer.calls += 1
+        peer.bytes += size
+        left = max(call.deadline - now, 0.001)
+        message = messages.Call(call.id, call.method, call.args, call.kwargs, left, call.credit)
+        self._send(peer.token, message)
+
+    def _park(self, peer: Peer, call: Call, size: int) -> None:
+        call.to = b""
+        heappush(peer.waiting, (call.id, call))
+        peer.waiting_bytes += size
+
+    def _pump(self, peer: Peer, now: float) -> None:
+        while peer.waiting and peer.open:
+            call = peer.waiting[0][1]
+            size = call.size
+            if call.id in self._calls:
+                if not self._fits(peer, size):
+                    return
+                self._dispatch(peer, call, size, now)
+            heappop(peer.waiting)
+            peer.waiting_bytes -= size
+
+    def _settle_waiting(self, peer: Peer, now: float) -> None:
+        if peer.state is not None and takes_calls(peer.state, peer.wanted):
+            self._pump(peer, now)
+            return
+        waiting, peer.waiting, peer.waiting_bytes = peer.waiting, [], 0
+        for _, call in sorted(waiting):
+            if self._calls.pop(call.id, None) is not None:
+                call.settle(self._unavailable(peer, call))
+
+    def _release(self, peer: Peer, size: int) -> None:
+        peer.calls -= 1
+        peer.bytes -= size
+
+    def _leave(self, call: Call) -> None:
+        del self._calls[call.id]
+        if call.to:
+            self._release(self._peers[call.name], call.size)
+
+    def _unavailable(self, peer: Peer, call: Call) -> CallError:
+        state = peer.state.value if peer.state else "not configured"
+        return ServiceUnavailable(call.name, call.method, state)
+
+    def _too_late(self, call: Call) -> CallError:
+        if call.to:
+            return CallTimeout(call.name, call.method, f"{call.timeout:g}")
+        peer = self._peers[call.name]
+        if peer.open or peer.blocked:
+            detail = f"its window stayed full for {call.timeout:g} s ({peer.calls} calls in flight)"
+            return Overloaded(call.name, call.method, detail)
+        if peer.token == peer.closed and peer.state is State.RUNNING:
+            return ServiceUnavailable(call.name, call.method, "restarting")
+        return self._unavailable(peer, call)

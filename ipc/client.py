@@ -1,0 +1,475 @@
+"""A member of the host as it calls others: the directory, `get_service` and its family.
+
+`connect(home)` makes one for any program; `garrison.workers.Runtime` is one with a service.
+Durations are seconds, sizes are bytes.
+"""
+
+import asyncio
+import itertools
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, TypeVar, overload
+
+import msgspec
+import zmq
+from msgspec import Raw
+
+from . import messages, sockets
+from .calls import Call, Calls
+from .directory import AWAY, Directory
+from .errors import (
+    CallError,
+    Fault,
+    InvalidCall,
+    ServiceLost,
+    ServiceUnavailable,
+    SupervisorGone,
+    WireError,
+    from_fault,
+)
+from .link import Link
+from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, Entry, State, Token
+from .proxy import STREAM_CREDIT, Decode, ServiceProxy, Stream, decoded, named
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+EVENT_METHOD = "$event"  # what an event's subscribers are called with
+UNBLOCK_S = 0.02  # until a peer that the router had no room for is tried again
+CONNECT_S = 10.0  # until a supervisor that does not answer is given up
+MARGIN = 65_536  # bytes of a frame that are not arguments
+
+# The deadline of the method that runs now, monotonic; calls that it makes end by then.
+DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf"))
+
+_encode_args = msgspec.msgpack.Encoder().encode
+
+
+class Client:
+    """One member of the host. All of it belongs to the loop that made it."""
+
+    def __init__(self, token: Token) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.thread = threading.get_ident()
+        self.now: Callable[[], float] = time.monotonic
+        self.token = token
+        self.timeout = 30.0
+        self.max_message = 64 * 1024 * 1024
+        self.directory = Directory()
+        self.calls = Calls(self._send, window=256, window_bytes=16 * 1024 * 1024)
+        self.proxies: weakref.WeakSet[ServiceProxy] = weakref.WeakSet()
+        self.refused = 0  # frames that were no message of ours
+        self.boot = ""
+        self._ids = itertools.count(1)
+        self._bus: Link | None = None
+        self._control: Link | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = float("inf")
+        self._watchers: list[tuple[str, asyncio.Future[None]]] = []
+        self._welcomed: asyncio.Future[None] = self.loop.create_future()
+        self._handlers: dict[type, Callable[[Token, Any], None]] = {
+            messages.Reply: self._on_reply,
+            messages.Failed: self._on_failed,
+            messages.Refused: self._on_refused,
+            messages.Item: self._on_item,
+            messages.Done: self._on_done,
+            messages.Ended: self._on_ended,
+            messages.Call: self._on_call,
+            messages.Cancel: self._on_cancel,
+            messages.Credit: self._on_credit,
+        }
+
+    # --- which services there are -----------------------------------------------------------
+
+    @overload
+    def get_service(self, wanted: str) -> ServiceProxy | None: ...
+    @overload
+    def get_service(self, wanted: Callable[..., T]) -> T | None: ...
+    def get_service(self, wanted: Any) -> Any:
+        """Return a service, or None where none is configured.
+
+        Args:
+            wanted: A NAME; a service_type, then the first wanted of that type in config order; or
+                a class or Protocol with a `service_type`, by which results are then converted.
+        """
+        name, cls = named(wanted)
+        entry = self.directory.find(name)
+        return None if entry is None else ServiceProxy(self, entry.name, cls)
+
+    @overload
+    def get_services_by_type(self, wanted: str) -> list[ServiceProxy]: ...
+    @overload
+    def get_services_by_type(self, wanted: Callable[..., T]) -> list[T]: ...
+    def get_services_by_type(self, wanted: Any) -> Any:
+        """Return every service of a type, in config order."""
+        name, cls = named(wanted)
+        return [ServiceProxy(self, entry.name, cls) for entry in self.directory.of_type(name)]
+
+    def get_all_services(self) -> dict[str, list[ServiceProxy]]:
+        """Return every service, by its type."""
+        return {name: self.get_services_by_type(name) for name in self.directory.types()}
+
+    def has_service(self, wanted: str | Callable[..., object]) -> bool:
+        """Tell whether such a service is configured."""
+        return self.directory.find(named(wanted)[0]) is not None
+
+    def get_registered_service_types(self) -> list[str]:
+        """Return every service_type, in config order."""
+        return self.directory.types()
+
+    @overload
+    async def get_service_load_promise(self, wanted: str, timeout: float = ...) -> ServiceProxy: ...
+    @overload
+    async def get_service_load_promise(
+        self, wanted: Callable[..., T], timeout: float = ...
+    ) -> T: ...
+    async def get_service_load_promise(self, wanted: Any, timeout: float = 30.0) -> Any:
+        """Return a service once it runs.
+
+        Raises:
+            ServiceUnavailable: It is unknown, or failed, or did not run within the timeout.
+        """
+        name, _ = named(wanted)
+        deadline = min(self.now() + timeout, DEADLINE.get())
+        while True:
+            entry = self.directory.find(name)
+            if entry is None:
+                raise ServiceUnavailable(name, "start", "not configured")
+            if entry.state is State.RUNNING:
+                return self.get_service(wanted)
+            if entry.state is State.FAILED or (entry.state in AWAY and not entry.wanted):
+                raise ServiceUnavailable(entry.name, "start", entry.state.value)
+            changed: asyncio.Future[None] = self.loop.create_future()
+            self._watchers.append((entry.name, changed))
+            try:
+                async with asyncio.timeout(max(deadline - self.now(), 0)):
+                    await changed
+            except TimeoutError:
+                state = entry.state.value
+                raise ServiceUnavailable(entry.name, "start", f"still {state}") from None
+            finally:
+                self._watchers = [pair for pair in self._watchers if pair[1] is not changed]
+
+    async def emit_event(self, event: str, payload: Any = None) -> None:
+        """Tell every subscriber of an event; return when each has handled it or failed.
+
+        A subscriber that fails is logged and harms no other.
+        """
+        targets = [entry.name for entry in self.directory.listening(event)]
+        await self._emit(targets, event, payload)
+
+    async def _emit(self, targets: list[str], event: str, payload: Any) -> None:
+        decode = msgspec.msgpack.Decoder().decode
+        futures: list[asyncio.Future[Any]] = []
+        for name in targets:
+            future = self.loop.create_future()
+            self.call(name, EVENT_METHOD, (event, payload), {}, None, decode, future)
+            futures.append(future)
+        for name, outcome in zip(
+            targets, await asyncio.gather(*futures, return_exceptions=True), strict=True
+        ):
+            if isinstance(outcome, CallError):
+                log.warning("event.failed event=%s subscriber=%s error=%s", event, name, outcome)
+            elif isinstance(outcome, BaseException):
+                raise outcome
+
+    # --- calls ------------------------------------------------------------------------------
+
+    def call(
+        self,
+        name: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None,
+        decode: Decode,
+        future: asyncio.Future[Any],
+    ) -> None:
+        """Make a call whose outcome a future takes; cancelling the future cancels the call."""
+
+        def settle(outcome: Raw | CallError) -> None:
+            if future.done():
+                return
+            if isinstance(outcome, CallError):
+                future.set_exception(outcome)
+                return
+            try:
+                future.set_result(decode(outcome))
+            except Exception:  # noqa: BLE001 (whatever decoding raises belongs to the caller)
+                try:
+                    decoded(decode, outcome, name, method)
+                except CallError as error:
+                    future.set_exception(error)
+
+        call = self._new_call(name, method, args, kwargs, timeout, settle)
+        if call is None:
+            return
+        call_id = call.id
+        self.calls.start(call, self.now())
+        if not future.done():
+            future.add_done_callback(
+                lambda done: self.calls.cancel(call_id) if done.cancelled() else None
+            )
+            if call.deadline < self._timer_at:
+                self.schedule()
+
+    def stream(
+        self,
+        name: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None,
+        stream: Stream,
+    ) -> int:
+        """Begin a stream; return its call's id."""
+        reference = weakref.ref(stream)  # a dropped iterator is collected, and cancels
+
+        def settle(outcome: Raw | CallError) -> None:
+            if (alive := reference()) is not None:
+                alive.settle(outcome)
+
+        def item(value: Raw) -> None:
+            if (alive := reference()) is not None:
+                alive.arrived(value)
+
+        def hungry() -> bool:
+            alive = reference()
+            return alive is not None and alive.hungry
+
+        call = self._new_call(name, method, args, kwargs, timeout, settle)
+        if call is None:
+            return 0
+        call.item, call.hungry, call.credit = item, hungry, STREAM_CREDIT
+        self.calls.start(call, self.now())
+        self.schedule()
+        return call.id
+
+    def _new_call(
+        self,
+        name: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None,
+        settle: Callable[[Raw | CallError], None],
+    ) -> Call | None:
+        try:
+            encoded = Raw(_encode_args(args))
+            named_args = Raw(_encode_args(kwargs)) if kwargs else EMPTY_MAP
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            settle(InvalidCall(name, method, f"its arguments cannot travel: {error}"))
+            return None
+        size = len(encoded) + len(named_args)
+        if size > self.max_message - MARGIN:
+            detail = f"its arguments have {size} bytes; max_message allows {self.max_message}"
+            settle(InvalidCall(name, method, detail))
+            return None
+        if timeout is None:
+            timeout = self.timeout
+        now = self.now()
+        deadline = now + timeout
+        outer = DEADLINE.get()
+        if outer < deadline:
+            deadline, timeout = outer, max(outer - now, 0.001)
+        return Call(
+            next(self._ids), name, method, encoded, named_args, timeout, deadline, settle
+        )
+
+    def schedule(self) -> None:
+        """Set the one timer to the next deadline."""
+        at = self.calls.next_deadline
+        if at < self._timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = at
+            self._timer = self.loop.call_later(max(at - self.now(), 0), self._deadline)
+
+    def _deadline(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        self.calls.due(self.now())
+        self.schedule()
+
+    # --- the bus ----------------------------------------------------------------------------
+
+    def _send(self, token: Token, message: messages.Data) -> None:
+        if self._bus is not None:
+            self._bus.send(token, message)
+
+    def on_bus(self, frames: list[bytes]) -> None:
+        """Take one message from the bus: `[source][batch]`, or one of ours handed back."""
+        source = frames[0]
+        try:
+            if source in {GONE, FULL}:
+                self._handed_back(source, *frames[1:3])
+                return
+            batch = messages.decode_data(frames[1])
+        except (WireError, TypeError) as error:
+            self.malformed(error)
+            return
+        handlers = self._handlers
+        for message in batch:
+            handlers[type(message)](source, message)
+
+    def malformed(self, error: Exception | None = None) -> None:
+        """Count a frame that is no message of ours; the first ones are logged."""
+        self.refused += 1
+        if self.refused <= 10 or self.refused % 1000 == 0:
+            log.warning("frame.refused count=%d error=%s", self.refused, error or "too few frames")
+
+    def _handed_back(self, why: Token, destination: Token, batch: bytes) -> None:
+        for message in messages.decode_data(batch):
+            if isinstance(message, messages.Call):
+                self.calls.never_run(message.id, destination, self.now(), full=why == FULL)
+        if why == FULL:
+            self.loop.call_later(UNBLOCK_S, lambda: self.calls.unblock(self.now()))
+
+    def _on_reply(self, source: Token, message: messages.Reply) -> None:
+        self.calls.answered(message.id, source, message.result, self.now())
+
+    def _on_failed(self, source: Token, message: messages.Failed) -> None:
+        self.calls.answered(message.id, source, from_fault(message.fault), self.now())
+
+    def _on_refused(self, source: Token, message: messages.Refused) -> None:
+        self.calls.never_run(message.id, source, self.now())
+
+    def _on_item(self, source: Token, message: messages.Item) -> None:
+        self.calls.item(message.id, source, message.value, self.now())
+
+    def _on_done(self, source: Token, message: messages.Done) -> None:
+        self.calls.answered(message.id, source, Raw(b""), self.now())
+
+    def _on_ended(self, source: Token, message: messages.Ended) -> None:
+        if source == SUPERVISOR:
+            self.calls.ended(message.token, message.cause)
+
+    def _on_call(self, source: Token, message: messages.Call) -> None:
+        fault = Fault("InvalidCall", "program", message.method, "a program has no methods")
+        self._send(source, messages.Failed(message.id, fault))
+
+    def _on_cancel(self, source: Token, message: messages.Cancel) -> None:
+        """A program serves nothing that could be cancelled."""
+
+    def _on_credit(self, source: Token, message: messages.Credit) -> None:
+        """A program streams nothing."""
+
+    # --- the control plane ------------------------------------------------------------------
+
+    def on_control(self, frames: list[bytes]) -> None:
+        """Take one message from the supervisor: `[empty][batch]`."""
+        try:
+            batch = messages.decode_downward(frames[1])
+        except WireError as error:
+            self.malformed(error)
+            return
+        for message in batch:
+            self.on_order(message)
+
+    def on_order(self, message: messages.Downward) -> None:
+        """Take what the supervisor says."""
+        match message:
+            case messages.Welcome():
+                self._welcome(message)
+            case messages.Listed() | messages.Delisted() | messages.Changed():
+                self._change(message)
+            case messages.TurnedAway(reason):
+                if not self._welcomed.done():
+                    self._welcomed.set_exception(ConnectionRefusedError(reason))
+            case messages.Drain() | messages.Answer():
+                pass  # for workers and for the command line
+
+    def _welcome(self, message: messages.Welcome) -> None:
+        if self.boot and self.boot != message.boot:
+            self.calls.router_changed("the router restarted")
+        self.boot = message.boot
+        self.directory.replace(message.entries)
+        for entry in self.directory:
+            self.calls.changed(entry.name, entry, self.now())
+        if not self._welcomed.done():
+            self._welcomed.set_result(None)
+
+    def _change(self, message: messages.Listed | messages.Delisted | messages.Changed) -> None:
+        try:
+            entry = self.directory.apply(message)
+        except WireError as error:
+            self.malformed(error)
+            return
+        known = self.directory.get(entry.name)
+        self.calls.changed(entry.name, known, self.now())
+        if not isinstance(message, messages.Changed):
+            for proxy in self.proxies:
+                proxy.__dict__.clear()  # its methods may be others now
+        for name, future in self._watchers:
+            if name == entry.name and not future.done():
+                future.set_result(None)
+
+    # --- its life ---------------------------------------------------------------------------
+
+    def open(self, context: "zmq.Context[zmq.Socket[bytes]]", control: str, bus: str) -> None:
+        """Connect both sockets."""
+        size = self.max_message
+        control_socket = sockets.dealer(context, control, self.token, size)
+        self._control = Link(control_socket, self.on_control, self.malformed)
+        bus_socket = sockets.dealer(context, bus, self.token, size)
+        self._bus = Link(bus_socket, self.on_bus, self.malformed)
+
+    def tell(self, message: messages.Upward) -> None:
+        """Send a message to the supervisor."""
+        if self._control is not None:
+            self._control.send(SUPERVISOR, message)
+
+    async def joined(self) -> None:
+        """Return when the supervisor has told the directory."""
+        await self._welcomed
+
+    def close(self) -> None:
+        """Settle what is in flight and close both sockets."""
+        self.calls.drop_all(lambda name, method: ServiceLost(name, method, "this program left"))
+        if self._timer is not None:
+            self._timer.cancel()
+        for link in (self._bus, self._control):
+            if link is not None:
+                link.close()
+
+
+@asynccontextmanager
+async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator[Client]:
+    """Join a running host from any program, with the same `get_service` family as a service.
+
+    Args:
+        home: The host's home, where `run/control.sock` lies.
+        timeout: Seconds until a supervisor that does not answer is given up.
+
+    Raises:
+        SupervisorGone: Nobody answers there; the text names the path.
+    """
+    run = sockets.run_folder(Path(home))
+    control = sockets.control_path(run)
+    if not Path(control).exists():
+        raise SupervisorGone(control)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    client = Client(sockets.new_token())
+    try:
+        client.open(context, control, sockets.bus_path(run))
+        client.tell(messages.Join(WIRE, os.getpid()))
+        try:
+            async with asyncio.timeout(timeout):
+                await client.joined()
+        except TimeoutError:
+            raise SupervisorGone(control, f"it gave no answer within {timeout:g} s") from None
+        except ConnectionRefusedError as error:
+            raise SupervisorGone(control, f"it refused: {error}") from None
+        yield client
+        client.tell(messages.Bye())
+    finally:
+        client.close()
+        context.term()
+
+

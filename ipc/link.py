@@ -1,0 +1,151 @@
+"""Batches out and in over one DEALER in an asyncio loop, with its backlog.
+
+All that one turn of the loop queues for a peer leaves as one message. A turn that follows a quiet
+one sends its first message at once, so that a lone call waits for nobody.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import zmq
+
+from .messages import Token, encode
+
+MESSAGES_A_TURN = 64  # read before the loop's other work has its turn
+BATCH_BYTES = 1 << 20  # a batch that reaches this leaves, and a new one begins
+RETRY_S = 0.1  # with a backlog: look again, should an edge of the descriptor have been missed
+
+
+class Link:
+    """One DEALER socket.
+
+    Args:
+        socket: Connected; the link closes it.
+        receive: Takes the source and the batch's bytes of each message that arrives.
+        malformed: Told of each message that has no two frames.
+    """
+
+    def __init__(
+        self,
+        socket: zmq.Socket[bytes],
+        receive: Callable[[list[bytes]], None],
+        malformed: Callable[[], None],
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._socket = socket
+        self._receive = receive
+        self._malformed = malformed
+        self._outgoing: dict[Token, list[Any]] = {}
+        self._backlog: deque[list[bytes]] = deque()
+        self._turn_open = False  # something was sent in this turn already
+        self._busy = False  # the last turn sent more than one message
+        self._retry: asyncio.TimerHandle | None = None
+        self._fd: int = socket.getsockopt(zmq.FD)
+        self._loop.add_reader(self._fd, self._readable)
+        self._loop.call_soon(self._readable)  # what arrived before the reader was there
+
+    def send(self, peer: Token, message: Any) -> None:
+        """Queue a message to a peer."""
+        if not self._turn_open:
+            self._turn_open = True
+            self._loop.call_soon(self._flush)
+            if not self._busy and not self._backlog:
+                self._post([peer, encode([message])])
+                self._look()
+                return
+        queue = self._outgoing.get(peer)
+        if queue is None:
+            self._outgoing[peer] = [message]
+        else:
+            queue.append(message)
+
+    def flush(self) -> None:
+        """Send now what this turn has queued."""
+        outgoing, self._outgoing = self._outgoing, {}
+        for peer, batch in outgoing.items():
+            self._post_batch(peer, batch)
+
+    @property
+    def waiting(self) -> int:
+        """Return the messages that the socket would not take yet."""
+        return len(self._backlog)
+
+    def close(self) -> None:
+        """Send what is queued, as far as the socket takes it, and close it."""
+        if self._socket.closed:
+            return
+        self._loop.remove_reader(self._fd)
+        if self._retry is not None:
+            self._retry.cancel()
+        self.flush()
+        self._socket.close()
+
+    def _flush(self) -> None:
+        self._turn_open = False
+        self._busy = bool(self._outgoing)
+        if self._socket.closed:
+            return
+        if self._outgoing:
+            self.flush()
+            self._look()
+
+    def _post_batch(self, peer: Token, batch: list[Any]) -> None:
+        encoded = encode(batch)
+        if len(encoded) > BATCH_BYTES and len(batch) > 1:
+            middle = len(batch) // 2
+            self._post_batch(peer, batch[:middle])
+            self._post_batch(peer, batch[middle:])
+        else:
+            self._post([peer, encoded])
+
+    def _post(self, frames: list[bytes]) -> None:
+        if not self._backlog:
+            try:
+                self._socket.send_multipart(frames, zmq.NOBLOCK)
+            except zmq.Again:  # the router is away: keep the order, go on when POLLOUT says so
+                pass
+            else:
+                return
+        self._backlog.append(frames)
+        if self._retry is None:
+            self._retry = self._loop.call_later(RETRY_S, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._drain_backlog()
+        if self._backlog:
+            self._retry = self._loop.call_later(RETRY_S, self._try_again)
+        self._look()
+
+    def _drain_backlog(self) -> None:
+        while self._backlog:
+            try:
+                self._socket.send_multipart(self._backlog[0], zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            self._backlog.popleft()
+
+    def _look(self) -> None:
+        # The descriptor is edge-triggered: a send may swallow the edge of what has arrived.
+        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._loop.call_soon(self._readable)
+
+    def _readable(self) -> None:
+        if self._socket.closed:
+            return
+        if self._backlog and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+            self._drain_backlog()
+        for _ in range(MESSAGES_A_TURN):
+            try:
+                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            if len(frames) < 2:
+                self._malformed()
+            else:
+                self._receive(frames)
+            if self._socket.closed:
+                return
+        self._loop.call_soon(self._readable)

@@ -1,0 +1,276 @@
+"""A service elsewhere, as an object with its methods; streams; `with_timeout` and `state`."""
+
+import asyncio
+import concurrent.futures
+import difflib
+import inspect
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, get_args, get_origin
+
+import msgspec
+from msgspec import Raw
+
+from .errors import CallError, RemoteError
+from .messages import MethodInfo, State
+
+if TYPE_CHECKING:
+    from .client import Client
+
+T = TypeVar("T")
+Decode = Callable[[Any], Any]
+
+STREAM_CREDIT = 32  # items that may come before the consumer took one
+
+
+class ServiceProxy:
+    """A service by its NAME, wherever it runs; it outlives the service's restarts.
+
+    A method sends at once and returns a future; in another thread than the loop's, a
+    `concurrent.futures.Future`. An async generator's method returns an asynchronous iterator.
+    """
+
+    __slots__ = ("__dict__", "__weakref__", "_class", "_client", "_name", "_timeout")
+
+    def __init__(
+        self, client: "Client", name: str, cls: type | None = None, timeout: float | None = None
+    ) -> None:
+        self._client, self._name, self._class, self._timeout = client, name, cls, timeout
+        client.proxies.add(self)
+
+    @property
+    def service_type(self) -> str:
+        """Return the service's type."""
+        entry = self._client.directory.get(self._name)
+        return entry.manifest.service_type if entry else ""
+
+    @property
+    def capability_description(self) -> str:
+        """Return what the service says it can do."""
+        entry = self._client.directory.get(self._name)
+        return entry.manifest.description if entry else ""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(f"{self!r} has no method {name!r}")
+        info = self._find(name)
+        method = RemoteMethod(self._client, self._name, info, self._class, self._timeout)
+        self.__dict__[name] = method
+        return method
+
+    def _find(self, name: str) -> MethodInfo:
+        entry = self._client.directory.get(self._name)
+        if entry is None:
+            raise AttributeError(f"{self._name}.{name}: {self._name} is no longer configured")
+        known = {method.name: method for method in entry.manifest.methods}
+        if name in known:
+            return known[name]
+        if name in entry.manifest.left_out:
+            problem = f"cannot be called: {entry.manifest.left_out[name]}"
+        else:
+            close = difflib.get_close_matches(name, known, n=1)
+            problem = "no such method" + (f"; did you mean {close[0]!r}?" if close else "")
+        raise AttributeError(f"{self._name}.{name}: {problem}")
+
+    def __dir__(self) -> list[str]:
+        entry = self._client.directory.get(self._name)
+        methods = [method.name for method in entry.manifest.methods] if entry else []
+        return sorted([*super().__dir__(), *methods])
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, ServiceProxy):
+            return NotImplemented
+        return (self._client, self._name) == (other._client, other._name)
+
+    def __hash__(self) -> int:
+        return hash((id(self._client), self._name))
+
+    def __repr__(self) -> str:
+        entry = self._client.directory.get(self._name)
+        return f"<service {self._name}: {entry.state.value if entry else 'not configured'}>"
+
+
+def with_timeout(proxy: T, seconds: float) -> T:
+    """Return the same service with another deadline for its calls, in seconds."""
+    if not isinstance(proxy, ServiceProxy):
+        raise TypeError(f"with_timeout takes what get_service returned, not {proxy!r}")
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"a deadline is a number of seconds above 0, not {seconds!r}")
+    made = ServiceProxy(proxy._client, proxy._name, proxy._class, float(seconds))
+    return cast("T", made)
+
+
+def state(proxy: object) -> State | None:
+    """Return where a service is in life; None where it is no longer configured."""
+    if not isinstance(proxy, ServiceProxy):
+        raise TypeError(f"state takes what get_service returned, not {proxy!r}")
+    entry = proxy._client.directory.get(proxy._name)
+    return entry.state if entry else None
+
+
+class RemoteMethod:
+    """One method of a service elsewhere."""
+
+    __slots__ = ("_client", "_decode", "_info", "_name", "_timeout")
+
+    def __init__(
+        self,
+        client: "Client",
+        name: str,
+        info: MethodInfo,
+        cls: type | None,
+        timeout: float | None,
+    ) -> None:
+        self._client, self._name, self._info, self._timeout = client, name, info, timeout
+        self._decode = result_decoder(cls, info)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        client, info = self._client, self._info
+        if info.stream:
+            return Stream(client, self._name, info.name, args, kwargs, self._timeout, self._decode)
+        if threading.get_ident() == client.thread:
+            future: asyncio.Future[Any] = client.loop.create_future()
+            client.call(self._name, info.name, args, kwargs, self._timeout, self._decode, future)
+            return future
+        return self._from_thread(args, kwargs)
+
+    def _from_thread(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> concurrent.futures.Future[Any]:
+        async def call() -> Any:
+            return await self(*args, **kwargs)
+
+        return asyncio.run_coroutine_threadsafe(call(), self._client.loop)
+
+    def __repr__(self) -> str:
+        return f"<method {self._name}.{self._info.name}{self._info.signature}>"
+
+
+def result_decoder(cls: type | None, info: MethodInfo) -> Decode:
+    """Return what turns a result's bytes into the method's annotation, or into builtins."""
+    annotation: Any = Any
+    if cls is not None and (method := getattr(cls, info.name, None)) is not None:
+        annotation = return_annotation(method)
+    try:
+        return msgspec.msgpack.Decoder(annotation).decode
+    except TypeError:
+        return msgspec.msgpack.Decoder().decode
+
+
+def return_annotation(method: Callable[..., Any]) -> Any:
+    """Return what a method returns, or what its items are where it is an asynchronous generator."""
+    function = inspect.unwrap(method)
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except (NameError, TypeError, ValueError):
+        return Any
+    annotation = signature.return_annotation
+    if annotation is inspect.Signature.empty:
+        return Any
+    origin = get_origin(annotation)
+    if origin is not None and hasattr(origin, "__aiter__"):
+        return get_args(annotation)[0]
+    return annotation
+
+
+class Stream:
+    """The values of an asynchronous generator in another process.
+
+    The deadline is for each next value, while somebody waits for it. Ending early with `aclose`,
+    or dropping the iterator, cancels the method.
+    """
+
+    def __init__(
+        self,
+        client: "Client",
+        name: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None,
+        decode: Decode,
+    ) -> None:
+        self._client = client
+        self._where = name, method
+        self._decode = decode
+        self._values: deque[Raw] = deque()
+        self._taken = 0
+        self._ended = False
+        self._error: CallError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.call_id = client.stream(name, method, args, kwargs, timeout, self)
+
+    def arrived(self, value: Raw) -> None:
+        """Take a value from the wire."""
+        self._values.append(value)
+        self._wake()
+
+    def settle(self, outcome: Raw | CallError) -> None:
+        """Take the stream's end."""
+        self._ended = True
+        self._error = outcome if isinstance(outcome, CallError) else None
+        self._wake()
+
+    @property
+    def hungry(self) -> bool:
+        """Tell whether somebody waits for a value that has not come."""
+        return self._waiter is not None
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Any:
+        while not self._values:
+            if self._ended:
+                error, self._error = self._error, None
+                raise error if error is not None else StopAsyncIteration
+            self._waiter = self._client.loop.create_future()
+            self._client.calls.renew(self.call_id, self._client.now())
+            self._client.schedule()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        value = self._values.popleft()
+        self._taken += 1
+        if self._taken >= STREAM_CREDIT // 2 and not self._ended:
+            self._client.calls.grant(self.call_id, self._taken)
+            self._taken = 0
+        return decoded(self._decode, value, *self._where)
+
+    async def aclose(self) -> None:
+        """End the stream; its method is cancelled."""
+        self._values.clear()
+        if not self._ended:
+            self._ended = True
+            self._client.calls.cancel(self.call_id)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def __del__(self) -> None:
+        if not getattr(self, "_ended", True) and not self._client.loop.is_closed():
+            self._client.loop.call_soon_threadsafe(self._client.calls.cancel, self.call_id)
+
+
+def named(wanted: str | Callable[..., object]) -> tuple[str, type | None]:
+    """Return the NAME or type that is meant, and the class that its results are converted by."""
+    if isinstance(wanted, str):
+        return wanted, None
+    service_type = getattr(wanted, "service_type", None)
+    if not isinstance(service_type, str) or not service_type:
+        raise TypeError(
+            f"get_service takes a NAME, a service_type, or a class that has one; {wanted!r} has none"
+        )
+    return service_type, cast("type", wanted)
+
+
+def decoded(decode: Decode, value: Raw, name: str, method: str) -> Any:
+    """Return a result, converted. Raises RemoteError where it does not fit its annotation."""
+    try:
+        return decode(value)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        detail = f"ValidationError: its result does not fit: {error}"
+        raise RemoteError(name, method, detail) from error

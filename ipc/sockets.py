@@ -1,0 +1,106 @@
+"""The one place that makes sockets and sets their options; the home's paths; tokens."""
+
+import contextlib
+import fcntl
+import os
+import resource
+import secrets
+from pathlib import Path
+
+import zmq
+
+from .errors import GarrisonError
+from .messages import TOKEN_BYTES, Token
+
+LONGEST_PATH = 107  # bytes of a Unix socket's path
+LINGER_MS = 500  # how long a closing socket still tries to send
+PEER_QUEUE = 20_000  # messages to one peer; the callers' windows are what really bounds them
+
+
+def new_token() -> Token:
+    """Return a routing id that no other incarnation has, ever."""
+    return b"g" + secrets.token_bytes(TOKEN_BYTES - 1)  # libzmq keeps ids with a leading 0
+
+
+def control_path(run: Path) -> str:
+    """Return where the supervisor answers the control plane."""
+    return str(run / "control.sock")
+
+
+def bus_path(run: Path) -> str:
+    """Return where the supervisor routes the data plane."""
+    return str(run / "bus.sock")
+
+
+def run_folder(home: Path) -> Path:
+    """Return the folder of a home's sockets and locks: `run`, or where that link leads."""
+    return Path(os.path.realpath(home / "run"))
+
+
+def raise_descriptor_limit() -> None:
+    """Allow as many descriptors as the kernel lets us: libzmq aborts when an accept finds none."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    ceiling = 65_536 if hard == resource.RLIM_INFINITY else hard
+    if soft < ceiling:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+
+
+def router(context: "zmq.Context[zmq.Socket[bytes]]", path: str, max_message: int) -> zmq.Socket[bytes]:
+    """Bind one of the supervisor's two sockets; the home's lock is held by now.
+
+    A bind unlinks whatever lies at its path, so it is the lock that keeps a second one out.
+    """
+    socket = context.socket(zmq.ROUTER)
+    socket.set(zmq.ROUTER_MANDATORY, 1)  # without it, what cannot be delivered vanishes
+    socket.set(zmq.LINGER, LINGER_MS)
+    socket.set(zmq.HANDSHAKE_IVL, 500)
+    socket.set(zmq.MAXMSGSIZE, max_message)
+    socket.set(zmq.SNDHWM, PEER_QUEUE)
+    socket.set(zmq.RCVHWM, PEER_QUEUE)
+    with contextlib.suppress(zmq.ZMQError, AttributeError):  # a build without the uid filter
+        for uid in {os.getuid(), 0}:  # its own user; root could do anything anyway
+            socket.set(zmq.IPC_FILTER_UID, uid)
+    socket.bind(f"ipc://{path}")
+    Path(path).chmod(0o600)
+    return socket
+
+
+def dealer(
+    context: "zmq.Context[zmq.Socket[bytes]]", path: str, token: Token, max_message: int
+) -> zmq.Socket[bytes]:
+    """Connect to one of the supervisor's two sockets, under a token."""
+    socket = context.socket(zmq.DEALER)
+    socket.set(zmq.ROUTING_ID, token)
+    socket.set(zmq.IMMEDIATE, 1)  # with 0, what an old router never took goes to the next one
+    socket.set(zmq.PROBE_ROUTER, 1)  # the router sees each connection
+    socket.set(zmq.RECONNECT_IVL, 20)
+    socket.set(zmq.LINGER, LINGER_MS)
+    socket.set(zmq.MAXMSGSIZE, max_message)
+    socket.set(zmq.SNDHWM, PEER_QUEUE)
+    socket.set(zmq.RCVHWM, PEER_QUEUE)
+    socket.connect(f"ipc://{path}")
+    return socket
+
+
+def hold_lock(path: Path) -> int | None:
+    """Return the descriptor of a lock now held until it is closed, or None: another has it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def check_length(path: str) -> None:
+    """Raise GarrisonError where a path is too long for a socket."""
+    length = len(os.fsencode(path))
+    if length > LONGEST_PATH:
+        raise GarrisonError(
+            f"{path} has {length} bytes, and a Unix socket's path at most {LONGEST_PATH}: "
+            "choose a shorter one with --home, or with run = … under [host]"
+        )

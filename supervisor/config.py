@@ -1,0 +1,238 @@
+"""`config.toml` to specs; a mistake is named by its file, line and key.
+
+What a key takes is in `keys`, which services there are in `binding`, where a key stands in
+`toml_lines`. Paths in the file begin at the file's own directory.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from garrison.ipc.errors import ConfigError
+from garrison.supervisor import keys
+from garrison.supervisor.binding import Bound, bind, check_names
+from garrison.supervisor.keys import Misfit
+from garrison.supervisor.spec import HostSpec, PluginSpec, ServiceSpec
+from garrison.supervisor.toml_lines import Lines, dotted
+
+LONGEST_SOCKET = "launcher-0000000000.sock"  # the longest of the names in run/
+SOCKET_LIMIT = 107  # bytes of a Unix socket's path, the NUL aside
+
+
+@dataclass(frozen=True)
+class Document:
+    """A TOML file as it was read, and where its keys stand."""
+
+    path: Path  # as the caller wrote it, which is how errors name it
+    tables: dict[str, Any]
+    lines: Lines = field(compare=False)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Read and parse a file.
+
+        Raises:
+            ConfigError: It is missing, unreadable, or no TOML in UTF-8.
+        """
+        text = _text(path)
+        try:
+            return cls(path, tomllib.loads(text), Lines(text))
+        except RecursionError:
+            raise ConfigError("tables or lists are nested too deeply", path=str(path)) from None
+        except ValueError as error:  # also of int(), for a number of thousands of digits
+            raise _syntax_error(path, text, str(error)) from None
+
+    @property
+    def directory(self) -> Path:
+        """Return where the paths in the file begin."""
+        return self.path.expanduser().absolute().parent
+
+    def error_at(self, where: Sequence[str | int], problem: str) -> ConfigError:
+        """Return the error of one key, with the line of its nearest known part."""
+        line = self.lines.find(where)
+        return ConfigError(problem, path=str(self.path), line=line, key=dotted(where))
+
+    def home(self) -> Path:
+        """Return the home that the file names, else `.garrison` beside it."""
+        try:
+            with keys.under("host"):
+                host = keys.any_table(self.tables.get("host", {}))
+                with keys.under("home"):
+                    return self.directory / keys.path(host.get("home", ".garrison"))
+        except Misfit as misfit:
+            raise self.error_at(misfit.keys, misfit.problem) from None
+
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration that was read and checked; which services it has, the plugins say."""
+
+    path: Path  # absolute
+    host: HostSpec
+    plugins: dict[str, PluginSpec]  # in file order
+    _document: Document = field(repr=False)
+    _defaults: dict[str, Any]
+    _sections: dict[str, dict[str, Any]]
+
+    def services(self, provides: Mapping[str, Sequence[str]]) -> list[ServiceSpec]:
+        """Return every service in config order, ready to be run.
+
+        Args:
+            provides: Plugin NAME → its service_types, of the plugins that could be read.
+
+        Raises:
+            ConfigError: A section belongs to no plugin, a NAME to two, or `depends_on` or
+                `bind_to` names no service. What may be an unread plugin's affair passes.
+        """
+        try:
+            bound = bind(self.plugins, self._sections, provides)
+            specs = [self._spec(service) for service in bound]
+            if all(plugin in provides for plugin in self.plugins):
+                self._check_names(specs)
+        except Misfit as misfit:
+            raise self.error_at(misfit.keys, misfit.problem) from None
+        return specs
+
+    def error_at(self, where: Sequence[str | int], problem: str) -> ConfigError:
+        """Return the error of one key, with file, line and dotted key.
+
+        Args:
+            where: The keys that lead to it, `("services", "discord", "config", "intents")`; a
+                place in a list is an int. Where the file has not all of them, the line is that of
+                the longest beginning that it has.
+            problem: What is wrong and what was expected.
+        """
+        return self._document.error_at(where, problem)
+
+    def _spec(self, bound: Bound) -> ServiceSpec:
+        section = self._sections.get(bound.name, {})
+        said = {key: said for key, said in section.items() if key not in ("plugin", "type")}
+        env = {**self._defaults.get("env", {}), **section.get("env", {})}
+        return ServiceSpec(**{**self._defaults, **said, **bound._asdict(), "env": env})
+
+    def _check_names(self, specs: Sequence[ServiceSpec]) -> None:
+        known = [spec.name for spec in specs]
+        # By section: the first mistake in the file is the one that is told.
+        for spec in sorted(
+            specs,
+            key=lambda spec: (
+                list(self._sections).index(spec.name) if spec.name in self._sections else -1
+            ),
+        ):
+            check_names("depends_on", spec.name, spec.depends_on, known)
+            check_names("bind_to", spec.name, spec.bind_to, known)
+
+
+def load(path: Path, home: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: The file.
+        home: `--home`, which goes before `$GARRISON_HOME` and before the file's own.
+        environ: The environment, for `GARRISON_HOME`.
+
+    Raises:
+        ConfigError: It cannot be used; the text names file, line, key and what was expected.
+    """
+    document = Document.read(path)
+    try:
+        read = keys.document(document.tables)
+    except Misfit as misfit:
+        raise document.error_at(misfit.keys, misfit.problem) from None
+    plugins = {
+        name: PluginSpec(**{"name": name, "use": name, **said})
+        for name, said in read.get("plugins", {}).items()
+    }
+    sections = {name: _placed(said, document) for name, said in read.get("services", {}).items()}
+    host = _host(document, _placed(read.get("host", {}), document), _said_home(home, environ))
+    absolute = document.directory / path.name
+    return Config(absolute, host, plugins, document, read.get("defaults", {}), sections)
+
+
+def find_home(home: Path | None, config: Path | None, environ: Mapping[str, str]) -> Path:
+    """Return the home that a verb speaks to.
+
+    It is `--home`, else `$GARRISON_HOME`, else what the config says, else `.garrison` beside the
+    config. A config is read only where the answer depends on it, and of it only that key.
+
+    Args:
+        home: `--home`.
+        config: `--config`; None is `config.toml` here, if there is one.
+        environ: The environment, for `GARRISON_HOME`.
+
+    Raises:
+        ConfigError: The config is needed and cannot be read.
+    """
+    if said := _said_home(home, environ):
+        return said
+    if config is None and not Path("config.toml").exists():
+        return Path(".garrison").absolute()
+    return Document.read(config or Path("config.toml")).home()
+
+
+def find_run(home: Path) -> Path:
+    """Return the directory of a home's sockets: `[host] run` moves it and leaves a link there."""
+    run = home / "run"
+    return home / run.readlink() if run.is_symlink() else run
+
+
+def _said_home(home: Path | None, environ: Mapping[str, str]) -> Path | None:
+    said, origin = (
+        (str(home), "--home") if home else (environ.get("GARRISON_HOME"), "GARRISON_HOME")
+    )
+    if not said:
+        return None
+    try:
+        return keys.path(said).absolute()
+    except Misfit as misfit:
+        raise ConfigError(misfit.problem, key=origin) from None
+
+
+def _host(document: Document, said: dict[str, Any], home: Path | None) -> HostSpec:
+    home = home or document.home()
+    places = {"run": home / "run", "state": home / "state", "logs": home / "logs"}
+    host = HostSpec(**{**places, **said, "home": home})
+    longest = host.run / LONGEST_SOCKET
+    if (length := len(os.fsencode(longest))) > SOCKET_LIMIT:
+        raise document.error_at(
+            ("host", "run" if "run" in said else "home"),
+            f"the path {longest} is {length} bytes long, and a Unix socket's is at most "
+            f"{SOCKET_LIMIT}: set `[host] run` to a shorter directory, or give a shorter --home",
+        )
+    return host
+
+
+def _placed(said: dict[str, Any], document: Document) -> dict[str, Any]:
+    """Return what a table says, its paths absolute."""
+    return {
+        key: document.directory / value if isinstance(value, Path) else value
+        for key, value in said.items()
+    }
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.expanduser().read_text("utf-8-sig")  # editors on Windows begin it with a BOM
+    except FileNotFoundError:
+        problem = "there is no such file; `garrison init DIR` makes a directory with one"
+    except UnicodeDecodeError as error:
+        problem = f"it is not UTF-8 text (byte {error.start:,}); save it as UTF-8"
+    except (OSError, RuntimeError) as error:
+        problem = f"it cannot be read: {getattr(error, 'strerror', None) or error}"
+    raise ConfigError(problem, path=str(path))
+
+
+def _syntax_error(path: Path, text: str, said: str) -> ConfigError:
+    """Return tomllib's error with its line where people look for it."""
+    place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)", said)
+    problem = f"not TOML: {said[: place.start()] if place else said}"
+    if place and place[2]:
+        problem += f" at column {place[2]}"
+    if "Invalid value" in said:
+        problem += '; text stands in "quotes", a switch is true or false'
+    line = int(place[1]) if place and place[1] else text.rstrip("\n").count("\n") + 1
+    return ConfigError(problem, path=str(path), line=line if place else None)

@@ -1,0 +1,314 @@
+"""What each key of `config.toml` takes, and what is said of a value that does not fit (pure).
+
+A reader takes a value as `tomllib` gives it and returns it as the specs hold it, or raises
+`Misfit`. No text shows a value of `env` or `secrets`: a token is easily put in the wrong place.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from garrison.supervisor.spec import Restart
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is also a file's name in logs/, state/
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+USE = re.compile(r"[\w.-]+(:[^\W\d][\w.]*)?")
+LONGEST = 1_000_000_000  # seconds; about 30 years, and no clock's arithmetic breaks on it
+MOST = 2**63 - 1  # what the wire's integers hold
+
+Reader = Callable[[Any], Any]
+
+
+class Misfit(Exception):
+    """A value does not fit its key; `keys` lead from where the reading began to the value."""
+
+    def __init__(self, problem: str, *keys: str | int) -> None:
+        self.problem, self.keys = problem, keys
+        super().__init__(problem)
+
+
+@contextmanager
+def under(*keys: str | int) -> Iterator[None]:
+    """Put keys before those of a misfit that is raised inside."""
+    try:
+        yield
+    except Misfit as misfit:
+        raise Misfit(misfit.problem, *keys, *misfit.keys) from None
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """Return what to say after an unknown word: the nearest known one, else all if they are few."""
+    if near := difflib.get_close_matches(word, known, n=1):
+        return f"; did you mean `{near[0]}`?"
+    return f"; known are {listed(known)}" if 0 < len(known) <= 8 else ""
+
+
+def listed(words: Collection[str]) -> str:
+    """Return words as a sentence names them."""
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def unlike(expected: str, value: object) -> Misfit:
+    """Return the misfit of a value of the wrong kind."""
+    kinds = {
+        bool: "a boolean",
+        int: "a whole number",
+        float: "a number with a fraction",
+        str: "a string",
+        list: "a list",
+        dict: "a table",
+    }
+    return Misfit(f"expected {expected}, got {kinds.get(type(value), 'a date or a time')}")
+
+
+def is_name(word: str) -> bool:
+    """Tell whether a word can be the NAME of a service or plugin."""
+    return NAME.fullmatch(word) is not None
+
+
+def boolean(value: object) -> bool:
+    """Read a switch."""
+    if not isinstance(value, bool):
+        raise unlike("true or false, without quotes", value)
+    return value
+
+
+def seconds(value: object) -> float:
+    """Read a duration."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise unlike("a number of seconds, such as 10 or 0.5", value)
+    if not 0 <= value <= LONGEST:  # so written, NaN is refused too
+        raise Misfit(f"expected a number of seconds, 0 to {LONGEST:,}, got {shown(value)}")
+    return float(value)
+
+
+def some_seconds(value: object) -> float:
+    """Read a duration that cannot be nothing."""
+    if not (duration := seconds(value)):
+        raise Misfit("expected a number of seconds above 0, got 0")
+    return duration
+
+
+def whole(least: int, what: str) -> Reader:
+    """Return the reader of a whole number of something."""
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise unlike(f"a whole number of {what}", value)
+        if not least <= value <= MOST:
+            bound = f"{least:,} or more" if value < least else f"at most {MOST:,}"
+            raise Misfit(f"expected a whole number of {what}, {bound}, got {shown(value)}")
+        return value
+
+    return read
+
+
+def shown(number: float) -> str:
+    """Return a number as text, short however long it is in the file."""
+    text = str(number) if isinstance(number, float) or abs(number) <= MOST else ""
+    return text if 0 < len(text) <= 24 else "a number far too large"
+
+
+def restart(value: object) -> Restart:
+    """Read a restart policy."""
+    words = [policy.value for policy in Restart]
+    if not isinstance(value, str):
+        raise unlike(f"one of {listed(words)}, in quotes", value)
+    if value not in words:
+        near = did_you_mean(value, words) if difflib.get_close_matches(value, words) else ""
+        raise Misfit(f"expected one of {listed(words)}, got `{value}`{near}")
+    return Restart(value)
+
+
+def name(value: object) -> str:
+    """Read the NAME of a service or plugin."""
+    if not isinstance(value, str):
+        raise unlike("a NAME in quotes", value)
+    if not is_name(value):
+        raise Misfit(
+            f"`{value[:80]}` cannot be a NAME: it has letters, digits and . _ - alone, "
+            "begins with a letter or a digit, and is at most 64 characters long"
+        )
+    return value
+
+
+def path(value: object) -> Path:
+    """Read a path; where it begins, unless it is absolute, is the caller's to say."""
+    if not isinstance(value, str):
+        raise unlike("a path in quotes", value)
+    if not value or "\0" in value:
+        raise Misfit(f"expected a path, got {'an empty string' if not value else 'a NUL in one'}")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError:
+        raise Misfit(f"{value.split('/')[0]} has no home directory; write the path out") from None
+
+
+def variable(value: object) -> str:
+    """Read the name of an environment variable."""
+    if not isinstance(value, str):
+        raise unlike("the name of an environment variable, in quotes", value)
+    if not VARIABLE.fullmatch(value):
+        raise Misfit(
+            "expected the name of an environment variable (letters, digits and _), not its value"
+        )
+    return value
+
+
+def content(value: object) -> str:
+    """Read the content of an environment variable."""
+    if not isinstance(value, str):
+        raise unlike("a string in quotes", value)
+    if "\0" in value:
+        raise Misfit("an environment variable cannot hold a NUL")
+    return value
+
+
+def module(value: object) -> str:
+    """Read the name of a module."""
+    if not isinstance(value, str):
+        raise unlike("the name of a module, in quotes", value)
+    if not MODULE.fullmatch(value):
+        raise Misfit(f"expected the name of a module, such as `discord`, got `{value}`")
+    return value
+
+
+def use(value: object) -> str:
+    """Read where a plugin's code is."""
+    expected = "a module such as `my_bot.discord:plugin`, or the bare name of a bundled plugin or "
+    expected += "of a file beside this one"
+    if not isinstance(value, str):
+        raise unlike(expected, value)
+    if value.endswith(".py") and "/" not in value:
+        raise Misfit(f"expected {expected}; write `{value.removesuffix('.py')}`, without .py")
+    if not USE.fullmatch(value):
+        raise Misfit(f"expected {expected}, got `{value}`")
+    return value
+
+
+def list_of(item: Reader, what: str) -> Reader:
+    """Return the reader of a list; what is there twice counts once."""
+
+    def read(value: object) -> tuple[str, ...]:
+        if isinstance(value, str):
+            # Not a secret's name, which may be the secret itself.
+            example = f'["{value}"]' if NAME.fullmatch(value) and item is not variable else '["…"]'
+            raise Misfit(f"expected a list of {what}, got a string: write {example}")
+        if not isinstance(value, list):
+            raise unlike(f"a list of {what}", value)
+        items = dict[str, None]()
+        for place, part in enumerate(value):
+            with under(place):
+                items[item(part)] = None
+        return tuple(items)
+
+    return read
+
+
+def table(readers: Mapping[str, Reader], title: str) -> Reader:
+    """Return the reader of a table whose keys are known."""
+
+    def read(value: object) -> dict[str, Any]:
+        read_table = dict[str, Any]()
+        for key, part in any_table(value).items():
+            with under(key):
+                if key not in readers:
+                    raise Misfit(f"no such key in {title}{elsewhere(key, readers)}")
+                read_table[key] = readers[key](part)
+        return read_table
+
+    return read
+
+
+def elsewhere(key: str, readers: Mapping[str, Reader]) -> str:
+    """Return what to say after an unknown key: where it belongs, or what was meant."""
+    places = {"[host]": HOST, "[services.NAME]": SERVICE, "[plugins.NAME]": PLUGIN}
+    homes = [place for place, keys in places.items() if key in keys and keys is not readers]
+    if homes and readers is not DOCUMENT:
+        return f"; it belongs in {homes[0]}"
+    return did_you_mean(key, readers)
+
+
+def any_table(value: object) -> dict[str, Any]:
+    """Read a table whose keys are anyone's."""
+    if not isinstance(value, dict):
+        raise unlike("a table", value)
+    return value
+
+
+def each(key_reader: Reader, item: Reader) -> Reader:
+    """Return the reader of a table whose keys are the user's names."""
+
+    def read(value: object) -> dict[str, Any]:
+        items = dict[str, Any]()
+        for key, part in any_table(value).items():
+            with under(key):
+                items[key_reader(key)] = item(part)
+        return items
+
+    return read
+
+
+def secrets(value: object) -> dict[str, str]:
+    """Read secrets: the name in the worker → the name in the supervisor's environment."""
+    if isinstance(value, dict):
+        renamed: dict[str, str] = each(variable, variable)(value)
+        return renamed
+    return {name: name for name in list_of(variable, "names")(value)}
+
+
+def plugin(value: object) -> dict[str, Any]:
+    """Read one plugin."""
+    if isinstance(value, str):
+        raise Misfit(f'expected a table, got a string: write {{ use = "{value}" }}')
+    read: dict[str, Any] = table(PLUGIN, "a plugin")(value)
+    return read
+
+
+HOST: dict[str, Reader] = {
+    "home": path,
+    "run": path,
+    "state": path,
+    "logs": path,
+    "preload": list_of(module, "modules"),
+    "orphan_grace": seconds,
+    "starts_at_once": whole(1, "workers"),
+    "max_message": whole(1024, "bytes"),
+}
+TUNING: dict[str, Reader] = {
+    "restart": restart,
+    "autostart": boolean,
+    "exclusive": boolean,
+    "start_timeout": some_seconds,
+    "grace": seconds,
+    "watchdog": seconds,
+    "intensity": whole(0, "restarts"),
+    "period": some_seconds,
+    "timeout": some_seconds,
+    "window": whole(1, "calls"),
+    "window_bytes": whole(1, "bytes"),
+    "env": each(variable, content),
+    "pass_env": list_of(variable, "names of environment variables"),
+}
+SERVICE: dict[str, Reader] = {
+    "plugin": name,
+    "type": name,
+    "depends_on": list_of(name, "NAMEs"),
+    "bind_to": list_of(name, "NAMEs"),
+    **TUNING,
+    "env_file": path,
+    "secrets": secrets,
+    "config": any_table,
+}
+PLUGIN: dict[str, Reader] = {"use": use, "config": any_table}
+DOCUMENT: dict[str, Reader] = {
+    "host": table(HOST, "[host]"),
+    "defaults": table(TUNING, "[defaults]"),
+    "plugins": each(name, plugin),
+    "services": each(name, table(SERVICE, "a service")),
+}
+document = table(DOCUMENT, "the file")

@@ -1,0 +1,65 @@
+"""How one service is run: what `config.toml` says of it, with every default.
+
+Durations are seconds, sizes are bytes.
+"""
+
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+
+class Restart(Enum):
+    """When a service that ended is started again, in OTP's words."""
+
+    PERMANENT = "permanent"  # always
+    TRANSIENT = "transient"  # after a crash
+    TEMPORARY = "temporary"  # never
+
+
+class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One service: its names, how it is supervised, and what its worker is given."""
+
+    name: str
+    plugin: str
+    service_type: str
+    restart: Restart = Restart.PERMANENT
+    depends_on: tuple[str, ...] = ()  # NAMEs that run before it starts and stop after it
+    bind_to: tuple[str, ...] = ()  # NAMEs that take it along when they restart
+    autostart: bool = True
+    exclusive: bool = True  # False: a new incarnation need not wait for a leftover of the old
+    start_timeout: float = 60.0  # for Plugin.init and Service.start together
+    grace: float = 10.0  # for drain and Service.stop
+    watchdog: float = 10.0  # longest silence of the service's loop; 0 is never
+    intensity: int = 5  # so many restarts …
+    period: float = 60.0  # … within so many seconds, and it is failed; intensity 0 is unlimited
+    timeout: float = 30.0  # a call's deadline, where its caller names none
+    window: int = 256  # calls in flight from this service to one other
+    window_bytes: int = 16 * 1024 * 1024  # and their arguments' bytes
+    env: dict[str, str] = {}
+    pass_env: tuple[str, ...] = ()  # names handed on from the supervisor's environment
+    env_file: Path | None = None
+    secrets: dict[str, str] = {}  # name in the worker → name in the supervisor's environment
+    config: dict[str, Any] = {}
+
+
+class PluginSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One plugin: where its code is and what its `init` is given."""
+
+    name: str
+    use: str
+    config: dict[str, Any] = {}
+
+
+class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The host itself: where it writes and how it treats the whole."""
+
+    home: Path
+    run: Path  # sockets and locks
+    state: Path
+    logs: Path
+    preload: tuple[str, ...] = ()  # modules that the launcher imports once
+    orphan_grace: float = 10.0  # so long services outlive a supervisor that is gone
+    starts_at_once: int = 4  # workers that import and initialize at the same time
+    max_message: int = 64 * 1024 * 1024  # the largest frame that is taken from anyone

@@ -1,0 +1,141 @@
+"""Where each key of a TOML text stands, which `tomllib` does not tell (pure).
+
+The text has been parsed by `tomllib` before, so it is valid TOML and nothing is checked here.
+Lines count from 1. A path holds keys as `str` and places in arrays as `int`.
+"""
+
+import re
+import tomllib
+from collections.abc import Sequence
+
+Path = tuple[str | int, ...]
+
+BLANK = re.compile(r"(?:\s|#[^\n]*)*")
+FILLER = re.compile(r"(?:[\s,]|#[^\n]*)*")  # what stands between the items of an array or table
+WORD = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[A-Za-z0-9_-]+)"""
+KEYS = re.compile(rf"{WORD}(?:[ \t]*\.[ \t]*{WORD})*")
+STRING = re.compile(
+    r'"""(?:[^\\]|\\.)*?"{3,5}'  # up to two quotes may stand before the closing three
+    r"|'''.*?'{3,5}"
+    r'|"(?:[^"\\\n]|\\.)*"'
+    r"|'[^'\n]*'",
+    re.DOTALL,
+)
+PLAIN = re.compile(r"[^,\]}#\n]+")  # numbers, dates, true and false
+BARE = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Lines:
+    """The line of every key, table and array item of one text."""
+
+    def __init__(self, text: str) -> None:
+        self._text, self._at = text, 0
+        self._named: dict[Path, int] = {}
+        self._implied: dict[Path, int] = {}  # `a` in `[a.b]`: its own header may come later
+        self._lengths: dict[Path, int] = {}  # of the arrays of tables
+        self._counted_to, self._line = 0, 1
+        self._document()
+
+    def find(self, path: Sequence[str | int]) -> int | None:
+        """Return the line of a path, else of the longest beginning of it that is in the text."""
+        for end in range(len(path), 0, -1):
+            head = tuple(path[:end])
+            line = self._named.get(head, self._implied.get(head))
+            if line is not None:
+                return line
+        return None
+
+    def _document(self) -> None:
+        table: Path = ()
+        while self._skip(BLANK) < len(self._text):
+            if self._text.startswith("[[", self._at):
+                table = self._header(2)
+            elif self._text[self._at] == "[":
+                table = self._header(1)
+            else:
+                self._pair(table)
+
+    def _header(self, brackets: int) -> Path:
+        self._at += brackets
+        self._skip(BLANK)
+        line, keys = self._here(), self._keys()
+        self._skip(BLANK)
+        self._at += brackets
+        path: Path = ()
+        for key in keys[:-1]:
+            path = (*path, key)
+            self._implied.setdefault(path, line)
+            if path in self._lengths:
+                path = (*path, self._lengths[path] - 1)
+        path = (*path, keys[-1])
+        self._named.setdefault(path, line)
+        if brackets == 2:
+            self._lengths[path] = self._lengths.get(path, 0) + 1
+            path = (*path, self._lengths[path] - 1)
+            self._named[path] = line
+        return path
+
+    def _pair(self, table: Path) -> None:
+        line, keys = self._here(), self._keys()
+        for end in range(1, len(keys)):
+            self._implied.setdefault((*table, *keys[:end]), line)
+        path = (*table, *keys)
+        self._named.setdefault(path, line)
+        self._skip(BLANK)
+        self._at += 1  # =
+        self._value(path)
+
+    def _value(self, path: Path) -> None:
+        self._skip(BLANK)
+        if self._text[self._at] == "{":
+            self._at += 1
+            while self._text[self._skip(FILLER)] != "}":
+                self._pair(path)
+            self._at += 1
+        elif self._text[self._at] == "[":
+            self._array(path)
+        elif self._text[self._at] in "\"'":
+            self._skip(STRING)
+        else:
+            self._skip(PLAIN)
+
+    def _array(self, path: Path) -> None:
+        self._at += 1
+        place = 0
+        while self._text[self._skip(FILLER)] != "]":
+            self._named[(*path, place)] = self._here()
+            self._value((*path, place))
+            place += 1
+        self._at += 1
+
+    def _keys(self) -> list[str]:
+        """Take one dotted key and return its parts, unquoted by tomllib itself."""
+        start = self._at
+        self._skip(KEYS)
+        table, keys = tomllib.loads(f"{self._text[start : self._at]} = 0"), list[str]()
+        while isinstance(table, dict):
+            ((key, table),) = table.items()
+            keys.append(key)
+        return keys
+
+    def _skip(self, pattern: re.Pattern[str]) -> int:
+        if found := pattern.match(self._text, self._at):
+            self._at = found.end()
+        return self._at
+
+    def _here(self) -> int:
+        # Counted from the last place asked for: from the start it would be quadratic.
+        self._line += self._text.count("\n", self._counted_to, self._at)
+        self._counted_to = self._at
+        return self._line
+
+
+def dotted(path: Sequence[str | int]) -> str:
+    """Return a path as people read it: `services."a.b".depends_on[0]`."""
+    text = ""
+    for part in path:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += "." * bool(text) + (part if BARE.fullmatch(part) else f'"{part}"')
+    return text
