@@ -413,12 +413,13 @@ class Client:
     # --- its life ---------------------------------------------------------------------------
 
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]", control: str, bus: str) -> None:
-        """Connect both sockets."""
+        """Connect both sockets; without a path for the bus, the control socket alone."""
         size = self.max_message
         control_socket = sockets.dealer(context, control, self.token, size)
         self._control = Link(control_socket, self.on_control, self.malformed)
-        bus_socket = sockets.dealer(context, bus, self.token, size)
-        self._bus = Link(bus_socket, self.on_bus, self.malformed)
+        if bus:
+            bus_socket = sockets.dealer(context, bus, self.token, size)
+            self._bus = Link(bus_socket, self.on_bus, self.malformed)
 
     def tell(self, message: messages.Upward) -> None:
         """Send a message to the supervisor."""

@@ -24,6 +24,7 @@ FULL: Token = b"\x01"  # instead of a source: handed back, no room there just no
 TOKEN_BYTES = 16
 
 EMPTY_MAP = Raw(b"\x80")
+NIL = Raw(b"\xc0")
 LONGEST_TIMEOUT = 366 * 86_400.0
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -262,6 +263,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
 
     wire: int
     boot: str  # one supervisor's life
+    pid: int  # the supervisor's
     entries: tuple[Entry, ...]
     timeout: float = 30.0  # for programs: the default deadline of a call
     window: int = 256

@@ -29,12 +29,13 @@ def bind(plugins: Collection[str], sections: Sections, provides: Provides) -> li
         Misfit: a section belongs to no plugin, or a NAME to two. Nothing is said of what a plugin
             that could not be read may provide.
     """
+    provides = {plugin: provides[plugin] for plugin in plugins if plugin in provides}
     found = [_of_section(name, plugins, sections, provides) for name in sections]
     claims = [bound for bound in found if bound]
     by_default = [
         Bound(service_type, plugin, service_type)
-        for plugin in plugins
-        for service_type in provides.get(plugin, ())
+        for plugin, types in provides.items()
+        for service_type in types
     ]
     unclaimed = [bound for bound in by_default if bound not in claims]
     free = [bound for bound in unclaimed if _is_free(bound, sections, claims, provides)]
@@ -77,7 +78,7 @@ def _plugin_of(
     if not owners and all(plugin in provides for plugin in plugins):
         known = [known for types in provides.values() for known in types]
         problem = f"no plugin has a service `{name}`{did_you_mean(name, known)}"
-        raise Misfit(f'{problem} A second instance needs plugin = "…"', "services", name)
+        raise Misfit(f"{problem} (under a NAME of your own it needs a `plugin`)", "services", name)
     return owners[0] if owners else None
 
 

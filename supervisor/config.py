@@ -115,16 +115,10 @@ class Config:
         return ServiceSpec(**{**self._defaults, **said, **bound._asdict(), "env": env})
 
     def _check_names(self, specs: Sequence[ServiceSpec]) -> None:
-        known = [spec.name for spec in specs]
-        # By section: the first mistake in the file is the one that is told.
-        for spec in sorted(
-            specs,
-            key=lambda spec: (
-                list(self._sections).index(spec.name) if spec.name in self._sections else -1
-            ),
-        ):
-            check_names("depends_on", spec.name, spec.depends_on, known)
-            check_names("bind_to", spec.name, spec.bind_to, known)
+        by_name = {spec.name: spec for spec in specs}
+        for name in self._sections:
+            check_names("depends_on", name, by_name[name].depends_on, by_name)
+            check_names("bind_to", name, by_name[name].bind_to, by_name)
 
 
 def load(path: Path, home: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
@@ -182,7 +176,7 @@ def find_run(home: Path) -> Path:
 
 def _said_home(home: Path | None, environ: Mapping[str, str]) -> Path | None:
     said, origin = (
-        (str(home), "--home") if home else (environ.get("GARRISON_HOME"), "GARRISON_HOME")
+        (str(home), "--home") if home else (environ.get("GARRISON_HOME"), "$GARRISON_HOME")
     )
     if not said:
         return None

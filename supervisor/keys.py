@@ -228,7 +228,7 @@ def elsewhere(key: str, readers: Mapping[str, Reader]) -> str:
     """Return what to say after an unknown key: where it belongs, or what was meant."""
     places = {"[host]": HOST, "[services.NAME]": SERVICE, "[plugins.NAME]": PLUGIN}
     homes = [place for place, keys in places.items() if key in keys and keys is not readers]
-    if homes and readers is not DOCUMENT:
+    if homes:
         return f"; it belongs in {homes[0]}"
     return did_you_mean(key, readers)
 
@@ -311,4 +311,4 @@ DOCUMENT: dict[str, Reader] = {
     "plugins": each(name, plugin),
     "services": each(name, table(SERVICE, "a service")),
 }
-document = table(DOCUMENT, "the file")
+document = table(DOCUMENT, "the file's top level")

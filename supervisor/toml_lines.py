@@ -4,11 +4,12 @@ The text has been parsed by `tomllib` before, so it is valid TOML and nothing is
 Lines count from 1. A path holds keys as `str` and places in arrays as `int`.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Sequence
 
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 BLANK = re.compile(r"(?:\s|#[^\n]*)*")
 FILLER = re.compile(r"(?:[\s,]|#[^\n]*)*")  # what stands between the items of an array or table
@@ -30,9 +31,9 @@ class Lines:
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
-        self._named: dict[Path, int] = {}
-        self._implied: dict[Path, int] = {}  # `a` in `[a.b]`: its own header may come later
-        self._lengths: dict[Path, int] = {}  # of the arrays of tables
+        self._named: dict[KeyPath, int] = {}
+        self._implied: dict[KeyPath, int] = {}  # `a` in `[a.b]`: its own header may come later
+        self._lengths: dict[KeyPath, int] = {}  # of the arrays of tables
         self._counted_to, self._line = 0, 1
         self._document()
 
@@ -46,7 +47,7 @@ class Lines:
         return None
 
     def _document(self) -> None:
-        table: Path = ()
+        table: KeyPath = ()
         while self._skip(BLANK) < len(self._text):
             if self._text.startswith("[[", self._at):
                 table = self._header(2)
@@ -55,13 +56,13 @@ class Lines:
             else:
                 self._pair(table)
 
-    def _header(self, brackets: int) -> Path:
+    def _header(self, brackets: int) -> KeyPath:
         self._at += brackets
         self._skip(BLANK)
         line, keys = self._here(), self._keys()
         self._skip(BLANK)
         self._at += brackets
-        path: Path = ()
+        path: KeyPath = ()
         for key in keys[:-1]:
             path = (*path, key)
             self._implied.setdefault(path, line)
@@ -75,7 +76,7 @@ class Lines:
             self._named[path] = line
         return path
 
-    def _pair(self, table: Path) -> None:
+    def _pair(self, table: KeyPath) -> None:
         line, keys = self._here(), self._keys()
         for end in range(1, len(keys)):
             self._implied.setdefault((*table, *keys[:end]), line)
@@ -85,7 +86,7 @@ class Lines:
         self._at += 1  # =
         self._value(path)
 
-    def _value(self, path: Path) -> None:
+    def _value(self, path: KeyPath) -> None:
         self._skip(BLANK)
         if self._text[self._at] == "{":
             self._at += 1
@@ -99,7 +100,7 @@ class Lines:
         else:
             self._skip(PLAIN)
 
-    def _array(self, path: Path) -> None:
+    def _array(self, path: KeyPath) -> None:
         self._at += 1
         place = 0
         while self._text[self._skip(FILLER)] != "]":
@@ -137,5 +138,7 @@ def dotted(path: Sequence[str | int]) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += "." * bool(text) + (part if BARE.fullmatch(part) else f'"{part}"')
+            text += "." * bool(text) + (
+                part if BARE.fullmatch(part) else json.dumps(part, ensure_ascii=False)
+            )
     return text

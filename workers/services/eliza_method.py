@@ -11,12 +11,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from garrison.workers.services.eliza_script import (
-    ANYTHING,
+from .eliza_script import (
     END,
     Keyword,
     Link,
     Pattern,
+    Reassembly,
     Rule,
     Script,
     Sentence,
@@ -27,6 +27,8 @@ READ = 2_000  # so much of a line is read
 PART = 160  # so much of what was heard is said back at once
 ANSWER = 600  # the longest answer, and the longest memory
 MEMORIES = 16  # so many wait to be recalled; the oldest make room
+
+Parts = tuple[Words, ...]  # what a clause was taken apart into
 
 _CLAUSE = ","  # what every mark between clauses becomes
 _CHARACTERS = {ord(mark): "'" for mark in "’‘ʼ´`′"} | {
@@ -52,15 +54,15 @@ def respond(script: Script, text: str, conversation: Conversation) -> tuple[str,
     clauses = read(script, text)
     clause, keywords = _heard(script, clauses)
     if not clauses:
-        answer = _say(script, script.silence, (), cycles)
+        answer = _plain(script, script.silence, cycles)
     elif any(_lower(clause) in script.farewells for clause in clauses):
-        answer = _say(script, script.goodbye, (), cycles)
+        answer = _plain(script, script.goodbye, cycles)
     elif found := _answer(script, clause, keywords, cycles):
         answer = found
     elif memory and not rest:
         answer, memory, rest = memory[0], memory[1:], script.recall_every - 1
     else:
-        answer, rest = _say(script, script.none, (), cycles), max(0, rest - 1)
+        answer, rest = _plain(script, script.none, cycles), max(0, rest - 1)
     remembered = _memory(script, clause, keywords, cycles)
     if remembered and remembered not in memory:
         memory = (*memory, remembered)[-MEMORIES:]
@@ -76,15 +78,15 @@ def read(script: Script, text: str) -> list[Words]:
     clauses: list[list[str]] = [[]]
     for token in text.split():
         if word := token.strip(_EDGES + _CLAUSE):
-            if not clauses[-1]:
-                word = word[0].lower() + word[1:]
+            if not clauses[-1] and word[1:].islower():
+                word = word.lower()  # it was a capital for its place alone
             clauses[-1] += script.substitutions.get(word.lower(), (word,))
         if token.endswith((_CLAUSE, ".", ":")):
             clauses.append([])
     return [tuple(clause) for clause in clauses if clause]
 
 
-def decompose(pattern: Pattern, words: Words) -> tuple[Words, ...] | None:
+def decompose(pattern: Pattern, words: Words) -> Parts | None:
     """Return the pattern's parts, or None where it does not fit; each * takes as little as it can.
 
     Only the last * is ever widened, which suffices: the time is at most words times elements.
@@ -92,17 +94,17 @@ def decompose(pattern: Pattern, words: Words) -> tuple[Words, ...] | None:
     elements, heard = pattern.elements, _lower(words)
     starts: list[int] = []  # where each element that fits so far begins
     at = 0
-    star, width_end = -1, len(words)  # the last *, and where it ends
+    star, widest = -1, len(words)  # the last *, and where it ends
     while len(starts) < len(elements) or at < len(words):
         element = elements[len(starts)] if len(starts) < len(elements) else frozenset[str]()
-        if element is ANYTHING:
-            star, width_end = len(starts), at
+        if element is None:
+            star, widest = len(starts), at
             starts.append(at)
         elif at < len(words) and heard[at] in element:
             starts.append(at)
             at += 1
-        elif width_end < len(words):
-            at = width_end = width_end + 1
+        elif widest < len(words):
+            at = widest = widest + 1
             del starts[star + 1 :]
         else:
             return None
@@ -136,8 +138,9 @@ def _heard(script: Script, clauses: Sequence[Words]) -> tuple[Words, list[Keywor
     chosen: Words = ()
     best: list[Keyword] = []
     for clause in clauses:
-        heard = dict.fromkeys(script.triggers[w].name for w in _lower(clause) if w in script.triggers)
-        keywords = sorted((script.keywords[name] for name in heard), key=lambda k: -k.rank)
+        calls = (script.triggers.get(word) for word in _lower(clause))
+        heard = {keyword.name: keyword for keyword in calls if keyword}
+        keywords = sorted(heard.values(), key=lambda keyword: -keyword.rank)
         if keywords and (not best or keywords[0].rank > best[0].rank):
             chosen, best = clause, keywords
     return chosen, best
@@ -148,14 +151,17 @@ def _answer(
 ) -> str:
     """Return what the first keyword that has something to say says, or nothing."""
     for keyword in keywords:
-        linked: Keyword | None = keyword
         seen: set[str] = set()
-        while linked is not None and linked.name not in seen:
-            seen.add(linked.name)
-            said = _apply(script, linked.rules, clause, cycles)
-            if isinstance(said, str) and said:
-                return said
-            linked = script.keywords[said.keyword] if isinstance(said, Link) else None
+        speaker = keyword
+        while speaker.name not in seen:  # links may lead round in a circle
+            seen.add(speaker.name)
+            match _fitting(speaker.rules, clause, cycles):
+                case Sentence(pieces), parts:
+                    return _said(script, pieces, parts)
+                case Link(name), _:
+                    speaker = script.keywords[name]
+                case _:
+                    break
     return ""
 
 
@@ -164,54 +170,49 @@ def _memory(
 ) -> str:
     """Return the sentence to put by from a clause, or nothing."""
     for keyword in keywords:
-        said = _apply(script, keyword.memory, clause, cycles)
-        if isinstance(said, str) and said:
-            return said
+        match _fitting(keyword.memory, clause, cycles):
+            case Sentence(pieces), parts:
+                return _said(script, pieces, parts)
     return ""
 
 
-def _apply(
-    script: Script, rules: Sequence[Rule], clause: Words, cycles: dict[str, int]
-) -> str | Link:
-    """Return what the first rule that fits says; nothing where none fits or it passes on."""
+def _plain(script: Script, rule: Rule, cycles: dict[str, int]) -> str:
+    """Return the next of the sentences that need no keyword."""
+    match _turn(rule, (), cycles):
+        case Sentence(pieces):
+            return _said(script, pieces, ())
+        case other:  # `parse` lets nothing else into these
+            raise AssertionError(other)
+
+
+def _fitting(
+    rules: Sequence[Rule], clause: Words, cycles: dict[str, int]
+) -> tuple[Reassembly, Parts] | None:
+    """Return the turn of the first rule that takes the clause apart, with the parts."""
     for rule in rules:
         parts = decompose(rule.pattern, clause)
-        if parts is not None and (said := _next(script, rule, parts, cycles)) is not None:
-            return said
-    return ""
-
-
-def _say(script: Script, rule: Rule, parts: tuple[Words, ...], cycles: dict[str, int]) -> str:
-    said = _next(script, rule, parts, cycles)
-    return said if isinstance(said, str) else ""
-
-
-def _next(
-    script: Script, rule: Rule, parts: tuple[Words, ...], cycles: dict[str, int]
-) -> str | Link | None:
-    """Return what the rule's next reassembly says, and count it; "" is `newkey`.
-
-    A sentence that would have a hole, its part being empty, is passed over; None is nothing left.
-    """
-    for turn in range(len(rule.say)):
-        at = (cycles.get(rule.name, 0) + turn) % len(rule.say)
-        reassembly = rule.say[at]
-        if isinstance(reassembly, Sentence) and any(
-            isinstance(piece, int) and not parts[piece] for piece in reassembly.pieces
-        ):
-            continue
-        cycles[rule.name] = (at + 1) % len(rule.say)
-        match reassembly:
-            case Sentence(pieces):
-                return _sentence(script, pieces, parts)
-            case Link():
-                return reassembly
-            case _:
-                return ""
+        if parts is not None and (reassembly := _turn(rule, parts, cycles)):
+            return reassembly, parts
     return None
 
 
-def _sentence(script: Script, pieces: Sequence[str | int], parts: tuple[Words, ...]) -> str:
+def _turn(rule: Rule, parts: Parts, cycles: dict[str, int]) -> Reassembly | None:
+    """Return the reassembly whose turn it is, and count it.
+
+    A sentence that would have a hole, its part being empty, is passed over.
+    """
+    for offset in range(len(rule.say)):
+        at = (cycles.get(rule.name, 0) + offset) % len(rule.say)
+        reassembly = rule.say[at]
+        if not isinstance(reassembly, Sentence) or all(
+            isinstance(piece, str) or parts[piece] for piece in reassembly.pieces
+        ):
+            cycles[rule.name] = (at + 1) % len(rule.say)
+            return reassembly
+    return None
+
+
+def _said(script: Script, pieces: Sequence[str | int], parts: Parts) -> str:
     text = "".join(
         piece if isinstance(piece, str) else _shortened(" ".join(reflect(script, parts[piece])))
         for piece in pieces

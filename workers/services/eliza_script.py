@@ -6,15 +6,19 @@ The form of the text is told at the top of `eliza.toml`.
 import re
 import tomllib
 from collections.abc import Container, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
+T = TypeVar("T")
 Words = tuple[str, ...]
 
-ANYTHING = None  # the element of a pattern that takes any number of words
 END = "."  # in a phrase to reflect: nothing follows; no word is spelled so
 
+KEYS = (
+    *("greeting", "none", "silence", "goodbye", "farewells", "recall_every"),
+    *("substitute", "reflect", "groups", "keywords", "memory"),
+)
 _PART = re.compile(r"\((\d+)\)")
 
 
@@ -29,7 +33,7 @@ class ScriptError(ValueError):
 class Pattern(msgspec.Struct, frozen=True):
     """A decomposition: the words that fit each element, and which elements are parts."""
 
-    elements: tuple[frozenset[str] | None, ...]
+    elements: tuple[frozenset[str] | None, ...]  # None is any number of words
     parts: tuple[int, ...]  # places among the elements, in the order of their numbers
 
 
@@ -101,15 +105,10 @@ def parse(text: str) -> Script:
 class _Reader:
     """One reading of a script; its groups and substitutions are known before its rules."""
 
-    KEYS = (
-        "greeting none silence goodbye farewells recall_every "
-        "substitute reflect groups keywords memory"
-    ).split()
-
     def __init__(self, raw: dict[str, Any]) -> None:
         for key in raw:
-            if key not in self.KEYS:
-                raise ScriptError(key, f"one of {', '.join(self.KEYS)}")
+            if key not in KEYS:
+                raise ScriptError(key, f"one of {', '.join(KEYS)}")
         self.raw = raw
         self.substitutions = {
             word.lower(): tuple(_text(said, f"substitute.{word}").lower().split())
@@ -179,8 +178,8 @@ class _Reader:
             words |= self._element(word, f"{key}.also")
         return sorted(words)
 
-    def _rules(self, table: object, key: str, links: Container[str]) -> tuple[Rule, ...]:
-        table = _expect(table, dict, key, "a table of rules")
+    def _rules(self, value: object, key: str, links: Container[str]) -> tuple[Rule, ...]:
+        table = _expect(value, dict, key, "a table of rules")
         if not table:
             raise ScriptError(key, 'at least one rule, such as "* i am *" = ["Why?"]')
         rules = []
@@ -203,7 +202,7 @@ class _Reader:
         if not tokens:
             raise ScriptError(key, "words, @groups or * as the pattern")
         return Pattern(
-            tuple(ANYTHING if token == "*" else self._element(token, key) for token in tokens),
+            tuple(None if token == "*" else self._element(token, key) for token in tokens),
             tuple(at for at, token in enumerate(tokens) if token == "*" or token.startswith("@")),
         )
 
@@ -266,7 +265,7 @@ def _integer(value: object, key: str, least: int | None = None) -> int:
     return value
 
 
-def _expect(value: object, kind: type[Any], key: str, expected: str) -> Any:
+def _expect(value: object, kind: type[T], key: str, expected: str) -> T:
     if not isinstance(value, kind):
         _refuse(value, key, expected)
     return value

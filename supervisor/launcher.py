@@ -1,0 +1,422 @@
+"""The process that owns processes: forks workers, waits for them, ends their trees.
+
+Single-threaded, without an event loop or a ZeroMQ context: only such a process may fork. It has
+the libraries imported, so that a worker is there in milliseconds. What a worker is given arrives
+in a descriptor that is passed on unread. It outlives its supervisor by `orphan_grace` seconds.
+"""
+
+import contextlib
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from math import inf
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import msgspec
+from multiprocess import popen_fork
+from multiprocess.context import ForkProcess
+
+from . import tree
+
+FRAME_BYTES = 256 * 1024
+TERM_WAIT = 2.0  # seconds from TERM until KILL
+TREE_WAIT = 5.0  # seconds until a tree that will not go is reported as it is
+UNSENT = 4096  # reports kept for a supervisor that does not read
+
+
+class Fork(msgspec.Struct, tag="fork", frozen=True):
+    """Fork a worker; its assignment comes along as a descriptor."""
+
+    key: bytes
+    name: str
+    log: str
+
+
+class Signal(msgspec.Struct, tag="signal", frozen=True):
+    """Signal a worker: its whole group, or itself alone."""
+
+    key: bytes
+    number: int
+    group: bool = True
+
+
+class Preload(msgspec.Struct, tag="preload", frozen=True):
+    """Import these modules, so that later workers have them."""
+
+    modules: tuple[str, ...]
+
+
+class CheckFresh(msgspec.Struct, tag="check_fresh", frozen=True):
+    """Tell which preloaded files have changed on disk."""
+
+
+class Leave(msgspec.Struct, tag="leave", frozen=True):
+    """Go: now, with everything, or when the last worker is gone."""
+
+    kill: bool = False
+
+
+Ask: TypeAlias = Fork | Signal | Preload | CheckFresh | Leave
+
+
+class Forked(msgspec.Struct, tag="forked", frozen=True):
+    """A worker is there; its pidfd comes along."""
+
+    key: bytes
+    pid: int
+
+
+class NotForked(msgspec.Struct, tag="not_forked", frozen=True):
+    """The kernel would not."""
+
+    key: bytes
+    reason: str
+
+
+class Ended(msgspec.Struct, tag="ended", frozen=True):
+    """A worker ended; its tree is being ended."""
+
+    key: bytes
+    status: int | None  # as wait() has it
+    user_s: float = 0.0
+    system_s: float = 0.0
+    rss_bytes: int = 0  # at its peak
+
+
+class Gone(msgspec.Struct, tag="gone", frozen=True):
+    """Nothing of a worker is left, but for what the kernel would not end."""
+
+    key: bytes
+    left: tuple[int, ...] = ()
+
+
+class Preloaded(msgspec.Struct, tag="preloaded", frozen=True):
+    """The modules are imported, but for these."""
+
+    failed: dict[str, str] = {}
+    threaded: tuple[str, ...] = ()  # imported, and they started threads
+    took_s: float = 0.0
+
+
+class Fresh(msgspec.Struct, tag="fresh", frozen=True):
+    """Whether what is in memory is what is on disk."""
+
+    changed: tuple[str, ...]
+
+
+Report: TypeAlias = Forked | NotForked | Ended | Gone | Preloaded | Fresh
+
+encode = msgspec.msgpack.Encoder().encode
+decode_ask = msgspec.msgpack.Decoder(Ask).decode
+decode_report = msgspec.msgpack.Decoder(Report).decode
+
+
+class _Popen(popen_fork.Popen):  # type: ignore[misc]  # multiprocess ships no types
+    """A fork whose end also tells what it used."""
+
+    pid: int
+    returncode: int | None
+    usage: Any = None
+    status: int | None = None
+
+    def poll(self, flag: int = os.WNOHANG) -> int | None:
+        if self.returncode is None:
+            pid, status, usage = os.wait4(self.pid, flag)
+            if pid == self.pid:
+                self.status, self.usage = status, usage
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+
+class _Process(ForkProcess):  # type: ignore[misc]
+    @staticmethod
+    def _Popen(process: Any) -> _Popen:
+        return _Popen(process)
+
+
+class Launcher:
+    """The launcher's whole state and its loop."""
+
+    def __init__(self, connection: socket.socket, path: str, orphan_grace: float) -> None:
+        self._connection: socket.socket | None = connection
+        self._path = path
+        self._orphan_grace = orphan_grace
+        self._workers: dict[bytes, Any] = {}
+        self._pids: dict[int, bytes] = {}
+        self._ending: dict[bytes, float] = {}  # keys whose trees are not gone, and until when
+        self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT)
+        self._retired = False
+        self._harsh_at = inf  # when TERM, then KILL, goes to everything
+        self._termed = False
+        self._loaded: dict[str, tuple[int, int]] = {}  # file → when it was changed, and its size
+        self._library_fds: set[int] = set()  # opened by an import; workers keep them
+        self._ends = 0
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(path)
+        Path(path).chmod(0o600)
+        self._listener.listen(1)
+        self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the supervisor decides, or its absence
+        self._own = {self._listener.fileno(), self._wake, self._wake_write}
+        for one in (connection, self._listener):
+            one.setblocking(False)
+
+    def run(self) -> None:
+        """Serve until there is nobody to serve."""
+        while not self._finished():
+            self._turn()
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path)  # noqa: PTH108
+
+    def _finished(self) -> bool:
+        empty = not self._workers and not self._ending
+        return empty and (self._retired or self._termed)
+
+    def _turn(self) -> None:
+        poll = select.poll()
+        for fd in (self._wake, self._listener.fileno()):
+            poll.register(fd, select.POLLIN)
+        if self._connection is not None:
+            writing = select.POLLOUT if self._unsent else 0
+            poll.register(self._connection, select.POLLIN | writing)
+        due = min(self._harsh_at, *self._ending.values(), inf)
+        wait = 0.002 if self._ending else min(max(due - time.monotonic(), 0), 60)
+        for fd, _ in poll.poll(wait * 1000):
+            if fd == self._wake:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._wake, 4096)
+            elif fd == self._listener.fileno():
+                self._accept()
+            else:
+                self._read()
+        self._reap()
+        if time.monotonic() >= self._harsh_at:
+            self._end_all()
+        self._send_unsent()
+
+    # --- the supervisor, or its absence -----------------------------------------------------
+
+    def _accept(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            connection, _ = self._listener.accept()
+            if self._connection is not None:
+                self._connection.close()
+            connection.setblocking(False)
+            self._connection = connection
+            if not self._termed:
+                self._harsh_at = inf
+
+    def _read(self) -> None:
+        while self._connection is not None:
+            try:
+                data, fds, _, _ = socket.recv_fds(self._connection, FRAME_BYTES, 4)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                self._lost()
+                return
+            try:
+                self._do(decode_ask(data), fds)
+            except msgspec.MsgspecError as error:
+                print(f"launcher: refused an order: {error}", file=sys.stderr, flush=True)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+
+    def _lost(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        self._harsh_at = min(self._harsh_at, time.monotonic() + self._orphan_grace)
+
+    def _end_all(self) -> None:
+        """End every worker: TERM the first time, KILL from then on; nobody is left to ask for it."""
+        number = signal.SIGKILL if self._termed else signal.SIGTERM
+        self._termed = True
+        for process in self._workers.values():
+            tree.signal_group(process.pid, number)
+        self._harsh_at = time.monotonic() + TERM_WAIT
+
+    def _do(self, ask: Ask, fds: list[int]) -> None:
+        match ask:
+            case Fork():
+                self._fork(ask, fds)
+            case Signal(key, number, group):
+                process = self._workers.get(key)
+                if process is not None and group:
+                    tree.signal_group(process.pid, number)
+                elif process is not None:
+                    os.kill(process.pid, number)
+            case Preload(modules):
+                self._preload(modules)
+            case CheckFresh():
+                self._report(Fresh(tuple(self._changed())))
+            case Leave(kill):
+                self._retired = True
+                if kill:
+                    self._termed = True
+                    self._end_all()
+
+    def _report(self, report: Report, fd: int = -1) -> None:
+        if len(self._unsent) == UNSENT and self._unsent[0][1] >= 0:
+            os.close(self._unsent[0][1])
+        self._unsent.append((encode(report), fd))
+        self._send_unsent()
+
+    def _send_unsent(self) -> None:
+        while self._unsent and self._connection is not None:
+            data, fd = self._unsent[0]
+            try:
+                socket.send_fds(self._connection, [data], [fd] if fd >= 0 else [])
+            except BlockingIOError:
+                return
+            except OSError:
+                self._lost()
+                return
+            self._unsent.popleft()
+            if fd >= 0:
+                os.close(fd)
+
+    # --- workers ----------------------------------------------------------------------------
+
+    def _fork(self, fork: Fork, fds: list[int]) -> None:
+        if len(fds) != 1 or self._termed:
+            self._report(NotForked(fork.key, "the launcher is ending"))
+            return
+        process = _Process(target=self._become, args=(fork, fds[0]), name=fork.name)
+        try:
+            process.start()
+        except OSError as error:
+            self._report(NotForked(fork.key, str(error)))
+            return
+        assert process.pid is not None
+        self._workers[fork.key] = process
+        self._pids[process.pid] = fork.key
+        try:
+            self._report(Forked(fork.key, process.pid), os.pidfd_open(process.pid))
+        except OSError as error:  # no descriptor left: it cannot be watched, so it cannot live
+            tree.signal_group(process.pid, signal.SIGKILL)
+            print(f"launcher: {fork.name} was ended: {error}", file=sys.stderr, flush=True)
+
+    def _become(self, fork: Fork, assignment: int) -> None:
+        """Be a worker from here on: in the child, with nothing of the launcher's left open."""
+        signal.set_wakeup_fd(-1)
+        keep = self._library_fds | {assignment, 0, 1, 2}
+        for fd in _open_descriptors():
+            if fd not in keep:
+                os.close(fd)
+        gc.enable()
+        from garrison.workers import main  # the one place that names the worker's entry point
+
+        main.run(assignment, fork.log)
+
+    def _reap(self) -> None:
+        while (pid := tree.peek_ended()) is not None:
+            key = self._pids.get(pid)
+            if key is None:
+                with contextlib.suppress(ChildProcessError):
+                    os.waitpid(pid, os.WNOHANG)
+            else:
+                tree.signal_group(pid, signal.SIGKILL)  # a zombie still holds its number
+                self._ended(key, pid)
+        if not self._ending:
+            return
+        left = tree.end_escaped(self._pids)
+        now = time.monotonic()
+        for key, until in list(self._ending.items()):
+            if not left or now >= until:
+                del self._ending[key]
+                self._report(Gone(key, tuple(left)))
+
+    def _ended(self, key: bytes, pid: int) -> None:
+        process = self._workers.pop(key)
+        del self._pids[pid]
+        process.join()
+        popen = process._popen
+        usage = popen.usage
+        process.close()
+        self._ending[key] = time.monotonic() + TREE_WAIT
+        self._report(
+            Ended(key, popen.status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
+        )
+        self._ends += 1
+        if self._ends % 100 == 0:
+            gc.collect()  # what is preloaded is frozen, so this is cheap
+
+    # --- what is in memory ------------------------------------------------------------------
+
+    def warm_up(self) -> None:
+        """Import what every worker needs, and keep its pages shared."""
+        importlib.import_module("garrison.workers.main")
+        self._freeze()
+
+    def _preload(self, modules: tuple[str, ...]) -> None:
+        began = time.monotonic()
+        failed: dict[str, str] = {}
+        threaded: list[str] = []
+        for module in modules:
+            try:
+                importlib.import_module(module)
+            except Exception as error:  # noqa: BLE001 (a library may raise anything; it is told)
+                failed[module] = f"{type(error).__name__}: {error}"
+            if len(os.listdir("/proc/self/task")) > 1 + bool(threaded):  # noqa: PTH208
+                threaded.append(module)
+        self._freeze()
+        self._report(Preloaded(failed, tuple(threaded), time.monotonic() - began))
+
+    def _freeze(self) -> None:
+        gc.collect()
+        gc.freeze()
+        for module in list(sys.modules.values()):
+            file = getattr(module, "__file__", None)
+            if isinstance(file, str) and file not in self._loaded:
+                self._loaded[file] = _stamp(file)
+        if not self._workers:  # later, workers' sentinels would be among them
+            own = self._own | ({self._connection.fileno()} if self._connection else set())
+            self._library_fds = set(_open_descriptors()) - own
+
+    def _changed(self) -> list[str]:
+        return [file for file, stamp in self._loaded.items() if _stamp(file) != stamp][:5]
+
+
+def _open_descriptors() -> list[int]:
+    found: list[int] = []
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):  # the listing's own
+            os.fstat(int(name))
+            found.append(int(name))
+    return found
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    try:
+        found = Path(file).stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_mtime_ns, found.st_size)
+
+
+def main() -> None:
+    """Run the launcher: its connection's descriptor, its path, the grace in seconds."""
+    fd, path, grace = sys.argv[1:4]
+    gc.disable()
+    tree.become_subreaper()
+    launcher = Launcher(socket.socket(fileno=int(fd)), path, float(grace))
+    launcher.warm_up()
+    launcher.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,310 @@
+"""Restart policy: what happens next to one service, as a pure function.
+
+Times are seconds on one monotonic clock and arrive as `now`; chance arrives as `luck`, from 0 up
+to 1. This module only decides: `supervisor.loop` starts, signals and logs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import inf
+from typing import TypeAlias
+
+from garrison.ipc.messages import State
+
+from .spec import Restart, ServiceSpec
+
+BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0  # doubling, with full jitter
+PROBE_FIRST, PROBE_MOST = 15.0, 300.0  # doubling: how often a failed service is tried again
+FORGOTTEN_AFTER = 60.0  # of health
+DUMP_WAIT = 0.5  # from the order to dump the stacks until TERM
+TERM_WAIT = 2.0  # from TERM until KILL
+KILL_WAIT = 5.0  # until KILL is sent once more
+
+
+class Event(Enum):
+    """What can happen to a service."""
+
+    START = "start"  # ordered
+    STOP = "stop"  # ordered
+    RESET = "reset"  # ordered: forget the restarts
+    SLOT = "slot"  # what it depends on runs, and a start slot is free
+    INITIALIZED = "initialized"
+    READY = "ready"
+    BEAT = "beat"
+    CLEAN_EXIT = "clean_exit"  # its process announced its end, and is gone with its tree
+    CRASH = "crash"  # any other end
+    REFUSED = "refused"  # an end after PermanentFailure
+    DEADLINE = "deadline"
+
+
+class Effect(Enum):
+    """What the loop is to do."""
+
+    SPAWN = "spawn"
+    DRAIN = "drain"
+    DUMP = "dump"  # all stacks into the service's log
+    TERM = "term"
+    KILL = "kill"
+
+
+class Why(Enum):
+    """Why a service is being ended."""
+
+    ORDER = "order"
+    WATCHDOG = "watchdog"
+    START_TIMEOUT = "start_timeout"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One service spec and where its process is in life."""
+
+    spec: ServiceSpec
+    state: State = State.REGISTERED
+    wanted: bool = False  # the last START or STOP; what should be, beside what is
+    since: float = 0.0  # when it came into this state
+    deadline: float = inf  # when Event.DEADLINE is due
+    generation: int = 0  # the number of its incarnation
+    attempts: int = 0  # ends in a row without a minute of health
+    restarts: tuple[float, ...] = ()  # when it crashed within the period
+    restarted: int = 0  # how often it was started again by itself
+    probes: int = 0  # how often it was given up; 0 where it is trusted
+    why: Why = Why.ORDER  # while stopping
+    harder: Effect = Effect.TERM  # while stopping: what DEADLINE does next
+
+
+Step: TypeAlias = tuple[Child, Effect | None]
+Rule: TypeAlias = Callable[[Child, Event, float, float], Step]
+
+
+def step(child: Child, event: Event, now: float, luck: float = 0.5) -> Step:
+    """Return the child's next form and the one effect to carry out.
+
+    A pair absent from `TRANSITIONS` changes nothing: late messages are ordinary.
+    """
+    if event in {Event.START, Event.STOP}:
+        child = replace(child, wanted=event is Event.START)
+    rule = TRANSITIONS[child.state].get(event)
+    return (child, None) if rule is None else rule(child, event, now, luck)
+
+
+def has_process(state: State) -> bool:
+    """Tell whether a service in this state has a process."""
+    return state in LIVE_STATES
+
+
+# --- rules --------------------------------------------------------------------------------
+
+
+def _to(child: Child, state: State, now: float, deadline: float = inf) -> Child:
+    return replace(child, state=state, since=now, deadline=deadline)
+
+
+def _queue(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(child, State.QUEUED, now), None
+
+
+def _forgive(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(_forgotten(child), State.QUEUED, now), None
+
+
+def _forget(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _forgotten(child), None
+
+
+def _forgotten(child: Child) -> Child:
+    return replace(child, attempts=0, restarts=(), probes=0)
+
+
+def _rest(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(child, State.STOPPED, now), None
+
+
+def _spawn(child: Child, event: Event, now: float, luck: float) -> Step:
+    child = replace(child, generation=child.generation + 1)
+    return _to(child, State.INITIALIZING, now, now + child.spec.start_timeout), Effect.SPAWN
+
+
+def _starting(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(child, State.STARTING, now, child.deadline), None
+
+
+def _running(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _alive(_to(child, State.RUNNING, now), event, now, luck)
+
+
+def _alive(child: Child, event: Event, now: float, luck: float) -> Step:
+    return replace(child, deadline=now + child.spec.watchdog if child.spec.watchdog else inf), None
+
+
+def _drain(child: Child, event: Event, now: float, luck: float) -> Step:
+    child = replace(child, why=Why.ORDER, harder=Effect.TERM)
+    return _to(child, State.STOPPING, now, now + child.spec.grace), Effect.DRAIN
+
+
+def _silent(child: Child, event: Event, now: float, luck: float) -> Step:
+    why = Why.WATCHDOG if child.state is State.RUNNING else Why.START_TIMEOUT
+    child = replace(child, why=why, harder=Effect.TERM)
+    return _to(child, State.STOPPING, now, now + DUMP_WAIT), Effect.DUMP
+
+
+def _harder(child: Child, event: Event, now: float, luck: float) -> Step:
+    if child.harder is Effect.TERM:
+        return replace(child, harder=Effect.KILL, deadline=now + TERM_WAIT), Effect.TERM
+    return replace(child, deadline=now + KILL_WAIT), Effect.KILL
+
+
+def _as_ordered(child: Child, event: Event, now: float, luck: float) -> Step:
+    return replace(child, why=Why.ORDER), None
+
+
+def _settle(child: Child, event: Event, now: float, luck: float) -> Step:
+    if not child.wanted:
+        return _rest(child, event, now, luck)
+    if child.why is Why.WATCHDOG:
+        return _crashed(child, Event.CRASH, now, luck)
+    if child.why is Why.START_TIMEOUT:
+        return _unstarted(child, Event.CRASH, now, luck)
+    return _forgive(child, event, now, luck)
+
+
+def _crashed(child: Child, event: Event, now: float, luck: float) -> Step:
+    """An end after RUNNING: at once again, then later and later, past the intensity no more."""
+    if event not in RESTARTED_AFTER[child.spec.restart]:
+        return _to(replace(child, wanted=False), State.STOPPED, now), None
+    if child.state is State.RUNNING and now - child.since >= FORGOTTEN_AFTER:
+        child = _forgotten(child)
+    recent = tuple(at for at in child.restarts if now - at < child.spec.period)
+    child = replace(child, restarts=(*recent, now)[-1000:])
+    too_many = 0 < child.spec.intensity < len(child.restarts)
+    if child.probes or too_many:
+        return _give_up(child, now), None
+    wait = 0.0 if child.attempts == 0 else luck * _backoff(child.attempts - 1)
+    return _again(child, wait, now), None
+
+
+def _unstarted(child: Child, event: Event, now: float, luck: float) -> Step:
+    """An end before RUNNING: later and later, and it does not count."""
+    if child.spec.restart is Restart.TEMPORARY:
+        return _to(child, State.FAILED, now), None
+    if child.probes:
+        return _give_up(child, now), None
+    return _again(child, luck * _backoff(child.attempts), now), None
+
+
+def _again(child: Child, wait: float, now: float) -> Child:
+    child = replace(child, attempts=child.attempts + 1, restarted=child.restarted + 1)
+    if wait == 0.0:
+        return _to(child, State.QUEUED, now)
+    return _to(child, State.BACKOFF, now, now + wait)
+
+
+def _backoff(doublings: int) -> float:
+    return min(BACKOFF_FIRST * 2.0 ** min(doublings, 32), BACKOFF_MOST)
+
+
+def _give_up(child: Child, now: float) -> Child:
+    wait = min(PROBE_FIRST * 2.0 ** min(child.probes, 32), PROBE_MOST)
+    return _to(replace(child, probes=child.probes + 1), State.FAILED, now, now + wait)
+
+
+def _probe(child: Child, event: Event, now: float, luck: float) -> Step:
+    child = replace(child, restarted=child.restarted + 1)
+    return _to(child, State.QUEUED, now), None
+
+
+def _refused(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(child, State.FAILED, now), None
+
+
+def _settle_refused(child: Child, event: Event, now: float, luck: float) -> Step:
+    if not child.wanted:
+        return _rest(child, event, now, luck)
+    if child.why is Why.ORDER:  # it was to be restarted: what is on disk may be better
+        return _forgive(child, event, now, luck)
+    return _refused(child, event, now, luck)
+
+
+RESTARTED_AFTER: dict[Restart, frozenset[Event]] = {
+    Restart.PERMANENT: frozenset({Event.CLEAN_EXIT, Event.CRASH}),
+    Restart.TRANSIENT: frozenset({Event.CRASH}),
+    Restart.TEMPORARY: frozenset(),
+}
+LIVE_STATES = frozenset({State.INITIALIZING, State.STARTING, State.RUNNING, State.STOPPING})
+
+_UNREADY: dict[Event, Rule] = {
+    Event.CLEAN_EXIT: _unstarted,
+    Event.CRASH: _unstarted,
+    Event.REFUSED: _refused,
+    Event.DEADLINE: _silent,
+    Event.STOP: _drain,
+    Event.RESET: _forget,
+    Event.READY: _running,
+}
+TRANSITIONS: dict[State, dict[Event, Rule]] = {
+    State.REGISTERED: {Event.START: _forgive, Event.STOP: _rest},
+    State.QUEUED: {Event.SLOT: _spawn, Event.STOP: _rest, Event.RESET: _forget},
+    State.INITIALIZING: _UNREADY | {Event.INITIALIZED: _starting},
+    State.STARTING: _UNREADY,
+    State.RUNNING: {
+        Event.BEAT: _alive,
+        Event.CLEAN_EXIT: _crashed,
+        Event.CRASH: _crashed,
+        Event.REFUSED: _refused,
+        Event.DEADLINE: _silent,
+        Event.STOP: _drain,
+        Event.RESET: _forget,
+    },
+    State.STOPPING: {
+        Event.CLEAN_EXIT: _settle,
+        Event.CRASH: _settle,
+        Event.REFUSED: _settle_refused,
+        Event.DEADLINE: _harder,
+        Event.START: _as_ordered,
+        Event.RESET: _forget,
+    },
+    State.STOPPED: {Event.START: _forgive},
+    State.BACKOFF: {
+        Event.DEADLINE: _queue,
+        Event.START: _forgive,
+        Event.RESET: _forgive,
+        Event.STOP: _rest,
+    },
+    State.FAILED: {
+        Event.DEADLINE: _probe,
+        Event.START: _forgive,
+        Event.RESET: _forgive,
+        Event.STOP: _rest,
+    },
+}
+
+
+def diagram() -> str:
+    """Return the table as a Mermaid state diagram, for the README."""
+    lines = ["stateDiagram-v2", "    [*] --> registered"]
+    for before, rules in TRANSITIONS.items():
+        edges: dict[str, list[str]] = {}
+        for event in rules:
+            for after in _reachable(before, event):
+                edges.setdefault(after.value, []).append(event.value)
+        lines += [
+            f"    {before.value} --> {after}: {', '.join(events)}"
+            for after, events in edges.items()
+            if after != before.value
+        ]
+    return "\n".join(lines)
+
+
+def _reachable(before: State, event: Event) -> list[State]:
+    found: dict[State, None] = {}
+    for restart in Restart:
+        spec = ServiceSpec(name="x", plugin="x", service_type="x", restart=restart, intensity=2)
+        for wanted in (True, False):
+            for why in Why:
+                for attempts, restarts in ((0, ()), (1, ()), (3, (9.0, 9.5, 9.9))):
+                    child = Child(
+                        spec, before, wanted, 9.0, why=why, attempts=attempts, restarts=restarts
+                    )
+                    found[step(child, event, 10.0)[0].state] = None
+    return list(found)

@@ -1,0 +1,91 @@
+"""Ends process trees: what a worker started is gone when the worker is.
+
+The process that uses this is a subreaper: whatever a dead worker leaves behind, also what called
+`setsid` and forked twice, becomes its child, and is ended and reaped here.
+"""
+
+import contextlib
+import ctypes
+import os
+import signal
+from collections.abc import Container
+from pathlib import Path
+
+import psutil
+
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+def become_subreaper() -> None:
+    """Adopt every descendant whose own parent ends."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def children() -> list[int]:
+    """Return the pids of this process's children, zombies among them."""
+    found: list[int] = []
+    try:
+        for task in os.listdir("/proc/self/task"):  # noqa: PTH208 (a thousand times a second)
+            found += map(int, Path(f"/proc/self/task/{task}/children").read_text().split())
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [process.pid for process in psutil.Process().children()]
+    return found
+
+
+def peek_ended() -> int | None:
+    """Return the pid of a child that ended and is not reaped yet, or None."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return found.si_pid if found is not None else None
+
+
+def signal_group(pid: int, number: int) -> None:
+    """Signal a worker's process group; the worker itself where it made none yet.
+
+    The worker must be a child that is not reaped, so that its number is nobody else's.
+    """
+    try:
+        os.killpg(pid, number)
+    except ProcessLookupError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+    except PermissionError:  # a member runs as another user; the worker itself may be ours
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, number)
+
+
+def end_escaped(keep: Container[int]) -> list[int]:
+    """Kill every child that is not to be kept; return those that are not gone yet."""
+    left: list[int] = []
+    for pid in children():
+        if pid in keep:
+            continue
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            if os.waitpid(pid, os.WNOHANG)[0] == 0:
+                left.append(pid)
+    return left
+
+
+def describe(status: int | None) -> str:
+    """Return a wait status in words; None is an end that nobody could wait for."""
+    if status is None:
+        return "ended, nobody knows how"
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        try:
+            name = signal.Signals(number).name
+        except ValueError:
+            name = f"signal {number}"
+        return f"was killed by {name}"
+    return f"exited with code {os.WEXITSTATUS(status)}"
+
+
+def exit_code(status: int | None) -> int | None:
+    """Return an exit code, a signal as its negative number."""
+    return None if status is None else os.waitstatus_to_exitcode(status)

@@ -1,0 +1,423 @@
+"""A configuration means what it says, and a mistake in it is named by file, line and key."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from garrison.ipc.errors import ConfigError
+from garrison.supervisor import keys
+from garrison.supervisor.config import Config, find_home, find_run, load
+from garrison.supervisor.spec import HostSpec, PluginSpec, Restart, ServiceSpec
+
+REFERENCE = Path(__file__).parents[2] / "config.toml"
+Provides = Mapping[str, Sequence[str]]
+
+
+def loaded(directory: Path, text: str) -> Config:
+    """Return the configuration of a text, in a home that is short enough for a socket."""
+    path = directory / "config.toml"
+    path.write_text(text)
+    return load(path, Path("/h"), {})
+
+
+def refused(directory: Path, text: str, provides: Provides | None = None) -> ConfigError:
+    """Return the error of a text, which names the file."""
+    with pytest.raises(ConfigError) as caught:
+        loaded(directory, text).services(provides or {})
+    assert caught.value.path == str(directory / "config.toml")
+    return caught.value
+
+
+S = "[services.chat]\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "key", "says"),
+    [
+        (S + "grase = 1", 2, "services.chat.grase", r"no such key.*did you mean `grace`\?"),
+        ("[service.chat]\n", 1, "service", r"no such key.*did you mean `services`\?"),
+        ("\nhome = 'x'\n", 2, "home", r"it belongs in \[host\]"),
+        ("[host]\ngrace = 1", 2, "host.grace", r"it belongs in \[services.NAME\]"),
+        ("[defaults]\nsecrets = []", 2, "defaults.secrets", r"belongs in \[services.NAME\]"),
+        ("[plugins.a]\nuses = 'x'", 2, "plugins.a.uses", r"did you mean `use`\?"),
+        (S + "grace = '10'", 2, "services.chat.grace", r"a number of seconds.*got a string"),
+        (S + "grace = true", 2, "services.chat.grace", r"seconds.*got a boolean"),
+        (S + "grace = -1", 2, "services.chat.grace", r"seconds, 0 to .*got -1"),
+        (S + "grace = nan", 2, "services.chat.grace", r"seconds, 0 to .*got nan"),
+        (S + "watchdog = inf", 2, "services.chat.watchdog", r"seconds, 0 to .*got inf"),
+        (S + "watchdog = 1" + "0" * 400, 2, "services.chat.watchdog", r"far too large"),
+        (S + "timeout = 0", 2, "services.chat.timeout", r"seconds above 0, got 0"),
+        (S + "start_timeout = 0", 2, "services.chat.start_timeout", r"seconds above 0"),
+        (S + "period = 0.0", 2, "services.chat.period", r"seconds above 0"),
+        (S + "window = 0", 2, "services.chat.window", r"number of calls, 1 or more, got 0"),
+        (S + "window = 2.5", 2, "services.chat.window", r"calls, got a number with a fraction"),
+        (S + "window = true", 2, "services.chat.window", r"calls, got a boolean"),
+        (S + "window_bytes = 0", 2, "services.chat.window_bytes", r"bytes, 1 or more, got 0"),
+        (S + f"window_bytes = {2**70}", 2, "services.chat.window_bytes", r"bytes, at most"),
+        (S + "intensity = -1", 2, "services.chat.intensity", r"restarts, 0 or more, got -1"),
+        (S + "autostart = 'no'", 2, "services.chat.autostart", r"true or false.*got a string"),
+        (S + "restart = 'allways'", 2, "services.chat.restart", r"`permanent`.*got `allways`$"),
+        (S + "restart = 'transien'", 2, "services.chat.restart", r"did you mean `transient`\?"),
+        (S + "restart = false", 2, "services.chat.restart", r"`permanent`.*got a boolean"),
+        (S + "depends_on = 'db'", 2, "services.chat.depends_on", r'list of NAMEs.*\["db"\]'),
+        (S + "depends_on = {}", 2, "services.chat.depends_on", r"list of NAMEs, got a table"),
+        (S + "depends_on = [\n'a',\n3]", 4, "services.chat.depends_on[1]", r"NAME.*whole number"),
+        (S + "env = { A = 3 }", 2, "services.chat.env.A", r"a string in quotes, got a whole"),
+        (S + "[services.chat.env]\n'A=B' = ''", 3, 'services.chat.env."A=B"', r"name of an env"),
+        (S + 'env.A = "\\u0000"', 2, "services.chat.env.A", r"NUL"),
+        (S + "pass_env = 'A'", 2, "services.chat.pass_env", r"list of names of env"),
+        (S + "secrets = 'A'", 2, "services.chat.secrets", r"list of names"),
+        (S + "config = 1", 2, "services.chat.config", r"a table, got a whole number"),
+        (S + "env_file = ''", 2, "services.chat.env_file", r"a path, got an empty string"),
+        (S + "env_file = 1979-05-27", 2, "services.chat.env_file", r"a path.*got a date"),
+        ("[services]\nchat = 1", 2, "services.chat", r"a table, got a whole number"),
+        ("[services.'.chat']\n", 1, 'services.".chat"', r"cannot be a NAME"),
+        ("[services.'a/b']\n", 1, 'services."a/b"', r"cannot be a NAME"),
+        (f"[services.{'a' * 65}]\n", 1, "services." + "a" * 65, r"at most 64 characters"),
+        ("[plugins]\n'é' = {}", 2, 'plugins."é"', r"cannot be a NAME"),
+        ("[plugins]\nx = 'a:b'", 2, "plugins.x", r'a table, got a string.*use = "a:b"'),
+        ("[plugins]\nx.use = 'a.py'", 2, "plugins.x.use", r"write `a`, without .py"),
+        ("[plugins]\nx.use = 'a b:c'", 2, "plugins.x.use", r"a module such as.*got `a b:c`"),
+        ("[plugins]\nx.use = []", 2, "plugins.x.use", r"a module such as.*got a list"),
+        ("plugins = 3", 1, "plugins", r"a table, got a whole number"),
+        ("[host]\nmax_message = 10", 2, "host.max_message", r"bytes, 1,024 or more, got 10"),
+        ("[host]\nstarts_at_once = 0", 2, "host.starts_at_once", r"workers, 1 or more"),
+        ("[host]\norphan_grace = -0.1", 2, "host.orphan_grace", r"got -0.1"),
+        ("[host]\npreload = ['a b']", 2, "host.preload[0]", r"name of a module.*`a b`"),
+        ("[host]\nrun = '~nobody-of-this-name/x'", 2, "host.run", r"~nobody.*no home directory"),
+        ("[host]\nhome = ''", 2, "host.home", r"empty string"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path: Path, text: str, line: int, key: str, says: str) -> None:
+    """A value that does not fit is told by line and key, with what was expected, in words."""
+    error = refused(tmp_path, text)
+    assert (error.line, error.key) == (line, key)
+    assert re.search(says, error.problem), error.problem
+    assert str(error).startswith(f"{tmp_path}/config.toml:{line}: {key}: ")
+
+
+def test_the_first_mistake_of_the_file_is_told(tmp_path: Path) -> None:
+    """Of several mistakes, the one that stands first is named."""
+    text = "[services.b]\ngrace = 'x'\n[services.a]\ngrace = 'x'\n[host]\nrun = 3\n"
+    assert refused(tmp_path, text).line == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "secrets = { DISCORD_TOKEN = 'MTA.s3cret' }",
+        "secrets = ['MTA.s3cret']",
+        "secrets = 'MTA.s3cret'",
+        "secrets = 's3cret'",
+        "pass_env = ['MTA.s3cret']",
+        "env = ['MTA.s3cret']",
+        "env = { A = ['s3cret'] }",
+        "env.A = 's3cret",
+    ],
+)
+def test_a_misplaced_secret_is_not_shown(tmp_path: Path, text: str) -> None:
+    """Where a token stands in the place of a name, the error does not repeat it."""
+    assert "s3cret" not in str(refused(tmp_path, S + text))
+
+
+@pytest.mark.parametrize(
+    ("content", "line", "says"),
+    [
+        (b"[host]\nrun = abc\n", 2, r"not TOML: Invalid value at column 7; text stands in"),
+        (b"[host]\nrun = 'a\n", 2, r"not TOML"),
+        (b"[a]\n[a]\n", 2, r"not TOML: Cannot declare .*twice at column"),
+        (b"[a]\nb = [\n1,\n", 3, r"not TOML"),
+        (b"\n\n[host", 3, r"not TOML"),
+        (b"a = 1" + b"0" * 5000, None, r"not TOML"),
+        (b"a = " + b"[" * 5000, None, r"nested too deeply"),
+        (b"[host]\nrun = '\xff'\n", None, r"not UTF-8"),
+    ],
+)
+def test_what_is_no_toml_is_told(
+    tmp_path: Path, content: bytes, line: int | None, says: str
+) -> None:
+    """A file that cannot be parsed is a config error with its line, whatever is wrong with it."""
+    path = tmp_path / "config.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load(path, None, {})
+    assert caught.value.line == line
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    """A missing file is answered with what makes one, a directory with why it cannot be read."""
+    with pytest.raises(ConfigError, match="garrison init"):
+        load(tmp_path / "none.toml", None, {})
+    with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
+        load(tmp_path, None, {})
+
+
+def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
+    """A file from an editor that begins it with a mark is read as any other."""
+    path = tmp_path / "config.toml"
+    path.write_bytes(b"\xef\xbb\xbf[host]\nstarts_at_once = 2\n")
+    assert load(path, Path("/h"), {}).host.starts_at_once == 2
+
+
+FULL = """
+plugins = { p = { use = "my.mod:attr", config = { deep = [1] } }, q = {} }
+[defaults]
+grace = 1
+restart = "transient"
+env = { A = "default", B = "default" }
+pass_env = ["X"]
+[services.a]
+grace = 2.5
+env = { A = "own" }
+pass_env = []
+depends_on = ["b", "b"]
+env_file = "a.env"
+secrets = { TOKEN = "TOKEN_A" }
+config = { answerer = "eliza" }
+[services.b]
+secrets = ["ONE", "TWO"]
+env_file = "/etc/b.env"
+"""
+
+
+def test_what_is_said_arrives(tmp_path: Path) -> None:
+    """Every key has its place in the specs; defaults hold where a section is silent, and only
+    `env` adds up."""
+    config = loaded(tmp_path, FULL)
+    a, b, c = config.services({"p": ["a", "b"], "q": ["c"]})
+    assert config.plugins == {
+        "p": PluginSpec(name="p", use="my.mod:attr", config={"deep": [1]}),
+        "q": PluginSpec(name="q", use="q"),
+    }
+    assert a == ServiceSpec(
+        name="a",
+        plugin="p",
+        service_type="a",
+        restart=Restart.TRANSIENT,
+        grace=2.5,
+        env={"A": "own", "B": "default"},
+        depends_on=("b",),
+        env_file=tmp_path / "a.env",
+        secrets={"TOKEN": "TOKEN_A"},
+        config={"answerer": "eliza"},
+    )
+    assert (b.grace, b.secrets) == (1.0, {"ONE": "ONE", "TWO": "TWO"})
+    assert b.env_file == Path("/etc/b.env")
+    assert (c.env, c.pass_env) == ({"A": "default", "B": "default"}, ("X",))
+
+
+P = "[plugins]\np = {}\nq = {}\n"
+BOTH = {"p": ["t", "u"], "q": ["v"]}
+SAME = {"p": ["t"], "q": ["t"]}
+
+
+@pytest.mark.parametrize(
+    ("sections", "provides", "expected"),
+    [
+        ("", BOTH, "t=p.t u=p.u v=q.v"),
+        ("", {"q": ["v"]}, "v=q.v"),
+        ("[services.t]", BOTH, "u=p.u t=p.t v=q.v"),
+        ("[services.v]\n[services.u]\n[services.t]", BOTH, "u=p.u t=p.t v=q.v"),
+        ("[services.x]\nplugin='q'", BOTH, "t=p.t u=p.u v=q.v x=q.v"),
+        ("[services.x]\nplugin='p'\ntype='u'", BOTH, "t=p.t u=p.u x=p.u v=q.v"),
+        ("[services.t]\nplugin='p'", BOTH, "u=p.u t=p.t v=q.v"),
+        ("[services.t]\ntype='t'", BOTH, "u=p.u t=p.t v=q.v"),
+        ("[services.t]\nplugin='q'\n[services.z]\nplugin='p'", SAME, "z=p.t t=q.t"),
+        ("[services.z]\nplugin='q'\n[services.t]\nplugin='p'", SAME, "t=p.t z=q.t"),
+        ("[services.t]\nplugin='p'\ntype='u'\n[services.x]\nplugin='p'\ntype='t'\n[services.u]",
+         BOTH, "t=p.u x=p.t u=p.u v=q.v"),
+        ("[services.other]", {"p": ["t"]}, "t=p.t"),
+        ("[services.x]\nplugin='q'\ntype='any'", {"p": ["t"]}, "t=p.t"),
+        ("[services.t]\ndepends_on=['anyone']", {"p": ["t"]}, "t=p.t"),
+    ],
+)  # fmt: skip
+def test_each_service_has_one_name(
+    tmp_path: Path, sections: str, provides: Provides, expected: str
+) -> None:
+    """A plugin's services run under their types, sections add instances, and what an unread plugin
+    may provide passes; by plugin, those without a section first."""
+    specs = loaded(tmp_path, P + sections).services(provides)
+    assert " ".join(f"{s.name}={s.plugin}.{s.service_type}" for s in specs) == expected
+
+
+@pytest.mark.parametrize(
+    ("sections", "provides", "line", "key", "says"),
+    [
+        ("[services.tt]", BOTH, 4, "services.tt", r"no plugin has a service `tt`.*`t`"),
+        ("[services.x]\nplugin='pp'", BOTH, 5, "services.x.plugin", r"no \[plugins.pp\].*`p`"),
+        ("[services.x]\nplugin='pp'", {}, 5, "services.x.plugin", r"no \[plugins.pp\].*`p`"),
+        ("[services.x]\nplugin='p'", BOTH, 4, "services.x", r"has `t`, `u`: say which.*type"),
+        ("[services.x]\nplugin='p'\ntype='w'", BOTH, 6, "services.x.type", r"no `w`.*`t`, `u`"),
+        ("[services.x]\ntype='v'", BOTH, 5, "services.x.type", r'add plugin = "q"'),
+        ("[services.x]\nplugin='p'", {"p": [], "q": []}, 4, "services.x", r"has no services"),
+        ("", SAME, 2, "plugins.p", r'\[services.t\] with plugin = "p".*\[services.t-2\].*"q"'),
+        ("[services.t]", SAME, 4, "services.t", r"each have a service `t`"),
+        ("[services.t]\nplugin='q'", SAME, 4, "services.t", r'\[services.t-2\] with plugin = "p"'),
+        ("[services.t]\ndepends_on=['u','w']", BOTH, 5, "services.t.depends_on[1]", r"no.*`w`"),
+        ("[services.t]\nbind_to=['uu']", BOTH, 5, "services.t.bind_to[0]", r"mean `u`"),
+    ],
+)
+def test_a_section_that_fits_nothing_is_told(
+    tmp_path: Path, sections: str, provides: Provides, line: int, key: str, says: str
+) -> None:
+    """A section without a plugin, a NAME of two owners or a dependency on nothing is an error that
+    says what to write."""
+    error = refused(tmp_path, P + sections, provides)
+    assert (error.line, error.key) == (line, key)
+    assert re.search(says, error.problem), error.problem
+
+
+def test_an_error_of_a_service_has_the_nearest_line(tmp_path: Path) -> None:
+    """What only the plugin can check is named by the key's line, or its table's."""
+    config = loaded(tmp_path, "[services.a.config]\nx = [\n1,\n2]\n")
+    where = ("services", "a", "config")
+    assert config.error_at((*where, "x"), "no").line == 2
+    assert config.error_at((*where, "x", 1), "no").line == 4
+    assert config.error_at((*where, "y"), "no").line == 1
+    assert str(config.error_at(("plugins", "p", "config"), "no")) == (
+        f"{tmp_path}/config.toml: plugins.p.config: no"
+    )
+
+
+@pytest.mark.parametrize(
+    ("home", "variable", "text", "expected"),
+    [
+        ("/flag", "/env", "[host]\nhome = 'x'", "/flag"),
+        (None, "/env", "[host]\nhome = 'x'", "/env"),
+        (None, "", "[host]\nhome = 'x'", "DIR/x"),
+        (None, None, "[host]\nhome = '/x'", "/x"),
+        (None, None, "[host]\nhome = '~/x'", "HOME/x"),
+        (None, None, "[host]\nstray = 1\n[services]\nx = 1", "DIR/.garrison"),
+        ("/flag", None, "not toml", "/flag"),
+        (None, "/env", "not toml", "/env"),
+        ("rel", None, "", "CWD/rel"),
+    ],
+)
+def test_the_home_is_where_it_was_said(
+    tmp_path: Path, home: str | None, variable: str | None, text: str, expected: str
+) -> None:
+    """`--home` goes before the environment, that before the config, and the config is read only
+    where the answer depends on it."""
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    environ = {} if variable is None else {"GARRISON_HOME": variable}
+    found = find_home(Path(home) if home else None, path, environ)
+    for word, place in {"DIR": tmp_path, "HOME": Path.home(), "CWD": Path.cwd()}.items():
+        expected = expected.replace(word, str(place))
+    assert str(found) == expected
+
+
+@pytest.mark.parametrize("text", ["not toml", "host = 3", "[host]\nhome = 3"])
+def test_a_home_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
+    """Where the config decides and cannot be read, no home is guessed."""
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError):
+        find_home(None, path, {})
+
+
+def test_without_a_config_the_home_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With no config named, the one here counts, else `.garrison` here."""
+    monkeypatch.chdir(tmp_path)
+    assert find_home(None, None, {}) == tmp_path / ".garrison"
+    (tmp_path / "config.toml").write_text("[host]\nhome = 'h'")
+    assert find_home(None, None, {}) == tmp_path / "h"
+    with pytest.raises(ConfigError):
+        find_home(None, Path("other.toml"), {})
+
+
+def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each part of the home can be moved; a path is relative to the file, wherever one stands."""
+    (tmp_path / "config.toml").write_text("[host]\nrun = '/r'\nlogs = 'l'\nstate = '../s'")
+    monkeypatch.chdir("/")
+    config = load(tmp_path.relative_to("/") / "config.toml", Path("/h"), {})
+    assert config.path == tmp_path / "config.toml"
+    assert config.host == HostSpec(
+        home=Path("/h"), run=Path("/r"), state=tmp_path / "../s", logs=tmp_path / "l"
+    )
+
+
+@pytest.mark.parametrize(("length", "fits"), [(82, True), (83, False)])
+def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path, length: int, fits: bool) -> None:
+    """The longest name in run/ still fits into a Unix socket's 107 bytes, counted in bytes."""
+    run = "/é" + "x" * (length - 3)
+    text = f"[host]\nrun = '{run}'"
+    if fits:
+        assert loaded(tmp_path, text).host.run == Path(run)
+        return
+    error = refused(tmp_path, text)
+    assert (error.line, error.key) == (2, "host.run")
+    assert re.search(r"108 bytes long.*at most 107: set `\[host\] run`", error.problem)
+
+
+def test_a_home_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
+    """A long --home is refused too, although the file says nothing of it."""
+    path = tmp_path / "config.toml"
+    path.write_text("")
+    with pytest.raises(ConfigError, match="--home"):
+        load(path, Path("/" + "x" * 90), {})
+
+
+@pytest.mark.parametrize("target", ["/elsewhere/run", "../elsewhere"])
+def test_a_moved_run_is_followed(tmp_path: Path, target: str) -> None:
+    """`run` is where the link in the home leads, also while nothing is there."""
+    assert find_run(tmp_path) == tmp_path / "run"
+    (tmp_path / "run").symlink_to(target)
+    assert find_run(tmp_path) == tmp_path / target
+
+
+# The reference -------------------------------------------------------------
+
+
+@pytest.fixture(name="uncommented")
+def _uncommented(tmp_path: Path) -> str:
+    """Return config.toml with every documented key and table in force."""
+    return re.sub(r"^# (?=\[[a-z.]+\]$|[a-z_]+ = )", "", REFERENCE.read_text(), flags=re.M)
+
+
+def service_of(config: Config, name: str) -> dict[str, Any]:
+    """Return what is known of one of the bundled services."""
+    specs = config.services({"chat": ["chat"], "eliza": ["eliza"]})
+    return next(msgspec.structs.asdict(spec) for spec in specs if spec.name == name)
+
+
+def test_the_reference_has_every_key(tmp_path: Path, uncommented: str) -> None:
+    """No key that garrison reads is missing from config.toml."""
+    read = loaded(tmp_path, uncommented)._document.tables
+    assert set(read["host"]) == set(keys.HOST)
+    assert set(read["defaults"]) == set(keys.TUNING)
+    assert set(read["plugins"]["chat"]) == set(keys.PLUGIN)
+    assert set(read["services"]["chat"]) == set(keys.SERVICE) - set(keys.TUNING)
+
+
+def test_the_reference_has_the_defaults(tmp_path: Path, uncommented: str) -> None:
+    """What config.toml gives as defaults changes nothing when it is put in force."""
+    (tmp_path / "config.toml").write_text(uncommented)
+    (tmp_path / "plain.toml").write_text("[plugins]\nchat = {}\neliza = {}\n")
+    said, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
+    assert (said.host, said.plugins) == (plain.host, plain.plugins)
+    given = {"config": {"answerer": "eliza"}, "env_file": tmp_path / "chat.env"}
+    assert service_of(said, "chat") == service_of(plain, "chat") | given
+    assert service_of(said, "eliza") == service_of(plain, "eliza")
+
+
+def test_the_reference_runs_the_bundled_plugins() -> None:
+    """As it stands, config.toml says nothing but which plugins to run; it fits 80 columns."""
+    config = load(REFERENCE, Path("/h"), {})
+    assert list(config.plugins) == ["chat", "eliza"]
+    assert config.services({"chat": ["chat"], "eliza": ["eliza"]}) == [
+        ServiceSpec(name=name, plugin=name, service_type=name) for name in ("chat", "eliza")
+    ]
+    assert max(map(len, REFERENCE.read_text().splitlines())) <= 80
+
+
+def test_every_field_of_the_specs_has_a_key() -> None:
+    """A field that is added to a spec can be set in config.toml."""
+    assert set(keys.HOST) == set(HostSpec.__struct_fields__)
+    assert set(keys.PLUGIN) == set(PluginSpec.__struct_fields__) - {"name"}
+    named = {field.replace("service_type", "type") for field in ServiceSpec.__struct_fields__}
+    assert set(keys.SERVICE) == named - {"name"}

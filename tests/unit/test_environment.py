@@ -1,0 +1,154 @@
+"""A worker sees what its own service was given, and a secret is told to nobody else."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from garrison.ipc.errors import StartError
+from garrison.supervisor.environment import read_text, scrubbed, worker_environment
+from garrison.supervisor.spec import ServiceSpec
+
+SUPERVISOR = {
+    "PATH": "/bin",
+    "LC_ALL": "C.UTF-8",
+    "XDG_CACHE_HOME": "/c",
+    "TOKEN": "t0k3n",
+    "TOKEN_EU": "t0k3n-eu",
+    "EXTRA": "extra",
+    "HTTPS_PROXY": "http://user:password@proxy",
+    "GARRISON_HOME": "/h",
+    "LCX": "no",
+}
+COMMON = {"PATH": "/bin", "LC_ALL": "C.UTF-8", "XDG_CACHE_HOME": "/c"}
+
+
+def given(text: str = "", **keys: Any) -> tuple[dict[str, str], dict[str, str]]:
+    """Return the environment and the secrets of a service with these keys."""
+    if text:
+        keys["env_file"] = Path("/etc/bot.env")
+    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", **keys)
+    return worker_environment(spec, SUPERVISOR, lambda _: text)
+
+
+def test_only_what_everyone_may_see_passes() -> None:
+    """The launcher has the allow-list and nothing else, and so has a service that asks for no
+    more."""
+    assert scrubbed(SUPERVISOR) == COMMON
+    assert given() == (COMMON, {})
+
+
+def test_a_service_is_given_what_it_asks_for() -> None:
+    """`pass_env` hands on what is set, and `env` adds."""
+    public, secrets = given(pass_env=("EXTRA", "NOT_SET"), env={"LEVEL": "debug"})
+    assert public == COMMON | {"EXTRA": "extra", "LEVEL": "debug"}
+    assert secrets == {}
+
+
+@pytest.mark.parametrize(
+    ("keys", "expected"),
+    [
+        ({"secrets": {"TOKEN": "TOKEN"}}, {"TOKEN": "t0k3n"}),
+        ({"secrets": {"TOKEN": "TOKEN_EU"}}, {"TOKEN": "t0k3n-eu"}),
+        ({"secrets": {"KEY": "KEY"}, "text": "KEY=from file"}, {"KEY": "from file"}),
+        ({"secrets": {"TOKEN": "TOKEN"}, "text": "TOKEN=from file"}, {"TOKEN": "t0k3n"}),
+        ({"secrets": {"MINE": "KEY"}, "text": "KEY=x"}, {"MINE": "x", "KEY": "x"}),
+    ],
+)
+def test_a_secret_is_found(keys: dict[str, Any], expected: dict[str, str]) -> None:
+    """A secret is the supervisor's variable, renamed where the config says so, else what env_file
+    has; it is apart from the environment."""
+    assert given(**keys) == (COMMON, expected)
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        ({"pass_env": ("PATH",)}, "/bin"),
+        ({"text": "PATH=file"}, "file"),
+        ({"text": "EXTRA=file", "pass_env": ("EXTRA",), "name": "EXTRA"}, "file"),
+        ({"text": "PATH=file", "env": {"PATH": "env"}}, "env"),
+        ({"env": {"PATH": "env"}, "secrets": {"PATH": "TOKEN"}}, "t0k3n"),
+        ({"text": "PATH=file", "secrets": {"PATH": "TOKEN"}}, "t0k3n"),
+    ],
+)
+def test_the_stronger_word_counts(keys: dict[str, Any], value: str) -> None:
+    """From weak to strong: allow-list, pass_env, env_file, env, secrets; and each name has one
+    value, so the order in which both parts are applied does not matter."""
+    name = keys.pop("name", "PATH")
+    public, secrets = given(**keys)
+    assert not public.keys() & secrets.keys()
+    assert (public | secrets)[name] == value
+
+
+def test_what_a_file_says_stays_out_of_the_open_part() -> None:
+    """env_file is where tokens are kept, so all of it goes the secrets' way."""
+    public, secrets = given(text="A=1\nB=2\n", env={"B": "3"})
+    assert public == COMMON | {"B": "3"}
+    assert secrets == {"A": "1"}
+
+
+@pytest.mark.parametrize(("text", "where"), [("", "an env_file"), ("OTHER=s3cret", "/etc/bot.env")])
+def test_a_missing_secret_says_what_to_do(text: str, where: str) -> None:
+    """A secret that is nowhere stops the start, with both of its names and no value."""
+    with pytest.raises(StartError) as caught:
+        given(text, secrets={"PASSWORD": "PASSWORD_EU"})
+    assert caught.value.service == "bot"
+    assert caught.value.reason == (
+        "secret PASSWORD is not set: export PASSWORD_EU where the supervisor starts, "
+        f"or put it into {where}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("K=v", "v"),
+        ("export K=v", "v"),
+        ("  K = v w  ", "v w"),
+        ("K=", ""),
+        ("K= # comment", ""),
+        ("K=v # comment", "v"),
+        ("K=v#w", "v#w"),
+        ("K=#fff", "#fff"),
+        ("K=a=b", "a=b"),
+        ("K=it's", "it's"),
+        ("K='a # \"b\" \\n' # comment", 'a # "b" \\n'),
+        ('K="a # \'b\'"', "a # 'b'"),
+        (r'K="a\n\t\"\\\$\d"', 'a\n\t"\\$\\d'),
+        ("K=\"\"#", ""),
+        ("K=v\r", "v"),
+        ("# K=no\n\n  #\nK=v\n", "v"),
+        ("K=1\nK=2", "2"),
+    ],
+)  # fmt: skip
+def test_a_line_reads_as_in_a_shell(line: str, value: str) -> None:
+    """Quotes, comments and `export` mean what they mean there; nothing is expanded."""
+    assert given(line)[1] == {"K": value}
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["s3cret", "=s3cret", "1K=s3cret", "K='s3cret", 'K="s3cret', "K='a' s3cret", "K s3cret=1",
+     "K=s3cret\0", 'K="s3cret\\"', "export s3cret"],
+)  # fmt: skip
+def test_a_bad_line_is_told_without_its_content(line: str) -> None:
+    """A line that cannot be read is named by file and number, for it may hold a secret."""
+    with pytest.raises(StartError, match=r"/etc/bot.env:2 is not KEY=VALUE") as caught:
+        given(f"OK=1\n{line}\n")
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """A missing file and one that is no text stop the start, and no byte of it is shown."""
+    path = tmp_path / "bot.env"
+    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", env_file=path)
+    with pytest.raises(StartError, match=r"bot.env cannot be read: No such file"):
+        worker_environment(spec, {})
+    path.write_bytes(b"K=s3cret\xff")
+    with pytest.raises(StartError, match=r"bot.env is not UTF-8 text$") as caught:
+        worker_environment(spec, {})
+    assert caught.value.__cause__ is None
+    path.write_bytes(b"\xef\xbb\xbfK=v")
+    assert worker_environment(spec, {}) == ({}, {"K": "v"})
+    assert read_text(path) == "K=v"

@@ -1,0 +1,271 @@
+"""A batch in, methods run, answers out: conversion, threads, streams, drain.
+
+Belongs to one service and its loop. What a method raises is its caller's; what the wire got wrong
+is counted; neither ends the service.
+"""
+
+import asyncio
+import contextvars
+import functools
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+
+from garrison.ipc import messages
+from garrison.ipc.client import DEADLINE, EVENT_METHOD, MARGIN
+from garrison.ipc.errors import Fault, InvalidCall, RemoteError
+from garrison.ipc.messages import Call, Token
+
+from .methods import Kind, Method, Unfit
+from .service import Service
+
+log = logging.getLogger(__name__)
+
+THREADS = 16  # plain methods that run at the same time
+TRACEBACK_BYTES = 8 * 1024
+RUNNING_MOST = 16_384  # calls taken at the same time, from all callers together
+
+_encode = msgspec.msgpack.Encoder().encode
+_Key = tuple[Token, int]
+
+
+class Dispatch:
+    """Runs the methods of one service for others.
+
+    Args:
+        name: The service's NAME.
+        send: Takes an answer to a caller.
+        emit: Runs the handlers of an event; see `Runtime.register_event`.
+        max_message: The largest frame, in bytes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[Token, messages.Data], None],
+        emit: Callable[[str, Any], Awaitable[None]],
+        max_message: int,
+    ) -> None:
+        self._name = name
+        self._send = send
+        self._emit = emit
+        self._most = max_message - MARGIN
+        self._loop = asyncio.get_running_loop()
+        self._service: Service | None = None
+        self._methods: dict[str, Method] = {}
+        self._bound: dict[str, Callable[..., Any]] = {}
+        self._running: dict[_Key, asyncio.Task[None]] = {}
+        self._credit: dict[_Key, Credits] = {}
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="method")
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+
+    def serve(self, service: Service, methods: dict[str, Method]) -> None:
+        """Take calls from now on."""
+        self._service = service
+        self._methods = methods
+        self._bound = {name: getattr(service, name) for name in methods}
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many calls run now."""
+        return len(self._running)
+
+    def call(self, source: Token, call: Call) -> None:
+        """Begin a call."""
+        key = (source, call.id)
+        if self.draining or self._service is None or len(self._running) >= RUNNING_MOST:
+            self._send(source, messages.Refused(call.id))
+            return
+        if key in self._running:
+            return  # an id is used once
+        method = self._methods.get(call.method)
+        if method is None:
+            if call.method == EVENT_METHOD:
+                self._begin(key, self._event(key, call))
+            else:
+                self._refuse(key, call.method, "no such method")
+            return
+        try:
+            args, kwargs = method.bind(call)
+        except Unfit as error:
+            self._refuse(key, call.method, str(error))
+            return
+        bound = self._bound[call.method]
+        if method.kind is Kind.STREAM:
+            self._credit[key] = Credits(call.credit)
+            self._begin(key, self._stream(key, call, bound, args, kwargs))
+        else:
+            if method.kind is Kind.THREAD:
+                bound = functools.partial(self._in_thread, bound)
+            self._begin(key, self._answer(key, call, bound, args, kwargs))
+
+    def cancel(self, source: Token, call_id: int) -> None:
+        """End a call that its caller no longer waits for."""
+        task = self._running.get((source, call_id))
+        if task is not None:
+            task.cancel()
+
+    def credit(self, source: Token, call_id: int, items: int) -> None:
+        """Let so many more items of a stream go."""
+        credits = self._credit.get((source, call_id))
+        if credits is not None:
+            credits.grant(items)
+
+    def caller_ended(self, source: Token) -> None:
+        """End every call of a caller that is gone."""
+        for (caller, _), task in list(self._running.items()):
+            if caller == source:
+                task.cancel()
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more calls; return when none runs, or after so long, when they are cancelled."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            for task in list(self._running.values()):
+                task.cancel()
+
+    def _begin(self, key: _Key, work: Any) -> None:
+        self._running[key] = self._loop.create_task(work)
+        self._idle.clear()
+
+    def _end(self, key: _Key) -> None:
+        self._running.pop(key, None)
+        if not self._running:
+            self._idle.set()
+
+    async def _answer(
+        self,
+        key: _Key,
+        call: Call,
+        bound: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        DEADLINE.set(self._loop.time() + call.timeout)
+        try:
+            result = _encode(await bound(*args, **kwargs))
+            if len(result) > self._most:
+                raise ValueError(f"its result has {len(result)} bytes; max_message forbids it")
+        except asyncio.CancelledError:
+            self._cancelled(key, call)
+        except Exception as error:  # noqa: BLE001 (whatever a method raises is its caller's)
+            self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
+        else:
+            self._send(key[0], messages.Reply(key[1], Raw(result)))
+        finally:
+            self._end(key)
+
+    async def _stream(
+        self,
+        key: _Key,
+        call: Call,
+        bound: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        credits = self._credit[key]
+        values = bound(*args, **kwargs)
+        try:
+            async for value in values:
+                item = _encode(value)
+                if len(item) > self._most:
+                    raise ValueError(f"an item has {len(item)} bytes; max_message forbids it")
+                await credits.take()
+                self._send(key[0], messages.Item(key[1], Raw(item)))
+        except asyncio.CancelledError:
+            self._cancelled(key, call)
+        except Exception as error:  # noqa: BLE001 (whatever a method raises is its caller's)
+            self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
+        else:
+            self._send(key[0], messages.Done(key[1]))
+        finally:
+            del self._credit[key]
+            try:
+                await values.aclose()
+            except Exception:
+                log.exception("stream.close service=%s method=%s", self._name, call.method)
+            self._end(key)
+
+    async def _event(self, key: _Key, call: Call) -> None:
+        DEADLINE.set(self._loop.time() + call.timeout)
+        try:
+            event, payload = msgspec.msgpack.decode(call.args, type=tuple[str, Any])
+            await self._emit(event, payload)
+        except asyncio.CancelledError:
+            self._cancelled(key, call)
+        except Exception as error:  # noqa: BLE001 (told to the emitter, who logs it)
+            self._send(key[0], messages.Failed(key[1], self._fault("on_event", error)))
+        else:
+            self._send(key[0], messages.Reply(key[1], messages.NIL))
+        finally:
+            self._end(key)
+
+    async def _in_thread(self, bound: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        run = functools.partial(contextvars.copy_context().run, bound, *args, **kwargs)
+        return await self._loop.run_in_executor(self._pool, run)
+
+    def _cancelled(self, key: _Key, call: Call) -> None:
+        """Tell a caller who may still wait: a method can be cancelled by its own service too."""
+        fault = RemoteError(self._name, call.method, "CancelledError: the method was cancelled")
+        self._send(key[0], messages.Failed(key[1], fault.fault()))
+
+    def _refuse(self, key: _Key, method: str, reason: str) -> None:
+        fault = InvalidCall(self._name, method, reason).fault()
+        self._send(key[0], messages.Failed(key[1], fault))
+
+    def _fault(self, method: str, error: Exception) -> Fault:
+        """Return a method's exception as it travels, its traceback from the method's own frames."""
+        frames = traceback.extract_tb(error.__traceback__)
+        own = [frame for frame in frames if frame.filename != __file__]
+        text = "".join(
+            [
+                "Traceback (most recent call last):\n",
+                *traceback.format_list(own),
+                *traceback.format_exception_only(error),
+            ]
+        )
+        detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return Fault(
+            "RemoteError",
+            self._name,
+            method,
+            _sendable(detail)[:2000],
+            _sendable(text)[-TRACEBACK_BYTES:],
+        )
+
+
+class Credits:
+    """How many items of one stream may go before its consumer asks for more."""
+
+    def __init__(self, items: int) -> None:
+        self._left = items
+        self._more: asyncio.Future[None] | None = None
+
+    def grant(self, items: int) -> None:
+        """Let more items go."""
+        self._left += items
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+
+    async def take(self) -> None:
+        """Wait until one may go."""
+        while self._left <= 0:
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        self._left -= 1
+
+
+def _sendable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be encoded
+
+

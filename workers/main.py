@@ -1,0 +1,344 @@
+"""A worker's life: first lines, init, start, serve, beat, drain, end. One service, one loop.
+
+Runs in a process that the launcher forked. What it is to be comes out of a descriptor.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import faulthandler
+import fcntl
+import logging
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from typing import Any, NoReturn
+
+import uvloop
+import zmq
+
+from garrison.ipc import messages
+from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
+from garrison.ipc.messages import WIRE, Assignment, Reading, Token
+
+from .dispatch import Dispatch
+from .loading import load
+from .methods import describe
+from .runtime import BackgroundFailure, Runtime
+from .service import Service
+from .settings import Misfit, fit
+
+log = logging.getLogger(__name__)
+
+BEAT_S = 1.0  # between beats, at the most; a quarter of the watchdog where that is shorter
+LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
+DRAIN_SHARE = 0.7  # of the grace, for calls under way; the rest is for Service.stop
+LEAVE_S = 1.0  # for the last words to leave
+TRACEBACK_BYTES = 16 * 1024
+CRASHED, NOT_STARTED = 70, 1  # exit codes: EX_SOFTWARE after running, and before
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
+
+
+def run(descriptor: int, log_path: str) -> NoReturn:
+    """Be the worker that an assignment describes; never return."""
+    try:
+        _first_lines(log_path)
+        with os.fdopen(descriptor, "rb") as file:
+            assignment = messages.decode_assignment(file.read())
+        _be_named(assignment.source.name if isinstance(assignment, Reading) else assignment.name)
+        os.environ.clear()
+        os.environ.update(assignment.env)
+        if isinstance(assignment, Reading):
+            from .reading import read_plugin
+
+            code = _loop(read_plugin(assignment))
+        else:
+            os.environ.update(assignment.secrets)
+            code = _loop(Worker(assignment).live())
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else (0 if end.code is None else CRASHED)
+    except BaseException:  # noqa: BLE001 (the last place that could tell)
+        traceback.print_exc()
+        code = CRASHED
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: a library's leftover thread must not keep the process."""
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):
+            stream.flush()
+    os._exit(code)
+
+
+def _first_lines(log_path: str) -> None:
+    with contextlib.suppress(PermissionError):  # already the leader of a session
+        os.setsid()
+    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    output = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # whole lines, so that the last one is there
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
+    faulthandler.enable(all_threads=True)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # until then the signal kills
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what escapes stays with its worker
+
+
+def _be_named(name: str) -> None:
+    ctypes.CDLL(None).prctl(PR_SET_NAME, f"g:{name}".encode()[:15], 0, 0, 0)
+
+
+def _loop(work: Any) -> int:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        code: int = runner.run(work)
+        _leave(code)  # without waiting for tasks and threads that others left behind
+
+
+def take_lock(path: str, seconds: float = LOCK_S) -> int | None:
+    """Return the descriptor of the service's lock, or None: a leftover holds it.
+
+    The lock follows fork, so whatever the last incarnation left alive keeps it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                return None
+            time.sleep(0.005)  # no event tells of a lock that is let go
+        else:
+            return descriptor
+
+
+class Ending(Exception):
+    """This incarnation's life is over; the text says why."""
+
+
+class Worker(Runtime):
+    """One incarnation of one service, from Hello to its end."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self._assignment = assignment
+
+    async def live(self) -> int:
+        """Live a worker's life; return the process's exit code."""
+        a = self._assignment
+        _log_as(a.name, a.generation)
+        super().__init__(a.name, a.token, a.secrets, a.generation)
+        self.timeout, self.max_message = a.timeout, a.max_message
+        self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
+        self._dispatch = Dispatch(a.name, self._send, self.handle_event, a.max_message)
+        self._service: Service | None = None
+        self._phase = "init"
+        self._drain: asyncio.Future[float] = self.loop.create_future()
+        self._seq = 0
+        self._beats = min(BEAT_S, a.watchdog / 4) if a.watchdog else BEAT_S
+        self._parents = {os.getppid()}
+        self._orphan_since: float | None = None
+        lock = take_lock(a.lock) if a.lock else -1
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.open(self._context, a.control, a.bus)
+        self.tell(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
+        self._beat()
+        if lock is None:
+            return await self._break(GarrisonError(f"a leftover of it still holds {a.lock}"))
+        try:
+            return await self._serve()
+        except Ending as end:
+            return await self._stop(str(end))
+        except Exception as error:  # noqa: BLE001 (whatever an author's code raises)
+            return await self._break(error)
+
+    async def _serve(self) -> int:
+        a = self._assignment
+        plugin = load(a.source)
+        cls = plugin.service(a.service_type)
+        await self.joined()
+        self.loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        plugin_config = fit(plugin.config_class, a.plugin_config, ("plugins", a.source.name, "config"))
+        self.config = fit(getattr(cls, "Config", None), a.config, ("services", a.name, "config"))
+        await self._unless_ended(plugin.init(plugin_config, self))
+        self._phase = "start"
+        self.tell(messages.Initialized())
+        self._service = service = await self._start(cls)
+        manifest, methods = describe(type(service))
+        self._dispatch.serve(service, methods)
+        self._phase = "run"
+        self.tell(messages.Ready(manifest))
+        await self._unless_ended(self.finished.wait())
+        raise Ending("it asked to end")
+
+    async def _start(self, cls: type[Service]) -> Service:
+        """Run `start`; a start that blocks says `ready` and goes on in the background."""
+        starting = self.loop.create_task(_started(cls, self), name="start")
+        try:
+            await self._unless_ended(
+                asyncio.wait({starting, self._ready}, return_when=asyncio.FIRST_COMPLETED)
+            )
+        except BaseException:
+            starting.cancel()
+            raise
+        if starting.done():
+            service = starting.result()
+        else:
+            service = self._ready.result()
+            self.spawn(_outlive(starting), "start")
+        if not isinstance(service, Service):
+            raise TypeError(f"{cls.__name__}.start returned {service!r}; it must return the service")
+        service.__dict__.setdefault("_runtime", self)
+        service.__dict__.setdefault("config", self.config)
+        return service
+
+    async def _unless_ended(self, work: Any) -> Any:
+        """Await work; leave it where background work fails, or the supervisor says drain."""
+        task = asyncio.ensure_future(work)
+        await asyncio.wait({task, self.failed, self._drain}, return_when=asyncio.FIRST_COMPLETED)
+        if self.failed.done():
+            task.cancel()
+            self.failed.result()
+        if self._drain.done():
+            task.cancel()
+            raise Ending("ordered")
+        return task.result()
+
+    # --- the end ----------------------------------------------------------------------------
+
+    async def _stop(self, reason: str) -> int:
+        """Drain, stop the service, say so: a clean end."""
+        self._phase = "stop"
+        grace = self._drain.result() if self._drain.done() else self._assignment.grace
+        await self._dispatch.drain(grace * DRAIN_SHARE)
+        if self._service is not None:
+            try:
+                await self._service.stop()
+            except Exception as error:
+                log.exception("stop raised")
+                reason = f"its stop raised {_one_line(error)}"
+        await self.cancel_background()
+        self.tell(messages.Stopped(reason))
+        await self._last_words()
+        return 0
+
+    async def _break(self, error: Exception) -> int:
+        """Say what failed, and end."""
+        shown = error
+        if isinstance(error, BackgroundFailure) and isinstance(error.__cause__, Exception):
+            shown = error.__cause__
+        text = "".join(traceback.format_exception(shown))
+        log.error("%s failed in %s\n%s", self.name, self._phase, text.rstrip())
+        permanent = isinstance(shown, PermanentFailure | Misfit | ConfigError)
+        reason = str(shown) if permanent else _one_line(shown)
+        self.tell(
+            messages.Broken(
+                self._phase,
+                reason.encode("utf-8", "backslashreplace").decode()[:2000],
+                text.encode("utf-8", "backslashreplace").decode()[-TRACEBACK_BYTES:],
+                permanent,
+            )
+        )
+        await self._last_words()
+        return CRASHED if self._phase == "run" else NOT_STARTED
+
+    async def _last_words(self) -> None:
+        """Let what was said leave; a supervisor that is away is not waited for."""
+        self.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await self.loop.run_in_executor(None, self._context.term)
+
+    def _on_term(self) -> None:
+        if self._drain.done():
+            _leave(128 + signal.SIGTERM)  # asked twice, or asked while it was draining
+        self._drain.set_result(self._assignment.grace)
+
+    # --- what the supervisor and others say -------------------------------------------------
+
+    def on_order(self, message: messages.Downward) -> None:
+        match message:
+            case messages.Drain(grace):
+                if not self._drain.done():
+                    self._drain.set_result(grace)
+            case messages.TurnedAway(reason):
+                log.error("the supervisor turned this worker away: %s", reason)
+                _leave(CRASHED)
+            case _:
+                if isinstance(message, messages.Welcome):
+                    self._parents.add(message.pid)
+                super().on_order(message)
+
+    def _on_call(self, source: Token, message: messages.Call) -> None:
+        self._dispatch.call(source, message)
+
+    def _on_cancel(self, source: Token, message: messages.Cancel) -> None:
+        self._dispatch.cancel(source, message.id)
+
+    def _on_credit(self, source: Token, message: messages.Credit) -> None:
+        self._dispatch.credit(source, message.id, message.items)
+
+    def _on_ended(self, source: Token, message: messages.Ended) -> None:
+        super()._on_ended(source, message)
+        if source == messages.SUPERVISOR:
+            self._dispatch.caller_ended(message.token)
+
+    def _beat(self) -> None:
+        self._seq += 1
+        self.tell(messages.Beat(self._seq, self._dispatch.in_flight, self.refused))
+        if self._is_orphan():
+            log.error("the supervisor and the launcher are gone; ending")
+            _leave(CRASHED)
+        self.loop.call_later(self._beats, self._beat)
+
+    def _is_orphan(self) -> bool:
+        """Tell whether both who could end this process are gone for longer than the grace."""
+        if os.getppid() in self._parents:
+            self._orphan_since = None
+            return False
+        if self._orphan_since is None:
+            self._orphan_since = self.now()
+        return self.now() - self._orphan_since > self._assignment.orphan_grace
+
+
+async def _started(cls: type[Service], runtime: Runtime) -> Any:
+    return await cls.start(runtime)
+
+
+async def _outlive(starting: asyncio.Task[Any]) -> None:
+    try:
+        await starting
+    finally:
+        starting.cancel()
+    raise RuntimeError("start returned after it had said ready: its connection has ended")
+
+
+def _one_line(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
+
+
+def _log_as(name: str, generation: int) -> None:
+    """Send Python's logging to the service's log, each line with its incarnation."""
+    logging.basicConfig(
+        stream=sys.stderr,
+        level=logging.INFO,
+        format=(
+            "%(asctime)s.%(msecs)03dZ %(levelname)s"
+            f" service={name} generation={generation} pid={os.getpid()}"
+            " %(name)s: %(message)s"
+        ),
+        datefmt="%Y-%m-%dT%H:%M:%S",
+        force=True,
+    )
+    logging.Formatter.converter = time.gmtime

@@ -1,0 +1,71 @@
+"""What an author fills in: a plugin, its services and what they share."""
+
+import inspect
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import msgspec
+
+from .service import Service
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+Init = Callable[[Any, "Runtime"], Awaitable[None] | None]
+
+
+class Plugin:
+    """Services that belong together.
+
+    Args:
+        name: What it calls itself.
+        services: The service classes that it brings; each runs in a worker of its own.
+        description: What it is for.
+        init: Runs once in every worker's life, before `start`: `init(config, runtime)`.
+        config: A `msgspec.Struct` for `[plugins.NAME.config]`; a subclass can have a class
+            `Config` instead.
+        preload: Modules that are imported once for all workers; name here what is slow to import.
+        dependencies: NAMEs of plugins that must be configured too.
+        priority: The higher one wins where two offer the same.
+    """
+
+    Config: ClassVar[type[msgspec.Struct] | None] = None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        services: Iterable[type[Service]] = (),
+        description: str = "",
+        init: Init | None = None,
+        config: type[msgspec.Struct] | None = None,
+        preload: Iterable[str] = (),
+        dependencies: Iterable[str] = (),
+        priority: int = 0,
+    ) -> None:
+        self.name = name
+        self.services = list(services)
+        self.description = description
+        self.config_class = config or self.Config
+        self.preload = list(preload)
+        self.dependencies = list(dependencies)
+        self.priority = priority
+        self._init = init
+
+    async def init(self, config: Any, runtime: "Runtime") -> None:
+        """Prepare what the plugin's services share in one worker."""
+        if self._init is not None:
+            result = self._init(config, runtime)
+            if inspect.isawaitable(result):
+                await result
+
+    def service(self, service_type: str) -> type[Service]:
+        """Return the class of that type. Raises LookupError where there is none."""
+        for cls in self.services:
+            if cls.service_type == service_type:
+                return cls
+        known = ", ".join(cls.service_type for cls in self.services) or "none"
+        raise LookupError(f"plugin {self.name} has no service of type {service_type}; it has {known}")
+
+    def __repr__(self) -> str:
+        return f"<plugin {self.name}: {', '.join(cls.service_type for cls in self.services)}>"

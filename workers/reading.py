@@ -1,0 +1,84 @@
+"""What a plugin has and whether its config fits, found out in a throwaway process."""
+
+import contextlib
+import os
+import traceback
+from collections.abc import Iterator
+
+import zmq
+
+from garrison.ipc import messages
+from garrison.ipc.client import Client
+from garrison.ipc.errors import ConfigError
+from garrison.ipc.messages import ConfigProblem, PluginRead, Reading
+
+from .loading import load
+from .methods import describe
+from .plugin import Plugin
+from .service import Service
+from .settings import Misfit, fit
+
+TRACEBACK_BYTES = 16 * 1024
+
+
+def inspect_plugin(reading: Reading) -> PluginRead:
+    """Import a plugin and say what it has.
+
+    Raises:
+        ConfigError: There is no such plugin.
+        Exception: Whatever its code raises.
+    """
+    plugin = load(reading.source)
+    for cls in plugin.services:
+        if not (isinstance(cls, type) and issubclass(cls, Service)):
+            raise TypeError(f"services of plugin {plugin.name}: {cls!r} is no Service class")
+        if not isinstance(cls.service_type, str) or not cls.service_type:
+            raise TypeError(f"{cls.__name__} has no service_type; give it one: service_type = …")
+    manifests = tuple(describe(cls)[0] for cls in plugin.services)
+    return PluginRead(
+        manifests,
+        tuple(plugin.preload),
+        tuple(plugin.dependencies),
+        tuple(_problems(plugin, reading)),
+    )
+
+
+def _problems(plugin: Plugin, reading: Reading) -> list[ConfigProblem]:
+    found: list[ConfigProblem] = []
+    with _noting(found):
+        keys = ("plugins", reading.source.name, "config")
+        fit(plugin.config_class, reading.plugin_config, keys)
+    for section in reading.sections:
+        for cls in plugin.services:
+            if cls.service_type == section.service_type:
+                with _noting(found):
+                    keys = ("services", section.name, "config")
+                    fit(getattr(cls, "Config", None), section.config, keys)
+    return found
+
+
+@contextlib.contextmanager
+def _noting(found: list[ConfigProblem]) -> Iterator[None]:
+    try:
+        yield
+    except Misfit as error:
+        found.append(error.problem)
+
+
+async def read_plugin(reading: Reading) -> int:
+    """Tell the supervisor what a plugin has; return the exit code."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    client = Client(reading.token)
+    client.open(context, reading.control, "")
+    said: messages.Upward
+    try:
+        said = inspect_plugin(reading)
+    except Exception as error:  # noqa: BLE001 (whatever a plugin's code raises)
+        last = traceback.format_exception_only(error)[-1].strip()
+        text = str(error) if isinstance(error, ConfigError) else last
+        trace = "".join(traceback.format_exception(error))
+        said = messages.Broken("read", text[:2000], trace[-TRACEBACK_BYTES:])
+    client.tell(said)
+    client.close()
+    context.term()
+    return os.EX_OK

@@ -1,0 +1,173 @@
+"""`Runtime`: the client plus what only a service has: settings, events, background work."""
+
+import asyncio
+import inspect
+import logging
+import os
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import msgspec
+
+from garrison.ipc.client import Client
+from garrison.ipc.errors import ServiceUnavailable
+from garrison.ipc.messages import Subscribe, Token
+
+log = logging.getLogger(__name__)
+
+Handler = Callable[..., Awaitable[Any] | Any]
+
+
+class BackgroundFailure(Exception):
+    """A service's background work raised; its cause is what it raised."""
+
+
+class Runtime(Client):
+    """What a service is given: other services, its settings, events, background work."""
+
+    def __init__(
+        self, name: str, token: Token, secrets: dict[str, str] | None = None, generation: int = 1
+    ) -> None:
+        super().__init__(token)
+        self.name = name
+        self.generation = generation
+        self.config: Any = {}
+        self.logger = logging.getLogger(name)
+        self.failed: asyncio.Future[None] = self.loop.create_future()
+        self.finished = asyncio.Event()  # the service asked to end, cleanly
+        self._ready: asyncio.Future[Any] = self.loop.create_future()
+        self._secrets = secrets or {}
+        self._events: dict[str, list[Handler]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+
+    # --- settings ---------------------------------------------------------------------------
+
+    def get_setting(self, key: str, default: Any = None) -> Any:
+        """Return a setting of this service: a secret, else its environment's, else the default.
+
+        An empty string, 0 and False are settings like any other.
+        """
+        if key in self._secrets:
+            return self._secrets[key]
+        return os.environ.get(key, default)
+
+    # --- a start that blocks ----------------------------------------------------------------
+
+    def ready(self, service: Any) -> None:
+        """Say from within `start` that the service runs, where `start` blocks as long as its
+        connection lives. When `start` then returns or raises, the service has crashed."""
+        if not self._ready.done():
+            self._ready.set_result(service)
+
+    # --- background work --------------------------------------------------------------------
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[None]:
+        """Run work as long as the service lives; an exception in it is a crash of the service.
+
+        `SystemExit` with no code, or 0, is a clean end of the service.
+        """
+        if not inspect.iscoroutine(work):
+            raise TypeError(f"spawn takes a coroutine, as a call of an async def is; not {work!r}")
+        title = name or getattr(work, "__qualname__", "work")
+        task = self.loop.create_task(self._watched(work, title), name=title)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def _watched(self, work: Coroutine[Any, Any, Any], title: str) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except SystemExit as end:
+            if end.code in {None, 0}:
+                self.finished.set()
+            else:
+                self._fail(title, end)
+        except BaseException as error:  # noqa: BLE001 (never a silent corpse)
+            self._fail(title, error)
+
+    def _fail(self, title: str, error: BaseException) -> None:
+        if self.failed.done():
+            log.error("background.failed work=%s", title, exc_info=error)
+            return
+        failure = BackgroundFailure(f"background work {title} ended")
+        failure.__cause__ = error
+        self.failed.set_exception(failure)
+
+    async def cancel_background(self) -> None:
+        """End all background work."""
+        tasks = [task for task in self._background if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=2.0)
+
+    # --- events -----------------------------------------------------------------------------
+
+    def register_event(self, event: str, handler: Handler) -> None:
+        """Call a function with every payload of an event; `async def` or plain."""
+        self._events.setdefault(event, []).append(handler)
+        self.tell(Subscribe(tuple(self._events)))
+
+    async def emit_event(self, event: str, payload: Any = None) -> None:
+        """Tell every subscriber of an event, in this service and in others.
+
+        Returns when each has handled it or failed; one that fails is logged and harms no other.
+        """
+        others = [e.name for e in self.directory.listening(event) if e.name != self.name]
+        await asyncio.gather(self._own(event, payload), self._emit(others, event, payload))
+
+    async def _own(self, event: str, payload: Any) -> None:
+        try:
+            await self.handle_event(event, payload)
+        except Exception as error:
+            log.warning("event.failed event=%s subscriber=%s", event, self.name, exc_info=error)
+
+    async def handle_event(self, event: str, payload: Any) -> None:
+        """Run this service's handlers of an event, all of them, side by side.
+
+        Raises:
+            Exception: What the first that failed raised, after all have ended.
+        """
+        handlers = self._events.get(event, [])
+        outcomes = await asyncio.gather(
+            *(_handled(handler, payload) for handler in handlers), return_exceptions=True
+        )
+        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        for error in errors[1:]:
+            log.warning("event.failed event=%s subscriber=%s", event, self.name, exc_info=error)
+        if errors:
+            raise errors[0]
+
+    # --- the agent --------------------------------------------------------------------------
+
+    async def process_actions(self, memory: Any, responses: list[Any]) -> Any:
+        """Hand a message to the service of type `agent`, which decides what to do with it.
+
+        Raises:
+            ServiceUnavailable: No agent is configured.
+        """
+        agent = self.get_service("agent")
+        if agent is None:
+            raise ServiceUnavailable("agent", "process_actions", "not configured")
+        return await agent.process_actions(memory, responses)
+
+
+async def _handled(handler: Handler, payload: Any) -> None:
+    result = handler(_fitted(handler, payload))
+    if inspect.isawaitable(result):
+        await result
+
+
+def _fitted(handler: Handler, payload: Any) -> Any:
+    """Return a payload converted to the annotation of the handler's parameter, if it has one."""
+    try:
+        first = next(iter(inspect.signature(handler, eval_str=True).parameters.values()), None)
+    except (TypeError, ValueError, NameError):
+        return payload
+    if first is None or first.annotation is first.empty or first.annotation is Any:
+        return payload
+    return msgspec.convert(payload, first.annotation)
+
+
