@@ -35,7 +35,7 @@ from .errors import (
     from_fault,
 )
 from .link import Link
-from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, Entry, State, Token
+from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, State, Token
 from .proxy import STREAM_CREDIT, Decode, ServiceProxy, Stream, decoded, named
 
 log = logging.getLogger(__name__)
@@ -279,9 +279,7 @@ class Client:
         outer = DEADLINE.get()
         if outer < deadline:
             deadline, timeout = outer, max(outer - now, 0.001)
-        return Call(
-            next(self._ids), name, method, encoded, named_args, timeout, deadline, settle
-        )
+        return Call(next(self._ids), name, method, encoded, named_args, timeout, deadline, settle)
 
     def schedule(self) -> None:
         """Set the one timer to the next deadline."""
@@ -472,5 +470,3 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     finally:
         client.close()
         context.term()
-
-

@@ -358,8 +358,9 @@ class Section(msgspec.Struct, frozen=True):
     """A service's config values, to be held against its class's `Config`."""
 
     name: str
-    service_type: str
+    service_type: str  # empty: the NAME, or the only one that the plugin has
     config: dict[str, Any]
+    bound: bool  # it names this plugin; otherwise it may be another's
 
 
 class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):

@@ -45,7 +45,9 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
 
 
-def router(context: "zmq.Context[zmq.Socket[bytes]]", path: str, max_message: int) -> zmq.Socket[bytes]:
+def router(
+    context: "zmq.Context[zmq.Socket[bytes]]", path: str, max_message: int
+) -> zmq.Socket[bytes]:
     """Bind one of the supervisor's two sockets; the home's lock is held by now.
 
     A bind unlinks whatever lies at its path, so it is the lock that keeps a second one out.

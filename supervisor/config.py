@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from garrison.ipc.errors import ConfigError
+from garrison.ipc.messages import Section
 from garrison.supervisor import keys
 from garrison.supervisor.binding import Bound, bind, check_names
 from garrison.supervisor.keys import Misfit
@@ -96,6 +97,14 @@ class Config:
         except Misfit as misfit:
             raise self.error_at(misfit.keys, misfit.problem) from None
         return specs
+
+    def sections(self, plugin: str) -> tuple[Section, ...]:
+        """Return the config tables of the services that are, or may be, a plugin's."""
+        return tuple(
+            Section(name, said.get("type", ""), said.get("config", {}), "plugin" in said)
+            for name, said in self._sections.items()
+            if said.get("plugin", plugin) == plugin
+        )
 
     def error_at(self, where: Sequence[str | int], problem: str) -> ConfigError:
         """Return the error of one key, with file, line and dotted key.

@@ -368,4 +368,15 @@ class Engine:
             Path(line.path).unlink()
 
 
-__all__ = ["Ended", "Engine", "Forked", "Fresh", "Gone", "Happened", "Key", "Lost", "NotForked", "Preloaded"]
+__all__ = [
+    "Ended",
+    "Engine",
+    "Forked",
+    "Fresh",
+    "Gone",
+    "Happened",
+    "Key",
+    "Lost",
+    "NotForked",
+    "Preloaded",
+]

@@ -244,7 +244,12 @@ _UNREADY: dict[Event, Rule] = {
 }
 TRANSITIONS: dict[State, dict[Event, Rule]] = {
     State.REGISTERED: {Event.START: _forgive, Event.STOP: _rest},
-    State.QUEUED: {Event.SLOT: _spawn, Event.STOP: _rest, Event.RESET: _forget},
+    State.QUEUED: {
+        Event.SLOT: _spawn,
+        Event.STOP: _rest,
+        Event.RESET: _forget,
+        Event.REFUSED: _refused,  # its config does not fit: no process could help
+    },
     State.INITIALIZING: _UNREADY | {Event.INITIALIZED: _starting},
     State.STARTING: _UNREADY,
     State.RUNNING: {

@@ -267,5 +267,3 @@ class Credits:
 
 def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be encoded
-
-

@@ -169,7 +169,9 @@ class Worker(Runtime):
         cls = plugin.service(a.service_type)
         await self.joined()
         self.loop.add_signal_handler(signal.SIGTERM, self._on_term)
-        plugin_config = fit(plugin.config_class, a.plugin_config, ("plugins", a.source.name, "config"))
+        plugin_config = fit(
+            plugin.config_class, a.plugin_config, ("plugins", a.source.name, "config")
+        )
         self.config = fit(getattr(cls, "Config", None), a.config, ("services", a.name, "config"))
         await self._unless_ended(plugin.init(plugin_config, self))
         self._phase = "start"
@@ -198,7 +200,9 @@ class Worker(Runtime):
             service = self._ready.result()
             self.spawn(_outlive(starting), "start")
         if not isinstance(service, Service):
-            raise TypeError(f"{cls.__name__}.start returned {service!r}; it must return the service")
+            raise TypeError(
+                f"{cls.__name__}.start returned {service!r}; it must return the service"
+            )
         service.__dict__.setdefault("_runtime", self)
         service.__dict__.setdefault("config", self.config)
         return service

@@ -65,7 +65,9 @@ class Plugin:
             if cls.service_type == service_type:
                 return cls
         known = ", ".join(cls.service_type for cls in self.services) or "none"
-        raise LookupError(f"plugin {self.name} has no service of type {service_type}; it has {known}")
+        raise LookupError(
+            f"plugin {self.name} has no service of type {service_type}; it has {known}"
+        )
 
     def __repr__(self) -> str:
         return f"<plugin {self.name}: {', '.join(cls.service_type for cls in self.services)}>"

@@ -49,8 +49,10 @@ def _problems(plugin: Plugin, reading: Reading) -> list[ConfigProblem]:
         keys = ("plugins", reading.source.name, "config")
         fit(plugin.config_class, reading.plugin_config, keys)
     for section in reading.sections:
+        wanted = section.service_type or section.name
+        alone = len(plugin.services) == 1 and not section.service_type and section.bound
         for cls in plugin.services:
-            if cls.service_type == section.service_type:
+            if cls.service_type == wanted or alone:
                 with _noting(found):
                     keys = ("services", section.name, "config")
                     fit(getattr(cls, "Config", None), section.config, keys)

@@ -169,5 +169,3 @@ def _fitted(handler: Handler, payload: Any) -> Any:
     if first is None or first.annotation is first.empty or first.annotation is Any:
         return payload
     return msgspec.convert(payload, first.annotation)
-
-

@@ -103,4 +103,3 @@ class Service:
 
 
 RESERVED = frozenset({"start", "stop", "health", "config", "runtime", "spawn", "every"})
-

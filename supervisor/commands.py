@@ -1,0 +1,298 @@
+"""What each order of the command line does to the state.
+
+A command is a generator: it yields while it waits, is resumed whenever something may have changed,
+and returns the answer's data. Refusals carry the words that the command line exits by.
+"""
+
+import time
+from collections.abc import Callable, Generator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from garrison.ipc.errors import StartError
+from garrison.ipc.messages import Order, State, Token
+
+from .config import Config, load
+from .environment import worker_environment
+from .order import in_start_order
+from .policy import Event, has_process
+from .registration import Reader
+from .roster import Post
+from .spec import ServiceSpec
+from .status import service_row, supervisor_row, unread_row
+
+if TYPE_CHECKING:
+    from .loop import Supervisor
+
+Work: TypeAlias = Generator[None, None, Any]
+Command: TypeAlias = Callable[["Supervisor", Token, Order], Work]
+
+EVENTS_MOST = 4096
+
+
+class Refusal(Exception):
+    """An order that was not, or not wholly, carried out."""
+
+    def __init__(self, code: str, text: str, data: Any = None) -> None:
+        self.code, self.data = code, data
+        super().__init__(text)
+
+
+# --- asking -------------------------------------------------------------------------------
+
+
+def status(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Return the supervisor's row and those of the services that were named, or of all."""
+    names, detail = host.roster.names(), bool(order.names)
+    if order.names:
+        names = _matching(host, order)
+    rows = []
+    for name in names:
+        if name in host.roster.posts:
+            rows.append(service_row(host, host.roster.posts[name], detail))
+        elif name in host.roster.unread:
+            rows.append(unread_row(host.roster.unread[name], detail))
+    return {"supervisor": supervisor_row(host), "services": rows}
+    yield
+
+
+def events(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Return the last events; with `follow`, send every one from now on."""
+    names = frozenset(_matching(host, order)) if order.names else frozenset[str]()
+    number = min(int(order.options.get("number", 50)), EVENTS_MOST)
+    last = host.journal.last(number, names)
+    if order.options.get("follow"):
+        host.follow(peer, order, names)
+    return last
+    yield
+
+
+def wait(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Return when every service that was named is in a state."""
+    yield from _until_registered(host)
+    names = _matching(host, order)
+    wanted = State(order.options["state"])
+    while True:
+        posts = [host.roster.posts.get(name) for name in names]
+        if all(post is not None and post.state is wanted for post in posts):
+            return {"services": dict.fromkeys(names, wanted.value)}
+        yield
+
+
+# --- starting and stopping ----------------------------------------------------------------
+
+
+def start(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Start what was named, and return when it runs."""
+    yield from _until_registered(host)
+    names = _matching(host, order)
+    for name in [name for name in names if name in host.roster.unread]:
+        yield from _read_again(host, name)
+    posts = _posts(host, names)
+    for post in posts:
+        host.wants(post.name, True)
+        if not has_process(post.state) or post.state is State.STOPPING:
+            _take_spec_from_disk(host, post)
+        was_resting = not has_process(post.state)
+        host.advance(post, Event.START)
+        if was_resting:
+            host.restart_bound(post.name)
+    return (yield from _until_running(host, posts))
+
+
+def stop(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Stop what was named, dependents first, and return when it has stopped."""
+    yield from _until_registered(host)
+    names = _matching(host, order)
+    unread = [name for name in names if name in host.roster.unread]
+    if unread:
+        text = f"{unread[0]} is a plugin that cannot be read; it runs nothing that could be stopped"
+        raise Refusal("failed", text)
+    posts = _posts(host, names)
+    specs = {post.name: post.spec for post in host.roster}
+    for post in posts:
+        host.wants(post.name, False)
+    pending = list(reversed(in_start_order(names, specs)))
+    while pending:
+        busy = {name for name in pending if has_process(host.roster.posts[name].state)}
+        for name in pending:
+            dependents = {
+                other for other in busy if name in host.roster.posts[other].spec.depends_on
+            }
+            post = host.roster.posts[name]
+            if not dependents and (post.child.wanted or post.state is not State.STOPPED):
+                if post.child.wanted or not has_process(post.state):
+                    host.advance(post, Event.STOP)
+                    post.reason = "stopped by order"
+        pending = [name for name in pending if has_process(host.roster.posts[name].state)]
+        if pending:
+            yield
+    return {"services": {post.name: post.state.value for post in posts}}
+
+
+def restart(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Run what is on disk; where that is unusable, the running one stays."""
+    yield from _until_registered(host)
+    names = _matching(host, order)
+    for name in [name for name in names if name in host.roster.unread]:
+        yield from _read_again(host, name)
+    posts = _posts(host, names)
+    config = _load(host)
+    specs = {spec.name: spec for spec in host.registration.specs(config)}
+    for post in posts:
+        if post.name not in specs:
+            text = f"{post.name} is no longer in {config.path}; the running one stays"
+            raise Refusal("ConfigError", text)
+    readers = {
+        plugin: host.registration.begin(plugin, config)
+        for plugin in {specs[post.name].plugin for post in posts}
+    }
+    yield from host.registration.until_done(*readers.values())
+    for post in posts:
+        _check_readable(host, post, specs[post.name], config, readers[specs[post.name].plugin])
+    yield from host.registration.refresh()
+    for reader in readers.values():
+        if reader.found is not None:
+            host.registration.read[reader.plugin.name] = reader.found
+            yield from host.registration.preload(reader.found.preload)
+    host.config = config
+    generations = {}
+    for post in posts:
+        _take_spec(post, specs[post.name])
+        host.wants(post.name, True)
+        generations[post.name] = post.child.generation
+        host.advance(post, Event.STOP)
+        host.advance(post, Event.START)
+        host.restart_bound(post.name)
+    return (yield from _until_running(host, posts, generations))
+
+
+def reset(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Forget the restarts of what was named; what is failed and wanted is tried at once."""
+    yield from _until_registered(host)
+    names = _matching(host, order)
+    for name in [name for name in names if name in host.roster.unread]:
+        yield from _read_again(host, name)
+    for post in _posts(host, names):
+        host.advance(post, Event.RESET)
+    return {"services": {post.name: post.state.value for post in _posts(host, names)}}
+
+
+def down(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Stop everything; answered by the supervisor's last act."""
+    host.stop_everything()
+    while True:
+        yield
+
+
+COMMANDS: dict[str, Command] = {
+    command.__name__: command
+    for command in (status, events, wait, start, stop, restart, reset, down)
+}
+
+
+# --- what they share ----------------------------------------------------------------------
+
+
+def _until_registered(host: "Supervisor") -> Work:
+    while not host.registration.finished:
+        yield
+    if host.stopping:
+        raise Refusal("failed", "the supervisor is ending")
+
+
+def _matching(host: "Supervisor", order: Order) -> list[str]:
+    names, missing = host.roster.match(order.names)
+    if missing:
+        raise Refusal("no_such_service", host.roster.unknown(missing[0]))
+    return names
+
+
+def _posts(host: "Supervisor", names: list[str]) -> list[Post]:
+    return [host.roster.posts[name] for name in names if name in host.roster.posts]
+
+
+def _read_again(host: "Supervisor", plugin: str) -> Work:
+    """Read a plugin that could not be read, with what the config on disk says of it now."""
+    config = _load(host)
+    if plugin in config.plugins:
+        host.config = config
+    yield from host.registration.again(plugin)
+    unread = host.roster.unread.get(plugin)
+    if unread is not None:
+        raise Refusal("StartError", f"plugin {plugin} cannot be read: {unread.reason}")
+
+
+def _load(host: "Supervisor") -> Config:
+    return load(host.config.path, host.config.host.home, host.environ)
+
+
+def _take_spec_from_disk(host: "Supervisor", post: Post) -> None:
+    """Let a service that has no process start with what the config says now, if that is usable."""
+    config = _load(host)
+    specs = {spec.name: spec for spec in host.registration.specs(config)}
+    if post.name in specs:
+        host.config = config
+        _take_spec(post, specs[post.name])
+
+
+def _take_spec(post: Post, spec: ServiceSpec) -> None:
+    post.child = replace(post.child, spec=spec)
+
+
+def _check_readable(
+    host: "Supervisor", post: Post, spec: ServiceSpec, config: Config, reader: Reader
+) -> None:
+    """Refuse a restart that could only take away what runs."""
+    stays = "; the running one stays" if post.state is State.RUNNING else ""
+    if reader.found is not None:
+        for problem in reader.found.problems:
+            if problem.keys[:2] in {("services", spec.name), ("plugins", spec.plugin)}:
+                error = config.error_at(problem.keys, problem.problem)
+                raise Refusal("ConfigError", f"{error}{stays}")
+        if spec.service_type not in {m.service_type for m in reader.found.services}:
+            text = f"plugin {spec.plugin} no longer has a service of type {spec.service_type}"
+            raise Refusal("ConfigError", f"{text}{stays}")
+    elif post.state is State.RUNNING:
+        text = f"{post.name}: its plugin cannot be read: {reader.problem.reason}"
+        raise Refusal("StartError", f"{text}{stays}", {"traceback": reader.problem.traceback})
+    try:
+        worker_environment(spec, host.environ)
+    except StartError as error:
+        raise Refusal("ConfigError", f"{error}{stays}") from error
+
+
+def _until_running(
+    host: "Supervisor", posts: list[Post], generations: dict[str, int] | None = None
+) -> Work:
+    """Wait until all of them run, or one says that it will not by itself."""
+    before = generations or {}
+    tries = {post.name: post.child.restarted for post in posts}
+    while True:
+        left = [
+            post
+            for post in posts
+            if post.state is not State.RUNNING
+            or post.child.generation == before.get(post.name)
+            or post.ended
+        ]
+        if not left:
+            return {"services": [service_row(host, post, False) for post in posts]}
+        for post in left:
+            _check_hope(host, post, tries[post.name])
+        yield
+
+
+def _check_hope(host: "Supervisor", post: Post, tries: int) -> None:
+    state = post.state
+    if state is State.QUEUED and host.roster.stuck(post):
+        text = f"{post.name} is queued: it {host.roster.waiting_reason(post)}"
+        raise Refusal("StartError", text)
+    failed = state in {State.FAILED, State.BACKOFF} or post.child.restarted > tries
+    resting = state is State.STOPPED and not post.child.wanted
+    if failed or resting:
+        again = ""
+        if state is State.BACKOFF:
+            again = f"; it is tried again in {post.child.deadline - time.monotonic():.1f} s"
+        text = f"{post.name} did not start: {post.reason or state.value}{again}"
+        raise Refusal("StartError", text, {"traceback": post.traceback})

@@ -1,0 +1,89 @@
+"""What happened, one line an event, and the questions asked of it.
+
+Events are kept in memory, the last few thousand, and in a file that is rotated once by size.
+"""
+
+import contextlib
+import os
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+KEPT = 4096  # events in memory
+FILE_BYTES = 4 * 1024 * 1024  # then it is renamed to .1, in place of the one before
+
+
+class Event(msgspec.Struct, frozen=True):
+    """Something that happened."""
+
+    n: int  # since this supervisor began
+    time: str  # UTC, RFC 3339
+    event: str  # "service.state"
+    service: str = ""
+    data: dict[str, Any] = {}
+
+    def text(self) -> str:
+        """Return the event as people read it, without its time."""
+        fields = {"service": self.service, **self.data} if self.service else self.data
+        shown = " ".join(f"{key}={_value(value)}" for key, value in fields.items() if value != "")
+        return f"{self.event} {shown}".rstrip()
+
+
+def _value(value: Any) -> str:
+    text = f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f'"{text}"' if " " in text else text
+
+
+def local_time(utc: str) -> str:
+    """Return an event's time as people here read it, with their offset."""
+    return datetime.fromisoformat(utc).astimezone().isoformat(timespec="milliseconds")
+
+
+class Journal:
+    """Every event of this host."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._events: deque[Event] = deque(maxlen=KEPT)
+        self._count = 0
+        self._fd = -1
+        self._size = 0
+        self.listeners: list[Callable[[Event], None]] = []
+
+    def record(self, event: str, service: str = "", **data: Any) -> Event:
+        """Write down what happened, and tell those who listen."""
+        self._count += 1
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+        happened = Event(self._count, now.replace("+00:00", "Z"), event, service, data)
+        self._events.append(happened)
+        self._write(msgspec.json.encode(happened) + b"\n")
+        for listener in list(self.listeners):
+            listener(happened)
+        return happened
+
+    def last(self, number: int, services: frozenset[str] = frozenset()) -> list[Event]:
+        """Return the last events, oldest first; of these services, or of all."""
+        chosen = [e for e in self._events if not services or e.service in services]
+        return chosen[-number:] if number > 0 else []
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):  # a full disk stops no service
+            if self._fd < 0:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                self._fd = os.open(self._path, flags, 0o600)
+                self._size = os.fstat(self._fd).st_size
+            self._size += os.write(self._fd, line)
+            if self._size >= FILE_BYTES:
+                self.close()
+                self._path.rename(self._path.with_name(self._path.name + ".1"))

@@ -1,0 +1,199 @@
+"""The services of this host: what each is, where its process is, what is told of it. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+from typing import TypeAlias
+
+from garrison.ipc.messages import (
+    Broken,
+    Changed,
+    Entry,
+    Manifest,
+    State,
+    Stopped,
+    Token,
+)
+
+from .order import waits_for
+from .policy import Child, Event, Why
+from .spec import ServiceSpec
+
+Key: TypeAlias = bytes  # an incarnation's token
+
+
+@dataclass(slots=True, eq=False)
+class Post:
+    """One service of this host, and its present incarnation."""
+
+    child: Child
+    manifest: Manifest
+    position: int
+    events: tuple[str, ...] = ()  # what the incarnation subscribed to
+    token: Token = b""  # the incarnation's; empty where there is none
+    pid: int = 0
+    started_at: float = 0.0  # monotonic, when its process was ordered
+    slot_until: float = 0.0  # it keeps a start slot until then, or until it is initialized
+    welcomed: bool = False  # its Hello was answered
+    said_ready: bool = False
+    connected: bool = False  # its bus connection was seen
+    ended: bool = False  # its process ended; its tree may not have yet
+    broken: Broken | None = None  # what it said of its own failure
+    clean: Stopped | None = None
+    in_flight: int = 0
+    refused: int = 0
+    beat_at: float = 0.0
+    reason: str = ""  # why it is not running, or did not the last time
+    traceback: str = ""
+    last_exit: str = ""  # how its last process ended, in words
+    last_exit_at: float = 0.0  # wall clock
+
+    @property
+    def name(self) -> str:
+        """Return its NAME."""
+        return self.child.spec.name
+
+    @property
+    def spec(self) -> ServiceSpec:
+        """Return how it is run."""
+        return self.child.spec
+
+    @property
+    def state(self) -> State:
+        """Return where it is in life."""
+        return self.child.state
+
+    @property
+    def open_token(self) -> Token:
+        """Return where calls go: nowhere, unless it runs."""
+        return self.token if self.state is State.RUNNING and not self.ended else b""
+
+    def entry(self) -> Entry:
+        """Return it as the directory has it."""
+        child = self.child
+        return Entry(
+            self.name,
+            child.spec.plugin,
+            self.position,
+            self.manifest,
+            child.state,
+            child.wanted,
+            child.generation,
+            self.open_token,
+            self.events,
+        )
+
+    def changed(self) -> Changed:
+        """Return its state as a change of the directory."""
+        child = self.child
+        return Changed(self.name, child.state, child.wanted, child.generation, self.open_token)
+
+    def begin(self, token: Token, now: float, slot_until: float) -> None:
+        """Take up a new incarnation."""
+        self.token, self.started_at, self.slot_until = token, now, slot_until
+        self.pid, self.in_flight, self.refused, self.beat_at = 0, 0, 0, 0.0
+        self.welcomed = self.said_ready = self.connected = self.ended = False
+        self.broken = self.clean = None
+        self.events = ()
+
+    def what_ended(self) -> Event:
+        """Return what the end of the process means to the policy."""
+        if self.broken is not None:
+            return Event.REFUSED if self.broken.permanent else Event.CRASH
+        return Event.CLEAN_EXIT if self.clean is not None else Event.CRASH
+
+    def cause(self, exit_words: str) -> str:
+        """Return why the process ended, in words."""
+        if self.child.state is State.STOPPING and self.child.why is Why.WATCHDOG:
+            return f"its loop was silent for {self.spec.watchdog:g} s, so it was ended"
+        if self.child.state is State.STOPPING and self.child.why is Why.START_TIMEOUT:
+            return f"it did not start within {self.spec.start_timeout:g} s, so it was ended"
+        if self.broken is not None:
+            return self.broken.reason
+        if self.clean is not None and self.clean.reason:
+            return self.clean.reason
+        return f"its process {exit_words}"
+
+
+@dataclass(slots=True, eq=False)
+class Unread:
+    """A plugin whose code could not be read, or is being read."""
+
+    name: str
+    position: int
+    reading: bool = True
+    reason: str = "its plugin is being read"
+    traceback: str = ""
+    tries: int = 0
+    again_at: float = float("inf")
+
+
+@dataclass(slots=True)
+class Roster:
+    """Every service, and every plugin that has shown none yet."""
+
+    posts: dict[str, Post] = field(default_factory=dict)
+    unread: dict[str, Unread] = field(default_factory=dict)
+    by_token: dict[Token, Post] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[Post]:
+        return iter(self.posts.values())
+
+    def children(self) -> Mapping[str, Child]:
+        """Return every service as the policy sees it."""
+        return {name: post.child for name, post in self.posts.items()}
+
+    def names(self) -> list[str]:
+        """Return every NAME that an order may speak of."""
+        return [*self.posts, *self.unread]
+
+    def match(self, patterns: Iterable[str]) -> tuple[list[str], list[str]]:
+        """Return the NAMEs that names and globs stand for, and those that stand for nothing."""
+        found: dict[str, None] = {}
+        missing: list[str] = []
+        known = self.names()
+        for pattern in patterns:
+            if pattern in known:
+                found[pattern] = None
+                continue
+            matching = [name for name in known if fnmatchcase(name, pattern)]
+            if not matching:
+                missing.append(pattern)
+            found.update(dict.fromkeys(matching))
+        return list(found), missing
+
+    def unknown(self, name: str) -> str:
+        """Return the sentence for a NAME that is none."""
+        known = self.names()
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
+        return f"no service {name}; {hint}"
+
+    def reorder(self, specs: Iterable[ServiceSpec]) -> None:
+        """Take the order of the config as that of the services."""
+        for position, spec in enumerate(specs):
+            if spec.name in self.posts:
+                self.posts[spec.name].position = position
+        self.posts = dict(sorted(self.posts.items(), key=lambda pair: pair[1].position))
+
+    def waiting_reason(self, post: Post) -> str:
+        """Return what a queued service waits for, in words; empty where for a slot alone."""
+        blockers = waits_for(post.child, self.children())
+        return ", ".join(f"waits for {name}, which is {self._is(name)}" for name in blockers)
+
+    def stuck(self, post: Post) -> bool:
+        """Tell whether a queued service waits for one that will not come by itself."""
+        for name in waits_for(post.child, self.children()):
+            other = self.posts.get(name)
+            if other is None or other.state is State.FAILED or not other.child.wanted:
+                return True
+            if other.state is State.QUEUED and other is not post and self.stuck(other):
+                return True
+        return False
+
+    def _is(self, name: str) -> str:
+        post = self.posts.get(name)
+        if post is None:
+            return "not there: its plugin cannot be read"
+        return post.state.value
