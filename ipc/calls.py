@@ -121,7 +121,7 @@ class Calls:
             self._pump(peer, now)
 
     def answered(self, call_id: int, source: Token, outcome: Outcome, now: float) -> bool:
-        """Settle a call; False where it answers nothing of ours: late, or of another incarnation."""
+        """Settle a call; False where it is none of ours: late, or of another incarnation."""
         call = self._calls.get(call_id)
         if call is None or call.to != source:
             return False

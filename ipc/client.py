@@ -67,6 +67,9 @@ class Client:
         self.proxies: weakref.WeakSet[ServiceProxy] = weakref.WeakSet()
         self.refused = 0  # frames that were no message of ours
         self.boot = ""
+        self.supervisor_gone = False
+        self._supervisor_pid = 0
+        self._supervisor = -1  # pidfd
         self._ids = itertools.count(1)
         self._bus: Link | None = None
         self._control: Link | None = None
@@ -387,11 +390,32 @@ class Client:
         if self.boot and self.boot != message.boot:
             self.calls.router_changed("the router restarted")
         self.boot = message.boot
+        self._supervisor_pid = message.pid
         self.directory.replace(message.entries)
         for entry in self.directory:
             self.calls.changed(entry.name, entry, self.now())
         if not self._welcomed.done():
             self._welcomed.set_result(None)
+
+    def watch_supervisor(self) -> None:
+        """Fail what is in flight as soon as the supervisor's process ends."""
+        try:
+            self._supervisor = os.pidfd_open(self._supervisor_pid)
+        except OSError:
+            self._on_supervisor_end()
+            return
+        self.loop.add_reader(self._supervisor, self._on_supervisor_end)
+
+    def _on_supervisor_end(self) -> None:
+        self._unwatch_supervisor()
+        self.supervisor_gone = True
+        self.calls.drop_all(lambda name, method: ServiceLost(name, method, "the supervisor ended"))
+
+    def _unwatch_supervisor(self) -> None:
+        if self._supervisor >= 0:
+            self.loop.remove_reader(self._supervisor)
+            os.close(self._supervisor)
+            self._supervisor = -1
 
     def _change(self, message: messages.Listed | messages.Delisted | messages.Changed) -> None:
         try:
@@ -430,6 +454,7 @@ class Client:
 
     def close(self) -> None:
         """Settle what is in flight and close both sockets."""
+        self._unwatch_supervisor()
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "this program left"))
         if self._timer is not None:
             self._timer.cancel()
@@ -451,7 +476,7 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     """
     run = sockets.run_folder(Path(home))
     control = sockets.control_path(run)
-    if not Path(control).exists():
+    if not os.path.exists(control):  # noqa: ASYNC240, PTH110 (one look, before there is a loop's work)
         raise SupervisorGone(control)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(sockets.new_token())
@@ -465,6 +490,7 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
             raise SupervisorGone(control, f"it gave no answer within {timeout:g} s") from None
         except ConnectionRefusedError as error:
             raise SupervisorGone(control, f"it refused: {error}") from None
+        client.watch_supervisor()
         yield client
         client.tell(messages.Bye())
     finally:

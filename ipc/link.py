@@ -42,7 +42,7 @@ class Link:
         self._turn_open = False  # something was sent in this turn already
         self._busy = False  # the last turn sent more than one message
         self._retry: asyncio.TimerHandle | None = None
-        self._fd: int = socket.getsockopt(zmq.FD)
+        self._fd = int(socket.get(zmq.FD))
         self._loop.add_reader(self._fd, self._readable)
         self._loop.call_soon(self._readable)  # what arrived before the reader was there
 
@@ -129,13 +129,13 @@ class Link:
 
     def _look(self) -> None:
         # The descriptor is edge-triggered: a send may swallow the edge of what has arrived.
-        if self._socket.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
             self._loop.call_soon(self._readable)
 
     def _readable(self) -> None:
         if self._socket.closed:
             return
-        if self._backlog and self._socket.getsockopt(zmq.EVENTS) & zmq.POLLOUT:
+        if self._backlog and int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT:
             self._drain_backlog()
         for _ in range(MESSAGES_A_TURN):
             try:

@@ -378,6 +378,12 @@ class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):
 
 encode = msgspec.msgpack.Encoder().encode
 
+
+def sendable(text: str) -> str:
+    """Return text that can be encoded: a lone surrogate, as in an odd file name, is spelled out."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 _data = msgspec.msgpack.Decoder(list[Data])
 _upward = msgspec.msgpack.Decoder(list[Upward])
 _downward = msgspec.msgpack.Decoder(list[Downward])
@@ -414,6 +420,7 @@ def decode_downward(frame: bytes) -> list[Downward]:
 def decode_assignment(frame: bytes) -> Assignment | Reading:
     """Return what a worker is to be. Raises WireError for any other bytes."""
     try:
-        return _assignment.decode(frame)
+        decoded: Assignment | Reading = _assignment.decode(frame)
     except BAD_BYTES as error:
         raise WireError(str(error), frame) from error
+    return decoded

@@ -262,7 +262,7 @@ def named(wanted: str | Callable[..., object]) -> tuple[str, type | None]:
     service_type = getattr(wanted, "service_type", None)
     if not isinstance(service_type, str) or not service_type:
         raise TypeError(
-            f"get_service takes a NAME, a service_type, or a class that has one; {wanted!r} has none"
+            f"get_service takes a NAME, a service_type, or a class that has one, not {wanted!r}"
         )
     return service_type, cast("type", wanted)
 

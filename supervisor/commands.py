@@ -120,10 +120,9 @@ def stop(host: "Supervisor", peer: Token, order: Order) -> Work:
                 other for other in busy if name in host.roster.posts[other].spec.depends_on
             }
             post = host.roster.posts[name]
-            if not dependents and (post.child.wanted or post.state is not State.STOPPED):
-                if post.child.wanted or not has_process(post.state):
-                    host.advance(post, Event.STOP)
-                    post.reason = "stopped by order"
+            if not dependents and (post.child.wanted or not has_process(post.state)):
+                host.advance(post, Event.STOP)
+                post.reason = "stopped by order"
         pending = [name for name in pending if has_process(host.roster.posts[name].state)]
         if pending:
             yield

@@ -242,7 +242,7 @@ class Launcher:
         self._harsh_at = min(self._harsh_at, time.monotonic() + self._orphan_grace)
 
     def _end_all(self) -> None:
-        """End every worker: TERM the first time, KILL from then on; nobody is left to ask for it."""
+        """End every worker: TERM the first time, KILL from then on."""
         number = signal.SIGKILL if self._termed else signal.SIGTERM
         self._termed = True
         for process in self._workers.values():

@@ -79,6 +79,7 @@ class Supervisor:
         self.began = time.monotonic()
         self.roster = Roster()
         self.refused = 0  # frames of the control plane that were no message of ours
+        self.settled = False  # the first starts have come to an end, good or bad
         self.stopping = False
         self.done = False
         self.failure: GarrisonError | None = None  # what the host cannot run with
@@ -122,7 +123,7 @@ class Supervisor:
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, lambda *_: None)
-        self._works.append(self.registration.all())
+        self._works += [self.registration.all(), self._until_settled()]
         try:
             while not self.done:
                 self._turn(wake)
@@ -159,7 +160,7 @@ class Supervisor:
         fds = (wake, self.engine.deaths.fileno(), self._leavers.fileno())
         for fd in (*fds, *self.engine.descriptors()):
             poller.register(fd, zmq.POLLIN)
-        return dict(poller.poll(self._wait() * 1000))
+        return dict(poller.poll(int(self._wait() * 1000 + 0.999)))
 
     def _wait(self) -> float:
         if self._stirred:
@@ -191,6 +192,17 @@ class Supervisor:
     def stir(self) -> None:
         """Have the next turn look at everything that waits."""
         self._stirred = True
+
+    def _until_settled(self) -> Work:
+        """Say once that everything which was to be started runs, or has failed."""
+        moving = {State.QUEUED, State.INITIALIZING, State.STARTING}
+        while not self.registration.finished or any(
+            post.state in moving and not self.roster.stuck(post) for post in self.roster
+        ):
+            yield
+        running = sum(post.state is State.RUNNING for post in self.roster)
+        self.settled = True
+        self.journal.record("supervisor.settled", running=running, services=len(self.roster.posts))
 
     def later(self, work: Work) -> None:
         """Go on with work from turn to turn until it ends."""
@@ -670,9 +682,10 @@ class Supervisor:
         for post in list(self.roster):
             if not has_process(post.state):
                 self.advance(post, Event.STOP)
-            elif may_stop(post.name, self.roster.children()):
-                if post.state is not State.STOPPING or post.child.wanted:
-                    self.advance(post, Event.STOP)
+            elif (post.state is not State.STOPPING or post.child.wanted) and may_stop(
+                post.name, self.roster.children()
+            ):
+                self.advance(post, Event.STOP)
         if not any(has_process(post.state) for post in self.roster):
             self.done = True
 
@@ -725,20 +738,27 @@ def _wires() -> str:
     return ", ".join(map(str, sorted(WIRES)))
 
 
+def _leave_link(link: Path, folder: Path) -> None:
+    """Let whoever knows the home find a folder that was moved out of it."""
+    if link == folder:
+        if link.is_symlink():
+            raise GarrisonError(f"{link} is a link of another config's: remove {link}")
+        return
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        raise GarrisonError(f"{link} is there, and [host] {link.name} moves it: remove {link}")
+    link.symlink_to(folder)
+
+
 def _take_home(config: Config) -> int:
     """Make the home's folders and take its lock; return the lock's descriptor."""
     host = config.host
-    for folder in (host.home, host.run, host.state, host.logs):
+    host.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
+        _leave_link(host.home / name, folder)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     host.run.chmod(0o700)
-    link = host.home / "run"
-    if host.run != link:  # so that whoever knows the home finds the sockets
-        with contextlib.suppress(FileNotFoundError):
-            if link.is_symlink():
-                link.unlink()
-        if link.is_dir():
-            raise GarrisonError(f"{link} is a folder, and [host] run moves it: remove {link}")
-        link.symlink_to(host.run)
     path = host.run / "supervisor.lock"
     lock = sockets.hold_lock(path)
     if lock is None:

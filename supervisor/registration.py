@@ -111,7 +111,7 @@ class Registration:
         if reader is None:
             return False
         if isinstance(message, PluginRead | Broken) and reader.said is None:
-            reader.said = _checked(message, reader.plugin, self._host.config.plugins)
+            reader.said = checked(message, reader.plugin, self._host.config.plugins)
             reader.done = True
             self._host.stir()
         return True
@@ -234,14 +234,7 @@ class Registration:
             name: [manifest.service_type for manifest in read.services]
             for name, read in self.read.items()
         }
-        specs = config.services(provides)
-        cycle = find_cycle(specs)
-        if cycle:
-            raise config.error_at(
-                ("services", cycle[0], "depends_on"),
-                f"depends_on goes in a circle: {' → '.join(cycle)}; take one of them out",
-            )
-        return specs
+        return bound_services(config, provides)
 
     def admit(self, specs: list[ServiceSpec]) -> None:
         """Take up services that are new, and start those that are to run."""
@@ -332,7 +325,23 @@ class Registration:
         self._host.engine.refresh(rest)
 
 
-def _checked(
+def bound_services(config: "Config", provides: dict[str, list[str]]) -> list[ServiceSpec]:
+    """Return every service of a config, given what its plugins provide.
+
+    Raises:
+        ConfigError: They do not fit each other, or `depends_on` goes in a circle.
+    """
+    specs = config.services(provides)
+    cycle = find_cycle(specs)
+    if cycle:
+        raise config.error_at(
+            ("services", cycle[0], "depends_on"),
+            f"depends_on goes in a circle: {' → '.join(cycle)}; take one of them out",
+        )
+    return specs
+
+
+def checked(
     said: PluginRead | Broken, plugin: PluginSpec, plugins: dict[str, PluginSpec]
 ) -> PluginRead | Broken:
     """Return what was read, or what is wrong with it that the plugin cannot know."""

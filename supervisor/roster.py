@@ -184,11 +184,13 @@ class Roster:
 
     def stuck(self, post: Post) -> bool:
         """Tell whether a queued service waits for one that will not come by itself."""
+        if post.state is not State.QUEUED:
+            return False
         for name in waits_for(post.child, self.children()):
             other = self.posts.get(name)
             if other is None or other.state is State.FAILED or not other.child.wanted:
                 return True
-            if other.state is State.QUEUED and other is not post and self.stuck(other):
+            if self.stuck(other):
                 return True
         return False
 

@@ -43,6 +43,7 @@ def supervisor_row(host: "Supervisor") -> dict[str, Any]:
         "uptime_s": time.monotonic() - host.began,
         "stopping": host.stopping,
         "registered": host.registration.finished,
+        "settled": host.settled,
         "rss_bytes": rss,
         "cpu_percent": cpu,
         "messages": host.bus.carried,

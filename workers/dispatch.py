@@ -19,7 +19,7 @@ from msgspec import Raw
 from garrison.ipc import messages
 from garrison.ipc.client import DEADLINE, EVENT_METHOD, MARGIN
 from garrison.ipc.errors import Fault, InvalidCall, RemoteError
-from garrison.ipc.messages import Call, Token
+from garrison.ipc.messages import Call, Token, sendable
 
 from .methods import Kind, Method, Unfit
 from .service import Service
@@ -239,8 +239,8 @@ class Dispatch:
             "RemoteError",
             self._name,
             method,
-            _sendable(detail)[:2000],
-            _sendable(text)[-TRACEBACK_BYTES:],
+            sendable(detail)[:2000],
+            sendable(text)[-TRACEBACK_BYTES:],
         )
 
 
@@ -263,7 +263,3 @@ class Credits:
             self._more = asyncio.get_running_loop().create_future()
             await self._more
         self._left -= 1
-
-
-def _sendable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode()  # a lone surrogate cannot be encoded

@@ -77,8 +77,8 @@ def _entry_point(word: str) -> EntryPoint | None:
 def _not_found(word: str, folder: Path) -> str:
     points = ", ".join(sorted(entry_points(group=GROUP).names)) or "none"
     return (
-        f"no plugin {word!r}: there is no {folder / (word + '.py')}, and the installed entry points "
-        f'are {points}; an installed module is written "{word}:plugin"'
+        f"no plugin {word!r}: there is no {folder / (word + '.py')}, and the installed entry "
+        f'points are {points}; an installed module is written "{word}:plugin"'
     )
 
 

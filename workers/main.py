@@ -22,7 +22,7 @@ import zmq
 
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
-from garrison.ipc.messages import WIRE, Assignment, Reading, Token
+from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 
 from .dispatch import Dispatch
 from .loading import load
@@ -249,8 +249,8 @@ class Worker(Runtime):
         self.tell(
             messages.Broken(
                 self._phase,
-                reason.encode("utf-8", "backslashreplace").decode()[:2000],
-                text.encode("utf-8", "backslashreplace").decode()[-TRACEBACK_BYTES:],
+                sendable(reason)[:2000],
+                sendable(text)[-TRACEBACK_BYTES:],
                 permanent,
             )
         )

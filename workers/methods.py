@@ -53,7 +53,8 @@ class Method:
         """Return what the manifest says of it."""
         shown = self._signature.replace(parameters=self._parameters)
         summary = (inspect.getdoc(self.function) or "").partition("\n")[0]
-        return MethodInfo(self.name, self.kind is Kind.STREAM, str(shown)[:500], summary[:200])
+        signature = re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", str(shown))  # the modules say little
+        return MethodInfo(self.name, self.kind is Kind.STREAM, signature[:500], summary[:200])
 
     def bind(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a call, converted to the method's annotations.

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import sys
 import traceback
 from collections.abc import Iterator
 
@@ -10,7 +11,7 @@ import zmq
 from garrison.ipc import messages
 from garrison.ipc.client import Client
 from garrison.ipc.errors import ConfigError
-from garrison.ipc.messages import ConfigProblem, PluginRead, Reading
+from garrison.ipc.messages import Broken, ConfigProblem, PluginRead, Reading, sendable
 
 from .loading import load
 from .methods import describe
@@ -67,20 +68,37 @@ def _noting(found: list[ConfigProblem]) -> Iterator[None]:
         found.append(error.problem)
 
 
+def found_out(reading: Reading) -> PluginRead | Broken:
+    """Return what a plugin has, or why it cannot be read."""
+    try:
+        return inspect_plugin(reading)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin's code raises)
+        last = traceback.format_exception_only(error)[-1].strip()
+        text = str(error) if isinstance(error, ConfigError) else last
+        trace = "".join(traceback.format_exception(error))
+        return Broken("read", sendable(text)[:2000], sendable(trace)[-TRACEBACK_BYTES:])
+
+
 async def read_plugin(reading: Reading) -> int:
     """Tell the supervisor what a plugin has; return the exit code."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(reading.token)
     client.open(context, reading.control, "")
-    said: messages.Upward
-    try:
-        said = inspect_plugin(reading)
-    except Exception as error:  # noqa: BLE001 (whatever a plugin's code raises)
-        last = traceback.format_exception_only(error)[-1].strip()
-        text = str(error) if isinstance(error, ConfigError) else last
-        trace = "".join(traceback.format_exception(error))
-        said = messages.Broken("read", text[:2000], trace[-TRACEBACK_BYTES:])
-    client.tell(said)
+    client.tell(found_out(reading))
     client.close()
     context.term()
     return os.EX_OK
+
+
+def main() -> None:
+    """Read the assignment from standard input, and write what was found to standard output."""
+    reading = messages.decode_assignment(sys.stdin.buffer.read())
+    assert isinstance(reading, Reading)
+    with os.fdopen(os.dup(1), "wb") as out:
+        os.dup2(2, 1)  # what the plugin prints is not part of the answer
+        out.write(messages.encode(found_out(reading)))
+    os._exit(os.EX_OK)
+
+
+if __name__ == "__main__":
+    main()

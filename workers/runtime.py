@@ -68,7 +68,7 @@ class Runtime(Client):
         """
         if not inspect.iscoroutine(work):
             raise TypeError(f"spawn takes a coroutine, as a call of an async def is; not {work!r}")
-        title = name or getattr(work, "__qualname__", "work")
+        title = name or work.__qualname__
         task = self.loop.create_task(self._watched(work, title), name=title)
         self._background.add(task)
         task.add_done_callback(self._background.discard)

@@ -1,0 +1,89 @@
+"""What each row is held against: raw ZeroMQ, fresh processes, spawned processes.
+
+Each floor is a program of its own in `programs/`, so that nothing imported here weighs on it.
+Durations are seconds, sizes are bytes.
+"""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import statistics
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from garrison.ipc import messages
+from msgspec import Raw
+
+PROGRAMS = Path(__file__).parent / "programs"
+LONGEST_S = 300.0  # for one program
+
+
+@contextlib.asynccontextmanager
+async def ended_after(process: asyncio.subprocess.Process) -> AsyncIterator[None]:
+    """End a process, the leader of its session, and what it started; whatever happens inside."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+async def _program(name: str, *arguments: object) -> Any:
+    """Run a program; return what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(PROGRAMS / name),
+        *map(str, arguments),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    async with ended_after(process), asyncio.timeout(LONGEST_S):
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"{name} ended with {process.returncode}")
+        return json.loads(output)
+
+
+def sizes(text: str) -> tuple[int, int]:
+    """Return the bytes of a garrison call of `echo` with this text, and of its reply."""
+    arguments = Raw(messages.encode([text]))
+    call = messages.Call(1000, "echo", arguments, messages.EMPTY_MAP, 30.0)
+    reply = messages.Reply(1000, Raw(messages.encode(text)))
+    return len(messages.encode([call])), len(messages.encode([reply]))
+
+
+async def _raw(text: str, count: int, width: int) -> Any:
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        return await _program("raw.py", folder, *sizes(text), count, width)
+
+
+async def raw_call(text: str, count: int) -> float:
+    """Return the median time of a raw call, one after another."""
+    found = await _raw(text, count, 1)
+    return statistics.median(found["times"])
+
+
+async def raw_rate(text: str, count: int, width: int) -> float:
+    """Return raw calls per second, `width` of them in flight, one message each."""
+    found = await _raw(text, count, width)
+    return count / float(found["total"])
+
+
+async def fresh(count: int, modules: Sequence[str] = ()) -> list[float]:
+    """Return how long each of so many fresh processes takes until it answers a call."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        found: list[float] = await _program("fresh.py", folder, count, *modules)
+        return found
+
+
+async def spawned(count: int) -> tuple[float, list[int]]:
+    """Return how long so many spawned processes take, and the PSS of each."""
+    found = await _program("spawned.py", count)
+    return found["seconds"], found["pss"]

@@ -1,0 +1,106 @@
+"""A garrison host of its own: started in a temporary folder, joined by a client, ended."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from garrison.ipc import Client, GarrisonError, SupervisorGone, connect
+
+SERVICES = Path(__file__).parent / "services"
+START_S = 120.0  # until every service runs
+UP = (sys.executable, "/tmp/h/up.py")
+END_S = 30.0  # until a host that was told to end is killed
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host whose services all run.
+
+    `started_s` is how long that took, from the start of its first process.
+    """
+
+    client: Client
+    names: list[str]
+    started_s: float
+
+
+@contextlib.asynccontextmanager
+async def host(plugin: str, services: dict[str, str]) -> AsyncIterator[Host]:
+    """Run a host of one plugin of `services/`; yield once each of its services runs.
+
+    Args:
+        plugin: The file's name, without `.py`.
+        services: NAME → service_type.
+    """
+    # Not under $TMPDIR: a socket's path has 107 bytes at most
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
+        config = Path(folder) / "config.toml"
+        config.write_text(_config(plugin, services))
+        shutil.copy(SERVICES / f"{plugin}.py", folder)
+        home = Path(folder) / "home"
+        began = time.perf_counter()
+        async with _supervisor(config, home) as process, _joined(home, process) as client:
+            async with asyncio.timeout(START_S):
+                await asyncio.gather(
+                    *(client.get_service_load_promise(name, START_S) for name in services)
+                )
+            yield Host(client, list(services), time.perf_counter() - began)
+
+
+def _config(plugin: str, services: dict[str, str]) -> str:
+    lines = [f"[plugins.{plugin}]", "[defaults]", "intensity = 0"]
+    for name, service_type in services.items():
+        lines += [f"[services.{name}]", f'plugin = "{plugin}"', f'type = "{service_type}"']
+    return "\n".join(lines) + "\n"
+
+
+@contextlib.asynccontextmanager
+async def _supervisor(config: Path, home: Path) -> AsyncIterator[Process]:
+    said = config.with_name("supervisor.log")
+    with said.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *UP,
+            *("-c", str(config), "--home", str(home)),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for the benchmark, which then ends its hosts
+        )
+    try:
+        yield process
+    except (TimeoutError, GarrisonError):
+        print(said.read_text(errors="replace")[-4000:], file=sys.stderr)
+        raise
+    finally:
+        await _end(process)
+
+
+async def _end(process: Process) -> None:
+    """End a supervisor as its user would: once kindly, then again, which kills its services."""
+    for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(END_S):
+                await process.wait()
+                return
+
+
+@contextlib.asynccontextmanager
+async def _joined(home: Path, process: Process) -> AsyncIterator[Client]:
+    async with asyncio.timeout(START_S):
+        while not (home / "run" / "control.sock").exists():
+            if process.returncode is not None:
+                raise SupervisorGone(str(home), f"it ended with {process.returncode}")
+            await asyncio.sleep(0.002)
+    async with connect(home, START_S) as client:
+        yield client

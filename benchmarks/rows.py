@@ -1,0 +1,190 @@
+"""The rows of the table: what garrison does, and its floor, measured by turns in the same run.
+
+Times are seconds, sizes are bytes, rates are calls per second.
+"""
+
+import asyncio
+import os
+import signal
+import statistics
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+from garrison.ipc import ServiceLost, with_timeout
+
+from . import floors
+from .host import Host, host
+from .memory import pss
+
+TEXT = "My mother takes care of me, and so I have come to talk with you."
+WIDTH = 64  # calls in flight
+LONG_S = 300.0  # the deadline of a call that makes thousands of calls
+REST_S = 0.1  # between kills, so that one restart does not disturb the next
+IDLE_S = 3.0  # until a host that has just started is idle
+HEAVY = ("discord", "openai")  # as services/heavy.py has them
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much is measured: rounds, calls a round, kills, fresh processes, services."""
+
+    rounds: int
+    calls: int
+    kills: int
+    fresh: int
+    services: int
+
+
+FULL = Size(rounds=7, calls=4_000, kills=24, fresh=7, services=50)
+QUICK = Size(rounds=3, calls=1_000, kills=6, fresh=3, services=50)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the rounds of one row found, floor beside garrison."""
+
+    floor: list[float]
+    garrison: list[float]
+
+    @property
+    def ratio(self) -> float:
+        """Return garrison's median as so many times the floor's."""
+        return statistics.median(self.garrison) / statistics.median(self.floor)
+
+
+class Skipped(Exception):
+    """A row that cannot be measured here; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row, what it is measured in, and what its ratio has to be."""
+
+    key: str
+    title: str
+    unit: str  # "us", "ms", "s", "calls/s", "MiB"
+    limit: float
+    measure: Callable[[Size], Awaitable[Found]]
+
+    @property
+    def more_is_better(self) -> bool:
+        """Tell whether the ratio has to be at least the limit, not at most."""
+        return self.unit == "calls/s"
+
+    def passes(self, ratio: float) -> bool:
+        """Tell whether a ratio is good enough."""
+        return ratio >= self.limit if self.more_is_better else ratio <= self.limit
+
+
+async def call(size: Size) -> Found:
+    """Measure a call from one service to another, one after another."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    async with host("bench", {"echo": "echo", "caller": "caller"}) as there:
+        caller = _patient(there, "caller")
+        await caller.one_by_one("echo", TEXT, 500)
+        for _ in range(size.rounds):
+            floor.append(await floors.raw_call(TEXT, size.calls))
+            garrison.append(
+                statistics.median(await caller.one_by_one("echo", TEXT, size.calls))
+            )
+    return Found(floor, garrison)
+
+
+async def flood(size: Size) -> Found:
+    """Measure the rate with 64 calls in flight."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    count = size.calls * 5 // WIDTH * WIDTH
+    async with host("bench", {"echo": "echo", "caller": "caller"}) as there:
+        caller = _patient(there, "caller")
+        await caller.side_by_side("echo", TEXT, 50 * WIDTH, WIDTH)
+        for _ in range(size.rounds):
+            floor.append(await floors.raw_rate(TEXT, count, WIDTH))
+            took: float = await caller.side_by_side("echo", TEXT, count, WIDTH)
+            garrison.append(count / took)
+    return Found(floor, garrison)
+
+
+async def restart(size: Size) -> Found:
+    """Measure a SIGKILL to the next answered call."""
+    floor = await floors.fresh(size.fresh)
+    return Found(floor, await _kills("bench", "echo", size))
+
+
+async def preloaded(size: Size) -> Found:
+    """Measure the same for a plugin with libraries that are slow to import."""
+    missing = [name for name in HEAVY if find_spec(name) is None]
+    if missing:
+        raise Skipped("needs: pip install discord.py openai")
+    floor = await floors.fresh(size.fresh, HEAVY)
+    return Found(floor, await _kills("heavy", "heavy", size))
+
+
+async def start(size: Size) -> Found:
+    """Measure the start of a host until all its services run."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    for _ in range(min(size.rounds, 3)):
+        floor.append((await floors.spawned(size.services))[0])
+        async with host("bench", _many("echo", size.services)) as there:
+            garrison.append(there.started_s)
+    return Found(floor, garrison)
+
+
+async def memory(_: Size) -> Found:
+    """Measure an idle service's share of memory, of twenty."""
+    floor = [float(share) for share in (await floors.spawned(20))[1]]
+    async with host("bench", _many("echo", 20)) as there:
+        await asyncio.sleep(IDLE_S)
+        pids = [await _service(there, name).pid() for name in there.names]
+        return Found(floor, [float(pss(pid)) for pid in pids])
+
+
+async def _kills(plugin: str, service_type: str, size: Size) -> list[float]:
+    """Kill each of many services once, for a second crash within a minute would back off."""
+    async with host(plugin, _many(service_type, size.kills)) as there:
+        times: list[float] = []
+        for name in there.names:
+            await asyncio.sleep(REST_S)
+            times.append(await _kill(there, name))
+        return times
+
+
+async def _kill(there: Host, name: str) -> float:
+    """Return the time from the SIGKILL of a service to its next incarnation's answer."""
+    service = _service(there, name)
+    old: int = await service.pid()
+    began = time.perf_counter()
+    os.kill(old, signal.SIGKILL)
+    while True:
+        try:
+            if await service.pid() != old:
+                return time.perf_counter() - began
+        except ServiceLost:
+            continue
+
+
+def _many(service_type: str, count: int) -> dict[str, str]:
+    return {f"{service_type}-{number:02}": service_type for number in range(1, count + 1)}
+
+
+def _service(there: Host, name: str) -> Any:
+    return there.client.get_service(name)
+
+
+def _patient(there: Host, name: str) -> Any:
+    return with_timeout(_service(there, name), LONG_S)
+
+
+ROWS = (
+    Row("call", "sequential call, p50", "us", 2.7, call),
+    Row("flood", "64 calls in flight", "calls/s", 2.5, flood),
+    Row("restart", "SIGKILL to next answer, p50", "ms", 0.2, restart),
+    Row("preloaded", "same, discord.py + openai", "ms", 0.04, preloaded),
+    Row("start", "50 services running", "s", 0.35, start),
+    Row("memory", "PSS per idle service of 20", "MiB", 0.6, memory),
+)

@@ -1,0 +1,57 @@
+"""The services that are measured: `echo` is called, `caller` calls it from its own worker.
+
+Durations are seconds.
+"""
+
+import asyncio
+import os
+import time
+
+from garrison.workers import Plugin, Service
+
+
+class Echo(Service):
+    """Gives back what it is given."""
+
+    service_type = "echo"
+
+    async def echo(self, text: str) -> str:
+        """Return the text."""
+        return text
+
+    async def pid(self) -> int:
+        """Return the worker's process id."""
+        return os.getpid()
+
+
+class Caller(Service):
+    """Calls another service as an author's code does, and says how long it took."""
+
+    service_type = "caller"
+
+    async def one_by_one(self, name: str, text: str, count: int) -> list[float]:
+        """Return the time of each call, made one after another."""
+        echo = self.runtime.get_service(name)
+        assert echo is not None
+        times: list[float] = []
+        for _ in range(count):
+            began = time.perf_counter()
+            await echo.echo(text)
+            times.append(time.perf_counter() - began)
+        return times
+
+    async def side_by_side(self, name: str, text: str, count: int, width: int) -> float:
+        """Return the time of so many calls, `width` of them in flight."""
+        echo = self.runtime.get_service(name)
+        assert echo is not None
+
+        async def some() -> None:
+            for _ in range(count // width):
+                await echo.echo(text)
+
+        began = time.perf_counter()
+        await asyncio.gather(*(some() for _ in range(width)))
+        return time.perf_counter() - began
+
+
+plugin = Plugin(name="bench", services=[Echo, Caller])

@@ -1,0 +1,116 @@
+"""`garrison check`: is a configuration usable, its plugins included, without a supervisor.
+
+Each plugin is read in a process of its own that is ended if it takes too long.
+"""
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from garrison.ipc.errors import ConfigError, StartError
+from garrison.ipc.messages import Broken, PluginRead, PluginSource, Reading, encode
+
+from .config import Config
+from .environment import scrubbed, worker_environment
+from .registration import READ_S, bound_services, checked
+from .spec import ServiceSpec
+
+_decode = msgspec.msgpack.Decoder(PluginRead | Broken).decode
+
+
+@dataclass
+class Found:
+    """What a check has found."""
+
+    config: Config
+    services: list[ServiceSpec] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether `garrison up` would run everything that the config names."""
+        return not self.errors
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it for `--json`."""
+        return {
+            "config": str(self.config.path),
+            "home": str(self.config.host.home),
+            "usable": self.usable,
+            "plugins": list(self.config.plugins),
+            "services": [spec.name for spec in self.services],
+            "errors": self.errors,
+            "warnings": self.warnings,
+        }
+
+    def lines(self) -> list[str]:
+        """Return it for people."""
+        names = ", ".join(spec.name for spec in self.services) or "none"
+        head = f"{self.config.path}: " + ("usable" if self.usable else "not usable as it is")
+        return [
+            *(f"error: {error}" for error in self.errors),
+            *(f"warning: {warning}" for warning in self.warnings),
+            *(f"note: {note}" for note in self.left_out),
+            f"{head}; services: {names}",
+        ]
+
+
+def check_config(config: Config, environ: Mapping[str, str]) -> Found:
+    """Read every plugin, and hold the config against what they provide."""
+    found = Found(config)
+    provides: dict[str, list[str]] = {}
+    for name in config.plugins:
+        said = _read(config, name, environ)
+        if isinstance(said, Broken):
+            found.errors.append(f"plugin {name} cannot be read: {said.reason}")
+            continue
+        provides[name] = [manifest.service_type for manifest in said.services]
+        for problem in said.problems:
+            found.errors.append(str(config.error_at(problem.keys, problem.problem)))
+        for manifest in said.services:
+            for method, why in manifest.left_out.items():
+                found.left_out.append(f"{manifest.service_type}.{method} cannot be called: {why}")
+    try:
+        found.services = bound_services(config, provides)
+    except ConfigError as error:
+        found.errors.append(str(error))
+    for spec in found.services:
+        try:
+            worker_environment(spec, environ)
+        except StartError as error:
+            found.warnings.append(str(error))
+    return found
+
+
+def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead | Broken:
+    spec = config.plugins[plugin]
+    reading = Reading(
+        source=PluginSource(plugin, spec.use, str(config.path.parent)),
+        token=b"",
+        control="",
+        env=scrubbed(environ),
+        plugin_config=spec.config,
+        sections=config.sections(plugin),
+    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "garrison.workers.reading"],
+            input=encode(reading),
+            stdout=subprocess.PIPE,
+            env=scrubbed(environ),
+            timeout=READ_S,
+            start_new_session=True,
+            check=False,
+        )
+        said = _decode(done.stdout)
+    except subprocess.TimeoutExpired:
+        return Broken("read", f"its import took longer than {READ_S:g} s")
+    except msgspec.MsgspecError:
+        return Broken("read", f"its process ended with code {done.returncode} while it was read")
+    return checked(said, spec, config.plugins)

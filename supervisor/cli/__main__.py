@@ -1,0 +1,5 @@
+"""`python -m garrison.supervisor.cli`."""
+
+from . import main
+
+main()

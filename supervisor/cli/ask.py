@@ -1,0 +1,103 @@
+"""Asks the supervisor of a home, and waits for its answer."""
+
+import itertools
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from garrison.ipc import messages, sockets
+from garrison.ipc.errors import OrderFailed, SupervisorGone
+
+ANSWER_S = 10.0  # beyond the order's own wait, for a supervisor that is busy
+LOOK_S = 1.0  # between looks whether it is still there
+MAX_MESSAGE = 256 * 1024 * 1024
+
+_ids = itertools.count(1)
+
+
+def ask(
+    home: Path,
+    verb: str,
+    names: tuple[str, ...] = (),
+    wait: float = 0.0,
+    **options: Any,
+) -> Any:
+    """Give an order, and return the answer's data.
+
+    Args:
+        home: The home whose supervisor is meant.
+        verb: One of `supervisor.commands`.
+        names: NAMEs and globs.
+        wait: Seconds until the supervisor answers that it is not done yet; 0 is without limit.
+        options: What the verb takes besides.
+
+    Raises:
+        SupervisorGone: Nobody answers.
+        OrderFailed: It was not done; `code` says why.
+    """
+    for answer in _answers(home, verb, names, wait, options):
+        return answer.data
+    raise SupervisorGone(str(home))
+
+
+def follow(home: Path, verb: str, names: tuple[str, ...] = (), **options: Any) -> Iterator[Any]:
+    """Give an order whose answers keep coming; yield the data of each."""
+    for answer in _answers(home, verb, names, 0.0, options):
+        yield answer.data
+
+
+def _answers(
+    home: Path, verb: str, names: tuple[str, ...], wait: float, options: dict[str, Any]
+) -> Iterator[messages.Answer]:
+    path = sockets.control_path(sockets.run_folder(home))
+    check_answered(path)
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    dealer = sockets.dealer(context, path, sockets.new_token(), MAX_MESSAGE)
+    dealer.set(zmq.SNDTIMEO, int(ANSWER_S * 1000))
+    order = messages.Order(next(_ids), verb, names, wait, options)
+    try:
+        dealer.send_multipart([messages.SUPERVISOR, messages.encode([order])])
+        yield from _received(dealer, path, order, wait)
+    except zmq.Again:
+        raise SupervisorGone(path, "it does not answer; it may be stopped") from None
+    finally:
+        dealer.close(linger=200)
+        context.term()
+
+
+def _received(
+    dealer: zmq.Socket[bytes], path: str, order: messages.Order, wait: float
+) -> Iterator[messages.Answer]:
+    patient = order.verb in {"start", "stop", "restart", "reset", "down", "wait"}
+    following = bool(order.options.get("follow"))
+    until = time.monotonic() + (wait or (1e9 if patient or following else 0.0)) + ANSWER_S
+    while time.monotonic() < until:
+        if not dealer.poll(int(LOOK_S * 1000)):
+            check_answered(path)
+            continue
+        frames = dealer.recv_multipart()
+        for message in messages.decode_downward(frames[1]):
+            if not isinstance(message, messages.Answer) or message.id != order.id:
+                continue
+            if not message.ok:
+                raise OrderFailed(message.code, message.message, message.data)
+            yield message
+            if not message.more and not following:
+                return
+    raise SupervisorGone(path, f"it gave no answer within {ANSWER_S:g} s; is it stopped?")
+
+
+def check_answered(path: str) -> None:
+    """Raise SupervisorGone where nobody listens at a socket's path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(ANSWER_S)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise SupervisorGone(path, "it belongs to another user") from error
+            raise SupervisorGone(path) from error

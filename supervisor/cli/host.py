@@ -1,0 +1,180 @@
+"""Verbs about the host: up, down, check, init, version."""
+
+import contextlib
+import os
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from garrison.ipc.errors import GarrisonError, OrderFailed, SupervisorGone
+from garrison.ipc.sockets import raise_descriptor_limit
+
+from ..config import Config, load
+from ..status import own_version
+from . import render
+from .ask import ask
+from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, fail, options, say, width
+
+DETACH_S = 60.0  # for the services to settle
+LOOK_S = 0.05
+
+_config_option = click.option(
+    "-c",
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("config.toml"),
+    show_default=True,
+    help="The configuration.",
+)
+
+
+@click.command()
+@_config_option
+@click.option("--detach", is_flag=True, help="Return once the services run; go on without them.")
+@options
+def up(config: Path, detach: bool) -> int:
+    """Run the host in the foreground; Ctrl-C stops it in order, twice at once."""
+    SETTINGS.config = config
+    loaded = load(config, SETTINGS.said_home)
+    return _detached(loaded) if detach else _foreground(loaded)
+
+
+def _foreground(config: Config) -> int:
+    from ..console import Console
+    from ..journal import Journal
+    from ..loop import Supervisor
+
+    os.umask(0o077)
+    raise_descriptor_limit()
+    host = config.host
+    _make(host.logs)
+    journal = Journal(host.logs / "events.jsonl")
+    console = Console(host.logs, SETTINGS.garrison("chat"))
+    if not SETTINGS.json:
+        journal.listeners.append(console.heard)
+    else:
+        journal.listeners.append(answer)
+    supervisor = Supervisor(config, os.environ, journal)
+    say(f"garrison {own_version()}, home {host.home}, config {config.path}")
+    console.start()
+    try:
+        supervisor.run()
+    finally:
+        console.close()
+    return DONE if supervisor.failure is None else fail(supervisor.failure)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise GarrisonError(
+            f"{folder} cannot be made: {error.strerror}; choose another home with --home"
+        ) from error
+
+
+def _detached(config: Config) -> int:
+    home = config.host.home
+    _make(config.host.logs)
+    log = config.host.logs / "supervisor.log"
+    with log.open("ab") as output:
+        begun = output.tell()
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-P", "-m", "garrison.supervisor.cli", "up"),
+                *("--config", str(config.path), "--home", str(home)),
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    until = time.monotonic() + DETACH_S
+    data: dict[str, Any] = {}
+    while time.monotonic() < until:
+        if process.poll() is not None:
+            raise _ended_early(process.returncode, log, begun)
+        with contextlib.suppress(SupervisorGone):
+            data = ask(home, "status")
+            head = data["supervisor"]
+            if head["pid"] == process.pid and head["settled"]:
+                break
+        time.sleep(LOOK_S)
+    answer(data)
+    say(render.status_table(data, width()) if data else f"pid {process.pid}; see {log}")
+    say(f"now: {SETTINGS.garrison('chat')}")
+    return DONE
+
+
+def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
+    with log.open("rb") as file:
+        file.seek(begun)
+        lines = file.read().decode("utf-8", "replace").strip().splitlines()
+    errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    text = errors[-1] if errors else f"the supervisor ended at once (exit {code}); see {log}"
+    return OrderFailed("ConfigError" if code == CONFIG_UNUSABLE else "failed", text)
+
+
+@click.command()
+@options
+def down() -> int:
+    """Stop every service in reverse order of the starts, then the supervisor."""
+    home = SETTINGS.home
+    pid = ask(home, "status", ())["supervisor"]["pid"]
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return DONE
+    try:
+        ask(home, "down")
+    except SupervisorGone:
+        pass  # it ended before its answer was read
+    finally:
+        select.select([pidfd], [], [], DETACH_S)
+        os.close(pidfd)
+    answer({"pid": pid})
+    say(f"stopped (pid {pid})")
+    return DONE
+
+
+@click.command()
+@_config_option
+@options
+def check(config: Path) -> int:
+    """Look whether a configuration can be used, and read its plugins, each on its own."""
+    from ..checking import check_config
+
+    found = check_config(load(config, SETTINGS.said_home), os.environ)
+    answer(found.as_data())
+    for line in found.lines():
+        say(line)
+    return DONE if found.usable else CONFIG_UNUSABLE
+
+
+@click.command()
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@options
+def init(directory: Path) -> int:
+    """Make a directory with a config and a first service that run."""
+    from .scaffold import write
+
+    made = write(directory)
+    answer({"files": [str(path) for path in made]})
+    for path in made:
+        say(f"wrote {path}")
+    say(f"now: cd {directory} && garrison up")
+    return DONE
+
+
+@click.command()
+@options
+def version() -> int:
+    """Show the version."""
+    answer({"version": own_version()})
+    say(f"garrison {own_version()}")
+    return DONE

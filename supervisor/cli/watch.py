@@ -1,0 +1,80 @@
+"""Verbs that look on: logs and events."""
+
+import time
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..follow import Follower, last_lines, service_logs
+from ..journal import local_time
+from . import render
+from .ask import ask, follow
+from .common import DONE, SETTINGS, answer, no_such_service, options, say
+
+LOOK_S = 0.1  # between looks at the files
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.option("-f", "--follow", "following", is_flag=True, help="Go on with what is added.")
+@click.option(
+    "-n", "number", type=click.IntRange(min=0), default=50, show_default=True, help="Last lines."
+)
+@options
+def logs(names: tuple[str, ...], following: bool, number: int) -> int:
+    """Show what services wrote. Works without a supervisor, too."""
+    folder = SETTINGS.home / "logs"
+    found = service_logs(folder)
+    chosen = _chosen(names, found)
+    alone = len(chosen) == 1 and len(names) == 1 and chosen[0] == names[0]
+    follower = Follower(folder, lambda name: not names or _matches(name, names))
+    for name in chosen:
+        for line in last_lines(found[name], number):
+            _show(name, line, alone)
+    while following:
+        for name, line in follower.read():
+            _show(name, line, alone)
+        time.sleep(LOOK_S)  # a file has no event to wait for without inotify
+    return DONE
+
+
+def _chosen(names: tuple[str, ...], found: dict[str, Path]) -> list[str]:
+    for name in names:
+        if not any(_matches(known, (name,)) for known in found):
+            raise no_such_service(name, list(found))
+    return [known for known in found if not names or _matches(known, names)]
+
+
+def _matches(name: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _show(name: str, line: str, alone: bool) -> None:
+    answer({"service": name, "line": line})
+    say(line if alone else f"{click.style(name, fg='cyan')} | {line}")
+
+
+@click.command()
+@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.option("-f", "--follow", "following", is_flag=True, help="Go on with what happens.")
+@click.option(
+    "-n", "number", type=click.IntRange(min=0), default=50, show_default=True, help="Last events."
+)
+@options
+def events(names: tuple[str, ...], following: bool, number: int) -> int:
+    """Show what happened, a line an event; with --json, a JSON value a line."""
+    if not following:
+        for event in ask(SETTINGS.home, "events", names, number=number):
+            _tell(event)
+        return DONE
+    for data in follow(SETTINGS.home, "events", names, number=number, follow=True):
+        for event in data if isinstance(data, list) else [data]:
+            _tell(event)
+    return DONE
+
+
+def _tell(event: dict[str, Any]) -> None:
+    answer(event)
+    say(render.event_line(event, local_time(event["time"])))

@@ -1,0 +1,106 @@
+"""What `garrison up` shows: one line an event, and the services' log lines, each with its name.
+
+A thread writes, so that a terminal that is paused, or a pipe that nobody reads, stops no service.
+What it cannot write is dropped beyond a few thousand lines.
+"""
+
+import sys
+import threading
+from collections import deque
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+import click
+
+from .follow import Follower
+from .journal import Event
+
+WAITING_LINES = 4000  # events that wait for the terminal; older ones are dropped
+LOOK_S = 0.1  # between looks at the log files
+CLOSE_S = 1.0  # for the last lines to be written
+
+COLOURS = {
+    "running": "green",
+    "failed": "red",
+    "backoff": "yellow",
+    "stopping": "blue",
+    "stopped": "blue",
+}
+
+
+class Console:
+    """The foreground's output.
+
+    Args:
+        logs: The folder of the services' log files.
+        hint: The command that comes next, once everything is settled.
+        out: Where to write.
+    """
+
+    def __init__(self, logs: Path, hint: str, out: TextIO = sys.stdout) -> None:
+        self._out = out
+        self._hint = hint
+        self._events: deque[Event] = deque(maxlen=WAITING_LINES)
+        self._follower = Follower(logs, lambda name: True)
+        self._stop = threading.Event()
+        self._width = 10
+        self._tty = out.isatty()
+        self._thread = threading.Thread(target=self._run, name="console", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def heard(self, event: Event) -> None:
+        """Take an event; called in the supervisor's loop, and never waits."""
+        self._events.append(event)
+
+    def close(self) -> None:
+        """Write what is left, and end."""
+        self._stop.set()
+        self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        try:
+            while not self._stop.wait(LOOK_S):
+                self._write()
+            self._write()
+        except (OSError, ValueError):  # the terminal or the pipe is gone: services go on
+            self._events.clear()
+
+    def _write(self) -> None:
+        lines = [self._log_line(name, line) for name, line in self._follower.read()]
+        while self._events:
+            lines += self._event_lines(self._events.popleft())
+        if lines:
+            self._out.write("".join(line + "\n" for line in lines))
+            self._out.flush()
+
+    def _event_lines(self, event: Event) -> list[str]:
+        lines = [self._line(event.service or "garrison", _told(event, self._tty), event.time)]
+        if event.event == "supervisor.settled" and self._hint:
+            lines.append(self._styled(f"now: {self._hint}", bold=True))
+        return lines
+
+    def _log_line(self, name: str, line: str) -> str:
+        return self._line(name, f"| {line}")
+
+    def _line(self, name: str, text: str, utc: str = "") -> str:
+        self._width = max(self._width, min(len(name), 24))
+        now = datetime.fromisoformat(utc).astimezone() if utc else datetime.now().astimezone()
+        return f"{now:%H:%M:%S} {self._styled(name.ljust(self._width), fg='cyan')} {text}"
+
+    def _styled(self, text: str, **style: str | bool) -> str:
+        return click.style(text, **style) if self._tty else text  # type: ignore[arg-type]
+
+
+def _told(event: Event, colours: bool) -> str:
+    """Return an event in words, without its service."""
+    if event.event != "service.state":
+        return Event(event.n, event.time, event.event, "", event.data).text()
+    data = dict(event.data)
+    before, after = data.pop("from"), data.pop("to")
+    shown = click.style(after, fg=COLOURS.get(after)) if colours else after
+    rest = Event(0, "", "", "", data).text()
+    return f"{before} → {shown} {rest}".rstrip()
