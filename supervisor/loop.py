@@ -680,11 +680,8 @@ class Supervisor:
 
     def _stop_next(self) -> None:
         for post in list(self.roster):
-            if not has_process(post.state):
-                self.advance(post, Event.STOP)
-            elif (post.state is not State.STOPPING or post.child.wanted) and may_stop(
-                post.name, self.roster.children()
-            ):
+            under_way = post.state is State.STOPPING and not post.child.wanted
+            if not under_way and may_stop(post.name, self.roster.children()):
                 self.advance(post, Event.STOP)
         if not any(has_process(post.state) for post in self.roster):
             self.done = True

@@ -176,36 +176,13 @@ class Worker(Runtime):
         await self._unless_ended(plugin.init(plugin_config, self))
         self._phase = "start"
         self.tell(messages.Initialized())
-        self._service = service = await self._start(cls)
+        self._service = service = await self._unless_ended(self.begin(cls))
         manifest, methods = describe(type(service))
         self._dispatch.serve(service, methods)
         self._phase = "run"
         self.tell(messages.Ready(manifest))
         await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
-
-    async def _start(self, cls: type[Service]) -> Service:
-        """Run `start`; a start that blocks says `ready` and goes on in the background."""
-        starting = self.loop.create_task(_started(cls, self), name="start")
-        try:
-            await self._unless_ended(
-                asyncio.wait({starting, self._ready}, return_when=asyncio.FIRST_COMPLETED)
-            )
-        except BaseException:
-            starting.cancel()
-            raise
-        if starting.done():
-            service = starting.result()
-        else:
-            service = self._ready.result()
-            self.spawn(_outlive(starting), "start")
-        if not isinstance(service, Service):
-            raise TypeError(
-                f"{cls.__name__}.start returned {service!r}; it must return the service"
-            )
-        service.__dict__.setdefault("_runtime", self)
-        service.__dict__.setdefault("config", self.config)
-        return service
 
     async def _unless_ended(self, work: Any) -> Any:
         """Await work; leave it where background work fails, or the supervisor says drain."""
@@ -314,18 +291,6 @@ class Worker(Runtime):
         if self._orphan_since is None:
             self._orphan_since = self.now()
         return self.now() - self._orphan_since > self._assignment.orphan_grace
-
-
-async def _started(cls: type[Service], runtime: Runtime) -> Any:
-    return await cls.start(runtime)
-
-
-async def _outlive(starting: asyncio.Task[Any]) -> None:
-    try:
-        await starting
-    finally:
-        starting.cancel()
-    raise RuntimeError("start returned after it had said ready: its connection has ended")
 
 
 def _one_line(error: BaseException) -> str:

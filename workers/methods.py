@@ -134,8 +134,8 @@ class Method:
         return f"{parameter}{found[2]}: {_plain(problem)}"
 
 
-def describe(cls: type[Service]) -> tuple[Manifest, dict[str, Method]]:
-    """Return what a service class offers, and its methods by name."""
+def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
+    """Return what a service class offers, and its methods by name. Any class will do: a fake's."""
     methods: dict[str, Method] = {}
     left_out: dict[str, str] = {}
     for name, function in _public(cls):
@@ -145,9 +145,10 @@ def describe(cls: type[Service]) -> tuple[Manifest, dict[str, Method]]:
             methods[name] = Method(name, function)
         except Unfit as error:
             left_out[name] = str(error)
-    description = cls.capability_description
+    service_type = getattr(cls, "service_type", "")
+    description = getattr(cls, "capability_description", "")
     manifest = Manifest(
-        cls.service_type,
+        service_type if isinstance(service_type, str) else "",
         description if isinstance(description, str) else "",
         tuple(method.info for method in methods.values()),
         left_out,
@@ -155,7 +156,7 @@ def describe(cls: type[Service]) -> tuple[Manifest, dict[str, Method]]:
     return manifest, methods
 
 
-def _public(cls: type[Service]) -> list[tuple[str, Any]]:
+def _public(cls: type) -> list[tuple[str, Any]]:
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__):
         if base is object or base is Service:

@@ -5,7 +5,7 @@ import inspect
 import logging
 import os
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,8 +13,11 @@ from garrison.ipc.client import Client
 from garrison.ipc.errors import ServiceUnavailable
 from garrison.ipc.messages import Subscribe, Token
 
+from .service import Service
+
 log = logging.getLogger(__name__)
 
+S = TypeVar("S", bound=Service)
 Handler = Callable[..., Awaitable[Any] | Any]
 
 
@@ -58,6 +61,31 @@ class Runtime(Client):
         connection lives. When `start` then returns or raises, the service has crashed."""
         if not self._ready.done():
             self._ready.set_result(service)
+
+    async def begin(self, cls: type[S]) -> S:
+        """Run a service's `start`; one that blocks says `ready` and goes on in the background."""
+        starting = self.loop.create_task(_started(cls, self), name="start")
+        waiting = {starting, self._ready, self.failed}
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            starting.cancel()
+            raise
+        if starting.done():
+            service = starting.result()
+        elif self._ready.done():
+            service = self._ready.result()
+            self.spawn(_outlive(starting), "start")
+        else:
+            starting.cancel()
+            self.failed.result()
+        if not isinstance(service, cls):
+            raise TypeError(
+                f"{cls.__name__}.start returned {service!r}; it must return the service"
+            )
+        service.__dict__.setdefault("_runtime", self)
+        service.__dict__.setdefault("config", self.config)
+        return service
 
     # --- background work --------------------------------------------------------------------
 
@@ -152,6 +180,18 @@ class Runtime(Client):
         if agent is None:
             raise ServiceUnavailable("agent", "process_actions", "not configured")
         return await agent.process_actions(memory, responses)
+
+
+async def _started(cls: type[Service], runtime: Runtime) -> Any:
+    return await cls.start(runtime)
+
+
+async def _outlive(starting: asyncio.Task[Any]) -> None:
+    try:
+        await starting
+    finally:
+        starting.cancel()
+    raise RuntimeError("start returned after it had said ready: its connection has ended")
 
 
 async def _handled(handler: Handler, payload: Any) -> None:
