@@ -127,7 +127,8 @@ class _Popen(popen_fork.Popen):  # type: ignore[misc]  # multiprocess ships no t
     status: int | None = None
 
     def poll(self, flag: int = os.WNOHANG) -> int | None:
-        if self.returncode is None:
+        # Only `join` reaps: `start` polls all older processes, and would swallow an end unseen.
+        if self.returncode is None and not flag & os.WNOHANG:
             pid, status, usage = os.wait4(self.pid, flag)
             if pid == self.pid:
                 self.status, self.usage = status, usage
