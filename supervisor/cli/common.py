@@ -1,7 +1,6 @@
 """What every verb shares: `--home` and `--json` before or after it, answers, errors, exit codes."""
 
 import os
-import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
@@ -159,13 +158,3 @@ def no_such_service(name: str, known: list[str]) -> OrderFailed:
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
     return OrderFailed("no_such_service", f"no service {name}; {hint}")
-
-
-def width() -> int:
-    """Return the terminal's columns; 80 where it is none."""
-    if not sys.stdout.isatty():
-        return 80
-    try:
-        return max(os.get_terminal_size(sys.stdout.fileno()).columns, 40)
-    except OSError:
-        return 80

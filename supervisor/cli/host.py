@@ -16,9 +16,8 @@ from garrison.ipc.sockets import raise_descriptor_limit
 
 from ..config import Config, load
 from ..status import own_version
-from . import render
 from .ask import ask
-from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, fail, options, say, width
+from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, fail, options, say
 
 DETACH_S = 60.0  # for the services to settle
 LOOK_S = 0.05
@@ -106,7 +105,10 @@ def _detached(config: Config) -> int:
                 break
         time.sleep(LOOK_S)
     answer(data)
-    say(render.status_table(data, width()) if data else f"pid {process.pid}; see {log}")
+    if not SETTINGS.json and data:
+        from . import render  # rich takes a while to import; the other verbs do without
+
+        render.show(*render.status_table(data))
     say(f"now: {SETTINGS.garrison('chat')}")
     return DONE
 

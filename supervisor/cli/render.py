@@ -1,11 +1,15 @@
 """How answers look to people; asking is elsewhere."""
 
-import textwrap
+from collections.abc import Iterable
 from typing import Any
 
 import click
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
 
-COLOURS = {
+STYLES = {
     "running": "green",
     "failed": "red",
     "backoff": "yellow",
@@ -13,50 +17,76 @@ COLOURS = {
     "initializing": "yellow",
     "starting": "yellow",
 }
-NAME_MOST = 28  # columns
 
 
-def status_table(data: dict[str, Any], width: int) -> str:
-    """Return the services as a table, each reason on a line of its own, within a width."""
-    rows = data["services"]
-    head = data["supervisor"]
+def show(*parts: RenderableType) -> None:
+    """Print to the terminal, within its width; 80 columns where it is none."""
+    console = Console(highlight=False, emoji=False, markup=False)
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    for line in captured.get().splitlines():  # without the blanks that fill a column
+        click.echo(line.rstrip())
+
+
+def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
+    """Return the services as a table, and why some do not run below it."""
+    rows, head = data["services"], data["supervisor"]
     running = sum(row["state"] == "running" for row in rows)
-    lines = [
-        _cut(
-            f"supervisor {head['pid']} up {span(head['uptime_s'])}, "
-            f"{running} of {len(rows)} running, home {head['home']}",
-            width,
-        )
-    ]
-    if not rows:
-        return "\n".join([*lines, "no services; config.toml names the plugins"])
-    most = min(max([4, *(len(row["name"]) for row in rows)]), NAME_MOST)
-    lines.append(
-        f"{'NAME':<{most}} {'STATE':<12} {'PID':>7} {'UP':>6} {'RESTARTS':>8} {'RSS':>6} {'CPU':>5}"
+    yield Text(
+        f"supervisor {head['pid']}, up {span(head['uptime_s'])}, {running} of {len(rows)} running,"
+        f" home {head['home']}",
+        overflow="fold",
     )
+    if not rows:
+        yield Text("no services: config.toml names the plugins")
+        return
+    yield _table(rows)
     for row in rows:
-        lines.append(_row(row, most))
         if row["reason"] and row["state"] != "running":
-            lines.append(_cut(f"  {row['reason'].splitlines()[0]}", width))
-    return "\n".join(lines)
+            reason = Text(f"{row['name']}: {row['reason'].splitlines()[0]}")
+            reason.truncate(200, overflow="ellipsis")
+            yield reason
 
 
-def _row(row: dict[str, Any], most: int) -> str:
-    state = click.style(f"{row['state']:<12}", fg=COLOURS.get(row["state"]))
-    live = row["pid"] is not None
-    up = span(row["uptime_s"]) if row["state"] == "running" else "-"
-    return (
-        f"{_cut(row['name'], most):<{most}} {state} {row['pid'] or '-':>7} {up:>6} "
-        f"{row['restarts']:>8} {size(row['rss_bytes']) if live else '-':>6} "
-        + (f"{row['cpu_percent']:>4.0f}%" if live else f"{'-':>5}")
-    ).rstrip()
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("NAME", overflow="ellipsis", no_wrap=True, max_width=28)
+    table.add_column("STATE", no_wrap=True)
+    for title in ("PID", "UP", "RESTARTS", "RSS", "CPU"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for row in rows:
+        live = row["pid"] is not None
+        table.add_row(
+            Text(row["name"]),
+            Text(row["state"], STYLES.get(row["state"], "")),
+            str(row["pid"] or "-"),
+            span(row["uptime_s"]) if row["state"] == "running" else "-",
+            str(row["restarts"]),
+            size(row["rss_bytes"]) if live else "-",
+            f"{row['cpu_percent']:.0f}%" if live else "-",
+        )
+    return table
 
 
-def service_detail(row: dict[str, Any], width: int) -> str:
+def service_detail(row: dict[str, Any]) -> RenderableType:
     """Return everything that is known of one service."""
-    state = click.style(row["state"], fg=COLOURS.get(row["state"]), bold=True)
-    wanted = "" if row["wanted"] == (row["state"] == "running") else _wanted(row)
-    lines = [f"{click.style(row['name'], bold=True)} is {state}{wanted}"]
+    state = row["state"]
+    title = Text.assemble((row["name"], "bold"), " is ", (state, STYLES.get(state, "bold")))
+    if row["wanted"] != (state == "running"):
+        title.append(", and wanted" if row["wanted"] else ", and not wanted")
+    parts: list[RenderableType] = [title, Padding(_facts(row), (0, 0, 0, 2))]
+    if row.get("methods"):
+        parts.append(_section("methods", (_method(method) for method in row["methods"])))
+    if row.get("left_out"):
+        reasons = (Text(f"{name}: {why}") for name, why in row["left_out"].items())
+        parts.append(_section("methods that cannot be called", reasons))
+    if row.get("traceback"):
+        parts.append(_section("last traceback", map(Text, row["traceback"])))
+    return Group(*parts)
+
+
+def _facts(row: dict[str, Any]) -> Table:
     facts: list[tuple[str, Any]] = [
         ("reason", row["reason"]),
         ("type", row["service_type"]),
@@ -67,29 +97,20 @@ def service_detail(row: dict[str, Any], width: int) -> str:
         ("restarts", row["restarts"] or None),
         ("last exit", row["last_exit"]),
         ("next try", f"in {row['again_in_s']:.1f} s" if row.get("again_in_s") else None),
-        ("policy", row.get("restart")),
+        ("restart", row.get("restart")),
         ("depends on", ", ".join(row.get("depends_on", []))),
         ("bound to", ", ".join(row.get("bind_to", []))),
         ("events", ", ".join(row.get("events", []))),
         ("in flight", row["in_flight"] or None),
         ("log", row.get("log")),
     ]
-    lines += [_fact(key, str(value), width) for key, value in facts if value not in {None, ""}]
-    if row.get("methods"):
-        lines.append("  methods")
-        lines += [_method(method, width) for method in row["methods"]]
-    if row.get("left_out"):
-        lines.append("  methods that cannot be called")
-        for name, why in row["left_out"].items():
-            lines += _wrapped(f"{name}: {why}", width, 4)
-    if row.get("traceback"):
-        lines.append("  last traceback")
-        lines += [f"    {line}" for line in row["traceback"]]
-    return "\n".join(lines)
-
-
-def _wanted(row: dict[str, Any]) -> str:
-    return ", and wanted" if row["wanted"] else ", and not wanted"
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for key, value in facts:
+        if value not in {None, ""}:
+            table.add_row(key, Text(str(value)))
+    return table
 
 
 def _process(row: dict[str, Any]) -> str | None:
@@ -101,37 +122,19 @@ def _process(row: dict[str, Any]) -> str | None:
     return f"{row['pid']} (generation {row['generation']}, {used}{beat})"
 
 
-def _method(method: dict[str, Any], width: int) -> str:
+def _section(title: str, lines: Iterable[RenderableType]) -> RenderableType:
+    return Padding(Group(title, Padding(Group(*lines), (0, 0, 0, 2))), (0, 0, 0, 2))
+
+
+def _method(method: dict[str, Any]) -> RenderableType:
     stream = "stream " if method.get("stream") else ""
-    head = f"    {stream}{method['name']}{method.get('signature', '')}"
+    head = Text(f"{stream}{method['name']}{method.get('signature', '')}")
     summary = method.get("summary", "")
-    return "\n".join([_cut(head, width), *([_cut(f"      {summary}", width)] if summary else [])])
-
-
-def _fact(key: str, value: str, width: int) -> str:
-    first, *rest = _wrapped(value, width, 14) or [""]
-    return "\n".join([f"  {key:<11} {first.strip()}", *rest])
-
-
-def _wrapped(text: str, width: int, indent: int) -> list[str]:
-    space = " " * indent
-    return textwrap.wrap(text, width, initial_indent=space, subsequent_indent=space)
-
-
-def event_line(event: dict[str, Any], local: str) -> str:
-    """Return one event for people."""
-    data = {"service": event["service"], **event["data"]} if event["service"] else event["data"]
-    fields = " ".join(f"{key}={_value(value)}" for key, value in data.items() if value != "")
-    return f"{local} {click.style(event['event'], fg='cyan')} {fields}".rstrip()
-
-
-def _value(value: Any) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
-    return f'"{text}"' if " " in text else text
+    return Group(head, Padding(Text(summary), (0, 0, 0, 2))) if summary else head
 
 
 def span(seconds: float) -> str:
-    """Return a duration as people read it, in six columns at most."""
+    """Return a duration as people read it, in a few columns."""
     if seconds < 100:
         return f"{seconds:.0f}s"
     if seconds < 6000:
@@ -142,11 +145,5 @@ def span(seconds: float) -> str:
 
 
 def size(count: int) -> str:
-    """Return bytes as people read them, in six columns at most."""
-    if count < 10 * 1024**3:
-        return f"{count / 1024**2:.0f}M"
-    return f"{count / 1024**3:.0f}G"
-
-
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    """Return bytes as people read them, in a few columns."""
+    return f"{count / 1024**2:.0f}M" if count < 10 * 1024**3 else f"{count / 1024**3:.0f}G"

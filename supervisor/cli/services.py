@@ -6,9 +6,8 @@ import click
 
 from garrison.ipc.messages import State
 
-from . import render
 from .ask import ask
-from .common import DONE, NOT_RUNNING, SETTINGS, answer, options, say, width
+from .common import DONE, NOT_RUNNING, SETTINGS, answer, options, say
 
 WAIT_S = 120.0  # for start, stop and restart, unless --wait says otherwise
 
@@ -32,12 +31,13 @@ def status(names: tuple[str, ...]) -> int:
 
     Exits 3 where something that is wanted does not run.
     """
+    from . import render  # rich takes a while to import; the other verbs do without
+
     data = ask(SETTINGS.home, "status", names)
     answer(data)
-    if names:
-        say("\n\n".join(render.service_detail(row, width()) for row in data["services"]))
-    else:
-        say(render.status_table(data, width()))
+    if not SETTINGS.json:
+        details = [render.service_detail(row) for row in data["services"]]
+        render.show(*(details if names else render.status_table(data)))
     ok = all(row["state"] == "running" for row in data["services"] if row["wanted"])
     return DONE if ok else NOT_RUNNING
 

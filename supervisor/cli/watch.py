@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from ..follow import Follower, last_lines, service_logs
-from ..journal import local_time
-from . import render
+from ..journal import Event, local_time
 from .ask import ask, follow
 from .common import DONE, SETTINGS, answer, no_such_service, options, say
 
@@ -77,4 +77,5 @@ def events(names: tuple[str, ...], following: bool, number: int) -> int:
 
 def _tell(event: dict[str, Any]) -> None:
     answer(event)
-    say(render.event_line(event, local_time(event["time"])))
+    happened = msgspec.convert(event, Event)
+    say(f"{local_time(happened.time)} {happened.text()}")
