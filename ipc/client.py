@@ -5,6 +5,7 @@ Durations are seconds, sizes are bytes.
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -44,6 +45,7 @@ T = TypeVar("T")
 EVENT_METHOD = "$event"  # what an event's subscribers are called with
 UNBLOCK_S = 0.02  # until a peer that the router had no room for is tried again
 CONNECT_S = 10.0  # until a supervisor that does not answer is given up
+LAST_WORDS_S = 1.0  # for them to be heard
 MARGIN = 65_536  # bytes of a frame that are not arguments
 
 # The deadline of the method that runs now, monotonic; calls that it makes end by then.
@@ -77,6 +79,7 @@ class Client:
         self._timer_at = float("inf")
         self._watchers: list[tuple[str, asyncio.Future[None]]] = []
         self._welcomed: asyncio.Future[None] = self.loop.create_future()
+        self._noted: asyncio.Future[None] = self.loop.create_future()
         self._handlers: dict[type, Callable[[Token, Any], None]] = {
             messages.Reply: self._on_reply,
             messages.Failed: self._on_failed,
@@ -383,6 +386,9 @@ class Client:
             case messages.TurnedAway(reason):
                 if not self._welcomed.done():
                     self._welcomed.set_exception(ConnectionRefusedError(reason))
+            case messages.Noted():
+                if not self._noted.done():
+                    self._noted.set_result(None)
             case messages.Drain() | messages.Answer():
                 pass  # for workers and for the command line
 
@@ -447,6 +453,14 @@ class Client:
         """Send a message to the supervisor."""
         if self._control is not None:
             self._control.send(SUPERVISOR, message)
+
+    async def last_words(self, message: messages.Upward) -> None:
+        """Say something, and close once it was heard, or nobody seems to be there."""
+        self.tell(message)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORDS_S):
+                await self._noted
+        self.close()
 
     async def joined(self) -> None:
         """Return when the supervisor has told the directory."""

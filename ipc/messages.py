@@ -305,6 +305,10 @@ class Drain(msgspec.Struct, tag="drain", frozen=True):
     grace: float
 
 
+class Noted(msgspec.Struct, tag="noted", frozen=True):
+    """Your last words were heard; end. Without it, an end could be seen before they were read."""
+
+
 class Answer(msgspec.Struct, tag="answer", frozen=True):
     """What came of an order; `more` where others follow."""
 
@@ -316,7 +320,7 @@ class Answer(msgspec.Struct, tag="answer", frozen=True):
     more: bool = False
 
 
-Downward: TypeAlias = Welcome | TurnedAway | Listed | Delisted | Changed | Drain | Answer
+Downward: TypeAlias = Welcome | TurnedAway | Listed | Delisted | Changed | Drain | Noted | Answer
 
 
 # --- assignments: to one worker, through a descriptor that nobody else reads ---------------

@@ -487,8 +487,10 @@ class Supervisor:
                 self.advance(post, Event.BEAT)
             case messages.Broken():
                 post.broken = message
+                self.send(post.token, messages.Noted())
             case messages.Stopped():
                 post.clean = message
+                self.send(post.token, messages.Noted())
             case messages.Subscribe(events):
                 post.events = events
                 self._listed[post.name] = None

@@ -113,6 +113,7 @@ class Registration:
         if isinstance(message, PluginRead | Broken) and reader.said is None:
             reader.said = checked(message, reader.plugin, self._host.config.plugins)
             reader.done = True
+            self._host.send(token, messages.Noted())
             self._host.stir()
         return True
 

@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 BEAT_S = 1.0  # between beats, at the most; a quarter of the watchdog where that is shorter
 LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
 DRAIN_SHARE = 0.7  # of the grace, for calls under way; the rest is for Service.stop
-LEAVE_S = 1.0  # for the last words to leave
 TRACEBACK_BYTES = 16 * 1024
 CRASHED, NOT_STARTED = 70, 1  # exit codes: EX_SOFTWARE after running, and before
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
@@ -154,9 +153,16 @@ class Worker(Runtime):
         self.open(self._context, a.control, a.bus)
         self.tell(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
         self._beat()
-        if lock is None:
-            return await self._break(GarrisonError(f"a leftover of it still holds {a.lock}"))
         try:
+            return await self._life(lock)
+        finally:
+            self.close()
+            self._context.term()  # the answers of the last calls have left by then
+
+    async def _life(self, lock: int | None) -> int:
+        try:
+            if lock is None:
+                raise GarrisonError(f"a leftover of it still holds {self._assignment.lock}")
             return await self._serve()
         except Ending as end:
             return await self._stop(str(end))
@@ -210,8 +216,7 @@ class Worker(Runtime):
                 log.exception("stop raised")
                 reason = f"its stop raised {_one_line(error)}"
         await self.cancel_background()
-        self.tell(messages.Stopped(reason))
-        await self._last_words()
+        await self.last_words(messages.Stopped(reason))
         return 0
 
     async def _break(self, error: Exception) -> int:
@@ -223,7 +228,7 @@ class Worker(Runtime):
         log.error("%s failed in %s\n%s", self.name, self._phase, text.rstrip())
         permanent = isinstance(shown, PermanentFailure | Misfit | ConfigError)
         reason = str(shown) if permanent else _one_line(shown)
-        self.tell(
+        await self.last_words(
             messages.Broken(
                 self._phase,
                 sendable(reason)[:2000],
@@ -231,15 +236,7 @@ class Worker(Runtime):
                 permanent,
             )
         )
-        await self._last_words()
         return CRASHED if self._phase == "run" else NOT_STARTED
-
-    async def _last_words(self) -> None:
-        """Let what was said leave; a supervisor that is away is not waited for."""
-        self.close()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVE_S):
-                await self.loop.run_in_executor(None, self._context.term)
 
     def _on_term(self) -> None:
         if self._drain.done():

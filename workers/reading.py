@@ -84,9 +84,7 @@ async def read_plugin(reading: Reading) -> int:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(reading.token)
     client.open(context, reading.control, "")
-    client.tell(found_out(reading))
-    client.close()
-    context.term()
+    await client.last_words(found_out(reading))
     return os.EX_OK
 
 
