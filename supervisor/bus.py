@@ -1,6 +1,7 @@
 """The data plane's ROUTER: carries batches, hands back what cannot be delivered, tells of ends."""
 
 import time
+from collections.abc import Callable
 
 import zmq
 
@@ -14,13 +15,18 @@ TELL_BY_S = 0.015  # after a death: its end is told by then, whatever the bus do
 
 
 class Bus:
-    """The ROUTER of `bus.sock` and who may speak on it."""
+    """The ROUTER of `bus.sock` and who may speak on it.
 
-    def __init__(self, socket: zmq.Socket[bytes]) -> None:
+    Args:
+        socket: Bound.
+        refuse: Told of each message that is none of ours, in words.
+    """
+
+    def __init__(self, socket: zmq.Socket[bytes], refuse: Callable[[str], None]) -> None:
         self.socket = socket
+        self._refuse = refuse
         self.live: set[Token] = set()
         self.connected: set[Token] = set()
-        self.refused = 0
         self.carried = 0
         self.pairs = Pairs()
         self._dying: dict[Token, tuple[float, str]] = {}  # since when, and the cause once known
@@ -59,7 +65,8 @@ class Bus:
         source = frames[0]
         onward = route(frames, self.live)
         if onward is None:
-            self.refused += 1
+            stranger = source not in self.live
+            self._refuse("a stranger on the bus" if stranger else f"{len(frames)} frames")
             return
         if onward[1] is not GONE:
             self.pairs.count(source, onward[0])

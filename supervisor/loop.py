@@ -10,6 +10,7 @@ import secrets
 import select
 import signal
 import time
+import traceback
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from math import inf
@@ -106,7 +107,7 @@ class Supervisor:
         )
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
         self.control = sockets.router(self.context, control, host.max_message)
-        self.bus = Bus(sockets.router(self.context, bus, host.max_message))
+        self.bus = Bus(sockets.router(self.context, bus, host.max_message), self._refuse)
         self.registration = Registration(self)
         journal.listeners.append(self._follow)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
@@ -435,15 +436,23 @@ class Supervisor:
                     raise WireError(f"{len(frames)} frames")
                 batch = messages.decode_upward(frames[2])
             except WireError as error:
-                self._refuse(error)
+                self._refuse(str(error))
                 continue
             for message in batch:
-                self._hear(frames[0], message)
+                try:
+                    self._hear(frames[0], message)
+                except Exception as error:  # noqa: BLE001 (one message must not end the host)
+                    self._erred(f"a {type(message).__name__}", error)
 
-    def _refuse(self, error: WireError) -> None:
+    def _erred(self, over: str, error: Exception) -> None:
+        """Write down a mistake of the supervisor's own; the host goes on."""
+        text = "".join(traceback.format_exception(error))
+        self.journal.record("supervisor.erred", over=over, error=text[-4000:])
+
+    def _refuse(self, reason: str) -> None:
         self.refused += 1
         if self.refused <= 10 or self.refused % 1000 == 0:
-            self.journal.record("frame.refused", count=self.refused, error=str(error)[:200])
+            self.journal.record("frame.refused", count=self.refused, error=reason[:200])
 
     def _hear(self, token: Token, message: messages.Upward) -> None:
         match message:
@@ -580,6 +589,11 @@ class Supervisor:
             return False
         except (Refusal, ConfigError) as error:
             self._answer(pending.peer, pending.order, error)
+            return False
+        except Exception as error:  # noqa: BLE001 (one order must not end the host)
+            self._erred(pending.order.verb, error)
+            refusal = Refusal("failed", f"{pending.order.verb}: {type(error).__name__}: {error}")
+            self._answer(pending.peer, pending.order, refusal)
             return False
         if time.monotonic() < pending.deadline:
             return True

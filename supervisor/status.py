@@ -47,7 +47,7 @@ def supervisor_row(host: "Supervisor") -> dict[str, Any]:
         "rss_bytes": rss,
         "cpu_percent": cpu,
         "messages": host.bus.carried,
-        "refused_frames": host.refused + host.bus.refused,
+        "refused_frames": host.refused,
     }
 
 
@@ -68,6 +68,7 @@ def service_row(host: "Supervisor", post: Post, detail: bool) -> dict[str, Any]:
         "restarts": child.restarted,
         "last_exit": post.last_exit or None,
         "reason": reason(host, post) or None,
+        "traceback": _last(post.traceback),
         "rss_bytes": rss,
         "cpu_percent": cpu,
         "in_flight": post.in_flight,
@@ -90,6 +91,7 @@ def unread_row(unread: Unread, detail: bool) -> dict[str, Any]:
         "restarts": max(unread.tries - 1, 0),
         "last_exit": None,
         "reason": unread.reason if unread.reading else f"its plugin: {unread.reason}",
+        "traceback": _last(unread.traceback),
         "rss_bytes": 0,
         "cpu_percent": 0.0,
         "in_flight": 0,
@@ -97,10 +99,7 @@ def unread_row(unread: Unread, detail: bool) -> dict[str, Any]:
     }
     if detail:
         again = unread.again_at - time.monotonic()
-        row |= {
-            "traceback": _last(unread.traceback),
-            "again_in_s": None if again == inf else max(again, 0.0),
-        }
+        row["again_in_s"] = None if again == inf else max(again, 0.0)
     return row
 
 
@@ -128,7 +127,6 @@ def _detail(host: "Supervisor", post: Post) -> dict[str, Any]:
         "bind_to": list(spec.bind_to),
         "restart": spec.restart.value,
         "autostart": spec.autostart,
-        "traceback": _last(post.traceback),
         "again_in_s": max(child.deadline - time.monotonic(), 0.0) if timed else None,
         "log": str(host.config.host.logs / f"{post.name}.log"),
         "messages_from": {

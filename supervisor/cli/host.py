@@ -48,7 +48,6 @@ def _foreground(config: Config) -> int:
     from ..journal import Journal
     from ..loop import Supervisor
 
-    os.umask(0o077)
     raise_descriptor_limit()
     host = config.host
     _make(host.logs)
