@@ -5,6 +5,7 @@ One that was never run waits for the next incarnation as if it had not been sent
 Times are monotonic seconds and arrive as `now`; sizes are bytes.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
@@ -59,8 +60,9 @@ class Peer:
     blocked: bool = False  # the router had no room for it; a moment later it may
     calls: int = 0
     bytes: int = 0
-    waiting: list[tuple[int, Call]] = field(default_factory=list)  # a heap: in order of their ids
+    waiting: OrderedDict[int, Call] = field(default_factory=OrderedDict)  # in order of their ids
     waiting_bytes: int = 0
+    disordered: bool = False  # one was handed back, so the order is to be made anew
 
     @property
     def open(self) -> bool:
@@ -153,14 +155,15 @@ class Calls:
         if call is not None:
             call.deadline = now + call.timeout
 
-    def cancel(self, call_id: int) -> bool:
-        """Forget a call that nobody waits for; its receiver is told."""
+    def cancel(self, call_id: int, now: float) -> bool:
+        """Forget a call that nobody waits for; its receiver is told, and the next one goes."""
         call = self._calls.get(call_id)
         if call is None:
             return False
         if call.to:
             self._send(call.to, messages.Cancel(call_id))
         self._leave(call)
+        self._pump(self._peers[call.name], now)
         return True
 
     def due(self, now: float) -> float:
@@ -215,6 +218,7 @@ class Calls:
         else:
             peer.closed = to
         self._park(peer, call, size)
+        peer.disordered = True
         self._settle_waiting(peer, now)
         return True
 
@@ -268,28 +272,29 @@ class Calls:
 
     def _park(self, peer: Peer, call: Call, size: int) -> None:
         call.to = b""
-        heappush(peer.waiting, (call.id, call))
+        peer.waiting[call.id] = call
         peer.waiting_bytes += size
 
     def _pump(self, peer: Peer, now: float) -> None:
+        if peer.disordered:
+            peer.waiting = OrderedDict(sorted(peer.waiting.items()))
+            peer.disordered = False
         while peer.waiting and peer.open:
-            call = peer.waiting[0][1]
+            call = next(iter(peer.waiting.values()))
             size = call.size
-            if call.id in self._calls:
-                if not self._fits(peer, size):
-                    return
-                self._dispatch(peer, call, size, now)
-            heappop(peer.waiting)
+            if not self._fits(peer, size):
+                return
+            self._dispatch(peer, call, size, now)
+            del peer.waiting[call.id]
             peer.waiting_bytes -= size
 
     def _settle_waiting(self, peer: Peer, now: float) -> None:
         if peer.state is not None and takes_calls(peer.state, peer.wanted):
             self._pump(peer, now)
             return
-        waiting, peer.waiting, peer.waiting_bytes = peer.waiting, [], 0
-        for _, call in sorted(waiting):
-            if self._calls.pop(call.id, None) is not None:
-                call.settle(self._unavailable(peer, call))
+        for call in [peer.waiting[call_id] for call_id in sorted(peer.waiting)]:
+            self._leave(call)
+            call.settle(self._unavailable(peer, call))
 
     def _release(self, peer: Peer, size: int) -> None:
         peer.calls -= 1
@@ -297,8 +302,11 @@ class Calls:
 
     def _leave(self, call: Call) -> None:
         del self._calls[call.id]
+        peer = self._peers[call.name]
         if call.to:
-            self._release(self._peers[call.name], call.size)
+            self._release(peer, call.size)
+        elif peer.waiting.pop(call.id, None) is not None:
+            peer.waiting_bytes -= call.size
 
     def _unavailable(self, peer: Peer, call: Call) -> CallError:
         state = peer.state.value if peer.state else "not configured"

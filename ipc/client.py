@@ -221,7 +221,7 @@ class Client:
         self.calls.start(call, self.now())
         if not future.done():
             future.add_done_callback(
-                lambda done: self.calls.cancel(call_id) if done.cancelled() else None
+                lambda done: self.cancel(call_id) if done.cancelled() else None
             )
             if call.deadline < self._timer_at:
                 self.schedule()
@@ -286,6 +286,10 @@ class Client:
         if outer < deadline:
             deadline, timeout = outer, max(outer - now, 0.001)
         return Call(next(self._ids), name, method, encoded, named_args, timeout, deadline, settle)
+
+    def cancel(self, call_id: int) -> None:
+        """Forget a call; its method is cancelled."""
+        self.calls.cancel(call_id, self.now())
 
     def schedule(self) -> None:
         """Set the one timer to the next deadline."""

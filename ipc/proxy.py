@@ -244,7 +244,7 @@ class Stream:
         self._values.clear()
         if not self._ended:
             self._ended = True
-            self._client.calls.cancel(self.call_id)
+            self._client.cancel(self.call_id)
 
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
@@ -252,7 +252,7 @@ class Stream:
 
     def __del__(self) -> None:
         if not getattr(self, "_ended", True) and not self._client.loop.is_closed():
-            self._client.loop.call_soon_threadsafe(self._client.calls.cancel, self.call_id)
+            self._client.loop.call_soon_threadsafe(self._client.cancel, self.call_id)
 
 
 def named(wanted: str | Callable[..., object]) -> tuple[str, type | None]:
