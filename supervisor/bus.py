@@ -1,6 +1,7 @@
 """The data plane's ROUTER: carries batches, hands back what cannot be delivered, tells of ends."""
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 import zmq
@@ -11,6 +12,7 @@ from .routes import Frames, Pairs, route
 
 TURN_S = 0.002  # of one turn, so that deaths and orders are heard under any flood
 SETTLE_S = 0.001  # after a death: what it still sent is read by then, if the bus falls silent
+DEPARTED = 256  # former members whose last messages are no reason for a warning
 TELL_BY_S = 0.015  # after a death: its end is told by then, whatever the bus does
 
 
@@ -29,6 +31,7 @@ class Bus:
         self.connected: set[Token] = set()
         self.carried = 0
         self.pairs = Pairs()
+        self._departed: deque[Token] = deque(maxlen=DEPARTED)
         self._dying: dict[Token, tuple[float, str]] = {}  # since when, and the cause once known
         self._silent_at = 0.0  # when the bus was last seen empty
 
@@ -65,8 +68,10 @@ class Bus:
         source = frames[0]
         onward = route(frames, self.live)
         if onward is None:
-            stranger = source not in self.live
-            self._refuse("a stranger on the bus" if stranger else f"{len(frames)} frames")
+            if source in self.live:
+                self._refuse(f"{len(frames)} frames")
+            elif source not in self._departed:  # what a former member still sent is ordinary
+                self._refuse("a stranger on the bus")
             return
         if onward[1] is not GONE:
             self.pairs.count(source, onward[0])
@@ -110,6 +115,7 @@ class Bus:
     def drop(self, token: Token, cause: str) -> None:
         """Take a member's address away, and tell everyone whom it concerns."""
         self.live.discard(token)
+        self._departed.append(token)
         self.connected.discard(token)
         notice = encode([Ended(token, cause)])
         for partner in self.pairs.forget(token):

@@ -59,6 +59,8 @@ class Pending:
 class AlreadyRunning(GarrisonError):
     """Another supervisor has this home."""
 
+    code = "already_running"
+
 
 class Supervisor:
     """The supervisor of one home.
@@ -97,6 +99,8 @@ class Supervisor:
         self._leavers = select.epoll()
         self._followers: dict[Token, tuple[int, frozenset[str]]] = {}
         self._signals = 0
+        self._poller = zmq.Poller()
+        self._polled: list[int] | None = None  # the launchers' sockets that it has
         host = config.host
         self._lock = _take_home(config)
         former = adoption.end_former(host.run)
@@ -155,13 +159,14 @@ class Supervisor:
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:
-        poller = zmq.Poller()
-        poller.register(self.control, zmq.POLLIN)
-        poller.register(self.bus.socket, zmq.POLLIN)
-        fds = (wake, self.engine.deaths.fileno(), self._leavers.fileno())
-        for fd in (*fds, *self.engine.descriptors()):
-            poller.register(fd, zmq.POLLIN)
-        return dict(poller.poll(int(self._wait() * 1000 + 0.999)))
+        launchers = self.engine.descriptors()
+        if launchers != self._polled:  # a poller is made anew only for another set of launchers
+            self._polled = launchers
+            self._poller = zmq.Poller()
+            fds = (wake, self.engine.deaths.fileno(), self._leavers.fileno(), *launchers)
+            for one in (self.control, self.bus.socket, *fds):
+                self._poller.register(one, zmq.POLLIN)
+        return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
 
     def _wait(self) -> float:
         if self._stirred:

@@ -8,7 +8,6 @@ import asyncio
 import contextvars
 import functools
 import logging
-import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -23,6 +22,7 @@ from garrison.ipc.messages import Call, Token, sendable
 
 from .methods import Kind, Method, Unfit
 from .service import Service
+from .tracebacks import formatted
 
 log = logging.getLogger(__name__)
 
@@ -225,23 +225,9 @@ class Dispatch:
 
     def _fault(self, method: str, error: Exception) -> Fault:
         """Return a method's exception as it travels, its traceback from the method's own frames."""
-        frames = traceback.extract_tb(error.__traceback__)
-        own = [frame for frame in frames if frame.filename != __file__]
-        text = "".join(
-            [
-                "Traceback (most recent call last):\n",
-                *traceback.format_list(own),
-                *traceback.format_exception_only(error),
-            ]
-        )
         detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return Fault(
-            "RemoteError",
-            self._name,
-            method,
-            sendable(detail)[:2000],
-            sendable(text)[-TRACEBACK_BYTES:],
-        )
+        trace = formatted(error)[-TRACEBACK_BYTES:]
+        return Fault("RemoteError", self._name, method, sendable(detail)[:2000], trace)
 
 
 class Credits:

@@ -30,13 +30,13 @@ from .methods import describe
 from .runtime import BackgroundFailure, Runtime
 from .service import Service
 from .settings import Misfit, fit
+from .tracebacks import formatted, one_line
 
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0  # between beats, at the most; a quarter of the watchdog where that is shorter
 LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
 DRAIN_SHARE = 0.7  # of the grace, for calls under way; the rest is for Service.stop
-TRACEBACK_BYTES = 16 * 1024
 CRASHED, NOT_STARTED = 70, 1  # exit codes: EX_SOFTWARE after running, and before
 PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
 
@@ -214,7 +214,7 @@ class Worker(Runtime):
                 await self._service.stop()
             except Exception as error:
                 log.exception("stop raised")
-                reason = f"its stop raised {_one_line(error)}"
+                reason = f"its stop raised {one_line(error)}"
         await self.cancel_background()
         await self.last_words(messages.Stopped(reason))
         return 0
@@ -224,18 +224,11 @@ class Worker(Runtime):
         shown = error
         if isinstance(error, BackgroundFailure) and isinstance(error.__cause__, Exception):
             shown = error.__cause__
-        text = "".join(traceback.format_exception(shown))
+        text = formatted(shown)
         log.error("%s failed in %s\n%s", self.name, self._phase, text.rstrip())
         permanent = isinstance(shown, PermanentFailure | Misfit | ConfigError)
-        reason = str(shown) if permanent else _one_line(shown)
-        await self.last_words(
-            messages.Broken(
-                self._phase,
-                sendable(reason)[:2000],
-                sendable(text)[-TRACEBACK_BYTES:],
-                permanent,
-            )
-        )
+        reason = sendable(str(shown))[:2000] if permanent else one_line(shown)
+        await self.last_words(messages.Broken(self._phase, reason, text, permanent))
         return CRASHED if self._phase == "run" else NOT_STARTED
 
     def _on_term(self) -> None:
@@ -288,10 +281,6 @@ class Worker(Runtime):
         if self._orphan_since is None:
             self._orphan_since = self.now()
         return self.now() - self._orphan_since > self._assignment.orphan_grace
-
-
-def _one_line(error: BaseException) -> str:
-    return "".join(traceback.format_exception_only(error)).strip().splitlines()[-1]
 
 
 def _log_as(name: str, generation: int) -> None:

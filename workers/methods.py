@@ -125,7 +125,10 @@ class Method:
         """Name the parameter that msgspec's `$[2]` means."""
         signature = self._signature.replace(parameters=self._parameters)
         if "- at `$" not in text:  # about the list itself: too many, or too few
-            return f"{_plain(text.replace('array', 'arguments'))}; it takes {signature}"
+            count = re.search(r"of (at (?:most|least)) length (\d+), got (\d+)", text)
+            if count is not None:
+                text = f"it takes {count[1]} {count[2]} arguments, not {count[3]}"
+            return f"{_plain(text)}: {self.name}{signature}"
         problem, _, path = text.partition(" - at `$")
         found = re.match(r"\[(\d+)\](.*?)`?$", path)
         if found is None:

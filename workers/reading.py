@@ -3,7 +3,6 @@
 import contextlib
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 
 import zmq
@@ -18,8 +17,7 @@ from .methods import describe
 from .plugin import Plugin
 from .service import Service
 from .settings import Misfit, fit
-
-TRACEBACK_BYTES = 16 * 1024
+from .tracebacks import formatted, one_line
 
 
 def inspect_plugin(reading: Reading) -> PluginRead:
@@ -73,10 +71,8 @@ def found_out(reading: Reading) -> PluginRead | Broken:
     try:
         return inspect_plugin(reading)
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin's code raises)
-        last = traceback.format_exception_only(error)[-1].strip()
-        text = str(error) if isinstance(error, ConfigError) else last
-        trace = "".join(traceback.format_exception(error))
-        return Broken("read", sendable(text)[:2000], sendable(trace)[-TRACEBACK_BYTES:])
+        text = sendable(str(error)) if isinstance(error, ConfigError) else one_line(error)
+        return Broken("read", text[:2000], formatted(error))
 
 
 async def read_plugin(reading: Reading) -> int:

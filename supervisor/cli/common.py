@@ -113,7 +113,8 @@ def code_of(error: BaseException) -> str:
         return "usage"
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return "interrupted"
-    return type(error).__name__ if isinstance(error, GarrisonError) else "failed"
+    listed = type(error).__module__ == GarrisonError.__module__ and isinstance(error, GarrisonError)
+    return type(error).__name__ if listed else getattr(error, "code", "failed")
 
 
 def fail(error: BaseException) -> int:

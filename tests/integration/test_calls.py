@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar, Protocol
 
-import msgspec
 import pytest
 
 from garrison.ipc import (
@@ -480,11 +479,3 @@ async def test_arguments_of_a_stream_are_checked_too(echo: ServiceProxy) -> None
     """The first value tells."""
     with pytest.raises(InvalidCall, match="until"):
         await anext(echo.count("many"))
-
-
-def test_nothing_was_refused_on_the_way(running: Host) -> None:
-    """After all this the supervisor has seen no frame that it could not carry."""
-    head = running.head()
-    assert head is not None
-    assert head["refused_frames"] == 0
-    assert msgspec.json.encode(head)

@@ -421,7 +421,7 @@ def test_between_two_incarnations_it_is_restarting(caller: Caller, told: bool) -
 
 def test_the_longest_deadline_is_a_message_that_can_be_read(caller: Caller) -> None:
     """A caller may wait for ages; what its call says is still within what the wire allows."""
-    caller.call(timeout=1e9)
+    caller.call(size=2, timeout=1e9)
 
     (message,) = decode_data(encode([caller.sent[0][1]]))
 

@@ -1,0 +1,248 @@
+"""A worker killed: what was in flight is lost at once, the rest is answered by the next one."""
+
+import asyncio
+import itertools
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from garrison.ipc import (
+    CallTimeout,
+    Client,
+    RemoteError,
+    ServiceLost,
+    ServiceProxy,
+    ServiceUnavailable,
+    with_timeout,
+)
+from tests.conftest import PATIENCE, Host, alive, children, descriptors, hosting, until
+
+KILLS = 100
+RESTARTS = 300
+CALLERS = 4
+
+CONFIG = """
+[plugins.echo]
+[plugins.leak]
+[defaults]
+intensity = 0
+[services.echo]
+[services.target-1]
+plugin = "echo"
+[services.target-2]
+plugin = "echo"
+"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Host]:
+    """Run services that may be killed as often as one likes."""
+    with hosting(CONFIG, ["echo", "leak"]) as host:
+        yield host
+
+
+@pytest.fixture
+async def client(running: Host) -> AsyncIterator[Client]:
+    """Join the host."""
+    async with running.connect() as client:
+        yield client
+
+
+def found(client: Client, name: str) -> ServiceProxy:
+    """Return a service that is there."""
+    proxy = client.get_service(name)
+    assert proxy is not None
+    return proxy
+
+
+def kill(host: Host, name: str) -> int:
+    """Kill a service whose earlier ends are forgotten, so that it is there again at once."""
+    host.ask("reset", name)
+    return host.kill(name)
+
+
+async def test_a_call_in_flight_is_lost_with_its_worker_at_once(
+    running: Host, client: Client
+) -> None:
+    """It ends as ServiceLost that says how the process ended; the next call is answered by a
+    process of another number, and one restart is counted."""
+    target = found(client, "target-1")
+    before = await asyncio.to_thread(running.status, "target-1")
+    lost = target.hang("doomed")
+    assert await target.echo("it is there") == "it is there"
+    began = time.monotonic()
+    await asyncio.to_thread(os.kill, before["pid"], signal.SIGKILL)
+    with pytest.raises(ServiceLost, match="was killed by SIGKILL"):
+        await lost
+    assert time.monotonic() - began < 2.0
+    assert await target.pid() != before["pid"]
+    after = await asyncio.to_thread(running.status, "target-1")
+    assert after["restarts"] == before["restarts"] + 1
+    assert after["generation"] == before["generation"] + 1
+    assert after["last_exit"] == "was killed by SIGKILL"
+    assert after["state"] == "running"
+
+
+async def test_a_service_that_calls_learns_of_the_loss_too(running: Host, client: Client) -> None:
+    """Its call ends as ServiceLost, in its own process."""
+    echo, target = found(client, "echo"), found(client, "target-1")
+    lost = echo.ask("target-1", "hang", ["by a service"])
+
+    async def begun() -> bool:
+        return "by a service" in await target.hung()
+
+    while not await begun():
+        await asyncio.sleep(0.02)
+    await asyncio.to_thread(kill, running, "target-1")
+    with pytest.raises(RemoteError, match="ServiceLost: .* was killed by SIGKILL"):
+        await lost
+
+
+async def test_calls_made_while_it_restarts_wait_and_are_answered(
+    running: Host, client: Client
+) -> None:
+    """They go to the next incarnation, in order, as if there had been no death."""
+    target = found(client, "target-1")
+    old = await asyncio.to_thread(kill, running, "target-1")
+    outcomes = await asyncio.gather(
+        *(target.echo(n) for n in range(200)), return_exceptions=True
+    )  # the first may have been sent to the dead one
+    for n, outcome in enumerate(outcomes):
+        assert outcome == n or isinstance(outcome, ServiceLost)
+    assert sum(isinstance(outcome, ServiceLost) for outcome in outcomes) < 200
+    until(lambda: not alive(old))
+    assert await asyncio.gather(*(target.echo(n) for n in range(200))) == list(range(200))
+
+
+async def test_the_caller_killed_in_mid_call_ends_its_calls(running: Host, client: Client) -> None:
+    """What a dead service had asked for is cancelled where it runs."""
+    target = found(client, "target-2")
+    lost = found(client, "target-1").ask("target-2", "hang", ["orphan"])
+    while "orphan" not in await target.hung():
+        await asyncio.sleep(0.02)
+    await asyncio.to_thread(kill, running, "target-1")
+    with pytest.raises(ServiceLost):
+        await lost
+    async with asyncio.timeout(PATIENCE):
+        while "orphan" not in await target.cancellations():
+            await asyncio.sleep(0.02)
+
+
+async def test_hundreds_of_kills_under_load(running: Host) -> None:
+    """Whatever dies meanwhile, each call ends once, with its own answer or one typed error."""
+    names = ("target-1", "target-2")
+    before = {name: running.status(name)["restarts"] for name in names}
+    ids = itertools.count()
+    answered, ended = 0, 0
+    stop = asyncio.Event()
+
+    async def calling(client: Client, name: str, indirect: bool) -> None:
+        nonlocal answered, ended
+        target, echo = found(client, name), with_timeout(found(client, "echo"), PATIENCE)
+        while not stop.is_set():
+            n = next(ids)
+            try:
+                async with asyncio.timeout(PATIENCE + 5):  # past its deadline no call may go on
+                    if indirect:
+                        assert await echo.ask(name, "echo", [n]) == n
+                    else:
+                        assert await with_timeout(target, PATIENCE).echo(n) == n
+                answered += 1
+            except (ServiceLost, ServiceUnavailable, CallTimeout):
+                ended += 1
+            except RemoteError as error:
+                assert indirect
+                assert error.type_name in {"ServiceLost", "ServiceUnavailable"}, error
+                ended += 1
+
+    def killing() -> None:
+        for n in range(KILLS):
+            name = names[n % 2]
+            running.until_reborn(name, kill(running, name))
+
+    async with running.connect() as client, asyncio.TaskGroup() as group:
+        callers = [
+            group.create_task(calling(client, names[n % 2], n >= CALLERS // 2))
+            for n in range(CALLERS)
+        ]
+        await asyncio.to_thread(killing)
+        stop.set()
+        await asyncio.wait(callers)
+        assert len(client.calls) == 0
+    assert answered > KILLS
+    assert ended > 0  # some were in flight; else nothing has been shown
+    after = {name: running.status(name)["restarts"] for name in names}
+    assert sum(after.values()) - sum(before.values()) == KILLS
+    assert running.status("echo")["restarts"] == 0
+
+
+# --- what a worker started ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("end", ["kill", "exit", "restart", "term"])
+async def test_what_a_worker_started_ends_with_it(
+    running: Host, client: Client, end: str
+) -> None:
+    """Children in other sessions, daemons that forked twice, those that take no TERM: however
+    the worker ends, none of them is left when the next one runs."""
+    leak = found(client, "leak")
+    family, pid = await leak.family(), await leak.pid()
+    assert all(alive(one) for one in family)
+    match end:
+        case "kill":
+            await asyncio.to_thread(kill, running, "leak")
+        case "term":
+            await asyncio.to_thread(running.kill, "leak", signal.SIGTERM)
+        case "exit":
+            with pytest.raises(ServiceLost):
+                await leak.exit(0)
+        case "restart":
+            await asyncio.to_thread(running.ask, "restart", "leak")
+    row = await asyncio.to_thread(running.until_reborn, "leak", pid)
+    assert not [one for one in family if alive(one)]
+    assert await leak.pid() == row["pid"]
+    assert not set(await leak.family()) & set(family)
+
+
+# --- what stays ---------------------------------------------------------------------------
+
+
+def resident(pid: int) -> int:
+    """Return a process's own resident bytes."""
+    with open(f"/proc/{pid}/statm") as file:  # noqa: PTH123
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_nothing_grows_over_restarts(running: Host) -> None:
+    """Descriptors, processes, zombies, files and memory of the supervisor and its launcher are
+    after hundreds of restarts what they were."""
+    names = ("echo", "target-1", "target-2")
+
+    def restart(times: int) -> None:
+        for _ in range(times):
+            old = {name: kill(running, name) for name in names}
+            for name in names:
+                running.until_reborn(name, old[name])
+
+    def standing() -> dict[str, int]:
+        launcher = running.launcher
+        return {
+            "supervisor's descriptors": len(descriptors(running.pid)),
+            "launcher's descriptors": len(descriptors(launcher)),
+            "supervisor's children": len(children(running.pid)),
+            "launcher's children": len(children(launcher)),
+            "processes": len(running.processes()),
+            "files": sum(1 for _ in running.home.rglob("*")),
+        }
+
+    restart(10)
+    before, memory = standing(), (resident(running.pid), resident(running.launcher))
+    restart(RESTARTS // len(names))
+    until(lambda: standing() == before, what=f"it stands as before, {before}")
+    grown = resident(running.pid) - memory[0]
+    assert grown < 4 << 20, f"the supervisor grew by {grown:,} bytes"
+    grown = resident(running.launcher) - memory[1]
+    assert grown < 4 << 20, f"the launcher grew by {grown:,} bytes"

@@ -1,0 +1,209 @@
+"""No bytes break a decoder: they are a message of ours, or a WireError."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+
+from garrison.ipc import messages
+from garrison.ipc.errors import Fault, WireError
+from garrison.ipc.messages import (
+    EMPTY_MAP,
+    LONGEST_TIMEOUT,
+    Entry,
+    Manifest,
+    MethodInfo,
+    PluginSource,
+    State,
+    decode_assignment,
+    decode_data,
+    decode_downward,
+    decode_upward,
+    encode,
+)
+
+DECODERS: list[Callable[[bytes], Any]] = [
+    decode_data,
+    decode_upward,
+    decode_downward,
+    decode_assignment,
+]
+
+text = st.text(st.characters(codec="utf-8"), max_size=8)
+names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)
+whole = st.integers(-(2**63), 2**64 - 1)
+ids = st.integers(0, 2**63 - 1)
+seconds = st.floats(1e-9, LONGEST_TIMEOUT)
+tokens = st.binary(max_size=16)
+leaves = st.one_of(st.none(), st.booleans(), whole, st.floats(), text, st.binary(max_size=8))
+values = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.dictionaries(st.one_of(text, whole, st.binary(max_size=4)), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+raws = values.map(lambda value: Raw(msgspec.msgpack.encode(value)))
+manifests = st.builds(
+    Manifest,
+    text,
+    text,
+    st.lists(st.builds(MethodInfo, text, st.booleans(), text, text), max_size=2).map(tuple),
+    st.dictionaries(text, text, max_size=2),
+)
+entries = st.builds(
+    Entry,
+    text,
+    text,
+    whole,
+    manifests,
+    st.sampled_from(State),
+    st.booleans(),
+    whole,
+    tokens,
+    st.lists(text, max_size=2).map(tuple),
+)
+
+data = st.one_of(
+    st.builds(messages.Call, ids, names, raws, st.just(EMPTY_MAP), seconds, st.integers(0, 2**16)),
+    st.builds(messages.Reply, ids, raws),
+    st.builds(messages.Failed, ids, st.builds(Fault, text, text, text, text, text)),
+    st.builds(messages.Refused, ids),
+    st.builds(messages.Cancel, ids),
+    st.builds(messages.Item, ids, raws),
+    st.builds(messages.Done, ids),
+    st.builds(messages.Credit, ids, st.integers(0, 2**16)),
+    st.builds(messages.Ended, tokens, text),
+)
+plain = st.dictionaries(text, st.one_of(st.none(), st.booleans(), whole, text), max_size=3)
+upward = st.one_of(
+    st.builds(messages.Hello, whole, text, whole, whole),
+    st.builds(messages.Ready, manifests),
+    st.builds(messages.Beat, whole, whole, whole),
+    st.builds(messages.Broken, text, text, text, st.booleans()),
+    st.builds(
+        messages.Order,
+        whole,
+        text,
+        st.lists(text, max_size=2).map(tuple),
+        st.floats(allow_nan=False),
+        plain,
+    ),
+)
+downward = st.one_of(
+    st.builds(messages.Welcome, whole, text, whole, st.lists(entries, max_size=2).map(tuple)),
+    st.builds(messages.Listed, entries),
+    st.builds(
+        messages.Changed, text, st.sampled_from(State), st.booleans(), st.integers(0, 99), tokens
+    ),
+    st.builds(messages.Answer, whole, st.booleans(), plain, text, text, st.booleans()),
+)
+readings = st.builds(
+    messages.Reading,
+    source=st.builds(PluginSource, text, text, text),
+    token=tokens,
+    control=text,
+    env=st.dictionaries(text, text, max_size=2),
+    plugin_config=plain,
+    sections=st.lists(st.builds(messages.Section, text, text, plain, st.booleans()), max_size=2).map(
+        tuple
+    ),
+)
+batches = st.one_of(*(st.lists(kind, max_size=3) for kind in (data, upward, downward)))
+frames = st.one_of(batches.map(encode), readings.map(encode))
+
+
+def decoded(frame: bytes) -> None:
+    """Decode bytes in every way; any exception but a WireError is a fault of ours."""
+    for decode in DECODERS:
+        try:
+            message = decode(frame)
+        except WireError as error:
+            assert error.__cause__ is not None
+        else:
+            for call in message if isinstance(message, list) else ():
+                if isinstance(call, messages.Call):
+                    assert 0 < call.timeout <= LONGEST_TIMEOUT  # and no NaN, which is neither
+
+
+@given(batch=st.lists(data, max_size=4))
+@settings(max_examples=150, deadline=None)
+def test_any_batch_of_the_bus_comes_back(batch: list[messages.Data]) -> None:
+    """Bytes for bytes, in order."""
+    assert encode(decode_data(encode(batch))) == encode(batch)
+
+
+@given(batch=st.lists(upward, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_any_batch_to_the_supervisor_comes_back(batch: list[messages.Upward]) -> None:
+    """Field for field, in order."""
+    assert decode_upward(encode(batch)) == batch
+
+
+@given(batch=st.lists(downward, max_size=4))
+@settings(max_examples=100, deadline=None)
+def test_any_batch_from_the_supervisor_comes_back(batch: list[messages.Downward]) -> None:
+    """Field for field, in order."""
+    assert decode_downward(encode(batch)) == batch
+
+
+@given(reading=readings)
+@settings(max_examples=50, deadline=None)
+def test_any_assignment_comes_back(reading: messages.Reading) -> None:
+    """Field for field."""
+    assert decode_assignment(encode(reading)) == reading
+
+
+@given(frame=st.binary(max_size=64))
+@settings(max_examples=300, deadline=None)
+def test_no_bytes_break_a_decoder(frame: bytes) -> None:
+    """Noise."""
+    decoded(frame)
+
+
+@given(value=values)
+@settings(max_examples=200, deadline=None)
+def test_no_value_breaks_a_decoder(value: object) -> None:
+    """MessagePack that was meant for somebody else, alone and as a batch."""
+    decoded(msgspec.msgpack.encode(value))
+    decoded(msgspec.msgpack.encode([value]))
+
+
+@given(frame=frames, at=st.floats(0, 1), cut=st.integers(0, 4), put=st.binary(max_size=4))
+@settings(max_examples=500, deadline=None)
+def test_no_mutation_breaks_a_decoder(frame: bytes, at: float, cut: int, put: bytes) -> None:
+    """A real frame with some bytes taken out, put in or exchanged."""
+    place = int(at * len(frame))
+    decoded(frame[:place] + put + frame[place + cut :])
+
+
+@given(frame=frames, at=st.floats(0, 1), mask=st.integers(1, 255))
+@settings(max_examples=500, deadline=None)
+def test_no_flipped_bits_break_a_decoder(frame: bytes, at: float, mask: int) -> None:
+    """A real frame with one byte otherwise."""
+    place = min(int(at * len(frame)), len(frame) - 1)
+    decoded(frame[:place] + bytes([frame[place] ^ mask]) + frame[place + 1 :])
+
+
+@given(frame=frames)
+@settings(max_examples=50, deadline=None)
+def test_no_truncation_breaks_a_decoder(frame: bytes) -> None:
+    """A real frame, cut at every byte, is refused wherever it is cut."""
+    for end in range(len(frame)):
+        for decode in DECODERS:
+            try:
+                decode(frame[:end])
+            except WireError:
+                continue
+            raise AssertionError(f"{frame[:end]!r} was taken for a message")
+
+
+@given(start=st.sampled_from([b"", b"\x91", b"\x91\x93\x01\x05"]), level=st.binary(min_size=1, max_size=3))
+@settings(max_examples=100, deadline=None)
+def test_no_depth_breaks_a_decoder(start: bytes, level: bytes) -> None:
+    """The same bytes again and again open level in level."""
+    decoded(start + level * 20_000)

@@ -1,0 +1,172 @@
+"""Who may import whom, read from the code itself."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+
+def folder(package: str) -> Path:
+    """Return where a package's code is."""
+    spec = find_spec(f"garrison.{package}")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    return Path(next(iter(spec.submodule_search_locations)))
+
+
+ROOMS = {package: folder(package) for package in ("ipc", "supervisor", "workers")}
+FILES = {
+    f"{package}/{file.relative_to(root)}": file
+    for package, root in ROOMS.items()
+    for file in sorted(root.rglob("*.py"))
+}
+
+
+def imported(name: str, file: Path) -> Iterator[str]:
+    """Yield the full dotted name of everything that a file imports, wherever in it."""
+    package = ["garrison", *Path(name).parent.parts]
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+IMPORTS = {name: set(imported(name, file)) for name, file in FILES.items()}
+
+
+def of(names: set[str], *modules: str) -> set[str]:
+    """Return those names that are one of these modules, or in it."""
+    return {name for name in names if any(f"{name}.".startswith(f"{m}.") for m in modules)}
+
+
+def test_there_is_something_to_read() -> None:
+    """The rules below are about files that were found, and imports that were seen."""
+    assert {"ipc/calls.py", "supervisor/cli/__init__.py", "workers/services/eliza.py"} <= set(FILES)
+    assert "garrison.ipc.messages.State" in IMPORTS["supervisor/policy.py"]
+    assert "garrison.ipc.messages.Token" in IMPORTS["ipc/calls.py"]
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("ipc/")])
+def test_ipc_knows_neither_side(name: str) -> None:
+    """What both speak imports nothing of either."""
+    assert of(IMPORTS[name], "garrison.supervisor", "garrison.workers") == set()
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("workers/")])
+def test_workers_know_nothing_of_the_supervisor(name: str) -> None:
+    """A worker has the language alone."""
+    assert of(IMPORTS[name], "garrison.supervisor") == set()
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("supervisor/")])
+def test_the_supervisor_knows_nothing_of_workers(name: str) -> None:
+    """The launcher alone names the worker's entry point, and nothing else of it."""
+    allowed = {"garrison.workers.main"} if name == "supervisor/launcher.py" else set()
+
+    assert of(IMPORTS[name], "garrison.workers") == allowed
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("supervisor/")])
+def test_the_supervisor_has_one_loop_of_its_own(name: str) -> None:
+    """No asyncio, no threads; the command line, which is another process, may have both."""
+    if not name.startswith("supervisor/cli/"):
+        assert of(IMPORTS[name], "asyncio", "threading", "concurrent", "uvloop") == set()
+
+
+def test_the_launcher_is_single_threaded() -> None:
+    """Only a process without threads, event loops and ZeroMQ may fork."""
+    seen: set[str] = set()
+    todo = ["supervisor/launcher.py"]
+    while todo:
+        name = todo.pop()
+        seen.add(name)
+        names = {n for n in IMPORTS[name] if not of({n}, "garrison.workers")}
+        assert of(names, "asyncio", "threading", "concurrent", "zmq", "uvloop") == set(), name
+        for full in names:
+            for path in (full, full.rpartition(".")[0]):
+                own = "/".join(path.split(".")[1:]) + ".py"
+                if path.startswith("garrison.") and own in FILES and own not in seen:
+                    todo.append(own)
+
+
+PURE = [
+    "ipc/calls.py",
+    "ipc/directory.py",
+    "ipc/errors.py",
+    "ipc/messages.py",
+    "supervisor/order.py",
+    "supervisor/policy.py",
+    "supervisor/roster.py",
+    "supervisor/routes.py",
+    "supervisor/spec.py",
+]
+IO = [
+    "asyncio",
+    "concurrent",
+    "fcntl",
+    "io",
+    "logging",
+    "multiprocess",
+    "os",
+    "psutil",
+    "random",
+    "secrets",
+    "select",
+    "selectors",
+    "shutil",
+    "signal",
+    "socket",
+    "subprocess",
+    "tempfile",
+    "threading",
+    "time",
+    "uvloop",
+    "zmq",
+]
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_modules_that_decide_do_no_io(name: str) -> None:
+    """No clock, no chance, no socket, no file; of garrison only others that do none."""
+    assert of(IMPORTS[name], *IO) == set()
+    for own in of(IMPORTS[name], "garrison"):
+        module = own.rpartition(".")[0]
+        assert "/".join(module.split(".")[1:]) + ".py" in PURE, own
+
+
+@pytest.mark.parametrize("name", PURE)
+def test_modules_that_decide_open_nothing(name: str) -> None:
+    """Nor do they print, or read what was not handed in."""
+    tree = ast.parse(FILES[name].read_text("utf-8"))
+    called = {
+        node.func.id
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+
+    assert called & {"open", "print", "input", "exec", "eval", "__import__"} == set()
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.startswith("workers/services/")])
+def test_bundled_services_use_the_public_contract_alone(name: str) -> None:
+    """What they can do, any author can: they import the packages' public names and each other."""
+    for own in of(IMPORTS[name], "garrison"):
+        module = own.rpartition(".")[0]
+        assert module in {"garrison.ipc", "garrison.workers"} or module.startswith(
+            "garrison.workers.services"
+        ), own
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_no_library_of_a_service_is_imported_elsewhere(name: str) -> None:
+    """What garrison itself needs is a short list; a service's library is its service's own."""
+    own = {"garrison", "click", "msgspec", "multiprocess", "prompt_toolkit", "psutil", "rich"}
+    allowed = own | {"uvloop", "zmq"} | sys.stdlib_module_names
+    if not name.startswith("workers/services/"):
+        assert {full.partition(".")[0] for full in IMPORTS[name]} <= allowed

@@ -1,0 +1,365 @@
+"""The wire's language: what is encoded is decoded, what does not fit is refused, how it may grow."""
+
+from math import inf, nan
+from typing import Any, get_args
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from garrison.ipc import messages
+from garrison.ipc.errors import Fault, WireError
+from garrison.ipc.messages import (
+    EMPTY_MAP,
+    LONGEST_TIMEOUT,
+    NIL,
+    WIRE,
+    WIRES,
+    Entry,
+    Manifest,
+    MethodInfo,
+    State,
+    decode_assignment,
+    decode_data,
+    decode_downward,
+    decode_upward,
+    encode,
+)
+
+MANIFEST = Manifest("t", "d", (MethodInfo("m", True, "(x)", "s"), MethodInfo("n")), {"k": "why"})
+ENTRY = Entry("a", "p", 3, MANIFEST, State.BACKOFF, True, 7, b"g", ("said",))
+
+DATA: list[messages.Data] = [
+    messages.Call(1, "m", Raw(b"\x91\x01"), EMPTY_MAP, 2.5, 3),
+    messages.Reply(2**63 - 1, Raw(b"\xa1x")),
+    messages.Failed(0, Fault("RemoteError", "a", "m", "ValueError: é", "trace")),
+    messages.Refused(4),
+    messages.Cancel(5),
+    messages.Item(6, NIL),
+    messages.Done(7),
+    messages.Credit(8, 16),
+    messages.Ended(b"g" * 16, "was killed"),
+]
+UPWARD: list[messages.Upward] = [
+    messages.Hello(1, "a", 2, 3),
+    messages.Join(1, 3),
+    messages.Bye(),
+    messages.Initialized(),
+    messages.Ready(MANIFEST),
+    messages.Beat(1, 2, 3),
+    messages.Broken("start", "ValueError: no", "trace", True),
+    messages.Stopped("ordered"),
+    messages.Subscribe(("said", "done")),
+    messages.PluginRead((MANIFEST,), ("discord",), ("x",), (messages.ConfigProblem(("k",), "p"),)),
+    messages.Order(1, "restart", ("a", "b*"), 5.0, {"follow": True}),
+]
+DOWNWARD: list[messages.Downward] = [
+    messages.Welcome(1, "boot", 2, (ENTRY,), 1.0, 2, 3, 4),
+    messages.TurnedAway("no"),
+    messages.Listed(ENTRY),
+    messages.Delisted("a"),
+    messages.Changed("a", State.RUNNING, True, 3, b"g"),
+    messages.Drain(1.5),
+    messages.Answer(1, True, {"x": [1, None]}, "", "", True),
+]
+SOURCE = messages.PluginSource("p", "use", "/folder")
+ASSIGNMENT = messages.Assignment(
+    name="a",
+    source=SOURCE,
+    service_type="t",
+    generation=1,
+    token=b"g",
+    control="/c",
+    bus="/b",
+    lock="",
+    env={"A": "1"},
+    secrets={"B": "2"},
+    config={"x": [1]},
+    plugin_config={},
+    watchdog=10.0,
+    grace=10.0,
+    orphan_grace=10.0,
+    timeout=30.0,
+    window=256,
+    window_bytes=1,
+    max_message=2,
+)
+READING = messages.Reading(
+    source=SOURCE,
+    token=b"g",
+    control="/c",
+    env={},
+    plugin_config={},
+    sections=(messages.Section("a", "t", {"k": 1}, True),),
+)
+
+
+def array(*fields: Any) -> bytes:
+    """Return a batch of one message made of these fields."""
+    return msgspec.msgpack.encode([list(fields)])
+
+
+def table(**fields: Any) -> bytes:
+    """Return a batch of one message made of these keys."""
+    return msgspec.msgpack.encode([fields])
+
+
+# --- there and back -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", DATA, ids=lambda m: type(m).__name__)
+def test_a_data_message_comes_back(message: messages.Data) -> None:
+    """Alone, and in a batch with every other, in order; what is raw is passed on as it is."""
+    assert decode_data(encode([message])) == [message]
+    assert encode(decode_data(encode(DATA))) == encode(DATA)
+
+
+@pytest.mark.parametrize("message", UPWARD, ids=lambda m: type(m).__name__)
+def test_a_message_to_the_supervisor_comes_back(message: messages.Upward) -> None:
+    """Alone and in a batch."""
+    assert decode_upward(encode([message])) == [message]
+    assert decode_upward(encode(UPWARD)) == UPWARD
+
+
+@pytest.mark.parametrize("message", DOWNWARD, ids=lambda m: type(m).__name__)
+def test_a_message_from_the_supervisor_comes_back(message: messages.Downward) -> None:
+    """Alone and in a batch."""
+    assert decode_downward(encode([message])) == [message]
+    assert decode_downward(encode(DOWNWARD)) == DOWNWARD
+
+
+@pytest.mark.parametrize("message", [ASSIGNMENT, READING], ids=lambda m: type(m).__name__)
+def test_an_assignment_comes_back(message: messages.Assignment | messages.Reading) -> None:
+    """It is no batch: a worker has one."""
+    assert decode_assignment(encode(message)) == message
+
+
+def test_every_message_is_tried_here() -> None:
+    """One that is added is tested."""
+    for union, examples in (
+        (messages.Data, DATA),
+        (messages.Upward, UPWARD),
+        (messages.Downward, DOWNWARD),
+    ):
+        assert set(get_args(union)) == {type(example) for example in examples}
+
+
+def test_an_empty_batch_is_one() -> None:
+    """It says nothing, and harms nothing."""
+    empty = encode([])
+    assert decode_data(empty) == []
+    assert decode_upward(empty) == []
+    assert decode_downward(empty) == []
+
+
+def test_the_version_that_is_spoken_is_among_those_understood() -> None:
+    """This one and the one before; there is no version 0."""
+    assert WIRE in WIRES
+    assert 0 not in WIRES
+    assert {WIRE, WIRE - 1} - {0} == WIRES
+
+
+def test_a_call_without_much_to_say_is_small() -> None:
+    """What travels most often is arrays, not maps: no field's name is on the bus."""
+    for message in DATA:
+        assert encode([message])[1] & 0xF0 == 0x90
+
+
+# --- what is refused ----------------------------------------------------------------------
+
+
+def call(**changes: Any) -> bytes:
+    """Return a batch of one call with some fields otherwise."""
+    fields: dict[str, Any] = {
+        "tag": 0,
+        "id": 1,
+        "method": "m",
+        "args": [],
+        "kwargs": {},
+        "timeout": 1.0,
+        "credit": 0,
+    }
+    return array(*(fields | changes).values())
+
+
+def test_a_call_as_it_should_be_is_taken() -> None:
+    """The rule below refuses what it refuses for the one field that is wrong."""
+    (taken,) = decode_data(call())
+
+    assert isinstance(taken, messages.Call)
+    assert (taken.id, taken.method, taken.timeout, taken.credit) == (1, "m", 1.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("timeout", nan),
+        ("timeout", inf),
+        ("timeout", -inf),
+        ("timeout", 0.0),
+        ("timeout", -0.0),
+        ("timeout", -1.0),
+        ("timeout", LONGEST_TIMEOUT * 1.01),
+        ("timeout", "1"),
+        ("timeout", None),
+        ("timeout", True),
+        ("id", -1),
+        ("id", 2**63),
+        ("id", 1.5),
+        ("id", "1"),
+        ("id", None),
+        ("method", ""),
+        ("method", "x" * 201),
+        ("method", 1),
+        ("method", b"m"),
+        ("credit", -1),
+        ("credit", 2**16 + 1),
+        ("tag", 99),
+        ("tag", -1),
+        ("tag", "0"),
+        ("tag", None),
+    ],
+)
+def test_a_field_out_of_bounds_is_refused(field: str, value: object) -> None:
+    """Not a number, no time, ages, and values of another type are no message of ours."""
+    with pytest.raises(WireError):
+        decode_data(call(**{field: value}))
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"\xc1",
+        b"\x91",
+        b"\x90\x90",
+        b"\xc0",
+        b"\x80",
+        b"\x00",
+        msgspec.msgpack.encode([1]),
+        msgspec.msgpack.encode([[]]),
+        msgspec.msgpack.encode([{}]),
+        msgspec.msgpack.encode([{"type": "nothing"}]),
+        msgspec.msgpack.encode([None]),
+        msgspec.msgpack.encode("hello"),
+        b"\x91\x92\x03\xa1\xff",
+        b"\x91\x81\xa4type\xa1\xff",
+        b"\xdd\xff\xff\xff\xff",
+        b"\xdf\xff\xff\xff\xff",
+        b"\xc6\xff\xff\xff\xff",
+        b"\x91" * 100_000,
+        b"\x91\x93\x01\x05" + b"\x91" * 100_000,
+        b"\x91\x93\x01\x05" + b"\x91" * 100_000 + b"\xc0",
+        b"\x91\x82\xa4type\xa5order\xa7options" + b"\x81\xa1a" * 100_000,
+        b"\x91\x82\xa4type\xa6answer\xa4data" + b"\x91" * 100_000,
+        b"\x91\x84\xa4type\xa5order\xa2id\x01\xa4verb\xa1x\xa7options\x81\xa1a\x81\x80\x01",
+        b"\x91\x84\xa4type\xa6answer\xa2id\x01\xa2ok\xc3\xa4data\x81\x80\x01",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ],
+    ids=lambda frame: frame[:12].hex(),
+)
+def test_bytes_that_are_no_message_are_refused(frame: bytes) -> None:
+    """Truncated, too deep, no text, keys that are none, or of another language."""
+    for decode in (decode_data, decode_upward, decode_downward, decode_assignment):
+        with pytest.raises(WireError):
+            decode(frame)
+
+
+def test_a_refusal_keeps_where_it_was_wrong_and_why() -> None:
+    """The error tells the path; its cause is msgspec's own."""
+    with pytest.raises(WireError, match=r"\$\[0\]\[5\]") as caught:
+        decode_data(call(timeout=-1.0))
+
+    assert caught.value.frame == call(timeout=-1.0)[:64]
+    assert isinstance(caught.value.__cause__, msgspec.ValidationError)
+
+
+def test_a_message_of_one_plane_is_none_of_another() -> None:
+    """A worker cannot speak as the supervisor, nor the bus as the control plane."""
+    with pytest.raises(WireError):
+        decode_upward(encode(DOWNWARD))
+    with pytest.raises(WireError):
+        decode_downward(encode(UPWARD))
+    with pytest.raises(WireError):
+        decode_data(encode(UPWARD))
+    with pytest.raises(WireError):
+        decode_upward(encode(DATA))
+
+
+def test_one_bad_message_refuses_its_batch() -> None:
+    """A batch is one sender's; what it got wrong concerns nobody else's messages."""
+    batch = msgspec.msgpack.encode([[4, 1], [99, 1], [4, 2]])
+
+    with pytest.raises(WireError):
+        decode_data(batch)
+
+
+# --- how the language grows ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("message", DATA, ids=lambda m: type(m).__name__)
+def test_a_field_that_a_later_version_adds_last_is_passed_over(message: messages.Data) -> None:
+    """An array may have more at its end than this version knows, a fault inside it as well."""
+    (fields,) = msgspec.msgpack.decode(encode([message]))
+    if isinstance(message, messages.Failed):
+        fields[2].append("later")
+
+    assert encode(decode_data(array(*fields, "later", {"more": 1}))) == encode([message])
+
+
+@pytest.mark.parametrize("message", UPWARD, ids=lambda m: type(m).__name__)
+def test_a_key_that_a_later_version_adds_is_passed_over(message: messages.Upward) -> None:
+    """A map may have keys that this version does not know."""
+    (fields,) = msgspec.msgpack.decode(encode([message]))
+
+    assert decode_upward(table(**fields, later={"more": [1]})) == [message]
+
+
+@pytest.mark.parametrize("message", DOWNWARD, ids=lambda m: type(m).__name__)
+def test_a_key_that_a_later_supervisor_adds_is_passed_over(message: messages.Downward) -> None:
+    """Likewise the other way."""
+    (fields,) = msgspec.msgpack.decode(encode([message]))
+
+    assert decode_downward(table(**fields, later={"more": [1]})) == [message]
+
+
+def test_a_field_that_an_earlier_version_lacks_has_its_default() -> None:
+    """What was added last may be absent; what was there from the start may not."""
+    (taken,) = decode_data(array(0, 1, "m", [], {}, 1.0))
+    assert isinstance(taken, messages.Call)
+    assert taken.credit == 0
+    assert decode_upward(table(type="beat", seq=1)) == [messages.Beat(1, 0, 0)]
+    (answer,) = decode_downward(table(type="answer", id=1, ok=True))
+    assert answer == messages.Answer(1, True)
+    with pytest.raises(WireError, match="length 6"):
+        decode_data(array(0, 1, "m", [], {}))
+    with pytest.raises(WireError, match="seq"):
+        decode_upward(table(type="beat"))
+
+
+def test_every_field_with_a_default_comes_after_those_without() -> None:
+    """So that what is added last can be left out by who does not know it."""
+    for cls in {type(message) for message in [*DATA, *UPWARD, *DOWNWARD, MANIFEST, ENTRY]}:
+        required = [field.required for field in msgspec.structs.fields(cls)]
+        assert required == sorted(required, reverse=True), cls
+
+
+def test_messages_do_not_change() -> None:
+    """They are frozen: what was decoded once may be handed to many."""
+    for message in [*DATA, *UPWARD, *DOWNWARD, ASSIGNMENT, READING]:
+        assert type(message).__struct_config__.frozen, message
+
+
+def test_the_numbers_of_data_messages_are_these() -> None:
+    """A number is never given to another message."""
+    assert {type(m).__name__: type(m).__struct_config__.tag for m in DATA} == {
+        "Call": 0,
+        "Reply": 1,
+        "Failed": 2,
+        "Refused": 3,
+        "Cancel": 4,
+        "Item": 5,
+        "Done": 6,
+        "Credit": 7,
+        "Ended": 8,
+    }

@@ -1,0 +1,117 @@
+"""Where frames go, and who is told of an end."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from garrison.ipc.messages import FULL, GONE, SUPERVISOR
+from garrison.supervisor.routes import FRAMES_MOST, Frames, Pairs, route
+
+A, B, STRANGER = b"g-a", b"g-b", b"g-stranger"
+LIVE = {A, B}
+
+
+def test_a_message_goes_to_its_destination_with_its_true_source() -> None:
+    """Source and destination change places; the batch and the blobs pass unread."""
+    assert route([A, B, b"batch", b"blob", b""], LIVE) == [B, A, b"batch", b"blob", b""]
+
+
+def test_a_member_may_send_to_itself() -> None:
+    """A service can call itself."""
+    assert route([A, A, b"batch"], LIVE) == [A, A, b"batch"]
+
+
+@pytest.mark.parametrize("gone", [STRANGER, SUPERVISOR, GONE, FULL, b"g"])
+def test_what_nobody_would_get_is_handed_back(gone: bytes) -> None:
+    """Its sender learns which address is gone and which batch was never run."""
+    assert route([A, gone, b"batch", b"blob"], LIVE) == [A, GONE, gone, b"batch"]
+
+
+@pytest.mark.parametrize("destination", [A, STRANGER, b""])
+def test_a_stranger_reaches_nobody(destination: bytes) -> None:
+    """Who was not admitted, or is gone, gets no answer either."""
+    assert route([STRANGER, destination, b"batch"], LIVE) is None
+
+
+@pytest.mark.parametrize(
+    "frames", [[], [A], [A, B], [A, b""], [A, B, *[b"x"] * (FRAMES_MOST - 1)]]
+)
+def test_what_has_not_three_frames_or_too_many_is_refused(frames: Frames) -> None:
+    """It is no message of ours, wherever it would go."""
+    assert route(frames, LIVE) is None
+
+
+def test_the_most_frames_pass() -> None:
+    """The bound counts source, destination, batch and blobs together."""
+    frames = [A, B, *[b"x"] * (FRAMES_MOST - 2)]
+
+    passed = route(frames, LIVE)
+
+    assert passed is not None
+    assert len(passed) == FRAMES_MOST
+
+
+@given(frames=st.lists(st.one_of(st.sampled_from([A, B, STRANGER]), st.binary(max_size=4))))
+@settings(max_examples=300, deadline=None)
+def test_any_frames_go_to_the_living_alone(frames: Frames) -> None:
+    """What is sent on goes to a live member, and names a live source or none."""
+    before = list(frames)
+    sent = route(frames, LIVE)
+
+    if sent is not None:
+        assert before[0] in LIVE
+        assert sent[0] in LIVE
+        assert sent[1] in {before[0], GONE}
+        assert before[2] in sent
+
+
+# --- pairs --------------------------------------------------------------------------------
+
+
+def test_an_end_concerns_everyone_who_spoke_with_it() -> None:
+    """Who sent to it and whom it sent to; nobody else."""
+    pairs = Pairs()
+    pairs.count(b"caller", b"x")
+    pairs.count(b"x", b"callee")
+    pairs.count(b"caller", b"callee")
+
+    assert pairs.forget(b"x") == {b"caller", b"callee"}
+
+
+def test_who_is_forgotten_leaves_nothing_behind() -> None:
+    """A second end concerns nobody, and the partner's own end no longer concerns it."""
+    pairs = Pairs()
+    pairs.count(b"caller", b"x")
+    pairs.count(b"x", b"callee")
+    pairs.forget(b"x")
+
+    assert pairs.forget(b"x") == set()
+    assert pairs.forget(b"caller") == set()
+    assert pairs.forget(b"callee") == set()
+
+
+def test_messages_are_counted_by_pair() -> None:
+    """What is returned is a copy."""
+    pairs = Pairs()
+    for _ in range(3):
+        pairs.count(b"a", b"x")
+    pairs.count(b"b", b"x")
+
+    counted = pairs.to(b"x")
+    assert counted == {b"a": 3, b"b": 1}
+    counted.clear()
+    assert pairs.to(b"x") == {b"a": 3, b"b": 1}
+    assert pairs.to(b"nobody") == {}
+
+
+def test_forgetting_does_not_grow() -> None:
+    """Ten thousand incarnations that came, spoke and went leave one row."""
+    pairs = Pairs()
+    for number in range(10_000):
+        token = b"g%d" % number
+        pairs.count(token, b"stays")
+        pairs.count(b"stays", token)
+        assert pairs.forget(token) == {b"stays"}
+
+    assert len(pairs._sent) <= 1
+    assert pairs.to(b"stays") == {}
