@@ -734,7 +734,7 @@ class Supervisor:
     def _close(self) -> None:
         killing = self._signals > 1 or self.failure is not None
         self.engine.leave(kill=killing or any(has_process(post.state) for post in self.roster))
-        self.journal.record("supervisor.stopped", killed=killing)
+        self.journal.record("supervisor.stopped", **({"killed": True} if killing else {}))
         for pending in self._pending:
             done = pending.order.verb == "down"
             refusal = Refusal("failed", "the supervisor is ending")

@@ -143,7 +143,7 @@ class Worker(Runtime):
         self._dispatch = Dispatch(a.name, self._send, self.handle_event, a.max_message)
         self._service: Service | None = None
         self._phase = "init"
-        self._drain: asyncio.Future[float] = self.loop.create_future()
+        self._drain: asyncio.Future[tuple[float, str]] = self.loop.create_future()
         self._seq = 0
         self._beats = min(BEAT_S, a.watchdog / 4) if a.watchdog else BEAT_S
         self._parents = {os.getppid()}
@@ -199,7 +199,7 @@ class Worker(Runtime):
             self.failed.result()
         if self._drain.done():
             task.cancel()
-            raise Ending("ordered")
+            raise Ending(self._drain.result()[1])
         return task.result()
 
     # --- the end ----------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class Worker(Runtime):
     async def _stop(self, reason: str) -> int:
         """Drain, stop the service, say so: a clean end."""
         self._phase = "stop"
-        grace = self._drain.result() if self._drain.done() else self._assignment.grace
+        grace = self._drain.result()[0] if self._drain.done() else self._assignment.grace
         await self._dispatch.drain(grace * DRAIN_SHARE)
         if self._service is not None:
             try:
@@ -234,7 +234,7 @@ class Worker(Runtime):
     def _on_term(self) -> None:
         if self._drain.done():
             _leave(128 + signal.SIGTERM)  # asked twice, or asked while it was draining
-        self._drain.set_result(self._assignment.grace)
+        self._drain.set_result((self._assignment.grace, "it was told to end by SIGTERM"))
 
     # --- what the supervisor and others say -------------------------------------------------
 
@@ -242,7 +242,7 @@ class Worker(Runtime):
         match message:
             case messages.Drain(grace):
                 if not self._drain.done():
-                    self._drain.set_result(grace)
+                    self._drain.set_result((grace, "ordered"))
             case messages.TurnedAway(reason):
                 log.error("the supervisor turned this worker away: %s", reason)
                 _leave(CRASHED)

@@ -9,6 +9,7 @@ import click
 import msgspec
 
 from garrison.ipc import (
+    CallError,
     Client,
     OrderFailed,
     ServiceLost,
@@ -116,10 +117,10 @@ async def _surely(client: Client, method: Callable[..., Awaitable[Any]], *args: 
     for left in reversed(range(SAY_AGAIN)):
         try:
             return await method(*args)
-        except ServiceLost as error:
+        except CallError as error:
             if client.supervisor_gone:
-                raise SupervisorGone(str(SETTINGS.home), "it ended") from error
-            if not left:
+                raise SupervisorGone(str(SETTINGS.home), "it has ended") from error
+            if not isinstance(error, ServiceLost) or not left:
                 raise
             say(click.style(f"({error.service} was restarted; saying it again)", dim=True))
     raise AssertionError("unreachable")
