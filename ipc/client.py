@@ -146,6 +146,8 @@ class Client:
         deadline = min(self.now() + timeout, DEADLINE.get())
         while True:
             entry = self.directory.find(name)
+            if self.supervisor_gone:
+                raise ServiceUnavailable(name, "start", "out of reach: the supervisor has ended")
             if entry is None:
                 raise ServiceUnavailable(name, "start", "not configured")
             if entry.state is State.RUNNING:
@@ -267,6 +269,9 @@ class Client:
         timeout: float | None,
         settle: Callable[[Raw | CallError], None],
     ) -> Call | None:
+        if self.supervisor_gone:
+            settle(ServiceUnavailable(name, method, "out of reach: the supervisor has ended"))
+            return None
         try:
             encoded = Raw(_encode_args(args))
             named_args = Raw(_encode_args(kwargs)) if kwargs else EMPTY_MAP
@@ -419,6 +424,9 @@ class Client:
     def _on_supervisor_end(self) -> None:
         self._unwatch_supervisor()
         self.supervisor_gone = True
+        for _, future in self._watchers:
+            if not future.done():
+                future.set_result(None)
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "the supervisor ended"))
 
     def _unwatch_supervisor(self) -> None:

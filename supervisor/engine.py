@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from garrison.ipc import tree
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.sockets import check_length
 
-from . import tree
 from .launcher import (
     FRAME_BYTES,
     TREE_WAIT,

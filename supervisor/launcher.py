@@ -23,7 +23,7 @@ import msgspec
 from multiprocess import popen_fork
 from multiprocess.context import ForkProcess
 
-from . import tree
+from garrison.ipc import tree
 
 FRAME_BYTES = 256 * 1024
 TERM_WAIT = 2.0  # seconds from TERM until KILL

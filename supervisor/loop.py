@@ -19,11 +19,11 @@ from typing import Any, TypeAlias
 
 import zmq
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, sockets, tree
 from garrison.ipc.errors import ConfigError, GarrisonError, StartError, WireError
 from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, Answer, State, Token, encode
 
-from . import adoption, engine, tree
+from . import adoption, engine
 from .bus import Bus
 from .commands import COMMANDS, Refusal
 from .config import Config
@@ -474,7 +474,7 @@ class Supervisor:
             return
         post = self.roster.by_token.get(token)
         if post is None or post.ended:
-            if isinstance(message, messages.Hello):
+            if isinstance(message, messages.Hello | messages.Beat):  # a former supervisor's
                 self._turn_away(token, "no such incarnation is expected here")
             return
         self._hear_worker(post, message)
@@ -734,7 +734,7 @@ class Supervisor:
     def _close(self) -> None:
         killing = self._signals > 1 or self.failure is not None
         self.engine.leave(kill=killing or any(has_process(post.state) for post in self.roster))
-        self.journal.record("supervisor.stopped", **({"killed": True} if killing else {}))
+        self.journal.record("supervisor.stopped", killed="yes" if killing else "")
         for pending in self._pending:
             done = pending.order.verb == "down"
             refusal = Refusal("failed", "the supervisor is ending")

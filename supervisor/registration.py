@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, sockets, tree
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Broken, PluginRead, PluginSource, Token, encode
 
-from . import engine, tree
+from . import engine
 from .environment import scrubbed
 from .keys import is_name
 from .order import find_cycle

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import uvloop
 import zmq
 
-from garrison.ipc import messages
+from garrison.ipc import messages, tree
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 
@@ -37,8 +37,9 @@ log = logging.getLogger(__name__)
 BEAT_S = 1.0  # between beats, at the most; a quarter of the watchdog where that is shorter
 LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
 DRAIN_SHARE = 0.7  # of the grace, for calls under way; the rest is for Service.stop
+TREE_S = 2.0  # for what this process started to end, where nobody else can end it
 CRASHED, NOT_STARTED = 70, 1  # exit codes: EX_SOFTWARE after running, and before
-PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
+PR_SET_NAME = 15  # linux/prctl.h
 
 
 def run(descriptor: int, log_path: str) -> NoReturn:
@@ -90,8 +91,7 @@ def _first_lines(log_path: str) -> None:
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # until then the signal kills
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what escapes stays with its worker
+    tree.become_subreaper()  # what escapes stays with its worker
 
 
 def _be_named(name: str) -> None:
@@ -244,8 +244,7 @@ class Worker(Runtime):
                 if not self._drain.done():
                     self._drain.set_result((grace, "ordered"))
             case messages.TurnedAway(reason):
-                log.error("the supervisor turned this worker away: %s", reason)
-                _leave(CRASHED)
+                self._abandoned(f"the supervisor turned this worker away: {reason}")
             case _:
                 if isinstance(message, messages.Welcome):
                     self._parents.add(message.pid)
@@ -269,9 +268,14 @@ class Worker(Runtime):
         self._seq += 1
         self.tell(messages.Beat(self._seq, self._dispatch.in_flight, self.refused))
         if self._is_orphan():
-            log.error("the supervisor and the launcher are gone; ending")
-            _leave(CRASHED)
+            self._abandoned("the supervisor and the launcher are gone")
         self.loop.call_later(self._beats, self._beat)
+
+    def _abandoned(self, why: str) -> NoReturn:
+        """End, with everything that this process started: nobody else is left to do it."""
+        log.error("%s; ending", why)
+        tree.end_everything_below(TREE_S)
+        _leave(CRASHED)
 
     def _is_orphan(self) -> bool:
         """Tell whether both who could end this process are gone for longer than the grace."""

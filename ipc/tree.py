@@ -8,10 +8,9 @@ import contextlib
 import ctypes
 import os
 import signal
+import time
 from collections.abc import Container
 from pathlib import Path
-
-import psutil
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
@@ -30,6 +29,8 @@ def children() -> list[int]:
         for task in os.listdir("/proc/self/task"):  # noqa: PTH208 (a thousand times a second)
             found += map(int, Path(f"/proc/self/task/{task}/children").read_text().split())
     except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        import psutil  # seldom needed, and every worker would have it
+
         return [process.pid for process in psutil.Process().children()]
     return found
 
@@ -70,6 +71,13 @@ def end_escaped(keep: Container[int]) -> list[int]:
             if os.waitpid(pid, os.WNOHANG)[0] == 0:
                 left.append(pid)
     return left
+
+
+def end_everything_below(seconds: float) -> None:
+    """End all descendants of this process, a subreaper, as far as that can be done in time."""
+    deadline = time.monotonic() + seconds
+    while end_escaped(()) and time.monotonic() < deadline:
+        time.sleep(0.002)  # no event tells of grandchildren that fall to us
 
 
 def describe(status: int | None) -> str:

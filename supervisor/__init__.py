@@ -1,0 +1,3 @@
+"""The supervisor: decides and routes. `garrison.supervisor.cli` is its command line."""
+
+__all__: list[str] = []
