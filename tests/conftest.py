@@ -5,6 +5,7 @@ bears the host's mark in its environment, so that whatever it leaves behind is f
 called `setsid` and forked twice. Durations are seconds.
 """
 
+import asyncio
 import contextlib
 import gc
 import json
@@ -18,7 +19,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,7 @@ from typing import Any, Self, TypeVar
 
 import pytest
 
-from garrison.ipc import Client, OrderFailed, SupervisorGone, connect
+from garrison.ipc import Client, OrderFailed, ServiceProxy, SupervisorGone, connect
 from garrison.supervisor.cli.ask import ask
 
 T = TypeVar("T")
@@ -47,6 +48,25 @@ def until(condition: Callable[[], T], timeout: float = PATIENCE, what: str = "")
             pytest.fail(f"not within {timeout:g} s: {what or condition}; it was {value!r}")
         time.sleep(LOOK_S)
     return value
+
+
+async def eventually(
+    condition: Callable[[], Awaitable[T]], timeout: float = PATIENCE, what: str = ""
+) -> T:
+    """Return what an asynchronous condition gives once that is true; fail where it is not."""
+    deadline = time.monotonic() + timeout
+    while not (value := await condition()):
+        if time.monotonic() >= deadline:
+            pytest.fail(f"not within {timeout:g} s: {what or condition}; it was {value!r}")
+        await asyncio.sleep(LOOK_S)
+    return value
+
+
+def found(client: Client, name: str) -> ServiceProxy:
+    """Return a service that is there."""
+    proxy = client.get_service(name)
+    assert proxy is not None, f"no service {name}"
+    return proxy
 
 
 def alive(pid: int) -> bool:
@@ -70,9 +90,9 @@ def children(pid: int) -> list[int]:
 def descriptors(pid: int | str = "self") -> dict[str, str]:
     """Return what a process has open: each descriptor's number and what is behind it."""
     found: dict[str, str] = {}
-    for name in os.listdir(f"/proc/{pid}/fd"):
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):  # the listing's own is gone by now
-            found[name] = os.readlink(f"/proc/{pid}/fd/{name}")
+            found[entry.name] = str(entry.readlink())
     return found
 
 
@@ -80,11 +100,11 @@ def bearing(mark: str) -> set[int]:
     """Return the pids of all processes with a mark in the environment that they began with."""
     needle = f"{MARK}={mark}".encode()
     found: set[int] = set()
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             with contextlib.suppress(OSError):
-                if needle in Path(f"/proc/{entry}/environ").read_bytes().split(b"\0"):
-                    found.add(int(entry))
+                if needle in (entry / "environ").read_bytes().split(b"\0"):
+                    found.add(int(entry.name))
     return found
 
 
@@ -240,7 +260,7 @@ class Host:
         home: bool = True,
         env: Mapping[str, str] | None = None,
     ) -> Ran:
-        """Run a command line of its own; it never shows a traceback of ours."""
+        """Run a command line of its own, and show that no error of a user's is a traceback."""
         options = ["--home", str(self.home)] if home else []
         done = subprocess.run(
             [*COMMAND, *options, *(["--json"] if json else []), *words],
@@ -253,13 +273,18 @@ class Host:
             timeout=timeout,
             check=False,
         )
-        assert "Traceback (most recent" not in done.stdout + done.stderr or "call" in words, done
-        assert "garrison/supervisor/cli" not in done.stderr, done
+        assert "call" in words or "Traceback (most recent" not in done.stderr, done
+        assert "garrison/supervisor" not in done.stderr, done
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def connect(self) -> AbstractAsyncContextManager[Client]:
         """Join it as any program does."""
         return connect(self.home)
+
+    async def call(self, name: str, method: str, *args: Any) -> Any:
+        """Return what a call returns, made by a program that joins for it."""
+        async with self.connect() as client:
+            return await getattr(found(client, name), method)(*args)
 
     def status(self, name: str) -> dict[str, Any]:
         """Return everything that is known of one service."""
@@ -280,9 +305,7 @@ class Host:
         path = self.home / "logs" / "events.jsonl"
         told = [json.loads(line) for line in path.read_text().splitlines()]
         return [
-            one
-            for one in told
-            if event in {"", one["event"]} and service in {"", one["service"]}
+            one for one in told if event in {"", one["event"]} and service in {"", one["service"]}
         ]
 
     def wait_for(self, name: str, state: str, timeout: float = PATIENCE) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from .common import INTERRUPTED, fail, options
+from .common import INTERRUPTED, SETTINGS, fail, options
 
 VERBS = {  # in the order of `garrison --help`; each is imported when it is used
     "up": "host",
@@ -64,6 +64,7 @@ def garrison() -> None:
 
 def main() -> None:
     """Run the command line; never show a traceback."""
+    SETTINGS.json = "--json" in sys.argv[1:]  # an error can come before the options are read
     try:
         code = garrison.main(prog_name="garrison", standalone_mode=False)
     except click.exceptions.Exit as end:

@@ -24,6 +24,7 @@ def ask(
     verb: str,
     names: tuple[str, ...] = (),
     wait: float = 0.0,
+    pidfd: int | None = None,
     **options: Any,
 ) -> Any:
     """Give an order, and return the answer's data.
@@ -33,13 +34,14 @@ def ask(
         verb: One of `supervisor.commands`.
         names: NAMEs and globs.
         wait: Seconds until the supervisor answers that it is not done yet; 0 is without limit.
+        pidfd: The supervisor's, so that its end is seen at once.
         options: What the verb takes besides.
 
     Raises:
         SupervisorGone: Nobody answers.
         OrderFailed: It was not done; `code` says why.
     """
-    for answer in _answers(home, verb, names, wait, options):
+    for answer in _answers(home, verb, names, wait, options, pidfd):
         return answer.data
     raise SupervisorGone(str(home))
 
@@ -51,7 +53,12 @@ def follow(home: Path, verb: str, names: tuple[str, ...] = (), **options: Any) -
 
 
 def _answers(
-    home: Path, verb: str, names: tuple[str, ...], wait: float, options: dict[str, Any]
+    home: Path,
+    verb: str,
+    names: tuple[str, ...],
+    wait: float,
+    options: dict[str, Any],
+    pidfd: int | None = None,
 ) -> Iterator[messages.Answer]:
     path = sockets.control_path(sockets.run_folder(home))
     check_answered(path)
@@ -61,7 +68,7 @@ def _answers(
     order = messages.Order(next(_ids), verb, names, wait, options)
     try:
         dealer.send_multipart([messages.SUPERVISOR, messages.encode([order])])
-        yield from _received(dealer, path, order, wait)
+        yield from _received(dealer, path, order, wait, pidfd)
     except zmq.Again:
         raise SupervisorGone(path, "it does not answer; it may be stopped") from None
     finally:
@@ -70,13 +77,24 @@ def _answers(
 
 
 def _received(
-    dealer: zmq.Socket[bytes], path: str, order: messages.Order, wait: float
+    dealer: zmq.Socket[bytes],
+    path: str,
+    order: messages.Order,
+    wait: float,
+    pidfd: int | None,
 ) -> Iterator[messages.Answer]:
     patient = order.verb in {"start", "stop", "restart", "reset", "down", "wait"}
     following = bool(order.options.get("follow"))
     until = time.monotonic() + (wait or (1e9 if patient or following else 0.0)) + ANSWER_S
+    poller = zmq.Poller()
+    poller.register(dealer, zmq.POLLIN)
+    if pidfd is not None:
+        poller.register(pidfd, zmq.POLLIN)
     while time.monotonic() < until:
-        if not dealer.poll(int(LOOK_S * 1000)):
+        ready = dict(poller.poll(int(LOOK_S * 1000)))
+        if dealer not in ready:
+            if pidfd in ready:
+                raise SupervisorGone(path, "it has ended")
             check_answered(path)
             continue
         frames = dealer.recv_multipart()

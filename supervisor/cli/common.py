@@ -10,9 +10,9 @@ import click
 import msgspec
 
 from garrison.ipc.errors import (
-    CallError,
     GarrisonError,
     OrderFailed,
+    RemoteError,
     SupervisorGone,
 )
 
@@ -29,6 +29,7 @@ EXIT_CODES = {
     "ConfigError": CONFIG_UNUSABLE,
     "no_supervisor": NO_SUPERVISOR,
     "timed_out": TIMED_OUT,
+    "CallTimeout": TIMED_OUT,
     "interrupted": INTERRUPTED,
 }
 
@@ -40,6 +41,7 @@ class Settings:
         self.said_home: Path | None = None
         self.json = False
         self.config: Path | None = None
+        self.remote_tracebacks = False  # whether what a method raised is shown whole
 
     @property
     def home(self) -> Path:
@@ -132,8 +134,8 @@ def fail(error: BaseException) -> int:
         click.echo(encode(envelope).decode())
     elif code != "interrupted":
         click.echo(f"{click.style('error:', fg='red')} {message}", err=True)
-        if isinstance(error, CallError) and (trace := getattr(error, "traceback", "")):
-            click.echo(trace.rstrip(), err=True)
+        if isinstance(error, RemoteError) and SETTINGS.remote_tracebacks:
+            click.echo(error.traceback.rstrip(), err=True)
     return EXIT_CODES.get(code, FAILED)
 
 

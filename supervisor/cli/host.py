@@ -132,7 +132,7 @@ def down() -> int:
     except ProcessLookupError:
         return DONE
     try:
-        ask(home, "down")
+        ask(home, "down", pidfd=pidfd)
     except SupervisorGone:
         pass  # it ended before its answer was read
     finally:

@@ -12,6 +12,7 @@ from garrison.ipc import (
     CallError,
     Client,
     OrderFailed,
+    RemoteError,
     ServiceLost,
     ServiceProxy,
     SupervisorGone,
@@ -41,6 +42,7 @@ SAY_AGAIN = 3  # how often a line is said again whose worker died
 def call(name: str, method: str, arguments: str | None, timeout_s: float) -> int:
     """Call a service's method, with a JSON array (positional) or object (keywords)."""
     args, kwargs = _parsed(arguments)
+    SETTINGS.remote_tracebacks = True  # to the author of the method it says what to do next
 
     async def made() -> None:
         async with connect(SETTINGS.home) as client:
@@ -120,6 +122,8 @@ async def _surely(client: Client, method: Callable[..., Awaitable[Any]], *args: 
         except CallError as error:
             if client.supervisor_gone:
                 raise SupervisorGone(str(SETTINGS.home), "it has ended") from error
+            if isinstance(error, RemoteError):  # a sentence for people, as the service wrote it
+                raise OrderFailed("RemoteError", error.detail.partition(": ")[2]) from error
             if not isinstance(error, ServiceLost) or not left:
                 raise
             say(click.style(f"({error.service} was restarted; saying it again)", dim=True))

@@ -8,17 +8,26 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from tests.conftest import (
+    PATIENCE,
+    Host,
+    alive,
+    children,
+    descriptors,
+    eventually,
+    found,
+    hosting,
+    until,
+)
 
 from garrison.ipc import (
     CallTimeout,
     Client,
     RemoteError,
     ServiceLost,
-    ServiceProxy,
     ServiceUnavailable,
     with_timeout,
 )
-from tests.conftest import PATIENCE, Host, alive, children, descriptors, hosting, until
 
 KILLS = 100
 RESTARTS = 300
@@ -49,13 +58,6 @@ async def client(running: Host) -> AsyncIterator[Client]:
     """Join the host."""
     async with running.connect() as client:
         yield client
-
-
-def found(client: Client, name: str) -> ServiceProxy:
-    """Return a service that is there."""
-    proxy = client.get_service(name)
-    assert proxy is not None
-    return proxy
 
 
 def kill(host: Host, name: str) -> int:
@@ -94,10 +96,9 @@ async def test_a_service_that_calls_learns_of_the_loss_too(running: Host, client
     async def begun() -> bool:
         return "by a service" in await target.hung()
 
-    while not await begun():
-        await asyncio.sleep(0.02)
+    await eventually(begun)
     await asyncio.to_thread(kill, running, "target-1")
-    with pytest.raises(RemoteError, match="ServiceLost: .* was killed by SIGKILL"):
+    with pytest.raises(RemoteError, match=r"ServiceLost: .* was killed by SIGKILL"):
         await lost
 
 
@@ -121,14 +122,19 @@ async def test_the_caller_killed_in_mid_call_ends_its_calls(running: Host, clien
     """What a dead service had asked for is cancelled where it runs."""
     target = found(client, "target-2")
     lost = found(client, "target-1").ask("target-2", "hang", ["orphan"])
-    while "orphan" not in await target.hung():
-        await asyncio.sleep(0.02)
+
+    async def begun() -> bool:
+        return "orphan" in await target.hung()
+
+    await eventually(begun)
     await asyncio.to_thread(kill, running, "target-1")
     with pytest.raises(ServiceLost):
         await lost
-    async with asyncio.timeout(PATIENCE):
-        while "orphan" not in await target.cancellations():
-            await asyncio.sleep(0.02)
+
+    async def cancelled() -> bool:
+        return "orphan" in await target.cancellations()
+
+    await eventually(cancelled)
 
 
 async def test_hundreds_of_kills_under_load(running: Host) -> None:
@@ -154,8 +160,8 @@ async def test_hundreds_of_kills_under_load(running: Host) -> None:
             except (ServiceLost, ServiceUnavailable, CallTimeout):
                 ended += 1
             except RemoteError as error:
-                assert indirect
-                assert error.type_name in {"ServiceLost", "ServiceUnavailable"}, error
+                if not indirect or error.type_name not in {"ServiceLost", "ServiceUnavailable"}:
+                    raise
                 ended += 1
 
     def killing() -> None:
@@ -183,9 +189,7 @@ async def test_hundreds_of_kills_under_load(running: Host) -> None:
 
 
 @pytest.mark.parametrize("end", ["kill", "exit", "restart", "term"])
-async def test_what_a_worker_started_ends_with_it(
-    running: Host, client: Client, end: str
-) -> None:
+async def test_what_a_worker_started_ends_with_it(running: Host, client: Client, end: str) -> None:
     """Children in other sessions, daemons that forked twice, those that take no TERM: however
     the worker ends, none of them is left when the next one runs."""
     leak = found(client, "leak")

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar, Protocol
 
 import pytest
+from tests.conftest import PATIENCE, Host, eventually, found, hosting
+from tests.services.echo import EchoService, Point
 
 from garrison.ipc import (
     CallTimeout,
@@ -18,8 +20,6 @@ from garrison.ipc import (
     state,
     with_timeout,
 )
-from tests.conftest import PATIENCE, Host, hosting
-from tests.services.echo import EchoService, Point
 
 CONFIG = """
 [plugins.echo]
@@ -52,21 +52,6 @@ def echo(client: Client) -> ServiceProxy:
     return found(client, "echo")
 
 
-def found(client: Client, name: str) -> ServiceProxy:
-    """Return a service that is there."""
-    proxy = client.get_service(name)
-    assert proxy is not None
-    return proxy
-
-
-async def until(condition: Any, timeout: float = PATIENCE) -> Any:
-    """Return what an asynchronous condition gives once that is true."""
-    async with asyncio.timeout(timeout):
-        while not (value := await condition()):
-            await asyncio.sleep(0.02)
-    return value
-
-
 class Moves(Protocol):
     """What a caller that has not the class may know of it."""
 
@@ -85,7 +70,8 @@ class MovesEcho(Moves):
 
 
 @pytest.mark.parametrize(
-    "value", [None, True, -1, 2**63 - 1, 1.5, "ä€😀", "", [], {"a": [1, {"b": None}]}, "x" * 100_000]
+    "value",
+    [None, True, -1, 2**63 - 1, 1.5, "ä€😀", "", [], {"a": [1, {"b": None}]}, "x" * 100_000],
 )
 async def test_a_value_comes_back_as_it_went(echo: ServiceProxy, value: Any) -> None:
     """What JSON can say arrives and returns unchanged."""
@@ -238,7 +224,7 @@ async def test_a_call_past_its_deadline_is_a_timeout_and_is_cancelled(echo: Serv
     async def cancelled() -> bool:
         return "late" in await echo.cancellations()
 
-    await until(cancelled)
+    await eventually(cancelled)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
@@ -259,7 +245,7 @@ async def test_cancelling_the_caller_cancels_the_method(echo: ServiceProxy) -> N
     async def begun() -> bool:
         return "mine" in await echo.hung()
 
-    await until(begun)
+    await eventually(begun)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -267,7 +253,7 @@ async def test_cancelling_the_caller_cancels_the_method(echo: ServiceProxy) -> N
     async def cancelled() -> bool:
         return "mine" in await echo.cancellations()
 
-    await until(cancelled)
+    await eventually(cancelled)
 
 
 async def test_cancellation_travels_through_a_service_into_the_next(client: Client) -> None:
@@ -278,13 +264,13 @@ async def test_cancellation_travels_through_a_service_into_the_next(client: Clie
     async def begun() -> bool:
         return "inner" in await other.hung()
 
-    await until(begun)
+    await eventually(begun)
     future.cancel()
 
     async def cancelled() -> bool:
         return "inner" in await other.cancellations()
 
-    await until(cancelled)
+    await eventually(cancelled)
 
 
 async def test_a_deadline_travels_into_nested_calls(client: Client) -> None:
@@ -296,7 +282,7 @@ async def test_a_deadline_travels_into_nested_calls(client: Client) -> None:
     async def cancelled() -> bool:
         return "deadline" in await other.cancellations()
 
-    await until(cancelled)  # long before the 30 s that the inner call would have by itself
+    await eventually(cancelled)  # long before the 30 s that the inner call would have by itself
 
 
 async def test_a_method_can_give_an_inner_call_less_time(echo: ServiceProxy) -> None:
@@ -331,7 +317,7 @@ async def test_a_call_is_sent_when_it_is_made(echo: ServiceProxy) -> None:
     async def done() -> bool:
         return future.done()
 
-    await until(done)
+    await eventually(done)
     assert await future == "kept"
 
 
@@ -379,8 +365,8 @@ async def test_a_full_window_is_overload_at_the_deadline(client: Client, running
     async def full() -> bool:
         return {f"held {n}" for n in range(4)} <= set(await other.hung())
 
-    await until(full)
-    with pytest.raises(RemoteError, match="Overloaded: .* window stayed full"):
+    await eventually(full)
+    with pytest.raises(RemoteError, match=r"Overloaded: .* window stayed full"):
         await narrow.ask("other", "echo", [1], 0.3)
     assert await narrow.ask("echo", "echo", [1]) == 1  # another service's window is another
     held[0].cancel()
@@ -421,7 +407,7 @@ async def test_a_slow_consumer_holds_the_producer_back(echo: ServiceProxy) -> No
         await asyncio.sleep(0.1)
         return bool(await echo.produced("slow") == before)
 
-    await until(stands)
+    await eventually(stands)
     assert await echo.produced("slow") <= 64
     for n in range(3, 200):  # and it goes on where it was
         assert await anext(stream) == n
@@ -440,18 +426,17 @@ async def test_ending_a_stream_early_cancels_its_method(echo: ServiceProxy) -> N
     async def cancelled() -> bool:
         return {"closed", "dropped"} <= set(await echo.cancellations())
 
-    await until(cancelled)
+    await eventually(cancelled)
     with pytest.raises(StopAsyncIteration):
         await anext(stream)
 
 
 async def test_an_error_in_mid_stream_comes_after_the_items_before_it(echo: ServiceProxy) -> None:
     """What was yielded arrives, then the error."""
-    came: list[int] = []
+    stream = echo.fail_at(40)
+    assert [await anext(stream) for _ in range(40)] == list(range(40))
     with pytest.raises(RemoteError, match="ValueError: at 40") as caught:
-        async for n in echo.fail_at(40):
-            came.append(n)
-    assert came == list(range(40))
+        await anext(stream)
     assert "fail_at" in caught.value.traceback
 
 

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-
-from garrison.ipc import Client, ServiceProxy, ServiceUnavailable
-from tests.conftest import PATIENCE, Host, Hosting, hosting, until
+from tests.conftest import PATIENCE, Host, Hosting, found, hosting, until
 from tests.services.echo import EchoService
+
+from garrison.ipc import Client, ServiceUnavailable
 
 SECRET, SECRET_EU, FROM_FILE = "s3cret-token", "s3cret-token-eu", "s3cret-file"
 
@@ -70,13 +70,6 @@ async def client(running: Host) -> AsyncIterator[Client]:
         yield client
 
 
-def found(client: Client, name: str) -> ServiceProxy:
-    """Return a service that is there."""
-    proxy = client.get_service(name)
-    assert proxy is not None
-    return proxy
-
-
 def named(proxy: object) -> str:
     """Return the NAME that a proxy stands for."""
     return repr(proxy).split()[1].rstrip(":")
@@ -114,8 +107,10 @@ async def test_the_families_are_in_config_order(client: Client) -> None:
     echoes = ["echo", "echo-eu", "filed", "asleep", "broken"]
     assert [named(proxy) for proxy in client.get_services_by_type("echo")] == echoes
     everything = client.get_all_services()
-    assert set(everything) == {"echo", "signs", "listener"} == set(
-        client.get_registered_service_types()
+    assert (
+        set(everything)
+        == {"echo", "signs", "listener"}
+        == set(client.get_registered_service_types())
     )
     assert {named(proxy) for proxy in everything["listener"]} == {"listener", "deaf", "mortal"}
 

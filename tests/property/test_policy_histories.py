@@ -10,6 +10,7 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
 
 from garrison.ipc.messages import State
@@ -122,6 +123,19 @@ class Life(RuleBasedStateMachine):
     def end(self, event: Event, luck: float) -> None:
         self.ends(event, luck)
 
+    @precondition(lambda self: self.child.state is State.QUEUED)
+    @rule(times=st.integers(1, 6), ready=st.booleans(), luck=LUCK)
+    def crashes_again_and_again(self, times: int, ready: bool, luck: float) -> None:
+        for _ in range(times):
+            if self.child.state is State.BACKOFF:
+                self.passes(self.child.deadline - self.now)
+            if self.child.state is not State.QUEUED:
+                break
+            self.happens(Event.SLOT)
+            if ready:
+                self.happens(Event.READY)
+            self.ends(Event.CRASH, luck)
+
     @precondition(lambda self: Effect.KILL in self.signals and self.alive)
     @rule(luck=LUCK)
     def killed(self, luck: float) -> None:
@@ -218,8 +232,8 @@ class Life(RuleBasedStateMachine):
         assert self.child.deadline == inf
 
 
-Life.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
-
-
-class TestLife(Life.TestCase):  # type: ignore[name-defined,misc]
+def test_any_life() -> None:
     """Orders, ends, beats, luck and time in any order."""
+    run_state_machine_as_test(
+        Life, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
+    )

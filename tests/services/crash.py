@@ -46,7 +46,7 @@ class CrashService(Service):
             case "start hangs":
                 await asyncio.Event().wait()
             case "start blocks":
-                time.sleep(600)
+                time.sleep(600)  # noqa: ASYNC251 (what an author should not do)
             case "start exits":
                 os._exit(0)
             case "start leaves":

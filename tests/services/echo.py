@@ -70,7 +70,8 @@ class EchoService(Service):
 
     async def lookup(self, key: str) -> str:
         """Raise an error without a text of its own."""
-        return {}[key]
+        nothing: dict[str, str] = {}
+        return nothing[key]
 
     async def hang(self, key: str) -> None:
         """Never return; note a cancellation."""
@@ -149,7 +150,7 @@ class EchoService(Service):
         assert proxy is not None
         try:
             await proxy.hang(key)
-        except Exception as error:  # noqa: BLE001 (its kind is the answer)
+        except Exception as error:
             self.cancelled.append(f"{key} {type(error).__name__}")
             raise
         return "it returned"

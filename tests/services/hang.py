@@ -35,7 +35,7 @@ class HangService(Service):
 
     async def sleep_in_the_loop(self) -> None:
         """Block the loop without using the processor."""
-        time.sleep(600)
+        time.sleep(600)  # noqa: ASYNC251 (what an author should not do)
 
     async def spin_in_the_loop(self) -> None:
         """Block the loop, using all of it."""

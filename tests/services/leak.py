@@ -1,7 +1,6 @@
 """A service that leaves processes behind, as far from itself as they can get."""
 
 import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -20,16 +19,13 @@ class LeakService(Service):
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
         service = cls(runtime)
-        service.child = subprocess.Popen(FOREVER, start_new_session=True)
-        service.deaf = subprocess.Popen(
-            FOREVER, preexec_fn=lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        )
-        service.daemon = daemon(Path(f"daemon-{os.getpid()}.pid"))
+        service.children = [child(), deaf(), daemon(Path(f"daemon-{os.getpid()}.pid"))]
         return service
 
     async def family(self) -> list[int]:
         """Return the pids of what it started."""
-        return [self.child.pid, self.deaf.pid, self.daemon]
+        children: list[int] = self.children
+        return children
 
     async def pid(self) -> int:
         """Return the worker's pid."""
@@ -38,6 +34,17 @@ class LeakService(Service):
     async def exit(self, code: int) -> None:
         """End at once and leave everything behind."""
         os._exit(code)
+
+
+def child() -> int:
+    """Start a process in a session of its own; return its pid."""
+    return subprocess.Popen(FOREVER, start_new_session=True).pid
+
+
+def deaf() -> int:
+    """Start a process that takes no TERM; return its pid."""
+    ignoring = ("sh", "-c", f"trap '' TERM; exec {' '.join(FOREVER)}")
+    return subprocess.Popen(ignoring).pid
 
 
 def daemon(note: Path) -> int:

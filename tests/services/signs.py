@@ -109,6 +109,4 @@ class ListenerService(Service):
         await self.runtime.emit_event("news", payload)
 
 
-plugin = Plugin(
-    name="signs", services=[SignsService, ListenerService], init=init, config=Config
-)
+plugin = Plugin(name="signs", services=[SignsService, ListenerService], init=init, config=Config)

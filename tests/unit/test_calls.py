@@ -97,6 +97,7 @@ class Caller:
     def error(self, call_id: int, kind: type[CallError]) -> CallError:
         """Return the error that a call ended with, of that very class."""
         outcome = self.outcome(call_id)
+        assert isinstance(outcome, CallError)
         assert type(outcome) is kind, outcome
         return outcome
 
@@ -332,7 +333,7 @@ def test_those_who_gave_up_do_not_count_as_waiting() -> None:
     caller = Caller()
     caller.changed(State.BACKOFF, b"")
     for _ in range(20):
-        caller.calls.cancel(caller.call(size=1000))
+        caller.calls.cancel(caller.call(size=1000), caller.now)
     for _ in range(20):
         caller.call(size=1000, timeout=1.0)
         caller.now += 2
@@ -406,7 +407,7 @@ def test_not_running_by_the_deadline_is_unavailable(state: State) -> None:
 
 @pytest.mark.parametrize("told", [False, True])
 def test_between_two_incarnations_it_is_restarting(caller: Caller, told: bool) -> None:
-    """A service whose process is gone is not called running, also once its address is taken away."""
+    """A service whose process is gone is not called running, with or without an address."""
     caller.calls.ended(ONE, "was killed")
     if told:
         caller.changed(State.RUNNING, b"")
@@ -445,12 +446,12 @@ def test_cancel_tells_the_receiver_and_settles_nothing(caller: Caller) -> None:
     """Nobody waits for it, so it has no outcome; its answer is refused."""
     call_id = caller.call()
 
-    assert caller.calls.cancel(call_id)
+    assert caller.calls.cancel(call_id, caller.now)
 
     assert caller.sent[-1] == (ONE, messages.Cancel(call_id))
     assert not caller.answer(call_id)
     assert caller.outcomes[call_id] == []
-    assert not caller.calls.cancel(call_id)
+    assert not caller.calls.cancel(call_id, caller.now)
 
 
 def test_cancel_of_a_waiting_call_tells_nobody() -> None:
@@ -459,7 +460,7 @@ def test_cancel_of_a_waiting_call_tells_nobody() -> None:
     caller.changed(State.STARTING, b"")
     call_id = caller.call()
 
-    assert caller.calls.cancel(call_id)
+    assert caller.calls.cancel(call_id, caller.now)
     caller.runs()
 
     assert caller.sent == []
@@ -470,7 +471,7 @@ def test_cancel_lets_the_next_one_go(caller: Caller) -> None:
     """A place in the window that is free is taken by whoever waits for it."""
     ids = [caller.call() for _ in range(5)]
 
-    caller.calls.cancel(ids[0])
+    caller.calls.cancel(ids[0], caller.now)
 
     assert caller.calls_sent() == ids
 

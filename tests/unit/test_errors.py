@@ -86,7 +86,9 @@ def test_an_error_has_the_fields_of_its_kind() -> None:
     remote = RemoteError("a", "m", "KeyError: 'x'", TRACE)
     assert (remote.type_name, remote.traceback) == ("KeyError", TRACE)
     assert RemoteError("a", "m", "KeyError").type_name == "KeyError"
-    assert RemoteError("a", "m", "x", type_name="discord.Forbidden").type_name == "discord.Forbidden"
+    assert (
+        RemoteError("a", "m", "x", type_name="discord.Forbidden").type_name == "discord.Forbidden"
+    )
 
 
 @pytest.mark.parametrize(

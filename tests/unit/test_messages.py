@@ -1,4 +1,4 @@
-"""The wire's language: what is encoded is decoded, what does not fit is refused, how it may grow."""
+"""The wire's language: what is encoded is decoded, what does not fit refused; how it may grow."""
 
 from math import inf, nan
 from typing import Any, get_args
@@ -60,6 +60,7 @@ DOWNWARD: list[messages.Downward] = [
     messages.Delisted("a"),
     messages.Changed("a", State.RUNNING, True, 3, b"g"),
     messages.Drain(1.5),
+    messages.Noted(),
     messages.Answer(1, True, {"x": [1, None]}, "", "", True),
 ]
 SOURCE = messages.PluginSource("p", "use", "/folder")

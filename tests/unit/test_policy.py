@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import inf
+from typing import Any
 
 import pytest
 
@@ -22,14 +23,13 @@ ALMOST_ONE = 1 - 2**-53  # the most that luck can be
 NOW = 100.0
 
 
-def spec(restart: Restart = Restart.PERMANENT, **changes: float) -> ServiceSpec:
+def spec(restart: Restart = Restart.PERMANENT, **changes: Any) -> ServiceSpec:
     """Return how a service is run, all else as by default."""
-    made = ServiceSpec(name="a", plugin="a", service_type="a", restart=restart)
-    return ServiceSpec(**{name: getattr(made, name) for name in made.__struct_fields__} | changes)
+    return ServiceSpec(name="a", plugin="a", service_type="a", restart=restart, **changes)
 
 
 def child(
-    state: State, restart: Restart = Restart.PERMANENT, why: Why = Why.ORDER, **changes: float
+    state: State, restart: Restart = Restart.PERMANENT, why: Why = Why.ORDER, **changes: Any
 ) -> Child:
     """Return a service in a state as it would be at NOW, wanted where that state says so."""
     deadlines = {
@@ -58,7 +58,7 @@ def started(before: Child, now: float) -> Child:
     return walk(before, Event.SLOT, Event.INITIALIZED, Event.READY, now=now)
 
 
-def running(restart: Restart = Restart.PERMANENT, now: float = NOW, **changes: float) -> Child:
+def running(restart: Restart = Restart.PERMANENT, now: float = NOW, **changes: Any) -> Child:
     """Return a service that was ordered to start, and runs."""
     return started(walk(Child(spec(restart, **changes)), Event.START, now=now), now)
 
@@ -249,7 +249,7 @@ def test_an_ordered_stop_ends_in_stopped(event: Event, restart: Restart, why: Wh
 def test_why_it_was_ended_decides_what_follows(
     event: Event, why: Why, restart: Restart, expected: State
 ) -> None:
-    """Ended by order is started again; by the watchdog is a crash; by the timeout a failed start."""
+    """By order: started again. By the watchdog: a crash. By the timeout: a failed start."""
     after, _ = step(child(State.STOPPING, restart, why), event, NOW)
 
     assert after.state is expected
@@ -258,7 +258,7 @@ def test_why_it_was_ended_decides_what_follows(
 # --- backoff ------------------------------------------------------------------------------
 
 
-def crashes(count: int, luck: float, **changes: float) -> list[float]:
+def crashes(count: int, luck: float, **changes: Any) -> list[float]:
     """Return the waits before each new start of a service that crashes as soon as it runs."""
     after, now, waits = running(**changes), NOW, []
     for _ in range(count):
@@ -356,7 +356,7 @@ def test_silence_is_no_health() -> None:
 # --- intensity and probes -----------------------------------------------------------------
 
 
-def crashed(times: int, every: float, **changes: float) -> Child:
+def crashed(times: int, every: float, **changes: Any) -> Child:
     """Return a service that crashed so often, its starts taking no time."""
     after = running(**changes)
     for number in range(times):

@@ -33,9 +33,7 @@ def test_a_stranger_reaches_nobody(destination: bytes) -> None:
     assert route([STRANGER, destination, b"batch"], LIVE) is None
 
 
-@pytest.mark.parametrize(
-    "frames", [[], [A], [A, B], [A, b""], [A, B, *[b"x"] * (FRAMES_MOST - 1)]]
-)
+@pytest.mark.parametrize("frames", [[], [A], [A, B], [A, b""], [A, B, *[b"x"] * (FRAMES_MOST - 1)]])
 def test_what_has_not_three_frames_or_too_many_is_refused(frames: Frames) -> None:
     """It is no message of ours, wherever it would go."""
     assert route(frames, LIVE) is None

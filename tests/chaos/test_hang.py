@@ -1,0 +1,132 @@
+"""A service that no longer answers: its stacks are told, it is ended, and it runs again."""
+
+import asyncio
+import os
+import re
+import signal
+import time
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from tests.conftest import PATIENCE, Host, alive, found, hosting, until
+
+from garrison.ipc import Client, ServiceLost
+
+CONFIG = """
+[plugins.hang]
+[defaults]
+intensity = 0
+watchdog = 1.0
+grace = 1.0
+[services.hang]
+[services.other]
+plugin = "hang"
+[services.deaf]
+plugin = "hang"
+env = { DEAF = "yes" }
+[services.patient]
+plugin = "hang"
+watchdog = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Host]:
+    """Run services that hang when they are told to."""
+    with hosting(CONFIG, ["hang"]) as host:
+        yield host
+
+
+@pytest.fixture
+async def client(running: Host) -> AsyncIterator[Client]:
+    """Join the host."""
+    async with running.connect() as client:
+        yield client
+
+
+@pytest.mark.parametrize("method", ["sleep_in_the_loop", "spin_in_the_loop"])
+async def test_a_blocked_loop_is_told_by_name_and_restarted(
+    running: Host, client: Client, method: str
+) -> None:
+    """Past the watchdog the stacks of all threads are in its log, the call is lost with the
+    reason, and it runs again; others are not disturbed."""
+    hang, other = found(client, "hang"), found(client, "other")
+    running.ask("reset", "hang")
+    before = running.status("hang")
+    lost = getattr(hang, method)()
+    with pytest.raises(ServiceLost, match="silent for 1 s"):
+        await lost
+    assert re.search(rf'File ".*hang\.py", line \d+ in {method}', running.log("hang"))
+    row = await asyncio.to_thread(running.until_reborn, "hang", before["pid"])
+    assert row["restarts"] == before["restarts"] + 1
+    assert await hang.echo(1) == 1
+    assert await other.echo(1) == 1
+    assert running.status("other")["restarts"] == 0
+
+
+async def test_a_stopped_process_is_ended_and_restarted(running: Host, client: Client) -> None:
+    """SIGSTOP: it takes no signal but KILL, and is gone all the same."""
+    hang = found(client, "hang")
+    running.ask("reset", "hang")
+    pid = running.kill("hang", signal.SIGSTOP)
+    lost = hang.never()
+    with pytest.raises(ServiceLost):
+        await lost
+    await asyncio.to_thread(running.until_reborn, "hang", pid)
+    assert not alive(pid)
+    assert await hang.echo(2) == 2
+
+
+def test_a_stopped_process_can_be_stopped_by_order(running: Host) -> None:
+    """It is killed after its grace."""
+    pid = running.kill("hang", signal.SIGSTOP)
+    assert running.ask("stop", "hang")["services"] == {"hang": "stopped"}
+    assert not alive(pid)
+    running.ask("start", "hang")
+    assert running.status("hang")["state"] == "running"
+
+
+def test_one_that_ignores_term_is_killed(running: Host) -> None:
+    """Neither its deaf ear nor its hanging `stop` keeps it."""
+    pid = running.status("deaf")["pid"]
+    until(lambda: _ignores_term(pid))
+    began = time.monotonic()
+    assert running.ask("stop", "deaf")["services"] == {"deaf": "stopped"}
+    assert not alive(pid)
+    assert time.monotonic() - began < PATIENCE / 2
+    running.ask("start", "deaf")
+
+
+def _ignores_term(pid: int) -> bool:
+    with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
+        ignored = next(line for line in file if line.startswith("SigIgn"))
+    return bool(int(ignored.split()[1], 16) & 1 << signal.SIGTERM - 1)
+
+
+async def test_a_watchdog_of_0_waits_for_ever(running: Host, client: Client) -> None:
+    """A service without one may block as long as it likes: it is there when it comes back."""
+    patient = found(client, "patient")
+    pid = running.kill("patient", signal.SIGSTOP)
+    call = patient.echo(3)
+    hang = found(client, "other")
+    stopped = await asyncio.to_thread(running.kill, "other", signal.SIGSTOP)
+    await asyncio.to_thread(running.until_reborn, "other", stopped)  # longer than its watchdog
+    os.kill(pid, signal.SIGCONT)
+    assert await call == 3
+    assert await patient.pid() == pid
+    assert await hang.echo(1) == 1
+
+
+async def test_a_supervisor_that_was_stopped_blames_nobody(running: Host, client: Client) -> None:
+    """While it is stopped it hears no beats; once it goes on, nobody is restarted for that, and
+    calls made meanwhile are answered."""
+    before = {name: row["pid"] for name, row in running.rows().items()}
+    os.kill(running.pid, signal.SIGSTOP)
+    try:
+        call = found(client, "hang").echo(4)
+        await asyncio.sleep(3.0)  # three watchdogs: what must not happen has no event
+        assert not call.done()
+    finally:
+        os.kill(running.pid, signal.SIGCONT)
+    assert await call == 4
+    assert {name: row["pid"] for name, row in running.rows().items()} == before

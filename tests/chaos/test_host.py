@@ -1,0 +1,384 @@
+"""The death of those who keep the others: supervisor, launcher, both. Nothing is left behind."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from tests.conftest import COMMAND, PATIENCE, ROOT, Host, Hosting, alive, children, until
+
+from garrison.ipc import OrderFailed, ServiceLost, ServiceProxy, ServiceUnavailable, SupervisorGone
+
+CONFIG = """
+[host]
+orphan_grace = 1.0
+[plugins.echo]
+[plugins.hang]
+[defaults]
+grace = 1.0
+"""
+LEAK = "[plugins.leak]\n"
+DEAF = '[services.deaf]\nplugin = "hang"\nenv = { DEAF = "yes" }\n'
+PLUGINS = ["echo", "hang", "leak"]
+
+
+def until_nothing_is_left(host: Host) -> None:
+    """Wait until no process of a host is there."""
+    until(lambda: not host.processes(), what="every process is gone")
+
+
+# --- one supervisor per home --------------------------------------------------------------
+
+
+def test_a_second_supervisor_is_refused_fast(host: Hosting) -> None:
+    """Exit 1, and a sentence with the pid of the first, which is not disturbed."""
+    one = host("[plugins.echo]\n", ["echo"])
+    pid = one.status("echo")["pid"]
+    began = time.monotonic()
+    ran = one.run("up", "-c", str(one.config))
+    assert time.monotonic() - began < 5.0
+    assert ran.code == 1
+    assert f"pid {one.pid}" in ran.err
+    assert "garrison down" in ran.err
+    ran = one.run("up", "--detach", "-c", str(one.config), json=True)
+    assert ran.code == 1
+    assert f"pid {one.pid}" in ran.answer["error"]["message"]
+    assert one.status("echo")["pid"] == pid
+    assert one.status("echo")["restarts"] == 0
+
+
+def test_stale_sockets_are_no_obstacle(host: Hosting) -> None:
+    """What a crash or a power cut left at the sockets' paths is replaced."""
+    one = host("[plugins.echo]\n", ["echo"], up=False)
+    run = one.home / "run"
+    run.mkdir(parents=True, mode=0o700)
+    for name in ("control.sock", "bus.sock", "launcher-1.sock", "launcher-7.sock"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stale:
+            stale.bind(str(run / name))
+    (run / "supervisor.lock").write_text("99999999\n")
+    with pytest.raises(SupervisorGone):
+        one.ask("status")
+    assert one.run("status").code == 7
+    one.up()
+    assert one.status("echo")["state"] == "running"
+
+
+def test_what_was_remembered_and_is_damaged_is_set_aside(host: Hosting) -> None:
+    """A file cut short by a full disk keeps nothing from starting, and is told."""
+    one = host("[plugins.echo]\n", ["echo"], up=False)
+    (one.home / "state").mkdir(parents=True)
+    (one.home / "state" / "orders.json").write_text('{"format": 1, "stopped": ["ec')
+    one.up()
+    assert one.status("echo")["state"] == "running"
+    assert one.events("state.damaged")
+    (one.home / "state" / "orders.damaged").unlink()
+
+
+# --- the death of the supervisor ----------------------------------------------------------
+
+
+def test_without_its_supervisor_everything_ends_the_launcher_last(host: Hosting) -> None:
+    """After the grace nothing is left: not what is stopped, not what takes no TERM, not what
+    escaped into a session of its own."""
+    one = host(CONFIG + LEAK + DEAF, PLUGINS)
+    rows, launcher = one.rows(), one.launcher
+    family = asyncio.run(one.call("leak", "family"))
+    one.kill("hang", signal.SIGSTOP)
+    workers = [row["pid"] for row in rows.values()]
+    os.kill(one.pid, signal.SIGKILL)
+    assert one.end() == -signal.SIGKILL
+
+    def launcher_is_last() -> bool:
+        left = [pid for pid in (*workers, *family) if alive(pid)]
+        if not alive(launcher):
+            assert not left, "the launcher ended before its workers"
+            return True
+        return False
+
+    until(launcher_is_last)
+    until_nothing_is_left(one)
+    assert one.run("status").code == 7
+    one.up()
+    assert all(row["state"] == "running" for row in one.rows().values())
+
+
+async def test_a_program_learns_of_the_supervisors_death(host: Hosting) -> None:
+    """What is in flight is lost at once, and what is asked later is not waited for."""
+    one = host(CONFIG, PLUGINS)
+    async with one.connect() as client:
+        echo = client.get_service("echo")
+        assert isinstance(echo, ServiceProxy)
+        lost = echo.hang("in flight")
+        assert await echo.echo(1) == 1
+        one.end(signal.SIGKILL)
+        with pytest.raises(ServiceLost, match="supervisor ended"):
+            await lost
+        with pytest.raises((ServiceLost, ServiceUnavailable)):
+            async with asyncio.timeout(5.0):
+                await echo.echo(2)
+    with pytest.raises(SupervisorGone, match=r"control\.sock"):
+        async with one.connect():
+            pass
+    await asyncio.to_thread(until_nothing_is_left, one)
+
+
+@pytest.mark.parametrize("also", ["supervisor", "launcher too"])
+def test_up_right_after_a_kill_never_yields_two_incarnations(host: Hosting, also: str) -> None:
+    """The old ones are gone before the first new one starts."""
+    one = host(CONFIG.replace("orphan_grace = 1.0", "orphan_grace = 3.0") + LEAK, PLUGINS)
+    old = {name: row["pid"] for name, row in one.rows().items()}
+    launcher = one.launcher
+    if also == "launcher too":
+        os.kill(one.pid, signal.SIGSTOP)  # so that it cannot start another
+        os.kill(launcher, signal.SIGKILL)
+    one.end(signal.SIGKILL)
+    one.start()
+
+    def no_two() -> bool:
+        if one.head() is None:
+            return False
+        rows = one.rows()
+        for name, row in rows.items():
+            assert row["state"] != "running" or not alive(old[name]), f"two of {name}"
+        return len(rows) == len(old) and all(row["state"] == "running" for row in rows.values())
+
+    until(no_two, 60)
+    assert not [pid for pid in old.values() if alive(pid)]
+
+
+# --- the death of the launcher ------------------------------------------------------------
+
+
+async def test_without_their_launcher_workers_live_on(host: Hosting) -> None:
+    """Calls go on; a worker killed later is restarted by a new launcher, and its tree is gone."""
+    one = host(CONFIG + LEAK, PLUGINS)
+    before, launcher = one.rows(), one.launcher
+    async with one.connect() as client:
+        echo, leak = client.get_service("echo"), client.get_service("leak")
+        assert isinstance(echo, ServiceProxy)
+        assert isinstance(leak, ServiceProxy)
+        family = await leak.family()
+        os.kill(launcher, signal.SIGKILL)
+        until(lambda: not alive(launcher))
+        for n in range(100):
+            assert await echo.echo(n) == n
+        rows = await asyncio.to_thread(one.rows)
+        assert {name: row["pid"] for name, row in rows.items()} == {
+            name: row["pid"] for name, row in before.items()
+        }
+        for name, proxy in (("echo", echo), ("leak", leak)):
+            pid = await asyncio.to_thread(one.kill, name)
+            await asyncio.to_thread(one.until_reborn, name, pid)
+            assert await proxy.pid() != pid
+        assert not [pid for pid in family if alive(pid)]
+    assert one.launcher not in {None, launcher}
+    assert one.events("launcher.lost")
+    one.ask("restart", "hang")
+    assert one.ask("stop", "echo")["services"] == {"echo": "stopped"}
+
+
+async def test_the_launcher_killed_again_and_again(host: Hosting) -> None:
+    """Each time the workers are kept, and what is killed besides is restarted."""
+    one = host(CONFIG, PLUGINS)
+    for n in range(5):
+        launcher, pid = one.launcher, one.status("echo")["pid"]
+        one.ask("reset", "echo")
+        for victim in (launcher, pid) if n % 2 else (pid, launcher):
+            os.kill(victim, signal.SIGKILL)
+        await asyncio.to_thread(one.until_reborn, "echo", pid)
+        assert await one.call("echo", "echo", n) == n
+    assert one.status("hang")["generation"] == 1
+    assert len(children(one.pid)) <= 5  # a launcher, and the workers that were inherited
+
+
+def test_without_both_workers_end_by_themselves(host: Hosting) -> None:
+    """Each notices by itself that nobody could end it any more."""
+    one = host(CONFIG + LEAK, PLUGINS)
+    launcher = one.launcher
+    os.kill(one.pid, signal.SIGSTOP)
+    os.kill(launcher, signal.SIGKILL)
+    one.end(signal.SIGKILL)
+    until_nothing_is_left(one)
+
+
+# --- ending -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_one_signal_is_down(host: Hosting, number: signal.Signals, tmp_path: Path) -> None:
+    """Services stop in order, with their `stop` run; exit 0."""
+    signs = tmp_path / "signs"
+    one = host(f'[plugins.signs]\nconfig = {{ file = "{signs}" }}\n', ["signs"])
+    assert one.end(number) == 0
+    assert "signs stop" in signs.read_text()
+    assert not one.processes()
+
+
+def test_a_second_signal_is_at_once(host: Hosting) -> None:
+    """What hangs in its stop is not waited for."""
+    one = host(CONFIG.replace("\ngrace = 1.0", "\ngrace = 60.0") + DEAF, PLUGINS)
+    assert one.process is not None
+    one.process.send_signal(signal.SIGINT)
+    until(lambda: (head := one.head()) is not None and head["stopping"])
+    until(lambda: one.rows()["deaf"]["state"] == "stopping")
+    began = time.monotonic()
+    one.end(signal.SIGINT)
+    assert time.monotonic() - began < 10.0
+    until_nothing_is_left(one)
+
+
+def test_down_returns_when_everything_is_gone(host: Hosting) -> None:
+    """`garrison down` is exit 0 once the supervisor has ended; then there is none."""
+    one = host(CONFIG, PLUGINS)
+    ran = one.run("down")
+    assert (ran.code, ran.out) == (0, f"stopped (pid {one.pid})\n")
+    assert one.process is not None
+    assert one.process.wait(PATIENCE) == 0
+    assert not one.processes()
+    assert one.run("down").code == 7
+
+
+def test_detached_it_returns_when_services_run_and_goes_on(host: Hosting) -> None:
+    """`up --detach`: the services are there, the supervisor is in a session of its own, and its
+    output is in the home."""
+    one = host(CONFIG, PLUGINS, up=False)
+    ran = one.run("up", "--detach", "-c", str(one.config), json=True)
+    assert ran.code == 0
+    head = ran.data["supervisor"]
+    assert all(row["state"] == "running" for row in ran.data["services"])
+    assert os.getsid(head["pid"]) == head["pid"]
+    assert "echo" in (one.home / "logs" / "supervisor.log").read_text()
+    assert one.run("down").code == 0
+
+
+def test_detached_it_says_why_it_cannot(host: Hosting) -> None:
+    """An unusable config is exit 5 with the sentence, as in the foreground."""
+    one = host("[plugins.echo]\n[services.echo]\ndepends_on = ['ecko']\n", ["echo"], up=False)
+    for words in (("--detach",), ()):
+        ran = one.run("up", "-c", str(one.config), *words)
+        assert ran.code == 5, ran
+        assert "config.toml:3" in ran.err
+        assert "did you mean `echo`" in ran.err
+
+
+def test_the_terminal_shows_events_and_log_lines(host: Hosting) -> None:
+    """One line an event, the services' own lines with their names, and what to do next."""
+    one = host("[plugins.crash]\n[services.crash]\nenv = { MODE = 'start raises' }", ["crash"])
+    until(lambda: "RuntimeError: cannot start" in one.output)
+    until(lambda: "now: garrison" in one.output)
+    until(lambda: "backoff" in one.output)
+    assert any(
+        "crash" in line and "| RuntimeError: cannot start" in line
+        for line in one.output.splitlines()
+    )
+
+
+# --- where it lives -----------------------------------------------------------------------
+
+
+def test_the_home_is_said_in_three_ways(host: Hosting) -> None:
+    """`--home` goes before $GARRISON_HOME, which goes before the config's `[host] home`."""
+    one = host('[host]\nhome = "of-config"\n[plugins.echo]\n', ["echo"], up=False)
+    home = {"GARRISON_HOME": str(one.folder / "of-environment")}
+    for env, options, name in (
+        ({}, (), "of-config"),
+        (home, (), "of-environment"),
+        (home, ("--home", str(one.folder / "said")), "said"),
+    ):
+        for words in (("up", "--detach"), ("status",), ("down",)):
+            ran = one.run(*options, *words, home=False, env=env)
+            assert ran.code == 0, ran
+        assert (one.folder / name / "run" / "supervisor.lock").exists()
+        ran = one.run(*options, "status", home=False, env=env)
+        assert ran.code == 7
+        assert str(one.folder / name) in ran.err  # the path that was tried
+
+
+def test_parts_of_the_home_can_be_elsewhere(host: Hosting) -> None:
+    """`[host] run`, `state` and `logs` move each; the home alone still finds the supervisor."""
+    config = '[host]\nrun = "r"\nstate = "s"\nlogs = "l"\n[plugins.echo]\n'
+    one = host(config, ["echo"])
+    assert (one.folder / "r" / "control.sock").exists()
+    one.ask("stop", "echo")
+    assert (one.folder / "s" / "orders.json").exists()
+    assert (one.folder / "l" / "echo.log").exists()
+    assert one.run("status").code == 0
+    assert one.run("logs", "echo").code == 0
+
+
+@pytest.mark.parametrize("where", ["home", "run"])
+def test_a_path_too_long_for_a_socket_is_a_clear_error(host: Hosting, where: str) -> None:
+    """It says how long it is, how long it may be, and which key to set."""
+    long = "x" * 100
+    one = host(f'[host]\n{where} = "{long}"\n[plugins.echo]\n', ["echo"], up=False)
+    ran = one.run("up", home=False)
+    assert ran.code == 5
+    assert "107" in ran.err
+    assert "config.toml:2" in ran.err
+    assert "run" in ran.err
+    ran = one.run("--home", str(one.folder / long), "up", home=False)
+    assert ran.code == 5
+
+
+def test_a_home_that_cannot_be_made_is_a_sentence(host: Hosting) -> None:
+    """Exit 1, with the path."""
+    one = host("[plugins.echo]\n", ["echo"], {"file": ""}, up=False)
+    ran = one.run("--home", str(one.folder / "file" / "h"), "up", home=False)
+    assert ran.code == 1
+    assert str(one.folder / "file" / "h") in ran.err
+
+
+def test_a_supervisor_started_with_signals_ignored_still_listens(host: Hosting) -> None:
+    """A shell's `&` hands down an ignored SIGINT; the supervisor and its workers take theirs."""
+    one = host("[plugins.echo]\n", ["echo"], up=False)
+    with (one.folder / "up-0.out").open("wb") as out:
+        one.process = subprocess.Popen(
+            [
+                *("sh", "-c", 'trap "" INT QUIT HUP; exec "$@"', "sh"),
+                *(*COMMAND, "up", "-c", str(one.config), "--home", str(one.home)),
+            ],
+            env=one.environ,
+            stdout=out,
+            stderr=out,
+        )
+    until(lambda: (head := one.head()) is not None and head["settled"])
+    with open(f"/proc/{one.status('echo')['pid']}/status") as file:  # noqa: PTH123
+        ignored = next(line for line in file if line.startswith("SigIgn"))
+    assert not int(ignored.split()[1], 16) & 1 << signal.SIGINT - 1
+    assert one.end(signal.SIGINT) == 0
+
+
+def test_orders_while_everything_ends_are_refused(host: Hosting) -> None:
+    """While `down` is under way nothing is started any more."""
+    one = host(CONFIG, PLUGINS)
+    one.kill("hang", signal.SIGSTOP)  # it takes its grace
+    assert one.process is not None
+    one.process.send_signal(signal.SIGTERM)
+    until(lambda: (head := one.head()) is not None and head["stopping"])
+    with contextlib.suppress(SupervisorGone), pytest.raises(OrderFailed, match="ending"):
+        one.ask("start", "echo")
+    assert one.end() == 0
+
+
+def test_it_runs_from_any_folder(host: Hosting) -> None:
+    """Nothing in the folder that it starts in shadows a library of its own."""
+    files = {"zmq.py": "raise RuntimeError('shadowed')\n", "signal.py": "raise RuntimeError\n"}
+    one = host("[plugins.echo]\n", ["echo"], files, up=False)
+    script = ROOT / ".venv" / "bin" / "garrison"
+    if not script.exists():
+        pytest.skip("garrison is not installed here")
+    done = subprocess.run(
+        [script, "--home", one.home, "up", "--detach"],
+        cwd=one.folder,
+        env=one.environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done
+    assert one.status("echo")["state"] == "running"

@@ -1,0 +1,604 @@
+"""The command line as people and scripts use it: words, exit codes, JSON, what reads well."""
+
+import contextlib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import pytest
+from tests.conftest import COMMAND, PATIENCE, Host, Hosting, hosting, until
+
+from garrison.supervisor.cli import VERBS
+
+CONFIG = """
+[plugins.echo]
+[plugins.crash]
+[plugins.broken]
+[services.echo]
+[services.echo-of-a-very-long-name-that-fills-a-line-by-itself]
+plugin = "echo"
+[services.refuses]
+plugin = "crash"
+env = { MODE = "start refuses" }
+[services.hangs]
+plugin = "crash"
+env = { MODE = "start hangs" }
+[services.asleep]
+plugin = "crash"
+autostart = false
+"""
+LONG = "echo-of-a-very-long-name-that-fills-a-line-by-itself"
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Host]:
+    """Run services that are well, and some that are not."""
+    files = {"broken.py": "import no_such_library\n"}
+    with hosting(CONFIG, ["echo", "crash"], files, up=False) as host:
+        host.start()
+        until(lambda: (head := host.head()) is not None and head["registered"])
+        host.wait_for("echo", "running")
+        host.wait_for("refuses", "failed")
+        yield host
+
+
+class Row(msgspec.Struct):
+    """What `status --json` promises of each service."""
+
+    name: str
+    service_type: str | None
+    plugin: str
+    state: str
+    wanted: bool
+    pid: int | None
+    generation: int
+    uptime_s: float
+    restarts: int
+    last_exit: str | None
+    reason: str | None
+    rss_bytes: int
+    cpu_percent: float
+    in_flight: int
+    beat_age_s: float | None
+
+
+# --- exit codes and envelopes -------------------------------------------------------------
+
+# words → exit code, error.code, a part of the sentence
+OUTCOMES: list[tuple[list[str], int, str, str]] = [
+    (["version"], 0, "", ""),
+    (["status", "echo"], 0, "", ""),
+    (["status"], 3, "", ""),
+    (["call", "echo", "echo", "[1]"], 0, "", ""),
+    (["reset", "echo"], 0, "", ""),
+    (["wait", "echo"], 0, "", ""),
+    (["wait", "asleep", "--for", "registered"], 0, "", ""),
+    (["events", "-n", "3"], 0, "", ""),
+    (["logs", "-n", "1"], 0, "", ""),
+    # 1: failed
+    (["call", "echo", "fail", '["no luck"]'], 1, "RemoteError", "ValueError: no luck"),
+    (["call", "echo", "add", '["x"]'], 1, "InvalidCall", "first"),
+    (["call", "echo", "ecko"], 1, "InvalidCall", "did you mean 'echo'"),
+    (["call", "asleep", "pid"], 1, "ServiceUnavailable", "registered"),
+    (["start", "refuses"], 1, "StartError", "bad token"),
+    (["restart", "broken"], 1, "StartError", "no_such_library"),
+    (["stop", "broken"], 1, "failed", "cannot be read"),
+    # 2: usage
+    (["statis"], 2, "usage", "did you mean status"),
+    (["restart"], 2, "usage", "NAME"),
+    (["status", "--nonsense"], 2, "usage", "--nonsense"),
+    (["wait", "echo", "--for", "runing"], 2, "usage", "running"),
+    (["call", "echo", "echo", "{"], 2, "usage", "JSON"),
+    (["call", "echo", "echo", "1"], 2, "usage", "[1]"),
+    (["call", "echo", "echo", '"x"'], 2, "usage", "array or object"),
+    (["start", "echo", "--wait", "0"], 2, "usage", "--wait"),
+    (["logs", "-n", "-1"], 2, "usage", "-n"),
+    # 4: no such service
+    (["status", "ecko"], 4, "no_such_service", "did you mean echo"),
+    (["start", "nobody"], 4, "no_such_service", "nobody"),
+    (["stop", "zz*"], 4, "no_such_service", "zz*"),
+    (["call", "nobody", "echo"], 4, "no_such_service", "nobody"),
+    (["wait", "nobody"], 4, "no_such_service", "nobody"),
+    (["logs", "nobody"], 4, "no_such_service", "nobody"),
+    (["events", "nobody"], 4, "no_such_service", "nobody"),
+    (["chat", "nobody"], 4, "no_such_service", "nobody"),
+    # 5: config unusable
+    (["check", "-c", "none.toml"], 5, "ConfigError", "no such file"),
+    (["up", "-c", "none.toml"], 5, "ConfigError", "garrison init"),
+    # 75: timed out
+    (["wait", "hangs", "--wait", "0.2"], 75, "timed_out", "0.2 s"),
+    (["start", "hangs", "--wait", "0.2"], 75, "timed_out", "it goes on"),
+]
+
+
+def titled(value: object) -> str | None:
+    """Return the words of a case, for its title."""
+    return " ".join(value) if isinstance(value, list) else None
+
+
+@pytest.mark.parametrize(("words", "code", "kind", "text"), OUTCOMES, ids=titled)
+def test_each_outcome_has_its_exit_code(
+    running: Host, words: list[str], code: int, kind: str, text: str
+) -> None:
+    """For people a sentence on stderr, never a traceback; with --json an envelope on stdout that
+    has the same code, errors too."""
+    ran = running.run(*words)
+    assert ran.code == code, ran
+    assert text in ran.err
+    assert bool(ran.err) == (code not in {0, 3})
+    ran = running.run(*words, "--json")
+    assert ran.code == code, ran
+    for answer in ran.answers:
+        assert set(answer) == {"v", "ok", "data", "error"}
+        assert answer["v"] == 1
+    nothing: dict[str, Any] = {"ok": True, "error": None}
+    last = ran.answers[-1] if ran.answers else nothing
+    assert last["ok"] == (code in {0, 3})
+    if kind:
+        assert last["error"]["code"] == kind
+        assert text in last["error"]["message"]
+    else:
+        assert last["error"] is None
+
+
+ASKING = ("status", "down", "start x", "stop x", "restart x", "reset x", "wait x", "events")
+
+
+@pytest.mark.parametrize("words", [*ASKING, "call x y", "chat"])
+def test_no_supervisor_is_exit_7_and_names_the_path(tmp_path: Path, words: str) -> None:
+    """Every verb that needs one."""
+    env = {**os.environ, "GARRISON_HOME": str(tmp_path / "h")}
+    done = subprocess.run(
+        [*COMMAND, "--json", *words.split()],
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 7
+    assert not done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["error"]["code"] == "no_supervisor"
+    assert str(tmp_path / "h" / "run" / "control.sock") in answer["error"]["message"]
+    assert "garrison up" in answer["error"]["message"]
+
+
+def test_options_stand_before_or_after_the_verb(running: Host) -> None:
+    """`--home` and `--json` mean the same in both places."""
+    home = str(running.home)
+    for words in (
+        ("--home", home, "--json", "status", "echo"),
+        ("status", "echo", "--json", "--home", home),
+        ("--json", "status", "--home", home, "echo"),
+    ):
+        ran = running.run(*words, home=False)
+        assert ran.code == 0, ran
+        assert ran.data["services"][0]["name"] == "echo"
+
+
+def test_help_is_there_for_every_verb(running: Host) -> None:
+    """`--help` says what a verb does, and the list has every one."""
+    ran = running.run("--help")
+    for verb in VERBS:
+        assert re.search(rf"^  {verb} ", ran.out, re.MULTILINE)
+    assert running.run("call", "--help").code == 0
+
+
+# --- status -------------------------------------------------------------------------------
+
+
+def test_status_has_the_promised_fields(running: Host) -> None:
+    """All of these for each service, under `supervisor` and `services`; an unreadable plugin is
+    one failed row under its NAME."""
+    data = running.run("status", json=True).data
+    assert set(data) == {"supervisor", "services"}
+    rows = {row.name: row for row in msgspec.convert(data["services"], list[Row])}
+    assert set(rows) == {"echo", LONG, "refuses", "hangs", "asleep", "crash", "broken"}
+    assert rows["echo"].state == "running"
+    assert rows["echo"].pid is not None
+    assert rows["echo"].rss_bytes > 1 << 20
+    assert (rows["asleep"].state, rows["asleep"].wanted) == ("registered", False)
+    assert (rows["broken"].state, rows["broken"].plugin) == ("failed", "broken")
+    assert "no_such_library" in (rows["broken"].reason or "")
+    assert data["supervisor"]["pid"] == running.pid
+
+
+def test_status_fits_80_columns(running: Host) -> None:
+    """However long NAMEs and reasons are, and however wide a terminal there is not."""
+    for words in (("status",), ("status", "*")):
+        ran = running.run(*words)
+        head, *lines = ran.out.splitlines()
+        for line in [head, *lines] if words == ("status",) else []:
+            assert len(line) <= 80, line
+    assert "bad token" in running.run("status").out
+
+
+def test_status_of_one_tells_all(running: Host) -> None:
+    """Methods with their signatures, those left out with their reasons, where the log is."""
+    out = running.run("status", "echo").out
+    for part in ("echo is running", "add(first: int, second: int = 2) -> int", "stream count"):
+        assert part in out
+    assert str(running.home / "logs" / "echo.log") in out
+    assert "Say" in out
+
+
+def test_globs_stand_for_names(running: Host) -> None:
+    """Wherever a NAME goes, several and globs go."""
+    rows = running.run("status", "echo*", "refuses", json=True).data["services"]
+    assert [row["name"] for row in rows] == ["echo", LONG, "refuses"]
+    assert running.run("wait", "echo*").code == 0
+
+
+# --- logs and events ----------------------------------------------------------------------
+
+
+class Following:
+    """A command line that goes on until it is ended; at the latest when its block ends."""
+
+    def __init__(self, host: Host, *words: str) -> None:
+        self.process = subprocess.Popen(
+            [*COMMAND, "--home", str(host.home), *words],
+            env=host.environ,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self._in, self._out = self.process.stdin, self.process.stdout
+        self._got = b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        with contextlib.suppress(BrokenPipeError):
+            self._in.close()
+        self._out.close()
+        self.process.wait(PATIENCE)
+
+    def until(self, pattern: str) -> str:
+        """Return all that it printed, once a line matches."""
+        while not re.search(pattern, text := self._got.decode(), re.MULTILINE):
+            assert self.readable(PATIENCE), f"no {pattern!r} came; {text!r}"
+            more = os.read(self._out.fileno(), 65_536)
+            assert more, f"it ended without {pattern!r}; {text!r}"
+            self._got += more
+        return text
+
+    def readable(self, timeout: float) -> bool:
+        """Tell whether it has printed more."""
+        return bool(select.select([self._out], [], [], timeout)[0])
+
+    def interrupt(self) -> int:
+        """Interrupt it, as Ctrl-C does; return its exit code."""
+        self.process.send_signal(signal.SIGINT)
+        return self.process.wait(PATIENCE)
+
+    def rest(self) -> str:
+        """Return all that it printed, once it has ended."""
+        self._got += self._out.read()
+        return self._got.decode()
+
+
+def test_logs_shows_the_last_lines(running: Host) -> None:
+    """Of one service as they are, of several with their NAMEs, of as many as is said."""
+    running.ask("reset", "refuses")
+    until(lambda: running.log("refuses").count("PermanentFailure") > 3)
+    running.wait_for("refuses", "failed")
+    everything = running.log("refuses").splitlines()
+    assert running.run("logs", "refuses", "-n", "4").out.splitlines() == everything[-4:]
+    assert running.run("logs", "refuses", "-n", "0").out == ""
+    several = running.run("logs", "ref*", "-n", "2").out.splitlines()
+    assert several == [f"refuses | {line}" for line in everything[-2:]]
+    lines = running.run("logs", "refuses", "-n", "2", json=True).answers
+    assert [line["data"] for line in lines] == [
+        {"service": "refuses", "line": line} for line in everything[-2:]
+    ]
+
+
+def test_logs_can_be_followed(running: Host) -> None:
+    """`-f` goes on with what is added, also to files that are new."""
+    with (
+        Following(running, "logs", "refuses", "echo", "-n", "0", "-f") as following,
+        (running.home / "logs" / "echo.log").open("a") as log,
+    ):
+
+        def appended() -> bool:
+            log.write("a line\n")
+            log.flush()
+            return following.readable(0.3)
+
+        until(appended)  # it is followed from where it stood when the command had begun
+        assert re.search(r"^echo \| a line$", following.until("a line$"), re.MULTILINE)
+        assert following.interrupt() == 130
+        assert "Traceback" not in following.rest()
+
+
+def test_events_tell_what_happened_one_line_each(running: Host) -> None:
+    """A transition tells the whole story; `-n` and NAMEs choose."""
+    out = running.run("events", "refuses").out
+    assert re.search(r"service\.state service=refuses from=\w+ to=failed .*bad token", out)
+    assert "service=echo" not in out
+    told = running.run("events", "-n", "2", json=True).answers
+    assert len(told) == 2
+    assert set(told[0]["data"]) == {"n", "time", "event", "service", "data"}
+    assert told[0]["data"]["time"].endswith("Z")
+
+
+def test_events_can_be_followed(running: Host) -> None:
+    """`-f` prints each as it happens, as NDJSON with --json."""
+    with Following(running, "events", "echo", "-n", "1", "-f", "--json") as following:
+        following.until("running")
+        running.ask("restart", "echo")
+        text = following.until(r'"to":"stopping"(.|\n)*"to":"running".*\n')
+        for line in text.splitlines():
+            assert json.loads(line)["data"]["service"] == "echo"
+
+
+# --- call ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "out"),
+    [
+        (["add", "[1]"], "3"),
+        (["add", "[1, 5]"], "6"),
+        (["add", '{"first": 1, "second": 7}'], "8"),
+        (["moved", '[{"x": 1}]'], '{\n  "x": 2,\n  "y": 0\n}'),
+        (["echo"], "null"),
+        (["echo", '["ä"]'], "ä"),
+        (["echo", "[[1, 2]]"], "[\n  1,\n  2\n]"),
+        (["count", "[3]"], "0\n1\n2"),
+    ],
+)
+def test_call_prints_the_result(running: Host, arguments: list[str], out: str) -> None:
+    """An array is positional, an object keywords; a text is printed as it is, a stream's values
+    as they come, anything else as JSON."""
+    ran = running.run("call", "echo", *arguments)
+    assert ran.out.strip() == out
+    answers = running.run("call", "echo", *arguments, json=True).answers
+    assert all(answer["ok"] for answer in answers)
+    assert len(answers) == (3 if arguments[0] == "count" else 1)
+
+
+def test_a_streams_error_comes_after_its_values(running: Host) -> None:
+    """With --json, the last line is the error."""
+    ran = running.run("call", "echo", "fail_at", "[2]", json=True)
+    assert ran.code == 1
+    assert [answer["data"] for answer in ran.answers[:2]] == [0, 1]
+    assert ran.answers[2]["error"]["code"] == "RemoteError"
+
+
+def test_a_failed_call_shows_the_remote_traceback(running: Host) -> None:
+    """The method's own frames, and none of the command line's."""
+    ran = running.run("call", "echo", "fail", '["no luck"]')
+    assert "raise ValueError(text)" in ran.err
+    assert ran.err.startswith("error: echo.fail raised ValueError: no luck")
+
+
+def test_a_calls_deadline_can_be_said(running: Host) -> None:
+    """`--timeout`; past it the call has timed out."""
+    ran = running.run("call", "echo", "hang", '["late"]', "--timeout", "0.2", json=True)
+    assert ran.answer["error"]["code"] == "CallTimeout"
+    assert ran.code == 75
+
+
+def test_bytes_are_shown_as_base64(running: Host) -> None:
+    """JSON has no bytes."""
+    assert running.run("call", "echo", "blob", "[3]", json=True).data == "AAAA"
+
+
+def test_an_interrupted_call_is_no_traceback(running: Host) -> None:
+    """Ctrl-C ends it, and cancels the method."""
+    with Following(running, "call", "echo", "hang", '["by hand"]') as calling:
+        until(lambda: "by hand" in running.run("call", "echo", "hung", json=True).data)
+        assert calling.interrupt() == 130
+        assert "Traceback" not in calling.rest()
+    until(lambda: "by hand" in running.run("call", "echo", "cancellations", json=True).data)
+
+
+# --- orders -------------------------------------------------------------------------------
+
+
+def test_start_stop_and_restart_return_when_it_is_done(running: Host) -> None:
+    """The service runs when `start` and `restart` return, and is gone when `stop` does."""
+    assert running.run("start", "asleep").out.startswith("asleep runs (pid ")
+    assert running.run("call", "asleep", "pid").code == 0
+    rows = running.run("restart", "asleep", json=True).data["services"]
+    assert rows[0]["state"] == "running"
+    assert running.run("stop", "asleep").out == "asleep is stopped\n"
+    assert running.status("asleep")["pid"] is None
+    assert running.run("wait", "asleep", "--for", "stopped").code == 0
+    assert running.run("reset", "asleep", json=True).data["services"] == {"asleep": "stopped"}
+
+
+def test_wait_returns_when_the_state_has_come(running: Host) -> None:
+    """It waits for what another order brings about."""
+    with Following(running, "wait", LONG, "--for", "stopped") as waiting:
+        running.ask("stop", LONG)
+        assert waiting.rest() == f"{LONG} is stopped\n"
+        assert waiting.process.wait(PATIENCE) == 0
+    running.ask("start", LONG)
+
+
+# --- a newcomer's way ---------------------------------------------------------------------
+
+
+def test_init_up_call_chat_down(host: Hosting) -> None:
+    """`init` writes a config and a service that run, over nothing that is there; then each verb
+    does what its help says."""
+    one = host(up=False)
+    directory = one.folder / "new"
+    ran = one.run("init", str(directory), home=False)
+    assert ran.code == 0
+    assert {path.name for path in directory.iterdir()} == {"config.toml", "hello.py"}
+    before = (directory / "hello.py").read_text()
+    again = one.run("init", str(directory), home=False)
+    assert again.code == 1
+    assert "is there already" in again.err
+    assert (directory / "hello.py").read_text() == before
+
+    one.config = directory / "config.toml"
+    assert one.run("check", "-c", str(one.config)).code == 0
+    one.up()
+    assert {row["state"] for row in one.rows().values()} == {"running"}
+    assert one.run("status").code == 0
+    assert one.run("call", "hello", "greet", '["Ada"]').out == "Hello, Ada!\n"
+    assert one.run("call", "hello", "count", '{"until": 2}').out == "1\n2\n"
+    ran = one.run("chat", input="Men are all alike.\n")
+    assert ran.code == 0
+    assert ran.out.count("eliza: ") == 2
+    assert one.run("down").code == 0
+
+
+def test_version_is_told(running: Host) -> None:
+    """In words and as JSON."""
+    version = running.run("version", json=True).data["version"]
+    assert running.run("version").out == f"garrison {version}\n"
+
+
+# --- check --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("config", "parts"),
+    [
+        ("[plugin.echo]\n", ["config.toml:1", "plugin", "`plugins`"]),
+        ("[plugins.echo]\nuse = 'ecko'\n", ["plugins.echo", "ecko"]),
+        ("[plugins.echo]\n[services.ecko]\n", ["config.toml:2", "services.ecko", "`echo`"]),
+        ("[plugins.echo]\n[services.echo]\ngrase = 1\n", ["config.toml:3", "grase", "`grace`"]),
+        ("[plugins.echo]\n[services.echo]\ngrace = 'x'\n", ["config.toml:3", "number of seconds"]),
+        ("[plugins.echo]\n[services.echo]\nrestart = 'alwys'\n", ["config.toml:3", "permanent"]),
+        ("[plugins.echo]\n[services.two]\nplugin = 'ecko'\n", ["config.toml:3", "`echo`"]),
+        ("[plugins.echo\n", ["config.toml:1", "not TOML"]),
+        ("[plugins.chat]\n", ["chat.py", "entry point"]),
+    ],
+)
+def test_a_mistake_in_the_config_is_named(host: Hosting, config: str, parts: list[str]) -> None:
+    """By file, line, key and what was expected, with a suggestion for a typo: in `check`, and the
+    same before anything is started in `up` where no plugin has to be read for it."""
+    one = host(config, ["echo"], {"chat.py": ""}, up=False)
+    ran = one.run("check")
+    assert ran.code == 5, ran
+    for part in parts:
+        assert part in ran.out + ran.err
+
+
+def test_check_needs_no_supervisor_and_starts_nothing(host: Hosting) -> None:
+    """A plugin that hangs at its import is told, and a good config is exit 0."""
+    one = host("[plugins.echo]\n[plugins.chat]\n", ["echo"], up=False)
+    ran = one.run("check", json=True)
+    assert ran.code == 0
+    assert ran.data["services"] == ["echo", "chat"]
+    assert not one.home.exists()
+
+
+# --- chat ---------------------------------------------------------------------------------
+
+CHAT = "[plugins.chat]\n[plugins.eliza]\n[defaults]\nintensity = 0\n"
+
+
+class Chatting(Following):
+    """A conversation through a pipe."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host, "chat")
+
+    def say(self, line: str) -> None:
+        """Type a line."""
+        self._in.write(f"{line}\n".encode())
+        self._in.flush()
+
+    def replies(self, number: int) -> list[str]:
+        """Return what was answered, once there are so many."""
+        text = self.until(rf"(?:^eliza: .*\n(?:[^:]*\n)*?){{{number}}}")
+        return re.findall(r"^eliza: (.*)$", text, re.MULTILINE)
+
+    def leave(self) -> int:
+        """End it as Ctrl-D does; return its exit code."""
+        self._in.close()
+        return self.process.wait(PATIENCE)
+
+
+LINES = [
+    "Men are all alike.",
+    "They are always bugging us about something.",
+    "Well, my boyfriend made me come here.",
+    "He says I am depressed much of the time.",
+    "It is true. I am unhappy.",
+    "I need some help, that much seems certain.",
+    "Perhaps I could learn to get along with my mother.",
+    "My mother takes care of me.",
+    "My father.",
+    "You are like my father in some ways.",
+]
+
+
+def test_a_conversation_goes_on_while_its_workers_are_killed(host: Hosting) -> None:
+    """Killing chat or eliza between two lines or within one costs a moment: every line has its
+    reply, and they are those of a conversation that nothing disturbed."""
+    one = host(CHAT)
+    with Chatting(one) as quiet:
+        undisturbed = quiet.replies(1)
+        for n, line in enumerate(LINES, start=2):
+            quiet.say(line)
+            undisturbed = quiet.replies(n)
+        assert quiet.leave() == 0
+
+    with Chatting(one) as loud:
+        replies = loud.replies(1)
+        for n, line in enumerate(LINES, start=2):
+            victim = ("chat", "eliza")[n % 2]
+            one.ask("reset", victim)
+            if n % 3:  # between two lines
+                one.until_reborn(victim, one.kill(victim))
+                loud.say(line)
+            else:  # within one
+                pid = one.status(victim)["pid"]
+                loud.say(line)
+                os.kill(pid, signal.SIGKILL)
+            replies = loud.replies(n)
+        assert replies == undisturbed
+        assert loud.leave() == 0
+
+
+def test_chat_says_when_nobody_can_answer(host: Hosting) -> None:
+    """Without an answerer the error says which key to set; without a chat, that there is none."""
+    one = host("[plugins.chat]\n")
+    ran = one.run("chat", input="hello\n")
+    assert ran.code == 1
+    assert "eliza" in ran.err
+    assert "answerer" in ran.err
+
+
+def test_chat_ends_with_its_supervisor(host: Hosting) -> None:
+    """When that is gone, the next line says so: exit 7, and no traceback."""
+    one = host(CHAT)
+    with Chatting(one) as chatting:
+        chatting.replies(1)
+        assert one.end() == 0
+        chatting.say("are you there?")
+        chatting.until("no supervisor")
+        assert chatting.leave() == 7
+        assert "Traceback" not in chatting.rest()
+
+
+def test_it_runs_as_a_module_and_as_a_script() -> None:
+    """`python -m garrison.supervisor.cli` is the same as `garrison`."""
+    script = Path(sys.executable).with_name("garrison")
+    if not script.exists():
+        pytest.skip("garrison is not installed here")
+    done = subprocess.run([script, "version"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stdout.startswith("garrison ")

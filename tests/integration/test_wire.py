@@ -1,0 +1,227 @@
+"""Frames that are malformed, too big, from a stranger or of another wire version are refused,
+counted and logged, and harm nobody else's message."""
+
+import asyncio
+import contextlib
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import msgspec
+import pytest
+import zmq
+from tests.conftest import Host, hosting, until
+
+from garrison.ipc import Client, InvalidCall, RemoteError, ServiceProxy, messages, sockets
+from garrison.ipc.messages import SUPERVISOR, WIRE, Token
+
+MIB = 1 << 20
+CONFIG = f"""
+[host]
+max_message = {MIB}
+[plugins.echo]
+[services.echo]
+[services.other]
+plugin = "echo"
+"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Host]:
+    """Run a host that takes no large messages."""
+    with hosting(CONFIG, ["echo"]) as host:
+        yield host
+
+
+@pytest.fixture
+async def client(running: Host) -> AsyncIterator[Client]:
+    """Join the host."""
+    async with running.connect() as client:
+        yield client
+
+
+@pytest.fixture
+def echo(client: Client) -> ServiceProxy:
+    """Return the service `echo`."""
+    proxy = client.get_service("echo")
+    assert proxy is not None
+    return proxy
+
+
+@contextlib.contextmanager
+def dealer(host: Host, name: str, token: Token = b"") -> Iterator[zmq.Socket[bytes]]:
+    """Connect to one of the supervisor's sockets as anyone could."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    path = str(host.home / "run" / f"{name}.sock")
+    one = sockets.dealer(context, path, token or sockets.new_token(), 1 << 30)
+    one.set(zmq.LINGER, 5000)
+    one.set(zmq.SNDTIMEO, 20_000)
+    one.set(zmq.RCVTIMEO, 20_000)
+    try:
+        yield one
+    finally:
+        one.close()
+        context.term()
+
+
+def refused(host: Host) -> int:
+    """Return how many frames the supervisor has refused."""
+    head = host.head()
+    assert head is not None
+    count: int = head["refused_frames"]
+    return count
+
+
+GARBAGE = [
+    b"",
+    b"\x00",
+    b"\xc1",  # never used by MessagePack
+    b"not a message",
+    b"\xff" * 1000,
+    b"\x91" * 5000,  # lists, ever deeper
+    b"\xdd\xff\xff\xff\xff",  # a list of four thousand million
+    b"\xa5\xff\xfe\xfd\xfc\xfb",  # a text that is none
+    msgspec.msgpack.encode({"type": "hello"}),
+    msgspec.msgpack.encode([{"type": "nonsense"}]),
+    msgspec.msgpack.encode([{"type": "order", "id": 2**64 - 1, "verb": "down", "wait": "x"}]),
+    msgspec.msgpack.encode([[0, -1, "echo", [], {}, -5]]),
+    random.Random(7).randbytes(4096),
+]
+
+
+async def test_garbage_on_the_control_plane_is_counted(running: Host, echo: ServiceProxy) -> None:
+    """Whatever comes, the supervisor answers others as before."""
+    before = refused(running)
+    with dealer(running, "control") as stranger:
+        for frame in GARBAGE[1:]:
+            stranger.send_multipart([b"", frame])
+        stranger.send_multipart([b"one", b"two", b"three", b"four"])
+    await asyncio.to_thread(until, lambda: refused(running) >= before + len(GARBAGE))
+    assert running.events("frame.refused")
+    assert await echo.echo(1) == 1
+
+
+async def test_a_stranger_on_the_bus_reaches_nobody(running: Host, echo: ServiceProxy) -> None:
+    """Who has not joined is not carried, also where it knows an address, or claims one."""
+    before = refused(running)
+    arguments = msgspec.Raw(b"\x91\x00")
+    call = messages.encode([messages.Call(1, "die", arguments, messages.EMPTY_MAP, 5.0)])
+    target = echo._client.directory.get("echo")
+    assert target is not None
+    pid = await echo.pid()
+    with dealer(running, "bus") as stranger:
+        for frame in GARBAGE[1:]:
+            stranger.send_multipart([target.token, frame])
+        stranger.send_multipart([target.token, call])
+        stranger.send_multipart([target.token, target.token, call])
+        stranger.send_multipart([call])
+    await asyncio.to_thread(until, lambda: refused(running) >= before + len(GARBAGE) + 2)
+    assert await echo.pid() == pid
+
+
+async def test_a_members_garbage_harms_no_other_message(
+    running: Host, client: Client, echo: ServiceProxy
+) -> None:
+    """A service counts what it cannot read and goes on; calls of others beside it are answered."""
+    target = client.directory.get("echo")
+    assert target is not None
+    with dealer(running, "control", token := sockets.new_token()) as control:
+        control.send_multipart([SUPERVISOR, messages.encode([messages.Join(WIRE, os.getpid())])])
+        control.recv_multipart()
+        with dealer(running, "bus", token) as bus:
+            calls: list[asyncio.Future[int]] = []
+            for frame in GARBAGE:
+                calls.append(echo.echo(len(calls)))
+                bus.send_multipart([target.token, frame])
+                await asyncio.sleep(0)
+            assert await asyncio.gather(*calls) == list(range(len(GARBAGE)))
+            await asyncio.to_thread(
+                until, lambda: running.status("echo")["refused_frames"] >= len(GARBAGE) - 1
+            )
+            control.send_multipart([SUPERVISOR, messages.encode([messages.Bye()])])
+    assert "frame.refused" in running.log("echo")
+    assert running.status("echo")["restarts"] == 0
+
+
+@pytest.mark.parametrize("wire", [0, WIRE + 1, 99])
+def test_another_wire_version_is_turned_away(running: Host, wire: int) -> None:
+    """With a reason that names what is spoken."""
+    with dealer(running, "control") as stranger:
+        join = messages.Join(wire, os.getpid())
+        stranger.send_multipart([SUPERVISOR, messages.encode([join])])
+        (answer,) = messages.decode_downward(stranger.recv_multipart()[1])
+    assert isinstance(answer, messages.TurnedAway)
+    assert f"wire version {wire}" in answer.reason
+    assert str(WIRE) in answer.reason
+
+
+def test_a_worker_that_nobody_expects_is_turned_away(running: Host) -> None:
+    """Nobody can put itself in a service's place."""
+    pid = running.status("echo")["pid"]
+    with dealer(running, "control") as stranger:
+        hello = messages.Hello(WIRE, "echo", 1, os.getpid())
+        ready = messages.Ready(messages.Manifest("echo"))
+        stranger.send_multipart([SUPERVISOR, messages.encode([hello, ready])])
+        (answer,) = messages.decode_downward(stranger.recv_multipart()[1])
+    assert isinstance(answer, messages.TurnedAway)
+    assert running.status("echo")["pid"] == pid
+
+
+async def test_a_frame_too_big_ends_its_senders_connection_alone(
+    running: Host, echo: ServiceProxy
+) -> None:
+    """It is never read; whoever sent it may connect again."""
+    with dealer(running, "control") as stranger:
+        stranger.send_multipart([b"", bytes(4 * MIB)])
+        with dealer(running, "bus") as other:
+            other.send_multipart([b"", bytes(4 * MIB)])
+    assert await echo.echo(1) == 1
+
+
+async def test_arguments_and_results_too_big_for_this_host_are_told(
+    client: Client, echo: ServiceProxy
+) -> None:
+    """The host's own `max_message` holds for programs and for services, in both directions, and
+    the next call is answered."""
+    other = client.get_service("other")
+    assert other is not None
+    others = [other.echo(n) for n in range(20)]
+    with pytest.raises(InvalidCall, match="max_message"):
+        await echo.size(bytes(2 * MIB))
+    with pytest.raises(RemoteError, match="max_message"):
+        await echo.blob(2 * MIB)
+    with pytest.raises(RemoteError, match="max_message"):
+        await echo.ask("echo", "blob", [2 * MIB])
+    assert await asyncio.gather(*others) == list(range(20))
+    assert await echo.size(bytes(MIB // 2)) == MIB // 2
+
+
+async def test_many_messages_of_one_turn_are_not_too_big_together(echo: ServiceProxy) -> None:
+    """What is sent in one turn goes in as many messages as it takes."""
+    calls = [echo.size(bytes(MIB // 3)) for _ in range(30)]
+    assert await asyncio.gather(*calls) == [MIB // 3] * 30
+
+
+async def test_what_speaks_no_zeromq_is_ignored(running: Host, echo: ServiceProxy) -> None:
+    """Connections that say nothing, or something else."""
+    with contextlib.ExitStack() as stack:
+        for name in ("control", "bus"):
+            for text in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100):
+                one = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+                one.connect(str(running.home / "run" / f"{name}.sock"))
+                one.send(text)
+        assert await echo.echo(1) == 1
+        assert running.ask("status")
+    assert await echo.echo(2) == 2
+
+
+def test_sockets_answer_their_own_user_alone(running: Host) -> None:
+    """Home and run are 0700, sockets, logs and what is remembered 0600."""
+    running.ask("stop", "other")
+    running.ask("start", "other")
+    for folder in (running.home, running.home / "run"):
+        assert folder.stat().st_mode & 0o777 == 0o700, folder
+    for file in running.home.rglob("*"):
+        if not file.is_dir() and not file.is_symlink():
+            assert not file.stat().st_mode & 0o077, file

@@ -1,0 +1,106 @@
+"""A member's directory and its calls agree, whichever way the supervisor tells it."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+
+from garrison.ipc.client import Client
+from garrison.ipc.errors import ServiceUnavailable
+from garrison.ipc.messages import (
+    Changed,
+    Delisted,
+    Entry,
+    Listed,
+    Manifest,
+    MethodInfo,
+    State,
+    Welcome,
+)
+
+
+def entry(name: str, state: State = State.RUNNING, *methods: str) -> Entry:
+    """Return a service with some methods, `m` where none is named."""
+    infos = tuple(MethodInfo(method) for method in methods or ("m",))
+    token = b"g-" + name.encode() if state is State.RUNNING else b""
+    return Entry(name, "p", 0, Manifest(name, "", infos), state, True, 1, token)
+
+
+def welcome(*entries: Entry, boot: str = "boot") -> Welcome:
+    """Return a whole directory."""
+    return Welcome(1, boot, 2, entries)
+
+
+def called(client: Client, name: str) -> asyncio.Future[Any]:
+    """Call a service, past its proxy."""
+    future: asyncio.Future[Any] = client.loop.create_future()
+    client.call(name, "m", (), {}, None, msgspec.msgpack.decode, future)
+    return future
+
+
+@pytest.fixture
+async def client() -> Client:
+    """Return a member without sockets that knows two services."""
+    made = Client(b"g-me")
+    made.on_order(welcome(entry("a"), entry("b", State.STARTING)))
+    return made
+
+
+async def test_a_delisted_service_is_not_configured(client: Client) -> None:
+    """Its calls are unavailable at once."""
+    client.on_order(Delisted("b"))
+
+    with pytest.raises(ServiceUnavailable, match="not configured"):
+        await called(client, "b")
+
+
+@pytest.mark.parametrize("boot", ["boot", "another"])
+async def test_a_service_that_the_whole_directory_lacks_is_not_configured(
+    client: Client, boot: str
+) -> None:
+    """A member that missed a change is told the whole again, as by a new supervisor."""
+    waiting = called(client, "b")
+
+    client.on_order(welcome(entry("a"), boot=boot))
+
+    for future in (waiting, called(client, "b")):
+        assert future.done()
+        with pytest.raises(ServiceUnavailable, match="not configured"):
+            await future
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_promise_is_kept_when_the_service_runs(client: Client, whole: bool) -> None:
+    """Whether the supervisor tells a change or the whole directory."""
+    promise = asyncio.ensure_future(client.get_service_load_promise("b", timeout=5.0))
+    await asyncio.sleep(0)
+    assert client._watchers
+
+    if whole:
+        client.on_order(welcome(entry("a"), entry("b")))
+    else:
+        client.on_order(Changed("b", State.RUNNING, True, 1, b"g-b"))
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+    done = promise.done()
+    promise.cancel()
+    assert done
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_proxy_has_the_methods_that_its_service_has_now(
+    client: Client, whole: bool
+) -> None:
+    """A method that is gone is an AttributeError, also where it was used before."""
+    proxy = client.get_service("a")
+    assert proxy is not None
+    assert callable(proxy.m)
+
+    altered = entry("a", State.RUNNING, "other")
+    client.on_order(welcome(altered, entry("b")) if whole else Listed(altered))
+
+    with pytest.raises(AttributeError, match="no such method"):
+        _ = proxy.m
+    assert callable(proxy.other)

@@ -1,0 +1,114 @@
+"""What a service answers to a call that it does not run."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+
+from garrison.ipc import messages
+from garrison.ipc.errors import InvalidCall, Overloaded, from_fault
+from garrison.ipc.messages import EMPTY_MAP, Call, Token
+from garrison.workers import Service, dispatch
+from garrison.workers.dispatch import Dispatch
+from garrison.workers.methods import describe
+
+CALLER = b"g-caller"
+
+
+class Slow(Service):
+    """One method that returns when it is told to."""
+
+    service_type = "slow"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+
+    async def wait(self) -> str:
+        await self.go.wait()
+        return "done"
+
+
+def call(call_id: int, method: str = "wait") -> Call:
+    """Return a call as it arrives."""
+    return Call(call_id, method, Raw(msgspec.msgpack.encode([])), EMPTY_MAP, 5.0)
+
+
+async def no_event(event: str, payload: Any) -> None:
+    """Have no subscriber."""
+
+
+@pytest.fixture
+async def served() -> tuple[Dispatch, Slow, list[messages.Data]]:
+    """Return a dispatch with its service, and what it sends."""
+    sent: list[messages.Data] = []
+
+    def send(to: Token, message: messages.Data) -> None:
+        assert to == CALLER
+        sent.append(message)
+
+    made, service = Dispatch("slow", send, no_event, 1 << 20), Slow()
+    made.serve(service, describe(Slow)[1])
+    return made, service, sent
+
+
+Served = tuple[Dispatch, Slow, list[messages.Data]]
+
+
+async def test_one_that_drains_hands_a_call_back(served: Served) -> None:
+    """What runs is finished; what comes is refused, so that its caller keeps it."""
+    made, service, sent = served
+    made.call(CALLER, call(1))
+    draining = asyncio.ensure_future(made.drain(5.0))
+    await asyncio.sleep(0)
+
+    made.call(CALLER, call(2))
+    assert sent == [messages.Refused(2)]
+
+    service.go.set()
+    await draining
+    assert len(sent) == 2
+    assert isinstance(sent[1], messages.Reply)
+
+
+async def test_one_that_is_full_says_so_without_closing(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused means that it takes no more for ever; one call too many is Overloaded, that one."""
+    monkeypatch.setattr(dispatch, "RUNNING_MOST", 1)
+    made, service, sent = served
+    made.call(CALLER, call(1))
+
+    made.call(CALLER, call(2))
+
+    (answer,) = sent
+    service.go.set()
+    await made.drain(5.0)
+    assert isinstance(answer, messages.Failed)
+    assert type(from_fault(answer.fault)) is Overloaded
+
+
+async def test_what_does_not_fit_is_told_to_its_caller(served: Served) -> None:
+    """No such method is its sender's mistake."""
+    made, _, sent = served
+
+    made.call(CALLER, call(1, "nothing"))
+
+    (answer,) = sent
+    assert isinstance(answer, messages.Failed)
+    assert type(from_fault(answer.fault)) is InvalidCall
+
+
+async def test_an_id_is_used_once(served: Served) -> None:
+    """The same call a second time is not run a second time."""
+    made, service, sent = served
+    made.call(CALLER, call(1))
+    made.call(CALLER, call(1))
+    assert made.in_flight == 1
+
+    service.go.set()
+    await made.drain(5.0)
+
+    assert len(sent) == 1

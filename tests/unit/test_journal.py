@@ -1,0 +1,189 @@
+"""What happened is written down, one line an event, and can be asked for."""
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from garrison.supervisor import journal as journal_module
+from garrison.supervisor.journal import KEPT, Event, Journal, local_time
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    """Return a journal with a file of its own."""
+    return Journal(tmp_path / "events.log")
+
+
+def lines(path: Path) -> list[Event]:
+    """Return the events of a file."""
+    return [msgspec.json.decode(line, type=Event) for line in path.read_bytes().splitlines()]
+
+
+def test_an_event_is_one_line_of_the_file(journal: Journal, tmp_path: Path) -> None:
+    """It has a number, the time in UTC, its name, its service and what else there is to say."""
+    happened = journal.record("service.state", "a", to="running", wait_s=0.25)
+    journal.record("supervisor.stopping")
+    journal.close()
+
+    first, second = lines(tmp_path / "events.log")
+    assert first == happened
+    assert (first.n, first.event, first.service) == (1, "service.state", "a")
+    assert first.data == {"to": "running", "wait_s": 0.25}
+    assert first.time.endswith("Z")
+    assert (second.n, second.event, second.service, second.data) == (
+        2,
+        "supervisor.stopping",
+        "",
+        {},
+    )
+
+
+def test_the_last_events_are_kept_in_memory(journal: Journal) -> None:
+    """Oldest first; of all services or of some."""
+    for number in range(6):
+        journal.record("e", "ab"[number % 2], n=number)
+    journal.record("host")
+
+    assert [event.data.get("n") for event in journal.last(3)] == [4, 5, None]
+    assert [event.data["n"] for event in journal.last(2, frozenset({"a"}))] == [2, 4]
+    assert len(journal.last(10, frozenset({"a", "b"}))) == 6
+    assert journal.last(0) == []
+    assert journal.last(-1) == []
+
+
+def test_memory_has_a_bound(journal: Journal) -> None:
+    """Ten thousand events leave the last few thousand."""
+    for _ in range(10_000):
+        journal.record("e")
+    journal.close()
+
+    kept = journal.last(100_000)
+    assert len(kept) == KEPT
+    assert kept[-1].n == 10_000
+
+
+def test_who_listens_is_told(journal: Journal) -> None:
+    """One who leaves while told takes nothing away from the others."""
+    heard: list[tuple[str, int]] = []
+
+    def once(event: Event) -> None:
+        heard.append(("once", event.n))
+        journal.listeners.remove(once)
+
+    journal.listeners += [once, lambda event: heard.append(("always", event.n))]
+    journal.record("e")
+    journal.record("e")
+
+    assert heard == [("once", 1), ("always", 1), ("always", 2)]
+
+
+def test_the_file_is_rotated_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The full one is renamed in place of the one before; no event is in neither."""
+    monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
+    path = tmp_path / "events.log"
+    journal = Journal(path)
+    for number in range(25):
+        journal.record("e", text="x" * 50, number=number)
+    journal.close()
+
+    old, new = lines(tmp_path / "events.log.1"), lines(path)
+    assert [event.n for event in old + new] == list(range(old[0].n, 26))
+    assert 1000 <= (tmp_path / "events.log.1").stat().st_size < 1200
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["events.log", "events.log.1"]
+
+
+def test_the_file_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next supervisor appends, and counts what is there towards the size."""
+    monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
+    path = tmp_path / "events.log"
+    for _ in range(2):
+        journal = Journal(path)
+        journal.record("e", text="x" * 450)
+        journal.close()
+
+    assert [event.n for event in lines(tmp_path / "events.log.1")] == [1, 1]
+
+
+def test_its_own_user_alone_reads_the_file(journal: Journal, tmp_path: Path) -> None:
+    """Whatever the umask says."""
+    before = os.umask(0)
+    try:
+        journal.record("e")
+    finally:
+        os.umask(before)
+    journal.close()
+
+    assert stat.S_IMODE((tmp_path / "events.log").stat().st_mode) == 0o600
+
+
+def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
+    """The events are still in memory and still told."""
+    journal = Journal(tmp_path / "nowhere" / "events.log")
+    heard: list[Event] = []
+    journal.listeners.append(heard.append)
+
+    journal.record("e")
+
+    assert len(journal.last(1)) == len(heard) == 1
+
+
+def test_closing_twice_is_closing(journal: Journal, tmp_path: Path) -> None:
+    """A closed one opens its file again with the next event."""
+    journal.record("e")
+    journal.close()
+    journal.close()
+    journal.record("e")
+    journal.close()
+
+    assert len(lines(tmp_path / "events.log")) == 2
+
+
+def event(service: str = "a", **data: Any) -> Event:
+    """Return an event."""
+    return Event(1, "2024-05-06T07:08:09.123Z", "service.state", service, data)
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        ({}, "service.state service=a"),
+        ({"to": "running", "pid": 7}, "service.state service=a to=running pid=7"),
+        ({"wait_s": 0.123456}, "service.state service=a wait_s=0.123"),
+        ({"wait_s": 300.0}, "service.state service=a wait_s=300"),
+        ({"reason": "two words"}, 'service.state service=a reason="two words"'),
+        ({"reason": ""}, "service.state service=a"),
+        ({"n": 0, "ok": False}, "service.state service=a n=0 ok=False"),
+    ],
+)
+def test_an_event_as_people_read_it(data: dict[str, Any], text: str) -> None:
+    """Its name, its service, and keys with values; what is empty is not shown."""
+    assert event(**data).text() == text
+
+
+def test_an_event_of_no_service() -> None:
+    """The host's own have none."""
+    assert event("", pid=7).text() == "service.state pid=7"
+    assert event("").text() == "service.state"
+
+
+@pytest.mark.parametrize("reason", ["one\ntwo", "one\r\ntwo", "one\x1b[2Jtwo", "one\x00two"])
+def test_an_event_is_one_line_whatever_it_says(reason: str) -> None:
+    """The text of an exception may have line breaks, and a terminal's own letters."""
+    text = event(reason=reason).text()
+
+    assert text.isprintable()
+    assert "one" in text
+    assert "two" in text
+
+
+def test_times_are_shown_with_their_offset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Local to who reads."""
+    shown = local_time("2024-05-06T07:08:09.123Z")
+
+    assert shown[10] == "T"
+    assert ".123" in shown
+    assert shown[-6] in "+-"

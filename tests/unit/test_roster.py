@@ -1,0 +1,288 @@
+"""What is told of the services: names and globs, ends and their causes, what a start waits for."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from garrison.ipc.messages import Broken, Changed, Entry, Manifest, State, Stopped
+from garrison.supervisor import roster as roster_module
+from garrison.supervisor.order import waits_for
+from garrison.supervisor.policy import Child, Event, Why
+from garrison.supervisor.roster import Post, Roster, Unread
+from garrison.supervisor.spec import ServiceSpec
+
+
+def spec(name: str, needs: str = "", **changes: Any) -> ServiceSpec:
+    """Return a service that depends on others of one letter each."""
+    return ServiceSpec(name=name, plugin="p", service_type="t", depends_on=tuple(needs), **changes)
+
+
+def post(
+    name: str, state: State = State.RUNNING, needs: str = "", wanted: bool = True, **changes: Any
+) -> Post:
+    """Return a service in a state, with a process where that state has one."""
+    child = Child(spec(name, needs, **changes), state, wanted, generation=4)
+    return Post(child, Manifest("t"), 0, token=b"g-" + name.encode())
+
+
+def roster(*posts: Post, unread: tuple[str, ...] = ()) -> Roster:
+    """Return a host with these services, and plugins that cannot be read."""
+    return Roster(
+        {one.name: one for one in posts},
+        {name: Unread(name, position) for position, name in enumerate(unread)},
+    )
+
+
+# --- one service --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("ended", [False, True])
+def test_calls_go_to_what_runs(state: State, ended: bool) -> None:
+    """Its address is told while it is RUNNING and its process lives; else there is none."""
+    one = post("a", state)
+    one.ended = ended
+    token = b"g-a" if state is State.RUNNING and not ended else b""
+
+    assert one.entry().token == one.changed().token == one.open_token == token
+
+
+def test_a_service_as_the_directory_has_it() -> None:
+    """The whole entry, and its state as a change of it."""
+    one = post("a")
+    one.position, one.events = 3, ("said",)
+
+    assert one.entry() == Entry(
+        "a", "p", 3, Manifest("t"), State.RUNNING, True, 4, b"g-a", ("said",)
+    )
+    assert one.changed() == Changed("a", State.RUNNING, True, 4, b"g-a")
+
+
+def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
+    """All that the old one said and did is forgotten, but not why it ended."""
+    one = post("a")
+    one.pid, one.in_flight, one.refused, one.beat_at = 7, 3, 2, 99.0
+    one.welcomed = one.said_ready = one.connected = one.ended = True
+    one.broken, one.clean, one.events = Broken("run", "no"), Stopped(), ("said",)
+    one.reason, one.traceback, one.last_exit = "no", "trace", "was killed"
+
+    one.begin(b"g-new", 100.0, 102.0)
+
+    expected = Post(
+        one.child,
+        one.manifest,
+        0,
+        token=b"g-new",
+        started_at=100.0,
+        slot_until=102.0,
+        reason="no",
+        traceback="trace",
+        last_exit="was killed",
+    )
+    assert {name: getattr(one, name) for name in Post.__slots__} == {
+        name: getattr(expected, name) for name in Post.__slots__
+    }
+
+
+@pytest.mark.parametrize(
+    ("broken", "clean", "event"),
+    [
+        (None, None, Event.CRASH),
+        (None, Stopped("ordered"), Event.CLEAN_EXIT),
+        (Broken("run", "no"), None, Event.CRASH),
+        (Broken("run", "no"), Stopped(), Event.CRASH),
+        (Broken("start", "no", permanent=True), None, Event.REFUSED),
+    ],
+)
+def test_a_clean_end_is_one_that_was_announced(
+    broken: Broken | None, clean: Stopped | None, event: Event
+) -> None:
+    """Any other is a crash; one after PermanentFailure is refused."""
+    one = post("a")
+    one.broken, one.clean = broken, clean
+
+    assert one.what_ended() is event
+
+
+@pytest.mark.parametrize(
+    ("state", "why", "broken", "clean", "cause"),
+    [
+        (State.RUNNING, Why.ORDER, None, None, "its process was killed by SIGKILL"),
+        (State.RUNNING, Why.WATCHDOG, None, None, "its process was killed by SIGKILL"),
+        (State.RUNNING, Why.ORDER, Broken("run", "KeyError: 'x'"), None, "KeyError: 'x'"),
+        (State.STOPPING, Why.ORDER, None, Stopped("ordered"), "ordered"),
+        (State.STOPPING, Why.ORDER, None, Stopped(""), "its process was killed by SIGKILL"),
+        (State.STOPPING, Why.WATCHDOG, None, None, "its loop was silent for 7 s, so it was ended"),
+        (
+            State.STOPPING,
+            Why.WATCHDOG,
+            Broken("run", "x"),
+            None,
+            "its loop was silent for 7 s, so it was ended",
+        ),
+        (
+            State.STOPPING,
+            Why.START_TIMEOUT,
+            None,
+            None,
+            "it did not start within 2.5 s, so it was ended",
+        ),
+    ],
+)
+def test_why_a_process_ended_is_told_in_words(
+    state: State, why: Why, broken: Broken | None, clean: Stopped | None, cause: str
+) -> None:
+    """What garrison did comes before what the process said, and that before how it ended."""
+    one = post("a", state, watchdog=7.0, start_timeout=2.5)
+    one.child = replace(one.child, why=why)
+    one.broken, one.clean = broken, clean
+
+    assert one.cause("was killed by SIGKILL") == cause
+
+
+# --- names --------------------------------------------------------------------------------
+
+
+def test_names_and_globs_stand_for_services() -> None:
+    """Each once, in the order in which they were named; those that stand for nothing are told."""
+    host = roster(post("chat"), post("discord"), post("discord-eu"), unread=("tele",))
+
+    assert host.match(["discord*", "chat", "chat"]) == (["discord", "discord-eu", "chat"], [])
+    assert host.match(["t?le", "x*", "nobody"]) == (["tele"], ["x*", "nobody"])
+    assert host.match(["*"]) == (["chat", "discord", "discord-eu", "tele"], [])
+    assert host.match([]) == ([], [])
+
+
+def test_a_name_with_a_glob_s_letters_is_itself() -> None:
+    """An exact NAME comes before a pattern."""
+    host = roster(post("a[1]"), post("a1"))
+
+    assert host.match(["a[1]"]) == (["a[1]"], [])
+    assert host.match(["A1"]) == ([], ["A1"])
+
+
+def test_every_name_is_told_once() -> None:
+    """Also where a plugin that cannot be read has a NAME that a service of another has."""
+    host = roster(post("a"), post("b"), unread=("a", "c"))
+
+    assert host.names() == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("discrod", "no service discrod; did you mean discord?"),
+        ("zzz", "no service zzz; there are: chat, discord"),
+    ],
+)
+def test_an_unknown_name_is_answered_with_a_hint(name: str, sentence: str) -> None:
+    """The nearest one, or all that there are."""
+    assert roster(post("chat"), post("discord")).unknown(name) == sentence
+
+
+def test_an_empty_host_has_no_names() -> None:
+    """The sentence is one nevertheless."""
+    assert roster().unknown("a") == "no service a; there are: none"
+
+
+def test_services_are_in_config_order() -> None:
+    """Those that the config no longer has are still there."""
+    host = roster(post("a"), post("b"), post("c"))
+
+    host.reorder([spec("c"), spec("b"), spec("new")])
+
+    order = [one.name for one in host]
+    assert order.index("c") < order.index("b")
+    assert [host.posts[name].position for name in ("c", "b")] == [0, 1]
+    assert host.children().keys() == {"a", "b", "c"}
+
+
+# --- waiting ------------------------------------------------------------------------------
+
+
+def test_what_a_start_waits_for_is_told() -> None:
+    """Each dependency that does not run, in its state; nothing where it waits for a slot alone."""
+    queued = post("a", State.QUEUED, needs="bcd")
+    host = roster(queued, post("b", State.BACKOFF), post("c"))
+
+    reason = host.waiting_reason(queued)
+
+    assert reason == (
+        "waits for b, which is backoff, waits for d, which is not there: its plugin cannot be read"
+    )
+    assert roster(post("b")).waiting_reason(post("a", State.QUEUED, needs="b")) == ""
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted", "stuck"),
+    [
+        (State.REGISTERED, False, True),
+        (State.QUEUED, True, False),
+        (State.INITIALIZING, True, False),
+        (State.STARTING, True, False),
+        (State.RUNNING, True, False),
+        (State.STOPPING, True, False),
+        (State.STOPPING, False, True),
+        (State.STOPPED, False, True),
+        (State.BACKOFF, True, False),
+        (State.FAILED, True, True),
+    ],
+)
+def test_who_waits_for_what_will_not_come_is_stuck(state: State, wanted: bool, stuck: bool) -> None:
+    """A dependency that is failed, or that nobody wants; directly or through others."""
+    first, middle = post("a", State.QUEUED, needs="b"), post("b", State.QUEUED, needs="c")
+    host = roster(first, middle, post("c", state, wanted=wanted))
+
+    assert host.stuck(middle) is stuck
+    assert host.stuck(first) is stuck
+
+
+def test_who_waits_for_what_is_not_there_is_stuck() -> None:
+    """A plugin that cannot be read brings no service."""
+    queued = post("a", State.QUEUED, needs="b")
+
+    assert roster(queued).stuck(queued)
+
+
+@pytest.mark.parametrize("state", [State.RUNNING, State.BACKOFF, State.STARTING])
+def test_only_what_is_queued_is_stuck(state: State) -> None:
+    """What has begun no longer waits for its dependencies."""
+    one = post("a", state, needs="b")
+
+    assert not roster(one, post("b", State.FAILED)).stuck(one)
+
+
+def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In layers where each depends on both of the layer below, the paths double with each layer."""
+    layers = 12
+    posts = [
+        Post(
+            Child(
+                ServiceSpec(
+                    name=f"{side}{layer}",
+                    plugin="p",
+                    service_type="t",
+                    depends_on=(f"l{layer - 1}", f"r{layer - 1}") if layer else (),
+                ),
+                State.QUEUED,
+                True,
+            ),
+            Manifest("t"),
+            0,
+        )
+        for layer in range(layers)
+        for side in "lr"
+    ]
+    host, looks = roster(*posts), 0
+
+    def counted(child: Child, children: Mapping[str, Child]) -> list[str]:
+        nonlocal looks
+        looks += 1
+        return waits_for(child, children)
+
+    monkeypatch.setattr(roster_module, "waits_for", counted)
+
+    assert not host.stuck(posts[-1])
+    assert looks <= 4 * len(posts)
