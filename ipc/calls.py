@@ -186,7 +186,7 @@ class Calls:
             self._pump(self._peers[call.name], now)
         return self.next_deadline
 
-    def ended(self, token: Token, cause: str) -> int:
+    def ended(self, token: Token, cause: str, now: float) -> int:
         """Fail every call that an ended incarnation still had; return how many."""
         lost = [call for call in self._calls.values() if call.to == token]
         for call in lost:
@@ -195,6 +195,8 @@ class Calls:
         for peer in self._peers.values():
             if peer.token == token:
                 peer.closed = token  # the directory's word may come later
+        for name in {call.name for call in lost}:
+            self._pump(self._peers[name], now)  # the next incarnation may be there already
         return len(lost)
 
     def never_run(self, call_id: int, to: Token, now: float, full: bool = False) -> bool:
@@ -238,10 +240,10 @@ class Calls:
             peer.state, peer.wanted, peer.token = entry.state, entry.wanted, entry.token
         self._settle_waiting(peer, now)
 
-    def router_changed(self, cause: str) -> None:
+    def router_changed(self, cause: str, now: float) -> None:
         """Fail what was in flight through a router that is gone; what waits goes on waiting."""
         for token in {call.to for call in self._calls.values() if call.to}:
-            self.ended(token, cause)
+            self.ended(token, cause, now)
         for peer in self._peers.values():
             peer.closed = b""
 

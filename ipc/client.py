@@ -57,6 +57,8 @@ _encode_args = msgspec.msgpack.Encoder().encode
 class Client:
     """One member of the host. All of it belongs to the loop that made it."""
 
+    limited_by_welcome = True  # False: it was told its limits before
+
     def __init__(self, token: Token) -> None:
         self.loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
@@ -209,12 +211,9 @@ class Client:
                 future.set_exception(outcome)
                 return
             try:
-                future.set_result(decode(outcome))
-            except Exception:  # noqa: BLE001 (whatever decoding raises belongs to the caller)
-                try:
-                    decoded(decode, outcome, name, method)
-                except CallError as error:
-                    future.set_exception(error)
+                future.set_result(decoded(decode, outcome, name, method))
+            except CallError as error:
+                future.set_exception(error)
 
         call = self._new_call(name, method, args, kwargs, timeout, settle)
         if call is None:
@@ -283,8 +282,7 @@ class Client:
             detail = f"its arguments have {size} bytes; max_message allows {self.max_message}"
             settle(InvalidCall(name, method, detail))
             return None
-        if timeout is None:
-            timeout = self.timeout
+        timeout = min(self.timeout if timeout is None else timeout, messages.LONGEST_TIMEOUT)
         now = self.now()
         deadline = now + timeout
         outer = DEADLINE.get()
@@ -329,7 +327,10 @@ class Client:
             return
         handlers = self._handlers
         for message in batch:
-            handlers[type(message)](source, message)
+            try:
+                handlers[type(message)](source, message)
+            except Exception:  # one message must not take the rest of its batch along
+                log.exception("message.failed type=%s", type(message).__name__)
 
     def malformed(self, error: Exception | None = None) -> None:
         """Count a frame that is no message of ours; the first ones are logged."""
@@ -361,7 +362,7 @@ class Client:
 
     def _on_ended(self, source: Token, message: messages.Ended) -> None:
         if source == SUPERVISOR:
-            self.calls.ended(message.token, message.cause)
+            self.calls.ended(message.token, message.cause, self.now())
 
     def _on_call(self, source: Token, message: messages.Call) -> None:
         fault = Fault("InvalidCall", "program", message.method, "a program has no methods")
@@ -403,8 +404,11 @@ class Client:
 
     def _welcome(self, message: messages.Welcome) -> None:
         if self.boot and self.boot != message.boot:
-            self.calls.router_changed("the router restarted")
+            self.calls.router_changed("the router restarted", self.now())
         self.boot = message.boot
+        if self.limited_by_welcome:
+            self.timeout, self.max_message = message.timeout, message.max_message
+            self.calls.window, self.calls.window_bytes = message.window, message.window_bytes
         self._supervisor_pid = message.pid
         self.directory.replace(message.entries)
         for entry in self.directory:
@@ -456,10 +460,10 @@ class Client:
         """Connect both sockets; without a path for the bus, the control socket alone."""
         size = self.max_message
         control_socket = sockets.dealer(context, control, self.token, size)
-        self._control = Link(control_socket, self.on_control, self.malformed)
+        self._control = Link(control_socket, self.on_control, self.malformed, size)
         if bus:
             bus_socket = sockets.dealer(context, bus, self.token, size)
-            self._bus = Link(bus_socket, self.on_bus, self.malformed)
+            self._bus = Link(bus_socket, self.on_bus, self.malformed, size)
 
     def tell(self, message: messages.Upward) -> None:
         """Send a message to the supervisor."""
@@ -502,8 +506,7 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     """
     run = sockets.run_folder(Path(home))
     control = sockets.control_path(run)
-    if not os.path.exists(control):  # noqa: ASYNC240, PTH110 (one look, before there is a loop's work)
-        raise SupervisorGone(control)
+    sockets.check_answered(control)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(sockets.new_token())
     try:
@@ -518,7 +521,7 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
             raise SupervisorGone(control, f"it refused: {error}") from None
         client.watch_supervisor()
         yield client
-        client.tell(messages.Bye())
     finally:
+        client.tell(messages.Bye())
         client.close()
         context.term()

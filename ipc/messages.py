@@ -6,6 +6,8 @@ everybody else, assignments from the supervisor to one worker. Frames of both so
 A field added later comes last and has a default.
 """
 
+import os
+from collections.abc import Mapping
 from enum import Enum
 from typing import Annotated, Any, TypeAlias
 
@@ -345,8 +347,8 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     control: str  # path of the socket
     bus: str
     lock: str
-    env: dict[str, str]
-    secrets: dict[str, str]
+    env: dict[str, bytes]
+    secrets: dict[str, bytes]
     config: dict[str, Any]
     plugin_config: dict[str, Any]
     watchdog: float
@@ -373,7 +375,7 @@ class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):
     source: PluginSource
     token: Token
     control: str
-    env: dict[str, str]
+    env: dict[str, bytes]
     plugin_config: dict[str, Any]
     sections: tuple[Section, ...]
 
@@ -381,6 +383,11 @@ class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):
 # --- bytes --------------------------------------------------------------------------------
 
 encode = msgspec.msgpack.Encoder().encode
+
+
+def packed(env: Mapping[str, str]) -> dict[str, bytes]:
+    """Return an environment as it travels: its values need not be UTF-8, its names do."""
+    return {name: os.fsencode(value) for name, value in env.items() if name == sendable(name)}
 
 
 def sendable(text: str) -> str:

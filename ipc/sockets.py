@@ -5,15 +5,17 @@ import fcntl
 import os
 import resource
 import secrets
+import socket
 from pathlib import Path
 
 import zmq
 
-from .errors import GarrisonError
+from .errors import GarrisonError, SupervisorGone
 from .messages import TOKEN_BYTES, Token
 
 LONGEST_PATH = 107  # bytes of a Unix socket's path
 LINGER_MS = 500  # how long a closing socket still tries to send
+PROBE_S = 5.0  # for a plain connect to be taken or refused
 PEER_QUEUE = 20_000  # messages to one peer; the callers' windows are what really bounds them
 
 
@@ -96,6 +98,18 @@ def hold_lock(path: Path) -> int | None:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def check_answered(path: str) -> None:
+    """Raise SupervisorGone where nobody listens at a socket's path."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(PROBE_S)
+        try:
+            probe.connect(path)
+        except OSError as error:
+            if isinstance(error, PermissionError):
+                raise SupervisorGone(path, "it belongs to another user") from error
+            raise SupervisorGone(path) from error
 
 
 def check_length(path: str) -> None:

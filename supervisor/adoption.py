@@ -11,6 +11,8 @@ from pathlib import Path
 
 import msgspec
 
+from garrison.ipc.messages import BAD_BYTES
+
 from .launcher import Leave, encode
 
 FORMAT = 1
@@ -32,7 +34,7 @@ def load(state: Path) -> tuple[Saved, str]:
         saved = msgspec.json.decode(file.read_bytes(), type=Saved)
     except FileNotFoundError:
         return Saved(), ""
-    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (OSError, *BAD_BYTES) as error:
         with contextlib.suppress(OSError):
             file.rename(file.with_suffix(".damaged"))
         return Saved(), f"{file} cannot be read ({error}); it was set aside as orders.damaged"

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
-from garrison.ipc.messages import Broken, PluginRead, PluginSource, Reading, encode
+from garrison.ipc.messages import Broken, PluginRead, PluginSource, Reading, encode, packed
 
 from .config import Config
 from .environment import scrubbed, worker_environment
@@ -94,7 +94,7 @@ def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead
         source=PluginSource(plugin, spec.use, str(config.path.parent)),
         token=b"",
         control="",
-        env=scrubbed(environ),
+        env=packed(scrubbed(environ)),
         plugin_config=spec.config,
         sections=config.sections(plugin),
     )

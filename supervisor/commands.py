@@ -24,7 +24,7 @@ from .status import service_row, supervisor_row, unread_row
 if TYPE_CHECKING:
     from .loop import Supervisor
 
-Work: TypeAlias = Generator[None, None, Any]
+Work: TypeAlias = Generator[bool, None, Any]
 Command: TypeAlias = Callable[["Supervisor", Token, Order], Work]
 
 EVENTS_MOST = 4096
@@ -53,7 +53,7 @@ def status(host: "Supervisor", peer: Token, order: Order) -> Work:
         elif name in host.roster.unread:
             rows.append(unread_row(host.roster.unread[name], detail))
     return {"supervisor": supervisor_row(host), "services": rows}
-    yield
+    yield False
 
 
 def events(host: "Supervisor", peer: Token, order: Order) -> Work:
@@ -64,7 +64,7 @@ def events(host: "Supervisor", peer: Token, order: Order) -> Work:
     if order.options.get("follow"):
         host.follow(peer, order, names)
     return last
-    yield
+    yield False
 
 
 def wait(host: "Supervisor", peer: Token, order: Order) -> Work:
@@ -76,7 +76,7 @@ def wait(host: "Supervisor", peer: Token, order: Order) -> Work:
         posts = [host.roster.posts.get(name) for name in names]
         if all(post is not None and post.state is wanted for post in posts):
             return {"services": dict.fromkeys(names, wanted.value)}
-        yield
+        yield True
 
 
 # --- starting and stopping ----------------------------------------------------------------
@@ -125,7 +125,7 @@ def stop(host: "Supervisor", peer: Token, order: Order) -> Work:
                 post.reason = "stopped by order"
         pending = [name for name in pending if has_process(host.roster.posts[name].state)]
         if pending:
-            yield
+            yield False
     return {"services": {post.name: post.state.value for post in posts}}
 
 
@@ -154,10 +154,10 @@ def restart(host: "Supervisor", peer: Token, order: Order) -> Work:
         if reader.found is not None:
             host.registration.read[reader.plugin.name] = reader.found
             yield from host.registration.preload(reader.found.preload)
-    host.config = config
+    host.take_config(config, list(specs.values()))
     generations = {}
     for post in posts:
-        _take_spec(post, specs[post.name])
+        _take_spec(post, specs[post.name], config)
         host.wants(post.name, True)
         generations[post.name] = post.child.generation
         host.advance(post, Event.STOP)
@@ -181,7 +181,7 @@ def down(host: "Supervisor", peer: Token, order: Order) -> Work:
     """Stop everything; answered by the supervisor's last act."""
     host.stop_everything()
     while True:
-        yield
+        yield False
 
 
 COMMANDS: dict[str, Command] = {
@@ -195,7 +195,7 @@ COMMANDS: dict[str, Command] = {
 
 def _until_registered(host: "Supervisor") -> Work:
     while not host.registration.finished:
-        yield
+        yield False
     if host.stopping:
         raise Refusal("failed", "the supervisor is ending")
 
@@ -213,17 +213,19 @@ def _posts(host: "Supervisor", names: list[str]) -> list[Post]:
 
 def _read_again(host: "Supervisor", plugin: str) -> Work:
     """Read a plugin that could not be read, with what the config on disk says of it now."""
-    config = _load(host)
-    if plugin in config.plugins:
-        host.config = config
-    yield from host.registration.again(plugin)
+    yield from host.registration.again(plugin, _load(host))
     unread = host.roster.unread.get(plugin)
     if unread is not None:
         raise Refusal("StartError", f"plugin {plugin} cannot be read: {unread.reason}")
 
 
 def _load(host: "Supervisor") -> Config:
-    return load(host.config.path, host.config.host.home, host.environ)
+    """Return the config on disk, its `[host]` aside: that is how this host was started."""
+    running = host.config.host
+    config = load(host.config.path, running.home, host.environ)
+    if config.host != running:
+        host.journal.record("config.host_unchanged", until="the host is started again")
+    return replace(config, host=running)
 
 
 def _take_spec_from_disk(host: "Supervisor", post: Post) -> None:
@@ -231,12 +233,13 @@ def _take_spec_from_disk(host: "Supervisor", post: Post) -> None:
     config = _load(host)
     specs = {spec.name: spec for spec in host.registration.specs(config)}
     if post.name in specs:
-        host.config = config
-        _take_spec(post, specs[post.name])
+        host.take_config(config, list(specs.values()))
+        _take_spec(post, specs[post.name], config)
 
 
-def _take_spec(post: Post, spec: ServiceSpec) -> None:
+def _take_spec(post: Post, spec: ServiceSpec, config: Config) -> None:
     post.child = replace(post.child, spec=spec)
+    post.plugin = config.plugins[spec.plugin]
 
 
 def _check_readable(
@@ -279,7 +282,7 @@ def _until_running(
             return {"services": [service_row(host, post, False) for post in posts]}
         for post in left:
             _check_hope(host, post, tries[post.name])
-        yield
+        yield True
 
 
 def _check_hope(host: "Supervisor", post: Post, tries: int) -> None:

@@ -98,6 +98,11 @@ class Config:
             raise self.error_at(misfit.keys, misfit.problem) from None
         return specs
 
+    @property
+    def usual(self) -> ServiceSpec:
+        """Return how a service is run of which nothing is said but `[defaults]`."""
+        return ServiceSpec(name="", plugin="", service_type="", **self._defaults)
+
     def sections(self, plugin: str) -> tuple[Section, ...]:
         """Return the config tables of the services that are, or may be, a plugin's."""
         return tuple(

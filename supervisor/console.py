@@ -7,9 +7,10 @@ What it cannot write is dropped beyond a few thousand lines.
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import click
 
@@ -35,10 +36,18 @@ class Console:
     Args:
         logs: The folder of the services' log files.
         hint: The command that comes next, once everything is settled.
+        encode: Makes a line of an event or a log line, for programs; None is for people.
         out: Where to write.
     """
 
-    def __init__(self, logs: Path, hint: str, out: TextIO = sys.stdout) -> None:
+    def __init__(
+        self,
+        logs: Path,
+        hint: str,
+        encode: Callable[[Any], str] | None = None,
+        out: TextIO = sys.stdout,
+    ) -> None:
+        self._encode = encode
         self._out = out
         self._hint = hint
         self._events: deque[Event] = deque(maxlen=WAITING_LINES)
@@ -78,12 +87,16 @@ class Console:
             self._out.flush()
 
     def _event_lines(self, event: Event) -> list[str]:
+        if self._encode is not None:
+            return [self._encode(event)]
         lines = [self._line(event.service or "garrison", _told(event, self._tty), event.time)]
         if event.event == "supervisor.settled" and self._hint:
             lines.append(self._styled(f"now: {self._hint}", bold=True))
         return lines
 
     def _log_line(self, name: str, line: str) -> str:
+        if self._encode is not None:
+            return self._encode({"service": name, "line": line})
         return self._line(name, f"| {line}")
 
     def _line(self, name: str, text: str, utc: str = "") -> str:

@@ -52,6 +52,7 @@ class Lost:
 
     pid: int
     workers: int
+    importing: bool = False  # in the middle of a preload
 
 
 Happened: TypeAlias = Report | Lost
@@ -66,6 +67,7 @@ class Line:
     path: str
     keys: set[Key] = field(default_factory=set)
     retired: bool = False
+    importing: bool = False  # a preload was asked for, and not yet answered
 
 
 @dataclass(slots=True)
@@ -123,8 +125,9 @@ class Engine:
 
     def preload(self, modules: tuple[str, ...]) -> None:
         """Have these modules imported once; answered by Preloaded."""
+        self._preload = ()  # not again, should a new launcher be needed for it
+        self._import(self.current, modules)
         self._preload = modules
-        self._ask(self.current, Preload(modules))
 
     def check_fresh(self) -> None:
         """Ask whether a preloaded file has changed; answered by Fresh."""
@@ -169,8 +172,12 @@ class Engine:
         line = Line(process, ours, path)
         self._lines.append(line)
         if self._preload:
-            self._ask(line, Preload(self._preload))
+            self._import(line, self._preload)
         return line
+
+    def _import(self, line: Line, modules: tuple[str, ...]) -> None:
+        line.importing = True
+        self._ask(line, Preload(modules))
 
     def _ask(self, line: Line, ask: Ask, fd: int = -1) -> bool:
         try:
@@ -251,7 +258,10 @@ class Engine:
             if not data:
                 self._lost(line)
                 return
-            self._take(decode_report(data), fds)
+            report = decode_report(data)
+            if isinstance(report, Preloaded):
+                line.importing = False
+            self._take(report, fds)
 
     def _take(self, report: Report, fds: list[int]) -> None:
         if isinstance(report, Forked):
@@ -303,8 +313,10 @@ class Engine:
                 self._happened.append(NotForked(key, "the launcher was lost"))
         line.keys.clear()
         tree.end_escaped(self._keep())
+        if line.importing:
+            self._preload = ()  # or the next launcher would end of it as well
         if not line.retired or inherited:
-            self._happened.append(Lost(line.process.pid, inherited))
+            self._happened.append(Lost(line.process.pid, inherited, line.importing))
 
     def _keep(self) -> set[int]:
         keep = {line.process.pid for line in self._lines}

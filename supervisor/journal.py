@@ -63,7 +63,10 @@ class Journal:
         self._events.append(happened)
         self._write(msgspec.json.encode(happened) + b"\n")
         for listener in list(self.listeners):
-            listener(happened)
+            try:
+                listener(happened)
+            except Exception:  # noqa: BLE001 (who looks on must not end what is looked at)
+                self.listeners.remove(listener)
         return happened
 
     def last(self, number: int, services: frozenset[str] = frozenset()) -> list[Event]:

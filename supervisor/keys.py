@@ -65,9 +65,12 @@ def unlike(expected: str, value: object) -> Misfit:
     return Misfit(f"expected {expected}, got {kinds.get(type(value), 'a date or a time')}")
 
 
+TAKEN = frozenset({"supervisor", "launcher"})  # the host's own logs and locks have these names
+
+
 def is_name(word: str) -> bool:
     """Tell whether a word can be the NAME of a service or plugin."""
-    return NAME.fullmatch(word) is not None
+    return NAME.fullmatch(word) is not None and word not in TAKEN
 
 
 def boolean(value: object) -> bool:
@@ -130,7 +133,7 @@ def name(value: object) -> str:
         raise unlike("a NAME in quotes", value)
     if not is_name(value):
         raise Misfit(
-            f"`{value[:80]}` cannot be a NAME: it has letters, digits and . _ - alone, "
+            f"`{value[:80]}` cannot be a NAME (nor can supervisor and launcher): it has letters, digits and . _ - alone, "
             "begins with a letter or a digit, and is at most 64 characters long"
         )
     return value
@@ -279,7 +282,7 @@ HOST: dict[str, Reader] = {
     "preload": list_of(module, "modules"),
     "orphan_grace": seconds,
     "starts_at_once": whole(1, "workers"),
-    "max_message": whole(1024, "bytes"),
+    "max_message": whole(1 << 20, "bytes"),
 }
 TUNING: dict[str, Reader] = {
     "restart": restart,

@@ -370,7 +370,7 @@ class Launcher:
         for module in modules:
             try:
                 importlib.import_module(module)
-            except Exception as error:  # noqa: BLE001 (a library may raise anything; it is told)
+            except BaseException as error:  # noqa: BLE001 (a library may raise anything)
                 failed[module] = f"{type(error).__name__}: {error}"
             if len(os.listdir("/proc/self/task")) > 1 + bool(threaded):  # noqa: PTH208
                 threaded.append(module)

@@ -12,11 +12,12 @@ import signal
 import time
 import traceback
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import msgspec
 import zmq
 
 from garrison.ipc import messages, sockets, tree
@@ -34,6 +35,7 @@ from .order import may_stop, restarts_along, waits_for
 from .policy import Child, Effect, Event, Why, has_process, step
 from .registration import Registration
 from .roster import Post, Roster
+from .spec import ServiceSpec
 
 CONTROL_MOST = 1000  # messages of the control plane in one turn
 SLOT_S = 2.0  # a start keeps its slot no longer: one that hangs must not keep others waiting
@@ -41,9 +43,10 @@ STIR_S = 0.05  # how often waiting orders look, at the least
 IDLE_S = 60.0  # the longest wait for anything
 ORDERS_MOST = 256
 PROGRAMS_MOST = 512
+MISTAKES_MOST = 1000  # of the supervisor's own, until it is better to end
 LATE_S = 1.0  # a turn that comes so late was stopped from outside; beats are not to blame
 
-Work: TypeAlias = Generator[None, None, Any]
+Work: TypeAlias = Generator[bool, None, Any]  # yields True where it only waits
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +57,7 @@ class Pending:
     order: messages.Order
     work: Work
     deadline: float
+    answered: bool = False  # it was not done in time; it goes on, and nobody waits for it
 
 
 class AlreadyRunning(GarrisonError):
@@ -99,10 +103,11 @@ class Supervisor:
         self._leavers = select.epoll()
         self._followers: dict[Token, tuple[int, frozenset[str]]] = {}
         self._signals = 0
+        self._mistakes = 0  # of this program's own
         self._poller = zmq.Poller()
         self._polled: list[int] | None = None  # the launchers' sockets that it has
         host = config.host
-        self._lock = _take_home(config)
+        self._locks = _take_home(config)
         former = adoption.end_former(host.run)
         self.saved, problem = adoption.load(host.state)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -127,11 +132,19 @@ class Supervisor:
         wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, lambda *_: None)
-        self._works += [self.registration.all(), self._until_settled()]
+            ignored = signal.getsignal(number) is signal.SIG_IGN  # as nohup has it
+            if number == signal.SIGTERM or not ignored:
+                signal.signal(number, lambda *_: None)
+        self._works += [self._register(), self._until_settled()]
         try:
             while not self.done:
-                self._turn(wake)
+                try:
+                    self._turn(wake)
+                except Exception as error:
+                    self._erred("a turn of the loop", error)
+                    self._stirred = True
+                    if self._mistakes > MISTAKES_MOST:
+                        raise
         finally:
             self._close()
             signal.set_wakeup_fd(-1)
@@ -193,11 +206,22 @@ class Supervisor:
         except StopIteration:
             self._stirred = True
             return False
+        except Exception as error:  # noqa: BLE001 (one piece of work must not end the host)
+            self._erred("work in the background", error)
+            return False
         return True
 
     def stir(self) -> None:
         """Have the next turn look at everything that waits."""
         self._stirred = True
+
+    def _register(self) -> Work:
+        try:
+            yield from self.registration.all()
+        except Exception as error:  # noqa: BLE001 (without its services the host is no use)
+            self._erred("the registration", error)
+            self.failure = GarrisonError(f"nothing could be registered: {error!r}")
+            self.done = True
 
     def _until_settled(self) -> Work:
         """Say once that everything which was to be started runs, or has failed."""
@@ -205,7 +229,7 @@ class Supervisor:
         while not self.registration.finished or any(
             post.state in moving and not self.roster.stuck(post) for post in self.roster
         ):
-            yield
+            yield False
         running = sum(post.state is State.RUNNING for post in self.roster)
         self.settled = True
         self.journal.record("supervisor.settled", running=running, services=len(self.roster.posts))
@@ -231,7 +255,8 @@ class Supervisor:
         with contextlib.suppress(BlockingIOError):
             for number in os.read(wake, 64):
                 if number in {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}:
-                    self._signals += 1
+                    # A terminal that closes says so twice; that is no order to hurry.
+                    self._signals += number != signal.SIGHUP or not self._signals
                     name = signal.Signals(number).name
                     self.journal.record("supervisor.signal", signal=name, count=self._signals)
         if self._signals == 1:
@@ -312,30 +337,33 @@ class Supervisor:
         self.roster.by_token[token] = post
         self.bus.admit(token)
         try:
-            assignment = self._assignment(post)
+            assignment = encode(self._assignment(post))
         except StartError as error:
             self._not_started(post, error.reason, permanent=True)
-            return
-        log = str(self.config.host.logs / f"{post.name}.log")
-        self.engine.fork(token, post.name, log, encode(assignment))
+        except Exception as error:  # noqa: BLE001 (one service's start must not end the host)
+            self._erred(f"the start of {post.name}", error)
+            reason = f"it cannot be told what to be: {type(error).__name__}: {error}"
+            self._not_started(post, reason, permanent=True)
+        else:
+            log = str(self.config.host.logs / f"{post.name}.log")
+            self.engine.fork(token, post.name, log, assignment)
 
     def _assignment(self, post: Post) -> messages.Assignment:
         spec, host = post.spec, self.config.host
         env, secret = worker_environment(spec, self.environ)
-        plugin = self.config.plugins[spec.plugin]
         return messages.Assignment(
             name=spec.name,
-            source=self.registration.source(spec.plugin),
+            source=self.registration.source(post.plugin),
             service_type=spec.service_type,
             generation=post.child.generation,
             token=post.token,
             control=sockets.control_path(host.run),
             bus=sockets.bus_path(host.run),
-            lock=str(host.run / f"{spec.name}.lock") if spec.exclusive else "",
-            env=env,
-            secrets=secret,
+            lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
+            env=messages.packed(env),
+            secrets=messages.packed(secret),
             config=spec.config,
-            plugin_config=plugin.config,
+            plugin_config=post.plugin.config,
             watchdog=spec.watchdog,
             grace=spec.grace,
             orphan_grace=host.orphan_grace,
@@ -451,6 +479,7 @@ class Supervisor:
 
     def _erred(self, over: str, error: Exception) -> None:
         """Write down a mistake of the supervisor's own; the host goes on."""
+        self._mistakes += 1
         text = "".join(traceback.format_exception(error))
         self.journal.record("supervisor.erred", over=over, error=text[-4000:])
 
@@ -517,8 +546,17 @@ class Supervisor:
     def welcome(self) -> messages.Welcome:
         """Return the directory as it is, for a new member."""
         entries = tuple(post.entry() for post in self.roster)
-        size = self.config.host.max_message
-        return messages.Welcome(WIRE, self.boot, os.getpid(), entries, max_message=size)
+        usual = self.config.usual
+        return messages.Welcome(
+            WIRE,
+            self.boot,
+            os.getpid(),
+            entries,
+            usual.timeout,
+            usual.window,
+            usual.window_bytes,
+            self.config.host.max_message,
+        )
 
     def send(self, token: Token, message: messages.Downward) -> bool:
         """Send to one connection; False where it is gone, or does not read."""
@@ -552,7 +590,7 @@ class Supervisor:
 
     def _welcome_program(self, token: Token) -> Work:
         while not self.registration.finished:
-            yield
+            yield False
         if token in self._programs:
             self.send(token, self.welcome())
 
@@ -586,26 +624,32 @@ class Supervisor:
 
     def _waits(self, pending: Pending) -> bool:
         try:
-            next(pending.work)
+            only_waits = next(pending.work)
         except StopIteration as end:
             if end.value is not None:
-                self._answer(pending.peer, pending.order, end.value)
+                self._reply(pending, end.value)
             self._stirred = True
             return False
         except (Refusal, ConfigError) as error:
-            self._answer(pending.peer, pending.order, error)
+            self._reply(pending, error)
             return False
         except Exception as error:  # noqa: BLE001 (one order must not end the host)
             self._erred(pending.order.verb, error)
             refusal = Refusal("failed", f"{pending.order.verb}: {type(error).__name__}: {error}")
-            self._answer(pending.peer, pending.order, refusal)
+            self._reply(pending, refusal)
             return False
         if time.monotonic() < pending.deadline:
             return True
-        pending.work.close()
         text = f"{pending.order.verb}: not done within {pending.order.wait:g} s; it goes on"
-        self._answer(pending.peer, pending.order, Refusal("timed_out", text))
-        return False
+        self._reply(pending, Refusal("timed_out", text))
+        pending.answered = True
+        if only_waits:
+            pending.work.close()
+        return not only_waits
+
+    def _reply(self, pending: Pending, result: Any) -> None:
+        if not pending.answered:
+            self._answer(pending.peer, pending.order, result)
 
     def _answer(self, peer: Token, order: messages.Order, result: Any) -> None:
         if isinstance(result, Refusal):
@@ -655,7 +699,7 @@ class Supervisor:
         self._delisted.clear()
         members = [post.token for post in self.roster if post.welcomed and not post.ended]
         encoded = encode(batch)
-        for token in (*members, *self._programs):
+        for token in [*members, *self._programs]:
             if token in self._stale:
                 if self.send(token, self.welcome()):
                     self._stale.discard(token)
@@ -671,6 +715,8 @@ class Supervisor:
                 raise
             if error.errno == zmq.EAGAIN:  # it does not read: tell it the whole once it does
                 self._stale.add(token)
+            else:
+                self._program_left(token)
 
     # --- starting and stopping everything ---------------------------------------------------
 
@@ -700,12 +746,25 @@ class Supervisor:
             self.stir()
 
     def _stop_next(self) -> None:
-        for post in list(self.roster):
-            under_way = post.state is State.STOPPING and not post.child.wanted
-            if not under_way and may_stop(post.name, self.roster.children()):
-                self.advance(post, Event.STOP)
+        left = [post for post in self.roster if post.child.wanted or has_process(post.state)]
+        under_way = [p for p in left if p.state is State.STOPPING and not p.child.wanted]
+        ready = [p for p in left if p not in under_way and may_stop(p.name, self.roster.children())]
+        for post in ready or ([] if under_way else left):  # left: a circle, which must end as well
+            self.advance(post, Event.STOP)
         if not any(has_process(post.state) for post in self.roster):
             self.done = True
+
+    def take_config(self, config: Config, specs: list[ServiceSpec]) -> None:
+        """Take what the config on disk says now: who depends on whom counts for all at once, so
+        that there is one order; the rest for each service when it is told to start."""
+        self.config = config
+        by_name = {spec.name: spec for spec in specs}
+        for post in self.roster:
+            if (new := by_name.get(post.name)) is not None:
+                spec = msgspec.structs.replace(
+                    post.spec, depends_on=new.depends_on, bind_to=new.bind_to
+                )
+                post.child = replace(post.child, spec=spec)
 
     def wants(self, name: str, wanted: bool) -> None:
         """Remember an order beyond this supervisor's life."""
@@ -738,7 +797,7 @@ class Supervisor:
         for pending in self._pending:
             done = pending.order.verb == "down"
             refusal = Refusal("failed", "the supervisor is ending")
-            self._answer(pending.peer, pending.order, {} if done else refusal)
+            self._reply(pending, {} if done else refusal)
         for pidfd in self._programs.values():
             os.close(pidfd)
         self._leavers.close()
@@ -749,11 +808,27 @@ class Supervisor:
         for path in (sockets.control_path(run), sockets.bus_path(run)):
             Path(path).unlink(missing_ok=True)
         self.journal.close()
-        os.close(self._lock)
+        for lock in self._locks:
+            os.close(lock)
 
 
 def _wires() -> str:
     return ", ".join(map(str, sorted(WIRES)))
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that is its user's alone, unless it is there; what is above it, as usual.
+
+    Raises:
+        GarrisonError: It cannot be made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise GarrisonError(
+            f"{folder} cannot be made: {error.strerror}; choose another home with --home"
+        ) from error
 
 
 def _leave_link(link: Path, folder: Path) -> None:
@@ -769,20 +844,27 @@ def _leave_link(link: Path, folder: Path) -> None:
     link.symlink_to(folder)
 
 
-def _take_home(config: Config) -> int:
-    """Make the home's folders and take its lock; return the lock's descriptor."""
+def _take_home(config: Config) -> list[int]:
+    """Make the home's folders and take its locks; return the locks' descriptors.
+
+    One lock lies in the home, the other with the sockets: either can be shared by mistake.
+    """
     host = config.host
-    host.home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private(host.home)
+    locks = [_take_lock(host.home / "supervisor.lock", host.home)]
     for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
         _leave_link(host.home / name, folder)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_private(folder)
     host.run.chmod(0o700)
-    path = host.run / "supervisor.lock"
+    return [*locks, _take_lock(host.run / "supervisor.lock", host.run)]
+
+
+def _take_lock(path: Path, what: Path) -> int:
     lock = sockets.hold_lock(path)
     if lock is None:
         holder = path.read_text("ascii", "replace").strip() or "?"
         raise AlreadyRunning(
-            f"a supervisor already runs for {host.home} (pid {holder}); "
+            f"a supervisor already runs for {what} (pid {holder}); "
             "stop it with: garrison down, or give this one another --home"
         )
     os.ftruncate(lock, 0)

@@ -117,6 +117,11 @@ def _forgotten(child: Child) -> Child:
     return replace(child, attempts=0, restarts=(), probes=0)
 
 
+def _if_healthy_forgotten(child: Child, now: float) -> Child:
+    healthy = child.state is State.RUNNING and now - child.since >= FORGOTTEN_AFTER
+    return _forgotten(child) if healthy else child
+
+
 def _rest(child: Child, event: Event, now: float, luck: float) -> Step:
     return _to(child, State.STOPPED, now), None
 
@@ -145,6 +150,7 @@ def _drain(child: Child, event: Event, now: float, luck: float) -> Step:
 
 def _silent(child: Child, event: Event, now: float, luck: float) -> Step:
     why = Why.WATCHDOG if child.state is State.RUNNING else Why.START_TIMEOUT
+    child = _if_healthy_forgotten(child, now)
     child = replace(child, why=why, harder=Effect.TERM)
     return _to(child, State.STOPPING, now, now + DUMP_WAIT), Effect.DUMP
 
@@ -173,8 +179,7 @@ def _crashed(child: Child, event: Event, now: float, luck: float) -> Step:
     """An end after RUNNING: at once again, then later and later, past the intensity no more."""
     if event not in RESTARTED_AFTER[child.spec.restart]:
         return _to(replace(child, wanted=False), State.STOPPED, now), None
-    if child.state is State.RUNNING and now - child.since >= FORGOTTEN_AFTER:
-        child = _forgotten(child)
+    child = _if_healthy_forgotten(child, now)
     recent = tuple(at for at in child.restarts if now - at < child.spec.period)
     child = replace(child, restarts=(*recent, now)[-1000:])
     too_many = 0 < child.spec.intensity < len(child.restarts)

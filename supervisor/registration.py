@@ -30,7 +30,7 @@ READ_S = 60.0  # for a plugin's import
 BARRIER_S = 10.0  # so long the first starts wait for a slow plugin's reading
 PRELOAD_S = 120.0  # for the launcher's imports
 
-Work = Generator[None, None, None]
+Work = Generator[bool, None, None]
 
 
 @dataclass(slots=True, eq=False)
@@ -69,10 +69,9 @@ class Registration:
 
     # --- reading ----------------------------------------------------------------------------
 
-    def source(self, plugin: str, config: "Config | None" = None) -> PluginSource:
+    def source(self, plugin: PluginSpec) -> PluginSource:
         """Return where a plugin's code is."""
-        config = config or self._host.config
-        return PluginSource(plugin, config.plugins[plugin].use, str(config.path.parent))
+        return PluginSource(plugin.name, plugin.use, str(self._host.config.path.parent))
 
     def begin(self, plugin: str, config: "Config | None" = None) -> Reader:
         """Have a plugin read in a process of its own."""
@@ -82,10 +81,10 @@ class Registration:
         reader = Reader(spec, token, time.monotonic() + READ_S)
         self._readers[token] = reader
         reading = messages.Reading(
-            source=self.source(plugin, config),
+            source=self.source(spec),
             token=token,
             control=sockets.control_path(host.run),
-            env=scrubbed(self._host.environ),
+            env=messages.packed(scrubbed(self._host.environ)),
             plugin_config=spec.config,
             sections=config.sections(plugin),
         )
@@ -103,7 +102,7 @@ class Registration:
                     reader.said = Broken("read", text)
                     reader.until = inf
                     self._host.engine.signal(reader.token, 9)
-            yield
+            yield False
 
     def hear(self, token: Token, message: messages.Upward) -> bool:
         """Take a message of a reading process; False where it is none."""
@@ -132,6 +131,14 @@ class Registration:
                 self._imported(happened)
             case engine.Fresh(changed):
                 self.fresh = changed
+            case engine.Lost(importing=True):
+                self._host.journal.record(
+                    "preload.refused",
+                    modules=" ".join(self._preloaded),
+                    reason="importing them ended the launcher",
+                )
+                self._preloaded = ()
+                self._importing = False
             case engine.Lost():
                 self._importing = False
 
@@ -150,7 +157,7 @@ class Registration:
                 next(waiting)
             except StopIteration:
                 break
-            yield
+            yield False
         for reader in readers:
             if reader.done:
                 self._note(reader)
@@ -171,23 +178,27 @@ class Registration:
     def _slow(self, reader: Reader) -> Work:
         yield from self.until_done(reader)
         self._note(reader)
-        yield from self._admit_read(reader.plugin.name)
+        yield from self._admit_read(reader.plugin.name, self._host.config)
 
-    def again(self, plugin: str) -> Work:
-        """Read a plugin once more that could not be read."""
+    def again(self, plugin: str, config: "Config | None" = None) -> Work:
+        """Read a plugin once more that could not be read, as a config has it now."""
+        config = config or self._host.config
         unread = self._host.roster.unread.get(plugin)
         if unread is None or unread.reading:
             return
+        if plugin not in config.plugins:  # it was taken out of the config
+            del self._host.roster.unread[plugin]
+            return
         unread.reading, unread.again_at = True, inf
-        reader = self.begin(plugin)
+        reader = self.begin(plugin, config)
         yield from self.until_done(reader)
         self._note(reader)
-        yield from self._admit_read(plugin)
+        yield from self._admit_read(plugin, config)
 
     def _probe(self, plugin: str, at: float) -> Work:
         """Read it again by itself, as a failed service is tried again."""
         while time.monotonic() < at:
-            yield
+            yield False
         unread = self._host.roster.unread.get(plugin)
         if unread is not None and unread.again_at == at and not self._host.stopping:
             yield from self.again(plugin)
@@ -210,17 +221,19 @@ class Registration:
         host.journal.record("plugin.unreadable", name, reason=problem.reason, wait_s=wait)
         host.later(self._probe(name, unread.again_at))
 
-    def _admit_read(self, plugin: str) -> Work:
+    def _admit_read(self, plugin: str, config: "Config") -> Work:
         """Take up the services of a plugin that was read late."""
         if plugin not in self.read:
             return
         yield from self.preload(self.read[plugin].preload)
         try:
-            self.admit(self.specs())
+            specs = self.specs(config)
+            self._host.take_config(config, specs)
+            self.admit(specs)
         except ConfigError as error:
             del self.read[plugin]
-            reader = Reader(self._host.config.plugins[plugin], b"", 0.0, Broken("read", str(error)))
-            self._note(reader)
+            spec = PluginSpec(name=plugin, use=plugin)
+            self._note(Reader(spec, b"", 0.0, Broken("read", str(error))))
 
     # --- services ---------------------------------------------------------------------------
 
@@ -244,7 +257,8 @@ class Registration:
         for position, spec in enumerate(specs):
             if spec.name in host.roster.posts:
                 continue
-            post = Post(Child(spec), self._manifest(spec), position)
+            plugin = host.config.plugins[spec.plugin]
+            post = Post(Child(spec), plugin, self._manifest(spec), position)
             host.roster.posts[spec.name] = post
             new.append(post)
         host.roster.reorder(specs)
@@ -290,7 +304,7 @@ class Registration:
         self._host.engine.check_fresh()
         until = time.monotonic() + READ_S
         while self.fresh is None and time.monotonic() < until:
-            yield
+            yield False
         if self.fresh:
             self._host.journal.record("launcher.refreshed", changed=self.fresh[0])
             self._importing = bool(self._preloaded)
@@ -300,7 +314,7 @@ class Registration:
     def _until_imported(self) -> Work:
         until = time.monotonic() + PRELOAD_S
         while self._importing and time.monotonic() < until:
-            yield
+            yield False
         if self._importing:
             self._host.journal.record("preload.late", wait_s=PRELOAD_S)
             self._importing = False

@@ -18,7 +18,7 @@ from garrison.ipc.messages import (
 
 from .order import waits_for
 from .policy import Child, Event, Why
-from .spec import ServiceSpec
+from .spec import PluginSpec, ServiceSpec
 
 Key: TypeAlias = bytes  # an incarnation's token
 
@@ -28,6 +28,7 @@ class Post:
     """One service of this host, and its present incarnation."""
 
     child: Child
+    plugin: PluginSpec
     manifest: Manifest
     position: int
     events: tuple[str, ...] = ()  # what the incarnation subscribed to
@@ -184,14 +185,19 @@ class Roster:
 
     def stuck(self, post: Post) -> bool:
         """Tell whether a queued service waits for one that will not come by itself."""
-        if post.state is not State.QUEUED:
-            return False
-        for name in waits_for(post.child, self.children()):
-            other = self.posts.get(name)
-            if other is None or other.state is State.FAILED or not other.child.wanted:
-                return True
-            if self.stuck(other):
-                return True
+        children = self.children()
+        looked_at, to_look_at = {post.name}, [post]
+        while to_look_at:
+            waiting = to_look_at.pop()
+            if waiting.state is not State.QUEUED:
+                continue
+            for name in waits_for(waiting.child, children):
+                other = self.posts.get(name)
+                if other is None or other.state is State.FAILED or not other.child.wanted:
+                    return True
+                if name not in looked_at:
+                    looked_at.add(name)
+                    to_look_at.append(other)
         return False
 
     def _is(self, name: str) -> str:

@@ -36,6 +36,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SERVICES = ROOT / "tests" / "services"
 PATIENCE = 20.0  # for anything that is to happen: the machine may be busy with other things
 LOOK_S = 0.02
+LONGEST = 120.0  # of one test
 MARK = "XDG_GARRISON_TEST"  # every worker's environment takes what begins with XDG_
 COMMAND = (sys.executable, "-m", "garrison.supervisor.cli")
 
@@ -422,6 +423,22 @@ def hosting(
     after = descriptors()
     opened = {fd: target for fd, target in after.items() if before.get(fd) is None}
     assert not opened, f"these descriptors outlived the host: {opened}"
+
+
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    """Fail a test that does not end: every call has one outcome, so waiting for ever is one too."""
+
+    def too_late(*_: object) -> None:
+        pytest.fail(f"it did not end within {LONGEST:g} s")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 Hosting = Callable[..., Host]

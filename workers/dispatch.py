@@ -8,6 +8,7 @@ import asyncio
 import contextvars
 import functools
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,7 +18,7 @@ from msgspec import Raw
 
 from garrison.ipc import messages
 from garrison.ipc.client import DEADLINE, EVENT_METHOD, MARGIN
-from garrison.ipc.errors import Fault, InvalidCall, RemoteError
+from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
 from garrison.ipc.messages import Call, Token, sendable
 
 from .methods import Kind, Method, Unfit
@@ -56,6 +57,7 @@ class Dispatch:
         self._emit = emit
         self._most = max_message - MARGIN
         self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()  # no call's: what is read is anybody's
         self._service: Service | None = None
         self._methods: dict[str, Method] = {}
         self._bound: dict[str, Callable[..., Any]] = {}
@@ -80,8 +82,12 @@ class Dispatch:
     def call(self, source: Token, call: Call) -> None:
         """Begin a call."""
         key = (source, call.id)
-        if self.draining or self._service is None or len(self._running) >= RUNNING_MOST:
+        if self.draining or self._service is None:
             self._send(source, messages.Refused(call.id))
+            return
+        if len(self._running) >= RUNNING_MOST:
+            error = Overloaded(self._name, call.method, f"it runs {RUNNING_MOST} calls already")
+            self._send(source, messages.Failed(call.id, error.fault()))
             return
         if key in self._running:
             return  # an id is used once
@@ -110,7 +116,7 @@ class Dispatch:
         """End a call that its caller no longer waits for."""
         task = self._running.get((source, call_id))
         if task is not None:
-            task.cancel()
+            self._cancel((source, call_id), task)
 
     def credit(self, source: Token, call_id: int, items: int) -> None:
         """Let so many more items of a stream go."""
@@ -120,9 +126,9 @@ class Dispatch:
 
     def caller_ended(self, source: Token) -> None:
         """End every call of a caller that is gone."""
-        for (caller, _), task in list(self._running.items()):
-            if caller == source:
-                task.cancel()
+        for key, task in list(self._running.items()):
+            if key[0] == source:
+                self._cancel(key, task)
 
     async def drain(self, seconds: float) -> None:
         """Take no more calls; return when none runs, or after so long, when they are cancelled."""
@@ -131,15 +137,21 @@ class Dispatch:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
-            for task in list(self._running.values()):
-                task.cancel()
+            for key, task in list(self._running.items()):
+                self._cancel(key, task)
 
     def _begin(self, key: _Key, work: Any) -> None:
-        self._running[key] = self._loop.create_task(work)
+        self._running[key] = self._loop.create_task(work, context=self._context.copy())
         self._idle.clear()
+
+    def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
+        # One that has not taken its first step never comes to its own end.
+        task.add_done_callback(lambda _: self._end(key))
+        task.cancel()
 
     def _end(self, key: _Key) -> None:
         self._running.pop(key, None)
+        self._credit.pop(key, None)
         if not self._running:
             self._idle.set()
 
@@ -173,6 +185,7 @@ class Dispatch:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
+        DEADLINE.set(math.inf)  # a stream may be longer than any call
         credits = self._credit[key]
         values = bound(*args, **kwargs)
         try:
@@ -189,12 +202,12 @@ class Dispatch:
         else:
             self._send(key[0], messages.Done(key[1]))
         finally:
-            del self._credit[key]
             try:
                 await values.aclose()
             except Exception:
                 log.exception("stream.close service=%s method=%s", self._name, call.method)
-            self._end(key)
+            finally:
+                self._end(key)
 
     async def _event(self, key: _Key, call: Call) -> None:
         DEADLINE.set(self._loop.time() + call.timeout)
@@ -211,7 +224,7 @@ class Dispatch:
             self._end(key)
 
     async def _in_thread(self, bound: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        run = functools.partial(contextvars.copy_context().run, bound, *args, **kwargs)
+        run = functools.partial(contextvars.copy_context().run, _sheltered, bound, *args, **kwargs)
         return await self._loop.run_in_executor(self._pool, run)
 
     def _cancelled(self, key: _Key, call: Call) -> None:
@@ -228,6 +241,14 @@ class Dispatch:
         detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         trace = formatted(error)[-TRACEBACK_BYTES:]
         return Fault("RemoteError", self._name, method, sendable(detail)[:2000], trace)
+
+
+def _sheltered(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a function in a thread; StopIteration, which no future can hold, becomes another."""
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the method raised StopIteration") from error
 
 
 class Credits:

@@ -50,14 +50,15 @@ def run(descriptor: int, log_path: str) -> NoReturn:
             assignment = messages.decode_assignment(file.read())
         _be_named(assignment.source.name if isinstance(assignment, Reading) else assignment.name)
         os.environ.clear()
-        os.environ.update(assignment.env)
+        os.environ.update({name: os.fsdecode(value) for name, value in assignment.env.items()})
         if isinstance(assignment, Reading):
             from .reading import read_plugin
 
             code = _loop(read_plugin(assignment))
         else:
-            os.environ.update(assignment.secrets)
-            code = _loop(Worker(assignment).live())
+            secrets = {name: os.fsdecode(value) for name, value in assignment.secrets.items()}
+            os.environ.update(secrets)
+            code = _loop(Worker(assignment, secrets).live())
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else (0 if end.code is None else CRASHED)
     except BaseException:  # noqa: BLE001 (the last place that could tell)
@@ -130,14 +131,17 @@ class Ending(Exception):
 class Worker(Runtime):
     """One incarnation of one service, from Hello to its end."""
 
-    def __init__(self, assignment: Assignment) -> None:
+    limited_by_welcome = False
+
+    def __init__(self, assignment: Assignment, secrets: dict[str, str]) -> None:
         self._assignment = assignment
+        self._own_secrets = secrets
 
     async def live(self) -> int:
         """Live a worker's life; return the process's exit code."""
         a = self._assignment
         _log_as(a.name, a.generation)
-        super().__init__(a.name, a.token, a.secrets, a.generation)
+        super().__init__(a.name, a.token, self._own_secrets, a.generation)
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
         self._dispatch = Dispatch(a.name, self._send, self.handle_event, a.max_message)

@@ -71,8 +71,10 @@ class Method:
             return self._bind_slowly(call.args, call.kwargs)
         except msgspec.ValidationError as error:
             raise Unfit(self._human(str(error))) from error
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError) as error:
-            raise Unfit(f"its arguments cannot be read: {error}") from error
+        except Unfit:
+            raise
+        except Exception as error:
+            raise Unfit(f"its arguments cannot be read: {type(error).__name__}: {error}") from error
 
     def _bind_slowly(self, args: Raw, kwargs: Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
         signature = self._signature.replace(parameters=self._parameters)

@@ -1,15 +1,17 @@
 """`Runtime`: the client plus what only a service has: settings, events, background work."""
 
 import asyncio
+import contextvars
 import inspect
 import logging
+import math
 import os
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import msgspec
 
-from garrison.ipc.client import Client
+from garrison.ipc.client import DEADLINE, Client
 from garrison.ipc.errors import ServiceUnavailable
 from garrison.ipc.messages import Subscribe, Token
 
@@ -97,7 +99,9 @@ class Runtime(Client):
         if not inspect.iscoroutine(work):
             raise TypeError(f"spawn takes a coroutine, as a call of an async def is; not {work!r}")
         title = name or work.__qualname__
-        task = self.loop.create_task(self._watched(work, title), name=title)
+        context = contextvars.copy_context()
+        context.run(DEADLINE.set, math.inf)  # it outlives the call that may have begun it
+        task = self.loop.create_task(self._watched(work, title), name=title, context=context)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
         return task

@@ -1,7 +1,6 @@
 """Asks the supervisor of a home, and waits for its answer."""
 
 import itertools
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -61,7 +60,7 @@ def _answers(
     pidfd: int | None = None,
 ) -> Iterator[messages.Answer]:
     path = sockets.control_path(sockets.run_folder(home))
-    check_answered(path)
+    sockets.check_answered(path)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = sockets.dealer(context, path, sockets.new_token(), MAX_MESSAGE)
     dealer.set(zmq.SNDTIMEO, int(ANSWER_S * 1000))
@@ -95,7 +94,7 @@ def _received(
         if dealer not in ready:
             if pidfd in ready:
                 raise SupervisorGone(path, "it has ended")
-            check_answered(path)
+            sockets.check_answered(path)
             continue
         frames = dealer.recv_multipart()
         for message in messages.decode_downward(frames[1]):
@@ -107,15 +106,3 @@ def _received(
             if not message.more and not following:
                 return
     raise SupervisorGone(path, f"it gave no answer within {ANSWER_S:g} s; is it stopped?")
-
-
-def check_answered(path: str) -> None:
-    """Raise SupervisorGone where nobody listens at a socket's path."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(ANSWER_S)
-        try:
-            probe.connect(path)
-        except OSError as error:
-            if isinstance(error, PermissionError):
-                raise SupervisorGone(path, "it belongs to another user") from error
-            raise SupervisorGone(path) from error

@@ -98,11 +98,15 @@ def say(text: str = "", error: bool = False) -> None:
         click.echo(text, err=error)
 
 
+def envelope(data: Any) -> str:
+    """Return an answer's data as it is printed with `--json`, on one line."""
+    return encode({"v": 1, "ok": True, "data": data, "error": None}).decode()
+
+
 def answer(data: Any) -> None:
     """Print an answer's data, with `--json`."""
     if SETTINGS.json:
-        envelope = {"v": 1, "ok": True, "data": data, "error": None}
-        click.echo(encode(envelope).decode())
+        click.echo(envelope(data))
 
 
 def code_of(error: BaseException) -> str:
@@ -125,13 +129,8 @@ def fail(error: BaseException) -> int:
     message = _sentence(error)
     if SETTINGS.json:
         data = error.data if isinstance(error, OrderFailed) else None
-        envelope = {
-            "v": 1,
-            "ok": False,
-            "data": data,
-            "error": {"code": code, "message": message},
-        }
-        click.echo(encode(envelope).decode())
+        told = {"code": code, "message": message}
+        click.echo(encode({"v": 1, "ok": False, "data": data, "error": told}).decode())
     elif code != "interrupted":
         click.echo(f"{click.style('error:', fg='red')} {message}", err=True)
         if isinstance(error, RemoteError) and SETTINGS.remote_tracebacks:

@@ -11,13 +11,13 @@ from typing import Any
 
 import click
 
-from garrison.ipc.errors import GarrisonError, OrderFailed, SupervisorGone
+from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
 
 from ..config import Config, load
 from ..status import own_version
 from .ask import ask
-from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, fail, options, say
+from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, envelope, fail, options, say
 
 DETACH_S = 60.0  # for the services to settle
 LOOK_S = 0.05
@@ -46,17 +46,15 @@ def up(config: Path, detach: bool) -> int:
 def _foreground(config: Config) -> int:
     from ..console import Console
     from ..journal import Journal
-    from ..loop import Supervisor
+    from ..loop import Supervisor, make_private
 
     raise_descriptor_limit()
     host = config.host
-    _make(host.logs)
+    make_private(host.home)
+    make_private(host.logs)
     journal = Journal(host.logs / "events.jsonl")
-    console = Console(host.logs, SETTINGS.garrison("chat"))
-    if not SETTINGS.json:
-        journal.listeners.append(console.heard)
-    else:
-        journal.listeners.append(answer)
+    console = Console(host.logs, SETTINGS.garrison("chat"), envelope if SETTINGS.json else None)
+    journal.listeners.append(console.heard)
     supervisor = Supervisor(config, os.environ, journal)
     say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
@@ -67,18 +65,12 @@ def _foreground(config: Config) -> int:
     return DONE if supervisor.failure is None else fail(supervisor.failure)
 
 
-def _make(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise GarrisonError(
-            f"{folder} cannot be made: {error.strerror}; choose another home with --home"
-        ) from error
-
-
 def _detached(config: Config) -> int:
+    from ..loop import make_private
+
     home = config.host.home
-    _make(config.host.logs)
+    make_private(home)
+    make_private(config.host.logs)
     log = config.host.logs / "supervisor.log"
     with log.open("ab") as output:
         begun = output.tell()

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.conftest import COMMAND, PATIENCE, ROOT, Host, Hosting, alive, children, until
+from tests.conftest import COMMAND, PATIENCE, ROOT, Host, Hosting, alive, children, found, until
 
-from garrison.ipc import OrderFailed, ServiceLost, ServiceProxy, ServiceUnavailable, SupervisorGone
+from garrison.ipc import OrderFailed, ServiceLost, ServiceUnavailable, SupervisorGone
 
 CONFIG = """
 [host]
@@ -111,8 +111,7 @@ async def test_a_program_learns_of_the_supervisors_death(host: Hosting) -> None:
     """What is in flight is lost at once, and what is asked later is not waited for."""
     one = host(CONFIG, PLUGINS)
     async with one.connect() as client:
-        echo = client.get_service("echo")
-        assert isinstance(echo, ServiceProxy)
+        echo = found(client, "echo")
         lost = echo.hang("in flight")
         assert await echo.echo(1) == 1
         one.end(signal.SIGKILL)
@@ -122,7 +121,7 @@ async def test_a_program_learns_of_the_supervisors_death(host: Hosting) -> None:
             async with asyncio.timeout(5.0):
                 await echo.echo(2)
     with pytest.raises(SupervisorGone, match=r"control\.sock"):
-        async with one.connect():
+        async with asyncio.timeout(5.0), one.connect():
             pass
     await asyncio.to_thread(until_nothing_is_left, one)
 
@@ -159,9 +158,7 @@ async def test_without_their_launcher_workers_live_on(host: Hosting) -> None:
     one = host(CONFIG + LEAK, PLUGINS)
     before, launcher = one.rows(), one.launcher
     async with one.connect() as client:
-        echo, leak = client.get_service("echo"), client.get_service("leak")
-        assert isinstance(echo, ServiceProxy)
-        assert isinstance(leak, ServiceProxy)
+        echo, leak = found(client, "echo"), found(client, "leak")
         family = await leak.family()
         os.kill(launcher, signal.SIGKILL)
         until(lambda: not alive(launcher))

@@ -185,6 +185,45 @@ async def test_hundreds_of_kills_under_load(running: Host) -> None:
     assert running.status("echo")["restarts"] == 0
 
 
+async def test_a_flood_holds_up_neither_deaths_nor_orders(running: Host) -> None:
+    """While callers keep a service as busy as they can, an end is told at once, orders are
+    answered, and what the flood asked for ends once."""
+    async with running.connect() as flooding, running.connect() as client:
+        echo, target = found(flooding, "echo"), found(client, "target-1")
+        stop = asyncio.Event()
+        ends = 0
+
+        async def flood() -> None:
+            nonlocal ends
+            while not stop.is_set():
+                sizes = await asyncio.gather(*(echo.size(bytes(20_000)) for _ in range(500)))
+                assert set(sizes) == {20_000}
+                ends += len(sizes)
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(flood())
+            for _ in range(5):
+                lost = target.hang("flooded")
+                pid = await target.pid()
+                before = ends
+                await asyncio.to_thread(running.ask, "reset", "target-1")
+                began = time.monotonic()
+                os.kill(pid, signal.SIGKILL)
+                with pytest.raises(ServiceLost):
+                    await lost
+                assert time.monotonic() - began < 2.0
+                assert await target.pid() != pid
+                await asyncio.to_thread(running.ask, "status")
+                assert time.monotonic() - began < 5.0
+
+                async def went_on(before: int = before) -> bool:
+                    return ends > before
+
+                await eventually(went_on)
+            stop.set()
+        assert len(flooding.calls) == 0
+
+
 # --- what a worker started ----------------------------------------------------------------
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import PATIENCE, ROOT, Host, Hosting, alive, hosting, until
+from tests.conftest import PATIENCE, ROOT, Host, Hosting, alive, found, hosting, until
 
-from garrison.ipc import OrderFailed, ServiceLost, ServiceProxy, ServiceUnavailable
+from garrison.ipc import OrderFailed, RemoteError, ServiceLost, ServiceUnavailable
 
 
 def crashing(name: str, mode: str, **keys: Any) -> str:
@@ -265,6 +265,28 @@ def test_a_restart_of_what_hangs_in_stop_runs_again(ending: Host) -> None:
     assert row["restarts"] == restarts
 
 
+@pytest.mark.parametrize("verb", ["stop", "restart"])
+async def test_what_is_under_way_may_end_before_a_stop(ending: Host, verb: str) -> None:
+    """A worker that drains takes no new call, answers those that it has, and then stops; what
+    takes longer than the grace is cancelled, and its caller told."""
+    async with ending.connect() as client:
+        crash = found(client, "crash")
+        pid = await crash.pid()
+        under_way, too_long = crash.nap(0.3), crash.hang()
+        assert await crash.pid() == pid  # both have begun
+        order = asyncio.create_task(asyncio.to_thread(ending.ask, verb, "crash"))
+        assert await under_way == pid
+        with pytest.raises((RemoteError, ServiceLost)):
+            await too_long
+        await order
+        if verb == "restart":
+            assert await crash.pid() != pid
+        else:
+            with pytest.raises(ServiceUnavailable):
+                await crash.pid()
+            await asyncio.to_thread(ending.ask, "start", "crash")
+
+
 # --- dependencies -------------------------------------------------------------------------
 
 GRAPH = """
@@ -344,8 +366,7 @@ async def test_dependents_of_a_stopped_service_run_on(graph: Host) -> None:
     """Their calls to it end at once, and it can be started again beneath them."""
     pids = {name: row["pid"] for name, row in graph.rows().items()}
     async with graph.connect() as client:
-        proxy = client.get_service("signs")
-        assert isinstance(proxy, ServiceProxy)
+        proxy = found(client, "signs")
         await asyncio.to_thread(graph.ask, "stop", "signs")
         with pytest.raises(ServiceUnavailable) as caught:
             await proxy.pid()

@@ -216,7 +216,7 @@ class World(RuleBasedStateMachine):
             return
         service.gone.add(token)
         expected = [call for call in self.flying(name) if call.to == token]
-        assert self.calls.ended(token, "was killed") == len(expected)
+        assert self.calls.ended(token, "was killed", self.now) == len(expected)
         assert all(type(call.outcomes[0]) is ServiceLost for call in expected)
 
     @rule(name=st.sampled_from(NAMES), wanted=st.booleans(), fresh=st.booleans())
@@ -268,7 +268,7 @@ class World(RuleBasedStateMachine):
         flying = [call for name in NAMES for call in self.flying(name)]
         for service in self.services.values():
             service.gone.clear()
-        self.calls.router_changed("the router restarted")
+        self.calls.router_changed("the router restarted", self.now)
         assert all(type(call.outcomes[0]) is ServiceLost for call in flying)
         for service in self.services.values():
             self.tell(service)

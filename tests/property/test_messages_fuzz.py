@@ -107,7 +107,7 @@ readings = st.builds(
     source=st.builds(PluginSource, text, text, text),
     token=tokens,
     control=text,
-    env=st.dictionaries(text, text, max_size=2),
+    env=st.dictionaries(text, tokens, max_size=2),
     plugin_config=plain,
     sections=st.lists(
         st.builds(messages.Section, text, text, plain, st.booleans()), max_size=2

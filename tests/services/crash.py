@@ -104,6 +104,11 @@ class CrashService(Service):
         """Let a start that blocks return."""
         self.ended.set()
 
+    async def nap(self, seconds: float) -> int:
+        """Return the worker's pid after a while."""
+        await asyncio.sleep(seconds)
+        return os.getpid()
+
     async def hang(self) -> None:
         """Never return."""
         await asyncio.Event().wait()

@@ -408,7 +408,7 @@ def test_not_running_by_the_deadline_is_unavailable(state: State) -> None:
 @pytest.mark.parametrize("told", [False, True])
 def test_between_two_incarnations_it_is_restarting(caller: Caller, told: bool) -> None:
     """A service whose process is gone is not called running, with or without an address."""
-    caller.calls.ended(ONE, "was killed")
+    caller.calls.ended(ONE, "was killed", caller.now)
     if told:
         caller.changed(State.RUNNING, b"")
     call_id = caller.call(timeout=2.0)
@@ -483,7 +483,7 @@ def test_an_end_loses_what_was_in_flight(caller: Caller) -> None:
     """Each is told how the process ended; those that waited go on waiting for the next one."""
     ids = [caller.call() for _ in range(6)]
 
-    assert caller.calls.ended(ONE, "its process was killed by SIGKILL") == 4
+    assert caller.calls.ended(ONE, "its process was killed by SIGKILL", caller.now) == 4
 
     for call_id in ids[:4]:
         error = caller.error(call_id, ServiceLost)
@@ -496,7 +496,7 @@ def test_an_end_loses_what_was_in_flight(caller: Caller) -> None:
 
 def test_after_an_end_nothing_is_sent_there(caller: Caller) -> None:
     """The directory's word may come later; until then calls wait."""
-    caller.calls.ended(ONE, "killed")
+    caller.calls.ended(ONE, "killed", caller.now)
     call_id = caller.call()
     caller.runs(ONE)  # an older word of the directory
 
@@ -510,7 +510,7 @@ def test_the_end_of_an_old_incarnation_makes_room_at_the_new_one(caller: Caller)
     ids = [caller.call() for _ in range(6)]
     caller.runs(TWO)
 
-    caller.calls.ended(ONE, "killed")
+    caller.calls.ended(ONE, "killed", caller.now)
 
     for call_id in ids[:4]:
         caller.error(call_id, ServiceLost)
@@ -521,7 +521,7 @@ def test_the_end_of_a_stranger_concerns_nobody(caller: Caller) -> None:
     """Calls of other incarnations stay as they are."""
     call_id = caller.call()
 
-    assert caller.calls.ended(OTHER, "killed") == 0
+    assert caller.calls.ended(OTHER, "killed", caller.now) == 0
     assert caller.outcomes[call_id] == []
 
 
@@ -546,7 +546,7 @@ def test_what_was_never_run_is_not_lost(caller: Caller) -> None:
     call_id = caller.call()
     caller.calls.never_run(call_id, ONE, caller.now)
 
-    assert caller.calls.ended(ONE, "killed") == 0
+    assert caller.calls.ended(ONE, "killed", caller.now) == 0
     assert caller.outcomes[call_id] == []
 
 
@@ -622,7 +622,7 @@ def test_another_router_loses_what_was_in_flight(caller: Caller) -> None:
     """The calls through the old one are lost; those that wait are sent through the new one."""
     ids = [caller.call() for _ in range(5)]
 
-    caller.calls.router_changed("the router restarted")
+    caller.calls.router_changed("the router restarted", caller.now)
     caller.runs()
 
     for call_id in ids[:4]:

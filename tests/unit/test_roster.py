@@ -11,7 +11,9 @@ from garrison.supervisor import roster as roster_module
 from garrison.supervisor.order import waits_for
 from garrison.supervisor.policy import Child, Event, Why
 from garrison.supervisor.roster import Post, Roster, Unread
-from garrison.supervisor.spec import ServiceSpec
+from garrison.supervisor.spec import PluginSpec, ServiceSpec
+
+PLUGIN = PluginSpec(name="p", use="p")
 
 
 def spec(name: str, needs: str = "", **changes: Any) -> ServiceSpec:
@@ -24,7 +26,7 @@ def post(
 ) -> Post:
     """Return a service in a state, with a process where that state has one."""
     child = Child(spec(name, needs, **changes), state, wanted, generation=4)
-    return Post(child, Manifest("t"), 0, token=b"g-" + name.encode())
+    return Post(child, PLUGIN, Manifest("t"), 0, token=b"g-" + name.encode())
 
 
 def roster(*posts: Post, unread: tuple[str, ...] = ()) -> Roster:
@@ -72,6 +74,7 @@ def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
 
     expected = Post(
         one.child,
+        PLUGIN,
         one.manifest,
         0,
         token=b"g-new",
@@ -269,6 +272,7 @@ def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
                 State.QUEUED,
                 True,
             ),
+            PLUGIN,
             Manifest("t"),
             0,
         )
