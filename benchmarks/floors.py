@@ -16,8 +16,9 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from garrison.ipc import messages
 from msgspec import Raw
+
+from garrison.ipc import messages
 
 PROGRAMS = Path(__file__).parent / "programs"
 LONGEST_S = 300.0  # for one program
@@ -67,7 +68,7 @@ async def _raw(text: str, count: int, width: int) -> Any:
 async def raw_call(text: str, count: int) -> float:
     """Return the median time of a raw call, one after another."""
     found = await _raw(text, count, 1)
-    return statistics.median(found["times"])
+    return float(statistics.median(found["times"]))
 
 
 async def raw_rate(text: str, count: int, width: int) -> float:

@@ -17,7 +17,7 @@ from garrison.ipc import Client, GarrisonError, SupervisorGone, connect
 
 SERVICES = Path(__file__).parent / "services"
 START_S = 120.0  # until every service runs
-UP = (sys.executable, "/tmp/h/up.py")
+UP = (sys.executable, "-P", "-m", "garrison.supervisor.cli", "up")
 END_S = 30.0  # until a host that was told to end is killed
 
 
@@ -34,18 +34,18 @@ class Host:
 
 
 @contextlib.asynccontextmanager
-async def host(plugin: str, services: dict[str, str]) -> AsyncIterator[Host]:
-    """Run a host of one plugin of `services/`; yield once each of its services runs.
+async def host(services: dict[str, str]) -> AsyncIterator[Host]:
+    """Run a host, and yield once each of its services runs.
 
     Args:
-        plugin: The file's name, without `.py`.
-        services: NAME → service_type.
+        services: NAME → its plugin, a file of `services/` whose one service_type is called alike.
     """
     # Not under $TMPDIR: a socket's path has 107 bytes at most
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
         config = Path(folder) / "config.toml"
-        config.write_text(_config(plugin, services))
-        shutil.copy(SERVICES / f"{plugin}.py", folder)
+        config.write_text(_config(services))
+        for plugin in set(services.values()):
+            shutil.copy(SERVICES / f"{plugin}.py", folder)
         home = Path(folder) / "home"
         began = time.perf_counter()
         async with _supervisor(config, home) as process, _joined(home, process) as client:
@@ -56,10 +56,10 @@ async def host(plugin: str, services: dict[str, str]) -> AsyncIterator[Host]:
             yield Host(client, list(services), time.perf_counter() - began)
 
 
-def _config(plugin: str, services: dict[str, str]) -> str:
-    lines = [f"[plugins.{plugin}]", "[defaults]", "intensity = 0"]
-    for name, service_type in services.items():
-        lines += [f"[services.{name}]", f'plugin = "{plugin}"', f'type = "{service_type}"']
+def _config(services: dict[str, str]) -> str:
+    lines = [f"[plugins.{plugin}]" for plugin in sorted(set(services.values()))]
+    for name, plugin in services.items():
+        lines += [f"[services.{name}]", f'plugin = "{plugin}"', f'type = "{plugin}"']
     return "\n".join(lines) + "\n"
 
 
@@ -97,10 +97,15 @@ async def _end(process: Process) -> None:
 
 @contextlib.asynccontextmanager
 async def _joined(home: Path, process: Process) -> AsyncIterator[Client]:
-    async with asyncio.timeout(START_S):
-        while not (home / "run" / "control.sock").exists():
-            if process.returncode is not None:
-                raise SupervisorGone(str(home), f"it ended with {process.returncode}")
+    """Join the host as soon as it answers; raise SupervisorGone where it never does."""
+    until = time.monotonic() + START_S
+    async with contextlib.AsyncExitStack() as stack:
+        while True:
+            try:
+                client = await stack.enter_async_context(connect(home, START_S))
+                break
+            except SupervisorGone:
+                if process.returncode is not None or time.monotonic() >= until:
+                    raise
             await asyncio.sleep(0.002)
-    async with connect(home, START_S) as client:
         yield client

@@ -8,21 +8,22 @@ import os
 import signal
 import statistics
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-from garrison.ipc import ServiceLost, with_timeout
+from garrison.ipc import ServiceLost, messages, with_timeout
 
 from . import floors
 from .host import Host, host
-from .memory import pss
+from .programs.spawned import pss
 
 TEXT = "My mother takes care of me, and so I have come to talk with you."
 WIDTH = 64  # calls in flight
 LONG_S = 300.0  # the deadline of a call that makes thousands of calls
-REST_S = 0.1  # between kills, so that one restart does not disturb the next
+KILLED = 4  # services on the host whose services are killed
+REST_S = 0.2  # between kills, so that one restart does not disturb the next
 IDLE_S = 3.0  # until a host that has just started is idle
 HEAVY = ("discord", "openai")  # as services/heavy.py has them
 
@@ -38,8 +39,8 @@ class Size:
     services: int
 
 
-FULL = Size(rounds=7, calls=4_000, kills=24, fresh=7, services=50)
-QUICK = Size(rounds=3, calls=1_000, kills=6, fresh=3, services=50)
+FULL = Size(rounds=15, calls=2_000, kills=24, fresh=9, services=50)
+QUICK = Size(rounds=5, calls=1_000, kills=8, fresh=5, services=50)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class Row:
     title: str
     unit: str  # "us", "ms", "s", "calls/s", "MiB"
     limit: float
-    measure: Callable[[Size], Awaitable[Found]]
+    measure: Callable[[Size], Coroutine[Any, Any, Found]]
 
     @property
     def more_is_better(self) -> bool:
@@ -83,14 +84,12 @@ async def call(size: Size) -> Found:
     """Measure a call from one service to another, one after another."""
     floor: list[float] = []
     garrison: list[float] = []
-    async with host("bench", {"echo": "echo", "caller": "caller"}) as there:
+    async with host({"echo": "echo", "caller": "caller"}) as there:
         caller = _patient(there, "caller")
         await caller.one_by_one("echo", TEXT, 500)
         for _ in range(size.rounds):
             floor.append(await floors.raw_call(TEXT, size.calls))
-            garrison.append(
-                statistics.median(await caller.one_by_one("echo", TEXT, size.calls))
-            )
+            garrison.append(statistics.median(await caller.one_by_one("echo", TEXT, size.calls)))
     return Found(floor, garrison)
 
 
@@ -99,7 +98,7 @@ async def flood(size: Size) -> Found:
     floor: list[float] = []
     garrison: list[float] = []
     count = size.calls * 5 // WIDTH * WIDTH
-    async with host("bench", {"echo": "echo", "caller": "caller"}) as there:
+    async with host({"echo": "echo", "caller": "caller"}) as there:
         caller = _patient(there, "caller")
         await caller.side_by_side("echo", TEXT, 50 * WIDTH, WIDTH)
         for _ in range(size.rounds):
@@ -112,7 +111,7 @@ async def flood(size: Size) -> Found:
 async def restart(size: Size) -> Found:
     """Measure a SIGKILL to the next answered call."""
     floor = await floors.fresh(size.fresh)
-    return Found(floor, await _kills("bench", "echo", size))
+    return Found(floor, await _kills("echo", size))
 
 
 async def preloaded(size: Size) -> Found:
@@ -121,7 +120,7 @@ async def preloaded(size: Size) -> Found:
     if missing:
         raise Skipped("needs: pip install discord.py openai")
     floor = await floors.fresh(size.fresh, HEAVY)
-    return Found(floor, await _kills("heavy", "heavy", size))
+    return Found(floor, await _kills("heavy", size))
 
 
 async def start(size: Size) -> Found:
@@ -130,7 +129,7 @@ async def start(size: Size) -> Found:
     garrison: list[float] = []
     for _ in range(min(size.rounds, 3)):
         floor.append((await floors.spawned(size.services))[0])
-        async with host("bench", _many("echo", size.services)) as there:
+        async with host(_many("echo", size.services)) as there:
             garrison.append(there.started_s)
     return Found(floor, garrison)
 
@@ -138,17 +137,22 @@ async def start(size: Size) -> Found:
 async def memory(_: Size) -> Found:
     """Measure an idle service's share of memory, of twenty."""
     floor = [float(share) for share in (await floors.spawned(20))[1]]
-    async with host("bench", _many("echo", 20)) as there:
+    async with host(_many("echo", 20)) as there:
         await asyncio.sleep(IDLE_S)
         pids = [await _service(there, name).pid() for name in there.names]
         return Found(floor, [float(pss(pid)) for pid in pids])
 
 
-async def _kills(plugin: str, service_type: str, size: Size) -> list[float]:
-    """Kill each of many services once, for a second crash within a minute would back off."""
-    async with host(plugin, _many(service_type, size.kills)) as there:
+async def _kills(plugin: str, size: Size) -> list[float]:
+    """Kill the services of a small host by turns.
+
+    Each kill is a service's first: `reset` forgets the one before, after which it would back off.
+    """
+    async with host(_many(plugin, KILLED)) as there:
         times: list[float] = []
-        for name in there.names:
+        for number in range(size.kills):
+            name = there.names[number % KILLED]
+            there.client.tell(messages.Order(number, "reset", (name,)))
             await asyncio.sleep(REST_S)
             times.append(await _kill(there, name))
         return times
@@ -168,8 +172,10 @@ async def _kill(there: Host, name: str) -> float:
             continue
 
 
-def _many(service_type: str, count: int) -> dict[str, str]:
-    return {f"{service_type}-{number:02}": service_type for number in range(1, count + 1)}
+def _many(plugin: str, count: int) -> dict[str, str]:
+    """Return so many services of a plugin, the one that it brings by itself among them."""
+    more = {f"{plugin}-{number}": plugin for number in range(2, count + 1)}
+    return {plugin: plugin} | more
 
 
 def _service(there: Host, name: str) -> Any:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 # Run as a file, the path starts with this folder; modules here are named from the one above.
-sys.path[0] = str(Path(__file__).resolve().parent.parent)
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import machine
 from benchmarks.rows import FULL, QUICK, ROWS, Found, Row, Size, Skipped

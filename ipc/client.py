@@ -68,10 +68,11 @@ class Client:
         self.max_message = 64 * 1024 * 1024
         self.directory = Directory()
         self.calls = Calls(self._send, window=256, window_bytes=16 * 1024 * 1024)
-        self.proxies: weakref.WeakSet[ServiceProxy] = weakref.WeakSet()
+        self.proxies: weakref.WeakValueDictionary[int, ServiceProxy] = weakref.WeakValueDictionary()
         self.refused = 0  # frames that were no message of ours
         self.boot = ""
         self.supervisor_gone = False
+        self.closed = False
         self._supervisor_pid = 0
         self._supervisor = -1  # pidfd
         self._ids = itertools.count(1)
@@ -268,8 +269,9 @@ class Client:
         timeout: float | None,
         settle: Callable[[Raw | CallError], None],
     ) -> Call | None:
-        if self.supervisor_gone:
-            settle(ServiceUnavailable(name, method, "out of reach: the supervisor has ended"))
+        if self.supervisor_gone or self.closed:
+            what = "this program has left" if self.closed else "the supervisor has ended"
+            settle(ServiceUnavailable(name, method, f"out of reach: {what}"))
             return None
         try:
             encoded = Raw(_encode_args(args))
@@ -309,6 +311,9 @@ class Client:
         self.schedule()
 
     # --- the bus ----------------------------------------------------------------------------
+
+    def _batch_limit(self) -> int:
+        return self.max_message
 
     def _send(self, token: Token, message: messages.Data) -> None:
         if self._bus is not None:
@@ -410,11 +415,20 @@ class Client:
             self.timeout, self.max_message = message.timeout, message.max_message
             self.calls.window, self.calls.window_bytes = message.window, message.window_bytes
         self._supervisor_pid = message.pid
+        before = [entry.name for entry in self.directory]
         self.directory.replace(message.entries)
-        for entry in self.directory:
-            self.calls.changed(entry.name, entry, self.now())
+        for name in dict.fromkeys([*before, *(entry.name for entry in self.directory)]):
+            self.calls.changed(name, self.directory.get(name), self.now())
+        self._forget_methods()
+        for _, future in self._watchers:
+            if not future.done():
+                future.set_result(None)
         if not self._welcomed.done():
             self._welcomed.set_result(None)
+
+    def _forget_methods(self) -> None:
+        for proxy in list(self.proxies.values()):
+            proxy.__dict__.clear()  # its methods may be others now
 
     def watch_supervisor(self) -> None:
         """Fail what is in flight as soon as the supervisor's process ends."""
@@ -448,8 +462,7 @@ class Client:
         known = self.directory.get(entry.name)
         self.calls.changed(entry.name, known, self.now())
         if not isinstance(message, messages.Changed):
-            for proxy in self.proxies:
-                proxy.__dict__.clear()  # its methods may be others now
+            self._forget_methods()
         for name, future in self._watchers:
             if name == entry.name and not future.done():
                 future.set_result(None)
@@ -458,12 +471,12 @@ class Client:
 
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]", control: str, bus: str) -> None:
         """Connect both sockets; without a path for the bus, the control socket alone."""
-        size = self.max_message
+        size = -1 if self.limited_by_welcome else self.max_message  # a program is told it later
         control_socket = sockets.dealer(context, control, self.token, size)
-        self._control = Link(control_socket, self.on_control, self.malformed, size)
+        self._control = Link(control_socket, self.on_control, self.malformed, self._batch_limit)
         if bus:
             bus_socket = sockets.dealer(context, bus, self.token, size)
-            self._bus = Link(bus_socket, self.on_bus, self.malformed, size)
+            self._bus = Link(bus_socket, self.on_bus, self.malformed, self._batch_limit)
 
     def tell(self, message: messages.Upward) -> None:
         """Send a message to the supervisor."""
@@ -484,6 +497,7 @@ class Client:
 
     def close(self) -> None:
         """Settle what is in flight and close both sockets."""
+        self.closed = True
         self._unwatch_supervisor()
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "this program left"))
         if self._timer is not None:

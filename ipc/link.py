@@ -25,7 +25,7 @@ class Link:
         socket: Connected; the link closes it.
         receive: Takes the source and the batch's bytes of each message that arrives.
         malformed: Told of each message that has no two frames.
-        most: The largest frame that the other side takes, in bytes.
+        most: Returns the largest frame that the other side takes, in bytes.
     """
 
     def __init__(
@@ -33,13 +33,13 @@ class Link:
         socket: zmq.Socket[bytes],
         receive: Callable[[list[bytes]], None],
         malformed: Callable[[], None],
-        most: int = BATCH_BYTES,
+        most: Callable[[], int] = lambda: BATCH_BYTES,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = socket
         self._receive = receive
         self._malformed = malformed
-        self._batch_bytes = min(BATCH_BYTES, most // 2)
+        self._most = most
         self._outgoing: dict[Token, list[Any]] = {}
         self._backlog: deque[list[bytes]] = deque()
         self._turn_open = False  # something was sent in this turn already
@@ -96,7 +96,7 @@ class Link:
 
     def _post_batch(self, peer: Token, batch: list[Any]) -> None:
         encoded = encode(batch)
-        if len(encoded) > self._batch_bytes and len(batch) > 1:
+        if len(encoded) > min(BATCH_BYTES, self._most() // 2) and len(batch) > 1:
             middle = len(batch) // 2
             self._post_batch(peer, batch[:middle])
             self._post_batch(peer, batch[middle:])

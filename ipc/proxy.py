@@ -37,7 +37,7 @@ class ServiceProxy:
         self, client: "Client", name: str, cls: type | None = None, timeout: float | None = None
     ) -> None:
         self._client, self._name, self._class, self._timeout = client, name, cls, timeout
-        client.proxies.add(self)
+        client.proxies[id(self)] = self
 
     @property
     def service_type(self) -> str:
@@ -128,6 +128,11 @@ class RemoteMethod:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         client, info = self._client, self._info
         if info.stream:
+            if threading.get_ident() != client.thread:
+                raise RuntimeError(
+                    f"{self._name}.{info.name} streams, which a thread cannot take: call it from "
+                    "an async method"
+                )
             return Stream(client, self._name, info.name, args, kwargs, self._timeout, self._decode)
         if threading.get_ident() == client.thread:
             future: asyncio.Future[Any] = client.loop.create_future()

@@ -61,7 +61,7 @@ class Bus:
             if time.monotonic() >= until:
                 break
         if new:
-            self.connected |= new
+            self.connected |= new & self.live
         return new
 
     def _pass_on(self, frames: Frames) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from garrison.ipc.errors import StartError
+from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
 
 from .config import Config, load
@@ -86,18 +86,17 @@ def start(host: "Supervisor", peer: Token, order: Order) -> Work:
     """Start what was named, and return when it runs."""
     yield from _until_registered(host)
     names = _matching(host, order)
-    for name in [name for name in names if name in host.roster.unread]:
-        yield from _read_again(host, name)
+    unreadable = yield from _read_again(host, names)
     posts = _posts(host, names)
     for post in posts:
-        host.wants(post.name, True)
         if not has_process(post.state) or post.state is State.STOPPING:
             _take_spec_from_disk(host, post)
+        host.wants(post.name, True)
         was_resting = not has_process(post.state)
         host.advance(post, Event.START)
         if was_resting:
             host.restart_bound(post.name)
-    return (yield from _until_running(host, posts))
+    return (yield from _until_running(host, posts, unreadable))
 
 
 def stop(host: "Supervisor", peer: Token, order: Order) -> Work:
@@ -133,28 +132,23 @@ def restart(host: "Supervisor", peer: Token, order: Order) -> Work:
     """Run what is on disk; where that is unusable, the running one stays."""
     yield from _until_registered(host)
     names = _matching(host, order)
-    for name in [name for name in names if name in host.roster.unread]:
-        yield from _read_again(host, name)
+    unreadable = yield from _read_again(host, names)
     posts = _posts(host, names)
     config = _load(host)
-    specs = {spec.name: spec for spec in host.registration.specs(config)}
+    readers = yield from _read_for(host, posts, config)
+    newly = {name: reader.found for name, reader in readers.items() if reader.found is not None}
+    specs = {spec.name: spec for spec in host.registration.specs(config, newly)}
     for post in posts:
         if post.name not in specs:
             text = f"{post.name} is no longer in {config.path}; the running one stays"
             raise Refusal("ConfigError", text)
-    readers = {
-        plugin: host.registration.begin(plugin, config)
-        for plugin in {specs[post.name].plugin for post in posts}
-    }
-    yield from host.registration.until_done(*readers.values())
-    for post in posts:
         _check_readable(host, post, specs[post.name], config, readers[specs[post.name].plugin])
     yield from host.registration.refresh()
-    for reader in readers.values():
-        if reader.found is not None:
-            host.registration.read[reader.plugin.name] = reader.found
-            yield from host.registration.preload(reader.found.preload)
+    host.registration.read.update(newly)
+    for found in newly.values():
+        yield from host.registration.preload(found.preload)
     host.take_config(config, list(specs.values()))
+    host.registration.admit(list(specs.values()))
     generations = {}
     for post in posts:
         _take_spec(post, specs[post.name], config)
@@ -163,18 +157,20 @@ def restart(host: "Supervisor", peer: Token, order: Order) -> Work:
         host.advance(post, Event.STOP)
         host.advance(post, Event.START)
         host.restart_bound(post.name)
-    return (yield from _until_running(host, posts, generations))
+    return (yield from _until_running(host, posts, unreadable, generations))
 
 
 def reset(host: "Supervisor", peer: Token, order: Order) -> Work:
     """Forget the restarts of what was named; what is failed and wanted is tried at once."""
     yield from _until_registered(host)
     names = _matching(host, order)
-    for name in [name for name in names if name in host.roster.unread]:
-        yield from _read_again(host, name)
-    for post in _posts(host, names):
+    unreadable = yield from _read_again(host, names)
+    posts = _posts(host, names)
+    for post in posts:
         host.advance(post, Event.RESET)
-    return {"services": {post.name: post.state.value for post in _posts(host, names)}}
+    if unreadable is not None:
+        raise unreadable
+    return {"services": {post.name: post.state.value for post in posts}}
 
 
 def down(host: "Supervisor", peer: Token, order: Order) -> Work:
@@ -211,12 +207,35 @@ def _posts(host: "Supervisor", names: list[str]) -> list[Post]:
     return [host.roster.posts[name] for name in names if name in host.roster.posts]
 
 
-def _read_again(host: "Supervisor", plugin: str) -> Work:
-    """Read a plugin that could not be read, with what the config on disk says of it now."""
-    yield from host.registration.again(plugin, _load(host))
-    unread = host.roster.unread.get(plugin)
-    if unread is not None:
-        raise Refusal("StartError", f"plugin {plugin} cannot be read: {unread.reason}")
+def _read_again(host: "Supervisor", names: list[str]) -> Generator[bool, None, Refusal | None]:
+    """Read those plugins again that could not be read, with what the config says of them now.
+
+    Returns:
+        What is to be said of the first that still cannot be; the others are none the worse.
+    """
+    refusal: Refusal | None = None
+    for plugin in [name for name in names if name in host.roster.unread]:
+        yield from host.registration.again(plugin, _load(host))
+        unread = host.roster.unread.get(plugin)
+        if unread is not None and refusal is None:
+            text = f"plugin {plugin} cannot be read: {unread.reason}"
+            refusal = Refusal("StartError", text, {"traceback": unread.traceback})
+    return refusal
+
+
+def _read_for(
+    host: "Supervisor", posts: list[Post], config: Config
+) -> Generator[bool, None, dict[str, Reader]]:
+    """Read the plugins that services have, or will have by a new config."""
+    wanted = {post.spec.plugin for post in posts}
+    wanted |= {config.plugin_of(post.name) or post.spec.plugin for post in posts}
+    readers = {
+        plugin: host.registration.begin(plugin, config)
+        for plugin in wanted
+        if plugin in config.plugins
+    }
+    yield from host.registration.until_done(*readers.values())
+    return readers
 
 
 def _load(host: "Supervisor") -> Config:
@@ -230,8 +249,12 @@ def _load(host: "Supervisor") -> Config:
 
 def _take_spec_from_disk(host: "Supervisor", post: Post) -> None:
     """Let a service that has no process start with what the config says now, if that is usable."""
-    config = _load(host)
-    specs = {spec.name: spec for spec in host.registration.specs(config)}
+    try:
+        config = _load(host)
+        specs = {spec.name: spec for spec in host.registration.specs(config)}
+    except ConfigError as error:  # it starts as it was known
+        host.journal.record("config.unusable", post.name, problem=str(error))
+        return
     if post.name in specs:
         host.take_config(config, list(specs.values()))
         _take_spec(post, specs[post.name], config)
@@ -265,7 +288,10 @@ def _check_readable(
 
 
 def _until_running(
-    host: "Supervisor", posts: list[Post], generations: dict[str, int] | None = None
+    host: "Supervisor",
+    posts: list[Post],
+    unreadable: Refusal | None,
+    generations: dict[str, int] | None = None,
 ) -> Work:
     """Wait until all of them run, or one says that it will not by itself."""
     before = generations or {}
@@ -278,6 +304,8 @@ def _until_running(
             or post.child.generation == before.get(post.name)
             or post.ended
         ]
+        if not left and unreadable is not None:
+            raise unreadable
         if not left:
             return {"services": [service_row(host, post, False) for post in posts]}
         for post in left:

@@ -103,6 +103,11 @@ class Config:
         """Return how a service is run of which nothing is said but `[defaults]`."""
         return ServiceSpec(name="", plugin="", service_type="", **self._defaults)
 
+    def plugin_of(self, service: str) -> str | None:
+        """Return the plugin that a service's section names, if it names one."""
+        plugin: str | None = self._sections.get(service, {}).get("plugin")
+        return plugin
+
     def sections(self, plugin: str) -> tuple[Section, ...]:
         """Return the config tables of the services that are, or may be, a plugin's."""
         return tuple(

@@ -37,6 +37,7 @@ class Console:
         logs: The folder of the services' log files.
         hint: The command that comes next, once everything is settled.
         encode: Makes a line of an event or a log line, for programs; None is for people.
+        with_logs: Whether the services' lines are shown, too.
         out: Where to write.
     """
 
@@ -45,13 +46,14 @@ class Console:
         logs: Path,
         hint: str,
         encode: Callable[[Any], str] | None = None,
+        with_logs: bool = True,
         out: TextIO = sys.stdout,
     ) -> None:
         self._encode = encode
         self._out = out
         self._hint = hint
         self._events: deque[Event] = deque(maxlen=WAITING_LINES)
-        self._follower = Follower(logs, lambda name: True)
+        self._follower = Follower(logs, lambda name: with_logs)
         self._stop = threading.Event()
         self._width = 10
         self._tty = out.isatty()

@@ -103,6 +103,7 @@ class Engine:
         self.deaths = select.epoll()  # every worker's pidfd: ready when it ended
         self._by_pidfd: dict[int, Key] = {}
         tree.become_subreaper()
+        self._others = set(tree.children())  # of whoever became this process: none of ours
 
     # --- launchers --------------------------------------------------------------------------
 
@@ -141,6 +142,12 @@ class Engine:
                 self._ask(line, Leave())
         self._preload = modules
         self._launch()
+
+    def abandon(self) -> None:
+        """End a launcher that hangs in an import; its workers are inherited."""
+        for line in self._lines:
+            if line.importing:
+                line.process.kill()
 
     def _launch(self) -> Line:
         self._number += 1
@@ -293,7 +300,8 @@ class Engine:
     def _lost(self, line: Line) -> None:
         self._lines.remove(line)
         line.socket.close()
-        line.process.wait()  # its socket is closed, so it is ending
+        line.process.kill()  # its socket is closed: whatever it still does, it is of no use
+        line.process.wait()
         with contextlib.suppress(FileNotFoundError):
             Path(line.path).unlink()
         ours = set(tree.children())
@@ -320,7 +328,13 @@ class Engine:
 
     def _keep(self) -> set[int]:
         keep = {line.process.pid for line in self._lines}
-        return keep | {held.pid for held in self._held.values() if held.line is None}
+        inherited = {held.pid for held in self._held.values() if held.line is None}
+        return keep | inherited | self._others
+
+    def _end_below(self) -> None:
+        deadline = time.monotonic() + TREE_WAIT
+        while tree.end_escaped(self._others) and time.monotonic() < deadline:
+            time.sleep(0.002)  # no event tells of grandchildren that fall to us
 
     def _bury(self, key: Key, held: Held) -> None:
         """Reap an inherited worker, and begin to end its tree."""
@@ -357,7 +371,7 @@ class Engine:
             self._ask(line, Leave(kill))
         for line in self._lines:
             self._see_off(line)
-        tree.end_escaped(())
+        self._end_below()
         self._lines.clear()
         for held in self._held.values():
             if held.pidfd >= 0:

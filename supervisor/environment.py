@@ -4,6 +4,7 @@ Nothing else passes, so one service's token is not in another's environment, nor
 No text here holds a value.
 """
 
+import errno
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,7 +34,9 @@ ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 
 def read_text(path: Path) -> str:
-    """Return a file's text."""
+    """Return a file's text. Raises OSError where it is a pipe or the like, which could block."""
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file")
     return path.read_text("utf-8-sig")
 
 

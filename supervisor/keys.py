@@ -133,8 +133,9 @@ def name(value: object) -> str:
         raise unlike("a NAME in quotes", value)
     if not is_name(value):
         raise Misfit(
-            f"`{value[:80]}` cannot be a NAME (nor can supervisor and launcher): it has letters, digits and . _ - alone, "
-            "begins with a letter or a digit, and is at most 64 characters long"
+            f"`{value[:80]}` cannot be a NAME: it has letters, digits and . _ - alone, "
+            "begins with a letter or a digit, is at most 64 characters long, and is neither "
+            "supervisor nor launcher"
         )
     return value
 

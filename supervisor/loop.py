@@ -250,6 +250,7 @@ class Supervisor:
             else:
                 self.advance(post, Event.DEADLINE)
         self._soonest = min((post.child.deadline for post in self.roster), default=inf)
+        self._stirred = True  # a start slot may have run out
 
     def _on_signals(self, wake: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -498,13 +499,16 @@ class Supervisor:
                 return
             case messages.Bye():
                 self._program_left(token)
+                self._forget_orders(token)
                 return
         if self.registration.hear(token, message):
             return
         post = self.roster.by_token.get(token)
         if post is None or post.ended:
-            if isinstance(message, messages.Hello | messages.Beat):  # a former supervisor's
+            if isinstance(message, messages.Hello):
                 self._turn_away(token, "no such incarnation is expected here")
+            elif isinstance(message, messages.Beat):  # late, or of a former supervisor's
+                self.send(token, messages.TurnedAway("no such incarnation is expected here"))
             return
         self._hear_worker(post, message)
 
@@ -614,9 +618,11 @@ class Supervisor:
         if command is None:
             self._answer(peer, order, Refusal("usage", f"this supervisor has no {order.verb}"))
             return
-        if len(self._pending) >= ORDERS_MOST:
-            self._answer(peer, order, Refusal("failed", "too many orders wait already"))
-            return
+        if len(self._pending) >= ORDERS_MOST:  # the oldest of those that only look on gives way
+            oldest = next((p for p in self._pending if p.order.verb == "wait"), self._pending[0])
+            self._reply(oldest, Refusal("failed", f"{ORDERS_MOST} orders wait already"))
+            oldest.work.close()
+            self._pending.remove(oldest)
         wait = order.wait if 0 < order.wait < 1e9 else 1e9
         work = command(self, peer, order)
         self._pending.append(Pending(peer, order, work, time.monotonic() + wait))
@@ -659,6 +665,11 @@ class Supervisor:
         else:
             answer = Answer(order.id, True, result)
         self.send(peer, answer)
+
+    def _forget_orders(self, peer: Token) -> None:
+        """Drop what only waited for the sake of a connection that is gone."""
+        self._followers.pop(peer, None)
+        self._pending = [p for p in self._pending if p.peer != peer or p.order.verb != "wait"]
 
     def follow(self, peer: Token, order: messages.Order, services: frozenset[str]) -> None:
         """Send a connection every event from now on."""

@@ -5,7 +5,7 @@ services start without it.
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Container, Generator
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -38,6 +38,7 @@ class Reader:
     """One reading of a plugin."""
 
     plugin: PluginSpec
+    plugins: Container[str]  # those that its config has
     token: Token
     until: float
     said: PluginRead | Broken | None = None
@@ -78,7 +79,7 @@ class Registration:
         config = config or self._host.config
         spec, host = config.plugins[plugin], config.host
         token = sockets.new_token()
-        reader = Reader(spec, token, time.monotonic() + READ_S)
+        reader = Reader(spec, config.plugins, token, time.monotonic() + READ_S)
         self._readers[token] = reader
         reading = messages.Reading(
             source=self.source(spec),
@@ -110,7 +111,7 @@ class Registration:
         if reader is None:
             return False
         if isinstance(message, PluginRead | Broken) and reader.said is None:
-            reader.said = checked(message, reader.plugin, self._host.config.plugins)
+            reader.said = checked(message, reader.plugin, reader.plugins)
             reader.done = True
             self._host.send(token, messages.Noted())
             self._host.stir()
@@ -139,8 +140,10 @@ class Registration:
                 )
                 self._preloaded = ()
                 self._importing = False
+                self.fresh = self.fresh or ()
             case engine.Lost():
                 self._importing = False
+                self.fresh = self.fresh or ()
 
     # --- the first time ---------------------------------------------------------------------
 
@@ -233,12 +236,14 @@ class Registration:
         except ConfigError as error:
             del self.read[plugin]
             spec = PluginSpec(name=plugin, use=plugin)
-            self._note(Reader(spec, b"", 0.0, Broken("read", str(error))))
+            self._note(Reader(spec, (), b"", 0.0, Broken("read", str(error))))
 
     # --- services ---------------------------------------------------------------------------
 
-    def specs(self, config: "Config | None" = None) -> list[ServiceSpec]:
-        """Return every service of the plugins that were read.
+    def specs(
+        self, config: "Config | None" = None, newly: dict[str, PluginRead] | None = None
+    ) -> list[ServiceSpec]:
+        """Return every service of the plugins that were read, or were read anew just now.
 
         Raises:
             ConfigError: The config does not fit what the plugins provide.
@@ -246,7 +251,7 @@ class Registration:
         config = config or self._host.config
         provides = {
             name: [manifest.service_type for manifest in read.services]
-            for name, read in self.read.items()
+            for name, read in (self.read | (newly or {})).items()
         }
         return bound_services(config, provides)
 
@@ -317,8 +322,9 @@ class Registration:
             yield False
         if self._importing:
             self._host.journal.record("preload.late", wait_s=PRELOAD_S)
-            self._importing = False
-            self._without(set(self._preloaded))
+            self._host.engine.abandon()
+            while self._importing:  # until its end was seen
+                yield False
 
     def _imported(self, report: engine.Preloaded) -> None:
         self._importing = False
@@ -357,7 +363,7 @@ def bound_services(config: "Config", provides: dict[str, list[str]]) -> list[Ser
 
 
 def checked(
-    said: PluginRead | Broken, plugin: PluginSpec, plugins: dict[str, PluginSpec]
+    said: PluginRead | Broken, plugin: PluginSpec, plugins: Container[str]
 ) -> PluginRead | Broken:
     """Return what was read, or what is wrong with it that the plugin cannot know."""
     if isinstance(said, Broken):

@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 BEAT_S = 1.0  # between beats, at the most; a quarter of the watchdog where that is shorter
 LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
 DRAIN_SHARE = 0.7  # of the grace, for calls under way; the rest is for Service.stop
+UNDO_S = 2.0  # for an init or start that is broken off to clean up
 TREE_S = 2.0  # for what this process started to end, where nobody else can end it
 CRASHED, NOT_STARTED = 70, 1  # exit codes: EX_SOFTWARE after running, and before
 PR_SET_NAME = 15  # linux/prctl.h
@@ -82,6 +83,7 @@ def _first_lines(log_path: str) -> None:
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
     output = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -203,6 +205,7 @@ class Worker(Runtime):
             self.failed.result()
         if self._drain.done():
             task.cancel()
+            await asyncio.wait({task}, timeout=UNDO_S)  # its finally clauses run
             raise Ending(self._drain.result()[1])
         return task.result()
 

@@ -6,6 +6,7 @@ import inspect
 import logging
 import math
 import os
+import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -98,6 +99,9 @@ class Runtime(Client):
         """
         if not inspect.iscoroutine(work):
             raise TypeError(f"spawn takes a coroutine, as a call of an async def is; not {work!r}")
+        if threading.get_ident() != self.thread:
+            work.close()
+            raise RuntimeError("spawn was called in a thread: a plain def method runs in one")
         title = name or work.__qualname__
         context = contextvars.copy_context()
         context.run(DEADLINE.set, math.inf)  # it outlives the call that may have begun it

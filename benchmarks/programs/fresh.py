@@ -19,7 +19,7 @@ def answer(path: str, modules: list[str]) -> None:
     """Be the fresh process: import, connect, answer."""
     for module in (*IMPORTS, *modules):
         importlib.import_module(module)
-    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket: zmq.Socket[bytes] = zmq.Context().socket(zmq.DEALER)
     socket.connect(path)
     socket.send(b"here")
     socket.send(socket.recv())
@@ -46,7 +46,7 @@ def main() -> None:
         return
     folder, count, *modules = sys.argv[1:]
     path = f"ipc://{folder}/fresh.sock"
-    socket = zmq.Context.instance().socket(zmq.ROUTER)
+    socket: zmq.Socket[bytes] = zmq.Context().socket(zmq.ROUTER)
     socket.bind(path)
     print(json.dumps([measure(socket, path, modules) for _ in range(int(count))]))
 

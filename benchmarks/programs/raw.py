@@ -16,7 +16,7 @@ CALLER, ECHO = b"caller-0123456789", b"echo-012345678901"  # as long as garrison
 
 def router(path: str) -> None:
     """Pass messages on as `[source][body]`, once both peers are there."""
-    socket = zmq.Context().socket(zmq.ROUTER)
+    socket: zmq.Socket[bytes] = zmq.Context().socket(zmq.ROUTER)
     socket.bind(path)
     for _ in (CALLER, ECHO):
         socket.recv_multipart()  # its probe
@@ -28,7 +28,7 @@ def router(path: str) -> None:
 
 def dealer(path: str, name: bytes) -> "zmq.Socket[bytes]":
     """Connect to the router."""
-    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket: zmq.Socket[bytes] = zmq.Context().socket(zmq.DEALER)
     socket.set(zmq.ROUTING_ID, name)
     socket.set(zmq.PROBE_ROUTER, 1)
     socket.connect(path)

@@ -47,7 +47,7 @@ def main() -> None:
     for _ in processes:
         ready.get()
     seconds = time.perf_counter() - began
-    shares = [pss(process.pid) for process in processes]
+    shares = [pss(process.pid or 0) for process in processes]
     print(json.dumps({"seconds": seconds, "pss": shares}))
     end.set()
     for process in processes:

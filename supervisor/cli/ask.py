@@ -1,5 +1,6 @@
 """Asks the supervisor of a home, and waits for its answer."""
 
+import contextlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -71,6 +72,9 @@ def _answers(
     except zmq.Again:
         raise SupervisorGone(path, "it does not answer; it may be stopped") from None
     finally:
+        with contextlib.suppress(zmq.ZMQError):  # nobody waits for what only waited for us
+            bye = [messages.SUPERVISOR, messages.encode([messages.Bye()])]
+            dealer.send_multipart(bye, zmq.NOBLOCK)
         dealer.close(linger=200)
         context.term()
 

@@ -35,15 +35,16 @@ _config_option = click.option(
 @click.command()
 @_config_option
 @click.option("--detach", is_flag=True, help="Return once the services run; go on without them.")
+@click.option("--events-only", is_flag=True, hidden=True)
 @options
-def up(config: Path, detach: bool) -> int:
+def up(config: Path, detach: bool, events_only: bool) -> int:
     """Run the host in the foreground; Ctrl-C stops it in order, twice at once."""
     SETTINGS.config = config
     loaded = load(config, SETTINGS.said_home)
-    return _detached(loaded) if detach else _foreground(loaded)
+    return _detached(loaded) if detach else _foreground(loaded, events_only)
 
 
-def _foreground(config: Config) -> int:
+def _foreground(config: Config, events_only: bool) -> int:
     from ..console import Console
     from ..journal import Journal
     from ..loop import Supervisor, make_private
@@ -53,7 +54,9 @@ def _foreground(config: Config) -> int:
     make_private(host.home)
     make_private(host.logs)
     journal = Journal(host.logs / "events.jsonl")
-    console = Console(host.logs, SETTINGS.garrison("chat"), envelope if SETTINGS.json else None)
+    console = Console(
+        host.logs, SETTINGS.garrison("chat"), envelope if SETTINGS.json else None, not events_only
+    )
     journal.listeners.append(console.heard)
     supervisor = Supervisor(config, os.environ, journal)
     say(f"garrison {own_version()}, home {host.home}, config {config.path}")
@@ -77,7 +80,7 @@ def _detached(config: Config) -> int:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-P", "-m", "garrison.supervisor.cli", "up"),
-                *("--config", str(config.path), "--home", str(home)),
+                *("--config", str(config.path), "--home", str(home), "--events-only"),
             ],
             stdin=subprocess.DEVNULL,
             stdout=output,

@@ -1,5 +1,6 @@
 """Verbs that look on: logs and events."""
 
+import contextlib
 import time
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Any
 
 import click
 import msgspec
+
+from garrison.ipc import OrderFailed, SupervisorGone
 
 from ..follow import Follower, last_lines, service_logs
 from ..journal import Event, local_time
@@ -42,9 +45,17 @@ def logs(names: tuple[str, ...], following: bool, number: int) -> int:
 
 def _chosen(names: tuple[str, ...], found: dict[str, Path]) -> list[str]:
     for name in names:
-        if not any(_matches(known, (name,)) for known in found):
+        if not any(_matches(known, (name,)) for known in found) and not _silent(name):
             raise no_such_service(name, list(found))
     return [known for known in found if not names or _matches(known, names)]
+
+
+def _silent(name: str) -> bool:
+    """Tell whether there is such a service that has never written anything."""
+    with contextlib.suppress(SupervisorGone, OrderFailed):
+        ask(SETTINGS.home, "status", (name,))
+        return True
+    return False
 
 
 def _matches(name: str, patterns: tuple[str, ...]) -> bool:

@@ -1,27 +1,9 @@
-"""The services that are measured: `echo` is called, `caller` calls it from its own worker.
-
-Durations are seconds.
-"""
+"""The service that calls another from its own worker, and says how long it took, in seconds."""
 
 import asyncio
-import os
 import time
 
 from garrison.workers import Plugin, Service
-
-
-class Echo(Service):
-    """Gives back what it is given."""
-
-    service_type = "echo"
-
-    async def echo(self, text: str) -> str:
-        """Return the text."""
-        return text
-
-    async def pid(self) -> int:
-        """Return the worker's process id."""
-        return os.getpid()
 
 
 class Caller(Service):
@@ -54,4 +36,4 @@ class Caller(Service):
         return time.perf_counter() - began
 
 
-plugin = Plugin(name="bench", services=[Echo, Caller])
+plugin = Plugin(name="caller", services=[Caller])
