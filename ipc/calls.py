@@ -17,7 +17,7 @@ from msgspec import Raw
 from . import messages
 from .directory import takes_calls
 from .errors import CallError, CallTimeout, Overloaded, ServiceLost, ServiceUnavailable
-from .messages import Entry, State, Token
+from .messages import LONGEST_TIMEOUT, Entry, State, Token
 
 Outcome: TypeAlias = Raw | CallError  # a stream's good end is an empty Raw
 
@@ -107,7 +107,7 @@ class Calls:
         fits = not peer.waiting and peer.open and self._fits(peer, size)
         if not fits and (
             len(peer.waiting) >= WAITING_CALLS
-            or peer.waiting_bytes + size > WAITING_WINDOWS * self.window_bytes
+            or 0 < peer.waiting_bytes > WAITING_WINDOWS * self.window_bytes - size
         ):
             call.settle(Overloaded(call.name, call.method, "too many calls wait for it already"))
             return
@@ -168,6 +168,7 @@ class Calls:
 
     def due(self, now: float) -> float:
         """Fail what is past its deadline; return when to ask again."""
+        freed: dict[str, Peer] = {}
         while self._deadlines and self._deadlines[0][0] <= now:
             _, call_id = heappop(self._deadlines)
             call = self._calls.get(call_id)
@@ -183,7 +184,9 @@ class Calls:
                 self._send(call.to, messages.Cancel(call_id))
             self._leave(call)
             call.settle(error)
-            self._pump(self._peers[call.name], now)
+            freed[call.name] = self._peers[call.name]
+        for peer in freed.values():  # not before: who is due as well must not be sent any more
+            self._pump(peer, now)
         return self.next_deadline
 
     def ended(self, token: Token, cause: str, now: float) -> int:
@@ -217,7 +220,7 @@ class Calls:
         self._release(peer, size)
         if full:
             peer.blocked = True
-        else:
+        elif to == peer.token:
             peer.closed = to
         self._park(peer, call, size)
         peer.disordered = True
@@ -268,7 +271,7 @@ class Calls:
         call.to = peer.token
         peer.calls += 1
         peer.bytes += size
-        left = max(call.deadline - now, 0.001)
+        left = min(max(call.deadline - now, 0.001), LONGEST_TIMEOUT)
         message = messages.Call(call.id, call.method, call.args, call.kwargs, left, call.credit)
         self._send(peer.token, message)
 
@@ -321,6 +324,6 @@ class Calls:
         if peer.open or peer.blocked:
             detail = f"its window stayed full for {call.timeout:g} s ({peer.calls} calls in flight)"
             return Overloaded(call.name, call.method, detail)
-        if peer.token == peer.closed and peer.state is State.RUNNING:
+        if peer.state is State.RUNNING:  # and yet not open: its process is gone
             return ServiceUnavailable(call.name, call.method, "restarting")
         return self._unavailable(peer, call)

@@ -27,20 +27,29 @@ class Saved(msgspec.Struct):
     started: list[str] = []  # NAMEs without autostart that `garrison start` keeps running
 
 
+class Format(msgspec.Struct):
+    """What every format says first."""
+
+    format: int = FORMAT
+
+
 def load(state: Path) -> tuple[Saved, str]:
     """Return what is remembered, and a problem in words where the file was no use."""
     file = state / "orders.json"
     try:
-        saved = msgspec.json.decode(file.read_bytes(), type=Saved)
+        content = file.read_bytes()
+        number = msgspec.json.decode(content, type=Format).format
+        if number > FORMAT:
+            file.rename(file.with_suffix(".newer"))
+            problem = f"{file} is of format {number}, and this version reads {FORMAT}"
+            return Saved(), f"{problem}; it was set aside as orders.newer"
+        return msgspec.json.decode(content, type=Saved), ""
     except FileNotFoundError:
         return Saved(), ""
     except (OSError, *BAD_BYTES) as error:
         with contextlib.suppress(OSError):
             file.rename(file.with_suffix(".damaged"))
         return Saved(), f"{file} cannot be read ({error}); it was set aside as orders.damaged"
-    if saved.format > FORMAT:
-        return Saved(), f"{file} is of format {saved.format}, and this version reads {FORMAT}"
-    return saved, ""
 
 
 def save(state: Path, saved: Saved) -> None:

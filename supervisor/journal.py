@@ -36,7 +36,10 @@ class Event(msgspec.Struct, frozen=True):
 
 def _value(value: Any) -> str:
     text = f"{value:.3g}" if isinstance(value, float) else str(value)
-    return f'"{text}"' if " " in text else text
+    if " " not in text and text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return f'"{"".join(escaped)}"'
 
 
 def local_time(utc: str) -> str:

@@ -231,12 +231,12 @@ def table(readers: Mapping[str, Reader], title: str) -> Reader:
 def elsewhere(key: str, readers: Mapping[str, Reader]) -> str:
     """Return what to say after an unknown key: where it belongs, or what was meant."""
     places = {"[host]": HOST, "[services.NAME]": SERVICE, "[plugins.NAME]": PLUGIN}
-    if near := did_you_mean(key, readers):
-        return near
+    if difflib.get_close_matches(key, readers, n=1, cutoff=0.8):
+        return did_you_mean(key, readers)
     homes = [place for place, keys in places.items() if key in keys and keys is not readers]
     if homes:
         return f"; it belongs in {homes[0]}"
-    return ""
+    return did_you_mean(key, readers)
 
 
 def any_table(value: object) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def _drain(child: Child, event: Event, now: float, luck: float) -> Step:
 
 def _silent(child: Child, event: Event, now: float, luck: float) -> Step:
     why = Why.WATCHDOG if child.state is State.RUNNING else Why.START_TIMEOUT
-    child = _if_healthy_forgotten(child, now)
+    child = _if_healthy_forgotten(child, now - child.spec.watchdog)  # silence is no health
     child = replace(child, why=why, harder=Effect.TERM)
     return _to(child, State.STOPPING, now, now + DUMP_WAIT), Effect.DUMP
 

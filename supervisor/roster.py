@@ -147,7 +147,7 @@ class Roster:
 
     def names(self) -> list[str]:
         """Return every NAME that an order may speak of."""
-        return [*self.posts, *self.unread]
+        return list(dict.fromkeys([*self.posts, *self.unread]))
 
     def match(self, patterns: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return the NAMEs that names and globs stand for, and those that stand for nothing."""

@@ -48,12 +48,11 @@ def load(source: PluginSource) -> Plugin:
     name = attribute or "plugin"
     if not hasattr(module, name):
         plugins = [key for key, value in vars(module).items() if isinstance(value, Plugin)]
-        instead = f'; it has {", ".join(plugins)}: write use = "{word}:{plugins[0]}"'
-        raise _problem(
-            source,
-            f"{module.__file__} has no attribute {name!r}"
-            + (instead if plugins else ", which should be a garrison.workers.Plugin"),
-        )
+        instead = ", which should be a garrison.workers.Plugin"
+        if plugins:
+            instead = f'; it has {", ".join(plugins)}: write use = "{word}:{plugins[0]}"'
+        where = getattr(module, "__file__", None) or f"module {word}"
+        raise _problem(source, f"{where} has no attribute {name!r}{instead}")
     return _as_plugin(source, getattr(module, name))
 
 
@@ -62,7 +61,7 @@ def _problem(source: PluginSource, text: str) -> ConfigError:
 
 
 def _beside(folder: Path, word: str) -> Path | None:
-    if "." in word or not word.isidentifier():
+    if "." in word or "/" in word or not word:
         return None
     for file in (folder / f"{word}.py", folder / word / "__init__.py"):
         if file.is_file():
@@ -106,6 +105,8 @@ def _by_path(plugin: str, file: Path) -> ModuleType:
 
 
 def _by_name(source: PluginSource, word: str) -> ModuleType:
+    if not all(word.split(".")):
+        raise _problem(source, f"no module {word!r}: a dot stands between two names")
     try:
         return importlib.import_module(word)
     except ModuleNotFoundError as error:

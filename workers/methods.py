@@ -126,6 +126,7 @@ class Method:
     def _human(self, text: str) -> str:
         """Name the parameter that msgspec's `$[2]` means."""
         signature = self._signature.replace(parameters=self._parameters)
+        text = text.replace(" - at `key` in `$", ", for a key - at `$")
         if "- at `$" not in text:  # about the list itself: too many, or too few
             count = re.search(r"of (at (?:most|least)) length (\d+), got (\d+)", text)
             if count is not None:
@@ -231,5 +232,7 @@ def _custom(info: Any, seen: set[int]) -> Any:
 
 
 def _plain(text: str) -> str:
+    text = text.replace(" - at `key` in `$", ", for a key - at `$")
+    text = re.sub(r" - at `\$`$", "", text)
     text = re.sub(r" - at `\$(.*?)`$", r" at \1", text).replace("`", "")
     return text[:1].lower() + text[1:]

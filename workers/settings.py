@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -30,7 +31,7 @@ def fit(cls: Any, values: dict[str, Any], keys: tuple[str, ...]) -> Any:
     """
     if cls is None:
         return values
-    _refuse_unknown(cls, values, keys)
+    _refuse_unknown(msgspec.inspect.type_info(cls), values, keys)
     try:
         return msgspec.convert(values, cls)
     except msgspec.ValidationError as error:
@@ -38,24 +39,44 @@ def fit(cls: Any, values: dict[str, Any], keys: tuple[str, ...]) -> Any:
         raise Misfit(ConfigProblem((*keys, *where), problem)) from error
 
 
-def _refuse_unknown(cls: Any, values: dict[str, Any], keys: tuple[str, ...]) -> None:
-    known = {field.encode_name: field.type for field in msgspec.structs.fields(cls)}
-    for key, value in values.items():
-        if key not in known:
-            close = difflib.get_close_matches(key, known, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-            raise Misfit(ConfigProblem((*keys, key), f"no such key; {hint}"))
-        inner = known[key]
-        if (
-            isinstance(value, dict)
-            and isinstance(inner, type)
-            and issubclass(inner, msgspec.Struct)
-        ):
-            _refuse_unknown(inner, value, (*keys, key))
+def _refuse_unknown(info: Any, value: Any, keys: tuple[str, ...]) -> None:
+    """Raise Misfit for a key that no class has, in tables however deep.
+
+    Args:
+        info: What msgspec says of the type.
+        value: What the file has there.
+        keys: Where.
+    """
+    match info, value:
+        case msgspec.inspect.StructType(array_like=False), dict():
+            known = {field.encode_name: field.type for field in info.fields}
+            for key, inner in value.items():
+                if key not in known and key != info.tag_field:
+                    close = difflib.get_close_matches(key, known, n=1)
+                    hint = f"did you mean {close[0]!r}?" if close else _known(known)
+                    raise Misfit(ConfigProblem((*keys, key), f"no such key; {hint}"))
+                _refuse_unknown(known.get(key), inner, (*keys, key))
+        case msgspec.inspect.UnionType(types), _:
+            tables = [one for one in types if isinstance(one, msgspec.inspect.StructType)]
+            if len(tables) == 1:  # among several, the tag decides, and msgspec looks at it
+                _refuse_unknown(tables[0], value, keys)
+        case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.VarTupleType(
+            item_type=item
+        ), list():
+            for inner in value:
+                _refuse_unknown(item, inner, keys)
+        case msgspec.inspect.DictType(value_type=item), dict():
+            for key, inner in value.items():
+                _refuse_unknown(item, inner, (*keys, key))
+
+
+def _known(names: Iterable[str]) -> str:
+    return f"known are {', '.join(names) or 'none'}"
 
 
 def _human(text: str) -> tuple[tuple[str, ...], str]:
     """Take `Expected `int`, got `str` - at `$.a.b`` apart."""
+    text = text.replace(" - at `key` in `$", ", for a key - at `$")
     problem, _, path = text.partition(" - at `$")
     where = tuple(part for part in re.split(r"[.`]|\[.*?\]", path) if part)
     missing = re.fullmatch(r"Object missing required field `(.+)`", problem)
