@@ -132,9 +132,9 @@ class Supervisor:
         wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            ignored = signal.getsignal(number) is signal.SIG_IGN  # as nohup has it
-            if number == signal.SIGTERM or not ignored:
-                signal.signal(number, lambda *_: None)
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # nohup; an ignored SIGINT is only what a script's & hands down
+            signal.signal(number, lambda *_: None)
         self._works += [self._register(), self._until_settled()]
         try:
             while not self.done:

@@ -263,6 +263,26 @@ def test_detached_it_says_why_it_cannot(host: Hosting) -> None:
         assert "did you mean `echo`" in ran.err
 
 
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_nobody_has_to_read_what_it_prints(host: Hosting, options: tuple[str, ...]) -> None:
+    """A reader that goes, as `head` does, takes nothing along."""
+    one = host("[plugins.echo]\n", ["echo"], up=False)
+    one.process = subprocess.Popen(
+        [*COMMAND, *options, "up", "-c", str(one.config), "--home", str(one.home)],
+        cwd=one.folder,
+        env=one.environ,
+        stdout=subprocess.PIPE,
+    )
+    assert one.process.stdout is not None
+    assert one.process.stdout.readline()
+    one.process.stdout.close()
+    one.wait_for("echo", "running")
+    for _ in range(3):
+        one.ask("restart", "echo")
+    assert one.status("echo")["state"] == "running"
+    assert one.end() == 0
+
+
 def test_the_terminal_shows_events_and_log_lines(host: Hosting) -> None:
     """One line an event, the services' own lines with their names, and what to do next."""
     one = host("[plugins.crash]\n[services.crash]\nenv = { MODE = 'start raises' }", ["crash"])

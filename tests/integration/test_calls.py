@@ -274,10 +274,11 @@ async def test_cancellation_travels_through_a_service_into_the_next(client: Clie
 
 
 async def test_a_deadline_travels_into_nested_calls(client: Client) -> None:
-    """What a method asks of others must be answered by the deadline of its own call."""
+    """What a method asks of others ends by the deadline of its own call, also where it is kept
+    from being cancelled along."""
     echo, other = found(client, "echo"), found(client, "other")
     with pytest.raises((CallTimeout, RemoteError)):
-        await with_timeout(echo, 0.5).nested("other", "deadline")
+        await with_timeout(echo, 0.5).shielded("other", "deadline")
 
     async def cancelled() -> bool:
         return "deadline" in await other.cancellations()

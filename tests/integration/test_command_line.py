@@ -399,13 +399,17 @@ def test_bytes_are_shown_as_base64(running: Host) -> None:
     assert running.run("call", "echo", "blob", "[3]", json=True).data == "AAAA"
 
 
-def test_an_interrupted_call_is_no_traceback(running: Host) -> None:
-    """Ctrl-C ends it, and cancels the method."""
-    with Following(running, "call", "echo", "hang", '["by hand"]') as calling:
-        until(lambda: "by hand" in running.run("call", "echo", "hung", json=True).data)
-        assert calling.interrupt() == 130
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_the_end_of_a_caller_cancels_its_call(running: Host, number: signal.Signals) -> None:
+    """However the program ends; Ctrl-C is no traceback."""
+    key = number.name
+    with Following(running, "call", "echo", "hang", f'["{key}"]') as calling:
+        until(lambda: key in running.run("call", "echo", "hung", json=True).data)
+        calling.process.send_signal(number)
+        code = calling.process.wait(PATIENCE)
+        assert code == (130 if number is signal.SIGINT else -number)
         assert "Traceback" not in calling.rest()
-    until(lambda: "by hand" in running.run("call", "echo", "cancellations", json=True).data)
+    until(lambda: key in running.run("call", "echo", "cancellations", json=True).data)
 
 
 # --- orders -------------------------------------------------------------------------------

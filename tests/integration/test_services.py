@@ -86,6 +86,32 @@ async def test_a_name_goes_before_a_type(client: Client) -> None:
     assert named(client.get_service(EchoService)) == "echo"
 
 
+async def test_a_class_means_its_type(host: Hosting) -> None:
+    """The first wanted of it in config order, whatever service has that type for a NAME."""
+    config = """
+[plugins.signs]
+[plugins.echo]
+[services.echo]
+plugin = "signs"
+type = "signs"
+[services.echo-1]
+plugin = "echo"
+type = "echo"
+autostart = false
+[services.echo-2]
+plugin = "echo"
+type = "echo"
+"""
+    one = host(config, ["signs", "echo"])
+    async with one.connect() as client:
+        assert named(client.get_service("echo")) == "echo"
+        assert named(client.get_service(EchoService)) == "echo-2"
+        assert await (await client.get_service_load_promise(EchoService)).add(1) == 3
+        await asyncio.to_thread(one.ask, "stop", "echo-2")
+        await asyncio.to_thread(one.ask, "start", "echo-1")
+        assert named(client.get_service(EchoService)) == "echo-1"
+
+
 async def test_two_instances_of_a_type_are_two_processes(client: Client) -> None:
     """The same code runs under two NAMEs, each with its own worker."""
     assert await found(client, "echo").pid() != await found(client, "echo-eu").pid()

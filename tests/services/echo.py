@@ -155,6 +155,12 @@ class EchoService(Service):
             raise
         return "it returned"
 
+    async def shielded(self, name: str, key: str) -> None:
+        """Hang in another service, which is not cancelled along."""
+        proxy = self.runtime.get_service(name)
+        assert proxy is not None
+        await asyncio.shield(proxy.hang(key))
+
     def ask_in_thread(self, name: str, value: Any) -> Any:
         """Call another service from a thread."""
         proxy = self.runtime.get_service(name)
