@@ -36,7 +36,7 @@ from .errors import (
     from_fault,
 )
 from .link import Link
-from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, State, Token
+from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, Entry, State, Token
 from .proxy import STREAM_CREDIT, Decode, ServiceProxy, Stream, decoded, named
 
 log = logging.getLogger(__name__)
@@ -108,9 +108,13 @@ class Client:
             wanted: A NAME; a service_type, then the first wanted of that type in config order; or
                 a class or Protocol with a `service_type`, by which results are then converted.
         """
+        entry = self._find(wanted)
+        return None if entry is None else ServiceProxy(self, entry.name, named(wanted)[1])
+
+    def _find(self, wanted: str | Callable[..., object]) -> Entry | None:
+        """Return what a NAME, else a type, means; a class means its type alone."""
         name, cls = named(wanted)
-        entry = self.directory.find(name)
-        return None if entry is None else ServiceProxy(self, entry.name, cls)
+        return self.directory.find(name) if cls is None else self.directory.first_of(name)
 
     @overload
     def get_services_by_type(self, wanted: str) -> list[ServiceProxy]: ...
@@ -127,7 +131,7 @@ class Client:
 
     def has_service(self, wanted: str | Callable[..., object]) -> bool:
         """Tell whether such a service is configured."""
-        return self.directory.find(named(wanted)[0]) is not None
+        return self._find(wanted) is not None
 
     def get_registered_service_types(self) -> list[str]:
         """Return every service_type, in config order."""
@@ -148,7 +152,7 @@ class Client:
         name, _ = named(wanted)
         deadline = min(self.now() + timeout, DEADLINE.get())
         while True:
-            entry = self.directory.find(name)
+            entry = self._find(wanted)
             if self.supervisor_gone:
                 raise ServiceUnavailable(name, "start", "out of reach: the supervisor has ended")
             if entry is None:

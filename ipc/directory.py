@@ -54,9 +54,11 @@ class Directory:
     def find(self, wanted: str) -> Entry | None:
         """Return the service of that NAME, else the first wanted of that service_type."""
         entry = self._entries.get(wanted)
-        if entry is not None:
-            return entry
-        of_type = self.of_type(wanted)
+        return entry if entry is not None else self.first_of(wanted)
+
+    def first_of(self, service_type: str) -> Entry | None:
+        """Return the first wanted service of a type, in config order; else the first of them."""
+        of_type = self.of_type(service_type)
         return next((entry for entry in of_type if entry.wanted), of_type[0] if of_type else None)
 
     def of_type(self, service_type: str) -> list[Entry]:

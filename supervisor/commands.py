@@ -62,7 +62,7 @@ def events(host: "Supervisor", peer: Token, order: Order) -> Work:
     number = min(int(order.options.get("number", 50)), EVENTS_MOST)
     last = host.journal.last(number, names)
     if order.options.get("follow"):
-        host.follow(peer, order, names)
+        host.orders.follow(peer, order, names)
     return last
     yield False
 

@@ -7,12 +7,11 @@ import contextlib
 import os
 import random
 import secrets
-import select
 import signal
 import time
 import traceback
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -21,17 +20,18 @@ import msgspec
 import zmq
 
 from garrison.ipc import messages, sockets, tree
-from garrison.ipc.errors import ConfigError, GarrisonError, StartError, WireError
-from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, Answer, State, Token, encode
+from garrison.ipc.errors import GarrisonError, StartError, WireError
+from garrison.ipc.messages import State, Token, encode
 
 from . import adoption, engine
 from .bus import Bus
-from .commands import COMMANDS, Refusal
 from .config import Config
 from .environment import scrubbed, worker_environment
-from .journal import Event as JournalEvent
+from .home import take_home
 from .journal import Journal
+from .members import Members
 from .order import may_stop, restarts_along, waits_for
+from .orders import Orders
 from .policy import Child, Effect, Event, Why, has_process, step
 from .registration import Registration
 from .roster import Post, Roster
@@ -41,29 +41,10 @@ CONTROL_MOST = 1000  # messages of the control plane in one turn
 SLOT_S = 2.0  # a start keeps its slot no longer: one that hangs must not keep others waiting
 STIR_S = 0.05  # how often waiting orders look, at the least
 IDLE_S = 60.0  # the longest wait for anything
-ORDERS_MOST = 256
-PROGRAMS_MOST = 512
 MISTAKES_MOST = 1000  # of the supervisor's own, until it is better to end
 LATE_S = 1.0  # a turn that comes so late was stopped from outside; beats are not to blame
 
 Work: TypeAlias = Generator[bool, None, Any]  # yields True where it only waits
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """An order that waits for its end."""
-
-    peer: Token
-    order: messages.Order
-    work: Work
-    deadline: float
-    answered: bool = False  # it was not done in time; it goes on, and nobody waits for it
-
-
-class AlreadyRunning(GarrisonError):
-    """Another supervisor has this home."""
-
-    code = "already_running"
 
 
 class Supervisor:
@@ -91,23 +72,15 @@ class Supervisor:
         self.done = False
         self.failure: GarrisonError | None = None  # what the host cannot run with
         self._stirred = True
-        self._dirty: dict[str, None] = {}  # NAMEs whose state is to be told
-        self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be told
-        self._delisted: dict[str, None] = {}
-        self._stale: set[Token] = set()  # members that missed a change of the directory
         self._soonest = inf
         self._turned_at = time.monotonic()
-        self._pending: list[Pending] = []
         self._works: list[Work] = []
-        self._programs: dict[Token, int] = {}  # pidfds
-        self._leavers = select.epoll()
-        self._followers: dict[Token, tuple[int, frozenset[str]]] = {}
         self._signals = 0
         self._mistakes = 0  # of this program's own
         self._poller = zmq.Poller()
         self._polled: list[int] | None = None  # the launchers' sockets that it has
         host = config.host
-        self._locks = _take_home(config)
+        self._locks = take_home(config)
         former = adoption.end_former(host.run)
         self.saved, problem = adoption.load(host.state)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -117,8 +90,10 @@ class Supervisor:
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
         self.control = sockets.router(self.context, control, host.max_message)
         self.bus = Bus(sockets.router(self.context, bus, host.max_message), self._refuse)
+        self.members = Members(self, self.control, self._left)
+        self.orders = Orders(self, self.members.send)
         self.registration = Registration(self)
-        journal.listeners.append(self._follow)
+        journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         if former:
             journal.record("supervisor.former_ended", launchers=former)
@@ -141,7 +116,7 @@ class Supervisor:
                 try:
                     self._turn(wake)
                 except Exception as error:
-                    self._erred("a turn of the loop", error)
+                    self.erred("a turn of the loop", error)
                     self._stirred = True
                     if self._mistakes > MISTAKES_MOST:
                         raise
@@ -155,8 +130,8 @@ class Supervisor:
             self._on_signals(wake)
         if self.control in ready:
             self._read_control()
-        if self._leavers.fileno() in ready:
-            self._programs_left()
+        if self.members.leavers.fileno() in ready:
+            self.members.see_who_left()
         launchers = self.engine.deaths.fileno() in ready or self.engine.busy
         if launchers or any(fd in ready for fd in self.engine.descriptors()):
             self._read_engine()
@@ -167,7 +142,7 @@ class Supervisor:
         now = time.monotonic()
         if now >= self._soonest:
             self._deadlines(now)
-        if self._stirred or self._works or self._pending:
+        if self._stirred or self._works or self.orders:
             self._settle()
         self._turned_at = time.monotonic()
 
@@ -176,7 +151,7 @@ class Supervisor:
         if launchers != self._polled:  # a poller is made anew only for another set of launchers
             self._polled = launchers
             self._poller = zmq.Poller()
-            fds = (wake, self.engine.deaths.fileno(), self._leavers.fileno(), *launchers)
+            fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
             for one in (self.control, self.bus.socket, *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
@@ -187,7 +162,7 @@ class Supervisor:
         if self.bus.settling or self.engine.busy:
             return 0.001
         wait = min(self._soonest - time.monotonic(), IDLE_S)
-        return max(min(wait, STIR_S) if self._works or self._pending else wait, 0.0)
+        return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 
     def _settle(self) -> None:
         """Start what may start, go on with what waits, tell what changed."""
@@ -197,8 +172,8 @@ class Supervisor:
         else:
             self._start_next()
         self._works = [work for work in self._works if self._goes_on(work)]
-        self._pending = [pending for pending in self._pending if self._waits(pending)]
-        self._publish()
+        self.orders.go_on()
+        self.members.publish()
 
     def _goes_on(self, work: Work) -> bool:
         try:
@@ -207,7 +182,7 @@ class Supervisor:
             self._stirred = True
             return False
         except Exception as error:  # noqa: BLE001 (one piece of work must not end the host)
-            self._erred("work in the background", error)
+            self.erred("work in the background", error)
             return False
         return True
 
@@ -219,7 +194,7 @@ class Supervisor:
         try:
             yield from self.registration.all()
         except Exception as error:  # noqa: BLE001 (without its services the host is no use)
-            self._erred("the registration", error)
+            self.erred("the registration", error)
             self.failure = GarrisonError(f"nothing could be registered: {error!r}")
             self.done = True
 
@@ -277,7 +252,7 @@ class Supervisor:
         if after.state is not before.state:
             self._moved(post, before, event)
         if (after.state, after.wanted) != (before.state, before.wanted):
-            self._dirty[post.name] = None
+            self.members.changed(post.name)
             self._stirred = True
         self._soonest = min(self._soonest, after.deadline)
         if effect is not None:
@@ -322,7 +297,9 @@ class Supervisor:
             case Effect.SPAWN:
                 self._spawn(post)
             case Effect.DRAIN:
-                if not post.welcomed or not self.send(post.token, messages.Drain(post.spec.grace)):
+                if not post.welcomed or not self.members.send(
+                    post.token, messages.Drain(post.spec.grace)
+                ):
                     self.engine.signal(post.token, signal.SIGTERM)
             case Effect.DUMP:
                 self.engine.signal(post.token, signal.SIGUSR1, group=False)
@@ -342,7 +319,7 @@ class Supervisor:
         except StartError as error:
             self._not_started(post, error.reason, permanent=True)
         except Exception as error:  # noqa: BLE001 (one service's start must not end the host)
-            self._erred(f"the start of {post.name}", error)
+            self.erred(f"the start of {post.name}", error)
             reason = f"it cannot be told what to be: {type(error).__name__}: {error}"
             self._not_started(post, reason, permanent=True)
         else:
@@ -400,7 +377,7 @@ class Supervisor:
             post = self.roster.by_token.get(key)
             if post is not None:
                 post.ended = True
-                self._dirty[post.name] = None
+                self.members.changed(post.name)
                 self._stirred = True
         for happened in self.engine.read():
             self._take(happened)
@@ -453,7 +430,7 @@ class Supervisor:
         if self.bus.connected.isdisjoint({token}):  # it never spoke: nobody waits for its notice
             self.bus.drop(token, "")
         self.advance(post, event)
-        self._listed[post.name] = None
+        self.members.listed(post.name)
 
     # --- control ----------------------------------------------------------------------------
 
@@ -476,9 +453,9 @@ class Supervisor:
                 try:
                     self._hear(frames[0], message)
                 except Exception as error:  # noqa: BLE001 (one message must not end the host)
-                    self._erred(f"a {type(message).__name__}", error)
+                    self.erred(f"a {type(message).__name__}", error)
 
-    def _erred(self, over: str, error: Exception) -> None:
+    def erred(self, over: str, error: Exception) -> None:
         """Write down a mistake of the supervisor's own; the host goes on."""
         self._mistakes += 1
         text = "".join(traceback.format_exception(error))
@@ -492,40 +469,43 @@ class Supervisor:
     def _hear(self, token: Token, message: messages.Upward) -> None:
         match message:
             case messages.Order():
-                self._on_order(token, message)
+                self.orders.take(token, message)
+                self._stirred = True
                 return
             case messages.Join(wire, pid):
-                self._join(token, wire, pid)
+                if self.members.join(token, wire, pid):
+                    self.bus.admit(token)
+                    self.later(self._welcome(token))
                 return
             case messages.Bye():
-                self._program_left(token)
-                self._forget_orders(token)
+                self.members.leave(token)
+                self.orders.forget(token)
                 return
         if self.registration.hear(token, message):
             return
         post = self.roster.by_token.get(token)
         if post is None or post.ended:
             if isinstance(message, messages.Hello):
-                self._turn_away(token, "no such incarnation is expected here")
+                self.members.turn_away(token, "no such incarnation is expected here")
             elif isinstance(message, messages.Beat):  # late, or of a former supervisor's
-                self.send(token, messages.TurnedAway("no such incarnation is expected here"))
+                self.members.send(
+                    token, messages.TurnedAway("no such incarnation is expected here")
+                )
             return
         self._hear_worker(post, message)
 
     def _hear_worker(self, post: Post, message: messages.Upward) -> None:
         match message:
             case messages.Hello(wire):
-                if wire not in WIRES:
-                    self._turn_away(post.token, f"wire version {wire}; spoken here: {_wires()}")
-                else:
+                if self.members.speaks(post.token, wire):
                     post.welcomed = True
-                    self.send(post.token, self.welcome())
+                    self.members.welcome(post.token)
             case messages.Initialized():
                 self.advance(post, Event.INITIALIZED)
             case messages.Ready(manifest):
                 if manifest != post.manifest:
                     post.manifest = manifest
-                    self._listed[post.name] = None
+                    self.members.listed(post.name)
                 post.said_ready = True
                 self._maybe_running(post)
             case messages.Beat(_, in_flight, refused):
@@ -534,200 +514,25 @@ class Supervisor:
                 self.advance(post, Event.BEAT)
             case messages.Broken():
                 post.broken = message
-                self.send(post.token, messages.Noted())
+                self.members.send(post.token, messages.Noted())
             case messages.Stopped():
                 post.clean = message
-                self.send(post.token, messages.Noted())
+                self.members.send(post.token, messages.Noted())
             case messages.Subscribe(events):
                 post.events = events
-                self._listed[post.name] = None
+                self.members.listed(post.name)
                 self._stirred = True
 
-    def _turn_away(self, token: Token, reason: str) -> None:
-        self.journal.record("member.turned_away", token=token.hex()[:12], reason=reason)
-        self.send(token, messages.TurnedAway(reason))
-
-    def welcome(self) -> messages.Welcome:
-        """Return the directory as it is, for a new member."""
-        entries = tuple(post.entry() for post in self.roster)
-        usual = self.config.usual
-        return messages.Welcome(
-            WIRE,
-            self.boot,
-            os.getpid(),
-            entries,
-            usual.timeout,
-            usual.window,
-            usual.window_bytes,
-            self.config.host.max_message,
-        )
-
-    def send(self, token: Token, message: messages.Downward) -> bool:
-        """Send to one connection; False where it is gone, or does not read."""
-        try:
-            self.control.send_multipart([token, SUPERVISOR, encode([message])], zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
-                raise
-            return False
-        return True
-
-    # --- programs ---------------------------------------------------------------------------
-
-    def _join(self, token: Token, wire: int, pid: int) -> None:
-        if wire not in WIRES:
-            self._turn_away(token, f"wire version {wire}; spoken here: {_wires()}")
-            return
-        if len(self._programs) >= PROGRAMS_MOST:
-            self._turn_away(token, f"{PROGRAMS_MOST} programs are connected already")
-            return
-        try:
-            pidfd = os.pidfd_open(pid)
-        except (OSError, OverflowError):
-            self._turn_away(token, f"there is no process {pid}")
-            return
-        self._program_left(token)
-        self._programs[token] = pidfd
-        self._leavers.register(pidfd, select.EPOLLIN)
-        self.bus.admit(token)
-        self.later(self._welcome_program(token))
-
-    def _welcome_program(self, token: Token) -> Work:
+    def _welcome(self, token: Token) -> Work:
+        """Welcome a program once the first plugins are read."""
         while not self.registration.finished:
             yield False
-        if token in self._programs:
-            self.send(token, self.welcome())
+        if self.members.has_program(token):
+            self.members.welcome(token)
 
-    def _program_left(self, token: Token) -> None:
-        pidfd = self._programs.pop(token, None)
-        if pidfd is not None:
-            self._leavers.unregister(pidfd)
-            os.close(pidfd)
-            self._followers.pop(token, None)
-            self.bus.drop(token, "the program ended")
-
-    def _programs_left(self) -> None:
-        gone = {fd for fd, _ in self._leavers.poll(0)}
-        for token in [token for token, pidfd in self._programs.items() if pidfd in gone]:
-            self._program_left(token)
-
-    # --- orders -----------------------------------------------------------------------------
-
-    def _on_order(self, peer: Token, order: messages.Order) -> None:
-        command = COMMANDS.get(order.verb)
-        if command is None:
-            self._answer(peer, order, Refusal("usage", f"this supervisor has no {order.verb}"))
-            return
-        if len(self._pending) >= ORDERS_MOST:  # the oldest of those that only look on gives way
-            oldest = next((p for p in self._pending if p.order.verb == "wait"), self._pending[0])
-            self._reply(oldest, Refusal("failed", f"{ORDERS_MOST} orders wait already"))
-            oldest.work.close()
-            self._pending.remove(oldest)
-        wait = order.wait if 0 < order.wait < 1e9 else 1e9
-        work = command(self, peer, order)
-        self._pending.append(Pending(peer, order, work, time.monotonic() + wait))
-        self._stirred = True
-
-    def _waits(self, pending: Pending) -> bool:
-        try:
-            only_waits = next(pending.work)
-        except StopIteration as end:
-            if end.value is not None:
-                self._reply(pending, end.value)
-            self._stirred = True
-            return False
-        except (Refusal, ConfigError) as error:
-            self._reply(pending, error)
-            return False
-        except Exception as error:  # noqa: BLE001 (one order must not end the host)
-            self._erred(pending.order.verb, error)
-            refusal = Refusal("failed", f"{pending.order.verb}: {type(error).__name__}: {error}")
-            self._reply(pending, refusal)
-            return False
-        if time.monotonic() < pending.deadline:
-            return True
-        text = f"{pending.order.verb}: not done within {pending.order.wait:g} s; it goes on"
-        self._reply(pending, Refusal("timed_out", text))
-        pending.answered = True
-        if only_waits:
-            pending.work.close()
-        return not only_waits
-
-    def _reply(self, pending: Pending, result: Any) -> None:
-        if not pending.answered:
-            self._answer(pending.peer, pending.order, result)
-
-    def _answer(self, peer: Token, order: messages.Order, result: Any) -> None:
-        if isinstance(result, Refusal):
-            answer = Answer(order.id, False, result.data, result.code, str(result))
-        elif isinstance(result, ConfigError):
-            answer = Answer(order.id, False, None, "ConfigError", str(result))
-        else:
-            answer = Answer(order.id, True, result)
-        self.send(peer, answer)
-
-    def _forget_orders(self, peer: Token) -> None:
-        """Drop what only waited for the sake of a connection that is gone."""
-        self._followers.pop(peer, None)
-        self._pending = [p for p in self._pending if p.peer != peer or p.order.verb != "wait"]
-
-    def follow(self, peer: Token, order: messages.Order, services: frozenset[str]) -> None:
-        """Send a connection every event from now on."""
-        self._followers[peer] = (order.id, services)
-
-    def _follow(self, event: JournalEvent) -> None:
-        for peer, (order_id, services) in list(self._followers.items()):
-            if services and event.service not in services:
-                continue
-            if not self.send(peer, Answer(order_id, True, event, more=True)):
-                del self._followers[peer]
-
-    # --- what is told to everyone -----------------------------------------------------------
-
-    def list_entry(self, name: str) -> None:
-        """Tell everyone of a new or altered entry."""
-        self._listed[name] = None
-        self._stirred = True
-
-    def delist(self, name: str) -> None:
-        """Tell everyone that a service is no more."""
-        self._delisted[name] = None
-        self._stirred = True
-
-    def _publish(self) -> None:
-        if not (self._dirty or self._listed or self._delisted or self._stale):
-            return
-        batch: list[messages.Downward] = [
-            messages.Delisted(name) for name in self._delisted if name not in self.roster.posts
-        ]
-        posts = self.roster.posts
-        batch += [messages.Listed(posts[name].entry()) for name in self._listed if name in posts]
-        for name in self._dirty:
-            if name in posts and name not in self._listed:
-                batch.append(posts[name].changed())
-        self._dirty.clear()
-        self._listed.clear()
-        self._delisted.clear()
-        members = [post.token for post in self.roster if post.welcomed and not post.ended]
-        encoded = encode(batch)
-        for token in [*members, *self._programs]:
-            if token in self._stale:
-                if self.send(token, self.welcome()):
-                    self._stale.discard(token)
-            elif batch:
-                self._tell(token, encoded)
-        self._stale &= {*members, *self._programs}
-
-    def _tell(self, token: Token, encoded: bytes) -> None:
-        try:
-            self.control.send_multipart([token, SUPERVISOR, encoded], zmq.NOBLOCK)
-        except zmq.ZMQError as error:
-            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
-                raise
-            if error.errno == zmq.EAGAIN:  # it does not read: tell it the whole once it does
-                self._stale.add(token)
-            else:
-                self._program_left(token)
+    def _left(self, token: Token) -> None:
+        self.orders.forget(token)
+        self.bus.drop(token, "the program ended")
 
     # --- starting and stopping everything ---------------------------------------------------
 
@@ -805,13 +610,8 @@ class Supervisor:
         killing = self._signals > 1 or self.failure is not None
         self.engine.leave(kill=killing or any(has_process(post.state) for post in self.roster))
         self.journal.record("supervisor.stopped", killed="yes" if killing else "")
-        for pending in self._pending:
-            done = pending.order.verb == "down"
-            refusal = Refusal("failed", "the supervisor is ending")
-            self._reply(pending, {} if done else refusal)
-        for pidfd in self._programs.values():
-            os.close(pidfd)
-        self._leavers.close()
+        self.orders.end()
+        self.members.close()
         self.control.close()
         self.bus.socket.close()
         self.context.term()
@@ -821,63 +621,3 @@ class Supervisor:
         self.journal.close()
         for lock in self._locks:
             os.close(lock)
-
-
-def _wires() -> str:
-    return ", ".join(map(str, sorted(WIRES)))
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder that is its user's alone, unless it is there; what is above it, as usual.
-
-    Raises:
-        GarrisonError: It cannot be made.
-    """
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise GarrisonError(
-            f"{folder} cannot be made: {error.strerror}; choose another home with --home"
-        ) from error
-
-
-def _leave_link(link: Path, folder: Path) -> None:
-    """Let whoever knows the home find a folder that was moved out of it."""
-    if link == folder:
-        if link.is_symlink():
-            raise GarrisonError(f"{link} is a link of another config's: remove {link}")
-        return
-    if link.is_symlink():
-        link.unlink()
-    elif link.exists():
-        raise GarrisonError(f"{link} is there, and [host] {link.name} moves it: remove {link}")
-    link.symlink_to(folder)
-
-
-def _take_home(config: Config) -> list[int]:
-    """Make the home's folders and take its locks; return the locks' descriptors.
-
-    One lock lies in the home, the other with the sockets: either can be shared by mistake.
-    """
-    host = config.host
-    make_private(host.home)
-    locks = [_take_lock(host.home / "supervisor.lock", host.home)]
-    for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
-        _leave_link(host.home / name, folder)
-        make_private(folder)
-    host.run.chmod(0o700)
-    return [*locks, _take_lock(host.run / "supervisor.lock", host.run)]
-
-
-def _take_lock(path: Path, what: Path) -> int:
-    lock = sockets.hold_lock(path)
-    if lock is None:
-        holder = path.read_text("ascii", "replace").strip() or "?"
-        raise AlreadyRunning(
-            f"a supervisor already runs for {what} (pid {holder}); "
-            "stop it with: garrison down, or give this one another --home"
-        )
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
-    return lock

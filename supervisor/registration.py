@@ -113,7 +113,7 @@ class Registration:
         if isinstance(message, PluginRead | Broken) and reader.said is None:
             reader.said = checked(message, reader.plugin, reader.plugins)
             reader.done = True
-            self._host.send(token, messages.Noted())
+            self._host.members.send(token, messages.Noted())
             self._host.stir()
         return True
 
@@ -268,7 +268,7 @@ class Registration:
             new.append(post)
         host.roster.reorder(specs)
         for post in new:
-            host.list_entry(post.name)
+            host.members.listed(post.name)
             asked = post.name in host.saved.started
             if (post.spec.autostart and post.name not in host.saved.stopped) or asked:
                 host.advance(post, Event.START)

@@ -15,6 +15,7 @@ from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
 
 from ..config import Config, load
+from ..home import make_private
 from ..status import own_version
 from .ask import ask
 from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, envelope, fail, options, say
@@ -47,7 +48,7 @@ def up(config: Path, detach: bool, events_only: bool) -> int:
 def _foreground(config: Config, events_only: bool) -> int:
     from ..console import Console
     from ..journal import Journal
-    from ..loop import Supervisor, make_private
+    from ..loop import Supervisor
 
     raise_descriptor_limit()
     host = config.host
@@ -69,8 +70,6 @@ def _foreground(config: Config, events_only: bool) -> int:
 
 
 def _detached(config: Config) -> int:
-    from ..loop import make_private
-
     home = config.host.home
     make_private(home)
     make_private(config.host.logs)

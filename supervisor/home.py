@@ -1,0 +1,71 @@
+"""The home on disk: its folders, private to their user, the links and the locks in them."""
+
+import os
+from pathlib import Path
+
+from garrison.ipc import sockets
+from garrison.ipc.errors import GarrisonError
+
+from .config import Config
+
+
+class AlreadyRunning(GarrisonError):
+    """Another supervisor has this home."""
+
+    code = "already_running"
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that is its user's alone, unless it is there; what is above it, as usual.
+
+    Raises:
+        GarrisonError: It cannot be made.
+    """
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise GarrisonError(
+            f"{folder} cannot be made: {error.strerror}; choose another home with --home"
+        ) from error
+
+
+def _leave_link(link: Path, folder: Path) -> None:
+    """Let whoever knows the home find a folder that was moved out of it."""
+    if link == folder:
+        if link.is_symlink():
+            raise GarrisonError(f"{link} is a link of another config's: remove {link}")
+        return
+    if link.is_symlink():
+        link.unlink()
+    elif link.exists():
+        raise GarrisonError(f"{link} is there, and [host] {link.name} moves it: remove {link}")
+    link.symlink_to(folder)
+
+
+def take_home(config: Config) -> list[int]:
+    """Make the home's folders and take its locks; return the locks' descriptors.
+
+    One lock lies in the home, the other with the sockets: either can be shared by mistake.
+    """
+    host = config.host
+    make_private(host.home)
+    locks = [_take_lock(host.home / "supervisor.lock", host.home)]
+    for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
+        _leave_link(host.home / name, folder)
+        make_private(folder)
+    host.run.chmod(0o700)
+    return [*locks, _take_lock(host.run / "supervisor.lock", host.run)]
+
+
+def _take_lock(path: Path, what: Path) -> int:
+    lock = sockets.hold_lock(path)
+    if lock is None:
+        holder = path.read_text("ascii", "replace").strip() or "?"
+        raise AlreadyRunning(
+            f"a supervisor already runs for {what} (pid {holder}); "
+            "stop it with: garrison down, or give this one another --home"
+        )
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    return lock

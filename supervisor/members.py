@@ -1,0 +1,167 @@
+"""Who has joined: each is told the directory and its changes, over the control plane.
+
+Workers are known by their incarnation's token; programs join by their pid, and leave with it.
+"""
+
+import os
+import select
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import zmq
+
+from garrison.ipc import messages
+from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, Token, encode
+
+if TYPE_CHECKING:
+    from .loop import Supervisor
+
+PROGRAMS_MOST = 512
+
+
+class Members:
+    """Everyone who is told of the directory.
+
+    Args:
+        host: Whose directory it is.
+        control: The control plane's ROUTER.
+        left: Told of each program that has left.
+    """
+
+    def __init__(
+        self, host: "Supervisor", control: zmq.Socket[bytes], left: Callable[[Token], None]
+    ) -> None:
+        self._host = host
+        self._control = control
+        self._left = left
+        self._programs: dict[Token, int] = {}  # pidfds
+        self._dirty: dict[str, None] = {}  # NAMEs whose state is to be told
+        self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be told
+        self._stale: set[Token] = set()  # members that missed a change of the directory
+        self.leavers = select.epoll()  # every program's pidfd: ready when it ended
+
+    def send(self, token: Token, message: messages.Downward) -> bool:
+        """Send to one connection; False where it is gone, or does not read."""
+        return self._post(token, encode([message])) == 0
+
+    def _post(self, token: Token, batch: bytes) -> int:
+        """Send without waiting; return 0, or why it was not sent."""
+        try:
+            self._control.send_multipart([token, SUPERVISOR, batch], zmq.NOBLOCK)
+        except zmq.ZMQError as error:
+            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
+                raise
+            return error.errno
+        return 0
+
+    # --- coming and going -------------------------------------------------------------------
+
+    def speaks(self, token: Token, wire: int) -> bool:
+        """Tell whether a newcomer's version is spoken here; turn it away where it is not."""
+        if wire in WIRES:
+            return True
+        spoken = ", ".join(map(str, sorted(WIRES)))
+        self.turn_away(token, f"wire version {wire}; spoken here: {spoken}")
+        return False
+
+    def turn_away(self, token: Token, reason: str) -> None:
+        """Refuse a newcomer, and write that down."""
+        self._host.journal.record("member.turned_away", token=token.hex()[:12], reason=reason)
+        self.send(token, messages.TurnedAway(reason))
+
+    def join(self, token: Token, wire: int, pid: int) -> bool:
+        """Take in a program; it is to be welcomed once the directory is there."""
+        if not self.speaks(token, wire):
+            return False
+        if len(self._programs) >= PROGRAMS_MOST:
+            self.turn_away(token, f"{PROGRAMS_MOST} programs are connected already")
+            return False
+        try:
+            pidfd = os.pidfd_open(pid)
+        except (OSError, OverflowError):
+            self.turn_away(token, f"there is no process {pid}")
+            return False
+        self.leave(token)
+        self._programs[token] = pidfd
+        self.leavers.register(pidfd, select.EPOLLIN)
+        return True
+
+    def has_program(self, token: Token) -> bool:
+        """Tell whether a program has joined, and not left."""
+        return token in self._programs
+
+    def leave(self, token: Token) -> None:
+        """Let a program go."""
+        pidfd = self._programs.pop(token, None)
+        if pidfd is not None:
+            self.leavers.unregister(pidfd)
+            os.close(pidfd)
+            self._left(token)
+
+    def see_who_left(self) -> None:
+        """Let those programs go whose processes have ended."""
+        gone = {fd for fd, _ in self.leavers.poll(0)}
+        for token in [token for token, pidfd in self._programs.items() if pidfd in gone]:
+            self.leave(token)
+
+    def close(self) -> None:
+        """Close what is open."""
+        for pidfd in self._programs.values():
+            os.close(pidfd)
+        self.leavers.close()
+
+    # --- the directory ----------------------------------------------------------------------
+
+    def welcome(self, token: Token) -> bool:
+        """Tell a member the whole directory."""
+        host = self._host
+        usual = host.config.usual
+        told = messages.Welcome(
+            WIRE,
+            host.boot,
+            os.getpid(),
+            tuple(post.entry() for post in host.roster),
+            usual.timeout,
+            usual.window,
+            usual.window_bytes,
+            host.config.host.max_message,
+        )
+        return self.send(token, told)
+
+    def changed(self, name: str) -> None:
+        """Have everyone told of a service's state, at the end of the turn."""
+        self._dirty[name] = None
+
+    def listed(self, name: str) -> None:
+        """Have everyone told of a new or altered entry, at the end of the turn."""
+        self._listed[name] = None
+
+    def publish(self) -> None:
+        """Tell everyone what has changed."""
+        if not (self._dirty or self._listed or self._stale):
+            return
+        posts = self._host.roster.posts
+        batch: list[messages.Downward] = [
+            messages.Listed(posts[name].entry()) for name in self._listed if name in posts
+        ]
+        for name in self._dirty:
+            if name in posts and name not in self._listed:
+                batch.append(posts[name].changed())
+        self._dirty.clear()
+        self._listed.clear()
+        workers = [post.token for post in posts.values() if post.welcomed and not post.ended]
+        encoded = encode(batch)
+        for token in [*workers, *self._programs]:
+            if token in self._stale:
+                if self.welcome(token):
+                    self._stale.discard(token)
+            elif batch:
+                self._tell(token, encoded)
+        self._stale &= {*workers, *self._programs}
+
+    def _tell(self, token: Token, encoded: bytes) -> None:
+        why = self._post(token, encoded)
+        if why == zmq.EAGAIN:  # it does not read: tell it the whole once it does
+            self._stale.add(token)
+        elif why:
+            self.leave(token)
