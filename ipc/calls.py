@@ -41,11 +41,10 @@ class Call:
     hungry: Callable[[], bool] | None = None  # a stream's: does somebody wait for its next value
     credit: int = 0
     to: Token = b""  # the incarnation that has it; empty while it waits
+    size: int = field(init=False)  # the bytes that it counts for in the window
 
-    @property
-    def size(self) -> int:
-        """Return the bytes that it counts for in the window."""
-        return len(self.args) + len(self.kwargs)
+    def __post_init__(self) -> None:
+        self.size = len(self.args) + len(self.kwargs)
 
 
 @dataclass(slots=True, eq=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import zmq
 
+from . import sockets
 from .messages import Token, encode
 
 MESSAGES_A_TURN = 64  # read before the loop's other work has its turn
@@ -106,7 +107,7 @@ class Link:
     def _post(self, frames: list[bytes]) -> None:
         if not self._backlog:
             try:
-                self._socket.send_multipart(frames, zmq.NOBLOCK)
+                sockets.send(self._socket, frames)
             except zmq.Again:  # the router is away: keep the order, go on when POLLOUT says so
                 pass
             else:
@@ -125,14 +126,14 @@ class Link:
     def _drain_backlog(self) -> None:
         while self._backlog:
             try:
-                self._socket.send_multipart(self._backlog[0], zmq.NOBLOCK)
+                sockets.send(self._socket, self._backlog[0])
             except zmq.Again:
                 return
             self._backlog.popleft()
 
     def _look(self) -> None:
         # The descriptor is edge-triggered: a send may swallow the edge of what has arrived.
-        if int(self._socket.get(zmq.EVENTS)) & zmq.POLLIN:
+        if self._socket.getsockopt(sockets.EVENTS) & sockets.POLLIN:  # type: ignore[operator]
             self._loop.call_soon(self._readable)
 
     def _readable(self) -> None:
@@ -142,7 +143,7 @@ class Link:
             self._drain_backlog()
         for _ in range(MESSAGES_A_TURN):
             try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = sockets.receive(self._socket)
             except zmq.Again:
                 return
             if len(frames) < 2:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import zmq
 
+from garrison.ipc import sockets
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR, Ended, Token, encode
 
 from .routes import Frames, Pairs, route
@@ -50,7 +51,7 @@ class Bus:
         until = time.monotonic() + TURN_S
         while True:
             try:
-                frames = self.socket.recv_multipart(zmq.NOBLOCK)
+                frames = sockets.receive(self.socket)
             except zmq.Again:
                 self._silent_at = time.monotonic()
                 break
@@ -80,7 +81,7 @@ class Bus:
     def _carry(self, frames: Frames) -> None:
         """Send without waiting; what finds no room or nobody goes back to its sender."""
         try:
-            self.socket.send_multipart(frames, zmq.NOBLOCK)
+            sockets.send(self.socket, frames)
         except zmq.ZMQError as error:
             if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
                 raise

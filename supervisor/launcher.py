@@ -15,6 +15,7 @@ import socket
 import sys
 import time
 from collections import deque
+from collections.abc import Callable
 from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -28,6 +29,8 @@ from garrison.ipc import tree
 FRAME_BYTES = 256 * 1024
 TERM_WAIT = 2.0  # seconds from TERM until KILL
 TREE_WAIT = 5.0  # seconds until a tree that will not go is reported as it is
+SPARE_S = 0.05  # after a start: until the next worker is forked ahead
+SPARE = b""  # the key of a worker that has no order yet
 UNSENT = 4096  # reports kept for a supervisor that does not read
 
 
@@ -153,6 +156,8 @@ class Launcher:
         self._pids: dict[int, bytes] = {}
         self._ending: dict[bytes, float] = {}  # keys whose trees are not gone, and until when
         self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT)
+        self._spare: tuple[Any, socket.socket] | None = None  # forked ahead, waits for its order
+        self._spare_at = inf  # when one is to be forked
         self._retired = False
         self._harsh_at = inf  # when TERM, then KILL, goes to everything
         self._termed = False
@@ -176,6 +181,7 @@ class Launcher:
         """Serve until there is nobody to serve."""
         while not self._finished():
             self._turn()
+        self._drop_spare()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)  # noqa: PTH108
 
@@ -190,7 +196,7 @@ class Launcher:
         if self._connection is not None:
             writing = select.POLLOUT if self._unsent else 0
             poll.register(self._connection, select.POLLIN | writing)
-        due = min(self._harsh_at, *self._ending.values(), inf)
+        due = min(self._harsh_at, self._spare_at, *self._ending.values(), inf)
         wait = 0.002 if self._ending else min(max(due - time.monotonic(), 0), 60)
         for fd, _ in poll.poll(wait * 1000):
             if fd == self._wake:
@@ -201,6 +207,8 @@ class Launcher:
             else:
                 self._read()
         self._reap()
+        if time.monotonic() >= self._spare_at:
+            self._fork_spare()
         if time.monotonic() >= self._harsh_at:
             self._end_all()
         self._send_unsent()
@@ -246,6 +254,7 @@ class Launcher:
         """End every worker: TERM the first time, KILL from then on."""
         number = signal.SIGKILL if self._termed else signal.SIGTERM
         self._termed = True
+        self._drop_spare()
         for process in self._workers.values():
             tree.signal_group(process.pid, number)
         self._harsh_at = time.monotonic() + TERM_WAIT
@@ -266,6 +275,7 @@ class Launcher:
                 self._report(Fresh(tuple(self._changed())))
             case Leave(kill):
                 self._retired = True
+                self._drop_spare()
                 if kill:
                     self._termed = True
                     self._end_all()
@@ -296,13 +306,13 @@ class Launcher:
         if len(fds) != 1 or self._termed:
             self._report(NotForked(fork.key, "the launcher is ending"))
             return
-        process = _Process(target=self._become, args=(fork, fds[0]), name=fork.name)
         try:
-            process.start()
+            process = self._take_spare(fork, fds[0])
+            if process is None:
+                process = self._start(self._become, fork, fds[0])
         except OSError as error:
             self._report(NotForked(fork.key, str(error)))
             return
-        assert process.pid is not None
         self._workers[fork.key] = process
         self._pids[process.pid] = fork.key
         try:
@@ -311,22 +321,92 @@ class Launcher:
             tree.signal_group(process.pid, signal.SIGKILL)
             print(f"launcher: {fork.name} was ended: {error}", file=sys.stderr, flush=True)
 
+    def _start(self, target: Callable[..., None], *args: Any) -> Any:
+        """Fork. A TERM to the child waits until it is not ignored any more, as it is here."""
+        process = _Process(target=target, args=args)
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+        return process
+
     def _become(self, fork: Fork, assignment: int) -> None:
         """Be a worker from here on: in the child, with nothing of the launcher's left open."""
-        signal.set_wakeup_fd(-1)
-        keep = self._library_fds | {assignment, 0, 1, 2}
-        for fd in _open_descriptors():
-            if fd not in keep:
-                os.close(fd)
-        gc.enable()
+        self._strip({assignment})
         from garrison.workers import main  # the one place that names the worker's entry point
 
         main.run(assignment, fork.log)
 
+    def _strip(self, keep: set[int]) -> None:
+        """Let go of what is the launcher's: in the child."""
+        signal.set_wakeup_fd(-1)
+        keep = keep | self._library_fds | {0, 1, 2}
+        for fd in _open_descriptors():
+            if fd not in keep:
+                os.close(fd)
+        gc.enable()
+
+    # --- one worker ahead -------------------------------------------------------------------
+
+    def _fork_spare(self) -> None:
+        """Fork a worker ahead of its order, so that the next start need not wait for a fork."""
+        self._spare_at = inf
+        if self._spare is not None or self._retired or self._termed or self._connection is None:
+            return
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            process = self._start(self._be_spare, theirs)
+        except OSError:  # a start will say what is wrong
+            ours.close()
+        else:
+            self._pids[process.pid] = SPARE
+            self._spare = process, ours
+        finally:
+            theirs.close()
+
+    def _be_spare(self, orders: socket.socket) -> None:
+        """Wait for an order, in the child; without a launcher there is none."""
+        self._strip({orders.fileno()})
+        from garrison.workers import main
+
+        main.get_ready()
+        data, fds, _, _ = socket.recv_fds(orders, FRAME_BYTES, 1)
+        orders.close()
+        if not data:
+            os._exit(0)
+        fork = decode_ask(data)
+        assert isinstance(fork, Fork)
+        main.run(fds[0], fork.log)
+
+    def _take_spare(self, fork: Fork, assignment: int) -> Any:
+        """Give the order to the worker that was forked ahead; return None where there is none."""
+        self._spare_at = time.monotonic() + SPARE_S
+        if self._spare is None:
+            return None
+        (process, orders), self._spare = self._spare, None
+        with orders:
+            try:
+                socket.send_fds(orders, [encode(fork)], [assignment])
+            except OSError:  # it has ended
+                return None
+        return process
+
+    def _drop_spare(self) -> None:
+        if self._spare is not None:
+            (process, orders), self._spare = self._spare, None
+            orders.close()
+            self._pids.pop(process.pid, None)
+            os.kill(process.pid, signal.SIGKILL)  # not reaped yet, so the number is its own
+            process.join()
+            process.close()
+
     def _reap(self) -> None:
         while (pid := tree.peek_ended()) is not None:
             key = self._pids.get(pid)
-            if key is None:
+            if key == SPARE:
+                self._drop_spare()
+            elif key is None:
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             else:
@@ -360,10 +440,14 @@ class Launcher:
 
     def warm_up(self) -> None:
         """Import what every worker needs, and keep its pages shared."""
-        importlib.import_module("garrison.workers.main")
+        from garrison.workers import main
+
+        main.warm_up()
         self._freeze()
 
     def _preload(self, modules: tuple[str, ...]) -> None:
+        self._drop_spare()  # it would not have them
+        self._spare_at = time.monotonic() + SPARE_S
         began = time.monotonic()
         failed: dict[str, str] = {}
         threaded: list[str] = []

@@ -173,7 +173,7 @@ class Supervisor:
             self._start_next()
         self._works = [work for work in self._works if self._goes_on(work)]
         self.orders.go_on()
-        self.members.publish()
+        self._soonest = min(self._soonest, self.members.publish())
 
     def _goes_on(self, work: Work) -> bool:
         try:
@@ -426,11 +426,12 @@ class Supervisor:
         event = post.what_ended()
         token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
         self.roster.by_token.pop(token, None)
-        post.events = ()
+        if post.events:
+            post.events = ()
+            self.members.listed(post.name)
         if self.bus.connected.isdisjoint({token}):  # it never spoke: nobody waits for its notice
             self.bus.drop(token, "")
         self.advance(post, event)
-        self.members.listed(post.name)
 
     # --- control ----------------------------------------------------------------------------
 

@@ -5,18 +5,22 @@ Workers are known by their incarnation's token; programs join by their pid, and 
 
 import os
 import select
+import time
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING
 
 import zmq
 
 from garrison.ipc import messages
-from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, Token, encode
+from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, State, Token, encode
 
 if TYPE_CHECKING:
     from .loop import Supervisor
 
 PROGRAMS_MOST = 512
+HELD_S = 0.05  # so long a change is held back that no call depends on
+ON_THE_WAY = frozenset({State.QUEUED, State.INITIALIZING, State.STARTING})
 
 
 class Members:
@@ -38,6 +42,7 @@ class Members:
         self._dirty: dict[str, None] = {}  # NAMEs whose state is to be told
         self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be told
         self._stale: set[Token] = set()  # members that missed a change of the directory
+        self._tell_at = inf  # when what is held back is told
         self.leavers = select.epoll()  # every program's pidfd: ready when it ended
 
     def send(self, token: Token, message: messages.Downward) -> bool:
@@ -136,10 +141,15 @@ class Members:
         """Have everyone told of a new or altered entry, at the end of the turn."""
         self._listed[name] = None
 
-    def publish(self) -> None:
-        """Tell everyone what has changed."""
+    def publish(self) -> float:
+        """Tell everyone what has changed; return when to be called again, at the latest."""
         if not (self._dirty or self._listed or self._stale):
-            return
+            return inf
+        now = time.monotonic()
+        if now < self._tell_at and not self._is_urgent():
+            self._tell_at = min(self._tell_at, now + HELD_S)
+            return self._tell_at
+        self._tell_at = inf
         posts = self._host.roster.posts
         batch: list[messages.Downward] = [
             messages.Listed(posts[name].entry()) for name in self._listed if name in posts
@@ -158,6 +168,17 @@ class Members:
             elif batch:
                 self._tell(token, encoded)
         self._stale &= {*workers, *self._programs}
+        return inf
+
+    def _is_urgent(self) -> bool:
+        """Tell whether anyone's calls depend on what is to be told.
+
+        Every member wakes up for a change: on the way to RUNNING they cost more than the start.
+        """
+        if self._listed or self._stale:
+            return True
+        posts = self._host.roster.posts
+        return any(name in posts and posts[name].state not in ON_THE_WAY for name in self._dirty)
 
     def _tell(self, token: Token, encoded: bytes) -> None:
         why = self._post(token, encoded)

@@ -1,10 +1,12 @@
 """Finds a plugin's code and imports it: an entry point, a file beside the config, or a module."""
 
+import functools
 import importlib
 import importlib.util
+import os
 import sys
 from importlib.machinery import SourceFileLoader
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from pathlib import Path
 from types import CodeType, ModuleType
 
@@ -29,11 +31,10 @@ def load(source: PluginSource) -> Plugin:
     """
     word, _, attribute = source.use.partition(":")
     folder = Path(source.folder)
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))  # last: it shadows nothing either
     file = _beside(folder, word)
     if ":" not in source.use and "." not in word:
         point = _entry_point(word)
+        _add_folder(folder)
         if point is not None and file is not None:
             raise _problem(
                 source,
@@ -44,6 +45,7 @@ def load(source: PluginSource) -> Plugin:
             return _as_plugin(source, point.load())
         if file is None:
             raise _problem(source, _not_found(word, folder))
+    _add_folder(folder)
     module = _by_path(source.name, file) if file is not None else _by_name(source, word)
     name = attribute or "plugin"
     if not hasattr(module, name):
@@ -54,6 +56,11 @@ def load(source: PluginSource) -> Plugin:
         where = getattr(module, "__file__", None) or f"module {word}"
         raise _problem(source, f"{where} has no attribute {name!r}{instead}")
     return _as_plugin(source, getattr(module, name))
+
+
+def _add_folder(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))  # last: it shadows nothing either
 
 
 def _problem(source: PluginSource, text: str) -> ConfigError:
@@ -70,11 +77,29 @@ def _beside(folder: Path, word: str) -> Path | None:
 
 
 def _entry_point(word: str) -> EntryPoint | None:
-    return next(iter(entry_points(group=GROUP, name=word)), None)
+    return next((point for point in installed() if point.name == word), None)
+
+
+def installed() -> EntryPoints:
+    """Return the installed plugins. A worker has from its launcher what is still so: to look
+    through every distribution takes longer than to fork."""
+    return _installed(tuple((place, _changed_at(place)) for place in sys.path))
+
+
+@functools.lru_cache(maxsize=1)
+def _installed(places: tuple[tuple[str, int], ...]) -> EntryPoints:
+    return entry_points(group=GROUP)
+
+
+def _changed_at(place: str) -> int:
+    try:
+        return os.stat(place or ".").st_mtime_ns  # noqa: PTH116 (any text may stand in sys.path)
+    except OSError:
+        return 0
 
 
 def _not_found(word: str, folder: Path) -> str:
-    points = ", ".join(sorted(entry_points(group=GROUP).names)) or "none"
+    points = ", ".join(sorted(installed().names)) or "none"
     return (
         f"no plugin {word!r}: there is no {folder / (word + '.py')}, and the installed entry "
         f'points are {points}; an installed module is written "{word}:plugin"'

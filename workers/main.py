@@ -25,7 +25,7 @@ from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 
 from .dispatch import Dispatch
-from .loading import load
+from .loading import installed, load
 from .methods import describe
 from .runtime import BackgroundFailure, Runtime
 from .service import Service
@@ -43,10 +43,25 @@ CRASHED, NOT_STARTED = 70, 1  # exit codes: EX_SOFTWARE after running, and befor
 PR_SET_NAME = 15  # linux/prctl.h
 
 
+def warm_up() -> None:
+    """Do in the launcher, once, what every worker would have to do again."""
+    installed()
+    describe(_Sample)
+
+
+class _Sample(Service):
+    service_type = "sample"
+
+    async def method(self, text: str, number: int = 0) -> dict[str, int]:
+        """Stand for any method."""
+        return {text: number}
+
+
 def run(descriptor: int, log_path: str) -> NoReturn:
     """Be the worker that an assignment describes; never return."""
     try:
-        _first_lines(log_path)
+        get_ready()
+        _write_to(log_path)
         with os.fdopen(descriptor, "rb") as file:
             assignment = messages.decode_assignment(file.read())
         _be_named(assignment.source.name if isinstance(assignment, Reading) else assignment.name)
@@ -77,12 +92,20 @@ def _leave(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _first_lines(log_path: str) -> None:
+def get_ready() -> None:
+    """Do what needs no assignment: a worker that is forked ahead has it behind it."""
     with contextlib.suppress(PermissionError):  # already the leader of a session
         os.setsid()
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    faulthandler.enable(all_threads=True)
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # until then the signal kills
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    tree.become_subreaper()  # what escapes stays with its worker
+
+
+def _write_to(log_path: str) -> None:
     os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
     output = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     os.dup2(output, 1)
@@ -91,10 +114,6 @@ def _first_lines(log_path: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # whole lines, so that the last one is there
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-    faulthandler.enable(all_threads=True)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # until then the signal kills
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    tree.become_subreaper()  # what escapes stays with its worker
 
 
 def _be_named(name: str) -> None:

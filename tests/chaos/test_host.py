@@ -249,7 +249,8 @@ def test_detached_it_returns_when_services_run_and_goes_on(host: Hosting) -> Non
     head = ran.data["supervisor"]
     assert all(row["state"] == "running" for row in ran.data["services"])
     assert os.getsid(head["pid"]) == head["pid"]
-    assert "echo" in (one.home / "logs" / "supervisor.log").read_text()
+    log = one.home / "logs" / "supervisor.log"
+    until(lambda: "echo" in log.read_text())
     assert one.run("down").code == 0
 
 
