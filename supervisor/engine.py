@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
@@ -43,6 +44,8 @@ from .launcher import (
 )
 
 LEAVE_WAIT = 5.0  # seconds for a launcher to go
+FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
+GONE_WAIT = TREE_WAIT + 2.0  # seconds for it to end the tree of a worker that has ended
 Key: TypeAlias = bytes  # a worker, as the engine knows it: its incarnation's token
 
 
@@ -78,6 +81,7 @@ class Held:
     pid: int = 0
     pidfd: int = -1
     closing: float = 0.0  # inherited, ended: until when its tree may take
+    due: float = inf  # when its launcher must have answered: it hangs otherwise
 
 
 class Engine:
@@ -102,6 +106,7 @@ class Engine:
         self._preload: tuple[str, ...] = ()
         self.deaths = select.epoll()  # every worker's pidfd: ready when it ended
         self._by_pidfd: dict[int, Key] = {}
+        self.due = inf  # when `end_hanging` has something to do, at the earliest
         tree.become_subreaper()
         self._others = set(tree.children())  # of whoever became this process: none of ours
 
@@ -207,7 +212,8 @@ class Engine:
             with os.fdopen(os.dup(fd), "wb") as file:
                 file.write(assignment)
             os.lseek(fd, 0, os.SEEK_SET)
-            self._held[key] = Held(line)
+            held = self._held[key] = Held(line)
+            self._expect(held, FORK_WAIT)
             line.keys.add(key)
             if not self._ask(line, Fork(key, name, log), fd):
                 self._forget(key)
@@ -239,7 +245,28 @@ class Engine:
             held = self._held[key]
             if held.line is None:
                 self._bury(key, held)
+            else:
+                self._expect(held, GONE_WAIT)
         return ended
+
+    def end_hanging(self) -> None:
+        """End every launcher that has not answered in time; its workers are inherited."""
+        now = time.monotonic()
+        hanging = {
+            id(held.line): held.line
+            for held in self._held.values()
+            if held.line is not None and held.due <= now and not held.line.importing
+        }
+        for line in hanging.values():
+            line.process.kill()
+        for held in self._held.values():
+            if held.due <= now:  # one that imports has its own limit
+                held.due = now + FORK_WAIT
+        self.due = min((held.due for held in self._held.values()), default=inf)
+
+    def _expect(self, held: Held, seconds: float) -> None:
+        held.due = time.monotonic() + seconds
+        self.due = min(self.due, held.due)
 
     def read(self) -> list[Happened]:
         """Return what launchers reported, and what was found out here."""
@@ -277,7 +304,7 @@ class Engine:
                 for fd in fds:
                     os.close(fd)
                 return
-            held.pid, held.pidfd = report.pid, fds[0]
+            held.pid, held.pidfd, held.due = report.pid, fds[0], inf
             self.deaths.register(held.pidfd, select.EPOLLIN)
             self._by_pidfd[held.pidfd] = report.key
         elif isinstance(report, Gone | NotForked):
@@ -308,6 +335,7 @@ class Engine:
         inherited = 0
         for key in list(line.keys):
             held = self._held[key]
+            held.due = inf
             if held.pid in ours:
                 held.line = None
                 inherited += 1

@@ -140,6 +140,8 @@ class Supervisor:
                 self._connected(token)
             self.bus.tell_ends()
         now = time.monotonic()
+        if now >= self.engine.due:
+            self.engine.end_hanging()
         if now >= self._soonest:
             self._deadlines(now)
         if self._stirred or self._works or self.orders:
@@ -161,7 +163,7 @@ class Supervisor:
             return 0.0
         if self.bus.settling or self.engine.busy:
             return 0.001
-        wait = min(self._soonest - time.monotonic(), IDLE_S)
+        wait = min(min(self._soonest, self.engine.due) - time.monotonic(), IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 
     def _settle(self) -> None:

@@ -400,3 +400,17 @@ def test_it_runs_from_any_folder(host: Hosting) -> None:
     )
     assert done.returncode == 0, done
     assert one.status("echo")["state"] == "running"
+
+
+def test_a_launcher_that_hangs_is_ended_and_its_workers_live_on(host: Hosting) -> None:
+    """Of a stopped launcher nothing can be started or ended; past its time it is killed, the
+    workers stay, and another launcher starts what is to start."""
+    one = host(CONFIG, PLUGINS)
+    echo, old = one.status("echo"), one.status("hang")
+    launcher = one.launcher
+    os.kill(launcher, signal.SIGSTOP)
+    one.kill("hang")
+    one.until_reborn("hang", old["pid"])
+    assert one.status("echo")["pid"] == echo["pid"]
+    assert one.launcher != launcher
+    assert one.run("call", "echo", "echo", '["still there"]').out == "still there\n"
