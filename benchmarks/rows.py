@@ -108,6 +108,22 @@ async def flood(size: Size) -> Found:
     return Found(floor, garrison)
 
 
+async def batches(size: Size) -> Found:
+    """Measure the same against this host with a message for each call, and for each answer."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    count = size.calls * 5 // WIDTH * WIDTH
+    async with host({"echo": "echo", "caller": "caller"}) as there:
+        caller, echo = _patient(there, "caller"), _patient(there, "echo")
+        await caller.side_by_side("echo", TEXT, 50 * WIDTH, WIDTH)
+        for _ in range(size.rounds):
+            for batched, found in ((False, floor), (True, garrison)):
+                await asyncio.gather(caller.batch(batched), echo.batch(batched))
+                took: float = await caller.side_by_side("echo", TEXT, count, WIDTH)
+                found.append(count / took)
+    return Found(floor, garrison)
+
+
 async def restart(size: Size) -> Found:
     """Measure a SIGKILL to the next answered call."""
     floor = await floors.fresh(size.fresh)
@@ -188,7 +204,8 @@ def _patient(there: Host, name: str) -> Any:
 
 ROWS = (
     Row("call", "sequential call, p50", "us", 2.7, call),
-    Row("flood", "64 calls in flight", "calls/s", 2.5, flood),
+    Row("flood", "64 in flight, floor: raw", "calls/s", 2.5, flood),
+    Row("batches", "same, floor: unbatched", "calls/s", 2.5, batches),
     Row("restart", "SIGKILL to next answer, p50", "ms", 0.2, restart),
     Row("preloaded", "same, discord.py + openai", "ms", 0.04, preloaded),
     Row("start", "50 services running", "s", 0.35, start),

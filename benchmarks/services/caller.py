@@ -2,8 +2,19 @@
 
 import asyncio
 import time
+from typing import Any
 
+from garrison.ipc.link import Link
+from garrison.ipc.messages import encode
 from garrison.workers import Plugin, Service
+
+BATCHED = Link.send
+
+
+def alone(link: Link, peer: bytes, message: Any) -> None:
+    """Send a message at once, whatever else this turn will send to the same peer."""
+    link._post([peer, encode([message])])
+    link._look()
 
 
 class Caller(Service):
@@ -21,6 +32,10 @@ class Caller(Service):
             await echo.echo(text)
             times.append(time.perf_counter() - began)
         return times
+
+    async def batch(self, batched: bool) -> None:
+        """Send what a turn of this worker's loop queues as one message, or each by itself."""
+        Link.send = BATCHED if batched else alone  # type: ignore[assignment, method-assign]
 
     async def side_by_side(self, name: str, text: str, count: int, width: int) -> float:
         """Return the time of so many calls, `width` of them in flight."""

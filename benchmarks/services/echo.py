@@ -1,8 +1,19 @@
 """The service that is called."""
 
 import os
+from typing import Any
 
+from garrison.ipc.link import Link
+from garrison.ipc.messages import encode
 from garrison.workers import Plugin, Service
+
+BATCHED = Link.send
+
+
+def alone(link: Link, peer: bytes, message: Any) -> None:
+    """Send a message at once, whatever else this turn will send to the same peer."""
+    link._post([peer, encode([message])])
+    link._look()
 
 
 class Echo(Service):
@@ -13,6 +24,10 @@ class Echo(Service):
     async def echo(self, text: str) -> str:
         """Return the text."""
         return text
+
+    async def batch(self, batched: bool) -> None:
+        """Send what a turn of this worker's loop queues as one message, or each by itself."""
+        Link.send = BATCHED if batched else alone  # type: ignore[assignment, method-assign]
 
     async def pid(self) -> int:
         """Return the worker's process id."""
