@@ -408,7 +408,7 @@ class Client:
             case messages.Noted():
                 if not self._noted.done():
                     self._noted.set_result(None)
-            case messages.Drain() | messages.Answer():
+            case messages.Drain() | messages.ShowTasks() | messages.Answer():
                 pass  # for workers and for the command line
 
     def _welcome(self, message: messages.Welcome) -> None:

@@ -150,6 +150,8 @@ class RemoteError(CallError):
         self, service: str, method: str, detail: str = "", traceback: str = "", type_name: str = ""
     ) -> None:
         self.traceback = traceback
+        if traceback:  # so that it is seen wherever this error is, and travels on with it
+            self.add_note(f"in {service}'s process:\n{traceback.rstrip()}")
         self.type_name = type_name or detail.partition(":")[0]
         super().__init__(service, method, detail)
 

@@ -307,6 +307,10 @@ class Drain(msgspec.Struct, tag="drain", frozen=True):
     grace: float
 
 
+class ShowTasks(msgspec.Struct, tag="show_tasks", frozen=True):
+    """Write the stacks of all asyncio tasks into your log: you are late."""
+
+
 class Noted(msgspec.Struct, tag="noted", frozen=True):
     """Your last words were heard; end. Without it, an end could be seen before they were read."""
 
@@ -322,7 +326,9 @@ class Answer(msgspec.Struct, tag="answer", frozen=True):
     more: bool = False
 
 
-Downward: TypeAlias = Welcome | TurnedAway | Listed | Delisted | Changed | Drain | Noted | Answer
+Downward: TypeAlias = (
+    Welcome | TurnedAway | Listed | Delisted | Changed | Drain | ShowTasks | Noted | Answer
+)
 
 
 # --- assignments: to one worker, through a descriptor that nobody else reads ---------------

@@ -81,9 +81,10 @@ class Console:
             self._events.clear()
 
     def _write(self) -> None:
-        lines = [self._log_line(name, line) for name, line in self._follower.read()]
+        lines: list[str] = []
         while self._events:
             lines += self._event_lines(self._events.popleft())
+        lines += [self._log_line(name, line) for name, line in self._follower.read()]
         if lines:
             self._out.write("".join(line + "\n" for line in lines))
             self._out.flush()

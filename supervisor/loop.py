@@ -265,9 +265,11 @@ class Supervisor:
         said: dict[str, Any] = {"from": before.state.value, "to": after.state.value}
         if event in {Event.CRASH, Event.CLEAN_EXIT, Event.REFUSED}:
             said["exit"] = post.last_exit
+            if post.reason and post.reason != f"its process {post.last_exit}":
+                said["reason"] = post.reason
         if after.state in {State.BACKOFF, State.FAILED} and after.deadline < inf:
             said |= {"restarts": after.restarted, "wait_s": after.deadline - time.monotonic()}
-        if after.state in {State.BACKOFF, State.FAILED, State.STOPPING} and post.reason:
+        if after.state is State.STOPPING and post.reason:
             said["reason"] = post.reason
         if after.state is State.STOPPING and event is Event.DEADLINE:
             said["reason"] = post.cause("")
@@ -305,6 +307,7 @@ class Supervisor:
                     self.engine.signal(post.token, signal.SIGTERM)
             case Effect.DUMP:
                 self.engine.signal(post.token, signal.SIGUSR1, group=False)
+                self.members.send(post.token, messages.ShowTasks())  # where its loop turns
             case Effect.TERM:
                 self.engine.signal(post.token, signal.SIGTERM)
             case Effect.KILL:
@@ -612,7 +615,7 @@ class Supervisor:
     def _close(self) -> None:
         killing = self._signals > 1 or self.failure is not None
         self.engine.leave(kill=killing or any(has_process(post.state) for post in self.roster))
-        self.journal.record("supervisor.stopped", killed="yes" if killing else "")
+        self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
         self.orders.end()
         self.members.close()
         self.control.close()

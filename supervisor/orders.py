@@ -110,7 +110,10 @@ class Orders:
             return False
         if time.monotonic() < pending.deadline:
             return True
-        text = f"{pending.order.verb}: not done within {pending.order.wait:g} s; it goes on"
+        what = "not so" if pending.order.verb == "wait" else "not done"
+        text = f"{pending.order.verb}: {what} within {pending.order.wait:g} s"
+        if pending.order.verb != "wait":
+            text += "; it goes on"
         self._reply(pending, Refusal("timed_out", text))
         pending.answered = True
         if only_waits:

@@ -269,6 +269,8 @@ class Worker(Runtime):
             case messages.Drain(grace):
                 if not self._drain.done():
                     self._drain.set_result((grace, "ordered"))
+            case messages.ShowTasks():
+                self._show_tasks()
             case messages.TurnedAway(reason):
                 self._abandoned(f"the supervisor turned this worker away: {reason}")
             case _:
@@ -296,6 +298,11 @@ class Worker(Runtime):
         if self._is_orphan():
             self._abandoned("the supervisor and the launcher are gone")
         self.loop.call_later(self._beats, self._beat)
+
+    def _show_tasks(self) -> None:
+        """Write where each task waits: a stack dump shows only the loop that waits for them."""
+        for task in asyncio.all_tasks(self.loop):
+            task.print_stack(limit=20, file=sys.stderr)
 
     def _abandoned(self, why: str) -> NoReturn:
         """End, with everything that this process started: nobody else is left to do it."""

@@ -17,7 +17,7 @@ from .methods import describe
 from .plugin import Plugin
 from .service import Service
 from .settings import Misfit, fit
-from .tracebacks import formatted, one_line
+from .tracebacks import formatted, one_line, where
 
 
 def inspect_plugin(reading: Reading) -> PluginRead:
@@ -71,7 +71,11 @@ def found_out(reading: Reading) -> PluginRead | Broken:
     try:
         return inspect_plugin(reading)
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin's code raises)
-        text = sendable(str(error)) if isinstance(error, ConfigError) else one_line(error)
+        text = (
+            sendable(str(error))
+            if isinstance(error, ConfigError)
+            else (one_line(error) + where(error))
+        )
         return Broken("read", text[:2000], formatted(error))
 
 

@@ -21,13 +21,20 @@ def formatted(error: BaseException) -> str:
     one: traceback.TracebackException | None = shown
     while one is not None:
         authors = [frame for frame in one.stack if _is_authors(frame)]
-        if authors:  # where there are none, the mistake is ours, or one of the config
+        if authors or one.exc_type is SyntaxError:  # else the mistake is ours, or the config's
             one.stack = traceback.StackSummary.from_list(authors)
         one = one.__cause__ or one.__context__
     return sendable("".join(shown.format()))[-MOST:]
 
 
+def where(error: BaseException) -> str:
+    """Return the author's line that raised, as ` (file:line)`; empty where there is none."""
+    authors = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_authors(frame)]
+    return f" ({authors[-1].filename}:{authors[-1].lineno})" if authors else ""
+
+
 def one_line(error: BaseException) -> str:
     """Return an exception's type and text."""
-    text = "".join(traceback.format_exception_only(error)).strip().splitlines()
-    return sendable(text[-1])[:2000]
+    text = " ".join(str(error).split())
+    name = type(error).__name__
+    return sendable(f"{name}: {text}" if text else name)[:2000]

@@ -1,83 +1,14 @@
-"""The command line: `garrison VERB`. One file a family of verbs; each imports what it needs."""
+"""The command line: `garrison VERB`. The verbs are in `verbs`; each is imported when it is used."""
 
-import importlib
-import sys
+import signal
 
-import click
-
-from .common import INTERRUPTED, SETTINGS, fail, options
-
-VERBS = {  # in the order of `garrison --help`; each is imported when it is used
-    "up": "host",
-    "down": "host",
-    "status": "services",
-    "start": "services",
-    "stop": "services",
-    "restart": "services",
-    "reset": "services",
-    "wait": "services",
-    "logs": "watch",
-    "events": "watch",
-    "call": "talk",
-    "chat": "talk",
-    "check": "host",
-    "init": "host",
-    "version": "host",
-}
-
-
-class Verbs(click.Group):
-    """The verbs, loaded as they are used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        module = importlib.import_module(f".{VERBS[cmd_name]}", __name__)
-        command = getattr(module, cmd_name)
-        return command if isinstance(command, click.Command) else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
-        name = args[0]
-        if name not in VERBS and not name.startswith("-"):
-            close = difflib.get_close_matches(name, VERBS, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise click.UsageError(f"there is no verb {name}{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"]})
-@options
-def garrison() -> None:
-    """Keep services at their posts: each in a worker process of its own, supervised.
-
-    Exit codes: 0 done, 1 failed, 2 usage, 3 something wanted is not running (status), 4 no such
-    service, 5 config unusable, 7 no supervisor, 75 timed out.
-    """
+__all__ = ["main"]
 
 
 def main() -> None:
     """Run the command line; never show a traceback."""
-    SETTINGS.json = "--json" in sys.argv[1:]  # an error can come before the options are read
-    try:
-        code = garrison.main(prog_name="garrison", standalone_mode=False)
-    except click.exceptions.Exit as end:
-        code = end.exit_code
-    except click.exceptions.NoArgsIsHelpError as error:
-        click.echo(error.format_message())
-        code = 2
-    except (KeyboardInterrupt, click.Abort) as error:
-        fail(error)
-        code = INTERRUPTED
-    except BrokenPipeError:  # whoever read has had enough
-        sys.stderr.close()
-        code = 1
-    except Exception as error:  # noqa: BLE001 (an error is a sentence)
-        code = fail(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nor one of an import, at an early Ctrl-C
+    from .verbs import run
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()

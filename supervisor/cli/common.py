@@ -10,6 +10,7 @@ import click
 import msgspec
 
 from garrison.ipc.errors import (
+    CallError,
     GarrisonError,
     OrderFailed,
     RemoteError,
@@ -128,7 +129,7 @@ def fail(error: BaseException) -> int:
     code = code_of(error)
     message = _sentence(error)
     if SETTINGS.json:
-        data = error.data if isinstance(error, OrderFailed) else None
+        data = error.data if isinstance(error, OrderFailed) else _fields(error)
         told = {"code": code, "message": message}
         click.echo(encode({"v": 1, "ok": False, "data": data, "error": told}).decode())
     elif code != "interrupted":
@@ -136,6 +137,16 @@ def fail(error: BaseException) -> int:
         if isinstance(error, RemoteError) and SETTINGS.remote_tracebacks:
             click.echo(error.traceback.rstrip(), err=True)
     return EXIT_CODES.get(code, FAILED)
+
+
+def _fields(error: BaseException) -> dict[str, str] | None:
+    """Return what a program wants to know of a call that failed."""
+    if not isinstance(error, CallError):
+        return None
+    told = {"service": error.service, "method": error.method, "detail": error.detail}
+    if isinstance(error, RemoteError):
+        told |= {"type_name": error.type_name, "traceback": error.traceback}
+    return told
 
 
 def _sentence(error: BaseException) -> str:

@@ -56,7 +56,10 @@ def _foreground(config: Config, events_only: bool) -> int:
     make_private(host.logs)
     journal = Journal(host.logs / "events.jsonl")
     console = Console(
-        host.logs, SETTINGS.garrison("chat"), envelope if SETTINGS.json else None, not events_only
+        host.logs,
+        SETTINGS.garrison(_next_verb(config)),
+        envelope if SETTINGS.json else None,
+        not events_only,
     )
     journal.listeners.append(console.heard)
     supervisor = Supervisor(config, os.environ, journal)
@@ -67,6 +70,10 @@ def _foreground(config: Config, events_only: bool) -> int:
     finally:
         console.close()
     return DONE if supervisor.failure is None else fail(supervisor.failure)
+
+
+def _next_verb(config: Config) -> str:
+    return "chat" if "chat" in config.plugins else "status"
 
 
 def _detached(config: Config) -> int:
@@ -102,7 +109,7 @@ def _detached(config: Config) -> int:
         from . import render  # rich takes a while to import; the other verbs do without
 
         render.show(*render.status_table(data))
-    say(f"now: {SETTINGS.garrison('chat')}")
+    say(f"now: {SETTINGS.garrison(_next_verb(config))}")
     return DONE
 
 
@@ -145,6 +152,8 @@ def check(config: Path) -> int:
     from ..checking import check_config
 
     found = check_config(load(config, SETTINGS.said_home), os.environ)
+    if SETTINGS.json and not found.usable:
+        raise OrderFailed("ConfigError", found.errors[0], found.as_data())
     answer(found.as_data())
     for line in found.lines():
         say(line)

@@ -20,7 +20,7 @@ from garrison.ipc import (
     with_timeout,
 )
 
-from .common import DONE, SETTINGS, answer, encode, no_such_service, options, say
+from .common import DONE, SETTINGS, answer, encode, fail, no_such_service, options, say
 
 SAY_AGAIN = 3  # how often a line is said again whose worker died
 
@@ -103,13 +103,21 @@ def chat(name: str) -> int:
 async def _chat(name: str) -> None:
     async with connect(SETTINGS.home) as client:
         service = _service(client, name)
-        ask_line = _terminal() if sys.stdin.isatty() and sys.stdout.isatty() else _lines()
+        at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+        ask_line = _terminal() if at_terminal else _lines()
         reply = await _surely(client, service.greeting)
         conversation = reply["conversation"]
         _show(reply)
         while (line := await ask_line()) is not None:
-            if line.strip():
+            if not line.strip():
+                continue
+            try:
                 reply = await _surely(client, service.say, line, conversation)
+            except (CallError, OrderFailed) as error:
+                if not at_terminal:
+                    raise
+                fail(error)  # somebody may have stopped it for a moment: the conversation stays
+            else:
                 conversation = reply["conversation"]
                 _show(reply)
 

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 from tests.conftest import COMMAND, PATIENCE, Host, Hosting, hosting, until
 
-from garrison.supervisor.cli import VERBS
+from garrison.supervisor.cli.verbs import VERBS
 
 CONFIG = """
 [plugins.echo]

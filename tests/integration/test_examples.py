@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 STAND_INS = ROOT / "tests" / "services" / "standins"
 README = (ROOT / "README.md").read_text()
@@ -51,12 +53,20 @@ async def test_the_discord_example_runs_twice_with_a_token_each(
     assert sent.read_text().splitlines() == ["token-of-one 42 hello", "token-of-eu 43 bonjour"]
 
 
+@pytest.mark.parametrize("in_background", [False, True])
 def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
-    host: Callable[..., Any], tmp_path: Path
+    host: Callable[..., Any], tmp_path: Path, in_background: bool
 ) -> None:
-    """What background work raises ends a start that waits for it, and `status` says why."""
+    """What `start` raises, or background work that it waits for, ends it, and `status` says why."""
     config = example("config.toml") + f'\n[defaults]\nenv = {{ DISCORD_STAND_IN = "{tmp_path}" }}\n'
-    files = {"my_discord.py": example("my_discord.py")}
+    code = example("my_discord.py")
+    if in_background:
+        login = 'await client.login(runtime.get_setting("DISCORD_TOKEN"))\n'
+        assert login in code
+        code = code.replace(login, "").replace(
+            "client.connect()", 'client.start(runtime.get_setting("DISCORD_TOKEN"))'
+        )
+    files = {"my_discord.py": code}
     secrets = {"DISCORD_TOKEN": "bad", "DISCORD_TOKEN_EU": "token-of-eu"}
     running = host(config, files=files, env=secrets | with_path(STAND_INS))
     row = running.status("discord")

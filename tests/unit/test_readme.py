@@ -4,7 +4,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from garrison.supervisor.cli import VERBS
+from garrison.supervisor.cli.verbs import VERBS
 from garrison.supervisor.policy import diagram
 
 ROOT = Path(__file__).parents[2]

@@ -19,21 +19,21 @@ class Intents:
 class Message:
     """A message somebody sent."""
 
-    def __init__(self, author: object, content: str) -> None:
-        self.author, self.content, self.id = author, content, 7
+    def __init__(self, author: object, content: str, channel: "Channel") -> None:
+        self.author, self.content, self.channel, self.id = author, content, channel, 7
 
 
 class Channel:
     """A channel that writes what is sent to a file."""
 
     def __init__(self, number: int) -> None:
-        self.number = number
+        self.id = number
 
     async def send(self, text: str) -> Message:
         """Send a text."""
         with Path(os.environ["DISCORD_STAND_IN"]).open("a") as out:  # noqa: ASYNC230 (a stand-in)
-            out.write(f"{os.environ['DISCORD_TOKEN']} {self.number} {text}\n")
-        return Message(None, text)
+            out.write(f"{os.environ['DISCORD_TOKEN']} {self.id} {text}\n")
+        return Message(None, text, self)
 
 
 class Client:
@@ -49,12 +49,20 @@ class Client:
         self._handlers[handler.__name__] = handler
         return handler
 
-    async def start(self, token: str) -> None:
-        """Stay connected until closed."""
+    async def login(self, token: str) -> None:
+        """Take a token, or refuse it."""
         if token == "bad":
             raise RuntimeError("Improper token has been passed.")
+
+    async def connect(self) -> None:
+        """Stay connected until closed."""
         self._ready.set()
         await asyncio.Event().wait()
+
+    async def start(self, token: str) -> None:
+        """Log in and stay connected until closed."""
+        await self.login(token)
+        await self.connect()
 
     async def wait_until_ready(self) -> None:
         """Return when connected."""
