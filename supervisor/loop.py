@@ -174,6 +174,7 @@ class Supervisor:
         else:
             self._start_next()
         self._works = [work for work in self._works if self._goes_on(work)]
+        self.members.publish()  # before an order is answered that was waiting for just that
         self.orders.go_on()
         self._soonest = min(self._soonest, self.members.publish())
 

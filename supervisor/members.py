@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import zmq
 
 from garrison.ipc import messages
+from garrison.ipc.directory import takes_calls
 from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, State, Token, encode
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Members:
         self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be told
         self._stale: set[Token] = set()  # members that missed a change of the directory
         self._tell_at = inf  # when what is held back is told
+        self._waited_for: dict[str, bool] = {}  # NAME → whether calls to it wait, as was told
         self.leavers = select.epoll()  # every program's pidfd: ready when it ended
 
     def send(self, token: Token, message: messages.Downward) -> bool:
@@ -157,6 +159,8 @@ class Members:
         for name in self._dirty:
             if name in posts and name not in self._listed:
                 batch.append(posts[name].changed())
+        for name in (name for name in (*self._listed, *self._dirty) if name in posts):
+            self._waited_for[name] = takes_calls(posts[name].state, posts[name].child.wanted)
         self._dirty.clear()
         self._listed.clear()
         workers = [post.token for post in posts.values() if post.welcomed and not post.ended]
@@ -178,7 +182,10 @@ class Members:
         if self._listed or self._stale:
             return True
         posts = self._host.roster.posts
-        return any(name in posts and posts[name].state not in ON_THE_WAY for name in self._dirty)
+        changed = [posts[name] for name in self._dirty if name in posts]
+        return any(
+            post.state not in ON_THE_WAY or not self._waited_for.get(post.name) for post in changed
+        )
 
     def _tell(self, token: Token, encoded: bytes) -> None:
         why = self._post(token, encoded)

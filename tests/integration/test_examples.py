@@ -61,7 +61,7 @@ def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
     config = example("config.toml") + f'\n[defaults]\nenv = {{ DISCORD_STAND_IN = "{tmp_path}" }}\n'
     code = example("my_discord.py")
     if in_background:
-        login = 'await client.login(runtime.get_setting("DISCORD_TOKEN"))\n'
+        login = '        await client.login(runtime.get_setting("DISCORD_TOKEN"))\n'
         assert login in code
         code = code.replace(login, "").replace(
             "client.connect()", 'client.start(runtime.get_setting("DISCORD_TOKEN"))'

@@ -61,6 +61,7 @@ DOWNWARD: list[messages.Downward] = [
     messages.Changed("a", State.RUNNING, True, 3, b"g"),
     messages.Drain(1.5),
     messages.Noted(),
+    messages.ShowTasks(),
     messages.Answer(1, True, {"x": [1, None]}, "", "", True),
 ]
 SOURCE = messages.PluginSource("p", "use", "/folder")
