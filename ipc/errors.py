@@ -43,7 +43,9 @@ class WireError(GarrisonError):
 class SupervisorGone(GarrisonError):
     """No supervisor answers at the path that the text names; `garrison up` starts one."""
 
-    def __init__(self, path: str, hint: str = "start one with: garrison up") -> None:
+    def __init__(
+        self, path: str, hint: str = "start one with: garrison up, or name another home with --home"
+    ) -> None:
         self.path = path
         super().__init__(f"no supervisor at {path}; {hint}")
 

@@ -31,6 +31,7 @@ class Found:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+    tracebacks: list[str] = field(default_factory=list)
 
     @property
     def usable(self) -> bool:
@@ -47,6 +48,7 @@ class Found:
             "services": [spec.name for spec in self.services],
             "errors": self.errors,
             "warnings": self.warnings,
+            "notes": self.left_out,
         }
 
     def lines(self) -> list[str]:
@@ -54,6 +56,7 @@ class Found:
         names = ", ".join(spec.name for spec in self.services) or "none"
         head = f"{self.config.path}: " + ("usable" if self.usable else "not usable as it is")
         return [
+            *(trace for trace in self.tracebacks if trace),
             *(f"error: {error}" for error in self.errors),
             *(f"warning: {warning}" for warning in self.warnings),
             *(f"note: {note}" for note in self.left_out),
@@ -69,6 +72,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
         said = _read(config, name, environ)
         if isinstance(said, Broken):
             found.errors.append(f"plugin {name} cannot be read: {said.reason}")
+            found.tracebacks.append(said.traceback.rstrip())
             continue
         provides[name] = [manifest.service_type for manifest in said.services]
         for problem in said.problems:
@@ -84,7 +88,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
         try:
             worker_environment(spec, environ)
         except StartError as error:
-            found.warnings.append(str(error))
+            found.warnings.append(f"{error.service} would not start: {error.reason}")
     return found
 
 

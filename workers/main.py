@@ -30,7 +30,7 @@ from .methods import describe
 from .runtime import BackgroundFailure, Runtime
 from .service import Service
 from .settings import Misfit, fit
-from .tracebacks import formatted, one_line
+from .tracebacks import formatted, one_line, waiting
 
 log = logging.getLogger(__name__)
 
@@ -301,8 +301,8 @@ class Worker(Runtime):
 
     def _show_tasks(self) -> None:
         """Write where each task waits: a stack dump shows only the loop that waits for them."""
-        for task in asyncio.all_tasks(self.loop):
-            task.print_stack(limit=20, file=sys.stderr)
+        told = [waiting(task) for task in asyncio.all_tasks(self.loop)]
+        log.error("%s is late; where it waits:\n%s", self.name, "".join(told).rstrip())
 
     def _abandoned(self, why: str) -> NoReturn:
         """End, with everything that this process started: nobody else is left to do it."""

@@ -1,7 +1,9 @@
 """An author's exception as text: its own frames, without those of garrison that called it."""
 
+import asyncio
 import traceback
 from pathlib import Path
+from typing import Any
 
 from garrison.ipc.messages import sendable
 
@@ -25,6 +27,21 @@ def formatted(error: BaseException) -> str:
             one.stack = traceback.StackSummary.from_list(authors)
         one = one.__cause__ or one.__context__
     return sendable("".join(shown.format()))[-MOST:]
+
+
+def waiting(task: "asyncio.Task[Any]") -> str:
+    """Return where a task waits, its innermost frame last, as far as its code is an author's."""
+    frames: list[traceback.FrameSummary] = []
+    inner: Any = task.get_coro()
+    while inner is not None:
+        frame = getattr(inner, "cr_frame", None) or getattr(inner, "ag_frame", None)
+        if frame is not None:
+            frames += traceback.extract_stack(frame, limit=1)
+        inner = getattr(inner, "cr_await", None) or getattr(inner, "ag_await", None)
+    authors = [frame for frame in frames if _is_authors(frame)]
+    if not authors:
+        return ""
+    return f"task {task.get_name()} waits at\n{''.join(traceback.format_list(authors))}"
 
 
 def where(error: BaseException) -> str:

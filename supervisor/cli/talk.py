@@ -103,6 +103,8 @@ def chat(name: str) -> int:
 async def _chat(name: str) -> None:
     async with connect(SETTINGS.home) as client:
         service = _service(client, name)
+        if not {"greeting", "say"} <= set(dir(service)):
+            raise OrderFailed("InvalidCall", f"{name} cannot chat: it has no greeting and say")
         at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
         ask_line = _terminal() if at_terminal else _lines()
         reply = await _surely(client, service.greeting)

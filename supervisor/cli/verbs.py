@@ -58,7 +58,7 @@ def garrison() -> None:
     """Keep services at their posts: each in a worker process of its own, supervised.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 something wanted is not running (status), 4 no such
-    service, 5 config unusable, 7 no supervisor, 75 timed out.
+    service, 5 config unusable, 7 no supervisor, 75 timed out, 130 interrupted.
     """
 
 
