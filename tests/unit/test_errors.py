@@ -103,7 +103,8 @@ def test_an_error_has_the_fields_of_its_kind() -> None:
         (WireError("truncated", b"x" * 200), "not a message of ours: truncated"),
         (
             SupervisorGone("/h/run"),
-            "no supervisor at /h/run; start one with: garrison up, or name another home with --home",
+            "no supervisor at /h/run; start one with: garrison up, "
+            "or name another home with --home",
         ),
         (OrderFailed("usage", "what?"), "what?"),
     ],
