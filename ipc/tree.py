@@ -73,10 +73,10 @@ def end_escaped(keep: Container[int]) -> list[int]:
     return left
 
 
-def end_everything_below(seconds: float) -> None:
+def end_everything_below(seconds: float, keep: Container[int] = ()) -> None:
     """End all descendants of this process, a subreaper, as far as that can be done in time."""
     deadline = time.monotonic() + seconds
-    while end_escaped(()) and time.monotonic() < deadline:
+    while end_escaped(keep) and time.monotonic() < deadline:
         time.sleep(0.002)  # no event tells of grandchildren that fall to us
 
 
@@ -92,8 +92,3 @@ def describe(status: int | None) -> str:
             name = f"signal {number}"
         return f"was killed by {name}"
     return f"exited with code {os.WEXITSTATUS(status)}"
-
-
-def exit_code(status: int | None) -> int | None:
-    """Return an exit code, a signal as its negative number."""
-    return None if status is None else os.waitstatus_to_exitcode(status)

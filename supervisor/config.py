@@ -187,12 +187,6 @@ def find_home(home: Path | None, config: Path | None, environ: Mapping[str, str]
     return Document.read(config or Path("config.toml")).home()
 
 
-def find_run(home: Path) -> Path:
-    """Return the directory of a home's sockets: `[host] run` moves it and leaves a link there."""
-    run = home / "run"
-    return home / run.readlink() if run.is_symlink() else run
-
-
 def _said_home(home: Path | None, environ: Mapping[str, str]) -> Path | None:
     said, origin = (
         (str(home), "--home") if home else (environ.get("GARRISON_HOME"), "$GARRISON_HOME")

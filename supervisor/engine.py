@@ -359,11 +359,6 @@ class Engine:
         inherited = {held.pid for held in self._held.values() if held.line is None}
         return keep | inherited | self._others
 
-    def _end_below(self) -> None:
-        deadline = time.monotonic() + TREE_WAIT
-        while tree.end_escaped(self._others) and time.monotonic() < deadline:
-            time.sleep(0.002)  # no event tells of grandchildren that fall to us
-
     def _bury(self, key: Key, held: Held) -> None:
         """Reap an inherited worker, and begin to end its tree."""
         tree.signal_group(held.pid, signal.SIGKILL)  # a zombie still holds its number
@@ -399,7 +394,7 @@ class Engine:
             self._ask(line, Leave(kill))
         for line in self._lines:
             self._see_off(line)
-        self._end_below()
+        tree.end_everything_below(TREE_WAIT, self._others)
         self._lines.clear()
         for held in self._held.values():
             if held.pidfd >= 0:

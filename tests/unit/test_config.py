@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from garrison.ipc.errors import ConfigError
+from garrison.ipc.sockets import run_folder
 from garrison.supervisor import keys
-from garrison.supervisor.config import Config, find_home, find_run, load
+from garrison.supervisor.config import Config, find_home, load
 from garrison.supervisor.spec import HostSpec, PluginSpec, Restart, ServiceSpec
 
 REFERENCE = Path(__file__).parents[2] / "config.toml"
@@ -365,9 +366,9 @@ def test_a_home_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", ["/elsewhere/run", "../elsewhere"])
 def test_a_moved_run_is_followed(tmp_path: Path, target: str) -> None:
     """`run` is where the link in the home leads, also while nothing is there."""
-    assert find_run(tmp_path) == tmp_path / "run"
+    assert run_folder(tmp_path) == tmp_path / "run"
     (tmp_path / "run").symlink_to(target)
-    assert find_run(tmp_path) == tmp_path / target
+    assert run_folder(tmp_path) == (tmp_path / target).resolve()
 
 
 # The reference -------------------------------------------------------------
