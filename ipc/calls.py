@@ -1,7 +1,8 @@
 """Calls in flight, seen from the caller. Pure: no socket, no clock, no task.
 
 An entry leaves once: answered, due, cancelled, or lost with the incarnation that it was sent to.
-One that was never run waits for the next incarnation as if it had not been sent.
+One that was never run waits for the next incarnation as if it had not been sent; so does one that
+was lost, where to run it twice does no harm, a few times.
 Times are monotonic seconds and arrive as `now`; sizes are bytes.
 """
 
@@ -23,6 +24,7 @@ Outcome: TypeAlias = Raw | CallError  # a stream's good end is an empty Raw
 
 WAITING_CALLS = 65_536  # to one service; the next is Overloaded at once
 WAITING_WINDOWS = 16  # so many windows' bytes may wait for one service, likewise
+SENT_AGAIN = 2  # an idempotent call, at the most: it may be what ends its receiver
 
 
 @dataclass(slots=True, eq=False)
@@ -41,6 +43,9 @@ class Call:
     hungry: Callable[[], bool] | None = None  # a stream's: does somebody wait for its next value
     credit: int = 0
     to: Token = b""  # the incarnation that has it; empty while it waits
+    idempotent: bool = False
+    sent_again: int = 0
+    lost: str = ""  # why it was lost the last time, where it waits to be sent again
     size: int = field(init=False)  # the bytes that it counts for in the window
 
     def __post_init__(self) -> None:
@@ -189,17 +194,27 @@ class Calls:
         return self.next_deadline
 
     def ended(self, token: Token, cause: str, now: float) -> int:
-        """Fail every call that an ended incarnation still had; return how many."""
-        lost = [call for call in self._calls.values() if call.to == token]
-        for call in lost:
-            self._leave(call)
-            call.settle(ServiceLost(call.name, call.method, cause))
+        """Fail every call that an ended incarnation still had; return how many.
+
+        An idempotent one waits for the next incarnation instead.
+        """
         for peer in self._peers.values():
             if peer.token == token:
                 peer.closed = token  # the directory's word may come later
-        for name in {call.name for call in lost}:
-            self._pump(self._peers[name], now)  # the next incarnation may be there already
-        return len(lost)
+        had = [call for call in self._calls.values() if call.to == token]
+        lost = 0
+        for call in had:
+            if call.idempotent and call.item is None and call.sent_again < SENT_AGAIN:
+                call.sent_again += 1
+                call.lost = cause
+                self._take_back(call)
+            else:
+                lost += 1
+                self._leave(call)
+                call.settle(ServiceLost(call.name, call.method, cause))
+        for name in {call.name for call in had}:
+            self._settle_waiting(self._peers[name], now)  # the next may be there already
+        return lost
 
     def never_run(self, call_id: int, to: Token, now: float, full: bool = False) -> bool:
         """Take back a call that its incarnation never ran: it waits as if unsent.
@@ -215,16 +230,19 @@ class Calls:
         if call is None or call.to != to:
             return False
         peer = self._peers[call.name]
-        size = call.size
-        self._release(peer, size)
         if full:
             peer.blocked = True
         elif to == peer.token:
             peer.closed = to
-        self._park(peer, call, size)
-        peer.disordered = True
+        self._take_back(call)
         self._settle_waiting(peer, now)
         return True
+
+    def _take_back(self, call: Call) -> None:
+        peer = self._peers[call.name]
+        self._release(peer, call.size)
+        self._park(peer, call, call.size)
+        peer.disordered = True
 
     def unblock(self, now: float) -> None:
         """Try again what the router had no room for."""
@@ -243,11 +261,16 @@ class Calls:
         self._settle_waiting(peer, now)
 
     def router_changed(self, cause: str, now: float) -> None:
-        """Fail what was in flight through a router that is gone; what waits goes on waiting."""
+        """Fail what was in flight through a router that is gone; what waits goes on waiting.
+
+        Nobody is in reach until the new router's directory says so.
+        """
+        for peer in self._peers.values():
+            peer.token = b""
         for token in {call.to for call in self._calls.values() if call.to}:
             self.ended(token, cause, now)
         for peer in self._peers.values():
-            peer.closed = b""
+            peer.closed, peer.blocked = b"", False
 
     def drop_all(self, error: Callable[[str, str], CallError]) -> None:
         """Settle everything: this process is leaving."""
@@ -313,6 +336,8 @@ class Calls:
             peer.waiting_bytes -= call.size
 
     def _unavailable(self, peer: Peer, call: Call) -> CallError:
+        if call.lost:  # it may have run
+            return ServiceLost(call.name, call.method, call.lost)
         state = peer.state.value if peer.state else "not configured"
         return ServiceUnavailable(call.name, call.method, state)
 
@@ -320,6 +345,8 @@ class Calls:
         if call.to:
             return CallTimeout(call.name, call.method, f"{call.timeout:g}")
         peer = self._peers[call.name]
+        if call.lost:
+            return ServiceLost(call.name, call.method, call.lost)
         if peer.open or peer.blocked:
             detail = f"its window stayed full for {call.timeout:g} s ({peer.calls} calls in flight)"
             return Overloaded(call.name, call.method, detail)

@@ -46,6 +46,7 @@ EVENT_METHOD = "$event"  # what an event's subscribers are called with
 UNBLOCK_S = 0.02  # until a peer that the router had no room for is tried again
 CONNECT_S = 10.0  # until a supervisor that does not answer is given up
 LAST_WORDS_S = 1.0  # for them to be heard
+REJOIN_S = 0.1  # between a program's tries to join the next supervisor
 MARGIN = 65_536  # bytes of a frame that are not arguments
 
 # The deadline of the method that runs now, monotonic; calls that it makes end by then.
@@ -75,6 +76,8 @@ class Client:
         self.closed = False
         self._supervisor_pid = 0
         self._supervisor = -1  # pidfd
+        self._leaving = False  # the supervisor has said that no other will come
+        self._orphan_grace = 0.0
         self._ids = itertools.count(1)
         self._bus: Link | None = None
         self._control: Link | None = None
@@ -206,6 +209,7 @@ class Client:
         timeout: float | None,
         decode: Decode,
         future: asyncio.Future[Any],
+        idempotent: bool = False,
     ) -> None:
         """Make a call whose outcome a future takes; cancelling the future cancels the call."""
 
@@ -223,6 +227,7 @@ class Client:
         call = self._new_call(name, method, args, kwargs, timeout, settle)
         if call is None:
             return
+        call.idempotent = idempotent
         call_id = call.id
         self.calls.start(call, self.now())
         if not future.done():
@@ -405,6 +410,10 @@ class Client:
             case messages.TurnedAway(reason):
                 if not self._welcomed.done():
                     self._welcomed.set_exception(ConnectionRefusedError(reason))
+                elif self.limited_by_welcome:
+                    log.warning("turned_away reason=%s", reason)
+            case messages.Farewell():
+                self._leaving = True
             case messages.Noted():
                 if not self._noted.done():
                     self._noted.set_result(None)
@@ -413,8 +422,9 @@ class Client:
 
     def _welcome(self, message: messages.Welcome) -> None:
         if self.boot and self.boot != message.boot:
-            self.calls.router_changed("the router restarted", self.now())
+            self.on_new_router()
         self.boot = message.boot
+        self._orphan_grace = message.orphan_grace
         if self.limited_by_welcome:
             self.timeout, self.max_message = message.timeout, message.max_message
             self.calls.window, self.calls.window_bytes = message.window, message.window_bytes
@@ -429,13 +439,24 @@ class Client:
                 future.set_result(None)
         if not self._welcomed.done():
             self._welcomed.set_result(None)
+        elif self.limited_by_welcome:  # a program that has found the next supervisor
+            self.watch_supervisor()
+
+    def on_new_router(self) -> None:
+        """End what was in flight through the old one; what has not left was never run."""
+        for peer, batch in self._bus.take_back() if self._bus is not None else []:
+            for message in messages.decode_data(batch):
+                if isinstance(message, messages.Call):
+                    self.calls.never_run(message.id, peer, self.now())
+        self.calls.router_changed("the router restarted", self.now())
 
     def _forget_methods(self) -> None:
         for proxy in list(self.proxies.values()):
             proxy.__dict__.clear()  # its methods may be others now
 
     def watch_supervisor(self) -> None:
-        """Fail what is in flight as soon as the supervisor's process ends."""
+        """See at once when the supervisor's process ends."""
+        self._unwatch_supervisor()
         try:
             self._supervisor = os.pidfd_open(self._supervisor_pid)
         except OSError:
@@ -445,11 +466,28 @@ class Client:
 
     def _on_supervisor_end(self) -> None:
         self._unwatch_supervisor()
+        if not self._leaving and not self.closed:
+            self.calls.router_changed("the supervisor ended", self.now())
+            self._rejoin(self.boot, self.now() + self._orphan_grace)
+            return
         self.supervisor_gone = True
         for _, future in self._watchers:
             if not future.done():
                 future.set_result(None)
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "the supervisor ended"))
+
+    def _rejoin(self, boot: str, until: float) -> None:
+        """Join the next supervisor as soon as there is one; calls wait for it, and by their
+        deadlines. What has no successor within the grace is gone for good."""
+        if self.closed or self.boot != boot:
+            return
+        if self.now() >= until:
+            self._leaving = True
+            self._on_supervisor_end()
+            return
+        if self._control is not None and not self._control.waiting:
+            self.tell(messages.Join(WIRE, os.getpid()))
+        self.loop.call_later(REJOIN_S, self._rejoin, boot, until)
 
     def _unwatch_supervisor(self) -> None:
         if self._supervisor >= 0:

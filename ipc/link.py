@@ -71,6 +71,14 @@ class Link:
         for peer, batch in outgoing.items():
             self._post_batch(peer, batch)
 
+    def take_back(self) -> list[tuple[Token, bytes]]:
+        """Return, with its receiver, every batch that has not left, and do not send it any more."""
+        unsent = [(peer, encode(batch)) for peer, batch in self._outgoing.items()]
+        unsent[:0] = [(frames[0], frames[1]) for frames in self._backlog]
+        self._outgoing.clear()
+        self._backlog.clear()
+        return unsent
+
     @property
     def waiting(self) -> int:
         """Return the messages that the socket would not take yet."""

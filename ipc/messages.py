@@ -129,6 +129,7 @@ class MethodInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     stream: bool = False
     signature: str = ""
     summary: str = ""  # the first line of its docstring
+    idempotent: bool = False  # to run it twice does no harm: a lost call is sent again
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -271,6 +272,11 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     window: int = 256
     window_bytes: int = 16 * 1024 * 1024
     max_message: int = 64 * 1024 * 1024
+    orphan_grace: float = 10.0  # so long after this supervisor's end another one may come
+
+
+class Farewell(msgspec.Struct, tag="farewell", frozen=True):
+    """This supervisor ends in order: no other will take its place."""
 
 
 class TurnedAway(msgspec.Struct, tag="turned_away", frozen=True):
@@ -327,7 +333,16 @@ class Answer(msgspec.Struct, tag="answer", frozen=True):
 
 
 Downward: TypeAlias = (
-    Welcome | TurnedAway | Listed | Delisted | Changed | Drain | ShowTasks | Noted | Answer
+    Welcome
+    | Farewell
+    | TurnedAway
+    | Listed
+    | Delisted
+    | Changed
+    | Drain
+    | ShowTasks
+    | Noted
+    | Answer
 )
 
 
@@ -358,6 +373,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     config: dict[str, Any]
     plugin_config: dict[str, Any]
     watchdog: float
+    start_timeout: float
     grace: float
     orphan_grace: float
     timeout: float

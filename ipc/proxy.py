@@ -136,7 +136,16 @@ class RemoteMethod:
             return Stream(client, self._name, info.name, args, kwargs, self._timeout, self._decode)
         if threading.get_ident() == client.thread:
             future: asyncio.Future[Any] = client.loop.create_future()
-            client.call(self._name, info.name, args, kwargs, self._timeout, self._decode, future)
+            client.call(
+                self._name,
+                info.name,
+                args,
+                kwargs,
+                self._timeout,
+                self._decode,
+                future,
+                info.idempotent,
+            )
             return future
         return self._from_thread(args, kwargs)
 

@@ -6,7 +6,9 @@ The process that uses this is a subreaper: whatever a dead worker leaves behind,
 
 import contextlib
 import ctypes
+import hashlib
 import os
+import select
 import signal
 import time
 from collections.abc import Container
@@ -92,3 +94,53 @@ def describe(status: int | None) -> str:
             name = f"signal {number}"
         return f"was killed by {name}"
     return f"exited with code {os.WEXITSTATUS(status)}"
+
+
+# --- what is nobody's child ---------------------------------------------------------------
+
+MARK = "GARRISON_INCARNATION"  # in the environment of whatever a worker starts
+
+
+def mark(token: bytes) -> str:
+    """Return what an incarnation's processes bear; not the token, which is its address."""
+    return hashlib.sha256(token).hexdigest()[:16]
+
+
+def started(pid: int) -> int:
+    """Return when a process started, in clock ticks since the machine did; 0: there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
+    except OSError:
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def ended(pidfd: int, seconds: float) -> bool:
+    """Tell whether a process ends within so long."""
+    poll = select.poll()  # not select(), which knows no descriptor above 1023
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(seconds * 1000))
+
+
+def end_marked(marked: str) -> list[int]:
+    """Kill every process that began with a mark in its environment; return their pids.
+
+    It finds what an incarnation started by `exec`, and what that started, wherever it has gone;
+    not what cleared its environment. Reads every process's: tens of milliseconds.
+    """
+    needle = f"{MARK}={marked}".encode()
+    found: list[int] = []
+    for name in os.listdir("/proc"):  # noqa: PTH208
+        if not name.isdigit() or int(name) == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if needle not in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                continue
+            pidfd = os.pidfd_open(int(name))
+            try:  # once more: the number may be another's by now
+                if needle in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    found.append(int(name))
+            finally:
+                os.close(pidfd)
+    return found

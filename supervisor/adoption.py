@@ -1,22 +1,31 @@
-"""What is on disk about the host: orders that outlive the supervisor, launchers of a former one.
+"""What is on disk about the living, and what a new supervisor makes of it; orders that outlive it.
 
-Files are written whole to a temporary name, synced and renamed, and carry their format.
+Files are written whole to a temporary name and renamed, and carry their format. What is remembered
+for good is synced; what is about living processes need not be: a power cut ends those too.
+Times are monotonic seconds, which mean something until the machine starts again.
 """
 
 import contextlib
 import os
-import socket
-import time
+from collections.abc import Container
+from enum import Enum
+from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
-from garrison.ipc.messages import BAD_BYTES
+from garrison.ipc.messages import BAD_BYTES, Manifest, PluginRead, State, Token
 
-from .launcher import Leave, encode
+from .policy import Child, Effect, Why, has_process
+from .roster import Post
+from .spec import ServiceSpec
 
 FORMAT = 1
-ENDING_S = 10.0  # for a former supervisor's launcher to end what it has
+HELLO_S = 10.0  # for an adopted worker that is still starting to say that it is there
+BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Saved(msgspec.Struct):
@@ -27,71 +36,209 @@ class Saved(msgspec.Struct):
     started: list[str] = []  # NAMEs without autostart that `garrison start` keeps running
 
 
+class Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One service as it was when it was last written down."""
+
+    name: str
+    plugin: str
+    service_type: str
+    manifest: Manifest
+    state: State
+    wanted: bool
+    since: float
+    generation: int
+    deadline: float | None = None  # None: there is none
+    attempts: int = 0
+    restarts: tuple[float, ...] = ()
+    restarted: int = 0
+    probes: int = 0
+    why: Why = Why.ORDER
+    harder: Effect = Effect.TERM
+    token: str = ""  # of its incarnation, in hex; empty: it has no process
+    pid: int = 0
+    ticks: int = 0  # when that process started, so that a pid used again is not taken for it
+    started_at: float = 0.0
+    reason: str = ""
+    traceback: str = ""
+    last_exit: str = ""
+    last_exit_at: float = 0.0
+
+
+class Living(msgspec.Struct, kw_only=True):
+    """Every service, for whoever comes after this supervisor."""
+
+    format: int = FORMAT
+    machine: str  # this run of it: pids and monotonic times are of no use in another
+    config: str = ""  # the config's digest
+    plugins: dict[str, PluginRead] = {}
+    services: list[Kept] = []
+
+
 class Format(msgspec.Struct):
     """What every format says first."""
 
     format: int = FORMAT
 
 
+# --- files --------------------------------------------------------------------------------
+
+
 def load(state: Path) -> tuple[Saved, str]:
     """Return what is remembered, and a problem in words where the file was no use."""
-    file = state / "orders.json"
+    found, problem = _load(state / "orders.json", Saved)
+    return found or Saved(), problem
+
+
+def save(state: Path, saved: Saved) -> None:
+    """Write down what is to be remembered for good."""
+    _save(state / "orders.json", msgspec.json.format(msgspec.json.encode(saved)), sync=True)
+
+
+def load_living(state: Path) -> tuple[Living | None, str]:
+    """Return what a former supervisor left, and a problem in words where the file was no use.
+
+    None: there was none, it ended in order, or the machine has been started again since.
+    """
+    found, problem = _load(state / "living.json", Living)
+    if found is not None and found.machine != this_machine():
+        return None, problem
+    return found, problem
+
+
+def save_living(state: Path, living: Living) -> None:
+    """Write down who lives."""
+    _save(state / "living.json", msgspec.json.encode(living), sync=False)
+
+
+def forget_living(state: Path) -> None:
+    """Take that away: everything has ended in order."""
+    (state / "living.json").unlink(missing_ok=True)
+
+
+def this_machine() -> str:
+    """Return what tells this run of the machine from all others."""
+    try:
+        return BOOT.read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def _load(file: Path, kind: type[T]) -> tuple[T | None, str]:
     try:
         content = file.read_bytes()
         number = msgspec.json.decode(content, type=Format).format
         if number > FORMAT:
             file.rename(file.with_suffix(".newer"))
             problem = f"{file} is of format {number}, and this version reads {FORMAT}"
-            return Saved(), f"{problem}; it was set aside as orders.newer"
-        return msgspec.json.decode(content, type=Saved), ""
+            return None, f"{problem}; it was set aside as {file.stem}.newer"
+        return msgspec.json.decode(content, type=kind), ""
     except FileNotFoundError:
-        return Saved(), ""
+        return None, ""
     except (OSError, *BAD_BYTES) as error:
         with contextlib.suppress(OSError):
             file.rename(file.with_suffix(".damaged"))
-        return Saved(), f"{file} cannot be read ({error}); it was set aside as orders.damaged"
+        problem = f"{file} cannot be read ({error})"
+        return None, f"{problem}; it was set aside as {file.stem}.damaged"
 
 
-def save(state: Path, saved: Saved) -> None:
-    """Write down what is to be remembered."""
-    file = state / "orders.json"
+def _save(file: Path, content: bytes, sync: bool) -> None:
     temporary = file.with_suffix(".new")
     with temporary.open("wb") as out:
-        out.write(msgspec.json.format(msgspec.json.encode(saved)))
-        out.flush()
-        os.fsync(out.fileno())
+        out.write(content)
+        if sync:
+            out.flush()
+            os.fsync(out.fileno())
     temporary.rename(file)
 
 
-def end_former(run: Path) -> int:
-    """End what a killed supervisor left running; return how many launchers there were.
+# --- what is made of it -------------------------------------------------------------------
 
-    Two incarnations of a service must never live at once, so what is left goes before the first
-    start. A launcher ends its workers' trees and then itself.
+
+def kept(post: Post, ticks: int) -> Kept:
+    """Return a service as it is written down."""
+    child = post.child
+    return Kept(
+        name=post.name,
+        plugin=post.spec.plugin,
+        service_type=post.spec.service_type,
+        manifest=post.manifest,
+        state=child.state,
+        wanted=child.wanted,
+        since=child.since,
+        generation=child.generation,
+        deadline=None if child.deadline == inf else child.deadline,
+        attempts=child.attempts,
+        restarts=child.restarts,
+        restarted=child.restarted,
+        probes=child.probes,
+        why=child.why,
+        harder=child.harder,
+        token=post.token.hex(),
+        pid=post.pid,
+        ticks=ticks,
+        started_at=post.started_at,
+        reason=post.reason,
+        traceback=post.traceback,
+        last_exit=post.last_exit,
+        last_exit_at=post.last_exit_at,
+    )
+
+
+class Fate(Enum):
+    """What became of a service's process, as far as can be told without looking for it."""
+
+    NONE = "it had none"
+    LAUNCHED = "its launcher has it"
+    ENDED = "its launcher saw its end"
+    UNSEEN = "no launcher knows it"  # it may live as nobody's child
+
+
+def token_of(one: Kept) -> Token:
+    """Return the token of a service's incarnation; empty where there was none, or none readable."""
+    try:
+        return bytes.fromhex(one.token) if has_process(one.state) else b""
+    except ValueError:
+        return b""
+
+
+def fate(one: Kept, living: Container[Token], ended: Container[Token]) -> Fate:
+    """Return what became of a service's process, by what the launchers say."""
+    token = token_of(one)
+    if not token:
+        return Fate.NONE
+    if token in living:
+        return Fate.LAUNCHED
+    return Fate.ENDED if token in ended else Fate.UNSEEN
+
+
+def restored(one: Kept, spec: ServiceSpec, now: float) -> Child:
+    """Return a service as the policy goes on with it.
+
+    A worker must say within its watchdog that it is there; a silent one is ended by the same rule
+    as one whose loop is blocked. A state without a process is taken up as it was.
     """
-    found = 0
-    for path in sorted(run.glob("launcher-*.sock")):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-            connection.settimeout(1.0)
-            try:
-                connection.connect(str(path))
-                connection.send(encode(Leave(kill=True)))
-            except OSError:  # nobody there any more
-                path.unlink(missing_ok=True)
-                continue
-            found += 1
-            _until_closed(connection)
-        path.unlink(missing_ok=True)
-    return found
-
-
-def _until_closed(connection: socket.socket) -> None:
-    deadline = time.monotonic() + ENDING_S
-    while time.monotonic() < deadline:
-        try:
-            if not connection.recv(65_536):
-                return
-        except TimeoutError:
-            continue
-        except OSError:
-            return
+    deadline = inf if one.deadline is None else one.deadline
+    match one.state:
+        case State.RUNNING:
+            deadline = now + spec.watchdog if spec.watchdog else inf
+        case State.INITIALIZING | State.STARTING:
+            deadline = max(min(deadline, now + spec.start_timeout), now + HELLO_S)
+        case State.STOPPING:
+            deadline = min(deadline, now + spec.grace)
+    state = one.state
+    if has_process(state) and not token_of(one):  # it was to be started
+        state, deadline = State.QUEUED if one.wanted else State.STOPPED, inf
+    return Child(
+        spec,
+        state,
+        one.wanted,
+        min(one.since, now),
+        deadline,
+        one.generation,
+        one.attempts,
+        tuple(at for at in one.restarts if at <= now),
+        one.restarted,
+        one.probes,
+        one.why,
+        one.harder,
+    )

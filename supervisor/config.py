@@ -4,6 +4,7 @@ What a key takes is in `keys`, which services there are in `binding`, where a ke
 `toml_lines`. Paths in the file begin at the file's own directory.
 """
 
+import hashlib
 import os
 import re
 import tomllib
@@ -31,6 +32,7 @@ class Document:
     path: Path  # as the caller wrote it, which is how errors name it
     tables: dict[str, Any]
     lines: Lines = field(compare=False)
+    digest: str = ""  # of its text
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -41,7 +43,8 @@ class Document:
         """
         text = _text(path)
         try:
-            return cls(path, tomllib.loads(text), Lines(text))
+            digest = hashlib.sha256(text.encode()).hexdigest()
+            return cls(path, tomllib.loads(text), Lines(text), digest)
         except RecursionError:
             raise ConfigError("tables or lists are nested too deeply", path=str(path)) from None
         except ValueError as error:  # also of int(), for a number of thousands of digits
@@ -97,6 +100,11 @@ class Config:
         except Misfit as misfit:
             raise self.error_at(misfit.keys, misfit.problem) from None
         return specs
+
+    @property
+    def digest(self) -> str:
+        """Return what tells this text of the file from any other."""
+        return self._document.digest
 
     @property
     def usual(self) -> ServiceSpec:

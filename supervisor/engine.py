@@ -1,8 +1,10 @@
 """Launchers as the supervisor sees them: start, signal, ended, tree gone. The local engine.
 
 Nothing outside this module knows how a worker came to be. A launcher whose preloaded code is old
-serves its workers until they are gone, beside a fresh one. Of a launcher that was killed, this
-process inherits the workers, as their subreaper, and ends their trees itself.
+serves its workers until they are gone, beside a fresh one. One that a former supervisor left is
+taken over, with its workers. Of a launcher that was killed, this process inherits the workers, as
+their subreaper, and ends their trees itself; where another process than this one started that
+launcher they are strays: nobody's children, held by their pidfds alone.
 """
 
 import contextlib
@@ -10,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -21,10 +24,13 @@ from typing import TypeAlias
 
 from garrison.ipc import tree
 from garrison.ipc.errors import GarrisonError
+from garrison.ipc.messages import BAD_BYTES
 from garrison.ipc.sockets import check_length
 
 from .launcher import (
+    CODE,
     FRAME_BYTES,
+    SPOKEN,
     TREE_WAIT,
     Ask,
     CheckFresh,
@@ -33,6 +39,7 @@ from .launcher import (
     Forked,
     Fresh,
     Gone,
+    Here,
     Leave,
     NotForked,
     Preload,
@@ -46,6 +53,8 @@ from .launcher import (
 LEAVE_WAIT = 5.0  # seconds for a launcher to go
 FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
 GONE_WAIT = TREE_WAIT + 2.0  # seconds for it to end the tree of a worker that has ended
+MEET_WAIT = 2.0  # seconds for a former supervisor's launcher to say what it has
+LOOK_S = 0.05  # between looks for what a stray left: they read every process's environment
 Key: TypeAlias = bytes  # a worker, as the engine knows it: its incarnation's token
 
 
@@ -65,23 +74,59 @@ Happened: TypeAlias = Report | Lost
 class Line:
     """One launcher: its process and the socket to it."""
 
-    process: subprocess.Popen[bytes]
+    pid: int
+    pidfd: int
     socket: socket.socket
     path: str
+    process: subprocess.Popen[bytes] | None = None  # None: another supervisor started it
     keys: set[Key] = field(default_factory=set)
     retired: bool = False
     importing: bool = False  # a preload was asked for, and not yet answered
+
+    def kill(self) -> None:
+        """End it at once."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def ended(self, seconds: float) -> bool:
+        """Tell whether its process ends within so long."""
+        return tree.ended(self.pidfd, seconds)
+
+    def bury(self) -> None:
+        """Let go of it once it has ended."""
+        if self.process is not None:
+            self.process.wait()
+        else:  # after an upgrade it is a child all the same
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, 0)
+        os.close(self.pidfd)
+        self.socket.close()
+        with contextlib.suppress(FileNotFoundError):
+            Path(self.path).unlink()
 
 
 @dataclass(slots=True)
 class Held:
     """One worker."""
 
-    line: Line | None  # None: inherited, and a child of this process
+    line: Line | None  # None: no launcher has it any more
     pid: int = 0
     pidfd: int = -1
-    closing: float = 0.0  # inherited, ended: until when its tree may take
+    stray: bool = False  # no child of this process either: init's
+    closing: float = 0.0  # without a launcher, ended: until when its tree may take
     due: float = inf  # when its launcher must have answered: it hangs otherwise
+
+
+@dataclass(slots=True)
+class Found:
+    """What a former supervisor's launchers told."""
+
+    living: dict[Key, str] = field(default_factory=dict)  # the name that each was forked for
+    ended: dict[Key, Ended] = field(default_factory=dict)  # lately
+    modules: tuple[str, ...] = ()  # preloaded in the launcher that forks from now on
+    launchers: int = 0
+    outdated: bool = False  # that launcher has another version's code
+    refused: list[str] = field(default_factory=list)  # what was no use, in words
 
 
 class Engine:
@@ -109,6 +154,7 @@ class Engine:
         self.due = inf  # when `end_hanging` has something to do, at the earliest
         tree.become_subreaper()
         self._others = set(tree.children())  # of whoever became this process: none of ours
+        self._look_at = 0.0  # when what strays left is looked for again
 
     # --- launchers --------------------------------------------------------------------------
 
@@ -123,7 +169,7 @@ class Engine:
     @property
     def pid(self) -> int | None:
         """Return the pid of the launcher that forks now."""
-        return next((line.process.pid for line in reversed(self._lines) if not line.retired), None)
+        return next((line.pid for line in reversed(self._lines) if not line.retired), None)
 
     def descriptors(self) -> list[int]:
         """Return what to poll besides `deaths`: one socket a launcher."""
@@ -152,7 +198,7 @@ class Engine:
         """End a launcher that hangs in an import; its workers are inherited."""
         for line in self._lines:
             if line.importing:
-                line.process.kill()
+                line.kill()
 
     def _launch(self) -> Line:
         self._number += 1
@@ -181,11 +227,117 @@ class Engine:
             )
         theirs.close()
         ours.setblocking(False)
-        line = Line(process, ours, path)
+        line = Line(process.pid, os.pidfd_open(process.pid), ours, path, process)
         self._lines.append(line)
         if self._preload:
             self._import(line, self._preload)
         return line
+
+    # --- what a former supervisor left ------------------------------------------------------
+
+    def adopt(self) -> Found:
+        """Take over every launcher that is still there, with its workers.
+
+        Takes as long as the launchers, which answer in milliseconds; one that does not within two
+        seconds is ended, and its workers are strays, for `adopt_stray`.
+        """
+        found = Found()
+        for path in sorted(self._run.glob("launcher-*.sock"), key=_number):
+            self._number = max(self._number, _number(path))
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            connection.settimeout(MEET_WAIT)
+            try:
+                connection.connect(str(path))
+            except OSError:  # nobody is there any more
+                connection.close()
+                path.unlink(missing_ok=True)
+                continue
+            problem = self._meet(connection, str(path), found)
+            if problem:
+                found.refused.append(f"{path.name}: {problem}")
+                connection.close()
+                path.unlink(missing_ok=True)
+        return found
+
+    def _meet(self, connection: socket.socket, path: str, found: Found) -> str:
+        """Hear what a launcher has; return why it is of no use, or nothing."""
+        pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        try:
+            pidfd = os.pidfd_open(pid[0])
+        except ProcessLookupError:
+            return "it has just ended"
+        line = Line(pid[0], pidfd, connection, path)
+        deadline = time.monotonic() + MEET_WAIT
+        here: Here | None = None
+        try:
+            while here is None:
+                connection.settimeout(max(deadline - time.monotonic(), 0.001))
+                data, fds, _, _ = socket.recv_fds(connection, FRAME_BYTES, 4)
+                if not data:
+                    raise ConnectionError("it has just ended")
+                here = self._learn(decode_report(data), fds, line, found)
+            if here.spoken != SPOKEN:
+                raise ConnectionError(f"it speaks version {here.spoken}, not {SPOKEN}")
+        except (OSError, *BAD_BYTES) as error:
+            line.kill()
+            for key in list(line.keys):
+                self._forget(key)
+                found.living.pop(key, None)
+            os.close(pidfd)
+            return (
+                f"{error}; it was ended"
+                if not isinstance(error, TimeoutError)
+                else (f"it did not answer within {MEET_WAIT:g} s; it was ended")
+            )
+        connection.setblocking(False)
+        line.retired = here.retired
+        self._lines.append(line)
+        self._others.discard(line.pid)
+        found.launchers += 1
+        if not here.retired:
+            found.modules, found.outdated = here.modules, here.code != CODE
+            self._preload = here.modules
+        return ""
+
+    def _learn(self, report: Report, fds: list[int], line: Line, found: Found) -> Here | None:
+        if isinstance(report, Here):
+            for fd in fds:
+                os.close(fd)
+            return report
+        if isinstance(report, Forked):
+            self._held[report.key] = Held(line)
+            line.keys.add(report.key)
+            found.living[report.key] = report.name
+        elif isinstance(report, Ended):
+            found.ended[report.key] = report
+        self._take(report, fds)
+        return None
+
+    def gone(self, key: Key) -> None:
+        """Say of a worker that was to be taken over that nothing is there; end what it left."""
+        tree.end_marked(tree.mark(key))
+        self._happened += [Ended(key, None), Gone(key)]
+
+    def adopt_stray(self, key: Key, pid: int, ticks: int) -> bool:
+        """Take over a worker that has neither launcher nor parent; False where it has ended.
+
+        Args:
+            key: Its incarnation's token.
+            pid: Its pid.
+            ticks: When it started, as `tree.started` has it: the pid may be another's by now.
+        """
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return False
+        if tree.started(pid) != ticks or tree.ended(pidfd, 0):
+            os.close(pidfd)
+            return False
+        self._others.discard(pid)
+        self._held[key] = Held(None, pid, pidfd, stray=pid not in tree.children())
+        self.deaths.register(pidfd, select.EPOLLIN)
+        self._by_pidfd[pidfd] = key
+        return True
 
     def _import(self, line: Line, modules: tuple[str, ...]) -> None:
         line.importing = True
@@ -220,6 +372,10 @@ class Engine:
                 self._happened.append(NotForked(key, "the launcher does not answer"))
         finally:
             os.close(fd)
+
+    def has(self, key: Key) -> bool:
+        """Tell whether anything of a worker is left."""
+        return key in self._held
 
     def signal(self, key: Key, number: int, group: bool = True) -> None:
         """Signal a worker: with its whole process group, or alone."""
@@ -258,7 +414,7 @@ class Engine:
             if held.line is not None and held.due <= now and not held.line.importing
         }
         for line in hanging.values():
-            line.process.kill()
+            line.kill()
         for held in self._held.values():
             if held.due <= now:  # one that imports has its own limit
                 held.due = now + FORK_WAIT
@@ -326,56 +482,57 @@ class Engine:
 
     def _lost(self, line: Line) -> None:
         self._lines.remove(line)
-        line.socket.close()
-        line.process.kill()  # its socket is closed: whatever it still does, it is of no use
-        line.process.wait()
-        with contextlib.suppress(FileNotFoundError):
-            Path(line.path).unlink()
+        line.kill()  # its socket is closed: whatever it still does, it is of no use
+        line.ended(LEAVE_WAIT)
+        line.bury()
         ours = set(tree.children())
         inherited = 0
         for key in list(line.keys):
             held = self._held[key]
             held.due = inf
-            if held.pid in ours:
-                held.line = None
+            if held.pid:
+                held.line, held.stray = None, held.pid not in ours
                 inherited += 1
                 if held.pidfd >= 0 and held.pidfd not in self._by_pidfd:
                     self._bury(key, held)  # it ended, and the launcher could not say how
                 continue
             self._forget(key)
-            if held.pid:
-                self._happened += [Ended(key, None), Gone(key)]
-            else:
-                self._happened.append(NotForked(key, "the launcher was lost"))
+            self._happened.append(NotForked(key, "the launcher was lost"))
         line.keys.clear()
         tree.end_escaped(self._keep())
         if line.importing:
             self._preload = ()  # or the next launcher would end of it as well
         if not line.retired or inherited:
-            self._happened.append(Lost(line.process.pid, inherited, line.importing))
+            self._happened.append(Lost(line.pid, inherited, line.importing))
 
     def _keep(self) -> set[int]:
-        keep = {line.process.pid for line in self._lines}
+        keep = {line.pid for line in self._lines}
         inherited = {held.pid for held in self._held.values() if held.line is None}
         return keep | inherited | self._others
 
     def _bury(self, key: Key, held: Held) -> None:
-        """Reap an inherited worker, and begin to end its tree."""
-        tree.signal_group(held.pid, signal.SIGKILL)  # a zombie still holds its number
+        """Reap a worker without a launcher, and begin to end its tree."""
+        # A zombie still holds its number, and so does a group with a member left.
+        tree.signal_group(held.pid, signal.SIGKILL)
         status: int | None = None
-        with contextlib.suppress(ChildProcessError):
-            _, status = os.waitpid(held.pid, 0)
+        if not held.stray:
+            with contextlib.suppress(ChildProcessError):
+                _, status = os.waitpid(held.pid, 0)
         held.pid = 0
         held.closing = time.monotonic() + TREE_WAIT
         self._happened.append(Ended(key, status))
 
     def _close_inherited(self) -> None:
         closing = [(key, held) for key, held in self._held.items() if held.closing]
-        if not closing:
+        now = time.monotonic()
+        if not closing or now < self._look_at:
             return
         left = tree.end_escaped(self._keep())
         for key, held in closing:
-            if not left or time.monotonic() >= held.closing:
+            if held.stray:  # what it left behind is init's: only its environment tells
+                left += tree.end_marked(tree.mark(key))
+                self._look_at = now + LOOK_S
+            if not left or now >= held.closing:
                 self._forget(key)
                 self._happened.append(Gone(key, tuple(left)))
 
@@ -390,6 +547,8 @@ class Engine:
             if held.line is None and held.pid:
                 tree.signal_group(held.pid, signal.SIGKILL)
                 self._bury(key, held)
+            if held.stray:
+                tree.end_marked(tree.mark(key))
         for line in self._lines:
             self._ask(line, Leave(kill))
         for line in self._lines:
@@ -404,23 +563,25 @@ class Engine:
 
     def _see_off(self, line: Line) -> None:
         deadline = time.monotonic() + LEAVE_WAIT
-        while line.process.poll() is None and time.monotonic() < deadline:
-            select.select([line.socket], [], [], 0.05)
+        while not line.ended(0.005) and time.monotonic() < deadline:
             with contextlib.suppress(BlockingIOError, OSError):
                 while socket.recv_fds(line.socket, FRAME_BYTES, 4)[0]:
                     pass
-        if line.process.poll() is None:
-            line.process.kill()
-            line.process.wait()
-        line.socket.close()
-        with contextlib.suppress(FileNotFoundError):
-            Path(line.path).unlink()
+        line.kill()
+        line.ended(LEAVE_WAIT)
+        line.bury()
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else 0
 
 
 __all__ = [
     "Ended",
     "Engine",
     "Forked",
+    "Found",
     "Fresh",
     "Gone",
     "Happened",

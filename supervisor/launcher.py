@@ -2,7 +2,8 @@
 
 Single-threaded, without an event loop or a ZeroMQ context: only such a process may fork. It has
 the libraries imported, so that a worker is there in milliseconds. What a worker is given arrives
-in a descriptor that is passed on unread. It outlives its supervisor by `orphan_grace` seconds.
+in a descriptor that is passed on unread. It outlives its supervisor by `orphan_grace` seconds; the
+next one that connects within them is told what there is.
 """
 
 import contextlib
@@ -32,6 +33,9 @@ TREE_WAIT = 5.0  # seconds until a tree that will not go is reported as it is
 SPARE_S = 0.05  # after a start: until the next worker is forked ahead
 SPARE = b""  # the key of a worker that has no order yet
 UNSENT = 4096  # reports kept for a supervisor that does not read
+ENDS_KEPT = 256  # of workers, for a supervisor that was not there to be told
+SPOKEN = 1  # the version of what follows
+CODE = f"{sys.executable} {tree.__file__}"
 
 
 class Fork(msgspec.Struct, tag="fork", frozen=True):
@@ -74,6 +78,7 @@ class Forked(msgspec.Struct, tag="forked", frozen=True):
 
     key: bytes
     pid: int
+    name: str = ""
 
 
 class NotForked(msgspec.Struct, tag="not_forked", frozen=True):
@@ -114,7 +119,17 @@ class Fresh(msgspec.Struct, tag="fresh", frozen=True):
     changed: tuple[str, ...]
 
 
-Report: TypeAlias = Forked | NotForked | Ended | Gone | Preloaded | Fresh
+class Here(msgspec.Struct, tag="here", frozen=True):
+    """A new supervisor has been told of every worker by now; the launcher's pidfd comes along."""
+
+    pid: int
+    spoken: int  # SPOKEN, as this launcher has it
+    code: str  # CODE: where it has that of its workers from
+    modules: tuple[str, ...] = ()  # preloaded
+    retired: bool = False  # it forks no more
+
+
+Report: TypeAlias = Forked | NotForked | Ended | Gone | Preloaded | Fresh | Here
 
 encode = msgspec.msgpack.Encoder().encode
 decode_ask = msgspec.msgpack.Decoder(Ask).decode
@@ -154,6 +169,9 @@ class Launcher:
         self._orphan_grace = orphan_grace
         self._workers: dict[bytes, Any] = {}
         self._pids: dict[int, bytes] = {}
+        self._names: dict[bytes, str] = {}
+        self._ends_lately: dict[bytes, Ended] = {}
+        self._modules: tuple[str, ...] = ()
         self._ending: dict[bytes, float] = {}  # keys whose trees are not gone, and until when
         self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT)
         self._spare: tuple[Any, socket.socket] | None = None  # forked ahead, waits for its order
@@ -224,6 +242,28 @@ class Launcher:
             self._connection = connection
             if not self._termed:
                 self._harsh_at = inf
+            self._introduce()
+
+    def _introduce(self) -> None:
+        """Tell a new supervisor everything: what the one before still read, nobody knows."""
+        for _, fd in self._unsent:
+            if fd >= 0:
+                os.close(fd)
+        self._unsent.clear()
+        for key, process in self._workers.items():
+            fd = -1
+            with contextlib.suppress(OSError):
+                fd = os.pidfd_open(process.pid)
+            self._report(Forked(key, process.pid, self._names.get(key, "")), fd)
+        for key, ended in self._ends_lately.items():
+            self._report(ended)
+            if key not in self._ending:
+                self._report(Gone(key))
+        retired = self._retired or self._termed
+        here = Here(os.getpid(), SPOKEN, CODE, self._modules, retired)
+        self._report(here, os.pidfd_open(os.getpid()))
+        if not retired:
+            self._spare_at = time.monotonic() + SPARE_S
 
     def _read(self) -> None:
         while self._connection is not None:
@@ -315,6 +355,7 @@ class Launcher:
             return
         self._workers[fork.key] = process
         self._pids[process.pid] = fork.key
+        self._names[fork.key] = fork.name
         try:
             self._report(Forked(fork.key, process.pid), os.pidfd_open(process.pid))
         except OSError as error:  # no descriptor left: it cannot be watched, so it cannot live
@@ -424,14 +465,17 @@ class Launcher:
     def _ended(self, key: bytes, pid: int) -> None:
         process = self._workers.pop(key)
         del self._pids[pid]
+        self._names.pop(key, None)
         process.join()
         popen = process._popen
         usage = popen.usage
         process.close()
         self._ending[key] = time.monotonic() + TREE_WAIT
-        self._report(
-            Ended(key, popen.status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
-        )
+        ended = Ended(key, popen.status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
+        self._ends_lately[key] = ended
+        if len(self._ends_lately) > ENDS_KEPT:
+            del self._ends_lately[next(iter(self._ends_lately))]
+        self._report(ended)
         self._ends += 1
         if self._ends % 100 == 0:
             gc.collect()  # what is preloaded is frozen, so this is cheap
@@ -446,6 +490,7 @@ class Launcher:
         self._freeze()
 
     def _preload(self, modules: tuple[str, ...]) -> None:
+        self._modules = tuple(dict.fromkeys([*self._modules, *modules]))
         self._drop_spare()  # it would not have them
         self._spare_at = time.monotonic() + SPARE_S
         began = time.monotonic()

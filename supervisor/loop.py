@@ -36,6 +36,7 @@ from .policy import Child, Effect, Event, Why, has_process, step
 from .registration import Registration
 from .roster import Post, Roster
 from .spec import ServiceSpec
+from .succession import Succession, adoptable
 
 CONTROL_MOST = 1000  # messages of the control plane in one turn
 SLOT_S = 2.0  # a start keeps its slot no longer: one that hangs must not keep others waiting
@@ -57,6 +58,7 @@ class Supervisor:
 
     Raises:
         AlreadyRunning: Another supervisor has this home.
+        ConfigError: The config does not fit what a former supervisor left running; it runs on.
     """
 
     def __init__(self, config: Config, environ: Mapping[str, str], journal: Journal) -> None:
@@ -72,7 +74,7 @@ class Supervisor:
         self.done = False
         self.failure: GarrisonError | None = None  # what the host cannot run with
         self._stirred = True
-        self._soonest = inf
+        self._soonest = 0.0  # what was adopted has deadlines already
         self._turned_at = time.monotonic()
         self._works: list[Work] = []
         self._signals = 0
@@ -81,8 +83,9 @@ class Supervisor:
         self._polled: list[int] | None = None  # the launchers' sockets that it has
         host = config.host
         self._locks = take_home(config)
-        former = adoption.end_former(host.run)
         self.saved, problem = adoption.load(host.state)
+        living, unread = adoption.load_living(host.state)
+        services = adoptable(config, living) if living is not None else []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.engine = engine.Engine(
             host.run, host.logs / "launcher.log", scrubbed(self.environ), host.orphan_grace
@@ -93,12 +96,12 @@ class Supervisor:
         self.members = Members(self, self.control, self._left)
         self.orders = Orders(self, self.members.send)
         self.registration = Registration(self)
+        self.succession = Succession(self)
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
-        if former:
-            journal.record("supervisor.former_ended", launchers=former)
-        if problem:
-            journal.record("state.damaged", problem=problem)
+        for damaged in filter(None, (problem, unread)):
+            journal.record("state.damaged", problem=damaged)
+        self.succession.adopt(living, services)
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -146,6 +149,8 @@ class Supervisor:
             self._deadlines(now)
         if self._stirred or self._works or self.orders:
             self._settle()
+        if now >= self.succession.due:
+            self.succession.write()
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:
@@ -163,7 +168,8 @@ class Supervisor:
             return 0.0
         if self.bus.settling or self.engine.busy:
             return 0.001
-        wait = min(min(self._soonest, self.engine.due) - time.monotonic(), IDLE_S)
+        due = min(self._soonest, self.engine.due, self.succession.due)
+        wait = min(due - time.monotonic(), IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 
     def _settle(self) -> None:
@@ -205,7 +211,8 @@ class Supervisor:
         """Say once that everything which was to be started runs, or has failed."""
         moving = {State.QUEUED, State.INITIALIZING, State.STARTING}
         while not self.registration.finished or any(
-            post.state in moving and not self.roster.stuck(post) for post in self.roster
+            post.adopting or (post.state in moving and not self.roster.stuck(post))
+            for post in self.roster
         ):
             yield False
         running = sum(post.state is State.RUNNING for post in self.roster)
@@ -257,6 +264,7 @@ class Supervisor:
         if (after.state, after.wanted) != (before.state, before.wanted):
             self.members.changed(post.name)
             self._stirred = True
+            self.succession.touch()
         self._soonest = min(self._soonest, after.deadline)
         if effect is not None:
             self._carry_out(post, effect)
@@ -349,6 +357,7 @@ class Supervisor:
             config=spec.config,
             plugin_config=post.plugin.config,
             watchdog=spec.watchdog,
+            start_timeout=spec.start_timeout,
             grace=spec.grace,
             orphan_grace=host.orphan_grace,
             timeout=spec.timeout,
@@ -368,6 +377,9 @@ class Supervisor:
         if post is not None:
             post.connected = True
             self._maybe_running(post)
+            if post.state is State.RUNNING:  # an adopted one can be called again
+                self.members.changed(post.name)
+                self._stirred = True
 
     def _maybe_running(self, post: Post) -> None:
         """It runs once `start` returned and its bus connection was seen, not before: else its
@@ -394,6 +406,7 @@ class Supervisor:
                 post = self.roster.by_token.get(key)
                 if post is not None:
                     post.pid = pid
+                    self.succession.touch()
             case engine.NotForked(key, reason):
                 post = self.roster.by_token.get(key)
                 if post is not None:
@@ -447,8 +460,10 @@ class Supervisor:
                 frames = self.control.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            if len(frames) == 2 and not frames[1]:
-                continue  # a probe: somebody connected
+            if len(frames) == 2 and not frames[1]:  # a probe: somebody connected
+                if (post := self.roster.by_token.get(frames[0])) is not None:
+                    self.succession.greet(post)
+                continue
             try:
                 if len(frames) != 3:
                     raise WireError(f"{len(frames)} frames")
@@ -504,7 +519,9 @@ class Supervisor:
     def _hear_worker(self, post: Post, message: messages.Upward) -> None:
         match message:
             case messages.Hello(wire):
-                if self.members.speaks(post.token, wire):
+                if post.adopting:
+                    self.succession.hello(post, wire)
+                elif self.members.speaks(post.token, wire):
                     post.welcomed = True
                     self.members.welcome(post.token)
             case messages.Initialized():
@@ -616,8 +633,10 @@ class Supervisor:
     def _close(self) -> None:
         killing = self._signals > 1 or self.failure is not None
         self.engine.leave(kill=killing or any(has_process(post.state) for post in self.roster))
+        self.succession.forget()
         self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
         self.orders.end()
+        self.members.farewell()
         self.members.close()
         self.control.close()
         self.bus.socket.close()

@@ -132,8 +132,14 @@ class Members:
             usual.window,
             usual.window_bytes,
             host.config.host.max_message,
+            host.config.host.orphan_grace,
         )
         return self.send(token, told)
+
+    def farewell(self) -> None:
+        """Tell every program that the supervisor ends for good."""
+        for token in self._programs:
+            self.send(token, messages.Farewell())
 
     def changed(self, name: str) -> None:
         """Have everyone told of a service's state, at the end of the turn."""

@@ -64,6 +64,7 @@ class Registration:
         self.finished = False  # what can be read has been read, once
         self.read: dict[str, PluginRead] = {}
         self._readers: dict[Token, Reader] = {}
+        self._resumed = False  # services were adopted, with what was read of their plugins
         self._preloaded: tuple[str, ...] = ()
         self._importing = False
         self.fresh: tuple[str, ...] | None = None  # preloaded files that changed
@@ -147,12 +148,18 @@ class Registration:
 
     # --- the first time ---------------------------------------------------------------------
 
+    def resume(self, read: dict[str, PluginRead], modules: tuple[str, ...]) -> None:
+        """Go on with what a former supervisor had read, and had its launcher preload."""
+        self.read, self._preloaded, self._resumed = dict(read), modules, True
+
     def all(self) -> Work:
-        """Read every plugin, then have what they provide started."""
+        """Read every plugin that is not known yet, then have what they provide started."""
         host = self._host
+        unknown = [name for name in host.config.plugins if not self._is_known(name)]
         for position, name in enumerate(host.config.plugins):
-            host.roster.unread[name] = Unread(name, position)
-        readers = [self.begin(name) for name in host.config.plugins]
+            if name in unknown:
+                host.roster.unread[name] = Unread(name, position)
+        readers = [self.begin(name) for name in unknown]
         barrier = time.monotonic() + BARRIER_S
         waiting = self.until_done(*readers)
         while time.monotonic() < barrier:
@@ -169,14 +176,26 @@ class Registration:
         try:
             specs = self.specs()
         except ConfigError as error:
-            host.failure = error
-            host.done = True
+            if not host.roster.posts:
+                host.failure = error
+                host.done = True
+                return
+            # What was adopted runs; the rest waits for a config that is right.
+            host.journal.record("config.unusable", problem=str(error))
+            self.finished = True
+            host.stir()
             return
+        if self._resumed:
+            yield from self.refresh()
         yield from self.preload(host.config.host.preload)
         self.admit(specs)
         self.finished = True
         host.journal.record("supervisor.registered", services=len(host.roster.posts))
         host.stir()
+
+    def _is_known(self, plugin: str) -> bool:
+        """Tell whether what was read of a plugin is of use still: a misfit may be mended by now."""
+        return plugin in self.read and not self.read[plugin].problems
 
     def _slow(self, reader: Reader) -> Work:
         yield from self.until_done(reader)
@@ -310,8 +329,10 @@ class Registration:
         until = time.monotonic() + READ_S
         while self.fresh is None and time.monotonic() < until:
             yield False
-        if self.fresh:
-            self._host.journal.record("launcher.refreshed", changed=self.fresh[0])
+        if self.fresh or self._host.succession.outdated:
+            self._host.succession.outdated = False
+            changed = self.fresh[0] if self.fresh else "the version of garrison"
+            self._host.journal.record("launcher.refreshed", changed=changed)
             self._importing = bool(self._preloaded)
             self._host.engine.refresh(self._preloaded)
             yield from self._until_imported()

@@ -40,6 +40,7 @@ class Post:
     said_ready: bool = False
     connected: bool = False  # its bus connection was seen
     ended: bool = False  # its process ended; its tree may not have yet
+    adopting: bool = False  # a former supervisor's, and it has not said yet that it is there
     broken: Broken | None = None  # what it said of its own failure
     clean: Stopped | None = None
     in_flight: int = 0
@@ -68,7 +69,8 @@ class Post:
     @property
     def open_token(self) -> Token:
         """Return where calls go: nowhere, unless it runs."""
-        return self.token if self.state is State.RUNNING and not self.ended else b""
+        there = self.connected and not self.adopting and not self.ended
+        return self.token if self.state is State.RUNNING and there else b""
 
     def entry(self) -> Entry:
         """Return it as the directory has it."""
@@ -94,7 +96,7 @@ class Post:
         """Take up a new incarnation."""
         self.token, self.started_at, self.slot_until = token, now, slot_until
         self.pid, self.in_flight, self.refused, self.beat_at = 0, 0, 0, 0.0
-        self.welcomed = self.said_ready = self.connected = self.ended = False
+        self.welcomed = self.said_ready = self.connected = self.ended = self.adopting = False
         self.broken = self.clean = None
         self.events = ()
 
@@ -104,8 +106,17 @@ class Post:
             return Event.REFUSED if self.broken.permanent else Event.CRASH
         return Event.CLEAN_EXIT if self.clean is not None else Event.CRASH
 
+    @property
+    def unanswered(self) -> bool:
+        """Tell whether it is being ended for not having answered a new supervisor."""
+        return self.adopting and self.child.why in {Why.WATCHDOG, Why.START_TIMEOUT}
+
     def cause(self, exit_words: str) -> str:
         """Return why the process ended, in words."""
+        if self.child.state is State.STOPPING and self.unanswered:
+            return "it did not answer the new supervisor in time, so it was ended"
+        if self.adopting and self.broken is None and self.clean is None:
+            return f"its process {exit_words} while there was no supervisor"
         if self.child.state is State.STOPPING and self.child.why is Why.WATCHDOG:
             return f"its loop was silent for {self.spec.watchdog:g} s, so it was ended"
         if self.child.state is State.STOPPING and self.child.why is Why.START_TIMEOUT:

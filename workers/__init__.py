@@ -1,10 +1,10 @@
-"""What an author of services needs: `Service`, `Plugin`, `ServiceType`, `Runtime`."""
+"""What an author of services needs: `Service`, `Plugin`, `ServiceType`, `Runtime`, `idempotent`."""
 
 from garrison.ipc import PermanentFailure, state, with_timeout
 
 from .plugin import Plugin
 from .runtime import Runtime
-from .service import Service, ServiceType
+from .service import Service, ServiceType, idempotent
 
 __all__ = [
     "PermanentFailure",
@@ -12,6 +12,7 @@ __all__ = [
     "Runtime",
     "Service",
     "ServiceType",
+    "idempotent",
     "state",
     "with_timeout",
 ]

@@ -130,6 +130,11 @@ class Dispatch:
             if key[0] == source:
                 self._cancel(key, task)
 
+    def router_changed(self) -> None:
+        """End every stream: its caller has given it up along with the old router."""
+        for key in list(self._credit):
+            self._cancel(key, self._running[key])
+
     async def drain(self, seconds: float) -> None:
         """Take no more calls; return when none runs, or after so long, when they are cancelled."""
         self.draining = True

@@ -25,6 +25,7 @@ from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 
 from .dispatch import Dispatch
+from .guardians import Guardians
 from .loading import installed, load
 from .methods import describe
 from .runtime import BackgroundFailure, Runtime
@@ -67,6 +68,7 @@ def run(descriptor: int, log_path: str) -> NoReturn:
         _be_named(assignment.source.name if isinstance(assignment, Reading) else assignment.name)
         os.environ.clear()
         os.environ.update({name: os.fsdecode(value) for name, value in assignment.env.items()})
+        os.environ[tree.MARK] = tree.mark(assignment.token)  # what it starts can be found by that
         if isinstance(assignment, Reading):
             from .reading import read_plugin
 
@@ -171,12 +173,12 @@ class Worker(Runtime):
         self._drain: asyncio.Future[tuple[float, str]] = self.loop.create_future()
         self._seq = 0
         self._beats = min(BEAT_S, a.watchdog / 4) if a.watchdog else BEAT_S
-        self._parents = {os.getppid()}
-        self._orphan_since: float | None = None
+        self._manifest: messages.Manifest | None = None
+        self._guardians = Guardians(os.getppid(), a.orphan_grace)
         lock = take_lock(a.lock) if a.lock else -1
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.open(self._context, a.control, a.bus)
-        self.tell(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
+        self._introduce()
         self._beat()
         try:
             return await self._life(lock)
@@ -208,10 +210,10 @@ class Worker(Runtime):
         self._phase = "start"
         self.tell(messages.Initialized())
         self._service = service = await self._unless_ended(self.begin(cls))
-        manifest, methods = describe(type(service))
+        self._manifest, methods = describe(type(service))
         self._dispatch.serve(service, methods)
         self._phase = "run"
-        self.tell(messages.Ready(manifest))
+        self.tell(messages.Ready(self._manifest))
         await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
 
@@ -273,10 +275,28 @@ class Worker(Runtime):
                 self._show_tasks()
             case messages.TurnedAway(reason):
                 self._abandoned(f"the supervisor turned this worker away: {reason}")
-            case _:
-                if isinstance(message, messages.Welcome):
-                    self._parents.add(message.pid)
+            case messages.Welcome(pid=pid):
+                is_next = bool(self.boot) and self.boot != message.boot
+                self._guardians.meet(pid)
                 super().on_order(message)
+                if is_next:
+                    self._introduce()
+            case _:
+                super().on_order(message)
+
+    def on_new_router(self) -> None:
+        super().on_new_router()
+        self._dispatch.router_changed()
+
+    def _introduce(self) -> None:
+        """Say all that this incarnation is by now: to its supervisor, and to each next one."""
+        a = self._assignment
+        self.tell(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
+        if self._phase in {"start", "run"}:
+            self.tell(messages.Initialized())
+        if self._phase == "run" and self._manifest is not None:
+            self.tell(messages.Ready(self._manifest))
+        self.subscribe()
 
     def _on_call(self, source: Token, message: messages.Call) -> None:
         self._dispatch.call(source, message)
@@ -295,9 +315,18 @@ class Worker(Runtime):
     def _beat(self) -> None:
         self._seq += 1
         self.tell(messages.Beat(self._seq, self._dispatch.in_flight, self.refused))
-        if self._is_orphan():
+        if self._guardians.gone(self.now(), self._silence):
             self._abandoned("the supervisor and the launcher are gone")
         self.loop.call_later(self._beats, self._beat)
+
+    @property
+    def _silence(self) -> float:
+        """Return for how long this loop may be silent just now, in seconds; 0 is for ever."""
+        a = self._assignment
+        usual = self._phase == "run" and not self._drain.done()
+        if usual or not a.watchdog:
+            return a.watchdog
+        return max(a.watchdog, a.start_timeout, a.grace)
 
     def _show_tasks(self) -> None:
         """Write where each task waits: a stack dump shows only the loop that waits for them."""
@@ -309,15 +338,6 @@ class Worker(Runtime):
         log.error("%s; ending", why)
         tree.end_everything_below(TREE_S)
         _leave(CRASHED)
-
-    def _is_orphan(self) -> bool:
-        """Tell whether both who could end this process are gone for longer than the grace."""
-        if os.getppid() in self._parents:
-            self._orphan_since = None
-            return False
-        if self._orphan_since is None:
-            self._orphan_since = self.now()
-        return self.now() - self._orphan_since > self._assignment.orphan_grace
 
 
 def _log_as(name: str, generation: int) -> None:

@@ -11,7 +11,7 @@ from msgspec import UNSET, Raw
 
 from garrison.ipc.messages import EMPTY_MAP, Call, Manifest, MethodInfo
 
-from .service import RESERVED, Service
+from .service import IDEMPOTENT, RESERVED, Service
 
 
 class Kind(Enum):
@@ -54,7 +54,10 @@ class Method:
         shown = self._signature.replace(parameters=self._parameters)
         summary = (inspect.getdoc(self.function) or "").partition("\n")[0]
         signature = re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", str(shown))  # the modules say little
-        return MethodInfo(self.name, self.kind is Kind.STREAM, signature[:500], summary[:200])
+        idempotent = getattr(self.function, IDEMPOTENT, False) and self.kind is not Kind.STREAM
+        return MethodInfo(
+            self.name, self.kind is Kind.STREAM, signature[:500], summary[:200], idempotent
+        )
 
     def bind(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the arguments of a call, converted to the method's annotations.

@@ -144,7 +144,12 @@ class Runtime(Client):
     def register_event(self, event: str, handler: Handler) -> None:
         """Call a function with every payload of an event; `async def` or plain."""
         self._events.setdefault(event, []).append(handler)
-        self.tell(Subscribe(tuple(self._events)))
+        self.subscribe()
+
+    def subscribe(self) -> None:
+        """Tell the supervisor which events this service listens to."""
+        if self._events:
+            self.tell(Subscribe(tuple(self._events)))
 
     async def emit_event(self, event: str, payload: Any = None) -> None:
         """Tell every subscriber of an event, in this service and in others.

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -100,6 +100,20 @@ class Service:
         # `start` fills in what the class does not declare: `service.client = …`
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
+
+
+IDEMPOTENT = "__garrison_idempotent__"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def idempotent(method: F) -> F:
+    """Say of a method that running it twice does no harm.
+
+    A call of it that was lost, with its worker or with the router, is sent again by itself within
+    its deadline, twice at the most. Of no meaning for a stream.
+    """
+    setattr(method, IDEMPOTENT, True)
+    return method
 
 
 RESERVED = frozenset({"start", "stop", "health", "config", "runtime", "spawn", "every"})

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import select
 import subprocess
 import sys
 import time
@@ -11,6 +10,7 @@ from typing import Any
 
 import click
 
+from garrison.ipc import tree
 from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
 
@@ -137,7 +137,7 @@ def down() -> int:
     except SupervisorGone:
         pass  # it ended before its answer was read
     finally:
-        select.select([pidfd], [], [], DETACH_S)
+        tree.ended(pidfd, DETACH_S)
         os.close(pidfd)
     answer({"pid": pid})
     say(f"stopped (pid {pid})")

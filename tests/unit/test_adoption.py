@@ -1,15 +1,33 @@
 """What is on disk outlives a supervisor, and what cannot be read is set aside by name."""
 
 import os
-import socket
-import threading
+from math import inf
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from garrison.supervisor.adoption import FORMAT, Saved, end_former, load, save
-from garrison.supervisor.launcher import Leave, encode
+from garrison.ipc.messages import Manifest, MethodInfo, PluginRead, State
+from garrison.supervisor.adoption import (
+    FORMAT,
+    Fate,
+    Kept,
+    Living,
+    Saved,
+    fate,
+    forget_living,
+    load,
+    load_living,
+    restored,
+    save,
+    save_living,
+    this_machine,
+)
+from garrison.supervisor.policy import has_process
+from garrison.supervisor.spec import ServiceSpec
 
 SAVED = Saved(stopped=["discord", "télé"], started=["nightly"])
 
@@ -136,48 +154,163 @@ def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
     assert load(tmp_path) == (Saved(stopped=["a"]), "")
 
 
-# --- former launchers ---------------------------------------------------------------------
+# --- the living ---------------------------------------------------------------------------
+
+MANIFEST = Manifest("echo", "Says it again", (MethodInfo("echo", signature="(text: str)"),))
+SPEC = ServiceSpec(name="echo", plugin="echo", service_type="echo", watchdog=7.0, grace=3.0)
+TOKEN = b"g" + bytes(15)
 
 
-def test_nothing_former_is_nothing_to_end(tmp_path: Path) -> None:
-    """A folder without sockets."""
-    assert end_former(tmp_path) == 0
+def one(**said: Any) -> Kept:
+    """Return a service as it was written down, running unless something else is said."""
+    usual: dict[str, Any] = {
+        "name": "echo",
+        "plugin": "echo",
+        "service_type": "echo",
+        "manifest": MANIFEST,
+        "state": State.RUNNING,
+        "wanted": True,
+        "since": 50.0,
+        "generation": 4,
+        "token": TOKEN.hex(),
+        "pid": 4711,
+        "ticks": 99,
+    }
+    return Kept(**{**usual, **said})
 
 
-def test_a_socket_that_nobody_answers_is_removed(tmp_path: Path) -> None:
-    """Its launcher is gone, and so are its workers."""
-    path = tmp_path / "launcher-1.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as one:
-        one.bind(str(path))
-    (tmp_path / "launcher-2.sock").write_text("no socket at all")
-    (tmp_path / "control.sock").write_text("another's")
-
-    assert end_former(tmp_path) == 0
-    assert [file.name for file in tmp_path.iterdir()] == ["control.sock"]
+def living(**said: Any) -> Living:
+    """Return what a supervisor wrote down on this machine."""
+    usual: dict[str, Any] = {
+        "machine": this_machine(),
+        "plugins": {"echo": PluginRead((MANIFEST,), preload=("json",))},
+        "services": [one(), one(name="other", state=State.BACKOFF, token="", deadline=99.5)],
+    }
+    return Living(**{**usual, **said})
 
 
-def test_a_former_launcher_is_told_to_leave_and_waited_for(tmp_path: Path) -> None:
-    """It returns when the launcher has closed, that is, when its workers are gone."""
-    path = tmp_path / "launcher-1.sock"
-    heard: list[bytes] = []
-    returned = threading.Event()
-    early: list[bool] = []
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.bind(str(path))
-        listener.listen()
+def test_the_living_come_back(tmp_path: Path) -> None:
+    """What was written is read, deadlines that are none included."""
+    save_living(tmp_path, living())
 
-        def launcher() -> None:
-            connection, _ = listener.accept()
-            with connection:
-                heard.append(connection.recv(65_536))
-                connection.send(b"a report that nobody reads")
-                early.append(returned.wait(0.2))
+    assert load_living(tmp_path) == (living(), "")
 
-        thread = threading.Thread(target=launcher)
-        thread.start()
-        ended = end_former(tmp_path)
-        returned.set()
-        thread.join()
 
-    assert (ended, heard, early) == (1, [encode(Leave(kill=True))], [False])
-    assert not path.exists()
+def test_a_list_of_the_living_cut_at_any_byte_is_set_aside(tmp_path: Path) -> None:
+    """The host starts afresh, and names the file; half a list is never taken for the whole."""
+    save_living(tmp_path, living())
+    file = tmp_path / "living.json"
+    whole = file.read_bytes()
+    for end in range(len(whole)):
+        file.write_bytes(whole[:end])
+
+        found, problem = load_living(tmp_path)
+
+        assert found is None
+        assert "living.damaged" in problem
+
+
+def test_of_another_run_of_the_machine_nobody_lives(tmp_path: Path) -> None:
+    """Its pids are other processes' by now, its times are of another clock."""
+    save_living(tmp_path, living(machine="before the power cut"))
+
+    assert load_living(tmp_path) == (None, "")
+
+
+def test_after_an_end_in_order_nobody_lives(tmp_path: Path) -> None:
+    """And to forget what is not there is no error."""
+    save_living(tmp_path, living())
+    forget_living(tmp_path)
+    forget_living(tmp_path)
+
+    assert load_living(tmp_path) == (None, "")
+
+
+@pytest.mark.parametrize(
+    ("said", "living", "ended", "expected"),
+    [
+        ({}, {TOKEN}, set(), Fate.LAUNCHED),
+        ({}, set(), {TOKEN}, Fate.ENDED),
+        ({}, set(), set(), Fate.UNSEEN),
+        ({}, {TOKEN}, {TOKEN}, Fate.LAUNCHED),
+        ({"state": State.STOPPING}, {TOKEN}, set(), Fate.LAUNCHED),
+        ({"token": ""}, {TOKEN}, set(), Fate.NONE),
+        ({"token": "no hex"}, {TOKEN}, set(), Fate.NONE),
+        ({"state": State.BACKOFF}, {TOKEN}, set(), Fate.NONE),
+        ({"state": State.STOPPED}, set(), set(), Fate.NONE),
+    ],
+)
+def test_what_became_of_a_process(
+    said: dict[str, Any], living: set[bytes], ended: set[bytes], expected: Fate
+) -> None:
+    """By what its launcher says; what no launcher knows is to be looked for."""
+    assert fate(one(**said), living, ended) is expected
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "deadline"),
+    [
+        ({}, State.RUNNING, 107.0),
+        ({"deadline": 51.0}, State.RUNNING, 107.0),
+        ({"state": State.STARTING, "deadline": 150.0}, State.STARTING, 150.0),
+        ({"state": State.STARTING, "deadline": 90.0}, State.STARTING, 110.0),
+        ({"state": State.INITIALIZING, "deadline": 90.0}, State.INITIALIZING, 110.0),
+        ({"state": State.STOPPING, "deadline": 101.0}, State.STOPPING, 101.0),
+        ({"state": State.STOPPING}, State.STOPPING, 103.0),
+        ({"state": State.BACKOFF, "deadline": 130.0}, State.BACKOFF, 130.0),
+        ({"state": State.FAILED}, State.FAILED, inf),
+        ({"state": State.FAILED, "deadline": 120.0}, State.FAILED, 120.0),
+        ({"state": State.STOPPED, "wanted": False}, State.STOPPED, inf),
+        ({"state": State.QUEUED, "token": ""}, State.QUEUED, inf),
+        ({"state": State.INITIALIZING, "token": "", "deadline": 90.0}, State.QUEUED, inf),
+        ({"state": State.STOPPING, "token": "", "wanted": False}, State.STOPPED, inf),
+    ],
+)
+def test_a_service_goes_on_where_it_was(
+    said: dict[str, Any], state: State, deadline: float
+) -> None:
+    """A process has its watchdog's time to say that it is there; what has none is as it was."""
+    child = restored(one(**said), SPEC, now=100.0)
+
+    assert (child.state, child.deadline) == (state, deadline)
+    assert (child.generation, child.since) == (4, 50.0)
+    assert child.wanted is said.get("wanted", True)
+
+
+def test_without_a_watchdog_there_is_no_hurry() -> None:
+    """A loop that may be blocked for ever may be so when a new supervisor comes."""
+    spec = msgspec.structs.replace(SPEC, watchdog=0.0)
+
+    assert restored(one(), spec, now=100.0).deadline == inf
+
+
+def test_what_counts_towards_failed_is_kept() -> None:
+    """A crash loop is not forgiven because the supervisor died; a time to come is no crash."""
+    said = one(restarts=(90.0, 95.0, 101.0), attempts=2, restarted=7, probes=1, since=101.0)
+
+    child = restored(said, SPEC, now=100.0)
+
+    assert (child.restarts, child.attempts, child.restarted) == ((90.0, 95.0), 2, 7)
+    assert (child.probes, child.since) == (1, 100.0)
+
+
+@given(st.sampled_from(State), st.booleans(), st.floats(0, 200), st.booleans(), st.booleans())
+def test_nothing_rests_that_is_wanted(
+    state: State, wanted: bool, deadline: float, process: bool, bounded: bool
+) -> None:
+    """Whatever was written down: a restored service has a process to hear of, or a time when
+    something happens, or waits for its slot, or was given up or never asked for."""
+    said = one(
+        state=state,
+        wanted=wanted,
+        deadline=deadline if bounded else None,
+        token=TOKEN.hex() if process else "",
+    )
+
+    child = restored(said, SPEC, now=100.0)
+
+    resting = child.state in {State.REGISTERED, State.STOPPED, State.FAILED, State.BACKOFF}
+    assert has_process(child.state) <= (child.deadline < inf)
+    assert resting or has_process(child.state) or child.state is State.QUEUED
+    if child.state is not state:
+        assert child.state is (State.QUEUED if wanted else State.STOPPED)

@@ -55,6 +55,7 @@ UPWARD: list[messages.Upward] = [
 ]
 DOWNWARD: list[messages.Downward] = [
     messages.Welcome(1, "boot", 2, (ENTRY,), 1.0, 2, 3, 4),
+    messages.Farewell(),
     messages.TurnedAway("no"),
     messages.Listed(ENTRY),
     messages.Delisted("a"),
@@ -79,6 +80,7 @@ ASSIGNMENT = messages.Assignment(
     config={"x": [1]},
     plugin_config={},
     watchdog=10.0,
+    start_timeout=60.0,
     grace=10.0,
     orphan_grace=10.0,
     timeout=30.0,

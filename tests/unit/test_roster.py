@@ -26,7 +26,7 @@ def post(
 ) -> Post:
     """Return a service in a state, with a process where that state has one."""
     child = Child(spec(name, needs, **changes), state, wanted, generation=4)
-    return Post(child, PLUGIN, Manifest("t"), 0, token=b"g-" + name.encode())
+    return Post(child, PLUGIN, Manifest("t"), 0, token=b"g-" + name.encode(), connected=True)
 
 
 def roster(*posts: Post, unread: tuple[str, ...] = ()) -> Roster:
@@ -49,6 +49,15 @@ def test_calls_go_to_what_runs(state: State, ended: bool) -> None:
     token = b"g-a" if state is State.RUNNING and not ended else b""
 
     assert one.entry().token == one.changed().token == one.open_token == token
+
+
+@pytest.mark.parametrize(("connected", "adopting"), [(False, False), (True, True), (False, True)])
+def test_no_call_goes_to_who_cannot_be_reached(connected: bool, adopting: bool) -> None:
+    """A former supervisor's worker runs, and is called once it has found the new sockets."""
+    one = post("a")
+    one.connected, one.adopting = connected, adopting
+
+    assert one.open_token == b""
 
 
 def test_a_service_as_the_directory_has_it() -> None:
