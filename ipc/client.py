@@ -46,7 +46,6 @@ EVENT_METHOD = "$event"  # what an event's subscribers are called with
 UNBLOCK_S = 0.02  # until a peer that the router had no room for is tried again
 CONNECT_S = 10.0  # until a supervisor that does not answer is given up
 LAST_WORDS_S = 1.0  # for them to be heard
-REJOIN_S = 0.1  # between a program's tries to join the next supervisor
 MARGIN = 65_536  # bytes of a frame that are not arguments
 
 # The deadline of the method that runs now, monotonic; calls that it makes end by then.
@@ -412,6 +411,9 @@ class Client:
                     self._welcomed.set_exception(ConnectionRefusedError(reason))
                 elif self.limited_by_welcome:
                     log.warning("turned_away reason=%s", reason)
+            case messages.Introduce():
+                if self.boot and self.limited_by_welcome:
+                    self.tell(messages.Join(WIRE, os.getpid()))
             case messages.Farewell():
                 self._leaving = True
             case messages.Noted():
@@ -468,26 +470,19 @@ class Client:
         self._unwatch_supervisor()
         if not self._leaving and not self.closed:
             self.calls.router_changed("the supervisor ended", self.now())
-            self._rejoin(self.boot, self.now() + self._orphan_grace)
-            return
+            self.loop.call_later(self._orphan_grace, self._give_up, self.boot)
+            return  # calls wait, by their deadlines, for the next supervisor
         self.supervisor_gone = True
         for _, future in self._watchers:
             if not future.done():
                 future.set_result(None)
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "the supervisor ended"))
 
-    def _rejoin(self, boot: str, until: float) -> None:
-        """Join the next supervisor as soon as there is one; calls wait for it, and by their
-        deadlines. What has no successor within the grace is gone for good."""
-        if self.closed or self.boot != boot:
-            return
-        if self.now() >= until:
+    def _give_up(self, boot: str) -> None:
+        """Wait no longer for another supervisor than that of this boot."""
+        if not self.closed and self.boot == boot:
             self._leaving = True
             self._on_supervisor_end()
-            return
-        if self._control is not None and not self._control.waiting:
-            self.tell(messages.Join(WIRE, os.getpid()))
-        self.loop.call_later(REJOIN_S, self._rejoin, boot, until)
 
     def _unwatch_supervisor(self) -> None:
         if self._supervisor >= 0:

@@ -275,6 +275,10 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     orphan_grace: float = 10.0  # so long after this supervisor's end another one may come
 
 
+class Introduce(msgspec.Struct, tag="introduce", frozen=True):
+    """Who are you? Said to every connection that is not known, as after a supervisor's death."""
+
+
 class Farewell(msgspec.Struct, tag="farewell", frozen=True):
     """This supervisor ends in order: no other will take its place."""
 
@@ -334,6 +338,7 @@ class Answer(msgspec.Struct, tag="answer", frozen=True):
 
 Downward: TypeAlias = (
     Welcome
+    | Introduce
     | Farewell
     | TurnedAway
     | Listed

@@ -211,6 +211,21 @@ def fate(one: Kept, living: Container[Token], ended: Container[Token]) -> Fate:
     return Fate.ENDED if token in ended else Fate.UNSEEN
 
 
+def begun_since(one: Kept, token: Token, now: float) -> Kept:
+    """Return a service whose next incarnation was begun after it was last written down."""
+    return msgspec.structs.replace(
+        one,
+        token=token.hex(),
+        state=State.INITIALIZING,
+        since=now,
+        started_at=now,
+        deadline=None,
+        generation=one.generation + 1,
+        pid=0,
+        ticks=0,
+    )
+
+
 def restored(one: Kept, spec: ServiceSpec, now: float) -> Child:
     """Return a service as the policy goes on with it.
 

@@ -4,6 +4,7 @@ A command is a generator: it yields while it waits, is resumed whenever somethin
 and returns the answer's data. Refusals carry the words that the command line exits by.
 """
 
+import os
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -180,9 +181,19 @@ def down(host: "Supervisor", peer: Token, order: Order) -> Work:
         yield False
 
 
+def upgrade(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Make way for a new supervisor in this process, once this has been answered."""
+    yield from _until_registered(host)
+    python = order.options.get("python")
+    if not isinstance(python, str) or not os.access(python, os.X_OK):
+        raise Refusal("failed", f"{python} is no interpreter that could be run")
+    host.later(host.succession.replace_by(python))
+    return {"boot": host.boot}
+
+
 COMMANDS: dict[str, Command] = {
     command.__name__: command
-    for command in (status, events, wait, start, stop, restart, reset, down)
+    for command in (status, events, wait, start, stop, restart, reset, down, upgrade)
 }
 
 

@@ -153,7 +153,7 @@ class Engine:
         self._by_pidfd: dict[int, Key] = {}
         self.due = inf  # when `end_hanging` has something to do, at the earliest
         tree.become_subreaper()
-        self._others = set(tree.children())  # of whoever became this process: none of ours
+        self.others = set(tree.children())  # of whoever became this process: none of ours
         self._look_at = 0.0  # when what strays left is looked for again
 
     # --- launchers --------------------------------------------------------------------------
@@ -292,7 +292,7 @@ class Engine:
         connection.setblocking(False)
         line.retired = here.retired
         self._lines.append(line)
-        self._others.discard(line.pid)
+        self.others.discard(line.pid)
         found.launchers += 1
         if not here.retired:
             found.modules, found.outdated = here.modules, here.code != CODE
@@ -333,7 +333,7 @@ class Engine:
         if tree.started(pid) != ticks or tree.ended(pidfd, 0):
             os.close(pidfd)
             return False
-        self._others.discard(pid)
+        self.others.discard(pid)
         self._held[key] = Held(None, pid, pidfd, stray=pid not in tree.children())
         self.deaths.register(pidfd, select.EPOLLIN)
         self._by_pidfd[pidfd] = key
@@ -508,7 +508,7 @@ class Engine:
     def _keep(self) -> set[int]:
         keep = {line.pid for line in self._lines}
         inherited = {held.pid for held in self._held.values() if held.line is None}
-        return keep | inherited | self._others
+        return keep | inherited | self.others
 
     def _bury(self, key: Key, held: Held) -> None:
         """Reap a worker without a launcher, and begin to end its tree."""
@@ -553,7 +553,7 @@ class Engine:
             self._ask(line, Leave(kill))
         for line in self._lines:
             self._see_off(line)
-        tree.end_everything_below(TREE_WAIT, self._others)
+        tree.end_everything_below(TREE_WAIT, self.others)
         self._lines.clear()
         for held in self._held.values():
             if held.pidfd >= 0:

@@ -1,6 +1,7 @@
 """The home on disk: its folders, private to their user, the links and the locks in them."""
 
 import os
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from garrison.ipc import sockets
@@ -43,22 +44,29 @@ def _leave_link(link: Path, folder: Path) -> None:
     link.symlink_to(folder)
 
 
-def take_home(config: Config) -> list[int]:
+def take_home(config: Config, handed: Iterable[int] = ()) -> list[int]:
     """Make the home's folders and take its locks; return the locks' descriptors.
 
     One lock lies in the home, the other with the sockets: either can be shared by mistake.
+
+    Args:
+        config: Of the host.
+        handed: Locks that the process before an upgrade has held, and still holds: its own.
     """
     host = config.host
     make_private(host.home)
-    locks = [_take_lock(host.home / "supervisor.lock", host.home)]
+    held = {os.fstat(lock).st_ino: lock for lock in handed}
+    locks = [_take_lock(host.home / "supervisor.lock", host.home, held)]
     for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
         _leave_link(host.home / name, folder)
         make_private(folder)
     host.run.chmod(0o700)
-    return [*locks, _take_lock(host.run / "supervisor.lock", host.run)]
+    return [*locks, _take_lock(host.run / "supervisor.lock", host.run, held)]
 
 
-def _take_lock(path: Path, what: Path) -> int:
+def _take_lock(path: Path, what: Path, held: Mapping[int, int]) -> int:
+    if path.exists() and (own := held.get(path.stat().st_ino)) is not None:
+        return own
     lock = sockets.hold_lock(path)
     if lock is None:
         holder = path.read_text("ascii", "replace").strip() or "?"

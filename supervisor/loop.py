@@ -36,7 +36,7 @@ from .policy import Child, Effect, Event, Why, has_process, step
 from .registration import Registration
 from .roster import Post, Roster
 from .spec import ServiceSpec
-from .succession import Succession, adoptable
+from .succession import Handover, Succession, adoptable
 
 CONTROL_MOST = 1000  # messages of the control plane in one turn
 SLOT_S = 2.0  # a start keeps its slot no longer: one that hangs must not keep others waiting
@@ -55,13 +55,20 @@ class Supervisor:
         config: What to run.
         environ: The environment as it was at the start; secrets are taken from it.
         journal: Where events go.
+        handover: What the supervisor before an upgrade, in this same process, has handed on.
 
     Raises:
         AlreadyRunning: Another supervisor has this home.
         ConfigError: The config does not fit what a former supervisor left running; it runs on.
     """
 
-    def __init__(self, config: Config, environ: Mapping[str, str], journal: Journal) -> None:
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        journal: Journal,
+        handover: Handover | None = None,
+    ) -> None:
         self.config = config
         self.environ = dict(environ)
         self.journal = journal
@@ -82,7 +89,8 @@ class Supervisor:
         self._poller = zmq.Poller()
         self._polled: list[int] | None = None  # the launchers' sockets that it has
         host = config.host
-        self._locks = take_home(config)
+        handover = handover or Handover()
+        self._locks = take_home(config, handover.locks)
         self.saved, problem = adoption.load(host.state)
         living, unread = adoption.load_living(host.state)
         services = adoptable(config, living) if living is not None else []
@@ -90,6 +98,7 @@ class Supervisor:
         self.engine = engine.Engine(
             host.run, host.logs / "launcher.log", scrubbed(self.environ), host.orphan_grace
         )
+        self.engine.others &= set(handover.others) if handover.locks else self.engine.others
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
         self.control = sockets.router(self.context, control, host.max_message)
         self.bus = Bus(sockets.router(self.context, bus, host.max_message), self._refuse)
@@ -461,8 +470,7 @@ class Supervisor:
             except zmq.Again:
                 return
             if len(frames) == 2 and not frames[1]:  # a probe: somebody connected
-                if (post := self.roster.by_token.get(frames[0])) is not None:
-                    self.succession.greet(post)
+                self._greet(frames[0])
                 continue
             try:
                 if len(frames) != 3:
@@ -476,6 +484,12 @@ class Supervisor:
                     self._hear(frames[0], message)
                 except Exception as error:  # noqa: BLE001 (one message must not end the host)
                     self.erred(f"a {type(message).__name__}", error)
+
+    def _greet(self, token: Token) -> None:
+        if (post := self.roster.by_token.get(token)) is not None:
+            self.succession.greet(post)
+        else:  # a program of a former supervisor's answers; everybody else is about to speak
+            self.members.send(token, messages.Introduce())
 
     def erred(self, over: str, error: Exception) -> None:
         """Write down a mistake of the supervisor's own; the host goes on."""
@@ -518,9 +532,9 @@ class Supervisor:
 
     def _hear_worker(self, post: Post, message: messages.Upward) -> None:
         match message:
-            case messages.Hello(wire):
+            case messages.Hello(wire, _, generation):
                 if post.adopting:
-                    self.succession.hello(post, wire)
+                    self.succession.hello(post, wire, generation)
                 elif self.members.speaks(post.token, wire):
                     post.welcomed = True
                     self.members.welcome(post.token)
@@ -631,19 +645,26 @@ class Supervisor:
     # --- the end ----------------------------------------------------------------------------
 
     def _close(self) -> None:
-        killing = self._signals > 1 or self.failure is not None
-        self.engine.leave(kill=killing or any(has_process(post.state) for post in self.roster))
-        self.succession.forget()
-        self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
-        self.orders.end()
-        self.members.farewell()
+        if self.succession.successor:
+            self.succession.hand_over(self._locks)
+            self.journal.record("supervisor.upgrades", python=self.succession.successor)
+        else:
+            killing = self._signals > 1 or self.failure is not None
+            living = any(has_process(post.state) for post in self.roster)
+            self.engine.leave(kill=killing or living)
+            self.succession.forget()
+            self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
+            self.orders.end()
+            self.members.farewell()
         self.members.close()
         self.control.close()
         self.bus.socket.close()
         self.context.term()
+        self.journal.close()
+        if self.succession.successor:
+            return
         run = self.config.host.run
         for path in (sockets.control_path(run), sockets.bus_path(run)):
             Path(path).unlink(missing_ok=True)
-        self.journal.close()
         for lock in self._locks:
             os.close(lock)

@@ -121,6 +121,7 @@ class Orders:
         return not only_waits
 
     def _reply(self, pending: Pending, result: Any) -> None:
+        self._host.succession.write_now()  # what was answered holds, whatever happens next
         if not pending.answered:
             self._answer(pending.peer, pending.order, result)
 

@@ -185,6 +185,7 @@ class Registration:
             self.finished = True
             host.stir()
             return
+        yield from host.succession.until_ended()
         if self._resumed:
             yield from self.refresh()
         yield from self.preload(host.config.host.preload)

@@ -4,17 +4,23 @@ Adoption: launchers are taken over with their workers, every service is put back
 each worker says that it is there once it has found the new sockets.
 """
 
+import os
+import signal
 import time
-from collections.abc import Generator
+from collections.abc import Generator, MutableMapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from garrison.ipc import tree
-from garrison.ipc.messages import WIRES, State, Token
+from garrison.ipc.messages import BAD_BYTES, WIRES, State, Token
 
 from .adoption import (
     Fate,
     Kept,
     Living,
+    begun_since,
     fate,
     forget_living,
     kept,
@@ -34,9 +40,29 @@ if TYPE_CHECKING:
     from .loop import Supervisor
 
 SAVE_S = 0.02  # what changes is written down so much later, together
+HANDOVER = "GARRISON_HANDOVER"
+QUIET_S = 0.2  # until an upgrade, for messages on their way to be carried
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that no service of this host is
 
 Work = Generator[bool, None, None]
+
+
+class Handover(msgspec.Struct):
+    """What a supervisor hands to the one that takes its place in the same process."""
+
+    locks: list[int] = []  # descriptors, which the home's locks go on being held by
+    others: list[int] = []  # children of this process that are none of the host's
+
+
+def handed_over(environ: MutableMapping[str, str]) -> Handover:
+    """Take what the supervisor before left in the environment; it is not there any more then."""
+    try:
+        found = msgspec.json.decode(environ.pop(HANDOVER, "{}"), type=Handover)
+        for lock in found.locks:
+            os.set_inheritable(lock, False)
+    except (OSError, *BAD_BYTES):
+        return Handover()
+    return found
 
 
 def adoptable(config: "Config", living: Living) -> list[tuple[Kept, ServiceSpec]]:
@@ -68,7 +94,10 @@ class Succession:
         self._tokens: dict[Token, int] = {}  # token → when its process started, in ticks
         self._problem = ""
         self.due = float("inf")  # when `write` has something to do
+        self._unknown: list[Token] = []  # workers of which nothing was written down
         self.adopted = 0
+        self.successor = ""  # the interpreter of the supervisor that takes this one's place
+        self.environ: dict[str, str] = {}  # and its environment
         self.outdated = False  # the launcher that was taken over has another version's code
 
     # --- adoption ---------------------------------------------------------------------------
@@ -85,12 +114,19 @@ class Succession:
         found = host.engine.adopt()
         for problem in found.refused:
             host.journal.record("launcher.refused", problem=problem)
+        named = {name: token for token, name in found.living.items()}
         known: set[Token] = set()
         for position, (one, spec) in enumerate(services):
+            if token_of(one) not in found.living and one.name in named:
+                one = begun_since(one, named[one.name], now)
             known.add(self._take(one, spec, position, found, now))
         for token, name in found.living.items():
-            if token not in known:
-                host.later(self._end_unclaimed(token, name))
+            if token in known:
+                continue
+            if living is None:
+                self._unknown.append(token)
+            number = signal.SIGKILL if living is None else signal.SIGTERM
+            host.later(self._end_unclaimed(token, name, number))
         self.outdated = found.outdated
         if living is not None:
             read = {n: r for n, r in living.plugins.items() if n in host.config.plugins}
@@ -136,28 +172,35 @@ class Succession:
             if post.state is State.FAILED and post.child.wanted:
                 self._host.advance(post, Event.START)
 
-    def _end_unclaimed(self, token: Token, name: str) -> Work:
+    def _end_unclaimed(self, token: Token, name: str, number: int) -> Work:
         """End a worker that is none of this host's: its service was taken out, or it is unknown."""
         host = self._host
-        host.journal.record("worker.unclaimed", service=name, ended="by TERM")
-        host.engine.signal(token, 15)
+        host.journal.record("worker.unclaimed", name, ended=signal.Signals(number).name)
+        host.engine.signal(token, number)
         until = time.monotonic() + UNCLAIMED_S
         while host.engine.has(token) and time.monotonic() < until:
             yield False
-        host.engine.signal(token, 9)
+        host.engine.signal(token, signal.SIGKILL)
+
+    def until_ended(self) -> Work:
+        """Wait until the unknown are gone, so that nothing is there twice for a moment."""
+        until = time.monotonic() + UNCLAIMED_S
+        while any(map(self._host.engine.has, self._unknown)) and time.monotonic() < until:
+            yield False
 
     def greet(self, post: Post) -> None:
         """Welcome a worker that has found the new sockets; it answers with all that it is."""
         if post.adopting and not post.ended and not post.welcomed:
             post.welcomed = self._host.members.welcome(post.token)
 
-    def hello(self, post: Post, wire: int) -> None:
+    def hello(self, post: Post, wire: int, generation: int) -> None:
         """Take an adopted worker's Hello; what comes too late, or is of another version, goes."""
         host = self._host
         if post.state is State.STOPPING and post.unanswered:
             host.members.turn_away(post.token, "it is being replaced")
             return
         post.adopting = False
+        post.child = replace(post.child, generation=max(post.child.generation, generation))
         told = {"pid": post.pid, "generation": post.child.generation, "state": post.state.value}
         host.journal.record("service.adopted", post.name, **told)
         host.advance(post, Event.BEAT)
@@ -177,6 +220,11 @@ class Succession:
         if not self._unsaved:
             self._unsaved = True
             self.due = time.monotonic() + SAVE_S
+
+    def write_now(self) -> None:
+        """Write down what changed before somebody is told of it."""
+        if self._unsaved:
+            self.write()
 
     def write(self) -> None:
         """Write down who lives."""
@@ -201,6 +249,23 @@ class Succession:
             self._problem = str(error)
         else:
             self._problem = ""
+
+    def replace_by(self, python: str) -> Work:
+        """Have this process become a new supervisor, as soon as this one's loop has ended."""
+        yield False  # the answer to the order leaves first
+        self.successor = python
+        self._host.done = True
+
+    def hand_over(self, locks: list[int]) -> None:
+        """Carry what is on its way, write down who lives, and keep the locks."""
+        until = time.monotonic() + QUIET_S
+        while time.monotonic() < until and self._host.bus.turn():
+            pass
+        self.write()
+        for lock in locks:
+            os.set_inheritable(lock, True)
+        handover = Handover(locks, sorted(self._host.engine.others))
+        self.environ = {**self._host.environ, HANDOVER: msgspec.json.encode(handover).decode()}
 
     def forget(self) -> None:
         """Leave nothing: everything has ended in order."""

@@ -41,14 +41,16 @@ class Guardians:
         except OSError:
             return
 
-    def gone(self, now: float, silence: float) -> bool:
-        """Tell whether both are gone for longer than the grace; to be asked at each beat.
+    def next_beat_within(self, silence: float) -> None:
+        """Have the timer wait for the loop's next beat.
 
         Args:
-            now: Monotonic seconds.
-            silence: So long a supervisor would bear that this is not asked again; 0 is for ever.
+            silence: So many seconds without one a supervisor would bear; 0 is any number.
         """
         self._timer.put_off(silence + self._grace + MARGIN_S if silence else 0.0)
+
+    def gone(self, now: float) -> bool:
+        """Tell whether both are gone for longer than the grace."""
         if os.getppid() == self._launcher or self._is_there():
             self._since = None
             return False

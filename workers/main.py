@@ -213,6 +213,7 @@ class Worker(Runtime):
         self._manifest, methods = describe(type(service))
         self._dispatch.serve(service, methods)
         self._phase = "run"
+        self._guardians.next_beat_within(self._silence)
         self.tell(messages.Ready(self._manifest))
         await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
@@ -315,7 +316,8 @@ class Worker(Runtime):
     def _beat(self) -> None:
         self._seq += 1
         self.tell(messages.Beat(self._seq, self._dispatch.in_flight, self.refused))
-        if self._guardians.gone(self.now(), self._silence):
+        self._guardians.next_beat_within(self._silence)
+        if self._guardians.gone(self.now()):
             self._abandoned("the supervisor and the launcher are gone")
         self.loop.call_later(self._beats, self._beat)
 

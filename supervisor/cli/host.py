@@ -1,4 +1,4 @@
-"""Verbs about the host: up, down, check, init, version."""
+"""Verbs about the host: up, down, upgrade, check, init, version."""
 
 import contextlib
 import os
@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -22,6 +22,7 @@ from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, envelope, fail, opt
 
 DETACH_S = 60.0  # for the services to settle
 LOOK_S = 0.05
+PROVE_S = 30.0  # for the new version to say which it is
 
 _config_option = click.option(
     "-c",
@@ -49,6 +50,7 @@ def _foreground(config: Config, events_only: bool) -> int:
     from ..console import Console
     from ..journal import Journal
     from ..loop import Supervisor
+    from ..succession import handed_over
 
     raise_descriptor_limit()
     host = config.host
@@ -62,14 +64,33 @@ def _foreground(config: Config, events_only: bool) -> int:
         not events_only,
     )
     journal.listeners.append(console.heard)
-    supervisor = Supervisor(config, os.environ, journal)
+    handover = handed_over(os.environ)
+    supervisor = Supervisor(config, os.environ, journal, handover)
     say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
     try:
         supervisor.run()
     finally:
         console.close()
+    if supervisor.succession.successor:
+        _become(supervisor.succession.successor, supervisor.succession.environ, config, events_only)
     return DONE if supervisor.failure is None else fail(supervisor.failure)
+
+
+def _become(python: str, environ: dict[str, str], config: Config, events_only: bool) -> NoReturn:
+    """Put a new supervisor in this one's place: the same process, with its environment of old."""
+    words = _words(python, config)
+    words += [*(["--events-only"] if events_only else []), *(["--json"] if SETTINGS.json else [])]
+    sys.stdout.flush()
+    os.execve(python, words, environ)
+
+
+def _words(python: str, config: Config) -> list[str]:
+    """Return the command line of a supervisor."""
+    return [
+        *(python, "-P", "-m", "garrison.supervisor.cli", "up"),
+        *("--config", str(config.path), "--home", str(config.host.home)),
+    ]
 
 
 def _next_verb(config: Config) -> str:
@@ -84,10 +105,7 @@ def _detached(config: Config) -> int:
     with log.open("ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
-            [
-                *(sys.executable, "-P", "-m", "garrison.supervisor.cli", "up"),
-                *("--config", str(config.path), "--home", str(home), "--events-only"),
-            ],
+            [*_words(sys.executable, config), "--events-only"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -142,6 +160,61 @@ def down() -> int:
     answer({"pid": pid})
     say(f"stopped (pid {pid})")
     return DONE
+
+
+@click.command()
+@options
+def upgrade() -> int:
+    """Put the installed version in the running supervisor's place; no service ends for it."""
+    from ..adoption import load_living
+    from ..succession import adoptable
+
+    home = SETTINGS.home
+    before = ask(home, "status")
+    head = before["supervisor"]
+    config = load(Path(head["config"]), home)
+    living, problem = load_living(config.host.state)
+    if living is None:
+        raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
+    adoptable(config, living)  # a config that does not fit is found here, not by the successor
+    _prove(sys.executable)
+    ask(home, "upgrade", python=sys.executable)
+    after = _successor(home, head)
+    changed = [row["name"] for row in after["services"] if row["pid"] not in _pids(before)]
+    answer({"pid": head["pid"], "from": head["version"], "version": own_version(), **after})
+    say(f"upgraded {head['version']} to {own_version()} (pid {head['pid']})")
+    kept = len(after["services"]) - len(changed)
+    say(f"{kept} services go on as they were; restart each for its new code when it suits you")
+    for name in changed:
+        say(f"{name} was replaced or is not running; garrison status {name} says why")
+    return DONE
+
+
+def _pids(status: dict[str, Any]) -> set[int | None]:
+    return {row["pid"] for row in status["services"]}
+
+
+def _prove(python: str) -> None:
+    """Raise OrderFailed where an interpreter cannot run garrison: nothing has been touched yet."""
+    words = [python, "-P", "-m", "garrison.supervisor.cli", "--json", "version"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=PROVE_S, check=False)
+    if done.returncode != DONE:
+        last = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
+        raise OrderFailed("failed", f"the installed garrison cannot run: {last[0]}")
+
+
+def _successor(home: Path, head: dict[str, Any]) -> dict[str, Any]:
+    """Return the status once a new supervisor has adopted everything."""
+    until = time.monotonic() + DETACH_S
+    while time.monotonic() < until:
+        with contextlib.suppress(SupervisorGone):
+            data: dict[str, Any] = ask(home, "status")
+            now = data["supervisor"]
+            if now["boot"] != head["boot"] and now["settled"]:
+                return data
+        time.sleep(LOOK_S)
+    text = f"no new supervisor answered within {DETACH_S:g} s; look at {home}/logs/supervisor.log"
+    raise OrderFailed("timed_out", f"{text}, and run: garrison up")
 
 
 @click.command()

@@ -10,6 +10,7 @@ from .common import INTERRUPTED, SETTINGS, fail, options
 VERBS = {  # in the order of `garrison --help`; each is imported when it is used
     "up": "host",
     "down": "host",
+    "upgrade": "host",
     "status": "services",
     "start": "services",
     "stop": "services",

@@ -55,6 +55,7 @@ UPWARD: list[messages.Upward] = [
 ]
 DOWNWARD: list[messages.Downward] = [
     messages.Welcome(1, "boot", 2, (ENTRY,), 1.0, 2, 3, 4),
+    messages.Introduce(),
     messages.Farewell(),
     messages.TurnedAway("no"),
     messages.Listed(ENTRY),

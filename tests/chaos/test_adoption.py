@@ -1,0 +1,472 @@
+"""A supervisor is killed, and the next one adopts what runs: nothing ends, nothing is twice."""
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Host, Hosting, alive, eventually, found, until
+
+from garrison.ipc import Client, ServiceLost, state
+
+CONFIG = """
+[host]
+orphan_grace = 5.0
+[defaults]
+watchdog = 2.0
+grace = 1.0
+[plugins.steady]
+[services.other]
+plugin = "steady"
+type = "steady"
+"""
+LEAK = "[plugins.leak]\n"
+PLUGINS = ["steady", "leak"]
+KILLED = int(os.environ.get("GARRISON_SUPERVISOR_KILLS", "10"))
+
+
+def lives(host: Host) -> dict[str, tuple[int, int]]:
+    """Return each service's process and its number."""
+    return {name: (row["pid"], row["generation"]) for name, row in host.rows().items()}
+
+
+def kill_launcher_and_supervisor(host: Host) -> None:
+    """Kill both, so that neither can do anything about the other's end."""
+    launcher = host.launcher
+    os.kill(host.pid, signal.SIGSTOP)
+    os.kill(launcher, signal.SIGKILL)
+    until(lambda: not alive(launcher))
+    host.end(signal.SIGKILL)
+
+
+def state_file(host: Host) -> Path:
+    """Return the list of the living."""
+    return host.home / "state" / "living.json"
+
+
+def incarnations(host: Host) -> dict[str, int]:
+    """Return how many processes there are of each service, by what they call themselves."""
+    counted: dict[str, int] = {}
+    for pid in host.processes():
+        with contextlib.suppress(OSError):
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            if name.startswith("g:") and alive(pid):
+                counted[name[2:]] = counted.get(name[2:], 0) + 1
+    return counted
+
+
+# --- nothing ends -------------------------------------------------------------------------
+
+
+async def test_what_runs_runs_on(host: Hosting) -> None:
+    """The next supervisor finds the same processes of the same age; what was stopped is stopped,
+    what was given up is given up; timers have ticked all the while; the launcher is the same."""
+    failing = '[plugins.steady2]\nuse = "bad"\n'
+    bad = "from garrison.workers import Plugin, Service, PermanentFailure\n"
+    bad += "class Bad(Service):\n    service_type = 'bad'\n    @classmethod\n"
+    bad += "    async def start(cls, runtime):\n        raise PermanentFailure('bad token')\n"
+    bad += "plugin = Plugin(name='bad', services=[Bad])\n"
+    one = host(CONFIG + LEAK + failing, PLUGINS, {"bad.py": bad})
+    one.ask("stop", "other")
+    ticks = await one.call("steady", "ticks")
+    family = await one.call("leak", "family")
+    before, launcher = one.rows(), one.launcher
+    one.end(signal.SIGKILL)
+    assert alive(before["steady"]["pid"])
+    one.up()
+    after = one.rows()
+    for name in ("steady", "leak"):
+        assert after[name]["pid"] == before[name]["pid"]
+        assert after[name]["generation"] == before[name]["generation"]
+        assert after[name]["uptime_s"] > before[name]["uptime_s"]
+        assert after[name]["restarts"] == 0
+    for name in ("other", "bad"):
+        told = ("state", "wanted", "restarts", "reason")
+        assert [after[name][key] for key in told] == [before[name][key] for key in told]
+    assert after["other"]["state"] == "stopped"
+    assert "bad token" in after["bad"]["reason"]
+    assert one.launcher == launcher
+    assert await one.call("steady", "ticks") > ticks
+    assert [pid for pid in family if alive(pid)] == family
+    assert one.rows()["steady"]["pid"] == before["steady"]["pid"]
+    one.ask("start", "other")
+    pid = one.kill("leak")
+    one.until_reborn("leak", pid)
+    assert not [pid for pid in family if alive(pid)]
+
+
+async def test_supervisors_killed_again_and_again(host: Hosting) -> None:
+    """No service is restarted by it, none is there twice, and calls flow each time."""
+    one = host(CONFIG + LEAK, PLUGINS)
+    before = lives(one)
+    async with one.connect() as client:
+        steady = found(client, "steady")
+        for _ in range(KILLED):
+            await asyncio.to_thread(one.end, signal.SIGKILL)
+            await asyncio.to_thread(one.up)
+            assert await steady.relay("other", "pid") == ["result", before["other"][0]]
+            assert await asyncio.to_thread(lives, one) == before
+            assert set(incarnations(one)) == {"steady", "other", "leak"}
+            assert set(incarnations(one).values()) == {1}
+    print(f"\nsupervisor killed {KILLED} times: restarted 0, duplicates 0")
+
+
+async def test_killed_at_any_moment(host: Hosting) -> None:
+    """Also while it starts, and adopts: in the end everything runs, once."""
+    seed = random.randrange(2**32)
+    chance = random.Random(seed)
+    print(f"seed {seed}")
+    one = host(CONFIG + LEAK, PLUGINS, up=False)
+    for _ in range(8):
+        process = one.start()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(chance.uniform(0.0, 0.5))
+        await asyncio.to_thread(one.end, signal.SIGKILL)
+    await asyncio.to_thread(one.up)
+    assert {row["state"] for row in one.rows().values()} == {"running"}
+    until(lambda: set(incarnations(one).values()) == {1}, what="one process a service")
+    assert await one.call("steady", "relay", "other", "pid") == [
+        "result",
+        one.rows()["other"]["pid"],
+    ]
+
+
+# --- calls --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("caller", ["program", "service"])
+async def test_calls_in_flight_end_once(host: Hosting, tmp_path: Path, caller: str) -> None:
+    """What may be run twice is sent again by itself, and answered; the rest is lost; what is asked
+    while there is no supervisor waits for the next one."""
+    one = host(CONFIG, PLUGINS)
+    gates = [tmp_path / name for name in ("a", "b")]
+
+    async with one.connect() as client:
+        steady = found(client, "steady")
+
+        begin = _through(steady) if caller == "service" else _straight(steady)
+        again, once = begin("again", str(gates[0])), begin("once", str(gates[1]))
+        for gate in gates:
+            await asyncio.to_thread(until, gate.with_suffix(".begun").exists)
+        await asyncio.to_thread(one.end, signal.SIGKILL)
+        later = begin("pid")
+        await asyncio.to_thread(one.up)
+        for gate in gates:
+            await asyncio.to_thread(gate.touch)
+        assert await _outcome(once) == "ServiceLost"
+        assert await _outcome(again) in {1, 2}
+        assert (
+            await _outcome(later) == one.rows()["steady" if caller == "program" else "other"]["pid"]
+        )
+
+
+def _straight(steady: Any) -> Callable[..., Any]:
+    """Return what makes this program's own calls."""
+
+    def begin(method: str, *args: Any) -> Any:
+        return getattr(steady, method)(*args)
+
+    return begin
+
+
+def _through(steady: Any) -> Callable[..., Any]:
+    """Return what makes calls from one service to another, whatever becomes of this program's."""
+
+    def begin(method: str, *args: Any) -> Any:
+        return asyncio.ensure_future(_relayed(steady, method, args))
+
+    return begin
+
+
+async def _relayed(steady: Any, method: str, args: tuple[Any, ...]) -> list[Any]:
+    return list(await steady.relay_again("other", method, *args))
+
+
+async def _outcome(work: Any) -> Any:
+    try:
+        result = await work
+    except ServiceLost:
+        return "ServiceLost"
+    if isinstance(result, list):
+        return result[0] if result[0] != "result" else result[1]
+    return result
+
+
+async def test_a_lost_call_that_may_run_twice_is_sent_again(host: Hosting, tmp_path: Path) -> None:
+    """Its worker is killed: the next one answers, within the deadline."""
+    one = host(CONFIG, PLUGINS)
+    gate = tmp_path / "gate"
+    async with one.connect() as client:
+        steady = found(client, "steady")
+        again, once = steady.again(str(gate)), steady.once(str(tmp_path / "other"))
+        await asyncio.to_thread(until, gate.with_suffix(".begun").exists)
+        pid = await asyncio.to_thread(one.kill, "steady")
+        with pytest.raises(ServiceLost):
+            await once
+        await asyncio.to_thread(gate.touch)
+        assert await again == 2
+        begun = list(map(int, gate.with_suffix(".begun").read_text().split()))
+        assert begun == [pid, await steady.pid()]
+
+
+async def test_what_ends_its_receiver_is_not_sent_for_ever(host: Hosting) -> None:
+    """Three processes end of it, and its caller is told."""
+    one = host(CONFIG, PLUGINS)
+    async with one.connect() as client:
+        steady = found(client, "steady")
+        with pytest.raises(ServiceLost, match="exited with code 3"):
+            await steady.poison()
+        await eventually(lambda: _is_running(client))
+        assert one.status("steady")["restarts"] == 3
+        assert one.status("other")["restarts"] == 0
+
+
+async def _is_running(client: Client) -> bool:
+    return str(getattr(state(found(client, "steady")), "value", "")) == "running"
+
+
+# --- the launcher, too --------------------------------------------------------------------
+
+
+async def test_nobodys_children_are_adopted(host: Hosting) -> None:
+    """Supervisor and launcher are killed at once: the workers live on under the next supervisor,
+    which ends them with all that they started, and restarts them through a launcher of its own."""
+    one = host(CONFIG + LEAK, PLUGINS)
+    before = lives(one)
+    family = await one.call("leak", "family")
+    kill_launcher_and_supervisor(one)
+    one.up()
+    assert lives(one) == before
+    assert await one.call("steady", "relay", "other", "pid") == ["result", before["other"][0]]
+    assert [pid for pid in family if alive(pid)] == family
+    pid = one.kill("leak")
+    one.until_reborn("leak", pid)
+    assert not [pid for pid in family if alive(pid)]
+    one.ask("restart", "other")
+    assert one.ask("stop", "steady")["services"] == {"steady": "stopped"}
+    assert not alive(before["steady"][0])
+
+
+async def test_the_launcher_of_the_adopted_is_killed(host: Hosting) -> None:
+    """It was another supervisor's child: its workers are nobody's, and live on all the same."""
+    one = host(CONFIG + LEAK, PLUGINS)
+    one.end(signal.SIGKILL)
+    one.up()
+    before, launcher = lives(one), one.launcher
+    family = await one.call("leak", "family")
+    os.kill(launcher, signal.SIGKILL)
+    until(lambda: one.launcher not in {None, launcher} or one.events("launcher.lost"))
+    assert await one.call("steady", "relay", "other", "pid") == ["result", before["other"][0]]
+    assert lives(one) == before
+    pid = one.kill("leak")
+    one.until_reborn("leak", pid)
+    assert not [pid for pid in family if alive(pid)]
+    one.end(signal.SIGKILL)
+    one.up()
+    after = lives(one)
+    assert (after["steady"], after["other"]) == (before["steady"], before["other"])
+    assert after["leak"][1] == before["leak"][1] + 1
+
+
+def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
+    """Its loop cannot notice anything: a timer of the kernel's ends it."""
+    one = host(CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.5"), PLUGINS)
+    one.kill("steady", signal.SIGSTOP)
+    kill_launcher_and_supervisor(one)
+    until(lambda: not one.processes(), what="every process is gone")
+
+
+# --- what is not there any more -----------------------------------------------------------
+
+
+def test_what_died_meanwhile_is_started_again(host: Hosting) -> None:
+    """Its launcher saw how it ended."""
+    one = host(CONFIG + LEAK, PLUGINS)
+    before = lives(one)
+    one.end(signal.SIGKILL)
+    os.kill(before["leak"][0], signal.SIGKILL)
+    until(lambda: not alive(before["leak"][0]))
+    one.up()
+    row = one.wait_for("leak", "running")
+    assert row["generation"] == before["leak"][1] + 1
+    assert "SIGKILL" in row["last_exit"]
+    assert lives(one)["steady"] == before["steady"]
+
+
+async def test_who_died_as_nobodys_child_leaves_nothing(host: Hosting) -> None:
+    """Nobody saw it end; what it had started is found by its environment."""
+    one = host(CONFIG + LEAK, PLUGINS)
+    before = lives(one)
+    family = await one.call("leak", "family")
+    kill_launcher_and_supervisor(one)
+    os.kill(before["leak"][0], signal.SIGKILL)
+    until(lambda: not alive(before["leak"][0]))
+    one.up()
+    assert one.wait_for("leak", "running")["generation"] == before["leak"][1] + 1
+    assert not [pid for pid in family if alive(pid)]
+    assert lives(one)["steady"] == before["steady"]
+
+
+def test_a_pid_used_again_is_another_process(host: Hosting) -> None:
+    """It is told by its start time, and left alone."""
+    one = host(CONFIG, PLUGINS)
+    kill_launcher_and_supervisor(one)
+    innocent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    try:
+        living = json.loads(state_file(one).read_text())
+        (steady,) = (kept for kept in living["services"] if kept["name"] == "steady")
+        os.kill(steady["pid"], signal.SIGKILL)
+        steady["pid"] = innocent.pid
+        state_file(one).write_text(json.dumps(living))
+        one.up()
+        assert one.wait_for("steady", "running")["pid"] != innocent.pid
+        assert innocent.poll() is None
+        one.ask("stop", "steady")
+        assert innocent.poll() is None
+    finally:
+        innocent.kill()
+        innocent.wait()
+
+
+# --- who does not answer ------------------------------------------------------------------
+
+
+def test_who_does_not_answer_is_replaced(host: Hosting) -> None:
+    """A stopped worker says no Hello: it is ended after its watchdog, then started; what comes back
+    in that moment is refused. At no time are there two."""
+    one = host(CONFIG, PLUGINS)
+    before = lives(one)
+    os.kill(before["steady"][0], signal.SIGSTOP)
+    one.end(signal.SIGKILL)
+    one.start()
+
+    def replaced() -> bool:
+        assert incarnations(one).get("steady", 0) <= 1
+        if one.head() is None:
+            return False
+        row = one.rows()["steady"]
+        if row["state"] == "stopping" and alive(before["steady"][0]):
+            os.kill(before["steady"][0], signal.SIGCONT)
+        return bool(row["state"] == "running" and row["pid"] not in {None, before["steady"][0]})
+
+    until(replaced)
+    assert not alive(before["steady"][0])
+    assert "did not answer the new supervisor" in str(one.events("service.state", "steady"))
+    assert lives(one)["other"] == before["other"]
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "zeros", "newer", "of another machine"])
+def test_without_a_list_of_the_living_they_are_ended_first(host: Hosting, damage: str) -> None:
+    """Nobody knows what they were: they are ended, then everything starts afresh, never twice."""
+    one = host(CONFIG + LEAK, PLUGINS)
+    before = lives(one)
+    one.end(signal.SIGKILL)
+    whole = state_file(one).read_bytes()
+    match damage:
+        case "cut":
+            state_file(one).write_bytes(whole[: len(whole) // 2])
+        case "gone":
+            state_file(one).unlink()
+        case "zeros":
+            state_file(one).write_bytes(bytes(len(whole)))
+        case "newer":
+            state_file(one).write_bytes(whole.replace(b'"format":1', b'"format":99'))
+        case _:
+            boot = json.loads(whole)["machine"].encode()
+            state_file(one).write_bytes(whole.replace(boot, b"another"))
+    one.start()
+
+    def afresh() -> bool:
+        assert all(count == 1 for count in incarnations(one).values())
+        head = one.head()
+        return bool(head and head["pid"] == one.pid and head["settled"])
+
+    until(afresh)
+    after = {name: one.wait_for(name, "running") for name in before}
+    assert all(row["pid"] != before[name][0] for name, row in after.items())
+    until(lambda: not [pid for pid, _ in before.values() if alive(pid)])
+    for aside in ("damaged", "newer"):
+        (one.home / "state" / f"living.{aside}").unlink(missing_ok=True)
+
+
+# --- another config -----------------------------------------------------------------------
+
+
+def test_a_config_that_does_not_fit_ends_nothing(host: Hosting) -> None:
+    """`up` is refused, what runs runs on, and a config put right adopts it."""
+    one = host(CONFIG, PLUGINS)
+    before = lives(one)
+    one.end(signal.SIGKILL)
+    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['nobody']\n")
+    assert one.start().wait(10) == 5
+    assert "nobody" in one.output
+    one.write("config.toml", CONFIG)
+    one.up()
+    assert lives(one) == before
+
+
+def test_what_was_taken_out_of_the_config_ends(host: Hosting) -> None:
+    """And what was added starts; the rest is adopted."""
+    one = host(CONFIG, PLUGINS)
+    before = lives(one)
+    one.end(signal.SIGKILL)
+    one.write("config.toml", CONFIG.replace("services.other", "services.third"))
+    one.up()
+    one.wait_for("third", "running")
+    rows = one.rows()
+    assert set(rows) == {"steady", "third"}
+    assert (rows["steady"]["pid"], rows["steady"]["generation"]) == before["steady"]
+    until(lambda: not alive(before["other"][0]), what="what is no service any more is gone")
+
+
+# --- upgrade ------------------------------------------------------------------------------
+
+
+async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
+    """The same process, another supervisor; what programs ask goes on; it can be repeated."""
+    one = host(CONFIG + LEAK, PLUGINS)
+    before, boot = lives(one), one.ask("status")["supervisor"]["boot"]
+    async with one.connect() as client:
+        steady = found(client, "steady")
+        for _ in range(2):
+            ran = await asyncio.to_thread(one.run, "upgrade")
+            assert ran.code == 0, ran
+            assert f"pid {one.pid}" in ran.out
+            assert await steady.relay("other", "pid") == ["result", before["other"][0]]
+    head = one.head()
+    assert head is not None
+    assert (head["pid"], head["boot"] != boot) == (one.pid, True)
+    assert lives(one) == before
+    assert one.run("up", "-c", str(one.config)).code == 1  # the home is still taken
+
+
+def test_an_upgrade_with_a_config_that_does_not_fit_changes_nothing(host: Hosting) -> None:
+    """It is found before the running supervisor makes way."""
+    one = host(CONFIG, PLUGINS)
+    boot = one.ask("status")["supervisor"]["boot"]
+    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['nobody']\n")
+    ran = one.run("upgrade")
+    assert ran.code == 5
+    assert "nobody" in ran.err
+    assert one.ask("status")["supervisor"]["boot"] == boot
+
+
+def test_a_worker_of_another_version_is_replaced_and_named(host: Hosting) -> None:
+    """It drains first; those that can be understood are adopted."""
+    env = '[services.steady]\nenv = { WIRE = "99" }\n'
+    one = host(CONFIG + env, PLUGINS)
+    before = lives(one)
+    assert one.run("upgrade").code == 0
+    row = one.until_reborn("steady", before["steady"][0])
+    assert row["generation"] == before["steady"][1] + 1
+    assert row["restarts"] == 0
+    assert "wire 99" in str(one.events("service.replaced", "steady"))
+    assert lives(one)["other"] == before["other"]
