@@ -412,7 +412,7 @@ class Client:
                 elif self.limited_by_welcome:
                     log.warning("turned_away reason=%s", reason)
             case messages.Introduce():
-                if self.boot and self.limited_by_welcome:
+                if self.limited_by_welcome:
                     self.tell(messages.Join(WIRE, os.getpid()))
             case messages.Farewell():
                 self._leaving = True
@@ -562,7 +562,6 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     client = Client(sockets.new_token())
     try:
         client.open(context, control, sockets.bus_path(run))
-        client.tell(messages.Join(WIRE, os.getpid()))
         try:
             async with asyncio.timeout(timeout):
                 await client.joined()

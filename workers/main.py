@@ -65,7 +65,10 @@ def run(descriptor: int, log_path: str) -> NoReturn:
         _write_to(log_path)
         with os.fdopen(descriptor, "rb") as file:
             assignment = messages.decode_assignment(file.read())
-        _be_named(assignment.source.name if isinstance(assignment, Reading) else assignment.name)
+        if isinstance(assignment, Reading):
+            _be_named(f"reads:{assignment.source.name}")
+        else:
+            _be_named(f"g:{assignment.name}")
         os.environ.clear()
         os.environ.update({name: os.fsdecode(value) for name, value in assignment.env.items()})
         os.environ[tree.MARK] = tree.mark(assignment.token)  # what it starts can be found by that
@@ -119,7 +122,7 @@ def _write_to(log_path: str) -> None:
 
 
 def _be_named(name: str) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_NAME, f"g:{name}".encode()[:15], 0, 0, 0)
+    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def _loop(work: Any) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import zmq
 
 from garrison.ipc import messages, sockets
@@ -15,6 +16,8 @@ from garrison.ipc.errors import OrderFailed, SupervisorGone
 ANSWER_S = 10.0  # beyond the order's own wait, for a supervisor that is busy
 LOOK_S = 1.0  # between looks whether it is still there
 MAX_MESSAGE = 256 * 1024 * 1024
+
+SINCE = {"number": 0}  # of events: those from now on
 
 _ids = itertools.count(1)
 
@@ -67,7 +70,6 @@ def _answers(
     dealer.set(zmq.SNDTIMEO, int(ANSWER_S * 1000))
     order = messages.Order(next(_ids), verb, names, wait, options)
     try:
-        dealer.send_multipart([messages.SUPERVISOR, messages.encode([order])])
         yield from _received(dealer, path, order, wait, pidfd)
     except zmq.Again:
         raise SupervisorGone(path, "it does not answer; it may be stopped") from None
@@ -89,11 +91,13 @@ def _received(
     patient = order.verb in {"start", "stop", "restart", "reset", "down", "wait"}
     following = bool(order.options.get("follow"))
     until = time.monotonic() + (wait or (1e9 if patient or following else 0.0)) + ANSWER_S
+    asked = False
     poller = zmq.Poller()
     poller.register(dealer, zmq.POLLIN)
     if pidfd is not None:
         poller.register(pidfd, zmq.POLLIN)
-    while time.monotonic() < until:
+    heard_by = time.monotonic() + ANSWER_S
+    while time.monotonic() < (until if asked else heard_by):
         ready = dict(poller.poll(int(LOOK_S * 1000)))
         if dealer not in ready:
             if pidfd in ready:
@@ -102,6 +106,16 @@ def _received(
             continue
         frames = dealer.recv_multipart()
         for message in messages.decode_downward(frames[1]):
+            if isinstance(message, messages.Introduce):
+                # Each new connection begins so: this one's first, or that to a next supervisor,
+                # which does not know what the one before was asked.
+                if asked and order.verb in {"down", "upgrade"}:
+                    raise SupervisorGone(path, "another has taken its place")
+                if asked and following:
+                    order = msgspec.structs.replace(order, options={**order.options, **SINCE})
+                asked = True
+                dealer.send_multipart([messages.SUPERVISOR, messages.encode([order])])
+                continue
             if not isinstance(message, messages.Answer) or message.id != order.id:
                 continue
             if not message.ok:
