@@ -126,30 +126,6 @@ async def test_a_program_learns_of_the_supervisors_death(host: Hosting) -> None:
     await asyncio.to_thread(until_nothing_is_left, one)
 
 
-@pytest.mark.parametrize("also", ["supervisor", "launcher too"])
-def test_up_right_after_a_kill_never_yields_two_incarnations(host: Hosting, also: str) -> None:
-    """The old ones are gone before the first new one starts."""
-    one = host(CONFIG.replace("orphan_grace = 1.0", "orphan_grace = 3.0") + LEAK, PLUGINS)
-    old = {name: row["pid"] for name, row in one.rows().items()}
-    launcher = one.launcher
-    if also == "launcher too":
-        os.kill(one.pid, signal.SIGSTOP)  # so that it cannot start another
-        os.kill(launcher, signal.SIGKILL)
-    one.end(signal.SIGKILL)
-    one.start()
-
-    def no_two() -> bool:
-        if one.head() is None:
-            return False
-        rows = one.rows()
-        for name, row in rows.items():
-            assert row["state"] != "running" or not alive(old[name]), f"two of {name}"
-        return len(rows) == len(old) and all(row["state"] == "running" for row in rows.values())
-
-    until(no_two, 60)
-    assert not [pid for pid in old.values() if alive(pid)]
-
-
 # --- the death of the launcher ------------------------------------------------------------
 
 

@@ -59,6 +59,8 @@ def dealer(host: Host, name: str, token: Token = b"") -> Iterator[zmq.Socket[byt
     one.set(zmq.SNDTIMEO, 20_000)
     one.set(zmq.RCVTIMEO, 20_000)
     try:
+        if name == "control":  # whoever connects is asked who that is
+            assert messages.decode_downward(one.recv_multipart()[1]) == [messages.Introduce()]
         yield one
     finally:
         one.close()

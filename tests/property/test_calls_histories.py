@@ -45,6 +45,18 @@ class Made:
     outcomes: list[Outcome] = field(default_factory=list)
     had: Token = b""  # the incarnation that had it when it was settled
     cancelled: bool = False
+    idempotent: bool = False
+    lost: int = 0  # how often, with its incarnation or the router
+
+    @property
+    def sent_again(self) -> bool:
+        """Tell whether it waits for the next incarnation where it is lost now."""
+        return self.idempotent and self.lost < 2
+
+    def lose(self) -> None:
+        """Take it back from an incarnation that is gone."""
+        self.to = b""
+        self.lost += 1
 
     @property
     def over(self) -> bool:
@@ -137,14 +149,16 @@ class World(RuleBasedStateMachine):
         size=st.sampled_from([2, 30, 50, 200, 2000]),
         timeout=st.sampled_from([0.5, 2.0, 30.0]),
         number=st.integers(1, 6),
+        again=st.booleans(),
     )
-    def start(self, name: str, size: int, timeout: float, number: int) -> object:
-        begun = [self.start_one(name, size, timeout) for _ in range(number)]
+    def start(self, name: str, size: int, timeout: float, number: int, again: bool) -> object:
+        begun = [self.start_one(name, size, timeout, again) for _ in range(number)]
         return multiple(*begun)
 
-    def start_one(self, name: str, size: int, timeout: float) -> Made:
+    def start_one(self, name: str, size: int, timeout: float, again: bool) -> Made:
         self.ids += 1
         made = self.all[self.ids] = Made(self.ids, name, size, self.now + timeout)
+        made.idempotent = again
         service = self.services[name]
         many = sum(c.size for c in self.parked(name)) > 16 * self.window_bytes  # it among them
         call = Call(
@@ -156,6 +170,7 @@ class World(RuleBasedStateMachine):
             timeout,
             made.deadline,
             lambda outcome: self.settled(made, outcome),
+            idempotent=again,
         )
         self.calls.start(call, self.now)
         if made.over:
@@ -215,9 +230,16 @@ class World(RuleBasedStateMachine):
         if not token:
             return
         service.gone.add(token)
-        expected = [call for call in self.flying(name) if call.to == token]
+        expected = self.lose([call for call in self.flying(name) if call.to == token])
         assert self.calls.ended(token, "was killed", self.now) == len(expected)
         assert all(type(call.outcomes[0]) is ServiceLost for call in expected)
+
+    def lose(self, calls: list[Made]) -> list[Made]:
+        """Let those wait that are sent again; return those that are lost for good."""
+        again = [call for call in calls if call.sent_again]
+        for call in again:
+            call.lose()
+        return [call for call in calls if call not in again]
 
     @rule(name=st.sampled_from(NAMES), wanted=st.booleans(), fresh=st.booleans())
     def runs(self, name: str, wanted: bool, fresh: bool) -> None:
@@ -265,12 +287,15 @@ class World(RuleBasedStateMachine):
     @rule()
     def router_changed(self) -> None:
         """Another supervisor: its directory is told whole, right behind."""
-        flying = [call for name in NAMES for call in self.flying(name)]
+        flying = self.lose([call for name in NAMES for call in self.flying(name)])
+        known = {service.name: service.token for service in self.services.values()}
         for service in self.services.values():
             service.gone.clear()
+            service.token, service.blocked = b"", False
         self.calls.router_changed("the router restarted", self.now)
         assert all(type(call.outcomes[0]) is ServiceLost for call in flying)
         for service in self.services.values():
+            service.token = known[service.name]
             self.tell(service)
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 40.0]))
@@ -290,10 +315,12 @@ class World(RuleBasedStateMachine):
             assert len(call.outcomes) + call.cancelled <= 1
             for outcome in call.outcomes:
                 if isinstance(outcome, ServiceLost | CallTimeout | RemoteError | Raw):
-                    assert call.had  # it may have run
+                    assert call.had or call.lost  # it may have run
                 else:
                     assert isinstance(outcome, ServiceUnavailable | Overloaded)
                     assert not call.had  # it did not
+                    assert not call.lost
+                assert call.lost <= 2 * call.idempotent
                 assert not isinstance(outcome, CallError) or outcome.service == call.name
                 if isinstance(outcome, ServiceUnavailable):
                     assert outcome.state != "running"
