@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from garrison.ipc import ServiceLost
-from garrison.workers import Plugin, Service
+from garrison.workers import Plugin, Service, idempotent
 
 ATTEMPTS = 3  # a line that ends so many of its answerer's processes is not asked again
 
@@ -43,6 +43,7 @@ class ChatService(Service):
 
     config: Config
 
+    @idempotent
     async def say(self, text: str, conversation: Any = None) -> Reply:
         """Return the answer to one line; None begins a conversation.
 
@@ -51,6 +52,7 @@ class ChatService(Service):
         """
         return await self._asked(lambda answerer: answerer.respond(text, conversation))
 
+    @idempotent
     async def greeting(self) -> Reply:
         """Return what the answerer says before the first line."""
         return await self._asked(lambda answerer: answerer.greeting())

@@ -11,7 +11,7 @@ from typing import Self
 import msgspec
 
 from garrison.ipc import PermanentFailure
-from garrison.workers import Plugin, Runtime, Service
+from garrison.workers import Plugin, Runtime, Service, idempotent
 
 from .eliza_method import Conversation, respond
 from .eliza_script import Script, ScriptError, parse
@@ -44,10 +44,12 @@ class ElizaService(Service):
         service.script = load(service.config.script)
         return service
 
+    @idempotent
     async def respond(self, text: str, conversation: Conversation | None = None) -> Answer:
         """Return the answer to one line; None begins a conversation."""
         return Answer(*respond(self.script, text, conversation or Conversation()))
 
+    @idempotent
     async def greeting(self) -> Answer:
         """Return what is said before the first line."""
         return Answer(self.script.greeting, Conversation())
