@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from msgspec import Raw
 
@@ -42,6 +42,7 @@ class Call:
     credit: int = 0
     to: Token = b""  # the incarnation that has it; empty while it waits
     size: int = field(init=False)  # the bytes that it counts for in the window
+    note: int = 0  # its number in the flight recorder; 0 while it is not sent
 
     def __post_init__(self) -> None:
         self.size = len(self.args) + len(self.kwargs)
@@ -69,6 +70,22 @@ class Peer:
         return bool(self.token) and self.token != self.closed and not self.blocked
 
 
+class Notes(Protocol):
+    """What is told of each call that is sent; see `recorder.Recorder`."""
+
+    def asked(self, name: str, method: str, call_id: int, args: Raw, kwargs: Raw) -> int:
+        """Note a call that goes out; return its number."""
+
+    def item(self, number: int, value: Raw) -> None:
+        """Note a stream's next value."""
+
+    def handed_back(self, number: int) -> None:
+        """Note that a call was not run."""
+
+    def settled(self, number: int, outcome: Outcome | None) -> None:
+        """Note how a call has ended; None is a cancellation."""
+
+
 class Calls:
     """Every call that this process waits for.
 
@@ -84,6 +101,7 @@ class Calls:
         self._send = send
         self.window = window
         self.window_bytes = window_bytes
+        self.notes: Notes | None = None  # a worker's alone
         self._calls: dict[int, Call] = {}
         self._peers: dict[str, Peer] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -126,7 +144,7 @@ class Calls:
         call = self._calls.get(call_id)
         if call is None or call.to != source:
             return False
-        self._leave(call)
+        self._leave(call, outcome)
         call.settle(outcome)
         peer = self._peers[call.name]
         if peer.waiting:
@@ -139,6 +157,8 @@ class Calls:
         if call is None or call.to != source or call.item is None:
             return False
         call.deadline = now + call.timeout
+        if self.notes is not None:
+            self.notes.item(call.note, value)
         call.item(value)
         return True
 
@@ -181,7 +201,7 @@ class Calls:
             error = self._too_late(call)
             if call.to:
                 self._send(call.to, messages.Cancel(call_id))
-            self._leave(call)
+            self._leave(call, error)
             call.settle(error)
             freed[call.name] = self._peers[call.name]
         for peer in freed.values():  # not before: who is due as well must not be sent any more
@@ -192,8 +212,9 @@ class Calls:
         """Fail every call that an ended incarnation still had; return how many."""
         lost = [call for call in self._calls.values() if call.to == token]
         for call in lost:
-            self._leave(call)
-            call.settle(ServiceLost(call.name, call.method, cause))
+            error = ServiceLost(call.name, call.method, cause)
+            self._leave(call, error)
+            call.settle(error)
         for peer in self._peers.values():
             if peer.token == token:
                 peer.closed = token  # the directory's word may come later
@@ -217,6 +238,8 @@ class Calls:
         peer = self._peers[call.name]
         size = call.size
         self._release(peer, size)
+        if self.notes is not None:
+            self.notes.handed_back(call.note)
         if full:
             peer.blocked = True
         elif to == peer.token:
@@ -252,8 +275,9 @@ class Calls:
     def drop_all(self, error: Callable[[str, str], CallError]) -> None:
         """Settle everything: this process is leaving."""
         for call in list(self._calls.values()):
-            self._leave(call)
-            call.settle(error(call.name, call.method))
+            why = error(call.name, call.method)
+            self._leave(call, why)
+            call.settle(why)
 
     def _peer(self, name: str) -> Peer:
         peer = self._peers.get(name)
@@ -270,6 +294,8 @@ class Calls:
         call.to = peer.token
         peer.calls += 1
         peer.bytes += size
+        if self.notes is not None:
+            call.note = self.notes.asked(call.name, call.method, call.id, call.args, call.kwargs)
         left = min(max(call.deadline - now, 0.001), LONGEST_TIMEOUT)
         message = messages.Call(call.id, call.method, call.args, call.kwargs, left, call.credit)
         self._send(peer.token, message)
@@ -304,10 +330,12 @@ class Calls:
         peer.calls -= 1
         peer.bytes -= size
 
-    def _leave(self, call: Call) -> None:
+    def _leave(self, call: Call, outcome: Outcome | None = None) -> None:
         del self._calls[call.id]
         peer = self._peers[call.name]
         if call.to:
+            if self.notes is not None:
+                self.notes.settled(call.note, outcome)
             self._release(peer, call.size)
         elif peer.waiting.pop(call.id, None) is not None:
             peer.waiting_bytes -= call.size

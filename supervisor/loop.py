@@ -26,6 +26,7 @@ from garrison.ipc.messages import State, Token, encode
 from . import adoption, engine
 from .bus import Bus
 from .config import Config
+from .deaths import Deaths
 from .environment import scrubbed, worker_environment
 from .home import take_home
 from .journal import Journal
@@ -93,6 +94,8 @@ class Supervisor:
         self.members = Members(self, self.control, self._left)
         self.orders = Orders(self, self.members.send)
         self.registration = Registration(self)
+        self.deaths = Deaths(self)
+        self.deaths.sweep(())  # of a former supervisor's workers, which have ended
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         if former:
@@ -268,6 +271,8 @@ class Supervisor:
             said["exit"] = post.last_exit
             if post.reason and post.reason != f"its process {post.last_exit}":
                 said["reason"] = post.reason
+            if post.death:
+                said["death"] = post.death
         if after.state in {State.BACKOFF, State.FAILED} and after.deadline < inf:
             said |= {"restarts": after.restarted, "wait_s": after.deadline - time.monotonic()}
         if after.state is State.STOPPING and post.reason:
@@ -307,6 +312,7 @@ class Supervisor:
                 ):
                     self.engine.signal(post.token, signal.SIGTERM)
             case Effect.DUMP:
+                self.deaths.dumping(post)
                 self.engine.signal(post.token, signal.SIGUSR1, group=False)
                 self.members.send(post.token, messages.ShowTasks())  # where its loop turns
             case Effect.TERM:
@@ -320,6 +326,7 @@ class Supervisor:
         post.begin(token, now, now + SLOT_S)
         self.roster.by_token[token] = post
         self.bus.admit(token)
+        self.deaths.begun(post)
         try:
             assignment = encode(self._assignment(post))
         except StartError as error:
@@ -355,6 +362,8 @@ class Supervisor:
             window=spec.window,
             window_bytes=spec.window_bytes,
             max_message=host.max_message,
+            recorder=str(self.deaths.flight(post)),
+            record_values=spec.record_values,
         )
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:
@@ -398,9 +407,10 @@ class Supervisor:
                 post = self.roster.by_token.get(key)
                 if post is not None:
                     self._not_started(post, f"it could not be forked: {reason}", permanent=False)
-            case engine.Ended(key, status):
+            case engine.Ended(key, status, user_s, system_s, rss_bytes):
                 post = self.roster.by_token.get(key)
                 if post is not None:
+                    post.used = (user_s, system_s, rss_bytes) if rss_bytes else None
                     self._ended(post, status)
             case engine.Gone(key, left):
                 post = self.roster.by_token.get(key)
@@ -415,6 +425,7 @@ class Supervisor:
         words = tree.describe(status)
         cause = post.cause(words)
         post.ended = True
+        post.status = status
         post.last_exit = words
         post.last_exit_at = time.time()
         self.bus.died(post.token)
@@ -430,6 +441,8 @@ class Supervisor:
             pids = " ".join(map(str, left))
             self.journal.record("service.leftover", post.name, pids=pids)
         event = post.what_ended()
+        death = self.deaths.gone(post, event, left)
+        post.death = death.id if death is not None else ""
         token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
         self.roster.by_token.pop(token, None)
         if post.events:
@@ -438,6 +451,7 @@ class Supervisor:
         if self.bus.connected.isdisjoint({token}):  # it never spoke: nobody waits for its notice
             self.bus.drop(token, "")
         self.advance(post, event)
+        self.deaths.decided(death, post.child)
 
     # --- control ----------------------------------------------------------------------------
 
@@ -616,6 +630,7 @@ class Supervisor:
     def _close(self) -> None:
         killing = self._signals > 1 or self.failure is not None
         self.engine.leave(kill=killing or any(has_process(post.state) for post in self.roster))
+        self.deaths.close()
         self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
         self.orders.end()
         self.members.close()

@@ -23,6 +23,7 @@ import zmq
 from garrison.ipc import messages, tree
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
+from garrison.ipc.recorder import Recorder
 
 from .dispatch import Dispatch
 from .loading import installed, load
@@ -165,7 +166,8 @@ class Worker(Runtime):
         super().__init__(a.name, a.token, self._own_secrets, a.generation)
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
-        self._dispatch = Dispatch(a.name, self._send, self.handle_event, a.max_message)
+        self.calls.notes = self._notes = Recorder(a.recorder, self._name_of, a.record_values)
+        self._dispatch = Dispatch(a.name, self._answer, self.handle_event, a.max_message)
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[tuple[float, str]] = self.loop.create_future()
@@ -279,9 +281,18 @@ class Worker(Runtime):
                 super().on_order(message)
 
     def _on_call(self, source: Token, message: messages.Call) -> None:
+        self._notes.called(source, message)
         self._dispatch.call(source, message)
 
+    def _answer(self, to: Token, message: messages.Data) -> None:
+        self._notes.answered(to, message)
+        self._send(to, message)
+
+    def _name_of(self, token: Token) -> str:
+        return next((entry.name for entry in self.directory if entry.token == token), "")
+
     def _on_cancel(self, source: Token, message: messages.Cancel) -> None:
+        self._notes.cancelled(source, message.id)
         self._dispatch.cancel(source, message.id)
 
     def _on_credit(self, source: Token, message: messages.Credit) -> None:
@@ -290,6 +301,7 @@ class Worker(Runtime):
     def _on_ended(self, source: Token, message: messages.Ended) -> None:
         super()._on_ended(source, message)
         if source == messages.SUPERVISOR:
+            self._notes.caller_ended(message.token)
             self._dispatch.caller_ended(message.token)
 
     def _beat(self) -> None:
