@@ -42,7 +42,7 @@ class Call:
     credit: int = 0
     to: Token = b""  # the incarnation that has it; empty while it waits
     size: int = field(init=False)  # the bytes that it counts for in the window
-    note: int = 0  # its number in the flight recorder; 0 while it is not sent
+    note: int = 0  # its number in the flight recorder; 0 where there is none
 
     def __post_init__(self) -> None:
         self.size = len(self.args) + len(self.kwargs)
@@ -71,16 +71,13 @@ class Peer:
 
 
 class Notes(Protocol):
-    """What is told of each call that is sent; see `recorder.Recorder`."""
+    """What is told of each call; see `recorder.Recorder`."""
 
     def asked(self, name: str, method: str, call_id: int, args: Raw, kwargs: Raw) -> int:
         """Note a call that goes out; return its number."""
 
     def item(self, number: int, value: Raw) -> None:
         """Note a stream's next value."""
-
-    def handed_back(self, number: int) -> None:
-        """Note that a call was not run."""
 
     def settled(self, number: int, outcome: Outcome | None) -> None:
         """Note how a call has ended; None is a cancellation."""
@@ -117,8 +114,10 @@ class Calls:
     def start(self, call: Call, now: float) -> None:
         """Send a call, or let it wait; settle it at once where waiting is no use."""
         peer = self._peer(call.name)
+        if self.notes is not None:
+            call.note = self.notes.asked(call.name, call.method, call.id, call.args, call.kwargs)
         if peer.state is None or not takes_calls(peer.state, peer.wanted):
-            call.settle(self._unavailable(peer, call))
+            self._refuse(call, self._unavailable(peer, call))
             return
         size = call.size
         fits = not peer.waiting and peer.open and self._fits(peer, size)
@@ -126,7 +125,8 @@ class Calls:
             len(peer.waiting) >= WAITING_CALLS
             or 0 < peer.waiting_bytes > WAITING_WINDOWS * self.window_bytes - size
         ):
-            call.settle(Overloaded(call.name, call.method, "too many calls wait for it already"))
+            detail = "too many calls wait for it already"
+            self._refuse(call, Overloaded(call.name, call.method, detail))
             return
         self._calls[call.id] = call
         heappush(self._deadlines, (call.deadline, call.id))
@@ -238,8 +238,6 @@ class Calls:
         peer = self._peers[call.name]
         size = call.size
         self._release(peer, size)
-        if self.notes is not None:
-            self.notes.handed_back(call.note)
         if full:
             peer.blocked = True
         elif to == peer.token:
@@ -294,8 +292,6 @@ class Calls:
         call.to = peer.token
         peer.calls += 1
         peer.bytes += size
-        if self.notes is not None:
-            call.note = self.notes.asked(call.name, call.method, call.id, call.args, call.kwargs)
         left = min(max(call.deadline - now, 0.001), LONGEST_TIMEOUT)
         message = messages.Call(call.id, call.method, call.args, call.kwargs, left, call.credit)
         self._send(peer.token, message)
@@ -323,19 +319,25 @@ class Calls:
             self._pump(peer, now)
             return
         for call in [peer.waiting[call_id] for call_id in sorted(peer.waiting)]:
-            self._leave(call)
-            call.settle(self._unavailable(peer, call))
+            error = self._unavailable(peer, call)
+            self._leave(call, error)
+            call.settle(error)
 
     def _release(self, peer: Peer, size: int) -> None:
         peer.calls -= 1
         peer.bytes -= size
 
+    def _refuse(self, call: Call, error: CallError) -> None:
+        if self.notes is not None:
+            self.notes.settled(call.note, error)
+        call.settle(error)
+
     def _leave(self, call: Call, outcome: Outcome | None = None) -> None:
         del self._calls[call.id]
+        if self.notes is not None:
+            self.notes.settled(call.note, outcome)
         peer = self._peers[call.name]
         if call.to:
-            if self.notes is not None:
-                self.notes.settled(call.note, outcome)
             self._release(peer, call.size)
         elif peer.waiting.pop(call.id, None) is not None:
             peer.waiting_bytes -= call.size

@@ -40,7 +40,7 @@ _AT, _END_AT, _PEER_AT = 256, 161, 33
 _OUTCOME_AT = _END_AT + 20
 _ENTRY = 232
 
-OK, CANCELLED, REFUSED, DONE, HANDED_BACK = b"ok", b"cancelled", b"refused", b"done", b"handed back"
+OK, CANCELLED, REFUSED, DONE = b"ok", b"cancelled", b"refused", b"done"
 
 
 class Recorder:
@@ -124,7 +124,7 @@ class Recorder:
     # --- calls that this process makes ------------------------------------------------------
 
     def asked(self, name: str, method: str, call_id: int, args: Raw, kwargs: Raw) -> int:
-        """Note a call that goes out; return its number."""
+        """Note a call that goes out, or waits to; return its number."""
         try:
             peer = self._methods[name]
         except KeyError:
@@ -141,10 +141,6 @@ class Recorder:
             self._end(number, _as_bytes(f"RemoteError {outcome.type_name}", 40))
         else:
             self._end(number, type(outcome).__name__.encode())
-
-    def handed_back(self, number: int) -> None:
-        """Note that a call was not run: it waits for another incarnation, as if unsent."""
-        self._end(number, HANDED_BACK)
 
     def item(self, number: int, value: Raw) -> None:
         """Note a stream's next value."""

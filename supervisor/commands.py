@@ -71,7 +71,7 @@ def deaths(host: "Supervisor", peer: Token, order: Order) -> Work:
     """Return once every death that was seen is written down; the records are for who asks."""
     names = _matching(host, order) if order.names else host.roster.names()
     yield from _recorded(host)
-    return {"services": names, "ids": host.deaths.store.ids()}
+    return {"services": names}
 
 
 def wait(host: "Supervisor", peer: Token, order: Order) -> Work:

@@ -367,11 +367,11 @@ LAST = {
     "ok": ("reply", False),
     "done": ("done", False),
     "refused": ("refused", False),
-    "handed back": ("refused", False),
     "cancelled": ("cancel", True),
     "CallTimeout": ("timeout", True),
     "ServiceLost": ("lost", False),
 }
+UNSENT = frozenset({"ServiceUnavailable", "Overloaded"})  # of a call that was made: no message
 
 
 def _messages(noted: Iterable[Noted], redact: Redact) -> list[Message]:
@@ -383,7 +383,7 @@ def _messages(noted: Iterable[Noted], redact: Redact) -> list[Message]:
             found.append(_message(one, shown, "call", True, redact(one.args)))
         if one.items and one.ended:
             found.append(_message(one, shown, f"items ({one.items})", False, redact(one.result)))
-        if one.outcome:
+        if one.outcome and not (one.outcome in UNSENT and _direction(one) == "out"):
             kind, same_way = LAST.get(one.outcome, ("failed", False))
             value = "" if one.items else redact(one.result)
             found.append(_message(one, shown, kind, same_way, value))

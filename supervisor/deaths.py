@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from garrison.ipc import recorder
+from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import BAD_BYTES, Token
 
 from .death import (
@@ -84,7 +85,7 @@ class Store:
         """Write a record down, and let the oldest go that are beyond the bounds.
 
         Raises:
-            OSError: It cannot be written.
+            OSError, GarrisonError: It cannot be written.
         """
         if not self._known:
             make_private(self.folder)
@@ -239,7 +240,7 @@ class Deaths:
         end, flight, part, _ = self._waiting.popleft()
         try:
             self.store.write(self._composed(end, flight, part))
-        except OSError as error:  # a full disk stops no service
+        except (OSError, GarrisonError) as error:  # a full disk stops no service
             self._host.journal.record("death.unrecorded", end.before.spec.name, error=str(error))
         except Exception as error:  # noqa: BLE001 (one record must not keep the next ones back)
             self._host.erred(f"the record of {end.id}", error)
