@@ -10,7 +10,6 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from msgspec import Raw
 
 from . import messages
 from .errors import CallError, RemoteError
+from .flight import IN, LATE, OUT, UNKNOWN, Flight, Noted
 from .messages import Token
 
 RING = 128  # calls; the last 64 messages are always among their beginnings and ends
@@ -29,8 +29,6 @@ VALUE_MOST = 4096  # a larger one is not looked at
 NAMES_MOST = 4096  # callers and methods that are remembered as bytes
 SUFFIX = ".flight"
 MAGIC = b"GARFLT01"
-IN, OUT, LATE = 1, 2, 4  # LATE: an end alone, of a call that began long before
-UNKNOWN = "\0"  # before a token, where a caller's NAME is not known
 
 _HEADER = struct.Struct("<8sIIIQ")  # magic, ring, kept, stride, calls without an entry
 _BEGIN = struct.Struct("<QdQQB64s64s60xQ")  # number, began, id, size, kind, peer, method, number
@@ -304,34 +302,6 @@ def _shown(part: Raw) -> str:
 
 
 # --- reading ------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Noted:
-    """One call as the recorder has it."""
-
-    number: int
-    kind: int  # IN or OUT, with LATE
-    peer: str  # a NAME; after `UNKNOWN`, a token in hexadecimal digits
-    method: str
-    call: int
-    began: float
-    size: int
-    ended: float = 0.0  # 0 while in flight, unless a stream's item came
-    result_size: int = 0
-    items: int = 0
-    outcome: str = ""  # empty: in flight
-    args: str = ""
-    result: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Flight:
-    """What a recorder's file told."""
-
-    noted: tuple[Noted, ...] = ()  # oldest first
-    without: int = 0  # calls in flight that are not among them
-    problem: str = ""
 
 
 def read(path: Path) -> Flight:

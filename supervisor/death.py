@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from garrison.ipc.flight import IN, LATE, UNKNOWN, Flight, Noted
 from garrison.ipc.messages import Broken, State, Stopped
-from garrison.ipc.recorder import IN, LATE, UNKNOWN, Flight, Noted
 
 from .policy import Child, Event, Why
 from .spec import Restart

@@ -96,7 +96,7 @@ async def test_killed_in_mid_call(running: Host, client: Client) -> None:
     echo = found(client, "echo")
 
     async def asked() -> bool:
-        return (await asyncio.to_thread(running.status, "echo"))["in_flight"] > 0
+        return bool((await asyncio.to_thread(running.status, "echo"))["in_flight"])
 
     await eventually(asked)
     os.kill(row["pid"], signal.SIGKILL)

@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from garrison.ipc.flight import IN, LATE, OUT, UNKNOWN, Flight, Noted
 from garrison.ipc.messages import Broken, State, Stopped
-from garrison.ipc.recorder import IN, LATE, OUT, UNKNOWN, Flight, Noted
 from garrison.supervisor import deaths
 from garrison.supervisor.death import (
     LOG_CHARS,

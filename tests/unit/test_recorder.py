@@ -10,9 +10,10 @@ import pytest
 from msgspec import Raw
 
 from garrison.ipc import recorder
-from garrison.ipc.errors import CallTimeout, RemoteError, ServiceLost
+from garrison.ipc.errors import CallError, CallTimeout, RemoteError, ServiceLost
+from garrison.ipc.flight import IN, LATE, OUT, UNKNOWN
 from garrison.ipc.messages import EMPTY_MAP, Call, Done, Failed, Item, Refused, Reply, Token
-from garrison.ipc.recorder import IN, KEPT, LATE, OUT, RING, UNKNOWN, Recorder, read
+from garrison.ipc.recorder import KEPT, RING, Recorder, read
 
 CALLER = b"g" + bytes(range(1, 16))
 ARGS = Raw(msgspec.msgpack.encode(["a canary"]))
@@ -72,7 +73,7 @@ def test_an_answer_says_how_it_ended(
 
 def test_calls_that_go_out_end_as_their_callers_see_it(made: Recorder, path: Path) -> None:
     """A result, each error by its name, or a cancellation."""
-    outcomes = {
+    outcomes: dict[str, Raw | CallError | None] = {
         "ok": RESULT,
         "CallTimeout": CallTimeout("echo", "m", "1"),
         "ServiceLost": ServiceLost("echo", "m", "gone"),
@@ -218,8 +219,8 @@ def test_any_damage_is_read_without_an_error(made: Recorder, path: Path) -> None
     path.write_bytes(good[: recorder._AT + 3 * recorder._ENTRY + 5])
     assert "cut" in read(path).problem
     assert len(read(path).noted) == 3
-    for data in (b"", b"x" * 5000):
-        path.write_bytes(data)
+    for other in (b"", b"x" * 5000):
+        path.write_bytes(other)
         assert read(path).problem
     path.unlink()
     assert "No such file" in read(path).problem
