@@ -233,7 +233,10 @@ class Recorder:
         if not self._values:
             return
         text = " ".join(_shown(part) for part in parts if part != messages.EMPTY_MAP)
-        shown = _as_bytes(self._redact(text), VALUE_BYTES)
+        try:
+            shown = _as_bytes(self._redact(text), VALUE_BYTES)
+        except Exception:  # noqa: BLE001 (a call is not lost for what is noted of it)
+            shown = b"(not shown)"
         self._map[place : place + VALUE_BYTES] = shown.ljust(VALUE_BYTES, b"\0")
 
     def _name(self, token: Token) -> bytes:

@@ -237,7 +237,7 @@ def compose(
         pid=end.pid,
         service_type=end.service_type,
         plugin=spec.plugin,
-        state=child.state.value,
+        state=_was(child),
         exit=end.exit,
         exit_code=status >> 8 if status is not None and not signalled else None,
         signal=status & 0x7F if status is not None and signalled else None,
@@ -324,6 +324,13 @@ def utc(seconds: float) -> str:
     """Return a wall clock time as text."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
+
+
+def _was(child: Child) -> str:
+    """Return what state it was in, before it was being ended."""
+    if child.state is not State.STOPPING:
+        return child.state.value
+    return (State.RUNNING if child.why is Why.WATCHDOG else State.STARTING).value
 
 
 def _cut(text: str, most: int) -> str:

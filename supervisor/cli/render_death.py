@@ -45,7 +45,7 @@ def whole(death: Death) -> Iterable[RenderableType]:
         yield _lines(death.exception.traceback.rstrip().splitlines())
     if death.stacks:
         yield _section("stacks")
-        yield _lines(death.stacks.rstrip().splitlines())
+        yield _lines(_authors(death.stacks.rstrip().splitlines()))
     if death.log:
         yield _section(f"log: its last {len(death.log)} lines, of {death.log_file}")
         yield _lines(death.log)
@@ -178,6 +178,17 @@ def _under(part: RenderableType) -> RenderableType:
 
 def _lines(lines: Iterable[str]) -> RenderableType:
     return _under(Group(*(Text(plain(line), overflow="fold") for line in lines)))
+
+
+def _authors(lines: Iterable[str]) -> Iterable[str]:
+    """Leave out the frames below a worker's loop, which are garrison's own and always the same."""
+    below = False
+    for line in lines:
+        if below and line.startswith("  File "):
+            continue
+        below = "/garrison/workers/main.py" in line and line.endswith(" in _loop")
+        if not below:
+            yield line
 
 
 def _event(text: str) -> str:

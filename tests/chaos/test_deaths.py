@@ -177,6 +177,7 @@ async def test_a_watchdog_has_the_stacks(running: Host, client: Client) -> None:
     told = await asyncio.to_thread(death, running, "loud", known)
     assert told["kind"] == "watchdog"
     assert "silent for 1 s" in told["cause"]
+    assert told["state"] == "running"
     assert re.search(r'crash.py", line \d+ in block', told["stacks"])
     assert told["log"][-1] == "the last line"
     assert [one["method"] for one in told["in_flight"]] == ["block"]
