@@ -34,7 +34,7 @@ _HEADER = struct.Struct("<8sIIIQ")  # magic, ring, kept, stride, calls without a
 _BEGIN = struct.Struct("<QdQQB64s64s60xQ")  # number, began, id, size, kind, peer, method, number
 _END = struct.Struct("<dQI40s")  # ended, size, items, outcome: the 60 bytes above
 _NUMBER = struct.Struct("<Q")
-_AT, _END_AT, _PEER_AT = 256, 161, 33
+_AT, _END_AT = 256, 161
 _OUTCOME_AT = _END_AT + 20
 _ENTRY = 232
 
@@ -45,25 +45,20 @@ class Recorder:
     """What one process has called and was called for.
 
     Belongs to its loop. Without a path, or where the file cannot be made, it records for nobody.
+    Every call passes through here twice, so `called`, `answered`, `asked` and `settled` are written
+    out rather than made of parts.
 
     Args:
         path: Of the file that is made; empty for none.
         naming: Returns the NAME that a token stands for, or an empty text.
-        values: Whether the first bytes of arguments and results are recorded as well.
-        redact: What each value passes through before it is cut.
     """
 
-    def __init__(
-        self,
-        path: str = "",
-        naming: Callable[[Token], str] = lambda token: "",
-        values: bool = False,
-        redact: Callable[[str], str] = lambda text: text,
-    ) -> None:
-        self._naming, self._values, self._redact = naming, values, redact
-        self._stride = _ENTRY + (2 * VALUE_BYTES if values else 0)
-        self._past = _AT + RING * self._stride
-        size = self._past + KEPT * self._stride
+    _stride = _ENTRY
+
+    def __init__(self, path: str = "", naming: Callable[[Token], str] = lambda token: "") -> None:
+        self._naming = naming
+        past = _AT + RING * self._stride
+        size = past + KEPT * self._stride
         self.problem = ""
         try:
             self._map = _mapped(path, size)
@@ -72,37 +67,50 @@ class Recorder:
             self._map = mmap.mmap(-1, size)
         _HEADER.pack_into(self._map, 0, MAGIC, RING, KEPT, self._stride, 0)
         self._number = 0
-        self._place = _AT  # where the next entry goes
+        self._places = [_AT + n * self._stride for n in range(RING)]
         self._open: dict[tuple[Token, int], int] = {}  # calls that are served: their numbers
         self._items: dict[int, int] = {}  # of streams
         self._kept: dict[int, int] = {}  # entries that were moved: number → place
-        self._free = [self._past + n * self._stride for n in reversed(range(KEPT))]
+        self._free = [past + n * self._stride for n in reversed(range(KEPT))]
         self._without: set[int] = set()  # numbers of calls that found no place
         self._names: dict[Token, bytes] = {}
-        self._methods: dict[str, bytes] = {}
+        self._methods: dict[str, bytes] = {}  # NAMEs of services, too
 
     # --- calls that this process serves -----------------------------------------------------
 
-    def called(self, source: Token, call: messages.Call) -> None:
-        """Note a call that came in."""
-        key = source, call.id
+    def called(self, source: Token, call: messages.Call) -> int:
+        """Note a call that came in; return its number, or 0 where it is there already."""
+        call_id = call.id
+        key = source, call_id
         if key in self._open:
-            return  # an id is used once
+            return 0
         try:
             peer = self._names[source]
         except KeyError:
             peer = self._name(source)
-        self._open[key] = self._begin(IN, peer, call.method, call.id, call.args, call.kwargs)
+        try:
+            method = self._methods[call.method]
+        except KeyError:
+            method = self._cut(call.method)
+        number = self._number = self._number + 1
+        place = self._places[number % RING]
+        if number > RING and not self._map[place + _OUTCOME_AT]:
+            self._keep(place)
+        size = len(call.args) + len(call.kwargs)
+        _pack(self._map, place, number, _now(), call_id, size, IN, peer, method, number)
+        self._open[key] = number
+        return number
 
     def answered(self, to: Token, message: messages.Data) -> None:
         """Note what goes to a caller."""
-        kind = type(message)
-        if kind is messages.Reply:
-            number = self._open.pop((to, message.id), 0)  # type: ignore[union-attr]
-            if number:
-                self._end(number, OK, message.result)  # type: ignore[union-attr]
-            return
-        if isinstance(message, messages.Item):
+        if type(message) is messages.Reply:
+            number = self._open.pop((to, message.id), 0)
+            if self._number - number < RING and number:
+                place = self._places[number % RING] + _END_AT
+                _pack_end(self._map, place, _now(), len(message.result), 0, OK)
+            elif number:
+                self._end(number, OK, len(message.result))
+        elif isinstance(message, messages.Item):
             self.item(self._open.get((to, message.id), 0), message.value)
         elif isinstance(message, messages.Failed | messages.Done | messages.Refused):
             number = self._open.pop((to, message.id), 0)
@@ -124,15 +132,25 @@ class Recorder:
     def asked(self, name: str, method: str, call_id: int, args: Raw, kwargs: Raw) -> int:
         """Note a call that goes out, or waits to; return its number."""
         try:
-            peer = self._methods[name]
+            peer, named = self._methods[name], self._methods[method]
         except KeyError:
-            peer = self._cut(name)
-        return self._begin(OUT, peer, method, call_id, args, kwargs)
+            peer, named = self._cut(name), self._cut(method)
+        number = self._number = self._number + 1
+        place = self._places[number % RING]
+        if number > RING and not self._map[place + _OUTCOME_AT]:
+            self._keep(place)
+        size = len(args) + len(kwargs)
+        _pack(self._map, place, number, _now(), call_id, size, OUT, peer, named, number)
+        return number
 
     def settled(self, number: int, outcome: Raw | CallError | None) -> None:
         """Note how a call that went out has ended; None is a cancellation."""
-        if isinstance(outcome, Raw):
-            self._end(number, OK, outcome)
+        if type(outcome) is Raw:
+            if self._number - number < RING and not self._items:
+                place = self._places[number % RING] + _END_AT
+                _pack_end(self._map, place, _now(), len(outcome), 0, OK)
+            else:
+                self._end(number, OK, len(outcome))
         elif outcome is None:
             self._end(number, CANCELLED)
         elif isinstance(outcome, RemoteError):
@@ -142,13 +160,11 @@ class Recorder:
 
     def item(self, number: int, value: Raw) -> None:
         """Note a stream's next value."""
-        if not number:
-            return
-        self._items[number] = items = self._items.get(number, 0) + 1
-        place = self._where(number)
-        if place:
-            _END.pack_into(self._map, place + _END_AT, time.time(), len(value), items, b"")
-            self._note_value(place + _ENTRY + VALUE_BYTES, value)
+        place = self.place_of(number)
+        if number:
+            self._items[number] = items = self._items.get(number, 0) + 1
+            if place:
+                _pack_end(self._map, place + _END_AT, _now(), len(value), items, b"")
 
     def close(self) -> None:
         """Let go of the memory; the file stays for whoever reads it."""
@@ -156,47 +172,18 @@ class Recorder:
 
     # --- entries ----------------------------------------------------------------------------
 
-    def _begin(
-        self, kind: int, peer: bytes, method: str, call_id: int, args: Raw, kwargs: Raw
-    ) -> int:
-        try:
-            named = self._methods[method]
-        except KeyError:
-            named = self._cut(method)
-        place, number = self._next()
-        size = len(args) + len(kwargs)
-        _pack(self._map, place, number, _now(), call_id, size, kind, peer, named, number)
-        if self._values:
-            self._note_value(place + _ENTRY, args, kwargs)
-        return number
-
-    def _next(self) -> tuple[int, int]:
-        """Return the place and the number of a new entry; what is in flight there is moved."""
-        number = self._number = self._number + 1
-        place = self._place
-        following = place + self._stride
-        self._place = following if following < self._past else _AT
-        if number > RING and not self._map[place + _OUTCOME_AT]:
-            self._keep(place)
-        return place, number
-
-    def _end(self, number: int, outcome: bytes, result: Raw | None = None) -> None:
-        items = self._items.pop(number, 0) if self._items else 0
+    def place_of(self, number: int) -> int:
+        """Return where a call's entry is; 0 where there is none."""
         if self._number - number < RING:
-            place = _AT + (number - 1) % RING * self._stride
-        else:
-            place = self._end_late(number)
-            if not place:
-                return
-        size = 0 if result is None else len(result)
-        _pack_end(self._map, place + _END_AT, _now(), size, items, outcome)
-        if self._values and result is not None:
-            self._note_value(place + _ENTRY + VALUE_BYTES, result)
-
-    def _where(self, number: int) -> int:
-        if self._number - number < RING:
-            return _AT + (number - 1) % RING * self._stride
+            return self._places[number % RING] if number else 0
         return self._kept.get(number, 0)
+
+    def _end(self, number: int, outcome: bytes, size: int = 0) -> None:
+        items = self._items.pop(number, 0) if self._items else 0
+        place = self._places[number % RING]
+        if self._number - number >= RING and not (place := self._late(number)):
+            return
+        _pack_end(self._map, place + _END_AT, _now(), size, items, outcome)
 
     def _keep(self, place: int) -> None:
         """Move an entry out of the ring's way: its call is still in flight."""
@@ -209,7 +196,7 @@ class Recorder:
         self._map[kept : kept + self._stride] = self._map[place : place + self._stride]
         self._kept[number] = kept
 
-    def _end_late(self, number: int) -> int:
+    def _late(self, number: int) -> int:
         """Make a new entry for the end of a call whose first one has left the ring."""
         kept = self._kept.pop(number, 0)
         if not kept:
@@ -220,7 +207,10 @@ class Recorder:
         entry = bytearray(self._map[kept : kept + self._stride])
         self._map[kept : kept + _NUMBER.size] = bytes(_NUMBER.size)
         self._free.append(kept)
-        place, number = self._next()
+        number = self._number = self._number + 1
+        place = self._places[number % RING]
+        if not self._map[place + _OUTCOME_AT]:
+            self._keep(place)
         entry[:8] = entry[221:229] = _NUMBER.pack(number)
         entry[32] |= LATE
         self._map[place : place + self._stride] = bytes(entry)
@@ -228,16 +218,6 @@ class Recorder:
 
     def _count(self) -> None:
         _HEADER.pack_into(self._map, 0, MAGIC, RING, KEPT, self._stride, len(self._without))
-
-    def _note_value(self, place: int, *parts: Raw) -> None:
-        if not self._values:
-            return
-        text = " ".join(_shown(part) for part in parts if part != messages.EMPTY_MAP)
-        try:
-            shown = _as_bytes(self._redact(text), VALUE_BYTES)
-        except Exception:  # noqa: BLE001 (a call is not lost for what is noted of it)
-            shown = b"(not shown)"
-        self._map[place : place + VALUE_BYTES] = shown.ljust(VALUE_BYTES, b"\0")
 
     def _name(self, token: Token) -> bytes:
         if len(self._names) >= NAMES_MOST:
@@ -252,6 +232,63 @@ class Recorder:
             self._methods.clear()
         cut = self._methods[text] = _as_bytes(text, 64)
         return cut
+
+
+class LoudRecorder(Recorder):
+    """One that also has the first bytes of arguments and results.
+
+    Args:
+        path: Of the file that is made; empty for none.
+        naming: Returns the NAME that a token stands for, or an empty text.
+        redact: What each value passes through before it is cut.
+    """
+
+    _stride = _ENTRY + 2 * VALUE_BYTES
+
+    def __init__(
+        self,
+        path: str = "",
+        naming: Callable[[Token], str] = lambda token: "",
+        redact: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        super().__init__(path, naming)
+        self._redact = redact
+
+    def called(self, source: Token, call: messages.Call) -> int:
+        number = super().called(source, call)
+        self._note(number, 0, call.args, call.kwargs)
+        return number
+
+    def asked(self, name: str, method: str, call_id: int, args: Raw, kwargs: Raw) -> int:
+        number = super().asked(name, method, call_id, args, kwargs)
+        self._note(number, 0, args, kwargs)
+        return number
+
+    def answered(self, to: Token, message: messages.Data) -> None:
+        if isinstance(message, messages.Reply):  # before its end, which may move it
+            self._note(self._open.get((to, message.id), 0), VALUE_BYTES, message.result)
+        super().answered(to, message)
+
+    def settled(self, number: int, outcome: Raw | CallError | None) -> None:
+        if isinstance(outcome, Raw) and outcome:
+            self._note(number, VALUE_BYTES, outcome)
+        super().settled(number, outcome)
+
+    def item(self, number: int, value: Raw) -> None:
+        super().item(number, value)
+        self._note(number, VALUE_BYTES, value)
+
+    def _note(self, number: int, part: int, *values: Raw) -> None:
+        place = self.place_of(number)
+        if not place:
+            return
+        text = " ".join(_shown(value) for value in values if value != messages.EMPTY_MAP)
+        try:
+            shown = _as_bytes(self._redact(text), VALUE_BYTES)
+        except Exception:  # noqa: BLE001 (a call is not lost for what is noted of it)
+            shown = b"(not shown)"
+        first = place + _ENTRY + part
+        self._map[first : first + VALUE_BYTES] = shown.ljust(VALUE_BYTES, b"\0")
 
 
 _pack, _pack_end, _now = _BEGIN.pack_into, _END.pack_into, time.time

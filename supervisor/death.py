@@ -328,9 +328,11 @@ def utc(seconds: float) -> str:
 
 def _was(child: Child) -> str:
     """Return what state it was in, before it was being ended."""
-    if child.state is not State.STOPPING:
-        return child.state.value
-    return (State.RUNNING if child.why is Why.WATCHDOG else State.STARTING).value
+    state = child.state
+    if state is State.STOPPING:
+        state = State.RUNNING if child.why is Why.WATCHDOG else State.STARTING
+    was: str = state.value
+    return was
 
 
 def _cut(text: str, most: int) -> str:

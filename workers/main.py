@@ -23,7 +23,7 @@ import zmq
 from garrison.ipc import messages, tree
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
-from garrison.ipc.recorder import Recorder
+from garrison.ipc.recorder import LoudRecorder, Recorder
 
 from .dispatch import Dispatch
 from .loading import installed, load
@@ -166,7 +166,8 @@ class Worker(Runtime):
         super().__init__(a.name, a.token, self._own_secrets, a.generation)
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
-        self.calls.notes = self._notes = Recorder(a.recorder, self._name_of, a.record_values)
+        recorder = LoudRecorder if a.record_values else Recorder
+        self.calls.notes = self._notes = recorder(a.recorder, self._name_of)
         self._dispatch = Dispatch(a.name, self._answer, self.handle_event, a.max_message)
         self._service: Service | None = None
         self._phase = "init"
@@ -286,7 +287,8 @@ class Worker(Runtime):
 
     def _answer(self, to: Token, message: messages.Data) -> None:
         self._notes.answered(to, message)
-        self._send(to, message)
+        if self._bus is not None:  # as `_send`, without a step between
+            self._bus.send(to, message)
 
     def _name_of(self, token: Token) -> str:
         return next((entry.name for entry in self.directory if entry.token == token), "")

@@ -13,7 +13,7 @@ from garrison.ipc import recorder
 from garrison.ipc.errors import CallError, CallTimeout, RemoteError, ServiceLost
 from garrison.ipc.flight import IN, LATE, OUT, UNKNOWN
 from garrison.ipc.messages import EMPTY_MAP, Call, Done, Failed, Item, Refused, Reply, Token
-from garrison.ipc.recorder import KEPT, RING, Recorder, read
+from garrison.ipc.recorder import KEPT, RING, LoudRecorder, Recorder, read
 
 CALLER = b"g" + bytes(range(1, 16))
 ARGS = Raw(msgspec.msgpack.encode(["a canary"]))
@@ -170,7 +170,7 @@ def test_long_names_are_cut(made: Recorder, path: Path) -> None:
 
 def test_values_are_recorded_only_where_that_is_said(path: Path, tmp_path: Path) -> None:
     """Their first bytes, after what `redact` makes of them; otherwise not one byte."""
-    loud = Recorder(str(tmp_path / "loud"), values=True, redact=lambda t: t.replace("another", "*"))
+    loud = LoudRecorder(str(tmp_path / "loud"), redact=lambda t: t.replace("another", "*"))
     quiet = Recorder(str(path))
     for one in (loud, quiet):
         one.called(CALLER, called(1))
@@ -192,7 +192,7 @@ def test_a_torn_entry_is_left_out(made: Recorder, path: Path) -> None:
     for n in range(3):
         made.called(CALLER, called(n))
     data = bytearray(path.read_bytes())
-    place = recorder._AT + 2 * recorder._ENTRY
+    place = recorder._AT + 3 * recorder._ENTRY
     data[place + 221] ^= 0xFF
     path.write_bytes(data)
     assert [one.call for one in read(path).noted] == [0, 1]
