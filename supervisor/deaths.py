@@ -38,7 +38,6 @@ from .death import (
 )
 from .home import make_private
 from .journal import Event
-from .policy import Child
 from .policy import Event as Happening
 from .roster import Post
 
@@ -165,16 +164,31 @@ class Deaths:
 
     def dumping(self, post: Post) -> None:
         """Note where in its log the stacks begin; before they are ordered."""
-        if (part := self._logs.get(post.token)) is not None:
-            part.mark()
+        self._log_of(post).mark()
+
+    def _log_of(self, post: Post) -> "LogPart":
+        part = self._logs.get(post.token)
+        if part is None:  # it began under another supervisor
+            path = self._host.config.host.logs / f"{post.name}.log"
+            part = self._logs[post.token] = LogPart(path, known=False)
+        return part
 
     def gone(self, post: Post, event: Happening, left: tuple[int, ...]) -> End | None:
         """Take down what the next incarnation overwrites, where nobody asked for this end.
 
         Called before the policy is told; `decided` comes after. What a process that ended in order
-        leaves behind is removed.
+        leaves behind is removed. Raises nothing: the restart does not depend on it.
         """
-        part = self._logs.pop(post.token, None)
+        post.death = ""
+        try:
+            return self._taken(post, event, left)
+        except Exception as error:  # noqa: BLE001 (see above)
+            self._host.erred(f"the death of {post.name}", error)
+            return None
+
+    def _taken(self, post: Post, event: Happening, left: tuple[int, ...]) -> End | None:
+        part = self._log_of(post)
+        del self._logs[post.token]
         asked = not unasked(post.child, event, post.clean)
         if asked or len(self._waiting) >= WAITING:
             if not asked:
@@ -206,17 +220,17 @@ class Deaths:
             seen=self._host.journal.count,
             log_file=str(self._host.config.host.logs / f"{post.name}.log"),
         )
-        if part is None:  # it began under another supervisor
-            part = LogPart(Path(end.log_file), known=False)
+        post.death = end.id
         part.end()
         self._waiting.append((end, self.flight(post), part, mono + REST_S))
         return end
 
-    def decided(self, end: End | None, after: Child) -> None:
+    def decided(self, end: End | None, post: Post) -> None:
         """Take what the policy made of an end, and write it down when the restart is under way."""
+        post.death = ""
         if end is None:
             return
-        end.after, end.decided = after, time.monotonic()
+        end.after, end.decided = post.child, time.monotonic()
         if len(self._waiting) == 1:
             self._host.later(self._write_soon())
 

@@ -442,7 +442,6 @@ class Supervisor:
             self.journal.record("service.leftover", post.name, pids=pids)
         event = post.what_ended()
         death = self.deaths.gone(post, event, left)
-        post.death = death.id if death is not None else ""
         token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
         self.roster.by_token.pop(token, None)
         if post.events:
@@ -451,7 +450,7 @@ class Supervisor:
         if self.bus.connected.isdisjoint({token}):  # it never spoke: nobody waits for its notice
             self.bus.drop(token, "")
         self.advance(post, event)
-        self.deaths.decided(death, post.child)
+        self.deaths.decided(death, post)
 
     # --- control ----------------------------------------------------------------------------
 

@@ -51,7 +51,7 @@ class Post:
     last_exit_at: float = 0.0  # wall clock
     status: int | None = None  # of the incarnation's end, as wait() has it
     used: tuple[float, float, int] | None = None  # by then: user s, system s, peak bytes
-    death: str = ""  # the id of the record of the incarnation's end
+    death: str = ""  # the id of its record, while the policy is told of the incarnation's end
 
     @property
     def name(self) -> str:
