@@ -279,7 +279,10 @@ def test_records_outlive_the_supervisor(host: Hosting) -> None:
     """They are files: both verbs work without one; the next one's numbers go on. What happened at
     the very end is written down, too."""
     one = host("[plugins.echo]", ["echo"])
-    one.until_reborn("echo", one.kill("echo"))
+    old = one.kill("echo")
+    records = one.home / "state" / "deaths"
+    until(lambda: list(records.glob("*.json")), what="it is written without being asked for")
+    one.until_reborn("echo", old)
     (first,) = ids(one, "echo")
     one.kill("echo")
     until(lambda: one.status("echo")["restarts"] == 2)
