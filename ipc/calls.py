@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from msgspec import Raw
 
@@ -47,6 +47,7 @@ class Call:
     sent_again: int = 0
     lost: str = ""  # why it was lost the last time, where it waits to be sent again
     size: int = field(init=False)  # the bytes that it counts for in the window
+    note: int = 0  # its number in the flight recorder; 0 where there is none
 
     def __post_init__(self) -> None:
         self.size = len(self.args) + len(self.kwargs)
@@ -74,6 +75,19 @@ class Peer:
         return bool(self.token) and self.token != self.closed and not self.blocked
 
 
+class Notes(Protocol):
+    """What is told of each call; see `recorder.Recorder`."""
+
+    def asked(self, name: str, method: str, call_id: int, args: Raw, kwargs: Raw) -> int:
+        """Note a call that goes out; return its number."""
+
+    def item(self, number: int, value: Raw) -> None:
+        """Note a stream's next value."""
+
+    def settled(self, number: int, outcome: Outcome | None) -> None:
+        """Note how a call has ended; None is a cancellation."""
+
+
 class Calls:
     """Every call that this process waits for.
 
@@ -89,6 +103,7 @@ class Calls:
         self._send = send
         self.window = window
         self.window_bytes = window_bytes
+        self.notes: Notes | None = None  # a worker's alone
         self._calls: dict[int, Call] = {}
         self._peers: dict[str, Peer] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -104,8 +119,10 @@ class Calls:
     def start(self, call: Call, now: float) -> None:
         """Send a call, or let it wait; settle it at once where waiting is no use."""
         peer = self._peer(call.name)
+        if self.notes is not None:
+            call.note = self.notes.asked(call.name, call.method, call.id, call.args, call.kwargs)
         if peer.state is None or not takes_calls(peer.state, peer.wanted):
-            call.settle(self._unavailable(peer, call))
+            self._refuse(call, self._unavailable(peer, call))
             return
         size = call.size
         fits = not peer.waiting and peer.open and self._fits(peer, size)
@@ -113,7 +130,8 @@ class Calls:
             len(peer.waiting) >= WAITING_CALLS
             or 0 < peer.waiting_bytes > WAITING_WINDOWS * self.window_bytes - size
         ):
-            call.settle(Overloaded(call.name, call.method, "too many calls wait for it already"))
+            detail = "too many calls wait for it already"
+            self._refuse(call, Overloaded(call.name, call.method, detail))
             return
         self._calls[call.id] = call
         heappush(self._deadlines, (call.deadline, call.id))
@@ -131,7 +149,7 @@ class Calls:
         call = self._calls.get(call_id)
         if call is None or call.to != source:
             return False
-        self._leave(call)
+        self._leave(call, outcome)
         call.settle(outcome)
         peer = self._peers[call.name]
         if peer.waiting:
@@ -144,6 +162,8 @@ class Calls:
         if call is None or call.to != source or call.item is None:
             return False
         call.deadline = now + call.timeout
+        if self.notes is not None:
+            self.notes.item(call.note, value)
         call.item(value)
         return True
 
@@ -186,7 +206,7 @@ class Calls:
             error = self._too_late(call)
             if call.to:
                 self._send(call.to, messages.Cancel(call_id))
-            self._leave(call)
+            self._leave(call, error)
             call.settle(error)
             freed[call.name] = self._peers[call.name]
         for peer in freed.values():  # not before: who is due as well must not be sent any more
@@ -210,8 +230,9 @@ class Calls:
                 self._take_back(call)
             else:
                 lost += 1
-                self._leave(call)
-                call.settle(ServiceLost(call.name, call.method, cause))
+                error = ServiceLost(call.name, call.method, cause)
+                self._leave(call, error)
+                call.settle(error)
         for name in {call.name for call in had}:
             self._settle_waiting(self._peers[name], now)  # the next may be there already
         return lost
@@ -275,8 +296,9 @@ class Calls:
     def drop_all(self, error: Callable[[str, str], CallError]) -> None:
         """Settle everything: this process is leaving."""
         for call in list(self._calls.values()):
-            self._leave(call)
-            call.settle(error(call.name, call.method))
+            why = error(call.name, call.method)
+            self._leave(call, why)
+            call.settle(why)
 
     def _peer(self, name: str) -> Peer:
         peer = self._peers.get(name)
@@ -320,15 +342,23 @@ class Calls:
             self._pump(peer, now)
             return
         for call in [peer.waiting[call_id] for call_id in sorted(peer.waiting)]:
-            self._leave(call)
-            call.settle(self._unavailable(peer, call))
+            error = self._unavailable(peer, call)
+            self._leave(call, error)
+            call.settle(error)
 
     def _release(self, peer: Peer, size: int) -> None:
         peer.calls -= 1
         peer.bytes -= size
 
-    def _leave(self, call: Call) -> None:
+    def _refuse(self, call: Call, error: CallError) -> None:
+        if self.notes is not None:
+            self.notes.settled(call.note, error)
+        call.settle(error)
+
+    def _leave(self, call: Call, outcome: Outcome | None = None) -> None:
         del self._calls[call.id]
+        if self.notes is not None:
+            self.notes.settled(call.note, outcome)
         peer = self._peers[call.name]
         if call.to:
             self._release(peer, call.size)

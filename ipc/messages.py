@@ -385,6 +385,8 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     window: int
     window_bytes: int
     max_message: int
+    recorder: str = ""  # path of the flight recorder's file; empty for none
+    record_values: bool = False
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -47,6 +47,7 @@ def status(host: "Supervisor", peer: Token, order: Order) -> Work:
     names, detail = host.roster.names(), bool(order.names)
     if order.names:
         names = _matching(host, order)
+        yield from _recorded(host)
     rows = []
     for name in names:
         if name in host.roster.posts:
@@ -54,7 +55,6 @@ def status(host: "Supervisor", peer: Token, order: Order) -> Work:
         elif name in host.roster.unread:
             rows.append(unread_row(host.roster.unread[name], detail))
     return {"supervisor": supervisor_row(host), "services": rows}
-    yield False
 
 
 def events(host: "Supervisor", peer: Token, order: Order) -> Work:
@@ -66,6 +66,13 @@ def events(host: "Supervisor", peer: Token, order: Order) -> Work:
         host.orders.follow(peer, order, names)
     return last
     yield False
+
+
+def deaths(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Return once every death that was seen is written down; the records are for who asks."""
+    names = _matching(host, order) if order.names else host.roster.names()
+    yield from _recorded(host)
+    return {"services": names}
 
 
 def wait(host: "Supervisor", peer: Token, order: Order) -> Work:
@@ -193,11 +200,28 @@ def upgrade(host: "Supervisor", peer: Token, order: Order) -> Work:
 
 COMMANDS: dict[str, Command] = {
     command.__name__: command
-    for command in (status, events, wait, start, stop, restart, reset, down, upgrade)
+    for command in (
+        status,
+        events,
+        deaths,
+        wait,
+        start,
+        stop,
+        restart,
+        reset,
+        down,
+        upgrade,
+    )
 }
 
 
 # --- what they share ----------------------------------------------------------------------
+
+
+def _recorded(host: "Supervisor") -> Work:
+    while host.deaths.write_next():
+        host.stir()  # the next one in the next turn: none is to be long
+        yield False
 
 
 def _until_registered(host: "Supervisor") -> Work:

@@ -117,6 +117,8 @@ def _told(event: Event, colours: bool) -> str:
         return Event(event.n, event.time, event.event, "", event.data).text()
     data = dict(event.data)
     before, after = data.pop("from"), data.pop("to")
+    if "death" in data:
+        data["see"] = f"garrison death {data.pop('death')}"
     shown = click.style(after, fg=COLOURS.get(after)) if colours else after
     rest = Event(0, "", "", "", data).text()
     return f"{before} → {shown} {rest}".rstrip()

@@ -7,7 +7,7 @@ import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,15 @@ class Journal:
         """Return the last events, oldest first; of these services, or of all."""
         chosen = [e for e in self._events if not services or e.service in services]
         return chosen[-number:] if number > 0 else []
+
+    @property
+    def count(self) -> int:
+        """Return the number of the last event."""
+        return self._count
+
+    def backwards(self, newest: int) -> Iterator[Event]:
+        """Return the events in memory from a number on backwards."""
+        return (event for event in reversed(self._events) if event.n <= newest)
 
     def close(self) -> None:
         """Close the file."""

@@ -297,6 +297,7 @@ TUNING: dict[str, Reader] = {
     "timeout": some_seconds,
     "window": whole(1, "calls"),
     "window_bytes": whole(1, "bytes"),
+    "record_values": boolean,
     "env": each(variable, content),
     "pass_env": list_of(variable, "names of environment variables"),
 }

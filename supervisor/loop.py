@@ -26,6 +26,7 @@ from garrison.ipc.messages import State, Token, encode
 from . import adoption, engine
 from .bus import Bus
 from .config import Config
+from .deaths import Deaths
 from .environment import scrubbed, worker_environment
 from .home import take_home
 from .journal import Journal
@@ -106,11 +107,13 @@ class Supervisor:
         self.orders = Orders(self, self.members.send)
         self.registration = Registration(self)
         self.succession = Succession(self)
+        self.deaths = Deaths(self)
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unread)):
             journal.record("state.damaged", problem=damaged)
         self.succession.adopt(living, services)
+        self.deaths.sweep(self.roster.by_token)  # of the former supervisor's dead
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -285,6 +288,8 @@ class Supervisor:
             said["exit"] = post.last_exit
             if post.reason and post.reason != f"its process {post.last_exit}":
                 said["reason"] = post.reason
+            if post.death:
+                said["death"] = post.death
         if after.state in {State.BACKOFF, State.FAILED} and after.deadline < inf:
             said |= {"restarts": after.restarted, "wait_s": after.deadline - time.monotonic()}
         if after.state is State.STOPPING and post.reason:
@@ -324,6 +329,7 @@ class Supervisor:
                 ):
                     self.engine.signal(post.token, signal.SIGTERM)
             case Effect.DUMP:
+                self.deaths.dumping(post)
                 self.engine.signal(post.token, signal.SIGUSR1, group=False)
                 self.members.send(post.token, messages.ShowTasks())  # where its loop turns
             case Effect.TERM:
@@ -337,6 +343,7 @@ class Supervisor:
         post.begin(token, now, now + SLOT_S)
         self.roster.by_token[token] = post
         self.bus.admit(token)
+        self.deaths.begun(post)
         try:
             assignment = encode(self._assignment(post))
         except StartError as error:
@@ -373,6 +380,8 @@ class Supervisor:
             window=spec.window,
             window_bytes=spec.window_bytes,
             max_message=host.max_message,
+            recorder=str(self.deaths.flight(post)),
+            record_values=spec.record_values,
         )
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:
@@ -420,9 +429,10 @@ class Supervisor:
                 post = self.roster.by_token.get(key)
                 if post is not None:
                     self._not_started(post, f"it could not be forked: {reason}", permanent=False)
-            case engine.Ended(key, status):
+            case engine.Ended(key, status, user_s, system_s, rss_bytes):
                 post = self.roster.by_token.get(key)
                 if post is not None:
+                    post.used = (user_s, system_s, rss_bytes) if rss_bytes else None
                     self._ended(post, status)
             case engine.Gone(key, left):
                 post = self.roster.by_token.get(key)
@@ -437,6 +447,7 @@ class Supervisor:
         words = tree.describe(status)
         cause = post.cause(words)
         post.ended = True
+        post.status = status
         post.last_exit = words
         post.last_exit_at = time.time()
         self.bus.died(post.token)
@@ -452,6 +463,7 @@ class Supervisor:
             pids = " ".join(map(str, left))
             self.journal.record("service.leftover", post.name, pids=pids)
         event = post.what_ended()
+        death = self.deaths.gone(post, event, left)
         token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
         self.roster.by_token.pop(token, None)
         if post.events:
@@ -460,6 +472,7 @@ class Supervisor:
         if self.bus.connected.isdisjoint({token}):  # it never spoke: nobody waits for its notice
             self.bus.drop(token, "")
         self.advance(post, event)
+        self.deaths.decided(death, post)
 
     # --- control ----------------------------------------------------------------------------
 
@@ -647,11 +660,14 @@ class Supervisor:
     def _close(self) -> None:
         if self.succession.successor:
             self.succession.hand_over(self._locks)
+            while self.deaths.write_next():
+                pass
             self.journal.record("supervisor.upgrades", python=self.succession.successor)
         else:
             killing = self._signals > 1 or self.failure is not None
             living = any(has_process(post.state) for post in self.roster)
             self.engine.leave(kill=killing or living)
+            self.deaths.close()
             self.succession.forget()
             self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
             self.orders.end()

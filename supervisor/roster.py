@@ -50,6 +50,9 @@ class Post:
     traceback: str = ""
     last_exit: str = ""  # how its last process ended, in words
     last_exit_at: float = 0.0  # wall clock
+    status: int | None = None  # of the incarnation's end, as wait() has it
+    used: tuple[float, float, int] | None = None  # by then: user s, system s, peak bytes
+    death: str = ""  # the id of its record, while the policy is told of the incarnation's end
 
     @property
     def name(self) -> str:
@@ -97,7 +100,8 @@ class Post:
         self.token, self.started_at, self.slot_until = token, now, slot_until
         self.pid, self.in_flight, self.refused, self.beat_at = 0, 0, 0, 0.0
         self.welcomed = self.said_ready = self.connected = self.ended = self.adopting = False
-        self.broken = self.clean = None
+        self.broken = self.clean = self.status = self.used = None
+        self.death = ""
         self.events = ()
 
     def what_ended(self) -> Event:

@@ -37,6 +37,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     timeout: float = 30.0  # a call's deadline, where its caller names none
     window: int = 256  # calls in flight from this service to one other
     window_bytes: int = 16 * 1024 * 1024  # and their arguments' bytes
+    record_values: bool = False  # what its death records show of arguments and results
     env: dict[str, str] = {}
     pass_env: tuple[str, ...] = ()  # names handed on from the supervisor's environment
     env_file: Path | None = None

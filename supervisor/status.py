@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .loop import Supervisor
 
 LAST_LINES = 12  # of a traceback
+DEATHS = 5  # that are told of one service
 
 _processes: dict[int, psutil.Process] = {}  # for cpu_percent, which is since the last question
 
@@ -134,6 +135,7 @@ def _detail(host: "Supervisor", post: Post) -> dict[str, Any]:
         },
         "refused_frames": post.refused,
         "last_exit_time": post.last_exit_at or None,
+        "deaths": host.deaths.last(post.name, DEATHS),
     }
 
 

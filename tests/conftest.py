@@ -365,12 +365,17 @@ class Host:
 
     def _litter(self) -> list[str]:
         """Return what lies in the home beyond locks, logs and what is remembered."""
-        kept = {"run": {".lock"}, "state": {".json"}, "logs": {".log", ".jsonl", ".1"}}
+        kept = {
+            "run": {".lock"},
+            "state": {".json"},
+            "state/deaths": {".json"},
+            "logs": {".log", ".jsonl", ".1"},
+        }
         return [
             str(path)
             for part, suffixes in kept.items()
             for path in (self.home / part).glob("*")
-            if path.suffix not in suffixes
+            if path.suffix not in suffixes and path != self.home / "state" / "deaths"
         ]
 
 

@@ -23,6 +23,7 @@ import zmq
 from garrison.ipc import messages, tree
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
+from garrison.ipc.recorder import LoudRecorder, Recorder
 
 from .dispatch import Dispatch
 from .guardians import Guardians
@@ -170,7 +171,9 @@ class Worker(Runtime):
         super().__init__(a.name, a.token, self._own_secrets, a.generation)
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
-        self._dispatch = Dispatch(a.name, self._send, self.handle_event, a.max_message)
+        recorder = LoudRecorder if a.record_values else Recorder
+        self.calls.notes = self._notes = recorder(a.recorder, self._name_of)
+        self._dispatch = Dispatch(a.name, self._answer, self.handle_event, a.max_message)
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[tuple[float, str]] = self.loop.create_future()
@@ -303,9 +306,19 @@ class Worker(Runtime):
         self.subscribe()
 
     def _on_call(self, source: Token, message: messages.Call) -> None:
+        self._notes.called(source, message)
         self._dispatch.call(source, message)
 
+    def _answer(self, to: Token, message: messages.Data) -> None:
+        self._notes.answered(to, message)
+        if self._bus is not None:  # as `_send`, without a step between
+            self._bus.send(to, message)
+
+    def _name_of(self, token: Token) -> str:
+        return next((entry.name for entry in self.directory if entry.token == token), "")
+
     def _on_cancel(self, source: Token, message: messages.Cancel) -> None:
+        self._notes.cancelled(source, message.id)
         self._dispatch.cancel(source, message.id)
 
     def _on_credit(self, source: Token, message: messages.Credit) -> None:
@@ -314,6 +327,7 @@ class Worker(Runtime):
     def _on_ended(self, source: Token, message: messages.Ended) -> None:
         super()._on_ended(source, message)
         if source == messages.SUPERVISOR:
+            self._notes.caller_ended(message.token)
             self._dispatch.caller_ended(message.token)
 
     def _beat(self) -> None:

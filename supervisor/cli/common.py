@@ -27,6 +27,7 @@ CONFIG_UNUSABLE, NO_SUPERVISOR, TIMED_OUT, INTERRUPTED = 5, 7, 75, 130
 EXIT_CODES = {
     "usage": USAGE,
     "no_such_service": NO_SUCH_SERVICE,
+    "no_such_death": NO_SUCH_SERVICE,
     "ConfigError": CONFIG_UNUSABLE,
     "no_supervisor": NO_SUPERVISOR,
     "timed_out": TIMED_OUT,

@@ -9,6 +9,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ..journal import local_time
+from .common import SETTINGS
+
 STYLES = {
     "running": "green",
     "failed": "red",
@@ -83,7 +86,18 @@ def service_detail(row: dict[str, Any]) -> RenderableType:
         parts.append(_section("methods that cannot be called", reasons))
     if row.get("traceback"):
         parts.append(_section("last traceback", map(Text, row["traceback"])))
+    if row.get("deaths"):
+        parts.append(_section("deaths", _deaths(row["deaths"])))
     return Group(*parts)
+
+
+def _deaths(lines: list[dict[str, Any]]) -> Iterable[RenderableType]:
+    for line in lines:
+        told = f"{line['id']}  {local_time(line['at'])[:19].replace('T', ' ')}  {line['cause']}"
+        plain = "".join(c if c.isprintable() else " " for c in told)
+        yield Text(plain, no_wrap=True, overflow="ellipsis")
+    newest = lines[0]["id"]
+    yield Text(f"all of one: {SETTINGS.garrison(f'death {newest}')}")
 
 
 def _facts(row: dict[str, Any]) -> Table:

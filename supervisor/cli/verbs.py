@@ -19,6 +19,8 @@ VERBS = {  # in the order of `garrison --help`; each is imported when it is used
     "wait": "services",
     "logs": "watch",
     "events": "watch",
+    "deaths": "post_mortem",
+    "death": "post_mortem",
     "call": "talk",
     "chat": "talk",
     "check": "host",
@@ -59,7 +61,7 @@ def garrison() -> None:
     """Keep services at their posts: each in a worker process of its own, supervised.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 something wanted is not running (status), 4 no such
-    service, 5 config unusable, 7 no supervisor, 75 timed out, 130 interrupted.
+    service or death, 5 config unusable, 7 no supervisor, 75 timed out, 130 interrupted.
     """
 
 

@@ -313,6 +313,8 @@ def test_what_died_meanwhile_is_started_again(host: Hosting) -> None:
     row = one.wait_for("leak", "running")
     assert row["generation"] == before["leak"][1] + 1
     assert "SIGKILL" in row["last_exit"]
+    (death,) = one.run("deaths", "leak", json=True).data["deaths"]
+    assert (death["kind"], death["generation"]) == ("signal", before["leak"][1])
     assert lives(one)["steady"] == before["steady"]
 
 
@@ -326,6 +328,8 @@ async def test_who_died_as_nobodys_child_leaves_nothing(host: Hosting) -> None:
     until(lambda: not alive(before["leak"][0]))
     one.up()
     assert one.wait_for("leak", "running")["generation"] == before["leak"][1] + 1
+    (death,) = one.run("deaths", "leak", json=True).data["deaths"]
+    assert death["kind"] == "lost"
     assert not [pid for pid in family if alive(pid)]
     assert lives(one)["steady"] == before["steady"]
 
@@ -374,7 +378,9 @@ def test_who_does_not_answer_is_replaced(host: Hosting) -> None:
 
     until(replaced)
     assert not alive(before["steady"][0])
-    assert "did not answer the new supervisor" in str(one.events("service.state", "steady"))
+    (death,) = one.run("deaths", "steady", json=True).data["deaths"]
+    assert death["kind"] == "lost"
+    assert "did not answer the new supervisor" in death["cause"]
     assert lives(one)["other"] == before["other"]
 
 

@@ -4,6 +4,7 @@ A file that `MENDED` names, once it is there, has it behave.
 """
 
 import asyncio
+import ctypes
 import os
 import time
 from pathlib import Path
@@ -99,6 +100,24 @@ class CrashService(Service):
     async def leave(self, code: int) -> None:
         """Leave by SystemExit in the background."""
         self.spawn(self._leave(code))
+
+    async def segfault(self) -> None:
+        """Read where nothing is."""
+        ctypes.string_at(0)
+
+    async def speak(self, text: str) -> None:
+        """Print a text."""
+        print(text)
+
+    async def block(self) -> None:
+        """Block the loop."""
+        time.sleep(600)  # noqa: ASYNC251 (what an author should not do)
+
+    async def ask_for(self, name: str, method: str) -> None:
+        """Call another service."""
+        proxy = self.runtime.get_service(name)
+        assert proxy is not None
+        await getattr(proxy, method)()
 
     async def hang_up(self) -> None:
         """Let a start that blocks return."""

@@ -101,6 +101,8 @@ PURE = [
     "ipc/calls.py",
     "ipc/directory.py",
     "ipc/errors.py",
+    "ipc/flight.py",
+    "supervisor/death.py",
     "supervisor/order.py",
     "supervisor/policy.py",
     "supervisor/roster.py",

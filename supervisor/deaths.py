@@ -1,0 +1,386 @@
+"""Makes and keeps the records of deaths: `state/deaths/ID.json`, bounded in number and size.
+
+What the next incarnation would overwrite is taken at once; the rest is read and written a moment
+later, when the restart is under way. Every record is one file, which is the whole truth: verbs read
+it without a supervisor, too.
+"""
+
+import contextlib
+import os
+import re
+import time
+from collections import deque
+from collections.abc import Collection, Generator, Iterable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from garrison.ipc import recorder
+from garrison.ipc.errors import GarrisonError
+from garrison.ipc.messages import BAD_BYTES, Token
+
+from .death import (
+    BEFORE,
+    FORMAT,
+    RECORD_BYTES,
+    Death,
+    End,
+    Line,
+    Redact,
+    cause_of,
+    compose,
+    encoded,
+    kind_of,
+    parted,
+    unasked,
+)
+from .home import make_private
+from .journal import Event
+from .policy import Event as Happening
+from .roster import Post
+
+if TYPE_CHECKING:
+    from .loop import Supervisor
+
+Work: TypeAlias = Generator[bool, None, Any]
+
+KEPT, KEPT_A_SERVICE = 200, 20  # records; the oldest give way
+WAITING = 200  # ends that are not written down yet; further ones are only counted
+REST_S = 0.05  # after an end: the restart comes first
+TAIL_BYTES = 64 * 1024  # of a log, read for its last lines
+STACK_BYTES = 128 * 1024  # of a log, read for the stacks
+TOKENS = 1000  # former incarnations whose NAMEs are remembered
+
+NUMBERED = re.compile(r"(.+)-(\d{1,15})\.json")
+
+
+class Store:
+    """The records on disk.
+
+    Args:
+        folder: Where they are, or will be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._known: dict[int, str] = {}  # number → NAME, oldest first
+        with contextlib.suppress(OSError):
+            for name in sorted(os.listdir(folder)):  # noqa: PTH208
+                if found := NUMBERED.fullmatch(name):
+                    self._known[int(found[2])] = found[1]
+                elif name.endswith(".new"):
+                    (folder / name).unlink(missing_ok=True)  # of a supervisor that was killed
+        self._known = dict(sorted(self._known.items()))
+        self._last = max(self._known, default=0)
+
+    def next_number(self) -> int:
+        """Return a number that no record has, nor had: the newest is never pruned."""
+        self._last += 1
+        return self._last
+
+    def write(self, death: Death) -> None:
+        """Write a record down, and let the oldest go that are beyond the bounds.
+
+        Raises:
+            OSError, GarrisonError: It cannot be written.
+        """
+        if not self._known:
+            make_private(self.folder)
+        path = self.folder / f"{death.id}.json"
+        temporary = path.with_suffix(".new")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(encoded(death))
+            temporary.rename(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+        self._known[death.n] = death.service
+        self._prune(death.service)
+
+    def _prune(self, service: str) -> None:
+        own = [n for n, name in self._known.items() if name == service]
+        beyond = own[:-KEPT_A_SERVICE]
+        rest = [n for n in self._known if n not in set(beyond)]
+        for n in [*beyond, *rest[:-KEPT]]:
+            (self.folder / f"{self._known.pop(n)}-{n}.json").unlink(missing_ok=True)
+
+    def ids(self, services: Collection[str] = ()) -> list[str]:
+        """Return the ids of records, oldest first; of these services, or of all."""
+        return [
+            f"{name}-{n}" for n, name in self._known.items() if not services or name in services
+        ]
+
+    def lines(self, ids: Iterable[str]) -> list[Line]:
+        """Return these deaths in a line each; one whose file is damaged or newer is left out."""
+        found = (self._read(death_id, Line) for death_id in ids)
+        return [line for line in found if line is not None]
+
+    def read(self, death_id: str) -> Death | None:
+        """Return a whole record; None where its file is damaged, or not there."""
+        death: Death | None = self._read(death_id, Death)
+        return death
+
+    def _read(self, death_id: str, form: Any) -> Any:
+        with contextlib.suppress(OSError, *BAD_BYTES):
+            with (self.folder / f"{death_id}.json").open("rb") as file:
+                data = file.read(2 * RECORD_BYTES)
+            read = msgspec.json.decode(data, type=form)
+            return read if read.format <= FORMAT else None
+        return None
+
+
+class Deaths:
+    """Why services of this host died.
+
+    Args:
+        host: The supervisor.
+    """
+
+    def __init__(self, host: "Supervisor") -> None:
+        self._host = host
+        self.store = Store(host.config.host.state / "deaths")
+        self.redact: Redact = lambda text: text
+        self._waiting: deque[tuple[End, Path, LogPart, float]] = deque()
+        self._names: dict[str, str] = {}  # tokens in hexadecimal digits → NAMEs
+        self._logs: dict[Token, LogPart] = {}
+
+    # --- an incarnation's life --------------------------------------------------------------
+
+    def flight(self, post: Post) -> Path:
+        """Return where an incarnation's flight recorder is."""
+        file = f"{post.name}.{post.token.hex()}{recorder.SUFFIX}"
+        return self._host.config.host.run / file
+
+    def begun(self, post: Post) -> None:
+        """Note where an incarnation's log begins; before its process is ordered."""
+        self._names[post.token.hex()] = post.name
+        if len(self._names) > TOKENS:
+            del self._names[next(iter(self._names))]
+        self._logs[post.token] = LogPart(self._host.config.host.logs / f"{post.name}.log")
+
+    def dumping(self, post: Post) -> None:
+        """Note where in its log the stacks begin; before they are ordered."""
+        self._log_of(post).mark()
+
+    def _log_of(self, post: Post) -> "LogPart":
+        part = self._logs.get(post.token)
+        if part is None:  # it began under another supervisor
+            path = self._host.config.host.logs / f"{post.name}.log"
+            part = self._logs[post.token] = LogPart(path, known=False)
+        return part
+
+    def gone(self, post: Post, event: Happening, left: tuple[int, ...]) -> End | None:
+        """Take down what the next incarnation overwrites, where nobody asked for this end.
+
+        Called before the policy is told; `decided` comes after. What a process that ended in order
+        leaves behind is removed. Raises nothing: the restart does not depend on it.
+        """
+        post.death = ""
+        try:
+            return self._taken(post, event, left)
+        except Exception as error:  # noqa: BLE001 (see above)
+            self._host.erred(f"the death of {post.name}", error)
+            return None
+
+    def _taken(self, post: Post, event: Happening, left: tuple[int, ...]) -> End | None:
+        part = self._log_of(post)
+        del self._logs[post.token]
+        asked = not unasked(post.child, event, post.clean)
+        if asked or len(self._waiting) >= WAITING:
+            if not asked:
+                self._host.journal.record("death.unrecorded", post.name, waiting=WAITING)
+            self.flight(post).unlink(missing_ok=True)
+            return None
+        now, mono = time.time(), time.monotonic()
+        n = self.store.next_number()
+        before, status = post.child, post.status
+        lost = post.adopting and (status is None or post.unanswered)
+        kind = "lost" if lost else kind_of(before, post.broken, post.clean, status)
+        cause = cause_of(kind, post.cause(post.last_exit))
+        end = End(
+            id=f"{post.name}-{n}",
+            n=n,
+            at=post.last_exit_at or now,
+            before=before,
+            after=before,
+            service_type=post.spec.service_type,
+            kind=kind,
+            cause=cause,
+            exit=post.last_exit,
+            status=status,
+            pid=post.pid,
+            began=now - (mono - post.started_at) if post.started_at else 0.0,
+            broken=post.broken,
+            used=post.used,
+            beat_age_s=mono - post.beat_at if post.beat_at else None,
+            left=left,
+            seen=self._host.journal.count,
+            log_file=str(self._host.config.host.logs / f"{post.name}.log"),
+        )
+        post.death = end.id
+        part.end()
+        self._waiting.append((end, self.flight(post), part, mono + REST_S))
+        return end
+
+    def decided(self, end: End | None, post: Post) -> None:
+        """Take what the policy made of an end, and write it down when the restart is under way."""
+        post.death = ""
+        if end is None:
+            return
+        end.after, end.decided = post.child, time.monotonic()
+        if len(self._waiting) == 1:
+            self._host.later(self._write_soon())
+
+    # --- records ----------------------------------------------------------------------------
+
+    def write_next(self) -> bool:
+        """Write down the death that waits longest; False where none does."""
+        if not self._waiting:
+            return False
+        end, flight, part, _ = self._waiting.popleft()
+        try:
+            self.store.write(self._composed(end, flight, part))
+        except (OSError, GarrisonError) as error:  # a full disk stops no service
+            self._host.journal.record("death.unrecorded", end.before.spec.name, error=str(error))
+        except Exception as error:  # noqa: BLE001 (one record must not keep the next ones back)
+            self._host.erred(f"the record of {end.id}", error)
+        finally:
+            with contextlib.suppress(OSError):
+                flight.unlink(missing_ok=True)
+        return True
+
+    def _write_soon(self) -> Work:
+        while self._waiting:
+            if time.monotonic() >= self._waiting[0][3]:
+                self.write_next()
+                self._host.stir()  # the next one in the next turn: none is to be long
+            yield False
+
+    def _composed(self, end: End, flight: Path, part: "LogPart") -> Death:
+        spec = end.before.spec
+        log, stacks = part.read()
+        near = {spec.name, *spec.depends_on, *spec.bind_to}
+        events = islice(
+            (e for e in self._host.journal.backwards(end.seen) if _concerns(e, near)), BEFORE
+        )
+        told = [f"{event.time} {event.text()}" for event in events][::-1]
+        noted = recorder.read(flight)
+        return compose(end, log, stacks, noted, self._name_of, told, self.redact)
+
+    def _name_of(self, digits: str) -> str:
+        if digits in self._names:
+            return self._names[digits]
+        live = self._host.roster.by_token
+        return next((post.name for token, post in live.items() if token.hex() == digits), "")
+
+    def close(self) -> None:
+        """Write down what waits; remove what no incarnation needs any more."""
+        while self.write_next():
+            pass
+        self.sweep(())
+
+    def sweep(self, living: Collection[Token]) -> None:
+        """Remove the flight recorders of incarnations that are not among the living."""
+        kept = {token.hex() for token in living}
+        for path in self._host.config.host.run.glob(f"*{recorder.SUFFIX}"):
+            if path.name.removesuffix(recorder.SUFFIX).rpartition(".")[2] not in kept:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
+
+    # --- what is told -----------------------------------------------------------------------
+
+    def last(self, name: str, number: int) -> list[Line]:
+        """Return a service's last deaths in a line each, the newest first."""
+        return self.store.lines(self.store.ids({name})[-number:])[::-1]
+
+
+def _concerns(event: Event, names: Collection[str]) -> bool:
+    return event.service in names if event.service else not event.event.startswith("frame.")
+
+
+class LogPart:
+    """The part of a log file that one incarnation wrote; the file may be rotated meanwhile.
+
+    Args:
+        path: The file.
+        known: Whether the incarnation begins now; else nobody knows where it began.
+    """
+
+    def __init__(self, path: Path, known: bool = True) -> None:
+        self._path = path
+        self._inode, self._first = _standing(path) if known else (0, 0)
+        self._dumped: tuple[int, int] | None = None
+        self._last: tuple[int, int] = (0, 0)
+
+    def mark(self) -> None:
+        """Note that the stacks begin here."""
+        if self._dumped is None:
+            self._dumped = _standing(self._path)
+
+    def end(self) -> None:
+        """Note that it wrote no more than what is there now."""
+        self._last = _standing(self._path)
+
+    def read(self) -> tuple[str, str]:
+        """Return the log's end, the stacks aside, and the stacks; empty where nothing is left."""
+        inode, last = self._last
+        path, _ = self._found(inode, last)
+        if path is None:
+            return "", ""
+        same = inode == self._inode and self._first <= last
+        first = self._first if same else 0  # rotated: all that is there is its own
+        dumped: int | None = None
+        if self._dumped is not None:
+            dumped_in, dumped = self._dumped
+            if dumped_in != inode or not first <= dumped <= last:
+                dumped = first
+        start = max((last if dumped is None else dumped) - TAIL_BYTES, first)
+        log = _piece(path, start, last if dumped is None else dumped)
+        if start > first:
+            log = log.partition("\n")[2] or log  # a whole line to begin with
+        if dumped is not None:
+            return log, _piece(path, dumped, min(last, dumped + STACK_BYTES))
+        log, stacks = parted(log, None)
+        if not same and log.count("\n") < 50:
+            log = self._older() + log
+        return log, stacks
+
+    def _older(self) -> str:
+        """Return the end of what was rotated away."""
+        old = self._path.with_name(f"{self._path.name}.1")
+        inode, size = _standing(old)
+        if not inode:
+            return ""
+        own = self._first if inode == self._inode and self._first <= size else 0
+        return _piece(old, max(size - TAIL_BYTES, own), size)
+
+    def _found(self, inode: int, last: int) -> tuple[Path | None, int]:
+        for path in (self._path, self._path.with_name(f"{self._path.name}.1")):
+            now, size = _standing(path)
+            if now and now == inode and size >= last:
+                return path, size
+        rotated = self._path.with_name(f"{self._path.name}.1")
+        inode, size = _standing(rotated)  # copied and cut: the copy has what was there
+        return (rotated, size) if inode and size >= last else (None, 0)
+
+
+def _standing(path: Path) -> tuple[int, int]:
+    """Return a file's inode and size; 0 and 0 where it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return (0, 0)
+    return (found.st_ino, found.st_size)
+
+
+def _piece(path: Path, first: int, last: int) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(first)
+            return file.read(max(last - first, 0)).decode("utf-8", "replace")
+    except OSError:
+        return ""

@@ -1,0 +1,313 @@
+"""Why did it die: each end that nobody asked for leaves a record, which says so."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from tests.conftest import Host, Hosting, eventually, found, hosting, until
+
+from garrison.ipc import Client, ServiceLost
+
+CANARY = "a canary of 5 words"
+
+CONFIG = """
+[plugins.crash]
+[plugins.echo]
+[defaults]
+intensity = 0
+watchdog = 1.0
+grace = 1.0
+[services.crash]
+depends_on = ["echo"]
+[services.echo]
+[services.loud]
+plugin = "crash"
+type = "crash"
+record_values = true
+[services.refused]
+plugin = "crash"
+type = "crash"
+autostart = false
+env = { MODE = "start refuses" }
+[services.broken]
+plugin = "crash"
+type = "crash"
+autostart = false
+env = { MODE = "start raises" }
+[services.poor]
+plugin = "crash"
+type = "crash"
+autostart = false
+secrets = ["NOT_SET_ANYWHERE"]
+[services.once]
+plugin = "crash"
+type = "crash"
+restart = "temporary"
+"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Host]:
+    """Run services that die in different ways."""
+    with hosting(CONFIG, ["crash", "echo"]) as host:
+        yield host
+
+
+@pytest.fixture
+async def client(running: Host) -> AsyncIterator[Client]:
+    """Join the host."""
+    async with running.connect() as client:
+        yield client
+
+
+def ids(host: Host, name: str) -> list[str]:
+    """Return the ids of a service's deaths, oldest first."""
+    host.ask("deaths")
+    paths = (host.home / "state" / "deaths").glob("*.json")
+    own = [path.stem for path in paths if path.stem.rpartition("-")[0] == name]
+    return sorted(own, key=lambda one: int(one.rpartition("-")[2]))
+
+
+def death(host: Host, name: str, known: list[str]) -> dict[str, Any]:
+    """Return a service's one death besides those that were known before."""
+
+    def told() -> list[str]:
+        return [one for one in ids(host, name) if one not in known]
+
+    (new,) = until(told, what=f"the record of {name}'s death")
+    read: dict[str, Any] = json.loads((host.home / f"state/deaths/{new}.json").read_text())
+    return read
+
+
+async def test_killed_in_mid_call(running: Host, client: Client) -> None:
+    """SIGKILL takes nothing along: the calls in flight, both ways, the last messages, the last
+    line of the log, what was used and what came before are there, and no value of any call."""
+    crash = found(client, "crash")
+    known = await asyncio.to_thread(ids, running, "crash")
+    row = await asyncio.to_thread(running.status, "crash")
+    await crash.speak(CANARY)
+    lost = [crash.hang(), crash.ask_for("echo", "hold")]
+    assert await crash.pid() == row["pid"]
+    echo = found(client, "echo")
+
+    async def asked() -> bool:
+        return bool((await asyncio.to_thread(running.status, "echo"))["in_flight"])
+
+    await eventually(asked)
+    os.kill(row["pid"], signal.SIGKILL)
+    for one in lost:
+        with pytest.raises(ServiceLost):
+            await one
+    told = await asyncio.to_thread(death, running, "crash", known)
+    await echo.release()
+    assert told["kind"] == "signal"
+    assert told["cause"] == "its process was killed by SIGKILL"
+    assert (told["signal"], told["exit_code"]) == (signal.SIGKILL, None)
+    assert (told["pid"], told["generation"], told["state"]) == (
+        row["pid"],
+        row["generation"],
+        "running",
+    )
+    flying = {(one["direction"], one["service"], one["method"]) for one in told["in_flight"]}
+    assert flying == {
+        ("in", "a program", "hang"),
+        ("in", "a program", "ask_for"),
+        ("out", "echo", "hold"),
+    }
+    assert told["in_flight_count"] == 3
+    shown = [(m["direction"], m["kind"], m["method"], m["outcome"]) for m in told["messages"]]
+    assert ("in", "call", "speak", "ok") in shown
+    assert ("out", "reply", "pid", "ok") in shown
+    assert ("out", "call", "hold", "in flight") in shown
+    assert told["log"][-1] == CANARY
+    assert told["rss_bytes"] > 1 << 20
+    assert told["uptime_s"] > 0
+    assert told["policy"]["next"] == "started again at once"
+    before = "\n".join(told["before"])
+    assert re.search(r"service=crash .*to=running", before)
+    assert re.search(r"service=echo .*to=running", before)  # which it depends on
+    del told["log"]
+    assert CANARY not in json.dumps(told)
+
+
+async def test_values_are_there_where_its_config_says_so(running: Host, client: Client) -> None:
+    """Of arguments and of results, and only their first bytes."""
+    known = await asyncio.to_thread(ids, running, "loud")
+    loud = found(client, "loud")
+    pid = await loud.pid()
+    await loud.speak(CANARY)
+    with pytest.raises(ServiceLost):
+        await loud.exit(4)
+    told = await asyncio.to_thread(death, running, "loud", known)
+    assert (told["kind"], told["exit_code"]) == ("exit", 4)
+    assert told["cause"] == "its process exited with code 4"
+    values = {(m["method"], m["kind"]): m.get("value") for m in told["messages"]}
+    assert values["speak", "call"] == f'["{CANARY}"]'
+    assert values["pid", "reply"] == str(pid)
+    assert [one["value"] for one in told["in_flight"]] == ["[4]"]
+
+
+async def test_a_segfault_has_its_stack(running: Host, client: Client) -> None:
+    """The function that it died in, by name, and the log without it."""
+    known = await asyncio.to_thread(ids, running, "loud")
+    loud = found(client, "loud")
+    await loud.speak("the last line")
+    with pytest.raises(ServiceLost):
+        await loud.segfault()
+    told = await asyncio.to_thread(death, running, "loud", known)
+    assert (told["kind"], told["signal"]) == ("signal", signal.SIGSEGV)
+    assert told["stacks"].startswith("Fatal Python error: Segmentation fault")
+    assert re.search(r'crash.py", line \d+ in segfault', told["stacks"])
+    assert told["log"] == ["the last line"]
+    assert "segfault" in [one["method"] for one in told["in_flight"]]
+
+
+async def test_a_watchdog_has_the_stacks(running: Host, client: Client) -> None:
+    """The blocking function by name, the call that it was in, and since when it was silent."""
+    known = await asyncio.to_thread(ids, running, "loud")
+    loud = found(client, "loud")
+    await loud.speak("the last line")
+    with pytest.raises(ServiceLost, match="silent"):
+        await loud.block()
+    told = await asyncio.to_thread(death, running, "loud", known)
+    assert told["kind"] == "watchdog"
+    assert "silent for 1 s" in told["cause"]
+    assert told["state"] == "running"
+    assert re.search(r'crash.py", line \d+ in block', told["stacks"])
+    assert told["log"][-1] == "the last line"
+    assert [one["method"] for one in told["in_flight"]] == ["block"]
+    assert told["beat_age_s"] >= 1.0
+
+
+async def test_an_exception_in_background_work_has_its_traceback(
+    running: Host, client: Client
+) -> None:
+    """Type, text and the author's frames."""
+    known = await asyncio.to_thread(ids, running, "loud")
+    await found(client, "loud").crash()
+    told = await asyncio.to_thread(death, running, "loud", known)
+    assert told["kind"] == "exception"
+    assert told["cause"] == "an exception ended it: LookupError: the background failed"
+    assert told["exception"]["phase"] == "run"
+    assert "in _raise" in told["exception"]["traceback"]
+    assert told["log"][-1] == "LookupError: the background failed"
+
+
+@pytest.mark.parametrize(
+    ("name", "cause", "then"),
+    [
+        ("refused", "bad token", "trying again is no use"),
+        ("broken", "RuntimeError: cannot start: no connection", "started again"),
+        ("poor", "secret NOT_SET_ANYWHERE is not set", "trying again is no use"),
+    ],
+)
+def test_a_failed_start_is_a_death_too(running: Host, name: str, cause: str, then: str) -> None:
+    """Also one that trying again cannot help, and one without a process."""
+    assert running.run("start", name).code == 1
+    running.ask("stop", name)
+    first = ids(running, name)[0]
+    told = json.loads(running.run("death", first, json=True).out)["data"]
+    assert told["kind"] == "start"
+    assert told["cause"].startswith("it did not start: ")
+    assert cause in told["cause"]
+    assert then in told["policy"]["next"]
+    assert cause in told["exception"]["reason"]
+
+
+async def test_an_ordered_end_leaves_no_record(running: Host, client: Client) -> None:
+    """Nor does a service that may end by itself, and no file of theirs stays."""
+    known = await asyncio.to_thread(lambda: ids(running, "loud") + ids(running, "once"))
+    for verb in ("restart", "stop", "start"):
+        await asyncio.to_thread(running.ask, verb, "loud")
+    await running.call("once", "leave", 0)
+    await asyncio.to_thread(running.wait_for, "once", "stopped")
+    assert await asyncio.to_thread(lambda: ids(running, "loud") + ids(running, "once")) == known
+    live = {row["name"] for row in running.rows().values() if row["pid"] is not None}
+    flights = {path.name.split(".")[0] for path in (running.home / "run").glob("*.flight")}
+    assert flights == live
+
+
+def test_status_and_the_console_name_the_command_for_more(running: Host) -> None:
+    """The last five in a line each; the event has the id."""
+    for _ in range(6):
+        running.ask("reset", "echo")  # so that it is there again at once
+        running.until_reborn("echo", running.kill("echo"))
+    newest = ids(running, "echo")[-1]
+    row = running.status("echo")
+    assert [one["id"] for one in row["deaths"]] == ids(running, "echo")[-5:][::-1]
+    shown = running.run("status", "echo").out
+    assert shown.count("its process was killed by SIGKILL") == 5
+    assert f"death {newest}" in shown
+    (event,) = [e for e in running.events("service.state") if e["data"].get("death") == newest]
+    assert event["data"]["from"] == "running"
+    assert f"garrison death {newest}" in running.output
+
+
+@pytest.mark.parametrize("columns", ["80", "200"])
+def test_a_death_is_readable_at_any_width(running: Host, columns: str) -> None:
+    """All of it, within the terminal."""
+    newest = ids(running, "echo")[-1]
+    ran = running.run("death", newest, env={"COLUMNS": columns})
+    assert ran.code == 0
+    for part in ("killed by SIGKILL", "then", "what came before", newest):
+        assert part in ran.out
+    assert max(map(len, ran.out.splitlines())) <= int(columns)
+    ran = running.run("deaths", "ec*", env={"COLUMNS": columns})
+    assert newest in ran.out
+    assert max(map(len, ran.out.splitlines()[:-1])) <= int(columns)  # the last is a command
+
+
+def test_what_is_not_there_is_said(running: Host) -> None:
+    """An id that is none, with the closest one; a NAME that is none; a service without a death."""
+    newest = ids(running, "echo")[-1]
+    wrong = running.run("death", newest.replace("-", "_"))
+    assert wrong.code == 4
+    assert newest.rpartition("-")[0] in wrong.err
+    assert running.run("death", "nothing-like-it-1").code == 4
+    assert running.run("deaths", "nobody").code == 4
+    fresh = running.run("deaths", "echo", "-n", "2", json=True)
+    assert [one["id"] for one in fresh.data["deaths"]] == ids(running, "echo")[-2:]
+    assert running.run("death", "echo", json=True).data["id"] == newest  # the NAME's last one
+
+
+def test_records_outlive_the_supervisor(host: Hosting) -> None:
+    """They are files: both verbs work without one; the next one's numbers go on. What happened at
+    the very end is written down, too."""
+    one = host("[plugins.echo]", ["echo"])
+    old = one.kill("echo")
+    records = one.home / "state" / "deaths"
+    until(lambda: list(records.glob("*.json")), what="it is written without being asked for")
+    one.until_reborn("echo", old)
+    (first,) = ids(one, "echo")
+    one.kill("echo")
+    until(lambda: one.status("echo")["restarts"] == 2)
+    assert one.end() == 0
+    listed = one.run("deaths", json=True).data["deaths"]
+    assert [line["service"] for line in listed] == ["echo", "echo"]
+    assert one.run("death", first).code == 0
+    assert not list((one.home / "run").glob("*.flight"))
+    damaged = one.home / "state" / "deaths" / f"{first}.json"
+    damaged.write_text(damaged.read_text()[:-1])
+    assert one.run("death", first).code == 1
+    ran = one.run("deaths")
+    assert ran.code == 0
+    assert str(damaged) in ran.err
+    one.up()
+    one.until_reborn("echo", one.kill("echo"))
+    assert one.run("death", "echo", json=True).data["n"] == listed[-1]["n"] + 1
+
+
+def test_a_home_that_cannot_be_written_stops_no_service(host: Hosting) -> None:
+    """Where a record finds no place, the journal says so, and the service is started again."""
+    one = host("[plugins.echo]", ["echo"])
+    (one.home / "state" / "deaths").write_text("in the way")
+    one.until_reborn("echo", one.kill("echo"))
+    until(lambda: one.events("death.unrecorded"), what="it is told")
+    assert one.run("deaths").code == 0
+    assert not [event for event in one.events() if event["event"] == "supervisor.erred"]
+    (one.home / "state" / "deaths").unlink()
