@@ -35,6 +35,7 @@ from .orders import Orders
 from .policy import Child, Effect, Event, Why, has_process, step
 from .registration import Registration
 from .roster import Post, Roster
+from .rotation import Rotation
 from .spec import ServiceSpec
 
 CONTROL_MOST = 1000  # messages of the control plane in one turn
@@ -93,6 +94,7 @@ class Supervisor:
         self.members = Members(self, self.control, self._left)
         self.orders = Orders(self, self.members.send)
         self.registration = Registration(self)
+        self.rotation = Rotation(host.logs, host.log_bytes, host.log_files)
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         if former:
@@ -111,6 +113,7 @@ class Supervisor:
                 continue  # nohup; an ignored SIGINT is only what a script's & hands down
             signal.signal(number, lambda *_: None)
         self._works += [self._register(), self._until_settled()]
+        self.rotation.start()
         try:
             while not self.done:
                 try:
@@ -132,6 +135,9 @@ class Supervisor:
             self._read_control()
         if self.members.leavers.fileno() in ready:
             self.members.see_who_left()
+        if self.rotation.wake in ready:
+            for event, log, data in self.rotation.news():
+                self.journal.record(event, log, **data)
         launchers = self.engine.deaths.fileno() in ready or self.engine.busy
         if launchers or any(fd in ready for fd in self.engine.descriptors()):
             self._read_engine()
@@ -154,7 +160,7 @@ class Supervisor:
             self._polled = launchers
             self._poller = zmq.Poller()
             fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
-            for one in (self.control, self.bus.socket, *fds):
+            for one in (self.control, self.bus.socket, self.rotation.wake, *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
 
@@ -616,6 +622,7 @@ class Supervisor:
     def _close(self) -> None:
         killing = self._signals > 1 or self.failure is not None
         self.engine.leave(kill=killing or any(has_process(post.state) for post in self.roster))
+        self.rotation.close()
         self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
         self.orders.end()
         self.members.close()

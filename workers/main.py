@@ -10,7 +10,6 @@ import faulthandler
 import fcntl
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -24,6 +23,7 @@ from garrison.ipc import messages, tree
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 
+from . import redaction
 from .dispatch import Dispatch
 from .loading import installed, load
 from .methods import describe
@@ -74,6 +74,7 @@ def run(descriptor: int, log_path: str) -> NoReturn:
         else:
             secrets = {name: os.fsdecode(value) for name, value in assignment.secrets.items()}
             os.environ.update(secrets)
+            redaction.install(secrets)
             code = _loop(Worker(assignment, secrets).live())
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else (0 if end.code is None else CRASHED)
@@ -89,6 +90,7 @@ def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    redaction.release()
     os._exit(code)
 
 
@@ -101,7 +103,7 @@ def get_ready() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # until then the signal kills
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    tree.forbid_cores()
     tree.become_subreaper()  # what escapes stays with its worker
 
 
@@ -165,7 +167,7 @@ class Worker(Runtime):
         super().__init__(a.name, a.token, self._own_secrets, a.generation)
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
-        self._dispatch = Dispatch(a.name, self._send, self.handle_event, a.max_message)
+        self._dispatch = Dispatch(a.name, self._answer, self.handle_event, a.max_message)
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[tuple[float, str]] = self.loop.create_future()
@@ -253,7 +255,7 @@ class Worker(Runtime):
         text = formatted(shown)
         log.error("%s failed in %s\n%s", self.name, self._phase, text.rstrip())
         permanent = isinstance(shown, PermanentFailure | Misfit | ConfigError)
-        reason = sendable(str(shown))[:2000] if permanent else one_line(shown)
+        reason = sendable(redaction.redacted(str(shown)))[:2000] if permanent else one_line(shown)
         await self.last_words(messages.Broken(self._phase, reason, text, permanent))
         return CRASHED if self._phase == "run" else NOT_STARTED
 
@@ -261,6 +263,14 @@ class Worker(Runtime):
         if self._drain.done():
             _leave(128 + signal.SIGTERM)  # asked twice, or asked while it was draining
         self._drain.set_result((self._assignment.grace, "it was told to end by SIGTERM"))
+
+    # --- what it tells ----------------------------------------------------------------------
+
+    def tell(self, message: messages.Upward) -> None:
+        super().tell(redaction.told(message))
+
+    def _answer(self, token: Token, message: messages.Data) -> None:
+        self._send(token, redaction.answered(message))
 
     # --- what the supervisor and others say -------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from garrison.ipc import tree
 from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
 
@@ -51,6 +52,7 @@ def _foreground(config: Config, events_only: bool) -> int:
     from ..loop import Supervisor
 
     raise_descriptor_limit()
+    tree.forbid_cores()  # it has every service's secrets in its memory
     host = config.host
     make_private(host.home)
     make_private(host.logs)

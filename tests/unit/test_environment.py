@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from garrison.ipc.errors import StartError
-from garrison.supervisor.environment import read_text, scrubbed, worker_environment
+from garrison.supervisor.environment import scrubbed, worker_environment
 from garrison.supervisor.spec import ServiceSpec
 
 SUPERVISOR = {
@@ -28,7 +28,7 @@ def given(text: str = "", **keys: Any) -> tuple[dict[str, str], dict[str, str]]:
     if text:
         keys["env_file"] = Path("/etc/bot.env")
     spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", **keys)
-    return worker_environment(spec, SUPERVISOR, lambda _: text)
+    return worker_environment(spec, SUPERVISOR, lambda _: text.encode())
 
 
 def test_only_what_everyone_may_see_passes() -> None:
@@ -143,12 +143,12 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     """A missing file and one that is no text stop the start, and no byte of it is shown."""
     path = tmp_path / "bot.env"
     spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", env_file=path)
-    with pytest.raises(StartError, match=r"bot.env cannot be read: No such file"):
+    with pytest.raises(StartError, match=r"bot.env cannot be read: there is no such file"):
         worker_environment(spec, {})
     path.write_bytes(b"K=s3cret\xff")
+    path.chmod(0o600)
     with pytest.raises(StartError, match=r"bot.env is not UTF-8 text$") as caught:
         worker_environment(spec, {})
     assert caught.value.__cause__ is None
     path.write_bytes(b"\xef\xbb\xbfK=v")
     assert worker_environment(spec, {}) == ({}, {"K": "v"})
-    assert read_text(path) == "K=v"
