@@ -138,15 +138,15 @@ class Follower:
         with path.open("rb") as file:
             if state is None or os.fstat(file.fileno()).st_ino != state.inode:
                 state = self._files[path] = _begun(path, file)
-            data = _after(file, state, CHUNK_BYTES)
-            if data is not None and (newest == state.former or state.mark):
-                state.position += len(data)
-                state.mark = (state.mark + data)[-MARK_BYTES:]
-                state.unsettled = 0
-                return data
             if newest != state.former and _find_again(path, file, state, newest):
                 state.unsettled = 0
                 return b""  # the next look goes on from there
+            added = _after(file, state, CHUNK_BYTES)
+            if added is not None and (newest == state.former or state.mark):
+                state.position += len(added)
+                state.mark = (state.mark + added)[-MARK_BYTES:]
+                state.unsettled = 0
+                return added
             state.unsettled += 1
             if state.unsettled < UNSETTLED_MOST:  # in the middle of being rotated
                 return b""
@@ -176,8 +176,9 @@ def _find_again(path: Path, live: BinaryIO, state: _File, newest: Identity | Non
             if _identity(file) == state.former:  # also None: there is none
                 break
             moved.insert(0, file.open("rb"))
-    except FileNotFoundError:
-        moved = _closed(moved)
+    except FileNotFoundError:  # it was long ago
+        _closed(moved)
+        return False
     place = _File(state.position, 0, None, state.mark)
     while moved:
         size = moved[0].seek(0, os.SEEK_END)
@@ -194,11 +195,11 @@ def _find_again(path: Path, live: BinaryIO, state: _File, newest: Identity | Non
         moved[0].seek(place.position)
         state.position, state.mark = 0, b""
     else:
-        state.position, state.mark = place.position, state.mark[-place.position :]
+        state.position = place.position
+        state.mark = state.mark[-place.position :] if place.position else b""
     return True
 
 
-def _closed(files: list[BinaryIO]) -> list[BinaryIO]:
+def _closed(files: list[BinaryIO]) -> None:
     for file in files:
         file.close()
-    return []

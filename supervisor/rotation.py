@@ -93,12 +93,15 @@ class Rotation:
     # --- looking ----------------------------------------------------------------------------
 
     def _run(self) -> None:
+        for name in self._sizes():
+            with contextlib.suppress(OSError):
+                self._recover(name)
         wait = 0.0
         while not self._stop.wait(wait):
-            wait = self._look()
-        self._look()
+            wait = self.look()
+        self.look()
 
-    def _look(self) -> float:
+    def look(self) -> float:
         """Move what is too large; return how long until the next look."""
         sizes = self._sizes()
         for name in self._logs.keys() - sizes.keys():
@@ -120,13 +123,12 @@ class Rotation:
         """Look at one file; return how long until that is to be done again."""
         now = time.monotonic()
         log = self._logs.setdefault(name, _Log(size, now))
+        grown, passed = size - log.size, now - log.looked_at
         full = int(self._most * FULL)
         if size >= full:
             size = self._shrink(name, log, size, now)
-            now = time.monotonic()
-        grown, passed = size - log.size, now - log.looked_at
-        log.size, log.looked_at = size, now
-        if grown <= 0 or passed <= 0:
+        log.size, log.looked_at = size, time.monotonic()
+        if grown <= 0:
             return LOOK_S
         until_full = max(full - size, 0) * passed / grown
         return min(max(until_full, HASTE_S), LOOK_S)
@@ -141,12 +143,13 @@ class Rotation:
         try:
             flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(self._folder / name, flags)
+        except FileNotFoundError:  # removed by somebody
+            return 0
         except OSError as error:
             self._failed(name, log, error)
             return size
         try:
             size = self._cut(descriptor, name, log, may_move)
-            log.size, log.looked_at = size, time.monotonic()
         except OSError as error:
             self._failed(name, log, error)
         finally:
@@ -172,14 +175,11 @@ class Rotation:
                 return size
             begin, may_move = end, False
         if self._collapses:
-            if may_move:  # first, so that whoever looks in between finds all of it
-                self._publish(name)
             self._collapse(descriptor, end)
         else:
             os.ftruncate(descriptor, 0)  # at once: what is written until then is lost
-            if may_move:
-                self._publish(name)
-        if may_move:
+        if may_move:  # at once as well: what is in between is not to be seen by anyone
+            self._publish(name)
             log.moved_at, log.problem = time.monotonic(), ""
         log.dropped += begin
         return os.fstat(descriptor).st_size
@@ -211,6 +211,20 @@ class Rotation:
         for number in range(self._files - 2, -1, -1):
             with contextlib.suppress(FileNotFoundError):
                 former(live, number).rename(former(live, number + 1))
+
+    def _recover(self, name: str) -> None:
+        """Put a copy in its place that a killed supervisor made, if it cut the file as well."""
+        live = self._folder / name
+        copy = former(live, 0)
+        if not copy.exists():
+            return
+        with live.open("rb") as now, copy.open("rb") as then:
+            began = then.read(CHUNK_BYTES)
+            uncut = now.read(len(began)) == began
+        if uncut:
+            copy.unlink()
+        else:
+            self._publish(name)
 
     def _can_collapse(self) -> bool:
         """Tell whether the file system cuts a file at its beginning: ext4 and xfs do."""
