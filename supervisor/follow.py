@@ -12,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-CHUNK_BYTES = 64 * 1024  # read of one file at a time
+CHUNK_BYTES = 256 * 1024  # read of one file at a time
 LINE_BYTES = 16 * 1024  # a longer line is shown in pieces
 TAIL_BYTES = 4 * 1024 * 1024  # looked through for the last lines
 MARK_BYTES = 256  # by which a place is known again
