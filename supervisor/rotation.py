@@ -20,7 +20,7 @@ from typing import Any, TypeAlias
 
 from .follow import former
 
-LOOK_S = 0.25  # between looks at the sizes
+LOOK_S = 0.1  # between looks at the sizes
 HASTE_S = 0.01  # of a file that grows fast
 FULL = 0.75  # of the largest size: the rest is for what is written until the next look
 KEEP_BYTES = 64 * 1024  # that stay in the live file, where it can be cut at its beginning
