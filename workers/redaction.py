@@ -98,12 +98,11 @@ def _formatted(self: logging.Handler, record: logging.LogRecord) -> str:
 
 def _rewire(stream: io.TextIOWrapper) -> None:
     """Put an output in place below a stream that others may have taken hold of already."""
-    stream.flush()
+    stream.reconfigure(encoding="utf-8", errors=stream.errors)  # as everybody reads it
     output = _Output(stream.fileno(), stream.name, _redactor)
     buffer: Any = stream.buffer
     if type(buffer) is io.BufferedWriter:
         buffer.__init__(output)  # type: ignore[misc]  # the object stays the same
-        stream.reconfigure(encoding="utf-8", errors=stream.errors)  # as everybody reads it
     else:  # PYTHONUNBUFFERED
         stream.__init__(  # type: ignore[misc]
             _Unbuffered(output), encoding="utf-8", errors=stream.errors, write_through=True
@@ -125,6 +124,9 @@ class _Output(io.RawIOBase):
 
     def fileno(self) -> int:
         return self._descriptor
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return os.lseek(self._descriptor, offset, whence)  # a stream on a file asks where it is
 
     def write(self, data: Any) -> int:
         done, held = self._redactor.split(self._held + bytes(data))

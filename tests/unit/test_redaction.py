@@ -155,6 +155,7 @@ handler = logging.StreamHandler(sys.stderr)  # as a library may that was preload
 from garrison.workers import redaction
 secret = os.environ.pop("SECRET")
 redaction.install({"KEY": secret})
+sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # as a service may
 print("printed", secret)
 print("early", secret, file=early)
 print(secret[:5], end="")
@@ -194,10 +195,14 @@ def test_what_python_writes_has_no_secret(tmp_path: Path, env: dict[str, str]) -
     """Print, bytes, logging, warnings and every hook, also by whoever took hold of a stream
     before; also in parts, and by threads at once."""
     clean = {k: v for k, v in os.environ.items() if k not in {"PYTHONUNBUFFERED", "LC_ALL"}}
-    environ = clean | {"PYTHONPATH": str(ROOT / ".src"), "SECRET": PLAIN} | env
+    path = os.pathsep.join([str(ROOT / ".src"), os.environ.get("PYTHONPATH", "")])
+    environ = clean | {"PYTHONPATH": path, "SECRET": PLAIN} | env
     command = [sys.executable, "-W", "always", "-c", PROGRAM, str(tmp_path / "own.log")]
-    done = subprocess.run(command, env=environ, capture_output=True, timeout=30, check=False)
-    out, err = done.stdout.decode(), done.stderr.decode()
+    with (tmp_path / "out").open("wb") as to_out, (tmp_path / "err").open("wb") as to_err:
+        done = subprocess.run(
+            command, env=environ, stdout=to_out, stderr=to_err, timeout=30, check=False
+        )
+    out, err = ((tmp_path / name).read_text("utf-8") for name in ("out", "err"))
     assert done.returncode == 0, err
     own = (tmp_path / "own.log").read_text()
     assert PLAIN not in out + err + own
