@@ -49,7 +49,7 @@ REDACT = Redactor(SECRETS)
 def test_a_secret_is_found_in_each_form(value: str, shown: object) -> None:
     """As it is, quoted, escaped, and as basic authentication has it."""
     assert callable(shown)
-    form = shown(value)
+    form = str(shown(value))
     text = REDACT.text(f"before {form} after")
     mark = "[PLAIN]" if value == PLAIN else "[ODD]"
     assert text.startswith("before ")
