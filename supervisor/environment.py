@@ -60,7 +60,7 @@ def read_private(path: Path) -> bytes:
         # Not blocked by a pipe that nobody writes to; looked at once it is open, so that what is
         # looked at is what is read.
         flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
-        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:  # noqa: PTH123
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
             found = os.fstat(file.fileno())
             if not stat.S_ISREG(found.st_mode):
                 raise Unusable("cannot be read: it is no regular file")
