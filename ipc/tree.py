@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import hashlib
 import os
+import resource
 import select
 import signal
 import time
@@ -22,6 +23,16 @@ def become_subreaper() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def forbid_cores() -> None:
+    """Keep this process's memory, and that of what it starts, out of core files.
+
+    A core that is piped to a program is not held to the limit, so it is given no memory either.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # a kernel without core files
+        Path("/proc/self/coredump_filter").write_text("0")
 
 
 def children() -> list[int]:

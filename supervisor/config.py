@@ -223,10 +223,14 @@ def _host(document: Document, said: dict[str, Any], home: Path | None) -> HostSp
 
 def _placed(said: dict[str, Any], document: Document) -> dict[str, Any]:
     """Return what a table says, its paths absolute."""
-    return {
-        key: document.directory / value if isinstance(value, Path) else value
-        for key, value in said.items()
-    }
+
+    def placed(value: Any) -> Any:
+        return document.directory / value if isinstance(value, Path) else value
+
+    placed_table = {key: placed(value) for key, value in said.items()}
+    if secrets := said.get("secrets"):
+        placed_table["secrets"] = {name: placed(source) for name, source in secrets.items()}
+    return placed_table
 
 
 def _text(path: Path) -> str:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from garrison.ipc import recorder
-from garrison.ipc.errors import GarrisonError
+from garrison.ipc.errors import GarrisonError, StartError
 from garrison.ipc.messages import BAD_BYTES, Token
+from garrison.ipc.redaction import Redactor
 
 from .death import (
     BEFORE,
@@ -36,10 +37,12 @@ from .death import (
     parted,
     unasked,
 )
+from .environment import worker_environment
 from .home import make_private
 from .journal import Event
 from .policy import Event as Happening
 from .roster import Post
+from .spec import ServiceSpec
 
 if TYPE_CHECKING:
     from .loop import Supervisor
@@ -143,7 +146,7 @@ class Deaths:
     def __init__(self, host: "Supervisor") -> None:
         self._host = host
         self.store = Store(host.config.host.state / "deaths")
-        self.redact: Redact = lambda text: text
+        self._secrets: dict[str, dict[str, str]] = {}  # NAME → what its worker was given
         self._waiting: deque[tuple[End, Path, LogPart, float]] = deque()
         self._names: dict[str, str] = {}  # tokens in hexadecimal digits → NAMEs
         self._logs: dict[Token, LogPart] = {}
@@ -269,7 +272,19 @@ class Deaths:
         )
         told = [f"{event.time} {event.text()}" for event in events][::-1]
         noted = recorder.read(flight)
-        return compose(end, log, stacks, noted, self._name_of, told, self.redact)
+        return compose(end, log, stacks, noted, self._name_of, told, self._redact(spec))
+
+    def given(self, name: str, secrets: dict[str, str]) -> None:
+        """Note which secrets a service's worker was given: no record may hold them."""
+        self._secrets[name] = secrets
+
+    def _redact(self, spec: ServiceSpec) -> Redact:
+        """Return what takes a service's secrets out of text: C code may have logged them raw."""
+        if spec.name not in self._secrets:  # another supervisor started it
+            with contextlib.suppress(StartError):
+                self.given(spec.name, worker_environment(spec, self._host.environ)[1])
+        secrets = self._secrets.get(spec.name)
+        return Redactor(secrets).text if secrets else lambda text: text
 
     def _name_of(self, digits: str) -> str:
         if digits in self._names:

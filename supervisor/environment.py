@@ -4,8 +4,12 @@ Nothing else passes, so one service's token is not in another's environment, nor
 No text here holds a value.
 """
 
-import errno
+import contextlib
+import os
 import re
+import shlex
+import stat
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -33,24 +37,76 @@ DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 
-def read_text(path: Path) -> str:
-    """Return a file's text. Raises OSError where it is a pipe or the like, which could block."""
-    if path.exists() and not path.is_file():
-        raise OSError(errno.EINVAL, "it is no regular file")
-    return path.read_text("utf-8-sig")
+CREDENTIALS = "CREDENTIALS_DIRECTORY"  # where systemd puts them, see systemd.exec(5)
+MOST_BYTES = 1 << 20  # of a file with secrets
+ACL = "system.posix_acl_access"
+ACL_ENTRY = struct.Struct("<HHI")  # linux/posix_acl_xattr.h: tag, permissions, id
+ACL_VERSION_BYTES, ACL_READ = 4, 4
+ACL_USER_OBJ, ACL_USER, ACL_MASK = 0x01, 0x02, 0x10
+
+
+class Unusable(Exception):
+    """A file with secrets that cannot be used; the text says why, and what to do."""
+
+
+def read_private(path: Path) -> bytes:
+    """Return what a file holds that its owner alone can read.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        Unusable: It cannot be read, or others than its owner could.
+    """
+    try:
+        # Not blocked by a pipe that nobody writes to; looked at once it is open, so that what is
+        # looked at is what is read.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+        with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode):
+                raise Unusable("cannot be read: it is no regular file")
+            if found.st_mode & 0o077 and not _is_ours_alone(file.fileno(), found.st_mode):
+                raise Unusable(
+                    f"has mode {stat.S_IMODE(found.st_mode):04o}, so others can get at it: "
+                    f"chmod 600 {shlex.quote(str(path))}"
+                )
+            data = file.read(MOST_BYTES + 1)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise Unusable(f"cannot be read: {error.strerror or type(error).__name__}") from error
+    if len(data) > MOST_BYTES:
+        raise Unusable(f"is larger than {MOST_BYTES:,} bytes")
+    return data
+
+
+def _is_ours_alone(descriptor: int, mode: int) -> bool:
+    """Tell whether the mode of a file only looks open: with an access list its group's bits are a
+    mask, and systemd lets the unit's user in by such a list."""
+    try:
+        packed = os.getxattr(descriptor, ACL)
+    except OSError:  # it has none
+        return False
+    entries = ACL_ENTRY.iter_unpack(packed[ACL_VERSION_BYTES:])
+    others = [
+        permissions
+        for tag, permissions, who in entries
+        if tag not in {ACL_USER_OBJ, ACL_MASK} and (tag, who) != (ACL_USER, os.geteuid())
+    ]
+    return not mode & 0o007 and not any(others)
+
+
+def is_everyones(name: str) -> bool:
+    """Tell whether every service is given a variable."""
+    return name in ALLOWED or name.startswith(ALLOWED_PREFIXES)
 
 
 def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what of an environment everyone may see; it is the launcher's whole environment."""
-    return {
-        name: value
-        for name, value in environ.items()
-        if name in ALLOWED or name.startswith(ALLOWED_PREFIXES)
-    }
+    return {name: value for name, value in environ.items() if is_everyones(name)}
 
 
 def worker_environment(
-    spec: ServiceSpec, environ: Mapping[str, str], read: Callable[[Path], str] = read_text
+    spec: ServiceSpec, environ: Mapping[str, str], read: Callable[[Path], bytes] = read_private
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the environment and the secrets of one service; its worker sees both as one.
 
@@ -61,10 +117,10 @@ def worker_environment(
     Args:
         spec: The service.
         environ: The supervisor's environment.
-        read: Returns a file's text.
+        read: Returns what a file holds.
 
     Raises:
-        StartError: A secret is nowhere, or `env_file` is unusable.
+        StartError: A secret is nowhere, or a file of secrets is unusable.
     """
     from_file = _file(spec, read)
     environment = {
@@ -73,36 +129,67 @@ def worker_environment(
         **spec.env,
     }
     secrets = {name: value for name, value in from_file.items() if name not in spec.env}
+    known, folder = {**from_file, **environ}, environ.get(CREDENTIALS, "")
     for name, source in spec.secrets.items():
-        secrets[name] = _secret(spec, name, source, {**from_file, **environ})
+        secrets[name] = _secret(spec, name, source, known, folder, read)
     public = {name: value for name, value in environment.items() if name not in secrets}
     return public, secrets
 
 
-def _secret(spec: ServiceSpec, name: str, source: str, known: Mapping[str, str]) -> str:
+def _secret(
+    spec: ServiceSpec,
+    name: str,
+    source: str | Path,
+    known: Mapping[str, str],
+    folder: str,
+    read: Callable[[Path], bytes],
+) -> str:
+    """Return a secret: from its own file, or from where its name is found first."""
+    if isinstance(source, Path):
+        try:
+            return _whole(spec, name, source, read)
+        except FileNotFoundError:
+            raise StartError(spec.name, f"secret {name}: there is no file {source}") from None
+    if folder:
+        with contextlib.suppress(FileNotFoundError):
+            return _whole(spec, name, Path(folder) / source, read)
     if source in known:
         return known[source]
     where = "an env_file" if spec.env_file is None else str(spec.env_file)
+    also = f", or into {folder}" if folder else ""
     raise StartError(
         spec.name,
         f"secret {name} is not set: export {source} where the supervisor starts, "
-        f"or put it into {where}",
+        f"or put it into {where}{also}",
     )
 
 
-def _file(spec: ServiceSpec, read: Callable[[Path], str]) -> dict[str, str]:
+def _whole(spec: ServiceSpec, name: str, path: Path, read: Callable[[Path], bytes]) -> str:
+    """Return the secret that is all of a file, but for the end of its last line."""
+    try:
+        data = read(path)
+    except Unusable as error:
+        raise StartError(spec.name, f"secret {name}: {path} {error}") from error
+    if b"\0" in data:
+        raise StartError(spec.name, f"secret {name}: {path} holds a NUL, which no variable can")
+    return os.fsdecode(data.removesuffix(b"\n").removesuffix(b"\r"))
+
+
+def _file(spec: ServiceSpec, read: Callable[[Path], bytes]) -> dict[str, str]:
     """Return what the service's `env_file` says, the last word on a name."""
     if spec.env_file is None:
         return {}
     try:
-        text = read(spec.env_file)
-    except OSError as error:
-        problem = f"cannot be read: {error.strerror or type(error).__name__}"
-        raise StartError(spec.name, f"env_file {spec.env_file} {problem}") from error
+        text = read(spec.env_file).decode("utf-8-sig")
+    except FileNotFoundError:
+        problem = "cannot be read: there is no such file"
+        raise StartError(spec.name, f"env_file {spec.env_file} {problem}") from None
+    except Unusable as error:
+        raise StartError(spec.name, f"env_file {spec.env_file} {error}") from error
     except UnicodeDecodeError:  # not its cause: that holds the file's bytes
         raise StartError(spec.name, f"env_file {spec.env_file} is not UTF-8 text") from None
     said = dict[str, str]()
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         if (entry := line.strip()) and not entry.startswith("#"):
             name, value = _entry(entry, f"{spec.env_file}:{number}", spec.name)
             said[name] = value

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from garrison.supervisor.environment import is_everyones
 from garrison.supervisor.spec import Restart
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is also a file's name in logs/, state/
@@ -200,7 +201,11 @@ def list_of(item: Reader, what: str) -> Reader:
     def read(value: object) -> tuple[str, ...]:
         if isinstance(value, str):
             # Not a secret's name, which may be the secret itself.
-            example = f'["{value}"]' if NAME.fullmatch(value) and item is not variable else '["…"]'
+            example = (
+                f'["{value}"]'
+                if NAME.fullmatch(value) and item not in {variable, secret_name}
+                else '["…"]'
+            )
             raise Misfit(f"expected a list of {what}, got a string: write {example}")
         if not isinstance(value, list):
             raise unlike(f"a list of {what}", value)
@@ -259,12 +264,31 @@ def each(key_reader: Reader, item: Reader) -> Reader:
     return read
 
 
-def secrets(value: object) -> dict[str, str]:
-    """Read secrets: the name in the worker → the name in the supervisor's environment."""
+def secrets(value: object) -> dict[str, str | Path]:
+    """Read secrets: the name in the worker → the name of where it comes from, or its file."""
     if isinstance(value, dict):
-        renamed: dict[str, str] = each(variable, variable)(value)
-        return renamed
-    return {name: name for name in list_of(variable, "names")(value)}
+        named: dict[str, str | Path] = each(variable, secret_source)(value)
+        return named
+    return {name: name for name in list_of(secret_name, "names")(value)}
+
+
+def secret_name(value: object) -> str:
+    """Read the name of a variable that holds a secret."""
+    name = variable(value)
+    if is_everyones(name):
+        raise Misfit(f"every service is given {name}, so it is no secret; call it otherwise")
+    return name
+
+
+def secret_source(value: object) -> str | Path:
+    """Read where a secret comes from: the name of a variable, or a file of its own."""
+    if not isinstance(value, dict):
+        return secret_name(value)
+    said = table({"file": path}, "a secret")(value)
+    if "file" not in said:
+        raise Misfit('expected the name of a variable, or { file = "…" }')
+    file: Path = said["file"]
+    return file
 
 
 def plugin(value: object) -> dict[str, Any]:
@@ -284,6 +308,8 @@ HOST: dict[str, Reader] = {
     "orphan_grace": seconds,
     "starts_at_once": whole(1, "workers"),
     "max_message": whole(1 << 20, "bytes"),
+    "log_bytes": whole(1 << 16, "bytes"),
+    "log_files": whole(2, "files"),
 }
 TUNING: dict[str, Reader] = {
     "restart": restart,

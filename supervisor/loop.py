@@ -36,6 +36,7 @@ from .orders import Orders
 from .policy import Child, Effect, Event, Why, has_process, step
 from .registration import Registration
 from .roster import Post, Roster
+from .rotation import Rotation
 from .spec import ServiceSpec
 from .succession import Handover, Succession, adoptable
 
@@ -108,6 +109,7 @@ class Supervisor:
         self.registration = Registration(self)
         self.succession = Succession(self)
         self.deaths = Deaths(self)
+        self.rotation = Rotation(host.logs, host.log_bytes, host.log_files)
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unread)):
@@ -126,6 +128,7 @@ class Supervisor:
                 continue  # nohup; an ignored SIGINT is only what a script's & hands down
             signal.signal(number, lambda *_: None)
         self._works += [self._register(), self._until_settled()]
+        self.rotation.start()
         try:
             while not self.done:
                 try:
@@ -147,6 +150,9 @@ class Supervisor:
             self._read_control()
         if self.members.leavers.fileno() in ready:
             self.members.see_who_left()
+        if self.rotation.wake in ready:
+            for event, log, data in self.rotation.news():
+                self.journal.record(event, log, **data)
         launchers = self.engine.deaths.fileno() in ready or self.engine.busy
         if launchers or any(fd in ready for fd in self.engine.descriptors()):
             self._read_engine()
@@ -171,7 +177,7 @@ class Supervisor:
             self._polled = launchers
             self._poller = zmq.Poller()
             fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
-            for one in (self.control, self.bus.socket, *fds):
+            for one in (self.control, self.bus.socket, self.rotation.wake, *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
 
@@ -359,6 +365,7 @@ class Supervisor:
     def _assignment(self, post: Post) -> messages.Assignment:
         spec, host = post.spec, self.config.host
         env, secret = worker_environment(spec, self.environ)
+        self.deaths.given(spec.name, secret)
         return messages.Assignment(
             name=spec.name,
             source=self.registration.source(post.plugin),
@@ -658,6 +665,7 @@ class Supervisor:
     # --- the end ----------------------------------------------------------------------------
 
     def _close(self) -> None:
+        self.rotation.close()
         if self.succession.successor:
             self.succession.hand_over(self._locks)
             while self.deaths.write_next():

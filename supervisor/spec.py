@@ -41,7 +41,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     env: dict[str, str] = {}
     pass_env: tuple[str, ...] = ()  # names handed on from the supervisor's environment
     env_file: Path | None = None
-    secrets: dict[str, str] = {}  # name in the worker → name in the supervisor's environment
+    secrets: dict[str, str | Path] = {}  # name in the worker → name of a source, or its own file
     config: dict[str, Any] = {}
 
 
@@ -64,3 +64,5 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     orphan_grace: float = 10.0  # so long services outlive a supervisor that is gone
     starts_at_once: int = 4  # workers that import and initialize at the same time
     max_message: int = 64 * 1024 * 1024  # the largest frame that is taken from anyone
+    log_bytes: int = 10 * 1024 * 1024  # the largest log file …
+    log_files: int = 5  # … and how many of them one service has at most

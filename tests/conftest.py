@@ -168,6 +168,8 @@ class Host:
         """Write a file beside the config."""
         path = self.folder / name
         path.write_text(text)
+        if path.suffix == ".env":  # refused when others can read it
+            path.chmod(0o600)
         return path
 
     # --- the supervisor ---------------------------------------------------------------------
@@ -365,11 +367,12 @@ class Host:
 
     def _litter(self) -> list[str]:
         """Return what lies in the home beyond locks, logs and what is remembered."""
+        rotated = {f".{number}" for number in range(1, 10)}
         kept = {
             "run": {".lock"},
             "state": {".json"},
             "state/deaths": {".json"},
-            "logs": {".log", ".jsonl", ".1"},
+            "logs": {".log", ".jsonl", *rotated},
         }
         return [
             str(path)

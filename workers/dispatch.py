@@ -22,6 +22,7 @@ from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
 from garrison.ipc.messages import Call, Token, sendable
 
 from .methods import Kind, Method, Unfit
+from .redaction import redacted
 from .service import Service
 from .tracebacks import formatted
 
@@ -245,7 +246,7 @@ class Dispatch:
         """Return a method's exception as it travels, its traceback from the method's own frames."""
         detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         trace = formatted(error)[-TRACEBACK_BYTES:]
-        return Fault("RemoteError", self._name, method, sendable(detail)[:2000], trace)
+        return Fault("RemoteError", self._name, method, sendable(redacted(detail))[:2000], trace)
 
 
 def _sheltered(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

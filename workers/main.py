@@ -10,7 +10,6 @@ import faulthandler
 import fcntl
 import logging
 import os
-import resource
 import signal
 import sys
 import time
@@ -25,6 +24,7 @@ from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 from garrison.ipc.recorder import LoudRecorder, Recorder
 
+from . import redaction
 from .dispatch import Dispatch
 from .guardians import Guardians
 from .loading import installed, load
@@ -80,6 +80,7 @@ def run(descriptor: int, log_path: str) -> NoReturn:
         else:
             secrets = {name: os.fsdecode(value) for name, value in assignment.secrets.items()}
             os.environ.update(secrets)
+            redaction.install(secrets)
             code = _loop(Worker(assignment, secrets).live())
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else (0 if end.code is None else CRASHED)
@@ -95,6 +96,7 @@ def _leave(code: int) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
+    redaction.release()
     os._exit(code)
 
 
@@ -107,7 +109,7 @@ def get_ready() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     faulthandler.enable(all_threads=True)
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # until then the signal kills
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    tree.forbid_cores()
     tree.become_subreaper()  # what escapes stays with its worker
 
 
@@ -171,8 +173,11 @@ class Worker(Runtime):
         super().__init__(a.name, a.token, self._own_secrets, a.generation)
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
-        recorder = LoudRecorder if a.record_values else Recorder
-        self.calls.notes = self._notes = recorder(a.recorder, self._name_of)
+        if a.record_values:
+            self._notes: Recorder = LoudRecorder(a.recorder, self._name_of, redaction.redacted)
+        else:
+            self._notes = Recorder(a.recorder, self._name_of)
+        self.calls.notes = self._notes
         self._dispatch = Dispatch(a.name, self._answer, self.handle_event, a.max_message)
         self._service: Service | None = None
         self._phase = "init"
@@ -262,7 +267,7 @@ class Worker(Runtime):
         text = formatted(shown)
         log.error("%s failed in %s\n%s", self.name, self._phase, text.rstrip())
         permanent = isinstance(shown, PermanentFailure | Misfit | ConfigError)
-        reason = sendable(str(shown))[:2000] if permanent else one_line(shown)
+        reason = sendable(redaction.redacted(str(shown)))[:2000] if permanent else one_line(shown)
         await self.last_words(messages.Broken(self._phase, reason, text, permanent))
         return CRASHED if self._phase == "run" else NOT_STARTED
 
@@ -270,6 +275,11 @@ class Worker(Runtime):
         if self._drain.done():
             _leave(128 + signal.SIGTERM)  # asked twice, or asked while it was draining
         self._drain.set_result((self._assignment.grace, "it was told to end by SIGTERM"))
+
+    # --- what it tells ----------------------------------------------------------------------
+
+    def tell(self, message: messages.Upward) -> None:
+        super().tell(redaction.told(message))
 
     # --- what the supervisor and others say -------------------------------------------------
 
@@ -310,6 +320,7 @@ class Worker(Runtime):
         self._dispatch.call(source, message)
 
     def _answer(self, to: Token, message: messages.Data) -> None:
+        message = redaction.answered(message)
         self._notes.answered(to, message)
         if self._bus is not None:  # as `_send`, without a step between
             self._bus.send(to, message)

@@ -7,6 +7,8 @@ from typing import Any
 
 from garrison.ipc.messages import sendable
 
+from .redaction import redacted
+
 OURS = str(Path(__file__).parent) + "/"
 BUNDLED = OURS + "services/"  # written as an author's are
 MOST = 16 * 1024  # characters, the last ones
@@ -26,7 +28,7 @@ def formatted(error: BaseException) -> str:
         if authors or one.exc_type is SyntaxError:  # else the mistake is ours, or the config's
             one.stack = traceback.StackSummary.from_list(authors)
         one = one.__cause__ or one.__context__
-    return sendable("".join(shown.format()))[-MOST:]
+    return sendable(redacted("".join(shown.format())))[-MOST:]  # half a secret is not found
 
 
 def waiting(task: "asyncio.Task[Any]") -> str:
@@ -52,6 +54,6 @@ def where(error: BaseException) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return an exception's type and text."""
-    text = " ".join(str(error).split())
+    text = " ".join(redacted(str(error)).split())
     name = type(error).__name__
     return sendable(f"{name}: {text}" if text else name)[:2000]

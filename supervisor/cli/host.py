@@ -53,6 +53,7 @@ def _foreground(config: Config, events_only: bool) -> int:
     from ..succession import handed_over
 
     raise_descriptor_limit()
+    tree.forbid_cores()  # it has every service's secrets in its memory
     host = config.host
     make_private(host.home)
     make_private(host.logs)

@@ -71,6 +71,13 @@ S = "[services.chat]\n"
         (S + "[services.chat.env]\n'A=B' = ''", 3, 'services.chat.env."A=B"', r"name of an env"),
         (S + 'env.A = "\\u0000"', 2, "services.chat.env.A", r"NUL"),
         (S + "pass_env = 'A'", 2, "services.chat.pass_env", r"list of names of env"),
+        (S + "secrets = { A = { fiel = 'x' } }", 2, "services.chat.secrets.A.fiel", r"`file`\?"),
+        (S + "secrets = { A = {} }", 2, "services.chat.secrets.A", r'or { file = "…" }'),
+        (S + "secrets = { A = { file = '' } }", 2, "services.chat.secrets.A.file", r"a path"),
+        (S + "secrets = { A = 'HOME' }", 2, "services.chat.secrets.A", r"every service is given"),
+        (S + "secrets = ['XDG_A']", 2, "services.chat.secrets[0]", r"every service is given XDG_A"),
+        ("[host]\nlog_bytes = 10", 2, "host.log_bytes", r"bytes, 65,536 or more, got 10"),
+        ("[host]\nlog_files = 1", 2, "host.log_files", r"files, 2 or more, got 1"),
         (S + "secrets = 'A'", 2, "services.chat.secrets", r"list of names"),
         (S + "config = 1", 2, "services.chat.config", r"a table, got a whole number"),
         (S + "env_file = ''", 2, "services.chat.env_file", r"a path, got an empty string"),
@@ -177,7 +184,7 @@ env = { A = "own" }
 pass_env = []
 depends_on = ["b", "b"]
 env_file = "a.env"
-secrets = { TOKEN = "TOKEN_A" }
+secrets = { TOKEN = "TOKEN_A", KEY = { file = "key.pem" } }
 config = { answerer = "eliza" }
 [services.b]
 secrets = ["ONE", "TWO"]
@@ -203,7 +210,7 @@ def test_what_is_said_arrives(tmp_path: Path) -> None:
         env={"A": "own", "B": "default"},
         depends_on=("b",),
         env_file=tmp_path / "a.env",
-        secrets={"TOKEN": "TOKEN_A"},
+        secrets={"TOKEN": "TOKEN_A", "KEY": tmp_path / "key.pem"},
         config={"answerer": "eliza"},
     )
     assert (b.grace, b.secrets) == (1.0, {"ONE": "ONE", "TWO": "TWO"})

@@ -1,12 +1,14 @@
 """A worker sees what its own service was given, and a secret is told to nobody else."""
 
+import os
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from garrison.ipc.errors import StartError
-from garrison.supervisor.environment import read_text, scrubbed, worker_environment
+from garrison.supervisor.environment import scrubbed, worker_environment
 from garrison.supervisor.spec import ServiceSpec
 
 SUPERVISOR = {
@@ -28,7 +30,7 @@ def given(text: str = "", **keys: Any) -> tuple[dict[str, str], dict[str, str]]:
     if text:
         keys["env_file"] = Path("/etc/bot.env")
     spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", **keys)
-    return worker_environment(spec, SUPERVISOR, lambda _: text)
+    return worker_environment(spec, SUPERVISOR, lambda _: text.encode())
 
 
 def test_only_what_everyone_may_see_passes() -> None:
@@ -59,6 +61,116 @@ def test_a_secret_is_found(keys: dict[str, Any], expected: dict[str, str]) -> No
     """A secret is the supervisor's variable, renamed where the config says so, else what env_file
     has; it is apart from the environment."""
     assert given(**keys) == (COMMON, expected)
+
+
+def private(path: Path, data: bytes, mode: int = 0o600) -> Path:
+    """Write a file with a mode."""
+    path.write_bytes(data)
+    path.chmod(mode)
+    return path
+
+
+def secret_of(environ: dict[str, str], source: str | Path, **keys: Any) -> str:
+    """Return the secret that a service is given from somewhere."""
+    secrets = {"TOKEN": source}
+    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", secrets=secrets, **keys)
+    return worker_environment(spec, environ)[1]["TOKEN"]
+
+
+@pytest.mark.parametrize(
+    ("data", "value"),
+    [
+        (b"t0k3n", "t0k3n"),
+        (b"t0k3n\n", "t0k3n"),
+        (b"t0k3n\r\n", "t0k3n"),
+        (b"t0k3n\n\n", "t0k3n\n"),
+        (b" t0 k3n ", " t0 k3n "),
+        (b"\xff\xfe", os.fsdecode(b"\xff\xfe")),
+        (b"", ""),
+    ],
+)
+def test_a_file_is_one_secret(tmp_path: Path, data: bytes, value: str) -> None:
+    """All of it, but for the end of its last line; also what is no text."""
+    assert secret_of({}, private(tmp_path / "token", data)) == value
+
+
+def test_where_a_secret_is_looked_for(tmp_path: Path) -> None:
+    """First what systemd hands over, then the environment, then env_file."""
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    env_file = private(tmp_path / "bot.env", b"NAME=env_file\nCREDENTIALS_DIRECTORY=/nowhere\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(folder)}
+    assert secret_of(environ, "NAME", env_file=env_file) == "env_file"
+    environ["NAME"] = "environment"
+    assert secret_of(environ, "NAME", env_file=env_file) == "environment"
+    private(folder / "NAME", b"credential\n", 0o400)
+    assert secret_of(environ, "NAME", env_file=env_file) == "credential"
+    assert secret_of(environ, private(tmp_path / "own", b"own")) == "own"
+
+
+def refused(environ: dict[str, str], source: str | Path) -> str:
+    """Return why a secret is refused."""
+    with pytest.raises(StartError) as caught:
+        secret_of(environ, source)
+    assert "s3cret" not in str(caught.value)
+    return caught.value.reason
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o444])
+def test_a_file_that_others_can_get_at_is_refused(tmp_path: Path, mode: int) -> None:
+    """Whichever of the three it is, with the file, its mode and what to type."""
+    path = private(tmp_path / "it's", b"s3cret", mode)
+    says = f"{path} has mode {mode:04o}, so others can get at it: chmod 600 '{tmp_path}/it'\"'\"'s'"
+    assert refused({}, path) == f"secret TOKEN: {says}"
+    assert refused({"CREDENTIALS_DIRECTORY": str(tmp_path)}, "it's") == f"secret TOKEN: {says}"
+    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", env_file=path)
+    with pytest.raises(StartError) as caught:
+        worker_environment(spec, {})
+    assert caught.value.reason == f"env_file {says}"
+
+
+def test_a_file_that_is_no_secret_is_refused(tmp_path: Path) -> None:
+    """What is missing, a folder, a pipe that nobody writes to, too large, or has a NUL."""
+    assert "there is no file" in refused({}, tmp_path / "none")
+    assert "cannot be read: " in refused({}, tmp_path)
+    os.mkfifo(tmp_path / "pipe", 0o600)
+    assert "no regular file" in refused({}, tmp_path / "pipe")
+    assert "larger than" in refused({}, private(tmp_path / "big", b"s3cret" * 200_000))
+    assert "NUL" in refused({}, private(tmp_path / "nul", b"s3cret\0"))
+    assert "no regular file" in refused({}, Path("/dev/null"))
+
+
+ACL_ENTRIES = {"owner": (1, 4, -1), "mine": (2, 4, os.geteuid()), "mask": (16, 4, -1),
+               "group": (4, 0, -1), "others": (32, 0, -1)}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "taken"),
+    [
+        ({}, True),
+        ({"mine": (2, 4, os.geteuid() + 1)}, False),
+        ({"group": (4, 4, -1)}, False),
+        ({"others": (32, 4, -1)}, False),
+    ],
+)
+def test_what_systemd_lets_one_user_read_is_taken(
+    tmp_path: Path, change: dict[str, tuple[int, int, int]], taken: bool
+) -> None:
+    """It hands credentials to a unit's user by an access list, whose mask looks like an open
+    group; what such a list lets others do is seen."""
+    path = private(tmp_path / "NAME", b"s3cret", 0o400)
+    entries = sorted((ACL_ENTRIES | change).values())
+    packed = b"".join(struct.pack("<HHI", tag, may, who % 2**32) for tag, may, who in entries)
+    try:
+        os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + packed)
+    except OSError as error:
+        pytest.skip(f"this file system has no access lists: {error}")
+    assert path.stat().st_mode & 0o040
+    environ = {"CREDENTIALS_DIRECTORY": str(tmp_path)}
+    if taken:
+        assert secret_of(environ, "NAME") == "s3cret"
+    else:
+        assert "has mode" in refused(environ, "NAME")
 
 
 @pytest.mark.parametrize(
@@ -143,12 +255,12 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     """A missing file and one that is no text stop the start, and no byte of it is shown."""
     path = tmp_path / "bot.env"
     spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", env_file=path)
-    with pytest.raises(StartError, match=r"bot.env cannot be read: No such file"):
+    with pytest.raises(StartError, match=r"bot.env cannot be read: there is no such file"):
         worker_environment(spec, {})
     path.write_bytes(b"K=s3cret\xff")
+    path.chmod(0o600)
     with pytest.raises(StartError, match=r"bot.env is not UTF-8 text$") as caught:
         worker_environment(spec, {})
     assert caught.value.__cause__ is None
     path.write_bytes(b"\xef\xbb\xbfK=v")
     assert worker_environment(spec, {}) == ({}, {"K": "v"})
-    assert read_text(path) == "K=v"

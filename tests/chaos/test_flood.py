@@ -1,0 +1,90 @@
+"""Logs stay within their bound whatever writes them, and the last line before a death is there."""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import Host, found, hosting, until
+
+from garrison.ipc import ServiceLost
+
+MOST, FILES = 1 << 20, 3
+CONFIG = f"""
+[host]
+log_bytes = {MOST}
+log_files = {FILES}
+[defaults]
+watchdog = 0
+[plugins.flood]
+[plugins.echo]
+"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Host]:
+    """Run a service that floods, and one that does not."""
+    with hosting(CONFIG, ["flood", "echo"]) as host:
+        yield host
+
+
+def logs(host: Host) -> list[Path]:
+    """Return the files of the service's log."""
+    return list((host.home / "logs").glob("flood.log*"))
+
+
+def total(host: Host) -> int:
+    """Return the bytes that the service's log has; one can be renamed while it is looked at."""
+    size = 0
+    for path in logs(host):
+        with contextlib.suppress(FileNotFoundError):
+            size += path.stat().st_size
+    return size
+
+
+async def test_logs_and_their_followers_span_the_files(running: Host) -> None:
+    """`logs -n` reads on in the older files; the host's own output has every line once."""
+    seen = running.output.count("| spanning")
+    async with running.connect() as client:
+        for part in range(5):
+            await found(client, "flood").say(f"spanning {part} {'.' * 300}", 1000)
+            due = seen + 1000 * (part + 1)
+            until(lambda due=due: running.output.count("| spanning") == due)  # type: ignore[misc]
+    done = running.run("logs", "flood", "-n", "2500").out.splitlines()
+    told = [f"spanning {part} {'.' * 300} {n}" for part in range(5) for n in range(1000)]
+    assert done == told[-2500:]
+    shown = [line.partition("| ")[2] for line in running.output.splitlines() if "| spann" in line]
+    assert shown == told
+
+
+@pytest.mark.parametrize("by_child", [False, True], ids=["thread", "child"])
+async def test_a_flood_stays_within_its_bound(running: Host, by_child: bool) -> None:
+    """Without a newline, while the service's loop is blocked and while it is not: the files are cut
+    below the writer, calls to others are answered, and the host says what it dropped."""
+    async with running.connect() as client:
+        flood, echo = found(client, "flood"), found(client, "echo")
+        older = running.home / "logs" / "flood.log.1"
+        await flood.begin(by_child)
+        await flood.block(1.0)
+        for _ in range(3):  # three more moves, whatever was there
+            before = older.stat().st_mtime_ns if older.exists() else 0
+            until(lambda b=before: older.exists() and older.stat().st_mtime_ns != b)  # type: ignore[misc]
+            assert await echo.add(1) == 3
+        assert len(logs(running)) <= FILES + 1  # with the one that is being made
+        await flood.end()
+        until(lambda: total(running) <= MOST * FILES, what="the log is within its bound")
+        until(lambda: running.events("log.dropped", "flood"))
+        await flood.say("after the flood", 3)
+    lines = running.run("logs", "flood", "-n", "3").out.splitlines()
+    assert lines == [f"after the flood {number}" for number in range(3)]
+    assert running.status("flood")["restarts"] == 0
+
+
+async def test_the_last_line_before_a_kill_is_there(running: Host) -> None:
+    """What was printed is in the file when SIGKILL comes, without a flush."""
+    async with running.connect() as client:
+        pid = running.status("flood")["pid"]
+        with pytest.raises(ServiceLost):
+            await found(client, "flood").die_saying("these are my last words")
+        running.until_reborn("flood", pid)
+    assert "these are my last words" in running.run("logs", "flood", "-n", "5").out.splitlines()

@@ -1,0 +1,60 @@
+"""A service that writes more than anyone reads, by a thread or a child, also while it hangs."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from garrison.workers import Plugin, Service
+
+PIECE = b"x" * 65_536
+CHILD = "import os\nwhile True: os.write(1, b'x' * 65_536)"
+
+
+class FloodService(Service):
+    """Floods."""
+
+    service_type = "flood"
+    child: subprocess.Popen[bytes] | None = None
+    flooding = False
+
+    async def begin(self, by_child: bool) -> None:
+        """Write without a newline until `end`."""
+        if by_child:
+            self.child = subprocess.Popen([sys.executable, "-c", CHILD])  # noqa: ASYNC220
+            return
+        self.flooding = True
+        threading.Thread(target=self._write, daemon=True).start()
+
+    def _write(self) -> None:
+        while self.flooding:
+            os.write(1, PIECE)
+
+    async def end(self) -> None:
+        """Write no more, but for a line."""
+        self.flooding = False
+        if self.child is not None:
+            self.child.kill()
+            self.child.wait()
+        os.write(1, b"\n")
+
+    async def block(self, seconds: float) -> None:
+        """Block the service's loop."""
+        asyncio.get_running_loop().call_soon(time.sleep, seconds)
+
+    async def say(self, text: str, number: int) -> None:
+        """Print so many lines."""
+        for count in range(number):
+            print(text, count)
+
+    async def die_saying(self, text: str) -> None:
+        """Print a line, and be killed before anything else can happen."""
+        kill: Callable[[], None] = lambda: os.kill(os.getpid(), 9)  # noqa: E731
+        print(text)
+        kill()
+
+
+plugin = Plugin(name="flood", services=[FloodService])
