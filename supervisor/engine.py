@@ -92,13 +92,20 @@ class Engine:
         log: Where launchers write what they have to say.
         environment: The scrubbed environment that workers descend from.
         orphan_grace: Seconds that everything outlives this process.
+        cgroups: Whether each worker has a cgroup of its own, where that can be.
     """
 
     def __init__(
-        self, run: Path, log: Path, environment: Mapping[str, str], orphan_grace: float
+        self,
+        run: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        orphan_grace: float,
+        cgroups: bool = True,
     ) -> None:
         self._run, self._log, self._environment = run, log, dict(environment)
         self._orphan_grace = orphan_grace
+        self._cgroups = "cgroups" if cgroups else "no-cgroups"
         self._number = 0
         self._lines: list[Line] = []
         self._held: dict[Key, Held] = {}
@@ -171,6 +178,7 @@ class Engine:
                     str(theirs.fileno()),
                     path,
                     str(self._orphan_grace),
+                    self._cgroups,
                 ],
                 env=self._environment,
                 pass_fds=(theirs.fileno(),),

@@ -282,6 +282,7 @@ HOST: dict[str, Reader] = {
     "logs": path,
     "preload": list_of(module, "modules"),
     "orphan_grace": seconds,
+    "cgroups": boolean,
     "starts_at_once": whole(1, "workers"),
     "max_message": whole(1 << 20, "bytes"),
 }

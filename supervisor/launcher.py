@@ -26,6 +26,8 @@ from multiprocess.context import ForkProcess
 
 from garrison.ipc import tree
 
+from . import cgroups
+
 FRAME_BYTES = 256 * 1024
 TERM_WAIT = 2.0  # seconds from TERM until KILL
 TREE_WAIT = 5.0  # seconds until a tree that will not go is reported as it is
@@ -140,6 +142,8 @@ class _Popen(popen_fork.Popen):  # type: ignore[misc]  # multiprocess ships no t
 
 
 class _Process(ForkProcess):  # type: ignore[misc]
+    cgroup: Path | None = None
+
     @staticmethod
     def _Popen(process: Any) -> _Popen:
         return _Popen(process)
@@ -148,13 +152,22 @@ class _Process(ForkProcess):  # type: ignore[misc]
 class Launcher:
     """The launcher's whole state and its loop."""
 
-    def __init__(self, connection: socket.socket, path: str, orphan_grace: float) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        path: str,
+        orphan_grace: float,
+        groups: cgroups.Cgroups,
+    ) -> None:
         self._connection: socket.socket | None = connection
         self._path = path
         self._orphan_grace = orphan_grace
+        self._cgroups = groups
         self._workers: dict[bytes, Any] = {}
         self._pids: dict[int, bytes] = {}
         self._ending: dict[bytes, float] = {}  # keys whose trees are not gone, and until when
+        self._closing: dict[bytes, Path | None] = {}  # and their cgroups
+        self._stuck: set[int] = set()  # what the kernel would not end, and was reported
         self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT)
         self._spare: tuple[Any, socket.socket] | None = None  # forked ahead, waits for its order
         self._spare_at = inf  # when one is to be forked
@@ -182,6 +195,7 @@ class Launcher:
         while not self._finished():
             self._turn()
         self._drop_spare()
+        self._cgroups.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)  # noqa: PTH108
 
@@ -256,7 +270,7 @@ class Launcher:
         self._termed = True
         self._drop_spare()
         for process in self._workers.values():
-            tree.signal_group(process.pid, number)
+            self._signal(process, number)
         self._harsh_at = time.monotonic() + TERM_WAIT
 
     def _do(self, ask: Ask, fds: list[int]) -> None:
@@ -266,9 +280,9 @@ class Launcher:
             case Signal(key, number, group):
                 process = self._workers.get(key)
                 if process is not None and group:
-                    tree.signal_group(process.pid, number)
+                    self._signal(process, number)
                 elif process is not None:
-                    os.kill(process.pid, number)
+                    tree.signal_one(process.pid, number)
             case Preload(modules):
                 self._preload(modules)
             case CheckFresh():
@@ -323,13 +337,29 @@ class Launcher:
 
     def _start(self, target: Callable[..., None], *args: Any) -> Any:
         """Fork. A TERM to the child waits until it is not ignored any more, as it is here."""
-        process = _Process(target=target, args=args)
+        cgroup = self._cgroups.make()
+        process = _Process(target=self._be_in, args=(cgroup, target, *args))
+        process.cgroup = cgroup
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             process.start()
+        except OSError:
+            self._cgroups.discard(cgroup)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return process
+
+    def _be_in(self, cgroup: Path | None, target: Callable[..., None], *args: Any) -> None:
+        """Go where the end reaches everything at once, before anything else: in the child."""
+        cgroups.enter(cgroup)
+        target(*args)
+
+    def _signal(self, process: Any, number: int) -> None:
+        """Signal a worker and its group; a KILL takes all that is in its cgroup."""
+        tree.signal_group(process.pid, number)
+        if number == signal.SIGKILL:
+            cgroups.kill(process.cgroup)
 
     def _become(self, fork: Fork, assignment: int) -> None:
         """Be a worker from here on: in the child, with nothing of the launcher's left open."""
@@ -399,6 +429,7 @@ class Launcher:
             self._pids.pop(process.pid, None)
             os.kill(process.pid, signal.SIGKILL)  # not reaped yet, so the number is its own
             process.join()
+            self._cgroups.discard(process.cgroup)
             process.close()
 
     def _reap(self) -> None:
@@ -407,19 +438,31 @@ class Launcher:
             if key == SPARE:
                 self._drop_spare()
             elif key is None:
+                self._stuck.discard(pid)
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             else:
                 tree.signal_group(pid, signal.SIGKILL)  # a zombie still holds its number
                 self._ended(key, pid)
-        if not self._ending:
-            return
-        left = tree.end_escaped(self._pids)
+        if self._ending:
+            self._end_trees()
+
+    def _end_trees(self) -> None:
+        """End what dead workers left, again until nothing is left, or the kernel will not."""
+        full = {key for key, cgroup in self._closing.items() if cgroups.kill(cgroup)}
+        found = tree.end_escaped(self._pids)
+        self._stuck.intersection_update(found)
+        left = [pid for pid in found if pid not in self._stuck]
         now = time.monotonic()
         for key, until in list(self._ending.items()):
-            if not left or now >= until:
-                del self._ending[key]
-                self._report(Gone(key, tuple(left)))
+            if now < until and (left or key in full):
+                continue
+            del self._ending[key]
+            cgroup = self._closing.pop(key)
+            inside = cgroups.inside(cgroup) if key in full else []
+            self._cgroups.discard(cgroup)
+            self._stuck.update(left)  # told once, so that no later end waits for it
+            self._report(Gone(key, tuple({*left, *inside})))
 
     def _ended(self, key: bytes, pid: int) -> None:
         process = self._workers.pop(key)
@@ -429,6 +472,7 @@ class Launcher:
         usage = popen.usage
         process.close()
         self._ending[key] = time.monotonic() + TREE_WAIT
+        self._closing[key] = process.cgroup
         self._report(
             Ended(key, popen.status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
         )
@@ -494,11 +538,15 @@ def _stamp(file: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Run the launcher: its connection's descriptor, its path, the grace in seconds."""
-    fd, path, grace = sys.argv[1:4]
+    """Run the launcher: its connection's descriptor, its path, the grace in seconds, and whether
+    workers have cgroups of their own."""
+    fd, path, grace, wanted = sys.argv[1:5]
     gc.disable()
     tree.become_subreaper()
-    launcher = Launcher(socket.socket(fileno=int(fd)), path, float(grace))
+    groups = cgroups.Cgroups(cgroups.own()) if wanted == "cgroups" else cgroups.Cgroups(None)
+    if wanted == "cgroups" and groups.problem:
+        print(f"launcher: no cgroup for each worker: {groups.problem}", file=sys.stderr, flush=True)
+    launcher = Launcher(socket.socket(fileno=int(fd)), path, float(grace), groups)
     launcher.warm_up()
     launcher.run()
 

@@ -85,7 +85,11 @@ class Supervisor:
         self.saved, problem = adoption.load(host.state)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.engine = engine.Engine(
-            host.run, host.logs / "launcher.log", scrubbed(self.environ), host.orphan_grace
+            host.run,
+            host.logs / "launcher.log",
+            scrubbed(self.environ),
+            host.orphan_grace,
+            host.cgroups,
         )
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
         self.control = sockets.router(self.context, control, host.max_message)
