@@ -27,6 +27,7 @@ from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 from .dispatch import Dispatch
 from .loading import installed, load
 from .methods import describe
+from .reaping import Reaper
 from .runtime import BackgroundFailure, Runtime
 from .service import Service
 from .settings import Misfit, fit
@@ -172,6 +173,8 @@ class Worker(Runtime):
         self._seq = 0
         self._beats = min(BEAT_S, a.watchdog / 4) if a.watchdog else BEAT_S
         self._parents = {os.getppid()}
+        self._reaper = Reaper()
+        self._reaper.watch_forks()
         self._orphan_since: float | None = None
         lock = take_lock(a.lock) if a.lock else -1
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -295,6 +298,7 @@ class Worker(Runtime):
     def _beat(self) -> None:
         self._seq += 1
         self.tell(messages.Beat(self._seq, self._dispatch.in_flight, self.refused))
+        self._reaper.look(self.now())
         if self._is_orphan():
             self._abandoned("the supervisor and the launcher are gone")
         self.loop.call_later(self._beats, self._beat)
