@@ -14,6 +14,7 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 PROC_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # the kernel has them
+LOOKS = 3  # until nothing is taken for nothing
 STOP_ROUNDS = 20  # of stopping what came up meanwhile, until it is killed as it is
 
 
@@ -112,7 +113,7 @@ def end_escaped(keep: Container[int] = ()) -> list[int]:
     Everything is stopped before anything is killed: of processes that start each other again,
     one killed after the other, there would always be one.
     """
-    found = below(keep)
+    found = _seen_below(keep)
     if not found:
         return []
     stopped: set[int] = set()
@@ -126,7 +127,16 @@ def end_escaped(keep: Container[int] = ()) -> list[int]:
         found = below(keep)
     for pid, parent in found.items():
         _signal_below(pid, parent, signal.SIGKILL, keep)
-    return [pid for pid, parent in found.items() if not _reaped(pid, parent)]
+    left = [pid for pid, parent in found.items() if not _reaped(pid, parent)]
+    return left or list(_seen_below(keep))
+
+
+def _seen_below(keep: Container[int]) -> dict[int, int]:
+    """Return what is below, from more than one look: what falls to us just now is in no list."""
+    for _ in range(LOOKS):
+        if found := below(keep):
+            return found
+    return {}
 
 
 def _reaped(pid: int, parent: int) -> bool:

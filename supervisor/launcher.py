@@ -167,6 +167,7 @@ class Launcher:
         self._pids: dict[int, bytes] = {}
         self._ending: dict[bytes, float] = {}  # keys whose trees are not gone, and until when
         self._closing: dict[bytes, Path | None] = {}  # and their cgroups
+        self._strays = False  # something is below that is no worker, and no worker is ending
         self._stuck: set[int] = set()  # what the kernel would not end, and was reported
         self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT)
         self._spare: tuple[Any, socket.socket] | None = None  # forked ahead, waits for its order
@@ -211,7 +212,7 @@ class Launcher:
             writing = select.POLLOUT if self._unsent else 0
             poll.register(self._connection, select.POLLIN | writing)
         due = min(self._harsh_at, self._spare_at, *self._ending.values(), inf)
-        wait = 0.002 if self._ending else min(max(due - time.monotonic(), 0), 60)
+        wait = 0.002 if self._ending or self._strays else min(max(due - time.monotonic(), 0), 60)
         for fd, _ in poll.poll(wait * 1000):
             if fd == self._wake:
                 with contextlib.suppress(BlockingIOError):
@@ -439,6 +440,7 @@ class Launcher:
                 self._drop_spare()
             elif key is None:
                 self._stuck.discard(pid)
+                self._strays = True  # where one was adopted unseen, there may be more
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             else:
@@ -446,6 +448,8 @@ class Launcher:
                 self._ended(key, pid)
         if self._ending:
             self._end_trees()
+        elif self._strays:
+            self._strays = bool(set(tree.end_escaped(self._pids)) - self._stuck)
 
     def _end_trees(self) -> None:
         """End what dead workers left, again until nothing is left, or the kernel will not."""
