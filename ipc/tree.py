@@ -68,10 +68,11 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
-def lives(pid: int) -> bool:
-    """Tell whether a process is there and does not only wait to be reaped."""
+def lives(pid: int, start: int | None = None) -> bool:
+    """Tell whether a process is there, and does not only wait to be reaped."""
     fields = _stat(pid)
-    return bool(fields) and fields[0] not in {"Z", "X"}
+    there = bool(fields) and fields[0] not in {"Z", "X"}
+    return there and start in {None, int(fields[19])}
 
 
 def signal_one(pid: int, number: int) -> None:

@@ -324,6 +324,11 @@ class Supervisor:
         post.begin(token, now, now + SLOT_S)
         self.roster.by_token[token] = post
         self.bus.admit(token)
+        alive = [str(pid) for pid, start in post.left if tree.lives(pid, start)]
+        if alive and post.spec.exclusive:
+            reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
+            self._not_started(post, f"{reason} exclusive = false", permanent=False)
+            return
         try:
             assignment = encode(self._assignment(post))
         except StartError as error:
@@ -433,6 +438,7 @@ class Supervisor:
         if left:
             pids = " ".join(map(str, left))
             self.journal.record("service.leftover", post.name, pids=pids)
+            post.left = tuple((pid, tree.started(pid)) for pid in left)
         event = post.what_ended()
         token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
         self.roster.by_token.pop(token, None)

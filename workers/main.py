@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
-import fcntl
 import logging
 import os
 import resource
@@ -26,6 +25,7 @@ from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 
 from .dispatch import Dispatch
 from .loading import installed, load
+from .locks import held_by, take_lock
 from .methods import describe
 from .reaping import Reaper
 from .runtime import BackgroundFailure, Runtime
@@ -36,7 +36,6 @@ from .tracebacks import formatted, one_line, waiting
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0  # between beats, at the most; a quarter of the watchdog where that is shorter
-LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
 DRAIN_SHARE = 0.7  # of the grace, for calls under way; the rest is for Service.stop
 UNDO_S = 2.0  # for an init or start that is broken off to clean up
 TREE_S = 2.0  # for what this process started to end, where nobody else can end it
@@ -127,25 +126,6 @@ def _loop(work: Any) -> int:
         _leave(code)  # without waiting for tasks and threads that others left behind
 
 
-def take_lock(path: str, seconds: float = LOCK_S) -> int | None:
-    """Return the descriptor of the service's lock, or None: a leftover holds it.
-
-    The lock follows fork, so whatever the last incarnation left alive keeps it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.005)  # no event tells of a lock that is let go
-        else:
-            return descriptor
-
-
 class Ending(Exception):
     """This incarnation's life is over; the text says why."""
 
@@ -190,7 +170,7 @@ class Worker(Runtime):
     async def _life(self, lock: int | None) -> int:
         try:
             if lock is None:
-                raise GarrisonError(f"a leftover of it still holds {self._assignment.lock}")
+                raise GarrisonError(held_by(self._assignment.lock))
             return await self._serve()
         except Ending as end:
             return await self._stop(str(end))

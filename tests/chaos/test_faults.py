@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import fcntl
+import os
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import Host, alive, children, eventually, found, hosting, until
+from tests.conftest import Host, Hosting, alive, children, eventually, found, hosting, until
 from tests.services.fault import BLOCKS, FAULTS, TOLD
 
-from garrison.ipc import CallError, ServiceLost, with_timeout
+from garrison.ipc import CallError, OrderFailed, ServiceLost, with_timeout
 
 WATCHDOG = 1.0
 TELL_S = WATCHDOG + 1.0  # from the block to the dump: what is promised
@@ -206,3 +208,29 @@ async def test_stop_may_go_wrong_in_every_way_at_once(running: Host) -> None:
         stopped = await asyncio.to_thread(running.ask, "stop", *names)
         assert set(stopped["services"].values()) == {"stopped"}
     until(lambda: not strays(running), 10, f"nothing is left of them: {strays(running)}")
+
+
+# --- the lock -----------------------------------------------------------------------------------
+
+
+def test_a_leftover_with_the_lock_refuses_a_second_incarnation(host: Hosting) -> None:
+    """It says who holds it and what to do, and starts once the leftover is gone; a service that
+    is not exclusive starts beside one."""
+    shared = '[services.shared]\nplugin = "echo"\nexclusive = false\n'
+    text = f"[plugins.echo]\n[defaults]\nintensity = 0\n[services.echo]\n{shared}"
+    one = host(text, ["echo"])
+    one.ask("stop", "echo", "shared")
+    locks = []
+    try:
+        for name in ("echo", "shared"):  # this test stands for the leftovers
+            path = one.home / "run" / f"{name}.service.lock"
+            locks.append(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+            fcntl.flock(locks[-1], fcntl.LOCK_EX)
+        one.ask("start", "shared")
+        assert one.status("shared")["state"] == "running"
+        with pytest.raises(OrderFailed, match=rf"pid .*\b{os.getpid()} .*exclusive = false"):
+            one.ask("start", "echo")
+    finally:
+        for lock in locks:
+            os.close(lock)
+    assert one.wait_for("echo", "running")["generation"] > 2
