@@ -107,6 +107,7 @@ class Cgroups:
         self.discard(None)
         if self._base is not None:
             _removed(self._base)
+            remove_leftovers(self._base.parent)
 
 
 def enter(cgroup: Path | None) -> None:

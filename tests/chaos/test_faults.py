@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import re
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -196,6 +197,8 @@ async def test_init_and_start_may_go_wrong_in_every_way_at_once(running: Host) -
             return all(rows[name]["restarts"] for name in names)
 
         await eventually(all_have_failed, what="each has failed, and is to be tried again")
+        late = running.log("start-hangs")  # its loop turns, so it can tell where its tasks wait
+        assert re.search(r"where it waits:\n.*in start\n", late, re.DOTALL), late
         await asyncio.to_thread(running.ask, "stop", *names)
     until(lambda: not strays(running), 10, f"nothing is left of them: {strays(running)}")
 
