@@ -167,7 +167,7 @@ class Launcher:
         self._pids: dict[int, bytes] = {}
         self._ending: dict[bytes, float] = {}  # keys whose trees are not gone, and until when
         self._closing: dict[bytes, Path | None] = {}  # and their cgroups
-        self._strays = False  # something is below that is no worker, and no worker is ending
+        self._strays = 0.0  # until when to end what is below, though no worker is ending
         self._stuck: set[int] = set()  # what the kernel would not end, and was reported
         self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT)
         self._spare: tuple[Any, socket.socket] | None = None  # forked ahead, waits for its order
@@ -415,12 +415,14 @@ class Launcher:
         self._spare_at = time.monotonic() + SPARE_S
         if self._spare is None:
             return None
-        (process, orders), self._spare = self._spare, None
-        with orders:
-            try:
-                socket.send_fds(orders, [encode(fork)], [assignment])
-            except OSError:  # it has ended
-                return None
+        process, orders = self._spare
+        try:
+            socket.send_fds(orders, [encode(fork)], [assignment])
+        except OSError:  # it has ended
+            self._drop_spare()
+            return None
+        self._spare = None
+        orders.close()
         return process
 
     def _drop_spare(self) -> None:
@@ -440,7 +442,7 @@ class Launcher:
                 self._drop_spare()
             elif key is None:
                 self._stuck.discard(pid)
-                self._strays = True  # where one was adopted unseen, there may be more
+                self._strays = time.monotonic() + TREE_WAIT  # where one was, there may be more
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             else:
@@ -449,7 +451,7 @@ class Launcher:
         if self._ending:
             self._end_trees()
         elif self._strays:
-            self._strays = bool(set(tree.end_escaped(self._pids)) - self._stuck)
+            self._end_strays()
 
     def _end_trees(self) -> None:
         """End what dead workers left, again until nothing is left, or the kernel will not."""
@@ -467,6 +469,14 @@ class Launcher:
             self._cgroups.discard(cgroup)
             self._stuck.update(left)  # told once, so that no later end waits for it
             self._report(Gone(key, tuple({*left, *inside})))
+
+    def _end_strays(self) -> None:
+        """End what fell to this process from a living worker, or after a dead one's tree."""
+        left = set(tree.end_escaped(self._pids)) - self._stuck
+        if time.monotonic() >= self._strays:
+            self._stuck |= left
+        if left <= self._stuck:
+            self._strays = 0.0
 
     def _ended(self, key: bytes, pid: int) -> None:
         process = self._workers.pop(key)

@@ -40,11 +40,9 @@ MODES = [
 ENDS = ["stop raises", "stop hangs", "stop blocks", "stop exits", "stop is killed"]
 
 
-def config(cgroups: bool) -> str:
-    """Return the config of a host with a victim for each fault that needs one of its own."""
-    text = HEAD.format(cgroups="true" if cgroups else "false")
-    for block in BLOCKS:
-        text += VICTIM.format(name=block, autostart="true")
+def config() -> str:
+    """Return the config of a host with a service for each way to go wrong in its life."""
+    text = HEAD.format(cgroups="true")
     for mode in (*MODES, *ENDS):
         name = mode.replace(" ", "-")
         text += VICTIM.format(name=name, autostart="false") + f'env = {{ MODE = "{mode}" }}\n'
@@ -54,14 +52,16 @@ def config(cgroups: bool) -> str:
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
     """Run services that may do anything, each in a cgroup where there can be one."""
-    with hosting(config(cgroups=True), ["fault", "echo"]) as host:
+    with hosting(config(), ["fault", "echo"]) as host:
         yield host
 
 
 @pytest.fixture(scope="module")
 def without() -> Iterator[Host]:
-    """Run a service that may do anything, with neither cgroups nor a neighbour in one."""
-    text = HEAD.format(cgroups="false") + VICTIM.format(name="be_masked", autostart="true")
+    """Run services that may do anything, each block's own besides, without cgroups."""
+    text = HEAD.format(cgroups="false")
+    for block in BLOCKS:
+        text += VICTIM.format(name=block, autostart="true")
     with hosting(text, ["fault", "echo"]) as host:
         yield host
 
@@ -128,46 +128,42 @@ def _told(pid: int) -> str:
 async def test_it_dies_alone_and_comes_back(running: Host, fault: str) -> None:
     """Whatever it does to itself: the call ends, neighbours answer, it runs again, and nothing
     that it started is left."""
-    await dies_alone_and_comes_back(running, "fault", fault)
+    await dies_alone_and_comes_back(running, fault)
 
 
 @pytest.mark.parametrize("fault", ["breaks away", "respawns", "runs away", "parent killed"])
 async def test_without_cgroups_nothing_is_left_either(without: Host, fault: str) -> None:
     """Groups, the subreaper and a walk that is repeated reach all of it."""
-    await dies_alone_and_comes_back(without, "fault", fault)
+    await dies_alone_and_comes_back(without, fault)
 
 
-async def test_without_cgroups_what_takes_no_signal_is_ended_too(without: Host) -> None:
-    """It blocks every signal, and so do the stopped and the escaped children of it."""
-    await dies_alone_and_comes_back(without, "be_masked", "be_masked")
-
-
-async def dies_alone_and_comes_back(host: Host, name: str, fault: str) -> None:
+async def dies_alone_and_comes_back(host: Host, fault: str) -> None:
     """Have a service do something; see that it runs again, and what became of the rest."""
     async with undisturbed(host), host.connect() as client:
-        victim = found(client, name)
-        await asyncio.to_thread(host.ask, "reset", name)
+        victim = found(client, "fault")
+        await asyncio.to_thread(host.ask, "reset", "fault")
         pid = await victim.pid()
         with contextlib.suppress(CallError):  # some say yes before they end
             await victim.do(fault)
-        await asyncio.to_thread(host.until_reborn, name, pid)
+        await asyncio.to_thread(host.until_reborn, "fault", pid)
         assert await victim.pid() != pid
     until(lambda: not strays(host), 10, f"nothing is left of it: {strays(host)}")
 
 
-async def test_blocked_in_every_way_at_once(running: Host) -> None:
+async def test_blocked_in_every_way_at_once(without: Host) -> None:
     """The stacks are told within the watchdog and a second, with the names of the functions;
-    every one is ended and runs again; neighbours go on, though processors are busy."""
-    logs = {name: len(running.log(name)) for name in TOLD}
+    every one is ended and runs again; neighbours go on, though processors are busy. What takes no
+    signal is reached without cgroups."""
+    logs = {name: len(without.log(name)) for name in TOLD}
     told: dict[str, float] = {}
-    async with undisturbed(running), running.connect() as client:
+    async with undisturbed(without), without.connect() as client:
         before = {name: await found(client, name).pid() for name in BLOCKS}
         began = time.monotonic()
         lost = [asyncio.ensure_future(found(client, name).do(name)) for name in BLOCKS]
 
         async def all_told() -> bool:
             for name in TOLD:
-                if name not in told and f"in {name}" in running.log(name)[logs[name] :]:
+                if name not in told and f"in {name}" in without.log(name)[logs[name] :]:
                     told[name] = time.monotonic() - began
             return len(told) == len(TOLD)
 
@@ -177,8 +173,8 @@ async def test_blocked_in_every_way_at_once(running: Host) -> None:
         outcomes = await asyncio.gather(*lost, return_exceptions=True)
         assert [one for one in outcomes if not isinstance(one, ServiceLost)] == []
         for name, pid in before.items():
-            await asyncio.to_thread(running.until_reborn, name, pid)
-    until(lambda: not strays(running), 10, f"nothing is left of them: {strays(running)}")
+            await asyncio.to_thread(without.until_reborn, name, pid)
+    until(lambda: not strays(without), 10, f"nothing is left of them: {strays(without)}")
 
 
 async def test_init_and_start_may_go_wrong_in_every_way_at_once(running: Host) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import Host, children, found, hosting, until
 
-LATE_S = 5.0  # well past the time after which nobody is thought to wait
+LATE_S = 4.0  # well past the time after which nobody is thought to wait
 
 CONFIG = """
 [plugins.family]
