@@ -16,6 +16,9 @@ from collections.abc import Container
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PROC_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # the kernel has them
+LOOKS = 3  # until nothing is taken for nothing
+STOP_ROUNDS = 20  # of stopping what came up meanwhile, until it is killed as it is
 
 
 def become_subreaper() -> None:
@@ -35,16 +38,20 @@ def forbid_cores() -> None:
         Path("/proc/self/coredump_filter").write_text("0")
 
 
-def children() -> list[int]:
-    """Return the pids of this process's children, zombies among them."""
+def children(of: int | None = None) -> list[int]:
+    """Return the pids of a process's children, this one's by default, zombies among them."""
+    folder = f"/proc/{of or 'self'}/task"
     found: list[int] = []
     try:
-        for task in os.listdir("/proc/self/task"):  # noqa: PTH208 (a thousand times a second)
-            found += map(int, Path(f"/proc/self/task/{task}/children").read_text().split())
-    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        for task in os.listdir(folder):  # noqa: PTH208 (a thousand times a second)
+            found += map(int, Path(f"{folder}/{task}/children").read_text().split())
+    except OSError:
+        if PROC_CHILDREN:  # it has ended meanwhile
+            return found
         import psutil  # seldom needed, and every worker would have it
 
-        return [process.pid for process in psutil.Process().children()]
+        with contextlib.suppress(psutil.Error):
+            found = [process.pid for process in psutil.Process(of).children()]
     return found
 
 
@@ -57,6 +64,36 @@ def peek_ended() -> int | None:
     return found.si_pid if found is not None else None
 
 
+def started(pid: int) -> int:
+    """Return when a process began, in clock ticks since the boot; 0 where there is none.
+
+    With the number it names a process for good: a number alone is used again.
+    """
+    fields = _stat(pid)
+    return int(fields[19]) if fields else 0
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what follows a process's name in its stat: its state, its parent, its group, …"""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def lives(pid: int, start: int | None = None) -> bool:
+    """Tell whether a process is there, and does not only wait to be reaped."""
+    fields = _stat(pid)
+    there = bool(fields) and fields[0] not in {"Z", "X"}
+    return there and start in {None, int(fields[19])}
+
+
+def signal_one(pid: int, number: int) -> None:
+    """Signal a child that is not reaped, unless it became another user's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
 def signal_group(pid: int, number: int) -> None:
     """Signal a worker's process group; the worker itself where it made none yet.
 
@@ -64,26 +101,87 @@ def signal_group(pid: int, number: int) -> None:
     """
     try:
         os.killpg(pid, number)
-    except ProcessLookupError:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, number)
-    except PermissionError:  # a member runs as another user; the worker itself may be ours
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):  # none yet; or no member is ours, but it may be
+        signal_one(pid, number)
 
 
-def end_escaped(keep: Container[int]) -> list[int]:
-    """Kill every child that is not to be kept; return those that are not gone yet."""
-    left: list[int] = []
-    for pid in children():
-        if pid in keep:
-            continue
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+def below(keep: Container[int] = ()) -> dict[int, int]:
+    """Return this process's descendants, but for those to keep and theirs: pid → parent.
+
+    Parents come before their children.
+    """
+    found = {pid: os.getpid() for pid in children() if pid not in keep}
+    todo = list(found)
+    while todo:
+        parent = todo.pop(0)
+        for pid in children(parent):
+            if pid not in found and pid not in keep:
+                found[pid] = parent
+                todo.append(pid)
+    return found
+
+
+def end_escaped(keep: Container[int] = ()) -> list[int]:
+    """Kill all that is below this process, but for what is to be kept; return what is not gone.
+
+    Everything is stopped before anything is killed: of processes that start each other again,
+    one killed after the other, there would always be one.
+    """
+    found = _seen_below(keep)
+    if not found:
+        return []
+    stopped: set[int] = set()
+    for _ in range(STOP_ROUNDS):
+        fresh = found.keys() - stopped
+        if not fresh:
+            break
+        for pid in fresh:
+            _signal_below(pid, found[pid], signal.SIGSTOP, keep)
+        stopped |= fresh
+        found = below(keep)
+    for pid, parent in found.items():
+        _signal_below(pid, parent, signal.SIGKILL, keep)
+    left = [pid for pid, parent in found.items() if not _reaped(pid, parent)]
+    return left or list(_seen_below(keep))
+
+
+def _seen_below(keep: Container[int]) -> dict[int, int]:
+    """Return what is below, from more than one look: what falls to us just now is in no list."""
+    for _ in range(LOOKS):
+        if found := below(keep):
+            return found
+    return {}
+
+
+def _reaped(pid: int, parent: int) -> bool:
+    """Reap a child that has ended; tell whether a descendant is gone."""
+    if parent == os.getpid():
         with contextlib.suppress(ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG)[0] == 0:
-                left.append(pid)
-    return left
+            return os.waitpid(pid, os.WNOHANG)[0] != 0
+        return True
+    return not lives(pid)  # once it falls to us, the next round reaps it
+
+
+def _signal_below(pid: int, parent: int, number: int, keep: Container[int]) -> None:
+    """Signal a descendant, and its group, which cannot fork out of a signal's way.
+
+    A session begins in one worker's tree and nobody joins it from outside, so a group that has a
+    member below is wholly below, unless its leader is kept.
+    """
+    with contextlib.suppress(OSError):
+        group = os.getpgid(pid)
+        if group != os.getpgrp() and group not in keep:
+            os.killpg(group, number)
+    if parent == os.getpid():  # not reaped yet, so the number is its own
+        signal_one(pid, number)
+        return
+    with contextlib.suppress(OSError):
+        watched = os.pidfd_open(pid)
+        try:
+            if _stat(pid)[1:2] == [str(parent)]:  # it is still the one that was seen
+                signal.pidfd_send_signal(watched, number)
+        finally:
+            os.close(watched)
 
 
 def end_everything_below(seconds: float, keep: Container[int] = ()) -> None:
@@ -115,15 +213,6 @@ MARK = "GARRISON_INCARNATION"  # in the environment of whatever a worker starts
 def mark(token: bytes) -> str:
     """Return what an incarnation's processes bear; not the token, which is its address."""
     return hashlib.sha256(token).hexdigest()[:16]
-
-
-def started(pid: int) -> int:
-    """Return when a process started, in clock ticks since the machine did; 0: there is none."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text("ascii", "replace")
-    except OSError:
-        return 0
-    return int(stat.rpartition(")")[2].split()[19])
 
 
 def ended(pidfd: int, seconds: float) -> bool:

@@ -27,6 +27,7 @@ from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import BAD_BYTES
 from garrison.ipc.sockets import check_length
 
+from . import cgroups
 from .launcher import (
     CODE,
     FRAME_BYTES,
@@ -113,6 +114,7 @@ class Held:
     pid: int = 0
     pidfd: int = -1
     stray: bool = False  # no child of this process either: init's
+    cgroup: Path | None = None  # without a launcher: what its launcher made for it
     closing: float = 0.0  # without a launcher, ended: until when its tree may take
     due: float = inf  # when its launcher must have answered: it hangs otherwise
 
@@ -137,13 +139,20 @@ class Engine:
         log: Where launchers write what they have to say.
         environment: The scrubbed environment that workers descend from.
         orphan_grace: Seconds that everything outlives this process.
+        each_cgroup: Whether each worker has a cgroup of its own, where that can be.
     """
 
     def __init__(
-        self, run: Path, log: Path, environment: Mapping[str, str], orphan_grace: float
+        self,
+        run: Path,
+        log: Path,
+        environment: Mapping[str, str],
+        orphan_grace: float,
+        each_cgroup: bool = True,
     ) -> None:
         self._run, self._log, self._environment = run, log, dict(environment)
         self._orphan_grace = orphan_grace
+        self._cgroups = "cgroups" if each_cgroup else "no-cgroups"
         self._number = 0
         self._lines: list[Line] = []
         self._held: dict[Key, Held] = {}
@@ -217,6 +226,7 @@ class Engine:
                     str(theirs.fileno()),
                     path,
                     str(self._orphan_grace),
+                    self._cgroups,
                 ],
                 env=self._environment,
                 pass_fds=(theirs.fileno(),),
@@ -334,7 +344,8 @@ class Engine:
             os.close(pidfd)
             return False
         self.others.discard(pid)
-        self._held[key] = Held(None, pid, pidfd, stray=pid not in tree.children())
+        stray = pid not in tree.children()
+        self._held[key] = Held(None, pid, pidfd, stray, cgroups.of(pid))
         self.deaths.register(pidfd, select.EPOLLIN)
         self._by_pidfd[pidfd] = key
         return True
@@ -387,6 +398,8 @@ class Engine:
         elif held.pidfd >= 0 and not held.closing:
             if group:
                 tree.signal_group(held.pid, number)
+                if number == signal.SIGKILL:
+                    cgroups.kill(held.cgroup)
             else:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(held.pidfd, number)
@@ -456,9 +469,14 @@ class Engine:
     def _take(self, report: Report, fds: list[int]) -> None:
         if isinstance(report, Forked):
             held = self._held.get(report.key)
-            if held is None or not fds:
+            if held is None:
                 for fd in fds:
                     os.close(fd)
+                return
+            if not fds:  # no descriptor was left for it: what cannot be watched must not live
+                self.signal(report.key, signal.SIGKILL)
+                self._forget(report.key)
+                self._happened.append(NotForked(report.key, "no descriptor was left for it"))
                 return
             held.pid, held.pidfd, held.due = report.pid, fds[0], inf
             self.deaths.register(held.pidfd, select.EPOLLIN)
@@ -492,6 +510,7 @@ class Engine:
             held.due = inf
             if held.pid:
                 held.line, held.stray = None, held.pid not in ours
+                held.cgroup = cgroups.of(held.pid)
                 inherited += 1
                 if held.pidfd >= 0 and held.pidfd not in self._by_pidfd:
                     self._bury(key, held)  # it ended, and the launcher could not say how
@@ -514,6 +533,7 @@ class Engine:
         """Reap a worker without a launcher, and begin to end its tree."""
         # A zombie still holds its number, and so does a group with a member left.
         tree.signal_group(held.pid, signal.SIGKILL)
+        cgroups.kill(held.cgroup)
         status: int | None = None
         if not held.stray:
             with contextlib.suppress(ChildProcessError):
@@ -529,12 +549,15 @@ class Engine:
             return
         left = tree.end_escaped(self._keep())
         for key, held in closing:
-            if held.stray:  # what it left behind is init's: only its environment tells
-                left += tree.end_marked(tree.mark(key))
+            own = list(left)
+            if held.stray:  # what it left behind is init's: its environment and its cgroup tell
+                own += tree.end_marked(tree.mark(key))
                 self._look_at = now + LOOK_S
-            if not left or now >= held.closing:
+            if cgroups.kill(held.cgroup):
+                own += cgroups.inside(held.cgroup)
+            if not own or now >= held.closing:
                 self._forget(key)
-                self._happened.append(Gone(key, tuple(left)))
+                self._happened.append(Gone(key, tuple(own)))
 
     # --- the end ----------------------------------------------------------------------------
 

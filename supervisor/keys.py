@@ -306,6 +306,7 @@ HOST: dict[str, Reader] = {
     "logs": path,
     "preload": list_of(module, "modules"),
     "orphan_grace": seconds,
+    "cgroups": boolean,
     "starts_at_once": whole(1, "workers"),
     "max_message": whole(1 << 20, "bytes"),
     "log_bytes": whole(1 << 16, "bytes"),

@@ -27,6 +27,8 @@ from multiprocess.context import ForkProcess
 
 from garrison.ipc import tree
 
+from . import cgroups
+
 FRAME_BYTES = 256 * 1024
 TERM_WAIT = 2.0  # seconds from TERM until KILL
 TREE_WAIT = 5.0  # seconds until a tree that will not go is reported as it is
@@ -155,6 +157,8 @@ class _Popen(popen_fork.Popen):  # type: ignore[misc]  # multiprocess ships no t
 
 
 class _Process(ForkProcess):  # type: ignore[misc]
+    cgroup: Path | None = None
+
     @staticmethod
     def _Popen(process: Any) -> _Popen:
         return _Popen(process)
@@ -163,16 +167,26 @@ class _Process(ForkProcess):  # type: ignore[misc]
 class Launcher:
     """The launcher's whole state and its loop."""
 
-    def __init__(self, connection: socket.socket, path: str, orphan_grace: float) -> None:
+    def __init__(
+        self,
+        connection: socket.socket,
+        path: str,
+        orphan_grace: float,
+        groups: cgroups.Cgroups,
+    ) -> None:
         self._connection: socket.socket | None = connection
         self._path = path
         self._orphan_grace = orphan_grace
+        self._cgroups = groups
         self._workers: dict[bytes, Any] = {}
         self._pids: dict[int, bytes] = {}
         self._names: dict[bytes, str] = {}
         self._ends_lately: dict[bytes, Ended] = {}
         self._modules: tuple[str, ...] = ()
         self._ending: dict[bytes, float] = {}  # keys whose trees are not gone, and until when
+        self._closing: dict[bytes, Path | None] = {}  # and their cgroups
+        self._strays = 0.0  # until when to end what is below, though no worker is ending
+        self._stuck: set[int] = set()  # what the kernel would not end, and was reported
         self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT)
         self._spare: tuple[Any, socket.socket] | None = None  # forked ahead, waits for its order
         self._spare_at = inf  # when one is to be forked
@@ -200,6 +214,7 @@ class Launcher:
         while not self._finished():
             self._turn()
         self._drop_spare()
+        self._cgroups.close()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path)  # noqa: PTH108
 
@@ -215,7 +230,7 @@ class Launcher:
             writing = select.POLLOUT if self._unsent else 0
             poll.register(self._connection, select.POLLIN | writing)
         due = min(self._harsh_at, self._spare_at, *self._ending.values(), inf)
-        wait = 0.002 if self._ending else min(max(due - time.monotonic(), 0), 60)
+        wait = 0.002 if self._ending or self._strays else min(max(due - time.monotonic(), 0), 60)
         for fd, _ in poll.poll(wait * 1000):
             if fd == self._wake:
                 with contextlib.suppress(BlockingIOError):
@@ -234,7 +249,7 @@ class Launcher:
     # --- the supervisor, or its absence -----------------------------------------------------
 
     def _accept(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        with contextlib.suppress(OSError):  # nobody there any more, or no descriptor left
             connection, _ = self._listener.accept()
             if self._connection is not None:
                 self._connection.close()
@@ -296,7 +311,7 @@ class Launcher:
         self._termed = True
         self._drop_spare()
         for process in self._workers.values():
-            tree.signal_group(process.pid, number)
+            self._signal(process, number)
         self._harsh_at = time.monotonic() + TERM_WAIT
 
     def _do(self, ask: Ask, fds: list[int]) -> None:
@@ -306,9 +321,9 @@ class Launcher:
             case Signal(key, number, group):
                 process = self._workers.get(key)
                 if process is not None and group:
-                    tree.signal_group(process.pid, number)
+                    self._signal(process, number)
                 elif process is not None:
-                    os.kill(process.pid, number)
+                    tree.signal_one(process.pid, number)
             case Preload(modules):
                 self._preload(modules)
             case CheckFresh():
@@ -364,13 +379,29 @@ class Launcher:
 
     def _start(self, target: Callable[..., None], *args: Any) -> Any:
         """Fork. A TERM to the child waits until it is not ignored any more, as it is here."""
-        process = _Process(target=target, args=args)
+        cgroup = self._cgroups.make()
+        process = _Process(target=self._be_in, args=(cgroup, target, *args))
+        process.cgroup = cgroup
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
             process.start()
+        except OSError:
+            self._cgroups.discard(cgroup)
+            raise
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return process
+
+    def _be_in(self, cgroup: Path | None, target: Callable[..., None], *args: Any) -> None:
+        """Go where the end reaches everything at once, before anything else: in the child."""
+        cgroups.enter(cgroup)
+        target(*args)
+
+    def _signal(self, process: Any, number: int) -> None:
+        """Signal a worker and its group; a KILL takes all that is in its cgroup."""
+        tree.signal_group(process.pid, number)
+        if number == signal.SIGKILL:
+            cgroups.kill(process.cgroup)
 
     def _become(self, fork: Fork, assignment: int) -> None:
         """Be a worker from here on: in the child, with nothing of the launcher's left open."""
@@ -395,7 +426,10 @@ class Launcher:
         self._spare_at = inf
         if self._spare is not None or self._retired or self._termed or self._connection is None:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:  # no descriptor left; a start will say so
+            return
         try:
             process = self._start(self._be_spare, theirs)
         except OSError:  # a start will say what is wrong
@@ -414,7 +448,7 @@ class Launcher:
         main.get_ready()
         data, fds, _, _ = socket.recv_fds(orders, FRAME_BYTES, 1)
         orders.close()
-        if not data:
+        if not data or not fds:
             os._exit(0)
         fork = decode_ask(data)
         assert isinstance(fork, Fork)
@@ -425,12 +459,14 @@ class Launcher:
         self._spare_at = time.monotonic() + SPARE_S
         if self._spare is None:
             return None
-        (process, orders), self._spare = self._spare, None
-        with orders:
-            try:
-                socket.send_fds(orders, [encode(fork)], [assignment])
-            except OSError:  # it has ended
-                return None
+        process, orders = self._spare
+        try:
+            socket.send_fds(orders, [encode(fork)], [assignment])
+        except OSError:  # it has ended
+            self._drop_spare()
+            return None
+        self._spare = None
+        orders.close()
         return process
 
     def _drop_spare(self) -> None:
@@ -440,6 +476,7 @@ class Launcher:
             self._pids.pop(process.pid, None)
             os.kill(process.pid, signal.SIGKILL)  # not reaped yet, so the number is its own
             process.join()
+            self._cgroups.discard(process.cgroup)
             process.close()
 
     def _reap(self) -> None:
@@ -448,19 +485,42 @@ class Launcher:
             if key == SPARE:
                 self._drop_spare()
             elif key is None:
+                self._stuck.discard(pid)
+                self._strays = time.monotonic() + TREE_WAIT  # where one was, there may be more
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             else:
                 tree.signal_group(pid, signal.SIGKILL)  # a zombie still holds its number
                 self._ended(key, pid)
-        if not self._ending:
-            return
-        left = tree.end_escaped(self._pids)
+        if self._ending:
+            self._end_trees()
+        elif self._strays:
+            self._end_strays()
+
+    def _end_trees(self) -> None:
+        """End what dead workers left, again until nothing is left, or the kernel will not."""
+        full = {key for key, cgroup in self._closing.items() if cgroups.kill(cgroup)}
+        found = tree.end_escaped(self._pids)
+        self._stuck.intersection_update(found)
+        left = [pid for pid in found if pid not in self._stuck]
         now = time.monotonic()
         for key, until in list(self._ending.items()):
-            if not left or now >= until:
-                del self._ending[key]
-                self._report(Gone(key, tuple(left)))
+            if now < until and (left or key in full):
+                continue
+            del self._ending[key]
+            cgroup = self._closing.pop(key)
+            inside = cgroups.inside(cgroup) if key in full else []
+            self._cgroups.discard(cgroup)
+            self._stuck.update(left)  # told once, so that no later end waits for it
+            self._report(Gone(key, tuple({*left, *inside})))
+
+    def _end_strays(self) -> None:
+        """End what fell to this process from a living worker, or after a dead one's tree."""
+        left = set(tree.end_escaped(self._pids)) - self._stuck
+        if time.monotonic() >= self._strays:
+            self._stuck |= left
+        if left <= self._stuck:
+            self._strays = 0.0
 
     def _ended(self, key: bytes, pid: int) -> None:
         process = self._workers.pop(key)
@@ -471,6 +531,7 @@ class Launcher:
         usage = popen.usage
         process.close()
         self._ending[key] = time.monotonic() + TREE_WAIT
+        self._closing[key] = process.cgroup
         ended = Ended(key, popen.status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
         self._ends_lately[key] = ended
         if len(self._ends_lately) > ENDS_KEPT:
@@ -539,11 +600,15 @@ def _stamp(file: str) -> tuple[int, int]:
 
 
 def main() -> None:
-    """Run the launcher: its connection's descriptor, its path, the grace in seconds."""
-    fd, path, grace = sys.argv[1:4]
+    """Run the launcher: its connection's descriptor, its path, the grace in seconds, and whether
+    workers have cgroups of their own."""
+    fd, path, grace, wanted = sys.argv[1:5]
     gc.disable()
     tree.become_subreaper()
-    launcher = Launcher(socket.socket(fileno=int(fd)), path, float(grace))
+    groups = cgroups.Cgroups(cgroups.own()) if wanted == "cgroups" else cgroups.Cgroups(None)
+    if wanted == "cgroups" and groups.problem:
+        print(f"launcher: no cgroup for each worker: {groups.problem}", file=sys.stderr, flush=True)
+    launcher = Launcher(socket.socket(fileno=int(fd)), path, float(grace), groups)
     launcher.warm_up()
     launcher.run()
 

@@ -98,7 +98,11 @@ class Supervisor:
         services = adoptable(config, living) if living is not None else []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.engine = engine.Engine(
-            host.run, host.logs / "launcher.log", scrubbed(self.environ), host.orphan_grace
+            host.run,
+            host.logs / "launcher.log",
+            scrubbed(self.environ),
+            host.orphan_grace,
+            host.cgroups,
         )
         self.engine.others &= set(handover.others) if handover.locks else self.engine.others
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
@@ -350,6 +354,11 @@ class Supervisor:
         self.roster.by_token[token] = post
         self.bus.admit(token)
         self.deaths.begun(post)
+        alive = [str(pid) for pid, start in post.left if tree.lives(pid, start)]
+        if alive and post.spec.exclusive:
+            reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
+            self._not_started(post, f"{reason} exclusive = false", permanent=False)
+            return
         try:
             assignment = encode(self._assignment(post))
         except StartError as error:
@@ -469,6 +478,7 @@ class Supervisor:
         if left:
             pids = " ".join(map(str, left))
             self.journal.record("service.leftover", post.name, pids=pids)
+            post.left = tuple((pid, tree.started(pid)) for pid in left)
         event = post.what_ended()
         death = self.deaths.gone(post, event, left)
         token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0

@@ -48,6 +48,7 @@ class Post:
     beat_at: float = 0.0
     reason: str = ""  # why it is not running, or did not the last time
     traceback: str = ""
+    left: tuple[tuple[int, int], ...] = ()  # pid and start of what the kernel would not end
     last_exit: str = ""  # how its last process ended, in words
     last_exit_at: float = 0.0  # wall clock
     status: int | None = None  # of the incarnation's end, as wait() has it

@@ -62,6 +62,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     logs: Path
     preload: tuple[str, ...] = ()  # modules that the launcher imports once
     orphan_grace: float = 10.0  # so long services outlive a supervisor that is gone
+    cgroups: bool = True  # one for each worker, where this process may make some
     starts_at_once: int = 4  # workers that import and initialize at the same time
     max_message: int = 64 * 1024 * 1024  # the largest frame that is taken from anyone
     log_bytes: int = 10 * 1024 * 1024  # the largest log file …

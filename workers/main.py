@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
-import fcntl
 import logging
 import os
 import signal
@@ -28,7 +27,9 @@ from . import redaction
 from .dispatch import Dispatch
 from .guardians import Guardians
 from .loading import installed, load
+from .locks import held_by, take_lock
 from .methods import describe
+from .reaping import Reaper
 from .runtime import BackgroundFailure, Runtime
 from .service import Service
 from .settings import Misfit, fit
@@ -37,7 +38,6 @@ from .tracebacks import formatted, one_line, waiting
 log = logging.getLogger(__name__)
 
 BEAT_S = 1.0  # between beats, at the most; a quarter of the watchdog where that is shorter
-LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
 DRAIN_SHARE = 0.7  # of the grace, for calls under way; the rest is for Service.stop
 UNDO_S = 2.0  # for an init or start that is broken off to clean up
 TREE_S = 2.0  # for what this process started to end, where nobody else can end it
@@ -134,25 +134,6 @@ def _loop(work: Any) -> int:
         _leave(code)  # without waiting for tasks and threads that others left behind
 
 
-def take_lock(path: str, seconds: float = LOCK_S) -> int | None:
-    """Return the descriptor of the service's lock, or None: a leftover holds it.
-
-    The lock follows fork, so whatever the last incarnation left alive keeps it.
-    """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.005)  # no event tells of a lock that is let go
-        else:
-            return descriptor
-
-
 class Ending(Exception):
     """This incarnation's life is over; the text says why."""
 
@@ -186,6 +167,8 @@ class Worker(Runtime):
         self._beats = min(BEAT_S, a.watchdog / 4) if a.watchdog else BEAT_S
         self._manifest: messages.Manifest | None = None
         self._guardians = Guardians(os.getppid(), a.orphan_grace)
+        self._reaper = Reaper()
+        self._reaper.watch_forks()
         lock = take_lock(a.lock) if a.lock else -1
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.open(self._context, a.control, a.bus)
@@ -200,7 +183,7 @@ class Worker(Runtime):
     async def _life(self, lock: int | None) -> int:
         try:
             if lock is None:
-                raise GarrisonError(f"a leftover of it still holds {self._assignment.lock}")
+                raise GarrisonError(held_by(self._assignment.lock))
             return await self._serve()
         except Ending as end:
             return await self._stop(str(end))
@@ -344,6 +327,7 @@ class Worker(Runtime):
     def _beat(self) -> None:
         self._seq += 1
         self.tell(messages.Beat(self._seq, self._dispatch.in_flight, self.refused))
+        self._reaper.look(self.now())
         self._guardians.next_beat_within(self._silence)
         if self._guardians.gone(self.now()):
             self._abandoned("the supervisor and the launcher are gone")

@@ -390,3 +390,20 @@ def test_a_launcher_that_hangs_is_ended_and_its_workers_live_on(host: Hosting) -
     assert one.status("echo")["pid"] == echo["pid"]
     assert one.launcher != launcher
     assert one.run("call", "echo", "echo", '["still there"]').out == "still there\n"
+
+
+def test_a_worker_ahead_that_was_killed_keeps_nothing_from_starting(host: Hosting) -> None:
+    """Its end and the next order reach the launcher together: another is forked for it."""
+    one = host(CONFIG, PLUGINS)
+    launcher = one.launcher
+    workers = {row["pid"] for row in one.rows().values()}
+    (spare,) = until(lambda: set(children(launcher)) - workers, what="one is forked ahead")
+    one.ask("stop", "echo")
+    os.kill(launcher, signal.SIGSTOP)
+    os.kill(spare, signal.SIGKILL)
+    with pytest.raises(OrderFailed, match="it goes on"):
+        one.ask("start", "echo", wait=0.2)
+    os.kill(launcher, signal.SIGCONT)
+    one.wait_for("echo", "running")
+    one.until_reborn("echo", one.kill("echo"))
+    assert one.launcher == launcher

@@ -1,0 +1,188 @@
+"""A cgroup for each worker, below the launcher's own: whatever is in it can be ended at once.
+
+Where none can be made (an ordinary user without a delegated cgroup, a kernel before 5.14, cgroups
+of version 1 alone) there are none, and trees are ended by group and subreaper alone.
+"""
+
+import contextlib
+import os
+import re
+from pathlib import Path
+
+from garrison.ipc import tree
+
+PREFIX = "garrison-"
+NAMED = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # a launcher's pid, and when it began
+
+
+def own(proc: Path = Path("/proc/self")) -> Path | None:
+    """Return the folder of this process's own cgroup of version 2, or None."""
+    try:
+        memberships = (proc / "cgroup").read_text().splitlines()
+        mounts = (proc / "mountinfo").read_text().splitlines()
+    except OSError:
+        return None
+    member = next((line[3:] for line in memberships if line.startswith("0::")), None)
+    for line in mounts if member is not None else ():
+        fields, _, kind = line.partition(" - ")
+        if kind.split(" ", 1)[0] != "cgroup2":
+            continue
+        root, point = (_unescaped(field) for field in fields.split(" ")[3:5])
+        if member is not None and (inside := _inside(member, root)) is not None:
+            return Path(point) / inside
+    return None
+
+
+def of(pid: int) -> Path | None:
+    """Return the cgroup that a launcher made for a worker, if the worker is still in it."""
+    found = own(Path(f"/proc/{pid}"))
+    return found if found is not None and NAMED.fullmatch(found.parent.name) else None
+
+
+def _unescaped(field: str) -> str:
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), field)
+
+
+def _inside(member: str, root: str) -> str | None:
+    """Return a cgroup's path from a mount's root on, or None where it is not in it."""
+    member, root = member.rstrip("/"), root.rstrip("/")
+    if ".." in member.split("/") or not f"{member}/".startswith(f"{root}/"):
+        return None
+    return member[len(root) :].lstrip("/")
+
+
+class Cgroups:
+    """The cgroups of one launcher's workers.
+
+    Args:
+        parent: The launcher's own cgroup; None is none at all.
+
+    Attributes:
+        problem: Why there are none, in words; empty where there are.
+    """
+
+    def __init__(self, parent: Path | None) -> None:
+        self.problem = ""
+        self._base: Path | None = None
+        self._number = 0
+        self._ended: list[Path] = []  # not empty yet, or not to be removed
+        if parent is None:
+            self.problem = "no cgroup of version 2 is mounted that this process is in"
+            return
+        try:
+            remove_leftovers(parent)
+            self._base = self._made(parent)
+        except OSError as error:
+            self.problem = f"{parent} does not let this process make any: {error.strerror}"
+
+    def _made(self, parent: Path) -> Path | None:
+        base = parent / f"{PREFIX}{os.getpid()}-{tree.started(os.getpid())}"
+        base.mkdir()
+        kind = (base / "cgroup.type").read_text().strip()
+        if kind != "domain":
+            self.problem = f"what is made in {parent} is {kind}"
+        elif not (base / "cgroup.kill").exists():
+            self.problem = "the kernel has no cgroup.kill (Linux 5.14)"
+        elif not os.access(parent / "cgroup.procs", os.W_OK):
+            self.problem = f"no process can be moved out of {parent}"
+        if self.problem:
+            base.rmdir()
+            return None
+        return base
+
+    def make(self) -> Path | None:
+        """Make the cgroup of one worker; None where there are none."""
+        if self._base is None:
+            return None
+        self._number += 1
+        cgroup = self._base / str(self._number)
+        try:
+            cgroup.mkdir()
+        except OSError:  # cgroup.max.descendants, or somebody removed what is above
+            return None
+        return cgroup
+
+    def discard(self, cgroup: Path | None) -> None:
+        """Remove a cgroup, now or as soon as nothing is in it any more."""
+        if cgroup is not None:
+            self._ended.append(cgroup)
+        self._ended = [one for one in self._ended if not _removed(one)]
+
+    def close(self) -> None:
+        """Remove them all, but for those that the kernel has still somebody in."""
+        self.discard(None)
+        if self._base is not None:
+            _removed(self._base)
+            remove_leftovers(self._base.parent)
+
+
+def enter(cgroup: Path | None) -> None:
+    """Move this process into a cgroup.
+
+    It takes up to 20 ms, an RCU grace period of the kernel's, so a worker that is forked ahead
+    does it for itself, before it has an order.
+    """
+    if cgroup is None:
+        return
+    try:
+        _write(cgroup / "cgroup.procs", b"0")
+    except OSError as error:  # its tree is ended by group and subreaper all the same
+        print(f"launcher: {cgroup} cannot be entered: {error.strerror}", flush=True)
+
+
+def kill(cgroup: Path | None) -> bool:
+    """Kill everything in a cgroup, and below; tell whether something still is there."""
+    if cgroup is None:
+        return False
+    try:
+        if b"populated 1" not in (cgroup / "cgroup.events").read_bytes():
+            return False
+        _write(cgroup / "cgroup.kill", b"1")
+    except OSError:  # it was removed by somebody
+        return False
+    return True
+
+
+def inside(cgroup: Path | None) -> list[int]:
+    """Return the pids of all that is in a cgroup, and below."""
+    found: list[int] = []
+    for path in () if cgroup is None else (cgroup, *cgroup.glob("**/")):
+        with contextlib.suppress(OSError):
+            found += map(int, (path / "cgroup.procs").read_text().split())
+    return found
+
+
+def remove_leftovers(parent: Path) -> None:
+    """Remove the cgroups of launchers that were killed, but for what still lives in them."""
+    for base in parent.glob(f"{PREFIX}*"):
+        named = NAMED.fullmatch(base.name)
+        if named and tree.started(int(named[1])) != int(named[2]):
+            for cgroup in base.iterdir():
+                if cgroup.is_dir():
+                    _removed(cgroup)
+            _removed(base)
+
+
+def _write(path: Path, data: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, data)
+    finally:
+        os.close(descriptor)
+
+
+def _removed(cgroup: Path) -> bool:
+    """Remove a cgroup with those that its processes made in it; tell whether it is gone."""
+    try:
+        cgroup.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        for path, folders, _ in os.walk(cgroup, topdown=False):
+            for folder in folders:
+                with contextlib.suppress(OSError):
+                    Path(path, folder).rmdir()
+        with contextlib.suppress(OSError):
+            cgroup.rmdir()
+        return not cgroup.exists()
+    return True

@@ -1,0 +1,51 @@
+"""Children of a living worker: orphans leave no zombie, the author's own keep their status."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import Host, children, found, hosting, until
+
+LATE_S = 4.0  # well past the time after which nobody is thought to wait
+
+CONFIG = """
+[plugins.family]
+[services.family]
+[services.orphans]
+plugin = "family"
+type = "family"
+"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Host]:
+    """Run services that have children."""
+    with hosting(CONFIG, ["family"]) as host:
+        yield host
+
+
+def test_orphans_vanish_while_their_worker_lives(running: Host) -> None:
+    """Background jobs, daemons that forked twice, and what nobody holds: none stays a zombie."""
+    pid = asyncio.run(running.call("orphans", "leave_orphans"))
+    assert children(pid)
+    until(lambda: not children(pid), what="nothing is left below it")
+    assert running.status("orphans")["restarts"] == 0
+
+
+async def test_a_childs_exit_status_is_its_starters_however_late(running: Host) -> None:
+    """In whatever way it was started: the status is there when it is asked for."""
+    async with running.connect() as client:
+        family = found(client, "family")
+        pid = await family.begin()
+
+        def living() -> list[str]:
+            """Return what has not ended yet, but for multiprocessing's own helper."""
+            stats = [Path(f"/proc/{child}/stat").read_text() for child in children(pid)]
+            return [stat for stat in stats if stat.rpartition(")")[2].split()[0] != "Z"][1:]
+
+        await asyncio.to_thread(until, lambda: not living(), what="they have ended, and stand")
+        await asyncio.sleep(LATE_S)  # what must not happen has no event
+        outcome = await family.outcome()
+        assert {way: codes for way, codes in outcome.items() if codes[0] != codes[1]} == {}
+        assert running.status("family")["restarts"] == 0
