@@ -54,13 +54,8 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
 
 
-def router(
-    context: "zmq.Context[zmq.Socket[bytes]]", path: str, max_message: int
-) -> zmq.Socket[bytes]:
-    """Bind one of the supervisor's two sockets; the home's lock is held by now.
-
-    A bind unlinks whatever lies at its path, so it is the lock that keeps a second one out.
-    """
+def router(context: "zmq.Context[zmq.Socket[bytes]]", max_message: int) -> zmq.Socket[bytes]:
+    """Return one of the supervisor's two sockets; `supervisor.gates` binds it."""
     socket = context.socket(zmq.ROUTER)
     socket.set(zmq.ROUTER_MANDATORY, 1)  # without it, what cannot be delivered vanishes
     socket.set(zmq.LINGER, LINGER_MS)
@@ -71,8 +66,6 @@ def router(
     with contextlib.suppress(zmq.ZMQError, AttributeError):  # a build without the uid filter
         for uid in {os.getuid(), 0}:  # its own user; root could do anything anyway
             socket.set(zmq.IPC_FILTER_UID, uid)
-    socket.bind(f"ipc://{path}")
-    Path(path).chmod(0o600)
     return socket
 
 
@@ -132,6 +125,8 @@ def check_answered(path: str) -> None:
         probe.settimeout(PROBE_S)
         try:
             probe.connect(path)
+        except BlockingIOError:
+            return  # somebody listens, and so many wait already that one more finds no room
         except OSError as error:
             if isinstance(error, PermissionError):
                 raise SupervisorGone(path, "it belongs to another user") from error

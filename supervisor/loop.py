@@ -27,6 +27,7 @@ from . import adoption, engine
 from .bus import Bus
 from .config import Config
 from .environment import scrubbed, worker_environment
+from .gates import Gates
 from .home import take_home
 from .journal import Journal
 from .members import Members
@@ -88,8 +89,9 @@ class Supervisor:
             host.run, host.logs / "launcher.log", scrubbed(self.environ), host.orphan_grace
         )
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
-        self.control = sockets.router(self.context, control, host.max_message)
-        self.bus = Bus(sockets.router(self.context, bus, host.max_message), self._refuse)
+        self.control = sockets.router(self.context, host.max_message)
+        self.bus = Bus(sockets.router(self.context, host.max_message), self._refuse)
+        self.gates = Gates([(self.control, control), (self.bus.socket, bus)])
         self.members = Members(self, self.control, self._left)
         self.orders = Orders(self, self.members.send)
         self.registration = Registration(self)
@@ -126,6 +128,8 @@ class Supervisor:
 
     def _turn(self, wake: int) -> None:
         ready = self._poll(wake)
+        if self.gates.fileno() in ready or time.monotonic() >= self.gates.due:
+            self.gates.turn()
         if wake in ready:
             self._on_signals(wake)
         if self.control in ready:
@@ -154,7 +158,7 @@ class Supervisor:
             self._polled = launchers
             self._poller = zmq.Poller()
             fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
-            for one in (self.control, self.bus.socket, *fds):
+            for one in (self.control, self.bus.socket, self.gates.fileno(), *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
 
@@ -163,7 +167,8 @@ class Supervisor:
             return 0.0
         if self.bus.settling or self.engine.busy:
             return 0.001
-        wait = min(min(self._soonest, self.engine.due) - time.monotonic(), IDLE_S)
+        due = min(self._soonest, self.engine.due, self.gates.due)
+        wait = min(due - time.monotonic(), IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 
     def _settle(self) -> None:
@@ -619,6 +624,7 @@ class Supervisor:
         self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
         self.orders.end()
         self.members.close()
+        self.gates.close()
         self.control.close()
         self.bus.socket.close()
         self.context.term()
