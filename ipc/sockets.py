@@ -24,11 +24,17 @@ MORE_NOBLOCK = NOBLOCK | int(zmq.SNDMORE)
 LINGER_MS = 500  # how long a closing socket still tries to send
 PROBE_S = 5.0  # for a plain connect to be taken or refused
 PEER_QUEUE = 20_000  # messages to one peer; the callers' windows are what really bounds them
+ROUTED = 64  # messages in the supervisor for and from one peer; `Bus` bounds the rest by bytes
 
 
 def new_token() -> Token:
     """Return a routing id that no other incarnation has, ever."""
     return b"g" + secrets.token_bytes(TOKEN_BYTES - 1)  # libzmq keeps ids with a leading 0
+
+
+def is_token(routing_id: bytes) -> bool:
+    """Tell whether a routing id is shaped as `new_token` makes them: GONE and FULL are not."""
+    return len(routing_id) == TOKEN_BYTES and routing_id[:1] == b"g"
 
 
 def control_path(run: Path) -> str:
@@ -61,8 +67,8 @@ def router(context: "zmq.Context[zmq.Socket[bytes]]", max_message: int) -> zmq.S
     socket.set(zmq.LINGER, LINGER_MS)
     socket.set(zmq.HANDSHAKE_IVL, 500)
     socket.set(zmq.MAXMSGSIZE, max_message)
-    socket.set(zmq.SNDHWM, PEER_QUEUE)
-    socket.set(zmq.RCVHWM, PEER_QUEUE)
+    socket.set(zmq.SNDHWM, ROUTED)
+    socket.set(zmq.RCVHWM, ROUTED)
     with contextlib.suppress(zmq.ZMQError, AttributeError):  # a build without the uid filter
         for uid in {os.getuid(), 0}:  # its own user; root could do anything anyway
             socket.set(zmq.IPC_FILTER_UID, uid)

@@ -7,7 +7,9 @@ and returns the answer's data. Refusals carry the words that the command line ex
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
@@ -24,6 +26,7 @@ from .status import service_row, supervisor_row, unread_row
 if TYPE_CHECKING:
     from .loop import Supervisor
 
+T = TypeVar("T")
 Work: TypeAlias = Generator[bool, None, Any]
 Command: TypeAlias = Callable[["Supervisor", Token, Order], Work]
 
@@ -59,7 +62,7 @@ def status(host: "Supervisor", peer: Token, order: Order) -> Work:
 def events(host: "Supervisor", peer: Token, order: Order) -> Work:
     """Return the last events; with `follow`, send every one from now on."""
     names = frozenset(_matching(host, order)) if order.names else frozenset[str]()
-    number = min(int(order.options.get("number", 50)), EVENTS_MOST)
+    number = min(_option(order, "number", int, 50), EVENTS_MOST)
     last = host.journal.last(number, names)
     if order.options.get("follow"):
         host.orders.follow(peer, order, names)
@@ -71,7 +74,7 @@ def wait(host: "Supervisor", peer: Token, order: Order) -> Work:
     """Return when every service that was named is in a state."""
     yield from _until_registered(host)
     names = _matching(host, order)
-    wanted = State(order.options["state"])
+    wanted = _option(order, "state", State, None)
     while True:
         posts = [host.roster.posts.get(name) for name in names]
         if all(post is not None and post.state is wanted for post in posts):
@@ -187,6 +190,14 @@ COMMANDS: dict[str, Command] = {
 
 
 # --- what they share ----------------------------------------------------------------------
+
+
+def _option(order: Order, key: str, kind: type[T], default: T | None) -> T:
+    """Return an option; an order comes from anyone who can connect."""
+    try:
+        return msgspec.convert(order.options.get(key, default), kind)
+    except msgspec.ValidationError as error:
+        raise Refusal("usage", f"{order.verb}: {key}: {error}") from error
 
 
 def _until_registered(host: "Supervisor") -> Work:
