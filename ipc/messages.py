@@ -33,7 +33,6 @@ Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Timeout = Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT)]
 CallId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Credits = Annotated[int, Meta(ge=0, le=2**16)]
-Names = Annotated[tuple[Name, ...], Meta(max_length=1000)]  # each is looked for in the loop
 
 
 # --- data: between services ---------------------------------------------------------------
@@ -238,7 +237,7 @@ class Order(msgspec.Struct, tag="order", frozen=True):
 
     id: int
     verb: str
-    names: Names = ()
+    names: tuple[str, ...] = ()
     wait: float = 0.0  # seconds until "timed out" is the answer
     options: dict[str, Any] = {}
 

@@ -123,7 +123,7 @@ class Bus:
         if waiting is None:
             waiting = self._waiting[frames[0]] = Waiting()
         fits = waiting.bytes + size <= WAITING_BYTES
-        if not fits and waiting.messages or self.waiting_bytes + size > ALL_WAITING_BYTES:
+        if (not fits and waiting.messages) or self.waiting_bytes + size > ALL_WAITING_BYTES:
             self._hand_back(frames, FULL)
             return
         waiting.messages.append(frames)

@@ -31,6 +31,7 @@ Work: TypeAlias = Generator[bool, None, Any]
 Command: TypeAlias = Callable[["Supervisor", Token, Order], Work]
 
 EVENTS_MOST = 4096
+NAMES_MOST = 1000  # in one order, and characters in one of them: each is looked for in the loop
 
 
 class Refusal(Exception):
@@ -208,6 +209,8 @@ def _until_registered(host: "Supervisor") -> Work:
 
 
 def _matching(host: "Supervisor", order: Order) -> list[str]:
+    if len(order.names) > NAMES_MOST or any(len(name) > NAMES_MOST for name in order.names):
+        raise Refusal("usage", f"{order.verb}: at most {NAMES_MOST} names of so many characters")
     names, missing = host.roster.match(order.names)
     if missing:
         raise Refusal("no_such_service", host.roster.unknown(missing[0]))

@@ -193,7 +193,7 @@ class Gates:
     def _hear(self) -> None:
         """Read that somebody was accepted: it says no more than that it is time to count."""
         for monitor in self._monitors:
-            while monitor.get(zmq.EVENTS) & zmq.POLLIN:  # type: ignore[operator]
+            while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
                 monitor.recv_multipart(zmq.NOBLOCK)
 
     def _see_to(self, gate: Gate, now: float) -> None:

@@ -78,8 +78,8 @@ class Members:
         """Refuse a newcomer, and write that down."""
         self._turned_away += 1
         if self._turned_away <= TOLD_MOST or self._turned_away % 1000 == 0:
-            said = {"token": token.hex()[:12], "count": self._turned_away, "reason": reason}
-            self._host.journal.record("member.turned_away", **said)
+            said, count = token.hex()[:12], self._turned_away
+            self._host.journal.record("member.turned_away", token=said, count=count, reason=reason)
         self.send(token, messages.TurnedAway(reason))
 
     def join(self, token: Token, wire: int, pid: int) -> bool:

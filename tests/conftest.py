@@ -193,7 +193,16 @@ class Host:
         self._ups += 1
         with (self.folder / f"up-{self._ups}.out").open("wb") as out:
             self.process = subprocess.Popen(
-                [*self._limited(), *COMMAND, "up", "-c", str(self.config), "--home", str(self.home), *options],
+                [
+                    *self._limited(),
+                    *COMMAND,
+                    "up",
+                    "-c",
+                    str(self.config),
+                    "--home",
+                    str(self.home),
+                    *options,
+                ],
                 cwd=self.folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,

@@ -55,9 +55,7 @@ def dealer(
 class Rogue:
     """A program that has joined, and sends what it likes."""
 
-    def __init__(
-        self, token: Token, control: zmq.Socket[bytes], bus: zmq.Socket[bytes]
-    ) -> None:
+    def __init__(self, token: Token, control: zmq.Socket[bytes], bus: zmq.Socket[bytes]) -> None:
         self.token, self.control, self.bus = token, control, bus
 
     def join(self) -> Self:
