@@ -3,7 +3,6 @@
 libzmq aborts the whole process when an accept on a Unix socket finds none.
 """
 
-import asyncio
 import contextlib
 import errno
 import os
