@@ -8,6 +8,7 @@ stretches, are printed alone.
 """
 
 import asyncio
+import faulthandler
 import itertools
 import os
 import random
@@ -62,6 +63,8 @@ def bounded() -> Iterator[None]:
     def too_late(*_: object) -> None:
         pytest.fail(f"it did not end within {LONGEST:g} s")
 
+    if LARGE:
+        faulthandler.cancel_dump_traceback_later()  # a minute is not long for these
     before = signal.signal(signal.SIGALRM, too_late)
     signal.setitimer(signal.ITIMER_REAL, LONGEST)
     try:
