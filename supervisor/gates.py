@@ -60,6 +60,7 @@ class Given:
     endpoint: str  # as libzmq calls it
     most: int  # connections that may wait in it, once nobody can find it any more
     drained: bool = False  # nobody waits in it, and nobody can find it
+    seen_empty: bool = False  # nor has it a connection, as far as the last look could tell
 
 
 class Gate:
@@ -127,6 +128,12 @@ class Gate:
         self._give(former, BACKLOG)
 
     @property
+    def listening(self) -> set[int]:
+        """Return the descriptors of this gate's listeners."""
+        front = {self.front.fileno()} if self.front is not None else set[int]()
+        return {given.fd for given in self._given} | front
+
+    @property
     def former(self) -> list[Given]:
         """Return libzmq's listeners that nobody can find any more."""
         return self._given[:-1] if self.open else self._given
@@ -137,12 +144,16 @@ class Gate:
             given.drained = given.drained or not _somebody_waits(given.fd)
         return sum(given.most for given in self.former if not given.drained)
 
-    def reap(self, connections: dict[str, int]) -> None:
-        """Take those listeners back whose last connection is gone."""
+    def reap(self, in_use: set[str]) -> None:
+        """Take those listeners back that have had no connection at the last look either."""
         for given in list(self.former):
-            if given.drained and not connections.get(given.name):
+            if not given.drained or given.name in in_use:
+                given.seen_empty = False
+            elif given.seen_empty:
                 self._given.remove(given)
                 self._socket.unbind(given.endpoint)
+            else:  # one that is accepted just now may have no descriptor yet
+                given.seen_empty = True
 
     def close(self) -> None:
         """Close what libzmq has not."""
@@ -187,8 +198,11 @@ class Gates:
         for gate in self._gates:
             self._see_to(gate, now)
         if any(gate.former for gate in self._gates):
-            self._reap_at = min(self._reap_at, now + REAP_S)
+            if self._reap_at == inf:
+                self._reap_at = now + REAP_S
             self.due = min(self.due, self._reap_at)
+        else:
+            self._reap_at = inf
 
     def _hear(self) -> None:
         """Read that somebody was accepted: it says no more than that it is time to count."""
@@ -234,10 +248,12 @@ class Gates:
             del self._watched[fd]
 
     def _reap(self) -> None:
-        self._reap_at = inf
-        connections = _connections()
+        began = time.monotonic()
+        in_use = _names({fd for gate in self._gates for fd in gate.listening})
         for gate in self._gates:
-            gate.reap(connections)
+            gate.reap(in_use)
+        now = time.monotonic()
+        self._reap_at = now + max(REAP_S, 100 * (now - began))
 
     def close(self) -> None:
         """Close what is open; the ROUTERs are closed by whoever made them."""
@@ -254,14 +270,24 @@ def _somebody_waits(listener: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _connections() -> dict[str, int]:
-    """Return how many connections have come in through each Unix socket, by its path."""
-    counts: dict[str, int] = {}
-    with open("/proc/self/net/unix", errors="surrogateescape") as table:  # noqa: PTH123
-        next(table)
-        for line in table:
-            fields = line.rstrip("\n").split(None, 7)  # Num RefCount Protocol Flags Type St Inode
-            path = fields[7] if len(fields) > 7 else ""
-            if path and not int(fields[3], 16) & 0x10000:  # __SO_ACCEPTCON: the listener itself
-                counts[path] = counts.get(path, 0) + 1
-    return counts
+def _names(listening: set[int]) -> set[str]:
+    """Return the names of those listeners that this process's connections have come in through.
+
+    Asked of each descriptor: /proc/net/unix leaves lines out while others open and close theirs.
+    """
+    names: set[str] = set()
+    for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208
+        if fd in listening:
+            continue
+        try:
+            one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
+        except OSError:  # no socket, or closed by now
+            continue
+        try:
+            if isinstance(name := one.getsockname(), str):
+                names.add(name)
+        except OSError:
+            pass
+        finally:
+            one.detach()  # it is libzmq's, or another's
+    return names

@@ -261,16 +261,16 @@ async def test_a_member_that_never_reads_is_kept_little_for(running: Host, clien
     memory = resident(running.pid)
     peak = 0
     size = msgspec.Raw(msgspec.msgpack.encode([MIB // 2]))
-    echo = with_timeout(found(client, "echo"), SOON)
+    other = with_timeout(found(client, "rogue"), SOON)
     with joined(running, unread=1) as rogue:
-        for n in range(1, 1001):  # 500 MiB of answers
+        for n in range(1, 501):  # 250 MiB of answers
             rogue.send(token_of(client, "echo"), call(n, "blob", size))
-        for n in range(40):
-            assert await echo.echo(n) == n
+        for _ in range(40):
+            assert await other.pid() > 0
             peak = max(peak, resident(running.pid) - memory)
             await asyncio.sleep(0.01)
         assert peak > 32 * MIB  # else nothing was kept, and nothing has been shown
-        assert peak < 192 * MIB, f"the supervisor grew by {peak:,} bytes"
+        assert peak < 160 * MIB, f"the supervisor grew by {peak:,} bytes"
 
     async def freed() -> bool:
         return resident(running.pid) - memory < GROWTH
