@@ -24,11 +24,17 @@ MORE_NOBLOCK = NOBLOCK | int(zmq.SNDMORE)
 LINGER_MS = 500  # how long a closing socket still tries to send
 PROBE_S = 5.0  # for a plain connect to be taken or refused
 PEER_QUEUE = 20_000  # messages to one peer; the callers' windows are what really bounds them
+ROUTED = 64  # messages in the supervisor for and from one peer; `Bus` bounds the rest by bytes
 
 
 def new_token() -> Token:
     """Return a routing id that no other incarnation has, ever."""
     return b"g" + secrets.token_bytes(TOKEN_BYTES - 1)  # libzmq keeps ids with a leading 0
+
+
+def is_token(routing_id: bytes) -> bool:
+    """Tell whether a routing id is shaped as `new_token` makes them: GONE and FULL are not."""
+    return len(routing_id) == TOKEN_BYTES and routing_id[:1] == b"g"
 
 
 def control_path(run: Path) -> str:
@@ -54,25 +60,18 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
 
 
-def router(
-    context: "zmq.Context[zmq.Socket[bytes]]", path: str, max_message: int
-) -> zmq.Socket[bytes]:
-    """Bind one of the supervisor's two sockets; the home's lock is held by now.
-
-    A bind unlinks whatever lies at its path, so it is the lock that keeps a second one out.
-    """
+def router(context: "zmq.Context[zmq.Socket[bytes]]", max_message: int) -> zmq.Socket[bytes]:
+    """Return one of the supervisor's two sockets; `supervisor.gates` binds it."""
     socket = context.socket(zmq.ROUTER)
     socket.set(zmq.ROUTER_MANDATORY, 1)  # without it, what cannot be delivered vanishes
     socket.set(zmq.LINGER, LINGER_MS)
     socket.set(zmq.HANDSHAKE_IVL, 500)
     socket.set(zmq.MAXMSGSIZE, max_message)
-    socket.set(zmq.SNDHWM, PEER_QUEUE)
-    socket.set(zmq.RCVHWM, PEER_QUEUE)
+    socket.set(zmq.SNDHWM, ROUTED)
+    socket.set(zmq.RCVHWM, ROUTED)
     with contextlib.suppress(zmq.ZMQError, AttributeError):  # a build without the uid filter
         for uid in {os.getuid(), 0}:  # its own user; root could do anything anyway
             socket.set(zmq.IPC_FILTER_UID, uid)
-    socket.bind(f"ipc://{path}")
-    Path(path).chmod(0o600)
     return socket
 
 
@@ -132,6 +131,8 @@ def check_answered(path: str) -> None:
         probe.settimeout(PROBE_S)
         try:
             probe.connect(path)
+        except BlockingIOError:
+            return  # somebody listens, and so many wait already that one more finds no room
         except OSError as error:
             if isinstance(error, PermissionError):
                 raise SupervisorGone(path, "it belongs to another user") from error

@@ -15,6 +15,17 @@ TURN_S = 0.002  # of one turn, so that deaths and orders are heard under any flo
 SETTLE_S = 0.001  # after a death: what it still sent is read by then, if the bus falls silent
 DEPARTED = 256  # former members whose last messages are no reason for a warning
 TELL_BY_S = 0.015  # after a death: its end is told by then, whatever the bus does
+WAITING_BYTES = 64 * 1024 * 1024  # for one peer that does not read; one larger message may wait
+ALL_WAITING_BYTES = 4 * WAITING_BYTES  # for all such peers together
+AGAIN_S = 0.005  # until a peer that had no room is tried again
+
+
+class Waiting:
+    """What waits for one peer, in order: libzmq's own queue for it is full."""
+
+    def __init__(self) -> None:
+        self.messages: deque[Frames] = deque()
+        self.bytes = 0
 
 
 class Bus:
@@ -35,6 +46,8 @@ class Bus:
         self._departed: deque[Token] = deque(maxlen=DEPARTED)
         self._dying: dict[Token, tuple[float, str]] = {}  # since when, and the cause once known
         self._silent_at = 0.0  # when the bus was last seen empty
+        self._waiting: dict[Token, Waiting] = {}
+        self.waiting_bytes = 0
 
     def admit(self, token: Token) -> None:
         """Let a member speak and be spoken to."""
@@ -45,9 +58,16 @@ class Bus:
         """Tell whether an end waits to be told."""
         return bool(self._dying)
 
+    @property
+    def waiting(self) -> bool:
+        """Tell whether anybody has no room for what is his."""
+        return bool(self._waiting)
+
     def turn(self) -> set[Token]:
         """Carry what has come, for a bounded time; return who is newly connected."""
         new: set[Token] = set()
+        for token in list(self._waiting):
+            self._try_again(token)
         until = time.monotonic() + TURN_S
         while True:
             try:
@@ -79,18 +99,69 @@ class Bus:
         self._carry(onward)
 
     def _carry(self, frames: Frames) -> None:
-        """Send without waiting; what finds no room or nobody goes back to its sender."""
+        """Send without waiting; what finds no room waits within a bound, and what finds none there
+        or nobody goes back to its sender."""
+        destination = frames[0]
+        if destination in self._waiting:
+            self._let_wait(frames)
+            return
         try:
             sockets.send(self.socket, frames)
         except zmq.ZMQError as error:
-            if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
+            if error.errno == zmq.EAGAIN:
+                self._let_wait(frames)
+            elif error.errno == zmq.EHOSTUNREACH:
+                self._hand_back(frames, GONE)
+            else:
                 raise
-            destination, source, batch = frames[:3]
-            if source not in {GONE, FULL, SUPERVISOR}:
-                why = FULL if error.errno == zmq.EAGAIN else GONE
-                self._carry([source, why, destination, batch])
         else:
             self.carried += 1
+
+    def _let_wait(self, frames: Frames) -> None:
+        size = sum(map(len, frames))
+        waiting = self._waiting.get(frames[0])
+        if waiting is None:
+            waiting = self._waiting[frames[0]] = Waiting()
+        fits = waiting.bytes + size <= WAITING_BYTES
+        if (not fits and waiting.messages) or self.waiting_bytes + size > ALL_WAITING_BYTES:
+            self._hand_back(frames, FULL)
+            return
+        waiting.messages.append(frames)
+        waiting.bytes += size
+        self.waiting_bytes += size
+
+    def _try_again(self, token: Token) -> None:
+        waiting = self._waiting[token]
+        while waiting.messages:
+            frames = waiting.messages[0]
+            try:
+                sockets.send(self.socket, frames)
+            except zmq.ZMQError as error:
+                if error.errno == zmq.EAGAIN:
+                    return
+                if error.errno != zmq.EHOSTUNREACH:
+                    raise
+                self._forget_waiting(token)
+                for unsent in waiting.messages:
+                    self._hand_back(unsent, GONE)
+                return
+            size = sum(map(len, frames))
+            waiting.messages.popleft()
+            waiting.bytes -= size
+            self.waiting_bytes -= size
+            self.carried += 1
+        del self._waiting[token]
+
+    def _forget_waiting(self, token: Token) -> None:
+        waiting = self._waiting.pop(token, None)
+        if waiting is not None:
+            self.waiting_bytes -= waiting.bytes
+
+    def _hand_back(self, frames: Frames, why: Token) -> None:
+        """Return a message to its sender; what is handed back already goes no further."""
+        destination, source, batch = frames[:3]
+        if source not in {GONE, FULL, SUPERVISOR}:
+            self._carry([source, why, destination, batch])
 
     # --- ends -------------------------------------------------------------------------------
 
@@ -118,6 +189,7 @@ class Bus:
         self.live.discard(token)
         self._departed.append(token)
         self.connected.discard(token)
+        self._forget_waiting(token)
         notice = encode([Ended(token, cause)])
         for partner in self.pairs.forget(token):
             if partner in self.live:

@@ -8,7 +8,9 @@ import os
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
@@ -25,10 +27,12 @@ from .status import service_row, supervisor_row, unread_row
 if TYPE_CHECKING:
     from .loop import Supervisor
 
+T = TypeVar("T")
 Work: TypeAlias = Generator[bool, None, Any]
 Command: TypeAlias = Callable[["Supervisor", Token, Order], Work]
 
 EVENTS_MOST = 4096
+NAMES_MOST = 1000  # in one order, and characters in one of them: each is looked for in the loop
 
 
 class Refusal(Exception):
@@ -60,7 +64,7 @@ def status(host: "Supervisor", peer: Token, order: Order) -> Work:
 def events(host: "Supervisor", peer: Token, order: Order) -> Work:
     """Return the last events; with `follow`, send every one from now on."""
     names = frozenset(_matching(host, order)) if order.names else frozenset[str]()
-    number = min(int(order.options.get("number", 50)), EVENTS_MOST)
+    number = min(_option(order, "number", int, 50), EVENTS_MOST)
     last = host.journal.last(number, names)
     if order.options.get("follow"):
         host.orders.follow(peer, order, names)
@@ -79,7 +83,7 @@ def wait(host: "Supervisor", peer: Token, order: Order) -> Work:
     """Return when every service that was named is in a state."""
     yield from _until_registered(host)
     names = _matching(host, order)
-    wanted = State(order.options["state"])
+    wanted = _option(order, "state", State, None)
     while True:
         posts = [host.roster.posts.get(name) for name in names]
         if all(post is not None and post.state is wanted for post in posts):
@@ -224,6 +228,14 @@ def _recorded(host: "Supervisor") -> Work:
         yield False
 
 
+def _option(order: Order, key: str, kind: type[T], default: T | None) -> T:
+    """Return an option; an order comes from anyone who can connect."""
+    try:
+        return msgspec.convert(order.options.get(key, default), kind)
+    except msgspec.ValidationError as error:
+        raise Refusal("usage", f"{order.verb}: {key}: {error}") from error
+
+
 def _until_registered(host: "Supervisor") -> Work:
     while not host.registration.finished:
         yield False
@@ -232,6 +244,8 @@ def _until_registered(host: "Supervisor") -> Work:
 
 
 def _matching(host: "Supervisor", order: Order) -> list[str]:
+    if len(order.names) > NAMES_MOST or any(len(name) > NAMES_MOST for name in order.names):
+        raise Refusal("usage", f"{order.verb}: at most {NAMES_MOST} names of so many characters")
     names, missing = host.roster.match(order.names)
     if missing:
         raise Refusal("no_such_service", host.roster.unknown(missing[0]))

@@ -24,10 +24,11 @@ from garrison.ipc.errors import GarrisonError, StartError, WireError
 from garrison.ipc.messages import State, Token, encode
 
 from . import adoption, engine
-from .bus import Bus
+from .bus import AGAIN_S, Bus
 from .config import Config
 from .deaths import Deaths
 from .environment import scrubbed, worker_environment
+from .gates import Gates
 from .home import take_home
 from .journal import Journal
 from .members import Members
@@ -40,7 +41,11 @@ from .rotation import Rotation
 from .spec import ServiceSpec
 from .succession import Handover, Succession, adoptable
 
-CONTROL_MOST = 1000  # messages of the control plane in one turn
+CONTROL_S = 0.002  # of the control plane in one turn
+CONTROL_BYTES = 4 * 1024 * 1024  # of one message of the control plane, from anyone
+BATCH_MOST = 1000  # messages of one batch to the supervisor
+REASON_MOST = 4000  # characters of what a worker says of its own end
+TRACEBACK_MOST = 100_000
 SLOT_S = 2.0  # a start keeps its slot no longer: one that hangs must not keep others waiting
 STIR_S = 0.05  # how often waiting orders look, at the least
 IDLE_S = 60.0  # the longest wait for anything
@@ -106,8 +111,9 @@ class Supervisor:
         )
         self.engine.others &= set(handover.others) if handover.locks else self.engine.others
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
-        self.control = sockets.router(self.context, control, host.max_message)
-        self.bus = Bus(sockets.router(self.context, bus, host.max_message), self._refuse)
+        self.control = sockets.router(self.context, min(host.max_message, CONTROL_BYTES))
+        self.bus = Bus(sockets.router(self.context, host.max_message), self._refuse)
+        self.gates = Gates([(self.control, control), (self.bus.socket, bus)])
         self.members = Members(self, self.control, self._left)
         self.orders = Orders(self, self.members.send)
         self.registration = Registration(self)
@@ -148,6 +154,8 @@ class Supervisor:
 
     def _turn(self, wake: int) -> None:
         ready = self._poll(wake)
+        if self.gates.fileno() in ready or time.monotonic() >= self.gates.due:
+            self.gates.turn()
         if wake in ready:
             self._on_signals(wake)
         if self.control in ready:
@@ -160,7 +168,7 @@ class Supervisor:
         launchers = self.engine.deaths.fileno() in ready or self.engine.busy
         if launchers or any(fd in ready for fd in self.engine.descriptors()):
             self._read_engine()
-        if self.bus.socket in ready or self.bus.settling:
+        if self.bus.socket in ready or self.bus.settling or self.bus.waiting:
             for token in self.bus.turn():
                 self._connected(token)
             self.bus.tell_ends()
@@ -181,7 +189,8 @@ class Supervisor:
             self._polled = launchers
             self._poller = zmq.Poller()
             fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
-            for one in (self.control, self.bus.socket, self.rotation.wake, *fds):
+            fds = (self.rotation.wake, self.gates.fileno(), *fds)
+            for one in (self.control, self.bus.socket, *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
 
@@ -190,8 +199,8 @@ class Supervisor:
             return 0.0
         if self.bus.settling or self.engine.busy:
             return 0.001
-        due = min(self._soonest, self.engine.due, self.succession.due)
-        wait = min(due - time.monotonic(), IDLE_S)
+        due = min(self._soonest, self.engine.due, self.succession.due, self.gates.due)
+        wait = min(due - time.monotonic(), AGAIN_S if self.bus.waiting else IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 
     def _settle(self) -> None:
@@ -494,9 +503,10 @@ class Supervisor:
     # --- control ----------------------------------------------------------------------------
 
     def _read_control(self) -> None:
-        for _ in range(CONTROL_MOST):
+        until = time.monotonic() + CONTROL_S
+        while time.monotonic() < until:
             try:
-                frames = self.control.recv_multipart(zmq.NOBLOCK)
+                frames = sockets.receive(self.control)
             except zmq.Again:
                 return
             if len(frames) == 2 and not frames[1]:  # a probe: somebody connected
@@ -506,6 +516,8 @@ class Supervisor:
                 if len(frames) != 3:
                     raise WireError(f"{len(frames)} frames")
                 batch = messages.decode_upward(frames[2])
+                if len(batch) > BATCH_MOST:
+                    raise WireError(f"{len(batch)} messages at once")
             except WireError as error:
                 self._refuse(str(error))
                 continue
@@ -539,7 +551,9 @@ class Supervisor:
                 self._stirred = True
                 return
             case messages.Join(wire, pid):
-                if self.members.join(token, wire, pid):
+                if token in self.roster.by_token or self.registration.reads(token):
+                    self._refuse("a worker that says it is a program")
+                elif self.members.join(token, wire, pid):
                     self.bus.admit(token)
                     self.later(self._welcome(token))
                 return
@@ -581,10 +595,14 @@ class Supervisor:
                 post.beat_at = time.monotonic()
                 self.advance(post, Event.BEAT)
             case messages.Broken():
-                post.broken = message
+                post.broken = msgspec.structs.replace(
+                    message,
+                    reason=message.reason[:REASON_MOST],
+                    traceback=message.traceback[-TRACEBACK_MOST:],
+                )
                 self.members.send(post.token, messages.Noted())
             case messages.Stopped():
-                post.clean = message
+                post.clean = messages.Stopped(message.reason[:REASON_MOST])
                 self.members.send(post.token, messages.Noted())
             case messages.Subscribe(events):
                 post.events = events
@@ -691,6 +709,7 @@ class Supervisor:
             self.orders.end()
             self.members.farewell()
         self.members.close()
+        self.gates.close()
         self.control.close()
         self.bus.socket.close()
         self.context.term()

@@ -3,6 +3,7 @@
 Workers are known by their incarnation's token; programs join by their pid, and leave with it.
 """
 
+import errno
 import os
 import select
 import time
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import zmq
 
-from garrison.ipc import messages
+from garrison.ipc import messages, sockets
 from garrison.ipc.directory import takes_calls
 from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, State, Token, encode
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from .loop import Supervisor
 
 PROGRAMS_MOST = 512
+TOLD_MOST = 10  # refused newcomers in the journal, then each thousandth: they may be many
 HELD_S = 0.05  # so long a change is held back that no call depends on
 ON_THE_WAY = frozenset({State.QUEUED, State.INITIALIZING, State.STARTING})
 
@@ -44,6 +46,7 @@ class Members:
         self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be told
         self._stale: set[Token] = set()  # members that missed a change of the directory
         self._tell_at = inf  # when what is held back is told
+        self._turned_away = 0
         self._waited_for: dict[str, bool] = {}  # NAME → whether calls to it wait, as was told
         self.leavers = select.epoll()  # every program's pidfd: ready when it ended
 
@@ -73,20 +76,28 @@ class Members:
 
     def turn_away(self, token: Token, reason: str) -> None:
         """Refuse a newcomer, and write that down."""
-        self._host.journal.record("member.turned_away", token=token.hex()[:12], reason=reason)
+        self._turned_away += 1
+        if self._turned_away <= TOLD_MOST or self._turned_away % 1000 == 0:
+            said, count = token.hex()[:12], self._turned_away
+            self._host.journal.record("member.turned_away", token=said, count=count, reason=reason)
         self.send(token, messages.TurnedAway(reason))
 
     def join(self, token: Token, wire: int, pid: int) -> bool:
         """Take in a program; it is to be welcomed once the directory is there."""
         if not self.speaks(token, wire):
             return False
+        if not sockets.is_token(token):  # one of GONE's name could say what only the router says
+            self.turn_away(token, "a member's routing id is a token of 16 bytes")
+            return False
         if len(self._programs) >= PROGRAMS_MOST:
             self.turn_away(token, f"{PROGRAMS_MOST} programs are connected already")
             return False
         try:
             pidfd = os.pidfd_open(pid)
-        except (OSError, OverflowError):
-            self.turn_away(token, f"there is no process {pid}")
+        except (OSError, OverflowError) as error:
+            full = getattr(error, "errno", 0) in {errno.EMFILE, errno.ENFILE}
+            why = "no descriptor is left here" if full else f"there is no process {pid}"
+            self.turn_away(token, why)
             return False
         self.leave(token)
         self._programs[token] = pidfd

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .loop import Supervisor
 
 ORDERS_MOST = 256
+ORDERS_EACH = 32  # of one connection, so that none takes all the room
+TURN_S = 0.005  # of all orders in one turn; the others go on in the next
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +56,9 @@ class Orders:
         if command is None:
             self._answer(peer, order, Refusal("usage", f"this supervisor has no {order.verb}"))
             return
+        if sum(pending.peer == peer for pending in self._pending) >= ORDERS_EACH:
+            self._answer(peer, order, Refusal("failed", f"{ORDERS_EACH} of yours wait already"))
+            return
         if len(self._pending) >= ORDERS_MOST:  # the oldest of those that only look on gives way
             oldest = next((p for p in self._pending if p.order.verb == "wait"), self._pending[0])
             self._reply(oldest, Refusal("failed", f"{ORDERS_MOST} orders wait already"))
@@ -64,8 +69,16 @@ class Orders:
         self._pending.append(Pending(peer, order, work, time.monotonic() + wait))
 
     def go_on(self) -> None:
-        """Take every order a step further."""
-        self._pending = [pending for pending in self._pending if self._waits(pending)]
+        """Take every order a step further, for a bounded time."""
+        until = time.monotonic() + TURN_S
+        looked_at: list[Pending] = []
+        while self._pending and time.monotonic() < until:
+            pending = self._pending.pop(0)
+            if self._waits(pending):
+                looked_at.append(pending)
+        if self._pending:
+            self._host.stir()
+        self._pending += looked_at
 
     def forget(self, peer: Token) -> None:
         """Drop what only waited for the sake of a connection that is gone."""

@@ -106,6 +106,10 @@ class Registration:
                     self._host.engine.signal(reader.token, 9)
             yield False
 
+    def reads(self, token: Token) -> bool:
+        """Tell whether a token is a reading process's."""
+        return token in self._readers
+
     def hear(self, token: Token, message: messages.Upward) -> bool:
         """Take a message of a reading process; False where it is none."""
         reader = self._readers.get(token)

@@ -97,6 +97,9 @@ def descriptors(pid: int | str = "self") -> dict[str, str]:
     return found
 
 
+opened_here = descriptors
+
+
 def bearing(mark: str) -> set[int]:
     """Return the pids of all processes with a mark in the environment that they began with."""
     needle = f"{MARK}={mark}".encode()
@@ -142,6 +145,7 @@ class Host:
         plugins: Names of files in tests/services to put beside it.
         files: Name → text of further files there.
         env: What the supervisor's environment has besides.
+        descriptors: How many descriptors each of its processes may have; 0 is as many as usual.
     """
 
     def __init__(
@@ -150,6 +154,7 @@ class Host:
         plugins: Iterable[str] = (),
         files: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
+        descriptors: int = 0,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
         self.home = self.folder / "h"
@@ -157,6 +162,7 @@ class Host:
         self.mark = uuid.uuid4().hex
         self.env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self._descriptors = descriptors
         self._ups = 0
         self.write("config.toml", config)
         for plugin in plugins:
@@ -189,7 +195,16 @@ class Host:
         self._ups += 1
         with (self.folder / f"up-{self._ups}.out").open("wb") as out:
             self.process = subprocess.Popen(
-                [*COMMAND, "up", "-c", str(self.config), "--home", str(self.home), *options],
+                [
+                    *self._limited(),
+                    *COMMAND,
+                    "up",
+                    "-c",
+                    str(self.config),
+                    "--home",
+                    str(self.home),
+                    *options,
+                ],
                 cwd=self.folder,
                 env=self.environ,
                 stdin=subprocess.DEVNULL,
@@ -197,6 +212,9 @@ class Host:
                 stderr=out,
             )
         return self.process
+
+    def _limited(self) -> tuple[str, ...]:
+        return ("prlimit", f"--nofile={self._descriptors}") if self._descriptors else ()
 
     def up(self, *options: str) -> Self:
         """Start the supervisor; return once its first starts have come to an end."""
@@ -418,17 +436,18 @@ def hosting(
     files: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
     up: bool = True,
+    descriptors: int = 0,
 ) -> Iterator[Host]:
     """Run a host; at its end show that no process and no descriptor outlived it."""
     gc.collect()
-    before = descriptors()
-    host = Host(config, plugins, files, env)
+    before = opened_here()
+    host = Host(config, plugins, files, env, descriptors)
     try:
         yield host.up() if up else host
     finally:
         host.close()
     gc.collect()
-    after = descriptors()
+    after = opened_here()
     opened = {fd: target for fd, target in after.items() if before.get(fd) is None}
     assert not opened, f"these descriptors outlived the host: {opened}"
 

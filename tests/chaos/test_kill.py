@@ -1,7 +1,6 @@
 """A worker killed: what was in flight is lost at once, the rest is answered by the next one."""
 
 import asyncio
-import itertools
 import os
 import signal
 import time
@@ -9,7 +8,6 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from tests.conftest import (
-    PATIENCE,
     Host,
     alive,
     children,
@@ -20,18 +18,9 @@ from tests.conftest import (
     until,
 )
 
-from garrison.ipc import (
-    CallTimeout,
-    Client,
-    RemoteError,
-    ServiceLost,
-    ServiceUnavailable,
-    with_timeout,
-)
+from garrison.ipc import Client, RemoteError, ServiceLost
 
-KILLS = 100
 RESTARTS = 300
-CALLERS = 4
 
 CONFIG = """
 [plugins.echo]
@@ -138,56 +127,6 @@ async def test_the_caller_killed_in_mid_call_ends_its_calls(running: Host, clien
         return "orphan" in await target.cancellations()
 
     await eventually(cancelled)
-
-
-async def test_hundreds_of_kills_under_load(running: Host) -> None:
-    """Whatever dies meanwhile, each call ends once, with its own answer or one typed error."""
-    names = ("target-1", "target-2")
-    for name in names:  # an end of the last test's may not be counted yet
-        until(lambda name=name: alive(running.status(name)["pid"] or 0))  # type: ignore[misc]
-    before = {name: running.status(name)["restarts"] for name in names}
-    ids = itertools.count()
-    answered, ended = 0, 0
-    stop = asyncio.Event()
-
-    async def calling(client: Client, name: str, indirect: bool) -> None:
-        nonlocal answered, ended
-        target, echo = found(client, name), with_timeout(found(client, "echo"), PATIENCE)
-        while not stop.is_set():
-            n = next(ids)
-            try:
-                async with asyncio.timeout(PATIENCE + 5):  # past its deadline no call may go on
-                    if indirect:
-                        assert await echo.ask(name, "echo", [n]) == n
-                    else:
-                        assert await with_timeout(target, PATIENCE).echo(n) == n
-                answered += 1
-            except (ServiceLost, ServiceUnavailable, CallTimeout):
-                ended += 1
-            except RemoteError as error:
-                if not indirect or error.type_name not in {"ServiceLost", "ServiceUnavailable"}:
-                    raise
-                ended += 1
-
-    def killing() -> None:
-        for n in range(KILLS):
-            name = names[n % 2]
-            running.until_reborn(name, kill(running, name))
-
-    async with running.connect() as client, asyncio.TaskGroup() as group:
-        callers = [
-            group.create_task(calling(client, names[n % 2], n >= CALLERS // 2))
-            for n in range(CALLERS)
-        ]
-        await asyncio.to_thread(killing)
-        stop.set()
-        await asyncio.wait(callers)
-        assert len(client.calls) == 0
-    assert answered > KILLS
-    assert ended > 0  # some were in flight; else nothing has been shown
-    after = {name: running.status(name)["restarts"] for name in names}
-    assert sum(after.values()) - sum(before.values()) == KILLS
-    assert running.status("echo")["restarts"] == 0
 
 
 async def test_a_flood_holds_up_neither_deaths_nor_orders(running: Host) -> None:

@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 import pytest
-import zmq
 from tests.conftest import Host, hosting, until
+from tests.rogue import dealer
 
 from garrison.ipc import Client, InvalidCall, RemoteError, ServiceProxy, messages, sockets
-from garrison.ipc.messages import SUPERVISOR, WIRE, Token
+from garrison.ipc.messages import SUPERVISOR, WIRE
 
 MIB = 1 << 20
 CONFIG = f"""
@@ -47,24 +47,6 @@ def echo(client: Client) -> ServiceProxy:
     proxy = client.get_service("echo")
     assert proxy is not None
     return proxy
-
-
-@contextlib.contextmanager
-def dealer(host: Host, name: str, token: Token = b"") -> Iterator[zmq.Socket[bytes]]:
-    """Connect to one of the supervisor's sockets as anyone could."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    path = str(host.home / "run" / f"{name}.sock")
-    one = sockets.dealer(context, path, token or sockets.new_token(), 1 << 30)
-    one.set(zmq.LINGER, 5000)
-    one.set(zmq.SNDTIMEO, 20_000)
-    one.set(zmq.RCVTIMEO, 20_000)
-    try:
-        if name == "control":  # whoever connects is asked who that is
-            assert messages.decode_downward(one.recv_multipart()[1]) == [messages.Introduce()]
-        yield one
-    finally:
-        one.close()
-        context.term()
 
 
 def refused(host: Host) -> int:

@@ -1,0 +1,109 @@
+"""Descriptors that run out: nobody is let in whom there is no descriptor for.
+
+libzmq aborts the whole process when an accept on a Unix socket finds none.
+"""
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+from collections.abc import Iterator
+
+import pytest
+from tests.conftest import Host, descriptors, eventually, found, hosting, until
+from tests.rogue import dealer
+
+from garrison.ipc import ServiceLost, with_timeout
+
+SOON = 3.0  # seconds, for a healthy call whatever others do
+CONFIG = """
+[plugins.echo]
+[defaults]
+intensity = 0
+[services.echo]
+[services.other]
+plugin = "echo"
+"""
+
+
+def connections(host: Host, stack: contextlib.ExitStack, number: int) -> int:
+    """Open connections as fast as possible and hold them; return how many found room."""
+    taken = 0
+    paths = [str(host.home / "run" / f"{name}.sock") for name in ("control", "bus")]
+    for n in range(number):
+        one = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        one.setblocking(False)
+        try:
+            one.connect(paths[n % 2])
+            taken += 1
+        except OSError as error:
+            if error.errno != errno.EAGAIN:  # the backlog is full
+                raise
+    return taken
+
+
+@pytest.fixture(params=[128, 1600])
+def running(request: pytest.FixtureRequest) -> Iterator[Host]:
+    """Run a host with few descriptors: from the start, and such that they become few."""
+    with hosting(CONFIG, ["echo"], descriptors=request.param) as host:
+        yield host
+
+
+async def test_more_connections_than_descriptors(running: Host) -> None:
+    """The supervisor lives, calls are answered, and once the others are gone, newcomers too."""
+    pids = {name: row["pid"] for name, row in running.rows().items()}
+    before = len(descriptors(running.pid))
+    async with running.connect() as client:
+        echo = with_timeout(found(client, "echo"), SOON)
+        other = with_timeout(found(client, "other"), SOON)
+        for _ in range(4):
+            with contextlib.ExitStack() as stack:
+                for n in range(10):
+                    connections(running, stack, 150)
+                    assert await echo.echo(n) == n
+                    assert await echo.ask("other", "echo", [n]) == n
+        assert await other.echo(1) == 1
+
+    async def answered() -> bool:
+        return bool(await running.call("echo", "echo", 1))
+
+    await eventually(answered)
+    assert {name: row["pid"] for name, row in running.rows().items()} == pids
+    until(lambda: len(descriptors(running.pid)) <= before + 3, what="their descriptors are free")
+    assert not running.events("supervisor.erred")
+
+
+async def test_a_worker_is_started_again_while_many_knock() -> None:
+    """Those who say nothing are dropped after half a second: a newcomer's turn comes."""
+    with hosting(CONFIG, ["echo"], descriptors=128) as running:
+        async with running.connect() as client:
+            echo = found(client, "echo")
+            pid = await echo.pid()
+            with contextlib.ExitStack() as stack:
+                connections(running, stack, 400)
+                old = await found(client, "other").pid()
+                os.kill(old, signal.SIGKILL)
+
+                async def another() -> bool:
+                    try:
+                        return bool(await found(client, "other").pid() != old)
+                    except ServiceLost:  # sent before the end was told
+                        return False
+
+                await eventually(another)
+                assert await echo.pid() == pid
+
+
+def test_connections_that_stay_take_no_descriptor_that_is_needed() -> None:
+    """Those who are connected and stay leave the supervisor its own; once they are gone, services
+    are started as ever."""
+    with hosting(CONFIG, ["echo"], descriptors=128) as running, contextlib.ExitStack() as stack:
+        for _ in range(120):
+            stack.enter_context(dealer(running, "bus"))
+        until(lambda: len(descriptors(running.pid)) > 70)
+        assert running.process is not None
+        assert running.process.poll() is None
+        stack.close()
+        assert running.ask("restart", "echo")["services"][0]["state"] == "running"
+        assert running.head() is not None

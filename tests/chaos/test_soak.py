@@ -1,0 +1,449 @@
+"""The same faults again and again: kills under load, fuzzed frames, a crash loop; with figures.
+
+    python -m pytest tests/chaos/test_soak.py -s                  # as in each run of the tests
+    GARRISON_SOAK=1 python -m pytest tests/chaos/test_soak.py -s  # as many as the README names
+
+Each test prints its figures. Bounds that are promised are asserted; times, which a busy machine
+stretches, are printed alone.
+"""
+
+import asyncio
+import faulthandler
+import itertools
+import os
+import random
+import signal
+import statistics
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from tests.conftest import Host, descriptors, found, hosting, until
+from tests.rogue import Rogue, joined, mutated, reframed
+
+from garrison.ipc import (
+    CallTimeout,
+    Client,
+    RemoteError,
+    ServiceLost,
+    ServiceUnavailable,
+    messages,
+    sockets,
+    with_timeout,
+)
+from garrison.ipc.errors import Fault
+from garrison.ipc.messages import SUPERVISOR, Token, encode
+
+LARGE = os.environ.get("GARRISON_SOAK", "") not in {"", "0"}
+KILLS = 2000 if LARGE else 200
+FUZZED = 200_000 if LARGE else 20_000
+TINY = 200_000 if LARGE else 20_000
+LOOP_S = 60.0 if LARGE else 3.0
+SERVICES = 20
+CALLERS = 8
+CALL_S = 10.0  # the deadline of each call under load
+LATE_S = 0.25  # past its deadline no call may last longer
+SOON = 3.0  # seconds, for a healthy call whatever others do
+PACE_S = 0.004  # between a caller's calls: the load is to leave the machine some room
+MEMORY = 16 << 20
+LONGEST = 1800.0 if LARGE else 120.0
+SEED = int(os.environ.get("GARRISON_SEED", "1"))
+
+
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    """Fail a test that does not end, in place of the shorter one that other tests have."""
+
+    def too_late(*_: object) -> None:
+        pytest.fail(f"it did not end within {LONGEST:g} s")
+
+    if LARGE:
+        faulthandler.cancel_dump_traceback_later()  # a minute is not long for these
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def resident(pid: int) -> int:
+    """Return a process's resident bytes."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def processor_s(pid: int) -> float:
+    """Return the seconds of a processor that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def spread(seconds: list[float]) -> str:
+    """Return the median, the 99th percentile and the most, in milliseconds."""
+    ordered = sorted(seconds)
+    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
+    return (
+        f"p50 {statistics.median(ordered) * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, "
+        f"most {ordered[-1] * 1000:.1f} ms of {len(ordered):,}"
+    )
+
+
+def show(what: str, **figures: Any) -> None:
+    """Print figures: `-s` shows them."""
+    print(
+        f"\n{what}" + "".join(f"\n  {name.replace('_', ' ')}: {v}" for name, v in figures.items())
+    )
+
+
+# --- kills under load -----------------------------------------------------------------------
+
+
+class Record:
+    """What became of every call."""
+
+    def __init__(self) -> None:
+        self.ends: Counter[str] = Counter()
+        self.late = self.wrong = self.second = 0
+
+    def watch(self, client: Client) -> None:
+        """Count answers to calls that had one already."""
+        answered: set[int] = set()
+        take = client.calls.answered
+
+        def watched(call_id: int, source: Token, outcome: Any, now: float) -> bool:
+            if call_id in answered:
+                self.second += 1
+            taken = take(call_id, source, outcome, now)
+            if taken:
+                answered.add(call_id)
+            return taken
+
+        client.calls.answered = watched  # type: ignore[method-assign]
+
+    async def one(self, call: Callable[[], Any], expected: object) -> None:
+        """Make a call and note its end."""
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(CALL_S + 20):
+                self.wrong += await call() != expected
+            self.ends["answered"] += 1
+        except (ServiceLost, ServiceUnavailable, CallTimeout) as error:
+            self.ends[type(error).__name__] += 1
+        except RemoteError as error:  # of the call that the service made in turn
+            if error.type_name not in {"ServiceLost", "ServiceUnavailable", "CallTimeout"}:
+                raise
+            self.ends[f"{error.type_name} at a service"] += 1
+        except TimeoutError:
+            self.ends["never ended"] += 1
+        self.late += time.monotonic() - began > CALL_S + LATE_S
+
+
+async def test_kills_under_load() -> None:
+    """Twenty services under eight callers, killed by turns: each call ends once, in time, with its
+    own answer or one typed error; nothing of the supervisor's grows."""
+    names = [f"target-{n}" for n in range(SERVICES)]
+    rows = "".join(f'[services.{name}]\nplugin = "echo"\n' for name in names)
+    config = f"[plugins.echo]\n[defaults]\nintensity = 0\n[services.echo]\n{rows}"
+    with hosting(config, ["echo"]) as host:
+        async with AsyncExitStack() as stack:
+            killer = await stack.enter_async_context(host.connect())
+            callers = [await stack.enter_async_context(host.connect()) for _ in range(CALLERS)]
+            killed = Killer(host, killer, names)
+            await killed.some(SERVICES)  # what is allocated once is allocated by now
+            await killed.all_run()
+            before = len(descriptors(host.pid))
+            memory = resident(host.pid)
+            record, ids, stop = Record(), itertools.count(), asyncio.Event()
+
+            async def calling(client: Client, number: int) -> None:
+                record.watch(client)
+                echo = with_timeout(found(client, "echo"), CALL_S)
+                targets = [with_timeout(found(client, name), CALL_S) for name in names]
+                chosen = random.Random(SEED + number)
+                while not stop.is_set():
+                    n, target = next(ids), chosen.randrange(SERVICES)
+                    if number % 2:  # from one service to another
+                        args = [names[target], "echo", [n]]
+                        await record.one(lambda args=args: echo.ask(*args), n)  # type: ignore[misc]
+                    else:
+                        await record.one(lambda t=target, n=n: targets[t].echo(n), n)  # type: ignore[misc]
+                    await asyncio.sleep(PACE_S)
+
+            began = time.monotonic()
+            killed.told.clear()
+            async with asyncio.TaskGroup() as group:
+                for number, client in enumerate(callers):
+                    group.create_task(calling(client, number))
+                await killed.some(KILLS)
+                stop.set()
+            took = time.monotonic() - began
+            await killed.all_run()
+            assert not any(len(client.calls) for client in (killer, *callers))
+            until(lambda: len(descriptors(host.pid)) <= before, what="descriptors as before")
+        grown = resident(host.pid) - memory
+        rows_now = host.rows()
+        restarts = sum(rows_now[name]["restarts"] for name in names)
+        assert restarts == KILLS + SERVICES
+        assert rows_now["echo"]["restarts"] == 0
+    show(
+        f"{KILLS:,} kills of {SERVICES} services under {CALLERS} callers in {took:.1f} s",
+        calls=f"{sum(record.ends.values()):,}: {dict(record.ends)}",
+        past_their_deadline=record.late,
+        second_answers=record.second,
+        wrong_answers=record.wrong,
+        SIGKILL_to_ServiceLost=spread(killed.told),
+        supervisors_descriptors="+0",
+        supervisors_memory=f"{grown / (1 << 20):+.1f} MiB",
+    )
+    assert record.ends["answered"] > KILLS
+    assert record.ends["never ended"] == 0
+    assert (record.late, record.second, record.wrong) == (0, 0, 0)
+    assert grown < MEMORY, f"the supervisor grew by {grown:,} bytes"
+
+
+class Killer:
+    """Kills services by turns, each with a call in flight."""
+
+    def __init__(self, host: Host, client: Client, names: list[str]) -> None:
+        self._host, self._client = host, client
+        self._all = names
+        self._names = itertools.cycle(names)
+        self._orders = itertools.count(1)
+        self.told: list[float] = []  # from the kill until its caller heard of it
+
+    async def some(self, times: int) -> None:
+        """Kill so many."""
+        for _ in range(times):
+            await self._one(next(self._names))
+
+    async def all_run(self) -> None:
+        """Return once all of them answer."""
+        for name in self._all:
+            assert await with_timeout(found(self._client, name), 30.0).echo(name) == name
+
+    async def _one(self, name: str) -> None:
+        target = with_timeout(found(self._client, name), 60.0)
+        self._client.tell(messages.Order(next(self._orders), "reset", (name,)))
+        pid = await target.pid()  # of the one that runs since its last turn
+        lost = target.hang("doomed")
+        assert await target.pid() == pid  # so the other has begun
+        began = time.perf_counter()
+        os.kill(pid, signal.SIGKILL)
+        try:
+            await lost
+        except ServiceLost:
+            self.told.append(time.perf_counter() - began)
+
+
+# --- fuzzed frames --------------------------------------------------------------------------
+
+
+async def recorded(host: Host, monkeypatch: pytest.MonkeyPatch) -> tuple[list[bytes], list[bytes]]:
+    """Return the batches of real traffic: to the supervisor, and over the bus."""
+    control: list[bytes] = []
+    bus: list[bytes] = []
+    send = sockets.send
+
+    def noting(socket: Any, frames: list[bytes]) -> None:
+        (bus if frames[0] else control).append(frames[1])
+        send(socket, frames)
+
+    monkeypatch.setattr(sockets, "send", noting)
+    async with host.connect() as client:
+        echo = found(client, "echo")
+        await asyncio.gather(*(echo.echo({"n": n, "text": "x" * n}) for n in range(40)))
+        await echo.add(1, second=2)
+        await echo.total(1, 2, three=3)
+        assert [n async for n in echo.count(100)] == list(range(100))
+        with pytest.raises(RemoteError):
+            await echo.fail("as told")
+        hung = echo.hang("cancelled")
+        await echo.echo(1)
+        hung.cancel()
+        await echo.hung()
+    monkeypatch.undo()
+    result, fault = msgspec.Raw(b"\x01"), Fault("RemoteError", "echo", "echo", "no", "")
+    bus += [  # what services say
+        encode([messages.Reply(n, result) for n in range(1, 9)]),
+        encode([messages.Failed(3, fault), messages.Refused(4), messages.Done(5)]),
+        encode([messages.Item(6, result), messages.Credit(7, 16), messages.Cancel(8)]),
+        encode([messages.Ended(b"g" * 16, "was killed by SIGKILL")]),
+    ]
+    manifest = messages.Manifest("echo", "", (messages.MethodInfo("echo", False, "(x)", ""),), {})
+    control += [
+        encode([messages.Hello(1, "echo", 1, 1), messages.Beat(1, 2, 3)]),
+        encode([messages.Initialized(), messages.Ready(manifest)]),
+        encode([messages.Broken("run", "reason", "trace"), messages.Stopped("asked")]),
+        encode([messages.Subscribe(("a", "b")), messages.PluginRead((manifest,))]),
+        encode([messages.Order(1, "status"), messages.Order(2, "events", (), 1.0, {"number": 9})]),
+        encode([messages.Order(3, "wait", ("echo",), 0.1, {"state": "running"})]),
+    ]
+    return control, bus
+
+
+async def test_fuzzed_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mutations of real traffic at both sockets, at a worker and at a program: nobody dies of
+    them, and who speaks as he should is answered in time."""
+    config = "[plugins.echo]\n[services.echo]\n[services.other]\nplugin = 'echo'\n"
+    with hosting(config, ["echo"]) as host:
+        pids = {name: row["pid"] for name, row in host.rows().items()}
+        control, bus = await recorded(host, monkeypatch)
+        memory = resident(host.pid)
+        async with host.connect() as client, host.connect() as target:
+            echo = with_timeout(found(client, "echo"), SOON)
+            other = with_timeout(found(client, "other"), SOON)
+            entry = client.directory.get("echo")
+            assert entry is not None
+            with joined(host) as rogue:
+                fuzzer = Fuzzer(rogue, control, bus, [entry.token, target.token])
+                began = time.monotonic()
+                working = threading.Thread(target=fuzzer.run, args=(FUZZED,))
+                working.start()
+                times: list[float] = []
+                while working.is_alive():
+                    asked = time.monotonic()
+                    assert await echo.echo(asked) == asked
+                    assert await other.ask("echo", "echo", [asked]) == asked
+                    times.append(time.monotonic() - asked)
+                    await asyncio.sleep(PACE_S)
+                working.join()
+                took = time.monotonic() - began
+            assert fuzzer.sent == FUZZED
+            assert await echo.echo("after") == "after"
+            head = host.head()
+            assert head is not None
+            assert {name: row["pid"] for name, row in host.rows().items()} == pids
+            least = FUZZED // 100  # else they were no fuzzed frames
+            by_worker = until(  # its next beat tells
+                lambda: max(host.status("echo")["refused_frames"] - least, 0)
+            )
+            refused = head["refused_frames"], by_worker + least
+        grown = resident(host.pid) - memory
+        assert not host.events("supervisor.erred")
+        show(
+            f"{FUZZED:,} fuzzed frames in {took:.1f} s, seed {SEED}",
+            crashes=0,
+            refused=f"{refused[0]:,} by the supervisor, {refused[1]:,} by a worker",
+            two_healthy_calls_meanwhile=spread(times),
+            supervisors_memory=f"{grown / (1 << 20):+.1f} MiB",
+        )
+        assert refused[0] > least
+        assert grown < 3 * MEMORY
+
+
+class Fuzzer:
+    """Sends mutated frames to everyone."""
+
+    def __init__(
+        self, rogue: Rogue, control: list[bytes], bus: list[bytes], tokens: list[Token]
+    ) -> None:
+        self._rogue, self._control, self._bus = rogue, control, bus
+        self._tokens = [*tokens, tokens[0], rogue.token, SUPERVISOR, b"\x00", b"\x01", b"g" * 16]
+        self.sent = 0
+
+    def run(self, count: int) -> None:
+        """Send so many; a Bye among them is followed by a Join before long."""
+        rng = random.Random(SEED)
+        for n in range(count):
+            if n % 100 == 0:
+                self._rogue.join()
+            if n % 3 == 0:
+                frames = [SUPERVISOR, mutated(rng, self._control)]
+                self._rogue.control.send_multipart(reframed(rng, frames) or [b""])
+            else:
+                frames = [rng.choice(self._tokens), mutated(rng, self._bus)]
+                self._rogue.bus.send_multipart(reframed(rng, frames) or [b""])
+            self.sent += 1
+
+
+async def test_tiny_frames() -> None:
+    """Messages of one frame and one byte, as fast as they can be sent, to both sockets."""
+    with hosting("[plugins.echo]\n[services.echo]\n", ["echo"]) as host:
+        memory = resident(host.pid)
+        async with host.connect() as client:
+            echo = with_timeout(found(client, "echo"), SOON)
+            with joined(host) as rogue:
+
+                def flood() -> None:
+                    for n in range(TINY // 2):
+                        rogue.control.send(b"x" if n % 2 else b"")
+                        rogue.bus.send(b"x" if n % 2 else b"")
+
+                began = time.monotonic()
+                working = threading.Thread(target=flood)
+                working.start()
+                times: list[float] = []
+                while working.is_alive():
+                    asked = time.monotonic()
+                    assert await echo.echo(asked) == asked
+                    times.append(time.monotonic() - asked)
+                working.join()
+                took = time.monotonic() - began
+            assert await echo.echo("after") == "after"
+        grown = resident(host.pid) - memory
+        show(
+            f"{TINY:,} tiny frames in {took:.1f} s",
+            healthy_calls_meanwhile=spread(times),
+            supervisors_memory=f"{grown / (1 << 20):+.1f} MiB",
+        )
+        assert grown < MEMORY
+
+
+# --- a crash loop ---------------------------------------------------------------------------
+
+
+async def test_a_crash_loop_beside_healthy_services() -> None:
+    """One service crashes as soon as it runs, for ever; the others' calls are answered, orders
+    are, and the supervisor has little to do."""
+    names = [f"healthy-{n}" for n in range(5)]
+    rows = "".join(f'[services.{name}]\nplugin = "echo"\n' for name in names)
+    crash = (
+        "[plugins.crash]\n[services.crash]\nautostart = false\nintensity = 0\n"
+        "env = { MODE = 'spawn raises' }\n"
+    )
+    with hosting(f"[plugins.echo]\n[services.echo]\n{rows}{crash}", ["echo", "crash"]) as host:
+        async with host.connect() as client:
+            healthy = [with_timeout(found(client, name), SOON) for name in names]
+
+            async def measured(seconds: float) -> tuple[list[float], float]:
+                times: list[float] = []
+                used, began = processor_s(host.pid), time.monotonic()
+                async for n in _paced(seconds):
+                    asked = time.perf_counter()
+                    assert await healthy[n % len(healthy)].echo(n) == n
+                    times.append(time.perf_counter() - asked)
+                return times, (processor_s(host.pid) - used) / (time.monotonic() - began)
+
+            idle, idle_cpu = await measured(LOOP_S / 2)
+            client.tell(messages.Order(1, "start", ("crash",)))
+            looping, cpu = await measured(LOOP_S)
+            began = time.monotonic()
+            row = await asyncio.to_thread(host.status, "crash")
+            assert time.monotonic() - began < SOON
+        assert row["restarts"] >= 2
+        assert all(row["restarts"] == 0 for name, row in host.rows().items() if name in names)
+    show(
+        f"a crash loop of {LOOP_S:g} s beside {len(names)} healthy services",
+        restarts=row["restarts"],
+        healthy_calls_before=spread(idle),
+        healthy_calls_meanwhile=spread(looping),
+        supervisors_processor=f"{cpu * 100:.1f} % (before {idle_cpu * 100:.1f} %)",
+    )
+
+
+async def _paced(seconds: float) -> AsyncIterator[int]:
+    """Count, a hundred times a second."""
+    until_ = time.monotonic() + seconds
+    for n in itertools.count():
+        if time.monotonic() >= until_:
+            return
+        yield n
+        await asyncio.sleep(0.01)

@@ -1,0 +1,145 @@
+"""Who is let in: whoever there is a descriptor for, and who waits is not forgotten."""
+
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from garrison.ipc import sockets
+from garrison.supervisor import gates
+from garrison.supervisor.gates import BACKLOG, KEPT, PLENTY, RACING, Gates, room
+
+WHOLE = BACKLOG + 1 + RACING
+
+
+@pytest.mark.parametrize(
+    ("free", "promised", "expected"),
+    [
+        (KEPT + WHOLE + 1, 0, True),
+        (KEPT + WHOLE, 0, False),
+        (KEPT + WHOLE + 1, 1, False),
+        (KEPT + 2 * WHOLE + 1, WHOLE, True),
+        (0, 0, False),
+        (-5, 0, False),
+    ],
+)
+def test_a_whole_backlog_is_let_in_or_nobody(free: int, promised: int, expected: bool) -> None:
+    """What is kept for the supervisor itself is never given to connections."""
+    assert room(free, promised) is expected
+
+
+class Free:
+    """How many descriptors there seem to be."""
+
+    def __init__(self) -> None:
+        self.count = 10 * PLENTY
+
+    def __call__(self) -> int:
+        return self.count
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> Free:
+    """Have the gates believe that so many descriptors are free."""
+    free = Free()
+    monkeypatch.setattr(gates, "free_descriptors", free)
+    return free
+
+
+class Way:
+    """A ROUTER behind its gate."""
+
+    def __init__(self, folder: Path) -> None:
+        self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self.path = str(folder / "r.sock")
+        self.router = sockets.router(self.context, 1 << 20)
+        self.gates = Gates([(self.router, self.path)])
+        self._dealers: list[zmq.Socket[bytes]] = []
+
+    def connect(self) -> zmq.Socket[bytes]:
+        """Return a DEALER that has said hello."""
+        dealer = self.context.socket(zmq.DEALER)  # which sends once it is let in
+        dealer.set(zmq.RECONNECT_IVL, 20)
+        dealer.connect(f"ipc://{self.path}")
+        dealer.send(b"hello")
+        self._dealers.append(dealer)
+        return dealer
+
+    def heard(self, expected: int, seconds: float = 10.0) -> int:
+        """Return how many hellos come, the gates having their turns."""
+        hellos, until = 0, time.monotonic() + seconds
+        while hellos < expected and time.monotonic() < until:
+            self.gates.turn()
+            if self.router.poll(10):
+                hellos += self.router.recv_multipart()[1] == b"hello"
+        return hellos
+
+    def close(self) -> None:
+        """Close everything."""
+        self.gates.close()
+        for dealer in self._dealers:
+            dealer.close(linger=0)
+        self.router.close(linger=0)
+        self.context.term()
+
+
+@pytest.fixture
+def way(free: Free, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
+    """Open a way in."""
+    way = Way(tmp_path_factory.mktemp("g"))
+    try:
+        yield way
+    finally:
+        way.close()
+
+
+def test_all_are_let_in_while_there_is_plenty(way: Way) -> None:
+    """By libzmq itself, without a turn of the gates."""
+    for _ in range(40):
+        way.connect()
+    assert way.heard(40) == 40
+
+
+def test_while_there_is_no_room_they_wait_and_then_they_are_let_in(way: Way, free: Free) -> None:
+    """Those who were let in before are undisturbed meanwhile."""
+    before = way.connect()
+    assert way.heard(1) == 1
+    free.count = KEPT
+    way.gates.turn()
+    for _ in range(40):
+        way.connect()
+    assert way.heard(1, 0.3) == 0
+    assert way.gates.held_back > 0
+    before.send(b"hello")
+    assert way.heard(1) == 1
+    free.count = PLENTY // 2  # few, but enough
+    assert way.heard(40) == 40
+    free.count = 10 * PLENTY
+    way.connect()
+    assert way.heard(1) == 1
+    before.send(b"hello")
+    assert way.heard(1) == 1
+
+
+def test_what_says_nothing_gives_its_descriptors_back(way: Way, free: Free) -> None:
+    """Its listener too, once its last connection is gone."""
+    free.count = PLENTY // 2
+    way.gates.turn()
+    silent = [socket.socket(socket.AF_UNIX) for _ in range(BACKLOG)]
+    for one in silent:
+        one.connect(way.path)
+    way.connect()
+    assert way.heard(1) == 1
+    gate = way.gates._gates[0]
+    until = time.monotonic() + 10
+    for one in silent:
+        one.close()
+    way._dealers[0].close(linger=0)
+    while len(gate._given) > 1 and time.monotonic() < until:  # one has had the plenty's first
+        way.gates.turn()
+        way.router.poll(10)
+    assert len(gate.former) <= 1
+    assert Path(way.path).is_socket()
