@@ -330,7 +330,8 @@ class Worker(Runtime):
         self._reaper.look(self.now())
         self._guardians.next_beat_within(self._silence)
         if self._guardians.gone(self.now()):
-            self._abandoned("the supervisor and the launcher are gone")
+            self._guardians.end_launcher()
+            self._abandoned("the supervisor and the launcher are gone, or stopped")
         self.loop.call_later(self._beats, self._beat)
 
     @property
