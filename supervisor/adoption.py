@@ -56,6 +56,7 @@ class Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
     harder: Effect = Effect.TERM
     token: str = ""  # of its incarnation, in hex; empty: it has no process
     pid: int = 0
+    watchdog: float | None = None  # that its present incarnation was given, in seconds
     ticks: int = 0  # when that process started, so that a pid used again is not taken for it
     started_at: float = 0.0
     reason: str = ""
@@ -175,6 +176,7 @@ def kept(post: Post, ticks: int) -> Kept:
         harder=child.harder,
         token=post.token.hex(),
         pid=post.pid,
+        watchdog=post.spec.watchdog,
         ticks=ticks,
         started_at=post.started_at,
         reason=post.reason,
@@ -232,6 +234,8 @@ def restored(one: Kept, spec: ServiceSpec, now: float) -> Child:
     A worker must say within its watchdog that it is there; a silent one is ended by the same rule
     as one whose loop is blocked. A state without a process is taken up as it was.
     """
+    if spec.watchdog and one.watchdog and token_of(one):  # its beats are as rare as it was told
+        spec = msgspec.structs.replace(spec, watchdog=max(spec.watchdog, one.watchdog))
     deadline = inf if one.deadline is None else one.deadline
     match one.state:
         case State.RUNNING:

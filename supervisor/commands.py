@@ -310,7 +310,7 @@ def _take_spec_from_disk(host: "Supervisor", post: Post) -> None:
 
 
 def _take_spec(post: Post, spec: ServiceSpec, config: Config) -> None:
-    post.child = replace(post.child, spec=spec)
+    post.child, post.watchdog = replace(post.child, spec=spec), None
     post.plugin = config.plugins[spec.plugin]
 
 

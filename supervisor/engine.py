@@ -56,6 +56,7 @@ FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
 GONE_WAIT = TREE_WAIT + 2.0  # seconds for it to end the tree of a worker that has ended
 MEET_WAIT = 2.0  # seconds for a former supervisor's launcher to say what it has
 LOOK_S = 0.05  # between looks for what a stray left: they read every process's environment
+LAUNCHER = "garrison.supervisor.launcher"  # the module that it is started as
 Key: TypeAlias = bytes  # a worker, as the engine knows it: its incarnation's token
 
 
@@ -126,7 +127,9 @@ class Found:
     living: dict[Key, str] = field(default_factory=dict)  # the name that each was forked for
     ended: dict[Key, Ended] = field(default_factory=dict)  # lately
     modules: tuple[str, ...] = ()  # preloaded in the launcher that forks from now on
+    ending: set[Key] = field(default_factory=set)  # those living whose launcher was giving up
     launchers: int = 0
+    over: bool = True  # no launcher goes on
     outdated: bool = False  # that launcher has another version's code
     refused: list[str] = field(default_factory=list)  # what was no use, in words
 
@@ -222,7 +225,7 @@ class Engine:
                     sys.executable,
                     "-P",  # the folder that it starts in shadows no library
                     "-m",
-                    "garrison.supervisor.launcher",
+                    LAUNCHER,
                     str(theirs.fileno()),
                     path,
                     str(self._orphan_grace),
@@ -274,8 +277,11 @@ class Engine:
         pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         try:
             pidfd = os.pidfd_open(pid[0])
-        except ProcessLookupError:
+        except OSError:
             return "it has just ended"
+        if not _is_launcher(pid[0], path):
+            os.close(pidfd)
+            return f"process {pid[0]} listens there, and is no launcher; it was left alone"
         line = Line(pid[0], pidfd, connection, path)
         deadline = time.monotonic() + MEET_WAIT
         here: Here | None = None
@@ -304,6 +310,10 @@ class Engine:
         self._lines.append(line)
         self.others.discard(line.pid)
         found.launchers += 1
+        if here.ending:
+            found.ending |= line.keys
+        else:
+            found.over = False
         if not here.retired:
             found.modules, found.outdated = here.modules, here.code != CODE
             self._preload = here.modules
@@ -338,7 +348,7 @@ class Engine:
         """
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError:
+        except (OSError, OverflowError):  # the second: a number that no process can have
             return False
         if tree.started(pid) != ticks or tree.ended(pidfd, 0):
             os.close(pidfd)
@@ -573,9 +583,13 @@ class Engine:
             if held.stray:
                 tree.end_marked(tree.mark(key))
         for line in self._lines:
-            self._ask(line, Leave(kill))
+            # Services have ended by now: a plugin that is read, or a worker that is none of this
+            # host's, must not keep the launcher, or outlive it.
+            self._ask(line, Leave(kill or bool(line.keys)))
+        cgroups_of = {key: cgroups.of(held.pid) for key, held in self._held.items() if held.pid}
         for line in self._lines:
             self._see_off(line)
+        self._end_left(cgroups_of)
         tree.end_everything_below(TREE_WAIT, self.others)
         self._lines.clear()
         for held in self._held.values():
@@ -583,6 +597,16 @@ class Engine:
                 os.close(held.pidfd)
         self._held.clear()
         self.deaths.close()
+
+    def _end_left(self, cgroups_of: Mapping[Key, Path | None]) -> None:
+        """End what a launcher has left that had to be killed itself: it may be init's by now."""
+        for key, held in self._held.items():
+            if held.line is None or held.pidfd < 0 or tree.ended(held.pidfd, 0):
+                continue
+            tree.signal_group(held.pid, signal.SIGKILL)
+            cgroups.kill(cgroups_of.get(key))
+            tree.end_marked(tree.mark(key))
+            tree.ended(held.pidfd, TREE_WAIT)
 
     def _see_off(self, line: Line) -> None:
         deadline = time.monotonic() + LEAVE_WAIT
@@ -593,6 +617,15 @@ class Engine:
         line.kill()
         line.ended(LEAVE_WAIT)
         line.bury()
+
+
+def _is_launcher(pid: int, path: str) -> bool:
+    """Tell whether a process was started as the launcher at a path: anybody can listen there."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        name = os.fsencode(os.path.basename(path))  # noqa: PTH119 (the folder has several names)
+        return LAUNCHER.encode() in words and name in map(os.path.basename, words)
+    return False
 
 
 def _number(path: Path) -> int:

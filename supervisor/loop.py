@@ -242,7 +242,7 @@ class Supervisor:
         """Say once that everything which was to be started runs, or has failed."""
         moving = {State.QUEUED, State.INITIALIZING, State.STARTING}
         while not self.registration.finished or any(
-            post.adopting or (post.state in moving and not self.roster.stuck(post))
+            self.succession.awaits(post) or (post.state in moving and not self.roster.stuck(post))
             for post in self.roster
         ):
             yield False
@@ -359,6 +359,9 @@ class Supervisor:
     def _spawn(self, post: Post) -> None:
         now = time.monotonic()
         token = sockets.new_token()
+        if post.watchdog is not None:  # until here it was that of an adopted incarnation
+            spec = msgspec.structs.replace(post.spec, watchdog=post.watchdog)
+            post.child, post.watchdog = replace(post.child, spec=spec), None
         post.begin(token, now, now + SLOT_S)
         self.roster.by_token[token] = post
         self.bus.admit(token)
@@ -565,7 +568,10 @@ class Supervisor:
             return
         post = self.roster.by_token.get(token)
         if post is None or post.ended:
-            if isinstance(message, messages.Hello):
+            if token in self.succession.unclaimed:  # it was told to end: let it, in order
+                if isinstance(message, messages.Stopped | messages.Broken):
+                    self.members.send(token, messages.Noted())
+            elif isinstance(message, messages.Hello):
                 self.members.turn_away(token, "no such incarnation is expected here")
             elif isinstance(message, messages.Beat):  # late, or of a former supervisor's
                 self.members.send(

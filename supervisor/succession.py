@@ -9,6 +9,7 @@ import signal
 import time
 from collections.abc import Generator, MutableMapping
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,10 +31,10 @@ from .adoption import (
     token_of,
 )
 from .engine import Found
-from .policy import Event
+from .policy import Effect, Event, Why
 from .registration import bound_services
 from .roster import Post
-from .spec import ServiceSpec
+from .spec import Restart, ServiceSpec
 
 if TYPE_CHECKING:
     from .config import Config
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 SAVE_S = 0.02  # what changes is written down so much later, together
 HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.2  # until an upgrade, for messages on their way to be carried
+SETTLED_S = 2.0  # for an adopted worker without a watchdog to say that it is there
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that no service of this host is
 
 Work = Generator[bool, None, None]
@@ -93,8 +95,9 @@ class Succession:
         self._unsaved = False
         self._tokens: dict[Token, int] = {}  # token → when its process started, in ticks
         self._problem = ""
-        self.due = float("inf")  # when `write` has something to do
+        self.due = inf  # when `write` has something to do
         self._unknown: list[Token] = []  # workers of which nothing was written down
+        self.unclaimed: set[Token] = set()  # workers that no service is, and that are ending
         self.adopted = 0
         self.successor = ""  # the interpreter of the supervisor that takes this one's place
         self.environ: dict[str, str] = {}  # and its environment
@@ -147,6 +150,8 @@ class Succession:
         post = Post(
             restored(one, spec, now), host.config.plugins[spec.plugin], one.manifest, position
         )
+        if post.spec.watchdog != spec.watchdog:
+            post.watchdog = spec.watchdog
         post.reason, post.traceback = one.reason, one.traceback
         post.last_exit, post.last_exit_at = one.last_exit, one.last_exit_at
         host.roster.posts[one.name] = post
@@ -158,13 +163,27 @@ class Succession:
         match fate(one, found.living, found.ended):
             case Fate.LAUNCHED:
                 self.adopted += 1
+                if token in found.ending:
+                    self._is_ending(post, now)
             case Fate.UNSEEN if host.engine.adopt_stray(token, one.pid, one.ticks):
                 self.adopted += 1
-            case Fate.UNSEEN:
-                host.engine.gone(token)
-            case _:
-                pass  # the launcher's word of its end has been taken in, and is read next
+            case lost:
+                if found.over and spec.restart is Restart.TEMPORARY:
+                    self._is_ending(post, now)
+                if lost is Fate.UNSEEN:  # else the launcher's word of its end is read next
+                    host.engine.gone(token)
         return token
+
+    def _is_ending(self, post: Post, now: float) -> None:
+        """Take an end for what it is: there was no supervisor for too long. That is no clean end
+        after which a service has done its part, so what is wanted is started again."""
+        post.child = replace(
+            post.child,
+            state=State.STOPPING,
+            deadline=now + UNCLAIMED_S,
+            why=Why.ORDER,
+            harder=Effect.KILL,
+        )
 
     def _forgive(self) -> None:
         """Try again at once what was given up: the config may be better now."""
@@ -175,18 +194,26 @@ class Succession:
     def _end_unclaimed(self, token: Token, name: str, number: int) -> Work:
         """End a worker that is none of this host's: its service was taken out, or it is unknown."""
         host = self._host
+        self.unclaimed.add(token)
         host.journal.record("worker.unclaimed", name, ended=signal.Signals(number).name)
         host.engine.signal(token, number)
         until = time.monotonic() + UNCLAIMED_S
         while host.engine.has(token) and time.monotonic() < until:
             yield False
         host.engine.signal(token, signal.SIGKILL)
+        self.unclaimed.discard(token)
 
     def until_ended(self) -> Work:
         """Wait until the unknown are gone, so that nothing is there twice for a moment."""
         until = time.monotonic() + UNCLAIMED_S
         while any(map(self._host.engine.has, self._unknown)) and time.monotonic() < until:
             yield False
+
+    def awaits(self, post: Post) -> bool:
+        """Tell whether an adopted worker is yet to say that it is there; one without a watchdog may
+        be silent for as long as it likes, and is not waited for."""
+        patient = post.child.deadline < inf or time.monotonic() < self._host.began + SETTLED_S
+        return post.adopting and patient
 
     def greet(self, post: Post) -> None:
         """Welcome a worker that has found the new sockets; it answers with all that it is."""
@@ -228,7 +255,7 @@ class Succession:
 
     def write(self) -> None:
         """Write down who lives."""
-        self._unsaved, self.due = False, float("inf")
+        self._unsaved, self.due = False, inf
         host = self._host
         live = {post.token: post.pid for post in host.roster if post.token and post.pid}
         self._tokens = {
