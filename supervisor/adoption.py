@@ -5,7 +5,6 @@ for good is synced; what is about living processes need not be: a power cut ends
 Times are monotonic seconds, which mean something until the machine starts again.
 """
 
-import contextlib
 import os
 from collections.abc import Container
 from enum import Enum
@@ -95,12 +94,16 @@ def save(state: Path, saved: Saved) -> None:
     _save(state / "orders.json", msgspec.json.format(msgspec.json.encode(saved)), sync=True)
 
 
-def load_living(state: Path) -> tuple[Living | None, str]:
+def load_living(state: Path, aside: bool = True) -> tuple[Living | None, str]:
     """Return what a former supervisor left, and a problem in words where the file was no use.
 
     None: there was none, it ended in order, or the machine has been started again since.
+
+    Args:
+        state: The folder of what is remembered.
+        aside: Whether a file that is no use is set aside; not by those who only look.
     """
-    found, problem = _load(state / "living.json", Living)
+    found, problem = _load(state / "living.json", Living, aside)
     if found is not None and found.machine != this_machine():
         return None, problem
     return found, problem
@@ -124,22 +127,28 @@ def this_machine() -> str:
         return ""
 
 
-def _load(file: Path, kind: type[T]) -> tuple[T | None, str]:
+def _load(file: Path, kind: type[T], aside: bool = True) -> tuple[T | None, str]:
     try:
         content = file.read_bytes()
         number = msgspec.json.decode(content, type=Format).format
         if number > FORMAT:
-            file.rename(file.with_suffix(".newer"))
             problem = f"{file} is of format {number}, and this version reads {FORMAT}"
-            return None, f"{problem}; it was set aside as {file.stem}.newer"
+            return None, problem + (_set_aside(file, "newer") if aside else "")
         return msgspec.json.decode(content, type=kind), ""
     except FileNotFoundError:
         return None, ""
     except (OSError, *BAD_BYTES) as error:
-        with contextlib.suppress(OSError):
-            file.rename(file.with_suffix(".damaged"))
         problem = f"{file} cannot be read ({error})"
-        return None, f"{problem}; it was set aside as {file.stem}.damaged"
+        return None, problem + (_set_aside(file, "damaged") if aside else "")
+
+
+def _set_aside(file: Path, suffix: str) -> str:
+    """Move a file out of the way, so that somebody can look at it; return that in words."""
+    try:
+        file.rename(file.with_suffix(f".{suffix}"))
+    except OSError as error:
+        return f"; nor can it be set aside ({error.strerror})"
+    return f"; it was set aside as {file.stem}.{suffix}"
 
 
 def _save(file: Path, content: bytes, sync: bool) -> None:

@@ -39,7 +39,7 @@ from .registration import Registration
 from .roster import Post, Roster
 from .rotation import Rotation
 from .spec import ServiceSpec
-from .succession import Handover, Succession, adoptable
+from .succession import ENDING, Handover, Succession, adoptable
 
 CONTROL_S = 0.002  # of the control plane in one turn
 CONTROL_BYTES = 4 * 1024 * 1024  # of one message of the control plane, from anyone
@@ -133,10 +133,11 @@ class Supervisor:
         """Serve until told to stop, and everything has stopped."""
         wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in ENDING:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup; an ignored SIGINT is only what a script's & hands down
             signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # what came too early comes now
         self._works += [self._register(), self._until_settled()]
         self.rotation.start()
         try:
@@ -149,7 +150,7 @@ class Supervisor:
                     if self._mistakes > MISTAKES_MOST:
                         raise
         finally:
-            self._close()
+            self._close(wake)
             signal.set_wakeup_fd(-1)
 
     def _turn(self, wake: int) -> None:
@@ -698,10 +699,10 @@ class Supervisor:
 
     # --- the end ----------------------------------------------------------------------------
 
-    def _close(self) -> None:
+    def _close(self, wake: int) -> None:
         self.rotation.close()
         if self.succession.successor:
-            self.succession.hand_over(self._locks)
+            self.succession.hand_over(self._locks, wake)
             while self.deaths.write_next():
                 pass
             self.journal.record("supervisor.upgrades", python=self.succession.successor)

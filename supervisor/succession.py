@@ -4,8 +4,11 @@ Adoption: launchers are taken over with their workers, every service is put back
 each worker says that it is there once it has found the new sockets.
 """
 
+import contextlib
 import os
 import signal
+import subprocess
+import tempfile
 import time
 from collections.abc import Generator, MutableMapping
 from dataclasses import replace
@@ -31,6 +34,7 @@ from .adoption import (
     token_of,
 )
 from .engine import Found
+from .environment import scrubbed
 from .policy import Effect, Event, Why
 from .registration import bound_services
 from .roster import Post
@@ -43,6 +47,8 @@ if TYPE_CHECKING:
 SAVE_S = 0.02  # what changes is written down so much later, together
 HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.2  # until an upgrade, for messages on their way to be carried
+PROVE_S = 30.0  # for a new version to show that it could take over
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SETTLED_S = 2.0  # for an adopted worker without a watchdog to say that it is there
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that no service of this host is
 
@@ -65,6 +71,14 @@ def handed_over(environ: MutableMapping[str, str]) -> Handover:
     except (OSError, *BAD_BYTES):
         return Handover()
     return found
+
+
+def command(python: str, config: "Config") -> list[str]:
+    """Return the command line of a supervisor."""
+    return [
+        *(python, "-P", "-m", "garrison.supervisor.cli", "up"),
+        *("--config", str(config.path), "--home", str(config.host.home)),
+    ]
 
 
 def adoptable(config: "Config", living: Living) -> list[tuple[Kept, ServiceSpec]]:
@@ -94,7 +108,7 @@ class Succession:
         self._host = host
         self._unsaved = False
         self._tokens: dict[Token, int] = {}  # token → when its process started, in ticks
-        self._problem = ""
+        self.problem = ""  # why it cannot be written down who lives
         self.due = inf  # when `write` has something to do
         self._unknown: list[Token] = []  # workers of which nothing was written down
         self.unclaimed: set[Token] = set()  # workers that no service is, and that are ending
@@ -271,23 +285,82 @@ class Succession:
         try:
             save_living(host.config.host.state, living)
         except OSError as error:
-            if str(error) != self._problem:  # once, not fifty times a second
+            if str(error) != self.problem:  # once, not fifty times a second
                 host.journal.record("state.unsaved", error=str(error))
-            self._problem = str(error)
+            self.problem = str(error)
         else:
-            self._problem = ""
+            self.problem = ""
+
+    def proven(self, python: str) -> Generator[bool, None, str]:
+        """Return why an interpreter's garrison could not take over here; empty where it could.
+
+        It shows that in a process of its own, which sees what the successor will see, but for the
+        secrets: nothing that runs has been touched yet.
+        """
+        host = self._host
+        with tempfile.TemporaryFile() as said:
+            try:
+                process = subprocess.Popen(
+                    [*command(python, host.config), "--prove"],
+                    env=scrubbed(host.environ),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                return f"{python}: {error.strerror}"
+            host.engine.others.add(process.pid)  # none that is to be ended as a leftover
+            until = time.monotonic() + PROVE_S
+            try:
+                while process.poll() is None:
+                    if time.monotonic() >= until:
+                        return f"it has not shown within {PROVE_S:g} s that it can"
+                    yield False
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                host.engine.others.discard(process.pid)
+            if process.returncode == 0:
+                return ""
+            said.seek(0)
+            lines = said.read(65_536).decode("utf-8", "replace").strip().splitlines()
+            return lines[-1].removeprefix("error: ") if lines else f"exit {process.returncode}"
 
     def replace_by(self, python: str) -> Work:
-        """Have this process become a new supervisor, as soon as this one's loop has ended."""
-        yield False  # the answer to the order leaves first
-        self.successor = python
-        self._host.done = True
+        """Have this process become a new supervisor, as soon as this one's loop has ended.
 
-    def hand_over(self, locks: list[int]) -> None:
-        """Carry what is on its way, write down who lives, and keep the locks."""
+        Everybody is told first that no service takes calls, so that calls wait for the successor
+        instead of being lost with this router; what is on its way is carried until all is quiet.
+        """
+        host = self._host
+        for post in host.roster:
+            post.connected = False
+            host.members.changed(post.name)
         until = time.monotonic() + QUIET_S
-        while time.monotonic() < until and self._host.bus.turn():
-            pass
+        carried = -1
+        while time.monotonic() < until and carried != host.bus.carried:
+            carried, soon = host.bus.carried, time.monotonic() + QUIET_S / 4
+            while time.monotonic() < soon:
+                yield False
+        if not host.stopping:
+            self.successor = python
+            host.done = True
+
+    def hand_over(self, locks: list[int], wake: int) -> None:
+        """Write down who lives, keep the locks, and have signals wait for the successor.
+
+        Args:
+            locks: The home's.
+            wake: Where signals are noted that came before they were made to wait.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # pending ones outlive an exec
+        with contextlib.suppress(BlockingIOError):
+            for number in os.read(wake, 64):
+                if number in ENDING:
+                    os.kill(os.getpid(), number)
+        self._host.bus.turn()
         self.write()
         for lock in locks:
             os.set_inheritable(lock, True)

@@ -279,10 +279,16 @@ class Worker(Runtime):
                 is_next = bool(self.boot) and self.boot != message.boot
                 self._guardians.meet(pid)
                 super().on_order(message)
+                self.watch_supervisor()
                 if is_next:
                     self._introduce()
             case _:
                 super().on_order(message)
+
+    def _on_supervisor_end(self) -> None:
+        """Have calls wait for the next supervisor; what ends this worker is its guardians' word."""
+        self._unwatch_supervisor()
+        self.calls.router_changed("the supervisor ended", self.now())
 
     def on_new_router(self) -> None:
         super().on_new_router()
