@@ -534,7 +534,8 @@ class Supervisor:
     def _greet(self, token: Token) -> None:
         if (post := self.roster.by_token.get(token)) is not None:
             self.succession.greet(post)
-        else:  # a program of a former supervisor's answers; everybody else is about to speak
+        elif not self.registration.reads(token):
+            # a program of a former supervisor's answers; everybody else is about to speak
             self.members.send(token, messages.Introduce())
 
     def erred(self, over: str, error: Exception) -> None:

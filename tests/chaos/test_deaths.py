@@ -290,6 +290,8 @@ def test_records_outlive_the_supervisor(host: Hosting) -> None:
     listed = one.run("deaths", json=True).data["deaths"]
     assert [line["service"] for line in listed] == ["echo", "echo"]
     assert one.run("death", first).code == 0
+    told = one.run("events", "e*").out.splitlines()  # what was written down, without it, too
+    assert sum("death=echo-" in line for line in told) == 2
     assert not list((one.home / "run").glob("*.flight"))
     damaged = one.home / "state" / "deaths" / f"{first}.json"
     damaged.write_text(damaged.read_text()[:-1])
@@ -298,8 +300,13 @@ def test_records_outlive_the_supervisor(host: Hosting) -> None:
     assert ran.code == 0
     assert str(damaged) in ran.err
     one.up()
+    before = one.run("events", "-n", "200").out
+    assert before.count("supervisor.started") == 2
+    assert f"death={first}" in before
     one.until_reborn("echo", one.kill("echo"))
-    assert one.run("death", "echo", json=True).data["n"] == listed[-1]["n"] + 1
+    newest = one.run("death", "echo", json=True).data
+    assert newest["n"] == listed[-1]["n"] + 1
+    assert any(f"death={first}" in line for line in newest["before"])
 
 
 def test_a_home_that_cannot_be_written_stops_no_service(host: Hosting) -> None:
