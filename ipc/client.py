@@ -351,7 +351,7 @@ class Client:
     def malformed(self, error: Exception | None = None) -> None:
         """Count a frame that is no message of ours; the first ones are logged."""
         self.refused += 1
-        if self.refused <= 10 or self.refused % 1000 == 0:
+        if messages.is_told(self.refused):
             log.warning("frame.refused count=%d error=%s", self.refused, error or "too few frames")
 
     def _handed_back(self, why: Token, destination: Token, batch: bytes) -> None:

@@ -6,7 +6,6 @@ Times are monotonic seconds, which mean something until the machine starts again
 """
 
 import contextlib
-import os
 from collections.abc import Container
 from enum import Enum
 from math import inf
@@ -17,6 +16,7 @@ import msgspec
 
 from garrison.ipc.messages import BAD_BYTES, Manifest, PluginRead, State, Token
 
+from .files import write_whole
 from .policy import Child, Effect, Why, has_process
 from .roster import Post
 from .spec import ServiceSpec
@@ -91,7 +91,8 @@ def load(state: Path) -> tuple[Saved, str]:
 
 def save(state: Path, saved: Saved) -> None:
     """Write down what is to be remembered for good."""
-    _save(state / "orders.json", msgspec.json.format(msgspec.json.encode(saved)), sync=True)
+    content = msgspec.json.format(msgspec.json.encode(saved))
+    write_whole(state / "orders.json", content, sync=True)
 
 
 def load_living(state: Path) -> tuple[Living | None, str]:
@@ -107,7 +108,7 @@ def load_living(state: Path) -> tuple[Living | None, str]:
 
 def save_living(state: Path, living: Living) -> None:
     """Write down who lives."""
-    _save(state / "living.json", msgspec.json.encode(living), sync=False)
+    write_whole(state / "living.json", msgspec.json.encode(living))
 
 
 def forget_living(state: Path) -> None:
@@ -139,16 +140,6 @@ def _load(file: Path, kind: type[T]) -> tuple[T | None, str]:
             file.rename(file.with_suffix(".damaged"))
         problem = f"{file} cannot be read ({error})"
         return None, f"{problem}; it was set aside as {file.stem}.damaged"
-
-
-def _save(file: Path, content: bytes, sync: bool) -> None:
-    temporary = file.with_suffix(".new")
-    with temporary.open("wb") as out:
-        out.write(content)
-        if sync:
-            out.flush()
-            os.fsync(out.fileno())
-    temporary.rename(file)
 
 
 # --- what is made of it -------------------------------------------------------------------

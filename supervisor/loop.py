@@ -541,7 +541,7 @@ class Supervisor:
 
     def _refuse(self, reason: str) -> None:
         self.refused += 1
-        if self.refused <= 10 or self.refused % 1000 == 0:
+        if messages.is_told(self.refused):
             self.journal.record("frame.refused", count=self.refused, error=reason[:200])
 
     def _hear(self, token: Token, message: messages.Upward) -> None:
