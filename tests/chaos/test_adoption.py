@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Host, Hosting, alive, eventually, found, until
+from tests.conftest import Host, Hosting, alive, eventually, found, stat, until
 
 from garrison.ipc import Client, ServiceLost, state
 
@@ -60,7 +60,7 @@ def incarnations(host: Host) -> dict[str, int]:
     named = {pid: name for pid in host.processes() if alive(pid) and (name := _name(pid))}
     counted: dict[str, int] = {}
     for pid, name in named.items():
-        if named.get(_parent(pid)) != name:
+        if name not in {named.get(int(parent)) for parent in stat(pid)[1:2]}:
             counted[name] = counted.get(name, 0) + 1
     return counted
 
@@ -70,12 +70,6 @@ def _name(pid: int) -> str:
         before, found, name = Path(f"/proc/{pid}/comm").read_text().strip().partition("g:")
         return name if found and not before else ""
     return ""
-
-
-def _parent(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
 
 
 # --- nothing ends -------------------------------------------------------------------------

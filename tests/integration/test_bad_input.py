@@ -10,11 +10,10 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
-from tests.conftest import Host, eventually, found, hosting, until
+from tests.conftest import Host, eventually, found, hosting, resident, until
 from tests.rogue import ABSURD, Rogue, dealer, greeting, joined, raw
 
 from garrison.ipc import Client, ServiceLost, messages, sockets, with_timeout
@@ -63,12 +62,6 @@ async def healthy(running: Host, client: Client) -> AsyncIterator[None]:
     assert {name: row["pid"] for name, row in rows.items()} == pids
     grown = resident(running.pid) - memory
     assert grown < GROWTH, f"the supervisor grew by {grown:,} bytes"
-
-
-def resident(pid: int) -> int:
-    """Return a process's resident bytes."""
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def token_of(client: Client, name: str) -> Token:
