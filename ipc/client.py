@@ -223,12 +223,13 @@ class Client:
             except CallError as error:
                 future.set_exception(error)
 
-        call = self._new_call(name, method, args, kwargs, timeout, settle)
+        now = self.now()
+        call = self._new_call(name, method, args, kwargs, timeout, settle, now)
         if call is None:
             return
         call.idempotent = idempotent
         call_id = call.id
-        self.calls.start(call, self.now())
+        self.calls.start(call, now)
         if not future.done():
             future.add_done_callback(
                 lambda done: self.cancel(call_id) if done.cancelled() else None
@@ -260,11 +261,12 @@ class Client:
             alive = reference()
             return alive is not None and alive.hungry
 
-        call = self._new_call(name, method, args, kwargs, timeout, settle)
+        now = self.now()
+        call = self._new_call(name, method, args, kwargs, timeout, settle, now)
         if call is None:
             return 0
         call.item, call.hungry, call.credit = item, hungry, STREAM_CREDIT
-        self.calls.start(call, self.now())
+        self.calls.start(call, now)
         self.schedule()
         return call.id
 
@@ -276,6 +278,7 @@ class Client:
         kwargs: dict[str, Any],
         timeout: float | None,
         settle: Callable[[Raw | CallError], None],
+        now: float,
     ) -> Call | None:
         if self.supervisor_gone or self.closed:
             what = "this program has left" if self.closed else "the supervisor has ended"
@@ -293,12 +296,12 @@ class Client:
             settle(InvalidCall(name, method, detail))
             return None
         timeout = min(self.timeout if timeout is None else timeout, messages.LONGEST_TIMEOUT)
-        now = self.now()
         deadline = now + timeout
         outer = DEADLINE.get()
         if outer < deadline:
             deadline, timeout = outer, max(outer - now, 0.001)
-        return Call(next(self._ids), name, method, encoded, named_args, timeout, deadline, settle)
+        call_id = next(self._ids)
+        return Call(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
 
     def cancel(self, call_id: int) -> None:
         """Forget a call; its method is cancelled."""
@@ -348,7 +351,7 @@ class Client:
     def malformed(self, error: Exception | None = None) -> None:
         """Count a frame that is no message of ours; the first ones are logged."""
         self.refused += 1
-        if self.refused <= 10 or self.refused % 1000 == 0:
+        if messages.is_told(self.refused):
             log.warning("frame.refused count=%d error=%s", self.refused, error or "too few frames")
 
     def _handed_back(self, why: Token, destination: Token, batch: bytes) -> None:

@@ -419,6 +419,12 @@ def packed(env: Mapping[str, str]) -> dict[str, bytes]:
     return {name: os.fsencode(value) for name, value in env.items() if name == sendable(name)}
 
 
+def is_told(count: int) -> bool:
+    """Tell whether one of many alike is logged, by its number: the first ten, then each
+    thousandth."""
+    return count <= 10 or count % 1000 == 0
+
+
 def sendable(text: str) -> str:
     """Return text that can be encoded: a lone surrogate, as in an odd file name, is spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()

@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Raw
 
 from . import messages
+from .calls import Call
 from .errors import CallError, RemoteError
 from .flight import IN, LATE, OUT, UNKNOWN, Flight, Noted
 from .messages import Token
@@ -81,9 +82,10 @@ class Recorder:
     def called(self, source: Token, call: messages.Call) -> int:
         """Note a call that came in; return its number, or 0 where it is there already."""
         call_id = call.id
-        key = source, call_id
-        if key in self._open:
+        number = self._number + 1
+        if self._open.setdefault((source, call_id), number) != number:
             return 0
+        self._number = number
         try:
             peer = self._names[source]
         except KeyError:
@@ -92,13 +94,11 @@ class Recorder:
             method = self._methods[call.method]
         except KeyError:
             method = self._cut(call.method)
-        number = self._number = self._number + 1
         place = self._places[number % RING]
         if number > RING and not self._map[place + _OUTCOME_AT]:
             self._keep(place)
         size = len(call.args) + len(call.kwargs)
         _pack(self._map, place, number, _now(), call_id, size, IN, peer, method, number)
-        self._open[key] = number
         return number
 
     def answered(self, to: Token, message: messages.Data) -> None:
@@ -129,18 +129,17 @@ class Recorder:
 
     # --- calls that this process makes ------------------------------------------------------
 
-    def asked(self, name: str, method: str, call_id: int, args: Raw, kwargs: Raw) -> int:
+    def asked(self, call: Call) -> int:
         """Note a call that goes out, or waits to; return its number."""
         try:
-            peer, named = self._methods[name], self._methods[method]
+            peer, method = self._methods[call.name], self._methods[call.method]
         except KeyError:
-            peer, named = self._cut(name), self._cut(method)
+            peer, method = self._cut(call.name), self._cut(call.method)
         number = self._number = self._number + 1
         place = self._places[number % RING]
         if number > RING and not self._map[place + _OUTCOME_AT]:
             self._keep(place)
-        size = len(args) + len(kwargs)
-        _pack(self._map, place, number, _now(), call_id, size, OUT, peer, named, number)
+        _pack(self._map, place, number, _now(), call.id, call.size, OUT, peer, method, number)
         return number
 
     def settled(self, number: int, outcome: Raw | CallError | None) -> None:
@@ -259,9 +258,9 @@ class LoudRecorder(Recorder):
         self._note(number, 0, call.args, call.kwargs)
         return number
 
-    def asked(self, name: str, method: str, call_id: int, args: Raw, kwargs: Raw) -> int:
-        number = super().asked(name, method, call_id, args, kwargs)
-        self._note(number, 0, args, kwargs)
+    def asked(self, call: Call) -> int:
+        number = super().asked(call)
+        self._note(number, 0, call.args, call.kwargs)
         return number
 
     def answered(self, to: Token, message: messages.Data) -> None:

@@ -44,7 +44,7 @@ def children(of: int | None = None) -> list[int]:
     found: list[int] = []
     try:
         for task in os.listdir(folder):  # noqa: PTH208 (a thousand times a second)
-            found += map(int, Path(f"{folder}/{task}/children").read_text().split())
+            found += _children(folder, task)
     except OSError:
         if PROC_CHILDREN:  # it has ended meanwhile
             return found
@@ -53,6 +53,19 @@ def children(of: int | None = None) -> list[int]:
         with contextlib.suppress(psutil.Error):
             found = [process.pid for process in psutil.Process(of).children()]
     return found
+
+
+def children_of_thread(thread: int) -> list[int]:
+    """Return the pids of the children of one of this process's threads; of all where the kernel
+    does not tell."""
+    try:
+        return _children("/proc/self/task", thread)
+    except OSError:  # without CONFIG_PROC_CHILDREN
+        return children()
+
+
+def _children(folder: str, task: int | str) -> list[int]:
+    return [int(pid) for pid in Path(f"{folder}/{task}/children").read_text().split()]
 
 
 def peek_ended() -> int | None:

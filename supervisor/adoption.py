@@ -5,7 +5,6 @@ for good is synced; what is about living processes need not be: a power cut ends
 Times are monotonic seconds, which mean something until the machine starts again.
 """
 
-import os
 from collections.abc import Container
 from enum import Enum
 from math import inf
@@ -16,6 +15,7 @@ import msgspec
 
 from garrison.ipc.messages import BAD_BYTES, Manifest, PluginRead, State, Token
 
+from .files import write_whole
 from .policy import Child, Effect, Why, has_process
 from .roster import Post
 from .spec import ServiceSpec
@@ -33,6 +33,18 @@ class Saved(msgspec.Struct):
     format: int = FORMAT
     stopped: list[str] = []  # NAMEs that `garrison stop` keeps from running
     started: list[str] = []  # NAMEs without autostart that `garrison start` keeps running
+
+    def order(self, name: str, wanted: bool, autostart: bool) -> bool:
+        """Take an order to start or stop a service; tell whether that is anything new."""
+        before = ([*self.stopped], [*self.started])
+        for names in (self.stopped, self.started):
+            if name in names:
+                names.remove(name)
+        if wanted and not autostart:
+            self.started.append(name)
+        if not wanted and autostart:
+            self.stopped.append(name)
+        return (self.stopped, self.started) != before
 
 
 class Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -91,7 +103,8 @@ def load(state: Path) -> tuple[Saved, str]:
 
 def save(state: Path, saved: Saved) -> None:
     """Write down what is to be remembered for good."""
-    _save(state / "orders.json", msgspec.json.format(msgspec.json.encode(saved)), sync=True)
+    content = msgspec.json.format(msgspec.json.encode(saved))
+    write_whole(state / "orders.json", content, sync=True)
 
 
 def load_living(state: Path, aside: bool = True) -> tuple[Living | None, str]:
@@ -111,7 +124,7 @@ def load_living(state: Path, aside: bool = True) -> tuple[Living | None, str]:
 
 def save_living(state: Path, living: Living) -> None:
     """Write down who lives."""
-    _save(state / "living.json", msgspec.json.encode(living), sync=False)
+    write_whole(state / "living.json", msgspec.json.encode(living))
 
 
 def forget_living(state: Path) -> None:
@@ -149,16 +162,6 @@ def _set_aside(file: Path, suffix: str) -> str:
     except OSError as error:
         return f"; nor can it be set aside ({error.strerror})"
     return f"; it was set aside as {file.stem}.{suffix}"
-
-
-def _save(file: Path, content: bytes, sync: bool) -> None:
-    temporary = file.with_suffix(".new")
-    with temporary.open("wb") as out:
-        out.write(content)
-        if sync:
-            out.flush()
-            os.fsync(out.fileno())
-    temporary.rename(file)
 
 
 # --- what is made of it -------------------------------------------------------------------

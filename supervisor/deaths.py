@@ -10,10 +10,10 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -38,16 +38,18 @@ from .death import (
     unasked,
 )
 from .environment import worker_environment
+from .files import NEW, write_whole
+from .follow import former
 from .home import make_private
 from .journal import Event
 from .policy import Event as Happening
 from .roster import Post
 from .spec import ServiceSpec
+from .works import Work
 
 if TYPE_CHECKING:
     from .loop import Supervisor
 
-Work: TypeAlias = Generator[bool, None, Any]
 
 KEPT, KEPT_A_SERVICE = 200, 20  # records; the oldest give way
 WAITING = 200  # ends that are not written down yet; further ones are only counted
@@ -73,7 +75,7 @@ class Store:
             for name in sorted(os.listdir(folder)):  # noqa: PTH208
                 if found := NUMBERED.fullmatch(name):
                     self._known[int(found[2])] = found[1]
-                elif name.endswith(".new"):
+                elif name.endswith(NEW):
                     (folder / name).unlink(missing_ok=True)  # of a supervisor that was killed
         self._known = dict(sorted(self._known.items()))
         self._last = max(self._known, default=0)
@@ -91,16 +93,7 @@ class Store:
         """
         if not self._known:
             make_private(self.folder)
-        path = self.folder / f"{death.id}.json"
-        temporary = path.with_suffix(".new")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(encoded(death))
-            temporary.rename(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(self.folder / f"{death.id}.json", encoded(death))
         self._known[death.n] = death.service
         self._prune(death.service)
 
@@ -366,7 +359,7 @@ class LogPart:
 
     def _older(self) -> str:
         """Return the end of what was rotated away."""
-        old = self._path.with_name(f"{self._path.name}.1")
+        old = former(self._path, 1)
         inode, size = _standing(old)
         if not inode:
             return ""
@@ -374,11 +367,11 @@ class LogPart:
         return _piece(old, max(size - TAIL_BYTES, own), size)
 
     def _found(self, inode: int, last: int) -> tuple[Path | None, int]:
-        for path in (self._path, self._path.with_name(f"{self._path.name}.1")):
+        for path in (self._path, former(self._path, 1)):
             now, size = _standing(path)
             if now and now == inode and size >= last:
                 return path, size
-        rotated = self._path.with_name(f"{self._path.name}.1")
+        rotated = former(self._path, 1)
         inode, size = _standing(rotated)  # copied and cut: the copy has what was there
         return (rotated, size) if inode and size >= last else (None, 0)
 

@@ -36,12 +36,11 @@ SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
-
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # where systemd puts them, see systemd.exec(5)
 MOST_BYTES = 1 << 20  # of a file with secrets
 ACL = "system.posix_acl_access"
 ACL_ENTRY = struct.Struct("<HHI")  # linux/posix_acl_xattr.h: tag, permissions, id
-ACL_VERSION_BYTES, ACL_READ = 4, 4
+ACL_VERSION_BYTES = 4
 ACL_USER_OBJ, ACL_USER, ACL_MASK = 0x01, 0x02, 0x10
 
 

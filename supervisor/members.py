@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from .loop import Supervisor
 
 PROGRAMS_MOST = 512
-TOLD_MOST = 10  # refused newcomers in the journal, then each thousandth: they may be many
 HELD_S = 0.05  # so long a change is held back that no call depends on
 ON_THE_WAY = frozenset({State.QUEUED, State.INITIALIZING, State.STARTING})
 
@@ -77,7 +76,7 @@ class Members:
     def turn_away(self, token: Token, reason: str) -> None:
         """Refuse a newcomer, and write that down."""
         self._turned_away += 1
-        if self._turned_away <= TOLD_MOST or self._turned_away % 1000 == 0:
+        if messages.is_told(self._turned_away):
             said, count = token.hex()[:12], self._turned_away
             self._host.journal.record("member.turned_away", token=said, count=count, reason=reason)
         self.send(token, messages.TurnedAway(reason))

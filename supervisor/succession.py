@@ -39,6 +39,7 @@ from .policy import Effect, Event, Why
 from .registration import bound_services
 from .roster import Post
 from .spec import Restart, ServiceSpec
+from .works import Work
 
 if TYPE_CHECKING:
     from .config import Config
@@ -51,8 +52,6 @@ PROVE_S = 30.0  # for a new version to show that it could take over
 ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 SETTLED_S = 2.0  # for an adopted worker without a watchdog to say that it is there
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that no service of this host is
-
-Work = Generator[bool, None, None]
 
 
 class Handover(msgspec.Struct):

@@ -70,13 +70,30 @@ def found(client: Client, name: str) -> ServiceProxy:
     return proxy
 
 
+def stat(pid: int) -> list[str]:
+    """Return a process's state, its parent and so on, as /proc has them; none where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
 def alive(pid: int) -> bool:
     """Tell whether a process lives; a zombie does not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] not in {"Z", "X"}
+    return stat(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def resident(pid: int) -> int:
+    """Return a process's resident bytes."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Tell whether a process ignores a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    ignored = next(line for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(ignored.split()[1], 16) & 1 << number - 1)
 
 
 def children(pid: int) -> list[int]:
@@ -95,9 +112,6 @@ def descriptors(pid: int | str = "self") -> dict[str, str]:
         with contextlib.suppress(OSError):  # the listing's own is gone by now
             found[entry.name] = str(entry.readlink())
     return found
-
-
-opened_here = descriptors
 
 
 def bearing(mark: str) -> set[int]:
@@ -145,7 +159,7 @@ class Host:
         plugins: Names of files in tests/services to put beside it.
         files: Name → text of further files there.
         env: What the supervisor's environment has besides.
-        descriptors: How many descriptors each of its processes may have; 0 is as many as usual.
+        limit: How many descriptors each of its processes may have; 0 is as many as usual.
     """
 
     def __init__(
@@ -154,7 +168,7 @@ class Host:
         plugins: Iterable[str] = (),
         files: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
-        descriptors: int = 0,
+        limit: int = 0,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
         self.home = self.folder / "h"
@@ -162,7 +176,7 @@ class Host:
         self.mark = uuid.uuid4().hex
         self.env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
-        self._descriptors = descriptors
+        self._limit = limit
         self._ups = 0
         self.write("config.toml", config)
         for plugin in plugins:
@@ -214,7 +228,7 @@ class Host:
         return self.process
 
     def _limited(self) -> tuple[str, ...]:
-        return ("prlimit", f"--nofile={self._descriptors}") if self._descriptors else ()
+        return ("prlimit", f"--nofile={self._limit}") if self._limit else ()
 
     def up(self, *options: str) -> Self:
         """Start the supervisor; return once its first starts have come to an end."""
@@ -436,18 +450,18 @@ def hosting(
     files: Mapping[str, str] | None = None,
     env: Mapping[str, str] | None = None,
     up: bool = True,
-    descriptors: int = 0,
+    limit: int = 0,
 ) -> Iterator[Host]:
     """Run a host; at its end show that no process and no descriptor outlived it."""
     gc.collect()
-    before = opened_here()
-    host = Host(config, plugins, files, env, descriptors)
+    before = descriptors()
+    host = Host(config, plugins, files, env, limit)
     try:
         yield host.up() if up else host
     finally:
         host.close()
     gc.collect()
-    after = opened_here()
+    after = descriptors()
     opened = {fd: target for fd, target in after.items() if before.get(fd) is None}
     assert not opened, f"these descriptors outlived the host: {opened}"
 
@@ -455,12 +469,19 @@ def hosting(
 @pytest.fixture(autouse=True)
 def bounded() -> Iterator[None]:
     """Fail a test that does not end: every call has one outcome, so waiting for ever is one too."""
+    with ending_within(LONGEST):
+        yield
+
+
+@contextlib.contextmanager
+def ending_within(seconds: float) -> Iterator[None]:
+    """Fail a test that lasts longer."""
 
     def too_late(*_: object) -> None:
-        pytest.fail(f"it did not end within {LONGEST:g} s")
+        pytest.fail(f"it did not end within {seconds:g} s")
 
     before = signal.signal(signal.SIGALRM, too_late)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
     finally:

@@ -147,8 +147,9 @@ class Dispatch:
                 self._cancel(key, task)
 
     def _begin(self, key: _Key, work: Any) -> None:
+        if not self._running:
+            self._idle.clear()
         self._running[key] = self._loop.create_task(work, context=self._context.copy())
-        self._idle.clear()
 
     def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
         # One that has not taken its first step never comes to its own end.
@@ -157,7 +158,8 @@ class Dispatch:
 
     def _end(self, key: _Key) -> None:
         self._running.pop(key, None)
-        self._credit.pop(key, None)
+        if self._credit:
+            self._credit.pop(key, None)
         if not self._running:
             self._idle.set()
 

@@ -4,10 +4,11 @@ Seconds are of a monotonic clock.
 """
 
 import contextlib
-import fcntl
 import os
 import time
 from pathlib import Path
+
+from garrison.ipc.sockets import hold_lock
 
 LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
 
@@ -18,19 +19,12 @@ def take_lock(path: str, seconds: float = LOCK_S) -> int | None:
     The lock follows fork, and exec too, so whatever the last incarnation left alive keeps it,
     unless it closed the descriptor.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    os.set_inheritable(descriptor, True)
     deadline = time.monotonic() + seconds
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(descriptor)
-                return None
-            time.sleep(0.005)  # no event tells of a lock that is let go
-        else:
-            return descriptor
+    while (lock := hold_lock(Path(path))) is None and time.monotonic() < deadline:
+        time.sleep(0.005)  # no event tells of a lock that is let go
+    if lock is not None:
+        os.set_inheritable(lock, True)
+    return lock
 
 
 def held_by(path: str) -> str:

@@ -18,7 +18,6 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from garrison.ipc import tree
@@ -38,7 +37,6 @@ class Reaper:
         self._owners: dict[int, weakref.ref[Any]] = {}  # pid → the object that waits for it
         self._zombies: dict[tuple[int, int], float] = {}  # pid and start → first seen
         self._before = threading.local()
-        self._main = Path(f"/proc/self/task/{os.getpid()}/children")
 
     def watch_forks(self) -> None:
         """Note from now on what this process forks itself."""
@@ -55,7 +53,8 @@ class Reaper:
             self._zombies.clear()
             return []
         _poll_dropped()
-        ended = {pid: tree.started(pid) for pid in self._adoptable() if _has_ended(pid)}
+        adoptable = tree.children_of_thread(os.getpid())  # the main thread's
+        ended = {pid: tree.started(pid) for pid in adoptable if _has_ended(pid)}
         self._zombies = {one: self._zombies.get(one, now) for one in ended.items()}
         ripe = [
             pid
@@ -71,13 +70,6 @@ class Reaper:
                     os.waitpid(pid, os.WNOHANG)
                     reaped.append(pid)
         return reaped
-
-    def _adoptable(self) -> list[int]:
-        """Return the children that can be adopted ones: the main thread's."""
-        try:
-            return [int(word) for word in self._main.read_text().split()]
-        except OSError:  # a kernel without CONFIG_PROC_CHILDREN
-            return tree.children()
 
     # --- what is this process's own ---------------------------------------------------------
 
@@ -163,11 +155,7 @@ def _waits_for(owner: Any) -> int | None:
 
 
 def _of_this_thread() -> list[int]:
-    try:
-        text = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text()
-    except OSError:
-        return tree.children()
-    return [int(word) for word in text.split()]
+    return tree.children_of_thread(threading.get_native_id())
 
 
 def _has_ended(pid: int) -> bool:

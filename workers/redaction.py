@@ -57,7 +57,7 @@ def told(message: messages.Upward) -> messages.Upward:
 
 def answered(message: messages.Data) -> messages.Data:
     """Return what a caller may be told: an error without secrets, a result unread."""
-    if not _redactor or not isinstance(message, messages.Failed):
+    if not isinstance(message, messages.Failed) or not _redactor:  # in this order: it is faster
         return message
     fault = message.fault
     shown = _with(fault, detail=redacted(fault.detail), traceback=redacted(fault.traceback))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import ROOT, Host, Hosting, alive, eventually, found, until
+from tests.conftest import ROOT, Host, Hosting, alive, eventually, found, stat, until
 
 from garrison.ipc import Client, ServiceLost, state
 
@@ -77,7 +77,7 @@ def incarnations(host: Host) -> dict[str, int]:
     named = {pid: name for pid in host.processes() if alive(pid) and (name := _name(pid))}
     counted: dict[str, int] = {}
     for pid, name in named.items():
-        if named.get(_parent(pid)) != name:
+        if name not in {named.get(int(parent)) for parent in stat(pid)[1:2]}:
             counted[name] = counted.get(name, 0) + 1
     return counted
 
@@ -92,12 +92,6 @@ def comm(pid: int) -> str:
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().strip()
     return ""
-
-
-def _parent(pid: int) -> int:
-    with contextlib.suppress(OSError):
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return 0
 
 
 # --- nothing ends -------------------------------------------------------------------------
@@ -656,8 +650,9 @@ def test_a_signal_during_an_upgrade_is_heard(host: Hosting, wait: float) -> None
     """By this supervisor or by the next: everything ends in order."""
     one = host(CONFIG, PLUGINS)
     one.ask("upgrade", python=sys.executable)
+    assert one.process is not None
     with contextlib.suppress(subprocess.TimeoutExpired):
-        one.process and one.process.wait(wait)
+        one.process.wait(wait)
     assert one.end() == 0
     assert not one.processes()
 

@@ -46,7 +46,7 @@ def connections(host: Host, stack: contextlib.ExitStack, number: int) -> int:
 @pytest.fixture(params=[128, 1600])
 def running(request: pytest.FixtureRequest) -> Iterator[Host]:
     """Run a host with few descriptors: from the start, and such that they become few."""
-    with hosting(CONFIG, ["echo"], descriptors=request.param) as host:
+    with hosting(CONFIG, ["echo"], limit=request.param) as host:
         yield host
 
 
@@ -76,7 +76,7 @@ async def test_more_connections_than_descriptors(running: Host) -> None:
 
 async def test_a_worker_is_started_again_while_many_knock() -> None:
     """Those who say nothing are dropped after half a second: a newcomer's turn comes."""
-    with hosting(CONFIG, ["echo"], descriptors=128) as running:
+    with hosting(CONFIG, ["echo"], limit=128) as running:
         async with running.connect() as client:
             echo = found(client, "echo")
             pid = await echo.pid()
@@ -98,7 +98,7 @@ async def test_a_worker_is_started_again_while_many_knock() -> None:
 def test_connections_that_stay_take_no_descriptor_that_is_needed() -> None:
     """Those who are connected and stay leave the supervisor its own; once they are gone, services
     are started as ever."""
-    with hosting(CONFIG, ["echo"], descriptors=128) as running, contextlib.ExitStack() as stack:
+    with hosting(CONFIG, ["echo"], limit=128) as running, contextlib.ExitStack() as stack:
         for _ in range(120):
             stack.enter_context(dealer(running, "bus"))
         until(lambda: len(descriptors(running.pid)) > 70)

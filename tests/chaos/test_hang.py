@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tests.conftest import PATIENCE, Host, alive, found, hosting, until
+from tests.conftest import PATIENCE, Host, alive, found, hosting, ignores, until
 
 from garrison.ipc import Client, ServiceLost
 
@@ -89,18 +89,12 @@ def test_a_stopped_process_can_be_stopped_by_order(running: Host) -> None:
 def test_one_that_ignores_term_is_killed(running: Host) -> None:
     """Neither its deaf ear nor its hanging `stop` keeps it."""
     pid = running.status("deaf")["pid"]
-    until(lambda: _ignores_term(pid))
+    until(lambda: ignores(pid, signal.SIGTERM))
     began = time.monotonic()
     assert running.ask("stop", "deaf")["services"] == {"deaf": "stopped"}
     assert not alive(pid)
     assert time.monotonic() - began < PATIENCE / 2
     running.ask("start", "deaf")
-
-
-def _ignores_term(pid: int) -> bool:
-    with open(f"/proc/{pid}/status") as file:  # noqa: PTH123
-        ignored = next(line for line in file if line.startswith("SigIgn"))
-    return bool(int(ignored.split()[1], 16) & 1 << signal.SIGTERM - 1)
 
 
 async def test_a_watchdog_of_0_waits_for_ever(running: Host, client: Client) -> None:

@@ -15,6 +15,7 @@ from tests.conftest import (
     eventually,
     found,
     hosting,
+    resident,
     until,
 )
 
@@ -195,12 +196,6 @@ async def test_what_a_worker_started_ends_with_it(running: Host, client: Client,
 
 
 # --- what stays ---------------------------------------------------------------------------
-
-
-def resident(pid: int) -> int:
-    """Return a process's own resident bytes."""
-    with open(f"/proc/{pid}/statm") as file:  # noqa: PTH123
-        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_nothing_grows_over_restarts(running: Host) -> None:

@@ -19,12 +19,11 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
-from tests.conftest import Host, descriptors, found, hosting, until
+from tests.conftest import Host, descriptors, ending_within, found, hosting, resident, stat, until
 from tests.rogue import Rogue, joined, mutated, reframed
 
 from garrison.ipc import (
@@ -59,30 +58,15 @@ SEED = int(os.environ.get("GARRISON_SEED", "1"))
 @pytest.fixture(autouse=True)
 def bounded() -> Iterator[None]:
     """Fail a test that does not end, in place of the shorter one that other tests have."""
-
-    def too_late(*_: object) -> None:
-        pytest.fail(f"it did not end within {LONGEST:g} s")
-
     if LARGE:
         faulthandler.cancel_dump_traceback_later()  # a minute is not long for these
-    before = signal.signal(signal.SIGALRM, too_late)
-    signal.setitimer(signal.ITIMER_REAL, LONGEST)
-    try:
+    with ending_within(LONGEST):
         yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def resident(pid: int) -> int:
-    """Return a process's resident bytes."""
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def processor_s(pid: int) -> float:
     """Return the seconds of a processor that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    fields = stat(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 

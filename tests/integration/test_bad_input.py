@@ -10,11 +10,10 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
-from tests.conftest import Host, eventually, found, hosting, until
+from tests.conftest import Host, eventually, found, hosting, resident, until
 from tests.rogue import ABSURD, Rogue, dealer, greeting, joined, raw
 
 from garrison.ipc import Client, ServiceLost, messages, sockets, with_timeout
@@ -63,12 +62,6 @@ async def healthy(running: Host, client: Client) -> AsyncIterator[None]:
     assert {name: row["pid"] for name, row in rows.items()} == pids
     grown = resident(running.pid) - memory
     assert grown < GROWTH, f"the supervisor grew by {grown:,} bytes"
-
-
-def resident(pid: int) -> int:
-    """Return a process's resident bytes."""
-    fields = Path(f"/proc/{pid}/statm").read_text().split()
-    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def token_of(client: Client, name: str) -> Token:
@@ -151,7 +144,8 @@ async def test_an_answer_counts_once_and_from_whom_it_was_asked(
 async def test_a_member_cannot_speak_for_another(running: Host, client: Client) -> None:
     """Who takes a token that is somebody's is not heard, on neither socket, and its owner is."""
     for token in (token_of(client, "echo"), client.token):
-        with dealer(running, "control", token) as control, dealer(running, "bus", token) as bus:
+        control_plane = dealer(running, "control", token, asked=False)
+        with control_plane as control, dealer(running, "bus", token) as bus:
             for message in (
                 messages.Bye(),
                 messages.Stopped(),

@@ -2,10 +2,9 @@
 
 import asyncio
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from tests.conftest import Host, children, found, hosting, until
+from tests.conftest import Host, alive, children, found, hosting, until
 
 LATE_S = 4.0  # well past the time after which nobody is thought to wait
 
@@ -39,10 +38,9 @@ async def test_a_childs_exit_status_is_its_starters_however_late(running: Host) 
         family = found(client, "family")
         pid = await family.begin()
 
-        def living() -> list[str]:
+        def living() -> list[int]:
             """Return what has not ended yet, but for multiprocessing's own helper."""
-            stats = [Path(f"/proc/{child}/stat").read_text() for child in children(pid)]
-            return [stat for stat in stats if stat.rpartition(")")[2].split()[0] != "Z"][1:]
+            return [child for child in children(pid) if alive(child)][1:]
 
         await asyncio.to_thread(until, lambda: not living(), what="they have ended, and stand")
         await asyncio.sleep(LATE_S)  # what must not happen has no event

@@ -62,10 +62,11 @@ class Caller:
         """Start a call, or a stream; return it."""
         self.made += 1
         outcomes = self.outcomes[self.made] = []
-        args = Raw(bytes(size - 1))
+        args = Raw(bytes(size - len(EMPTY_MAP)))
         deadline = self.now + timeout
+        settle = outcomes.append
         call = Call(
-            self.made, name, "m", args, EMPTY_MAP, timeout, deadline, outcomes.append, item, hungry
+            self.made, name, "m", args, EMPTY_MAP, size, timeout, deadline, settle, item, hungry
         )
         self.calls.start(call, self.now)
         return call

@@ -104,6 +104,7 @@ PURE = [
     "ipc/directory.py",
     "ipc/errors.py",
     "ipc/flight.py",
+    "ipc/redaction.py",
     "supervisor/death.py",
     "supervisor/order.py",
     "supervisor/policy.py",

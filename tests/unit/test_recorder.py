@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from garrison.ipc import recorder
+from garrison.ipc import calls, recorder
 from garrison.ipc.errors import CallError, CallTimeout, RemoteError, ServiceLost
 from garrison.ipc.flight import IN, LATE, OUT, UNKNOWN
 from garrison.ipc.messages import EMPTY_MAP, Call, Done, Failed, Item, Refused, Reply, Token
@@ -23,6 +23,12 @@ RESULT = Raw(msgspec.msgpack.encode("another canary"))
 def called(call_id: int, method: str = "echo") -> Call:
     """Return a call as it arrives."""
     return Call(call_id, method, ARGS, EMPTY_MAP, 5.0)
+
+
+def asking(call_id: int, method: str = "m", args: Raw = ARGS) -> calls.Call:
+    """Return a call as it goes out to `echo`."""
+    size = len(args) + len(EMPTY_MAP)
+    return calls.Call(call_id, "echo", method, args, EMPTY_MAP, size, 5.0, 5.0, lambda _: None)
 
 
 @pytest.fixture
@@ -81,7 +87,7 @@ def test_calls_that_go_out_end_as_their_callers_see_it(made: Recorder, path: Pat
         "cancelled": None,
     }
     for outcome in outcomes.values():
-        made.settled(made.asked("echo", "m", 7, ARGS, EMPTY_MAP), outcome)
+        made.settled(made.asked(asking(7)), outcome)
     noted = read(path).noted
     assert [one.outcome for one in noted] == list(outcomes)
     assert {(one.kind, one.peer) for one in noted} == {(OUT, "echo")}
@@ -90,7 +96,7 @@ def test_calls_that_go_out_end_as_their_callers_see_it(made: Recorder, path: Pat
 def test_a_stream_counts_its_items(made: Recorder, path: Path) -> None:
     """Both that it gives and that it takes."""
     made.called(CALLER, called(1))
-    number = made.asked("echo", "count", 1, ARGS, EMPTY_MAP)
+    number = made.asked(asking(1, "count"))
     for _ in range(3):
         made.answered(CALLER, Item(1, RESULT))
         made.item(number, RESULT)
@@ -116,7 +122,7 @@ def test_the_ring_goes_round_and_keeps_what_is_in_flight(made: Recorder, path: P
     """The last calls are there, and of the older ones those that have not ended; the end of such
     a one is among the last."""
     made.called(CALLER, called(10_000, "old"))
-    number = made.asked("echo", "older", 1, ARGS, EMPTY_MAP)
+    number = made.asked(asking(1, "older"))
     for n in range(5 * RING):
         made.called(CALLER, called(n))
         made.answered(CALLER, Reply(n, RESULT))
@@ -175,7 +181,7 @@ def test_values_are_recorded_only_where_that_is_said(path: Path, tmp_path: Path)
     for one in (loud, quiet):
         one.called(CALLER, called(1))
         one.answered(CALLER, Reply(1, RESULT))
-        number = one.asked("echo", "m", 1, Raw(msgspec.msgpack.encode(["x" * 1000])), EMPTY_MAP)
+        number = one.asked(asking(1, args=Raw(msgspec.msgpack.encode(["x" * 1000]))))
         one.settled(number, Raw(msgspec.msgpack.encode("y" * 10_000)))
         one.close()
     first, second = read(tmp_path / "loud").noted
