@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import ROOT, Host, Hosting, alive, eventually, found, until
+from tests.conftest import ROOT, Host, Hosting, alive, descriptors, eventually, found, until
 
 from garrison.ipc import Client, ServiceLost, state
 
@@ -174,6 +174,24 @@ async def test_killed_at_any_moment(host: Hosting) -> None:
         "result",
         one.rows()["other"]["pid"],
     ]
+
+
+def test_what_was_ended_in_order_starts_again(host: Hosting) -> None:
+    """Also where that end was cut short by a kill: it was an order to that supervisor alone."""
+    one = host(CONFIG + "[plugins.slow]\n", PLUGINS, {"slow.py": SLOW})
+    one.ask("stop", "other")
+    for _ in range(2):  # what is written down, and when, depends on a moment
+        assert one.run("down").code == one.end() == 0
+        assert not state_file(one).exists()
+        one.up()
+        assert {name for name, (pid, _) in lives(one).items() if pid} == {"steady", "slow"}
+    (one.folder / "slow.stops").unlink()
+    os.kill(one.pid, signal.SIGTERM)
+    until((one.folder / "slow.stops").exists)
+    until(lambda: '"stopping"' in state_file(one).read_text())
+    one.end(signal.SIGKILL)
+    one.up()
+    assert {name for name, (pid, _) in lives(one).items() if pid} == {"steady", "slow"}
 
 
 # --- calls --------------------------------------------------------------------------------
@@ -594,6 +612,7 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
     """The same process, another supervisor; what programs ask goes on; it can be repeated."""
     one = host(CONFIG + LEAK, PLUGINS)
     before, boot = lives(one), one.ask("status")["supervisor"]["boot"]
+    open_before = len(descriptors(one.pid))
     async with one.connect() as client:
         steady = found(client, "steady")
         for _ in range(2):
@@ -605,6 +624,7 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
     assert head is not None
     assert (head["pid"], head["boot"] != boot) == (one.pid, True)
     assert lives(one) == before
+    until(lambda: len(descriptors(one.pid)) <= open_before, what="no descriptor is inherited")
     assert one.run("up", "-c", str(one.config)).code == 1  # the home is still taken
 
 
