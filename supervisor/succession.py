@@ -385,4 +385,7 @@ class Succession:
     def forget(self) -> None:
         """Leave nothing: everything has ended in order."""
         self._over = True
-        forget_living(self._host.config.host.state)
+        try:
+            forget_living(self._host.config.host.state)
+        except OSError as error:
+            self._host.journal.record("state.unsaved", error=str(error))

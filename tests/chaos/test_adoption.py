@@ -18,6 +18,7 @@ import pytest
 from tests.conftest import ROOT, Host, Hosting, alive, descriptors, eventually, found, until
 
 from garrison.ipc import Client, ServiceLost, state
+from garrison.ipc.tree import ended
 
 CONFIG = """
 [host]
@@ -416,6 +417,45 @@ def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> 
     for name, (pid, _) in before.items():
         assert one.wait_for(name, "running")["pid"] != pid
     assert max(incarnations(one).values()) == 1
+
+
+def test_who_has_done_its_part_meanwhile_is_not_started_again(host: Hosting) -> None:
+    """Its last words wait for the next supervisor."""
+    part = """
+from pathlib import Path
+from garrison.workers import Plugin, Service
+
+class Part(Service):
+    service_type = "part"
+
+    @classmethod
+    async def start(cls, runtime):
+        service = cls(runtime)
+        service.every(0.02, service.look)
+        return service
+
+    async def look(self):
+        if Path("enough").exists():
+            self.runtime.finished.set()
+
+    async def stop(self):
+        Path("done").touch()
+
+plugin = Plugin(name="part", services=[Part])
+"""
+    transient = '[plugins.part]\n[services.part]\nrestart = "transient"\n'
+    one = host(CONFIG + transient, PLUGINS, {"part.py": part})
+    watched = os.pidfd_open(lives(one)["part"][0])
+    try:
+        one.end(signal.SIGKILL)
+        one.write("enough", "")
+        assert not ended(watched, 1.6)
+        assert (one.folder / "done").exists()
+        one.up()
+    finally:
+        os.close(watched)
+    row = one.wait_for("part", "stopped")
+    assert (row["generation"], row["wanted"], row["reason"]) == (1, False, "it asked to end")
 
 
 # --- what is not there any more -----------------------------------------------------------
