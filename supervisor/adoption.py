@@ -167,7 +167,7 @@ def _set_aside(file: Path, suffix: str) -> str:
 # --- what is made of it -------------------------------------------------------------------
 
 
-def kept(post: Post, ticks: int) -> Kept:
+def kept(post: Post, ticks: int, wanted: bool) -> Kept:
     """Return a service as it is written down."""
     child = post.child
     return Kept(
@@ -176,7 +176,7 @@ def kept(post: Post, ticks: int) -> Kept:
         service_type=post.spec.service_type,
         manifest=post.manifest,
         state=child.state,
-        wanted=child.wanted,
+        wanted=wanted,
         since=child.since,
         generation=child.generation,
         deadline=None if child.deadline == inf else child.deadline,
@@ -259,6 +259,8 @@ def restored(one: Kept, spec: ServiceSpec, now: float) -> Child:
     state = one.state
     if has_process(state) and not token_of(one):  # it was to be started
         state, deadline = State.QUEUED if one.wanted else State.STOPPED, inf
+    if state is State.STOPPED and one.wanted:  # by a host that was killed while it ended
+        state = State.QUEUED
     return Child(
         spec,
         state,

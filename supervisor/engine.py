@@ -166,6 +166,7 @@ class Engine:
         self.due = inf  # when `end_hanging` has something to do, at the earliest
         tree.become_subreaper()
         self.others = set(tree.children())  # of whoever became this process: none of ours
+        self._escaped = 0.0  # until when to end what a lost launcher left besides workers
         self._look_at = 0.0  # when what strays left is looked for again
 
     # --- launchers --------------------------------------------------------------------------
@@ -288,7 +289,7 @@ class Engine:
         try:
             while here is None:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))
-                data, fds, _, _ = socket.recv_fds(connection, FRAME_BYTES, 4)
+                data, fds = _received(connection)
                 if not data:
                     raise ConnectionError("it has just ended")
                 here = self._learn(decode_report(data), fds, line, found)
@@ -458,12 +459,13 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Tell whether `read` has something to do soon without any descriptor saying so."""
-        return bool(self._happened) or any(held.closing for held in self._held.values())
+        closing = any(held.closing for held in self._held.values())
+        return bool(self._happened or self._escaped) or closing
 
     def _read(self, line: Line) -> None:
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(line.socket, FRAME_BYTES, 4)
+                data, fds = _received(line.socket)
             except BlockingIOError:
                 return
             except OSError:
@@ -528,7 +530,7 @@ class Engine:
             self._forget(key)
             self._happened.append(NotForked(key, "the launcher was lost"))
         line.keys.clear()
-        tree.end_escaped(self._keep())
+        self._escaped = time.monotonic() + TREE_WAIT if tree.end_escaped(self._keep()) else 0.0
         if line.importing:
             self._preload = ()  # or the next launcher would end of it as well
         if not line.retired or inherited:
@@ -555,9 +557,11 @@ class Engine:
     def _close_inherited(self) -> None:
         closing = [(key, held) for key, held in self._held.items() if held.closing]
         now = time.monotonic()
-        if not closing or now < self._look_at:
+        if not (closing or self._escaped) or now < self._look_at:
             return
         left = tree.end_escaped(self._keep())
+        if not left or now >= self._escaped:
+            self._escaped = 0.0
         for key, held in closing:
             own = list(left)
             if held.stray:  # what it left behind is init's: its environment and its cgroup tell
@@ -612,11 +616,22 @@ class Engine:
         deadline = time.monotonic() + LEAVE_WAIT
         while not line.ended(0.005) and time.monotonic() < deadline:
             with contextlib.suppress(BlockingIOError, OSError):
-                while socket.recv_fds(line.socket, FRAME_BYTES, 4)[0]:
+                while _received(line.socket)[0]:
                     pass
         line.kill()
         line.ended(LEAVE_WAIT)
         line.bury()
+
+
+def _received(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """Return a report with its descriptors; an upgrade does not inherit them.
+
+    `recv_fds` takes MSG_CMSG_CLOEXEC and does nothing about it.
+    """
+    data, fds, _, _ = socket.recv_fds(connection, FRAME_BYTES, 4)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return data, fds
 
 
 def _is_launcher(pid: int, path: str) -> bool:

@@ -230,7 +230,9 @@ class Supervisor:
         """Say once that everything which was to be started runs, or has failed."""
         moving = {State.QUEUED, State.INITIALIZING, State.STARTING}
         while not self.registration.finished or any(
-            self.succession.awaits(post) or (post.state in moving and not self.roster.stuck(post))
+            self.succession.awaits(post)
+            or (post.state in moving and not self.roster.stuck(post))
+            or (post.state is State.STOPPING and post.child.wanted)
             for post in self.roster
         ):
             yield False
@@ -395,6 +397,7 @@ class Supervisor:
         """Stop every service in reverse order of the starts, then end."""
         if not self.stopping:
             self.stopping = True
+            self.succession.keep_wanted()
             self.journal.record("supervisor.stopping")
             self.stir()
 

@@ -110,6 +110,8 @@ class Succession:
         self.problem = ""  # why it cannot be written down who lives
         self.due = inf  # when `write` has something to do
         self._unknown: list[Token] = []  # workers of which nothing was written down
+        self._wanted: dict[str, bool] | None = None  # as it was when everything was told to stop
+        self._over = False  # everything has ended in order: there is nothing to write down
         self.unclaimed: set[Token] = set()  # workers that no service is, and that are ending
         self.adopted = 0
         self.successor = ""  # the interpreter of the supervisor that takes this one's place
@@ -269,12 +271,17 @@ class Succession:
     def write(self) -> None:
         """Write down who lives."""
         self._unsaved, self.due = False, inf
+        if self._over:
+            return
         host = self._host
         live = {post.token: post.pid for post in host.roster if post.token and post.pid}
         self._tokens = {
             token: self._tokens.get(token) or tree.started(pid) for token, pid in live.items()
         }
-        services = [kept(post, self._tokens.get(post.token, 0)) for post in host.roster]
+        services = [
+            kept(post, self._tokens.get(post.token, 0), self._is_wanted(post))
+            for post in host.roster
+        ]
         living = Living(
             machine=this_machine(),
             config=host.config.digest,
@@ -289,6 +296,14 @@ class Succession:
             self.problem = str(error)
         else:
             self.problem = ""
+
+    def _is_wanted(self, post: Post) -> bool:
+        return post.child.wanted if self._wanted is None else self._wanted.get(post.name, False)
+
+    def keep_wanted(self) -> None:
+        """Remember what is wanted now: that everything is stopped is an order to this host alone,
+        which the next one, should this be killed on the way, does not go on with."""
+        self._wanted = {post.name: post.child.wanted for post in self._host.roster}
 
     def proven(self, python: str) -> Generator[bool, None, str]:
         """Return why an interpreter's garrison could not take over here; empty where it could.
@@ -368,4 +383,8 @@ class Succession:
 
     def forget(self) -> None:
         """Leave nothing: everything has ended in order."""
-        forget_living(self._host.config.host.state)
+        self._over = True
+        try:
+            forget_living(self._host.config.host.state)
+        except OSError as error:
+            self._host.journal.record("state.unsaved", error=str(error))

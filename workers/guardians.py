@@ -45,6 +45,11 @@ class Guardians:
         except OSError:
             return
 
+    @property
+    def supervised(self) -> bool:
+        """Tell whether there is a supervisor."""
+        return self._is_there() or not self._met
+
     def next_beat_within(self, silence: float) -> None:
         """Have the timer wait for the loop's next beat.
 

@@ -15,9 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import ROOT, Host, Hosting, alive, eventually, found, stat, until
+from tests.conftest import (
+    ROOT,
+    Host,
+    Hosting,
+    alive,
+    descriptors,
+    eventually,
+    found,
+    stat,
+    until,
+)
 
 from garrison.ipc import Client, ServiceLost, state
+from garrison.ipc.tree import ended
 
 CONFIG = """
 [host]
@@ -168,6 +179,24 @@ async def test_killed_at_any_moment(host: Hosting) -> None:
         "result",
         one.rows()["other"]["pid"],
     ]
+
+
+def test_what_was_ended_in_order_starts_again(host: Hosting) -> None:
+    """Also where that end was cut short by a kill: it was an order to that supervisor alone."""
+    one = host(CONFIG + "[plugins.slow]\n", PLUGINS, {"slow.py": SLOW})
+    one.ask("stop", "other")
+    for _ in range(2):  # what is written down, and when, depends on a moment
+        assert one.run("down").code == one.end() == 0
+        assert not state_file(one).exists()
+        one.up()
+        assert {name for name, (pid, _) in lives(one).items() if pid} == {"steady", "slow"}
+    (one.folder / "slow.stops").unlink()
+    os.kill(one.pid, signal.SIGTERM)
+    until((one.folder / "slow.stops").exists)
+    until(lambda: '"stopping"' in state_file(one).read_text())
+    one.end(signal.SIGKILL)
+    one.up()
+    assert {name for name, (pid, _) in lives(one).items() if pid} == {"steady", "slow"}
 
 
 # --- calls --------------------------------------------------------------------------------
@@ -394,6 +423,45 @@ def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> 
     assert max(incarnations(one).values()) == 1
 
 
+def test_who_has_done_its_part_meanwhile_is_not_started_again(host: Hosting) -> None:
+    """Its last words wait for the next supervisor."""
+    part = """
+from pathlib import Path
+from garrison.workers import Plugin, Service
+
+class Part(Service):
+    service_type = "part"
+
+    @classmethod
+    async def start(cls, runtime):
+        service = cls(runtime)
+        service.every(0.02, service.look)
+        return service
+
+    async def look(self):
+        if Path("enough").exists():
+            self.runtime.finished.set()
+
+    async def stop(self):
+        Path("done").touch()
+
+plugin = Plugin(name="part", services=[Part])
+"""
+    transient = '[plugins.part]\n[services.part]\nrestart = "transient"\n'
+    one = host(CONFIG + transient, PLUGINS, {"part.py": part})
+    watched = os.pidfd_open(lives(one)["part"][0])
+    try:
+        one.end(signal.SIGKILL)
+        one.write("enough", "")
+        assert not ended(watched, 1.6)
+        assert (one.folder / "done").exists()
+        one.up()
+    finally:
+        os.close(watched)
+    row = one.wait_for("part", "stopped")
+    assert (row["generation"], row["wanted"], row["reason"]) == (1, False, "it asked to end")
+
+
 # --- what is not there any more -----------------------------------------------------------
 
 
@@ -588,6 +656,7 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
     """The same process, another supervisor; what programs ask goes on; it can be repeated."""
     one = host(CONFIG + LEAK, PLUGINS)
     before, boot = lives(one), one.ask("status")["supervisor"]["boot"]
+    open_before = len(descriptors(one.pid))
     async with one.connect() as client:
         steady = found(client, "steady")
         for _ in range(2):
@@ -599,6 +668,7 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
     assert head is not None
     assert (head["pid"], head["boot"] != boot) == (one.pid, True)
     assert lives(one) == before
+    until(lambda: len(descriptors(one.pid)) <= open_before, what="no descriptor is inherited")
     assert one.run("up", "-c", str(one.config)).code == 1  # the home is still taken
 
 
