@@ -62,6 +62,7 @@ class Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
     traceback: str = ""
     last_exit: str = ""
     last_exit_at: float = 0.0
+    log_began: tuple[int, int] | None = None  # its log's inode and size then; None: nobody knows
 
 
 class Living(msgspec.Struct, kw_only=True):
@@ -181,6 +182,7 @@ def kept(post: Post, ticks: int) -> Kept:
         traceback=post.traceback,
         last_exit=post.last_exit,
         last_exit_at=post.last_exit_at,
+        log_began=post.log_began,
     )
 
 
@@ -223,6 +225,7 @@ def begun_since(one: Kept, token: Token, now: float) -> Kept:
         generation=one.generation + 1,
         pid=0,
         ticks=0,
+        log_began=None,
     )
 
 
