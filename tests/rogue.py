@@ -18,12 +18,11 @@ from garrison.ipc import messages, sockets
 from garrison.ipc.messages import SUPERVISOR, WIRE, Token, encode
 
 PATIENCE_MS = 20_000
-INTRODUCED_MS = 2_000
 
 
 @contextlib.contextmanager
 def dealer(
-    host: Host, name: str, token: Token = b"", unread: int = 0
+    host: Host, name: str, token: Token = b"", unread: int = 0, asked: bool = True
 ) -> Iterator[zmq.Socket[bytes]]:
     """Connect to one of the supervisor's sockets as anyone could.
 
@@ -32,6 +31,7 @@ def dealer(
         name: "control" or "bus".
         token: The routing id.
         unread: So many messages at most are kept for one that does not read; 0 is as usual.
+        asked: Whether the control plane asks who that is, as it asks whom it does not know.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     path = str(host.home / "run" / f"{name}.sock")
@@ -47,8 +47,7 @@ def dealer(
         one.set(zmq.RCVHWM, unread)
     one.connect(f"ipc://{path}")
     try:
-        # Whoever connects to the control plane is asked who that is, but for who is known.
-        if name == "control" and one.poll(INTRODUCED_MS):
+        if name == "control" and asked:
             assert messages.decode_downward(one.recv_multipart()[1]) == [messages.Introduce()]
         yield one
     finally:

@@ -144,7 +144,8 @@ async def test_an_answer_counts_once_and_from_whom_it_was_asked(
 async def test_a_member_cannot_speak_for_another(running: Host, client: Client) -> None:
     """Who takes a token that is somebody's is not heard, on neither socket, and its owner is."""
     for token in (token_of(client, "echo"), client.token):
-        with dealer(running, "control", token) as control, dealer(running, "bus", token) as bus:
+        control_plane = dealer(running, "control", token, asked=False)
+        with control_plane as control, dealer(running, "bus", token) as bus:
             for message in (
                 messages.Bye(),
                 messages.Stopped(),

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Iterator
 import msgspec
 import pytest
 from tests.conftest import Host, hosting, until
-from tests.rogue import dealer
+from tests.rogue import dealer, joined
 
-from garrison.ipc import Client, InvalidCall, RemoteError, ServiceProxy, messages, sockets
+from garrison.ipc import Client, InvalidCall, RemoteError, ServiceProxy, messages
 from garrison.ipc.messages import SUPERVISOR, WIRE
 
 MIB = 1 << 20
@@ -110,20 +110,16 @@ async def test_a_members_garbage_harms_no_other_message(
     """A service counts what it cannot read and goes on; calls of others beside it are answered."""
     target = client.directory.get("echo")
     assert target is not None
-    with dealer(running, "control", token := sockets.new_token()) as control:
-        control.send_multipart([SUPERVISOR, messages.encode([messages.Join(WIRE, os.getpid())])])
-        control.recv_multipart()
-        with dealer(running, "bus", token) as bus:
-            calls: list[asyncio.Future[int]] = []
-            for frame in GARBAGE:
-                calls.append(echo.echo(len(calls)))
-                bus.send_multipart([target.token, frame])
-                await asyncio.sleep(0)
-            assert await asyncio.gather(*calls) == list(range(len(GARBAGE)))
-            await asyncio.to_thread(
-                until, lambda: running.status("echo")["refused_frames"] >= len(GARBAGE) - 1
-            )
-            control.send_multipart([SUPERVISOR, messages.encode([messages.Bye()])])
+    with joined(running) as rogue:
+        calls: list[asyncio.Future[int]] = []
+        for frame in GARBAGE:
+            calls.append(echo.echo(len(calls)))
+            rogue.bus.send_multipart([target.token, frame])
+            await asyncio.sleep(0)
+        assert await asyncio.gather(*calls) == list(range(len(GARBAGE)))
+        await asyncio.to_thread(
+            until, lambda: running.status("echo")["refused_frames"] >= len(GARBAGE) - 1
+        )
     assert "frame.refused" in running.log("echo")
     assert running.status("echo")["restarts"] == 0
 
