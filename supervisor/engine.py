@@ -399,9 +399,7 @@ class Engine:
             self._ask(held.line, Signal(key, number, group))
         elif held.pidfd >= 0 and not held.closing:
             if group:
-                tree.signal_group(held.pid, number)
-                if number == signal.SIGKILL:
-                    cgroups.kill(held.cgroup)
+                cgroups.signal_worker(held.pid, number, held.cgroup)
             else:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(held.pidfd, number)
@@ -534,8 +532,7 @@ class Engine:
     def _bury(self, key: Key, held: Held) -> None:
         """Reap a worker without a launcher, and begin to end its tree."""
         # A zombie still holds its number, and so does a group with a member left.
-        tree.signal_group(held.pid, signal.SIGKILL)
-        cgroups.kill(held.cgroup)
+        cgroups.signal_worker(held.pid, signal.SIGKILL, held.cgroup)
         status: int | None = None
         if not held.stray:
             with contextlib.suppress(ChildProcessError):
