@@ -35,6 +35,18 @@ class Saved(msgspec.Struct):
     stopped: list[str] = []  # NAMEs that `garrison stop` keeps from running
     started: list[str] = []  # NAMEs without autostart that `garrison start` keeps running
 
+    def order(self, name: str, wanted: bool, autostart: bool) -> bool:
+        """Take an order to start or stop a service; tell whether that is anything new."""
+        before = ([*self.stopped], [*self.started])
+        for names in (self.stopped, self.started):
+            if name in names:
+                names.remove(name)
+        if wanted and not autostart:
+            self.started.append(name)
+        if not wanted and autostart:
+            self.stopped.append(name)
+        return (self.stopped, self.started) != before
+
 
 class Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One service as it was when it was last written down."""

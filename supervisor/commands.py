@@ -23,12 +23,12 @@ from .registration import Reader
 from .roster import Post
 from .spec import ServiceSpec
 from .status import service_row, supervisor_row, unread_row
+from .works import Work
 
 if TYPE_CHECKING:
     from .loop import Supervisor
 
 T = TypeVar("T")
-Work: TypeAlias = Generator[bool, None, Any]
 Command: TypeAlias = Callable[["Supervisor", Token, Order], Work]
 
 EVENTS_MOST = 4096

@@ -10,10 +10,10 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Collection, Generator, Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -45,11 +45,11 @@ from .journal import Event
 from .policy import Event as Happening
 from .roster import Post
 from .spec import ServiceSpec
+from .works import Work
 
 if TYPE_CHECKING:
     from .loop import Supervisor
 
-Work: TypeAlias = Generator[bool, None, Any]
 
 KEPT, KEPT_A_SERVICE = 200, 20  # records; the oldest give way
 WAITING = 200  # ends that are not written down yet; further ones are only counted

@@ -10,26 +10,28 @@ import secrets
 import signal
 import time
 import traceback
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import msgspec
 import zmq
 
-from garrison.ipc import messages, sockets, tree
-from garrison.ipc.errors import GarrisonError, StartError, WireError
-from garrison.ipc.messages import State, Token, encode
+from garrison.ipc import messages, sockets
+from garrison.ipc.errors import GarrisonError
+from garrison.ipc.messages import State, Token
 
 from . import adoption, engine
 from .bus import AGAIN_S, Bus
 from .config import Config
 from .deaths import Deaths
-from .environment import scrubbed, worker_environment
+from .environment import scrubbed
 from .gates import Gates
+from .hearing import CONTROL_BYTES, Hearing
 from .home import take_home
+from .incarnations import SLOT_S, Incarnations
 from .journal import Journal
 from .members import Members
 from .order import may_stop, restarts_along, waits_for
@@ -40,19 +42,12 @@ from .roster import Post, Roster
 from .rotation import Rotation
 from .spec import ServiceSpec
 from .succession import Handover, Succession, adoptable
+from .works import Work, Works
 
-CONTROL_S = 0.002  # of the control plane in one turn
-CONTROL_BYTES = 4 * 1024 * 1024  # of one message of the control plane, from anyone
-BATCH_MOST = 1000  # messages of one batch to the supervisor
-REASON_MOST = 4000  # characters of what a worker says of its own end
-TRACEBACK_MOST = 100_000
-SLOT_S = 2.0  # a start keeps its slot no longer: one that hangs must not keep others waiting
 STIR_S = 0.05  # how often waiting orders look, at the least
 IDLE_S = 60.0  # the longest wait for anything
 MISTAKES_MOST = 1000  # of the supervisor's own, until it is better to end
 LATE_S = 1.0  # a turn that comes so late was stopped from outside; beats are not to blame
-
-Work: TypeAlias = Generator[bool, None, Any]  # yields True where it only waits
 
 
 class Supervisor:
@@ -82,7 +77,6 @@ class Supervisor:
         self.boot = secrets.token_hex(8)
         self.began = time.monotonic()
         self.roster = Roster()
-        self.refused = 0  # frames of the control plane that were no message of ours
         self.settled = False  # the first starts have come to an end, good or bad
         self.stopping = False
         self.done = False
@@ -90,7 +84,7 @@ class Supervisor:
         self._stirred = True
         self._soonest = 0.0  # what was adopted has deadlines already
         self._turned_at = time.monotonic()
-        self._works: list[Work] = []
+        self._works = Works(self.erred)
         self._signals = 0
         self._mistakes = 0  # of this program's own
         self._poller = zmq.Poller()
@@ -112,10 +106,12 @@ class Supervisor:
         self.engine.others &= set(handover.others) if handover.locks else self.engine.others
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
         self.control = sockets.router(self.context, min(host.max_message, CONTROL_BYTES))
-        self.bus = Bus(sockets.router(self.context, host.max_message), self._refuse)
+        self.hearing = Hearing(self, self.control)
+        self.bus = Bus(sockets.router(self.context, host.max_message), self.hearing.refuse)
         self.gates = Gates([(self.control, control), (self.bus.socket, bus)])
         self.members = Members(self, self.control, self._left)
         self.orders = Orders(self, self.members.send)
+        self.incarnations = Incarnations(self)
         self.registration = Registration(self)
         self.succession = Succession(self)
         self.deaths = Deaths(self)
@@ -137,7 +133,8 @@ class Supervisor:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup; an ignored SIGINT is only what a script's & hands down
             signal.signal(number, lambda *_: None)
-        self._works += [self._register(), self._until_settled()]
+        for work in (self._register(), self._until_settled()):
+            self.later(work)
         self.rotation.start()
         try:
             while not self.done:
@@ -159,7 +156,7 @@ class Supervisor:
         if wake in ready:
             self._on_signals(wake)
         if self.control in ready:
-            self._read_control()
+            self.hearing.read()
         if self.members.leavers.fileno() in ready:
             self.members.see_who_left()
         if self.rotation.wake in ready:
@@ -167,7 +164,7 @@ class Supervisor:
                 self.journal.record(event, log, **data)
         launchers = self.engine.deaths.fileno() in ready or self.engine.busy
         if launchers or any(fd in ready for fd in self.engine.descriptors()):
-            self._read_engine()
+            self.incarnations.read_engine()
         if self.bus.socket in ready or self.bus.settling or self.bus.waiting:
             for token in self.bus.turn():
                 self._connected(token)
@@ -210,21 +207,11 @@ class Supervisor:
             self._stop_next()
         else:
             self._start_next()
-        self._works = [work for work in self._works if self._goes_on(work)]
+        if self._works.go_on():
+            self._stirred = True
         self.members.publish()  # before an order is answered that was waiting for just that
         self.orders.go_on()
         self._soonest = min(self._soonest, self.members.publish())
-
-    def _goes_on(self, work: Work) -> bool:
-        try:
-            next(work)
-        except StopIteration:
-            self._stirred = True
-            return False
-        except Exception as error:  # noqa: BLE001 (one piece of work must not end the host)
-            self.erred("work in the background", error)
-            return False
-        return True
 
     def stir(self) -> None:
         """Have the next turn look at everything that waits."""
@@ -252,7 +239,7 @@ class Supervisor:
 
     def later(self, work: Work) -> None:
         """Go on with work from turn to turn until it ends."""
-        self._works.append(work)
+        self._works.add(work)
         self.stir()
 
     def _deadlines(self, now: float) -> None:
@@ -341,7 +328,7 @@ class Supervisor:
     def _carry_out(self, post: Post, effect: Effect) -> None:
         match effect:
             case Effect.SPAWN:
-                self._spawn(post)
+                self.incarnations.begin(post)
             case Effect.DRAIN:
                 if not post.welcomed or not self.members.send(
                     post.token, messages.Drain(post.spec.grace)
@@ -356,265 +343,28 @@ class Supervisor:
             case Effect.KILL:
                 self.engine.signal(post.token, signal.SIGKILL)
 
-    def _spawn(self, post: Post) -> None:
-        now = time.monotonic()
-        token = sockets.new_token()
-        post.begin(token, now, now + SLOT_S)
-        self.roster.by_token[token] = post
-        self.bus.admit(token)
-        self.deaths.begun(post)
-        alive = [str(pid) for pid, start in post.left if tree.lives(pid, start)]
-        if alive and post.spec.exclusive:
-            reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
-            self._not_started(post, f"{reason} exclusive = false", permanent=False)
-            return
-        try:
-            assignment = encode(self._assignment(post))
-        except StartError as error:
-            self._not_started(post, error.reason, permanent=True)
-        except Exception as error:  # noqa: BLE001 (one service's start must not end the host)
-            self.erred(f"the start of {post.name}", error)
-            reason = f"it cannot be told what to be: {type(error).__name__}: {error}"
-            self._not_started(post, reason, permanent=True)
-        else:
-            log = str(self.config.host.logs / f"{post.name}.log")
-            self.engine.fork(token, post.name, log, assignment)
-
-    def _assignment(self, post: Post) -> messages.Assignment:
-        spec, host = post.spec, self.config.host
-        env, secret = worker_environment(spec, self.environ)
-        self.deaths.given(spec.name, secret)
-        return messages.Assignment(
-            name=spec.name,
-            source=self.registration.source(post.plugin),
-            service_type=spec.service_type,
-            generation=post.child.generation,
-            token=post.token,
-            control=sockets.control_path(host.run),
-            bus=sockets.bus_path(host.run),
-            lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
-            env=messages.packed(env),
-            secrets=messages.packed(secret),
-            config=spec.config,
-            plugin_config=post.plugin.config,
-            watchdog=spec.watchdog,
-            start_timeout=spec.start_timeout,
-            grace=spec.grace,
-            orphan_grace=host.orphan_grace,
-            timeout=spec.timeout,
-            window=spec.window,
-            window_bytes=spec.window_bytes,
-            max_message=host.max_message,
-            recorder=str(self.deaths.flight(post)),
-            record_values=spec.record_values,
-        )
-
-    def _not_started(self, post: Post, reason: str, permanent: bool) -> None:
-        post.broken = messages.Broken("fork", reason, permanent=permanent)
-        self._ended(post, None)
-        post.last_exit = "was not forked"
-        self._gone(post, ())
-
     def _connected(self, token: Token) -> None:
         post = self.roster.by_token.get(token)
         if post is not None:
             post.connected = True
-            self._maybe_running(post)
+            self.maybe_running(post)
             if post.state is State.RUNNING:  # an adopted one can be called again
                 self.members.changed(post.name)
                 self._stirred = True
 
-    def _maybe_running(self, post: Post) -> None:
-        """It runs once `start` returned and its bus connection was seen, not before: else its
-        first call could come back undelivered."""
+    def maybe_running(self, post: Post) -> None:
+        """Take it as running once `start` has returned and its bus connection was seen.
+
+        Not before: else its first call could come back undelivered.
+        """
         if post.said_ready and post.connected and not post.ended:
             self.advance(post, Event.READY)
-
-    # --- ends -------------------------------------------------------------------------------
-
-    def _read_engine(self) -> None:
-        for key in self.engine.ended_now():
-            self.bus.died(key)
-            post = self.roster.by_token.get(key)
-            if post is not None:
-                post.ended = True
-                self.members.changed(post.name)
-                self._stirred = True
-        for happened in self.engine.read():
-            self._take(happened)
-
-    def _take(self, happened: engine.Happened) -> None:
-        match happened:
-            case engine.Forked(key, pid):
-                post = self.roster.by_token.get(key)
-                if post is not None:
-                    post.pid = pid
-                    self.succession.touch()
-            case engine.NotForked(key, reason):
-                post = self.roster.by_token.get(key)
-                if post is not None:
-                    self._not_started(post, f"it could not be forked: {reason}", permanent=False)
-            case engine.Ended(key, status, user_s, system_s, rss_bytes):
-                post = self.roster.by_token.get(key)
-                if post is not None:
-                    post.used = (user_s, system_s, rss_bytes) if rss_bytes else None
-                    self._ended(post, status)
-            case engine.Gone(key, left):
-                post = self.roster.by_token.get(key)
-                if post is not None:
-                    self._gone(post, left)
-            case engine.Lost(pid, workers):
-                self.journal.record("launcher.lost", pid=pid, workers=workers)
-        self.registration.take(happened)
-        self._stirred = True
-
-    def _ended(self, post: Post, status: int | None) -> None:
-        words = tree.describe(status)
-        cause = post.cause(words)
-        post.ended = True
-        post.status = status
-        post.last_exit = words
-        post.last_exit_at = time.time()
-        self.bus.died(post.token)
-        self.bus.cause(post.token, cause)
-        unasked = post.state is not State.STOPPING or post.child.why is not Why.ORDER
-        if unasked or post.clean is None or post.clean.reason not in {"", "ordered"}:
-            post.reason = cause
-        if post.broken is not None:
-            post.traceback = post.broken.traceback
-
-    def _gone(self, post: Post, left: tuple[int, ...]) -> None:
-        if left:
-            pids = " ".join(map(str, left))
-            self.journal.record("service.leftover", post.name, pids=pids)
-            post.left = tuple((pid, tree.started(pid)) for pid in left)
-        event = post.what_ended()
-        death = self.deaths.gone(post, event, left)
-        token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
-        self.roster.by_token.pop(token, None)
-        if post.events:
-            post.events = ()
-            self.members.listed(post.name)
-        if self.bus.connected.isdisjoint({token}):  # it never spoke: nobody waits for its notice
-            self.bus.drop(token, "")
-        self.advance(post, event)
-        self.deaths.decided(death, post)
-
-    # --- control ----------------------------------------------------------------------------
-
-    def _read_control(self) -> None:
-        until = time.monotonic() + CONTROL_S
-        while time.monotonic() < until:
-            try:
-                frames = sockets.receive(self.control)
-            except zmq.Again:
-                return
-            if len(frames) == 2 and not frames[1]:  # a probe: somebody connected
-                self._greet(frames[0])
-                continue
-            try:
-                if len(frames) != 3:
-                    raise WireError(f"{len(frames)} frames")
-                batch = messages.decode_upward(frames[2])
-                if len(batch) > BATCH_MOST:
-                    raise WireError(f"{len(batch)} messages at once")
-            except WireError as error:
-                self._refuse(str(error))
-                continue
-            for message in batch:
-                try:
-                    self._hear(frames[0], message)
-                except Exception as error:  # noqa: BLE001 (one message must not end the host)
-                    self.erred(f"a {type(message).__name__}", error)
-
-    def _greet(self, token: Token) -> None:
-        if (post := self.roster.by_token.get(token)) is not None:
-            self.succession.greet(post)
-        else:  # a program of a former supervisor's answers; everybody else is about to speak
-            self.members.send(token, messages.Introduce())
 
     def erred(self, over: str, error: Exception) -> None:
         """Write down a mistake of the supervisor's own; the host goes on."""
         self._mistakes += 1
         text = "".join(traceback.format_exception(error))
         self.journal.record("supervisor.erred", over=over, error=text[-4000:])
-
-    def _refuse(self, reason: str) -> None:
-        self.refused += 1
-        if messages.is_told(self.refused):
-            self.journal.record("frame.refused", count=self.refused, error=reason[:200])
-
-    def _hear(self, token: Token, message: messages.Upward) -> None:
-        match message:
-            case messages.Order():
-                self.orders.take(token, message)
-                self._stirred = True
-                return
-            case messages.Join(wire, pid):
-                if token in self.roster.by_token or self.registration.reads(token):
-                    self._refuse("a worker that says it is a program")
-                elif self.members.join(token, wire, pid):
-                    self.bus.admit(token)
-                    self.later(self._welcome(token))
-                return
-            case messages.Bye():
-                self.members.leave(token)
-                self.orders.forget(token)
-                return
-        if self.registration.hear(token, message):
-            return
-        post = self.roster.by_token.get(token)
-        if post is None or post.ended:
-            if isinstance(message, messages.Hello):
-                self.members.turn_away(token, "no such incarnation is expected here")
-            elif isinstance(message, messages.Beat):  # late, or of a former supervisor's
-                self.members.send(
-                    token, messages.TurnedAway("no such incarnation is expected here")
-                )
-            return
-        self._hear_worker(post, message)
-
-    def _hear_worker(self, post: Post, message: messages.Upward) -> None:
-        match message:
-            case messages.Hello(wire, _, generation):
-                if post.adopting:
-                    self.succession.hello(post, wire, generation)
-                elif self.members.speaks(post.token, wire):
-                    post.welcomed = True
-                    self.members.welcome(post.token)
-            case messages.Initialized():
-                self.advance(post, Event.INITIALIZED)
-            case messages.Ready(manifest):
-                if manifest != post.manifest:
-                    post.manifest = manifest
-                    self.members.listed(post.name)
-                post.said_ready = True
-                self._maybe_running(post)
-            case messages.Beat(_, in_flight, refused):
-                post.in_flight, post.refused = in_flight, refused
-                post.beat_at = time.monotonic()
-                self.advance(post, Event.BEAT)
-            case messages.Broken():
-                post.broken = msgspec.structs.replace(
-                    message,
-                    reason=message.reason[:REASON_MOST],
-                    traceback=message.traceback[-TRACEBACK_MOST:],
-                )
-                self.members.send(post.token, messages.Noted())
-            case messages.Stopped():
-                post.clean = messages.Stopped(message.reason[:REASON_MOST])
-                self.members.send(post.token, messages.Noted())
-            case messages.Subscribe(events):
-                post.events = events
-                self.members.listed(post.name)
-                self._stirred = True
-
-    def _welcome(self, token: Token) -> Work:
-        """Welcome a program once the first plugins are read."""
-        while not self.registration.finished:
-            yield False
-        if self.members.has_program(token):
-            self.members.welcome(token)
 
     def _left(self, token: Token) -> None:
         self.orders.forget(token)
@@ -670,21 +420,9 @@ class Supervisor:
 
     def wants(self, name: str, wanted: bool) -> None:
         """Remember an order beyond this supervisor's life."""
-        saved, post = self.saved, self.roster.posts.get(name)
-        autostart = post is None or post.spec.autostart
-        before = (list(saved.stopped), list(saved.started))
-        for names in (saved.stopped, saved.started):
-            if name in names:
-                names.remove(name)
-        if wanted and not autostart:
-            saved.started.append(name)
-        if not wanted and autostart:
-            saved.stopped.append(name)
-        if (saved.stopped, saved.started) != before:
-            self.save()
-
-    def save(self) -> None:
-        """Write down what is to be remembered."""
+        post = self.roster.posts.get(name)
+        if not self.saved.order(name, wanted, post is None or post.spec.autostart):
+            return
         try:
             adoption.save(self.config.host.state, self.saved)
         except OSError as error:

@@ -9,8 +9,9 @@ from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Answer, Token
 
-from .commands import COMMANDS, Refusal, Work
+from .commands import COMMANDS, Refusal
 from .journal import Event
+from .works import Work
 
 if TYPE_CHECKING:
     from .loop import Supervisor

@@ -5,7 +5,7 @@ services start without it.
 """
 
 import time
-from collections.abc import Container, Generator
+from collections.abc import Container
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from .order import find_cycle
 from .policy import PROBE_FIRST, PROBE_MOST, Child, Event
 from .roster import Post, Unread
 from .spec import PluginSpec, ServiceSpec
+from .works import Work
 
 if TYPE_CHECKING:
     from .config import Config
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 READ_S = 60.0  # for a plugin's import
 BARRIER_S = 10.0  # so long the first starts wait for a slow plugin's reading
 PRELOAD_S = 120.0  # for the launcher's imports
-
-Work = Generator[bool, None, None]
 
 
 @dataclass(slots=True, eq=False)

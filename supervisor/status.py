@@ -48,7 +48,7 @@ def supervisor_row(host: "Supervisor") -> dict[str, Any]:
         "rss_bytes": rss,
         "cpu_percent": cpu,
         "messages": host.bus.carried,
-        "refused_frames": host.refused,
+        "refused_frames": host.hearing.refused,
     }
 
 

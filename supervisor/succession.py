@@ -7,7 +7,7 @@ each worker says that it is there once it has found the new sockets.
 import os
 import signal
 import time
-from collections.abc import Generator, MutableMapping
+from collections.abc import MutableMapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -34,6 +34,7 @@ from .policy import Event
 from .registration import bound_services
 from .roster import Post
 from .spec import ServiceSpec
+from .works import Work
 
 if TYPE_CHECKING:
     from .config import Config
@@ -43,8 +44,6 @@ SAVE_S = 0.02  # what changes is written down so much later, together
 HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.2  # until an upgrade, for messages on their way to be carried
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that no service of this host is
-
-Work = Generator[bool, None, None]
 
 
 class Handover(msgspec.Struct):

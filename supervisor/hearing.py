@@ -1,0 +1,154 @@
+"""The control plane as the supervisor hears it: workers, programs and the command line.
+
+It reads what comes, refuses what is malformed, and hands the rest to whom it concerns.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+import zmq
+
+from garrison.ipc import messages, sockets
+from garrison.ipc.errors import WireError
+from garrison.ipc.messages import Token
+
+from .policy import Event
+from .roster import Post
+from .works import Work
+
+if TYPE_CHECKING:
+    from .loop import Supervisor
+
+CONTROL_S = 0.002  # of the control plane in one turn
+CONTROL_BYTES = 4 * 1024 * 1024  # of one message, from anyone
+BATCH_MOST = 1000  # messages of one batch to the supervisor
+REASON_MOST = 4000  # characters of what a worker says of its own end
+TRACEBACK_MOST = 100_000
+
+
+class Hearing:
+    """What is said to the supervisor.
+
+    Args:
+        host: The supervisor.
+        control: The control plane's ROUTER.
+    """
+
+    def __init__(self, host: "Supervisor", control: zmq.Socket[bytes]) -> None:
+        self._host = host
+        self._control = control
+        self.refused = 0  # frames that were no message of ours, those of the bus among them
+
+    def read(self) -> None:
+        """Take what has come, for a bounded time."""
+        until = time.monotonic() + CONTROL_S
+        while time.monotonic() < until:
+            try:
+                frames = sockets.receive(self._control)
+            except zmq.Again:
+                return
+            if len(frames) == 2 and not frames[1]:  # a probe: somebody connected
+                self._greet(frames[0])
+                continue
+            try:
+                if len(frames) != 3:
+                    raise WireError(f"{len(frames)} frames")
+                batch = messages.decode_upward(frames[2])
+                if len(batch) > BATCH_MOST:
+                    raise WireError(f"{len(batch)} messages at once")
+            except WireError as error:
+                self.refuse(str(error))
+                continue
+            for message in batch:
+                try:
+                    self._hear(frames[0], message)
+                except Exception as error:  # noqa: BLE001 (one message must not end the host)
+                    self._host.erred(f"a {type(message).__name__}", error)
+
+    def _greet(self, token: Token) -> None:
+        if (post := self._host.roster.by_token.get(token)) is not None:
+            self._host.succession.greet(post)
+        elif not self._host.registration.reads(token):
+            # a program of a former supervisor's answers; everybody else is about to speak
+            self._host.members.send(token, messages.Introduce())
+
+    def refuse(self, reason: str) -> None:
+        """Count a frame that is no message of ours; the first ones are written down."""
+        self.refused += 1
+        if messages.is_told(self.refused):
+            self._host.journal.record("frame.refused", count=self.refused, error=reason[:200])
+
+    def _hear(self, token: Token, message: messages.Upward) -> None:
+        host = self._host
+        match message:
+            case messages.Order():
+                host.orders.take(token, message)
+                host.stir()
+                return
+            case messages.Join(wire, pid):
+                if token in host.roster.by_token or host.registration.reads(token):
+                    self.refuse("a worker that says it is a program")
+                elif host.members.join(token, wire, pid):
+                    host.bus.admit(token)
+                    host.later(self._welcome(token))
+                return
+            case messages.Bye():
+                host.members.leave(token)
+                host.orders.forget(token)
+                return
+        if host.registration.hear(token, message):
+            return
+        post = host.roster.by_token.get(token)
+        if post is None or post.ended:
+            if isinstance(message, messages.Hello):
+                host.members.turn_away(token, "no such incarnation is expected here")
+            elif isinstance(message, messages.Beat):  # late, or of a former supervisor's
+                host.members.send(
+                    token, messages.TurnedAway("no such incarnation is expected here")
+                )
+            return
+        self._hear_worker(post, message)
+
+    def _hear_worker(self, post: Post, message: messages.Upward) -> None:
+        host = self._host
+        match message:
+            case messages.Hello(wire, _, generation):
+                if post.adopting:
+                    host.succession.hello(post, wire, generation)
+                elif host.members.speaks(post.token, wire):
+                    post.welcomed = True
+                    host.members.welcome(post.token)
+            case messages.Initialized():
+                host.advance(post, Event.INITIALIZED)
+            case messages.Ready(manifest):
+                if manifest != post.manifest:
+                    post.manifest = manifest
+                    host.members.listed(post.name)
+                post.said_ready = True
+                host.maybe_running(post)
+            case messages.Beat(_, in_flight, refused):
+                post.in_flight, post.refused = in_flight, refused
+                post.beat_at = time.monotonic()
+                host.advance(post, Event.BEAT)
+            case messages.Broken():
+                post.broken = msgspec.structs.replace(
+                    message,
+                    reason=message.reason[:REASON_MOST],
+                    traceback=message.traceback[-TRACEBACK_MOST:],
+                )
+                host.members.send(post.token, messages.Noted())
+            case messages.Stopped():
+                post.clean = messages.Stopped(message.reason[:REASON_MOST])
+                host.members.send(post.token, messages.Noted())
+            case messages.Subscribe(events):
+                post.events = events
+                host.members.listed(post.name)
+                host.stir()
+
+    def _welcome(self, token: Token) -> Work:
+        """Welcome a program once the first plugins are read."""
+        while not self._host.registration.finished:
+            yield False
+        if self._host.members.has_program(token):
+            self._host.members.welcome(token)
