@@ -79,11 +79,6 @@ class Link:
         self._backlog.clear()
         return unsent
 
-    @property
-    def waiting(self) -> int:
-        """Return the messages that the socket would not take yet."""
-        return len(self._backlog)
-
     def close(self) -> None:
         """Send what is queued, as far as the socket takes it, and close it."""
         if self._socket.closed:

@@ -17,6 +17,7 @@ DEPARTED = 256  # former members whose last messages are no reason for a warning
 TELL_BY_S = 0.015  # after a death: its end is told by then, whatever the bus does
 WAITING_BYTES = 64 * 1024 * 1024  # for one peer that does not read; one larger message may wait
 ALL_WAITING_BYTES = 4 * WAITING_BYTES  # for all such peers together
+MESSAGE_BYTES = 256  # that a waiting message takes besides its frames: of tiny ones it is the most
 AGAIN_S = 0.005  # until a peer that had no room is tried again
 
 
@@ -118,7 +119,7 @@ class Bus:
             self.carried += 1
 
     def _let_wait(self, frames: Frames) -> None:
-        size = sum(map(len, frames))
+        size = _size(frames)
         waiting = self._waiting.get(frames[0])
         if waiting is None:
             waiting = self._waiting[frames[0]] = Waiting()
@@ -145,7 +146,7 @@ class Bus:
                 for unsent in waiting.messages:
                     self._hand_back(unsent, GONE)
                 return
-            size = sum(map(len, frames))
+            size = _size(frames)
             waiting.messages.popleft()
             waiting.bytes -= size
             self.waiting_bytes -= size
@@ -194,3 +195,7 @@ class Bus:
         for partner in self.pairs.forget(token):
             if partner in self.live:
                 self._carry([partner, SUPERVISOR, notice])
+
+
+def _size(frames: Frames) -> int:
+    return MESSAGE_BYTES + sum(map(len, frames))

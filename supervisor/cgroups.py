@@ -7,6 +7,7 @@ of version 1 alone) there are none, and trees are ended by group and subreaper a
 import contextlib
 import os
 import re
+import signal
 from pathlib import Path
 
 from garrison.ipc import tree
@@ -128,6 +129,13 @@ def enter(cgroup: Path | None) -> None:
         _write(cgroup / "cgroup.procs", b"0")
     except OSError as error:  # its tree is ended by group and subreaper all the same
         print(f"launcher: {cgroup} cannot be entered: {error.strerror}", flush=True)
+
+
+def signal_worker(pid: int, number: int, cgroup: Path | None) -> None:
+    """Signal a worker and its group, as `tree.signal_group`; a KILL takes its whole cgroup."""
+    tree.signal_group(pid, number)
+    if number == signal.SIGKILL:
+        kill(cgroup)
 
 
 def kill(cgroup: Path | None) -> bool:

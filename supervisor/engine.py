@@ -55,8 +55,10 @@ LEAVE_WAIT = 5.0  # seconds for a launcher to go
 FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
 GONE_WAIT = TREE_WAIT + 2.0  # seconds for it to end the tree of a worker that has ended
 MEET_WAIT = 2.0  # seconds for a former supervisor's launcher to say what it has
-LOOK_S = 0.05  # between looks for what a stray left: they read every process's environment
 LAUNCHER = "garrison.supervisor.launcher"  # the module that it is started as
+# Between looks for what a stray left, which read every process's environment; or twenty times as
+# long as they take, where that is more.
+LOOK_S = 0.05
 Key: TypeAlias = bytes  # a worker, as the engine knows it: its incarnation's token
 
 
@@ -95,12 +97,12 @@ class Line:
         return tree.ended(self.pidfd, seconds)
 
     def bury(self) -> None:
-        """Let go of it once it has ended."""
+        """Let go of it once it has ended; of one that the kernel would not end, unreaped."""
         if self.process is not None:
-            self.process.wait()
+            self.process.poll()
         else:  # after an upgrade it is a child all the same
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.pid, 0)
+                os.waitpid(self.pid, os.WNOHANG)
         os.close(self.pidfd)
         self.socket.close()
         with contextlib.suppress(FileNotFoundError):
@@ -408,9 +410,7 @@ class Engine:
             self._ask(held.line, Signal(key, number, group))
         elif held.pidfd >= 0 and not held.closing:
             if group:
-                tree.signal_group(held.pid, number)
-                if number == signal.SIGKILL:
-                    cgroups.kill(held.cgroup)
+                cgroups.signal_worker(held.pid, number, held.cgroup)
             else:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(held.pidfd, number)
@@ -544,12 +544,13 @@ class Engine:
     def _bury(self, key: Key, held: Held) -> None:
         """Reap a worker without a launcher, and begin to end its tree."""
         # A zombie still holds its number, and so does a group with a member left.
-        tree.signal_group(held.pid, signal.SIGKILL)
-        cgroups.kill(held.cgroup)
+        cgroups.signal_worker(held.pid, signal.SIGKILL, held.cgroup)
         status: int | None = None
         if not held.stray:
             with contextlib.suppress(ChildProcessError):
-                _, status = os.waitpid(held.pid, 0)
+                tree.ended(held.pidfd, LEAVE_WAIT)  # it has, unless it was killed just now
+                reaped, word = os.waitpid(held.pid, os.WNOHANG)
+                status = word if reaped else None
         held.pid = 0
         held.closing = time.monotonic() + TREE_WAIT
         self._happened.append(Ended(key, status))
@@ -565,8 +566,10 @@ class Engine:
         for key, held in closing:
             own = list(left)
             if held.stray:  # what it left behind is init's: its environment and its cgroup tell
+                began = time.monotonic()
                 own += tree.end_marked(tree.mark(key))
-                self._look_at = now + LOOK_S
+                took = time.monotonic() - began
+                self._look_at = max(self._look_at, now + max(LOOK_S, 20 * took))
             if cgroups.kill(held.cgroup):
                 own += cgroups.inside(held.cgroup)
             if not own or now >= held.closing:

@@ -312,7 +312,7 @@ class Launcher:
         self._termed = True
         self._drop_spare()
         for process in self._workers.values():
-            self._signal(process, number)
+            cgroups.signal_worker(process.pid, number, process.cgroup)
         self._harsh_at = time.monotonic() + TERM_WAIT
 
     def _do(self, ask: Ask, fds: list[int]) -> None:
@@ -322,7 +322,7 @@ class Launcher:
             case Signal(key, number, group):
                 process = self._workers.get(key)
                 if process is not None and group:
-                    self._signal(process, number)
+                    cgroups.signal_worker(process.pid, number, process.cgroup)
                 elif process is not None:
                     tree.signal_one(process.pid, number)
             case Preload(modules):
@@ -397,12 +397,6 @@ class Launcher:
         """Go where the end reaches everything at once, before anything else: in the child."""
         cgroups.enter(cgroup)
         target(*args)
-
-    def _signal(self, process: Any, number: int) -> None:
-        """Signal a worker and its group; a KILL takes all that is in its cgroup."""
-        tree.signal_group(process.pid, number)
-        if number == signal.SIGKILL:
-            cgroups.kill(process.cgroup)
 
     def _become(self, fork: Fork, assignment: int) -> None:
         """Be a worker from here on: in the child, with nothing of the launcher's left open."""

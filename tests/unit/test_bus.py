@@ -1,0 +1,79 @@
+"""What waits in the supervisor for a member that does not read is bounded, and its order stays."""
+
+from typing import cast
+
+import pytest
+import zmq
+
+from garrison.ipc.messages import FULL
+from garrison.supervisor import bus
+from garrison.supervisor.bus import MESSAGE_BYTES, Bus
+
+MOST = 100 * MESSAGE_BYTES
+READS, SLEEPS = b"g-reads", b"g-sleeps"
+
+
+class Router:
+    """A ROUTER between one member that reads and one that does not."""
+
+    def __init__(self) -> None:
+        self.asleep = True
+        self.coming: list[bytes] = []
+        self.sent: list[list[bytes]] = [[]]
+
+    def recv(self, _: int) -> bytes:
+        """Take the next frame."""
+        if not self.coming:
+            raise zmq.Again
+        return self.coming.pop(0)
+
+    def getsockopt(self, _: int) -> bool:
+        """Tell whether the message has more frames: each has three."""
+        return len(self.coming) % 3 > 0
+
+    def send(self, frame: bytes, flags: int) -> None:
+        """Take a frame, unless it begins a message for the one that does not read."""
+        if not self.sent[-1] and self.asleep and frame == SLEEPS:
+            raise zmq.Again
+        self.sent[-1].append(frame)
+        if not flags & zmq.SNDMORE:
+            self.sent.append([])
+
+
+@pytest.fixture
+def router() -> Router:
+    """Return the socket."""
+    return Router()
+
+
+@pytest.fixture
+def made(router: Router, monkeypatch: pytest.MonkeyPatch) -> Bus:
+    """Return a bus with both members, where little may wait."""
+    monkeypatch.setattr(bus, "WAITING_BYTES", MOST)
+    monkeypatch.setattr(bus, "TURN_S", 60.0)
+    made = Bus(cast("zmq.Socket[bytes]", router), lambda _: None)
+    for token in (READS, SLEEPS):
+        made.admit(token)
+    return made
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000])
+def test_what_waits_is_bounded_also_where_it_is_many_tiny_messages(
+    router: Router, made: Bus, size: int
+) -> None:
+    """Each takes room besides its bytes; what finds none goes back to its sender."""
+    for number in range(1000):
+        router.coming += [READS, SLEEPS, b"%d" % number + bytes(size)]
+    made.turn()
+    back = [frames for frames in router.sent if frames]
+    waiting = 1000 - len(back)
+    assert 0 < waiting * (MESSAGE_BYTES + size) <= MOST
+    assert {tuple(frames[:3]) for frames in back} == {(READS, FULL, SLEEPS)}
+    assert 0 < made.waiting_bytes <= MOST
+    router.asleep, router.sent = False, [[]]
+    made.turn()
+    assert [int(frames[2].rstrip(b"\0")) for frames in router.sent if frames] == list(
+        range(waiting)
+    )
+    assert made.waiting_bytes == 0
+    assert not made.waiting
