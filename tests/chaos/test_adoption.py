@@ -716,8 +716,9 @@ def test_a_signal_during_an_upgrade_is_heard(host: Hosting, wait: float) -> None
     """By this supervisor or by the next: everything ends in order."""
     one = host(CONFIG, PLUGINS)
     one.ask("upgrade", python=sys.executable)
+    assert one.process is not None
     with contextlib.suppress(subprocess.TimeoutExpired):
-        one.process and one.process.wait(wait)
+        one.process.wait(wait)
     assert one.end() == 0
     assert not one.processes()
 
