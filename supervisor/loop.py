@@ -248,7 +248,9 @@ class Supervisor:
             yield False
         running = sum(post.state is State.RUNNING for post in self.roster)
         self.settled = True
-        self.journal.record("supervisor.settled", running=running, services=len(self.roster.posts))
+        if not self.stopping:
+            told = {"running": running, "services": len(self.roster.posts)}
+            self.journal.record("supervisor.settled", **told)
 
     def later(self, work: Work) -> None:
         """Go on with work from turn to turn until it ends."""
