@@ -46,18 +46,17 @@ class Made:
     had: Token = b""  # the incarnation that had it when it was settled
     cancelled: bool = False
     idempotent: bool = False
-    lost: bool = False  # with its incarnation, or with the router
-    blamed: int = 0  # how often with its incarnation
+    lost: int = 0  # how often it was taken back, having been sent
+    blamed: int = 0  # how often it may have been what ended its receiver
 
-    def is_sent_again(self, blamed: bool) -> bool:
-        """Tell whether it waits for the next incarnation where it is lost now: for ever where the
-        router was lost, which is never its doing."""
+    def waits_again(self, blamed: bool) -> bool:
+        """Tell whether it waits for the next incarnation where it is lost now."""
         return self.idempotent and not (blamed and self.blamed >= 2)
 
     def lose(self, blamed: bool) -> None:
         """Take it back from an incarnation that is gone, or out of reach."""
         self.to = b""
-        self.lost = True
+        self.lost += 1
         self.blamed += blamed
 
     @property
@@ -167,8 +166,9 @@ class World(RuleBasedStateMachine):
             made.id,
             name,
             "m",
-            Raw(bytes(size - 1)),
+            Raw(bytes(size - len(EMPTY_MAP))),
             EMPTY_MAP,
+            size,
             timeout,
             made.deadline,
             lambda outcome: self.settled(made, outcome),
@@ -238,7 +238,7 @@ class World(RuleBasedStateMachine):
 
     def lose(self, calls: list[Made], blamed: bool = True) -> list[Made]:
         """Let those wait that are sent again; return those that are lost for good."""
-        again = [call for call in calls if call.is_sent_again(blamed)]
+        again = [call for call in calls if call.waits_again(blamed)]
         for call in again:
             call.lose(blamed)
         return [call for call in calls if call not in again]
@@ -289,7 +289,7 @@ class World(RuleBasedStateMachine):
     @rule()
     def router_changed(self) -> None:
         """Another supervisor: its directory is told whole, right behind."""
-        flying = self.lose([call for name in NAMES for call in self.flying(name)], blamed=False)
+        flying = self.lose([c for name in NAMES for c in self.flying(name)], blamed=False)
         known = {service.name: service.token for service in self.services.values()}
         for service in self.services.values():
             service.gone.clear()
@@ -323,7 +323,6 @@ class World(RuleBasedStateMachine):
                     assert not call.had  # it did not
                     assert not call.lost
                 assert call.blamed <= 2 * call.idempotent
-                assert call.lost <= call.idempotent
                 assert not isinstance(outcome, CallError) or outcome.service == call.name
                 if isinstance(outcome, ServiceUnavailable):
                     assert outcome.state != "running"
