@@ -273,7 +273,11 @@ class Host:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(timeout)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            told = "\n".join(map(str, self.events()[-30:]))
+            pytest.fail(f"it does not end; its last events:\n{told}\n{self.output[-2000:]}")
 
     def restart(self) -> Self:
         """End the supervisor in order, and start it again."""
