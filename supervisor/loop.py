@@ -249,8 +249,8 @@ class Supervisor:
         running = sum(post.state is State.RUNNING for post in self.roster)
         self.settled = True
         if not self.stopping:
-            told = {"running": running, "services": len(self.roster.posts)}
-            self.journal.record("supervisor.settled", **told)
+            services = len(self.roster.posts)
+            self.journal.record("supervisor.settled", running=running, services=services)
 
     def later(self, work: Work) -> None:
         """Go on with work from turn to turn until it ends."""
