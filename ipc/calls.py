@@ -25,7 +25,7 @@ Outcome: TypeAlias = Raw | CallError  # a stream's good end is an empty Raw
 
 WAITING_CALLS = 65_536  # to one service; the next is Overloaded at once
 WAITING_WINDOWS = 16  # so many windows' bytes may wait for one service, likewise
-SENT_AGAIN = 2  # an idempotent call, at the most: it may be what ends its receiver
+SENT_AGAIN = 2  # an idempotent call, after ends of its receiver: it may be what ends it
 
 
 class Call(msgspec.Struct, eq=False):  # made three times faster than a dataclass
@@ -209,10 +209,16 @@ class Calls:
             self._pump(peer, now)
         return self.next_deadline
 
-    def ended(self, token: Token, cause: str, now: float) -> int:
+    def ended(self, token: Token, cause: str, now: float, blamed: bool = True) -> int:
         """Fail every call that an ended incarnation still had; return how many.
 
         An idempotent one waits for the next incarnation instead.
+
+        Args:
+            token: The incarnation.
+            cause: Why it ended, in words.
+            now: Monotonic seconds.
+            blamed: Whether a call may be what ended it; such a call is sent again a few times only.
         """
         for peer in self._peers.values():
             if peer.token == token:
@@ -220,8 +226,9 @@ class Calls:
         had = [call for call in self._calls.values() if call.to == token]
         lost = 0
         for call in had:
-            if call.idempotent and call.item is None and call.sent_again < SENT_AGAIN:
-                call.sent_again += 1
+            again = call.idempotent and call.item is None
+            if again and not (blamed and call.sent_again >= SENT_AGAIN):
+                call.sent_again += blamed
                 call.lost = cause
                 self._take_back(call)
             else:
@@ -287,7 +294,7 @@ class Calls:
         for peer in self._peers.values():
             peer.token = b""
         for token in {call.to for call in self._calls.values() if call.to}:
-            self.ended(token, cause, now)
+            self.ended(token, cause, now, blamed=False)
         for peer in self._peers.values():
             peer.closed, peer.blocked = b"", False
 

@@ -523,11 +523,11 @@ class Client:
         if self._control is not None:
             self._control.send(SUPERVISOR, message)
 
-    async def last_words(self, message: messages.Upward) -> None:
-        """Say something, and close once it was heard, or nobody seems to be there."""
+    async def last_words(self, message: messages.Upward, wait: float = LAST_WORDS_S) -> None:
+        """Say something, and close once it was heard, or nobody seems to be there for so long."""
         self.tell(message)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LAST_WORDS_S):
+            async with asyncio.timeout(wait):
                 await self._noted
         self.close()
 

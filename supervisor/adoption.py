@@ -5,7 +5,6 @@ for good is synced; what is about living processes need not be: a power cut ends
 Times are monotonic seconds, which mean something until the machine starts again.
 """
 
-import contextlib
 from collections.abc import Container
 from enum import Enum
 from math import inf
@@ -68,6 +67,7 @@ class Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
     harder: Effect = Effect.TERM
     token: str = ""  # of its incarnation, in hex; empty: it has no process
     pid: int = 0
+    watchdog: float | None = None  # that its present incarnation was given, in seconds
     ticks: int = 0  # when that process started, so that a pid used again is not taken for it
     started_at: float = 0.0
     reason: str = ""
@@ -107,12 +107,16 @@ def save(state: Path, saved: Saved) -> None:
     write_whole(state / "orders.json", content, sync=True)
 
 
-def load_living(state: Path) -> tuple[Living | None, str]:
+def load_living(state: Path, aside: bool = True) -> tuple[Living | None, str]:
     """Return what a former supervisor left, and a problem in words where the file was no use.
 
     None: there was none, it ended in order, or the machine has been started again since.
+
+    Args:
+        state: The folder of what is remembered.
+        aside: Whether a file that is no use is set aside; not by those who only look.
     """
-    found, problem = _load(state / "living.json", Living)
+    found, problem = _load(state / "living.json", Living, aside)
     if found is not None and found.machine != this_machine():
         return None, problem
     return found, problem
@@ -136,28 +140,34 @@ def this_machine() -> str:
         return ""
 
 
-def _load(file: Path, kind: type[T]) -> tuple[T | None, str]:
+def _load(file: Path, kind: type[T], aside: bool = True) -> tuple[T | None, str]:
     try:
         content = file.read_bytes()
         number = msgspec.json.decode(content, type=Format).format
         if number > FORMAT:
-            file.rename(file.with_suffix(".newer"))
             problem = f"{file} is of format {number}, and this version reads {FORMAT}"
-            return None, f"{problem}; it was set aside as {file.stem}.newer"
+            return None, problem + (_set_aside(file, "newer") if aside else "")
         return msgspec.json.decode(content, type=kind), ""
     except FileNotFoundError:
         return None, ""
     except (OSError, *BAD_BYTES) as error:
-        with contextlib.suppress(OSError):
-            file.rename(file.with_suffix(".damaged"))
         problem = f"{file} cannot be read ({error})"
-        return None, f"{problem}; it was set aside as {file.stem}.damaged"
+        return None, problem + (_set_aside(file, "damaged") if aside else "")
+
+
+def _set_aside(file: Path, suffix: str) -> str:
+    """Move a file out of the way, so that somebody can look at it; return that in words."""
+    try:
+        file.rename(file.with_suffix(f".{suffix}"))
+    except OSError as error:
+        return f"; nor can it be set aside ({error.strerror})"
+    return f"; it was set aside as {file.stem}.{suffix}"
 
 
 # --- what is made of it -------------------------------------------------------------------
 
 
-def kept(post: Post, ticks: int) -> Kept:
+def kept(post: Post, ticks: int, wanted: bool) -> Kept:
     """Return a service as it is written down."""
     child = post.child
     return Kept(
@@ -166,7 +176,7 @@ def kept(post: Post, ticks: int) -> Kept:
         service_type=post.spec.service_type,
         manifest=post.manifest,
         state=child.state,
-        wanted=child.wanted,
+        wanted=wanted,
         since=child.since,
         generation=child.generation,
         deadline=None if child.deadline == inf else child.deadline,
@@ -178,6 +188,7 @@ def kept(post: Post, ticks: int) -> Kept:
         harder=child.harder,
         token=post.token.hex(),
         pid=post.pid,
+        watchdog=post.spec.watchdog,
         ticks=ticks,
         started_at=post.started_at,
         reason=post.reason,
@@ -235,6 +246,8 @@ def restored(one: Kept, spec: ServiceSpec, now: float) -> Child:
     A worker must say within its watchdog that it is there; a silent one is ended by the same rule
     as one whose loop is blocked. A state without a process is taken up as it was.
     """
+    if spec.watchdog and one.watchdog and token_of(one):  # its beats are as rare as it was told
+        spec = msgspec.structs.replace(spec, watchdog=max(spec.watchdog, one.watchdog))
     deadline = inf if one.deadline is None else one.deadline
     match one.state:
         case State.RUNNING:
@@ -246,6 +259,8 @@ def restored(one: Kept, spec: ServiceSpec, now: float) -> Child:
     state = one.state
     if has_process(state) and not token_of(one):  # it was to be started
         state, deadline = State.QUEUED if one.wanted else State.STOPPED, inf
+    if state is State.STOPPED and one.wanted:  # by a host that was killed while it ended
+        state = State.QUEUED
     return Child(
         spec,
         state,

@@ -198,6 +198,14 @@ def upgrade(host: "Supervisor", peer: Token, order: Order) -> Work:
     python = order.options.get("python")
     if not isinstance(python, str) or not os.access(python, os.X_OK):
         raise Refusal("failed", f"{python} is no interpreter that could be run")
+    problem = yield from host.succession.proven(python)
+    if problem:
+        raise Refusal("failed", f"the installed garrison cannot take over: {problem}")
+    yield from _until_registered(host)  # a while has passed
+    host.succession.write()
+    if host.succession.problem:
+        text = f"it cannot be written down who lives: {host.succession.problem}"
+        raise Refusal("failed", text)
     host.later(host.succession.replace_by(python))
     return {"boot": host.boot}
 
@@ -310,7 +318,7 @@ def _take_spec_from_disk(host: "Supervisor", post: Post) -> None:
 
 
 def _take_spec(post: Post, spec: ServiceSpec, config: Config) -> None:
-    post.child = replace(post.child, spec=spec)
+    post.child, post.watchdog = replace(post.child, spec=spec), None
     post.plugin = config.plugins[spec.plugin]
 
 

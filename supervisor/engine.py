@@ -58,6 +58,7 @@ MEET_WAIT = 2.0  # seconds for a former supervisor's launcher to say what it has
 # Between looks for what a stray left, which read every process's environment; or twenty times as
 # long as they take, where that is more.
 LOOK_S = 0.05
+LAUNCHER = "garrison.supervisor.launcher"  # the module that it is started as
 Key: TypeAlias = bytes  # a worker, as the engine knows it: its incarnation's token
 
 
@@ -128,7 +129,9 @@ class Found:
     living: dict[Key, str] = field(default_factory=dict)  # the name that each was forked for
     ended: dict[Key, Ended] = field(default_factory=dict)  # lately
     modules: tuple[str, ...] = ()  # preloaded in the launcher that forks from now on
+    ending: set[Key] = field(default_factory=set)  # those living whose launcher was giving up
     launchers: int = 0
+    over: bool = True  # no launcher goes on
     outdated: bool = False  # that launcher has another version's code
     refused: list[str] = field(default_factory=list)  # what was no use, in words
 
@@ -165,6 +168,7 @@ class Engine:
         self.due = inf  # when `end_hanging` has something to do, at the earliest
         tree.become_subreaper()
         self.others = set(tree.children())  # of whoever became this process: none of ours
+        self._escaped = 0.0  # until when to end what a lost launcher left besides workers
         self._look_at = 0.0  # when what strays left is looked for again
 
     # --- launchers --------------------------------------------------------------------------
@@ -224,7 +228,7 @@ class Engine:
                     sys.executable,
                     "-P",  # the folder that it starts in shadows no library
                     "-m",
-                    "garrison.supervisor.launcher",
+                    LAUNCHER,
                     str(theirs.fileno()),
                     path,
                     str(self._orphan_grace),
@@ -276,15 +280,18 @@ class Engine:
         pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
         try:
             pidfd = os.pidfd_open(pid[0])
-        except ProcessLookupError:
+        except OSError:
             return "it has just ended"
+        if not _is_launcher(pid[0], path):
+            os.close(pidfd)
+            return f"process {pid[0]} listens there, and is no launcher; it was left alone"
         line = Line(pid[0], pidfd, connection, path)
         deadline = time.monotonic() + MEET_WAIT
         here: Here | None = None
         try:
             while here is None:
                 connection.settimeout(max(deadline - time.monotonic(), 0.001))
-                data, fds, _, _ = socket.recv_fds(connection, FRAME_BYTES, 4)
+                data, fds = _received(connection)
                 if not data:
                     raise ConnectionError("it has just ended")
                 here = self._learn(decode_report(data), fds, line, found)
@@ -306,6 +313,10 @@ class Engine:
         self._lines.append(line)
         self.others.discard(line.pid)
         found.launchers += 1
+        if here.ending:
+            found.ending |= line.keys
+        else:
+            found.over = False
         if not here.retired:
             found.modules, found.outdated = here.modules, here.code != CODE
             self._preload = here.modules
@@ -340,7 +351,7 @@ class Engine:
         """
         try:
             pidfd = os.pidfd_open(pid)
-        except OSError:
+        except (OSError, OverflowError):  # the second: a number that no process can have
             return False
         if tree.started(pid) != ticks or tree.ended(pidfd, 0):
             os.close(pidfd)
@@ -448,12 +459,13 @@ class Engine:
     @property
     def busy(self) -> bool:
         """Tell whether `read` has something to do soon without any descriptor saying so."""
-        return bool(self._happened) or any(held.closing for held in self._held.values())
+        closing = any(held.closing for held in self._held.values())
+        return bool(self._happened or self._escaped) or closing
 
     def _read(self, line: Line) -> None:
         while True:
             try:
-                data, fds, _, _ = socket.recv_fds(line.socket, FRAME_BYTES, 4)
+                data, fds = _received(line.socket)
             except BlockingIOError:
                 return
             except OSError:
@@ -518,7 +530,7 @@ class Engine:
             self._forget(key)
             self._happened.append(NotForked(key, "the launcher was lost"))
         line.keys.clear()
-        tree.end_escaped(self._keep())
+        self._escaped = time.monotonic() + TREE_WAIT if tree.end_escaped(self._keep()) else 0.0
         if line.importing:
             self._preload = ()  # or the next launcher would end of it as well
         if not line.retired or inherited:
@@ -546,9 +558,11 @@ class Engine:
     def _close_inherited(self) -> None:
         closing = [(key, held) for key, held in self._held.items() if held.closing]
         now = time.monotonic()
-        if not closing or now < self._look_at:
+        if not (closing or self._escaped) or now < self._look_at:
             return
         left = tree.end_escaped(self._keep())
+        if not left or now >= self._escaped:
+            self._escaped = 0.0
         for key, held in closing:
             own = list(left)
             if held.stray:  # what it left behind is init's: its environment and its cgroup tell
@@ -576,9 +590,13 @@ class Engine:
             if held.stray:
                 tree.end_marked(tree.mark(key))
         for line in self._lines:
-            self._ask(line, Leave(kill))
+            # Services have ended by now: a plugin that is read, or a worker that is none of this
+            # host's, must not keep the launcher, or outlive it.
+            self._ask(line, Leave(kill or bool(line.keys)))
+        cgroups_of = {key: cgroups.of(held.pid) for key, held in self._held.items() if held.pid}
         for line in self._lines:
             self._see_off(line)
+        self._end_left(cgroups_of)
         tree.end_everything_below(TREE_WAIT, self.others)
         self._lines.clear()
         for held in self._held.values():
@@ -587,15 +605,45 @@ class Engine:
         self._held.clear()
         self.deaths.close()
 
+    def _end_left(self, cgroups_of: Mapping[Key, Path | None]) -> None:
+        """End what a launcher has left that had to be killed itself: it may be init's by now."""
+        for key, held in self._held.items():
+            if held.line is None or held.pidfd < 0 or tree.ended(held.pidfd, 0):
+                continue
+            tree.signal_group(held.pid, signal.SIGKILL)
+            cgroups.kill(cgroups_of.get(key))
+            tree.end_marked(tree.mark(key))
+            tree.ended(held.pidfd, TREE_WAIT)
+
     def _see_off(self, line: Line) -> None:
         deadline = time.monotonic() + LEAVE_WAIT
         while not line.ended(0.005) and time.monotonic() < deadline:
             with contextlib.suppress(BlockingIOError, OSError):
-                while socket.recv_fds(line.socket, FRAME_BYTES, 4)[0]:
+                while _received(line.socket)[0]:
                     pass
         line.kill()
         line.ended(LEAVE_WAIT)
         line.bury()
+
+
+def _received(connection: socket.socket) -> tuple[bytes, list[int]]:
+    """Return a report with its descriptors; an upgrade does not inherit them.
+
+    `recv_fds` takes MSG_CMSG_CLOEXEC and does nothing about it.
+    """
+    data, fds, _, _ = socket.recv_fds(connection, FRAME_BYTES, 4)
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return data, fds
+
+
+def _is_launcher(pid: int, path: str) -> bool:
+    """Tell whether a process was started as the launcher at a path: anybody can listen there."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        name = os.fsencode(os.path.basename(path))  # noqa: PTH119 (the folder has several names)
+        return LAUNCHER.encode() in words and name in map(os.path.basename, words)
+    return False
 
 
 def _number(path: Path) -> int:

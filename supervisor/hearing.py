@@ -101,7 +101,10 @@ class Hearing:
             return
         post = host.roster.by_token.get(token)
         if post is None or post.ended:
-            if isinstance(message, messages.Hello):
+            if token in host.succession.unclaimed:  # it was told to end: let it, in order
+                if isinstance(message, messages.Stopped | messages.Broken):
+                    host.members.send(token, messages.Noted())
+            elif isinstance(message, messages.Hello):
                 host.members.turn_away(token, "no such incarnation is expected here")
             elif isinstance(message, messages.Beat):  # late, or of a former supervisor's
                 host.members.send(

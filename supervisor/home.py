@@ -55,7 +55,7 @@ def take_home(config: Config, handed: Iterable[int] = ()) -> list[int]:
     """
     host = config.host
     make_private(host.home)
-    held = {os.fstat(lock).st_ino: lock for lock in handed}
+    held = {_file_of(os.fstat(lock)): lock for lock in handed}
     locks = [_take_lock(host.home / "supervisor.lock", host.home, held)]
     for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
         _leave_link(host.home / name, folder)
@@ -64,8 +64,12 @@ def take_home(config: Config, handed: Iterable[int] = ()) -> list[int]:
     return [*locks, _take_lock(host.run / "supervisor.lock", host.run, held)]
 
 
-def _take_lock(path: Path, what: Path, held: Mapping[int, int]) -> int:
-    if path.exists() and (own := held.get(path.stat().st_ino)) is not None:
+def _file_of(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def _take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int]) -> int:
+    if path.exists() and (own := held.get(_file_of(path.stat()))) is not None:
         return own
     lock = sockets.hold_lock(path)
     if lock is None:

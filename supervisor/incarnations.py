@@ -4,7 +4,10 @@ Times are monotonic seconds.
 """
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from garrison.ipc import messages, sockets, tree
 from garrison.ipc.errors import StartError
@@ -35,6 +38,9 @@ class Incarnations:
         """Order a process for a service, as it is configured."""
         host, now = self._host, time.monotonic()
         token = sockets.new_token()
+        if post.watchdog is not None:  # until here it was that of an adopted incarnation
+            spec = msgspec.structs.replace(post.spec, watchdog=post.watchdog)
+            post.child, post.watchdog = replace(post.child, spec=spec), None
         post.begin(token, now, now + SLOT_S)
         host.roster.by_token[token] = post
         host.bus.admit(token)

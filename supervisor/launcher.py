@@ -129,6 +129,7 @@ class Here(msgspec.Struct, tag="here", frozen=True):
     code: str  # CODE: where it has that of its workers from
     modules: tuple[str, ...] = ()  # preloaded
     retired: bool = False  # it forks no more
+    ending: bool = False  # nor does it serve: its grace was over, and its workers are told to end
 
 
 Report: TypeAlias = Forked | NotForked | Ended | Gone | Preloaded | Fresh | Here
@@ -199,7 +200,7 @@ class Launcher:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._listener.bind(path)
         Path(path).chmod(0o600)
-        self._listener.listen(1)
+        self._listener.listen(64)  # each supervisor that was killed while this was stopped waits
         self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -275,7 +276,7 @@ class Launcher:
             if key not in self._ending:
                 self._report(Gone(key))
         retired = self._retired or self._termed
-        here = Here(os.getpid(), SPOKEN, CODE, self._modules, retired)
+        here = Here(os.getpid(), SPOKEN, CODE, self._modules, retired, self._termed)
         self._report(here, os.pidfd_open(os.getpid()))
         if not retired:
             self._spare_at = time.monotonic() + SPARE_S

@@ -41,7 +41,7 @@ from .registration import Registration
 from .roster import Post, Roster
 from .rotation import Rotation
 from .spec import ServiceSpec
-from .succession import Handover, Succession, adoptable
+from .succession import ENDING, Handover, Succession, adoptable
 from .works import Work, Works
 
 STIR_S = 0.05  # how often waiting orders look, at the least
@@ -129,10 +129,11 @@ class Supervisor:
         """Serve until told to stop, and everything has stopped."""
         wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in ENDING:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
                 continue  # nohup; an ignored SIGINT is only what a script's & hands down
             signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)  # what came too early comes now
         for work in (self._register(), self._until_settled()):
             self.later(work)
         self.rotation.start()
@@ -146,7 +147,7 @@ class Supervisor:
                     if self._mistakes > MISTAKES_MOST:
                         raise
         finally:
-            self._close()
+            self._close(wake)
             signal.set_wakeup_fd(-1)
 
     def _turn(self, wake: int) -> None:
@@ -229,7 +230,9 @@ class Supervisor:
         """Say once that everything which was to be started runs, or has failed."""
         moving = {State.QUEUED, State.INITIALIZING, State.STARTING}
         while not self.registration.finished or any(
-            post.adopting or (post.state in moving and not self.roster.stuck(post))
+            self.succession.awaits(post)
+            or (post.state in moving and not self.roster.stuck(post))
+            or (post.state is State.STOPPING and post.child.wanted)
             for post in self.roster
         ):
             yield False
@@ -394,6 +397,7 @@ class Supervisor:
         """Stop every service in reverse order of the starts, then end."""
         if not self.stopping:
             self.stopping = True
+            self.succession.keep_wanted()
             self.journal.record("supervisor.stopping")
             self.stir()
 
@@ -430,10 +434,10 @@ class Supervisor:
 
     # --- the end ----------------------------------------------------------------------------
 
-    def _close(self) -> None:
+    def _close(self, wake: int) -> None:
         self.rotation.close()
         if self.succession.successor:
-            self.succession.hand_over(self._locks)
+            self.succession.hand_over(self._locks, wake)
             while self.deaths.write_next():
                 pass
             self.journal.record("supervisor.upgrades", python=self.succession.successor)

@@ -32,6 +32,7 @@ class Post:
     manifest: Manifest
     position: int
     events: tuple[str, ...] = ()  # what the incarnation subscribed to
+    watchdog: float | None = None  # of the next incarnation, where the present one has another
     token: Token = b""  # the incarnation's; empty where there is none
     pid: int = 0
     started_at: float = 0.0  # monotonic, when its process was ordered

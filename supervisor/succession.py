@@ -4,11 +4,15 @@ Adoption: launchers are taken over with their workers, every service is put back
 each worker says that it is there once it has found the new sockets.
 """
 
+import contextlib
 import os
 import signal
+import subprocess
+import tempfile
 import time
-from collections.abc import MutableMapping
+from collections.abc import Generator, MutableMapping
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -30,10 +34,11 @@ from .adoption import (
     token_of,
 )
 from .engine import Found
-from .policy import Event
+from .environment import scrubbed
+from .policy import Effect, Event, Why
 from .registration import bound_services
 from .roster import Post
-from .spec import ServiceSpec
+from .spec import Restart, ServiceSpec
 from .works import Work
 
 if TYPE_CHECKING:
@@ -43,6 +48,9 @@ if TYPE_CHECKING:
 SAVE_S = 0.02  # what changes is written down so much later, together
 HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.2  # until an upgrade, for messages on their way to be carried
+PROVE_S = 30.0  # for a new version to show that it could take over
+ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+SETTLED_S = 2.0  # for an adopted worker without a watchdog to say that it is there
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that no service of this host is
 
 
@@ -62,6 +70,14 @@ def handed_over(environ: MutableMapping[str, str]) -> Handover:
     except (OSError, *BAD_BYTES):
         return Handover()
     return found
+
+
+def command(python: str, config: "Config") -> list[str]:
+    """Return the command line of a supervisor."""
+    return [
+        *(python, "-P", "-m", "garrison.supervisor.cli", "up"),
+        *("--config", str(config.path), "--home", str(config.host.home)),
+    ]
 
 
 def adoptable(config: "Config", living: Living) -> list[tuple[Kept, ServiceSpec]]:
@@ -91,9 +107,12 @@ class Succession:
         self._host = host
         self._unsaved = False
         self._tokens: dict[Token, int] = {}  # token → when its process started, in ticks
-        self._problem = ""
-        self.due = float("inf")  # when `write` has something to do
+        self.problem = ""  # why it cannot be written down who lives
+        self.due = inf  # when `write` has something to do
         self._unknown: list[Token] = []  # workers of which nothing was written down
+        self._wanted: dict[str, bool] | None = None  # as it was when everything was told to stop
+        self._over = False  # everything has ended in order: there is nothing to write down
+        self.unclaimed: set[Token] = set()  # workers that no service is, and that are ending
         self.adopted = 0
         self.successor = ""  # the interpreter of the supervisor that takes this one's place
         self.environ: dict[str, str] = {}  # and its environment
@@ -146,6 +165,8 @@ class Succession:
         post = Post(
             restored(one, spec, now), host.config.plugins[spec.plugin], one.manifest, position
         )
+        if post.spec.watchdog != spec.watchdog:
+            post.watchdog = spec.watchdog
         post.reason, post.traceback = one.reason, one.traceback
         post.last_exit, post.last_exit_at = one.last_exit, one.last_exit_at
         host.roster.posts[one.name] = post
@@ -157,13 +178,27 @@ class Succession:
         match fate(one, found.living, found.ended):
             case Fate.LAUNCHED:
                 self.adopted += 1
+                if token in found.ending:
+                    self._is_ending(post, now)
             case Fate.UNSEEN if host.engine.adopt_stray(token, one.pid, one.ticks):
                 self.adopted += 1
-            case Fate.UNSEEN:
-                host.engine.gone(token)
-            case _:
-                pass  # the launcher's word of its end has been taken in, and is read next
+            case lost:
+                if found.over and spec.restart is Restart.TEMPORARY:
+                    self._is_ending(post, now)
+                if lost is Fate.UNSEEN:  # else the launcher's word of its end is read next
+                    host.engine.gone(token)
         return token
+
+    def _is_ending(self, post: Post, now: float) -> None:
+        """Take an end for what it is: there was no supervisor for too long. That is no clean end
+        after which a service has done its part, so what is wanted is started again."""
+        post.child = replace(
+            post.child,
+            state=State.STOPPING,
+            deadline=now + UNCLAIMED_S,
+            why=Why.ORDER,
+            harder=Effect.KILL,
+        )
 
     def _forgive(self) -> None:
         """Try again at once what was given up: the config may be better now."""
@@ -174,18 +209,26 @@ class Succession:
     def _end_unclaimed(self, token: Token, name: str, number: int) -> Work:
         """End a worker that is none of this host's: its service was taken out, or it is unknown."""
         host = self._host
+        self.unclaimed.add(token)
         host.journal.record("worker.unclaimed", name, ended=signal.Signals(number).name)
         host.engine.signal(token, number)
         until = time.monotonic() + UNCLAIMED_S
         while host.engine.has(token) and time.monotonic() < until:
             yield False
         host.engine.signal(token, signal.SIGKILL)
+        self.unclaimed.discard(token)
 
     def until_ended(self) -> Work:
         """Wait until the unknown are gone, so that nothing is there twice for a moment."""
         until = time.monotonic() + UNCLAIMED_S
         while any(map(self._host.engine.has, self._unknown)) and time.monotonic() < until:
             yield False
+
+    def awaits(self, post: Post) -> bool:
+        """Tell whether an adopted worker is yet to say that it is there; one without a watchdog may
+        be silent for as long as it likes, and is not waited for."""
+        patient = post.child.deadline < inf or time.monotonic() < self._host.began + SETTLED_S
+        return post.adopting and patient
 
     def greet(self, post: Post) -> None:
         """Welcome a worker that has found the new sockets; it answers with all that it is."""
@@ -227,13 +270,18 @@ class Succession:
 
     def write(self) -> None:
         """Write down who lives."""
-        self._unsaved, self.due = False, float("inf")
+        self._unsaved, self.due = False, inf
+        if self._over:
+            return
         host = self._host
         live = {post.token: post.pid for post in host.roster if post.token and post.pid}
         self._tokens = {
             token: self._tokens.get(token) or tree.started(pid) for token, pid in live.items()
         }
-        services = [kept(post, self._tokens.get(post.token, 0)) for post in host.roster]
+        services = [
+            kept(post, self._tokens.get(post.token, 0), self._is_wanted(post))
+            for post in host.roster
+        ]
         living = Living(
             machine=this_machine(),
             config=host.config.digest,
@@ -243,23 +291,90 @@ class Succession:
         try:
             save_living(host.config.host.state, living)
         except OSError as error:
-            if str(error) != self._problem:  # once, not fifty times a second
+            if str(error) != self.problem:  # once, not fifty times a second
                 host.journal.record("state.unsaved", error=str(error))
-            self._problem = str(error)
+            self.problem = str(error)
         else:
-            self._problem = ""
+            self.problem = ""
+
+    def _is_wanted(self, post: Post) -> bool:
+        return post.child.wanted if self._wanted is None else self._wanted.get(post.name, False)
+
+    def keep_wanted(self) -> None:
+        """Remember what is wanted now: that everything is stopped is an order to this host alone,
+        which the next one, should this be killed on the way, does not go on with."""
+        self._wanted = {post.name: post.child.wanted for post in self._host.roster}
+
+    def proven(self, python: str) -> Generator[bool, None, str]:
+        """Return why an interpreter's garrison could not take over here; empty where it could.
+
+        It shows that in a process of its own, which sees what the successor will see, but for the
+        secrets: nothing that runs has been touched yet.
+        """
+        host = self._host
+        with tempfile.TemporaryFile() as said:
+            try:
+                process = subprocess.Popen(
+                    [*command(python, host.config), "--prove"],
+                    env=scrubbed(host.environ),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                return f"{python}: {error.strerror}"
+            host.engine.others.add(process.pid)  # none that is to be ended as a leftover
+            until = time.monotonic() + PROVE_S
+            try:
+                while process.poll() is None:
+                    if time.monotonic() >= until:
+                        return f"it has not shown within {PROVE_S:g} s that it can"
+                    yield False
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                host.engine.others.discard(process.pid)
+            if process.returncode == 0:
+                return ""
+            said.seek(0)
+            lines = said.read(65_536).decode("utf-8", "replace").strip().splitlines()
+            return lines[-1].removeprefix("error: ") if lines else f"exit {process.returncode}"
 
     def replace_by(self, python: str) -> Work:
-        """Have this process become a new supervisor, as soon as this one's loop has ended."""
-        yield False  # the answer to the order leaves first
-        self.successor = python
-        self._host.done = True
+        """Have this process become a new supervisor, as soon as this one's loop has ended.
 
-    def hand_over(self, locks: list[int]) -> None:
-        """Carry what is on its way, write down who lives, and keep the locks."""
+        Everybody is told first that no service takes calls, so that calls wait for the successor
+        instead of being lost with this router; what is on its way is carried until all is quiet.
+        """
+        host = self._host
+        for post in host.roster:
+            post.connected = False
+            host.members.changed(post.name)
         until = time.monotonic() + QUIET_S
-        while time.monotonic() < until and self._host.bus.turn():
-            pass
+        carried = -1
+        while time.monotonic() < until and carried != host.bus.carried:
+            carried, soon = host.bus.carried, time.monotonic() + QUIET_S / 4
+            while time.monotonic() < soon:
+                yield False
+        if not host.stopping:
+            self.successor = python
+            host.done = True
+
+    def hand_over(self, locks: list[int], wake: int) -> None:
+        """Write down who lives, keep the locks, and have signals wait for the successor.
+
+        Args:
+            locks: The home's.
+            wake: Where signals are noted that came before they were made to wait.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # pending ones outlive an exec
+        with contextlib.suppress(BlockingIOError):
+            for number in os.read(wake, 64):
+                if number in ENDING:
+                    os.kill(os.getpid(), number)
+        self._host.bus.turn()
         self.write()
         for lock in locks:
             os.set_inheritable(lock, True)
@@ -268,4 +383,8 @@ class Succession:
 
     def forget(self) -> None:
         """Leave nothing: everything has ended in order."""
-        forget_living(self._host.config.host.state)
+        self._over = True
+        try:
+            forget_living(self._host.config.host.state)
+        except OSError as error:
+            self._host.journal.record("state.unsaved", error=str(error))

@@ -2,10 +2,12 @@
 
 A worker belongs to a launcher, its parent, and to a supervisor. Either alone is enough: it ends
 what is stopped or blocked. Where both are gone for longer than the grace the worker leaves by
-itself; and where its loop cannot turn by then, a timer of the kernel's ends it, which needs no
-loop, no lock of the interpreter, and not even a process that runs. Durations are seconds.
+itself, and so it does where the launcher is there and yet has not ended it long after; and where
+its loop cannot turn by then, a timer of the kernel's ends it, which needs no loop, no lock of the
+interpreter, and not even a process that runs. Durations are seconds.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -28,11 +30,13 @@ class Guardians:
         self._launcher = launcher
         self._grace = grace
         self._supervisor = -1  # pidfd
+        self._met = False  # a supervisor has spoken
         self._since: float | None = None
         self._timer = KillTimer()
 
     def meet(self, supervisor: int) -> None:
         """Take a supervisor's pid: it has just spoken, so it is there."""
+        self._met = True
         if self._supervisor >= 0:
             os.close(self._supervisor)
             self._supervisor = -1
@@ -40,6 +44,11 @@ class Guardians:
             self._supervisor = os.pidfd_open(supervisor)
         except OSError:
             return
+
+    @property
+    def supervised(self) -> bool:
+        """Tell whether there is a supervisor."""
+        return self._is_there() or not self._met
 
     def next_beat_within(self, silence: float) -> None:
         """Have the timer wait for the loop's next beat.
@@ -50,13 +59,24 @@ class Guardians:
         self._timer.put_off(silence + self._grace + MARGIN_S if silence else 0.0)
 
     def gone(self, now: float) -> bool:
-        """Tell whether both are gone for longer than the grace."""
-        if os.getppid() == self._launcher or self._is_there():
+        """Tell whether both are gone for longer than the grace, or the one left does nothing."""
+        led = os.getppid() == self._launcher
+        if self._is_there() or (led and not self._met):
             self._since = None
             return False
         if self._since is None:
             self._since = now
-        return now - self._since > self._grace
+        return now - self._since > self._grace + (MARGIN_S if led else 0.0)
+
+    def end_launcher(self) -> None:
+        """End a launcher that is stopped or hangs: it should have ended this worker by now."""
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(self._launcher)
+            try:
+                if os.getppid() == self._launcher:  # so the number was still its own
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            finally:
+                os.close(pidfd)
 
     def _is_there(self) -> bool:
         return self._supervisor >= 0 and not tree.ended(self._supervisor, 0)

@@ -19,6 +19,7 @@ import uvloop
 import zmq
 
 from garrison.ipc import messages, tree
+from garrison.ipc.client import LAST_WORDS_S
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 from garrison.ipc.recorder import LoudRecorder, Recorder
@@ -239,7 +240,7 @@ class Worker(Runtime):
                 log.exception("stop raised")
                 reason = f"its stop raised {one_line(error)}"
         await self.cancel_background()
-        await self.last_words(messages.Stopped(reason))
+        await self.last_words(messages.Stopped(reason), self._patience)
         return 0
 
     async def _break(self, error: Exception) -> int:
@@ -251,8 +252,15 @@ class Worker(Runtime):
         log.error("%s failed in %s\n%s", self.name, self._phase, text.rstrip())
         permanent = isinstance(shown, PermanentFailure | Misfit | ConfigError)
         reason = sendable(redaction.redacted(str(shown)))[:2000] if permanent else one_line(shown)
-        await self.last_words(messages.Broken(self._phase, reason, text, permanent))
+        await self.last_words(messages.Broken(self._phase, reason, text, permanent), self._patience)
         return CRASHED if self._phase == "run" else NOT_STARTED
+
+    @property
+    def _patience(self) -> float:
+        """Return how long to wait for the last words to be heard: where this worker ends by itself
+        and there is no supervisor, the next one must hear of it, or it would start it again."""
+        alone = not self._guardians.supervised and not self._drain.done()
+        return max(self._assignment.orphan_grace if alone else 0.0, LAST_WORDS_S)
 
     def _on_term(self) -> None:
         if self._drain.done():
@@ -279,10 +287,16 @@ class Worker(Runtime):
                 is_next = bool(self.boot) and self.boot != message.boot
                 self._guardians.meet(pid)
                 super().on_order(message)
+                self.watch_supervisor()
                 if is_next:
                     self._introduce()
             case _:
                 super().on_order(message)
+
+    def _on_supervisor_end(self) -> None:
+        """Have calls wait for the next supervisor; what ends this worker is its guardians' word."""
+        self._unwatch_supervisor()
+        self.calls.router_changed("the supervisor ended", self.now())
 
     def on_new_router(self) -> None:
         super().on_new_router()
@@ -330,7 +344,8 @@ class Worker(Runtime):
         self._reaper.look(self.now())
         self._guardians.next_beat_within(self._silence)
         if self._guardians.gone(self.now()):
-            self._abandoned("the supervisor and the launcher are gone")
+            self._guardians.end_launcher()
+            self._abandoned("the supervisor and the launcher are gone, or stopped")
         self.loop.call_later(self._beats, self._beat)
 
     @property

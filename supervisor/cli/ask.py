@@ -88,7 +88,7 @@ def _received(
     wait: float,
     pidfd: int | None,
 ) -> Iterator[messages.Answer]:
-    patient = order.verb in {"start", "stop", "restart", "reset", "down", "wait"}
+    patient = order.verb in {"start", "stop", "restart", "reset", "down", "upgrade", "wait"}
     following = bool(order.options.get("follow"))
     until = time.monotonic() + (wait or (1e9 if patient or following else 0.0)) + ANSWER_S
     asked = False

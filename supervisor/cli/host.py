@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,7 +23,6 @@ from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, envelope, fail, opt
 
 DETACH_S = 60.0  # for the services to settle
 LOOK_S = 0.05
-PROVE_S = 30.0  # for the new version to say which it is
 
 _config_option = click.option(
     "-c",
@@ -38,11 +38,14 @@ _config_option = click.option(
 @_config_option
 @click.option("--detach", is_flag=True, help="Return once the services run; go on without them.")
 @click.option("--events-only", is_flag=True, hidden=True)
+@click.option("--prove", is_flag=True, hidden=True)
 @options
-def up(config: Path, detach: bool, events_only: bool) -> int:
+def up(config: Path, detach: bool, events_only: bool, prove: bool) -> int:
     """Run the host in the foreground; Ctrl-C stops it in order, twice at once."""
     SETTINGS.config = config
     loaded = load(config, SETTINGS.said_home)
+    if prove:
+        return _prove(loaded)
     return _detached(loaded) if detach else _foreground(loaded, events_only)
 
 
@@ -50,8 +53,9 @@ def _foreground(config: Config, events_only: bool) -> int:
     from ..console import Console
     from ..journal import Journal
     from ..loop import Supervisor
-    from ..succession import handed_over
+    from ..succession import ENDING, handed_over
 
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the loop listens: then all ends well
     raise_descriptor_limit()
     tree.forbid_cores()  # it has every service's secrets in its memory
     host = config.host
@@ -80,18 +84,24 @@ def _foreground(config: Config, events_only: bool) -> int:
 
 def _become(python: str, environ: dict[str, str], config: Config, events_only: bool) -> NoReturn:
     """Put a new supervisor in this one's place: the same process, with its environment of old."""
-    words = _words(python, config)
+    from ..succession import command
+
+    words = command(python, config)
     words += [*(["--events-only"] if events_only else []), *(["--json"] if SETTINGS.json else [])]
     sys.stdout.flush()
     os.execve(python, words, environ)
 
 
-def _words(python: str, config: Config) -> list[str]:
-    """Return the command line of a supervisor."""
-    return [
-        *(python, "-P", "-m", "garrison.supervisor.cli", "up"),
-        *("--config", str(config.path), "--home", str(config.host.home)),
-    ]
+def _prove(config: Config) -> int:
+    """Do all that a supervisor does before it touches anything: show that it could take over."""
+    from .. import console, journal, loop, succession  # noqa: F401 (what `_foreground` needs)
+    from ..adoption import load_living
+
+    living, problem = load_living(config.host.state, aside=False)
+    if living is None:
+        raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
+    succession.adoptable(config, living)
+    return DONE
 
 
 def _next_verb(config: Config) -> str:
@@ -99,6 +109,8 @@ def _next_verb(config: Config) -> str:
 
 
 def _detached(config: Config) -> int:
+    from ..succession import command
+
     home = config.host.home
     make_private(home)
     make_private(config.host.logs)
@@ -106,7 +118,7 @@ def _detached(config: Config) -> int:
     with log.open("ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
-            [*_words(sys.executable, config), "--events-only"],
+            [*command(sys.executable, config), "--events-only"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -151,12 +163,18 @@ def down() -> int:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return DONE
+    until = time.monotonic() + DETACH_S
     try:
-        ask(home, "down", pidfd=pidfd)
-    except SupervisorGone:
-        pass  # it ended before its answer was read
+        while True:
+            try:
+                ask(home, "down", pidfd=pidfd)
+            except SupervisorGone:  # it ended before its answer was read
+                if not tree.ended(pidfd, LOOK_S) and time.monotonic() < until:
+                    continue  # or became another by an upgrade, which has not been asked
+            break
+        if not tree.ended(pidfd, DETACH_S):
+            raise OrderFailed("timed_out", f"pid {pid} has not ended within {DETACH_S:g} s")
     finally:
-        tree.ended(pidfd, DETACH_S)
         os.close(pidfd)
     answer({"pid": pid})
     say(f"stopped (pid {pid})")
@@ -174,11 +192,10 @@ def upgrade() -> int:
     before = ask(home, "status")
     head = before["supervisor"]
     config = load(Path(head["config"]), home)
-    living, problem = load_living(config.host.state)
+    living, problem = load_living(config.host.state, aside=False)
     if living is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
     adoptable(config, living)  # a config that does not fit is found here, not by the successor
-    _prove(sys.executable)
     ask(home, "upgrade", python=sys.executable)
     after = _successor(home, head)
     changed = [row["name"] for row in after["services"] if row["pid"] not in _pids(before)]
@@ -193,15 +210,6 @@ def upgrade() -> int:
 
 def _pids(status: dict[str, Any]) -> set[int | None]:
     return {row["pid"] for row in status["services"]}
-
-
-def _prove(python: str) -> None:
-    """Raise OrderFailed where an interpreter cannot run garrison: nothing has been touched yet."""
-    words = [python, "-P", "-m", "garrison.supervisor.cli", "--json", "version"]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=PROVE_S, check=False)
-    if done.returncode != DONE:
-        last = done.stderr.strip().splitlines()[-1:] or [f"exit {done.returncode}"]
-        raise OrderFailed("failed", f"the installed garrison cannot run: {last[0]}")
 
 
 def _successor(home: Path, head: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,9 @@ import contextlib
 import json
 import os
 import random
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Host, Hosting, alive, eventually, found, stat, until
+from tests.conftest import ROOT, Host, Hosting, alive, descriptors, eventually, found, stat, until
 
 from garrison.ipc import Client, ServiceLost, state
+from garrison.ipc.tree import ended
 
 CONFIG = """
 [host]
@@ -29,6 +32,21 @@ plugin = "steady"
 type = "steady"
 """
 LEAK = "[plugins.leak]\n"
+SLOW = """
+import asyncio
+from pathlib import Path
+from garrison.workers import Plugin, Service
+
+class Slow(Service):
+    service_type = "slow"
+
+    async def stop(self):
+        Path(f"{self.runtime.name}.stops").touch()
+        await asyncio.sleep(0.6)
+        Path(f"{self.runtime.name}.stopped").touch()
+
+plugin = Plugin(name="slow", services=[Slow])
+"""
 PLUGINS = ["steady", "leak"]
 KILLED = int(os.environ.get("GARRISON_SUPERVISOR_KILLS", "10"))
 
@@ -66,9 +84,14 @@ def incarnations(host: Host) -> dict[str, int]:
 
 
 def _name(pid: int) -> str:
+    before, found, name = comm(pid).partition("g:")
+    return name if found and not before else ""
+
+
+def comm(pid: int) -> str:
+    """Return what a process calls itself."""
     with contextlib.suppress(OSError):
-        before, found, name = Path(f"/proc/{pid}/comm").read_text().strip().partition("g:")
-        return name if found and not before else ""
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     return ""
 
 
@@ -146,6 +169,24 @@ async def test_killed_at_any_moment(host: Hosting) -> None:
         "result",
         one.rows()["other"]["pid"],
     ]
+
+
+def test_what_was_ended_in_order_starts_again(host: Hosting) -> None:
+    """Also where that end was cut short by a kill: it was an order to that supervisor alone."""
+    one = host(CONFIG + "[plugins.slow]\n", PLUGINS, {"slow.py": SLOW})
+    one.ask("stop", "other")
+    for _ in range(2):  # what is written down, and when, depends on a moment
+        assert one.run("down").code == one.end() == 0
+        assert not state_file(one).exists()
+        one.up()
+        assert {name for name, (pid, _) in lives(one).items() if pid} == {"steady", "slow"}
+    (one.folder / "slow.stops").unlink()
+    os.kill(one.pid, signal.SIGTERM)
+    until((one.folder / "slow.stops").exists)
+    until(lambda: '"stopping"' in state_file(one).read_text())
+    one.end(signal.SIGKILL)
+    one.up()
+    assert {name for name, (pid, _) in lives(one).items() if pid} == {"steady", "slow"}
 
 
 # --- calls --------------------------------------------------------------------------------
@@ -242,6 +283,21 @@ async def _is_running(client: Client) -> bool:
     return str(getattr(state(found(client, "steady")), "value", "")) == "running"
 
 
+async def test_calls_outlive_any_number_of_supervisors(host: Hosting, tmp_path: Path) -> None:
+    """What ends its receiver is sent again a few times only; a supervisor's end is no such end."""
+    one = host(CONFIG, PLUGINS)
+    gate = tmp_path / "gate"
+    async with one.connect() as client:
+        again = found(client, "steady").again(str(gate))
+        await asyncio.to_thread(until, gate.with_suffix(".begun").exists)
+        for _ in range(3):
+            await asyncio.to_thread(one.end, signal.SIGKILL)
+            await asyncio.to_thread(one.up)
+            await found(client, "steady").pid()  # it was sent again by now
+        await asyncio.to_thread(gate.touch)
+        assert await again == 1
+
+
 # --- the launcher, too --------------------------------------------------------------------
 
 
@@ -291,6 +347,109 @@ def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
     one.kill("steady", signal.SIGSTOP)
     kill_launcher_and_supervisor(one)
     until(lambda: not one.processes(), what="every process is gone")
+
+
+def test_a_stopped_launcher_keeps_nothing_alive(host: Hosting) -> None:
+    """It cannot end its workers: they do without it, and end it."""
+    one = host(CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.5"), PLUGINS)
+    os.kill(one.launcher, signal.SIGSTOP)
+    one.end(signal.SIGKILL)
+    until(lambda: not one.processes(), what="every process is gone")
+
+
+def test_a_stopped_launcher_is_replaced(host: Hosting) -> None:
+    """Also where supervisors were killed while they waited for it."""
+    one = host(CONFIG, PLUGINS)
+    before, launcher = lives(one), one.launcher
+    os.kill(launcher, signal.SIGSTOP)
+    one.end(signal.SIGKILL)
+    connected = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(4)]
+    for each in connected:  # as a supervisor does, that is killed before it was answered
+        each.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            each.connect(str(next((one.home / "run").glob("launcher-*.sock"))))
+        each.close()
+    one.up()
+    assert not alive(launcher)
+    assert lives(one) == before
+
+
+def test_whoever_listens_at_a_launchers_path_is_left_alone(host: Hosting) -> None:
+    """A path says nothing of the process that is behind it."""
+    one = host(CONFIG, PLUGINS)
+    before = lives(one)
+    one.end(signal.SIGKILL)
+    path = one.home / "run" / "launcher-7.sock"
+    listen = f"s.bind({str(path)!r}); s.listen(); print(flush=True); time.sleep(60)"
+    script = f"import socket, time; s = socket.socket(1, socket.SOCK_SEQPACKET); {listen}"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as innocent:
+        try:
+            assert innocent.stdout is not None
+            innocent.stdout.readline()
+            one.up()
+            assert innocent.poll() is None
+        finally:
+            innocent.kill()
+    assert "left alone" in str(one.events("launcher.refused"))
+    assert lives(one) == before
+
+
+def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> None:
+    """The launcher has told everything to end when the next one comes: that is no clean end of
+    what runs until it has done its part."""
+    services = "".join(
+        f'[services.{name}]\nplugin = "slow"\ntype = "slow"\nrestart = "{name}"\n'
+        for name in ("transient", "temporary")
+    )
+    config = CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.2") + "[plugins.slow]\n"
+    one = host(config + services, PLUGINS, {"slow.py": SLOW})
+    before = lives(one)
+    one.end(signal.SIGKILL)
+    for name in ("transient", "temporary"):
+        until((one.folder / f"{name}.stops").exists)
+    one.up()
+    for name, (pid, _) in before.items():
+        assert one.wait_for(name, "running")["pid"] != pid
+    assert max(incarnations(one).values()) == 1
+
+
+def test_who_has_done_its_part_meanwhile_is_not_started_again(host: Hosting) -> None:
+    """Its last words wait for the next supervisor."""
+    part = """
+from pathlib import Path
+from garrison.workers import Plugin, Service
+
+class Part(Service):
+    service_type = "part"
+
+    @classmethod
+    async def start(cls, runtime):
+        service = cls(runtime)
+        service.every(0.02, service.look)
+        return service
+
+    async def look(self):
+        if Path("enough").exists():
+            self.runtime.finished.set()
+
+    async def stop(self):
+        Path("done").touch()
+
+plugin = Plugin(name="part", services=[Part])
+"""
+    transient = '[plugins.part]\n[services.part]\nrestart = "transient"\n'
+    one = host(CONFIG + transient, PLUGINS, {"part.py": part})
+    watched = os.pidfd_open(lives(one)["part"][0])
+    try:
+        one.end(signal.SIGKILL)
+        one.write("enough", "")
+        assert not ended(watched, 1.6)
+        assert (one.folder / "done").exists()
+        one.up()
+    finally:
+        os.close(watched)
+    row = one.wait_for("part", "stopped")
+    assert (row["generation"], row["wanted"], row["reason"]) == (1, False, "it asked to end")
 
 
 # --- what is not there any more -----------------------------------------------------------
@@ -443,6 +602,43 @@ def test_what_was_taken_out_of_the_config_ends(host: Hosting) -> None:
     until(lambda: not alive(before["other"][0]), what="what is no service any more is gone")
 
 
+def test_what_was_taken_out_of_the_config_ends_in_order(host: Hosting) -> None:
+    """It is told to end, and not cut short."""
+    one = host(CONFIG + "[plugins.slow]\n", PLUGINS, {"slow.py": SLOW})
+    pid = lives(one)["slow"][0]
+    one.end(signal.SIGKILL)
+    one.write("config.toml", CONFIG)
+    one.up()
+    until(lambda: not alive(pid))
+    assert (one.folder / "slow.stopped").exists()
+
+
+def test_a_shorter_watchdog_is_the_next_incarnations(host: Hosting) -> None:
+    """The adopted one beats as it was told; it is not ended for that."""
+    one = host(CONFIG.replace("watchdog = 2.0", "watchdog = 8.0"), PLUGINS)
+    before = lives(one)
+    one.end(signal.SIGKILL)
+    one.write("config.toml", CONFIG.replace("watchdog = 2.0", "watchdog = 0.4"))
+    one.up()
+    until(lambda: (one.status("steady")["beat_age_s"] or 0) > 0.5, what="a beat is late")
+    assert lives(one) == before
+    one.ask("restart", "steady")
+    pid = one.kill("steady", signal.SIGSTOP)
+    one.until_reborn("steady", pid)
+    assert "0.4 s" in str(one.events("service.state", "steady"))
+
+
+def test_no_reader_outlives_the_host(host: Hosting) -> None:
+    """Nor does it keep the end waiting: a plugin is read, under an adopted launcher."""
+    one = host(CONFIG, PLUGINS, {"stuck.py": "import time\ntime.sleep(100)\n"})
+    one.end(signal.SIGKILL)
+    one.write("config.toml", CONFIG + "[plugins.stuck]\n")
+    one.start()
+    until(lambda: "reads:stuck" in {comm(pid) for pid in one.processes()})
+    assert one.end() == 0
+    assert not one.processes()
+
+
 # --- upgrade ------------------------------------------------------------------------------
 
 
@@ -450,6 +646,7 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
     """The same process, another supervisor; what programs ask goes on; it can be repeated."""
     one = host(CONFIG + LEAK, PLUGINS)
     before, boot = lives(one), one.ask("status")["supervisor"]["boot"]
+    open_before = len(descriptors(one.pid))
     async with one.connect() as client:
         steady = found(client, "steady")
         for _ in range(2):
@@ -461,6 +658,7 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
     assert head is not None
     assert (head["pid"], head["boot"] != boot) == (one.pid, True)
     assert lives(one) == before
+    until(lambda: len(descriptors(one.pid)) <= open_before, what="no descriptor is inherited")
     assert one.run("up", "-c", str(one.config)).code == 1  # the home is still taken
 
 
@@ -473,6 +671,50 @@ def test_an_upgrade_with_a_config_that_does_not_fit_changes_nothing(host: Hostin
     assert ran.code == 5
     assert "nobody" in ran.err
     assert one.ask("status")["supervisor"]["boot"] == boot
+
+
+async def test_calls_wait_while_an_upgrade_is_under_way(host: Hosting) -> None:
+    """What is asked of services meanwhile is answered, not lost with the old router."""
+    one = host(CONFIG, PLUGINS)
+    async with one.connect() as client:
+        steady, calls = found(client, "steady"), list[asyncio.Future[Any]]()
+        upgrade = asyncio.ensure_future(asyncio.to_thread(one.run, "upgrade"))
+        while not upgrade.done():
+            calls += [asyncio.ensure_future(steady.relay("other", "pid"))]
+            await asyncio.sleep(0.005)
+        assert (await upgrade).code == 0
+        pid = one.rows()["other"]["pid"]
+        assert await asyncio.gather(*calls) == [["result", pid]] * len(calls)
+
+
+def test_an_upgrade_to_what_cannot_run_changes_nothing(host: Hosting, tmp_path: Path) -> None:
+    """It is found by the running supervisor, with its own eyes, before it makes way."""
+    tree = tmp_path / "garrison"
+    for part in ("ipc", "supervisor", "workers"):
+        shutil.copytree(ROOT / part, tree / part)
+    one = host(CONFIG, PLUGINS, env={"PYTHONPATH": str(tmp_path)})
+    head, before = one.head(), lives(one)
+    (tree / "supervisor" / "loop.py").write_text("def broken(:\n")
+    ran = one.run("upgrade", env={"PYTHONPATH": str(ROOT / ".src")})
+    assert ran.code == 1
+    assert "loop.py" in ran.err
+    assert head is not None
+    now = one.head()
+    assert now is not None
+    assert now["boot"] == head["boot"]
+    assert lives(one) == before
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.1, 0.3])
+def test_a_signal_during_an_upgrade_is_heard(host: Hosting, wait: float) -> None:
+    """By this supervisor or by the next: everything ends in order."""
+    one = host(CONFIG, PLUGINS)
+    one.ask("upgrade", python=sys.executable)
+    assert one.process is not None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        one.process.wait(wait)
+    assert one.end() == 0
+    assert not one.processes()
 
 
 def test_a_worker_of_another_version_is_replaced_and_named(host: Hosting) -> None:
