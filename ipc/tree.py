@@ -101,6 +101,11 @@ def lives(pid: int, start: int | None = None) -> bool:
     return there and start in {None, int(fields[19])}
 
 
+def stopped(pid: int) -> bool:
+    """Tell whether a process is stopped, by SIGSTOP or by a debugger."""
+    return _stat(pid)[:1] in (["T"], ["t"])
+
+
 def signal_one(pid: int, number: int) -> None:
     """Signal a child that is not reaped, unless it became another user's."""
     with contextlib.suppress(ProcessLookupError, PermissionError):

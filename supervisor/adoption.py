@@ -74,6 +74,7 @@ class Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
     traceback: str = ""
     last_exit: str = ""
     last_exit_at: float = 0.0
+    log_began: tuple[int, int] | None = None  # its log's inode and size then; None: nobody knows
 
 
 class Living(msgspec.Struct, kw_only=True):
@@ -195,6 +196,7 @@ def kept(post: Post, ticks: int, wanted: bool) -> Kept:
         traceback=post.traceback,
         last_exit=post.last_exit,
         last_exit_at=post.last_exit_at,
+        log_began=post.log_began,
     )
 
 
@@ -237,6 +239,7 @@ def begun_since(one: Kept, token: Token, now: float) -> Kept:
         generation=one.generation + 1,
         pid=0,
         ticks=0,
+        log_began=None,
     )
 
 

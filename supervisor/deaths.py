@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from garrison.ipc import recorder
+from garrison.ipc import recorder, tree
 from garrison.ipc.errors import GarrisonError, StartError
 from garrison.ipc.messages import BAD_BYTES, Token
 from garrison.ipc.redaction import Redactor
@@ -156,17 +156,20 @@ class Deaths:
         self._names[post.token.hex()] = post.name
         if len(self._names) > TOKENS:
             del self._names[next(iter(self._names))]
-        self._logs[post.token] = LogPart(self._host.config.host.logs / f"{post.name}.log")
+        path = self._host.config.host.logs / f"{post.name}.log"
+        post.log_began = standing(path)
+        self._logs[post.token] = LogPart(path, post.log_began)
 
     def dumping(self, post: Post) -> None:
-        """Note where in its log the stacks begin; before they are ordered."""
+        """Note where in its log the stacks begin, before they are ordered."""
         self._log_of(post).mark()
+        post.paused = tree.stopped(post.pid)
 
     def _log_of(self, post: Post) -> "LogPart":
         part = self._logs.get(post.token)
         if part is None:  # it began under another supervisor
             path = self._host.config.host.logs / f"{post.name}.log"
-            part = self._logs[post.token] = LogPart(path, known=False)
+            part = self._logs[post.token] = LogPart(path, post.log_began)
         return part
 
     def gone(self, post: Post, event: Happening, left: tuple[int, ...]) -> End | None:
@@ -219,6 +222,8 @@ class Deaths:
         )
         post.death = end.id
         part.end()
+        if post.log_began is None:
+            end.problems.append("where its log begins: lines may be of the process before")
         self._waiting.append((end, self.flight(post), part, mono + REST_S))
         return end
 
@@ -315,23 +320,23 @@ class LogPart:
 
     Args:
         path: The file.
-        known: Whether the incarnation begins now; else nobody knows where it began.
+        began: The file's inode and size when the incarnation began; None where nobody knows.
     """
 
-    def __init__(self, path: Path, known: bool = True) -> None:
+    def __init__(self, path: Path, began: tuple[int, int] | None) -> None:
         self._path = path
-        self._inode, self._first = _standing(path) if known else (0, 0)
+        self._inode, self._first = began or (0, 0)
         self._dumped: tuple[int, int] | None = None
         self._last: tuple[int, int] = (0, 0)
 
     def mark(self) -> None:
         """Note that the stacks begin here."""
         if self._dumped is None:
-            self._dumped = _standing(self._path)
+            self._dumped = standing(self._path)
 
     def end(self) -> None:
         """Note that it wrote no more than what is there now."""
-        self._last = _standing(self._path)
+        self._last = standing(self._path)
 
     def read(self) -> tuple[str, str]:
         """Return the log's end, the stacks aside, and the stacks; empty where nothing is left."""
@@ -360,7 +365,7 @@ class LogPart:
     def _older(self) -> str:
         """Return the end of what was rotated away."""
         old = former(self._path, 1)
-        inode, size = _standing(old)
+        inode, size = standing(old)
         if not inode:
             return ""
         own = self._first if inode == self._inode and self._first <= size else 0
@@ -368,15 +373,15 @@ class LogPart:
 
     def _found(self, inode: int, last: int) -> tuple[Path | None, int]:
         for path in (self._path, former(self._path, 1)):
-            now, size = _standing(path)
+            now, size = standing(path)
             if now and now == inode and size >= last:
                 return path, size
         rotated = former(self._path, 1)
-        inode, size = _standing(rotated)  # copied and cut: the copy has what was there
+        inode, size = standing(rotated)  # copied and cut: the copy has what was there
         return (rotated, size) if inode and size >= last else (None, 0)
 
 
-def _standing(path: Path) -> tuple[int, int]:
+def standing(path: Path) -> tuple[int, int]:
     """Return a file's inode and size; 0 and 0 where it is not there."""
     try:
         found = path.stat()

@@ -16,12 +16,14 @@ import msgspec
 
 KEPT = 4096  # events in memory
 FILE_BYTES = 4 * 1024 * 1024  # then it is renamed to .1, in place of the one before
+RECALLED = 512  # events of the supervisor before that the next one knows
+RECALLED_BYTES = 256 * 1024  # of the file's end, and of that of the one before
 
 
 class Event(msgspec.Struct, frozen=True):
     """Something that happened."""
 
-    n: int  # since this supervisor began
+    n: int  # since the home began, or since the files of before were lost
     time: str  # UTC, RFC 3339
     event: str  # "service.state"
     service: str = ""
@@ -42,6 +44,20 @@ def _value(value: Any) -> str:
     return f'"{"".join(escaped)}"'
 
 
+def _last_events(path: Path) -> Iterator[Event]:
+    """Return what can be read at a file's end; whatever else is there is passed over."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(size - RECALLED_BYTES, 0))
+            lines = file.read(RECALLED_BYTES).splitlines()
+    except OSError:
+        return
+    for line in lines:
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            yield msgspec.json.decode(line, type=Event)
+
+
 def local_time(utc: str) -> str:
     """Return an event's time as people here read it, with their offset."""
     return datetime.fromisoformat(utc).astimezone().isoformat(timespec="milliseconds")
@@ -57,6 +73,14 @@ class Journal:
         self._fd = -1
         self._size = 0
         self.listeners: list[Callable[[Event], None]] = []
+
+    def recall(self) -> None:
+        """Know the last events of the supervisor before; its numbers go on."""
+        found: list[Event] = []
+        for path in (self._path.with_name(self._path.name + ".1"), self._path):
+            found += _last_events(path)
+        self._events.extend(found[-RECALLED:])
+        self._count = max((event.n for event in found), default=0)
 
     def record(self, event: str, service: str = "", **data: Any) -> Event:
         """Write down what happened, and tell those who listen."""
@@ -95,9 +119,11 @@ class Journal:
     def _write(self, line: bytes) -> None:
         with contextlib.suppress(OSError):  # a full disk stops no service
             if self._fd < 0:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._fd = os.open(self._path, flags, 0o600)
                 self._size = os.fstat(self._fd).st_size
+                if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
+                    line = b"\n" + line  # a full disk had cut the one before
             self._size += os.write(self._fd, line)
             if self._size >= FILE_BYTES:
                 self.close()

@@ -36,6 +36,8 @@ class Post:
     token: Token = b""  # the incarnation's; empty where there is none
     pid: int = 0
     started_at: float = 0.0  # monotonic, when its process was ordered
+    paused: bool = False  # when its stacks were asked for, its process was stopped
+    log_began: tuple[int, int] | None = None  # its log's inode and size then; None: nobody knows
     slot_until: float = 0.0  # it keeps a start slot until then, or until it is initialized
     welcomed: bool = False  # its Hello was answered
     said_ready: bool = False
@@ -101,6 +103,7 @@ class Post:
         """Take up a new incarnation."""
         self.token, self.started_at, self.slot_until = token, now, slot_until
         self.pid, self.in_flight, self.refused, self.beat_at = 0, 0, 0, 0.0
+        self.paused = False
         self.welcomed = self.said_ready = self.connected = self.ended = self.adopting = False
         self.broken = self.clean = self.status = self.used = None
         self.death = ""
@@ -119,14 +122,17 @@ class Post:
 
     def cause(self, exit_words: str) -> str:
         """Return why the process ended, in words."""
+        paused = "was stopped, and " if self.paused else ""
         if self.child.state is State.STOPPING and self.unanswered:
-            return "it did not answer the new supervisor in time, so it was ended"
+            return f"it {paused}did not answer the new supervisor in time, so it was ended"
         if self.adopting and self.broken is None and self.clean is None:
-            return f"its process {exit_words} while there was no supervisor"
+            words = f"{exit_words}," if self.status is None else exit_words
+            return f"its process {words} while there was no supervisor"
         if self.child.state is State.STOPPING and self.child.why is Why.WATCHDOG:
-            return f"its loop was silent for {self.spec.watchdog:g} s, so it was ended"
+            silent = "its process was stopped, and" if self.paused else "its loop was"
+            return f"{silent} silent for {self.spec.watchdog:g} s, so it was ended"
         if self.child.state is State.STOPPING and self.child.why is Why.START_TIMEOUT:
-            return f"it did not start within {self.spec.start_timeout:g} s, so it was ended"
+            return f"it {paused}did not start within {self.spec.start_timeout:g} s, so it was ended"
         if self.broken is not None:
             return self.broken.reason
         if self.clean is not None and self.clean.reason:

@@ -169,6 +169,7 @@ class Succession:
             post.watchdog = spec.watchdog
         post.reason, post.traceback = one.reason, one.traceback
         post.last_exit, post.last_exit_at = one.last_exit, one.last_exit_at
+        post.log_began = one.log_began
         host.roster.posts[one.name] = post
         if not token:
             return token

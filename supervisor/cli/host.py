@@ -62,6 +62,7 @@ def _foreground(config: Config, events_only: bool) -> int:
     make_private(host.home)
     make_private(host.logs)
     journal = Journal(host.logs / "events.jsonl")
+    journal.recall()
     console = Console(
         host.logs,
         SETTINGS.garrison(_next_verb(config)),

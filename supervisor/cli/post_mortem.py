@@ -1,6 +1,5 @@
 """Verbs about deaths: `deaths` lists them, `death` shows one. Both read files alone."""
 
-import contextlib
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -89,10 +88,19 @@ def death(death_id: str) -> int:
 
 
 def _up_to_date(home: Path) -> list[str]:
-    """Have the supervisor, if there is one, write down what it has just seen; return its NAMEs."""
-    with contextlib.suppress(SupervisorGone, OrderFailed):
+    """Have the supervisor, if there is one, write down what it has just seen; return its NAMEs.
+
+    Raises:
+        SupervisorGone: There is none, and never was one here.
+    """
+    try:
         names: list[str] = ask(home, "deaths")["services"]
         return names
+    except SupervisorGone:
+        if not (home / "state").is_dir():  # another home was meant: "no deaths" would be a lie
+            raise
+    except OrderFailed:
+        pass  # it is busy or stopping: what is written down already is shown
     return []
 
 

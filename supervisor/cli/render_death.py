@@ -38,7 +38,8 @@ def whole(death: Death) -> Iterable[RenderableType]:
         yield _section(title + (f", the last {len(death.in_flight)} here" if more else ""))
         yield _under(_in_flight(death.in_flight))
     if death.messages:
-        yield _section(f"last messages: {len(death.messages)}, of {death.calls} calls in its life")
+        calls = f"{death.calls} call{'s' if death.calls != 1 else ''}"
+        yield _section(f"last messages: {len(death.messages)}, of {calls} in its life")
         yield _under(_messages(death.messages))
     if death.exception is not None and death.exception.traceback:
         yield _section(f"exception, in {death.exception.phase}")
@@ -47,7 +48,8 @@ def whole(death: Death) -> Iterable[RenderableType]:
         yield _section("stacks")
         yield _lines(_authors(death.stacks.rstrip().splitlines()))
     if death.log:
-        yield _section(f"log: its last {len(death.log)} lines, of {death.log_file}")
+        lines = f"{len(death.log)} lines" if len(death.log) > 1 else "line"
+        yield _section(f"log: its last {lines}, of {death.log_file}")
         yield _lines(death.log)
     if death.before:
         yield _section("what came before")

@@ -12,7 +12,7 @@ import msgspec
 from garrison.ipc import OrderFailed, SupervisorGone
 
 from ..follow import Follower, last_lines, service_logs
-from ..journal import Event, local_time
+from ..journal import RECALLED, Event, Journal, local_time
 from .ask import ask, follow
 from .common import DONE, SETTINGS, answer, no_such_service, options, say
 
@@ -62,6 +62,14 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+def _written_down(names: tuple[str, ...], number: int) -> list[dict[str, Any]]:
+    journal = Journal(SETTINGS.home / "logs" / "events.jsonl")
+    journal.recall()
+    last: list[Event] = journal.last(RECALLED)
+    told = [event for event in last if not names or _matches(event.service, names)]
+    return [msgspec.to_builtins(event) for event in told[-number:] if number]
+
+
 def _show(name: str, line: str, alone: bool) -> None:
     answer({"service": name, "line": line})
     say(line if alone else f"{click.style(name, fg='cyan')} | {line}")
@@ -75,9 +83,18 @@ def _show(name: str, line: str, alone: bool) -> None:
 )
 @options
 def events(names: tuple[str, ...], following: bool, number: int) -> int:
-    """Show what happened, a line an event; with --json, a JSON value a line."""
+    """Show what happened, a line an event; with --json, a JSON value a line.
+
+    Without a supervisor, what the last one wrote down.
+    """
     if not following:
-        for event in ask(SETTINGS.home, "events", names, number=number):
+        try:
+            last = ask(SETTINGS.home, "events", names, number=number)
+        except SupervisorGone:
+            last = _written_down(names, number)
+            if not last:
+                raise
+        for event in last:
             _tell(event)
         return DONE
     for data in follow(SETTINGS.home, "events", names, number=number, follow=True):

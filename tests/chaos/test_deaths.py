@@ -290,6 +290,8 @@ def test_records_outlive_the_supervisor(host: Hosting) -> None:
     listed = one.run("deaths", json=True).data["deaths"]
     assert [line["service"] for line in listed] == ["echo", "echo"]
     assert one.run("death", first).code == 0
+    told = one.run("events", "e*").out.splitlines()  # what was written down, without it, too
+    assert sum("death=echo-" in line for line in told) == 2
     assert not list((one.home / "run").glob("*.flight"))
     damaged = one.home / "state" / "deaths" / f"{first}.json"
     damaged.write_text(damaged.read_text()[:-1])
@@ -298,8 +300,13 @@ def test_records_outlive_the_supervisor(host: Hosting) -> None:
     assert ran.code == 0
     assert str(damaged) in ran.err
     one.up()
+    before = one.run("events", "-n", "200").out
+    assert before.count("supervisor.started") == 2
+    assert f"death={first}" in before
     one.until_reborn("echo", one.kill("echo"))
-    assert one.run("death", "echo", json=True).data["n"] == listed[-1]["n"] + 1
+    newest = one.run("death", "echo", json=True).data
+    assert newest["n"] == listed[-1]["n"] + 1
+    assert any("death=" in line for line in newest["before"])  # that under the one before
 
 
 def test_a_home_that_cannot_be_written_stops_no_service(host: Hosting) -> None:
@@ -311,3 +318,30 @@ def test_a_home_that_cannot_be_written_stops_no_service(host: Hosting) -> None:
     assert one.run("deaths").code == 0
     assert not [event for event in one.events() if event["event"] == "supervisor.erred"]
     (one.home / "state" / "deaths").unlink()
+
+
+def test_a_record_after_an_adoption_is_of_that_process_alone(host: Hosting) -> None:
+    """Neither the stacks nor the lines of the process before it, which another supervisor ran."""
+    one = host("[plugins.echo]", ["echo"])
+    old = one.kill("echo", signal.SIGSEGV)
+    one.until_reborn("echo", old)
+    assert "Segmentation fault" in death(one, "echo", [])["stacks"]
+    known = ids(one, "echo")
+    row = one.status("echo")
+    one.end(signal.SIGKILL)
+    one.up()
+    assert one.status("echo")["pid"] == row["pid"]
+    one.until_reborn("echo", one.kill("echo"))
+    told = death(one, "echo", known)
+    assert told["cause"] == "its process was killed by SIGKILL"
+    assert told["stacks"] == ""
+    assert not [line for line in told["log"] if "File " in line or "Segmentation" in line]
+    assert told["unknown"] == []
+
+
+def test_a_stopped_process_is_called_so(host: Hosting) -> None:
+    """A process that somebody stopped has no stacks to show: its record says what it was."""
+    one = host("[defaults]\nwatchdog = 0.5\n[plugins.echo]", ["echo"])
+    one.until_reborn("echo", one.kill("echo", signal.SIGSTOP))
+    cause = "its process was stopped, and silent for 0.5 s, so it was ended"
+    assert death(one, "echo", [])["cause"] == cause

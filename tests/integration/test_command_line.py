@@ -149,7 +149,10 @@ def test_each_outcome_has_its_exit_code(
         assert last["error"] is None
 
 
-ASKING = ("status", "down", "start x", "stop x", "restart x", "reset x", "wait x", "events")
+ASKING = (
+    *("status", "down", "start x", "stop x", "restart x", "reset x", "wait x", "events"),
+    *("upgrade", "deaths", "death x"),
+)
 
 
 @pytest.mark.parametrize("words", [*ASKING, "call x y", "chat"])

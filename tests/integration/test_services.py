@@ -75,6 +75,12 @@ def named(proxy: object) -> str:
     return repr(proxy).split()[1].rstrip(":")
 
 
+def test_nothing_that_garrison_says_to_itself_is_refused(running: Host) -> None:
+    """Readers, workers, programs and orders: each is known for what it is."""
+    assert running.events("frame.refused") == []
+    assert running.events("member.turned_away") == []
+
+
 # --- get_service and its family -----------------------------------------------------------
 
 

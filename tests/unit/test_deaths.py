@@ -28,7 +28,7 @@ from garrison.supervisor.death import (
     unasked,
     what_next,
 )
-from garrison.supervisor.deaths import KEPT, KEPT_A_SERVICE, LogPart, Store
+from garrison.supervisor.deaths import KEPT, KEPT_A_SERVICE, LogPart, Store, standing
 from garrison.supervisor.policy import Child, Event, Why
 from garrison.supervisor.spec import Restart, ServiceSpec
 
@@ -276,7 +276,7 @@ def append(path: Path, text: str) -> None:
 
 def test_a_log_is_of_one_incarnation(log: Path) -> None:
     """Neither what the former wrote, nor what the next one writes."""
-    part = LogPart(log)
+    part = LogPart(log, standing(log))
     append(log, "mine\n")
     part.end()
     append(log, "next\n")
@@ -285,7 +285,7 @@ def test_a_log_is_of_one_incarnation(log: Path) -> None:
 
 def test_stacks_begin_where_they_were_ordered(log: Path) -> None:
     """The lines before them are the log."""
-    part = LogPart(log)
+    part = LogPart(log, standing(log))
     append(log, "mine\n")
     part.mark()
     append(log, "Thread 0x1\n")
@@ -308,7 +308,7 @@ def test_a_rotated_log_is_followed(log: Path, way: str, when: str) -> None:
             old.write_bytes(log.read_bytes())
             log.write_text("")
 
-    part = LogPart(log)
+    part = LogPart(log, standing(log))
     append(log, "first\n")
     if when == "in its life":
         rotate()
@@ -325,7 +325,7 @@ def test_a_rotated_log_is_followed(log: Path, way: str, when: str) -> None:
 
 def test_a_log_that_is_gone_is_no_error(log: Path) -> None:
     """Somebody removed it, or it is not ours to read."""
-    part = LogPart(log)
+    part = LogPart(log, standing(log))
     part.end()
     log.unlink()
     part.mark()
@@ -334,7 +334,7 @@ def test_a_log_that_is_gone_is_no_error(log: Path) -> None:
 
 def test_a_large_log_is_read_from_its_end(log: Path) -> None:
     """So much and no more, from the beginning of a line."""
-    part = LogPart(log)
+    part = LogPart(log, standing(log))
     append(log, "".join(f"line {n:06}\n" for n in range(100_000)))
     part.end()
     text, _ = part.read()

@@ -108,6 +108,37 @@ def test_the_file_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     assert [event.n for event in lines(tmp_path / "events.log.1")] == [1, 1]
 
 
+def test_the_next_supervisor_knows_what_happened_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its numbers go on; a line that was cut, or is none of ours, is passed over."""
+    monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
+    monkeypatch.setattr(journal_module, "RECALLED", 5)
+    path = tmp_path / "events.log"
+    before = Journal(path)
+    for number in range(25):
+        before.record("e", "a", text="x" * 50, number=number)
+    before.close()
+    with path.open("ab") as file:
+        file.write(b'{"n":"many"}\n[]\n\xff\xfe\n' + b"[" * 5000 + b'\n{"n":26,"ti')
+
+    monkeypatch.setattr(journal_module, "FILE_BYTES", 100_000)
+    journal = Journal(path)
+    journal.recall()
+    assert [event.data["number"] for event in journal.last(100)] == [*range(20, 25)]
+    assert journal.record("e").n == 26
+    journal.close()
+    last = path.read_bytes().splitlines()[-1]
+    assert msgspec.json.decode(last, type=Event).n == 26
+
+
+def test_a_journal_without_a_file_begins_at_one(journal: Journal) -> None:
+    """Nothing is there to be recalled."""
+    journal.recall()
+    assert journal.last(10) == []
+    assert journal.record("e").n == 1
+
+
 def test_its_own_user_alone_reads_the_file(journal: Journal, tmp_path: Path) -> None:
     """Whatever the umask says."""
     before = os.umask(0)
