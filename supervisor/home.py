@@ -1,6 +1,8 @@
 """The home on disk: its folders, private to their user, the links and the locks in them."""
 
+import errno
 import os
+import socket
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -38,10 +40,40 @@ def _leave_link(link: Path, folder: Path) -> None:
             raise GarrisonError(f"{link} is a link of another config's: remove {link}")
         return
     if link.is_symlink():
+        former = link.readlink()
+        if former != folder and _is_in_use(former):
+            raise GarrisonError(
+                f"what this home has started still runs with its sockets in {former}: put "
+                f"{link.name} = … under [host] back, and move it after garrison down"
+            )
         link.unlink()
     elif link.exists():
         raise GarrisonError(f"{link} is there, and [host] {link.name} moves it: remove {link}")
     link.symlink_to(folder)
+
+
+def _is_in_use(run: Path) -> bool:
+    """Tell whether a launcher listens in a folder of sockets."""
+    for path in run.glob("launcher-*.sock"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(str(path))
+            except OSError as error:
+                # It listens for another type of socket, so this does not reach it.
+                if error.errno != errno.EPROTOTYPE:
+                    continue
+            return True
+    return False
+
+
+def check_unmoved(config: Config) -> None:
+    """Raise GarrisonError where the config has other folders than those that the home has now."""
+    host = config.host
+    for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
+        if (host.home / name).resolve() != folder.resolve():
+            raise GarrisonError(
+                f"{name} = … under [host] has been changed: it takes garrison down and garrison up"
+            )
 
 
 def take_home(config: Config, handed: Iterable[int] = ()) -> list[int]:

@@ -16,7 +16,7 @@ from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
 
 from ..config import Config, load
-from ..home import make_private
+from ..home import check_unmoved, make_private
 from ..status import own_version
 from .ask import ask
 from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, envelope, fail, options, say
@@ -98,6 +98,7 @@ def _prove(config: Config) -> int:
     from .. import console, journal, loop, succession  # noqa: F401 (what `_foreground` needs)
     from ..adoption import load_living
 
+    check_unmoved(config)
     living, problem = load_living(config.host.state, aside=False)
     if living is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
@@ -193,6 +194,7 @@ def upgrade() -> int:
     before = ask(home, "status")
     head = before["supervisor"]
     config = load(Path(head["config"]), home)
+    check_unmoved(config)
     living, problem = load_living(config.host.state, aside=False)
     if living is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")

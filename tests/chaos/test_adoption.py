@@ -588,6 +588,26 @@ def test_a_config_that_does_not_fit_ends_nothing(host: Hosting) -> None:
     assert lives(one) == before
 
 
+def test_who_lives_keeps_the_folder_of_sockets(host: Hosting, tmp_path: Path) -> None:
+    """A config that moves it, and what is remembered, would start everything a second time."""
+
+    def moved(to: str) -> str:
+        folders = [tmp_path / f"{to}{part}" for part in ("r", "s")]
+        run, state = map(str, folders)
+        return CONFIG.replace("[host]", f"[host]\nrun = {run!r}\nstate = {state!r}")
+
+    one = host(moved("a"), PLUGINS)
+    before = lives(one)
+    one.write("config.toml", moved("b"))
+    assert "takes garrison down" in one.run("upgrade").err
+    one.end(signal.SIGKILL)
+    assert one.start().wait(10) == 1
+    assert "still runs" in one.output
+    one.write("config.toml", moved("a"))
+    one.up()
+    assert lives(one) == before
+
+
 def test_what_was_taken_out_of_the_config_ends(host: Hosting) -> None:
     """And what was added starts; the rest is adopted."""
     one = host(CONFIG, PLUGINS)

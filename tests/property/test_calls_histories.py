@@ -46,17 +46,19 @@ class Made:
     had: Token = b""  # the incarnation that had it when it was settled
     cancelled: bool = False
     idempotent: bool = False
-    lost: int = 0  # how often, with its incarnation or the router
+    lost: bool = False  # with its incarnation, or with the router
+    blamed: int = 0  # how often with its incarnation
 
-    @property
-    def sent_again(self) -> bool:
-        """Tell whether it waits for the next incarnation where it is lost now."""
-        return self.idempotent and self.lost < 2
+    def is_sent_again(self, blamed: bool) -> bool:
+        """Tell whether it waits for the next incarnation where it is lost now: for ever where the
+        router was lost, which is never its doing."""
+        return self.idempotent and not (blamed and self.blamed >= 2)
 
-    def lose(self) -> None:
-        """Take it back from an incarnation that is gone."""
+    def lose(self, blamed: bool) -> None:
+        """Take it back from an incarnation that is gone, or out of reach."""
         self.to = b""
-        self.lost += 1
+        self.lost = True
+        self.blamed += blamed
 
     @property
     def over(self) -> bool:
@@ -235,11 +237,11 @@ class World(RuleBasedStateMachine):
         assert self.calls.ended(token, "was killed", self.now) == len(expected)
         assert all(type(call.outcomes[0]) is ServiceLost for call in expected)
 
-    def lose(self, calls: list[Made]) -> list[Made]:
+    def lose(self, calls: list[Made], blamed: bool = True) -> list[Made]:
         """Let those wait that are sent again; return those that are lost for good."""
-        again = [call for call in calls if call.sent_again]
+        again = [call for call in calls if call.is_sent_again(blamed)]
         for call in again:
-            call.lose()
+            call.lose(blamed)
         return [call for call in calls if call not in again]
 
     @rule(name=st.sampled_from(NAMES), wanted=st.booleans(), fresh=st.booleans())
@@ -288,7 +290,7 @@ class World(RuleBasedStateMachine):
     @rule()
     def router_changed(self) -> None:
         """Another supervisor: its directory is told whole, right behind."""
-        flying = self.lose([call for name in NAMES for call in self.flying(name)])
+        flying = self.lose([call for name in NAMES for call in self.flying(name)], blamed=False)
         known = {service.name: service.token for service in self.services.values()}
         for service in self.services.values():
             service.gone.clear()
@@ -321,7 +323,8 @@ class World(RuleBasedStateMachine):
                     assert isinstance(outcome, ServiceUnavailable | Overloaded)
                     assert not call.had  # it did not
                     assert not call.lost
-                assert call.lost <= 2 * call.idempotent
+                assert call.blamed <= 2 * call.idempotent
+                assert call.lost <= call.idempotent
                 assert not isinstance(outcome, CallError) or outcome.service == call.name
                 if isinstance(outcome, ServiceUnavailable):
                     assert outcome.state != "running"
