@@ -45,6 +45,7 @@ T = TypeVar("T")
 EVENT_METHOD = "$event"  # what an event's subscribers are called with
 UNBLOCK_S = 0.02  # until a peer that the router had no room for is tried again
 CONNECT_S = 10.0  # until a supervisor that does not answer is given up
+COMING_LOOK_S = 0.02  # between looks for one that is about to listen
 LAST_WORDS_S = 1.0  # for them to be heard
 MARGIN = 65_536  # bytes of a frame that are not arguments
 
@@ -560,7 +561,15 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     """
     run = sockets.run_folder(Path(home))
     control = sockets.control_path(run)
-    sockets.check_answered(control)
+    until = time.monotonic() + timeout
+    while True:
+        try:
+            sockets.check_answered(control)
+            break
+        except SupervisorGone:
+            if time.monotonic() >= until or not sockets.is_coming(control):
+                raise
+            await asyncio.sleep(COMING_LOOK_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(sockets.new_token())
     try:

@@ -139,6 +139,20 @@ def check_answered(path: str) -> None:
             raise SupervisorGone(path) from error
 
 
+def is_coming(path: str) -> bool:
+    """Tell whether a supervisor has the run folder but listens not yet, as in an upgrade.
+
+    The kernel's list tells without taking the lock, which could turn away one that starts now.
+    """
+    try:
+        found = Path(path).with_name("supervisor.lock").stat()
+        locks = Path("/proc/locks").read_text()
+    except OSError:
+        return False
+    major, minor = os.major(found.st_dev), os.minor(found.st_dev)
+    return f" {major:02x}:{minor:02x}:{found.st_ino} " in locks
+
+
 def check_length(path: str) -> None:
     """Raise GarrisonError where a path is too long for a socket."""
     length = len(os.fsencode(path))

@@ -238,7 +238,9 @@ class Supervisor:
             yield False
         running = sum(post.state is State.RUNNING for post in self.roster)
         self.settled = True
-        self.journal.record("supervisor.settled", running=running, services=len(self.roster.posts))
+        if not self.stopping:
+            services = len(self.roster.posts)
+            self.journal.record("supervisor.settled", running=running, services=services)
 
     def later(self, work: Work) -> None:
         """Go on with work from turn to turn until it ends."""

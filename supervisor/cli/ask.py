@@ -15,6 +15,8 @@ from garrison.ipc.errors import OrderFailed, SupervisorGone
 
 ANSWER_S = 10.0  # beyond the order's own wait, for a supervisor that is busy
 LOOK_S = 1.0  # between looks whether it is still there
+COMING_S = 3.0  # for a supervisor that starts or is being upgraded, until it listens
+COMING_LOOK_S = 0.02
 MAX_MESSAGE = 256 * 1024 * 1024
 
 SINCE = {"number": 0}  # of events: those from now on
@@ -64,7 +66,7 @@ def _answers(
     pidfd: int | None = None,
 ) -> Iterator[messages.Answer]:
     path = sockets.control_path(sockets.run_folder(home))
-    sockets.check_answered(path)
+    _until_answered(path)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     dealer = sockets.dealer(context, path, sockets.new_token(), MAX_MESSAGE)
     dealer.set(zmq.SNDTIMEO, int(ANSWER_S * 1000))
@@ -79,6 +81,20 @@ def _answers(
             dealer.send_multipart(bye, zmq.NOBLOCK)
         dealer.close(linger=200)
         context.term()
+
+
+def _until_answered(path: str) -> None:
+    """Raise SupervisorGone where nobody listens, and nobody is about to."""
+    until = time.monotonic() + COMING_S
+    while True:
+        try:
+            sockets.check_answered(path)
+        except SupervisorGone:
+            if time.monotonic() >= until or not sockets.is_coming(path):
+                raise
+            time.sleep(COMING_LOOK_S)
+        else:
+            return
 
 
 def _received(

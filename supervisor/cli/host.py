@@ -205,7 +205,8 @@ def upgrade() -> int:
     answer({"pid": head["pid"], "from": head["version"], "version": own_version(), **after})
     say(f"upgraded {head['version']} to {own_version()} (pid {head['pid']})")
     kept = len(after["services"]) - len(changed)
-    say(f"{kept} services go on as they were; restart each for its new code when it suits you")
+    going = "1 service goes on as it was" if kept == 1 else f"{kept} services go on as they were"
+    say(f"{going}; restart each for its new code when it suits you")
     for name in changed:
         say(f"{name} was replaced or is not running; garrison status {name} says why")
     return DONE

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -680,6 +681,21 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
     assert lives(one) == before
     until(lambda: len(descriptors(one.pid)) <= open_before, what="no descriptor is inherited")
     assert one.run("up", "-c", str(one.config)).code == 1  # the home is still taken
+
+
+def test_orders_in_the_middle_of_an_upgrade_are_carried_out(host: Hosting) -> None:
+    """Nobody is told that there is no supervisor, also not who upgrades at the same moment."""
+    one = host("[plugins.echo]", ["echo"])
+    with ThreadPoolExecutor(2) as pool:
+        upgrades = [pool.submit(one.run, "upgrade") for _ in range(2)]
+        asked = 0
+        while not all(upgrade.done() for upgrade in upgrades):
+            assert one.status("echo")["state"] == "running"
+            asked += 1
+    assert asked > 10
+    for upgrade in upgrades:
+        ran = upgrade.result()
+        assert ran.code == 0, ran.err
 
 
 def test_an_upgrade_with_a_config_that_does_not_fit_changes_nothing(host: Hosting) -> None:
