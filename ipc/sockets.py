@@ -142,15 +142,20 @@ def check_answered(path: str) -> None:
 def is_coming(path: str) -> bool:
     """Tell whether a supervisor has the run folder but listens not yet, as in an upgrade.
 
-    The kernel's list tells without taking the lock, which could turn away one that starts now.
+    Whoever has the lock has its file open, and is named in it. Trying the lock could turn away a
+    supervisor that starts now, and `/proc/locks` leaves lines out while others come and go.
     """
+    lock = Path(path).with_name("supervisor.lock")
     try:
-        found = Path(path).with_name("supervisor.lock").stat()
-        locks = Path("/proc/locks").read_text()
-    except OSError:
+        found, pid = lock.stat(), int(lock.read_text("ascii"))
+        opened = list(Path(f"/proc/{pid}/fd").iterdir())
+    except (OSError, ValueError):
         return False
-    major, minor = os.major(found.st_dev), os.minor(found.st_dev)
-    return f" {major:02x}:{minor:02x}:{found.st_ino} " in locks
+    for descriptor in opened:
+        with contextlib.suppress(OSError):  # closed since it was listed
+            if os.path.samestat(descriptor.stat(), found):
+                return True
+    return False
 
 
 def check_length(path: str) -> None:

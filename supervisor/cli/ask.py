@@ -118,7 +118,7 @@ def _received(
         if dealer not in ready:
             if pidfd in ready:
                 raise SupervisorGone(path, "it has ended")
-            sockets.check_answered(path)
+            _until_answered(path)
             continue
         frames = dealer.recv_multipart()
         for message in messages.decode_downward(frames[1]):
