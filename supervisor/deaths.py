@@ -277,12 +277,23 @@ class Deaths:
         self._secrets[name] = secrets
 
     def _redact(self, spec: ServiceSpec) -> Redact:
-        """Return what takes a service's secrets out of text: C code may have logged them raw."""
+        """Return what takes secrets out of a service's record.
+
+        Its own, for C code may have logged them raw; and those of others, which they may have
+        passed to it in a call.
+        """
         if spec.name not in self._secrets:  # another supervisor started it
             with contextlib.suppress(StartError):
                 self.given(spec.name, worker_environment(spec, self._host.environ)[1])
-        secrets = self._secrets.get(spec.name)
-        return Redactor(secrets).text if secrets else lambda text: text
+        own = self._secrets.get(spec.name, {})
+        others = {
+            f"{name}.{key}": value
+            for name, secrets in self._secrets.items()
+            for key, value in secrets.items()
+            if name != spec.name
+        }
+        known = {**others, **own}
+        return Redactor(known).text if known else lambda text: text
 
     def _name_of(self, digits: str) -> str:
         if digits in self._names:

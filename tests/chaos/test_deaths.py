@@ -14,6 +14,7 @@ from tests.conftest import Host, Hosting, eventually, found, hosting, until
 from garrison.ipc import Client, ServiceLost
 
 CANARY = "a canary of 5 words"
+TOKEN = "echo-has-this-token-alone"
 
 CONFIG = """
 [plugins.crash]
@@ -25,6 +26,7 @@ grace = 1.0
 [services.crash]
 depends_on = ["echo"]
 [services.echo]
+secrets = ["ECHOS_TOKEN"]
 [services.loud]
 plugin = "crash"
 type = "crash"
@@ -54,7 +56,7 @@ restart = "temporary"
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
     """Run services that die in different ways."""
-    with hosting(CONFIG, ["crash", "echo"]) as host:
+    with hosting(CONFIG, ["crash", "echo"], env={"ECHOS_TOKEN": TOKEN}) as host:
         yield host
 
 
@@ -150,6 +152,19 @@ async def test_values_are_there_where_its_config_says_so(running: Host, client: 
     assert values["speak", "call"] == f'["{CANARY}"]'
     assert values["pid", "reply"] == str(pid)
     assert [one["value"] for one in told["in_flight"]] == ["[4]"]
+
+
+async def test_a_secret_of_another_service_is_in_no_record(running: Host, client: Client) -> None:
+    """It may pass its own to a service whose values are recorded; no record holds it."""
+    known = await asyncio.to_thread(ids, running, "loud")
+    loud = found(client, "loud")
+    await found(client, "echo").ask("loud", "speak", [f"log in with {TOKEN}"])
+    with pytest.raises(ServiceLost):
+        await loud.exit(4)
+    told = await asyncio.to_thread(death, running, "loud", known)
+    text = json.dumps(told)
+    assert "log in with [echo.ECHOS_TOKEN]" in text
+    assert TOKEN not in text
 
 
 async def test_a_segfault_has_its_stack(running: Host, client: Client) -> None:
