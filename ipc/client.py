@@ -22,7 +22,7 @@ import msgspec
 import zmq
 from msgspec import Raw
 
-from . import messages, sockets
+from . import messages, sockets, tree
 from .calls import Call, Calls
 from .directory import AWAY, Directory
 from .errors import (
@@ -420,6 +420,8 @@ class Client:
                     self.tell(messages.Join(WIRE, os.getpid()))
             case messages.Farewell():
                 self._leaving = True
+                if self._supervisor < 0:  # its end was seen before its last word
+                    self._on_supervisor_end()
             case messages.Noted():
                 if not self._noted.done():
                     self._noted.set_result(None)
@@ -487,6 +489,11 @@ class Client:
         if not self.closed and self.boot == boot:
             self._leaving = True
             self._on_supervisor_end()
+
+    @property
+    def is_alone(self) -> bool:
+        """Tell whether the supervisor that this program has joined is there no more."""
+        return self._supervisor < 0 or tree.ended(self._supervisor, 0)
 
     def _unwatch_supervisor(self) -> None:
         if self._supervisor >= 0:

@@ -15,6 +15,7 @@ from garrison.ipc import (
     RemoteError,
     ServiceLost,
     ServiceProxy,
+    ServiceUnavailable,
     SupervisorGone,
     connect,
     with_timeout,
@@ -130,7 +131,8 @@ async def _surely(client: Client, method: Callable[..., Awaitable[Any]], *args: 
         try:
             return await method(*args)
         except CallError as error:
-            if client.supervisor_gone:
+            stopped = isinstance(error, ServiceUnavailable) and client.is_alone
+            if client.supervisor_gone or stopped:
                 raise SupervisorGone(str(SETTINGS.home), "it has ended") from error
             if isinstance(error, RemoteError):  # a sentence for people, as the service wrote it
                 raise OrderFailed("RemoteError", error.detail.partition(": ")[2]) from error
