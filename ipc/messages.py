@@ -132,13 +132,57 @@ class MethodInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     idempotent: bool = False  # to run it twice does no harm: a lost call is sent again
 
 
+class ActionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One action that a plugin has, as others see it."""
+
+    name: str
+    description: str = ""
+    similes: tuple[str, ...] = ()
+    examples: tuple[Any, ...] = ()
+    priority: int = 0
+
+
+class ProviderInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One provider of context."""
+
+    name: str
+    description: str = ""
+    position: int = 0
+    dynamic: bool = False
+    private: bool = False
+
+
+class EvaluatorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One evaluator."""
+
+    name: str
+    description: str = ""
+    similes: tuple[str, ...] = ()
+    examples: tuple[Any, ...] = ()
+    always_run: bool = False
+
+
+class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model that a worker offers."""
+
+    model_type: str
+    provider: str = ""
+    priority: int = 0
+    stream: bool = False
+
+
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one service class offers."""
+    """What one service offers; its plugin's parts are in one of its services' alone."""
 
     service_type: str
     description: str = ""
     methods: tuple[MethodInfo, ...] = ()
     left_out: dict[str, str] = {}  # method → why it cannot travel
+    actions: tuple[ActionInfo, ...] = ()
+    providers: tuple[ProviderInfo, ...] = ()
+    evaluators: tuple[EvaluatorInfo, ...] = ()
+    models: tuple[ModelInfo, ...] = ()
+    sends_for: tuple[str, ...] = ()  # sources that it registered a send handler for
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -153,6 +197,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     generation: int = 0
     token: Token = b""  # where calls go; empty while none can be taken
     events: tuple[str, ...] = ()  # what it subscribed to
+    agent: str = ""  # NAME of the agent that it belongs to; empty: it is everybody's
 
 
 # --- control: from workers and programs to the supervisor ---------------------------------
@@ -387,6 +432,10 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     max_message: int
     recorder: str = ""  # path of the flight recorder's file; empty for none
     record_values: bool = False
+    agent: str = ""  # NAME of the agent that it belongs to
+    character: Raw = NIL  # that agent's, without the secrets that are not this service's
+    with_parts: bool = False  # its plugin's actions, models and the like live in this worker
+    priority: int | None = None  # of its models, where the config says so
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -1,17 +1,49 @@
-"""What an author of services needs: `Service`, `Plugin`, `ServiceType`, `Runtime`, `idempotent`."""
+"""What an author needs: `Service`, `Plugin`, `Runtime`, and what an agent is made of."""
 
 from garrison.ipc import PermanentFailure, state, with_timeout
 
+from .components import Action, Evaluator, EventType, Provider, ProviderResult, State
+from .content import ActionResult, Content, Media, Memory, Processed, TargetInfo, as_memory
+from .database import DatabaseAdapter, Task
+from .models import (
+    ChatMessage,
+    EmbedParams,
+    GenerateTextParams,
+    ModelProvider,
+    ModelType,
+    ModelUnavailable,
+)
 from .plugin import Plugin
 from .runtime import Runtime
 from .service import Service, ServiceType, idempotent
 
 __all__ = [
+    "Action",
+    "ActionResult",
+    "ChatMessage",
+    "Content",
+    "DatabaseAdapter",
+    "EmbedParams",
+    "Evaluator",
+    "EventType",
+    "GenerateTextParams",
+    "Media",
+    "Memory",
+    "ModelProvider",
+    "ModelType",
+    "ModelUnavailable",
     "PermanentFailure",
     "Plugin",
+    "Processed",
+    "Provider",
+    "ProviderResult",
     "Runtime",
     "Service",
     "ServiceType",
+    "State",
+    "TargetInfo",
+    "Task",
+    "as_memory",
     "idempotent",
     "state",
     "with_timeout",

@@ -1,17 +1,19 @@
 """What an author fills in: a plugin, its services and what they share."""
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
+from .components import Action, Evaluator, Provider
 from .service import Service
 
 if TYPE_CHECKING:
     from .runtime import Runtime
 
 Init = Callable[[Any, "Runtime"], Awaitable[None] | None]
+Handler = Callable[..., Awaitable[Any] | Any]
 
 
 class Plugin:
@@ -19,14 +21,20 @@ class Plugin:
 
     Args:
         name: What it calls itself.
-        services: The service classes that it brings; each runs in a worker of its own.
+        services: The service classes that it brings; each runs in a worker of its own. What
+            follows lives in the worker of the first, or in one of its own where there is none.
+        actions: What an agent can do with it.
+        providers: What an agent should know before it answers.
+        evaluators: What looks at answers afterwards.
+        models: Model types to `handler(runtime, params)`; an asynchronous generator streams.
+        events: Events to handlers, as `Runtime.register_event` takes them.
         description: What it is for.
         init: Runs once in every worker's life, before `start`: `init(config, runtime)`.
         config: A `msgspec.Struct` for `[plugins.NAME.config]`; a subclass can have a class
             `Config` instead.
         preload: Modules that are imported once for all workers; name here what is slow to import.
         dependencies: NAMEs of plugins that must be configured too.
-        priority: The higher one wins where two offer the same.
+        priority: Of its models; the higher one is asked first.
     """
 
     Config: ClassVar[type[msgspec.Struct] | None] = None
@@ -36,6 +44,11 @@ class Plugin:
         name: str,
         *,
         services: Iterable[type[Service]] = (),
+        actions: Iterable[Action] = (),
+        providers: Iterable[Provider] = (),
+        evaluators: Iterable[Evaluator] = (),
+        models: Mapping[str, Handler] | None = None,
+        events: Mapping[str, Iterable[Handler] | Handler] | None = None,
         description: str = "",
         init: Init | None = None,
         config: type[msgspec.Struct] | None = None,
@@ -45,6 +58,14 @@ class Plugin:
     ) -> None:
         self.name = name
         self.services = list(services)
+        self.actions = list(actions)
+        self.providers = list(providers)
+        self.evaluators = list(evaluators)
+        self.models = dict(models or {})
+        self.events = {
+            event: [handlers] if callable(handlers) else list(handlers)
+            for event, handlers in (events or {}).items()
+        }
         self.description = description
         self.config_class = config or self.Config
         self.preload = list(preload)
