@@ -1,4 +1,4 @@
-"""Who a test's services speak with: Discord, for its stand-in, and a server that speaks as OpenAI's.
+"""Who a test's services speak with: Discord, for its stand-in, and a server like OpenAI's.
 
 Everything is on Unix sockets and 127.0.0.1. Durations are seconds.
 """
@@ -104,6 +104,11 @@ class OpenAI:
     def script(self, *behaviors: dict[str, Any]) -> None:
         """Say what becomes of the next requests, one each of a kind: replies, failures, stalls."""
         self._ask("POST", "scenario", {"behaviors": behaviors})
+
+    def pending(self) -> list[dict[str, Any]]:
+        """Return what of that no request has met with yet."""
+        waiting: list[dict[str, Any]] = self._ask("GET", "scenario")["pending"]
+        return waiting
 
     def requests(self) -> list[dict[str, Any]]:
         """Return what was asked so far."""
