@@ -5,11 +5,12 @@ What is kept is gone when the process ends. A service of type `database` takes i
 
 import asyncio
 import functools
+import uuid
 from typing import Any
 
 import msgspec
 
-from garrison.workers import Memory, Service, Task, as_memory, idempotent, new_id
+from garrison.workers import Memory, Service, Task, as_memory, idempotent
 
 from .agent_config import Config
 from .agent_memories import Memories, nearest, selected
@@ -135,7 +136,7 @@ class KeepsMemories(Service):
 
     async def create_task(self, task: Task) -> str:
         """Keep a task; return its id."""
-        task = msgspec.structs.replace(task, id=task.id or new_id())
+        task = msgspec.structs.replace(task, id=task.id or str(uuid.uuid4()))
         self._tasks.put(task)
         return task.id
 

@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from garrison.workers import (Character, ChatMessage, Content, GenerateTextParams, Memory, MessageExample)
+from garrison.workers import (
+    Character,
+    ChatMessage,
+    Content,
+    GenerateTextParams,
+    Memory,
+    MessageExample,
+)
 
 EXAMPLES = 3  # conversations of the character's that are shown
 NAMED = ("entity_name", "entityName", "user_name", "userName", "username", "name")
@@ -57,8 +64,13 @@ def messages(memories: Iterable[Memory], agent_id: str) -> list[ChatMessage]:
 
 def line(content: Content) -> str:
     """Return what a message says, to a model that sees text alone."""
-    shown = [one.description or one.title or one.content_type or one.url or "something" for one in content.attachments]
-    return "\n".join([*([content.text] if content.text else []), *(f"[attached: {one}]" for one in shown)])
+    shown = [
+        one.description or one.title or one.content_type or one.url or "something"
+        for one in content.attachments
+    ]
+    return "\n".join(
+        [*([content.text] if content.text else []), *(f"[attached: {one}]" for one in shown)]
+    )
 
 
 def _own(memory: Memory, agent_id: str) -> bool:
@@ -112,16 +124,15 @@ def _listed(title: str, words: Sequence[str]) -> str:
 
 
 def _shown(example: Sequence[MessageExample], name: str) -> str:
-    lines = [(line.name, line.text) for line in example if line.text]
-    return "\n".join(
-        f"{STRANGER if '{{' in who and not is_agent(who) else named(who, name)}: {named(text, name)}"
-        for who, text in lines
-    )
+    lines = [(_speaker(line.name, name), line.text) for line in example if line.text]
+    return "\n".join(f"{who}: {named(text, name)}" for who, text in lines)
 
 
-def is_agent(who: str) -> bool:
-    """Tell whether a placeholder stands for the agent."""
-    return who.strip("{} ").casefold() in {"agentname", "agent", "char"}
+def _speaker(who: str, name: str) -> str:
+    """Return who says a line of an example; placeholders are the agent, or anybody."""
+    if "{{" not in who:
+        return who
+    return name if who.strip("{} ").casefold() in {"agentname", "agent", "char"} else STRANGER
 
 
 def named(text: str, name: str) -> str:
