@@ -89,7 +89,14 @@ class Incarnations:
             max_message=host.max_message,
             recorder=str(self._host.deaths.flight(post)),
             record_values=spec.record_values,
+            with_parts=self._has_parts(post),
         )
+
+    def _has_parts(self, post: Post) -> bool:
+        """Tell whether a plugin's actions and the like live there: in its first service."""
+        first = self._host.registration.read[post.spec.plugin].services[0].service_type
+        posts = (one for one in self._host.roster if one.spec.plugin == post.spec.plugin)
+        return post is next((one for one in posts if one.spec.service_type == first), None)
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:
         post.broken = messages.Broken("fork", reason, permanent=permanent)

@@ -27,9 +27,11 @@ from garrison.ipc.recorder import LoudRecorder, Recorder
 from . import redaction
 from .dispatch import Dispatch
 from .guardians import Guardians
+from .hidden import finished
 from .loading import installed, load
 from .locks import held_by, take_lock
 from .methods import describe
+from .plugin import Plugin
 from .reaping import Reaper
 from .runtime import BackgroundFailure, Runtime
 from .service import Service
@@ -160,13 +162,15 @@ class Worker(Runtime):
         else:
             self._notes = Recorder(a.recorder, self._name_of)
         self.calls.notes = self._notes
-        self._dispatch = Dispatch(a.name, self._answer, self.handle_event, a.max_message)
+        self._dispatch = Dispatch(a.name, self._answer, self.hidden, a.max_message)
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[tuple[float, str]] = self.loop.create_future()
         self._seq = 0
         self._beats = min(BEAT_S, a.watchdog / 4) if a.watchdog else BEAT_S
-        self._manifest: messages.Manifest | None = None
+        self._manifest: messages.Manifest | None = None  # as it was told
+        self._described = messages.Manifest("")  # without what was registered
+        self._telling = False
         self._guardians = Guardians(os.getppid(), a.orphan_grace)
         self._reaper = Reaper()
         self._reaper.watch_forks()
@@ -194,24 +198,50 @@ class Worker(Runtime):
     async def _serve(self) -> int:
         a = self._assignment
         plugin = load(a.source)
-        cls = plugin.service(a.service_type)
+        cls = plugin.service(a.service_type, a.source.name)
         await self.joined()
         self.loop.add_signal_handler(signal.SIGTERM, self._on_term)
         plugin_config = fit(
             plugin.config_class, a.plugin_config, ("plugins", a.source.name, "config")
         )
         self.config = fit(getattr(cls, "Config", None), a.config, ("services", a.name, "config"))
+        if a.with_parts:
+            self._take_parts(plugin)
         await self._unless_ended(plugin.init(plugin_config, self))
         self._phase = "start"
         self.tell(messages.Initialized())
         self._service = service = await self._unless_ended(self.begin(cls))
-        self._manifest, methods = describe(type(service))
+        self.parts.add_service(service, a.source.name, a.priority)
+        await self._unless_ended(finished(cls.register_send_handlers, self, service))
+        self._described, methods = describe(type(service))
+        self._manifest = self.parts.told_in(self._described)
         self._dispatch.serve(service, methods)
         self._phase = "run"
         self._guardians.next_beat_within(self._silence)
         self.tell(messages.Ready(self._manifest))
         await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
+
+    def _take_parts(self, plugin: Plugin) -> None:
+        self.parts.add_plugin(plugin, self._assignment.source.name, self._assignment.priority)
+        for event, handlers in plugin.events.items():
+            for handler in handlers:
+                self.register_event(event, handler)
+
+    def _parts_changed(self) -> None:
+        """Tell what was registered late; what is registered by `start` is told with Ready."""
+        if self._manifest is not None and not self._telling:
+            self._telling = True
+            self.loop.call_soon(self._tell_parts)
+
+    def _tell_parts(self) -> None:
+        self._telling = False
+        try:
+            self._manifest = self.parts.told_in(self._described)
+        except ValueError as error:
+            log.error("parts.untold error=%s", error)
+        else:
+            self.tell(messages.Ready(self._manifest))
 
     async def _unless_ended(self, work: Any) -> Any:
         """Await work; leave it where background work fails, or the supervisor says drain."""
