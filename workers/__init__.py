@@ -1,6 +1,7 @@
 """What an author needs: `Service`, `Plugin`, `Runtime`, and what an agent is made of."""
 
 from garrison.ipc import PermanentFailure, state, with_timeout
+from garrison.ipc.character import Character, MessageExample, Style
 
 from .components import Action, Evaluator, EventType, Provider, ProviderResult, State
 from .content import ActionResult, Content, Media, Memory, Processed, TargetInfo, as_memory
@@ -20,6 +21,7 @@ from .service import Service, ServiceType, idempotent
 __all__ = [
     "Action",
     "ActionResult",
+    "Character",
     "ChatMessage",
     "Content",
     "DatabaseAdapter",
@@ -29,6 +31,7 @@ __all__ = [
     "GenerateTextParams",
     "Media",
     "Memory",
+    "MessageExample",
     "ModelProvider",
     "ModelType",
     "ModelUnavailable",
@@ -41,6 +44,7 @@ __all__ = [
     "Service",
     "ServiceType",
     "State",
+    "Style",
     "TargetInfo",
     "Task",
     "as_memory",

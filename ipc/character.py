@@ -1,0 +1,347 @@
+"""Who an agent is: elizaOS's character files, of 0.x, 1.x and 2.x, read unchanged. Pure.
+
+The fields are elizaOS's, in snake_case; what it has no field for here is kept in `extra`. No error
+shows a value: files like these hold secrets.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+MOST_BYTES = 1 << 20  # of a file with characters
+MOST = 100  # characters in one file
+LARGEST, LEAST = 2**64 - 1, -(2**63)  # what the wire's integers hold
+ALIKE = uuid.UUID("3f1c64c2-2f0e-5d5c-9a51-6c1c8a1f7b5e")  # ids made from names are in here
+
+
+class CharacterError(ValueError):
+    """A file holds no usable character; `key` is where, as "style.all", or empty."""
+
+    def __init__(self, problem: str, key: str = "") -> None:
+        self.problem, self.key = problem, key
+        super().__init__(f"{key}: {problem}" if key else problem)
+
+
+class MessageExample(msgspec.Struct, omit_defaults=True):
+    """One line of an example conversation."""
+
+    name: str  # who says it; "{{user1}}" and the like stand for anyone
+    content: dict[str, Any] = {}
+
+    @property
+    def text(self) -> str:
+        """Return what is said."""
+        said = self.content.get("text")
+        return said if isinstance(said, str) else ""
+
+
+class Style(msgspec.Struct, omit_defaults=True):
+    """How an agent writes: everywhere, in conversations, in posts."""
+
+    all: list[str] = []
+    chat: list[str] = []
+    post: list[str] = []
+
+
+class Character(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """Who an agent is, and what it is set to."""
+
+    name: str
+    bio: list[str] = []
+    id: str = ""
+    username: str = ""
+    system: str = ""
+    templates: dict[str, Any] = {}
+    message_examples: list[list[MessageExample]] = []
+    post_examples: list[str] = []
+    topics: list[str] = []
+    adjectives: list[str] = []
+    knowledge: list[Any] = []
+    plugins: list[str] = []
+    settings: dict[str, Any] = {}
+    secrets: dict[str, Any] = {}
+    style: Style = msgspec.field(default_factory=Style)
+    extra: dict[str, Any] = {}  # every other key of the file, as it stands there
+
+    @property
+    def agent_id(self) -> str:
+        """Return its id; where the file has none, one that is made of its name."""
+        return self.id or str(uuid.uuid5(ALIKE, self.name))
+
+
+def default_character() -> Character:
+    """Return who an agent is where no file says so."""
+    return Character(
+        name="Eliza",
+        bio=[
+            "Eliza listens, and asks about what she hears.",
+            "She gives no advice that nobody asked for, and claims no more than she knows.",
+        ],
+        system="You are Eliza. Listen, ask back, and answer in a sentence or two.",
+        topics=["what is on somebody's mind"],
+        adjectives=["attentive", "calm", "brief"],
+        style=Style(all=["Plain words.", "Short sentences."], chat=["One question at a time."]),
+    )
+
+
+def parse(data: bytes) -> Character:
+    """Return the one character that a file holds.
+
+    Raises:
+        CharacterError: It holds none, several, or something else; the text says where.
+    """
+    found = parse_all(data)
+    if len(found) > 1:
+        raise CharacterError(f"it holds several characters: {names(found)}")
+    return found[0]
+
+
+def parse_all(data: bytes) -> list[Character]:
+    """Return the characters of a file, which holds one or a list of them.
+
+    Raises:
+        CharacterError: It holds none, or something else; the text says where.
+    """
+    document = _wired(_decoded(data))
+    if not isinstance(document, list):
+        return [as_character(document)]
+    if not 0 < len(document) <= MOST:
+        raise CharacterError(f"a list of characters holds 1 to {MOST}, not {len(document):,}")
+    found = list[Character]()
+    for place, part in enumerate(document):
+        with _under(place):
+            found.append(as_character(part))
+    return found
+
+
+def choose(characters: list[Character], wanted: str = "", agent: str = "") -> Character:
+    """Return one of a file's characters: the one that is named, or the only one, or the agent's.
+
+    Args:
+        characters: What the file holds, at least one.
+        wanted: The name after the "#" of a path, in any case; empty for none.
+        agent: The NAME of the agent that it is for; a character of that name is meant, if none is
+            named.
+
+    Raises:
+        CharacterError: None of them is meant, or several are.
+    """
+    called = wanted or (agent if len(characters) > 1 else "")
+    fits = [one for one in characters if one.name.casefold() == called.casefold()]
+    if not called and len(characters) == 1:
+        return characters[0]
+    if len(fits) == 1:
+        return fits[0]
+    if wanted:
+        how_many = "several characters" if fits else "no character"
+        raise CharacterError(f"it holds {how_many} of the name {wanted}, but {names(characters)}")
+    raise CharacterError(
+        f"it holds several characters: {names(characters)}; pick one by its name after a #, "
+        f'as in "FILE#{characters[0].name}"'
+    )
+
+
+def names(characters: Iterable[Character]) -> str:
+    """Return the names of characters as a sentence has them."""
+    return ", ".join(one.name for one in characters)
+
+
+def as_character(said: object) -> Character:
+    """Return a character from what a file says, in elizaOS's camelCase or in snake_case.
+
+    Raises:
+        CharacterError: Something does not fit; the text says where.
+    """
+    table = _table(said, "a character, which is an object in { }")
+    if table.get("name") is None:
+        raise CharacterError("name is missing")
+    fields, extra = dict[str, Any](), dict[str, Any]()
+    for key, value in table.items():
+        field = FIELDS.get(key, key)
+        if field not in READERS:
+            extra[key] = value
+        elif value is not None:  # null is as good as nothing
+            with _under(key):
+                fields[field] = READERS[field](value)
+    more = fields.pop("extra", {})
+    return Character(**fields, extra={**more, **extra})
+
+
+# --- reading ------------------------------------------------------------------------------
+
+
+def _decoded(data: bytes) -> Any:
+    if len(data) > MOST_BYTES:
+        raise CharacterError(f"it is larger than {MOST_BYTES:,} bytes")
+    data = data.removeprefix(b"\xef\xbb\xbf")  # editors on Windows begin a file with it
+    try:
+        return msgspec.json.decode(data.decode())
+    except msgspec.DecodeError as error:
+        raise CharacterError(f"it is not JSON: {_placed(data, str(error))}") from None
+    except UnicodeDecodeError as error:
+        raise CharacterError(f"it is not UTF-8 text (byte {error.start:,})") from None
+    except RecursionError:
+        raise CharacterError("it is nested too deeply") from None
+
+
+def _placed(data: bytes, said: str) -> str:
+    """Return a decoder's words with the line where people look for it."""
+    problem, _, place = said.removeprefix("JSON is malformed: ").partition(" (byte ")
+    if not (digits := place.removesuffix(")")).isdecimal():
+        return f"{problem}; it is cut off" if "truncated" in problem else problem
+    line = data[: int(digits)].count(b"\n") + 1
+    return f"{problem} in line {line}"
+
+
+def _wired(value: Any) -> Any:
+    """Return a value that the wire can carry: of a number beyond 64 bits, its digits."""
+    match value:
+        case dict():
+            return {key: _wired(part) for key, part in value.items()}
+        case list():
+            return [_wired(part) for part in value]
+        case int() if not LEAST <= value <= LARGEST:
+            return str(value)
+    return value
+
+
+@contextmanager
+def _under(key: str | int) -> Iterator[None]:
+    """Put a key before that of an error which is raised inside."""
+    try:
+        yield
+    except CharacterError as error:
+        rest = error.key if error.key.startswith("[") or not error.key else f".{error.key}"
+        raise CharacterError(
+            error.problem, (f"[{key}]" if isinstance(key, int) else key) + rest
+        ) from None
+
+
+def _unlike(expected: str, value: object) -> CharacterError:
+    kinds = {
+        bool: "true or false",
+        int: "a number",
+        float: "a number",
+        str: "a text",
+        list: "a list",
+        dict: "an object",
+    }
+    return CharacterError(f"expected {expected}, got {kinds.get(type(value), 'null')}")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise _unlike("a text", value)
+    return value
+
+
+def _name(value: object) -> str:
+    name = _text(value).strip()
+    if not name:
+        raise CharacterError("expected a name, got an empty text")
+    return name
+
+
+def _texts(value: object) -> list[str]:
+    """Read a list of texts, or one text, which is a list of one."""
+    if isinstance(value, str):
+        return [value] if value else []
+    if not isinstance(value, list):
+        raise _unlike("a text or a list of texts", value)
+    texts = list[str]()
+    for place, part in enumerate(value):
+        with _under(place):
+            texts.append(_text(part))
+    return texts
+
+
+def _table(value: object, expected: str = "an object") -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _unlike(expected, value)
+    return value
+
+
+def _knowledge(value: object) -> list[Any]:
+    """Read what an agent knows: texts, and files and folders in forms of many kinds."""
+    return value if isinstance(value, list) else [value]
+
+
+def _settings(value: object) -> dict[str, Any]:
+    settings = _table(value)
+    with _under("secrets"):
+        nested = settings.get("secrets")
+        return {**settings, "secrets": _table(nested)} if nested is not None else settings
+
+
+def _style(value: object) -> Style:
+    """Read a style; a text, or a list of them, is for everywhere."""
+    if not isinstance(value, dict):
+        return Style(all=_texts(value))
+    lists = dict[str, list[str]]()
+    for key in ("all", "chat", "post"):
+        if value.get(key) is not None:
+            with _under(key):
+                lists[key] = _texts(value[key])
+    return Style(**lists)
+
+
+def _conversations(value: object) -> list[list[MessageExample]]:
+    """Read conversations: lists of lines (0.x, 1.x) or objects that hold such a list (2.x)."""
+    if not isinstance(value, list):
+        raise _unlike("a list of conversations", value)
+    read = list[list[MessageExample]]()
+    for place, part in enumerate(value):
+        with _under(place):
+            lines = part.get("examples") if isinstance(part, dict) else part
+            if not isinstance(lines, list):
+                raise _unlike("a conversation, which is a list of messages", part)
+            read.append(_lines(lines))
+    return read
+
+
+def _lines(lines: list[Any]) -> list[MessageExample]:
+    read = list[MessageExample]()
+    for place, part in enumerate(lines):
+        with _under(place):
+            line = _table(part, "a message, which is an object")
+            who = line.get("name", line.get("user"))
+            if who is None:
+                raise CharacterError("it has neither name nor user")
+            with _under("name" if "name" in line else "user"):
+                who = _text(who)
+            read.append(MessageExample(who, _content(line.get("content"))))
+    return read
+
+
+def _content(value: object) -> dict[str, Any]:
+    if isinstance(value, str):
+        return {"text": value}
+    with _under("content"):
+        return {} if value is None else _table(value)
+
+
+FIELDS = {  # elizaOS's names, where they are others; ours are taken as well
+    "messageExamples": "message_examples",
+    "postExamples": "post_examples",
+}
+READERS: Mapping[str, Any] = {
+    "name": _name,
+    "bio": _texts,
+    "id": _text,
+    "username": _text,
+    "system": _text,
+    "templates": _table,
+    "message_examples": _conversations,
+    "post_examples": _texts,
+    "topics": _texts,
+    "adjectives": _texts,
+    "knowledge": _knowledge,
+    "plugins": _texts,
+    "settings": _settings,
+    "secrets": _table,
+    "style": _style,
+    "extra": _table,
+}
