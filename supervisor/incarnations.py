@@ -14,6 +14,7 @@ from garrison.ipc.errors import StartError
 from garrison.ipc.messages import State, encode
 
 from . import engine
+from .characters import told_character
 from .environment import worker_environment
 from .policy import Why
 from .roster import Post
@@ -65,6 +66,7 @@ class Incarnations:
     def _assignment(self, post: Post) -> messages.Assignment:
         spec, host = post.spec, self._host.config.host
         env, secret = worker_environment(spec, self._host.environ)
+        character, withheld = told_character(spec, secret)
         self._host.deaths.given(spec.name, secret)
         return messages.Assignment(
             name=spec.name,
@@ -89,6 +91,11 @@ class Incarnations:
             max_message=host.max_message,
             recorder=str(self._host.deaths.flight(post)),
             record_values=spec.record_values,
+            agent=spec.agent,
+            character=msgspec.Raw(encode(character)),
+            with_parts=spec.with_parts,
+            priority=spec.priority,
+            withheld=withheld,
         )
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:

@@ -156,7 +156,8 @@ class Runtime(Client):
 
         Returns when each has handled it or failed; one that fails is logged and harms no other.
         """
-        others = [e.name for e in self.directory.listening(event) if e.name != self.name]
+        listening = self.directory.listening(event, self.agent)
+        others = [entry.name for entry in listening if entry.name != self.name]
         await asyncio.gather(self._own(event, payload), self._emit(others, event, payload))
 
     async def _own(self, event: str, payload: Any) -> None:
