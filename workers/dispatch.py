@@ -9,7 +9,7 @@ import contextvars
 import functools
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,10 +17,11 @@ import msgspec
 from msgspec import Raw
 
 from garrison.ipc import messages
-from garrison.ipc.client import DEADLINE, EVENT_METHOD, MARGIN
+from garrison.ipc.client import DEADLINE, MARGIN
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
 from garrison.ipc.messages import Call, Token, sendable
 
+from .hidden import METHODS, Hidden, bound
 from .methods import Kind, Method, Unfit
 from .redaction import redacted
 from .service import Service
@@ -42,7 +43,7 @@ class Dispatch:
     Args:
         name: The service's NAME.
         send: Takes an answer to a caller.
-        emit: Runs the handlers of an event; see `Runtime.register_event`.
+        hidden: Garrison's own methods of this worker.
         max_message: The largest frame, in bytes.
     """
 
@@ -50,12 +51,12 @@ class Dispatch:
         self,
         name: str,
         send: Callable[[Token, messages.Data], None],
-        emit: Callable[[str, Any], Awaitable[None]],
+        hidden: Hidden,
         max_message: int,
     ) -> None:
         self._name = name
         self._send = send
-        self._emit = emit
+        self._hidden = hidden
         self._most = max_message - MARGIN
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.copy_context()  # no call's: what is read is anybody's
@@ -72,8 +73,9 @@ class Dispatch:
     def serve(self, service: Service, methods: dict[str, Method]) -> None:
         """Take calls from now on."""
         self._service = service
-        self._methods = methods
-        self._bound = {name: getattr(service, name) for name in methods}
+        self._methods = {**METHODS, **methods}
+        own = {name: getattr(service, name) for name in methods}
+        self._bound = {**bound(self._hidden), **own}
 
     @property
     def in_flight(self) -> int:
@@ -94,24 +96,21 @@ class Dispatch:
             return  # an id is used once
         method = self._methods.get(call.method)
         if method is None:
-            if call.method == EVENT_METHOD:
-                self._begin(key, self._event(key, call))
-            else:
-                self._refuse(key, call.method, "no such method")
+            self._refuse(key, call.method, "no such method")
             return
         try:
             args, kwargs = method.bind(call)
         except Unfit as error:
             self._refuse(key, call.method, str(error))
             return
-        bound = self._bound[call.method]
+        function = self._bound[call.method]
         if method.kind is Kind.STREAM:
             self._credit[key] = Credits(call.credit)
-            self._begin(key, self._stream(key, call, bound, args, kwargs))
+            self._begin(key, self._stream(key, call, function, args, kwargs))
         else:
             if method.kind is Kind.THREAD:
-                bound = functools.partial(self._in_thread, bound)
-            self._begin(key, self._answer(key, call, bound, args, kwargs))
+                function = functools.partial(self._in_thread, function)
+            self._begin(key, self._answer(key, call, function, args, kwargs))
 
     def cancel(self, source: Token, call_id: int) -> None:
         """End a call that its caller no longer waits for."""
@@ -167,13 +166,13 @@ class Dispatch:
         self,
         key: _Key,
         call: Call,
-        bound: Callable[..., Any],
+        function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
         DEADLINE.set(self._loop.time() + call.timeout)
         try:
-            result = _encode(await bound(*args, **kwargs))
+            result = _encode(await function(*args, **kwargs))
             if len(result) > self._most:
                 raise ValueError(f"its result has {len(result)} bytes; max_message forbids it")
         except asyncio.CancelledError:
@@ -189,13 +188,13 @@ class Dispatch:
         self,
         key: _Key,
         call: Call,
-        bound: Callable[..., Any],
+        function: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
         DEADLINE.set(math.inf)  # a stream may be longer than any call
         credits = self._credit[key]
-        values = bound(*args, **kwargs)
+        values = function(*args, **kwargs)
         try:
             async for value in values:
                 item = _encode(value)
@@ -217,22 +216,10 @@ class Dispatch:
             finally:
                 self._end(key)
 
-    async def _event(self, key: _Key, call: Call) -> None:
-        DEADLINE.set(self._loop.time() + call.timeout)
-        try:
-            event, payload = msgspec.msgpack.decode(call.args, type=tuple[str, Any])
-            await self._emit(event, payload)
-        except asyncio.CancelledError:
-            self._cancelled(key, call)
-        except Exception as error:  # noqa: BLE001 (told to the emitter, who logs it)
-            self._send(key[0], messages.Failed(key[1], self._fault("on_event", error)))
-        else:
-            self._send(key[0], messages.Reply(key[1], messages.NIL))
-        finally:
-            self._end(key)
-
-    async def _in_thread(self, bound: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        run = functools.partial(contextvars.copy_context().run, _sheltered, bound, *args, **kwargs)
+    async def _in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        run = functools.partial(
+            contextvars.copy_context().run, _sheltered, function, *args, **kwargs
+        )
         return await self._loop.run_in_executor(self._pool, run)
 
     def _cancelled(self, key: _Key, call: Call) -> None:

@@ -15,10 +15,12 @@ import time
 import traceback
 from typing import Any, NoReturn
 
+import msgspec
 import uvloop
 import zmq
 
 from garrison.ipc import messages, tree
+from garrison.ipc.character import Character
 from garrison.ipc.client import LAST_WORDS_S
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
@@ -27,9 +29,11 @@ from garrison.ipc.recorder import LoudRecorder, Recorder
 from . import redaction
 from .dispatch import Dispatch
 from .guardians import Guardians
+from .hidden import finished
 from .loading import installed, load
 from .locks import held_by, take_lock
 from .methods import describe
+from .plugin import Plugin
 from .reaping import Reaper
 from .runtime import BackgroundFailure, Runtime
 from .service import Service
@@ -153,6 +157,7 @@ class Worker(Runtime):
         a = self._assignment
         _log_as(a.name, a.generation)
         super().__init__(a.name, a.token, self._own_secrets, a.generation)
+        self._be_part_of_its_agent()
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
         if a.record_values:
@@ -160,13 +165,15 @@ class Worker(Runtime):
         else:
             self._notes = Recorder(a.recorder, self._name_of)
         self.calls.notes = self._notes
-        self._dispatch = Dispatch(a.name, self._answer, self.handle_event, a.max_message)
+        self._dispatch = Dispatch(a.name, self._answer, self.hidden, a.max_message)
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[tuple[float, str]] = self.loop.create_future()
         self._seq = 0
         self._beats = min(BEAT_S, a.watchdog / 4) if a.watchdog else BEAT_S
-        self._manifest: messages.Manifest | None = None
+        self._manifest: messages.Manifest | None = None  # as it was told
+        self._described = messages.Manifest("")  # without what was registered
+        self._telling = False
         self._guardians = Guardians(os.getppid(), a.orphan_grace)
         self._reaper = Reaper()
         self._reaper.watch_forks()
@@ -181,6 +188,13 @@ class Worker(Runtime):
             self.close()
             self._context.term()  # the answers of the last calls have left by then
 
+    def _be_part_of_its_agent(self) -> None:
+        a = self._assignment
+        said = bytes(a.character)
+        if said != bytes(messages.NIL):
+            decode = msgspec.msgpack.Decoder(Character).decode
+            self.speak_for(a.agent, decode(said), a.withheld)
+
     async def _life(self, lock: int | None) -> int:
         try:
             if lock is None:
@@ -194,24 +208,50 @@ class Worker(Runtime):
     async def _serve(self) -> int:
         a = self._assignment
         plugin = load(a.source)
-        cls = plugin.service(a.service_type)
+        cls = plugin.service(a.service_type, a.source.name)
         await self.joined()
         self.loop.add_signal_handler(signal.SIGTERM, self._on_term)
         plugin_config = fit(
             plugin.config_class, a.plugin_config, ("plugins", a.source.name, "config")
         )
         self.config = fit(getattr(cls, "Config", None), a.config, ("services", a.name, "config"))
+        if a.with_parts:
+            self._take_parts(plugin)
         await self._unless_ended(plugin.init(plugin_config, self))
         self._phase = "start"
         self.tell(messages.Initialized())
         self._service = service = await self._unless_ended(self.begin(cls))
-        self._manifest, methods = describe(type(service))
+        self.parts.add_service(service, a.source.name, a.priority)
+        await self._unless_ended(finished(cls.register_send_handlers, self, service))
+        self._described, methods = describe(type(service))
+        self._manifest = self.parts.told_in(self._described)
         self._dispatch.serve(service, methods)
         self._phase = "run"
         self._guardians.next_beat_within(self._silence)
         self.tell(messages.Ready(self._manifest))
         await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
+
+    def _take_parts(self, plugin: Plugin) -> None:
+        self.parts.add_plugin(plugin, self._assignment.source.name, self._assignment.priority)
+        for event, handlers in plugin.events.items():
+            for handler in handlers:
+                self.register_event(event, handler)
+
+    def _parts_changed(self) -> None:
+        """Tell what was registered late; what is registered by `start` is told with Ready."""
+        if self._manifest is not None and not self._telling:
+            self._telling = True
+            self.loop.call_soon(self._tell_parts)
+
+    def _tell_parts(self) -> None:
+        self._telling = False
+        try:
+            self._manifest = self.parts.told_in(self._described)
+        except ValueError as error:
+            log.error("parts.untold error=%s", error)
+        else:
+            self.tell(messages.Ready(self._manifest))
 
     async def _unless_ended(self, work: Any) -> Any:
         """Await work; leave it where background work fails, or the supervisor says drain."""

@@ -3,7 +3,7 @@
 Which is asked, `next_of` decides; the asking is the runtime's.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import msgspec
@@ -108,6 +108,14 @@ class ModelUnavailable(GarrisonError):
         super().__init__(f"no model {model_type}: {reason}")
 
 
+class Model(NamedTuple):
+    """One model that a worker offers."""
+
+    handler: Callable[..., Any]  # takes a runtime and params
+    priority: int
+    stream: Callable[..., Any] | None = None  # the same, yielding the text in pieces
+
+
 class Offer(NamedTuple):
     """One provider of one model type, as the directory has it."""
 
@@ -142,4 +150,32 @@ def next_of(
     return next(iter([*running, *coming]), None)
 
 
-Params = GenerateTextParams | EmbedParams | Any
+def asked(model_type: str, params: Any) -> Any:
+    """Return what a model is asked with; a text alone is a prompt, or what is to be embedded."""
+    if isinstance(params, str):
+        embeds = model_type == ModelType.TEXT_EMBEDDING
+        return EmbedParams(params) if embeds else GenerateTextParams(params)
+    return {} if params is None else params
+
+
+def why_none(
+    model_type: str, provider: str | None, known: Iterable[tuple[str, Offer]]
+) -> ModelUnavailable:
+    """Return the error where there is no provider to ask, with what there is.
+
+    Args:
+        model_type: What was asked for.
+        provider: Of whom; None is of anybody.
+        known: Every model type that is offered, and its offer.
+    """
+    types = dict[str, list[str]]()
+    for name, offer in known:
+        types.setdefault(name, []).append(offer.service)
+    if model_type not in types:
+        there = ", ".join(types) or "none at all"
+        how = "" if types else "; add a plugin with a ModelProvider, such as [plugins.eliza]"
+        return ModelUnavailable(model_type, f"nobody offers it; there are: {there}{how}")
+    there = ", ".join(types[model_type])
+    if provider is not None:
+        return ModelUnavailable(model_type, f"{provider!r} offers none; it is offered by {there}")
+    return ModelUnavailable(model_type, f"none of its providers is running: {there}")

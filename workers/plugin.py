@@ -80,12 +80,27 @@ class Plugin:
             if inspect.isawaitable(result):
                 await result
 
-    def service(self, service_type: str) -> type[Service]:
+    def hosted(self, name: str) -> list[type[Service]]:
+        """Return its services; where it has none, but other things that need a worker, one for
+        these.
+
+        Args:
+            name: The plugin's NAME, which is that service's type.
+        """
+        rest = (self.actions, self.providers, self.evaluators, self.models, self.events, self._init)
+        inits = type(self).init is not Plugin.init
+        if self.services or not (any(rest) or inits):
+            return self.services
+        said = {"service_type": name, "capability_description": self.description}
+        return [type("PluginService", (Service,), {"__module__": __name__, **said})]
+
+    def service(self, service_type: str, name: str = "") -> type[Service]:
         """Return the class of that type. Raises LookupError where there is none."""
-        for cls in self.services:
+        classes = self.hosted(name)
+        for cls in classes:
             if cls.service_type == service_type:
                 return cls
-        known = ", ".join(cls.service_type for cls in self.services) or "none"
+        known = ", ".join(cls.service_type for cls in classes) or "none"
         raise LookupError(
             f"plugin {self.name} has no service of type {service_type}; it has {known}"
         )

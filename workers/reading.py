@@ -14,6 +14,7 @@ from garrison.ipc.messages import Broken, ConfigProblem, PluginRead, Reading, se
 
 from .loading import load
 from .methods import describe
+from .parts import static_manifest
 from .plugin import Plugin
 from .service import Service
 from .settings import Misfit, fit
@@ -28,12 +29,15 @@ def inspect_plugin(reading: Reading) -> PluginRead:
         Exception: Whatever its code raises.
     """
     plugin = load(reading.source)
-    for cls in plugin.services:
+    classes = plugin.hosted(reading.source.name)
+    for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, Service)):
             raise TypeError(f"services of plugin {plugin.name}: {cls!r} is no Service class")
         if not isinstance(cls.service_type, str) or not cls.service_type:
             raise TypeError(f"{cls.__name__} has no service_type; give it one: service_type = …")
-    manifests = tuple(describe(cls)[0] for cls in plugin.services)
+    manifests = tuple(
+        static_manifest(describe(cls)[0], plugin, cls, reading.source.name) for cls in classes
+    )
     return PluginRead(
         manifests,
         tuple(plugin.preload),
@@ -44,13 +48,14 @@ def inspect_plugin(reading: Reading) -> PluginRead:
 
 def _problems(plugin: Plugin, reading: Reading) -> list[ConfigProblem]:
     found: list[ConfigProblem] = []
+    classes = plugin.hosted(reading.source.name)
     with _noting(found):
         keys = ("plugins", reading.source.name, "config")
         fit(plugin.config_class, reading.plugin_config, keys)
     for section in reading.sections:
         wanted = section.service_type or section.called or section.name
-        alone = len(plugin.services) == 1 and not section.service_type and section.bound
-        for cls in plugin.services:
+        alone = len(classes) == 1 and not section.service_type and section.bound
+        for cls in classes:
             if cls.service_type == wanted or alone:
                 with _noting(found):
                     keys = ("services", section.name, "config")

@@ -34,8 +34,8 @@ class Service:
     """A long-running task that extends the agent, in a process of its own.
 
     Its public methods are what other services call: `async def`, plain `def` (run in a thread) and
-    asynchronous generators (streams). `start`, `stop`, `health`, `config` and `runtime` are
-    reserved, and so are `spawn` and `every`.
+    asynchronous generators (streams). `start`, `stop`, `health`, `config`, `runtime` and
+    `register_send_handlers` are reserved, and so are `spawn` and `every`.
     """
 
     service_type: ClassVar[str] = ""
@@ -54,6 +54,13 @@ class Service:
 
     async def stop(self) -> None:
         """Close what `start` opened; what `spawn` and `every` began ends by itself."""
+
+    @classmethod
+    def register_send_handlers(cls, runtime: "Runtime", service: Self) -> Awaitable[None] | None:
+        """Register what sends messages for this service, once it has started.
+
+        Without that, `send_message(channel, text)` is what sends them.
+        """
 
     @property
     def runtime(self) -> "Runtime":
@@ -116,4 +123,15 @@ def idempotent(method: F) -> F:
     return method
 
 
-RESERVED = frozenset({"start", "stop", "health", "config", "runtime", "spawn", "every"})
+RESERVED = frozenset(
+    {
+        "start",
+        "stop",
+        "health",
+        "config",
+        "runtime",
+        "spawn",
+        "every",
+        "register_send_handlers",
+    }
+)

@@ -5,16 +5,19 @@ travel fails here as well.
 """
 
 import inspect
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from garrison.ipc import messages
+from garrison.ipc.character import Character, as_character
 from garrison.ipc.messages import Entry, Manifest, State, Token
 from garrison.ipc.sockets import new_token
 
 from .dispatch import Dispatch
+from .hidden import finished
 from .methods import Method, describe
+from .parts import without_runtime
 from .plugin import Plugin
 from .runtime import BackgroundFailure, Runtime
 from .service import Service
@@ -43,13 +46,20 @@ class TestRuntime(Runtime):
         """Put an object into the directory, under a NAME."""
         token = self.token if name == self.name else new_token()
         answer = self._answer_from(token)
-        dispatch = Dispatch(name, answer, self.handle_event, MAX_MESSAGE)
+        dispatch = Dispatch(name, answer, self.hidden, MAX_MESSAGE)
         dispatch.serve(target, methods)
         self._members[token] = dispatch
         entry = Entry(name, "test", self._position, manifest, State.RUNNING, True, 1, token)
         self._position += 1
         self.directory.apply(messages.Listed(entry))
         self.calls.changed(name, entry, self.now())
+
+    def take(self, plugin: Plugin) -> None:
+        """Take a plugin's actions and the like."""
+        self.parts.add_plugin(plugin, plugin.name)
+        for event, handlers in plugin.events.items():
+            for handler in handlers:
+                self.register_event(event, handler)
 
     async def emit_event(self, event: str, payload: Any = None) -> None:
         self.emitted.append((event, payload))
@@ -82,8 +92,10 @@ async def run(
     fakes: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
     settings: Mapping[str, str] | None = None,
+    models: Mapping[str, Callable[..., Any]] | None = None,
     plugin: Plugin | None = None,
     plugin_config: Mapping[str, Any] | None = None,
+    character: Character | Mapping[str, Any] | None = None,
 ) -> AsyncIterator[S]:
     """Start a service, yield it, and stop it.
 
@@ -93,25 +105,37 @@ async def run(
             `service_type` of its own is its type, else the NAME is.
         config: What `[services.NAME.config]` would say.
         settings: What `get_setting` finds, besides the environment.
-        plugin: Where its `init` is to run first.
+        models: Model type → `handler(params)`, or an asynchronous generator that streams.
+        plugin: Where its `init` is to run first, and its actions and the like are wanted.
         plugin_config: What `[plugins.NAME.config]` would say.
+        character: Who its agent is: a `Character`, or what its file would say. All of its
+            secrets are the service's.
 
     Raises:
         Exception: What `start` raised, and on leaving what background work raised.
     """
     name = service_class.service_type or service_class.__name__
     runtime = TestRuntime(name, settings or {})
+    if character is not None:
+        said = character if isinstance(character, Character) else as_character(dict(character))
+        runtime.speak_for("", said)
     for fake_name, fake in (fakes or {}).items():
         runtime.add(fake_name, fake, *_described(fake_name, fake))
+    for model_type, handler in (models or {}).items():
+        runtime.register_model(model_type, without_runtime(handler), "test")
     try:
         if plugin is not None:
+            runtime.take(plugin)
             keys = ("plugins", plugin.name, "config")
             values = fit(plugin.config_class, dict(plugin_config or {}), keys)
             await plugin.init(values, runtime)
         wanted = getattr(service_class, "Config", None)
         runtime.config = fit(wanted, dict(config or {}), ("services", name, "config"))
         service = await runtime.begin(service_class)
-        runtime.add(name, service, *describe(type(service)))
+        runtime.parts.add_service(service, name)
+        await finished(service_class.register_send_handlers, runtime, service)
+        manifest, methods = describe(type(service))
+        runtime.add(name, service, runtime.parts.told_in(manifest), methods)
         yield service
         await service.stop()
     finally:

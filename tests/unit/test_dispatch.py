@@ -1,7 +1,6 @@
 """What a service answers to a call that it does not run."""
 
 import asyncio
-from typing import Any
 
 import msgspec
 import pytest
@@ -10,8 +9,9 @@ from msgspec import Raw
 from garrison.ipc import messages
 from garrison.ipc.errors import InvalidCall, Overloaded, from_fault
 from garrison.ipc.messages import EMPTY_MAP, Call, Token
-from garrison.workers import Service, dispatch
+from garrison.workers import Runtime, Service, dispatch
 from garrison.workers.dispatch import Dispatch
+from garrison.workers.hidden import Hidden
 from garrison.workers.methods import describe
 
 CALLER = b"g-caller"
@@ -36,10 +36,6 @@ def call(call_id: int, method: str = "wait") -> Call:
     return Call(call_id, method, Raw(msgspec.msgpack.encode([])), EMPTY_MAP, 5.0)
 
 
-async def no_event(event: str, payload: Any) -> None:
-    """Have no subscriber."""
-
-
 @pytest.fixture
 async def served() -> tuple[Dispatch, Slow, list[messages.Data]]:
     """Return a dispatch with its service, and what it sends."""
@@ -49,7 +45,7 @@ async def served() -> tuple[Dispatch, Slow, list[messages.Data]]:
         assert to == CALLER
         sent.append(message)
 
-    made, service = Dispatch("slow", send, no_event, 1 << 20), Slow()
+    made, service = Dispatch("slow", send, Hidden(Runtime("slow", CALLER)), 1 << 20), Slow()
     made.serve(service, describe(Slow)[1])
     return made, service, sent
 

@@ -1,0 +1,210 @@
+"""What one worker has of its plugin's: actions, providers, evaluators, models, send handlers.
+
+It is told in the service's manifest, and run for others by `hidden`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from garrison.ipc.messages import (
+    ActionInfo,
+    EvaluatorInfo,
+    Manifest,
+    ModelInfo,
+    ProviderInfo,
+    sendable,
+)
+
+from .components import Action, Evaluator, Provider
+from .models import Model, ModelProvider, ModelType
+from .plugin import Plugin
+from .service import Service
+
+Handler = Callable[..., Any]
+
+MANIFEST_MOST = 1 << 20  # bytes of one service's manifest
+
+
+class Parts:
+    """Everything of that kind that was registered in this worker, by name.
+
+    Args:
+        changed: Called after each registration.
+    """
+
+    def __init__(self, changed: Callable[[], None] = lambda: None) -> None:
+        self._changed = changed
+        self.actions: dict[str, Action] = {}
+        self.providers: dict[str, Provider] = {}
+        self.evaluators: dict[str, Evaluator] = {}
+        self.models: dict[tuple[str, str], Model] = {}  # by model type and provider
+        self.send_handlers: dict[str, Handler] = {}
+
+    def add(self, part: Action | Provider | Evaluator) -> None:
+        """Take a part; a later one of the same name takes its place.
+
+        Raises:
+            TypeError: It is none.
+            ValueError: It has no name.
+        """
+        kinds: list[tuple[type, dict[str, Any]]] = [
+            (Action, self.actions),
+            (Provider, self.providers),
+            (Evaluator, self.evaluators),
+        ]
+        for kind, known in kinds:
+            if isinstance(part, kind):
+                if not isinstance(part.name, str) or not part.name:
+                    raise ValueError(f"an {kind.__name__} has no name: {part!r}; give it one")
+                known[part.name] = part
+                self._changed()
+                return
+        raise TypeError(f"expected an Action, a Provider or an Evaluator, not {part!r}")
+
+    def add_model(self, model_type: str, provider: str, model: Model) -> None:
+        """Take a model."""
+        self.models[model_type, provider] = model
+        self._changed()
+
+    def add_send_handler(self, source: str, handler: Handler) -> None:
+        """Take what sends messages to a source."""
+        self.send_handlers[source] = handler
+        self._changed()
+
+    def add_plugin(self, plugin: Plugin, provider: str, priority: int | None = None) -> None:
+        """Take what a plugin has, its events aside.
+
+        Args:
+            plugin: The plugin.
+            provider: What its models are known by: its NAME.
+            priority: Of its models, instead of the plugin's own.
+        """
+        parts: list[Action | Provider | Evaluator] = [
+            *plugin.actions,
+            *plugin.providers,
+            *plugin.evaluators,
+        ]
+        for part in parts:
+            self.add(part)
+        for model_type, handler in plugin.models.items():
+            rank = plugin.priority if priority is None else priority
+            self.add_model(model_type, provider, Model(handler, rank))
+
+    def add_service(self, service: Service, provider: str, priority: int | None = None) -> None:
+        """Take the models of a service that is a `ModelProvider`.
+
+        Args:
+            service: The service.
+            provider: What its models are known by: its plugin's NAME.
+            priority: Instead of the class's own.
+        """
+        if not isinstance(service, ModelProvider):
+            return
+        rank = service.priority if priority is None else priority
+        for model_type, streams in provided(type(service)).items():
+            embeds = model_type == ModelType.TEXT_EMBEDDING
+            whole = service.embed if embeds else service.generate_text
+            stream = without_runtime(service.stream_text) if streams else None
+            self.add_model(model_type, provider, Model(without_runtime(whole), rank, stream))
+
+    def told_in(self, manifest: Manifest) -> Manifest:
+        """Return a manifest with all of this in it.
+
+        Raises:
+            ValueError: Something that is to be told cannot travel.
+        """
+        made = msgspec.structs.replace(
+            manifest,
+            actions=tuple(map(_action, self.actions.values())),
+            providers=tuple(map(_provider, self.providers.values())),
+            evaluators=tuple(map(_evaluator, self.evaluators.values())),
+            models=tuple(
+                ModelInfo(model_type, provider, model.priority, model.stream is not None)
+                for (model_type, provider), model in self.models.items()
+            ),
+            sends_for=tuple(self.send_handlers),
+        )
+        try:
+            size = len(msgspec.msgpack.encode(made))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise ValueError(f"what describes an action cannot travel: {error}") from error
+        if size > MANIFEST_MOST:
+            raise ValueError(
+                f"actions, models and the like are described in {size:,} bytes; "
+                f"everybody is told of them, so {MANIFEST_MOST:,} are the most: shorten examples"
+            )
+        return made
+
+
+def provided(cls: type[ModelProvider]) -> dict[str, bool]:
+    """Return the model types that a provider's author has written, and whether each streams."""
+    names = ("generate_text", "stream_text", "embed")
+    written = {name for name in names if getattr(cls, name) is not getattr(ModelProvider, name)}
+    types = dict[str, bool]()
+    if {"generate_text", "stream_text"} & written:
+        types |= dict.fromkeys(
+            (ModelType.TEXT_SMALL, ModelType.TEXT_LARGE), "stream_text" in written
+        )
+    if "embed" in written:
+        types[ModelType.TEXT_EMBEDDING] = False
+    return types
+
+
+def static_manifest(manifest: Manifest, plugin: Plugin, cls: type[Service], name: str) -> Manifest:
+    """Return what a plugin's code alone says that a service will have.
+
+    Args:
+        manifest: Its methods.
+        plugin: The plugin.
+        cls: One of its services; the plugin's own parts live in the first.
+        name: The plugin's NAME.
+    """
+    parts = Parts()
+    if not plugin.services or cls is plugin.services[0]:
+        parts.add_plugin(plugin, name)
+    if issubclass(cls, ModelProvider):
+        for model_type, streams in provided(cls).items():
+            model = Model(_never, cls.priority, _never if streams else None)
+            parts.add_model(model_type, name, model)
+    return parts.told_in(manifest)
+
+
+def _never(runtime: Any, params: Any) -> Any:
+    raise AssertionError("a manifest's model is not run")
+
+
+def without_runtime(method: Handler) -> Handler:
+    """Return a provider's method as a model's handler."""
+    return lambda runtime, params: method(params)
+
+
+def _action(action: Action) -> ActionInfo:
+    return ActionInfo(
+        action.name,
+        sendable(action.description),
+        tuple(action.similes),
+        tuple(action.examples),
+        action.priority,
+    )
+
+
+def _provider(provider: Provider) -> ProviderInfo:
+    return ProviderInfo(
+        provider.name,
+        sendable(provider.description),
+        provider.position,
+        provider.dynamic,
+        provider.private,
+    )
+
+
+def _evaluator(evaluator: Evaluator) -> EvaluatorInfo:
+    return EvaluatorInfo(
+        evaluator.name,
+        sendable(evaluator.description),
+        tuple(evaluator.similes),
+        tuple(evaluator.examples),
+        evaluator.always_run,
+    )
