@@ -5,7 +5,7 @@ shows a value: files like these hold secrets.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -168,6 +168,67 @@ def as_character(said: object) -> Character:
                 fields[field] = READERS[field](value)
     more = fields.pop("extra", {})
     return Character(**fields, extra={**more, **extra})
+
+
+# --- secrets and settings -----------------------------------------------------------------
+
+
+def look_up(character: Character, key: str) -> Any:
+    """Return what a character is set to, in elizaOS's order; None where it says nothing.
+
+    False, 0 and "" are settings like any other.
+    """
+    for table in (character.secrets, character.settings, _nested(character)):
+        if table.get(key) is not None:
+            return table[key]
+    return None
+
+
+def secrets_of(character: Character) -> dict[str, str]:
+    """Return a character's secrets by name, each as a text; an empty one is none."""
+    found = {**_nested(character), **_said(character.secrets)}
+    texts = {name: _as_text(value) for name, value in found.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def told(character: Character, own: Collection[str], given: Collection[str]) -> Character:
+    """Return a character as one service is told it, with no secret that is not its own.
+
+    Args:
+        character: The character, as its file has it.
+        own: Names of the secrets that the service has out of the character.
+        given: Names of all secrets that the service has: an empty one here does not hide those.
+    """
+    known = secrets_of(character)
+
+    def kept(table: dict[str, Any], hidden: Collection[str] = ()) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in table.items()
+            if name not in hidden and (name in own if name in known else name not in given)
+        }
+
+    secrets = kept(character.secrets)
+    settings = dict(character.settings)
+    if "secrets" in settings:
+        settings["secrets"] = kept(_nested(character), _said(character.secrets))
+    return msgspec.structs.replace(character, secrets=secrets, settings=settings)
+
+
+def _nested(character: Character) -> dict[str, Any]:
+    nested = character.settings.get("secrets")
+    return nested if isinstance(nested, dict) else {}
+
+
+def _said(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if value is not None}
+
+
+def _as_text(value: Any) -> str:
+    """Return a secret as an environment variable holds it."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
 # --- reading ------------------------------------------------------------------------------
