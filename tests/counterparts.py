@@ -51,7 +51,7 @@ class Discord:
 
     async def __aexit__(self, *_: object) -> None:
         self._server.close()
-        for writer in self._bots.values():
+        for writer in list(self._bots.values()):
             writer.close()
             with contextlib.suppress(OSError):
                 await writer.wait_closed()
@@ -83,11 +83,17 @@ class Discord:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         token = json.loads(await reader.readline())["token"]
         self._bots[token] = writer
-        with contextlib.suppress(ConnectionError):
+        try:
             async for line in reader:
                 said = json.loads(line)
                 self.sent.append(Sent(token, said["channel"], said["text"]))
                 self._tell(token, {**said, "author": 1, "name": "bot", "bot": True})
+        except ConnectionError:
+            pass  # it was killed
+        finally:
+            writer.close()
+            if self._bots.get(token) is writer:
+                del self._bots[token]
 
 
 class OpenAI:

@@ -8,14 +8,15 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
-from tests.conftest import Hosting, eventually, found, until
-from tests.counterparts import Discord, Sent, openai
+from tests.conftest import Hosting, eventually, found
+from tests.counterparts import Discord, OpenAI, Sent, openai
 
 from garrison.ipc import RemoteError
 from garrison.workers import Task
@@ -46,7 +47,7 @@ FILES = {name: example(name) for name in EXAMPLES}
 
 def config(discord: Discord, openai: str = "http://127.0.0.1:9/v1") -> str:
     """Return the README's config, with where a test's counterparts are."""
-    return f"""{example("config.toml").replace("agent = {}" + chr(10), "")}
+    return f"""{example("config.toml")}
 [services.openai.config]
 base_url = "{openai}"
 [services.task.config]
@@ -105,25 +106,34 @@ async def test_a_bot_that_is_killed_in_mid_answer_answers_the_next_message(
     host: Hosting, discord: Discord
 ) -> None:
     """While the model is at work on what one bot heard, that bot is killed: the other answers
-    meanwhile, and the first one itself when it is back."""
+    meanwhile, and when it is back it says what was asked for before, and hears again."""
     with openai() as server:
         running = host(config(discord, server.url), files=FILES, env=environment())
         server.script({"type": "delay", "seconds": 1.0}, {"type": "reply", "text": "One."})
         await discord.say("token-of-one", 41, "I am Ada")
-        until(lambda: not server.pending(), what="the model is at work")
+        await eventually(nothing_pending(server), what="the model is at work")
         old = running.kill("discord")
         server.script({"type": "reply", "text": "Two."})
         await discord.say("token-of-eu", 42, "I am Bob")
-        sent = await discord.until_sent(1)
-        assert Sent("token-of-eu", 42, "Two.") in sent
+        await discord.until_sent(2)
+        assert set(discord.sent) == {
+            Sent("token-of-one", 41, "One."),
+            Sent("token-of-eu", 42, "Two."),
+        }
         running.until_reborn("discord", old)
         server.script({"type": "reply", "text": "Three."})
         await discord.say("token-of-one", 43, "Are you there?")
+        sent = await discord.until_sent(3)
+        assert sent[2] == Sent("token-of-one", 43, "Three.")
 
-        async def answered() -> bool:
-            return Sent("token-of-one", 43, "Three.") in discord.sent
 
-        await eventually(answered)
+def nothing_pending(server: OpenAI) -> Callable[[], Awaitable[bool]]:
+    """Return whether all that was scripted has begun."""
+
+    async def condition() -> bool:
+        return not server.pending()
+
+    return condition
 
 
 async def test_what_is_due_is_done_once_and_a_failure_harms_no_other(
@@ -148,16 +158,17 @@ async def test_what_is_due_is_done_once_and_a_failure_harms_no_other(
         worse = await create("worse", now)
         good = await create("good", now - timedelta(hours=1), room_id="3", metadata=told)
 
+        async def tasks() -> dict[str, Task]:
+            kept = msgspec.convert(await database.get_tasks({}), list[Task])
+            return {task.id: task for task in kept}
+
         async def settled() -> bool:
-            return not any(
-                task["status"] == "pending"
-                for task in await database.get_tasks({})
-                if task["id"] != later
-            )
+            kept = await tasks()
+            return all(kept[one].status in {"done", "failed"} for one in (bad, worse, good))
 
         await eventually(settled)
-        tasks = {task["id"]: task for task in await database.get_tasks({})}
-        states = [tasks[one]["status"] for one in (later, bad, worse, good)]
+        kept = await tasks()
+        states = [kept[one].status for one in (later, bad, worse, good)]
 
     assert states == ["pending", "failed", "failed", "done"]
     assert await discord.until_sent(1) == [Sent("token-of-one", 3, "It is time: good")]
