@@ -1,4 +1,4 @@
-"""notification: who is told, who took it, and that one that is down is of no matter to the others."""
+"""notification: who is told and who took it; one that is down is of no matter to the others."""
 
 import asyncio
 import logging
@@ -16,12 +16,14 @@ class Platform:
 
     def __init__(self, bad: str = "") -> None:
         self.sent: list[tuple[str, str]] = []
+        self.told = asyncio.Event()
         self._bad = bad  # a channel that it refuses
 
     async def send_message(self, channel_id: str, text: str) -> str:
         if channel_id == self._bad:
             raise LookupError(f"no channel {channel_id}")
         self.sent.append((channel_id, text))
+        self.told.set()
         return "1"
 
 
@@ -68,8 +70,7 @@ async def test_who_did_not_take_it_is_left_out_and_logged(caplog: pytest.LogCapt
         async with notifying(fakes, targets=targets, timeout=0.2) as service:
             telling = asyncio.ensure_future(service.notify("fire"))
             await hanging.called.wait()
-            while not well.sent:
-                await asyncio.sleep(0)
+            await well.told.wait()
             assert not telling.done()
             assert await telling == ["well"]
     assert half.sent == [("3", "fire")]
