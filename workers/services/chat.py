@@ -96,7 +96,7 @@ class ChatService(Service):
             answers = [answer for answer in done.responses if answer.content.text.strip()]
             said += [answer.content.text for answer in answers]
         lines = [*earlier, _kept(line), *map(_kept, answers)][-LINES:]
-        others = [] if room.users else list(room.take())
+        others = list(room.take())  # with the reply rather than to a listener who may be late
         self._rooms.leave(room_id)
         after = Conversation(room_id, before.number + 1, lines)
         return Reply("\n".join(said), after, self._name, others)
