@@ -26,7 +26,8 @@ STAND_INS = ROOT / "tests" / "services" / "standins"
 CACHE = ROOT / ".mypy_cache" / "examples"  # openai's types take some seconds to read
 README = (ROOT / "README.md").read_text()
 
-EXAMPLES = ("my_discord.py", "my_tasks.py", "my_openai.py", "my_notification.py")
+EXAMPLES = ("my_discord.py", "my_tasks.py", "my_openai.py", "my_notification.py", "my_clock.py")
+CLOCK = r"It is \d\d:\d\d\."
 CHANNEL = 1187432093211  # as in the README's config
 SECRETS = {
     "DISCORD_TOKEN": "token-of-one",
@@ -78,7 +79,7 @@ async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_hea
         running = host(config(discord, server.url), files=FILES, env=environment())
         states = {name: row["state"] for name, row in running.rows().items()}
         assert states == dict.fromkeys(
-            ("agent", "eliza", "discord", "discord-eu", "openai", "task", "notification"),
+            ("agent", "eliza", "discord", "discord-eu", "openai", "task", "clock", "notification"),
             "running",
         )
 
@@ -90,12 +91,19 @@ async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_hea
         sent = await discord.until_sent(2)
         assert sent[1:] == [Sent("token-of-eu", 42, "Bonjour !")]
 
+        await discord.say("token-of-eu", 42, "What time is it?")  # for the action, not the model
+        sent = await discord.until_sent(3)
+        assert sent[2][:2] == ("token-of-eu", 42)
+        assert re.fullmatch(CLOCK, sent[2].text)
         asked = [request["body"] for request in server.requests()]
         assert [request["model"] for request in asked] == ["gpt-4", "gpt-4"]
-        assert "I am Ada" in str(asked[0]["messages"])
+        system, user = asked[0]["messages"]
+        assert re.search(CLOCK, system["content"])  # as the provider told
+        assert user == {"role": "user", "content": "I am Ada"}
+
         assert await running.call("notification", "notify", "All is well") == ["discord"]
-        sent = await discord.until_sent(3)
-        assert sent[2:] == [Sent("token-of-one", CHANNEL, "All is well")]
+        sent = await discord.until_sent(4)
+        assert sent[3:] == [Sent("token-of-one", CHANNEL, "All is well")]
 
         for name in ("discord", "discord-eu"):
             log = running.log(name)
@@ -177,7 +185,8 @@ async def test_what_is_due_is_done_once_and_a_failure_harms_no_other(
 
 async def test_openai_is_asked_by_the_real_library(host: Hosting, discord: Discord) -> None:
     """Text, vectors and streams come from a server that speaks as OpenAI's does; pieces arrive as
-    they come; what it refuses is an error that says why, and asks no other provider."""
+    they come; what it refuses is an error that says why, and asks no other provider. A provider
+    that is stopped has the next one asked."""
     hello = {"messages": [{"role": "user", "content": "Hello"}], "system": "Be kind"}
     with openai() as server:
         running = host(
@@ -229,6 +238,10 @@ async def test_openai_is_asked_by_the_real_library(host: Hosting, discord: Disco
             with pytest.raises(RemoteError, match="Connection error"):
                 await asker.use_model("TEXT_LARGE", hello)
             assert await asker.use_model("TEXT_LARGE", hello, "eliza")
+            running.ask("stop", "openai")
+            assert await asker.use_model("TEXT_LARGE", hello)  # by eliza, of a lower priority
+            with pytest.raises(RemoteError, match="no model TEXT_LARGE"):
+                await asker.use_model("TEXT_LARGE", hello, "openai")
 
 
 @pytest.mark.parametrize("in_background", [False, True])
