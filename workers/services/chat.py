@@ -55,6 +55,9 @@ class ChatService(Service):
     service_type = "chat"
     capability_description = "Takes lines from a terminal and has the agent answer them"
 
+    class Config(msgspec.Struct):
+        """`[services.chat.config]` has no keys."""
+
     def __init__(self, runtime: Runtime | None = None) -> None:
         super().__init__(runtime)
         self._rooms = Rooms()
