@@ -68,6 +68,8 @@ def _options() -> Any:
 
 def _measured(row: Row, size: Size, quiet: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"row": row.key, "what": row.title, "limit": row.limit}
+    if row.absolute:
+        result["limit"] *= SCALES[row.unit]
     try:
         found = asyncio.run(row.measure(size))
     except Skipped as why:
