@@ -81,7 +81,8 @@ class AgentService(KeepsMemories):
         self._under_way: dict[Key, asyncio.Future[Processed]] = {}
         self._answered: Cache[Key] = Cache(c.answered, c.answered_bytes)
         self._count = 0
-        self._telling = 0
+        self._telling = 0  # events that are being told
+        self._dropping = False
         self._answering = Answering(self.runtime, c, self, self._announce)
 
     # --- messages ---------------------------------------------------------------------------
@@ -180,8 +181,11 @@ class AgentService(KeepsMemories):
     def _announce(self, event: str, payload: Any) -> None:
         """Tell an event in the background; past the bound it is told to nobody, and logged."""
         if self._telling >= self.config.events:
-            log.warning("event.dropped event=%s: %d are being told", event, self._telling)
+            if not self._dropping:
+                log.warning("event.dropped event=%s: %d are being told", event, self._telling)
+            self._dropping = True
             return
+        self._dropping = False
         self._telling += 1
         self.spawn(self._tell(event, payload), f"event {event}")
 
