@@ -1,5 +1,7 @@
 """A platform whose listeners write down what they hear, so that each incarnation's is seen."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -35,10 +37,12 @@ class RadioService(Service):
         """Do the same; a caller whose call is lost calls again."""
         return await self.hear(text, id, room)
 
-    async def send_message(self, channel_id: str, text: str) -> None:
-        """Say something in a room."""
+    def send_message(self, channel_id: str, text: str) -> None:
+        """Say something in a room; `die` is the last word."""
         with Path(self.config.file).open("a") as out:
             out.write(f"{channel_id}: {text}\n")
+        if "die" in text:
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 plugin = Plugin("radio", services=[RadioService])
