@@ -77,11 +77,11 @@ class Action:
         if handler is not None:
             vars(self)["handler"] = handler
 
-    async def validate(self, runtime: "Runtime", memory: Memory) -> bool:
+    def validate(self, runtime: "Runtime", memory: Memory) -> Awaitable[bool] | bool:
         """Tell whether it applies to a message. One without this applies where it is named."""
         return False
 
-    async def handler(
+    def handler(
         self, runtime: "Runtime", memory: Memory, state: State, responses: list[Memory]
     ) -> Any:
         """Do it."""
@@ -124,7 +124,7 @@ class Provider:
         if get is not None:
             vars(self)["get"] = get
 
-    async def get(self, runtime: "Runtime", memory: Memory, state: State) -> Any:
+    def get(self, runtime: "Runtime", memory: Memory, state: State) -> Any:
         """Return what it has to say."""
         raise NotImplementedError(f"provider {self.name} has no get")
 
@@ -169,11 +169,11 @@ class Evaluator:
         if handler is not None:
             vars(self)["handler"] = handler
 
-    async def validate(self, runtime: "Runtime", memory: Memory, state: State) -> bool:
+    def validate(self, runtime: "Runtime", memory: Memory, state: State) -> Awaitable[bool] | bool:
         """Tell whether it is to run."""
         return True
 
-    async def handler(
+    def handler(
         self, runtime: "Runtime", memory: Memory, state: State, responses: list[Memory]
     ) -> Any:
         """Look at what was said."""

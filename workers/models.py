@@ -127,6 +127,10 @@ class Offer(NamedTuple):
     running: bool
     coming: bool  # a call to it is worth waiting with
 
+    def is_of(self, provider: str | None) -> bool:
+        """Tell whether this is meant by a NAME, a service_type or a plugin's NAME; None is any."""
+        return provider is None or provider in {self.service, self.service_type, self.provider}
+
 
 def next_of(
     offers: Iterable[Offer], provider: str | None, given_up: Collection[str]
@@ -138,11 +142,7 @@ def next_of(
         provider: A NAME, a service_type or a provider's own name; None is any.
         given_up: NAMEs that are not to be asked again.
     """
-    named = [
-        offer
-        for offer in offers
-        if provider is None or provider in {offer.service, offer.service_type, offer.provider}
-    ]
+    named = [offer for offer in offers if offer.is_of(provider)]
     left = [offer for offer in named if offer.service not in given_up]
     ordered = sorted(left, key=lambda offer: -offer.priority)  # stable
     running = [offer for offer in ordered if offer.running]
@@ -168,14 +168,15 @@ def why_none(
         provider: Of whom; None is of anybody.
         known: Every model type that is offered, and its offer.
     """
-    types = dict[str, list[str]]()
+    types = dict[str, list[Offer]]()
     for name, offer in known:
-        types.setdefault(name, []).append(offer.service)
+        types.setdefault(name, []).append(offer)
     if model_type not in types:
         there = ", ".join(types) or "none at all"
         how = "" if types else "; add a plugin with a ModelProvider, such as [plugins.eliza]"
         return ModelUnavailable(model_type, f"nobody offers it; there are: {there}{how}")
-    there = ", ".join(types[model_type])
-    if provider is not None:
+    named = [offer for offer in types[model_type] if offer.is_of(provider)]
+    there = ", ".join(offer.service for offer in named or types[model_type])
+    if not named:
         return ModelUnavailable(model_type, f"{provider!r} offers none; it is offered by {there}")
     return ModelUnavailable(model_type, f"none of its providers is running: {there}")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
+from garrison.ipc.character import Character, default_character, look_up
 from garrison.ipc.client import DEADLINE, Client
 from garrison.ipc.directory import takes_calls
 from garrison.ipc.errors import CallError, Overloaded, ServiceLost, ServiceUnavailable
@@ -66,6 +67,8 @@ class Runtime(Client):
         self.failed: asyncio.Future[None] = self.loop.create_future()
         self.finished = asyncio.Event()  # the service asked to end, cleanly
         self._ready: asyncio.Future[Any] = self.loop.create_future()
+        self.character = default_character()
+        self._withheld: set[str] = set()  # names of the character's secrets that are not ours
         self._secrets = secrets or {}
         self.parts = Parts(self._parts_changed)
         self.hidden = Hidden(self)
@@ -74,13 +77,35 @@ class Runtime(Client):
 
     # --- settings ---------------------------------------------------------------------------
 
+    @property
+    def agent_id(self) -> str:
+        """Return the id of the agent that this service belongs to."""
+        return self.character.agent_id
+
+    def speak_for(self, agent: str, character: Character, withheld: Iterable[str] = ()) -> None:
+        """Belong to an agent; `withheld` are secrets of its character that this one has not."""
+        self.agent, self.character, self._withheld = agent, character, set(withheld)
+
     def get_setting(self, key: str, default: Any = None) -> Any:
-        """Return a setting of this service: a secret, else its environment's, else the default.
+        """Return a setting: the character's, else this service's secret, else its environment's,
+        else the default.
 
         An empty string, 0 and False are settings like any other.
         """
+        if (said := look_up(self.character, key)) is not None:
+            return said
         if key in self._secrets:
             return self._secrets[key]
+        if key in self._withheld:
+            self._withheld.discard(key)  # said once
+            section = f"services.{self.name}"
+            if self.agent:
+                section = f"agents.{self.agent}.services.{self.name.removeprefix(self.agent + '.')}"
+            log.warning(
+                "setting.withheld %s is a secret of %s's character that this service is not "
+                'given; [%s] secrets = ["%s"] in the config hands it over',
+                *(key, self.character.name, section, key),
+            )
         return os.environ.get(key, default)
 
     # --- a start that blocks ----------------------------------------------------------------
@@ -182,7 +207,8 @@ class Runtime(Client):
 
         Returns when each has handled it or failed; one that fails is logged and harms no other.
         """
-        others = [e.name for e in self.directory.listening(event) if e.name != self.name]
+        listening = self.directory.listening(event, self.agent)
+        others = [entry.name for entry in listening if entry.name != self.name]
         await asyncio.gather(self._own(event, payload), self._emit(others, event, payload))
 
     async def _own(self, event: str, payload: Any) -> None:
@@ -236,7 +262,7 @@ class Runtime(Client):
 
     def _known(self) -> Iterable[Entry]:
         """Return the services whose parts are this one's to use."""
-        return (entry for entry in self.directory if takes_calls(entry.state, entry.wanted))
+        return (entry for entry in self._visible() if takes_calls(entry.state, entry.wanted))
 
     @property
     def actions(self) -> list[RemoteAction]:
@@ -373,7 +399,8 @@ class Runtime(Client):
         ]
 
     def _visible(self) -> Iterable[Entry]:
-        return self.directory
+        """Return the services of its own agent, then everybody's; no other agent's."""
+        return self.directory.of_agent(self.agent)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -501,7 +528,9 @@ class _Asking:
     """One question to a model, from provider to provider."""
 
     def __init__(self, runtime: Runtime, model_type: str, provider: str | None) -> None:
-        self._runtime, self._type, self._provider = runtime, model_type, provider
+        self._runtime, self._type = runtime, model_type
+        own = f"{runtime.agent}.{provider}"  # NAMEs need not begin with the agent's within it
+        self._provider = own if own in runtime.directory else provider
         self._losses: Counter[str] = Counter()
         self._given_up: set[str] = set()
         self._error: CallError | None = None

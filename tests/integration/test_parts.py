@@ -1,0 +1,202 @@
+"""A plugin's actions, models and the like run in its own worker, whoever uses them."""
+
+import signal
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.conftest import Host, eventually, found, hosting
+
+from garrison.ipc import Client, RemoteError, ServiceLost, ServiceUnavailable
+
+CONFIG = """
+[plugins]
+free = { use = "parts:without_service" }
+models = { use = "parts:with_services" }
+asking = { use = "parts:asking" }
+
+[services.words-2]
+plugin = "models"
+type = "words"
+"""
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Host]:
+    """Return a host that all tests here share."""
+    with hosting(CONFIG, plugins=["parts"]) as host:
+        yield host
+
+
+def asker(client: Client) -> Any:
+    """Return the service that uses the others' parts."""
+    return found(client, "asker")
+
+
+async def test_parts_live_in_the_first_service_or_in_a_worker_of_their_own(running: Host) -> None:
+    """Each part is in one worker alone; a plugin without a service has one under its NAME."""
+    async with running.connect() as client:
+        known = await asker(client).known()
+
+    assert known["actions"] == [
+        ["SHOUT", "free"],
+        ["SEGFAULT", "free"],
+        ["REFUSE", "free"],
+        ["NOTHING", "words"],
+    ]
+    assert known["providers"][0] == ["SECOND", "free"]
+    assert known["evaluators"] == [["NOTE", "free"]]
+    assert running.status("free")["state"] == "running"
+
+
+async def test_an_action_is_asked_and_run_where_it_lives(running: Host) -> None:
+    """What it yields comes one by one; what it is given has arrived."""
+    async with running.connect() as client:
+        front = asker(client)
+        assert await front.applies("SHOUT", "be loud") is True
+        assert await front.applies("SHOUT", "be still") is False
+        made = await front.act("SHOUT", "be loud")
+
+    assert made[0]["text"] == "BE LOUD"
+    assert made[1]["text"] == "in free, after 1, knowing nothing"
+    assert made[2] == {"values": {"loud": True}, "action": "SHOUT"}
+
+
+async def test_what_an_action_raises_is_its_callers(running: Host) -> None:
+    """A handler that raises, or says False, ends nothing."""
+    async with running.connect() as client:
+        before = running.status("free")["pid"]
+        with pytest.raises(RemoteError, match="no such thing"):
+            await asker(client).applies("REFUSE", "x")
+        (made,) = await asker(client).act("REFUSE", "x")
+
+    assert made["success"] is False
+    assert running.status("free")["pid"] == before
+
+
+async def test_an_action_that_segfaults_takes_its_own_worker_alone(running: Host) -> None:
+    """Its caller is told, the others run on, and the plugin's worker is there again."""
+    async with running.connect() as client:
+        pids = {name: row["pid"] for name, row in running.rows().items()}
+        with pytest.raises(RemoteError, match="SIGSEGV") as caught:
+            await asker(client).act("SEGFAULT", "x")
+        assert caught.value.type_name == "ServiceLost"
+        assert (await asker(client).act("SHOUT", "again"))[0]["text"] == "AGAIN"
+        now = {name: row["pid"] for name, row in running.rows().items()}
+
+    assert {name for name in pids if pids[name] != now[name]} == {"free"}
+
+
+async def test_state_is_composed_of_the_providers_in_their_order(running: Host) -> None:
+    """One that is late is left out; a dynamic one is asked where it is named alone."""
+    async with running.connect() as client:
+        state = await asker(client).compose("tea", [])
+        assert state["text"] == "about tea\n\nthe second"
+        assert state["values"] == {"n": 2}
+        state = await asker(client).compose("tea", ["ASKED", "TARDY"], True)
+
+    assert state["text"] == "only where it is asked for"
+
+
+async def test_events_and_evaluators_run_in_the_plugins_worker(running: Host) -> None:
+    """An event's payload is made what the handler's annotation says."""
+    async with running.connect() as client:
+        await asker(client).emit("hark")
+        assert await asker(client).evaluate("x") is True
+        seen = await asker(client).model("SEEN", None)
+
+    assert "hark" in seen
+    assert "evaluated" in seen
+
+
+async def test_models_go_by_priority_and_by_name(running: Host) -> None:
+    """The higher priority answers; a provider's NAME or type means that one alone."""
+    async with running.connect() as client:
+        front = asker(client)
+        assert await front.model("TEXT_LARGE", "one two") == "one two "
+        assert await front.model("TEXT_LARGE", "one two", "plain") == "plain: one two"
+        assert await front.model("TEXT_EMBEDDING", "four") == [4.0]
+        assert await front.model("IMAGE", {"prompt": "cat"}) == {"url": "free/cat"}
+        assert await front.pieces("TEXT_SMALL", "one two") == ["one ", "two "]
+        messages = {"messages": [{"role": "user", "content": "from a list"}]}
+        assert await front.model("TEXT_SMALL", messages) == "from a list "
+
+
+async def test_a_model_or_provider_that_is_unknown_is_named_with_what_there_is(
+    running: Host,
+) -> None:
+    """The sentence says what could be asked instead."""
+    async with running.connect() as client:
+        front = asker(client)
+        assert "nobody offers it; there are: IMAGE, SEEN, TEXT_SMALL" in await front.model("X", "")
+        told = await front.model("TEXT_LARGE", "", "gpt")
+        assert told.endswith("'gpt' offers none; it is offered by words, plain, words-2")
+
+
+async def test_a_model_that_raises_is_not_asked_elsewhere(running: Host) -> None:
+    """Its error is the answer: another model's would hide that it is broken."""
+    async with running.connect() as client:
+        with pytest.raises(RemoteError, match="a bad word"):
+            await asker(client).model("TEXT_LARGE", "raise")
+
+
+async def test_where_a_model_dies_the_next_is_asked(running: Host) -> None:
+    """One of a lower priority answers in its place; nobody has to wait for the restart."""
+    async with running.connect() as client:
+        assert await asker(client).model("TEXT_LARGE", "die") == "plain: die"
+        # words and words-2 have both died of it
+        running.wait_for("words", "running")
+        running.wait_for("words-2", "running")
+
+
+async def test_a_stream_that_has_begun_is_not_begun_again(running: Host) -> None:
+    """Its reader has the first piece; another provider's text would not follow from it."""
+    async with running.connect() as client:
+        assert await asker(client).pieces("TEXT_LARGE", "one die") == ["one ", "ServiceLost"]
+        running.wait_for("words", "running")
+
+
+async def test_a_model_alone_is_waited_for(running: Host) -> None:
+    """Where no other runs, the question is asked again of its next incarnation, three times."""
+    async with running.connect() as client:
+        front = asker(client)
+        with pytest.raises(RemoteError, match="SIGKILL") as caught:
+            await front.model("TEXT_LARGE", "die", "words-2")
+        assert caught.value.type_name == ServiceLost.__name__
+        assert await front.model("TEXT_LARGE", "live", "words-2") == "live "
+
+
+async def test_messages_are_sent_by_a_handler_else_by_the_service(running: Host) -> None:
+    """A send handler's source need be nobody's NAME; without one, `send_message` sends."""
+    async with running.connect() as client:
+        front = asker(client)
+        assert await front.send("pigeon", "hi") == "asker sent hi to 7"
+        assert await front.send("asker", "hi") == "7: hi"
+        with pytest.raises(RemoteError, match="nobody is not configured") as caught:
+            await front.send("nobody", "hi")
+        assert caught.value.type_name == ServiceUnavailable.__name__
+        with pytest.raises(RemoteError, match="it has no send_message"):
+            await front.send("words", "hi")
+
+
+async def test_what_is_registered_late_is_told(running: Host) -> None:
+    """An action that a running service registers is there for the others."""
+    async with running.connect() as client:
+        front = asker(client)
+        await front.register("LATE")
+
+        async def known() -> bool:
+            return ["LATE", "asker"] in (await front.known())["actions"]
+
+        await eventually(known)
+        assert (await front.act("LATE", "x"))[0]["text"] == "late"
+
+
+async def test_parts_are_there_after_the_supervisor_was_killed(running: Host) -> None:
+    """The next supervisor learns them from the living workers."""
+    running.end(signal.SIGKILL)
+    running.up()
+    async with running.connect() as client:
+        await client.get_service_load_promise("asker")
+        assert ["SHOUT", "free"] in (await asker(client).known())["actions"]
+        assert await asker(client).model("IMAGE", {"prompt": "cat"}) == {"url": "free/cat"}
