@@ -86,16 +86,6 @@ def model() -> Model:
     return Model()
 
 
-@pytest.fixture(autouse=True)
-def shim(monkeypatch):
-    from garrison.ipc.character import default_character
-    from garrison.workers import Runtime
-
-    if not hasattr(Runtime, "character"):
-        monkeypatch.setattr(Runtime, "character", default_character(), raising=False)
-        monkeypatch.setattr(Runtime, "agent_id", default_character().agent_id, raising=False)
-
-
 Running = Callable[..., AbstractAsyncContextManager[AgentService]]
 
 
