@@ -17,6 +17,19 @@ deeds = {}
 [services.radio.config]
 file = "said.txt"
 """
+TWO = """
+[plugins]
+agent = { use = "garrison.workers.services.agent:plugin" }
+radio = {}
+oracle = {}
+"""
+AGENT = """
+[agents.NAME]
+character = "NAME.json"
+plugins = ["agent", "radio"]
+[agents.NAME.services.radio.config]
+file = "FOLDER/NAME.txt"
+"""
 
 
 @pytest.fixture
@@ -138,3 +151,31 @@ async def test_rooms_side_by_side_each_in_its_order(radio: Host, client: Client)
 
     assert one == same
     assert said(radio)[1:] == [f"r: You said: {text}" for text in ("hang", "two", "three")]
+
+
+@pytest.fixture
+def two() -> Iterator[Host]:
+    """Run two agents with the same services, and a model for both."""
+    files = {f"{name}.json": f'{{"name": "{name}", "bio": []}}' for name in ("ada", "max")}
+    with hosting("", ["radio", "oracle"], files, up=False) as host:
+        sections = (AGENT.replace("NAME", name) for name in ("ada", "max"))
+        host.write("config.toml", TWO + "".join(sections).replace("FOLDER", str(host.folder)))
+        yield host.up()
+
+
+async def test_two_agents_answer_for_themselves(two: Host) -> None:
+    """Each in its own voice, by its own platform, also where that dies in mid-answer."""
+    async with two.connect() as client:
+        for name in ("ada", "max"):
+            answer = await found(client, f"{name}.radio").hear("who", "1")
+            assert answer == {"said": [f"You are {name}."], "failed": []}
+        held = [found(client, f"{name}.radio").ask("hang", "2") for name in ("ada", "max")]
+        await until_asked(client, "hang")
+        old = two.kill("ada.radio")
+        await asyncio.to_thread(two.until_reborn, "ada.radio", old)
+        await found(client, "oracle").release()
+        await asyncio.gather(*held)
+
+    for name in ("ada", "max"):
+        heard = (two.folder / f"{name}.txt").read_text().splitlines()
+        assert heard == [f"r: You are {name}.", "r: You said: hang"]

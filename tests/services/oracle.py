@@ -21,7 +21,7 @@ class OracleService(ModelProvider):
         self.texts.append(text)
         if "hang" in text and self.runtime.generation == 1:
             await self.gate.wait()
-        return f"You said: {text}"
+        return (params.system or "") if text == "who" else f"You said: {text}"
 
     @idempotent
     async def asked(self) -> list[str]:

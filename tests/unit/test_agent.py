@@ -578,6 +578,30 @@ async def test_evaluators_look_at_the_answer_before_the_rooms_next_message(
     assert seen[0] == ("1", ["You said: 1"])
 
 
+async def test_some_evaluators_run_where_nothing_was_answered(
+    running: Running, model: Model
+) -> None:
+    """Those that say so."""
+    seen: list[str] = []
+    plugin = Plugin(
+        "p",
+        evaluators=[
+            Evaluator("A", handler=lambda: seen.append("a")),
+            Evaluator("B", handler=lambda: seen.append("b"), always_run=True),
+        ],
+    )
+    async with running(plugin) as agent:
+        model.error = ValueError("busy")
+        with pytest.raises(RemoteError, match="busy"):
+            await agent.process_actions(heard())
+        model.error = None
+        await agent.process_actions(heard())
+        await happens(lambda: len(seen) == 3, "both have run")
+
+    assert seen[0] == "b"
+    assert sorted(seen[1:]) == ["a", "b"]
+
+
 async def test_events_tell_what_happens(running: Running) -> None:
     """In order; one who listens slowly delays no answer."""
 

@@ -131,8 +131,8 @@ class AgentService(KeepsMemories):
         """Answer a room's messages, one after the other, until none waits."""
         turn: Work | None = work
         while turn is not None:
-            if await self._answer(turn):
-                await self._answering.evaluate(turn.answer)
+            is_answered = await self._answer(turn)
+            await self._answering.evaluate(turn.answer, is_answered)
             turn = self._rooms.next(room)
 
     async def _answer(self, work: Work) -> bool:
@@ -154,7 +154,8 @@ class AgentService(KeepsMemories):
             error = str(failure) or type(failure).__name__
             work.outcome.set_exception(failure)
         else:
-            self._answered.put(work.key, encoded)
+            if not self._answered.put(work.key, encoded):  # too large to be given again
+                self._answered.put(work.key, _encode(Processed()))
             self._count += 1
             work.outcome.set_result(processed)
         finally:
