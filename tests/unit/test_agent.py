@@ -319,6 +319,18 @@ async def test_a_message_has_a_deadline_of_its_own(running: Running, model: Mode
         assert texts(await agent.process_actions(heard("Hi", "m2"))) == ["You said: Hi"]
 
 
+async def test_messages_without_a_room_do_not_wait_for_each_other(
+    running: Running, model: Model
+) -> None:
+    """There is no conversation whose order could be kept."""
+    async with running() as agent:
+        model.gate.clear()
+        held = asyncio.create_task(agent.process_actions(heard("hang", "1", "")))
+        await agent.process_actions(heard("Hi", "2", ""))
+        model.gate.set()
+        await held
+
+
 # --- with responses -----------------------------------------------------------------------
 
 
