@@ -392,7 +392,7 @@ def _uncommented(tmp_path: Path) -> str:
 
 def service_of(config: Config, name: str) -> dict[str, Any]:
     """Return what is known of one of the bundled services, who it speaks for aside."""
-    specs = config.services({"chat": ["chat"], "eliza": ["eliza"]})
+    specs = config.services({plugin: [plugin] for plugin in config.plugins})
     spec = next(spec for spec in specs if spec.name == name)
     assert spec.speaks_for.character.name == "Eliza"
     return {**msgspec.structs.asdict(spec), "speaks_for": None}
