@@ -34,6 +34,7 @@ from .agent_tasks import Cache
 
 log = logging.getLogger(__name__)
 
+EARLIER = "earlier"  # in a message's metadata: those before it, the oldest first
 MOST_SAID = 100  # responses to one message
 OURS = uuid.UUID("6ab6a3f2-5f0e-4d8b-9a7e-0c7a5d3f1e42")  # ids of responses are in here
 
@@ -88,6 +89,7 @@ class Answering:
         Raises:
             GarrisonError: There is no model, or it failed.
         """
+        await self._learn(answer)
         await self._remember(answer.memory)
         if answer.responses:
             await self._as_told(answer)
@@ -296,6 +298,18 @@ class Answering:
         )
 
     # --- what is kept -----------------------------------------------------------------------
+
+    async def _learn(self, answer: Answer) -> None:
+        """Remember the messages of its room that a message brings along, where they are unknown:
+        an agent that was killed has forgotten them, and who asks has not."""
+        brought = answer.memory.metadata.pop(EARLIER, ())
+        room = answer.memory.room_id
+        earlier = [one for one in msgspec.convert(brought, list[Memory]) if one.room_id == room]
+        if earlier:
+            last = earlier[-1].id
+            if await self._database(lambda adapter: adapter.get_memory_by_id(last)) is None:
+                for one in earlier:
+                    await self._remember(one)
 
     async def _remember(self, memory: Memory) -> None:
         if not memory.agent_id:

@@ -1,39 +1,48 @@
-"""The eliza service: answers a line by Weizenbaum's method, from a script in a data file.
+"""The eliza service: a model that needs no library, by Weizenbaum's method and feature hashing.
 
-It keeps nothing between calls. The conversation comes in with each line and goes out with its
-answer, so a line whose worker died is said again to the next incarnation and nothing is missing.
+It keeps nothing that an answer depends on: the lines said so far are gone through again at each
+call, so what is answered follows from the messages alone, whichever incarnation is asked.
 """
 
+import re
+from collections.abc import AsyncIterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Self
+from typing import Annotated, ClassVar, Self
 
 import msgspec
 
 from garrison.ipc import PermanentFailure
-from garrison.workers import Plugin, Runtime, Service, idempotent
+from garrison.workers import (
+    EmbedParams,
+    GenerateTextParams,
+    ModelProvider,
+    Plugin,
+    Runtime,
+    idempotent,
+)
 
 from .eliza_method import Conversation, respond
 from .eliza_script import Script, ScriptError, parse
+from .feature_hashing import DIMENSIONS, vector
+
+LINES = 32  # so many lines of a conversation are gone through, the last ones
+
+_PIECES = re.compile(r"\s*\S+")
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """What is said to a line, and the conversation to hand in with the next one."""
-
-    text: str
-    conversation: Conversation
-
-
-class ElizaService(Service):
-    """A patient listener."""
+class ElizaService(ModelProvider):
+    """A patient listener, who also knows which texts are alike."""
 
     service_type = "eliza"
-    capability_description = "Answers a line of conversation by Weizenbaum's method"
+    capability_description = "Answers by Weizenbaum's method, embeds by feature hashing"
+    priority: ClassVar[int] = -100  # whatever else is there is asked first
 
     class Config(msgspec.Struct):
         """What `[services.eliza.config]` may say."""
 
         script: str = ""  # path of another script; empty is the bundled one
+        dimensions: Annotated[int, msgspec.Meta(ge=1, le=16_384)] = DIMENSIONS  # of embeddings
 
     config: Config
     script: Script
@@ -45,17 +54,49 @@ class ElizaService(Service):
         return service
 
     @idempotent
-    async def respond(self, text: str, conversation: Conversation | None = None) -> Answer:
-        """Return the answer to one line; None begins a conversation."""
-        return Answer(*respond(self.script, text, conversation or Conversation()))
+    async def generate_text(self, params: GenerateTextParams) -> str:
+        """Return the answer to the user's last line, or the greeting where there is none.
+
+        Of the messages, the user's last 32 count; the system's and the assistant's are not read.
+        The answer ends before the first of `stop`, and after `max_tokens` words. Nothing else of
+        the params is of meaning here: the method has no chance in it.
+        """
+        lines = [said["content"] for said in params.as_messages() if said["role"] == "user"]
+        return ended(answer(self.script, lines), params.stop, params.max_tokens)
+
+    async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
+        """Yield the same, word by word."""
+        for piece in _PIECES.findall(await self.generate_text(params)):
+            yield piece
 
     @idempotent
-    async def greeting(self) -> Answer:
-        """Return what is said before the first line."""
-        return Answer(self.script.greeting, Conversation())
+    async def embed(self, params: EmbedParams) -> list[float]:
+        """Return a text's vector by feature hashing, of length 1, or zeros for an empty text.
+
+        Texts that share words are near each other; of meaning it knows nothing. The first 10,000
+        characters are read.
+        """
+        return vector(params.text, self.config.dimensions)
 
     async def stop(self) -> None:
         """Do nothing: no state and no connection is held."""
+
+
+def answer(script: Script, lines: Sequence[str]) -> str:
+    """Return what is said to the last of a conversation's lines, or to nothing yet."""
+    said, conversation = script.greeting, Conversation()
+    for line in lines[-LINES:]:
+        said, conversation = respond(script, line, conversation)
+    return said
+
+
+def ended(text: str, stop: Sequence[str], max_tokens: int | None) -> str:
+    """Return a text up to the first of some strings, and at most so many words of it."""
+    at = min((text.find(mark) for mark in stop if mark and mark in text), default=len(text))
+    text = text[:at].rstrip()
+    if max_tokens is None:
+        return text
+    return "".join(_PIECES.findall(text)[: max(0, max_tokens)])
 
 
 def load(path: str) -> Script:
