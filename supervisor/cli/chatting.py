@@ -31,6 +31,7 @@ from .common import DONE, SETTINGS, answer, fail, options, say
 from .talk import service_of
 
 SAY_AGAIN = 3  # how often a line is said again whose worker died
+SAY_S = 180.0  # for an answer: more than the agent itself allows
 LISTEN_S = 86_400.0  # for something to be said between the lines; then it is listened again
 PAUSE_S = 0.25  # before it is listened again
 
@@ -131,14 +132,18 @@ class Talk:
 
     async def greet(self) -> None:
         """Show the greeting."""
-        self._replied(await self._surely(self._service.greeting))
+        reply = await self._surely(self._service.greeting)
+        self._take(reply)
+        if reply["text"]:
+            self._show(reply["text"])
 
     async def say(self, line: str) -> None:
         """Say a line and show the answer."""
         self._in_a_line = True
         text = ""
         try:
-            reply = await self._surely(self._service.say, line, self._conversation)
+            say_line = with_timeout(self._service, SAY_S).say
+            reply = await self._surely(say_line, line, self._conversation)
             text = reply["text"]
         finally:
             # A chat service that was born within the line may have heard its answer before it
@@ -147,7 +152,9 @@ class Talk:
             for one in heard:
                 if f"\n{one}\n" not in f"\n{text}\n":
                     self._pushed(one)
-        self._replied(reply)
+        self._take(reply)
+        for one in [*reply.get("messages", ()), text]:
+            self._show(one)
 
     async def listen(self) -> None:
         """Show what is said between the lines, for ever."""
@@ -181,12 +188,9 @@ class Talk:
                 say(click.style(f"({error.service} was restarted; saying it again)", dim=True))
         raise AssertionError("unreachable")
 
-    def _replied(self, reply: dict[str, Any]) -> None:
+    def _take(self, reply: dict[str, Any]) -> None:
         self._conversation, self._answerer = reply["conversation"], reply["answerer"]
         answer(reply)
-        for text in reply.get("messages", ()):
-            self._show(text)
-        self._show(reply["text"])
 
     def _pushed(self, text: str) -> None:
         answer({"text": text, "conversation": self._conversation, "answerer": self._answerer})

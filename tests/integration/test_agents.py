@@ -240,7 +240,7 @@ async def test_an_open_character_file_is_refused_where_its_secrets_are_used(host
 
 def test_one_chats_with_an_agent_by_name(host: Hosting) -> None:
     """By its chat's NAME or its own; where there are several and none is named, all are told."""
-    running = host("[plugins.chat]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n")
+    running = host("[plugins.chat]\n[plugins.agent]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n")
 
     for name in ("ada", "max.chat"):
         done = running.run("chat", name, input="I am sad\n")
@@ -254,7 +254,7 @@ def test_one_chats_with_an_agent_by_name(host: Hosting) -> None:
 
 def test_a_chat_of_one_agent_needs_no_name(host: Hosting) -> None:
     """It is the only one."""
-    running = host("[plugins.chat]\n[plugins.eliza]\n[agents.ada]\n")
+    running = host("[plugins.chat]\n[plugins.agent]\n[plugins.eliza]\n[agents.ada]\n")
 
     done = running.run("chat", input="I am sad\n")
     assert (done.code, "sad" in done.out.lower()) == (0, True), done

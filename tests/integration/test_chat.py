@@ -198,6 +198,8 @@ class Terminal:
             start_new_session=True,
         )
         os.close(theirs)
+        self._raw = b""
+        self._seen = 0
 
     def __enter__(self) -> Self:
         return self
@@ -212,14 +214,20 @@ class Terminal:
         os.write(self._fd, text.encode())
 
     def until(self, part: str) -> str:
-        """Return what was shown since last time, once some text is in it; without its spaces, for
-        a space is often a movement of the cursor."""
-        raw = ""
-        wanted = "".join(part.split())
-        while wanted not in (shown := "".join(ESCAPES.sub("", raw).split())):
-            assert select.select([self._fd], [], [], PATIENCE)[0], f"no {part!r} came; {raw!r}"
-            raw += os.read(self._fd, 65_536).decode()
-        return shown
+        """Return what was shown since last time, up to some text; without its spaces, for a space
+        is often a movement of the cursor."""
+        wanted, before = "".join(part.split()), self._seen
+        while (at := self._shown.find(wanted, before)) < 0:
+            assert select.select([self._fd], [], [], PATIENCE)[0], (
+                f"no {part!r} came; {self._shown[before:]!r}"
+            )
+            self._raw += os.read(self._fd, 65_536)
+        self._seen = at + len(wanted)
+        return self._shown[before : self._seen]
+
+    @property
+    def _shown(self) -> str:
+        return "".join(ESCAPES.sub("", self._raw.decode(errors="replace")).split())
 
 
 def test_a_notification_does_not_break_the_line_that_is_being_typed(running: Host) -> None:

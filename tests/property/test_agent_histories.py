@@ -52,7 +52,7 @@ def test_rooms(history: list[tuple[Room, bool, int]]) -> None:
 
 ACTS = st.tuples(
     st.sampled_from(["add", "replace", "remove", "forget", "read"]),
-    st.integers(0, 12),
+    st.integers(0, 8),
     st.sampled_from(["r1", "r2", "r3"]),
     st.sampled_from(["messages", "facts"]),
     st.integers(0, 200),

@@ -25,6 +25,8 @@ from garrison.workers import (
 from .agent_answer import Answer, Answering
 from .agent_config import Config as AgentConfig
 from .agent_database import KeepsMemories
+from .agent_judging import Judging
+from .agent_keeping import Keeping
 from .agent_rooms import Room, Rooms
 from .agent_tasks import Cache
 
@@ -83,7 +85,9 @@ class AgentService(KeepsMemories):
         self._count = 0
         self._telling = 0  # events that are being told
         self._dropping = False
-        self._answering = Answering(self.runtime, c, self, self._announce)
+        keeping = Keeping(self.runtime, c, self)
+        self._answering = Answering(self.runtime, c, keeping, self._announce)
+        self._judging = Judging(self.runtime, c.evaluator_timeout, self._announce)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class AgentService(KeepsMemories):
         turn: Work | None = work
         while turn is not None:
             is_answered = await self._answer(turn)
-            await self._answering.evaluate(turn.answer, is_answered)
+            await self._judging.evaluate(turn.answer, is_answered)
             turn = self._rooms.next(room)
 
     async def _answer(self, work: Work) -> bool:
