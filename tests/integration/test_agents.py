@@ -185,7 +185,7 @@ async def test_an_agent_uses_its_own_parts(host: Hosting) -> None:
         async def late() -> bool:
             return ["LATE", "max.asker"] in (await max_.known())["actions"]
 
-        await eventually(late)
+        await eventually(late, timeout=5.0)  # not with whatever happens next
         assert "LATE" not in {name for name, _ in (await ada.known())["actions"]}
     shown = running.run("status", "ada.words-2").out
     assert "TEXT_SMALL, priority 9, streams" in shown
