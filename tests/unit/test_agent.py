@@ -222,6 +222,7 @@ async def test_a_message_may_bring_along_what_was_said_before_it(
             [[heard("before", "m0"), heard("elsewhere", "e0", "other")], "rubbish", [{"id": 1}]]
         ):
             await agent.process_actions(heard("Hi", str(number), metadata={"earlier": brought}))
+        assert await agent.get_memories(room_id="other") == []
 
     assert [one["content"] for one in model.asked[0].messages] == ["before", "Hi"]
     assert len(model.asked) == 3
@@ -342,6 +343,7 @@ async def test_messages_without_a_room_do_not_wait_for_each_other(
     async with running() as agent:
         model.gate.clear()
         held = asyncio.create_task(agent.process_actions(heard("hang", "1", "")))
+        await happens(lambda: bool(model.asked), "the model was asked")
         await agent.process_actions(heard("Hi", "2", ""))
         model.gate.set()
         await held
