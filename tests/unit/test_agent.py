@@ -36,12 +36,15 @@ class Platform:
         self.sent: list[tuple[str, str]] = []
         self.fails = False
         self.takes = 0.0  # seconds
+        self.ends: asyncio.Event | None = None
 
     async def send_message(self, channel_id: str, text: str) -> str:
         await asyncio.sleep(self.takes)
         if self.fails:
             raise ValueError("no such channel")
         self.sent.append((channel_id, text))
+        if self.ends is not None:
+            await self.ends.wait()
         return "1"
 
 
@@ -197,6 +200,8 @@ async def test_without_a_model_the_caller_is_told_which_plugin_to_add() -> None:
 async def test_an_empty_message_is_not_put_to_a_model(running: Running, model: Model) -> None:
     """There is nothing to answer, and the result says so."""
     async with running() as agent:
+        await agent.process_actions(heard("Hi", "m0"))
+        model.asked.clear()
         processed = await agent.process_actions(heard(""))
 
     assert processed.responses == []
@@ -222,6 +227,7 @@ async def test_a_message_may_bring_along_what_was_said_before_it(
             [[heard("before", "m0"), heard("elsewhere", "e0", "other")], "rubbish", [{"id": 1}]]
         ):
             await agent.process_actions(heard("Hi", str(number), metadata={"earlier": brought}))
+        assert await agent.get_memories(room_id="other") == []
 
     assert [one["content"] for one in model.asked[0].messages] == ["before", "Hi"]
     assert len(model.asked) == 3
@@ -342,9 +348,26 @@ async def test_messages_without_a_room_do_not_wait_for_each_other(
     async with running() as agent:
         model.gate.clear()
         held = asyncio.create_task(agent.process_actions(heard("hang", "1", "")))
+        await happens(lambda: bool(model.asked), "the model was asked")
         await agent.process_actions(heard("Hi", "2", ""))
         model.gate.set()
         await held
+
+
+async def test_what_was_being_said_when_the_time_was_over_is_not_said_again(
+    running: Running, platform: Platform, model: Model
+) -> None:
+    """Perhaps it was heard."""
+    platform.ends = asyncio.Event()
+    async with running(answer_timeout=0.5) as agent:
+        with pytest.raises(Exception, match="was not answered within"):
+            await agent.process_actions(heard())
+        platform.ends.set()
+        processed = await agent.process_actions(heard())
+
+    assert texts(processed) == ["You said: Hi"]
+    assert platform.sent == [("r", "You said: Hi")]
+    assert len(model.asked) == 2
 
 
 # --- with responses -----------------------------------------------------------------------

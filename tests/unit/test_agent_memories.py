@@ -84,7 +84,7 @@ def test_a_memory_may_take_anothers_place() -> None:
     kept.add(memory("b"), "messages")
     before = kept.bytes
 
-    assert kept.replace(memory("a", at=9.0))
+    assert kept.replace(memory("a", at=9.0, world_id="elsewhere"))
     assert kept.bytes > before
     assert texts(kept.of("messages", "r")) == ["a", "b"]
     assert kept.replace(memory("a", room="other"))

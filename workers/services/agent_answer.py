@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -36,7 +36,6 @@ log = logging.getLogger(__name__)
 MOST_SAID = 100  # responses to one message
 OURS = uuid.UUID("6ab6a3f2-5f0e-4d8b-9a7e-0c7a5d3f1e42")  # ids of responses are in here
 
-T = TypeVar("T")
 Announce = Callable[[str, Any], None]
 
 
@@ -211,10 +210,10 @@ class Answering:
 
     async def _reply(self, answer: Answer) -> None:
         """Have a model say something."""
-        params = await self._asking(answer)
-        if not params.messages:
+        if not prompt.line(answer.memory.content):
             answer.failed(REPLY, "the message is empty: there is nothing to answer")
             return
+        params = await self._asking(answer)
         text = await self._runtime.use_model(
             self._config.model, params, timeout=self._config.answer_timeout
         )
@@ -250,12 +249,16 @@ class Answering:
         answer.said.append(response)
         if not (content.text or content.attachments):
             return
-        spoken = await say(self._runtime, response, self._config.answer_timeout)
+        try:
+            spoken = await say(self._runtime, response, self._config.answer_timeout)
+            if spoken.fate is not Fate.FAILED:
+                await self._keeping.remember(response)
+                self._announce(EventType.MESSAGE_SENT, response)
+        except asyncio.CancelledError:  # the message's time is over; perhaps it was said
+            self._runtime.spawn(self._keeping.remember(response), "remember")
+            raise
         if spoken.problem:
             answer.failed(REPLY, f"what was to be said was not heard for sure: {spoken.problem}")
-        if spoken.fate is not Fate.FAILED:
-            await self._keeping.remember(response)
-            self._announce(EventType.MESSAGE_SENT, response)
 
     def _response(self, answer: Answer, content: Content) -> Memory:
         heard = answer.memory
