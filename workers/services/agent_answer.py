@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar, assert_never
 
 import msgspec
@@ -302,14 +303,20 @@ class Answering:
     async def _learn(self, answer: Answer) -> None:
         """Remember the messages of its room that a message brings along, where they are unknown:
         an agent that was killed has forgotten them, and who asks has not."""
-        brought = answer.memory.metadata.pop(EARLIER, ())
-        room = answer.memory.room_id
-        earlier = [one for one in msgspec.convert(brought, list[Memory]) if one.room_id == room]
-        if earlier:
-            last = earlier[-1].id
-            if await self._database(lambda adapter: adapter.get_memory_by_id(last)) is None:
-                for one in earlier:
-                    await self._remember(one)
+        room, metadata = answer.memory.room_id, answer.memory.metadata
+        try:
+            brought = msgspec.convert(metadata.get(EARLIER, []), list[Memory])
+        except msgspec.ValidationError:  # an author's own word
+            return
+        metadata.pop(EARLIER, None)
+        earlier = [one for one in brought if one.room_id == room]
+        earlier = earlier[-self._config.conversation_length :]
+        if not earlier:
+            return
+        known = await self._database(lambda adapter: adapter.count_memories(room))
+        for one in earlier if known is not None and known < len(earlier) else ():
+            if await self._database(partial(_create, one)) is None:
+                return  # it is late or gone: people wait for the answer
 
     async def _remember(self, memory: Memory) -> None:
         if not memory.agent_id:
@@ -368,6 +375,10 @@ def _after(before: ActionResult, result: ActionResult) -> ActionResult:
         values={**before.values, **result.values},
         data={**before.data, **result.data},
     )
+
+
+async def _create(memory: Memory, adapter: DatabaseAdapter) -> str:
+    return await adapter.create_memory(memory)
 
 
 @contextmanager
