@@ -13,6 +13,7 @@ import msgspec
 
 MOST_BYTES = 1 << 20  # of a file with characters
 MOST = 100  # characters in one file
+DEEPEST = 64  # objects and lists within each other
 LARGEST, LEAST = 2**64 - 1, -(2**63)  # what the wire's integers hold
 ALIKE = uuid.UUID("3f1c64c2-2f0e-5d5c-9a51-6c1c8a1f7b5e")  # ids made from names are in here
 
@@ -257,13 +258,15 @@ def _placed(data: bytes, said: str) -> str:
     return f"{problem} in line {line}"
 
 
-def _wired(value: Any) -> Any:
+def _wired(value: Any, depth: int = 0) -> Any:
     """Return a value that the wire can carry: of a number beyond 64 bits, its digits."""
+    if depth > DEEPEST:
+        raise CharacterError("it is nested too deeply")
     match value:
         case dict():
-            return {key: _wired(part) for key, part in value.items()}
+            return {key: _wired(part, depth + 1) for key, part in value.items()}
         case list():
-            return [_wired(part) for part in value]
+            return [_wired(part, depth + 1) for part in value]
         case int() if not LEAST <= value <= LARGEST:
             return str(value)
     return value

@@ -1,6 +1,7 @@
 """Character files: read when the config is, and which of their secrets nobody asks for."""
 
 import hashlib
+import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def read_agent(name: str, said: Path | None) -> tuple[AgentSpec, str]:
 
 def _parted(said: Path) -> tuple[Path, str]:
     """Return a file, and which of its characters is meant; a file may have a "#" in its name."""
-    if said.exists() or "#" not in said.name:
+    if "#" not in said.name or os.path.lexists(said):  # a Path's own `exists` may raise
         return said, ""
     name, _, wanted = said.name.rpartition("#")
     return said.with_name(name or "#"), wanted.strip()

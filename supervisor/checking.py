@@ -47,6 +47,7 @@ class Found:
             "usable": self.usable,
             "plugins": list(self.config.plugins),
             "services": [spec.name for spec in self.services],
+            "agents": {name: who.character.name for name, who in self.config.agents.items()},
             "errors": self.errors,
             "warnings": self.warnings,
             "notes": self.left_out,

@@ -161,6 +161,7 @@ SEVERAL = '[{"name": "Ada"}, {"name": "Max"}]'
          r"no character of the name Eva, but Ada, Max"),
         ("[agent]\ncharacter='c.json'", f'{{"name": "{"x" * 2**20}"}}', "agent.character",
          r"larger than 1,048,576 bytes"),
+        (f"[agent]\ncharacter='{'x' * 300}#y'", None, "agent.character", r"cannot be read"),
         ("[agent]\ncharacter='.'", None, "agent.character", r"cannot be read"),
     ],
 )  # fmt: skip

@@ -170,6 +170,7 @@ def test_odd_shapes_are_taken(said: dict[str, Any], field: str, expected: object
         (b'{"name": "\xff"}', "", "it is not UTF-8 text (byte 10)"),
         (b'{"name": "\\ud83d"}', "", "it is not JSON"),
         (b"[" * 100_000, "", "it is nested too deeply"),
+        (b'{"name": "A", "settings": ' + b"[" * 90 + b"]" * 90 + b"}", "", "nested too deeply"),
         (b'{"name": "' + b"x" * (1 << 20) + b'"}', "", "it is larger than 1,048,576 bytes"),
     ],
 )  # fmt: skip

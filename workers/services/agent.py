@@ -81,7 +81,8 @@ class AgentService(KeepsMemories):
         self._under_way: dict[Key, asyncio.Future[Processed]] = {}
         self._answered: Cache[Key] = Cache(c.answered, c.answered_bytes)
         self._count = 0
-        self._telling = 0
+        self._telling = 0  # events that are being told
+        self._dropping = False
         self._answering = Answering(self.runtime, c, self, self._announce)
 
     # --- messages ---------------------------------------------------------------------------
@@ -130,8 +131,8 @@ class AgentService(KeepsMemories):
         """Answer a room's messages, one after the other, until none waits."""
         turn: Work | None = work
         while turn is not None:
-            if await self._answer(turn):
-                await self._answering.evaluate(turn.answer)
+            is_answered = await self._answer(turn)
+            await self._answering.evaluate(turn.answer, is_answered)
             turn = self._rooms.next(room)
 
     async def _answer(self, work: Work) -> bool:
@@ -153,7 +154,8 @@ class AgentService(KeepsMemories):
             error = str(failure) or type(failure).__name__
             work.outcome.set_exception(failure)
         else:
-            self._answered.put(work.key, encoded)
+            if not self._answered.put(work.key, encoded):  # too large to be given again
+                self._answered.put(work.key, _encode(Processed()))
             self._count += 1
             work.outcome.set_result(processed)
         finally:
@@ -180,8 +182,11 @@ class AgentService(KeepsMemories):
     def _announce(self, event: str, payload: Any) -> None:
         """Tell an event in the background; past the bound it is told to nobody, and logged."""
         if self._telling >= self.config.events:
-            log.warning("event.dropped event=%s: %d are being told", event, self._telling)
+            if not self._dropping:
+                log.warning("event.dropped event=%s: %d are being told", event, self._telling)
+            self._dropping = True
             return
+        self._dropping = False
         self._telling += 1
         self.spawn(self._tell(event, payload), f"event {event}")
 

@@ -336,9 +336,10 @@ class Answering:
 
     # --- afterwards -------------------------------------------------------------------------
 
-    async def evaluate(self, answer: Answer) -> None:
+    async def evaluate(self, answer: Answer, is_answered: bool) -> None:
         """Have the evaluators look at a message and its answer, all side by side."""
-        judges = [one for one in self._runtime.evaluators if answer.said or one.always_run]
+        is_said = is_answered and bool(answer.said)
+        judges = [one for one in self._runtime.evaluators if is_said or one.always_run]
         if not judges:
             return
         limit = self._config.evaluator_timeout
@@ -358,8 +359,8 @@ class Answering:
                 return
             self._announce(EventType.EVALUATOR_STARTED, about)
             await evaluator.handler(*heard, answer.said, timeout=limit)
-        except CallError as failure:
-            error = str(failure)
+        except Exception as failure:  # noqa: BLE001 (it is that evaluator's, and nobody else's end)
+            error = str(failure) or type(failure).__name__
             log.warning("evaluator.failed evaluator=%s error=%s", evaluator.name, error)
         self._announce(EventType.EVALUATOR_COMPLETED, {**about, "error": error})
 

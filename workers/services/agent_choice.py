@@ -148,11 +148,11 @@ def chosen(text: str, actions: Sequence[Named]) -> list[str]:
 
     It may stand among other words, in a fence, as a list or as a single name.
     """
-    names = _read(text)
+    names = {plain(name): name for name in reversed(_read(text))}
     known = [
         name
-        for name in dict.fromkeys(names)
-        if find(name, actions) is not None or plain(name) in {*QUIET, plain(REPLY)}
+        for key, name in reversed(names.items())
+        if find(name, actions) is not None or key in {*QUIET, plain(REPLY)}
     ]
     return known or [REPLY]
 

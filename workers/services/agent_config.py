@@ -42,7 +42,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
 
     # how much it keeps
     answered: Many = 10_000  # messages that are not answered again
-    answered_bytes: Many = 16 * MIB
+    answered_bytes: Many = 64 * MIB
     memories_per_room: Many = 1_000
     memories: Many = 20_000
     memory_bytes: Many = 64 * MIB
