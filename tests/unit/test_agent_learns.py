@@ -67,7 +67,7 @@ async def test_only_its_own_room_is_learnt_and_no_more_than_a_model_is_shown() -
     foreign = [message(1, "secret", room="other")]
     many = [message(number) for number in range(2, 100)]
     async with running(model, config={"conversation_length": 8}) as agent:
-        await agent.process_actions(message(100, earlier=[*foreign, *many]))
+        await agent.process_actions(message(100, earlier=[*many, *foreign]))
         kept = await agent.get_memories()
     assert len(kept) == 8 + 2
     assert {one.room_id for one in kept} == {"r"}
