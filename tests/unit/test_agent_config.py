@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from garrison.workers.services.agent_config import Config
+from garrison.workers.services.agent.config import Config
 
 REFERENCE = Path(__file__).parents[2] / "config.toml"
 EXAMPLES = {"temperature", "max_tokens"}  # keys without a default

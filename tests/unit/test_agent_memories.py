@@ -4,7 +4,7 @@ import pytest
 
 from garrison.workers import Memory
 from garrison.workers.content import Content
-from garrison.workers.services.agent_memories import Memories, nearest, selected
+from garrison.workers.services.agent.memories import Memories, nearest, selected
 
 
 def memory(name: str, room: str = "r", at: float = 0.0, **more: object) -> Memory:

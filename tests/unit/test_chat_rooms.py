@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garrison.workers.services.chat_rooms import Limits, Room, Rooms
+from garrison.workers.services.chat.rooms import Limits, Room, Rooms
 
 
 def waiting(room: Room) -> list[str]:

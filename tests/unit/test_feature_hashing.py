@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garrison.workers.services.feature_hashing import DIMENSIONS, READ, vector
+from garrison.workers.services.eliza.feature_hashing import DIMENSIONS, READ, vector
 
 
 def likeness(one: str, other: str) -> float:
@@ -51,9 +51,8 @@ def test_a_texts_vector_never_changes(text: str, places: dict[int, float]) -> No
 
 def test_another_process_comes_to_the_same() -> None:
     """`hash()` would not: each process has a seed of its own."""
-    code = (
-        "from garrison.workers.services.feature_hashing import vector; print(vector('we are one'))"
-    )
+    module = "garrison.workers.services.eliza.feature_hashing"
+    code = f"from {module} import vector; print(vector('we are one'))"
     path = str(Path(__file__).parents[2] / ".src")
     env = {"PYTHONPATH": path, "PYTHONHASHSEED": "7"}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)

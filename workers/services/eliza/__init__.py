@@ -22,9 +22,9 @@ from garrison.workers import (
     idempotent,
 )
 
-from .eliza_method import Conversation, respond
-from .eliza_script import Script, ScriptError, parse
 from .feature_hashing import DIMENSIONS, vector
+from .method import Conversation, respond
+from .script import Script, ScriptError, parse
 
 LINES = 32  # so many lines of a conversation are gone through, the last ones
 
@@ -105,7 +105,7 @@ def load(path: str) -> Script:
     Raises:
         PermanentFailure: no start can succeed until someone mends the file.
     """
-    bundled = resources.files("garrison.workers.services") / "eliza.toml"
+    bundled = resources.files("garrison.workers.services.eliza") / "eliza.toml"
     file = Path(path).expanduser() if path else bundled
     try:
         return parse(file.read_text(encoding="utf-8"))

@@ -12,9 +12,9 @@ import msgspec
 
 from garrison.workers import DatabaseAdapter, Memory, Runtime
 
-from . import agent_prompt as prompt
-from .agent_config import Config
-from .agent_tasks import Cache
+from . import prompt
+from .config import Config
+from .tasks import Cache
 
 log = logging.getLogger(__name__)
 
@@ -58,21 +58,26 @@ class Keeping:
     async def learn(self, memory: Memory) -> None:
         """Remember the messages of its room that a message brings along, where they are unknown:
         an agent that was killed has forgotten them, and who asks has not."""
+        room, metadata = memory.room_id, memory.metadata
         try:
-            brought = msgspec.convert(memory.metadata.pop(EARLIER, ()), list[Memory])
-        except msgspec.ValidationError as error:
-            log.warning("message.earlier message=%s error=%s", memory.id, error)
+            brought = msgspec.convert(metadata.get(EARLIER, ()), list[Memory])
+        except msgspec.ValidationError:  # an author's own word
             return
-        earlier = [one for one in brought if one.room_id == memory.room_id]
-        if earlier and await self.known(earlier[-1].id) is None:
-            for one in earlier:
-                await self.remember(one)
+        metadata.pop(EARLIER, None)
+        earlier = [one for one in brought if one.room_id == room]
+        earlier = earlier[-self._config.conversation_length :]
+        if not earlier:
+            return
+        known = await self._ask(lambda adapter: adapter.count_memories(room))
+        for one in earlier if known is not None and known < len(earlier) else ():
+            if await self.remember(one) is None:
+                return  # the database is late or gone: people wait for the answer
 
-    async def remember(self, memory: Memory) -> None:
-        """Keep a message."""
+    async def remember(self, memory: Memory) -> str | None:
+        """Keep a message; return its id, or None where that failed."""
         if not memory.agent_id:
             memory = msgspec.structs.replace(memory, agent_id=self._runtime.agent_id)
-        await self._ask(lambda adapter: adapter.create_memory(memory))
+        return await self._ask(lambda adapter: adapter.create_memory(memory))
 
     async def known(self, memory_id: str) -> Memory | None:
         """Return a message that was kept."""

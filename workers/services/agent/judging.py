@@ -7,7 +7,7 @@ from typing import Any
 
 from garrison.workers import EventType, Runtime, State
 
-from .agent_answer import Answer
+from .answer import Answer
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ import msgspec
 from garrison.ipc import RemoteError, State, state
 from garrison.workers import Content, Memory, Plugin, Runtime, Service, idempotent
 
-from .chat_rooms import Room, Rooms
+from .rooms import Room, Rooms
 
 LINES = 32  # of a conversation travel, the last ones
 LINE = 4_000  # characters of each that do

@@ -22,13 +22,13 @@ from garrison.workers import (
     idempotent,
 )
 
-from .agent_answer import Answer, Answering
-from .agent_config import Config as AgentConfig
-from .agent_database import KeepsMemories
-from .agent_judging import Judging
-from .agent_keeping import Keeping
-from .agent_rooms import Room, Rooms
-from .agent_tasks import Cache
+from .answer import Answer, Answering
+from .config import Config as AgentConfig
+from .database import KeepsMemories
+from .judging import Judging
+from .keeping import Keeping
+from .rooms import Room, Rooms
+from .tasks import Cache
 
 log = logging.getLogger(__name__)
 

@@ -24,12 +24,12 @@ from garrison.workers import (
     State,
 )
 
-from . import agent_choice as choice
-from . import agent_prompt as prompt
-from .agent_choice import REPLY, Reply, Run, Say, Step, Unknown
-from .agent_config import Config
-from .agent_keeping import Keeping
-from .agent_speech import Fate, say
+from . import choice as choice
+from . import prompt
+from .choice import REPLY, Reply, Run, Say, Step, Unknown
+from .config import Config
+from .keeping import Keeping
+from .speech import Fate, say
 
 log = logging.getLogger(__name__)
 
