@@ -55,7 +55,7 @@ class Memory(msgspec.Struct, kw_only=True, omit_defaults=True):
     world_id: str = ""
     unique: bool = False
     similarity: float | None = None  # to what was searched for, -1 to 1
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}  # "earlier": messages before it, for an agent that forgot them
 
 
 class TargetInfo(msgspec.Struct, omit_defaults=True):

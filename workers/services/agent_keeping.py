@@ -59,20 +59,24 @@ class Keeping:
         """Remember the messages of its room that a message brings along, where they are unknown:
         an agent that was killed has forgotten them, and who asks has not."""
         try:
-            brought = msgspec.convert(memory.metadata.pop(EARLIER, ()), list[Memory])
-        except msgspec.ValidationError as error:
-            log.warning("message.earlier message=%s error=%s", memory.id, error)
+            brought = msgspec.convert(memory.metadata.get(EARLIER, []), list[Memory])
+        except msgspec.ValidationError:  # an author's own word
             return
+        memory.metadata.pop(EARLIER, None)
         earlier = [one for one in brought if one.room_id == memory.room_id]
-        if earlier and await self.known(earlier[-1].id) is None:
-            for one in earlier:
-                await self.remember(one)
+        earlier = earlier[-self._config.conversation_length :]
+        if not earlier:
+            return
+        known = await self._ask(lambda adapter: adapter.count_memories(memory.room_id))
+        for one in earlier if known is not None and known < len(earlier) else ():
+            if not await self.remember(one):
+                return  # the database is late or gone: people wait for the answer
 
-    async def remember(self, memory: Memory) -> None:
-        """Keep a message."""
+    async def remember(self, memory: Memory) -> bool:
+        """Keep a message; False where that failed."""
         if not memory.agent_id:
             memory = msgspec.structs.replace(memory, agent_id=self._runtime.agent_id)
-        await self._ask(lambda adapter: adapter.create_memory(memory))
+        return await self._ask(lambda adapter: adapter.create_memory(memory)) is not None
 
     async def known(self, memory_id: str) -> Memory | None:
         """Return a message that was kept."""
