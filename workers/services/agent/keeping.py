@@ -60,24 +60,24 @@ class Keeping:
         an agent that was killed has forgotten them, and who asks has not."""
         room, metadata = memory.room_id, memory.metadata
         try:
-            brought = msgspec.convert(metadata.get(EARLIER, ()), list[Memory])
+            brought = msgspec.convert(memory.metadata.get(EARLIER, []), list[Memory])
         except msgspec.ValidationError:  # an author's own word
             return
-        metadata.pop(EARLIER, None)
-        earlier = [one for one in brought if one.room_id == room]
+        memory.metadata.pop(EARLIER, None)
+        earlier = [one for one in brought if one.room_id == memory.room_id]
         earlier = earlier[-self._config.conversation_length :]
         if not earlier:
             return
-        known = await self._ask(lambda adapter: adapter.count_memories(room))
+        known = await self._ask(lambda adapter: adapter.count_memories(memory.room_id))
         for one in earlier if known is not None and known < len(earlier) else ():
-            if await self.remember(one) is None:
+            if not await self.remember(one):
                 return  # the database is late or gone: people wait for the answer
 
-    async def remember(self, memory: Memory) -> str | None:
-        """Keep a message; return its id, or None where that failed."""
+    async def remember(self, memory: Memory) -> bool:
+        """Keep a message; False where that failed."""
         if not memory.agent_id:
             memory = msgspec.structs.replace(memory, agent_id=self._runtime.agent_id)
-        return await self._ask(lambda adapter: adapter.create_memory(memory))
+        return await self._ask(lambda adapter: adapter.create_memory(memory)) is not None
 
     async def known(self, memory_id: str) -> Memory | None:
         """Return a message that was kept."""
