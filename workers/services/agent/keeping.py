@@ -58,7 +58,6 @@ class Keeping:
     async def learn(self, memory: Memory) -> None:
         """Remember the messages of its room that a message brings along, where they are unknown:
         an agent that was killed has forgotten them, and who asks has not."""
-        room, metadata = memory.room_id, memory.metadata
         try:
             brought = msgspec.convert(memory.metadata.get(EARLIER, []), list[Memory])
         except msgspec.ValidationError:  # an author's own word
