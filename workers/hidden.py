@@ -1,11 +1,14 @@
 """What other workers' runtimes call of this one, unseen by authors: events, actions, models …
 
 A method `act` here is called as `$act`. Each runs its author's function with as many of its
-arguments as that takes; what it raises is the caller's.
+arguments as that takes; what it raises is the caller's, and is written to this service's log, for
+most callers go on without it.
 """
 
+import contextlib
 import functools
 import inspect
+import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +18,12 @@ from .components import Evaluator, ProviderResult, State
 from .content import ActionResult, Content, Memory, TargetInfo, as_content
 from .methods import Method, describe
 from .models import EmbedParams, GenerateTextParams, Model, ModelType
+from .tracebacks import formatted
 
 if TYPE_CHECKING:
     from .runtime import Runtime
+
+log = logging.getLogger(__name__)
 
 TEXTS = frozenset(
     {
@@ -28,6 +34,9 @@ TEXTS = frozenset(
         ModelType.TEXT_REASONING_LARGE,
     }
 )
+
+
+SAID = frozenset(Content.__struct_fields__)
 
 
 class Made(msgspec.Struct, omit_defaults=True):
@@ -49,74 +58,82 @@ class Hidden:
 
     async def event(self, event: str, payload: Any) -> None:
         """Run this worker's handlers of an event."""
-        await self._runtime.handle_event(event, payload)
+        with logged(f"a handler of event {event}"):
+            await self._runtime.handle_event(event, payload)
 
     async def applies(self, name: str, memory: Memory) -> bool:
         """Ask an action whether it applies to a message."""
         action = _found(self._runtime.parts.actions, name, "action")
-        return bool(await finished(action.validate, self._runtime, memory))
+        with logged(f"validate of action {name}"):
+            return bool(await finished(action.validate, self._runtime, memory))
 
     async def act(
         self, name: str, memory: Memory, state: State, responses: list[Memory]
     ) -> AsyncIterator[Made]:
         """Run an action; yield what it makes."""
         action = _found(self._runtime.parts.actions, name, "action")
-        result = fewer(action.handler, self._runtime, memory, state, responses)
-        if inspect.isawaitable(result):
-            result = await result
-        if hasattr(result, "__aiter__"):
-            async for one in result:
-                for made in made_of(one, name):
-                    yield made
-            return
-        for made in made_of(result, name):
-            yield made
+        with logged(f"action {name}"):
+            result = fewer(action.handler, self._runtime, memory, state, responses)
+            if inspect.isawaitable(result):
+                result = await result
+            if hasattr(result, "__aiter__"):
+                async for one in result:
+                    for made in made_of(one, name):
+                        yield made
+                return
+            for made in made_of(result, name):
+                yield made
 
     async def provide(self, name: str, memory: Memory, state: State) -> ProviderResult:
         """Ask a provider for what it knows."""
         provider = _found(self._runtime.parts.providers, name, "provider")
-        told = await finished(provider.get, self._runtime, memory, state)
-        if told is None:
-            return ProviderResult()
-        if isinstance(told, str):
-            return ProviderResult(told)
-        return told if isinstance(told, ProviderResult) else msgspec.convert(told, ProviderResult)
+        with logged(f"provider {name}"):
+            return told_by(await finished(provider.get, self._runtime, memory, state))
 
     async def judges(self, name: str, memory: Memory, state: State) -> bool:
         """Ask an evaluator whether it is to run."""
         evaluator = self._evaluator(name)
-        return bool(await finished(evaluator.validate, self._runtime, memory, state))
+        with logged(f"validate of evaluator {name}"):
+            return bool(await finished(evaluator.validate, self._runtime, memory, state))
 
     async def evaluate(
         self, name: str, memory: Memory, state: State, responses: list[Memory]
     ) -> None:
         """Run an evaluator."""
         evaluator = self._evaluator(name)
-        await finished(evaluator.handler, self._runtime, memory, state, responses)
+        with logged(f"evaluator {name}"):
+            await finished(evaluator.handler, self._runtime, memory, state, responses)
 
     async def model(self, model_type: str, provider: str, params: Any) -> Any:
         """Ask a model, and return all that it says."""
         model = self._model(model_type, provider)
-        answer = fewer(model.handler, self._runtime, fitted(model.handler, params, 1, model_type))
-        if hasattr(answer, "__aiter__"):
-            return "".join([piece async for piece in answer])
-        return await answer if inspect.isawaitable(answer) else answer
+        with logged(f"model {model_type}"):
+            asked = fitted(model.handler, params, 1, model_type)
+            answer = fewer(model.handler, self._runtime, asked)
+            if hasattr(answer, "__aiter__"):
+                return "".join([piece async for piece in answer])
+            answer = await answer if inspect.isawaitable(answer) else answer
+            if model_type in TEXTS and not isinstance(answer, str):
+                raise TypeError(f"a model {model_type} is to return a text, not {answer!r:.80}")
+            return answer
 
     async def model_stream(self, model_type: str, provider: str, params: Any) -> AsyncIterator[Any]:
         """Ask a model, and yield what it says as it comes."""
         model = self._model(model_type, provider)
         handler = model.stream or model.handler
-        answer = fewer(handler, self._runtime, fitted(handler, params, 1, model_type))
-        if hasattr(answer, "__aiter__"):
-            async for piece in answer:
-                yield piece
-        else:
-            yield await answer if inspect.isawaitable(answer) else answer
+        with logged(f"model {model_type}"):
+            answer = fewer(handler, self._runtime, fitted(handler, params, 1, model_type))
+            if hasattr(answer, "__aiter__"):
+                async for piece in answer:
+                    yield piece
+            else:
+                yield await answer if inspect.isawaitable(answer) else answer
 
     async def send(self, source: str, target: TargetInfo, content: Content) -> Any:
         """Have a send handler of this worker's send a message."""
         handler = _found(self._runtime.parts.send_handlers, source, "send handler for")
-        return await finished(handler, self._runtime, target, content)
+        with logged(f"send handler for {source}"):
+            return await finished(handler, self._runtime, target, content)
 
     def _evaluator(self, name: str) -> Evaluator:
         evaluator: Evaluator = _found(self._runtime.parts.evaluators, name, "evaluator")
@@ -135,6 +152,34 @@ METHODS: dict[str, Method] = {f"${name}": m for name, m in describe(Hidden)[1].i
 def bound(hidden: Hidden) -> dict[str, Callable[..., Any]]:
     """Return the functions behind `METHODS`."""
     return {name: getattr(hidden, name.removeprefix("$")) for name in METHODS}
+
+
+@contextlib.contextmanager
+def logged(what: str) -> Iterator[None]:
+    """Write what an author's function raises to the log of its own service, and raise it."""
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s failed\n%s", what, formatted(error).rstrip())
+        raise
+
+
+def told_by(value: Any) -> ProviderResult:
+    """Return what a provider's value means.
+
+    Raises:
+        TypeError: It means nothing.
+        msgspec.ValidationError: It is a mapping that does not fit.
+    """
+    if value is None or isinstance(value, str):
+        return ProviderResult(value or "")
+    if isinstance(value, ProviderResult):
+        return value
+    if isinstance(value, Mapping):
+        return msgspec.convert(dict(value), ProviderResult)
+    raise TypeError(
+        f"a provider returns a text, a ProviderResult or None, not {type(value).__name__}"
+    )
 
 
 def made_of(value: Any, action: str) -> Iterator[Made]:
@@ -157,6 +202,12 @@ def made_of(value: Any, action: str) -> Iterator[Made]:
             yield from made_of(msgspec.convert(dict(value), ActionResult), action)
         case Memory():
             yield Made(content=value.content)
+        case Mapping() if value and not SAID & set(value):
+            keys = ", ".join(map(str, value))
+            raise TypeError(
+                f"it made a mapping of {keys:.200}, which is neither a Content (it has text, "
+                "actions, attachments …) nor an ActionResult (it has success)"
+            )
         case _:
             yield Made(content=as_content(value))
 

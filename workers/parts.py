@@ -18,6 +18,7 @@ from garrison.ipc.messages import (
 )
 
 from .components import Action, Evaluator, Provider
+from .fitting import check_names, check_part, check_takes
 from .models import Model, ModelProvider, ModelType
 from .plugin import Plugin
 from .service import Service
@@ -46,7 +47,7 @@ class Parts:
         """Take a part; a later one of the same name takes its place.
 
         Raises:
-            TypeError: It is none.
+            TypeError: It is none, or its functions cannot be run with what they are given.
             ValueError: It has no name.
         """
         kinds: list[tuple[type, dict[str, Any]]] = [
@@ -58,6 +59,7 @@ class Parts:
             if isinstance(part, kind):
                 if not isinstance(part.name, str) or not part.name:
                     raise ValueError(f"an {kind.__name__} has no name: {part!r}; give it one")
+                check_part(part)
                 known[part.name] = part
                 self._changed()
                 return
@@ -80,6 +82,10 @@ class Parts:
             plugin: The plugin.
             provider: What its models are known by: its NAME.
             priority: Of its models, instead of the plugin's own.
+
+        Raises:
+            TypeError: A function cannot be run with what it is given.
+            ValueError: Something has no name, or that of another.
         """
         parts: list[Action | Provider | Evaluator] = [
             *plugin.actions,
@@ -88,7 +94,11 @@ class Parts:
         ]
         for part in parts:
             self.add(part)
+        check_names("actions", plugin.actions)
+        check_names("providers", plugin.providers)
+        check_names("evaluators", plugin.evaluators)
         for model_type, handler in plugin.models.items():
+            check_takes(handler, f"the model {model_type}", "runtime", "params")
             rank = plugin.priority if priority is None else priority
             self.add_model(model_type, provider, Model(handler, rank))
 

@@ -1,6 +1,7 @@
 """What a plugin has and whether its config fits, found out in a throwaway process."""
 
 import contextlib
+import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from garrison.ipc.client import Client
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Broken, ConfigProblem, PluginRead, Reading, sendable
 
+from .fitting import check_takes
 from .loading import load
 from .methods import describe
 from .parts import static_manifest
@@ -35,6 +37,11 @@ def inspect_plugin(reading: Reading) -> PluginRead:
             raise TypeError(f"services of plugin {plugin.name}: {cls!r} is no Service class")
         if not isinstance(cls.service_type, str) or not cls.service_type:
             raise TypeError(f"{cls.__name__} has no service_type; give it one: service_type = …")
+        if not inspect.ismethod(cls.start):
+            raise TypeError(f"{cls.__name__}.start is no class method; write @classmethod above it")
+    for event, handlers in plugin.events.items():
+        for handler in handlers:
+            check_takes(handler, f"a handler of event {event}", "payload")
     manifests = tuple(
         static_manifest(describe(cls)[0], plugin, cls, reading.source.name) for cls in classes
     )
@@ -81,7 +88,8 @@ def found_out(reading: Reading) -> PluginRead | Broken:
             if isinstance(error, ConfigError)
             else (one_line(error) + where(error))
         )
-        return Broken("read", text[:2000], formatted(error))
+        traceback = "" if isinstance(error, ConfigError) else formatted(error)
+        return Broken("read", text[:2000], traceback)
 
 
 async def read_plugin(reading: Reading) -> int:

@@ -210,7 +210,10 @@ class Runtime(Agency):
 
 
 async def _started(cls: type[Service], runtime: Runtime) -> Any:
-    return await cls.start(runtime)
+    starting = cls.start(runtime)
+    if not inspect.isawaitable(starting):
+        raise TypeError(f"{cls.__name__}.start must be `async def`, under @classmethod")
+    return await starting
 
 
 async def _outlive(starting: asyncio.Task[Any]) -> None:

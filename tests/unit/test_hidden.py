@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from garrison.ipc import RemoteError
 from garrison.ipc.messages import Manifest
 from garrison.workers import (
     Action,
@@ -16,10 +17,13 @@ from garrison.workers import (
     Memory,
     Plugin,
     Provider,
+    ProviderResult,
+    Service,
     as_memory,
 )
-from garrison.workers.hidden import Made, fewer, fitted, made_of
+from garrison.workers.hidden import Made, fewer, fitted, made_of, told_by
 from garrison.workers.parts import MANIFEST_MOST, Parts
+from garrison.workers.testing import run
 
 if TYPE_CHECKING:
     from garrison.workers.runtime import Runtime
@@ -44,11 +48,63 @@ def test_what_an_action_returns_is_said_or_is_its_result(value: Any, expected: l
     assert list(made_of(value, "A")) == expected
 
 
-@pytest.mark.parametrize("value", [1, object(), {"text": 1}, [2]])
+@pytest.mark.parametrize("value", [1, object(), {"text": 1}, [2], {"txt": "hi", "succes": True}])
 def test_what_means_nothing_is_refused(value: Any) -> None:
     """It is the author's mistake, and told as one."""
     with pytest.raises((TypeError, msgspec.ValidationError)):
         list(made_of(value, "A"))
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, ProviderResult()),
+        ("rain", ProviderResult("rain")),
+        ({"text": "rain", "values": {"sky": "grey"}}, ProviderResult("rain", {"sky": "grey"})),
+    ],
+)
+def test_what_a_provider_returns_is_told(value: Any, expected: ProviderResult) -> None:
+    """A text alone will do."""
+    assert told_by(value) == expected
+
+
+def test_what_a_provider_may_return_is_said() -> None:
+    """A number is none of it."""
+    with pytest.raises(TypeError, match="returns a text, a ProviderResult or None, not int"):
+        told_by(21)
+
+
+async def test_a_model_of_texts_returns_a_text() -> None:
+    """Else somebody would be answered "None"; other types may return what they like."""
+    plugin = Plugin("p", models={"TEXT_LARGE": lambda runtime: None, "IMAGE": lambda: None})
+    async with run(Plain, plugin=plugin) as service:
+        with pytest.raises(RemoteError, match="TEXT_LARGE is to return a text, not None"):
+            await service.runtime.use_model("TEXT_LARGE", "hi")
+        assert await service.runtime.use_model("IMAGE", {}) is None
+
+
+async def test_what_an_author_s_function_raises_is_in_the_log_of_its_own_service(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """With the line that raised: who asked may go on without it, and say nothing of where."""
+    plugin = Plugin("p", providers=[Provider("RAIN", get=_raining)])
+    async with run(Plain, plugin=plugin) as service:
+        await service.runtime.compose_state(as_memory("hi"))
+
+    (text,) = [one.message for one in caplog.records if one.name == "garrison.workers.hidden"]
+    assert text.startswith("provider RAIN failed\nTraceback")
+    assert "in _raining" in text
+    assert text.endswith("ZeroDivisionError: no sky")
+
+
+def _raining() -> str:
+    raise ZeroDivisionError("no sky")
+
+
+class Plain(Service):
+    """Has nothing of its own."""
+
+    service_type = "plain"
 
 
 def test_a_function_is_given_as_much_as_it_takes() -> None:
@@ -114,12 +170,12 @@ def test_parts_without_a_name_or_kind_are_refused() -> None:
 def test_what_everybody_is_told_is_bounded_and_can_travel() -> None:
     """Examples of a megabyte, or of no known type, are the author's to mend."""
     parts = Parts()
-    parts.add(Action("A", examples=["x" * MANIFEST_MOST]))
+    parts.add(Action("A", handler=str, examples=["x" * MANIFEST_MOST]))
     with pytest.raises(ValueError, match="shorten examples"):
         parts.told_in(Manifest("a"))
 
     parts = Parts()
-    parts.add(Action("A", examples=[object()]))
+    parts.add(Action("A", handler=str, examples=[object()]))
     with pytest.raises(ValueError, match="cannot travel"):
         parts.told_in(Manifest("a"))
 

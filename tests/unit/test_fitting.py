@@ -1,0 +1,120 @@
+"""An author's functions are looked at before they are run."""
+
+from typing import Any
+
+import pytest
+
+from garrison.ipc.messages import PluginSource, Reading
+from garrison.ipc.sockets import new_token
+from garrison.workers import Action, Evaluator, Plugin, Provider, Service
+from garrison.workers.fitting import check_takes
+from garrison.workers.parts import Parts
+from garrison.workers.reading import inspect_plugin
+from garrison.workers.testing import run
+
+
+def _five(runtime: Any, message: Any, state: Any, options: Any, callback: Any) -> None: ...
+
+
+def _named(runtime: Any, *, memory: Any) -> None: ...
+
+
+def _enough(runtime: Any, memory: Any, *rest: Any, options: Any = None, **more: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("plugin", "problem"),
+    [
+        (Plugin("p", actions=[Action("A")]), "Action A: its handler is missing"),
+        (Plugin("p", providers=[Provider("P")]), "Provider P: its get is missing"),
+        (Plugin("p", evaluators=[Evaluator("E")]), "Evaluator E: its handler is missing"),
+        (
+            Plugin("p", actions=[Action("A", handler=_five)]),
+            r"Action A: its handler wants \(runtime, message, state, options, callback\), but is "
+            r"given \(runtime, memory, state, responses\)",
+        ),
+        (
+            Plugin("p", actions=[Action("A", handler=str, validate=lambda a, b, c: True)]),
+            r"its validate wants \(a, b, c\), but is given \(runtime, memory\)",
+        ),
+        (
+            Plugin("p", actions=[Action("A", handler="tell")]),  # type: ignore[arg-type]
+            "Action A: its handler is no function, but 'tell'",
+        ),
+        (Plugin("p", models={"IMAGE": lambda a, b, c: None}), "the model IMAGE wants"),
+        (Plugin("p", events={"E": lambda runtime, payload: None}), "a handler of event E wants"),
+        (
+            Plugin("p", actions=[Action("A", handler=str), Action("A", handler=str)]),
+            "there are two actions A",
+        ),
+    ],
+)
+def test_what_cannot_be_run_is_found_where_a_plugin_is_read(plugin: Plugin, problem: str) -> None:
+    """Not at the first message, in somebody else's log."""
+    with pytest.raises((TypeError, ValueError), match=problem):
+        _read(plugin)
+
+
+def test_a_start_that_belongs_to_no_class_is_found_there_too() -> None:
+    """`@classmethod` was forgotten."""
+
+    class Forgetful(Service):
+        service_type = "forgetful"
+
+        async def start(self, runtime: Any) -> Any:  # type: ignore[override]
+            return self
+
+    with pytest.raises(TypeError, match="write @classmethod above it"):
+        _read(Plugin("p", services=[Forgetful]))
+
+
+async def test_a_start_that_is_not_async_says_so() -> None:
+    """And not that something cannot be awaited, in a line of ours."""
+
+    class Hasty(Service):
+        service_type = "hasty"
+
+        @classmethod
+        def start(cls, runtime: Any) -> Any:
+            return cls(runtime)
+
+    with pytest.raises(TypeError, match=r"Hasty.start must be `async def`"):
+        async with run(Hasty):
+            pass
+
+
+@pytest.mark.parametrize("function", [_enough, lambda: None, max, lambda *all_of_them: None])
+def test_what_takes_fewer_or_any_number_is_fine(function: Any) -> None:
+    """Also what does not say what it takes."""
+    check_takes(function, "it", "runtime", "memory")
+
+
+def test_what_wants_a_name_is_not() -> None:
+    """Nothing is given by name."""
+    with pytest.raises(TypeError, match=r"it wants \(runtime, memory\)"):
+        check_takes(_named, "it", "runtime", "memory")
+
+
+def test_what_is_registered_later_is_looked_at_likewise() -> None:
+    """And takes nobody's place."""
+    parts = Parts()
+    parts.add(Action("A", handler=str))
+    with pytest.raises(TypeError, match="wants"):
+        parts.add(Action("A", handler=_five))
+    assert parts.actions["A"].handler("said") == "said"  # type: ignore[call-arg,arg-type]
+
+
+_READING = Reading(
+    source=PluginSource("p", "p", ""),
+    token=new_token(),
+    control="",
+    env={},
+    plugin_config={},
+    sections=(),
+)
+
+
+def _read(plugin: Plugin) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("garrison.workers.reading.load", lambda source: plugin)
+        inspect_plugin(_READING)
