@@ -4,6 +4,12 @@ from typing import Any, Self
 
 import msgspec
 
+REMEDIES = {  # state → what to do, as the end of a sentence
+    "stopped": "; start it with: garrison start {}",
+    "failed": "; garrison status {} says why",
+    "backoff": "; garrison status {} says why",
+}
+
 
 class GarrisonError(Exception):
     """Something that garrison itself has to say; catch this for everything of ours."""
@@ -94,7 +100,8 @@ class ServiceUnavailable(CallError):
     later."""
 
     def text(self) -> str:
-        return f"{self.service}.{self.method} was not run: {self.service} is {self.detail}"
+        said = f"{self.service}.{self.method} was not run: {self.service} is {self.detail}"
+        return f"{said}{REMEDIES.get(self.detail, '').format(self.service)}"
 
     @property
     def state(self) -> str:

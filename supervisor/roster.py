@@ -191,6 +191,8 @@ class Roster:
     def unknown(self, name: str) -> str:
         """Return the sentence for a NAME that is none."""
         known = self.names()
+        if any(one.startswith(f"{name}.") for one in known):
+            return f"no service {name}; that agent's are '{name}.*'"
         close = get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
         return f"no service {name}; {hint}"

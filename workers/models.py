@@ -173,10 +173,13 @@ def why_none(
         types.setdefault(name, []).append(offer)
     if model_type not in types:
         there = ", ".join(types) or "none at all"
-        how = "" if types else "; add a plugin with a ModelProvider, such as [plugins.eliza]"
+        how = "; add a plugin with a ModelProvider, such as [plugins.eliza]"
+        if types and model_type not in {ModelType.TEXT_LARGE, ModelType.TEXT_SMALL}:
+            how = ""
         return ModelUnavailable(model_type, f"nobody offers it; there are: {there}{how}")
     named = [offer for offer in types[model_type] if offer.is_of(provider)]
     there = ", ".join(offer.service for offer in named or types[model_type])
     if not named:
         return ModelUnavailable(model_type, f"{provider!r} offers none; it is offered by {there}")
-    return ModelUnavailable(model_type, f"none of its providers is running: {there}")
+    why = f"; garrison status {named[0].service} says why"
+    return ModelUnavailable(model_type, f"none of its providers is running: {there}{why}")

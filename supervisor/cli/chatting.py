@@ -90,7 +90,11 @@ def _chatting(client: Client, name: str) -> str:
         there = ", ".join(entry.name for entry in chats)
         text = f"there are several to chat with: {there}; name one of them"
         raise OrderFailed("no_such_service", text)
-    return chats[0].name if chats else "chat"
+    if not chats:
+        there = ", ".join(entry.name for entry in directory) or "none"
+        text = f"no service chat; add [plugins.chat] to config.toml; there are: {there}"
+        raise OrderFailed("no_such_service", text)
+    return chats[0].name
 
 
 async def _chat(name: str) -> None:

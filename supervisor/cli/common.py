@@ -169,6 +169,8 @@ def _sentence(error: BaseException) -> str:
 
 def no_such_service(name: str, known: list[str]) -> OrderFailed:
     """Return the error for a NAME that is none."""
+    if any(one.startswith(f"{name}.") for one in known):
+        return OrderFailed("no_such_service", f"no service {name}; that agent's are '{name}.*'")
     close = get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
     return OrderFailed("no_such_service", f"no service {name}; {hint}")

@@ -320,6 +320,10 @@ def test_one_chats_with_an_agent_by_name(host: Hosting) -> None:
     done = running.run("chat", input="")
     assert done.code != 0
     assert "there are several to chat with: ada.chat, max.chat; name one of them" in done.err
+    for verb in (["restart", "ada"], ["status", "ada"], ["call", "ada", "say"]):
+        done = running.run(*verb)  # an agent is no service
+        assert done.code == 4
+        assert "no service ada; that agent's are 'ada.*'" in done.err
     done = running.run("chat", "eva", input="")
     assert "no service eva" in done.err
 

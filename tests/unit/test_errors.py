@@ -27,7 +27,15 @@ from garrison.ipc.errors import (
 TRACE = 'Traceback (most recent call last):\n  File "x.py", line 1\nValueError: no\n'
 
 CASES: list[tuple[CallError, str]] = [
-    (ServiceUnavailable("a", "m", "failed"), "a.m was not run: a is failed"),
+    (
+        ServiceUnavailable("a", "m", "failed"),
+        "a.m was not run: a is failed; garrison status a says why",
+    ),
+    (
+        ServiceUnavailable("a", "m", "stopped"),
+        "a.m was not run: a is stopped; start it with: garrison start a",
+    ),
+    (ServiceUnavailable("a", "m", "restarting"), "a.m was not run: a is restarting"),
     (Overloaded("a", "m", "its window stayed full"), "a.m was not run: its window stayed full"),
     (InvalidCall("a", "m", "no such method"), "a.m was not run: no such method"),
     (CallTimeout("a", "m", "2.5"), "a.m gave no answer within 2.5 s"),

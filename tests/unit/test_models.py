@@ -49,8 +49,10 @@ def test_where_there_is_none_the_error_says_what_there_is() -> None:
 
     assert "add a plugin with a ModelProvider" in str(why_none("X", None, []))
     assert "there are: TEXT_LARGE, IMAGE" in str(why_none("X", None, known))
+    assert "such as [plugins.eliza]" in str(why_none("TEXT_LARGE", None, [("IMAGE", offer("b"))]))
     assert "'gpt' offers none; it is offered by a" in str(why_none("TEXT_LARGE", "gpt", known))
-    assert "none of its providers is running: a" in str(why_none("TEXT_LARGE", None, known))
+    none = str(why_none("TEXT_LARGE", None, known))
+    assert "none of its providers is running: a; garrison status a says why" in none
     assert "none of its providers is running: a" in str(why_none("TEXT_LARGE", "a", known))
 
 
