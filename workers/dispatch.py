@@ -7,6 +7,7 @@ is counted; neither ends the service.
 import asyncio
 import contextvars
 import functools
+import inspect
 import logging
 import math
 from collections.abc import Callable
@@ -33,7 +34,16 @@ THREADS = 16  # plain methods that run at the same time
 TRACEBACK_BYTES = 8 * 1024
 RUNNING_MOST = 16_384  # calls taken at the same time, from all callers together
 
-_encode = msgspec.msgpack.Encoder().encode
+
+def _foreign(value: object) -> object:
+    """Say of what cannot be encoded why, where it is a mistake that many make."""
+    if inspect.isawaitable(value):
+        raise TypeError("it is the future of a call, not its result: write `await` before the call")
+    raise NotImplementedError  # msgspec names its type
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_foreign).encode
+
 _Key = tuple[Token, int]
 
 

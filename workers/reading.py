@@ -18,6 +18,7 @@ from .loading import load
 from .methods import describe
 from .parts import static_manifest
 from .plugin import Plugin
+from .redaction import redacted
 from .service import Service
 from .settings import Misfit, fit
 from .tracebacks import formatted, one_line, where
@@ -83,13 +84,16 @@ def found_out(reading: Reading) -> PluginRead | Broken:
     try:
         return inspect_plugin(reading)
     except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin's code raises)
-        text = (
-            sendable(str(error))
-            if isinstance(error, ConfigError)
-            else (one_line(error) + where(error))
-        )
-        traceback = "" if isinstance(error, ConfigError) else formatted(error)
-        return Broken("read", text[:2000], traceback)
+        if _is_told(error):
+            return Broken("read", sendable(redacted(str(error)))[:2000])
+        return Broken("read", (one_line(error) + where(error))[:2000], formatted(error))
+
+
+def _is_told(error: BaseException) -> bool:
+    """Tell whether an error is a sentence of ours, which no line of ours explains further."""
+    if isinstance(error, SyntaxError | UnicodeError) or where(error):
+        return False
+    return isinstance(error, ConfigError | TypeError | ValueError)
 
 
 async def read_plugin(reading: Reading) -> int:

@@ -1,18 +1,20 @@
 """What a service answers to a call that it does not run."""
 
 import asyncio
+from typing import Any
 
 import msgspec
 import pytest
 from msgspec import Raw
 
 from garrison.ipc import messages
-from garrison.ipc.errors import InvalidCall, Overloaded, from_fault
+from garrison.ipc.errors import InvalidCall, Overloaded, RemoteError, from_fault
 from garrison.ipc.messages import EMPTY_MAP, Call, Token
 from garrison.workers import Runtime, Service, dispatch
 from garrison.workers.dispatch import Dispatch
 from garrison.workers.hidden import Hidden
 from garrison.workers.methods import describe
+from garrison.workers.testing import run
 
 CALLER = b"g-caller"
 
@@ -95,6 +97,21 @@ async def test_what_does_not_fit_is_told_to_its_caller(served: Served) -> None:
     (answer,) = sent
     assert isinstance(answer, messages.Failed)
     assert type(from_fault(answer.fault)) is InvalidCall
+
+
+async def test_a_result_that_was_not_awaited_is_named_as_that() -> None:
+    """What many forget of a call to another service."""
+
+    class Forgetful(Service):
+        service_type = "forgetful"
+
+        async def ask(self) -> Any:
+            return asyncio.get_running_loop().create_future()
+
+    async with run(Forgetful) as service:
+        proxy: Any = service.runtime.get_service("forgetful")
+        with pytest.raises(RemoteError, match="write `await` before the call"):
+            await proxy.ask()
 
 
 async def test_an_id_is_used_once(served: Served) -> None:

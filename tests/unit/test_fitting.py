@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from garrison.ipc.messages import PluginSource, Reading
+from garrison.ipc.messages import Broken, PluginSource, Reading
 from garrison.ipc.sockets import new_token
 from garrison.workers import Action, Evaluator, Plugin, Provider, Service
 from garrison.workers.fitting import check_takes
 from garrison.workers.parts import Parts
-from garrison.workers.reading import inspect_plugin
+from garrison.workers.reading import found_out, inspect_plugin
 from garrison.workers.testing import run
 
 
@@ -53,6 +53,24 @@ def test_what_cannot_be_run_is_found_where_a_plugin_is_read(plugin: Plugin, prob
     """Not at the first message, in somebody else's log."""
     with pytest.raises((TypeError, ValueError), match=problem):
         _read(plugin)
+
+
+def test_what_is_said_of_a_plugin_is_said_without_lines_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They explain nothing; its author's own lines do."""
+    plugin = Plugin("p", actions=[Action("A", handler=_five)])
+    monkeypatch.setattr("garrison.workers.reading.load", lambda source: plugin)
+    told = found_out(_READING)
+    assert isinstance(told, Broken)
+    assert told.reason.startswith("Action A: its handler wants")
+    assert told.traceback == ""
+
+    monkeypatch.setattr("garrison.workers.reading.load", lambda source: _five())  # type: ignore[call-arg]
+    told = found_out(_READING)
+    assert isinstance(told, Broken)
+    assert told.reason.startswith("TypeError: _five() missing 5 required")
+    assert "test_fitting.py" in told.traceback
 
 
 def test_a_start_that_belongs_to_no_class_is_found_there_too() -> None:
