@@ -78,10 +78,9 @@ async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_hea
     with openai() as server:
         running = host(config(discord, server.url), files=FILES, env=environment())
         states = {name: row["state"] for name, row in running.rows().items()}
-        assert states == dict.fromkeys(
-            ("agent", "eliza", "discord", "discord-eu", "openai", "task", "clock", "notification"),
-            "running",
-        )
+        bundled, bots = ["chat", "agent", "eliza"], ["discord", "discord-eu"]
+        others = ["openai", "task", "clock", "notification"]
+        assert states == dict.fromkeys([*bundled, *bots, *others], "running")
 
         server.script({"type": "reply", "text": "Hello, Ada!"})
         await discord.say("token-of-one", 41, "I am Ada")
