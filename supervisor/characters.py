@@ -68,6 +68,22 @@ def told_character(spec: ServiceSpec, given: Collection[str]) -> tuple[Character
     return told(agent.character, own, given), withheld
 
 
+def unspoken(agents: Iterable[AgentSpec], services: Iterable[ServiceSpec]) -> list[str]:
+    """Return a sentence for each character of a file that no service of type `agent` answers as."""
+    answering = {spec.agent for spec in services if spec.service_type == "agent"}
+    found = list[str]()
+    for agent in agents:
+        if agent.file is not None and agent.name not in answering:
+            of, how = "[agent]", "a plugin that one of [agents] runs is run for those alone"
+            if agent.name:
+                of, how = f"[agents.{agent.name}]", "put the plugin `agent` into its `plugins`"
+            found.append(
+                f"nobody answers as {agent.character.name} ({agent.file}): "
+                f"{of} has no service of type agent; {how}"
+            )
+    return found
+
+
 def unasked(agents: Iterable[AgentSpec], services: Iterable[ServiceSpec]) -> list[str]:
     """Return a sentence for each character with secrets that no service of it names."""
     asked: dict[str, set[str]] = {}

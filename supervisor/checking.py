@@ -14,7 +14,7 @@ import msgspec
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Broken, PluginRead, PluginSource, Reading, encode, packed
 
-from .characters import unasked
+from .characters import unasked, unspoken
 from .config import Config
 from .environment import scrubbed, worker_environment
 from .registration import READ_S, bound_services, checked
@@ -87,7 +87,8 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
     except ConfigError as error:
         found.errors.append(str(error))
     else:
-        found.left_out += unasked(config.agents.values(), found.services)
+        agents = config.agents.values()
+        found.left_out += [*unspoken(agents, found.services), *unasked(agents, found.services)]
     for spec in found.services:
         try:
             worker_environment(spec, environ)

@@ -33,6 +33,7 @@ from .talk import service_of
 SAY_AGAIN = 3  # how often a line is said again whose worker died
 SAY_S = 180.0  # for an answer: more than the agent itself allows
 LISTEN_S = 86_400.0  # for something to be said between the lines; then it is listened again
+ENDED = "it has ended; start another with: garrison up"
 PAUSE_S = 0.25  # before it is listened again
 
 
@@ -183,7 +184,7 @@ class Talk:
             except CallError as error:
                 stopped = isinstance(error, ServiceUnavailable) and self._client.is_alone
                 if self._client.supervisor_gone or stopped:
-                    raise SupervisorGone(str(SETTINGS.home), "it has ended") from error
+                    raise SupervisorGone(str(SETTINGS.home), ENDED) from error
                 if isinstance(error, RemoteError):  # a sentence for people, as the service wrote it
                     sentence = error.detail.partition(": ")[2]
                     raise OrderFailed("RemoteError", sentence) from error

@@ -9,7 +9,7 @@ import pytest
 
 from garrison.ipc.character import Character
 from garrison.ipc.errors import StartError
-from garrison.supervisor.characters import read_agent, told_character, unasked
+from garrison.supervisor.characters import read_agent, told_character, unasked, unspoken
 from garrison.supervisor.environment import scrubbed, worker_environment
 from garrison.supervisor.spec import AgentSpec, ServiceSpec
 
@@ -329,6 +329,23 @@ def test_a_secret_that_cannot_be_a_variable_is_told() -> None:
         given(speaks_for=WHO, secrets={"NUL": "NUL"})
     with pytest.raises(StartError, match=r"or into the secrets of /c/ada.json$"):
         given(speaks_for=WHO, secrets={"OTHER": "OTHER"})
+
+
+def test_a_character_that_nobody_answers_as_is_told() -> None:
+    """Its services run all the same, and what answers them is everybody's agent."""
+
+    def post(name: str, service_type: str, agent: AgentSpec) -> ServiceSpec:
+        return ServiceSpec(name=name, plugin="p", service_type=service_type, speaks_for=agent)
+
+    own = AgentSpec(character=WHO.character, file=Path("/c/all.json"))
+    services = [post("ada.chat", "chat", WHO), post("agent", "agent", own)]
+    (told,) = unspoken([AgentSpec(), own, WHO], services)
+    assert told.startswith("nobody answers as Ada (/c/ada.json): [agents.ada] has no service of")
+
+    services = [post("ada.chat", "chat", WHO), post("ada.agent", "agent", WHO)]
+    (told,) = unspoken([AgentSpec(), own, WHO], services)
+    assert told.startswith("nobody answers as Ada (/c/all.json): [agent] has no service of")
+    assert unspoken([AgentSpec(), WHO], services) == []
 
 
 def test_secrets_that_nobody_asks_for_are_told() -> None:
