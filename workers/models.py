@@ -3,7 +3,7 @@
 Which is asked, `next_of` decides; the asking is the runtime's.
 """
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple, TypedDict
 
 import msgspec
@@ -74,6 +74,13 @@ class EmbedParams(msgspec.Struct, omit_defaults=True):
 
     text: str = ""
     model: str | None = None
+
+
+KNOWN: dict[str, frozenset[str]] = {  # model type → what it can be asked with
+    ModelType.TEXT_SMALL: frozenset(GenerateTextParams.__struct_fields__),
+    ModelType.TEXT_LARGE: frozenset(GenerateTextParams.__struct_fields__),
+    ModelType.TEXT_EMBEDDING: frozenset(EmbedParams.__struct_fields__),
+}
 
 
 class ModelProvider(Service):
@@ -151,10 +158,20 @@ def next_of(
 
 
 def asked(model_type: str, params: Any) -> Any:
-    """Return what a model is asked with; a text alone is a prompt, or what is to be embedded."""
+    """Return what a model is asked with; a text alone is a prompt, or what is to be embedded.
+
+    Raises:
+        TypeError: A model of texts, or of embeddings, is asked with nothing that it knows.
+    """
     if isinstance(params, str):
         embeds = model_type == ModelType.TEXT_EMBEDDING
         return EmbedParams(params) if embeds else GenerateTextParams(params)
+    known = KNOWN.get(model_type)
+    if known is not None and isinstance(params, Mapping) and params and not known & set(params):
+        there = ", ".join(sorted(known))
+        raise TypeError(
+            f"{model_type} is asked with {', '.join(map(str, params))}; it knows {there}"
+        )
     return {} if params is None else params
 
 

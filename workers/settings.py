@@ -40,7 +40,7 @@ def fit(cls: Any, values: dict[str, Any], keys: tuple[str, ...]) -> Any:
 
 
 def _refuse_unknown(info: Any, value: Any, keys: tuple[str, ...]) -> None:
-    """Raise Misfit for a key that no class has, in tables however deep.
+    """Raise Misfit for a key that no class has, and for no choice of several, however deep.
 
     Args:
         info: What msgspec says of the type.
@@ -68,6 +68,9 @@ def _refuse_unknown(info: Any, value: Any, keys: tuple[str, ...]) -> None:
         case msgspec.inspect.DictType(value_type=item), dict():
             for key, inner in value.items():
                 _refuse_unknown(item, inner, (*keys, key))
+        case msgspec.inspect.LiteralType(values=choices), _ if value not in choices:
+            there = ", ".join(sorted(map(repr, choices)))
+            raise Misfit(ConfigProblem(keys, f"{value!r:.80} is none of {there}"))
 
 
 def _known(names: Iterable[str]) -> str:

@@ -64,6 +64,16 @@ def test_a_text_is_a_prompt_or_what_is_embedded() -> None:
     assert asked("IMAGE", None) == {}
 
 
+def test_a_model_is_not_asked_with_nothing_that_it_knows() -> None:
+    """It would answer to an empty prompt; a word besides known ones is a provider's affair."""
+    with pytest.raises(TypeError, match=r"TEXT_LARGE is asked with promt; it knows .*prompt"):
+        asked("TEXT_LARGE", {"promt": "hi"})
+    with pytest.raises(TypeError, match="it knows model, text"):
+        asked("TEXT_EMBEDDING", {"input": "hi"})
+    assert asked("TEXT_LARGE", {"prompt": "x", "seed": 1}) == {"prompt": "x", "seed": 1}
+    assert asked("IMAGE", {"promt": "hi"}) == {"promt": "hi"}
+
+
 class Writes(ModelProvider):
     """Generates."""
 

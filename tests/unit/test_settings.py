@@ -1,7 +1,7 @@
 """Config values become an author's `Config`, and what does not fit is named by its key."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import pytest
@@ -158,6 +158,23 @@ def test_what_bounds_an_author_set_are_told() -> None:
 
     key, problem = misfit({"n": 0}, Bounded)
     assert (key, problem) == ("n", "expected int >= 1")
+
+
+def test_what_can_be_chosen_is_told() -> None:
+    """Each choice, also of a list of them; one that may be left out is msgspec's to tell."""
+
+    class Choosing(msgspec.Struct):
+        decide: Literal["validate", "model"] = "validate"
+        of: list[Literal["a", 1]] = []
+        maybe: Literal["x"] | None = None
+
+    assert fit(Choosing, {"decide": "model", "of": ["a", 1]}, KEYS).decide == "model"
+    assert misfit({"decide": "modl"}, Choosing) == (
+        "decide",
+        "'modl' is none of 'model', 'validate'",
+    )
+    assert misfit({"of": ["b"]}, Choosing)[1] == "'b' is none of 'a', 1"
+    assert misfit({"maybe": "y"}, Choosing)[0] == "maybe"
 
 
 def test_a_path_is_no_value_of_a_config() -> None:
