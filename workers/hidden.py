@@ -18,7 +18,7 @@ from .components import Evaluator, ProviderResult, State
 from .content import ActionResult, Content, Memory, TargetInfo, as_content
 from .methods import Method, describe
 from .models import EmbedParams, GenerateTextParams, Model, ModelType
-from .tracebacks import formatted
+from .tracebacks import formatted, one_line, where
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -160,7 +160,11 @@ def logged(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        log.warning("%s failed\n%s", what, formatted(error).rstrip())
+        told = isinstance(error, TypeError | msgspec.ValidationError) and not where(error)
+        text = (
+            one_line(error) if told else formatted(error).rstrip()
+        )  # lines of ours explain nothing
+        log.warning("%s failed\n%s", what, text)
         raise
 
 

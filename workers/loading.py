@@ -14,6 +14,7 @@ from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import PluginSource
 
 from .plugin import Plugin
+from .service import Service
 
 GROUP = "garrison.plugins"
 
@@ -144,7 +145,9 @@ def _by_name(source: PluginSource, word: str) -> ModuleType:
 
 def _as_plugin(source: PluginSource, found: object) -> Plugin:
     if not isinstance(found, Plugin):
-        raise _problem(
-            source, f"{source.use!r} is a {type(found).__name__}, not a garrison.workers.Plugin"
-        )
+        what, instead = f"a {type(found).__name__}", ""
+        if isinstance(found, type) and issubclass(found, Service):
+            what = f"the class {found.__name__}"
+            instead = f'; write plugin = Plugin(name="{source.name}", services=[{found.__name__}])'
+        raise _problem(source, f"{source.use!r} is {what}, not a garrison.workers.Plugin{instead}")
     return found

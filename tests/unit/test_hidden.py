@@ -91,10 +91,15 @@ async def test_what_an_author_s_function_raises_is_in_the_log_of_its_own_service
     async with run(Plain, plugin=plugin) as service:
         await service.runtime.compose_state(as_memory("hi"))
 
-    (text,) = [one.message for one in caplog.records if one.name == "garrison.workers.hidden"]
+        service.runtime.register_provider(Provider("RAIN", get=lambda: 21))
+        await service.runtime.compose_state(as_memory("hi"))
+
+    texts = [one.message for one in caplog.records if one.name == "garrison.workers.hidden"]
+    text, mistaken = texts
     assert text.startswith("provider RAIN failed\nTraceback")
     assert "in _raining" in text
     assert text.endswith("ZeroDivisionError: no sky")
+    assert mistaken.startswith("provider RAIN failed\nTypeError: a provider returns a text, a")
 
 
 def _raining() -> str:

@@ -257,6 +257,16 @@ def test_what_is_no_plugin_is_told_so(tmp_path: Path, use: Use, value: str, kind
     assert refused(use, "mybot") == f"'mybot' is a {kind}, not a garrison.workers.Plugin"
 
 
+def test_a_service_in_the_place_of_its_plugin_is_told_what_to_write(
+    tmp_path: Path, use: Use
+) -> None:
+    """The class that does the work is what a newcomer names first."""
+    code = "from garrison.workers import Service\nclass Mine(Service):\n    service_type = 'mine'\n"
+    (tmp_path / "mybot.py").write_text(code)
+
+    assert 'Plugin(name="mine", services=[Mine])' in refused(use, "mybot:Mine")
+
+
 @pytest.mark.parametrize(
     ("code", "error"),
     [
