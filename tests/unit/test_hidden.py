@@ -12,6 +12,7 @@ from garrison.workers import (
     ActionResult,
     Content,
     EmbedParams,
+    Evaluator,
     GenerateTextParams,
     Memory,
     Plugin,
@@ -118,10 +119,37 @@ def test_what_everybody_is_told_is_bounded_and_can_travel() -> None:
     with pytest.raises(ValueError, match="shorten examples"):
         parts.told_in(Manifest("a"))
 
+
+@pytest.mark.parametrize(
+    ("part", "problem"),
+    [
+        (Action("A", examples=[object()]), "action A cannot be told.* type object"),
+        (Action("A", examples=[2**70]), "action A cannot be told"),
+        (Action("A", examples=[{(1, 2): "no key of JSON's"}]), "action A cannot be told.*keys"),
+        (Action("A", similes=[1]), r"action A cannot be told.*Expected `str`.*similes"),  # type: ignore[list-item]
+        (Action("A", priority=1.5), r"action A cannot be told.*Expected `int`.*priority"),  # type: ignore[arg-type]
+        (Action("A", 5), "action A cannot be told"),  # type: ignore[arg-type]
+        (Provider("P", position="1"), "provider P cannot be told.*position"),  # type: ignore[arg-type]
+        (Evaluator("E", examples=[{None: 1}]), "evaluator E cannot be told.*keys"),
+    ],
+)
+def test_what_cannot_be_told_is_named(part: Action | Provider | Evaluator, problem: str) -> None:
+    """To its author, before a supervisor or anybody else is to read it, or to write it down."""
     parts = Parts()
-    parts.add(Action("A", examples=[object()]))
-    with pytest.raises(ValueError, match="cannot travel"):
+    parts.add(part)
+    with pytest.raises(ValueError, match=problem):
         parts.told_in(Manifest("a"))
+
+
+def test_one_simile_is_a_text_alone() -> None:
+    """It is not one of each of its letters."""
+
+    class Loud(Action):
+        name = "SHOUT"
+        similes = "YELL"
+
+    assert Loud().similes == ["YELL"]
+    assert Evaluator("E", similes="NOTE").similes == ["NOTE"]
 
 
 def test_a_plugin_without_services_has_one_where_it_needs_a_worker() -> None:
