@@ -268,10 +268,10 @@ class Agency(Client):
         """
         to = target if isinstance(target, TargetInfo) else msgspec.convert(dict(target), TargetInfo)
         said = as_content(content)
-        handlers = [e for e in self._visible() if to.source in e.manifest.sends_for]
-        for entry in sorted(handlers, key=lambda e: e.state is not Life.RUNNING)[:1]:
-            return await self.ask(entry.name, "$send", (to.source, to, said), Any, timeout)
         found = self._find(to.source)
+        sender, handled = self._sender(to.source, found)
+        if sender is not None:
+            return await self.ask(sender.name, "$send", (handled, to, said), Any, timeout)
         if found is None:
             raise ServiceUnavailable(to.source, "send_message", "not configured")
         methods = {info.name for info in found.manifest.methods}
@@ -281,6 +281,21 @@ class Agency(Client):
             )
         proxy = ServiceProxy(self, found.name, None, timeout)
         return await proxy.send_message(to.channel, said.text)
+
+    def _sender(self, source: str, found: Entry | None) -> tuple[Entry | None, str]:
+        """Return who has a send handler for a source, and what it was registered for.
+
+        Where the source is a service's NAME, that one's own is meant, also if it was registered
+        for the type or for the NAME within the agent: another of its type is another account.
+        """
+        if found is not None and found.name in {source, f"{self.agent}.{source}"}:
+            within = found.name.removeprefix(f"{found.agent}.")
+            for handled in (source, within, found.manifest.service_type):
+                if handled in found.manifest.sends_for:
+                    return found, handled
+        having = [entry for entry in self._visible() if source in entry.manifest.sends_for]
+        running = (entry for entry in having if entry.state is Life.RUNNING)
+        return next(running, having[0] if having else None), source
 
     @property
     def database_adapter(self) -> DatabaseAdapter:

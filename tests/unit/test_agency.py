@@ -1,0 +1,53 @@
+"""What a service finds of its agent's: who sends for a source."""
+
+import pytest
+
+from garrison.ipc.messages import Entry, Manifest, State
+from garrison.workers.testing import TestRuntime
+
+
+def bird(name: str, agent: str, *sends_for: str, runs: bool = True) -> Entry:
+    """Return a service of the type `bird`, which has send handlers."""
+    state = State.RUNNING if runs else State.QUEUED
+    manifest = Manifest("bird", sends_for=sends_for)
+    return Entry(name, "birds", 0, manifest, state, True, 1, b"t" * runs, agent=agent)
+
+
+ALL = [
+    bird("bird", "", "bird"),
+    bird("bird-2", "", "bird", runs=False),
+    bird("silent", ""),
+    bird("post", "", "pigeon", runs=False),
+    bird("post-2", "", "pigeon"),
+    bird("ada.bird", "ada", "bird", runs=False),
+    bird("ada.own", "ada", "own", "bird"),
+    bird("max.bird", "max", "bird"),
+]
+
+
+@pytest.mark.parametrize(
+    ("agent", "source", "expected"),
+    [
+        ("", "bird", ("bird", "bird")),
+        ("", "bird-2", ("bird-2", "bird")),  # though another of its type runs
+        ("", "pigeon", ("post-2", "pigeon")),  # nobody's NAME: whoever runs
+        ("", "silent", (None, "silent")),
+        ("", "nobody", (None, "nobody")),
+        ("ada", "ada.bird", ("ada.bird", "bird")),
+        ("ada", "bird", ("ada.bird", "bird")),
+        ("ada", "ada.own", ("ada.own", "own")),
+        ("max", "max.bird", ("max.bird", "bird")),
+        ("max", "pigeon", ("post-2", "pigeon")),
+    ],
+)
+async def test_a_services_own_send_handler_sends_for_it(
+    agent: str, source: str, expected: tuple[str | None, str]
+) -> None:
+    """By its NAME, also where it was registered for its type; another account's never does."""
+    runtime = TestRuntime("asking", {})
+    runtime.agent = agent
+    runtime.directory.replace(ALL)
+
+    sender, handled = runtime._sender(source, runtime._find(source))
+    assert (sender.name if sender else None, handled) == expected
+    runtime.close()
