@@ -6,14 +6,14 @@ A client that knows which parts of plugins are in this worker, and finds those o
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from garrison.ipc.client import Client
 from garrison.ipc.directory import takes_calls
 from garrison.ipc.errors import CallError, Overloaded, ServiceLost, ServiceUnavailable
-from garrison.ipc.messages import Entry, Token
+from garrison.ipc.messages import ActionInfo, Entry, EvaluatorInfo, Manifest, ProviderInfo, Token
 from garrison.ipc.messages import State as Life
 from garrison.ipc.proxy import ServiceProxy, Stream
 
@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_S = 150.0  # for a message to be answered: more than the agent itself allows
 PROVIDER_S = 5.0  # for each provider of context
+CRASHING_S = 1.0  # for what an answer can do without, where its worker keeps crashing
 Handler = Callable[..., Awaitable[Any] | Any]
+P = TypeVar("P", ActionInfo, ProviderInfo, EvaluatorInfo)
 
 
 class Agency(Client):
@@ -82,21 +84,26 @@ class Agency(Client):
     @property
     def actions(self) -> list[RemoteAction]:
         """Return the actions of all plugins whose workers run, or will, in config order."""
-        return [RemoteAction(e.name, info) for e in self._known() for info in e.manifest.actions]
+        return [RemoteAction(*one) for one in self._once(lambda manifest: manifest.actions)]
 
     @property
     def providers(self) -> list[RemoteProvider]:
         """Return the providers of context likewise."""
-        return [
-            RemoteProvider(e.name, info) for e in self._known() for info in e.manifest.providers
-        ]
+        return [RemoteProvider(*one) for one in self._once(lambda manifest: manifest.providers)]
 
     @property
     def evaluators(self) -> list[RemoteEvaluator]:
         """Return the evaluators likewise."""
-        return [
-            RemoteEvaluator(e.name, info) for e in self._known() for info in e.manifest.evaluators
-        ]
+        return [RemoteEvaluator(*one) for one in self._once(lambda manifest: manifest.evaluators)]
+
+    def _once(self, parts: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
+        """Return the NAME of whose worker has it, and each part: of one that several workers of a
+        plugin have, for its `init` registers it in each, the first."""
+        found: dict[tuple[str, str], tuple[str, P]] = {}
+        for entry in self._known():
+            for part in parts(entry.manifest):
+                found.setdefault((entry.plugin, part.name), (entry.name, part))
+        return found.values()
 
     async def compose_state(
         self,
@@ -111,7 +118,9 @@ class Agency(Client):
             memory: The message.
             include: Names of providers to ask besides those that are always asked.
             only_include: Ask those alone.
-            timeout: Seconds for each; one that is late or fails is left out, and logged.
+            timeout: Seconds for each; one that is late or fails is left out, and logged. So is
+                what makes all that they tell larger than a quarter of `max_message`, for the
+                state travels on to actions and models.
         """
         named = set(include)
         wanted = [
@@ -121,10 +130,15 @@ class Agency(Client):
         ]
         wanted.sort(key=lambda provider: provider.position)
         told = await asyncio.gather(*(self._told(provider, memory, timeout) for provider in wanted))
-        state, texts = State(), list[str]()
+        state, texts, left = State(), list[str](), self.max_message // 4
         for provider, result in zip(wanted, told, strict=True):
             if result is None:
                 continue
+            size = len(msgspec.msgpack.encode(result))
+            if size > left:
+                log.warning("provider.too_large provider=%s bytes=%d", provider.name, size)
+                continue
+            left -= size
             state.values.update(result.values)
             state.data[provider.name] = result.data
             if result.text:
@@ -132,9 +146,16 @@ class Agency(Client):
         state.text = "\n\n".join(texts)
         return state
 
+    def patience(self, service: str, timeout: float) -> float:
+        """Return how long to wait for what an answer can do without, in seconds: for a service
+        that keeps crashing, a second. One that crashed once is started again at once."""
+        entry = self.directory.get(service)
+        return min(timeout, CRASHING_S) if entry and entry.state is Life.BACKOFF else timeout
+
     async def _told(
         self, provider: RemoteProvider, memory: Memory, timeout: float
     ) -> ProviderResult | None:
+        timeout = self.patience(provider.service, timeout)
         try:
             return await provider.get(self, memory, State(), timeout=timeout)
         except CallError as error:

@@ -25,8 +25,8 @@ from .service import Service
 Handler = Callable[..., Any]
 T = TypeVar("T")
 
-# Bytes of one service's manifest: everybody keeps it, and each change of any service's state has the
-# supervisor write all of them down (50 of 1 MB held up calls for 0.4 s).
+# Bytes of one service's manifest. Everybody keeps it, and at each change of a service's state the
+# supervisor writes all of them down: 50 of 1 MB held up calls for 0.4 s.
 MANIFEST_MOST = 256 * 1024
 
 

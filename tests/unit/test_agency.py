@@ -1,8 +1,8 @@
-"""What a service finds of its agent's: who sends for a source."""
+"""What a service finds of its agent's: who sends for a source, which parts there are."""
 
 import pytest
 
-from garrison.ipc.messages import Entry, Manifest, State
+from garrison.ipc.messages import ActionInfo, Entry, Listed, Manifest, State
 from garrison.workers.testing import TestRuntime
 
 
@@ -50,4 +50,32 @@ async def test_a_services_own_send_handler_sends_for_it(
 
     sender, handled = runtime._sender(source, runtime._find(source))
     assert (sender.name if sender else None, handled) == expected
+    runtime.close()
+
+
+async def test_what_several_workers_of_a_plugin_register_is_one() -> None:
+    """`init` runs in each: its action must not be run twice for a message. Two plugins may call
+    theirs the same."""
+    runtime = TestRuntime("asking", {})
+    manifest = Manifest("x", actions=(ActionInfo("TIP"),))
+    for position, (name, plugin) in enumerate((("a", "p"), ("b", "p"), ("c", "q"))):
+        entry = Entry(name, plugin, position, manifest, State.RUNNING, True, 1, b"t")
+        runtime.directory.apply(Listed(entry))
+
+    assert [(one.name, one.service) for one in runtime.actions] == [("TIP", "a"), ("TIP", "c")]
+    runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [(State.RUNNING, 5.0), (State.QUEUED, 5.0), (State.BACKOFF, 1.0)],
+)
+async def test_what_keeps_crashing_is_not_waited_for_long(state: State, expected: float) -> None:
+    """Each message would wait for as long; what crashed once is on its way back."""
+    runtime = TestRuntime("asking", {})
+    runtime.directory.replace([Entry("a", "p", 0, Manifest("a"), state, True)])
+
+    assert runtime.patience("a", 5.0) == expected
+    assert runtime.patience("a", 0.5) == 0.5
+    assert runtime.patience("gone", 5.0) == 5.0
     runtime.close()

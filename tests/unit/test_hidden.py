@@ -148,7 +148,7 @@ def test_one_simile_is_a_text_alone() -> None:
         name = "SHOUT"
         similes = "YELL"
 
-    assert Loud().similes == ["YELL"]
+    assert list(Loud().similes) == ["YELL"]
     assert Evaluator("E", similes="NOTE").similes == ["NOTE"]
 
 
