@@ -325,8 +325,18 @@ class Agency(Client):
         Raises:
             ServiceUnavailable: There is neither.
         """
-        entry = self._find("database") or self._first("agent", "database_adapter")
+        entry = self._database() or self._first("agent", "database_adapter")
         return cast("DatabaseAdapter", ServiceProxy(self, entry.name, DatabaseAdapter))
+
+    @property
+    def has_database(self) -> bool:
+        """Tell whether a service of type `database` keeps memories: its agent's, or everybody's."""
+        return self._database() is not None
+
+    def _database(self) -> Entry | None:
+        """Return it; never another agent's, also where this one is everybody's."""
+        having = [e for e in self._visible() if e.manifest.service_type == "database"]
+        return next((entry for entry in having if entry.wanted), having[0] if having else None)
 
     def _first(self, service_type: str, method: str) -> Entry:
         entry = self._find(service_type)

@@ -79,3 +79,30 @@ async def test_what_keeps_crashing_is_not_waited_for_long(state: State, expected
     assert runtime.patience("a", 0.5) == 0.5
     assert runtime.patience("gone", 5.0) == 5.0
     runtime.close()
+
+
+@pytest.mark.parametrize(
+    ("agent", "there", "expected"),
+    [
+        ("", ["ada.database"], "agent"),
+        ("", ["ada.database", "database"], "database"),
+        ("ada", ["database", "ada.database"], "ada.database"),
+        ("max", ["ada.database"], "agent"),
+        ("max", ["ada.database", "database"], "database"),
+    ],
+)
+async def test_no_agents_memories_are_in_anothers_database(
+    agent: str, there: list[str], expected: str
+) -> None:
+    """Nor are those of an agent that is everybody's."""
+    runtime = TestRuntime("asking", {})
+    runtime.agent = agent
+    for position, name in enumerate([*there, "agent"]):
+        owner, _, service_type = name.rpartition(".")
+        manifest = Manifest(service_type)
+        entry = Entry(name, "p", position, manifest, State.RUNNING, True, 1, b"t", agent=owner)
+        runtime.directory.apply(Listed(entry))
+
+    assert repr(runtime.database_adapter) == f"<service {expected}: running>"
+    assert runtime.has_database is (expected != "agent")
+    runtime.close()
