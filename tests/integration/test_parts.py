@@ -59,7 +59,7 @@ async def test_an_action_is_asked_and_run_where_it_lives(running: Host) -> None:
 
     assert made[0]["text"] == "BE LOUD"
     assert made[1]["text"] == "in free, after 1, knowing nothing"
-    assert made[2] == {"values": {"loud": True}, "action": "SHOUT"}
+    assert (made[2]["values"], made[2]["action"]) == ({"loud": True}, "SHOUT")
 
 
 async def test_what_an_action_raises_is_its_callers(running: Host) -> None:

@@ -24,8 +24,7 @@ from garrison.workers import (
     State,
 )
 
-from . import choice as choice
-from . import prompt
+from . import choice, prompt
 from .choice import REPLY, Reply, Run, Say, Step, Unknown
 from .config import Config
 from .keeping import Keeping
