@@ -216,7 +216,8 @@ async def test_what_is_no_text_is_said_to_nobody(platform: Platform, answer: Any
     async with run(AgentService, fakes={"platform": platform}, models=models) as agent:
         processed = await agent.process_actions(heard())
 
-    assert processed.responses == platform.sent == []
+    assert processed.responses == []
+    assert platform.sent == []
     assert "returned" in processed.results[0].error
 
 
