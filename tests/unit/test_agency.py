@@ -1,5 +1,7 @@
 """What a service finds of its agent's: who sends for a source, which parts there are."""
 
+from typing import Any
+
 import pytest
 
 from garrison.ipc.messages import ActionInfo, Entry, Listed, Manifest, State
@@ -105,4 +107,13 @@ async def test_no_agents_memories_are_in_anothers_database(
 
     assert repr(runtime.database_adapter) == f"<service {expected}: running>"
     assert runtime.has_database is (expected != "agent")
+    runtime.close()
+
+
+@pytest.mark.parametrize(("event", "handler"), [(5, print), (None, print), ("SAID", None)])
+async def test_an_event_has_a_name_and_a_handler(event: Any, handler: Any) -> None:
+    """What the supervisor could not read would keep the next one from adopting the worker."""
+    runtime = TestRuntime("asking", {})
+    with pytest.raises(TypeError, match="an event's name and a function"):
+        runtime.register_event(event, handler)
     runtime.close()
