@@ -523,10 +523,11 @@ class Client:
 
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]", control: str, bus: str) -> None:
         """Connect both sockets; without a path for the bus, the control socket alone."""
-        size = -1 if self.limited_by_welcome else self.max_message  # a program is told it later
-        control_socket = sockets.dealer(context, control, self.token, size)
+        # Of any size: a directory may be larger than what services may send each other.
+        control_socket = sockets.dealer(context, control, self.token, -1)
         self._control = Link(control_socket, self.on_control, self.malformed, self._batch_limit)
         if bus:
+            size = -1 if self.limited_by_welcome else self.max_message  # a program is told it later
             bus_socket = sockets.dealer(context, bus, self.token, size)
             self._bus = Link(bus_socket, self.on_bus, self.malformed, self._batch_limit)
 

@@ -292,7 +292,7 @@ class Succession:
         )
         try:
             save_living(host.config.host.state, living)
-        except OSError as error:
+        except (OSError, TypeError, ValueError, OverflowError) as error:  # disk, or what it is told
             if str(error) != self.problem:  # once, not fifty times a second
                 host.journal.record("state.unsaved", error=str(error))
             self.problem = str(error)

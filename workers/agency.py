@@ -6,14 +6,14 @@ A client that knows which parts of plugins are in this worker, and finds those o
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import msgspec
 
 from garrison.ipc.client import Client
 from garrison.ipc.directory import takes_calls
 from garrison.ipc.errors import CallError, Overloaded, ServiceLost, ServiceUnavailable
-from garrison.ipc.messages import Entry, Token
+from garrison.ipc.messages import ActionInfo, Entry, EvaluatorInfo, Manifest, ProviderInfo, Token
 from garrison.ipc.messages import State as Life
 from garrison.ipc.proxy import ServiceProxy, Stream
 
@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 
 ANSWER_S = 150.0  # for a message to be answered: more than the agent itself allows
 PROVIDER_S = 5.0  # for each provider of context
+CRASHING_S = 1.0  # for what an answer can do without, where its worker keeps crashing
 Handler = Callable[..., Awaitable[Any] | Any]
+P = TypeVar("P", ActionInfo, ProviderInfo, EvaluatorInfo)
 
 
 class Agency(Client):
@@ -82,21 +84,26 @@ class Agency(Client):
     @property
     def actions(self) -> list[RemoteAction]:
         """Return the actions of all plugins whose workers run, or will, in config order."""
-        return [RemoteAction(e.name, info) for e in self._known() for info in e.manifest.actions]
+        return [RemoteAction(*one) for one in self._once(lambda manifest: manifest.actions)]
 
     @property
     def providers(self) -> list[RemoteProvider]:
         """Return the providers of context likewise."""
-        return [
-            RemoteProvider(e.name, info) for e in self._known() for info in e.manifest.providers
-        ]
+        return [RemoteProvider(*one) for one in self._once(lambda manifest: manifest.providers)]
 
     @property
     def evaluators(self) -> list[RemoteEvaluator]:
         """Return the evaluators likewise."""
-        return [
-            RemoteEvaluator(e.name, info) for e in self._known() for info in e.manifest.evaluators
-        ]
+        return [RemoteEvaluator(*one) for one in self._once(lambda manifest: manifest.evaluators)]
+
+    def _once(self, parts: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
+        """Return the NAME of whose worker has it, and each part: of one that several workers of a
+        plugin have, for its `init` registers it in each, the first."""
+        found: dict[tuple[str, str], tuple[str, P]] = {}
+        for entry in self._known():
+            for part in parts(entry.manifest):
+                found.setdefault((entry.plugin, part.name), (entry.name, part))
+        return found.values()
 
     async def compose_state(
         self,
@@ -111,7 +118,9 @@ class Agency(Client):
             memory: The message.
             include: Names of providers to ask besides those that are always asked.
             only_include: Ask those alone.
-            timeout: Seconds for each; one that is late or fails is left out, and logged.
+            timeout: Seconds for each; one that is late or fails is left out, and logged. So is
+                what makes all that they tell larger than a quarter of `max_message`, for the
+                state travels on to actions and models.
         """
         named = set(include)
         wanted = [
@@ -121,10 +130,15 @@ class Agency(Client):
         ]
         wanted.sort(key=lambda provider: provider.position)
         told = await asyncio.gather(*(self._told(provider, memory, timeout) for provider in wanted))
-        state, texts = State(), list[str]()
+        state, texts, left = State(), list[str](), self.max_message // 4
         for provider, result in zip(wanted, told, strict=True):
             if result is None:
                 continue
+            size = len(msgspec.msgpack.encode(result))
+            if size > left:
+                log.warning("provider.too_large provider=%s bytes=%d", provider.name, size)
+                continue
+            left -= size
             state.values.update(result.values)
             state.data[provider.name] = result.data
             if result.text:
@@ -132,9 +146,16 @@ class Agency(Client):
         state.text = "\n\n".join(texts)
         return state
 
+    def patience(self, service: str, timeout: float) -> float:
+        """Return how long to wait for what an answer can do without, in seconds: for a service
+        that keeps crashing, a second. One that crashed once is started again at once."""
+        entry = self.directory.get(service)
+        return min(timeout, CRASHING_S) if entry and entry.state is Life.BACKOFF else timeout
+
     async def _told(
         self, provider: RemoteProvider, memory: Memory, timeout: float
     ) -> ProviderResult | None:
+        timeout = self.patience(provider.service, timeout)
         try:
             return await provider.get(self, memory, State(), timeout=timeout)
         except CallError as error:
@@ -268,10 +289,10 @@ class Agency(Client):
         """
         to = target if isinstance(target, TargetInfo) else msgspec.convert(dict(target), TargetInfo)
         said = as_content(content)
-        handlers = [e for e in self._visible() if to.source in e.manifest.sends_for]
-        for entry in sorted(handlers, key=lambda e: e.state is not Life.RUNNING)[:1]:
-            return await self.ask(entry.name, "$send", (to.source, to, said), Any, timeout)
         found = self._find(to.source)
+        sender, handled = self._sender(to.source, found)
+        if sender is not None:
+            return await self.ask(sender.name, "$send", (handled, to, said), Any, timeout)
         if found is None:
             raise ServiceUnavailable(to.source, "send_message", "not configured")
         methods = {info.name for info in found.manifest.methods}
@@ -282,6 +303,21 @@ class Agency(Client):
         proxy = ServiceProxy(self, found.name, None, timeout)
         return await proxy.send_message(to.channel, said.text)
 
+    def _sender(self, source: str, found: Entry | None) -> tuple[Entry | None, str]:
+        """Return who has a send handler for a source, and what it was registered for.
+
+        Where the source is a service's NAME, that one's own is meant, also if it was registered
+        for the type or for the NAME within the agent: another of its type is another account.
+        """
+        if found is not None and found.name in {source, f"{self.agent}.{source}"}:
+            within = found.name.removeprefix(f"{found.agent}.")
+            for handled in (source, within, found.manifest.service_type):
+                if handled in found.manifest.sends_for:
+                    return found, handled
+        having = [entry for entry in self._visible() if source in entry.manifest.sends_for]
+        running = (entry for entry in having if entry.state is Life.RUNNING)
+        return next(running, having[0] if having else None), source
+
     @property
     def database_adapter(self) -> DatabaseAdapter:
         """Return who keeps memories and tasks: the service of type `database`, else the agent.
@@ -289,8 +325,18 @@ class Agency(Client):
         Raises:
             ServiceUnavailable: There is neither.
         """
-        entry = self._find("database") or self._first("agent", "database_adapter")
+        entry = self._database() or self._first("agent", "database_adapter")
         return cast("DatabaseAdapter", ServiceProxy(self, entry.name, DatabaseAdapter))
+
+    @property
+    def has_database(self) -> bool:
+        """Tell whether a service of type `database` keeps memories: its agent's, or everybody's."""
+        return self._database() is not None
+
+    def _database(self) -> Entry | None:
+        """Return it; never another agent's, also where this one is everybody's."""
+        having = [e for e in self._visible() if e.manifest.service_type == "database"]
+        return next((entry for entry in having if entry.wanted), having[0] if having else None)
 
     def _first(self, service_type: str, method: str) -> Entry:
         entry = self._find(service_type)

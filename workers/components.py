@@ -69,7 +69,7 @@ class Action:
     ) -> None:
         self.name = name or self.name
         self.description = description or self.description
-        self.similes = list(similes or self.similes)
+        self.similes = _names(similes or self.similes)
         self.examples = list(examples or self.examples)
         self.priority = self.priority if priority is None else priority
         if validate is not None:
@@ -161,7 +161,7 @@ class Evaluator:
     ) -> None:
         self.name = name or self.name
         self.description = description or self.description
-        self.similes = list(similes or self.similes)
+        self.similes = _names(similes or self.similes)
         self.examples = list(examples or self.examples)
         self.always_run = self.always_run if always_run is None else always_run
         if validate is not None:
@@ -178,6 +178,11 @@ class Evaluator:
     ) -> Any:
         """Look at what was said."""
         raise NotImplementedError(f"evaluator {self.name} has no handler")
+
+
+def _names(said: Iterable[str] | str) -> list[str]:
+    """Return names; a text alone is one, not one of each of its letters."""
+    return [said] if isinstance(said, str) else list(said)
 
 
 class EventType:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from garrison.ipc.character import Character, default_character, look_up
 from garrison.ipc.client import DEADLINE
-from garrison.ipc.messages import Subscribe, Token
+from garrison.ipc.messages import Subscribe, Token, sendable
 
 from .agency import Agency
 from .hidden import Hidden, finished, fitted
@@ -168,7 +168,15 @@ class Runtime(Agency):
     # --- events -----------------------------------------------------------------------------
 
     def register_event(self, event: str, handler: Handler) -> None:
-        """Call a function with every payload of an event; `async def` or plain."""
+        """Call a function with every payload of an event; `async def` or plain.
+
+        Raises:
+            TypeError: The event has no name that everybody could be told.
+        """
+        if not isinstance(event, str) or not callable(handler):
+            given = f"{event!r} and {handler!r}"
+            raise TypeError(f"register_event takes an event's name and a function, not {given}")
+        event = sendable(event)
         self._events.setdefault(event, []).append(handler)
         self.subscribe()
 

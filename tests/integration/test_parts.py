@@ -208,3 +208,21 @@ async def test_parts_are_there_after_the_supervisor_was_killed(running: Host) ->
         await client.get_service_load_promise("asker")
         assert ["SHOUT", "free"] in (await asker(client).known())["actions"]
         assert await asker(client).model("IMAGE", {"prompt": "cat"}) == {"url": "free/cat"}
+
+
+WORDY = """
+from garrison.workers import Action, Plugin
+text = "x" * 1000
+plugin = Plugin("wordy", actions=[Action(f"A{n}", examples=[text]) for n in range(200)])
+"""
+
+
+def test_a_directory_may_be_larger_than_a_message() -> None:
+    """What bounds calls keeps nobody from joining."""
+    names = [f"wordy-{n}" for n in range(6)]  # of 200 kB each
+    rows = "".join(f'{name} = {{ use = "wordy:plugin" }}\n' for name in names)
+    config = f"[host]\nmax_message = {1 << 20}\n[plugins]\n{rows}"
+    with hosting(config, files={"wordy.py": WORDY}) as host:
+        old = host.kill("wordy-0")
+        host.until_reborn("wordy-0", old)
+        assert {row["state"] for row in host.rows().values()} == {"running"}

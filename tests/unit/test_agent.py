@@ -209,6 +209,28 @@ async def test_an_empty_message_is_not_put_to_a_model(running: Running, model: M
     assert model.asked == []
 
 
+@pytest.mark.parametrize("answer", [None, 7, {"a": "text"}])
+async def test_what_is_no_text_is_said_to_nobody(platform: Platform, answer: Any) -> None:
+    """A model that answers with something else has failed; people see no `None`."""
+    models = {ModelType.TEXT_LARGE: lambda params: answer}
+    async with run(AgentService, fakes={"platform": platform}, models=models) as agent:
+        with pytest.raises(RemoteError, match="is to return a text"):
+            await agent.process_actions(heard())
+
+    assert platform.sent == []
+
+
+async def test_an_empty_text_is_said_to_nobody(platform: Platform) -> None:
+    """The result says that there was none."""
+    models = {ModelType.TEXT_LARGE: lambda params: ""}
+    async with run(AgentService, fakes={"platform": platform}, models=models) as agent:
+        processed = await agent.process_actions(heard())
+
+    assert processed.responses == []
+    assert platform.sent == []
+    assert "returned an empty text" in processed.results[0].error
+
+
 async def test_the_agent_does_not_answer_itself(running: Running, model: Model) -> None:
     """Else two of its services could keep it talking for ever."""
     async with running() as agent:
@@ -550,6 +572,43 @@ async def test_an_action_that_never_ends_its_talk_is_ended(running: Running) -> 
 
     assert len(processed.responses) == 100
     assert "100 responses" in result_of(processed, "A").error
+
+
+@pytest.mark.parametrize("made", ["x" * 200_000, ActionResult(data={"x": "x" * 200_000})])
+async def test_an_action_that_makes_too_much_is_ended(running: Running, made: Any) -> None:
+    """What came of a message is one answer to the caller, which has to fit a message."""
+
+    async def endless() -> AsyncIterator[Any]:
+        while True:
+            yield made
+            await asyncio.sleep(0)
+
+    plugin = Plugin("p", actions=[Action("ENDLESS", handler=endless)])
+    async with running(plugin) as agent:
+        agent.runtime.max_message = 1 << 20
+        processed = await agent.process_actions(
+            heard(), [Memory(content=Content(actions=["ENDLESS"]))]
+        )
+
+    assert "262,144 bytes of responses and results" in processed.results[0].error
+
+
+async def test_a_provider_that_tells_too_much_is_left_out(running: Running, model: Model) -> None:
+    """What the others know still reaches the model, which could not be asked with all of it."""
+    plugin = Plugin(
+        "p",
+        providers=[
+            Provider("HUGE", get=lambda: "x" * 300_000, position=1),
+            Provider("SMALL", get=lambda: "a small thing", position=2),
+        ],
+    )
+    async with running(plugin) as agent:
+        agent.runtime.max_message = 1 << 20
+        await agent.process_actions(heard())
+
+    system = model.asked[0].system or ""
+    assert "a small thing" in system
+    assert "xxx" not in system
 
 
 async def test_providers_tell_the_model_what_they_know(running: Running, model: Model) -> None:

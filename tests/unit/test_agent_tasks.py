@@ -115,7 +115,7 @@ def test_a_full_table_refuses_and_says_so() -> None:
 
 def test_the_cache_drops_what_was_least_recently_used() -> None:
     """By number and by bytes; what is larger than all may be is not kept."""
-    cache: Cache[str] = Cache(3, 10)
+    cache: Cache[str] = Cache(3, 12)
     for key in "abc":
         assert cache.put(key, b"xx")
     assert cache.get("a") == b"xx"
@@ -123,8 +123,17 @@ def test_the_cache_drops_what_was_least_recently_used() -> None:
     assert cache.get("b") is None
     cache.put("e", b"12345678")
     assert [key for key in "abcde" if cache.get(key)] == ["d", "e"]
-    assert not cache.put("d", b"x" * 11)
+    assert not cache.put("d", b"x" * 12)
     assert cache.get("d") is None
     assert cache.remove("e")
     assert not cache.remove("e")
     assert (cache.bytes, len(cache)) == (0, 0)
+
+
+def test_keys_count_as_well() -> None:
+    """Else a cache of nothing but keys would have no bound; a key may be several texts."""
+    cache: Cache[Any] = Cache(100, 20)
+    assert not cache.put("k" * 21, b"")
+    for letter in "abc":
+        assert cache.put((letter * 4, letter * 4), b"")
+    assert (len(cache), cache.bytes) == (2, 16)

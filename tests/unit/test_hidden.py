@@ -13,6 +13,7 @@ from garrison.workers import (
     ActionResult,
     Content,
     EmbedParams,
+    Evaluator,
     GenerateTextParams,
     Memory,
     Plugin,
@@ -179,10 +180,46 @@ def test_what_everybody_is_told_is_bounded_and_can_travel() -> None:
     with pytest.raises(ValueError, match="shorten examples"):
         parts.told_in(Manifest("a"))
 
+
+@pytest.mark.parametrize(
+    ("part", "problem"),
+    [
+        (Action("A", handler=str, examples=[object()]), "action A cannot be told.* type object"),
+        (Action("A", handler=str, examples=[2**70]), "action A cannot be told"),
+        (
+            Action("A", handler=str, examples=[{(1, 2): "no key of JSON's"}]),
+            "action A cannot be told.*keys",
+        ),
+        (
+            Action("A", handler=str, similes=[1]),  # type: ignore[list-item]
+            r"action A cannot be told.*Expected `str`.*similes",
+        ),
+        (
+            Action("A", handler=str, priority=1.5),  # type: ignore[arg-type]
+            r"action A cannot be told.*Expected `int`.*priority",
+        ),
+        (Action("A", 5, handler=str), "action A cannot be told"),  # type: ignore[arg-type]
+        (Provider("P", get=str, position="1"), "provider P cannot be told.*position"),  # type: ignore[arg-type]
+        (Evaluator("E", handler=str, examples=[{None: 1}]), "evaluator E cannot be told.*keys"),
+    ],
+)
+def test_what_cannot_be_told_is_named(part: Action | Provider | Evaluator, problem: str) -> None:
+    """To its author, before a supervisor or anybody else is to read it, or to write it down."""
     parts = Parts()
-    parts.add(Action("A", handler=str, examples=[object()]))
-    with pytest.raises(ValueError, match="cannot travel"):
+    parts.add(part)
+    with pytest.raises(ValueError, match=problem):
         parts.told_in(Manifest("a"))
+
+
+def test_one_simile_is_a_text_alone() -> None:
+    """It is not one of each of its letters."""
+
+    class Loud(Action):
+        name = "SHOUT"
+        similes = "YELL"
+
+    assert list(Loud().similes) == ["YELL"]
+    assert Evaluator("E", similes="NOTE").similes == ["NOTE"]
 
 
 def test_a_plugin_without_services_has_one_where_it_needs_a_worker() -> None:

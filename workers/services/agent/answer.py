@@ -33,9 +33,12 @@ from .speech import Fate, say
 log = logging.getLogger(__name__)
 
 MOST_SAID = 100  # responses to one message
+SHARE = 4  # of the largest message that the wire takes, what came of one may be one part of so many
 OURS = uuid.UUID("6ab6a3f2-5f0e-4d8b-9a7e-0c7a5d3f1e42")  # ids of responses are in here
 
 Announce = Callable[[str, Any], None]
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass
@@ -48,6 +51,7 @@ class Answer:
     state: State | None = None
     said: list[Memory] = field(default_factory=list)
     results: list[ActionResult] = field(default_factory=list)
+    bytes: int = 0  # of what was said, and of what actions came to
 
     @property
     def about(self) -> dict[str, Any]:
@@ -160,10 +164,9 @@ class Answering:
         return [action for action, applies in zip(actions, told, strict=True) if applies]
 
     async def _applies(self, action: Any, memory: Memory) -> bool:
+        timeout = self._runtime.patience(action.service, self._config.provider_timeout)
         try:
-            applies = await action.validate(
-                self._runtime, memory, timeout=self._config.provider_timeout
-            )
+            applies = await action.validate(self._runtime, memory, timeout=timeout)
         except CallError as error:
             log.warning("action.not_validated action=%s error=%s", action.name, error)
             return False
@@ -197,6 +200,7 @@ class Answering:
         making = action.handler(self._runtime, answer.memory, state, list(given), timeout=limit)
         async with asyncio.timeout(limit) as clock, aclosing(making) as made:
             async for one in made:
+                self._count(answer, one)
                 if isinstance(one, ActionResult):
                     result = _after(result, one)
                     state.values.update(one.values)
@@ -204,6 +208,19 @@ class Answering:
                     with _stopped(clock):  # a platform that is slow is not the action's fault
                         await self._say(answer, one)
         return result
+
+    def _count(self, answer: Answer, made: Content | ActionResult) -> None:
+        """Take it that something came of a message, before it is said or kept.
+
+        Raises:
+            RuntimeError: It is too much.
+        """
+        answer.bytes += len(_encode(made))
+        most = self._runtime.max_message // SHARE
+        if answer.bytes > most:
+            raise RuntimeError(
+                f"{most:,} bytes of responses and results to one message are the most"
+            )
 
     # --- what is said -----------------------------------------------------------------------
 
@@ -216,11 +233,11 @@ class Answering:
         text = await self._runtime.use_model(
             self._config.model, params, timeout=self._config.answer_timeout
         )
-        said = text.strip() if isinstance(text, str) else str(text)
-        if said:
+        if isinstance(text, str) and (said := text.strip()):
             await self._say(answer, Content(said))
-        else:
-            answer.failed(REPLY, f"the model {self._config.model} returned an empty text")
+            return
+        made = "an empty text" if isinstance(text, str) else f"no text, but {type(text).__name__}"
+        answer.failed(REPLY, f"the model {self._config.model} returned {made}")
 
     async def _asking(self, answer: Answer) -> Any:
         conversation = await self._keeping.conversation(answer.memory)

@@ -45,7 +45,8 @@ class Judging:
         error = ""
         try:
             heard = (self._runtime, answer.memory, state)
-            if not await evaluator.validate(*heard, timeout=limit):
+            patience = self._runtime.patience(evaluator.service, limit)
+            if not await evaluator.validate(*heard, timeout=patience):
                 return
             self._announce(EventType.EVALUATOR_STARTED, about)
             await evaluator.handler(*heard, answer.said, timeout=limit)

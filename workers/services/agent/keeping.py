@@ -85,7 +85,7 @@ class Keeping:
     async def _ask(self, ask: Callable[[DatabaseAdapter], Awaitable[T]]) -> T | None:
         """Return what a database says; None where it fails or is late."""
         try:
-            if not self._runtime.has_service("database"):
+            if not self._runtime.has_database:
                 return await ask(self._own)  # no call to itself over the bus
             async with asyncio.timeout(self._config.provider_timeout):
                 return await ask(self._runtime.database_adapter)

@@ -121,7 +121,7 @@ class Memories:
         return sorted(found, key=lambda memory: -memory.created_at)
 
     def _made(self, memory: Memory, place: Place) -> Kept:
-        size = len(_encode(memory))
+        size = len(_encode(memory)) + len(_encode(place[0]))
         if size > self._most_bytes:
             raise ValueError(
                 f"memory {memory.id} has {size} bytes; all together may have {self._most_bytes}"

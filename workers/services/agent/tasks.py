@@ -149,11 +149,11 @@ def _aware(time: datetime | None) -> datetime | None:
 
 
 class Cache(Generic[K]):
-    """Bytes under keys; what was least recently used gives way.
+    """Bytes under keys, which are texts; what was least recently used gives way.
 
     Args:
         most: So many keys.
-        most_bytes: So many bytes of values in all.
+        most_bytes: So many bytes of keys and values in all.
     """
 
     def __init__(self, most: int, most_bytes: int) -> None:
@@ -174,13 +174,13 @@ class Cache(Generic[K]):
     def put(self, key: K, value: bytes) -> bool:
         """Keep a value under a key; False where it alone is larger than all may be."""
         self.remove(key)
-        if len(value) > self._most_bytes:
+        size = _size(key, value)
+        if size > self._most_bytes:
             return False
         self._values[key] = value
-        self.bytes += len(value)
+        self.bytes += size
         while len(self._values) > self._most or self.bytes > self._most_bytes:
-            _, dropped = self._values.popitem(last=False)
-            self.bytes -= len(dropped)
+            self.bytes -= _size(*self._values.popitem(last=False))
         return True
 
     def remove(self, key: K) -> bool:
@@ -188,5 +188,11 @@ class Cache(Generic[K]):
         value = self._values.pop(key, None)
         if value is None:
             return False
-        self.bytes -= len(value)
+        self.bytes -= _size(key, value)
         return True
+
+
+def _size(key: Hashable, value: bytes) -> int:
+    """Return the bytes of both; a key is a text, or some of them."""
+    texts = key if isinstance(key, tuple) else (key,)
+    return len(value) + sum(len(str(text).encode()) for text in texts)
