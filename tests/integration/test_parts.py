@@ -213,7 +213,8 @@ async def test_parts_are_there_after_the_supervisor_was_killed(running: Host) ->
 WORDY = """
 from garrison.workers import Action, Plugin
 text = "x" * 1000
-plugin = Plugin("wordy", actions=[Action(f"A{n}", examples=[text]) for n in range(200)])
+actions = [Action(f"A{n}", handler=lambda: None, examples=[text]) for n in range(200)]
+plugin = Plugin("wordy", actions=actions)
 """
 
 
