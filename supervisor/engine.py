@@ -222,7 +222,7 @@ class Engine:
         with contextlib.suppress(FileNotFoundError):
             Path(path).unlink()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with self._log.open("ab") as log:
+        with open(self._log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
             process = subprocess.Popen(
                 [
                     sys.executable,

@@ -132,6 +132,17 @@ def as_memory(said: "Memory | Content | str | Mapping[str, Any]") -> Memory:
     )
 
 
+def heard_by(name: str, payload: Any) -> Any:
+    """Return what is told of a message, with the NAME of the service that heard it where nothing
+    says so."""
+    if isinstance(payload, Memory) and not payload.content.source:
+        content = msgspec.structs.replace(payload.content, source=name)
+        return msgspec.structs.replace(payload, content=content)
+    if isinstance(payload, Mapping) and "message" in payload:
+        return {"source": name, **payload}
+    return payload
+
+
 def as_memories(
     said: "Iterable[Memory | Content | str | Mapping[str, Any]] | None",
 ) -> list[Memory]:

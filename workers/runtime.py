@@ -15,6 +15,8 @@ from garrison.ipc.client import DEADLINE
 from garrison.ipc.messages import Subscribe, Token, sendable
 
 from .agency import Agency
+from .components import EventType
+from .content import heard_by
 from .hidden import Hidden, finished, fitted
 from .service import Service
 
@@ -190,6 +192,8 @@ class Runtime(Agency):
 
         Returns when each has handled it or failed; one that fails is logged and harms no other.
         """
+        if event == EventType.MESSAGE_RECEIVED:
+            payload = heard_by(self.name, payload)
         listening = self.directory.listening(event, self.agent)
         others = [entry.name for entry in listening if entry.name != self.name]
         await asyncio.gather(self._own(event, payload), self._emit(others, event, payload))

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from tests.conftest import Host, eventually, found, hosting, until
@@ -179,3 +180,26 @@ async def test_two_agents_answer_for_themselves(two: Host) -> None:
     for name in ("ada", "max"):
         heard = (two.folder / f"{name}.txt").read_text().splitlines()
         assert heard == [f"r: You are {name}.", "r: You said: hang"]
+
+
+async def test_an_event_of_an_agents_platform_is_answered_by_that_agent(two: Host) -> None:
+    """Nothing says who heard the message but who tells of it."""
+    async with two.connect() as client:
+        await found(client, "max.radio").tell("who", "1")
+
+    assert (two.folder / "max.txt").read_text().splitlines() == ["r: You are max."]
+    assert not (two.folder / "ada.txt").exists()
+
+
+async def test_an_event_of_everybodys_platform_is_answered_once(tmp_path: Path) -> None:
+    """By the first agent, which `process_actions` means there as well."""
+    files = {f"{name}.json": f'{{"name": "{name}", "bio": []}}' for name in ("ada", "max")}
+    own = "[agents.NAME]\ncharacter = 'NAME.json'\nplugins = ['agent']\n"
+    sections = (own.replace("NAME", name) for name in ("ada", "max"))
+    shared = f'[services.radio.config]\nfile = "{tmp_path}/all.txt"\n'
+    with hosting(TWO + "".join(sections) + shared, ["radio", "oracle"], files) as host:
+        async with host.connect() as client:
+            await found(client, "radio").tell("who", "1")
+            await found(client, "radio").hear("who", "2")
+
+    assert (tmp_path / "all.txt").read_text().splitlines() == ["r: You are ada."] * 2

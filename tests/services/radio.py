@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from garrison.workers import Content, Memory, Plugin, Service, idempotent
+from garrison.workers import Content, EventType, Memory, Plugin, Service, idempotent
 
 
 class RadioService(Service):
@@ -31,6 +31,11 @@ class RadioService(Service):
             "said": [one.content.text for one in done.responses],
             "failed": [one.action for one in done.results if not one.success],
         }
+
+    async def tell(self, text: str, id: str, room: str = "r") -> None:
+        """Tell everybody of a message, without saying who heard it."""
+        memory = Memory(content=Content(text), id=id, room_id=room, entity_id="ada")
+        await self.runtime.emit_event(EventType.MESSAGE_RECEIVED, memory)
 
     @idempotent
     async def ask(self, text: str, id: str, room: str = "r") -> dict[str, Any]:

@@ -179,7 +179,18 @@ class AgentService(KeepsMemories):
         memory = as_memory(payload)
         if source and not memory.content.source:
             memory.content = msgspec.structs.replace(memory.content, source=source)
-        await self.process_actions(memory)
+        if self._is_to_answer(memory.content.source):
+            await self.process_actions(memory)
+
+    def _is_to_answer(self, source: str) -> bool:
+        """Tell whether a message told to every agent is this one's: what an agent's own service
+        heard is, and of what is everybody's the first agent's, as with `process_actions`."""
+        directory, own = self.runtime.directory, self.runtime.agent
+        heard = directory.get(source) or directory.find(source, own)
+        if heard is not None and heard.agent:
+            return heard.agent == own
+        first = directory.first_of("agent")
+        return first is None or first.name == self.runtime.name
 
     # --- events -----------------------------------------------------------------------------
 
