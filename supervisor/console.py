@@ -95,6 +95,8 @@ class Console:
         lines = [self._line(event.service or "garrison", _told(event, self._tty), event.time)]
         if event.event == "supervisor.settled" and self._hint:
             lines.append(self._styled(f"now: {self._hint}", bold=True))
+        if event.event == "supervisor.stopping" and self._tty:
+            lines.append(self._styled("in order; Ctrl-C again ends everything at once", bold=True))
         return lines
 
     def _log_line(self, name: str, line: str) -> str:

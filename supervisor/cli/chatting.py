@@ -35,10 +35,13 @@ SAY_S = 180.0  # for an answer: more than the agent itself allows
 LISTEN_S = 86_400.0  # for something to be said between the lines; then it is listened again
 ENDED = "it has ended; start another with: garrison up"
 PAUSE_S = 0.25  # before it is listened again
+STILL_S = 5.0  # until people are told that an answer takes its time
 
 
 class Terminal:
     """Where lines are typed and texts are shown; here a pipe."""
+
+    is_people = False
 
     async def ask_line(self) -> str | None:
         """Return the next line, or None at the end."""
@@ -52,6 +55,8 @@ class Terminal:
 
 class Prompt(Terminal):
     """A prompt that can be edited; what is printed meanwhile comes above it."""
+
+    is_people = True
 
     def __init__(self) -> None:
         from prompt_toolkit import PromptSession
@@ -180,7 +185,7 @@ class Talk:
         """Make a call that may be made again."""
         for left in reversed(range(SAY_AGAIN)):
             try:
-                return await method(*args)
+                return await self._shown(method(*args))
             except CallError as error:
                 stopped = isinstance(error, ServiceUnavailable) and self._client.is_alone
                 if self._client.supervisor_gone or stopped:
@@ -192,6 +197,18 @@ class Talk:
                     raise
                 say(click.style(f"({error.service} was restarted; saying it again)", dim=True))
         raise AssertionError("unreachable")
+
+    async def _shown(self, answering: Awaitable[Any]) -> Any:
+        """Wait for an answer; say so where it takes long."""
+        waiting = asyncio.get_running_loop().call_later(STILL_S, self._still)
+        try:
+            return await answering
+        finally:
+            waiting.cancel()
+
+    def _still(self) -> None:
+        if self._terminal.is_people:
+            say(click.style("(still waiting for an answer; Ctrl-C leaves)", dim=True))
 
     def _take(self, reply: dict[str, Any]) -> None:
         self._conversation, self._answerer = reply["conversation"], reply["answerer"]

@@ -73,6 +73,25 @@ async def test_what_is_heard_within_a_line_waits_and_its_answer_is_shown_once(
     assert capsys.readouterr().out.splitlines() == shown
 
 
+@pytest.mark.parametrize("is_people", [True, False])
+async def test_people_are_told_that_an_answer_takes_its_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_people: bool
+) -> None:
+    """Once, and not where a program reads."""
+    monkeypatch.setattr(chatting, "with_timeout", lambda service, _: service)
+    monkeypatch.setattr(chatting, "STILL_S", 0.0)
+    chat, terminal = Chat("yes"), Terminal()
+    terminal.is_people = is_people
+    talk = Talk(cast("Client", Alone()), cast("ServiceProxy", chat), terminal)
+    saying = asyncio.create_task(talk.say("well?"))
+    await asyncio.wait_for(chat.said.wait(), 10)
+    asyncio.get_running_loop().call_later(0.01, chat.go.set)
+    await asyncio.wait_for(saying, 10)
+
+    told = [line for line in capsys.readouterr().out.splitlines() if "still waiting" in line]
+    assert len(told) == is_people
+
+
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
