@@ -1,0 +1,212 @@
+"""What a mailbox keeps: its rows, and the statements that make, move and read them.
+
+`seq` is the order in which messages were taken. Times are wall clock, seconds since the epoch: they
+are compared after a restart of the machine, too.
+"""
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+FORMAT = 1  # of the file; a newer one is refused, not guessed at
+WAITING, DEAD = 0, 1
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS letters (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    receiver TEXT NOT NULL,
+    method TEXT NOT NULL,
+    args BLOB NOT NULL,
+    kwargs BLOB NOT NULL,
+    key TEXT,
+    sender TEXT NOT NULL,
+    posted_at REAL NOT NULL,
+    expires_at REAL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    deaths INTEGER NOT NULL DEFAULT 0,
+    state INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT '',
+    death TEXT NOT NULL DEFAULT '',
+    died_at REAL
+);
+CREATE INDEX IF NOT EXISTS by_receiver ON letters (receiver, state, seq);
+CREATE TABLE IF NOT EXISTS keys (
+    key TEXT PRIMARY KEY,
+    id TEXT NOT NULL,
+    done_at REAL,
+    result BLOB
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS by_end ON keys (done_at);
+"""
+
+
+class Letter(msgspec.Struct, kw_only=True):
+    """One message that was posted, as it is kept."""
+
+    id: str
+    receiver: str  # NAME
+    method: str
+    args: bytes  # a list, encoded
+    kwargs: bytes  # a map, encoded
+    key: str | None = None
+    sender: str = ""
+    posted_at: float = 0.0
+    expires_at: float | None = None
+    seq: int = 0
+    attempts: int = 0  # deliveries that ended, in vain
+    deaths: int = 0  # of its receiver, with this in flight
+    state: int = WAITING
+    reason: str = ""  # why the last attempt failed
+    death: str = ""  # the incarnation that died with it last, "NAME-GENERATION"
+    died_at: float | None = None
+
+    @property
+    def size(self) -> int:
+        """Return about how many bytes it takes in memory and on disk."""
+        return len(self.args) + len(self.kwargs) + 300
+
+
+FIELDS = (
+    "id, receiver, method, args, kwargs, key, sender, posted_at, expires_at, seq, attempts, deaths, "
+    "state, reason, death, died_at"
+)
+
+
+def letter_of(row: tuple[Any, ...]) -> Letter:
+    """Return the letter of a row of `FIELDS`."""
+    return Letter(**dict(zip(Letter.__struct_fields__, row, strict=True)))
+
+
+def insert(cursor: sqlite3.Cursor, letter: Letter) -> tuple[str, int]:
+    """Keep a letter; return its id and place. A key that is known already returns the first one's
+    id, and 0."""
+    if letter.key is not None:
+        cursor.execute(
+            "INSERT OR IGNORE INTO keys (key, id) VALUES (?, ?)", (letter.key, letter.id)
+        )
+        if not cursor.rowcount:
+            row = cursor.execute("SELECT id FROM keys WHERE key = ?", (letter.key,)).fetchone()
+            return str(row[0]), 0
+    cursor.execute(
+        "INSERT INTO letters (id, receiver, method, args, kwargs, key, sender, posted_at, "
+        "expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            letter.id,
+            letter.receiver,
+            letter.method,
+            letter.args,
+            letter.kwargs,
+            letter.key,
+            letter.sender,
+            letter.posted_at,
+            letter.expires_at,
+        ),
+    )
+    assert cursor.lastrowid is not None
+    return letter.id, cursor.lastrowid
+
+
+def acknowledge(cursor: sqlite3.Cursor, letter: Letter, result: bytes, now: float) -> None:
+    """Forget a letter that was handled; its key keeps the result."""
+    cursor.execute("DELETE FROM letters WHERE seq = ?", (letter.seq,))
+    if letter.key is not None:
+        cursor.execute(
+            "UPDATE keys SET done_at = ?, result = ? WHERE key = ?", (now, result, letter.key)
+        )
+
+
+def note(cursor: sqlite3.Cursor, letter: Letter) -> None:
+    """Keep what became of a letter that was not handled."""
+    cursor.execute(
+        "UPDATE letters SET attempts = ?, deaths = ?, state = ?, reason = ?, death = ?, "
+        "died_at = ? WHERE seq = ?",
+        (
+            letter.attempts,
+            letter.deaths,
+            letter.state,
+            letter.reason,
+            letter.death,
+            letter.died_at,
+            letter.seq,
+        ),
+    )
+
+
+def replay(cursor: sqlite3.Cursor, ids: list[str] | None) -> list[str]:
+    """Have dead letters delivered again, behind what waits already; return their receivers.
+
+    Args:
+        cursor: Where.
+        ids: Which; None is all.
+    """
+    chosen = "state = 1" if ids is None else f"state = 1 AND id IN ({','.join('?' * len(ids))})"
+    rows = cursor.execute(f"SELECT {FIELDS} FROM letters WHERE {chosen} ORDER BY seq", ids or ())
+    letters = [letter_of(row) for row in rows.fetchall()]
+    for letter in letters:
+        cursor.execute(
+            "UPDATE letters SET seq = (SELECT max(seq) + 1 FROM letters), state = 0, "
+            "attempts = 0, deaths = 0, reason = '', died_at = NULL WHERE seq = ?",
+            (letter.seq,),
+        )
+    if letters:  # AUTOINCREMENT goes on from what it gave out itself
+        cursor.execute(
+            "UPDATE sqlite_sequence SET seq = (SELECT max(seq) FROM letters) "
+            "WHERE name = 'letters' AND seq < (SELECT max(seq) FROM letters)"
+        )
+    return [letter.receiver for letter in letters]
+
+
+def drop(cursor: sqlite3.Cursor, ids: list[str]) -> int:
+    """Forget letters, whatever they wait for; return how many there were."""
+    marks = ",".join("?" * len(ids))
+    cursor.execute(
+        f"DELETE FROM keys WHERE key IN (SELECT key FROM letters WHERE id IN ({marks}))", ids
+    )
+    cursor.execute(f"DELETE FROM letters WHERE id IN ({marks})", ids)
+    return cursor.rowcount
+
+
+def prune(cursor: sqlite3.Cursor, before: float, most_keys: int, most_dead: int) -> int:
+    """Forget the oldest dead letters and keys of what was delivered; return how many dead ones.
+
+    Args:
+        cursor: Where.
+        before: Keys whose message was delivered before that go.
+        most_keys: So many stay at the most.
+        most_dead: Likewise.
+    """
+    cursor.execute("DELETE FROM keys WHERE done_at < ?", (before,))
+    cursor.execute(
+        "DELETE FROM keys WHERE key IN (SELECT key FROM keys WHERE done_at IS NOT NULL "
+        "ORDER BY done_at DESC LIMIT -1 OFFSET ?)",
+        (most_keys,),
+    )
+    rows = cursor.execute(
+        "SELECT id FROM letters WHERE state = 1 ORDER BY died_at DESC LIMIT -1 OFFSET ?",
+        (most_dead,),
+    )
+    ids = [str(row[0]) for row in rows.fetchall()]
+    for start in range(0, len(ids), 500):
+        drop(cursor, ids[start : start + 500])
+    return len(ids)
+
+
+def waiting(cursor: sqlite3.Cursor, receiver: str, after: int, most: int) -> list[Letter]:
+    """Return the next letters of a receiver, in order."""
+    rows = cursor.execute(
+        f"SELECT {FIELDS} FROM letters WHERE receiver = ? AND state = 0 AND seq > ? "
+        "ORDER BY seq LIMIT ?",
+        (receiver, after, most),
+    )
+    return [letter_of(row) for row in rows.fetchall()]
+
+
+def counts(cursor: sqlite3.Cursor) -> list[tuple[str, int, int, float | None, float | None]]:
+    """Return each receiver's waiting, dead, and when the oldest of both were posted."""
+    rows = cursor.execute(
+        "SELECT receiver, sum(state = 0), sum(state = 1), min(CASE state WHEN 0 THEN posted_at END),"
+        " min(CASE state WHEN 1 THEN posted_at END) FROM letters GROUP BY receiver ORDER BY receiver"
+    )
+    return rows.fetchall()

@@ -1,0 +1,224 @@
+"""A mailbox's file: SQLite, one thread that writes, many changes in one commit.
+
+Each change is answered once its commit is on disk. A change that waits while another commit is
+under way goes with the next one, so nobody waits for company. The thread ends with the store.
+"""
+
+import asyncio
+import contextlib
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from garrison.ipc import GarrisonError
+
+from . import mailbox_schema as schema
+
+T = TypeVar("T")
+Change = Callable[[sqlite3.Cursor], Any]
+
+MOST_CHANGES = 256  # in one commit
+MOST_WAITING = 16_384  # changes; posts beyond are refused
+PAGE = 4096  # bytes
+CHECKPOINT_PAGES = 256  # of the log, after which it is written back; 1 MiB
+RESERVE = 256 * 1024  # bytes that are set aside for deliveries on a full disk, at the most
+FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_CANTOPEN"}
+
+
+class MailboxFull(GarrisonError):
+    """The message was not taken: the disk, or the mailbox's own bound, is full. Post again later."""
+
+
+class Damaged(GarrisonError):
+    """The file is no mailbox any more."""
+
+
+class Store:
+    """The file.
+
+    Args:
+        path: Where it is.
+        max_bytes: The most that it may take.
+
+    Raises:
+        Damaged: What is there cannot be read.
+        OSError, sqlite3.Error: It cannot be opened.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path, self._reserve = path, path.with_name(f"{path.name}.reserve")
+        self._loop = asyncio.get_running_loop()
+        self._db = _opened(path, max_bytes)
+        self._keep_reserve()
+        self._changes: deque[tuple[Change, asyncio.Future[Any], bool]] = deque()
+        self._stirred = threading.Condition()
+        self._closing = False
+        self.failed: asyncio.Future[None] = self._loop.create_future()
+        self.commits = 0
+        self._thread = threading.Thread(target=self._write, name="mailbox", daemon=True)
+        self._thread.start()
+
+    def change(self, change: Callable[[sqlite3.Cursor], T], adds: bool = False) -> asyncio.Future[T]:
+        """Carry out a change; the future has its result once that is on disk.
+
+        Args:
+            change: Takes a cursor, within a transaction.
+            adds: It takes room, so it is refused where there is none.
+
+        Raises:
+            MailboxFull: Too many changes wait.
+        """
+        if adds and len(self._changes) >= MOST_WAITING:
+            raise MailboxFull(f"{MOST_WAITING:,} messages wait to be written already")
+        future: asyncio.Future[T] = self._loop.create_future()
+        with self._stirred:
+            if self._closing:
+                raise MailboxFull("the mailbox is closing")
+            self._changes.append((change, future, adds))
+            self._stirred.notify()
+        return future
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        with self._stirred:
+            self._closing = True
+            self._stirred.notify()
+        self._thread.join()
+
+    # --- the thread ---------------------------------------------------------------------------
+
+    def _write(self) -> None:
+        try:
+            while batch := self._next():
+                outcomes = self._committed(batch)
+                self.commits += 1
+                self._loop.call_soon_threadsafe(_settle, batch, outcomes)
+            self._db.close()
+        except BaseException as error:  # noqa: BLE001 (the service must hear of it)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _next(self) -> list[tuple[Change, asyncio.Future[Any], bool]]:
+        with self._stirred:
+            while not self._changes and not self._closing:
+                self._stirred.wait()
+            many = min(len(self._changes), MOST_CHANGES)
+            return [self._changes.popleft() for _ in range(many)]
+
+    def _committed(self, batch: list[tuple[Change, asyncio.Future[Any], bool]]) -> list[Any]:
+        """Return each change's result, or its error, after they are on disk."""
+        try:
+            return self._transaction([change for change, _, _ in batch])
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+            full = MailboxFull(f"{self._path.parent} has no room left for it: {error}")
+        rest = [change for change, _, adds in batch if not adds]
+        done = iter(self._in_reserve(rest) if rest else [])
+        return [full if adds else next(done) for _, _, adds in batch]
+
+    def _in_reserve(self, changes: list[Change]) -> list[Any]:
+        """Carry out changes that take no room to speak of, in the space that is kept for them."""
+        with contextlib.suppress(FileNotFoundError):
+            self._reserve.unlink()
+        outcomes = self._transaction(changes)
+        self._keep_reserve()
+        return outcomes
+
+    def _transaction(self, changes: list[Change]) -> list[Any]:
+        cursor = self._db.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            outcomes = [change(cursor) for change in changes]
+            cursor.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                cursor.execute("ROLLBACK")
+            raise
+        return outcomes
+
+    def _keep_reserve(self) -> None:
+        """Set space aside, as much as there is, up to the most."""
+        with contextlib.suppress(OSError):
+            found = os.statvfs(self._path.parent)
+            size = min(RESERVE, found.f_bavail * found.f_frsize // 4)
+            if self._reserve.exists() and self._reserve.stat().st_size >= size:
+                return
+            file = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(file, 0, max(size, PAGE))
+            finally:
+                os.close(file)
+
+
+def _settle(batch: list[tuple[Change, asyncio.Future[Any], bool]], outcomes: list[Any]) -> None:
+    for (_, future, _), outcome in zip(batch, outcomes, strict=True):
+        if future.done():  # its poster has gone
+            continue
+        if isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
+def _is_full(error: sqlite3.Error) -> bool:
+    return getattr(error, "sqlite_errorname", "") in FULL
+
+
+def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
+    """Return the open file, made where there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+        db.execute(f"PRAGMA journal_size_limit = {2 * CHECKPOINT_PAGES * PAGE}")
+        db.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > schema.FORMAT:
+            raise Damaged(f"{path} was written by a newer version (format {version})")
+        problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
+        if problems != ["ok"]:
+            raise Damaged("; ".join(map(str, problems))[:300])
+        db.executescript(schema.SCHEMA)
+        db.execute(f"PRAGMA user_version = {schema.FORMAT}")
+        path.chmod(0o600)
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)  # its name, too, outlasts a power cut
+        finally:
+            os.close(folder)
+    except sqlite3.DatabaseError as error:
+        db.close()
+        if isinstance(error, sqlite3.OperationalError) and _is_full(error):
+            raise
+        if getattr(error, "sqlite_errorname", "") in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
+            raise Damaged(str(error)) from error
+        raise
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def set_aside(path: Path) -> Path:
+    """Move a damaged file, and what belongs to it, out of the way; return where it is now."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    number, target = 0, path.with_name(f"{path.name}.damaged-{stamp}")
+    while target.exists():
+        number += 1
+        target = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    for suffix in ("-wal", "-shm", ""):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(f"{path.name}{suffix}").rename(f"{target}{suffix}")
+    return target
