@@ -22,6 +22,7 @@ from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
 from garrison.ipc.messages import Call, Token, sendable
 
 from .hidden import METHODS, Hidden, bound
+from .mail import DELIVER, MESSAGE, Mail, opened
 from .methods import Kind, Method, Unfit
 from .redaction import redacted
 from .service import Service
@@ -94,9 +95,19 @@ class Dispatch:
             return
         if key in self._running:
             return  # an id is used once
+        mail: Mail | None = None
+        if call.method == DELIVER:
+            try:
+                mail, call = opened(call)
+            except messages.BAD_BYTES as error:
+                self._refuse(key, call.method, f"it is no posted message: {error}")
+                return
         method = self._methods.get(call.method)
         if method is None:
             self._refuse(key, call.method, "no such method")
+            return
+        if mail is not None and method.kind is Kind.STREAM:
+            self._refuse(key, call.method, "a stream cannot be posted")
             return
         try:
             args, kwargs = method.bind(call)
@@ -110,7 +121,7 @@ class Dispatch:
         else:
             if method.kind is Kind.THREAD:
                 function = functools.partial(self._in_thread, function)
-            self._begin(key, self._answer(key, call, function, args, kwargs))
+            self._begin(key, self._answer(key, call, function, args, kwargs), mail)
 
     def cancel(self, source: Token, call_id: int) -> None:
         """End a call that its caller no longer waits for."""
@@ -145,10 +156,13 @@ class Dispatch:
             for key, task in list(self._running.items()):
                 self._cancel(key, task)
 
-    def _begin(self, key: _Key, work: Any) -> None:
+    def _begin(self, key: _Key, work: Any, mail: Mail | None = None) -> None:
         if not self._running:
             self._idle.clear()
-        self._running[key] = self._loop.create_task(work, context=self._context.copy())
+        context = self._context.copy()
+        if mail is not None:
+            context.run(MESSAGE.set, mail)
+        self._running[key] = self._loop.create_task(work, context=context)
 
     def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
         # One that has not taken its first step never comes to its own end.

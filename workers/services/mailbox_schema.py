@@ -210,3 +210,30 @@ def counts(cursor: sqlite3.Cursor) -> list[tuple[str, int, int, float | None, fl
         " min(CASE state WHEN 1 THEN posted_at END) FROM letters GROUP BY receiver ORDER BY receiver"
     )
     return rows.fetchall()
+
+
+def listed(cursor: sqlite3.Cursor, receiver: str | None, most: int) -> list[Letter]:
+    """Return the oldest letters, so many of each state."""
+    found: list[Letter] = []
+    for state in (WAITING, DEAD):
+        rows = cursor.execute(
+            f"SELECT {FIELDS} FROM letters WHERE state = ? AND (?2 IS NULL OR receiver = ?2) "
+            "ORDER BY seq LIMIT ?3",
+            (state, receiver, most),
+        )
+        found += [letter_of(row) for row in rows.fetchall()]
+    return found
+
+
+def one(cursor: sqlite3.Cursor, letter_id: str) -> Letter | None:
+    """Return a letter."""
+    row = cursor.execute(f"SELECT {FIELDS} FROM letters WHERE id = ?", (letter_id,)).fetchone()
+    return None if row is None else letter_of(row)
+
+
+def key(cursor: sqlite3.Cursor, key: str) -> tuple[str, float | None, bytes | None] | None:
+    """Return a key's message, when it was handled, and with which result."""
+    row: tuple[str, float | None, bytes | None] | None = cursor.execute(
+        "SELECT id, done_at, result FROM keys WHERE key = ?", (key,)
+    ).fetchone()
+    return row

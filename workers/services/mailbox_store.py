@@ -38,6 +38,10 @@ class Damaged(GarrisonError):
     """The file is no mailbox any more."""
 
 
+class NewerFile(GarrisonError):
+    """The file was written by a later version of garrison: nothing here may touch it."""
+
+
 class Store:
     """The file.
 
@@ -47,20 +51,24 @@ class Store:
 
     Raises:
         Damaged: What is there cannot be read.
+        NewerFile: It is a later version's.
         OSError, sqlite3.Error: It cannot be opened.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path, self._reserve = path, path.with_name(f"{path.name}.reserve")
-        self._loop = asyncio.get_running_loop()
         self._db = _opened(path, max_bytes)
         self._keep_reserve()
         self._changes: deque[tuple[Change, asyncio.Future[Any], bool]] = deque()
         self._stirred = threading.Condition()
         self._closing = False
-        self.failed: asyncio.Future[None] = self._loop.create_future()
         self.commits = 0
         self._thread = threading.Thread(target=self._write, name="mailbox", daemon=True)
+
+    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the thread; a loop takes the outcomes."""
+        self._loop = loop
+        self.failed: asyncio.Future[None] = loop.create_future()
         self._thread.start()
 
     def change(self, change: Callable[[sqlite3.Cursor], T], adds: bool = False) -> asyncio.Future[T]:
@@ -186,7 +194,7 @@ def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
         db.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > schema.FORMAT:
-            raise Damaged(f"{path} was written by a newer version (format {version})")
+            raise NewerFile(f"{path} was written by a later version (format {version})")
         problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
         if problems != ["ok"]:
             raise Damaged("; ".join(map(str, problems))[:300])

@@ -1,0 +1,341 @@
+"""The mailbox service: a posted message is on disk before it is acknowledged; delivered in order.
+
+It knits three things together: the file (`mailbox_store`), who is next (`mailbox_lanes`), and what
+becomes of a message (`mailbox_policy`).
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+from msgspec import Raw
+
+from garrison.ipc import CallError
+from garrison.workers import DELIVER, Delivery, Mail, PermanentFailure, Plugin, Post, Runtime
+from garrison.workers import Service
+
+from . import mailbox_schema as schema
+from .mailbox_lanes import MOST, Lane
+from .mailbox_policy import Next, Verdict, expired, judge
+from .mailbox_schema import Letter
+from .mailbox_store import Damaged, NewerFile, Store, set_aside
+
+log = logging.getLogger(__name__)
+
+FILE = "mailbox.db"
+PRUNE_S = 60.0
+REPORT_S = 1.0
+RESULT_MOST = 64 * 1024  # bytes of a result that its key keeps
+SHOWN = 1_000  # letters in one list
+LANES_KEPT = 1_000  # of receivers for whom nothing waits
+LAND_S = 5.0  # for deliveries on their way, when the mailbox stops
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class MailboxService(Service):
+    """Keeps messages until they were handled."""
+
+    service_type = "mailbox"
+    capability_description = "Takes messages that must not be lost, and delivers them in order"
+
+    class Config(msgspec.Struct):
+        """What `[services.mailbox.config]` may say. Times are seconds, sizes are bytes."""
+
+        max_attempts: int = 10
+        timeout: float = 300.0  # for one delivery
+        max_bytes: int = 1 << 30
+        max_dead: int = 10_000  # dead letters; the oldest give way
+        keep_keys: float = 7 * 86_400.0  # so long the same key is the same message, once delivered
+        max_keys: int = 100_000  # of delivered messages; the oldest give way
+
+    config: Config
+    store: Store
+
+    @classmethod
+    async def start(cls, runtime: Runtime) -> Self:
+        service = cls(runtime)
+        service.store = await asyncio.to_thread(_open, runtime, service.config.max_bytes)
+        service.store.begin(runtime.loop)
+        service.lanes = dict[str, Lane]()
+        service.expired, service.stopping = 0, False
+        runtime.on_service_change(service._changed)
+        service.spawn(service._watch_store(), "store")
+        for receiver, *_ in await service.store.change(schema.counts):
+            service._lane(receiver)
+        service.every(PRUNE_S, service._prune)
+        service.every(REPORT_S, service._report)
+        await service._report()
+        return service
+
+    # --- posting ------------------------------------------------------------------------------
+
+    async def post(self, post: Post) -> str:
+        """Keep a message until its receiver has handled it; return its id once it is on disk.
+
+        Raises:
+            MailboxFull: There is no room.
+        """
+        now = time.time()
+        letter = Letter(
+            id=secrets.token_hex(8),
+            receiver=post.service,
+            method=post.method,
+            args=bytes(post.args),
+            kwargs=bytes(post.kwargs),
+            key=post.key,
+            sender=post.sender,
+            posted_at=now,
+            expires_at=None if post.expires is None else now + post.expires,
+        )
+        kept, letter.seq = await self.store.change(lambda at: schema.insert(at, letter), adds=True)
+        if letter.seq:
+            lane = self._lane(letter.receiver)
+            lane.posted(letter)
+            self._pump(lane)
+        return kept
+
+    async def result(self, key: str) -> dict[str, Any]:
+        """Return what became of a key's message: `known`, `done`, and its `result`."""
+        found = await self.store.change(lambda at: schema.key(at, key))
+        if found is None:
+            return {"known": False, "done": False, "result": None}
+        letter_id, done_at, kept = found
+        value = msgspec.msgpack.decode(kept) if kept else None
+        return {"known": True, "id": letter_id, "done": done_at is not None, "result": value}
+
+    # --- delivering ---------------------------------------------------------------------------
+
+    def _lane(self, receiver: str) -> Lane:
+        """Return a receiver's lane; a new one is read from disk."""
+        lane = self.lanes.get(receiver)
+        if lane is None:
+            lane = self.lanes[receiver] = Lane(receiver)
+            self._pump(lane)
+        return lane
+
+    def _changed(self, name: str) -> None:
+        """Go on where a receiver came, or went."""
+        lane = self.lanes.get(name)
+        if lane is not None:
+            self._pump(lane)
+
+    def _pump(self, lane: Lane) -> None:
+        """Have delivered what can be."""
+        if self.stopping:
+            return
+        if lane.hungry:
+            lane.reading = True
+            self.spawn(self._read(lane), f"read {lane.receiver}")
+        generation = self.runtime.generation_of(lane.receiver)
+        if not generation:
+            return
+        lane.window = self.runtime.mail_window_of(lane.receiver)
+        while (letter := lane.next()) is not None:
+            self.spawn(self._deliver(lane, letter, generation), f"deliver {letter.id}")
+        if lane.idle and len(self.lanes) > LANES_KEPT:
+            self.lanes.pop(lane.receiver, None)
+
+    async def stop(self) -> None:
+        """Let deliveries land, write what waits, and close the file."""
+        self.stopping = True
+        deadline = time.monotonic() + LAND_S
+        while any(lane.flying for lane in self.lanes.values()) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(self.store.close)
+
+    # --- looking at it, and mending -----------------------------------------------------------
+
+    async def ls(self, receiver: str | None = None, most: int = 100) -> dict[str, Any]:
+        """Return counts by receiver, and the oldest messages.
+
+        Args:
+            receiver: A NAME; None is all.
+            most: Messages, of each state.
+        """
+        most = max(1, min(most, SHOWN))
+        counts = await self.store.change(schema.counts)
+        letters = await self.store.change(lambda at: schema.listed(at, receiver, most))
+        now = time.time()
+        return {
+            "receivers": [
+                {
+                    "receiver": name,
+                    "waiting": waiting,
+                    "dead": dead,
+                    "oldest_s": None if oldest is None else max(now - oldest, 0.0),
+                    "oldest_dead_s": None if oldest_dead is None else max(now - oldest_dead, 0.0),
+                }
+                for name, waiting, dead, oldest, oldest_dead in counts
+                if receiver in {None, name}
+            ],
+            "letters": [shown(letter, now) for letter in letters],
+            "damaged": [str(path) for path in self._damaged()],
+        }
+
+    async def show(self, letter_id: str) -> dict[str, Any]:
+        """Return one message, with its arguments.
+
+        Raises:
+            LookupError: There is none.
+        """
+        letter = await self.store.change(lambda at: schema.one(at, letter_id))
+        if letter is None:
+            raise LookupError(f"no message {letter_id}: it was delivered, dropped, or never posted")
+        return shown(letter, time.time()) | {
+            "args": msgspec.msgpack.decode(letter.args),
+            "kwargs": msgspec.msgpack.decode(letter.kwargs),
+        }
+
+    async def replay(self, ids: list[str] | None = None) -> int:
+        """Have dead letters delivered again, behind what waits; return how many.
+
+        Args:
+            ids: Which; None is all.
+        """
+        receivers = await self.store.change(lambda at: schema.replay(at, ids))
+        for receiver in set(receivers):
+            lane = self._lane(receiver)
+            lane.whole = False
+            self._pump(lane)
+        return len(receivers)
+
+    async def drop(self, ids: list[str]) -> int:
+        """Forget messages, waiting or dead; return how many. One on its way is still delivered."""
+        dropped = await self.store.change(lambda at: schema.drop(at, ids))
+        for lane in self.lanes.values():
+            lane.forget(ids)
+        return dropped
+
+    # --- keeping house ------------------------------------------------------------------------
+
+    async def _watch_store(self) -> None:
+        """Crash with the file: a fresh start looks at it again."""
+        await self.store.failed
+
+    async def _prune(self) -> None:
+        c = self.config
+        before = time.time() - c.keep_keys
+        gone = await self.store.change(
+            lambda at: schema.prune(at, before, c.max_keys, c.max_dead)
+        )
+        if gone:
+            log.warning("mail.pruned dead=%d most=%d", gone, c.max_dead)
+
+    async def _report(self) -> None:
+        counts = await self.store.change(schema.counts)
+        oldest = min((row[3] for row in counts if row[3] is not None), default=None)
+        self.runtime.report(
+            waiting=sum(row[1] for row in counts),
+            oldest_s=0.0 if oldest is None else round(max(time.time() - oldest, 0.0), 1),
+            dead=sum(row[2] for row in counts),
+            damaged=len(self._damaged()),
+        )
+
+    def _damaged(self) -> list[Path]:
+        return sorted(self.runtime.data_folder.glob(f"{FILE}.damaged-*[0-9Z]"))
+
+    async def _read(self, lane: Lane) -> None:
+        after = lane.after
+        letters = await self.store.change(
+            lambda at: schema.waiting(at, lane.receiver, after, MOST)
+        )
+        lane.read(letters, whole=len(letters) < MOST)
+        self._pump(lane)
+
+    async def _deliver(self, lane: Lane, letter: Letter, generation: int) -> None:
+        if expired(letter, time.time()):
+            self.expired += 1
+            log.warning("mail.expired id=%s receiver=%s", letter.id, letter.receiver)
+            await self.store.change(lambda at: schema.drop(at, [letter.id]))
+            lane.landed(letter)
+            self._pump(lane)
+            return
+        error, result = await self._call(letter)
+        chance, most = random.random(), self.config.max_attempts
+        verdict = judge(letter, error, most, time.time(), chance)
+        await self._carry_out(lane, letter, verdict, result, f"{letter.receiver}-{generation}")
+
+    async def _call(self, letter: Letter) -> tuple[CallError | None, bytes]:
+        mail = Mail(
+            letter.id,
+            letter.attempts + letter.deaths + 1,
+            letter.posted_at,
+            letter.sender,
+            letter.key,
+        )
+        delivery = Delivery(mail, letter.method, Raw(letter.args), Raw(letter.kwargs))
+        try:
+            answer = await self.runtime.ask(
+                letter.receiver, DELIVER, (delivery,), Raw, self.config.timeout
+            )
+        except CallError as error:
+            return error, b""
+        return None, bytes(answer)
+
+    async def _carry_out(
+        self, lane: Lane, letter: Letter, verdict: Verdict, result: bytes, incarnation: str
+    ) -> None:
+        after = verdict.letter
+        if after.deaths > letter.deaths:
+            after.death = incarnation
+        match verdict.next:
+            case Next.ACKNOWLEDGE:
+                kept, now = result if len(result) <= RESULT_MOST else b"", time.time()
+                await self.store.change(lambda at: schema.acknowledge(at, letter, kept, now))
+                lane.landed(letter)
+            case Next.DEAD:
+                log.error(
+                    "mail.dead id=%s receiver=%s reason=%s", after.id, after.receiver, after.reason
+                )
+                await self.store.change(lambda at: schema.note(at, after))
+                lane.landed(letter)
+            case Next.AGAIN:
+                await self.store.change(lambda at: schema.note(at, after))
+                await asyncio.sleep(verdict.wait)
+                lane.back(after)
+            case Next.AWAY:
+                lane.back(after)
+                if self.runtime.generation_of(lane.receiver):
+                    await asyncio.sleep(0.05)  # it drains, or its window is full
+        self._pump(lane)
+
+
+def shown(letter: Letter, now: float) -> dict[str, Any]:
+    """Return a message as people read it, without its arguments."""
+    return {
+        "id": letter.id,
+        "receiver": letter.receiver,
+        "method": letter.method,
+        "state": "dead" if letter.state == schema.DEAD else "waiting",
+        "sender": letter.sender,
+        "key": letter.key,
+        "age_s": max(now - letter.posted_at, 0.0),
+        "expires_s": None if letter.expires_at is None else letter.expires_at - now,
+        "attempts": letter.attempts,
+        "deaths": letter.deaths,
+        "death": letter.death,
+        "reason": letter.reason,
+        "bytes": len(letter.args) + len(letter.kwargs),
+    }
+
+
+def _open(runtime: Runtime, max_bytes: int) -> Store:
+    """Return the open file; one that is damaged is set aside, and named."""
+    path = runtime.data_folder / FILE
+    try:
+        return Store(path, max_bytes)
+    except NewerFile as error:
+        raise PermanentFailure(str(error)) from error
+    except Damaged as error:
+        aside = set_aside(path)
+        log.error("mail.damaged file=%s set_aside=%s error=%s", path, aside, error)
+        return Store(path, max_bytes)
+
+
+plugin = Plugin(name="mailbox", services=[MailboxService])
