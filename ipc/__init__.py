@@ -17,19 +17,24 @@ from .errors import (
     SupervisorGone,
     WireError,
 )
+from .mail import DELIVER, Delivery, Mail, Post
 from .messages import State
 from .proxy import ServiceProxy, state, with_timeout
 
 __all__ = [
+    "DELIVER",
     "CallError",
     "CallTimeout",
     "Client",
     "ConfigError",
+    "Delivery",
     "GarrisonError",
     "InvalidCall",
+    "Mail",
     "OrderFailed",
     "Overloaded",
     "PermanentFailure",
+    "Post",
     "RemoteError",
     "ServiceLost",
     "ServiceProxy",

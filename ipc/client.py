@@ -29,6 +29,8 @@ from .errors import (
     CallError,
     Fault,
     InvalidCall,
+    Overloaded,
+    RemoteError,
     ServiceLost,
     ServiceUnavailable,
     SupervisorGone,
@@ -36,12 +38,14 @@ from .errors import (
     from_fault,
 )
 from .link import Link
+from .mail import Post, check_postable
 from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, Entry, State, Token
 from .proxy import STREAM_CREDIT, Decode, ServiceProxy, Stream, decoded, named
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+MAILBOX = "mailbox"
 EVENT_METHOD = "$event"  # what an event's subscribers are called with
 UNBLOCK_S = 0.02  # until a peer that the router had no room for is tried again
 CONNECT_S = 10.0  # until a supervisor that does not answer is given up
@@ -59,6 +63,7 @@ class Client:
     """One member of the host. All of it belongs to the loop that made it."""
 
     limited_by_welcome = True  # False: it was told its limits before
+    name = ""  # a service's own NAME; a program has none
 
     def __init__(self, token: Token) -> None:
         self.loop = asyncio.get_running_loop()
@@ -70,6 +75,7 @@ class Client:
         self.directory = Directory()
         self.calls = Calls(self._send, window=256, window_bytes=16 * 1024 * 1024)
         self.proxies: weakref.WeakValueDictionary[int, ServiceProxy] = weakref.WeakValueDictionary()
+        self._notices: list[Callable[[str], None]] = []
         self.refused = 0  # frames that were no message of ours
         self.boot = ""
         self.supervisor_gone = False
@@ -197,6 +203,82 @@ class Client:
                 log.warning("event.failed event=%s subscriber=%s error=%s", event, name, outcome)
             elif isinstance(outcome, BaseException):
                 raise outcome
+
+    # --- messages that outlast their sender -------------------------------------------------
+
+    async def post(
+        self,
+        service: str | Callable[..., object],
+        method: str,
+        *args: Any,
+        key: str | None = None,
+        expires: float | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Have a method called, however long its service is away; return the message's id once it
+        is on disk. The mailbox delivers in order, at least once.
+
+        Args:
+            service: As `get_service` takes it.
+            method: One of its methods; no stream.
+            args: Its arguments.
+            key: The same key is the same message: it may be posted again where this fails.
+            expires: Seconds; what was not delivered by then is dropped.
+            kwargs: Its arguments.
+
+        Raises:
+            ServiceUnavailable: No such service, or no mailbox, is configured.
+            InvalidCall: There is no such method, or the arguments cannot travel.
+            Overloaded: The mailbox is full: post again later.
+            ServiceLost: The mailbox's process ended in mid-post: it may be on disk. With a key it
+                is posted again by itself, and by hand harmlessly.
+        """
+        entry, mailbox = self._find(service), self._find(MAILBOX)
+        if entry is None:
+            raise ServiceUnavailable(str(service), method, "not configured")
+        if mailbox is None:
+            detail = f"not configured: add [plugins.{MAILBOX}] to the config"
+            raise ServiceUnavailable(MAILBOX, "post", detail)
+        if expires is not None and not 0 < expires <= messages.LONGEST_TIMEOUT:
+            raise InvalidCall(entry.name, method, f"expires is seconds above 0, not {expires!r}")
+        check_postable(entry, method)
+        try:
+            given = Raw(_encode_args(args)), Raw(_encode_args(kwargs))
+        except (TypeError, ValueError, RecursionError, OverflowError) as error:
+            detail = f"its arguments cannot travel: {error}"
+            raise InvalidCall(entry.name, method, detail) from error
+        letter = Post(entry.name, method, *given, key, expires, self.name)
+        future: asyncio.Future[str] = self.loop.create_future()
+        decode = msgspec.msgpack.Decoder(str).decode
+        once = key is not None
+        self.call(mailbox.name, "post", (letter,), {}, None, decode, future, idempotent=once)
+        try:
+            return await future
+        except RemoteError as error:
+            if error.type_name != "MailboxFull":
+                raise
+            raise Overloaded(mailbox.name, "post", error.detail.partition(": ")[2]) from error
+
+    def generation_of(self, name: str) -> int:
+        """Return the generation of the incarnation that takes calls; 0 where none does."""
+        entry = self.directory.get(name)
+        return entry.generation if entry is not None and entry.token else 0
+
+    def mail_window_of(self, name: str) -> int:
+        """Return how many posted messages may be on their way to a service at the same time."""
+        entry = self.directory.get(name)
+        return entry.manifest.mail_window if entry is not None else 1
+
+    def on_service_change(self, notice: Callable[[str], None]) -> None:
+        """Have a function called with a service's NAME after each change of it."""
+        self._notices.append(notice)
+
+    def _noticed(self, name: str) -> None:
+        for notice in self._notices:
+            try:
+                notice(name)
+            except Exception:  # one that fails must not keep the directory from others
+                log.exception("notice.failed service=%s", name)
 
     # --- calls ------------------------------------------------------------------------------
 
@@ -441,6 +523,7 @@ class Client:
         self.directory.replace(message.entries)
         for name in dict.fromkeys([*before, *(entry.name for entry in self.directory)]):
             self.calls.changed(name, self.directory.get(name), self.now())
+            self._noticed(name)
         self._forget_methods()
         for _, future in self._watchers:
             if not future.done():
@@ -509,6 +592,7 @@ class Client:
             return
         known = self.directory.get(entry.name)
         self.calls.changed(entry.name, known, self.now())
+        self._noticed(entry.name)
         if not isinstance(message, messages.Changed):
             self._forget_methods()
         for name, future in self._watchers:

@@ -90,6 +90,7 @@ class Incarnations:
             recorder=str(self._host.deaths.flight(post)),
             record_values=spec.record_values,
             with_parts=self._has_parts(post),
+            data=str(host.state / "services" / spec.name),
         )
 
     def _has_parts(self, post: Post) -> bool:

@@ -19,10 +19,10 @@ from msgspec import Raw
 from garrison.ipc import messages
 from garrison.ipc.client import DEADLINE, MARGIN
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
+from garrison.ipc.mail import DELIVER, MESSAGE, Mail, opened
 from garrison.ipc.messages import Call, Token, sendable
 
 from .hidden import METHODS, Hidden, bound
-from .mail import DELIVER, MESSAGE, Mail, opened
 from .methods import Kind, Method, Unfit
 from .redaction import redacted
 from .service import Service

@@ -7,9 +7,11 @@ import inspect
 import logging
 import math
 import os
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -17,6 +19,7 @@ import msgspec
 from garrison.ipc.client import DEADLINE, Client
 from garrison.ipc.directory import takes_calls
 from garrison.ipc.errors import CallError, Overloaded, ServiceLost, ServiceUnavailable
+from garrison.ipc.mail import MESSAGE, Mail
 from garrison.ipc.messages import Entry, Subscribe, Token
 from garrison.ipc.messages import State as Life
 from garrison.ipc.proxy import ServiceProxy, Stream
@@ -62,6 +65,8 @@ class Runtime(Client):
         self.name = name
         self.generation = generation
         self.config: Any = {}
+        self.facts: dict[str, float] = {}
+        self._data = Path(tempfile.gettempdir()) / f"garrison-{os.getpid()}" / name
         self.logger = logging.getLogger(name)
         self.failed: asyncio.Future[None] = self.loop.create_future()
         self.finished = asyncio.Event()  # the service asked to end, cleanly
@@ -82,6 +87,23 @@ class Runtime(Client):
         if key in self._secrets:
             return self._secrets[key]
         return os.environ.get(key, default)
+
+    # --- of itself --------------------------------------------------------------------------
+
+    @property
+    def message(self) -> Mail | None:
+        """Return the posted message that the method is being run for; None where it was called."""
+        return MESSAGE.get()
+
+    @property
+    def data_folder(self) -> Path:
+        """Return a folder of this service's own, which outlasts its incarnations."""
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._data
+
+    def report(self, **facts: float) -> None:
+        """Have `garrison status` show these numbers: at most 16, told with the next beat."""
+        self.facts = dict(list(facts.items())[:16])
 
     # --- a start that blocks ----------------------------------------------------------------
 

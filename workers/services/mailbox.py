@@ -15,9 +15,8 @@ from typing import Any, Self
 import msgspec
 from msgspec import Raw
 
-from garrison.ipc import CallError
-from garrison.workers import DELIVER, Delivery, Mail, PermanentFailure, Plugin, Post, Runtime
-from garrison.workers import Service
+from garrison.ipc import DELIVER, CallError, Delivery, Mail, Post
+from garrison.workers import PermanentFailure, Plugin, Runtime, Service
 
 from . import mailbox_schema as schema
 from .mailbox_lanes import MOST, Lane
@@ -221,9 +220,7 @@ class MailboxService(Service):
     async def _prune(self) -> None:
         c = self.config
         before = time.time() - c.keep_keys
-        gone = await self.store.change(
-            lambda at: schema.prune(at, before, c.max_keys, c.max_dead)
-        )
+        gone = await self.store.change(lambda at: schema.prune(at, before, c.max_keys, c.max_dead))
         if gone:
             log.warning("mail.pruned dead=%d most=%d", gone, c.max_dead)
 
@@ -242,9 +239,7 @@ class MailboxService(Service):
 
     async def _read(self, lane: Lane) -> None:
         after = lane.after
-        letters = await self.store.change(
-            lambda at: schema.waiting(at, lane.receiver, after, MOST)
-        )
+        letters = await self.store.change(lambda at: schema.waiting(at, lane.receiver, after, MOST))
         lane.read(letters, whole=len(letters) < MOST)
         self._pump(lane)
 
@@ -296,9 +291,11 @@ class MailboxService(Service):
                 await self.store.change(lambda at: schema.note(at, after))
                 lane.landed(letter)
             case Next.AGAIN:
-                await self.store.change(lambda at: schema.note(at, after))
-                await asyncio.sleep(verdict.wait)
-                lane.back(after)
+                if await self.store.change(lambda at: schema.note(at, after)):
+                    await asyncio.sleep(verdict.wait)
+                    lane.back(after)
+                else:  # it was dropped meanwhile
+                    lane.landed(letter)
             case Next.AWAY:
                 lane.back(after)
                 if self.runtime.generation_of(lane.receiver):

@@ -117,8 +117,8 @@ def acknowledge(cursor: sqlite3.Cursor, letter: Letter, result: bytes, now: floa
         )
 
 
-def note(cursor: sqlite3.Cursor, letter: Letter) -> None:
-    """Keep what became of a letter that was not handled."""
+def note(cursor: sqlite3.Cursor, letter: Letter) -> bool:
+    """Keep what became of a letter that was not handled; False where it is no more."""
     cursor.execute(
         "UPDATE letters SET attempts = ?, deaths = ?, state = ?, reason = ?, death = ?, "
         "died_at = ? WHERE seq = ?",
@@ -132,6 +132,7 @@ def note(cursor: sqlite3.Cursor, letter: Letter) -> None:
             letter.seq,
         ),
     )
+    return cursor.rowcount > 0
 
 
 def replay(cursor: sqlite3.Cursor, ids: list[str] | None) -> list[str]:

@@ -71,7 +71,9 @@ class Store:
         self.failed: asyncio.Future[None] = loop.create_future()
         self._thread.start()
 
-    def change(self, change: Callable[[sqlite3.Cursor], T], adds: bool = False) -> asyncio.Future[T]:
+    def change(
+        self, change: Callable[[sqlite3.Cursor], T], adds: bool = False
+    ) -> asyncio.Future[T]:
         """Carry out a change; the future has its result once that is on disk.
 
         Args:

@@ -5,7 +5,8 @@ from contextvars import ContextVar
 import msgspec
 from msgspec import Raw
 
-from garrison.ipc.messages import EMPTY_MAP, Call
+from .errors import InvalidCall
+from .messages import EMPTY_MAP, Call, Entry
 
 
 class Mail(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -42,6 +43,8 @@ class Delivery(msgspec.Struct, frozen=True):
 DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
 MESSAGE: ContextVar[Mail | None] = ContextVar("garrison_message", default=None)
 
+EVENTS = "$event"  # a durable event's
+
 _delivery = msgspec.msgpack.Decoder(tuple[Delivery])
 
 
@@ -54,3 +57,15 @@ def opened(call: Call) -> tuple[Mail, Call]:
     (delivery,) = _delivery.decode(call.args)
     inner = Call(call.id, delivery.method, delivery.args, delivery.kwargs, call.timeout)
     return delivery.mail, inner
+
+
+def check_postable(entry: Entry, method: str) -> None:
+    """Raise InvalidCall where a message to that method could never be delivered."""
+    if method == EVENTS:
+        return
+    known = {info.name: info for info in entry.manifest.methods}
+    if method not in known:
+        why = entry.manifest.left_out.get(method, "no such method")
+        raise InvalidCall(entry.name, method, why)
+    if known[method].stream:
+        raise InvalidCall(entry.name, method, "a stream cannot be posted")
