@@ -5,7 +5,7 @@ shows a value: files like these hold secrets.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,6 +13,7 @@ import msgspec
 
 MOST_BYTES = 1 << 20  # of a file with characters
 MOST = 100  # characters in one file
+DEEPEST = 64  # objects and lists within each other
 LARGEST, LEAST = 2**64 - 1, -(2**63)  # what the wire's integers hold
 ALIKE = uuid.UUID("3f1c64c2-2f0e-5d5c-9a51-6c1c8a1f7b5e")  # ids made from names are in here
 
@@ -170,6 +171,67 @@ def as_character(said: object) -> Character:
     return Character(**fields, extra={**more, **extra})
 
 
+# --- secrets and settings -----------------------------------------------------------------
+
+
+def look_up(character: Character, key: str) -> Any:
+    """Return what a character is set to, in elizaOS's order; None where it says nothing.
+
+    False, 0 and "" are settings like any other.
+    """
+    for table in (character.secrets, character.settings, _nested(character)):
+        if table.get(key) is not None:
+            return table[key]
+    return None
+
+
+def secrets_of(character: Character) -> dict[str, str]:
+    """Return a character's secrets by name, each as a text; an empty one is none."""
+    found = {**_nested(character), **_said(character.secrets)}
+    texts = {name: _as_text(value) for name, value in found.items()}
+    return {name: text for name, text in texts.items() if text}
+
+
+def told(character: Character, own: Collection[str], given: Collection[str]) -> Character:
+    """Return a character as one service is told it, with no secret that is not its own.
+
+    Args:
+        character: The character, as its file has it.
+        own: Names of the secrets that the service has out of the character.
+        given: Names of all secrets that the service has: an empty one here does not hide those.
+    """
+    known = secrets_of(character)
+
+    def kept(table: dict[str, Any], hidden: Collection[str] = ()) -> dict[str, Any]:
+        return {
+            name: value
+            for name, value in table.items()
+            if name not in hidden and (name in own if name in known else name not in given)
+        }
+
+    secrets = kept(character.secrets)
+    settings = dict(character.settings)
+    if "secrets" in settings:
+        settings["secrets"] = kept(_nested(character), _said(character.secrets))
+    return msgspec.structs.replace(character, secrets=secrets, settings=settings)
+
+
+def _nested(character: Character) -> dict[str, Any]:
+    nested = character.settings.get("secrets")
+    return nested if isinstance(nested, dict) else {}
+
+
+def _said(table: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in table.items() if value is not None}
+
+
+def _as_text(value: Any) -> str:
+    """Return a secret as an environment variable holds it."""
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
 # --- reading ------------------------------------------------------------------------------
 
 
@@ -196,13 +258,15 @@ def _placed(data: bytes, said: str) -> str:
     return f"{problem} in line {line}"
 
 
-def _wired(value: Any) -> Any:
+def _wired(value: Any, depth: int = 0) -> Any:
     """Return a value that the wire can carry: of a number beyond 64 bits, its digits."""
+    if depth > DEEPEST:
+        raise CharacterError("it is nested too deeply")
     match value:
         case dict():
-            return {key: _wired(part) for key, part in value.items()}
+            return {key: _wired(part, depth + 1) for key, part in value.items()}
         case list():
-            return [_wired(part) for part in value]
+            return [_wired(part, depth + 1) for part in value]
         case int() if not LEAST <= value <= LARGEST:
             return str(value)
     return value

@@ -72,6 +72,7 @@ class Client:
         self.token = token
         self.timeout = 30.0
         self.max_message = 64 * 1024 * 1024
+        self.agent = ""  # NAME of the agent that it belongs to
         self.directory = Directory()
         self.calls = Calls(self._send, window=256, window_bytes=16 * 1024 * 1024)
         self.proxies: weakref.WeakValueDictionary[int, ServiceProxy] = weakref.WeakValueDictionary()
@@ -123,7 +124,8 @@ class Client:
     def _find(self, wanted: str | Callable[..., object]) -> Entry | None:
         """Return what a NAME, else a type, means; a class means its type alone."""
         name, cls = named(wanted)
-        return self.directory.find(name) if cls is None else self.directory.first_of(name)
+        find = self.directory.find if cls is None else self.directory.first_of
+        return find(name, self.agent)
 
     @overload
     def get_services_by_type(self, wanted: str) -> list[ServiceProxy]: ...
@@ -132,11 +134,13 @@ class Client:
     def get_services_by_type(self, wanted: Any) -> Any:
         """Return every service of a type, in config order."""
         name, cls = named(wanted)
-        return [ServiceProxy(self, entry.name, cls) for entry in self.directory.of_type(name)]
+        entries = self.directory.of_type(name, self.agent)
+        return [ServiceProxy(self, entry.name, cls) for entry in entries]
 
     def get_all_services(self) -> dict[str, list[ServiceProxy]]:
         """Return every service, by its type."""
-        return {name: self.get_services_by_type(name) for name in self.directory.types()}
+        types = self.directory.types(self.agent)
+        return {name: self.get_services_by_type(name) for name in types}
 
     def has_service(self, wanted: str | Callable[..., object]) -> bool:
         """Tell whether such a service is configured."""
@@ -144,7 +148,7 @@ class Client:
 
     def get_registered_service_types(self) -> list[str]:
         """Return every service_type, in config order."""
-        return self.directory.types()
+        return self.directory.types(self.agent)
 
     @overload
     async def get_service_load_promise(self, wanted: str, timeout: float = ...) -> ServiceProxy: ...
@@ -186,7 +190,7 @@ class Client:
 
         A subscriber that fails is logged and harms no other.
         """
-        targets = [entry.name for entry in self.directory.listening(event)]
+        targets = [entry.name for entry in self.directory.listening(event, self.agent)]
         await self._emit(targets, event, payload)
 
     async def _emit(self, targets: list[str], event: str, payload: Any) -> None:

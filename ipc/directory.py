@@ -1,4 +1,8 @@
-"""Which services there are and where, as the supervisor last told it. Pure: no socket, no task."""
+"""Which services there are and where, as the supervisor last told it. Pure: no socket, no task.
+
+Who asks from within an agent finds that agent's services, then everybody's; another agent's by its
+full NAME alone. Who belongs to no agent finds everybody's, then those of every agent.
+"""
 
 from collections.abc import Iterable, Iterator
 
@@ -46,32 +50,54 @@ class Directory:
                     generation,
                     token,
                     old.events,
+                    old.agent,
                 )
                 self._entries[name] = entry
                 return entry
         raise WireError(f"a change of a service that is not in the directory: {change!r:.100}")
 
-    def find(self, wanted: str) -> Entry | None:
-        """Return the service of that NAME, else the first wanted of that service_type."""
-        entry = self._entries.get(wanted)
-        return entry if entry is not None else self.first_of(wanted)
+    def find(self, wanted: str, agent: str = "") -> Entry | None:
+        """Return the service of that NAME, else the first wanted of that service_type.
 
-    def first_of(self, service_type: str) -> Entry | None:
+        Within an agent its own are meant first, whose NAMEs need not begin with its own there.
+        """
+        if not agent:
+            entry = self._entries.get(wanted)
+            return entry if entry is not None else self.first_of(wanted)
+        own = self._entries.get(f"{agent}.{wanted}")
+        if own is not None and own.agent == agent:
+            return own
+        first = self.first_of(wanted, agent)
+        if first is not None and first.wanted and first.agent == agent:
+            return first
+        return self._entries.get(wanted, first)
+
+    def first_of(self, service_type: str, agent: str = "") -> Entry | None:
         """Return the first wanted service of a type, in config order; else the first of them."""
-        of_type = self.of_type(service_type)
+        of_type = self.of_type(service_type, agent)
         return next((entry for entry in of_type if entry.wanted), of_type[0] if of_type else None)
 
-    def of_type(self, service_type: str) -> list[Entry]:
+    def of_type(self, service_type: str, agent: str = "") -> list[Entry]:
         """Return the services of a type, in config order."""
-        return [entry for entry in self if entry.manifest.service_type == service_type]
+        entries = self.seen_by(agent)
+        return [entry for entry in entries if entry.manifest.service_type == service_type]
 
-    def listening(self, event: str) -> list[Entry]:
+    def listening(self, event: str, agent: str = "") -> list[Entry]:
         """Return the services that subscribed to an event."""
-        return [entry for entry in self if event in entry.events]
+        return [entry for entry in self.seen_by(agent) if event in entry.events]
 
-    def types(self) -> list[str]:
+    def types(self, agent: str = "") -> list[str]:
         """Return each service_type once, in config order."""
-        return list(dict.fromkeys(entry.manifest.service_type for entry in self))
+        return list(dict.fromkeys(entry.manifest.service_type for entry in self.seen_by(agent)))
+
+    def seen_by(self, agent: str) -> list[Entry]:
+        """Return those that are found from within an agent, its own first; from elsewhere all."""
+        return self.of_agent(agent) if agent else sorted(self, key=lambda entry: entry.agent != "")
+
+    def of_agent(self, agent: str) -> list[Entry]:
+        """Return an agent's own services, then everybody's; no other agent's, whoever asks."""
+        ours = (entry for entry in self if entry.agent in {agent, ""})
+        return sorted(ours, key=lambda entry: entry.agent != agent)
 
     def get(self, name: str) -> Entry | None:
         """Return the service of that NAME."""

@@ -438,6 +438,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     character: Raw = NIL  # that agent's, without the secrets that are not this service's
     with_parts: bool = False  # its plugin's actions, models and the like live in this worker
     priority: int | None = None  # of its models, where the config says so
+    withheld: tuple[str, ...] = ()  # names of its character's secrets that it was not given
     data: str = ""  # path of a folder of its own
 
 
@@ -448,6 +449,7 @@ class Section(msgspec.Struct, frozen=True):
     service_type: str  # empty: the NAME, or the only one that the plugin has
     config: dict[str, Any]
     bound: bool  # it names this plugin; otherwise it may be another's
+    called: str = ""  # its NAME without its agent's
 
 
 class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):

@@ -75,6 +75,7 @@ class Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_exit: str = ""
     last_exit_at: float = 0.0
     log_began: tuple[int, int] | None = None  # its log's inode and size then; None: nobody knows
+    agent: str = ""  # that it belongs to
 
 
 class Living(msgspec.Struct, kw_only=True):
@@ -197,6 +198,7 @@ def kept(post: Post, ticks: int, wanted: bool) -> Kept:
         last_exit=post.last_exit,
         last_exit_at=post.last_exit_at,
         log_began=post.log_began,
+        agent=post.spec.agent,
     )
 
 

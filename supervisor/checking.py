@@ -14,6 +14,7 @@ import msgspec
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Broken, PluginRead, PluginSource, Reading, encode, packed
 
+from .characters import unasked
 from .config import Config
 from .environment import scrubbed, worker_environment
 from .registration import READ_S, bound_services, checked
@@ -46,6 +47,7 @@ class Found:
             "usable": self.usable,
             "plugins": list(self.config.plugins),
             "services": [spec.name for spec in self.services],
+            "agents": {name: who.character.name for name, who in self.config.agents.items()},
             "errors": self.errors,
             "warnings": self.warnings,
             "notes": self.left_out,
@@ -84,6 +86,8 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
         found.services = bound_services(config, provides)
     except ConfigError as error:
         found.errors.append(str(error))
+    else:
+        found.left_out += unasked(config.agents.values(), found.services)
     for spec in found.services:
         try:
             worker_environment(spec, environ)

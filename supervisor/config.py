@@ -1,24 +1,27 @@
 """`config.toml` to specs; a mistake is named by its file, line and key.
 
 What a key takes is in `keys`, which services there are in `binding`, where a key stands in
-`toml_lines`. Paths in the file begin at the file's own directory.
+`toml_lines`, who its agents are in `characters`. Paths in the file begin at its own directory.
 """
 
 import hashlib
 import os
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from garrison.ipc.character import CharacterError
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Section
 from garrison.supervisor import keys
-from garrison.supervisor.binding import Bound, bind, check_names
+from garrison.supervisor.binding import Bound, Realm, bind_all, check_names, realms, resolved
+from garrison.supervisor.characters import read_agent
 from garrison.supervisor.keys import Misfit
-from garrison.supervisor.spec import HostSpec, PluginSpec, ServiceSpec
+from garrison.supervisor.spec import AgentSpec, HostSpec, PluginSpec, ServiceSpec
 from garrison.supervisor.toml_lines import Lines, dotted
 
 LONGEST_SOCKET = "launcher-0000000000.sock"  # the longest of the names in run/
@@ -78,9 +81,11 @@ class Config:
     path: Path  # absolute
     host: HostSpec
     plugins: dict[str, PluginSpec]  # in file order
+    agents: dict[str, AgentSpec]  # the one without a NAME first
+    digest: str  # what tells this text, and those of its characters, from all others
     _document: Document = field(repr=False)
     _defaults: dict[str, Any]
-    _sections: dict[str, dict[str, Any]]
+    _realms: list[Realm]
 
     def services(self, provides: Mapping[str, Sequence[str]]) -> list[ServiceSpec]:
         """Return every service in config order, ready to be run.
@@ -93,18 +98,15 @@ class Config:
                 `bind_to` names no service. What may be an unread plugin's affair passes.
         """
         try:
-            bound = bind(self.plugins, self._sections, provides)
-            specs = [self._spec(service) for service in bound]
+            bound = bind_all(self._realms, provides)
+            known = {service.name for _, service in bound}
+            homes = _with_parts(bound, provides)
+            specs = [self._spec(*one, known, one[1].name in homes) for one in bound]
             if all(plugin in provides for plugin in self.plugins):
                 self._check_names(specs)
         except Misfit as misfit:
-            raise self.error_at(misfit.keys, misfit.problem) from None
+            raise self._document.error_at(misfit.keys, misfit.problem) from None
         return specs
-
-    @property
-    def digest(self) -> str:
-        """Return what tells this text of the file from any other."""
-        return self._document.digest
 
     @property
     def usual(self) -> ServiceSpec:
@@ -113,39 +115,90 @@ class Config:
 
     def plugin_of(self, service: str) -> str | None:
         """Return the plugin that a service's section names, if it names one."""
-        plugin: str | None = self._sections.get(service, {}).get("plugin")
+        if service not in self._places:
+            return None
+        realm, name = self._places[service]
+        plugin: str | None = realm.sections[name].get("plugin")
         return plugin
 
     def sections(self, plugin: str) -> tuple[Section, ...]:
         """Return the config tables of the services that are, or may be, a plugin's."""
         return tuple(
-            Section(name, said.get("type", ""), said.get("config", {}), "plugin" in said)
-            for name, said in self._sections.items()
+            Section(
+                realm.full(name),
+                said.get("type", ""),
+                said.get("config", {}),
+                "plugin" in said,
+                name,
+            )
+            for realm in self._realms
+            if plugin in realm.plugins
+            for name, said in realm.sections.items()
             if said.get("plugin", plugin) == plugin
         )
+
+    def place(self, service: str) -> tuple[str, ...]:
+        """Return the keys that lead to a service's section."""
+        if service in self._places:
+            realm, name = self._places[service]
+            return realm.section(name)
+        agent, _, name = service.partition(".")
+        ours = name and agent in self.agents
+        return ("agents", agent, "services", name) if ours else ("services", service)
 
     def error_at(self, where: Sequence[str | int], problem: str) -> ConfigError:
         """Return the error of one key, with file, line and dotted key.
 
         Args:
             where: The keys that lead to it, `("services", "discord", "config", "intents")`; a
-                place in a list is an int. Where the file has not all of them, the line is that of
-                the longest beginning that it has.
+                place in a list is an int. After "services" comes a full NAME, wherever in the file
+                its section is. Where the file has not all of them, the line is that of the longest
+                beginning that it has.
             problem: What is wrong and what was expected.
         """
+        if len(where) > 1 and where[0] == "services":
+            where = (*self.place(str(where[1])), *where[2:])
         return self._document.error_at(where, problem)
 
-    def _spec(self, bound: Bound) -> ServiceSpec:
-        section = self._sections.get(bound.name, {})
+    @cached_property
+    def _places(self) -> dict[str, tuple[Realm, str]]:
+        """Return where each section is, by its service's full NAME."""
+        return {
+            realm.full(name): (realm, name) for realm in self._realms for name in realm.sections
+        }
+
+    def _spec(
+        self, realm: Realm, bound: Bound, known: Collection[str], with_parts: bool
+    ) -> ServiceSpec:
+        section = realm.sections.get(self._short(bound.name), {})
         said = {key: said for key, said in section.items() if key not in ("plugin", "type")}
-        env = {**self._defaults.get("env", {}), **section.get("env", {})}
-        return ServiceSpec(**{**self._defaults, **said, **bound._asdict(), "env": env})
+        for key in said.keys() & {"depends_on", "bind_to"}:
+            said[key] = tuple(dict.fromkeys(resolved(name, realm, known) for name in said[key]))
+        said["env"] = {**self._defaults.get("env", {}), **section.get("env", {})}
+        ours = {"speaks_for": self.agents[realm.agent], "with_parts": with_parts}
+        return ServiceSpec(**{**self._defaults, **said, **bound._asdict(), **ours})
+
+    def _short(self, service: str) -> str:
+        return self._places[service][1] if service in self._places else ""
 
     def _check_names(self, specs: Sequence[ServiceSpec]) -> None:
         by_name = {spec.name: spec for spec in specs}
-        for name in self._sections:
-            check_names("depends_on", name, by_name[name].depends_on, by_name)
-            check_names("bind_to", name, by_name[name].bind_to, by_name)
+        for name in self._places:
+            where = self.place(name)
+            check_names("depends_on", where, by_name[name].depends_on, by_name)
+            check_names("bind_to", where, by_name[name].bind_to, by_name)
+
+
+def _with_parts(
+    bound: Sequence[tuple[Realm, Bound]], provides: Mapping[str, Sequence[str]]
+) -> set[str]:
+    """Return the NAMEs of those services whose workers have their plugin's actions and models: of
+    each agent and plugin the first one of the plugin's first service_type."""
+    first: dict[tuple[str, str], str] = {}
+    for realm, service in bound:
+        if service.service_type == provides[service.plugin][0]:
+            first.setdefault((realm.agent, service.plugin), service.name)
+    return set(first.values())
 
 
 def load(path: Path, home: Path | None = None, environ: Mapping[str, str] = os.environ) -> Config:
@@ -168,10 +221,45 @@ def load(path: Path, home: Path | None = None, environ: Mapping[str, str] = os.e
         name: PluginSpec(**{"name": name, "use": name, **said})
         for name, said in read.get("plugins", {}).items()
     }
-    sections = {name: _placed(said, document) for name, said in read.get("services", {}).items()}
     host = _host(document, _placed(read.get("host", {}), document), _said_home(home, environ))
-    absolute = document.directory / path.name
-    return Config(absolute, host, plugins, document, read.get("defaults", {}), sections)
+    try:
+        parted = realms(plugins, *_sections(read, document))
+    except Misfit as misfit:
+        raise document.error_at(misfit.keys, misfit.problem) from None
+    agents, digest = _agents(read, document)
+    absolute, defaults = document.directory / path.name, read.get("defaults", {})
+    return Config(absolute, host, plugins, agents, digest, document, defaults, parted)
+
+
+def _sections(read: dict[str, Any], document: Document) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return everybody's sections, and what is said of each agent, all paths absolute."""
+
+    def placed(sections: dict[str, Any]) -> dict[str, Any]:
+        return {name: _placed(said, document) for name, said in sections.items()}
+
+    agents = {
+        name: {**said, "services": placed(said.get("services", {}))}
+        for name, said in read.get("agents", {}).items()
+    }
+    return placed(read.get("services", {})), agents
+
+
+def _agents(read: dict[str, Any], document: Document) -> tuple[dict[str, AgentSpec], str]:
+    """Return who the agents are, and what tells this config from all others."""
+    said: dict[tuple[str, ...], dict[str, Any]] = {("agent",): read.get("agent", {})}
+    said |= {("agents", name): section for name, section in read.get("agents", {}).items()}
+    agents, digests = dict[str, AgentSpec](), [document.digest]
+    for keys_to, section in said.items():
+        name = "".join(keys_to[1:])
+        file = _placed(section, document).get("character")
+        try:
+            agents[name], digest = read_agent(name, file)
+        except CharacterError as error:
+            raise document.error_at((*keys_to, "character"), str(error)) from None
+        digests += [digest] if digest else []
+    if len(digests) == 1:
+        return agents, document.digest
+    return agents, hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 def find_home(home: Path | None, config: Path | None, environ: Mapping[str, str]) -> Path:

@@ -13,6 +13,7 @@ import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from garrison.ipc.character import secrets_of
 from garrison.ipc.errors import StartError
 from garrison.supervisor.spec import ServiceSpec
 
@@ -55,6 +56,20 @@ def read_private(path: Path) -> bytes:
         FileNotFoundError: It is not there.
         Unusable: It cannot be read, or others than its owner could.
     """
+    data, problem = read_any(path)
+    if problem:
+        raise Unusable(problem)
+    return data
+
+
+def read_any(path: Path) -> tuple[bytes, str]:
+    """Return what a file holds, and why it must hold no secret: empty where it may.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        Unusable: It cannot be read.
+    """
+    problem = ""
     try:
         # Not blocked by a pipe that nobody writes to; looked at once it is open, so that what is
         # looked at is what is read.
@@ -64,7 +79,7 @@ def read_private(path: Path) -> bytes:
             if not stat.S_ISREG(found.st_mode):
                 raise Unusable("cannot be read: it is no regular file")
             if found.st_mode & 0o077 and not _is_ours_alone(file.fileno(), found.st_mode):
-                raise Unusable(
+                problem = (
                     f"has mode {stat.S_IMODE(found.st_mode):04o}, so others can get at it: "
                     f"chmod 600 {shlex.quote(str(path))}"
                 )
@@ -75,7 +90,7 @@ def read_private(path: Path) -> bytes:
         raise Unusable(f"cannot be read: {error.strerror or type(error).__name__}") from error
     if len(data) > MOST_BYTES:
         raise Unusable(f"is larger than {MOST_BYTES:,} bytes")
-    return data
+    return data, problem
 
 
 def _is_ours_alone(descriptor: int, mode: int) -> bool:
@@ -109,9 +124,10 @@ def worker_environment(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the environment and the secrets of one service; its worker sees both as one.
 
-    From weak to strong: the allow-list, `pass_env`, `env_file`, `env`, `secrets`. What came from
-    `env_file` counts as secret, for that is where tokens are kept: it must not pass through the
-    launcher's memory, which is in every later worker's.
+    From weak to strong: the allow-list, `pass_env`, `env_file`, `env`, `secrets`. A secret is
+    looked for in the agent's character first. What came from `env_file` counts as secret, for that
+    is where tokens are kept: it must not pass through the launcher's memory, which is in every
+    later worker's.
 
     Args:
         spec: The service.
@@ -144,11 +160,17 @@ def _secret(
     read: Callable[[Path], bytes],
 ) -> str:
     """Return a secret: from its own file, or from where its name is found first."""
+    agent = spec.speaks_for
     if isinstance(source, Path):
         try:
             return _whole(spec, name, source, read)
         except FileNotFoundError:
             raise StartError(spec.name, f"secret {name}: there is no file {source}") from None
+    if (told := secrets_of(agent.character).get(source)) is not None:
+        problem = agent.open_to_others or ("holds a NUL in it" if "\0" in told else "")
+        if problem:
+            raise StartError(spec.name, f"secret {name}: {agent.file} {problem}")
+        return told
     if folder:
         with contextlib.suppress(FileNotFoundError):
             return _whole(spec, name, Path(folder) / source, read)
@@ -156,10 +178,11 @@ def _secret(
         return known[source]
     where = "an env_file" if spec.env_file is None else str(spec.env_file)
     also = f", or into {folder}" if folder else ""
+    character = f", or into the secrets of {agent.file}" if agent.file is not None else ""
     raise StartError(
         spec.name,
         f"secret {name} is not set: export {source} where the supervisor starts, "
-        f"or put it into {where}{also}",
+        f"or put it into {where}{also}{character}",
     )
 
 

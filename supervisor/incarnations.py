@@ -14,6 +14,7 @@ from garrison.ipc.errors import StartError
 from garrison.ipc.messages import State, encode
 
 from . import engine
+from .characters import told_character
 from .environment import worker_environment
 from .policy import Why
 from .roster import Post
@@ -65,6 +66,7 @@ class Incarnations:
     def _assignment(self, post: Post) -> messages.Assignment:
         spec, host = post.spec, self._host.config.host
         env, secret = worker_environment(spec, self._host.environ)
+        character, withheld = told_character(spec, secret)
         self._host.deaths.given(spec.name, secret)
         return messages.Assignment(
             name=spec.name,
@@ -89,15 +91,13 @@ class Incarnations:
             max_message=host.max_message,
             recorder=str(self._host.deaths.flight(post)),
             record_values=spec.record_values,
-            with_parts=self._has_parts(post),
+            agent=spec.agent,
+            character=msgspec.Raw(encode(character)),
+            with_parts=spec.with_parts,
+            priority=spec.priority,
+            withheld=withheld,
             data=str(host.state / "services" / spec.name),
         )
-
-    def _has_parts(self, post: Post) -> bool:
-        """Tell whether a plugin's actions and the like live there: in its first service."""
-        first = self._host.registration.read[post.spec.plugin].services[0].service_type
-        posts = (one for one in self._host.roster if one.spec.plugin == post.spec.plugin)
-        return post is next((one for one in posts if one.spec.service_type == first), None)
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:
         post.broken = messages.Broken("fork", reason, permanent=permanent)

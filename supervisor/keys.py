@@ -141,6 +141,23 @@ def name(value: object) -> str:
     return value
 
 
+def agent(value: object) -> str:
+    """Read the NAME of an agent, which its services' NAMEs begin with, up to a dot."""
+    word = name(value)
+    if "." in word:
+        raise Misfit(f"an agent's NAME has no dot; call it `{word.replace('.', '-')}`")
+    return word
+
+
+def priority(value: object) -> int:
+    """Read which of several models comes first."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise unlike("a whole number, such as 10 or -1", value)
+    if abs(value) > LONGEST:
+        raise Misfit(f"expected a whole number, {-LONGEST:,} to {LONGEST:,}, got {shown(value)}")
+    return value
+
+
 def path(value: object) -> Path:
     """Read a path; where it begins, unless it is absolute, is the caller's to say."""
     if not isinstance(value, str):
@@ -235,7 +252,12 @@ def table(readers: Mapping[str, Reader], title: str) -> Reader:
 
 def elsewhere(key: str, readers: Mapping[str, Reader]) -> str:
     """Return what to say after an unknown key: where it belongs, or what was meant."""
-    places = {"[host]": HOST, "[services.NAME]": SERVICE, "[plugins.NAME]": PLUGIN}
+    places = {
+        "[host]": HOST,
+        "[services.NAME]": SERVICE,
+        "[plugins.NAME]": PLUGIN,
+        "[agents.NAME]": AGENT,
+    }
     if difflib.get_close_matches(key, readers, n=1, cutoff=0.8):
         return did_you_mean(key, readers)
     homes = [place for place, keys in places.items() if key in keys and keys is not readers]
@@ -333,16 +355,24 @@ SERVICE: dict[str, Reader] = {
     "type": name,
     "depends_on": list_of(name, "NAMEs"),
     "bind_to": list_of(name, "NAMEs"),
+    "priority": priority,
     **TUNING,
     "env_file": path,
     "secrets": secrets,
     "config": any_table,
 }
 PLUGIN: dict[str, Reader] = {"use": use, "config": any_table}
+AGENT: dict[str, Reader] = {
+    "character": path,
+    "plugins": list_of(name, "NAMEs of plugins"),
+    "services": each(name, table(SERVICE, "a service")),
+}
 DOCUMENT: dict[str, Reader] = {
     "host": table(HOST, "[host]"),
     "defaults": table(TUNING, "[defaults]"),
     "plugins": each(name, plugin),
     "services": each(name, table(SERVICE, "a service")),
+    "agent": table({"character": path}, "[agent]"),
+    "agents": each(agent, table(AGENT, "an agent")),
 }
 document = table(DOCUMENT, "the file's top level")

@@ -413,14 +413,18 @@ class Supervisor:
             self.done = True
 
     def take_config(self, config: Config, specs: list[ServiceSpec]) -> None:
-        """Take what the config on disk says now: who depends on whom counts for all at once, so
-        that there is one order; the rest for each service when it is told to start."""
+        """Take what the config on disk says now: who depends on whom, and where a plugin's parts
+        are, counts for all at once, so that there is one order and one place; the rest for each
+        service when it is told to start."""
         self.config = config
         by_name = {spec.name: spec for spec in specs}
         for post in self.roster:
             if (new := by_name.get(post.name)) is not None:
                 spec = msgspec.structs.replace(
-                    post.spec, depends_on=new.depends_on, bind_to=new.bind_to
+                    post.spec,
+                    depends_on=new.depends_on,
+                    bind_to=new.bind_to,
+                    with_parts=new.with_parts,
                 )
                 post.child = replace(post.child, spec=spec)
 

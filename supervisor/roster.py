@@ -93,6 +93,7 @@ class Post:
             child.generation,
             self.open_token,
             self.events,
+            child.spec.agent,
         )
 
     def changed(self) -> Changed:

@@ -9,6 +9,8 @@ from typing import Any
 
 import msgspec
 
+from garrison.ipc.character import Character, default_character
+
 
 class Restart(Enum):
     """When a service that ended is started again, in OTP's words."""
@@ -18,12 +20,27 @@ class Restart(Enum):
     TEMPORARY = "temporary"  # never
 
 
+class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One agent: who it is. The one without a NAME is who everybody's services speak for."""
+
+    name: str = ""  # its NAME, which its services' NAMEs begin with
+    character: Character = msgspec.field(default_factory=default_character)
+    file: Path | None = None  # where the character was read
+    open_to_others: str = ""  # why that file must hold no secret that is used; empty: it may
+
+    def __repr__(self) -> str:  # a character has secrets
+        return f"AgentSpec({self.name!r}, {self.character.name!r})"
+
+
 class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One service: its names, how it is supervised, and what its worker is given."""
 
     name: str
     plugin: str
     service_type: str
+    speaks_for: AgentSpec = AgentSpec()
+    with_parts: bool = False  # its plugin's actions, models and the like are in its worker
+    priority: int | None = None  # of its models; None: what the plugin says
     restart: Restart = Restart.PERMANENT
     depends_on: tuple[str, ...] = ()  # NAMEs that run before it starts and stop after it
     bind_to: tuple[str, ...] = ()  # NAMEs that take it along when they restart
@@ -43,6 +60,11 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     env_file: Path | None = None
     secrets: dict[str, str | Path] = {}  # name in the worker → name of a source, or its own file
     config: dict[str, Any] = {}
+
+    @property
+    def agent(self) -> str:
+        """Return the NAME of the agent that it belongs to; empty: it is everybody's."""
+        return self.speaks_for.name
 
 
 class PluginSpec(msgspec.Struct, frozen=True, kw_only=True):

@@ -97,6 +97,7 @@ def adoptable(config: "Config", living: Living) -> list[tuple[Kept, ServiceSpec]
         for one in living.services
         if (spec := specs.get(one.name)) is not None
         and (spec.plugin, spec.service_type) == (one.plugin, one.service_type)
+        and spec.agent == one.agent
     ]
 
 

@@ -10,7 +10,7 @@ from .content import ActionResult, Content, Memory
 from .hidden import Made
 
 if TYPE_CHECKING:
-    from .runtime import Runtime
+    from .agency import Agency
 
 
 class RemoteAction:
@@ -27,7 +27,7 @@ class RemoteAction:
         self.similes, self.examples = list(info.similes), list(info.examples)
 
     async def validate(
-        self, runtime: "Runtime", memory: Memory, *, timeout: float | None = None
+        self, runtime: "Agency", memory: Memory, *, timeout: float | None = None
     ) -> bool:
         """Tell whether it applies to a message. Raises CallError; past `timeout` CallTimeout."""
         args = (self.name, memory)
@@ -38,7 +38,7 @@ class RemoteAction:
 
     async def handler(
         self,
-        runtime: "Runtime",
+        runtime: "Agency",
         memory: Memory,
         state: State,
         responses: list[Memory],
@@ -78,7 +78,7 @@ class RemoteProvider:
         self.dynamic, self.private = info.dynamic, info.private
 
     async def get(
-        self, runtime: "Runtime", memory: Memory, state: State, *, timeout: float | None = None
+        self, runtime: "Agency", memory: Memory, state: State, *, timeout: float | None = None
     ) -> ProviderResult:
         """Return what it has to say. Raises CallError."""
         args = (self.name, memory, state)
@@ -101,7 +101,7 @@ class RemoteEvaluator:
         self.similes, self.examples = list(info.similes), list(info.examples)
 
     async def validate(
-        self, runtime: "Runtime", memory: Memory, state: State, *, timeout: float | None = None
+        self, runtime: "Agency", memory: Memory, state: State, *, timeout: float | None = None
     ) -> bool:
         """Tell whether it is to run. Raises CallError."""
         args = (self.name, memory, state)
@@ -112,7 +112,7 @@ class RemoteEvaluator:
 
     async def handler(
         self,
-        runtime: "Runtime",
+        runtime: "Agency",
         memory: Memory,
         state: State,
         responses: list[Memory],

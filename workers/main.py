@@ -16,10 +16,12 @@ import traceback
 from pathlib import Path
 from typing import Any, NoReturn
 
+import msgspec
 import uvloop
 import zmq
 
 from garrison.ipc import messages, tree
+from garrison.ipc.character import Character
 from garrison.ipc.client import LAST_WORDS_S
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
@@ -157,6 +159,7 @@ class Worker(Runtime):
         _log_as(a.name, a.generation)
         super().__init__(a.name, a.token, self._own_secrets, a.generation)
         self._data = Path(a.data)
+        self._be_part_of_its_agent()
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
         if a.record_values:
@@ -186,6 +189,13 @@ class Worker(Runtime):
         finally:
             self.close()
             self._context.term()  # the answers of the last calls have left by then
+
+    def _be_part_of_its_agent(self) -> None:
+        a = self._assignment
+        said = bytes(a.character)
+        if said != bytes(messages.NIL):
+            decode = msgspec.msgpack.Decoder(Character).decode
+            self.speak_for(a.agent, decode(said), a.withheld)
 
     async def _life(self, lock: int | None) -> int:
         try:

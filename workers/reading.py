@@ -53,7 +53,7 @@ def _problems(plugin: Plugin, reading: Reading) -> list[ConfigProblem]:
         keys = ("plugins", reading.source.name, "config")
         fit(plugin.config_class, reading.plugin_config, keys)
     for section in reading.sections:
-        wanted = section.service_type or section.name
+        wanted = section.service_type or section.called or section.name
         alone = len(classes) == 1 and not section.service_type and section.bound
         for cls in classes:
             if cls.service_type == wanted or alone:

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 from garrison.ipc import messages
+from garrison.ipc.character import Character, as_character
 from garrison.ipc.messages import Entry, Manifest, State, Token
 from garrison.ipc.sockets import new_token
 
@@ -94,6 +95,7 @@ async def run(
     models: Mapping[str, Callable[..., Any]] | None = None,
     plugin: Plugin | None = None,
     plugin_config: Mapping[str, Any] | None = None,
+    character: Character | Mapping[str, Any] | None = None,
 ) -> AsyncIterator[S]:
     """Start a service, yield it, and stop it.
 
@@ -106,12 +108,17 @@ async def run(
         models: Model type → `handler(params)`, or an asynchronous generator that streams.
         plugin: Where its `init` is to run first, and its actions and the like are wanted.
         plugin_config: What `[plugins.NAME.config]` would say.
+        character: Who its agent is: a `Character`, or what its file would say. All of its
+            secrets are the service's.
 
     Raises:
         Exception: What `start` raised, and on leaving what background work raised.
     """
     name = service_class.service_type or service_class.__name__
     runtime = TestRuntime(name, settings or {})
+    if character is not None:
+        said = character if isinstance(character, Character) else as_character(dict(character))
+        runtime.speak_for("", said)
     for fake_name, fake in (fakes or {}).items():
         runtime.add(fake_name, fake, *_described(fake_name, fake))
     for model_type, handler in (models or {}).items():

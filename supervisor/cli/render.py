@@ -84,6 +84,11 @@ def service_detail(row: dict[str, Any]) -> RenderableType:
     if row.get("left_out"):
         reasons = (Text(f"{name}: {why}") for name, why in row["left_out"].items())
         parts.append(_section("methods that cannot be called", reasons))
+    for kind in ("actions", "providers", "evaluators"):
+        if row.get(kind):
+            parts.append(_section(kind, map(_part, row[kind])))
+    if row.get("models"):
+        parts.append(_section("models", map(_model, row["models"])))
     if row.get("traceback"):
         parts.append(_section("last traceback", map(Text, row["traceback"])))
     if row.get("deaths"):
@@ -105,6 +110,8 @@ def _facts(row: dict[str, Any]) -> Table:
         ("reason", row["reason"]),
         ("type", row["service_type"]),
         ("plugin", row["plugin"]),
+        ("agent", row.get("agent")),
+        ("character", row.get("character")),
         ("about", row.get("capability_description")),
         ("pid", _process(row)),
         ("up", span(row["uptime_s"]) if row["uptime_s"] else None),
@@ -115,6 +122,7 @@ def _facts(row: dict[str, Any]) -> Table:
         ("depends on", ", ".join(row.get("depends_on", []))),
         ("bound to", ", ".join(row.get("bind_to", []))),
         ("events", ", ".join(row.get("events", []))),
+        ("sends for", ", ".join(row.get("sends_for", []))),
         ("in flight", row["in_flight"] or None),
         ("log", row.get("log")),
     ]
@@ -145,6 +153,16 @@ def _method(method: dict[str, Any]) -> RenderableType:
     head = Text(f"{stream}{method['name']}{method.get('signature', '')}")
     summary = method.get("summary", "")
     return Group(head, Padding(Text(summary), (0, 0, 0, 2))) if summary else head
+
+
+def _part(part: dict[str, Any]) -> RenderableType:
+    about = part.get("description", "")
+    return Text(f"{part['name']}: {about}" if about else part["name"])
+
+
+def _model(model: dict[str, Any]) -> RenderableType:
+    told = f"{model['model_type']}, priority {model.get('priority', 0)}"
+    return Text(told + (", streams" if model.get("stream") else ""))
 
 
 def span(seconds: float) -> str:

@@ -93,16 +93,32 @@ def _print(value: Any) -> None:
 
 
 @click.command()
-@click.argument("name", required=False, default="chat")
+@click.argument("name", required=False, default="")
 @options
 def chat(name: str) -> int:
-    """Talk to the chat service. End with Ctrl-D."""
+    """Talk to the chat service, or to an agent's. End with Ctrl-D."""
     asyncio.run(_chat(name))
     return DONE
 
 
+def _chatting(client: Client, name: str) -> str:
+    """Return the NAME of who is meant: itself, or the chat of an agent, or the only chat."""
+    directory = client.directory
+    if name and name not in directory and f"{name}.chat" in directory:
+        return f"{name}.chat"
+    if name or "chat" in directory:
+        return name or "chat"
+    chats = directory.of_type("chat")
+    if len(chats) > 1:
+        there = ", ".join(entry.name for entry in chats)
+        text = f"there are several to chat with: {there}; name one of them"
+        raise OrderFailed("no_such_service", text)
+    return chats[0].name if chats else "chat"
+
+
 async def _chat(name: str) -> None:
     async with connect(SETTINGS.home) as client:
+        name = _chatting(client, name)
         service = _service(client, name)
         if not {"greeting", "say"} <= set(dir(service)):
             raise OrderFailed("InvalidCall", f"{name} cannot chat: it has no greeting and say")

@@ -205,6 +205,7 @@ def test_what_is_said_arrives(tmp_path: Path) -> None:
         name="a",
         plugin="p",
         service_type="a",
+        with_parts=True,
         restart=Restart.TRANSIENT,
         grace=2.5,
         env={"A": "own", "B": "default"},
@@ -388,27 +389,35 @@ def _uncommented(tmp_path: Path) -> str:
 
 
 def service_of(config: Config, name: str) -> dict[str, Any]:
-    """Return what is known of one of the bundled services."""
+    """Return what is known of one of the bundled services, who it speaks for aside."""
     specs = config.services({"chat": ["chat"], "eliza": ["eliza"]})
-    return next(msgspec.structs.asdict(spec) for spec in specs if spec.name == name)
+    spec = next(spec for spec in specs if spec.name == name)
+    assert spec.speaks_for.character.name == "Eliza"
+    return {**msgspec.structs.asdict(spec), "speaks_for": None}
 
 
 def test_the_reference_has_every_key(tmp_path: Path, uncommented: str) -> None:
     """No key that garrison reads is missing from config.toml."""
+    (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
     read = loaded(tmp_path, uncommented)._document.tables
     assert set(read["host"]) == set(keys.HOST)
     assert set(read["defaults"]) == set(keys.TUNING)
     assert set(read["plugins"]["chat"]) == set(keys.PLUGIN)
     assert set(read["services"]["chat"]) == set(keys.SERVICE) - set(keys.TUNING)
+    assert set(read["agent"]) == {"character"}
+    shown = REFERENCE.read_text().partition("[agents.ada]")[2].partition("\n\n")[0]
+    assert [key for key in keys.AGENT if f"{key} = " not in shown and f".{key}" not in shown] == []
 
 
 def test_the_reference_has_the_defaults(tmp_path: Path, uncommented: str) -> None:
     """What config.toml gives as defaults changes nothing when it is put in force."""
+    (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
     (tmp_path / "config.toml").write_text(uncommented)
     (tmp_path / "plain.toml").write_text("[plugins]\nchat = {}\neliza = {}\n")
     said, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (said.host, said.plugins) == (plain.host, plain.plugins)
-    given = {"config": {"answerer": "eliza"}, "env_file": tmp_path / "chat.env"}
+    given: dict[str, Any] = {"config": {"answerer": "eliza"}, "env_file": tmp_path / "chat.env"}
+    given["priority"] = 10
     assert service_of(said, "chat") == service_of(plain, "chat") | given
     assert service_of(said, "eliza") == service_of(plain, "eliza")
 
@@ -418,7 +427,8 @@ def test_the_reference_runs_the_bundled_plugins() -> None:
     config = load(REFERENCE, Path("/h"), {})
     assert list(config.plugins) == ["chat", "eliza"]
     assert config.services({"chat": ["chat"], "eliza": ["eliza"]}) == [
-        ServiceSpec(name=name, plugin=name, service_type=name) for name in ("chat", "eliza")
+        ServiceSpec(name=name, plugin=name, service_type=name, with_parts=True)
+        for name in ("chat", "eliza")
     ]
     assert max(map(len, REFERENCE.read_text().splitlines())) <= 80
 
@@ -428,4 +438,4 @@ def test_every_field_of_the_specs_has_a_key() -> None:
     assert set(keys.HOST) == set(HostSpec.__struct_fields__)
     assert set(keys.PLUGIN) == set(PluginSpec.__struct_fields__) - {"name"}
     named = {field.replace("service_type", "type") for field in ServiceSpec.__struct_fields__}
-    assert set(keys.SERVICE) == named - {"name"}
+    assert set(keys.SERVICE) == named - {"name", "speaks_for", "with_parts"}

@@ -8,17 +8,21 @@ from garrison.ipc.messages import Changed, Delisted, Entry, Listed, Manifest, St
 
 
 def entry(
-    name: str, service_type: str, position: int, wanted: bool = True, events: tuple[str, ...] = ()
+    name: str,
+    service_type: str,
+    position: int,
+    wanted: bool = True,
+    events: tuple[str, ...] = (),
+    agent: str = "",
 ) -> Entry:
     """Return a service that runs."""
-    return Entry(
-        name, "p", position, Manifest(service_type), State.RUNNING, wanted, 1, b"g", events
-    )
+    manifest = Manifest(service_type)
+    return Entry(name, "p", position, manifest, State.RUNNING, wanted, 1, b"g", events, agent)
 
 
-def found(directory: Directory, wanted: str) -> str | None:
+def found(directory: Directory, wanted: str, agent: str = "") -> str | None:
     """Return the NAME of what is found."""
-    entry = directory.find(wanted)
+    entry = directory.find(wanted, agent)
     return entry.name if entry else None
 
 
@@ -122,3 +126,79 @@ def test_which_states_a_call_waits_in(state: State, wanted: bool) -> None:
 
     assert {State.REGISTERED, State.STOPPED, State.FAILED} == AWAY
     assert takes_calls(state, wanted) is waits
+
+
+AGENTS = [
+    entry("chat", "chat", 0, events=("said",)),
+    entry("store", "database", 1),
+    entry("ada.chat", "chat", 2, agent="ada", events=("said",)),
+    entry("ada.bot", "discord", 3, agent="ada"),
+    entry("ada.off", "video", 4, agent="ada", wanted=False),
+    entry("max.discord", "discord", 5, agent="max", events=("said",)),
+    entry("max.eliza", "eliza", 6, agent="max"),
+    entry("video", "video", 7),
+]
+
+
+@pytest.mark.parametrize(
+    ("agent", "wanted", "expected"),
+    [
+        ("ada", "chat", "ada.chat"),
+        ("ada", "ada.chat", "ada.chat"),
+        ("ada", "bot", "ada.bot"),
+        ("ada", "discord", "ada.bot"),
+        ("ada", "store", "store"),
+        ("ada", "database", "store"),
+        ("ada", "eliza", None),
+        ("ada", "max.eliza", "max.eliza"),
+        ("ada", "video", "video"),
+        ("ada", "off", "ada.off"),
+        ("max", "chat", "chat"),
+        ("max", "bot", None),
+        ("max", "discord", "max.discord"),
+        ("", "chat", "chat"),
+        ("", "discord", "ada.bot"),
+        ("", "eliza", "max.eliza"),
+        ("", "bot", None),
+        ("", "ada.bot", "ada.bot"),
+    ],
+)
+def test_within_an_agent_its_own_is_meant(agent: str, wanted: str, expected: str | None) -> None:
+    """Then everybody's; another agent's by its full NAME alone. Who is of no agent finds all."""
+    assert found(Directory(AGENTS), wanted, agent) == expected
+
+
+@pytest.mark.parametrize(
+    ("agent", "chats", "discords", "types", "listening", "strictly"),
+    [
+        ("ada", "ada.chat chat", "ada.bot", "chat discord video database", "ada.chat chat",
+         "ada.chat ada.bot ada.off chat store video"),
+        ("max", "chat", "max.discord", "discord eliza chat database video", "max.discord chat",
+         "max.discord max.eliza chat store video"),
+        ("", "chat ada.chat", "ada.bot max.discord", "chat database video discord eliza",
+         "chat ada.chat max.discord", "chat store video"),
+    ],
+)  # fmt: skip
+def test_an_agent_sees_its_own_and_everybodys(
+    agent: str, chats: str, discords: str, types: str, listening: str, strictly: str
+) -> None:
+    """Its own first; from elsewhere everybody's first, then those of all agents."""
+    directory = Directory(AGENTS)
+
+    def names(entries: list[Entry]) -> str:
+        return " ".join(one.name for one in entries)
+
+    assert names(directory.of_type("chat", agent)) == chats
+    assert names(directory.of_type("discord", agent)) == discords
+    assert " ".join(directory.types(agent)) == types
+    assert names(directory.listening("said", agent)) == listening
+    assert names(directory.of_agent(agent)) == strictly
+
+
+def test_a_change_keeps_whose_a_service_is() -> None:
+    """Only its state is told."""
+    directory = Directory(AGENTS)
+
+    directory.apply(Changed("ada.bot", State.BACKOFF, True, 7, b""))
+    assert found(directory, "bot", "ada") == "ada.bot"
+    assert found(directory, "bot", "max") is None

@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from garrison.ipc.character import Character
 from garrison.ipc.errors import StartError
+from garrison.supervisor.characters import read_agent, told_character, unasked
 from garrison.supervisor.environment import scrubbed, worker_environment
-from garrison.supervisor.spec import ServiceSpec
+from garrison.supervisor.spec import AgentSpec, ServiceSpec
 
 SUPERVISOR = {
     "PATH": "/bin",
@@ -264,3 +266,81 @@ def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     assert caught.value.__cause__ is None
     path.write_bytes(b"\xef\xbb\xbfK=v")
     assert worker_environment(spec, {}) == ({}, {"K": "v"})
+
+
+WHO = AgentSpec(
+    name="ada",
+    character=Character(
+        name="Ada",
+        secrets={"TOKEN": "of-ada", "EMPTY": "", "NUMBER": 5, "NUL": "a\0b"},
+        settings={"secrets": {"KEY": "nested"}, "voice": "low"},
+    ),
+    file=Path("/c/ada.json"),
+)
+
+
+@pytest.mark.parametrize(
+    ("secrets", "expected", "left"),
+    [
+        ({"TOKEN": "TOKEN"}, {"TOKEN": "of-ada"}, {"TOKEN": "of-ada"}),
+        ({"MINE": "TOKEN"}, {"MINE": "of-ada"}, {}),
+        ({"TOKEN": "TOKEN_EU"}, {"TOKEN": "t0k3n-eu"}, {}),
+        ({"KEY": "KEY"}, {"KEY": "nested"}, {"KEY": "nested"}),
+        ({"NUMBER": "NUMBER"}, {"NUMBER": "5"}, {"NUMBER": 5}),
+        ({"EMPTY": "EXTRA"}, {"EMPTY": "extra"}, {}),
+        ({}, {}, {}),
+    ],
+)
+def test_a_character_is_asked_first(
+    secrets: dict[str, str | Path], expected: dict[str, str], left: dict[str, Any]
+) -> None:
+    """What it has goes before the supervisor's variables, and is all of its secrets that the
+    worker is told of; of the others it has the names."""
+    found = given(secrets=secrets, speaks_for=WHO)
+    spec = ServiceSpec(name="b", plugin="b", service_type="b", secrets=secrets, speaks_for=WHO)
+    character, withheld = told_character(spec, found[1])
+
+    assert found == (COMMON, expected)
+    kept = {**character.settings["secrets"], **character.secrets}
+    assert {name: value for name, value in kept.items() if value != ""} == left
+    assert set(withheld) == {"TOKEN", "KEY", "NUMBER", "NUL"} - set(left) - set(expected)
+
+
+def test_an_open_character_hands_out_no_secret(tmp_path: Path) -> None:
+    """Only who names one of its secrets is refused; the rest of it is read."""
+    path = private(tmp_path / "c.json", b'{"name": "C", "secrets": {"TOKEN": "s3cr3t"}}', 0o644)
+    agent, _ = read_agent("", path)
+
+    assert given(speaks_for=agent, secrets={"EXTRA": "EXTRA"})[1] == {"EXTRA": "extra"}
+    with pytest.raises(StartError) as caught:
+        given(speaks_for=agent, secrets={"TOKEN": "TOKEN"})
+    says = f"secret TOKEN: {path} has mode 0644, so others can get at it: chmod 600 {path}"
+    assert caught.value.reason == says
+    assert "s3cr3t" not in repr(agent)
+    path.chmod(0o600)
+    assert given(speaks_for=read_agent("", path)[0], secrets={"TOKEN": "TOKEN"})[1] == {
+        "TOKEN": "s3cr3t"
+    }
+
+
+def test_a_secret_that_cannot_be_a_variable_is_told() -> None:
+    """No value is shown; and where one is nowhere, the character is among the places named."""
+    with pytest.raises(StartError, match=r"secret NUL: /c/ada.json holds a NUL in it$"):
+        given(speaks_for=WHO, secrets={"NUL": "NUL"})
+    with pytest.raises(StartError, match=r"or into the secrets of /c/ada.json$"):
+        given(speaks_for=WHO, secrets={"OTHER": "OTHER"})
+
+
+def test_secrets_that_nobody_asks_for_are_told() -> None:
+    """By name, with what to write."""
+    one = ServiceSpec(
+        name="ada.bot", plugin="b", service_type="b", speaks_for=WHO,
+        secrets={"T": "TOKEN", "NUL": Path("/x")},
+    )  # fmt: skip
+    other = ServiceSpec(name="bot", plugin="b", service_type="b", secrets={"KEY": "KEY"})
+
+    (told,) = unasked([AgentSpec(), WHO], [one, other])
+    assert told == (
+        "/c/ada.json has secrets that no service is given: KEY, NUMBER, NUL; "
+        '[agents.ada.services.NAME] secrets = ["KEY"] gives one to it'
+    )

@@ -101,6 +101,7 @@ def test_the_launcher_is_single_threaded() -> None:
 
 PURE = [
     "ipc/calls.py",
+    "ipc/character.py",
     "ipc/directory.py",
     "ipc/errors.py",
     "ipc/flight.py",
@@ -147,7 +148,22 @@ def test_modules_that_decide_do_no_io(name: str) -> None:
         assert paths & {*PURE, LANGUAGE}, own
 
 
-@pytest.mark.parametrize("name", PURE)
+PURE_OF_SERVICES = [
+    f"workers/services/{name}.py"
+    for name in ("agent_choice", "agent_memories", "agent_prompt", "agent_rooms", "agent_tasks")
+]
+
+
+@pytest.mark.parametrize("name", PURE_OF_SERVICES)
+def test_modules_of_services_that_decide_do_no_io(name: str) -> None:
+    """Of the public contract they use the types alone."""
+    assert of(IMPORTS[name], *IO, "garrison.ipc") == set()
+    types = {full for full in of(IMPORTS[name], "garrison.workers") if full[17:18].isupper()}
+    others = of(IMPORTS[name], "garrison") - types
+    assert of(others, *(f"garrison.{n[:-3].replace('/', '.')}" for n in PURE_OF_SERVICES)) == others
+
+
+@pytest.mark.parametrize("name", [*PURE, *PURE_OF_SERVICES])
 def test_modules_that_decide_open_nothing(name: str) -> None:
     """Nor do they print, or read what was not handed in."""
     tree = ast.parse(FILES[name].read_text("utf-8"))

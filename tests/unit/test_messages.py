@@ -27,7 +27,7 @@ from garrison.ipc.messages import (
 )
 
 MANIFEST = Manifest("t", "d", (MethodInfo("m", True, "(x)", "s"), MethodInfo("n")), {"k": "why"})
-ENTRY = Entry("a", "p", 3, MANIFEST, State.BACKOFF, True, 7, b"g", ("said",))
+ENTRY = Entry("a", "p", 3, MANIFEST, State.BACKOFF, True, 7, b"g", ("said",), "ada")
 
 DATA: list[messages.Data] = [
     messages.Call(1, "m", Raw(b"\x91\x01"), EMPTY_MAP, 2.5, 3),
@@ -88,6 +88,11 @@ ASSIGNMENT = messages.Assignment(
     window=256,
     window_bytes=1,
     max_message=2,
+    agent="ada",
+    character=Raw(b"\x81\xa4name\xa3Ada"),
+    with_parts=True,
+    priority=-1,
+    withheld=("KEY",),
 )
 READING = messages.Reading(
     source=SOURCE,
@@ -95,7 +100,7 @@ READING = messages.Reading(
     control="/c",
     env={},
     plugin_config={},
-    sections=(messages.Section("a", "t", {"k": 1}, True),),
+    sections=(messages.Section("ada.a", "t", {"k": 1}, True, "a"),),
 )
 
 

@@ -1,0 +1,181 @@
+"""Whoever has a part in an answer dies in the middle of it: the answer is given, and once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from tests.conftest import Host, eventually, found, hosting, until
+
+from garrison.ipc import Client, ServiceLost
+
+CONFIG = """
+[plugins]
+agent = { use = "garrison.workers.services.agent:plugin" }
+radio = {}
+oracle = {}
+deeds = {}
+[services.radio.config]
+file = "said.txt"
+"""
+TWO = """
+[plugins]
+agent = { use = "garrison.workers.services.agent:plugin" }
+radio = {}
+oracle = {}
+"""
+AGENT = """
+[agents.NAME]
+character = "NAME.json"
+plugins = ["agent", "radio"]
+[agents.NAME.services.radio.config]
+file = "FOLDER/NAME.txt"
+"""
+
+
+@pytest.fixture
+def radio() -> Iterator[Host]:
+    """Run an agent, a platform, a model and actions."""
+    with hosting(CONFIG, ["radio", "oracle", "deeds"], up=False) as host:
+        host.write("config.toml", CONFIG.replace("said.txt", str(host.folder / "said.txt")))
+        yield host.up()
+
+
+@pytest.fixture
+async def client(radio: Host) -> AsyncIterator[Client]:
+    """Join the host."""
+    async with radio.connect() as client:
+        yield client
+
+
+def said(host: Host) -> list[str]:
+    """Return what listeners have heard, in order."""
+    path = host.folder / "said.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+async def until_asked(client: Client, text: str) -> None:
+    """Return once the model was asked."""
+
+    async def asked() -> bool:
+        return text in await found(client, "oracle").asked()
+
+    await eventually(asked, what=f"the model was asked {text!r}")
+
+
+async def test_a_platform_that_dies_in_mid_answer_says_it_in_its_next_life(
+    radio: Host, client: Client
+) -> None:
+    """Once, although its message was heard by the one before."""
+    asking = found(client, "radio").hear("hang", "1")
+    await until_asked(client, "hang")
+    old = radio.kill("radio")
+    with pytest.raises(ServiceLost):
+        await asking
+    await asyncio.to_thread(radio.until_reborn, "radio", old)
+    await found(client, "oracle").release()
+
+    await asyncio.to_thread(until, lambda: said(radio), what="it is said")
+    again = await found(client, "radio").hear("hang", "1")
+    assert again == {"said": ["You said: hang"], "failed": []}
+    assert said(radio) == ["r: You said: hang"]
+
+
+async def test_an_answer_is_said_while_its_platform_is_on_its_way_back(
+    radio: Host, client: Client
+) -> None:
+    """The model answers before there is anyone to say it: it waits."""
+    asking = found(client, "radio").ask("hang", "1")
+    await until_asked(client, "hang")
+    old = radio.kill("radio")
+    gone = lambda: radio.status("radio")["pid"] != old  # noqa: E731
+    await asyncio.to_thread(until, gone, what="its end was seen")
+    await found(client, "oracle").release()
+
+    assert (await asking)["said"] == ["You said: hang"]
+    assert said(radio) == ["r: You said: hang"]
+
+
+async def test_what_was_perhaps_said_is_not_said_again(radio: Host, client: Client) -> None:
+    """A platform that dies while it says something: who asks is told."""
+    answer = await found(client, "radio").ask("die", "1")
+
+    assert answer == {"said": ["You said: die"], "failed": ["REPLY"]}
+    assert said(radio) == ["r: You said: die"]
+
+
+async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client: Client) -> None:
+    """Its caller waits meanwhile, and has the answer of the next one."""
+    asking = found(client, "radio").hear("hang", "1")
+    await until_asked(client, "hang")
+    old = radio.kill("agent")
+    await asyncio.to_thread(radio.until_reborn, "agent", old)
+    await found(client, "oracle").release()
+
+    assert (await asking)["said"] == ["You said: hang"]
+    assert said(radio) == ["r: You said: hang"]
+
+
+async def test_a_model_that_dies_in_mid_answer_is_asked_again(radio: Host, client: Client) -> None:
+    """Nothing was said yet, so nothing is said twice."""
+    asking = found(client, "radio").hear("hang", "1")
+    await until_asked(client, "hang")
+    radio.kill("oracle")
+
+    assert (await asking)["said"] == ["You said: hang"]
+    assert said(radio) == ["r: You said: hang"]
+
+
+async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client) -> None:
+    """The agent lives, other actions of the same plugin are run by its next incarnation, and a
+    message for which nothing else is done is answered."""
+    agent, deeds = (radio.status(name)["pid"] for name in ("agent", "deeds"))
+    hear = found(client, "radio").hear
+
+    one = await hear("run both", "1", "r", ["SEGFAULT", "TELL"])
+    assert one == {"said": ["told"], "failed": ["SEGFAULT"]}
+    two = await hear("crash", "2")
+    assert two == {"said": ["You said: crash"], "failed": ["SEGFAULT"]}
+    assert radio.status("agent")["pid"] == agent
+    assert radio.status("deeds")["pid"] != deeds
+
+
+async def test_rooms_side_by_side_each_in_its_order(radio: Host, client: Client) -> None:
+    """A message that hangs holds up its room alone; the same one twice is answered once."""
+    hear = found(client, "radio").hear
+    held = [hear("hang", "1"), hear("hang", "1"), hear("two", "2"), hear("three", "3")]
+    await until_asked(client, "hang")
+    assert (await hear("elsewhere", "4", "other"))["said"] == ["You said: elsewhere"]
+    assert said(radio) == ["other: You said: elsewhere"]
+    await found(client, "oracle").release()
+    one, same, *_ = await asyncio.gather(*held)
+
+    assert one == same
+    assert said(radio)[1:] == [f"r: You said: {text}" for text in ("hang", "two", "three")]
+
+
+@pytest.fixture
+def two() -> Iterator[Host]:
+    """Run two agents with the same services, and a model for both."""
+    files = {f"{name}.json": f'{{"name": "{name}", "bio": []}}' for name in ("ada", "max")}
+    with hosting("", ["radio", "oracle"], files, up=False) as host:
+        sections = (AGENT.replace("NAME", name) for name in ("ada", "max"))
+        host.write("config.toml", TWO + "".join(sections).replace("FOLDER", str(host.folder)))
+        yield host.up()
+
+
+async def test_two_agents_answer_for_themselves(two: Host) -> None:
+    """Each in its own voice, by its own platform, also where that dies in mid-answer."""
+    async with two.connect() as client:
+        for name in ("ada", "max"):
+            answer = await found(client, f"{name}.radio").hear("who", "1")
+            assert answer == {"said": [f"You are {name}."], "failed": []}
+        held = [found(client, f"{name}.radio").ask("hang", "2") for name in ("ada", "max")]
+        await until_asked(client, "hang")
+        old = two.kill("ada.radio")
+        await asyncio.to_thread(two.until_reborn, "ada.radio", old)
+        await found(client, "oracle").release()
+        await asyncio.gather(*held)
+
+    for name in ("ada", "max"):
+        heard = (two.folder / f"{name}.txt").read_text().splitlines()
+        assert heard == [f"r: You are {name}.", "r: You said: hang"]

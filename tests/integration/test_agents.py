@@ -1,0 +1,261 @@
+"""Several agents in one host: each with its own services, its own character, its own secrets."""
+
+import asyncio
+import json
+import os
+import signal
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Host, Hosting, found, until
+
+from garrison.ipc import CallError, OrderFailed
+
+TWO = """
+[plugins.echo]
+[plugins.steady]
+[agents.ada]
+character = "both.json"
+plugins = ["echo"]
+[agents.ada.services.other]
+plugin = "echo"
+depends_on = ["echo"]
+[agents.max]
+character = "both.json#Max"
+plugins = ["echo"]
+[agents.max.services.other]
+plugin = "echo"
+"""
+BOTH = [
+    {"name": "Ada", "bio": "One.", "settings": {"voice": {"model": "a"}}},
+    {"name": "Max", "bio": ["Two."], "settings": {"voice": {"model": "b"}, "LOUD": False}},
+]
+
+
+def agents(host: Hosting, config: str = TWO) -> Host:
+    """Return a host with two agents, which run the same services."""
+    return host(config, ["echo", "steady"], files={"both.json": json.dumps(BOTH)})
+
+
+def pids(running: Host) -> dict[str, int]:
+    """Return each service's process."""
+    return {name: row["pid"] for name, row in running.rows().items()}
+
+
+async def test_each_agent_finds_its_own(host: Hosting) -> None:
+    """By type and by NAME; its own and everybody's, and another's by its full NAME alone; and each
+    is told who it is."""
+    running = agents(host)
+    pid = pids(running)
+    assert list(pid) == ["steady", *(f"{a}.{s}" for a in ("ada", "max") for s in ("echo", "other"))]
+
+    for agent, model in (("ada", "a"), ("max", "b")):
+        other = f"{agent}.other"
+        assert await running.call(other, "ask", "echo", "pid", []) == pid[f"{agent}.echo"]
+        assert await running.call(other, "ask", "other", "pid", []) == pid[other]
+        assert await running.call(other, "ask", "max.echo", "pid", []) == pid["max.echo"]
+        known = await running.call(other, "known")
+        assert set(known) == {"echo", "steady"}
+        assert len(known["echo"]) == 2
+        assert await running.call(other, "setting", "voice") == {"model": model}
+        row = running.status(other)
+        assert (row["agent"], row["character"]) == (agent, agent.title())
+    assert await running.call("max.other", "setting", "LOUD") is False
+    assert running.status("steady")["agent"] is None
+    async with running.connect() as client:  # a program sees all, everybody's first
+        assert client.has_service("echo")
+        assert [repr(one) for one in client.get_services_by_type("echo")] == [
+            repr(found(client, name)) for name in pid if name != "steady"
+        ]
+
+
+def test_one_agents_restart_leaves_the_other(host: Hosting) -> None:
+    """A crash, an order for all of one, and what `status` shows of it."""
+    running = agents(host)
+    before = pids(running)
+
+    running.until_reborn("ada.echo", running.kill("ada.echo"))
+    assert running.run("restart", "ada.*").code == 0
+    after = pids(running)
+    assert {name for name in before if after[name] != before[name]} == {"ada.echo", "ada.other"}
+    shown = running.run("status").out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "ada.echo" in shown
+    detail = running.run("status", "ada.other").out
+    for words in (["agent", "ada"], ["character", "Ada"], ["depends", "on", "ada.echo"]):
+        assert words in [line.split() for line in detail.splitlines()]
+    running.ask("stop", "max.*")
+    states = {name: row["state"] for name, row in running.rows().items()}
+    assert {name for name, state in states.items() if state == "stopped"} == {
+        "max.echo",
+        "max.other",
+    }
+
+
+async def test_agents_survive_their_supervisor(host: Hosting) -> None:
+    """They are adopted as they are, each still its own agent's; a service that has become another
+    agent's affair is not."""
+    running = agents(host)
+    before = pids(running)
+
+    os.kill(running.pid, signal.SIGKILL)
+    assert running.process is not None
+    running.process.wait()
+    moved = TWO.replace("[agents.max.services.other]", "[agents.max.services.third]")
+    running.write("config.toml", moved)
+    running.up()
+    after = pids(running)
+    assert {name: pid for name, pid in after.items() if name in before} == {
+        name: pid for name, pid in before.items() if name != "max.other"
+    }
+    assert set(after) - set(before) == {"max.third"}
+    assert await running.call("max.third", "ask", "echo", "pid", []) == before["max.echo"]
+    assert await running.call("ada.other", "ask", "echo", "pid", []) == before["ada.echo"]
+
+
+async def test_a_character_is_read_again_at_a_restart(host: Hosting) -> None:
+    """Where it has become unusable, the running one stays, and `check` says the same."""
+    running = agents(host)
+    pid = running.status("ada.echo")["pid"]
+    changed = [{**BOTH[0], "settings": {"voice": "new"}}, BOTH[1]]
+
+    running.write("both.json", json.dumps(changed)[:-5])
+    with pytest.raises(OrderFailed, match=r"agents.ada.character: .*both.json: it is not JSON"):
+        running.ask("restart", "ada.echo")
+    checked = running.run("check")
+    assert checked.code != 0
+    assert "config.toml:5: agents.ada.character: " in checked.err
+    assert running.status("ada.echo")["pid"] == pid
+    assert await running.call("ada.echo", "setting", "voice") == {"model": "a"}
+
+    running.write("both.json", json.dumps(changed))
+    running.ask("restart", "ada.echo")
+    assert await running.call("ada.echo", "setting", "voice") == "new"
+    assert await running.call("ada.other", "setting", "voice") == {"model": "a"}
+
+
+# --- secrets ------------------------------------------------------------------------------
+
+NAMED = """
+[plugins.echo]
+[plugins.keeper]
+[agent]
+character = "eliza.json"
+[services.keeper]
+secrets = ["TOKEN"]
+"""
+
+
+async def test_a_characters_secret_reaches_who_names_it_alone(host: Hosting) -> None:
+    """Not another worker's environment, settings, log or record; and who looks for one that is
+    there in vain is told once what to write."""
+    secret, nested, loose = (f"cAn4ry-{uuid.uuid4().hex}" for _ in range(3))
+    said = {
+        "name": "Eliza",
+        "secrets": {"TOKEN": secret, "EMPTY": ""},
+        "settings": {"secrets": {"NESTED": nested, "LOOSE": loose}, "url": "u"},
+    }
+    running = host(
+        NAMED + '[services.second]\nplugin = "echo"\nsecrets = { MINE = "NESTED" }\n',
+        ["echo", "keeper"],
+        files={"eliza.json": json.dumps(said)},
+        env={"TOKEN": "the supervisor's"},
+        up=False,
+    )
+    (running.folder / "eliza.json").chmod(0o600)
+    running.up()
+    canaries = {"TOKEN": secret, "NESTED": nested, "LOOSE": loose}
+
+    assert await running.call("keeper", "tell") == secret
+    assert await running.call("second", "setting", "MINE") == nested
+    assert await running.call("echo", "setting", "url") == "u"
+    for _ in range(2):
+        assert await running.call("echo", "setting", "LOOSE") is None
+        assert await running.call("echo", "setting", "TOKEN") is None
+    assert await running.call("echo", "setting", "EMPTY") == ""
+    assert running.log("echo").count("setting.withheld LOOSE is a secret of Eliza's") == 1
+    assert '[services.echo] secrets = ["TOKEN"] in the config' in running.log("echo")
+
+    held = _held(running, canaries)
+    assert held == {"keeper": {"TOKEN"}, "second": {"NESTED"}, "echo": set()}
+    note = next(line for line in running.run("check").out.splitlines() if "LOOSE" in line)
+    assert note.startswith("note: ")
+    assert "no service is given: LOOSE; " in note
+    await _spilled(running)
+    assert "[TOKEN]" in running.log("keeper")
+    running.end()
+    assert _written(running.folder, canaries) == []
+
+
+def _held(running: Host, canaries: dict[str, str]) -> dict[str, set[str]]:
+    """Return which secrets are in the environment or memory of each worker."""
+    from tests.integration.test_secrets import holders
+
+    names = {name: pid for name, pid in pids(running).items() if pid}
+    return holders(names, canaries)
+
+
+async def _spilled(running: Host) -> None:
+    """Have the keeper write its secret in every way, and die of it."""
+    async with running.connect() as client:
+        keeper: Any = found(client, "keeper")
+        await keeper.spill()
+        pid = running.status("keeper")["pid"]
+        with pytest.raises(CallError):
+            await asyncio.gather(keeper.crash(), keeper.fail())
+    running.until_reborn("keeper", pid)
+
+
+def _written(folder: Path, canaries: dict[str, str]) -> list[tuple[str, str]]:
+    return [
+        (str(path), name)
+        for path in folder.rglob("*")
+        if path.is_file() and path.name != "eliza.json"
+        for name, text in canaries.items()
+        if text.encode() in path.read_bytes()
+    ]
+
+
+async def test_an_open_character_file_is_refused_where_its_secrets_are_used(host: Hosting) -> None:
+    """Others start; mended, so does who names one."""
+    running = host(
+        NAMED, ["echo", "keeper"], files={"eliza.json": '{"name": "E", "secrets": {"TOKEN": "t0"}}'}
+    )
+    path = running.folder / "eliza.json"
+    mode = f"{path.stat().st_mode & 0o777:04o}"
+
+    says = f"secret TOKEN: {path} has mode {mode}, so others can get at it: chmod 600 {path}"
+    assert running.wait_for("keeper", "failed")["reason"] == says
+    assert says in running.run("check").out
+    assert running.status("echo")["state"] == "running"
+    path.chmod(0o600)
+    running.ask("start", "keeper")
+    assert await running.call("keeper", "tell") == "t0"
+
+
+# --- the terminal -------------------------------------------------------------------------
+
+
+def test_one_chats_with_an_agent_by_name(host: Hosting) -> None:
+    """By its chat's NAME or its own; where there are several and none is named, all are told."""
+    running = host("[plugins.chat]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n")
+
+    for name in ("ada", "max.chat"):
+        done = running.run("chat", name, input="I am sad\n")
+        assert (done.code, "sad" in done.out.lower()) == (0, True), done
+    done = running.run("chat", input="")
+    assert done.code != 0
+    assert "there are several to chat with: ada.chat, max.chat; name one of them" in done.err
+    done = running.run("chat", "eva", input="")
+    assert "no service eva" in done.err
+
+
+def test_a_chat_of_one_agent_needs_no_name(host: Hosting) -> None:
+    """It is the only one."""
+    running = host("[plugins.chat]\n[plugins.eliza]\n[agents.ada]\n")
+
+    done = running.run("chat", input="I am sad\n")
+    assert (done.code, "sad" in done.out.lower()) == (0, True), done
+    until(lambda: running.status("ada.chat")["state"] == "running")

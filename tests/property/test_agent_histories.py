@@ -1,0 +1,123 @@
+"""Any history of messages: each room in order, each message once, nothing past its bound."""
+
+from collections import defaultdict
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from garrison.workers import Memory
+from garrison.workers.content import Content
+from garrison.workers.services.agent_memories import Memories
+from garrison.workers.services.agent_prompt import window
+from garrison.workers.services.agent_rooms import Busy, Limits, Room, Rooms
+from garrison.workers.services.agent_tasks import Cache
+
+ROOMS = [Room("chat", str(number)) for number in range(4)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(ROOMS), st.booleans(), st.integers(0, 20))))
+def test_rooms(history: list[tuple[Room, bool, int]]) -> None:
+    """What was taken comes out once, in its room's order; what was refused never."""
+    limits = Limits(per_room=3, in_all=5, bytes=40, rooms=2)
+    rooms: Rooms[int] = Rooms(limits)
+    taken: dict[Room, list[int]] = defaultdict(list)
+    done: dict[Room, list[int]] = defaultdict(list)
+    turn: dict[Room, int] = {}
+    for number, (room, arrives, size) in enumerate(history):
+        if arrives:
+            try:
+                begins = rooms.arrive(room, number, size)
+            except Busy:
+                continue
+            taken[room].append(number)
+            assert begins == (room not in turn)
+            if begins:
+                turn[room] = number
+        elif room in turn:
+            done[room].append(turn.pop(room))
+            following = rooms.next(room)
+            if following is not None:
+                turn[room] = following
+        assert len(rooms) == len(turn) <= limits.rooms
+        assert rooms.waiting <= limits.in_all
+        assert rooms.bytes <= limits.bytes
+    for room in list(turn):
+        done[room].append(turn[room])
+        while (following := rooms.next(room)) is not None:
+            done[room].append(following)
+    assert done == taken
+    assert (len(rooms), rooms.waiting, rooms.bytes) == (0, 0, 0)
+
+
+ACTS = st.tuples(
+    st.sampled_from(["add", "replace", "remove", "forget", "read"]),
+    st.integers(0, 12),
+    st.sampled_from(["r1", "r2", "r3"]),
+    st.sampled_from(["messages", "facts"]),
+    st.integers(0, 200),
+)
+
+
+@given(st.lists(ACTS, max_size=60))
+def test_memories(history: list[tuple[str, int, str, str, int]]) -> None:
+    """The bounds hold after each step, the newest is there, and the books are right."""
+    kept = Memories(3, 6, 900)
+    for act, number, room, table, size in history:
+        memory = Memory(content=Content("x" * size), id=str(number), room_id=room)
+        match act:
+            case "add":
+                kept.add(memory, table)
+                assert kept.get(memory.id) is not None
+            case "replace":
+                kept.replace(memory)
+            case "remove":
+                kept.remove(memory.id)
+                assert kept.get(memory.id) is None
+            case "forget":
+                kept.remove_room(table, room)
+                assert kept.of(table, room) == []
+            case _:
+                kept.of(table, room)
+        found = [*kept.of("messages"), *kept.of("facts")]
+        by_room = [
+            kept.of(table, room) for table in ("messages", "facts") for room in ("r1", "r2", "r3")
+        ]
+        assert len(found) == len(kept) == sum(map(len, by_room)) <= 6
+        assert all(len(room) <= 3 for room in by_room)
+        assert kept.rooms == sum(bool(room) for room in by_room)
+        assert kept.bytes == sum(len(msgspec.msgpack.encode(one)) for one in found) <= 900
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.binary(max_size=12))))
+def test_cache(history: list[tuple[bool, int, bytes]]) -> None:
+    """A value is the last that was put under its key, or gone; the bounds hold."""
+    cache: Cache[int] = Cache(4, 20)
+    put: dict[int, bytes] = {}
+    for puts, key, value in history:
+        if puts:
+            cache.put(key, value)
+            put[key] = value
+            assert cache.get(key) == value
+        else:
+            cache.remove(key)
+            put.pop(key, None)
+        assert all(cache.get(key) in {None, value} for key, value in put.items())
+        assert len(cache) <= 4
+        assert cache.bytes <= 20
+
+
+@given(st.integers(1, 12), st.integers(1, 60))
+def test_window(length: int, messages: int) -> None:
+    """A conversation that grows is shown by its latest messages, whose beginning seldom moves."""
+    spoken = [Memory(content=Content(str(n)), id=str(n)) for n in range(messages)]
+    began, moves = "", 0
+    for so_far in range(1, messages + 1):
+        newest_first = list(reversed(spoken[:so_far]))[: length + 1]
+        shown = window(newest_first, length, began)
+
+        assert shown == spoken[so_far - len(shown) : so_far]
+        assert min(so_far, (length + 1) // 2) <= len(shown) <= length
+        moves += shown[0].id != began
+        began = shown[0].id
+    assert moves <= 1 + messages // max(length // 2, 1)

@@ -1,0 +1,48 @@
+"""A platform whose listeners write down what they hear, so that each incarnation's is seen."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from garrison.workers import Content, Memory, Plugin, Service, idempotent
+
+
+class RadioService(Service):
+    """Hears what a test says, and says what the agent answers."""
+
+    service_type = "radio"
+
+    class Config(msgspec.Struct):
+        """Where the listeners write."""
+
+        file: str
+
+    async def hear(
+        self, text: str, id: str, room: str = "r", actions: list[str] | None = None
+    ) -> dict[str, Any]:
+        """Hand a message to the agent; return what was said and what failed."""
+        memory = Memory(content=Content(text), id=id, room_id=room, entity_id="ada")
+        responses = [Content(actions=actions)] if actions else []
+        done = await self.runtime.process_actions(memory, responses)
+        return {
+            "said": [one.content.text for one in done.responses],
+            "failed": [one.action for one in done.results if not one.success],
+        }
+
+    @idempotent
+    async def ask(self, text: str, id: str, room: str = "r") -> dict[str, Any]:
+        """Do the same; a caller whose call is lost calls again."""
+        return await self.hear(text, id, room)
+
+    def send_message(self, channel_id: str, text: str) -> None:
+        """Say something in a room; `die` is the last word."""
+        with Path(self.config.file).open("a") as out:
+            out.write(f"{channel_id}: {text}\n")
+        if "die" in text:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+plugin = Plugin("radio", services=[RadioService])

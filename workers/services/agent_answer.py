@@ -1,0 +1,370 @@
+"""How one message is answered: what is known, which actions run, what is said, who judges it.
+
+An action, a provider or an evaluator that fails, hangs or dies is its plugin's affair.
+"""
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, assert_never
+
+import msgspec
+
+from garrison.ipc import CallError
+from garrison.workers import (
+    ActionResult,
+    Content,
+    DatabaseAdapter,
+    EventType,
+    Memory,
+    Runtime,
+    State,
+)
+
+from . import agent_choice as choice
+from . import agent_prompt as prompt
+from .agent_choice import REPLY, Reply, Run, Say, Step, Unknown
+from .agent_config import Config
+from .agent_speech import Fate, say
+from .agent_tasks import Cache
+
+log = logging.getLogger(__name__)
+
+MOST_SAID = 100  # responses to one message
+OURS = uuid.UUID("6ab6a3f2-5f0e-4d8b-9a7e-0c7a5d3f1e42")  # ids of responses are in here
+
+T = TypeVar("T")
+Announce = Callable[[str, Any], None]
+
+
+@dataclass
+class Answer:
+    """One message and what came of it so far."""
+
+    memory: Memory
+    responses: list[Memory]  # as the caller gave them
+    mark: str = ""  # tells these responses from others to the same message
+    state: State | None = None
+    said: list[Memory] = field(default_factory=list)
+    results: list[ActionResult] = field(default_factory=list)
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """Return how events tell of the message."""
+        return {"message": self.memory.id, "room": self.memory.room_id}
+
+    def failed(self, action: str, problem: str) -> ActionResult:
+        """Note a failure."""
+        log.warning("answer.part_failed message=%s part=%s %s", self.memory.id, action, problem)
+        result = ActionResult(success=False, error=problem, action=action)
+        self.results.append(result)
+        return result
+
+
+class Answering:
+    """Answers messages.
+
+    Args:
+        runtime: The agent's.
+        config: How it is done.
+        own: Who keeps memories where there is no service of type `database`.
+        announce: Tells an event, without waiting for those who listen.
+    """
+
+    def __init__(
+        self, runtime: Runtime, config: Config, own: DatabaseAdapter, announce: Announce
+    ) -> None:
+        self._runtime, self._config, self._own = runtime, config, own
+        self._announce = announce
+        self._beginnings: Cache[tuple[str, str]] = Cache(config.rooms, 1 << 20)
+
+    async def answer(self, answer: Answer) -> None:
+        """Do what a message asks for; what was done is in the answer, also where this raises.
+
+        Raises:
+            GarrisonError: There is no model, or it failed.
+        """
+        await self._remember(answer.memory)
+        if answer.responses:
+            await self._as_told(answer)
+        elif answer.memory.entity_id != self._runtime.agent_id:  # nobody answers himself
+            await self._as_decided(answer)
+
+    async def _as_told(self, answer: Answer) -> None:
+        actions = self._runtime.actions
+        steps = [
+            step
+            for response in answer.responses
+            for step in choice.steps(response.content, actions)
+        ]
+        await self._do(answer, steps)
+
+    async def _as_decided(self, answer: Answer) -> None:
+        await self._compose(answer)
+        actions = choice.in_order(await self._applying(answer.memory))
+        if self._config.decide == "model":
+            await self._as_model_says(answer, actions)
+            return
+        outcomes = [await self._act(answer, action) for action in actions]
+        if not any(outcome.success for outcome in outcomes):
+            await self._reply(answer)
+
+    async def _as_model_says(self, answer: Answer, actions: list[Any]) -> None:
+        params = await self._asking(answer)
+        params.prompt = choice.question(actions)
+        text = await self._runtime.use_model(
+            self._config.model, params, timeout=self._config.answer_timeout
+        )
+        steps = choice.steps(Content(actions=choice.chosen(str(text), actions)), actions)
+        if steps and not await self._do(answer, steps):
+            await self._reply(answer)
+
+    async def _do(self, answer: Answer, steps: list[Step]) -> bool:
+        """Do one thing after the other, whatever became of those before; False where all failed."""
+        if any(isinstance(step, Run | Reply) for step in steps):
+            await self._compose(answer)
+        return any([await self._done(answer, step) for step in steps])
+
+    async def _done(self, answer: Answer, step: Step) -> bool:
+        match step:
+            case Say(content):
+                await self._say(answer, content)
+                return True
+            case Run(action):
+                return (await self._act(answer, action)).success
+            case Unknown(name, problem):
+                return answer.failed(name, problem).success
+            case Reply():
+                try:
+                    await self._reply(answer)
+                except Exception as error:  # noqa: BLE001 (the others are done all the same)
+                    return answer.failed(REPLY, str(error) or type(error).__name__).success
+                return True
+        assert_never(step)
+
+    # --- what is known ----------------------------------------------------------------------
+
+    async def _compose(self, answer: Answer) -> None:
+        if answer.state is None:
+            answer.state = await self._runtime.compose_state(
+                answer.memory,
+                answer.memory.content.providers,
+                timeout=self._config.provider_timeout,
+            )
+
+    async def _applying(self, memory: Memory) -> list[Any]:
+        """Return the actions that apply; all are asked side by side."""
+        actions = self._runtime.actions
+        told = await asyncio.gather(*(self._applies(action, memory) for action in actions))
+        return [action for action, applies in zip(actions, told, strict=True) if applies]
+
+    async def _applies(self, action: Any, memory: Memory) -> bool:
+        try:
+            applies = await action.validate(
+                self._runtime, memory, timeout=self._config.provider_timeout
+            )
+        except CallError as error:
+            log.warning("action.not_validated action=%s error=%s", action.name, error)
+            return False
+        return bool(applies)
+
+    # --- actions ----------------------------------------------------------------------------
+
+    async def _act(self, answer: Answer, action: Any) -> ActionResult:
+        """Run an action, say what it yields, and return its result; a failure is one, too."""
+        about = {"action": action.name, **answer.about}
+        self._announce(EventType.ACTION_STARTED, about)
+        try:
+            result = await self._acted(answer, action)
+        except TimeoutError:
+            limit = self._config.action_timeout
+            result = answer.failed(action.name, f"{action.name} did not end within {limit:g} s")
+        except Exception as error:  # noqa: BLE001 (it is that action's, and the answer's no end)
+            problem = str(error) or type(error).__name__
+            result = answer.failed(action.name, f"{action.name} failed: {problem}")
+        else:
+            answer.results.append(result)
+        outcome = {"success": result.success, "error": result.error}
+        self._announce(EventType.ACTION_COMPLETED, {**about, **outcome})
+        return result
+
+    async def _acted(self, answer: Answer, action: Any) -> ActionResult:
+        state = answer.state or State()
+        result = ActionResult(action=action.name)
+        limit = self._config.action_timeout
+        given = answer.responses or answer.said
+        making = action.handler(self._runtime, answer.memory, state, list(given), timeout=limit)
+        async with asyncio.timeout(limit) as clock, aclosing(making) as made:
+            async for one in made:
+                if isinstance(one, ActionResult):
+                    result = _after(result, one)
+                    state.values.update(one.values)
+                else:
+                    with _stopped(clock):  # a platform that is slow is not the action's fault
+                        await self._say(answer, one)
+        return result
+
+    # --- what is said -----------------------------------------------------------------------
+
+    async def _reply(self, answer: Answer) -> None:
+        """Have a model say something."""
+        params = await self._asking(answer)
+        if not params.messages:
+            answer.failed(REPLY, "the message is empty: there is nothing to answer")
+            return
+        text = await self._runtime.use_model(
+            self._config.model, params, timeout=self._config.answer_timeout
+        )
+        said = text.strip() if isinstance(text, str) else str(text)
+        if said:
+            await self._say(answer, Content(said))
+        else:
+            answer.failed(REPLY, f"the model {self._config.model} returned an empty text")
+
+    async def _asking(self, answer: Answer) -> Any:
+        conversation = await self._conversation(answer.memory)
+        return prompt.params(
+            self._runtime.character,
+            conversation,
+            self._runtime.agent_id,
+            answer.state.text if answer.state else "",
+            self._config.sampling,
+        )
+
+    async def _conversation(self, memory: Memory) -> list[Memory]:
+        """Return what was said in the room, the oldest first, the message last."""
+        room, length = memory.room_id, self._config.conversation_length
+        if not room:
+            return [memory]
+        found = await self._database(
+            lambda adapter: adapter.get_memories(room_id=room, count=length + 1)
+        )
+        source = memory.content.source  # two platforms may call a channel the same
+        before = [
+            one for one in found or () if one.id != memory.id and one.content.source in {"", source}
+        ]
+        key = (source, room)
+        shown = prompt.window(
+            [memory, *before], length, (self._beginnings.get(key) or b"").decode()
+        )
+        self._beginnings.put(key, shown[0].id.encode())
+        return shown
+
+    async def _say(self, answer: Answer, content: Content) -> None:
+        """Say something in the message's room, once, and remember it.
+
+        Raises:
+            RuntimeError: Too much was said already.
+        """
+        if len(answer.said) >= MOST_SAID:
+            raise RuntimeError(f"{MOST_SAID} responses to one message are the most")
+        response = self._response(answer, content)
+        before = await self._database(lambda adapter: adapter.get_memory_by_id(response.id))
+        if before is not None:  # it was said when the same message was being answered before
+            answer.said.append(before)
+            return
+        answer.said.append(response)
+        if not (content.text or content.attachments):
+            return
+        spoken = await say(self._runtime, response, self._config.answer_timeout)
+        if spoken.problem:
+            answer.failed(REPLY, f"what was to be said was not heard for sure: {spoken.problem}")
+        if spoken.fate is not Fate.FAILED:
+            await self._remember(response)
+            self._announce(EventType.MESSAGE_SENT, response)
+
+    def _response(self, answer: Answer, content: Content) -> Memory:
+        heard = answer.memory
+        place = (heard.content.source, heard.room_id, heard.id, answer.mark, str(len(answer.said)))
+        return Memory(
+            id=str(uuid.uuid5(OURS, "\n".join(place))),
+            content=msgspec.structs.replace(
+                content,
+                source=heard.content.source,
+                in_reply_to=heard.id,
+                channel_type=content.channel_type or heard.content.channel_type,
+            ),
+            entity_id=self._runtime.agent_id,
+            agent_id=self._runtime.agent_id,
+            created_at=max(time.time(), heard.created_at),
+            room_id=heard.room_id,
+            world_id=heard.world_id,
+        )
+
+    # --- what is kept -----------------------------------------------------------------------
+
+    async def _remember(self, memory: Memory) -> None:
+        if not memory.agent_id:
+            memory = msgspec.structs.replace(memory, agent_id=self._runtime.agent_id)
+        await self._database(lambda adapter: adapter.create_memory(memory))
+
+    async def _database(self, ask: Callable[[DatabaseAdapter], Awaitable[T]]) -> T | None:
+        """Return what a database says; None where it fails or is late: people wait for answers."""
+        try:
+            if not self._runtime.has_service("database"):
+                return await ask(self._own)
+            async with asyncio.timeout(self._config.provider_timeout):
+                return await ask(self._runtime.database_adapter)
+        except (CallError, ValueError, TimeoutError, AttributeError) as error:
+            log.warning("database.failed error=%s", str(error) or "it was late")
+            return None
+
+    # --- afterwards -------------------------------------------------------------------------
+
+    async def evaluate(self, answer: Answer, is_answered: bool) -> None:
+        """Have the evaluators look at a message and its answer, all side by side."""
+        is_said = is_answered and bool(answer.said)
+        judges = [one for one in self._runtime.evaluators if is_said or one.always_run]
+        if not judges:
+            return
+        limit = self._config.evaluator_timeout
+        try:
+            async with asyncio.timeout(limit):
+                await asyncio.gather(*(self._judge(answer, one) for one in judges))
+        except TimeoutError:
+            log.warning("evaluators.late message=%s limit_s=%g", answer.memory.id, limit)
+
+    async def _judge(self, answer: Answer, evaluator: Any) -> None:
+        state, limit = answer.state or State(), self._config.evaluator_timeout
+        about = {"evaluator": evaluator.name, **answer.about}
+        error = ""
+        try:
+            heard = (self._runtime, answer.memory, state)
+            if not await evaluator.validate(*heard, timeout=limit):
+                return
+            self._announce(EventType.EVALUATOR_STARTED, about)
+            await evaluator.handler(*heard, answer.said, timeout=limit)
+        except Exception as failure:  # noqa: BLE001 (it is that evaluator's, and nobody else's end)
+            error = str(failure) or type(failure).__name__
+            log.warning("evaluator.failed evaluator=%s error=%s", evaluator.name, error)
+        self._announce(EventType.EVALUATOR_COMPLETED, {**about, "error": error})
+
+
+def _after(before: ActionResult, result: ActionResult) -> ActionResult:
+    """Return an action's result, which a later one adds to."""
+    return msgspec.structs.replace(
+        result,
+        action=before.action,
+        success=before.success and result.success,
+        text=result.text or before.text,
+        error=result.error or before.error,
+        values={**before.values, **result.values},
+        data={**before.data, **result.data},
+    )
+
+
+@contextmanager
+def _stopped(clock: asyncio.Timeout) -> Iterator[None]:
+    """Have a deadline wait meanwhile."""
+    loop = asyncio.get_running_loop()
+    due, began = clock.when(), loop.time()
+    clock.reschedule(None)
+    try:
+        yield
+    finally:
+        if due is not None:
+            clock.reschedule(due + loop.time() - began)
