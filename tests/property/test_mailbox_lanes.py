@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from garrison.workers.services import mailbox_lanes
-from garrison.workers.services.mailbox_lanes import Lane
-from garrison.workers.services.mailbox_schema import Letter
+from garrison.workers.services.mailbox import lanes as mailbox_lanes
+from garrison.workers.services.mailbox.lanes import Lane
+from garrison.workers.services.mailbox.schema import Letter
 
 STEPS = st.lists(
     st.tuples(
@@ -24,7 +24,7 @@ class Model:
         self.lane.window = window
         self.disk: dict[int, Letter] = {}
         self.seq = 0
-        self.told: list[tuple[str, object]] = []  # outcomes of commits, in their order
+        self.told: list[Letter | tuple[list[Letter], bool]] = []  # commits, in their order
         self.flown: list[int] = []
         self.flying: dict[int, Letter] = {}
         self.landed: list[int] = []
@@ -40,7 +40,7 @@ class Model:
             seq=self.seq,
         )
         self.disk[self.seq] = letter
-        self.told.append(("posted", letter))
+        self.told.append(letter)
 
     def begin(self) -> None:
         if self.lane.hungry:
@@ -48,17 +48,15 @@ class Model:
             after = self.lane.after
             found = [one for seq, one in sorted(self.disk.items()) if seq > after]
             most = mailbox_lanes.MOST
-            self.told.append(("read", (found[:most], len(found) < most)))
+            self.told.append((found[:most], len(found) < most))
 
     def tell(self) -> None:
         while self.told:
-            kind, what = self.told.pop(0)
-            if kind == "posted":
-                assert isinstance(what, Letter)
+            what = self.told.pop(0)
+            if isinstance(what, Letter):
                 self.lane.posted(what)
             else:
-                letters, whole = what  # type: ignore[misc]
-                self.lane.read(letters, whole)
+                self.lane.read(*what)
 
     def fly(self) -> None:
         letter = self.lane.next()

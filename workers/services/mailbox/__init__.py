@@ -1,10 +1,11 @@
 """The mailbox service: a posted message is on disk before it is acknowledged; delivered in order.
 
-It knits three things together: the file (`mailbox_store`), who is next (`mailbox_lanes`), and what
-becomes of a message (`mailbox_policy`).
+It knits three things together: the file (`store`), who is next (`lanes`), and what
+becomes of a message (`policy`).
 """
 
 import asyncio
+import contextlib
 import logging
 import random
 import secrets
@@ -18,11 +19,11 @@ from msgspec import Raw
 from garrison.ipc import DELIVER, CallError, Delivery, Mail, Post
 from garrison.workers import PermanentFailure, Plugin, Runtime, Service
 
-from . import mailbox_schema as schema
-from .mailbox_lanes import MOST, Lane
-from .mailbox_policy import Next, Verdict, expired, judge
-from .mailbox_schema import Letter
-from .mailbox_store import Damaged, NewerFile, Store, set_aside
+from . import schema
+from .lanes import MOST, Lane
+from .policy import Next, Verdict, expired, judge
+from .schema import Letter
+from .store import Damaged, NewerFile, Store, set_aside
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class MailboxService(Service):
         service.store = await asyncio.to_thread(_open, runtime, service.config.max_bytes)
         service.store.begin(runtime.loop)
         service.lanes = dict[str, Lane]()
-        service.expired, service.stopping = 0, False
+        service.expired, service.stopping, service.landing = 0, False, None
         runtime.on_service_change(service._changed)
         service.spawn(service._watch_store(), "store")
         for receiver, *_ in await service.store.change(schema.counts):
@@ -112,7 +113,7 @@ class MailboxService(Service):
 
     def _lane(self, receiver: str) -> Lane:
         """Return a receiver's lane; a new one is read from disk."""
-        lane = self.lanes.get(receiver)
+        lane: Lane | None = self.lanes.get(receiver)
         if lane is None:
             lane = self.lanes[receiver] = Lane(receiver)
             self._pump(lane)
@@ -127,6 +128,8 @@ class MailboxService(Service):
     def _pump(self, lane: Lane) -> None:
         """Have delivered what can be."""
         if self.stopping:
+            if self.landing is not None and not self.landing.done():
+                self.landing.set_result(None)
             return
         if lane.hungry:
             lane.reading = True
@@ -143,10 +146,15 @@ class MailboxService(Service):
     async def stop(self) -> None:
         """Let deliveries land, write what waits, and close the file."""
         self.stopping = True
-        deadline = time.monotonic() + LAND_S
-        while any(lane.flying for lane in self.lanes.values()) and time.monotonic() < deadline:
-            await asyncio.sleep(0.02)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAND_S):
+                await self._landed()
         await asyncio.to_thread(self.store.close)
+
+    async def _landed(self) -> None:
+        while any(lane.flying for lane in self.lanes.values()):
+            self.landing = self.runtime.loop.create_future()
+            await self.landing
 
     # --- looking at it, and mending -----------------------------------------------------------
 

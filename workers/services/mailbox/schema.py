@@ -69,8 +69,8 @@ class Letter(msgspec.Struct, kw_only=True):
 
 
 FIELDS = (
-    "id, receiver, method, args, kwargs, key, sender, posted_at, expires_at, seq, attempts, deaths, "
-    "state, reason, death, died_at"
+    "id, receiver, method, args, kwargs, key, sender, posted_at, expires_at, seq, attempts, "
+    "deaths, state, reason, death, died_at"
 )
 
 
@@ -207,8 +207,9 @@ def waiting(cursor: sqlite3.Cursor, receiver: str, after: int, most: int) -> lis
 def counts(cursor: sqlite3.Cursor) -> list[tuple[str, int, int, float | None, float | None]]:
     """Return each receiver's waiting, dead, and when the oldest of both were posted."""
     rows = cursor.execute(
-        "SELECT receiver, sum(state = 0), sum(state = 1), min(CASE state WHEN 0 THEN posted_at END),"
-        " min(CASE state WHEN 1 THEN posted_at END) FROM letters GROUP BY receiver ORDER BY receiver"
+        "SELECT receiver, sum(state = 0), sum(state = 1), "
+        "min(CASE state WHEN 0 THEN posted_at END), min(CASE state WHEN 1 THEN posted_at END) "
+        "FROM letters GROUP BY receiver ORDER BY receiver"
     )
     return rows.fetchall()
 

@@ -17,7 +17,7 @@ from garrison.ipc import (
     ServiceUnavailable,
 )
 
-from .mailbox_schema import DEAD, WAITING, Letter
+from .schema import DEAD, WAITING, Letter
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0  # between attempts, doubling, with full jitter
 DEATHS = 2  # of its receiver, with one message in flight: it is what kills it

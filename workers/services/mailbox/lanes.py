@@ -7,7 +7,7 @@ read when that runs low. A message leaves it when its acknowledgement is on disk
 from collections import deque
 from collections.abc import Iterable
 
-from .mailbox_schema import Letter
+from .schema import Letter
 
 MOST, MOST_BYTES = 256, 4 * 1024 * 1024  # of one lane
 

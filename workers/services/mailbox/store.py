@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from garrison.ipc import GarrisonError
 
-from . import mailbox_schema as schema
+from . import schema
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Cursor], Any]
@@ -31,7 +31,7 @@ FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_CAN
 
 
 class MailboxFull(GarrisonError):
-    """The message was not taken: the disk, or the mailbox's own bound, is full. Post again later."""
+    """The message was not taken, for there is no room on the disk or in the mailbox."""
 
 
 class Damaged(GarrisonError):

@@ -12,14 +12,14 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
-from garrison.workers.services.mailbox_policy import (
+from garrison.workers.services.mailbox.policy import (
     BACKOFF_FIRST,
     BACKOFF_MOST,
     Next,
     expired,
     judge,
 )
-from garrison.workers.services.mailbox_schema import DEAD, WAITING, Letter
+from garrison.workers.services.mailbox.schema import DEAD, WAITING, Letter
 
 NOW = 1_000_000.0
 
