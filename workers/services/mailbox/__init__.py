@@ -63,7 +63,8 @@ class MailboxService(Service):
         service.store = await asyncio.to_thread(_open, runtime, service.config.max_bytes)
         service.store.begin(runtime.loop)
         service.lanes = dict[str, Lane]()
-        service.expired, service.stopping, service.landing = 0, False, None
+        service.expired, service.stopping = 0, False
+        service.landing = runtime.loop.create_future()
         runtime.on_service_change(service._changed)
         service.spawn(service._watch_store(), "store")
         for receiver, *_ in await service.store.change(schema.counts):
@@ -128,7 +129,7 @@ class MailboxService(Service):
     def _pump(self, lane: Lane) -> None:
         """Have delivered what can be."""
         if self.stopping:
-            if self.landing is not None and not self.landing.done():
+            if not self.landing.done():
                 self.landing.set_result(None)
             return
         if lane.hungry:
