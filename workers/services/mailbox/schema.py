@@ -145,16 +145,12 @@ def replay(cursor: sqlite3.Cursor, ids: list[str] | None) -> list[str]:
     chosen = "state = 1" if ids is None else f"state = 1 AND id IN ({','.join('?' * len(ids))})"
     rows = cursor.execute(f"SELECT {FIELDS} FROM letters WHERE {chosen} ORDER BY seq", ids or ())
     letters = [letter_of(row) for row in rows.fetchall()]
-    for letter in letters:
+    for letter in letters:  # places are given out once: a lane may be past all that are left
+        cursor.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'letters'")
         cursor.execute(
-            "UPDATE letters SET seq = (SELECT max(seq) + 1 FROM letters), state = 0, "
-            "attempts = 0, deaths = 0, reason = '', died_at = NULL WHERE seq = ?",
+            "UPDATE letters SET state = 0, attempts = 0, deaths = 0, reason = '', died_at = NULL, "
+            "seq = (SELECT seq FROM sqlite_sequence WHERE name = 'letters') WHERE seq = ?",
             (letter.seq,),
-        )
-    if letters:  # AUTOINCREMENT goes on from what it gave out itself
-        cursor.execute(
-            "UPDATE sqlite_sequence SET seq = (SELECT max(seq) FROM letters) "
-            "WHERE name = 'letters' AND seq < (SELECT max(seq) FROM letters)"
         )
     return [letter.receiver for letter in letters]
 
