@@ -79,7 +79,7 @@ async def test_it_waits_while_its_receiver_is_away(running: Host, tmp_path: Path
         await client.post("receiver", "take", 1)
         await client.post("receiver-2", "take", 2)
         pid = running.kill("mailbox")
-        running.until_reborn("mailbox", pid)
+        await asyncio.to_thread(running.until_reborn, "mailbox", pid)
         await eventually(lambda: _is(2 in numbers(tmp_path, "receiver-2")))
         assert numbers(tmp_path) == []
         running.ask("start", "receiver")
