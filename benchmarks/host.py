@@ -38,14 +38,16 @@ async def host(services: dict[str, str]) -> AsyncIterator[Host]:
     """Run a host, and yield once each of its services runs.
 
     Args:
-        services: NAME → its plugin, a file of `services/` whose one service_type is called alike.
+        services: NAME → its plugin, a file of `services/` or a bundled one, whose one
+            service_type is called alike.
     """
     # Not under $TMPDIR: a socket's path has 107 bytes at most
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
         config = Path(folder) / "config.toml"
         config.write_text(_config(services))
         for plugin in set(services.values()):
-            shutil.copy(SERVICES / f"{plugin}.py", folder)
+            if (SERVICES / f"{plugin}.py").exists():
+                shutil.copy(SERVICES / f"{plugin}.py", folder)
         home = Path(folder) / "home"
         began = time.perf_counter()
         async with _supervisor(config, home) as process, _joined(home, process) as client:

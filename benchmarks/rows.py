@@ -26,6 +26,12 @@ KILLED = 4  # services on the host whose services are killed
 REST_S = 0.2  # between kills, so that one restart does not disturb the next
 IDLE_S = 3.0  # until a host that has just started is idle
 HEAVY = ("discord", "openai")  # as services/heavy.py has them
+LINES = (  # of a conversation, said again and again
+    "Hello, I am a little sad today.",
+    "My mother takes care of me, and so I have come to talk with you.",
+    "I wish I could get along with her.",
+    "Do you think that computers are like people?",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,22 +68,24 @@ class Skipped(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row, what it is measured in, and what its ratio has to be."""
+    """One row, what it is measured in, and what its ratio has to be, or its figure itself."""
 
     key: str
     title: str
     unit: str  # "us", "ms", "s", "calls/s", "MiB"
     limit: float
     measure: Callable[[Size], Coroutine[Any, Any, Found]]
+    absolute: bool = False  # the limit is one of garrison's median, in seconds
 
     @property
     def more_is_better(self) -> bool:
         """Tell whether the ratio has to be at least the limit, not at most."""
         return self.unit == "calls/s"
 
-    def passes(self, ratio: float) -> bool:
-        """Tell whether a ratio is good enough."""
-        return ratio >= self.limit if self.more_is_better else ratio <= self.limit
+    def passes(self, found: Found) -> bool:
+        """Tell whether what was found is good enough."""
+        figure = statistics.median(found.garrison) if self.absolute else found.ratio
+        return figure >= self.limit if self.more_is_better else figure <= self.limit
 
 
 async def call(size: Size) -> Found:
@@ -159,6 +167,37 @@ async def memory(_: Size) -> Found:
         return Found(floor, [float(pss(pid)) for pid in pids])
 
 
+async def chat(size: Size) -> Found:
+    """Measure a line in at `chat` to its answer out, beside the same calls between services that
+    do nothing else: program to chat, chat to agent, agent to model, agent back to chat."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    relays = {f"relay-{number}": "relay" for number in range(1, 4)}
+    async with host({"agent": "agent", "chat": "chat", "eliza": "eliza", **relays}) as there:
+        service, relay = _service(there, "chat"), _service(there, "relay-1")
+        lines = size.calls // 20
+        await _conversation(service, lines)
+        for _ in range(size.rounds):
+            for number in range(lines):
+                began = time.perf_counter()
+                await relay.say(LINES[number % len(LINES)], "relay-2", "relay-3")
+                floor.append(time.perf_counter() - began)
+            garrison += await _conversation(service, lines)
+    return Found(floor, garrison)
+
+
+async def _conversation(service: Any, lines: int) -> list[float]:
+    """Return the time of each line of a conversation, which travels with them."""
+    conversation: Any = None
+    times: list[float] = []
+    for number in range(lines):
+        began = time.perf_counter()
+        reply = await service.say(LINES[number % len(LINES)], conversation)
+        times.append(time.perf_counter() - began)
+        conversation = reply["conversation"]
+    return times
+
+
 async def _kills(plugin: str, size: Size) -> list[float]:
     """Kill the services of a small host by turns.
 
@@ -208,6 +247,7 @@ ROWS = (
     Row("batches", "same, floor: unbatched", "calls/s", 2.5, batches),
     Row("restart", "SIGKILL to next answer, p50", "ms", 0.2, restart),
     Row("preloaded", "same, discord.py + openai", "ms", 0.04, preloaded),
+    Row("chat", "line at chat to answer, p50", "ms", 0.015, chat, absolute=True),
     Row("start", "50 services running", "s", 0.35, start),
     Row("memory", "PSS per idle service of 20", "MiB", 0.6, memory),
 )

@@ -68,7 +68,7 @@ class Directory:
         if own is not None and own.agent == agent:
             return own
         first = self.first_of(wanted, agent)
-        if first is not None and first.wanted and first.agent == agent:
+        if first is not None and first.agent == agent:
             return first
         return self._entries.get(wanted, first)
 

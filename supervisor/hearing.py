@@ -129,6 +129,8 @@ class Hearing:
                 if manifest != post.manifest:
                     post.manifest = manifest
                     host.members.listed(post.name)
+                    host.succession.touch()
+                    host.stir()
                 post.said_ready = True
                 host.maybe_running(post)
             case messages.Beat(_, in_flight, refused, facts):

@@ -381,7 +381,7 @@ def bound_services(config: "Config", provides: dict[str, list[str]]) -> list[Ser
     cycle = find_cycle(specs)
     if cycle:
         raise config.error_at(
-            (*config.place(cycle[0]), "depends_on"),
+            ("services", cycle[0], "depends_on"),
             f"depends_on goes in a circle: {' → '.join(cycle)}; take one of them out",
         )
     return specs

@@ -19,7 +19,7 @@ Validate: TypeAlias = "Callable[..., Awaitable[bool] | bool]"
 Handle: TypeAlias = "Callable[..., Awaitable[Any] | AsyncIterator[Any] | Any]"
 
 
-class State(msgspec.Struct, omit_defaults=True):
+class State(msgspec.Struct):
     """What is known when a message is answered, as the providers told it."""
 
     values: dict[str, Any] = {}
@@ -27,7 +27,7 @@ class State(msgspec.Struct, omit_defaults=True):
     text: str = ""
 
 
-class ProviderResult(msgspec.Struct, omit_defaults=True):
+class ProviderResult(msgspec.Struct):
     """What a provider adds to the state."""
 
     text: str = ""

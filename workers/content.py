@@ -23,7 +23,7 @@ class Media(msgspec.Struct):
     content_type: str = ""
 
 
-class Content(msgspec.Struct, omit_defaults=True):
+class Content(msgspec.Struct):
     """What a message says, and what it asks to be done."""
 
     text: str = ""
@@ -39,7 +39,7 @@ class Content(msgspec.Struct, omit_defaults=True):
     data: dict[str, Any] = {}  # whatever else an author wants to carry along
 
 
-class Memory(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Memory(msgspec.Struct, kw_only=True):
     """One message, or something else that is remembered.
 
     `room_id` is the channel, as its platform's `send_message` takes it: the answer goes there.
@@ -55,10 +55,10 @@ class Memory(msgspec.Struct, kw_only=True, omit_defaults=True):
     world_id: str = ""
     unique: bool = False
     similarity: float | None = None  # to what was searched for, -1 to 1
-    metadata: dict[str, Any] = {}
+    metadata: dict[str, Any] = {}  # "earlier": messages before it, for an agent that forgot them
 
 
-class TargetInfo(msgspec.Struct, omit_defaults=True):
+class TargetInfo(msgspec.Struct):
     """Where a message is to go: a service and a channel of its platform."""
 
     source: str  # a NAME, a service_type, or what a send handler was registered for
@@ -74,7 +74,7 @@ class TargetInfo(msgspec.Struct, omit_defaults=True):
         return self.channel_id or self.room_id or self.entity_id
 
 
-class ActionResult(msgspec.Struct, omit_defaults=True):
+class ActionResult(msgspec.Struct):
     """What came of an action, for those that follow it and for who asked; it is sent to nobody."""
 
     success: bool = True
@@ -85,7 +85,7 @@ class ActionResult(msgspec.Struct, omit_defaults=True):
     action: str = ""  # its name
 
 
-class Processed(msgspec.Struct, omit_defaults=True):
+class Processed(msgspec.Struct):
     """What came of a message: what was said to it, and what its actions came to."""
 
     responses: list[Memory] = []

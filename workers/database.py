@@ -12,7 +12,7 @@ import msgspec
 from .content import Memory
 
 
-class Task(msgspec.Struct, kw_only=True, omit_defaults=True):
+class Task(msgspec.Struct, kw_only=True):
     """Something to be done later, or again and again."""
 
     name: str

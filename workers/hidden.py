@@ -4,6 +4,7 @@ A method `act` here is called as `$act`. Each runs its author's function with as
 arguments as that takes; what it raises is the caller's.
 """
 
+import functools
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -198,6 +199,14 @@ def fitted(function: Callable[..., Any], value: Any, place: int = 0, model_type:
 def parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
     """Return the positional parameters of a function; None where it takes any number, or says
     nothing of them."""
+    try:
+        return _parameters(function)  # to read a signature takes longer than many a function
+    except TypeError:  # it cannot be hashed
+        return _parameters.__wrapped__(function)
+
+
+@functools.lru_cache(maxsize=256)
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
     try:
         found = list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):

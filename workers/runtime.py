@@ -155,6 +155,7 @@ class Runtime(Agency):
         task = self.loop.create_task(self._watched(work, title), name=title, context=context)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        task.add_done_callback(lambda _: work.close())  # one that is cancelled before it began
         return task
 
     async def _watched(self, work: Coroutine[Any, Any, Any], title: str) -> None:

@@ -10,7 +10,8 @@ CONFIG = """\
 
 [plugins]
 chat = {}                     # bundled: talk to it with `garrison chat`
-eliza = {}                    # bundled: answers
+agent = {}                    # bundled: has messages answered, and remembers them
+eliza = {}                    # bundled: a model that needs no key
 hello = {}                    # hello.py beside this file
 
 [services.hello]

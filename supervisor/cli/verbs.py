@@ -22,7 +22,7 @@ VERBS = {  # in the order of `garrison --help`; each is imported when it is used
     "deaths": "post_mortem",
     "death": "post_mortem",
     "call": "talk",
-    "chat": "talk",
+    "chat": "chatting",
     "check": "host",
     "init": "host",
     "version": "host",

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Host, Hosting, found, until
+from tests.conftest import Host, Hosting, eventually, found, until
 
 from garrison.ipc import CallError, OrderFailed
 
@@ -136,6 +136,78 @@ async def test_a_character_is_read_again_at_a_restart(host: Hosting) -> None:
     assert await running.call("ada.other", "setting", "voice") == {"model": "a"}
 
 
+PARTS = """
+[plugins]
+free = { use = "parts:without_service" }
+models = { use = "parts:with_services" }
+asking = { use = "parts:asking" }
+[agents.ada]
+[agents.ada.services.words-2]
+plugin = "models"
+type = "words"
+priority = 9
+[agents.max]
+plugins = ["models", "asking"]
+"""
+
+
+async def test_an_agent_uses_its_own_parts(host: Hosting) -> None:
+    """Actions, models, events and send handlers of another agent are none of its affair; where its
+    own live is decided for each agent."""
+    running = host(PARTS, ["parts"])
+    async with running.connect() as client:
+        ada, max_ = (found(client, f"{name}.asker") for name in ("ada", "max"))
+        known = [{tuple(one) for one in (await who.known())["actions"]} for who in (ada, max_)]
+        assert {("SHOUT", "ada.free"), ("NOTHING", "ada.words")} < known[0]
+        assert known[1] == {("NOTHING", "max.words")}
+
+        assert await ada.model("IMAGE", {"prompt": "x"}) == {"url": "ada.free/x"}
+        assert "nobody offers it" in await max_.model("IMAGE", {"prompt": "x"})
+        for name, provider, whose in (
+            ("ada", None, "ada.words-2"),  # for its priority
+            ("ada", "words", "ada.words"),
+            ("ada", "words-2", "ada.words-2"),
+            ("max", None, "max.words"),
+        ):
+            pid = running.status(whose)["pid"]
+            ending = await found(client, f"{name}.asker").model("TEXT_SMALL", "well", provider)
+            assert ending.strip() == "well"
+            assert running.status(whose)["messages_from"].get(f"{name}.asker"), (name, provider)
+            assert running.status(whose)["pid"] == pid
+        assert "offers none" in await max_.model("TEXT_SMALL", "well", "words-2")
+
+        assert await max_.send("pigeon", "hi") == "max.asker sent hi to 7"
+        await max_.emit("a whisper")
+        await ada.emit("a shout")
+        assert await ada.model("SEEN", None) == ["a shout"]
+        await max_.register("LATE")
+
+        async def late() -> bool:
+            return ["LATE", "max.asker"] in (await max_.known())["actions"]
+
+        await eventually(late, timeout=5.0)  # not with whatever happens next
+        assert "LATE" not in {name for name, _ in (await ada.known())["actions"]}
+    shown = running.run("status", "ada.words-2").out
+    assert "TEXT_SMALL, priority 9, streams" in shown
+    shown = running.run("status", "ada.free").out
+    assert "SHOUT: Shouts" in shown
+    assert "NOTE" in shown
+
+
+def test_a_config_that_does_not_fit_is_named_where_it_stands(host: Hosting) -> None:
+    """In the agent's own section; `check` says so before anything runs, and only that one fails."""
+    text = "[plugins.chat]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n"
+    text += "[agents.ada.services.chat.config]\nanswerer = 3\n"
+    running = host(text)
+
+    says = "config.toml:6: agents.ada.services.chat.config.answerer: "
+    checked = running.run("check")
+    assert checked.code != 0
+    assert says in checked.out + checked.err
+    assert says in running.status("ada.chat")["reason"]
+    assert running.status("max.chat")["state"] == "running"
+
+
 # --- secrets ------------------------------------------------------------------------------
 
 NAMED = """
@@ -240,7 +312,7 @@ async def test_an_open_character_file_is_refused_where_its_secrets_are_used(host
 
 def test_one_chats_with_an_agent_by_name(host: Hosting) -> None:
     """By its chat's NAME or its own; where there are several and none is named, all are told."""
-    running = host("[plugins.chat]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n")
+    running = host("[plugins.chat]\n[plugins.agent]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n")
 
     for name in ("ada", "max.chat"):
         done = running.run("chat", name, input="I am sad\n")
@@ -254,7 +326,7 @@ def test_one_chats_with_an_agent_by_name(host: Hosting) -> None:
 
 def test_a_chat_of_one_agent_needs_no_name(host: Hosting) -> None:
     """It is the only one."""
-    running = host("[plugins.chat]\n[plugins.eliza]\n[agents.ada]\n")
+    running = host("[plugins.chat]\n[plugins.agent]\n[plugins.eliza]\n[agents.ada]\n")
 
     done = running.run("chat", input="I am sad\n")
     assert (done.code, "sad" in done.out.lower()) == (0, True), done

@@ -1,20 +1,19 @@
 """The command line as people and scripts use it: words, exit codes, JSON, what reads well."""
 
-import contextlib
 import json
 import os
 import re
-import select
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 import pytest
 from tests.conftest import COMMAND, PATIENCE, Host, Hosting, hosting, until
+from tests.following import Following
 
 from garrison.supervisor.cli.verbs import VERBS
 
@@ -244,56 +243,6 @@ def test_globs_stand_for_names(running: Host) -> None:
 # --- logs and events ----------------------------------------------------------------------
 
 
-class Following:
-    """A command line that goes on until it is ended; at the latest when its block ends."""
-
-    def __init__(self, host: Host, *words: str) -> None:
-        self.process = subprocess.Popen(
-            [*COMMAND, "--home", str(host.home), *words],
-            env=host.environ,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self._in, self._out = self.process.stdin, self.process.stdout
-        self._got = b""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.process.kill()
-        with contextlib.suppress(BrokenPipeError):
-            self._in.close()
-        self._out.close()
-        self.process.wait(PATIENCE)
-
-    def until(self, pattern: str) -> str:
-        """Return all that it printed, once a line matches."""
-        while not re.search(pattern, text := self._got.decode(), re.MULTILINE):
-            assert self.readable(PATIENCE), f"no {pattern!r} came; {text!r}"
-            more = os.read(self._out.fileno(), 65_536)
-            assert more, f"it ended without {pattern!r}; {text!r}"
-            self._got += more
-        return text
-
-    def readable(self, timeout: float) -> bool:
-        """Tell whether it has printed more."""
-        return bool(select.select([self._out], [], [], timeout)[0])
-
-    def interrupt(self) -> int:
-        """Interrupt it, as Ctrl-C does; return its exit code."""
-        self.process.send_signal(signal.SIGINT)
-        return self.process.wait(PATIENCE)
-
-    def rest(self) -> str:
-        """Return all that it printed, once it has ended."""
-        self._got += self._out.read()
-        return self._got.decode()
-
-
 def test_logs_shows_the_last_lines(running: Host) -> None:
     """Of one service as they are, of several with their NAMEs, of as many as is said."""
     running.ask("reset", "refuses")
@@ -465,7 +414,7 @@ def test_init_up_call_chat_down(host: Hosting) -> None:
     assert one.run("call", "hello", "count", '{"until": 2}').out == "1\n2\n"
     ran = one.run("chat", input="Men are all alike.\n")
     assert ran.code == 0
-    assert ran.out.count("eliza: ") == 2
+    assert ran.out.count("Eliza: ") == 2
     assert one.run("down").code == 0
 
 
@@ -509,96 +458,6 @@ def test_check_needs_no_supervisor_and_starts_nothing(host: Hosting) -> None:
     assert ran.code == 0
     assert ran.data["services"] == ["echo", "chat"]
     assert not one.home.exists()
-
-
-# --- chat ---------------------------------------------------------------------------------
-
-CHAT = "[plugins.chat]\n[plugins.eliza]\n[defaults]\nintensity = 0\n"
-
-
-class Chatting(Following):
-    """A conversation through a pipe."""
-
-    def __init__(self, host: Host) -> None:
-        super().__init__(host, "chat")
-
-    def say(self, line: str) -> None:
-        """Type a line."""
-        self._in.write(f"{line}\n".encode())
-        self._in.flush()
-
-    def replies(self, number: int) -> list[str]:
-        """Return what was answered, once there are so many."""
-        text = self.until(rf"(?:^eliza: .*\n(?:[^:]*\n)*?){{{number}}}")
-        return re.findall(r"^eliza: (.*)$", text, re.MULTILINE)
-
-    def leave(self) -> int:
-        """End it as Ctrl-D does; return its exit code."""
-        self._in.close()
-        return self.process.wait(PATIENCE)
-
-
-LINES = [
-    "Men are all alike.",
-    "They are always bugging us about something.",
-    "Well, my boyfriend made me come here.",
-    "He says I am depressed much of the time.",
-    "It is true. I am unhappy.",
-    "I need some help, that much seems certain.",
-    "Perhaps I could learn to get along with my mother.",
-    "My mother takes care of me.",
-    "My father.",
-    "You are like my father in some ways.",
-]
-
-
-def test_a_conversation_goes_on_while_its_workers_are_killed(host: Hosting) -> None:
-    """Killing chat or eliza between two lines or within one costs a moment: every line has its
-    reply, and they are those of a conversation that nothing disturbed."""
-    one = host(CHAT)
-    with Chatting(one) as quiet:
-        undisturbed = quiet.replies(1)
-        for n, line in enumerate(LINES, start=2):
-            quiet.say(line)
-            undisturbed = quiet.replies(n)
-        assert quiet.leave() == 0
-
-    with Chatting(one) as loud:
-        replies = loud.replies(1)
-        for n, line in enumerate(LINES, start=2):
-            victim = ("chat", "eliza")[n % 2]
-            one.ask("reset", victim)
-            if n % 3:  # between two lines
-                one.until_reborn(victim, one.kill(victim))
-                loud.say(line)
-            else:  # within one
-                pid = one.status(victim)["pid"]
-                loud.say(line)
-                os.kill(pid, signal.SIGKILL)
-            replies = loud.replies(n)
-        assert replies == undisturbed
-        assert loud.leave() == 0
-
-
-def test_chat_says_when_nobody_can_answer(host: Hosting) -> None:
-    """Without an answerer the error says which key to set; without a chat, that there is none."""
-    one = host("[plugins.chat]\n")
-    ran = one.run("chat", input="hello\n")
-    assert ran.code == 1
-    assert "eliza" in ran.err
-    assert "answerer" in ran.err
-
-
-def test_chat_ends_with_its_supervisor(host: Hosting) -> None:
-    """When that is gone, the next line says so: exit 7, and no traceback."""
-    one = host(CHAT)
-    with Chatting(one) as chatting:
-        chatting.replies(1)
-        assert one.end() == 0
-        chatting.say("are you there?")
-        chatting.until("no supervisor")
-        assert chatting.leave() == 7
-        assert "Traceback" not in chatting.rest()
 
 
 def test_it_runs_as_a_module_and_as_a_script() -> None:

@@ -1,20 +1,39 @@
-"""The README's examples run as they stand, with a stand-in where the outer library would be."""
+"""The README's examples run as they stand, on a host, by the README's own config.
+
+discord.py is replaced by a stand-in that speaks with the test; the openai library is the real one,
+and speaks with a server on loopback.
+"""
 
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from tests.conftest import Hosting, eventually, found
+from tests.counterparts import Discord, OpenAI, Sent, openai
+
+from garrison.ipc import RemoteError
+from garrison.workers import Task
 
 ROOT = Path(__file__).parents[2]
 STAND_INS = ROOT / "tests" / "services" / "standins"
+CACHE = ROOT / ".mypy_cache" / "examples"  # openai's types take some seconds to read
 README = (ROOT / "README.md").read_text()
 
-SECRETS = {"DISCORD_TOKEN": "token-of-one", "DISCORD_TOKEN_EU": "token-of-eu"}
+EXAMPLES = ("my_discord.py", "my_tasks.py", "my_openai.py", "my_notification.py", "my_clock.py")
+CLOCK = r"It is \d\d:\d\d\."
+CHANNEL = 1187432093211  # as in the README's config
+SECRETS = {
+    "DISCORD_TOKEN": "token-of-one",
+    "DISCORD_TOKEN_EU": "token-of-eu",
+    "OPENAI_API_KEY": "key-of-openai",
+}
 
 
 def example(name: str) -> str:
@@ -24,64 +43,243 @@ def example(name: str) -> str:
     return found[1]
 
 
-def with_path(folder: Path) -> dict[str, str]:
-    """Return an environment in which the stand-ins are installed."""
-    return {"PYTHONPATH": f"{ROOT / '.src'}:{folder}"}
+FILES = {name: example(name) for name in EXAMPLES}
 
 
-async def test_the_discord_example_runs_twice_with_a_token_each(
-    host: Callable[..., Any], tmp_path: Path
+def config(discord: Discord, openai: str = "http://127.0.0.1:9/v1") -> str:
+    """Return the README's config, with where a test's counterparts are."""
+    return f"""{example("config.toml")}
+[services.openai.config]
+base_url = "{openai}"
+[services.task.config]
+interval = 0.05
+[defaults]
+env = {{ DISCORD_STAND_IN = "{discord.path}" }}
+"""
+
+
+def environment(**secrets: str) -> dict[str, str]:
+    """Return an environment that has the secrets, and in which the stand-ins are installed."""
+    return {**SECRETS, **secrets, "PYTHONPATH": f"{ROOT / '.src'}:{STAND_INS}"}
+
+
+@pytest.fixture
+async def discord() -> AsyncIterator[Discord]:
+    """Return Discord, which outlives the host."""
+    async with Discord() as there:
+        yield there
+
+
+async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_heard(
+    host: Hosting, discord: Discord
 ) -> None:
-    """The example's plugin and config run: two bots of one class, each with its own secret, and a
-    notifier that finds the first of the type."""
-    sent = tmp_path / "sent"
-    config = example("config.toml") + f'\n[defaults]\nenv = {{ DISCORD_STAND_IN = "{sent}" }}\n'
-    files = {"my_discord.py": example("my_discord.py")}
-    running = host(config, files=files, env=SECRETS | with_path(STAND_INS))
-    rows = running.rows()
+    """Two bots of one class, each with its own secret: what one hears, the agent answers by the
+    model, in the same channel through the same bot."""
+    with openai() as server:
+        running = host(config(discord, server.url), files=FILES, env=environment())
+        states = {name: row["state"] for name, row in running.rows().items()}
+        assert states == dict.fromkeys(
+            ("agent", "eliza", "discord", "discord-eu", "openai", "task", "clock", "notification"),
+            "running",
+        )
 
-    assert {name: row["state"] for name, row in rows.items()} == dict.fromkeys(
-        ("discord", "discord-eu", "tick", "notification"), "running"
-    )
+        server.script({"type": "reply", "text": "Hello, Ada!"})
+        await discord.say("token-of-one", 41, "I am Ada")
+        assert await discord.until_sent(1) == [Sent("token-of-one", 41, "Hello, Ada!")]
+        server.script({"type": "reply", "text": "Bonjour !"})
+        await discord.say("token-of-eu", 42, "Je suis Ada")
+        sent = await discord.until_sent(2)
+        assert sent[1:] == [Sent("token-of-eu", 42, "Bonjour !")]
+
+        await discord.say("token-of-eu", 42, "What time is it?")  # for the action, not the model
+        sent = await discord.until_sent(3)
+        assert sent[2][:2] == ("token-of-eu", 42)
+        assert re.fullmatch(CLOCK, sent[2].text)
+        asked = [request["body"] for request in server.requests()]
+        assert [request["model"] for request in asked] == ["gpt-4", "gpt-4"]
+        system, user = asked[0]["messages"]
+        assert re.search(CLOCK, system["content"])  # as the provider told
+        assert user == {"role": "user", "content": "I am Ada"}
+
+        assert await running.call("notification", "notify", "All is well") == ["discord"]
+        sent = await discord.until_sent(4)
+        assert sent[3:] == [Sent("token-of-one", CHANNEL, "All is well")]
+
+        for name in ("discord", "discord-eu"):
+            log = running.log(name)
+            assert 0 <= log.find("with discord.py 0.0") < log.find("logging in"), log
+
+
+async def test_a_bot_that_is_killed_in_mid_answer_answers_the_next_message(
+    host: Hosting, discord: Discord
+) -> None:
+    """While the model is at work on what one bot heard, that bot is killed: the other answers
+    meanwhile, and when it is back it says what was asked for before, and hears again."""
+    with openai() as server:
+        running = host(config(discord, server.url), files=FILES, env=environment())
+        server.script({"type": "delay", "seconds": 1.0}, {"type": "reply", "text": "One."})
+        await discord.say("token-of-one", 41, "I am Ada")
+        await eventually(nothing_pending(server), what="the model is at work")
+        old = running.kill("discord")
+        server.script({"type": "reply", "text": "Two."})
+        await discord.say("token-of-eu", 42, "I am Bob")
+        await discord.until_sent(2)
+        assert set(discord.sent) == {
+            Sent("token-of-one", 41, "One."),
+            Sent("token-of-eu", 42, "Two."),
+        }
+        running.until_reborn("discord", old)
+        server.script({"type": "reply", "text": "Three."})
+        await discord.say("token-of-one", 43, "Are you there?")
+        sent = await discord.until_sent(3)
+        assert sent[2] == Sent("token-of-one", 43, "Three.")
+
+
+def nothing_pending(server: OpenAI) -> Callable[[], Awaitable[bool]]:
+    """Return whether all that was scripted has begun."""
+
+    async def condition() -> bool:
+        return not server.pending()
+
+    return condition
+
+
+async def test_what_is_due_is_done_once_and_a_failure_harms_no_other(
+    host: Hosting, discord: Discord
+) -> None:
+    """Of three tasks that are due, the one that cannot be done is marked, without a crash; a task
+    of tomorrow waits."""
+    running = host(config(discord), files=FILES, env=environment())
+    now = datetime.now(UTC)
+    told = {"source": "discord"}
     async with running.connect() as client:
-        notification = client.get_service("notification")
-        assert notification is not None
-        await notification.notify("42", "hello")
-        eu = client.get_service("discord-eu")
-        assert eu is not None
-        assert await eu.send_message("43", "bonjour") == "7"
-    assert sent.read_text().splitlines() == ["token-of-one 42 hello", "token-of-eu 43 bonjour"]
+        database = found(client, "agent")
+
+        async def create(name: str, due: datetime, **fields: Any) -> str:
+            said = f"It is time: {name}"
+            task = Task(name=name, description=said, scheduled_for=due, **fields)
+            made: str = await database.create_task(task)
+            return made
+
+        later = await create("later", now + timedelta(days=1), room_id="1", metadata=told)
+        bad = await create("bad", now, room_id="2", metadata={"source": "nobody"})
+        worse = await create("worse", now)
+        good = await create("good", now - timedelta(hours=1), room_id="3", metadata=told)
+
+        async def tasks() -> dict[str, Task]:
+            kept = msgspec.convert(await database.get_tasks({}), list[Task])
+            return {task.id: task for task in kept}
+
+        async def settled() -> bool:
+            kept = await tasks()
+            return all(kept[one].status in {"done", "failed"} for one in (bad, worse, good))
+
+        await eventually(settled)
+        kept = await tasks()
+        states = [kept[one].status for one in (later, bad, worse, good)]
+
+    assert states == ["pending", "failed", "failed", "done"]
+    assert await discord.until_sent(1) == [Sent("token-of-one", 3, "It is time: good")]
+    assert running.status("task")["restarts"] == 0
+
+
+async def test_openai_is_asked_by_the_real_library(host: Hosting, discord: Discord) -> None:
+    """Text, vectors and streams come from a server that speaks as OpenAI's does; pieces arrive as
+    they come; what it refuses is an error that says why, and asks no other provider. A provider
+    that is stopped has the next one asked."""
+    hello = {"messages": [{"role": "user", "content": "Hello"}], "system": "Be kind"}
+    with openai() as server:
+        running = host(
+            f"{config(discord, server.url)}\n[plugins.asker]\n",
+            plugins=["asker"],
+            files=FILES,
+            env=environment(),
+        )
+        async with running.connect() as client:
+            asker = found(client, "asker")
+            server.script({"type": "reply", "text": "Good day."})
+            params = {**hello, "max_tokens": 9, "temperature": 0.5, "stop": ["\n"]}
+            assert await asker.use_model("TEXT_LARGE", params) == "Good day."
+            (request,) = server.requests()
+            assert request["body"] == {
+                "model": "gpt-4",
+                "messages": [
+                    {"role": "system", "content": "Be kind"},
+                    {"role": "user", "content": "Hello"},
+                ],
+                "max_tokens": 9,
+                "temperature": 0.5,
+                "stop": ["\n"],
+            }
+
+            vector = await asker.use_model("TEXT_EMBEDDING", "Hello")
+            assert len(vector) == 1536
+            assert vector == await asker.use_model("TEXT_EMBEDDING", {"text": "Hello"})
+
+            # The server sends two pieces and no more, so what arrives is not kept until the end
+            stall = {"type": "stream_fault", "kind": "stall", "after_chunks": 3}
+            server.script({"type": "reply", "text": "One two three"}, stall)
+            stream = asker.use_model_stream("TEXT_SMALL", hello)
+            assert [await anext(stream), await anext(stream)] == ["One ", "two "]
+            await stream.aclose()
+
+            refused = {"message": "Incorrect API key provided: key-of-one.", "status": 401}
+            server.script({"type": "fail", **refused})
+            with pytest.raises(RemoteError, match=r"401.*Incorrect API key provided"):
+                await asker.use_model("TEXT_LARGE", hello)
+            server.script({"type": "fail", "status": 500, "times": 3, "retry_after": 0.01})
+            with pytest.raises(RemoteError, match="500"):
+                await asker.use_model("TEXT_LARGE", hello)
+            server.script({"type": "fail", "status": 500, "retry_after": 0.01})
+            server.script({"type": "reply", "text": "At the second attempt."})
+            assert await asker.use_model("TEXT_LARGE", hello) == "At the second attempt."
+
+            server.end()
+            with pytest.raises(RemoteError, match="Connection error"):
+                await asker.use_model("TEXT_LARGE", hello)
+            assert await asker.use_model("TEXT_LARGE", hello, "eliza")
+            running.ask("stop", "openai")
+            assert await asker.use_model("TEXT_LARGE", hello)  # by eliza, of a lower priority
+            with pytest.raises(RemoteError, match="no model TEXT_LARGE"):
+                await asker.use_model("TEXT_LARGE", hello, "openai")
 
 
 @pytest.mark.parametrize("in_background", [False, True])
-def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
-    host: Callable[..., Any], tmp_path: Path, in_background: bool
+async def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
+    host: Hosting, discord: Discord, in_background: bool
 ) -> None:
     """What `start` raises, or background work that it waits for, ends it, and `status` says why."""
-    config = example("config.toml") + f'\n[defaults]\nenv = {{ DISCORD_STAND_IN = "{tmp_path}" }}\n'
     code = example("my_discord.py")
     if in_background:
-        login = '        await client.login(runtime.get_setting("DISCORD_TOKEN"))\n'
+        login = '        await self.client.login(self.runtime.get_setting("DISCORD_TOKEN"))\n'
         assert login in code
         code = code.replace(login, "").replace(
-            "client.connect()", 'client.start(runtime.get_setting("DISCORD_TOKEN"))'
+            "client.connect()", 'client.start(self.runtime.get_setting("DISCORD_TOKEN"))'
         )
-    files = {"my_discord.py": code}
-    secrets = {"DISCORD_TOKEN": "bad", "DISCORD_TOKEN_EU": "token-of-eu"}
-    running = host(config, files=files, env=secrets | with_path(STAND_INS))
+    files = {**FILES, "my_discord.py": code}
+    running = host(config(discord), files=files, env=environment(DISCORD_TOKEN="bad"))
     row = running.status("discord")
 
     assert row["state"] != "running"
     assert "Improper token" in row["reason"]
-    assert running.status("discord-eu")["state"] == "running"
 
 
-def test_the_example_is_typed(tmp_path: Path) -> None:
-    """mypy in strict mode finds nothing in the example, with a typed stand-in for discord.py."""
+def test_the_examples_are_typed(tmp_path: Path) -> None:
+    """mypy in strict mode finds nothing in the examples, with a typed stand-in for discord.py and
+    the real openai."""
     shutil.copy(STAND_INS / "discord.py", tmp_path)
-    (tmp_path / "my_discord.py").write_text(example("my_discord.py"))
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "my_discord.py"],
+        [
+            sys.executable,
+            "-m",
+            "mypy",
+            "--strict",
+            "--no-error-summary",
+            *FILES,
+            f"--cache-dir={CACHE}",
+        ],
         cwd=tmp_path,
         env={"PATH": "/usr/bin:/bin", "MYPYPATH": f"{ROOT / '.src'}:{tmp_path}"},
         capture_output=True,
@@ -92,7 +290,19 @@ def test_the_example_is_typed(tmp_path: Path) -> None:
     assert done.stdout + done.stderr == ""
 
 
-def test_what_init_writes_runs(host: Callable[..., Any], tmp_path: Path) -> None:
+async def test_the_example_of_a_test_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the README shows as a test of the notifier is one, and passes."""
+    for name in ("my_notification.py", "test_notification.py"):
+        (tmp_path / name).write_text(example(name))
+    monkeypatch.syspath_prepend(tmp_path)
+    names: dict[str, Any] = {"__name__": "test_notification"}
+    exec(example("test_notification.py"), names)
+
+    await names["test_notify_sends_to_discord"]()
+    monkeypatch.delitem(sys.modules, "my_notification")
+
+
+def test_what_init_writes_runs(host: Hosting, tmp_path: Path) -> None:
     """`garrison init` writes a config and a first service that run and answer."""
     made = tmp_path / "bot"
     subprocess.run(

@@ -152,8 +152,16 @@ async def test_where_a_model_dies_the_next_is_asked(running: Host) -> None:
 async def test_a_stream_that_has_begun_is_not_begun_again(running: Host) -> None:
     """Its reader has the first piece; another provider's text would not follow from it."""
     async with running.connect() as client:
-        assert await asker(client).pieces("TEXT_LARGE", "one die") == ["one ", "ServiceLost"]
-        running.wait_for("words", "running")
+        front = asker(client)
+        pieces = front.pieces("TEXT_LARGE", "one wait")
+
+        async def begun() -> bool:
+            return bool(await front.so_far() == ["one "])
+
+        await eventually(begun)
+        pid = running.kill("words")
+        assert await pieces == ["one ", "ServiceLost"]
+        running.until_reborn("words", pid)
 
 
 async def test_a_model_alone_is_waited_for(running: Host) -> None:

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from garrison.workers import Memory
 from garrison.workers.content import Content
-from garrison.workers.services.agent_memories import Memories
-from garrison.workers.services.agent_prompt import window
-from garrison.workers.services.agent_rooms import Busy, Limits, Room, Rooms
-from garrison.workers.services.agent_tasks import Cache
+from garrison.workers.services.agent.memories import Memories
+from garrison.workers.services.agent.prompt import window
+from garrison.workers.services.agent.rooms import Busy, Limits, Room, Rooms
+from garrison.workers.services.agent.tasks import Cache
 
 ROOMS = [Room("chat", str(number)) for number in range(4)]
 
@@ -52,7 +52,7 @@ def test_rooms(history: list[tuple[Room, bool, int]]) -> None:
 
 ACTS = st.tuples(
     st.sampled_from(["add", "replace", "remove", "forget", "read"]),
-    st.integers(0, 12),
+    st.integers(0, 8),
     st.sampled_from(["r1", "r2", "r3"]),
     st.sampled_from(["messages", "facts"]),
     st.integers(0, 200),

@@ -48,16 +48,15 @@ def test_bytes_are_a_character_or_an_error(data: bytes) -> None:
 def test_any_json_is_a_character_or_an_error(document: dict[str, Any]) -> None:
     """Of the first the whole travels; the second shows no value."""
     data = json.dumps({"name": "A"} | document).encode()
+    found: Character | None = None
     said = ""
     try:
         found = parse(data)
     except CharacterError as error:
         said = str(error)
     assert CANARY not in said
-    if said:
-        return
     packed = msgspec.msgpack.encode(found)
-    assert msgspec.msgpack.decode(packed, type=Character) == found
+    assert msgspec.msgpack.decode(packed, type=Character | None) == found
 
 
 tables = st.dictionaries(st.sampled_from("ABCD"), scalars, max_size=4)

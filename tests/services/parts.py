@@ -111,6 +111,8 @@ class Words(ModelProvider):
                 os.kill(os.getpid(), 9)
             if word == "raise":
                 raise ValueError("a bad word")
+            if word == "wait":
+                await asyncio.Event().wait()
             yield f"{word} "
 
     async def pid(self) -> int:
@@ -190,12 +192,17 @@ class Asker(Service):
     async def pieces(self, model_type: str, params: Any) -> list[str]:
         """Ask a model that streams; return its pieces, and how it broke off."""
         got: list[str] = []
+        self.got = got
         try:
             async for piece in self.runtime.use_model_stream(model_type, params):
                 got.append(piece)
         except CallError as error:
             got.append(type(error).__name__)
         return got
+
+    async def so_far(self) -> list[str]:
+        """Return the pieces that have come."""
+        return list(self.got)
 
     async def send(self, source: str, text: str) -> Any:
         """Send to a channel."""

@@ -26,8 +26,10 @@ from garrison.supervisor.adoption import (
     save_living,
     this_machine,
 )
+from garrison.supervisor.config import load as load_config
 from garrison.supervisor.policy import has_process
 from garrison.supervisor.spec import ServiceSpec
+from garrison.supervisor.succession import adoptable
 
 SAVED = Saved(stopped=["discord", "télé"], started=["nightly"])
 
@@ -187,6 +189,19 @@ def living(**said: Any) -> Living:
         "services": [one(), one(name="other", state=State.BACKOFF, token="", deadline=99.5)],
     }
     return Living(**{**usual, **said})
+
+
+@pytest.mark.parametrize(("agent", "adopted"), [("", ["echo"]), ("ada", [])])
+def test_a_service_that_is_anothers_now_is_not_adopted(
+    tmp_path: Path, agent: str, adopted: list[str]
+) -> None:
+    """Its worker would go on as whose it was."""
+    path = tmp_path / "config.toml"
+    path.write_text("[plugins.echo]\n")
+    left = living(services=[one(agent=agent)])
+
+    found = adoptable(load_config(path, Path("/h"), {}), left)
+    assert [kept.name for kept, _ in found] == adopted
 
 
 def test_the_living_come_back(tmp_path: Path) -> None:

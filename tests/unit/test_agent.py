@@ -35,11 +35,16 @@ class Platform:
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
         self.fails = False
+        self.takes = 0.0  # seconds
+        self.ends: asyncio.Event | None = None
 
     async def send_message(self, channel_id: str, text: str) -> str:
+        await asyncio.sleep(self.takes)
         if self.fails:
             raise ValueError("no such channel")
         self.sent.append((channel_id, text))
+        if self.ends is not None:
+            await self.ends.wait()
         return "1"
 
 
@@ -195,6 +200,8 @@ async def test_without_a_model_the_caller_is_told_which_plugin_to_add() -> None:
 async def test_an_empty_message_is_not_put_to_a_model(running: Running, model: Model) -> None:
     """There is nothing to answer, and the result says so."""
     async with running() as agent:
+        await agent.process_actions(heard("Hi", "m0"))
+        model.asked.clear()
         processed = await agent.process_actions(heard(""))
 
     assert processed.responses == []
@@ -209,6 +216,21 @@ async def test_the_agent_does_not_answer_itself(running: Running, model: Model) 
         own.entity_id = agent.runtime.agent_id
         assert await agent.process_actions(own) == Processed()
     assert model.asked == []
+
+
+async def test_a_message_may_bring_along_what_was_said_before_it(
+    running: Running, model: Model
+) -> None:
+    """An agent that has begun anew learns it, in that room alone; what is no message is nothing."""
+    async with running() as agent:
+        for number, brought in enumerate(
+            [[heard("before", "m0"), heard("elsewhere", "e0", "other")], "rubbish", [{"id": 1}]]
+        ):
+            await agent.process_actions(heard("Hi", str(number), metadata={"earlier": brought}))
+        assert await agent.get_memories(room_id="other") == []
+
+    assert [one["content"] for one in model.asked[0].messages] == ["before", "Hi"]
+    assert len(model.asked) == 3
 
 
 # --- once, and in order -------------------------------------------------------------------
@@ -317,6 +339,35 @@ async def test_a_message_has_a_deadline_of_its_own(running: Running, model: Mode
         with pytest.raises(Exception, match=r"m1 was not answered within 0.1 s"):
             await agent.process_actions(heard("hang"))
         assert texts(await agent.process_actions(heard("Hi", "m2"))) == ["You said: Hi"]
+
+
+async def test_messages_without_a_room_do_not_wait_for_each_other(
+    running: Running, model: Model
+) -> None:
+    """There is no conversation whose order could be kept."""
+    async with running() as agent:
+        model.gate.clear()
+        held = asyncio.create_task(agent.process_actions(heard("hang", "1", "")))
+        await happens(lambda: bool(model.asked), "the model was asked")
+        await agent.process_actions(heard("Hi", "2", ""))
+        model.gate.set()
+        await held
+
+
+async def test_what_was_being_said_when_the_time_was_over_is_not_said_again(
+    running: Running, platform: Platform, model: Model
+) -> None:
+    """Perhaps it was heard."""
+    platform.ends = asyncio.Event()
+    async with running(answer_timeout=0.5) as agent:
+        with pytest.raises(Exception, match="was not answered within"):
+            await agent.process_actions(heard())
+        platform.ends.set()
+        processed = await agent.process_actions(heard())
+
+    assert texts(processed) == ["You said: Hi"]
+    assert platform.sent == [("r", "You said: Hi")]
+    assert len(model.asked) == 2
 
 
 # --- with responses -----------------------------------------------------------------------
@@ -469,6 +520,22 @@ async def test_an_action_that_hangs_fails_alone(running: Running, platform: Plat
     assert "A" in result_of(processed, "A").error
     assert "0.1 s" in result_of(processed, "A").error
     assert [text for _, text in platform.sent] == ["wait", "You said: Hi"]
+
+
+async def test_a_slow_platform_is_not_the_actions_fault(
+    running: Running, platform: Platform
+) -> None:
+    """What an action yields may take longer to be said than the action itself may take."""
+
+    async def talk() -> AsyncIterator[str]:
+        yield "slow"
+
+    platform.takes = 0.5
+    async with running(Plugin("p", actions=[Action("A", handler=talk)]), action_timeout=0.4) as a:
+        processed = await a.process_actions(heard(), [Memory(content=Content(actions=["A"]))])
+
+    assert processed.results == [ActionResult(action="A")]
+    assert platform.sent == [("r", "slow")]
 
 
 async def test_an_action_that_never_ends_its_talk_is_ended(running: Running) -> None:

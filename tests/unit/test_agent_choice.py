@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from garrison.workers import Action, Content
-from garrison.workers.services.agent_choice import (
+from garrison.workers.services.agent.choice import (
     Reply,
     Run,
     Say,

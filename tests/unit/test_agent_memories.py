@@ -4,7 +4,7 @@ import pytest
 
 from garrison.workers import Memory
 from garrison.workers.content import Content
-from garrison.workers.services.agent_memories import Memories, nearest, selected
+from garrison.workers.services.agent.memories import Memories, nearest, selected
 
 
 def memory(name: str, room: str = "r", at: float = 0.0, **more: object) -> Memory:
@@ -84,7 +84,8 @@ def test_a_memory_may_take_anothers_place() -> None:
     kept.add(memory("b"), "messages")
     before = kept.bytes
 
-    assert kept.replace(memory("a", at=9.0))
+    assert kept.replace(memory("a", at=9.0, world_id="elsewhere"))
+    assert kept.bytes > before
     assert texts(kept.of("messages", "r")) == ["a", "b"]
     assert kept.replace(memory("a", room="other"))
     assert texts(kept.of("messages", "r")) == ["b"]
@@ -92,7 +93,6 @@ def test_a_memory_may_take_anothers_place() -> None:
     for name in "ab":
         kept.remove(name)
         kept.remove(name)
-    assert before > 0
     assert (kept.bytes, kept.rooms, len(kept)) == (0, 0, 0)
 
 

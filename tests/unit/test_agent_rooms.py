@@ -2,7 +2,7 @@
 
 import pytest
 
-from garrison.workers.services.agent_rooms import Busy, Limits, Room, Rooms
+from garrison.workers.services.agent.rooms import Busy, Limits, Room, Rooms
 
 ONE, TWO = Room("chat", "1"), Room("chat", "2")
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from garrison.workers import Task
-from garrison.workers.services.agent_tasks import Cache, Tasks
+from garrison.workers.services.agent.tasks import Cache, Tasks
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 

@@ -104,3 +104,33 @@ async def test_a_proxy_has_the_methods_that_its_service_has_now(
     with pytest.raises(AttributeError, match="no such method"):
         _ = proxy.m
     assert callable(proxy.other)
+
+
+async def test_a_member_of_an_agent_finds_its_own(client: Client) -> None:
+    """In every call of the family; another agent's are none of it."""
+    kinds = {"ada.chat": "chat", "ada.x": "x", "max.chat": "chat", "max.y": "y"}
+    client.on_order(
+        welcome(
+            entry("chat"),
+            *(
+                msgspec.structs.replace(
+                    entry(name), manifest=Manifest(kind), agent=name[:3], events=("said",)
+                )
+                for name, kind in kinds.items()
+            ),
+        )
+    )
+    client.agent = "ada"
+
+    assert repr(client.get_service("chat")) == repr(client.get_service("ada.chat"))
+    chats = client.get_services_by_type("chat")
+    assert [repr(one) for one in chats] == [
+        "<service ada.chat: running>",
+        "<service chat: running>",
+    ]
+    assert client.get_registered_service_types() == list(client.get_all_services())
+    assert set(client.get_all_services()) == {"chat", "x"}
+    assert [client.has_service(name) for name in ("x", "y", "max.y")] == [True, False, True]
+    assert repr(await client.get_service_load_promise("x")) == repr(client.get_service("ada.x"))
+    with pytest.raises(ServiceUnavailable, match="not configured"):
+        await client.get_service_load_promise("y")

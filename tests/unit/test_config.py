@@ -13,6 +13,8 @@ from garrison.ipc.sockets import run_folder
 from garrison.supervisor import keys
 from garrison.supervisor.config import Config, find_home, load
 from garrison.supervisor.spec import HostSpec, PluginSpec, Restart, ServiceSpec
+from garrison.workers.services.eliza import ElizaService
+from garrison.workers.services.notification import NotificationService
 
 REFERENCE = Path(__file__).parents[2] / "config.toml"
 Provides = Mapping[str, Sequence[str]]
@@ -390,7 +392,7 @@ def _uncommented(tmp_path: Path) -> str:
 
 def service_of(config: Config, name: str) -> dict[str, Any]:
     """Return what is known of one of the bundled services, who it speaks for aside."""
-    specs = config.services({"chat": ["chat"], "eliza": ["eliza"]})
+    specs = config.services({plugin: [plugin] for plugin in config.plugins})
     spec = next(spec for spec in specs if spec.name == name)
     assert spec.speaks_for.character.name == "Eliza"
     return {**msgspec.structs.asdict(spec), "speaks_for": None}
@@ -403,7 +405,8 @@ def test_the_reference_has_every_key(tmp_path: Path, uncommented: str) -> None:
     assert set(read["host"]) == set(keys.HOST)
     assert set(read["defaults"]) == set(keys.TUNING)
     assert set(read["plugins"]["chat"]) == set(keys.PLUGIN)
-    assert set(read["services"]["chat"]) == set(keys.SERVICE) - set(keys.TUNING)
+    said = set().union(*read["services"].values())
+    assert said == set(keys.SERVICE) - set(keys.TUNING)
     assert set(read["agent"]) == {"character"}
     shown = REFERENCE.read_text().partition("[agents.ada]")[2].partition("\n\n")[0]
     assert [key for key in keys.AGENT if f"{key} = " not in shown and f".{key}" not in shown] == []
@@ -413,22 +416,24 @@ def test_the_reference_has_the_defaults(tmp_path: Path, uncommented: str) -> Non
     """What config.toml gives as defaults changes nothing when it is put in force."""
     (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
     (tmp_path / "config.toml").write_text(uncommented)
-    (tmp_path / "plain.toml").write_text("[plugins]\nchat = {}\neliza = {}\n")
+    plugins = ["chat", "agent", "eliza", "notification"]
+    (tmp_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     said, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (said.host, said.plugins) == (plain.host, plain.plugins)
-    given: dict[str, Any] = {"config": {"answerer": "eliza"}, "env_file": tmp_path / "chat.env"}
-    given["priority"] = 10
+    given: dict[str, Any] = {"priority": 10, "env_file": tmp_path / "chat.env"}
     assert service_of(said, "chat") == service_of(plain, "chat") | given
-    assert service_of(said, "eliza") == service_of(plain, "eliza")
+    for name, cls in (("eliza", ElizaService), ("notification", NotificationService)):
+        defaults = {"config": msgspec.to_builtins(cls.Config())}
+        assert service_of(said, name) == service_of(plain, name) | defaults
 
 
 def test_the_reference_runs_the_bundled_plugins() -> None:
     """As it stands, config.toml says nothing but which plugins to run; it fits 80 columns."""
     config = load(REFERENCE, Path("/h"), {})
-    assert list(config.plugins) == ["chat", "eliza"]
-    assert config.services({"chat": ["chat"], "eliza": ["eliza"]}) == [
-        ServiceSpec(name=name, plugin=name, service_type=name, with_parts=True)
-        for name in ("chat", "eliza")
+    names = ["chat", "agent", "eliza"]
+    assert list(config.plugins) == names
+    assert config.services({name: [name] for name in names}) == [
+        ServiceSpec(name=name, plugin=name, service_type=name, with_parts=True) for name in names
     ]
     assert max(map(len, REFERENCE.read_text().splitlines())) <= 80
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garrison.workers.services.eliza_method import (
+from garrison.workers.services.eliza.method import (
     ANSWER,
     MEMORIES,
     PART,
@@ -19,9 +19,11 @@ from garrison.workers.services.eliza_method import (
     reflect,
     respond,
 )
-from garrison.workers.services.eliza_script import Script, ScriptError, Sentence, parse
+from garrison.workers.services.eliza.script import Script, ScriptError, Sentence, parse
 
-BUNDLED_TEXT = (resources.files("garrison.workers.services") / "eliza.toml").read_text("utf-8")
+BUNDLED_TEXT = (resources.files("garrison.workers.services.eliza") / "eliza.toml").read_text(
+    "utf-8"
+)
 BUNDLED = parse(BUNDLED_TEXT)
 
 SMALL = """

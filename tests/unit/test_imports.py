@@ -47,7 +47,11 @@ def of(names: set[str], *modules: str) -> set[str]:
 
 def test_there_is_something_to_read() -> None:
     """The rules below are about files that were found, and imports that were seen."""
-    assert {"ipc/calls.py", "supervisor/cli/__init__.py", "workers/services/eliza.py"} <= set(FILES)
+    assert {
+        "ipc/calls.py",
+        "supervisor/cli/__init__.py",
+        "workers/services/eliza/__init__.py",
+    } <= set(FILES)
     assert "garrison.ipc.messages.State" in IMPORTS["supervisor/policy.py"]
     assert "garrison.ipc.messages.Token" in IMPORTS["ipc/calls.py"]
 
@@ -150,7 +154,7 @@ def test_modules_that_decide_do_no_io(name: str) -> None:
 
 PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
-    for name in ("agent_choice", "agent_memories", "agent_prompt", "agent_rooms", "agent_tasks")
+    for name in ("agent/choice", "agent/memories", "agent/prompt", "agent/rooms", "agent/tasks")
 ]
 
 

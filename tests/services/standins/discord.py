@@ -1,48 +1,75 @@
-"""Stands in for discord.py: a client that connects to nobody, and channels that remember."""
+"""Stands in for discord.py: its client, with Discord itself replaced by a test's Unix socket.
+
+`DISCORD_STAND_IN` is the socket's path; `tests/counterparts.py` is the other side. A line each way
+is a JSON object.
+"""
 
 import asyncio
+import json
+import logging
 import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 from typing import Any
+
+__version__ = "0.0.stand-in"
+
+log = logging.getLogger(__name__)
+
+RECONNECT_S = 0.1
+
+
+class LoginFailure(Exception):
+    """The token is refused."""
 
 
 class Intents:
     """What a client wants to hear of."""
 
+    message_content: bool = False
+
     @classmethod
     def default(cls) -> "Intents":
-        """Return the usual ones."""
+        """Return the usual ones, which are without what messages say."""
         return cls()
+
+
+class User:
+    """Somebody, or a bot."""
+
+    def __init__(self, number: int, name: str, bot: bool = False) -> None:
+        self.id, self.name, self.display_name, self.bot = number, name, name, bot
 
 
 class Message:
     """A message somebody sent."""
 
-    def __init__(self, author: object, content: str, channel: "Channel") -> None:
-        self.author, self.content, self.channel, self.id = author, content, channel, 7
+    def __init__(self, number: int, author: User, content: str, channel: "Channel") -> None:
+        self.id, self.author, self.content, self.channel = number, author, content, channel
 
 
 class Channel:
-    """A channel that writes what is sent to a file."""
+    """A channel, of which no more than its number need be known."""
 
-    def __init__(self, number: int) -> None:
-        self.id = number
+    def __init__(self, client: "Client", number: int) -> None:
+        self.id, self._client = number, client
 
-    async def send(self, text: str) -> Message:
+    async def send(self, content: str) -> Message:
         """Send a text."""
-        with Path(os.environ["DISCORD_STAND_IN"]).open("a") as out:  # noqa: ASYNC230 (a stand-in)
-            out.write(f"{os.environ['DISCORD_TOKEN']} {self.id} {text}\n")
-        return Message(None, text, self)
+        return await self._client._send(self, content)
 
 
 class Client:
     """A bot's connection."""
 
     def __init__(self, *, intents: Intents) -> None:
-        self.user: Any = object()
+        self.user: User | None = None
+        self._intents = intents
+        self._token = ""
+        self._sent = 0
         self._ready = asyncio.Event()
+        self._writer: asyncio.StreamWriter | None = None
         self._handlers: dict[str, Callable[..., Awaitable[None]]] = {}
+        self._handling: set[asyncio.Task[None]] = set()
 
     def event(self, handler: Callable[..., Awaitable[None]]) -> Callable[..., Awaitable[None]]:
         """Register a handler."""
@@ -51,13 +78,26 @@ class Client:
 
     async def login(self, token: str) -> None:
         """Take a token, or refuse it."""
+        log.info("logging in using static token")
         if token == "bad":
-            raise RuntimeError("Improper token has been passed.")
+            raise LoginFailure("Improper token has been passed.")
+        self._token = token
+        self.user = User(1, "bot", bot=True)
 
     async def connect(self) -> None:
-        """Stay connected until closed."""
-        self._ready.set()
-        await asyncio.Event().wait()
+        """Stay connected until closed; a connection that is lost is made again."""
+        while True:
+            try:
+                reader, self._writer = await asyncio.open_unix_connection(
+                    os.environ["DISCORD_STAND_IN"]
+                )
+                self._write({"token": self._token})
+                self._ready.set()
+                async for line in reader:
+                    self._hear(json.loads(line))
+            except OSError:
+                pass
+            await asyncio.sleep(RECONNECT_S)
 
     async def start(self, token: str) -> None:
         """Log in and stay connected until closed."""
@@ -68,9 +108,38 @@ class Client:
         """Return when connected."""
         await self._ready.wait()
 
-    def get_channel(self, number: int) -> Channel:
-        """Return a channel."""
-        return Channel(number)
+    def get_partial_messageable(self, number: int) -> Channel:
+        """Return a channel to send to."""
+        return Channel(self, number)
 
     async def close(self) -> None:
         """Disconnect."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _hear(self, said: dict[str, Any]) -> None:
+        author = User(said["author"], said["name"], said["bot"])
+        text = said["text"] if self._intents.message_content else ""
+        message = Message(said["id"], author, text, Channel(self, said["channel"]))
+        if handler := self._handlers.get("on_message"):
+            task = asyncio.create_task(_handled(handler, message))
+            self._handling.add(task)
+            task.add_done_callback(self._handling.discard)
+
+    async def _send(self, channel: Channel, text: str) -> Message:
+        self._sent += 1
+        assert self.user is not None
+        self._write({"id": self._sent, "channel": channel.id, "text": text})
+        return Message(self._sent, self.user, text, channel)
+
+    def _write(self, said: dict[str, Any]) -> None:
+        assert self._writer is not None
+        self._writer.write(json.dumps(said).encode() + b"\n")
+
+
+async def _handled(handler: Callable[..., Awaitable[None]], message: Message) -> None:
+    """Run a handler; what it raises is logged, and that is all."""
+    try:
+        await handler(message)
+    except Exception:
+        log.exception("Ignoring exception in on_message")

@@ -12,9 +12,9 @@ import msgspec
 
 from garrison.workers import Memory, Service, Task, as_memory, idempotent
 
-from .agent_config import Config
-from .agent_memories import Memories, nearest, selected
-from .agent_tasks import Cache, Tasks
+from .config import Config
+from .memories import Memories, nearest, selected
+from .tasks import Cache, Tasks
 
 
 class KeepsMemories(Service):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from .eliza_script import (
+from .script import (
     END,
     Keyword,
     Link,

@@ -6,8 +6,8 @@ import msgspec
 
 from garrison.workers import ModelType
 
-from .agent_prompt import Sampling
-from .agent_rooms import Limits
+from .prompt import Sampling
+from .rooms import Limits
 
 MIB = 1024 * 1024
 

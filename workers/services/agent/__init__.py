@@ -22,11 +22,13 @@ from garrison.workers import (
     idempotent,
 )
 
-from .agent_answer import Answer, Answering
-from .agent_config import Config as AgentConfig
-from .agent_database import KeepsMemories
-from .agent_rooms import Room, Rooms
-from .agent_tasks import Cache
+from .answer import Answer, Answering
+from .config import Config as AgentConfig
+from .database import KeepsMemories
+from .judging import Judging
+from .keeping import Keeping
+from .rooms import Room, Rooms
+from .tasks import Cache
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +85,9 @@ class AgentService(KeepsMemories):
         self._count = 0
         self._telling = 0  # events that are being told
         self._dropping = False
-        self._answering = Answering(self.runtime, c, self, self._announce)
+        keeping = Keeping(self.runtime, c, self)
+        self._answering = Answering(self.runtime, c, keeping, self._announce)
+        self._judging = Judging(self.runtime, c.evaluator_timeout, self._announce)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -132,7 +136,7 @@ class AgentService(KeepsMemories):
         turn: Work | None = work
         while turn is not None:
             is_answered = await self._answer(turn)
-            await self._answering.evaluate(turn.answer, is_answered)
+            await self._judging.evaluate(turn.answer, is_answered)
             turn = self._rooms.next(room)
 
     async def _answer(self, work: Work) -> bool:

@@ -1,16 +1,16 @@
-"""How one message is answered: what is known, which actions run, what is said, who judges it.
+"""How one message is answered: what is known, which actions run, what is said.
 
-An action, a provider or an evaluator that fails, hangs or dies is its plugin's affair.
+An action or a provider that fails, hangs or dies is its plugin's affair.
 """
 
 import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, TypeVar, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -18,26 +18,23 @@ from garrison.ipc import CallError
 from garrison.workers import (
     ActionResult,
     Content,
-    DatabaseAdapter,
     EventType,
     Memory,
     Runtime,
     State,
 )
 
-from . import agent_choice as choice
-from . import agent_prompt as prompt
-from .agent_choice import REPLY, Reply, Run, Say, Step, Unknown
-from .agent_config import Config
-from .agent_speech import Fate, say
-from .agent_tasks import Cache
+from . import choice, prompt
+from .choice import REPLY, Reply, Run, Say, Step, Unknown
+from .config import Config
+from .keeping import Keeping
+from .speech import Fate, say
 
 log = logging.getLogger(__name__)
 
 MOST_SAID = 100  # responses to one message
 OURS = uuid.UUID("6ab6a3f2-5f0e-4d8b-9a7e-0c7a5d3f1e42")  # ids of responses are in here
 
-T = TypeVar("T")
 Announce = Callable[[str, Any], None]
 
 
@@ -71,16 +68,15 @@ class Answering:
     Args:
         runtime: The agent's.
         config: How it is done.
-        own: Who keeps memories where there is no service of type `database`.
+        keeping: What was said before, and where it is kept.
         announce: Tells an event, without waiting for those who listen.
     """
 
     def __init__(
-        self, runtime: Runtime, config: Config, own: DatabaseAdapter, announce: Announce
+        self, runtime: Runtime, config: Config, keeping: Keeping, announce: Announce
     ) -> None:
-        self._runtime, self._config, self._own = runtime, config, own
+        self._runtime, self._config, self._keeping = runtime, config, keeping
         self._announce = announce
-        self._beginnings: Cache[tuple[str, str]] = Cache(config.rooms, 1 << 20)
 
     async def answer(self, answer: Answer) -> None:
         """Do what a message asks for; what was done is in the answer, also where this raises.
@@ -88,7 +84,8 @@ class Answering:
         Raises:
             GarrisonError: There is no model, or it failed.
         """
-        await self._remember(answer.memory)
+        await self._keeping.learn(answer.memory)
+        await self._keeping.remember(answer.memory)
         if answer.responses:
             await self._as_told(answer)
         elif answer.memory.entity_id != self._runtime.agent_id:  # nobody answers himself
@@ -212,10 +209,10 @@ class Answering:
 
     async def _reply(self, answer: Answer) -> None:
         """Have a model say something."""
-        params = await self._asking(answer)
-        if not params.messages:
+        if not prompt.line(answer.memory.content):
             answer.failed(REPLY, "the message is empty: there is nothing to answer")
             return
+        params = await self._asking(answer)
         text = await self._runtime.use_model(
             self._config.model, params, timeout=self._config.answer_timeout
         )
@@ -226,7 +223,7 @@ class Answering:
             answer.failed(REPLY, f"the model {self._config.model} returned an empty text")
 
     async def _asking(self, answer: Answer) -> Any:
-        conversation = await self._conversation(answer.memory)
+        conversation = await self._keeping.conversation(answer.memory)
         return prompt.params(
             self._runtime.character,
             conversation,
@@ -234,25 +231,6 @@ class Answering:
             answer.state.text if answer.state else "",
             self._config.sampling,
         )
-
-    async def _conversation(self, memory: Memory) -> list[Memory]:
-        """Return what was said in the room, the oldest first, the message last."""
-        room, length = memory.room_id, self._config.conversation_length
-        if not room:
-            return [memory]
-        found = await self._database(
-            lambda adapter: adapter.get_memories(room_id=room, count=length + 1)
-        )
-        source = memory.content.source  # two platforms may call a channel the same
-        before = [
-            one for one in found or () if one.id != memory.id and one.content.source in {"", source}
-        ]
-        key = (source, room)
-        shown = prompt.window(
-            [memory, *before], length, (self._beginnings.get(key) or b"").decode()
-        )
-        self._beginnings.put(key, shown[0].id.encode())
-        return shown
 
     async def _say(self, answer: Answer, content: Content) -> None:
         """Say something in the message's room, once, and remember it.
@@ -263,19 +241,23 @@ class Answering:
         if len(answer.said) >= MOST_SAID:
             raise RuntimeError(f"{MOST_SAID} responses to one message are the most")
         response = self._response(answer, content)
-        before = await self._database(lambda adapter: adapter.get_memory_by_id(response.id))
+        before = await self._keeping.known(response.id)
         if before is not None:  # it was said when the same message was being answered before
             answer.said.append(before)
             return
         answer.said.append(response)
         if not (content.text or content.attachments):
             return
-        spoken = await say(self._runtime, response, self._config.answer_timeout)
+        try:
+            spoken = await say(self._runtime, response, self._config.answer_timeout)
+            if spoken.fate is not Fate.FAILED:
+                await self._keeping.remember(response)
+                self._announce(EventType.MESSAGE_SENT, response)
+        except asyncio.CancelledError:  # the message's time is over; perhaps it was said
+            self._runtime.spawn(self._keeping.remember(response), "remember")
+            raise
         if spoken.problem:
             answer.failed(REPLY, f"what was to be said was not heard for sure: {spoken.problem}")
-        if spoken.fate is not Fate.FAILED:
-            await self._remember(response)
-            self._announce(EventType.MESSAGE_SENT, response)
 
     def _response(self, answer: Answer, content: Content) -> Memory:
         heard = answer.memory
@@ -294,54 +276,6 @@ class Answering:
             room_id=heard.room_id,
             world_id=heard.world_id,
         )
-
-    # --- what is kept -----------------------------------------------------------------------
-
-    async def _remember(self, memory: Memory) -> None:
-        if not memory.agent_id:
-            memory = msgspec.structs.replace(memory, agent_id=self._runtime.agent_id)
-        await self._database(lambda adapter: adapter.create_memory(memory))
-
-    async def _database(self, ask: Callable[[DatabaseAdapter], Awaitable[T]]) -> T | None:
-        """Return what a database says; None where it fails or is late: people wait for answers."""
-        try:
-            if not self._runtime.has_service("database"):
-                return await ask(self._own)
-            async with asyncio.timeout(self._config.provider_timeout):
-                return await ask(self._runtime.database_adapter)
-        except (CallError, ValueError, TimeoutError, AttributeError) as error:
-            log.warning("database.failed error=%s", str(error) or "it was late")
-            return None
-
-    # --- afterwards -------------------------------------------------------------------------
-
-    async def evaluate(self, answer: Answer, is_answered: bool) -> None:
-        """Have the evaluators look at a message and its answer, all side by side."""
-        is_said = is_answered and bool(answer.said)
-        judges = [one for one in self._runtime.evaluators if is_said or one.always_run]
-        if not judges:
-            return
-        limit = self._config.evaluator_timeout
-        try:
-            async with asyncio.timeout(limit):
-                await asyncio.gather(*(self._judge(answer, one) for one in judges))
-        except TimeoutError:
-            log.warning("evaluators.late message=%s limit_s=%g", answer.memory.id, limit)
-
-    async def _judge(self, answer: Answer, evaluator: Any) -> None:
-        state, limit = answer.state or State(), self._config.evaluator_timeout
-        about = {"evaluator": evaluator.name, **answer.about}
-        error = ""
-        try:
-            heard = (self._runtime, answer.memory, state)
-            if not await evaluator.validate(*heard, timeout=limit):
-                return
-            self._announce(EventType.EVALUATOR_STARTED, about)
-            await evaluator.handler(*heard, answer.said, timeout=limit)
-        except Exception as failure:  # noqa: BLE001 (it is that evaluator's, and nobody else's end)
-            error = str(failure) or type(failure).__name__
-            log.warning("evaluator.failed evaluator=%s error=%s", evaluator.name, error)
-        self._announce(EventType.EVALUATOR_COMPLETED, {**about, "error": error})
 
 
 def _after(before: ActionResult, result: ActionResult) -> ActionResult:

@@ -1,0 +1,44 @@
+"""The agent's config: every key is in config.toml, with its default."""
+
+import re
+import tomllib
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from garrison.workers.services.agent.config import Config
+
+REFERENCE = Path(__file__).parents[2] / "config.toml"
+EXAMPLES = {"temperature", "max_tokens"}  # keys without a default
+
+
+def test_the_reference_has_every_key_with_its_default() -> None:
+    """What config.toml gives as defaults changes nothing when it is put in force."""
+    section = REFERENCE.read_text().partition("# [services.agent.config]\n")[2]
+    section = section.partition("# [")[0]
+    said = tomllib.loads("\n".join(re.findall(r"^# ([a-z_]+ = .*)$", section, re.MULTILINE)))
+
+    assert set(said) == set(Config.__struct_fields__)
+    given = {key: value for key, value in said.items() if key not in EXAMPLES}
+    assert msgspec.convert(given, Config) == Config()
+    assert msgspec.convert(said, Config)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"answer_timeout": 0},
+        {"answer_timeout": float("inf")},
+        {"memories_per_room": 0},
+        {"conversation_length": 0},
+        {"decide": "dice"},
+        {"temperatur": 1},
+        {"max_tokens": 0},
+        {"waiting": -1},
+    ],
+)
+def test_a_mistake_is_named(said: dict[str, object]) -> None:
+    """Nothing is without a bound, and no key is overlooked."""
+    with pytest.raises(msgspec.ValidationError, match=next(iter(said))):
+        msgspec.convert(said, Config)

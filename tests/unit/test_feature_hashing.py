@@ -1,0 +1,78 @@
+"""Feature hashing: what is alike lies near, and a text has one vector for ever."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from garrison.workers.services.eliza.feature_hashing import DIMENSIONS, READ, vector
+
+
+def likeness(one: str, other: str) -> float:
+    return sum(a * b for a, b in zip(vector(one), vector(other), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("text", "near", "far"),
+    [
+        ("my mother hates the cat", "the cats hate my mothers", "stock prices fell on monday"),
+        ("The bot was restarted", "restart the bot", "a glass of cold milk"),
+        ("colour", "colours", "flavour"),
+        ("Straße", "STRASSE", "Gasse"),
+        ("ｆｕｌｌ width", "full width", "half a mile"),
+        ("我喜欢这只猫", "这只猫", "明天会下雨"),
+        ("🙂 🙂", "🙂", "🙁"),
+        ("good!", "good", "!"),
+    ],
+)
+def test_texts_that_share_words_or_pieces_of_them_are_nearer(
+    text: str, near: str, far: str
+) -> None:
+    assert likeness(text, near) > likeness(text, far) + 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("a", {44: 0.894427, 172: 0.447214, 0: 0.0, 1: 0.0}),
+        ("Hello, world", {95: -0.3849, 302: -0.3849, 21: -0.19245, 132: 0.19245}),
+        ("naïve café", {192: -0.408248, 243: 0.408248, 6: -0.204124, 14: -0.204124}),
+    ],
+)
+def test_a_texts_vector_never_changes(text: str, places: dict[int, float]) -> None:
+    """What was embedded by an older version, and kept, is compared with what is embedded now."""
+    largest = sorted(enumerate(vector(text)), key=lambda pair: (-abs(pair[1]), pair[0]))[:4]
+    assert {place: round(value, 6) for place, value in largest} == places
+
+
+def test_another_process_comes_to_the_same() -> None:
+    """`hash()` would not: each process has a seed of its own."""
+    module = "garrison.workers.services.eliza.feature_hashing"
+    code = f"from {module} import vector; print(vector('we are one'))"
+    path = str(Path(__file__).parents[2] / ".src")
+    env = {"PYTHONPATH": path, "PYTHONHASHSEED": "7"}
+    run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert run.stdout.decode().strip() == str(vector("we are one"))
+
+
+@pytest.mark.parametrize("text", ["", " \n\t"])
+def test_a_text_with_nothing_in_it_is_near_nothing(text: str) -> None:
+    assert vector(text) == [0.0] * DIMENSIONS
+
+
+def test_only_so_much_of_a_text_is_read() -> None:
+    begun = "word " * (READ // 5)
+    assert vector(begun + "and more") == vector(begun)
+    assert vector(begun[:-5] + "and more") != vector(begun)
+
+
+@given(st.text(st.characters()), st.integers(1, 600))
+def test_any_text_has_a_vector_of_length_one_or_none(text: str, dimensions: int) -> None:
+    made = vector(text, dimensions)
+    assert len(made) == dimensions
+    length = math.sqrt(sum(value * value for value in made))
+    assert length == pytest.approx(1) or not any(made)
