@@ -58,16 +58,18 @@ def judge(
         case ServiceUnavailable() | Overloaded():
             return Verdict(Next.AWAY, letter)
         case InvalidCall():
-            return _dead(letter, str(error), now)
+            return _dead(letter, _why(letter, error), now)
         case ServiceLost():
             died = msgspec.structs.replace(letter, deaths=letter.deaths + 1)
+            why = _why(letter, error)
             if died.deaths >= DEATHS:
-                return _dead(died, f"its receiver died with it {died.deaths} times: {error}", now)
-            return Verdict(Next.AGAIN, msgspec.structs.replace(died, reason=str(error)))
+                return _dead(died, f"its receiver died with it {died.deaths} times: {why}", now)
+            return Verdict(Next.AGAIN, msgspec.structs.replace(died, reason=why))
         case RemoteError() | CallTimeout() | _:
-            tried = msgspec.structs.replace(letter, attempts=letter.attempts + 1, reason=str(error))
+            why = _why(letter, error)
+            tried = msgspec.structs.replace(letter, attempts=letter.attempts + 1, reason=why)
             if tried.attempts >= max_attempts:
-                return _dead(tried, f"refused {tried.attempts} times: {error}", now)
+                return _dead(tried, f"refused {tried.attempts} times: {why}", now)
             most = min(BACKOFF_FIRST * 2.0 ** min(tried.attempts - 1, 32), BACKOFF_MOST)
             return Verdict(Next.AGAIN, tried, most * chance)
 
@@ -80,3 +82,10 @@ def expired(letter: Letter, now: float) -> bool:
 def _dead(letter: Letter, reason: str, now: float) -> Verdict:
     dead = msgspec.structs.replace(letter, state=DEAD, reason=reason[:2000], died_at=now)
     return Verdict(Next.DEAD, dead)
+
+
+def _why(letter: Letter, error: CallError) -> str:
+    """Return an error's sentence, of the method that its poster named."""
+    return str(error).replace(
+        f"{error.service}.{error.method} ", f"{error.service}.{letter.method} ", 1
+    )
