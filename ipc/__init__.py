@@ -17,12 +17,14 @@ from .errors import (
     SupervisorGone,
     WireError,
 )
-from .mail import DELIVER, Delivery, Mail, Post
-from .messages import State
+from .mail import DELIVER, EVENT, Delivery, Mail, Occurrence, Post
+from .messages import EMPTY_MAP, State
 from .proxy import ServiceProxy, state, with_timeout
 
 __all__ = [
     "DELIVER",
+    "EMPTY_MAP",
+    "EVENT",
     "CallError",
     "CallTimeout",
     "Client",
@@ -31,6 +33,7 @@ __all__ = [
     "GarrisonError",
     "InvalidCall",
     "Mail",
+    "Occurrence",
     "OrderFailed",
     "Overloaded",
     "PermanentFailure",

@@ -22,15 +22,13 @@ import msgspec
 import zmq
 from msgspec import Raw
 
-from . import messages, sockets, tree
+from . import messages, posting, sockets, tree
 from .calls import Call, Calls
 from .directory import AWAY, Directory
 from .errors import (
     CallError,
     Fault,
     InvalidCall,
-    Overloaded,
-    RemoteError,
     ServiceLost,
     ServiceUnavailable,
     SupervisorGone,
@@ -38,14 +36,12 @@ from .errors import (
     from_fault,
 )
 from .link import Link
-from .mail import Post, check_postable
 from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, Entry, State, Token
 from .proxy import STREAM_CREDIT, Decode, ServiceProxy, Stream, decoded, named
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-MAILBOX = "mailbox"
 EVENT_METHOD = "$event"  # what an event's subscribers are called with
 UNBLOCK_S = 0.02  # until a peer that the router had no room for is tried again
 CONNECT_S = 10.0  # until a supervisor that does not answer is given up
@@ -185,11 +181,19 @@ class Client:
             finally:
                 self._watchers = [pair for pair in self._watchers if pair[1] is not changed]
 
-    async def emit_event(self, event: str, payload: Any = None) -> None:
+    async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
         """Tell every subscriber of an event; return when each has handled it or failed.
 
         A subscriber that fails is logged and harms no other.
+
+        Args:
+            event: Its name.
+            payload: Whatever can travel.
+            durable: Post it instead, to those who ever listened: it returns when that is on disk.
         """
+        if durable:
+            await posting.post_event(self, event, payload)
+            return
         targets = [entry.name for entry in self.directory.listening(event, self.agent)]
         await self._emit(targets, event, payload)
 
@@ -237,31 +241,11 @@ class Client:
             ServiceLost: The mailbox's process ended in mid-post: it may be on disk. With a key it
                 is posted again by itself, and by hand harmlessly.
         """
-        entry, mailbox = self._find(service), self._find(MAILBOX)
-        if entry is None:
-            raise ServiceUnavailable(str(service), method, "not configured")
-        if mailbox is None:
-            detail = f"not configured: add [plugins.{MAILBOX}] to the config"
-            raise ServiceUnavailable(MAILBOX, "post", detail)
-        if expires is not None and not 0 < expires <= messages.LONGEST_TIMEOUT:
-            raise InvalidCall(entry.name, method, f"expires is seconds above 0, not {expires!r}")
-        check_postable(entry, method)
-        try:
-            given = Raw(_encode_args(args)), Raw(_encode_args(kwargs))
-        except (TypeError, ValueError, RecursionError, OverflowError) as error:
-            detail = f"its arguments cannot travel: {error}"
-            raise InvalidCall(entry.name, method, detail) from error
-        letter = Post(entry.name, method, *given, key, expires, self.name)
-        future: asyncio.Future[str] = self.loop.create_future()
-        decode = msgspec.msgpack.Decoder(str).decode
-        once = key is not None
-        self.call(mailbox.name, "post", (letter,), {}, None, decode, future, idempotent=once)
-        try:
-            return await future
-        except RemoteError as error:
-            if error.type_name != "MailboxFull":
-                raise
-            raise Overloaded(mailbox.name, "post", error.detail.partition(": ")[2]) from error
+        return await posting.post(self, service, method, args, kwargs, key, expires)
+
+    def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
+        """Return what the directory has of a NAME or type."""
+        return self._find(wanted)
 
     def generation_of(self, name: str) -> int:
         """Return the generation of the incarnation that takes calls; 0 where none does."""

@@ -5,8 +5,7 @@ from contextvars import ContextVar
 import msgspec
 from msgspec import Raw
 
-from .errors import InvalidCall
-from .messages import EMPTY_MAP, Call, Entry
+from .messages import EMPTY_MAP, Call
 
 
 class Mail(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -31,6 +30,15 @@ class Post(msgspec.Struct, frozen=True, omit_defaults=True):
     sender: str = ""
 
 
+class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An event on its way to the mailbox."""
+
+    event: str
+    payload: Raw
+    sender: str = ""
+    agent: str = ""  # those of its agent hear it, and those who are everybody's
+
+
 class Delivery(msgspec.Struct, frozen=True):
     """A message on its way to its receiver."""
 
@@ -43,7 +51,7 @@ class Delivery(msgspec.Struct, frozen=True):
 DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
 MESSAGE: ContextVar[Mail | None] = ContextVar("garrison_message", default=None)
 
-EVENTS = "$event"  # a durable event's
+EVENT = "$event"  # the method that a posted event is delivered to
 
 _delivery = msgspec.msgpack.Decoder(tuple[Delivery])
 
@@ -57,15 +65,3 @@ def opened(call: Call) -> tuple[Mail, Call]:
     (delivery,) = _delivery.decode(call.args)
     inner = Call(call.id, delivery.method, delivery.args, delivery.kwargs, call.timeout)
     return delivery.mail, inner
-
-
-def check_postable(entry: Entry, method: str) -> None:
-    """Raise InvalidCall where a message to that method could never be delivered."""
-    if method == EVENTS:
-        return
-    known = {info.name: info for info in entry.manifest.methods}
-    if method not in known:
-        why = entry.manifest.left_out.get(method, "no such method")
-        raise InvalidCall(entry.name, method, why)
-    if known[method].stream:
-        raise InvalidCall(entry.name, method, "a stream cannot be posted")

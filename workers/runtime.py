@@ -199,11 +199,15 @@ class Runtime(Agency):
         if self._events:
             self.tell(Subscribe(tuple(self._events)))
 
-    async def emit_event(self, event: str, payload: Any = None) -> None:
+    async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
         """Tell every subscriber of an event, in this service and in others.
 
         Returns when each has handled it or failed; one that fails is logged and harms no other.
+        A durable one is posted to those who ever listened, and returns when that is on disk.
         """
+        if durable:
+            await super().emit_event(event, payload, durable)
+            return
         listening = self.directory.listening(event, self.agent)
         others = [entry.name for entry in listening if entry.name != self.name]
         await asyncio.gather(self._own(event, payload), self._emit(others, event, payload))

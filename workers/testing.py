@@ -61,9 +61,9 @@ class TestRuntime(Runtime):
             for handler in handlers:
                 self.register_event(event, handler)
 
-    async def emit_event(self, event: str, payload: Any = None) -> None:
+    async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
         self.emitted.append((event, payload))
-        await super().emit_event(event, payload)
+        await super().emit_event(event, payload)  # a durable one, too: there is no mailbox here
 
     def _answer_from(self, token: Token) -> Any:
         def send(_: Token, message: messages.Data) -> None:

@@ -195,6 +195,23 @@ async def test_a_service_takes_several_at_once_where_it_says_so(
     assert sorted(numbers(tmp_path, "wide")) == [0, 1, 2, 3]
 
 
+async def test_a_durable_event_reaches_who_ever_listened(running: Host, tmp_path: Path) -> None:
+    """One that is stopped hears it later, also after the mailbox was killed."""
+    async with running.connect() as client:
+        await client.emit_event("rung", 1, durable=True)
+        await empty(client)
+        await asyncio.to_thread(running.ask, "stop", "listener")
+        pid = running.kill("mailbox")
+        await asyncio.to_thread(running.until_reborn, "mailbox", pid)
+        await client.emit_event("rung", 2, durable=True)
+        await client.emit_event("never heard of", 3, durable=True)
+        assert numbers(tmp_path, "listener") == [1]
+        await asyncio.to_thread(running.ask, "start", "listener")
+        await empty(client)
+
+    assert numbers(tmp_path, "listener") == [1, 2]
+
+
 async def test_what_expired_is_not_delivered(running: Host, tmp_path: Path) -> None:
     """It was posted for a time that is over."""
     async with running.connect() as client:

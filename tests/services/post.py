@@ -51,6 +51,21 @@ class Receiver(Service):
         self._note(number)
 
 
+class Listener(Receiver):
+    """Hears events."""
+
+    service_type = "listener"
+
+    @classmethod
+    async def start(cls, runtime: Any) -> Any:
+        service = cls(runtime)
+        runtime.register_event("rung", service._hear)
+        return service
+
+    async def _hear(self, number: int) -> None:
+        self._note(number)
+
+
 class Wide(Receiver):
     """Takes several at the same time."""
 
@@ -80,4 +95,4 @@ class Poster(Service):
         return list(range(start, start + count))
 
 
-plugin = Plugin(name="post", services=[Receiver, Wide, Poster])
+plugin = Plugin(name="post", services=[Receiver, Listener, Wide, Poster])

@@ -16,7 +16,7 @@ from typing import Any, Self
 import msgspec
 from msgspec import Raw
 
-from garrison.ipc import DELIVER, CallError, Delivery, Mail, Post
+from garrison.ipc import DELIVER, EMPTY_MAP, EVENT, CallError, Delivery, Mail, Occurrence, Post
 from garrison.workers import PermanentFailure, Plugin, Runtime, Service
 
 from . import schema
@@ -65,7 +65,10 @@ class MailboxService(Service):
         service.lanes = dict[str, Lane]()
         service.expired, service.stopping = 0, False
         service.landing = runtime.loop.create_future()
+        service.listening = await service.store.change(schema.subscriptions)
         runtime.on_service_change(service._changed)
+        for entry in runtime.directory:
+            service._changed(entry.name)
         service.spawn(service._watch_store(), "store")
         for receiver, *_ in await service.store.change(schema.counts):
             service._lane(receiver)
@@ -96,10 +99,47 @@ class MailboxService(Service):
         )
         kept, letter.seq = await self.store.change(lambda at: schema.insert(at, letter), adds=True)
         if letter.seq:
-            lane = self._lane(letter.receiver)
-            lane.posted(letter)
-            self._pump(lane)
+            self._posted(letter)
         return kept
+
+    async def post_event(self, said: Occurrence) -> int:
+        """Post an event to everyone who ever listened to it; return how many they are.
+
+        Raises:
+            MailboxFull: There is no room; nobody is told then.
+        """
+        args = _encode((said.event, said.payload))
+        letters = [
+            Letter(
+                id=secrets.token_hex(8),
+                receiver=receiver,
+                method=EVENT,
+                args=args,
+                kwargs=bytes(EMPTY_MAP),
+                sender=said.sender,
+                posted_at=time.time(),
+            )
+            for receiver, events in self.listening.items()
+            if said.event in events and self._hears(receiver, said.agent)
+        ]
+        if letters:
+            places = await self.store.change(
+                lambda at: [schema.insert(at, letter)[1] for letter in letters], adds=True
+            )
+            for letter, seq in zip(letters, places, strict=True):
+                letter.seq = seq
+                self._posted(letter)
+        return len(letters)
+
+    def _hears(self, receiver: str, agent: str) -> bool:
+        """Tell whether a receiver hears an agent's events: everybody's are for all."""
+        entry = self.runtime.directory.get(receiver)
+        return entry is not None and (not agent or entry.agent in {"", agent})
+
+    def _posted(self, letter: Letter) -> None:
+        lane = self._lane(letter.receiver)
+        lane.posted(letter)
+        self._pump(lane)
 
     async def result(self, key: str) -> dict[str, Any]:
         """Return what became of a key's message: `known`, `done`, and its `result`."""
@@ -109,6 +149,11 @@ class MailboxService(Service):
         letter_id, done_at, kept = found
         value = msgspec.msgpack.decode(kept) if kept else None
         return {"known": True, "id": letter_id, "done": done_at is not None, "result": value}
+
+    async def _listens(self, receiver: str, events: set[str]) -> None:
+        await self.store.change(lambda at: schema.subscribe(at, receiver, events))
+        if not events:
+            self.listening.pop(receiver, None)
 
     # --- delivering ---------------------------------------------------------------------------
 
@@ -121,7 +166,13 @@ class MailboxService(Service):
         return lane
 
     def _changed(self, name: str) -> None:
-        """Go on where a receiver came, or went."""
+        """Go on where a receiver came, or went, and know what it listens to while it runs."""
+        entry = self.runtime.directory.get(name)
+        events = set() if entry is None else set(entry.events)
+        is_known = entry is None or self.runtime.generation_of(name)
+        if is_known and events != self.listening.get(name, set()):
+            self.listening[name] = events
+            self.spawn(self._listens(name, events), f"events of {name}")
         lane = self.lanes.get(name)
         if lane is not None:
             self._pump(lane)

@@ -5,6 +5,7 @@ are compared after a restart of the machine, too.
 """
 
 import sqlite3
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -39,6 +40,11 @@ CREATE TABLE IF NOT EXISTS keys (
     result BLOB
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_end ON keys (done_at);
+CREATE TABLE IF NOT EXISTS subscriptions (
+    event TEXT NOT NULL,
+    receiver TEXT NOT NULL,
+    PRIMARY KEY (event, receiver)
+) WITHOUT ROWID;
 """
 
 
@@ -235,3 +241,20 @@ def key(cursor: sqlite3.Cursor, key: str) -> tuple[str, float | None, bytes | No
         "SELECT id, done_at, result FROM keys WHERE key = ?", (key,)
     ).fetchone()
     return row
+
+
+def subscribe(cursor: sqlite3.Cursor, receiver: str, events: Iterable[str]) -> None:
+    """Remember what a receiver listens to, in place of what it listened to before."""
+    cursor.execute("DELETE FROM subscriptions WHERE receiver = ?", (receiver,))
+    cursor.executemany(
+        "INSERT OR IGNORE INTO subscriptions (event, receiver) VALUES (?, ?)",
+        [(event, receiver) for event in events],
+    )
+
+
+def subscriptions(cursor: sqlite3.Cursor) -> dict[str, set[str]]:
+    """Return each receiver's events."""
+    found: dict[str, set[str]] = {}
+    for event, receiver in cursor.execute("SELECT event, receiver FROM subscriptions").fetchall():
+        found.setdefault(receiver, set()).add(event)
+    return found
