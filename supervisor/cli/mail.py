@@ -12,7 +12,7 @@ from ..deaths import Store
 from .common import DONE, SETTINGS, answer, options, say
 
 MAILBOX = "mailbox"
-MOST = 100
+MOST = 20
 
 
 @click.group()

@@ -12,6 +12,7 @@ import msgspec
 
 FORMAT = 1  # of the file; a newer one is refused, not guessed at
 WAITING, DEAD = 0, 1
+GIVEN_BACK = 2_560  # empty pages of the file that each pruning returns to the disk; 10 MiB
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS letters (
@@ -193,6 +194,7 @@ def prune(cursor: sqlite3.Cursor, before: float, most_keys: int, most_dead: int)
     ids = [str(row[0]) for row in rows.fetchall()]
     for start in range(0, len(ids), 500):
         drop(cursor, ids[start : start + 500])
+    cursor.execute(f"PRAGMA incremental_vacuum({GIVEN_BACK})").fetchall()
     return len(ids)
 
 

@@ -57,7 +57,14 @@ class Store:
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path, self._reserve = path, path.with_name(f"{path.name}.reserve")
-        self._db = _opened(path, max_bytes)
+        try:
+            self._db = _opened(path, max_bytes)
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+            self._reserve.unlink(missing_ok=True)
+            self._db = _opened(path, max_bytes)
+        self._has_reserve = False
         self._keep_reserve()
         self._changes: deque[tuple[Change, asyncio.Future[Any], bool]] = deque()
         self._stirred = threading.Condition()
@@ -126,23 +133,33 @@ class Store:
 
     def _committed(self, batch: list[tuple[Change, asyncio.Future[Any], bool]]) -> list[Any]:
         """Return each change's result, or its error, after they are on disk."""
-        try:
-            return self._transaction([change for change, _, _ in batch])
-        except sqlite3.OperationalError as error:
-            if not _is_full(error):
-                raise
-            full = MailboxFull(f"{self._path.parent} has no room left for it: {error}")
+        if not self._has_reserve:  # what was used up comes back before new messages are taken
+            self._give_back()
+            self._keep_reserve()
+        problem = "" if self._has_reserve else "the reserve for deliveries is used up"
+        if not problem:
+            try:
+                return self._transaction([change for change, _, _ in batch])
+            except sqlite3.OperationalError as error:
+                if not _is_full(error):
+                    raise
+                problem = str(error)
+        full = MailboxFull(f"{self._path.parent} has no room left for it: {problem}")
         rest = [change for change, _, adds in batch if not adds]
         done = iter(self._in_reserve(rest) if rest else [])
         return [full if adds else next(done) for _, _, adds in batch]
 
     def _in_reserve(self, changes: list[Change]) -> list[Any]:
-        """Carry out changes that take no room to speak of, in the space that is kept for them."""
-        with contextlib.suppress(FileNotFoundError):
-            self._reserve.unlink()
-        outcomes = self._transaction(changes)
-        self._keep_reserve()
-        return outcomes
+        """Carry out changes that take no room to speak of, if need be in the space that is kept."""
+        try:
+            return self._transaction(changes)
+        except sqlite3.OperationalError as error:
+            if not _is_full(error):
+                raise
+        self._reserve.unlink(missing_ok=True)
+        self._has_reserve = False
+        self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return self._transaction(changes)
 
     def _transaction(self, changes: list[Change]) -> list[Any]:
         cursor = self._db.cursor()
@@ -156,18 +173,25 @@ class Store:
             raise
         return outcomes
 
+    def _give_back(self) -> None:
+        """Return to the disk what delivered messages have left empty in the file."""
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._db.execute("PRAGMA incremental_vacuum").fetchall()
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
     def _keep_reserve(self) -> None:
-        """Set space aside, as much as there is, up to the most."""
-        with contextlib.suppress(OSError):
+        """Set space aside: an eighth of the disk, up to the most."""
+        try:
             found = os.statvfs(self._path.parent)
-            size = min(RESERVE, found.f_bavail * found.f_frsize // 4)
-            if self._reserve.exists() and self._reserve.stat().st_size >= size:
-                return
+            size = max(min(RESERVE, found.f_blocks * found.f_frsize // 8), PAGE)
             file = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                os.posix_fallocate(file, 0, max(size, PAGE))
+                os.posix_fallocate(file, 0, size)
             finally:
                 os.close(file)
+            self._has_reserve = True
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
 
 
 def _settle(batch: list[tuple[Change, asyncio.Future[Any], bool]], outcomes: list[Any]) -> None:
@@ -188,11 +212,15 @@ def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
     """Return the open file, made where there is none."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    found = os.statvfs(path.parent)
+    pages = max(min(CHECKPOINT_PAGES, found.f_blocks * found.f_frsize // PAGE // 32), 8)
     try:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # this process alone; no file for sharing
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
-        db.execute(f"PRAGMA journal_size_limit = {2 * CHECKPOINT_PAGES * PAGE}")
+        db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
+        db.execute(f"PRAGMA journal_size_limit = {2 * pages * PAGE}")
         db.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > schema.FORMAT:
@@ -201,7 +229,8 @@ def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
         if problems != ["ok"]:
             raise Damaged("; ".join(map(str, problems))[:300])
         db.executescript(schema.SCHEMA)
-        db.execute(f"PRAGMA user_version = {schema.FORMAT}")
+        if version != schema.FORMAT:
+            db.execute(f"PRAGMA user_version = {schema.FORMAT}")
         path.chmod(0o600)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
         try:
