@@ -11,10 +11,10 @@ import random
 import secrets
 import time
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from garrison.ipc import DELIVER, EMPTY_MAP, EVENT, CallError, Delivery, Mail, Occurrence, Post
 from garrison.workers import PermanentFailure, Plugin, Runtime, Service
@@ -38,6 +38,9 @@ LAND_S = 5.0  # for deliveries on their way, when the mailbox stops
 _encode = msgspec.msgpack.Encoder().encode
 
 
+Count = Annotated[int, Meta(ge=1)]
+
+
 class MailboxService(Service):
     """Keeps messages until they were handled."""
 
@@ -47,12 +50,12 @@ class MailboxService(Service):
     class Config(msgspec.Struct):
         """What `[services.mailbox.config]` may say. Times are seconds, sizes are bytes."""
 
-        max_attempts: int = 10
-        timeout: float = 300.0  # for one delivery
-        max_bytes: int = 1 << 30
-        max_dead: int = 10_000  # dead letters; the oldest give way
-        keep_keys: float = 7 * 86_400.0  # so long the same key is the same message, once delivered
-        max_keys: int = 100_000  # of delivered messages; the oldest give way
+        max_attempts: Count = 10
+        timeout: Annotated[float, Meta(gt=0, le=86_400)] = 300.0  # for one delivery
+        max_bytes: Annotated[int, Meta(ge=1 << 20)] = 1 << 30
+        max_dead: Count = 10_000  # dead letters; the oldest give way
+        keep_keys: Annotated[float, Meta(ge=0)] = 7 * 86_400.0  # of delivered messages
+        max_keys: Count = 100_000  # likewise; the oldest give way
 
     config: Config
     store: Store
