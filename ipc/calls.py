@@ -234,6 +234,7 @@ class Calls:
             else:
                 lost += 1
                 error = ServiceLost(call.name, call.method, cause)
+                error.died = blamed
                 self._leave(call, error)
                 call.settle(error)
         for name in {call.name for call in had}:

@@ -66,6 +66,7 @@ class Dispatch:
         self._bound: dict[str, Callable[..., Any]] = {}
         self._running: dict[_Key, asyncio.Task[None]] = {}
         self._credit: dict[_Key, Credits] = {}
+        self._posted: set[_Key] = set()  # those that the mailbox delivers
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="method")
         self._idle = asyncio.Event()
         self._idle.set()
@@ -142,8 +143,9 @@ class Dispatch:
                 self._cancel(key, task)
 
     def router_changed(self) -> None:
-        """End every stream: its caller has given it up along with the old router."""
-        for key in list(self._credit):
+        """End every stream, and what was posted: the caller has given it up along with the old
+        router, and a posted message comes again, which must not be run twice side by side."""
+        for key in [*self._credit, *self._posted]:
             self._cancel(key, self._running[key])
 
     async def drain(self, seconds: float) -> None:
@@ -162,6 +164,7 @@ class Dispatch:
         context = self._context.copy()
         if mail is not None:
             context.run(MESSAGE.set, mail)
+            self._posted.add(key)
         self._running[key] = self._loop.create_task(work, context=context)
 
     def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
@@ -171,6 +174,8 @@ class Dispatch:
 
     def _end(self, key: _Key) -> None:
         self._running.pop(key, None)
+        if self._posted:
+            self._posted.discard(key)
         if self._credit:
             self._credit.pop(key, None)
         if not self._running:

@@ -47,8 +47,13 @@ class Model:
             self.lane.reading = True
             after = self.lane.after
             found = [one for seq, one in sorted(self.disk.items()) if seq > after]
-            most = mailbox_lanes.MOST
-            self.told.append((found[:most], len(found) < most))
+            most, size, kept = mailbox_lanes.MOST, 0, list[Letter]()
+            for letter in found[:most]:
+                size += letter.size
+                if kept and size > self.lane.room:
+                    break
+                kept.append(letter)
+            self.told.append((kept, len(kept) == len(found) < most))
 
     def tell(self) -> None:
         while self.told:

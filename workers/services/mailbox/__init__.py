@@ -8,10 +8,13 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import secrets
+import sqlite3
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw
@@ -25,11 +28,16 @@ from .policy import Next, Verdict, expired, judge
 from .schema import Letter
 from .store import Damaged, NewerFile, Store, set_aside
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
 
 FILE = "mailbox.db"
+LOGS = re.compile("-(wal|shm)$")
 PRUNE_S = 60.0
-REPORT_S = 1.0
+REPORT_S = 1.0  # at the least: counting takes a twentieth of the time at the most
+NEEDS_HELP = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
+REPORT_SHARE = 20
 RESULT_MOST = 64 * 1024  # bytes of a result that its key keeps
 SHOWN = 1_000  # letters in one list
 LANES_KEPT = 1_000  # of receivers for whom nothing waits
@@ -68,6 +76,7 @@ class MailboxService(Service):
         service.lanes = dict[str, Lane]()
         service.expired, service.stopping = 0, False
         service.landing = runtime.loop.create_future()
+        service.pauses = dict[str, asyncio.Event]()  # by id, of those that are tried again later
         service.listening = await service.store.change(schema.subscriptions)
         runtime.on_service_change(service._changed)
         for entry in runtime.directory:
@@ -76,8 +85,8 @@ class MailboxService(Service):
         for receiver, *_ in await service.store.change(schema.counts):
             service._lane(receiver)
         service.every(PRUNE_S, service._prune)
-        service.every(REPORT_S, service._report)
         await service._report()
+        service.spawn(service._go_on_reporting(), "report")
         return service
 
     # --- posting ------------------------------------------------------------------------------
@@ -100,10 +109,12 @@ class MailboxService(Service):
             posted_at=now,
             expires_at=None if post.expires is None else now + post.expires,
         )
-        kept, letter.seq = await self.store.change(lambda at: schema.insert(at, letter), adds=True)
-        if letter.seq:
-            self._posted(letter)
-        return kept
+        kept = await self._lasting(
+            lambda at: schema.insert(at, letter),
+            lambda found: self._posted([(letter, found[1])]),
+            letter.size,
+        )
+        return kept[0]
 
     async def post_event(self, said: Occurrence) -> int:
         """Post an event to everyone who ever listened to it; return how many they are.
@@ -126,23 +137,39 @@ class MailboxService(Service):
             if said.event in events and self._hears(receiver, said.agent)
         ]
         if letters:
-            places = await self.store.change(
-                lambda at: [schema.insert(at, letter)[1] for letter in letters], adds=True
+            await self._lasting(
+                lambda at: [schema.insert(at, letter)[1] for letter in letters],
+                lambda places: self._posted(zip(letters, places, strict=True)),
+                sum(letter.size for letter in letters),
             )
-            for letter, seq in zip(letters, places, strict=True):
-                letter.seq = seq
-                self._posted(letter)
         return len(letters)
+
+    async def _lasting(
+        self, change: Callable[[Any], T], then: Callable[[T], None], room: int = 0
+    ) -> T:
+        """Have a change carried out, and what follows from it: also where who asked has left."""
+        future = self.store.change(change, room)
+
+        def settled(done: "asyncio.Future[T]") -> None:
+            if not done.cancelled() and done.exception() is None:
+                then(done.result())
+
+        future.add_done_callback(settled)
+        return await asyncio.shield(future)
 
     def _hears(self, receiver: str, agent: str) -> bool:
         """Tell whether a receiver hears an agent's events: everybody's are for all."""
         entry = self.runtime.directory.get(receiver)
         return entry is not None and (not agent or entry.agent in {"", agent})
 
-    def _posted(self, letter: Letter) -> None:
-        lane = self._lane(letter.receiver)
-        lane.posted(letter)
-        self._pump(lane)
+    def _posted(self, kept: Iterable[tuple[Letter, int]]) -> None:
+        """Deliver letters that are on disk by now, each at its place; 0 was there before."""
+        for letter, seq in kept:
+            if seq:
+                letter.seq = seq
+                lane = self._lane(letter.receiver)
+                lane.posted(letter)
+                self._pump(lane)
 
     async def result(self, key: str) -> dict[str, Any]:
         """Return what became of a key's message: `known`, `done`, and its `result`."""
@@ -155,7 +182,7 @@ class MailboxService(Service):
 
     async def _listens(self, receiver: str, events: set[str]) -> None:
         await self.store.change(lambda at: schema.subscribe(at, receiver, events))
-        if not events:
+        if not self.listening.get(receiver):  # it may have come back meanwhile
             self.listening.pop(receiver, None)
 
     # --- delivering ---------------------------------------------------------------------------
@@ -201,6 +228,8 @@ class MailboxService(Service):
     async def stop(self) -> None:
         """Let deliveries land, write what waits, and close the file."""
         self.stopping = True
+        for pause in self.pauses.values():
+            pause.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAND_S):
                 await self._landed()
@@ -236,7 +265,7 @@ class MailboxService(Service):
                 for name, waiting, dead, oldest, oldest_dead in counts
                 if receiver in {None, name}
             ],
-            "letters": [shown(letter, now) for letter in letters],
+            "letters": [shown(letter, now) | {"bytes": size} for letter, size in letters],
             "damaged": [str(path) for path in self._damaged()],
         }
 
@@ -260,19 +289,26 @@ class MailboxService(Service):
         Args:
             ids: Which; None is all.
         """
-        receivers = await self.store.change(lambda at: schema.replay(at, ids))
-        for receiver in set(receivers):
-            lane = self._lane(receiver)
-            lane.whole = False
-            self._pump(lane)
-        return len(receivers)
+
+        def replayed(receivers: list[str]) -> None:
+            for receiver in set(receivers):
+                lane = self._lane(receiver)
+                lane.whole = False
+                self._pump(lane)
+
+        found: list[str] = await self._lasting(lambda at: schema.replay(at, ids), replayed)
+        return len(found)
 
     async def drop(self, ids: list[str]) -> int:
         """Forget messages, waiting or dead; return how many. One on its way is still delivered."""
-        dropped = await self.store.change(lambda at: schema.drop(at, ids))
+        return await self._lasting(lambda at: schema.drop(at, ids), lambda _: self._forget(ids))
+
+    def _forget(self, ids: list[str]) -> None:
         for lane in self.lanes.values():
             lane.forget(ids)
-        return dropped
+        for one in ids:
+            if (pause := self.pauses.get(one)) is not None:
+                pause.set()
 
     # --- keeping house ------------------------------------------------------------------------
 
@@ -282,10 +318,22 @@ class MailboxService(Service):
 
     async def _prune(self) -> None:
         c = self.config
-        before = time.time() - c.keep_keys
+        now = time.time()
+        before = now - c.keep_keys
+        late = await self._lasting(lambda at: schema.expire(at, now), self._forget)
+        self.expired += len(late)
+        if late:
+            log.warning("mail.expired count=%d", len(late))
         gone = await self.store.change(lambda at: schema.prune(at, before, c.max_keys, c.max_dead))
         if gone:
             log.warning("mail.pruned dead=%d most=%d", gone, c.max_dead)
+
+    async def _go_on_reporting(self) -> None:
+        while True:
+            began = self.runtime.now()
+            await self._report()
+            took = self.runtime.now() - began
+            await asyncio.sleep(max(REPORT_S, REPORT_SHARE * took))
 
     async def _report(self) -> None:
         counts = await self.store.change(schema.counts)
@@ -298,12 +346,15 @@ class MailboxService(Service):
         )
 
     def _damaged(self) -> list[Path]:
-        return sorted(self.runtime.data_folder.glob(f"{FILE}.damaged-*[0-9Z]"))
+        found = self.runtime.data_folder.glob(f"{FILE}.damaged-*")
+        return sorted({path.with_name(LOGS.sub("", path.name)) for path in found})
 
     async def _read(self, lane: Lane) -> None:
-        after = lane.after
-        letters = await self.store.change(lambda at: schema.waiting(at, lane.receiver, after, MOST))
-        lane.read(letters, whole=len(letters) < MOST)
+        after, room = lane.after, lane.room
+        letters, whole = await self.store.change(
+            lambda at: schema.waiting(at, lane.receiver, after, MOST, room)
+        )
+        lane.read(letters, whole)
         self._pump(lane)
 
     async def _deliver(self, lane: Lane, letter: Letter, generation: int) -> None:
@@ -354,8 +405,8 @@ class MailboxService(Service):
                 await self.store.change(lambda at: schema.note(at, after))
                 lane.landed(letter)
             case Next.AGAIN:
-                if await self.store.change(lambda at: schema.note(at, after)):
-                    await asyncio.sleep(verdict.wait)
+                is_kept = await self.store.change(lambda at: schema.note(at, after))
+                if is_kept and await self._pause(letter.id, verdict.wait):
                     lane.back(after)
                 else:  # it was dropped meanwhile
                     lane.landed(letter)
@@ -364,6 +415,18 @@ class MailboxService(Service):
                 if self.runtime.generation_of(lane.receiver):
                     await asyncio.sleep(0.05)  # it drains, or its window is full
         self._pump(lane)
+
+    async def _pause(self, letter_id: str, seconds: float) -> bool:
+        """Wait until a message is to be tried again; False where it was dropped meanwhile."""
+        pause = self.pauses[letter_id] = asyncio.Event()
+        try:
+            async with asyncio.timeout(seconds):
+                await pause.wait()
+        except TimeoutError:
+            return True
+        finally:
+            del self.pauses[letter_id]
+        return bool(self.stopping)
 
 
 def shown(letter: Letter, now: float) -> dict[str, Any]:
@@ -389,13 +452,19 @@ def _open(runtime: Runtime, max_bytes: int) -> Store:
     """Return the open file; one that is damaged is set aside, and named."""
     path = runtime.data_folder / FILE
     try:
-        return Store(path, max_bytes)
+        try:
+            return Store(path, max_bytes)
+        except Damaged as error:
+            aside = set_aside(path)
+            log.error("mail.damaged file=%s set_aside=%s error=%s", path, aside, error)
+            return Store(path, max_bytes)
     except NewerFile as error:
         raise PermanentFailure(str(error)) from error
-    except Damaged as error:
-        aside = set_aside(path)
-        log.error("mail.damaged file=%s set_aside=%s error=%s", path, aside, error)
-        return Store(path, max_bytes)
+    except (sqlite3.Error, OSError) as error:
+        text = f"{path} cannot be opened: {error}"
+        if getattr(error, "sqlite_errorname", "").startswith(NEEDS_HELP):
+            raise PermanentFailure(f"{text}; mend its folder or its mode, then start it") from error
+        raise RuntimeError(text) from error
 
 
 plugin = Plugin(name="mailbox", services=[MailboxService])

@@ -35,6 +35,11 @@ class Lane:
         return self._after
 
     @property
+    def room(self) -> int:
+        """Return how many bytes may be read from disk."""
+        return max(MOST_BYTES - self._bytes, 0)
+
+    @property
     def idle(self) -> bool:
         """Tell whether it can be forgotten."""
         return self.whole and not (self._ready or self.flying or self.reading)
@@ -42,7 +47,8 @@ class Lane:
     @property
     def hungry(self) -> bool:
         """Tell whether it is time to read on."""
-        return not (self.whole or self.reading) and len(self._ready) <= MOST // 4
+        few = len(self._ready) <= MOST // 4 and self._bytes <= MOST_BYTES // 4
+        return few and not (self.whole or self.reading)
 
     def posted(self, letter: Letter) -> None:
         """Take a message that is on disk by now; one that finds no room here stays there alone."""
@@ -57,14 +63,11 @@ class Lane:
         """Take what was read from disk, in order.
 
         Args:
-            letters: Those after `after`.
+            letters: Those after `after`, no more than `room` bytes.
             whole: There were no more.
         """
         self.reading = False
         for letter in letters:
-            if self._ready and self._bytes + letter.size > MOST_BYTES:
-                self.whole = False
-                return
             self._take(letter)
         self.whole = whole
 

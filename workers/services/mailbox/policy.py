@@ -28,7 +28,7 @@ class Next(Enum):
 
     ACKNOWLEDGE = "acknowledge"
     AGAIN = "again"  # after a wait
-    AWAY = "away"  # it was never run: as soon as its receiver is there
+    AWAY = "away"  # its receiver is not to blame: as soon as that is there
     DEAD = "dead"
 
 
@@ -59,6 +59,8 @@ def judge(
             return Verdict(Next.AWAY, letter)
         case InvalidCall():
             return _dead(letter, _why(letter, error), now)
+        case ServiceLost() if not error.died:
+            return Verdict(Next.AWAY, letter)
         case ServiceLost():
             died = msgspec.structs.replace(letter, deaths=letter.deaths + 1)
             why = _why(letter, error)

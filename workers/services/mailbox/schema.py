@@ -20,8 +20,6 @@ CREATE TABLE IF NOT EXISTS letters (
     id TEXT NOT NULL UNIQUE,
     receiver TEXT NOT NULL,
     method TEXT NOT NULL,
-    args BLOB NOT NULL,
-    kwargs BLOB NOT NULL,
     key TEXT,
     sender TEXT NOT NULL,
     posted_at REAL NOT NULL,
@@ -31,9 +29,13 @@ CREATE TABLE IF NOT EXISTS letters (
     state INTEGER NOT NULL DEFAULT 0,
     reason TEXT NOT NULL DEFAULT '',
     death TEXT NOT NULL DEFAULT '',
-    died_at REAL
+    died_at REAL,
+    args BLOB NOT NULL,  -- last: what stands before it is read without it
+    kwargs BLOB NOT NULL
 );
-CREATE INDEX IF NOT EXISTS by_receiver ON letters (receiver, state, seq);
+CREATE INDEX IF NOT EXISTS by_receiver ON letters (receiver, state, seq, posted_at);
+CREATE INDEX IF NOT EXISTS by_death ON letters (died_at) WHERE state = 1;
+CREATE INDEX IF NOT EXISTS by_expiry ON letters (expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE IF NOT EXISTS keys (
     key TEXT PRIMARY KEY,
     id TEXT NOT NULL,
@@ -41,6 +43,7 @@ CREATE TABLE IF NOT EXISTS keys (
     result BLOB
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_end ON keys (done_at);
+CREATE INDEX IF NOT EXISTS by_result ON keys (done_at) WHERE result IS NOT NULL;
 CREATE TABLE IF NOT EXISTS subscriptions (
     event TEXT NOT NULL,
     receiver TEXT NOT NULL,
@@ -120,7 +123,8 @@ def acknowledge(cursor: sqlite3.Cursor, letter: Letter, result: bytes, now: floa
     cursor.execute("DELETE FROM letters WHERE seq = ?", (letter.seq,))
     if letter.key is not None:
         cursor.execute(
-            "UPDATE keys SET done_at = ?, result = ? WHERE key = ?", (now, result, letter.key)
+            "UPDATE keys SET done_at = ?, result = ? WHERE key = ?",
+            (now, result or None, letter.key),
         )
 
 
@@ -149,26 +153,57 @@ def replay(cursor: sqlite3.Cursor, ids: list[str] | None) -> list[str]:
         cursor: Where.
         ids: Which; None is all.
     """
-    chosen = "state = 1" if ids is None else f"state = 1 AND id IN ({','.join('?' * len(ids))})"
-    rows = cursor.execute(f"SELECT {FIELDS} FROM letters WHERE {chosen} ORDER BY seq", ids or ())
-    letters = [letter_of(row) for row in rows.fetchall()]
-    for letter in letters:  # places are given out once: a lane may be past all that are left
+    dead = "SELECT seq, receiver FROM letters WHERE state = 1"
+    if ids is None:
+        found = cursor.execute(f"{dead} ORDER BY seq").fetchall()
+    else:
+        found = [row for one in set(ids) for row in cursor.execute(f"{dead} AND id = ?", (one,))]
+    for seq, _ in sorted(found):  # places are given out once: a lane may be past all that are left
         cursor.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'letters'")
         cursor.execute(
             "UPDATE letters SET state = 0, attempts = 0, deaths = 0, reason = '', died_at = NULL, "
             "seq = (SELECT seq FROM sqlite_sequence WHERE name = 'letters') WHERE seq = ?",
-            (letter.seq,),
+            (seq,),
         )
-    return [letter.receiver for letter in letters]
+    return [receiver for _, receiver in found]
 
 
 def drop(cursor: sqlite3.Cursor, ids: list[str]) -> int:
     """Forget letters, whatever they wait for; return how many there were."""
-    marks = ",".join("?" * len(ids))
-    cursor.execute(
-        f"DELETE FROM keys WHERE key IN (SELECT key FROM letters WHERE id IN ({marks}))", ids
+    count = 0
+    for one in ids:  # not in one statement: how many values one takes is limited
+        cursor.execute(
+            "DELETE FROM keys WHERE key = (SELECT key FROM letters WHERE id = ?)", (one,)
+        )
+        cursor.execute("DELETE FROM letters WHERE id = ?", (one,))
+        count += cursor.rowcount
+    return count
+
+
+def expire(cursor: sqlite3.Cursor, now: float) -> list[str]:
+    """Forget what waits and is too late; return which."""
+    rows = cursor.execute(
+        "SELECT id FROM letters WHERE expires_at <= ? AND state = 0 LIMIT 10000", (now,)
     )
-    cursor.execute(f"DELETE FROM letters WHERE id IN ({marks})", ids)
+    ids = [str(row[0]) for row in rows.fetchall()]
+    drop(cursor, ids)
+    return ids
+
+
+def used(cursor: sqlite3.Cursor) -> int:
+    """Return how many pages of the file are in use."""
+    (pages,) = cursor.execute("PRAGMA page_count").fetchone()
+    (free,) = cursor.execute("PRAGMA freelist_count").fetchone()
+    return int(pages) - int(free)
+
+
+def forget_results(cursor: sqlite3.Cursor, most: int) -> int:
+    """Have the oldest results give way, their keys stay; return how many there were."""
+    cursor.execute(
+        "UPDATE keys SET result = NULL WHERE key IN (SELECT key FROM keys "
+        "WHERE result IS NOT NULL ORDER BY done_at LIMIT ?)",
+        (most,),
+    )
     return cursor.rowcount
 
 
@@ -192,20 +227,37 @@ def prune(cursor: sqlite3.Cursor, before: float, most_keys: int, most_dead: int)
         (most_dead,),
     )
     ids = [str(row[0]) for row in rows.fetchall()]
-    for start in range(0, len(ids), 500):
-        drop(cursor, ids[start : start + 500])
+    drop(cursor, ids)
     cursor.execute(f"PRAGMA incremental_vacuum({GIVEN_BACK})").fetchall()
     return len(ids)
 
 
-def waiting(cursor: sqlite3.Cursor, receiver: str, after: int, most: int) -> list[Letter]:
-    """Return the next letters of a receiver, in order."""
+def waiting(
+    cursor: sqlite3.Cursor, receiver: str, after: int, most: int, most_bytes: int
+) -> tuple[list[Letter], bool]:
+    """Return the next letters of a receiver, in order, and whether there are no more.
+
+    Args:
+        cursor: Where.
+        receiver: Whose.
+        after: A place; those behind it.
+        most: So many at the most.
+        most_bytes: So large together; a larger one comes alone.
+    """
     rows = cursor.execute(
         f"SELECT {FIELDS} FROM letters WHERE receiver = ? AND state = 0 AND seq > ? "
         "ORDER BY seq LIMIT ?",
         (receiver, after, most),
     )
-    return [letter_of(row) for row in rows.fetchall()]
+    found: list[Letter] = []
+    size = 0
+    for row in rows:
+        letter = letter_of(row)
+        size += letter.size
+        if found and size > most_bytes:
+            return found, False
+        found.append(letter)
+    return found, len(found) < most
 
 
 def counts(cursor: sqlite3.Cursor) -> list[tuple[str, int, int, float | None, float | None]]:
@@ -218,16 +270,17 @@ def counts(cursor: sqlite3.Cursor) -> list[tuple[str, int, int, float | None, fl
     return rows.fetchall()
 
 
-def listed(cursor: sqlite3.Cursor, receiver: str | None, most: int) -> list[Letter]:
-    """Return the oldest letters, so many of each state."""
-    found: list[Letter] = []
+def listed(cursor: sqlite3.Cursor, receiver: str | None, most: int) -> list[tuple[Letter, int]]:
+    """Return the oldest letters of each state, without their arguments, and those' bytes."""
+    fields = FIELDS.replace("args, kwargs", "x'', x''")
+    found: list[tuple[Letter, int]] = []
     for state in (WAITING, DEAD):
         rows = cursor.execute(
-            f"SELECT {FIELDS} FROM letters WHERE state = ? AND (?2 IS NULL OR receiver = ?2) "
-            "ORDER BY seq LIMIT ?3",
-            (state, receiver, most),
+            f"SELECT length(args) + length(kwargs), {fields} FROM letters "
+            f"WHERE state = {state} AND (?1 IS NULL OR receiver = ?1) ORDER BY seq LIMIT ?2",
+            (receiver, most),
         )
-        found += [letter_of(row) for row in rows.fetchall()]
+        found += [(letter_of(row[1:]), row[0]) for row in rows.fetchall()]
     return found
 
 
