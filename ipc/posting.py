@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .client import Client
 
 MAILBOX = "mailbox"
+AROUND = 66 * 1024  # bytes around a delivery's arguments; a little more than around a call's
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -35,6 +36,7 @@ async def post(
     if expires is not None and not 0 < expires <= LONGEST_TIMEOUT:
         raise InvalidCall(entry.name, method, f"expires is seconds above 0, not {expires!r}")
     sent = encoded(entry.name, method, args), encoded(entry.name, method, kwargs)
+    check_size(client, entry.name, method, len(sent[0]) + len(sent[1]) + 4 * len(key or ""))
     letter = Post(entry.name, method, *sent, key, expires, client.name)
     posted: str = await asked(client, "post", letter, str, once=key is not None)
     return posted
@@ -43,6 +45,7 @@ async def post(
 async def post_event(client: "Client", event: str, payload: Any) -> int:
     """Post an event to all who ever listened; return how many they are."""
     sent = encoded(MAILBOX, "post_event", payload)
+    check_size(client, MAILBOX, "post_event", len(sent) + 4 * len(event))
     told = Occurrence(event, sent, client.name, client.agent)
     count: int = await asked(client, "post_event", told, int, once=False)
     return count
@@ -56,6 +59,13 @@ def check_postable(entry: Entry, method: str) -> None:
         raise InvalidCall(entry.name, method, why)
     if known[method].stream:
         raise InvalidCall(entry.name, method, "a stream cannot be posted")
+
+
+def check_size(client: "Client", service: str, method: str, size: int) -> None:
+    """Raise InvalidCall where so many bytes could be posted, and not be delivered."""
+    if size > client.max_message - AROUND:
+        detail = f"its arguments have {size} bytes; max_message allows {client.max_message}"
+        raise InvalidCall(service, method, detail)
 
 
 def encoded(service: str, method: str, value: Any) -> Raw:

@@ -6,13 +6,14 @@ from typing import Any
 
 import click
 
-from garrison.ipc import OrderFailed, RemoteError, ServiceProxy, connect
+from garrison.ipc import OrderFailed, RemoteError, connect
 
 from ..deaths import Store
 from .common import DONE, SETTINGS, answer, options, say
 
 MAILBOX = "mailbox"
 MOST = 20
+STATES = ("waiting", "dead")
 
 
 @click.group()
@@ -29,7 +30,7 @@ def ls(name: str | None, most: int) -> int:
     """List what waits, and dead letters: the oldest of each, of all receivers or one."""
     from . import render  # rich takes a while to import
 
-    data = _asked(lambda mailbox: mailbox.ls(name, most))
+    data = _together(_asked(lambda mailbox: mailbox.ls(name, most)), most)
     answer(data)
     if not SETTINGS.json:
         render.show(*_listed(data))
@@ -43,7 +44,7 @@ def show(letter: str) -> int:
     """Show all of one message, its arguments too."""
     from . import render
 
-    data = _asked(lambda mailbox: mailbox.show(letter))
+    (data,) = _asked(lambda mailbox: mailbox.show(letter))[:1]
     answer(data)
     if not SETTINGS.json:
         render.show(render.pairs(_shown(data)))
@@ -59,7 +60,8 @@ def replay(letters: tuple[str, ...], everything: bool) -> int:
     if bool(letters) == everything:
         raise click.UsageError("name the dead letters, or say --all")
     wanted = None if everything else list(letters)
-    return _told(_asked(lambda mailbox: mailbox.replay(wanted)), letters, "will be delivered again")
+    count = sum(_asked(lambda mailbox: mailbox.replay(wanted)))
+    return _told(count, letters, "will be delivered again")
 
 
 @mail.command()
@@ -67,7 +69,7 @@ def replay(letters: tuple[str, ...], everything: bool) -> int:
 @options
 def drop(letters: tuple[str, ...]) -> int:
     """Forget messages, waiting or dead. One that is on its way is still delivered."""
-    return _told(_asked(lambda mailbox: mailbox.drop(list(letters))), letters, "forgotten")
+    return _told(sum(_asked(lambda mailbox: mailbox.drop(list(letters)))), letters, "forgotten")
 
 
 def _told(count: int, letters: tuple[str, ...], what: str) -> int:
@@ -78,30 +80,47 @@ def _told(count: int, letters: tuple[str, ...], what: str) -> int:
     return DONE
 
 
-def _asked(ask: Callable[[Any], Awaitable[Any]]) -> Any:
-    """Return what the mailbox says.
+def _asked(ask: Callable[[Any], Awaitable[Any]]) -> list[Any]:
+    """Return what the mailboxes say: there is one, or one for each agent.
 
     Raises:
         OrderFailed: There is none, or no such message.
     """
 
-    async def asked() -> Any:
+    async def asked() -> list[Any]:
         async with connect(SETTINGS.home) as client:
-            mailbox: ServiceProxy | None = client.get_service(MAILBOX)
-            if mailbox is None:
+            mailboxes = client.get_services_by_type(MAILBOX)
+            if not mailboxes:
                 raise OrderFailed(
                     "no_such_service",
                     f"there is no mailbox here: add [plugins.{MAILBOX}] to the config",
                 )
-            try:
-                return await ask(mailbox)
-            except RemoteError as error:
-                if error.type_name != "LookupError":
-                    raise
-                problem = error.detail.partition(": ")[2]
-                raise OrderFailed("no_such_message", problem) from error
+            said, problem = [], ""
+            for mailbox in mailboxes:
+                try:
+                    said.append(await ask(mailbox))
+                except RemoteError as error:
+                    if error.type_name != "LookupError":
+                        raise
+                    problem = error.detail.partition(": ")[2]
+            if not said:
+                raise OrderFailed("no_such_message", problem)
+            return said
 
     return asyncio.run(asked())
+
+
+def _together(said: list[dict[str, Any]], most: int) -> dict[str, Any]:
+    """Return several mailboxes' lists as one: a receiver's rows stand one below the other."""
+    both: dict[str, list[Any]] = {
+        key: [row for one in said for row in one[key]]
+        for key in ("receivers", "letters", "damaged")
+    }
+    both["receivers"].sort(key=lambda row: str(row["receiver"]))
+    both["letters"].sort(key=lambda row: (row["state"] == "dead", -row["age_s"]))
+    of = {state: [row for row in both["letters"] if row["state"] == state] for state in STATES}
+    both["letters"] = [row for rows in of.values() for row in rows[:most]]
+    return both
 
 
 def _listed(data: dict[str, Any]) -> Iterable[Any]:

@@ -26,6 +26,11 @@ class Receiver(Service):
         self._note(number)
         return number
 
+    async def measure(self, number: int, text: str) -> int:
+        """Note a number; return how long a text is."""
+        self._note(number)
+        return len(text)
+
     async def refuse(self, number: int) -> None:
         """Note it, and refuse it."""
         self._note(number)

@@ -216,12 +216,11 @@ class MailboxService(Service):
         if lane.hungry:
             lane.reading = True
             self.spawn(self._read(lane), f"read {lane.receiver}")
-        generation = self.runtime.generation_of(lane.receiver)
-        if not generation:
+        if not self.runtime.generation_of(lane.receiver):
             return
         lane.window = self.runtime.mail_window_of(lane.receiver)
         while (letter := lane.next()) is not None:
-            self.spawn(self._deliver(lane, letter, generation), f"deliver {letter.id}")
+            self.spawn(self._deliver(lane, letter), f"deliver {letter.id}")
         if lane.idle and len(self.lanes) > LANES_KEPT:
             self.lanes.pop(lane.receiver, None)
 
@@ -357,7 +356,7 @@ class MailboxService(Service):
         lane.read(letters, whole)
         self._pump(lane)
 
-    async def _deliver(self, lane: Lane, letter: Letter, generation: int) -> None:
+    async def _deliver(self, lane: Lane, letter: Letter) -> None:
         if expired(letter, time.time()):
             self.expired += 1
             log.warning("mail.expired id=%s receiver=%s", letter.id, letter.receiver)
@@ -368,7 +367,7 @@ class MailboxService(Service):
         error, result = await self._call(letter)
         chance, most = random.random(), self.config.max_attempts
         verdict = judge(letter, error, most, time.time(), chance)
-        await self._carry_out(lane, letter, verdict, result, f"{letter.receiver}-{generation}")
+        await self._carry_out(lane, letter, verdict, result)
 
     async def _call(self, letter: Letter) -> tuple[CallError | None, bytes]:
         mail = Mail(
@@ -387,12 +386,8 @@ class MailboxService(Service):
             return error, b""
         return None, bytes(answer)
 
-    async def _carry_out(
-        self, lane: Lane, letter: Letter, verdict: Verdict, result: bytes, incarnation: str
-    ) -> None:
+    async def _carry_out(self, lane: Lane, letter: Letter, verdict: Verdict, result: bytes) -> None:
         after = verdict.letter
-        if after.deaths > letter.deaths:
-            after.death = incarnation
         match verdict.next:
             case Next.ACKNOWLEDGE:
                 kept, now = result if len(result) <= RESULT_MOST else b"", time.time()

@@ -62,7 +62,8 @@ def judge(
         case ServiceLost() if not error.died:
             return Verdict(Next.AWAY, letter)
         case ServiceLost():
-            died = msgspec.structs.replace(letter, deaths=letter.deaths + 1)
+            death = f"{letter.receiver}-{error.generation}"
+            died = msgspec.structs.replace(letter, deaths=letter.deaths + 1, death=death)
             why = _why(letter, error)
             if died.deaths >= DEATHS:
                 return _dead(died, f"its receiver died with it {died.deaths} times: {why}", now)
