@@ -102,7 +102,7 @@ class Runtime(Agency):
 
     def report(self, **facts: float) -> None:
         """Have `garrison status` show these numbers: at most 16, told with the next beat."""
-        self.facts = dict(list(facts.items())[:16])
+        self.facts = {name: float(value) for name, value in list(facts.items())[:16]}
 
     # --- a start that blocks ----------------------------------------------------------------
 

@@ -1,5 +1,6 @@
 """How answers look to people; asking is elsewhere."""
 
+import shutil
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ STYLES = {
     "initializing": "yellow",
     "starting": "yellow",
 }
+LEAST, MOST = 8, 14  # characters of a table's last column; of one that is cut
 
 
 def show(*parts: RenderableType) -> None:
@@ -143,13 +145,24 @@ def pairs(facts: Iterable[tuple[str, Any]]) -> Table:
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return rows below their heads; the last column is what is cut where the width ends."""
+    """Return rows below their heads; the last column is what is cut where the width ends.
+
+    Where that is not enough, all but the first are cut as well: none may vanish.
+    """
     cells = [[plain(cell) for cell in row] for row in rows]
+    room = shutil.get_terminal_size().columns - 2 * (len(heads) - 1)
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *cells, strict=True)][:-1]
+    least = max(len(heads[-1]), LEAST)
+    if sum(widths) + least > room:
+        widths[1:] = [
+            min(width, max(len(head), MOST))
+            for width, head in zip(widths[1:], heads[1:], strict=False)
+        ]
     made = Table(box=None, pad_edge=False, header_style="bold")
-    for place, head in enumerate(heads[:-1]):
-        width = max([len(head), *(len(row[place]) for row in cells)])
-        made.add_column(head, no_wrap=True, min_width=width)
-    made.add_column(heads[-1], no_wrap=True, overflow="ellipsis")
+    for head, width in zip(heads, [*widths, max(room - sum(widths), least)], strict=True):
+        made.add_column(
+            head, no_wrap=True, overflow="ellipsis", min_width=len(head), max_width=width
+        )
     for row in cells:
         made.add_row(*map(Text, row))
     return made

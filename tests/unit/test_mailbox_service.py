@@ -15,9 +15,10 @@ from msgspec import Raw
 from tests.conftest import eventually
 
 from garrison.ipc import Post
+from garrison.supervisor.cli import mail, render
 from garrison.workers import PermanentFailure
 from garrison.workers.runtime import Runtime
-from garrison.workers.services.mailbox import MailboxService, lanes, schema
+from garrison.workers.services.mailbox import MailboxService, lanes, schema, shown
 from garrison.workers.services.mailbox.schema import Letter
 from garrison.workers.services.mailbox.store import Damaged, MailboxFull, Store, _opened, set_aside
 from garrison.workers.testing import run
@@ -295,3 +296,21 @@ async def test_a_folder_in_the_files_place_is_said_once(
     with pytest.raises(PermanentFailure, match=r"mailbox\.db cannot be opened"):
         async with mailbox(tmp_path, monkeypatch):
             pass
+
+
+@pytest.mark.parametrize("name", ["bot", "a-service-with-a-rather-long-name-indeed"])
+def test_no_column_of_a_list_vanishes_at_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long names and reasons are; the ID is whole, for it is what one types."""
+    monkeypatch.setenv("COLUMNS", "80")
+    letter = Letter(id="0123456789abcdef", receiver=name, method=name, args=b"", kwargs=b"")
+    letter.state, letter.reason = schema.DEAD, "because " * 50
+    rows = [{"receiver": name, "waiting": 9, "oldest_s": 1e6, "dead": 9, "oldest_dead_s": 1e6}]
+    data = {"receivers": rows, "letters": [shown(letter, 1e6)], "damaged": []}
+    render.show(*mail._listed(data))
+    out = capsys.readouterr().out
+    assert "0123456789abcdef" in out
+    (heads,) = [line.split() for line in out.splitlines() if line.startswith("ID")]
+    assert heads == ["ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY"]
+    assert max(map(len, out.splitlines())) <= 80

@@ -12,9 +12,9 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Self
 
 import msgspec
 from msgspec import Meta, Raw
@@ -27,8 +27,6 @@ from .lanes import MOST, Lane
 from .policy import Next, Verdict, expired, judge
 from .schema import Letter
 from .store import Damaged, NewerFile, Store, set_aside
-
-T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -109,12 +107,12 @@ class MailboxService(Service):
             posted_at=now,
             expires_at=None if post.expires is None else now + post.expires,
         )
-        kept = await self._lasting(
+        kept, _ = await self.store.change(
             lambda at: schema.insert(at, letter),
-            lambda found: self._posted([(letter, found[1])]),
             letter.size,
+            lambda found: self._posted([(letter, found[1])]),
         )
-        return kept[0]
+        return kept
 
     async def post_event(self, said: Occurrence) -> int:
         """Post an event to everyone who ever listened to it; return how many they are.
@@ -137,30 +135,12 @@ class MailboxService(Service):
             if said.event in events and self._hears(receiver, said.agent)
         ]
         if letters:
-            await self._lasting(
+            await self.store.change(
                 lambda at: [schema.insert(at, letter)[1] for letter in letters],
-                lambda places: self._posted(zip(letters, places, strict=True)),
                 sum(letter.size for letter in letters),
+                lambda places: self._posted(zip(letters, places, strict=True)),
             )
         return len(letters)
-
-    async def _lasting(
-        self, change: Callable[[Any], T], then: Callable[[T], None], room: int = 0
-    ) -> T:
-        """Have a change carried out, and what follows from it: also where who asked has left."""
-        future = self.store.change(change, room)
-
-        def settled(done: "asyncio.Future[T]") -> None:
-            if not done.cancelled() and done.exception() is None:
-                then(done.result())
-
-        future.add_done_callback(settled)
-        return await asyncio.shield(future)
-
-    def _hears(self, receiver: str, agent: str) -> bool:
-        """Tell whether a receiver hears an agent's events: everybody's are for all."""
-        entry = self.runtime.directory.get(receiver)
-        return entry is not None and (not agent or entry.agent in {"", agent})
 
     def _posted(self, kept: Iterable[tuple[Letter, int]]) -> None:
         """Deliver letters that are on disk by now, each at its place; 0 was there before."""
@@ -232,6 +212,7 @@ class MailboxService(Service):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAND_S):
                 await self._landed()
+        self.store.end()
         await asyncio.to_thread(self.store.close)
 
     async def _landed(self) -> None:
@@ -295,12 +276,14 @@ class MailboxService(Service):
                 lane.whole = False
                 self._pump(lane)
 
-        found: list[str] = await self._lasting(lambda at: schema.replay(at, ids), replayed)
+        found = await self.store.change(lambda at: schema.replay(at, ids), then=replayed)
         return len(found)
 
     async def drop(self, ids: list[str]) -> int:
         """Forget messages, waiting or dead; return how many. One on its way is still delivered."""
-        return await self._lasting(lambda at: schema.drop(at, ids), lambda _: self._forget(ids))
+        return await self.store.change(
+            lambda at: schema.drop(at, ids), then=lambda _: self._forget(ids)
+        )
 
     def _forget(self, ids: list[str]) -> None:
         for lane in self.lanes.values():
@@ -319,7 +302,7 @@ class MailboxService(Service):
         c = self.config
         now = time.time()
         before = now - c.keep_keys
-        late = await self._lasting(lambda at: schema.expire(at, now), self._forget)
+        late = await self.store.change(lambda at: schema.expire(at, now), then=self._forget)
         self.expired += len(late)
         if late:
             log.warning("mail.expired count=%d", len(late))
@@ -350,10 +333,10 @@ class MailboxService(Service):
 
     async def _read(self, lane: Lane) -> None:
         after, room = lane.after, lane.room
-        letters, whole = await self.store.change(
-            lambda at: schema.waiting(at, lane.receiver, after, MOST, room)
+        await self.store.change(
+            lambda at: schema.waiting(at, lane.receiver, after, MOST, room),
+            then=lambda found: lane.read(*found),  # between what was posted before and after it
         )
-        lane.read(letters, whole)
         self._pump(lane)
 
     async def _deliver(self, lane: Lane, letter: Letter) -> None:
@@ -400,8 +383,7 @@ class MailboxService(Service):
                 await self.store.change(lambda at: schema.note(at, after))
                 lane.landed(letter)
             case Next.AGAIN:
-                is_kept = await self.store.change(lambda at: schema.note(at, after))
-                if is_kept and await self._pause(letter.id, verdict.wait):
+                if await self._paused(after, verdict.wait):
                     lane.back(after)
                 else:  # it was dropped meanwhile
                     lane.landed(letter)
@@ -411,16 +393,18 @@ class MailboxService(Service):
                     await asyncio.sleep(0.05)  # it drains, or its window is full
         self._pump(lane)
 
-    async def _pause(self, letter_id: str, seconds: float) -> bool:
-        """Wait until a message is to be tried again; False where it was dropped meanwhile."""
-        pause = self.pauses[letter_id] = asyncio.Event()
+    async def _paused(self, letter: Letter, seconds: float) -> bool:
+        """Note a letter, and wait until it is to be tried again; False where it was dropped."""
+        dropped = self.pauses[letter.id] = asyncio.Event()
         try:
+            if not await self.store.change(lambda at: schema.note(at, letter)):
+                return False
             async with asyncio.timeout(seconds):
-                await pause.wait()
+                await dropped.wait()
         except TimeoutError:
             return True
         finally:
-            del self.pauses[letter_id]
+            del self.pauses[letter.id]
         return bool(self.stopping)
 
 

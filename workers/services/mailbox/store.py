@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Change = Callable[[sqlite3.Cursor], Any]
-Asked = tuple[Change, asyncio.Future[Any], int]  # with the bytes that it takes
+Then = Callable[[Any], None]
+Asked = tuple[Change, asyncio.Future[Any], int, Then | None]  # with the bytes that it takes
 
 MOST_CHANGES = 256  # in one commit
 MOST_WAITING = 16_384  # changes; posts beyond are refused
@@ -77,6 +78,7 @@ class Store:
         self._log_most = 2 * _log_pages(path) * PAGE
         self._most_pages = (max_bytes - min(max_bytes // 8, SPARE)) // PAGE
         self._changes: deque[Asked] = deque()
+        self._asked: list[Asked] = []  # in this turn of the loop; the loop's alone
         self._stirred = threading.Condition()
         self._closing = False
         self.commits = 0
@@ -88,32 +90,47 @@ class Store:
         self.failed: asyncio.Future[None] = loop.create_future()
         self._thread.start()
 
-    def change(self, change: Callable[[sqlite3.Cursor], T], room: int = 0) -> asyncio.Future[T]:
+    def change(
+        self,
+        change: Callable[[sqlite3.Cursor], T],
+        room: int = 0,
+        then: Callable[[T], None] | None = None,
+    ) -> asyncio.Future[T]:
         """Carry out a change; the future has its result once that is on disk.
 
         Args:
             change: Takes a cursor, within a transaction. It may be run again, after a rollback.
             room: The bytes that it adds, so it is refused where there is no room for them; 0 is
                 never refused.
+            then: What follows from it, with its result: in the order of the changes, also where
+                whoever waited for it has left.
 
         Raises:
             MailboxFull: Too many changes wait.
         """
-        if room and len(self._changes) >= MOST_WAITING:
+        if room and len(self._changes) + len(self._asked) >= MOST_WAITING:
             raise MailboxFull(f"{MOST_WAITING:,} messages wait to be written already")
+        if self._closing:
+            raise MailboxFull("the mailbox is closing")
         future: asyncio.Future[T] = self._loop.create_future()
-        with self._stirred:
-            if self._closing:
-                raise MailboxFull("the mailbox is closing")
-            self._changes.append((change, future, room))
-            self._stirred.notify()
+        if not self._asked:
+            self._loop.call_soon(self._hand_over)  # all that one turn of the loop asks for
+        self._asked.append((change, future, room, then))
         return future
 
-    def close(self) -> None:
-        """Write what waits, and close the file."""
+    def _hand_over(self) -> None:
         with self._stirred:
-            self._closing = True
+            self._changes.extend(self._asked)
+            self._asked.clear()
             self._stirred.notify()
+
+    def end(self) -> None:
+        """Take no more changes; what waits is still written."""
+        self._closing = True
+        self._hand_over()
+
+    def close(self) -> None:
+        """Return when all is written, and the file is closed; it blocks, and comes after `end`."""
         self._thread.join()
 
     # --- the thread ---------------------------------------------------------------------------
@@ -146,21 +163,21 @@ class Store:
             self._give_back()
             self._keep_reserve()
             self._waited = self._waited and not self._has_reserve
-        problem = self._problem(sum(room for _, _, room in batch))
+        problem = self._problem(sum(room for _, _, room, _ in batch))
         if not problem:
             try:
-                return self._transaction([change for change, _, _ in batch])
+                return self._transaction([change for change, _, _, _ in batch])
             except sqlite3.OperationalError as error:
                 if not _is_full(error):
                     raise
                 problem = str(error)
         full = MailboxFull(f"{self._path.parent} has no room left for it: {problem}")
-        rest = [change for change, _, room in batch if not room]
+        rest = [change for change, _, room, _ in batch if not room]
         if rest:
             refused = [one for one in batch if one[2]]
             self._loop.call_soon_threadsafe(_settle, refused, [full] * len(refused))
         done = iter(self._in_reserve(rest) if rest else [])
-        return [full if room else next(done) for _, _, room in batch]
+        return [full if room else next(done) for _, _, room, _ in batch]
 
     def _problem(self, room: int) -> str:
         """Return why so many bytes cannot be taken."""
@@ -267,10 +284,13 @@ class Store:
 
 
 def _settle(batch: list[Asked], outcomes: list[Any]) -> None:
-    for (_, future, _), outcome in zip(batch, outcomes, strict=True):
-        if future.done():  # its poster has gone
+    for (_, future, _, then), outcome in zip(batch, outcomes, strict=True):
+        is_error = isinstance(outcome, Exception)
+        if then is not None and not is_error:
+            then(outcome)
+        if future.done():  # who asked has gone, or was told already
             continue
-        if isinstance(outcome, BaseException):
+        if is_error:
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
