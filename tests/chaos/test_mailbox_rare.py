@@ -1,6 +1,8 @@
 """What others do to a mailbox: a disk that they fill, a router that dies, agents, sizes."""
 
 import asyncio
+import contextlib
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from tests.chaos.test_mailbox import CONFIG, empty, noted, numbers
 from tests.chaos.test_mailbox_disk import config, mounted, needs_root
 from tests.conftest import Hosting, eventually, found
 
-from garrison.ipc import InvalidCall, Overloaded
+from garrison.ipc import Client, InvalidCall, Overloaded
 from garrison.ipc.posting import AROUND
 
 SMALL = "[host]\nmax_message = 1048576\n"
@@ -128,3 +130,27 @@ async def test_agents_have_a_mailbox_each_and_garrison_mail_sees_all(
     assert running.run("mail", "show", kept[1]).code == 4
     assert numbers(tmp_path, "ada.receiver") == [0, 0]
     assert numbers(tmp_path, "bob.receiver") == [1, 1]
+
+
+async def test_a_listener_that_crashes_again_and_again_misses_no_durable_event(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """Nor one that starts anew: between its start and its subscription it is a listener, too."""
+    running = host(CONFIG.format(notes=tmp_path), plugins=["post"])
+    async with running.connect() as client:
+        poster = asyncio.ensure_future(_ring(client, 300))
+        while not poster.done():
+            pid = running.status("listener")["pid"]
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.wait({poster}, timeout=0.2)
+        await poster
+        await empty(client)
+    assert list(dict.fromkeys(numbers(tmp_path, "listener"))) == list(range(300))
+
+
+async def _ring(client: Client, count: int) -> None:
+    for number in range(count):
+        await client.emit_event("rung", number, durable=True)
+        await asyncio.sleep(0.005)  # so that there are some in each of its lives

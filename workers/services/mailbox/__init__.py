@@ -142,6 +142,11 @@ class MailboxService(Service):
             )
         return len(letters)
 
+    def _hears(self, receiver: str, agent: str) -> bool:
+        """Tell whether a receiver hears an agent's events: everybody's are for all."""
+        entry = self.runtime.directory.get(receiver)
+        return entry is not None and (not agent or entry.agent in {"", agent})
+
     def _posted(self, kept: Iterable[tuple[Letter, int]]) -> None:
         """Deliver letters that are on disk by now, each at its place; 0 was there before."""
         for letter, seq in kept:
