@@ -4,9 +4,12 @@ Calls to a fake are encoded, converted and decoded as they are between processes
 travel fails here as well.
 """
 
+import asyncio
 import inspect
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from garrison.ipc import messages
@@ -53,6 +56,10 @@ class TestRuntime(Runtime):
         self._position += 1
         self.directory.apply(messages.Listed(entry))
         self.calls.changed(name, entry, self.now())
+
+    def keep_in(self, folder: Path) -> None:
+        """Have the service keep its data in a folder."""
+        self._data = folder
 
     def take(self, plugin: Plugin) -> None:
         """Take a plugin's actions and the like."""
@@ -123,6 +130,8 @@ async def run(
         runtime.add(fake_name, fake, *_described(fake_name, fake))
     for model_type, handler in (models or {}).items():
         runtime.register_model(model_type, without_runtime(handler), "test")
+    folder = tempfile.TemporaryDirectory(prefix="garrison-")
+    runtime.keep_in(Path(folder.name))
     try:
         if plugin is not None:
             runtime.take(plugin)
@@ -141,6 +150,7 @@ async def run(
     finally:
         await runtime.cancel_background()
         runtime.close()
+        await asyncio.to_thread(folder.cleanup)
     if runtime.failed.done():
         _raise(runtime.failed.exception())
 

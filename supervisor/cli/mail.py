@@ -68,7 +68,7 @@ def replay(letters: tuple[str, ...], everything: bool) -> int:
 @click.argument("letters", nargs=-1, required=True, metavar="ID…")
 @options
 def drop(letters: tuple[str, ...]) -> int:
-    """Forget messages, waiting or dead. One that is on its way is still delivered."""
+    """Forget messages, waiting or dead. One that its receiver has just now is still handled."""
     return _told(sum(_asked(lambda mailbox: mailbox.drop(list(letters)))), letters, "forgotten")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Host, Hosting, eventually, found, until
+from tests.conftest import LONGEST, Host, Hosting, ending_within, eventually, found, until
 
 from garrison.ipc import Client, InvalidCall, Overloaded, ServiceUnavailable
 
@@ -255,9 +255,10 @@ async def test_killed_throughout_it_loses_nothing_and_keeps_the_order(
                     await _posted(client, name, done, batch)
             done += batch
 
-    work = asyncio.ensure_future(posting())
-    await killing(work)
-    await work
+    with ending_within(LONGEST + MESSAGES / 10):
+        work = asyncio.ensure_future(posting())
+        await killing(work)
+        await work
     async with running.connect() as client:
         await empty(client)
         told = await found(client, "mailbox").ls()

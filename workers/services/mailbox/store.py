@@ -328,6 +328,9 @@ def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
         problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
         if problems != ["ok"]:
             raise Damaged("; ".join(map(str, problems))[:300])
+        with contextlib.suppress(sqlite3.OperationalError):  # on a full disk: later
+            # A new log has nothing of what a power cut tore, which might pass for damage.
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         db.executescript(schema.SCHEMA)
         if version != schema.FORMAT:
             db.execute(f"PRAGMA user_version = {schema.FORMAT}")
