@@ -314,3 +314,18 @@ def test_no_column_of_a_list_vanishes_at_80_columns(
     (heads,) = [line.split() for line in out.splitlines() if line.startswith("ID")]
     assert heads == ["ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY"]
     assert max(map(len, out.splitlines())) <= 80
+
+
+async def test_two_posters_with_one_key_at_the_same_time_post_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are told its id, once it is on disk; a key that was dropped is free again."""
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        away(service)
+        first = await asyncio.gather(*(service.post(post(1, key="k")) for _ in range(5)))
+        assert len(set(first)) == 1
+        assert await service.drop([first[0]]) == 1
+        assert await service.post(post(2, key="k")) != first[0]
+        back(service)
+        await taken(receiver, [2])
+        assert (await service.result("k"))["done"]
