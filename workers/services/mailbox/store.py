@@ -110,9 +110,11 @@ class Store:
         """
         if room and len(self._changes) + len(self._asked) >= MOST_WAITING:
             raise MailboxFull(f"{MOST_WAITING:,} messages wait to be written already")
-        if self._closing:
+        if self._closing and room:
             raise MailboxFull("the mailbox is closing")
         future: asyncio.Future[T] = self._loop.create_future()
+        if self._closing:
+            return future  # its task is cancelled with the service's others
         if not self._asked:
             self._loop.call_soon(self._hand_over)  # all that one turn of the loop asks for
         self._asked.append((change, future, room, then))
