@@ -1,6 +1,7 @@
-"""What each row is held against: raw ZeroMQ, fresh processes, spawned processes.
+"""What each row is held against: raw ZeroMQ, SQLite alone, fresh and spawned processes.
 
-Each floor is a program of its own in `programs/`, so that nothing imported here weighs on it.
+Each floor but SQLite's is a program of its own in `programs/`, so that nothing imported here weighs
+on it.
 Durations are seconds, sizes are bytes.
 """
 
@@ -8,17 +9,22 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
+import sqlite3
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 
 from garrison.ipc import messages
+from garrison.workers.services.mailbox import schema
 
 PROGRAMS = Path(__file__).parent / "programs"
 LONGEST_S = 300.0  # for one program
@@ -88,3 +94,30 @@ async def spawned(count: int) -> tuple[float, list[int]]:
     """Return how long so many spawned processes take, and the PSS of each."""
     found = await _program("spawned.py", count)
     return found["seconds"], found["pss"]
+
+
+async def committed(text: str, count: int, group: int) -> float:
+    """Return how many rows SQLite alone commits a second, synced, in groups of so many."""
+    return await asyncio.to_thread(_committed, text, count, group)
+
+
+def _committed(text: str, count: int, group: int) -> float:
+    with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
+        db = sqlite3.connect(Path(folder) / "raw.db", isolation_level=None)
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        db.executescript(schema.SCHEMA)
+        args = msgspec.msgpack.encode([text])
+        began = time.perf_counter()
+        for start in range(0, count, group):
+            db.execute("BEGIN IMMEDIATE")
+            db.executemany(
+                "INSERT INTO letters (id, receiver, method, args, kwargs, sender, posted_at) "
+                "VALUES (?, 'sink', 'take', ?, X'80', 'post', ?)",
+                [(secrets.token_hex(8), args, time.time()) for _ in range(start, start + group)],
+            )
+            db.execute("COMMIT")
+        took = time.perf_counter() - began
+        db.close()
+    return count / took

@@ -186,6 +186,58 @@ async def chat(size: Size) -> Found:
     return Found(floor, garrison)
 
 
+async def posts(size: Size) -> Found:
+    """Measure the rate of 64 posters, each waiting for its acknowledgement, while what they post
+    is delivered; beside SQLite alone that commits the same rows in groups of 64."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    count = size.calls * 5 // WIDTH * WIDTH
+    async with host({"mailbox": "mailbox", "post": "post", "sink": "post"}) as there:
+        poster = _patient(there, "post")
+        await poster.side_by_side("sink", TEXT, 20 * WIDTH, WIDTH)
+        for _ in range(size.rounds):
+            floor.append(await floors.committed(TEXT, count, WIDTH))
+            took: float = await poster.side_by_side("sink", TEXT, count, WIDTH)
+            garrison.append(count / took)
+    return Found(floor, garrison)
+
+
+async def post(size: Size) -> Found:
+    """Measure one poster's wait for its acknowledgement, beside SQLite's commit of one row."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    count = size.calls // 10
+    async with host({"mailbox": "mailbox", "post": "post", "sink": "post"}) as there:
+        poster = _patient(there, "post")
+        await poster.one_by_one("sink", TEXT, count)
+        for _ in range(size.rounds):
+            floor.append(1 / await floors.committed(TEXT, count, 1))
+            times: list[float] = await poster.one_by_one("sink", TEXT, count)
+            garrison.append(statistics.median(times))
+    return Found(floor, garrison)
+
+
+async def delivered(size: Size) -> Found:
+    """Measure the rate at which what waits for one service is delivered, each acknowledged on disk
+    before the next is sent; beside as many calls one after another."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    services = {"mailbox": "mailbox", "post": "post", "sink": "post", "echo": "echo"}
+    async with host(services | {"caller": "caller"}) as there:
+        poster, sink = _patient(there, "post"), _patient(there, "sink")
+        caller = _patient(there, "caller")
+        for _ in range(size.rounds):
+            times: list[float] = await caller.one_by_one("echo", TEXT, size.calls)
+            floor.append(1 / statistics.mean(times))
+            all_of_them = size.calls // WIDTH * WIDTH + await sink.count()
+            await poster.side_by_side("sink", TEXT, size.calls // WIDTH * WIDTH, WIDTH)
+            left = all_of_them - await sink.count()
+            began = time.perf_counter()
+            await sink.until(all_of_them)
+            garrison.append(left / (time.perf_counter() - began))
+    return Found(floor, garrison)
+
+
 async def _conversation(service: Any, lines: int) -> list[float]:
     """Return the time of each line of a conversation, which travels with them."""
     conversation: Any = None
@@ -248,6 +300,9 @@ ROWS = (
     Row("restart", "SIGKILL to next answer, p50", "ms", 0.2, restart),
     Row("preloaded", "same, discord.py + openai", "ms", 0.04, preloaded),
     Row("chat", "line at chat to answer, p50", "ms", 0.015, chat, absolute=True),
+    Row("posts", "posts of 64 posters", "calls/s", 0.25, posts),
+    Row("post", "one post, p50", "ms", 10.0, post),
+    Row("delivered", "delivered to one service", "calls/s", 0.0, delivered),
     Row("start", "50 services running", "s", 0.35, start),
     Row("memory", "PSS per idle service of 20", "MiB", 0.6, memory),
 )

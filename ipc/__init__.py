@@ -17,19 +17,27 @@ from .errors import (
     SupervisorGone,
     WireError,
 )
-from .messages import State
+from .mail import DELIVER, EVENT, Delivery, Mail, Occurrence, Post
+from .messages import EMPTY_MAP, State
 from .proxy import ServiceProxy, state, with_timeout
 
 __all__ = [
+    "DELIVER",
+    "EMPTY_MAP",
+    "EVENT",
     "CallError",
     "CallTimeout",
     "Client",
     "ConfigError",
+    "Delivery",
     "GarrisonError",
     "InvalidCall",
+    "Mail",
+    "Occurrence",
     "OrderFailed",
     "Overloaded",
     "PermanentFailure",
+    "Post",
     "RemoteError",
     "ServiceLost",
     "ServiceProxy",

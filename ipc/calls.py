@@ -44,6 +44,7 @@ class Call(msgspec.Struct, eq=False):  # made three times faster than a dataclas
     hungry: Callable[[], bool] | None = None  # a stream's: does somebody wait for its next value
     credit: int = 0
     to: Token = b""  # the incarnation that has it; empty while it waits
+    generation: int = 0  # of that
     idempotent: bool = False
     sent_again: int = 0
     lost: str = ""  # why it was lost the last time, where it waits to be sent again
@@ -58,6 +59,7 @@ class Peer:
     state: State | None = None  # None: not configured
     takes: bool = False  # calls, now or in time; the others are refused
     token: Token = b""
+    generation: int = 0
     closed: Token = b""  # an incarnation that takes no more: draining, or gone before we were told
     blocked: bool = False  # the router had no room for it; a moment later it may
     calls: int = 0
@@ -234,6 +236,7 @@ class Calls:
             else:
                 lost += 1
                 error = ServiceLost(call.name, call.method, cause)
+                error.died, error.generation = blamed, call.generation
                 self._leave(call, error)
                 call.settle(error)
         for name in {call.name for call in had}:
@@ -283,6 +286,7 @@ class Calls:
             peer.state, peer.takes, peer.token = None, False, b""
         else:
             peer.state, peer.token = entry.state, entry.token
+            peer.generation = entry.generation
             peer.takes = takes_calls(entry.state, entry.wanted)
         self._settle_waiting(peer, now)
 
@@ -317,7 +321,7 @@ class Calls:
         )
 
     def _dispatch(self, peer: Peer, call: Call, size: int, now: float) -> None:
-        call.to = peer.token
+        call.to, call.generation = peer.token, peer.generation
         peer.calls += 1
         peer.bytes += size
         left = min(max(call.deadline - now, 0.001), LONGEST_TIMEOUT)

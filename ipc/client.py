@@ -22,7 +22,7 @@ import msgspec
 import zmq
 from msgspec import Raw
 
-from . import messages, sockets, tree
+from . import messages, posting, sockets, tree
 from .calls import Call, Calls
 from .directory import AWAY, Directory
 from .errors import (
@@ -59,6 +59,7 @@ class Client:
     """One member of the host. All of it belongs to the loop that made it."""
 
     limited_by_welcome = True  # False: it was told its limits before
+    name = ""  # a service's own NAME; a program has none
 
     def __init__(self, token: Token) -> None:
         self.loop = asyncio.get_running_loop()
@@ -71,6 +72,7 @@ class Client:
         self.directory = Directory()
         self.calls = Calls(self._send, window=256, window_bytes=16 * 1024 * 1024)
         self.proxies: weakref.WeakValueDictionary[int, ServiceProxy] = weakref.WeakValueDictionary()
+        self._notices: list[Callable[[str], None]] = []
         self.refused = 0  # frames that were no message of ours
         self.boot = ""
         self.supervisor_gone = False
@@ -179,11 +181,19 @@ class Client:
             finally:
                 self._watchers = [pair for pair in self._watchers if pair[1] is not changed]
 
-    async def emit_event(self, event: str, payload: Any = None) -> None:
+    async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
         """Tell every subscriber of an event; return when each has handled it or failed.
 
         A subscriber that fails is logged and harms no other.
+
+        Args:
+            event: Its name.
+            payload: Whatever can travel.
+            durable: Post it instead, to those who ever listened: it returns when that is on disk.
         """
+        if durable:
+            await posting.post_event(self, event, payload)
+            return
         targets = [entry.name for entry in self.directory.listening(event, self.agent)]
         await self._emit(targets, event, payload)
 
@@ -201,6 +211,62 @@ class Client:
                 log.warning("event.failed event=%s subscriber=%s error=%s", event, name, outcome)
             elif isinstance(outcome, BaseException):
                 raise outcome
+
+    # --- messages that outlast their sender -------------------------------------------------
+
+    async def post(
+        self,
+        service: str | Callable[..., object],
+        method: str,
+        *args: Any,
+        key: str | None = None,
+        expires: float | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Have a method called, however long its service is away; return the message's id once it
+        is on disk. The mailbox delivers in order, at least once.
+
+        Args:
+            service: As `get_service` takes it.
+            method: One of its methods; no stream.
+            args: Its arguments.
+            key: The same key is the same message: it may be posted again where this fails.
+            expires: Seconds; what was not delivered by then is dropped.
+            kwargs: Its arguments.
+
+        Raises:
+            ServiceUnavailable: No such service, or no mailbox, is configured.
+            InvalidCall: There is no such method, or the arguments cannot travel.
+            Overloaded: The mailbox is full: post again later.
+            ServiceLost: The mailbox's process ended in mid-post: it may be on disk. With a key it
+                is posted again by itself, and by hand harmlessly.
+        """
+        return await posting.post(self, service, method, args, kwargs, key, expires)
+
+    def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
+        """Return what the directory has of a NAME or type."""
+        return self._find(wanted)
+
+    def generation_of(self, name: str) -> int:
+        """Return the generation of the incarnation that takes calls; 0 where none does."""
+        entry = self.directory.get(name)
+        return entry.generation if entry is not None and entry.token else 0
+
+    def mail_window_of(self, name: str) -> int:
+        """Return how many posted messages may be on their way to a service at the same time."""
+        entry = self.directory.get(name)
+        return entry.manifest.mail_window if entry is not None else 1
+
+    def on_service_change(self, notice: Callable[[str], None]) -> None:
+        """Have a function called with a service's NAME after each change of it."""
+        self._notices.append(notice)
+
+    def _noticed(self, name: str) -> None:
+        for notice in self._notices:
+            try:
+                notice(name)
+            except Exception:  # one that fails must not keep the directory from others
+                log.exception("notice.failed service=%s", name)
 
     # --- calls ------------------------------------------------------------------------------
 
@@ -445,6 +511,7 @@ class Client:
         self.directory.replace(message.entries)
         for name in dict.fromkeys([*before, *(entry.name for entry in self.directory)]):
             self.calls.changed(name, self.directory.get(name), self.now())
+            self._noticed(name)
         self._forget_methods()
         for _, future in self._watchers:
             if not future.done():
@@ -513,6 +580,7 @@ class Client:
             return
         known = self.directory.get(entry.name)
         self.calls.changed(entry.name, known, self.now())
+        self._noticed(entry.name)
         if not isinstance(message, messages.Changed):
             self._forget_methods()
         for name, future in self._watchers:

@@ -143,6 +143,9 @@ class CallTimeout(CallError):
 class ServiceLost(CallError):
     """The service's process ended in mid-call; it may have taken effect."""
 
+    died = True  # False: only the way to it was lost, with the router
+    generation = 0  # of the incarnation that was lost, where that is known
+
     def text(self) -> str:
         return f"{self.service}.{self.method} was lost: {self.detail}"
 

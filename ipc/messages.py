@@ -183,6 +183,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     evaluators: tuple[EvaluatorInfo, ...] = ()
     models: tuple[ModelInfo, ...] = ()
     sends_for: tuple[str, ...] = ()  # sources that it registered a send handler for
+    mail_window: int = 1  # posted messages that may be on their way to it at the same time
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -239,6 +240,7 @@ class Beat(msgspec.Struct, tag="beat", frozen=True):
     seq: int
     in_flight: int = 0  # calls that it is serving
     refused: int = 0  # frames that it could not read
+    facts: dict[str, float] = {}  # what it has to say of itself, for `status`
 
 
 class Broken(msgspec.Struct, tag="broken", frozen=True):
@@ -437,6 +439,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     with_parts: bool = False  # its plugin's actions, models and the like live in this worker
     priority: int | None = None  # of its models, where the config says so
     withheld: tuple[str, ...] = ()  # names of its character's secrets that it was not given
+    data: str = ""  # path of a folder of its own
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 CONTROL_S = 0.002  # of the control plane in one turn
 CONTROL_BYTES = 4 * 1024 * 1024  # of one message, from anyone
 BATCH_MOST = 1000  # messages of one batch to the supervisor
+FACTS_MOST = 16  # of one service
 REASON_MOST = 4000  # characters of what a worker says of its own end
 TRACEBACK_MOST = 100_000
 
@@ -132,8 +133,9 @@ class Hearing:
                     host.stir()
                 post.said_ready = True
                 host.maybe_running(post)
-            case messages.Beat(_, in_flight, refused):
+            case messages.Beat(_, in_flight, refused, facts):
                 post.in_flight, post.refused = in_flight, refused
+                post.facts = dict(list(facts.items())[:FACTS_MOST])
                 post.beat_at = time.monotonic()
                 host.advance(post, Event.BEAT)
             case messages.Broken():

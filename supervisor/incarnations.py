@@ -96,6 +96,7 @@ class Incarnations:
             with_parts=spec.with_parts,
             priority=spec.priority,
             withheld=withheld,
+            data=str(host.state / "services" / spec.name),
         )
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:

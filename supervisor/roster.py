@@ -49,6 +49,7 @@ class Post:
     in_flight: int = 0
     refused: int = 0
     beat_at: float = 0.0
+    facts: dict[str, float] = field(default_factory=dict)  # what it says of itself
     reason: str = ""  # why it is not running, or did not the last time
     traceback: str = ""
     left: tuple[tuple[int, int], ...] = ()  # pid and start of what the kernel would not end
@@ -109,6 +110,7 @@ class Post:
         self.broken = self.clean = self.status = self.used = None
         self.death = ""
         self.events = ()
+        self.facts = {}
 
     def what_ended(self) -> Event:
         """Return what the end of the process means to the policy."""

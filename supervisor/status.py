@@ -74,6 +74,7 @@ def service_row(host: "Supervisor", post: Post, detail: bool) -> dict[str, Any]:
         "rss_bytes": rss,
         "cpu_percent": cpu,
         "in_flight": post.in_flight,
+        "facts": post.facts,
         "beat_age_s": now - post.beat_at if live and post.beat_at else None,
     }
     return row | _detail(host, post) if detail else row
@@ -98,6 +99,7 @@ def unread_row(unread: Unread, detail: bool) -> dict[str, Any]:
         "rss_bytes": 0,
         "cpu_percent": 0.0,
         "in_flight": 0,
+        "facts": {},
         "beat_age_s": None,
     }
     if detail:

@@ -414,7 +414,7 @@ class Host:
             str(path)
             for part, suffixes in kept.items()
             for path in (self.home / part).glob("*")
-            if path.suffix not in suffixes and path != self.home / "state" / "deaths"
+            if path.suffix not in suffixes and path.name not in {"deaths", "services"}
         ]
 
 

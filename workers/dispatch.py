@@ -20,6 +20,7 @@ from msgspec import Raw
 from garrison.ipc import messages
 from garrison.ipc.client import DEADLINE, MARGIN
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
+from garrison.ipc.mail import DELIVER, MESSAGE, Mail, opened
 from garrison.ipc.messages import Call, Token, sendable
 
 from .hidden import METHODS, Hidden, bound
@@ -75,6 +76,7 @@ class Dispatch:
         self._bound: dict[str, Callable[..., Any]] = {}
         self._running: dict[_Key, asyncio.Task[None]] = {}
         self._credit: dict[_Key, Credits] = {}
+        self._posted: set[_Key] = set()  # those that the mailbox delivers
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="method")
         self._idle = asyncio.Event()
         self._idle.set()
@@ -104,9 +106,19 @@ class Dispatch:
             return
         if key in self._running:
             return  # an id is used once
+        mail: Mail | None = None
+        if call.method == DELIVER:
+            try:
+                mail, call = opened(call)
+            except messages.BAD_BYTES as error:
+                self._refuse(key, call.method, f"it is no posted message: {error}")
+                return
         method = self._methods.get(call.method)
         if method is None:
             self._refuse(key, call.method, "no such method")
+            return
+        if mail is not None and method.kind is Kind.STREAM:
+            self._refuse(key, call.method, "a stream cannot be posted")
             return
         try:
             args, kwargs = method.bind(call)
@@ -120,7 +132,7 @@ class Dispatch:
         else:
             if method.kind is Kind.THREAD:
                 function = functools.partial(self._in_thread, function)
-            self._begin(key, self._answer(key, call, function, args, kwargs))
+            self._begin(key, self._answer(key, call, function, args, kwargs), mail)
 
     def cancel(self, source: Token, call_id: int) -> None:
         """End a call that its caller no longer waits for."""
@@ -141,8 +153,9 @@ class Dispatch:
                 self._cancel(key, task)
 
     def router_changed(self) -> None:
-        """End every stream: its caller has given it up along with the old router."""
-        for key in list(self._credit):
+        """End every stream, and what was posted: the caller has given it up along with the old
+        router, and a posted message comes again, which must not be run twice side by side."""
+        for key in [*self._credit, *self._posted]:
             self._cancel(key, self._running[key])
 
     async def drain(self, seconds: float) -> None:
@@ -155,10 +168,14 @@ class Dispatch:
             for key, task in list(self._running.items()):
                 self._cancel(key, task)
 
-    def _begin(self, key: _Key, work: Any) -> None:
+    def _begin(self, key: _Key, work: Any, mail: Mail | None = None) -> None:
         if not self._running:
             self._idle.clear()
-        self._running[key] = self._loop.create_task(work, context=self._context.copy())
+        context = self._context.copy()
+        if mail is not None:
+            context.run(MESSAGE.set, mail)
+            self._posted.add(key)
+        self._running[key] = self._loop.create_task(work, context=context)
 
     def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
         # One that has not taken its first step never comes to its own end.
@@ -167,6 +184,8 @@ class Dispatch:
 
     def _end(self, key: _Key) -> None:
         self._running.pop(key, None)
+        if self._posted:
+            self._posted.discard(key)
         if self._credit:
             self._credit.pop(key, None)
         if not self._running:

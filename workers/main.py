@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
@@ -157,6 +158,7 @@ class Worker(Runtime):
         a = self._assignment
         _log_as(a.name, a.generation)
         super().__init__(a.name, a.token, self._own_secrets, a.generation)
+        self._data = Path(a.data)
         self._be_part_of_its_agent()
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
@@ -380,7 +382,7 @@ class Worker(Runtime):
 
     def _beat(self) -> None:
         self._seq += 1
-        self.tell(messages.Beat(self._seq, self._dispatch.in_flight, self.refused))
+        self.tell(messages.Beat(self._seq, self._dispatch.in_flight, self.refused, self.facts))
         self._reaper.look(self.now())
         self._guardians.next_beat_within(self._silence)
         if self._guardians.gone(self.now()):

@@ -161,8 +161,14 @@ def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
         description if isinstance(description, str) else "",
         tuple(method.info for method in methods.values()),
         left_out,
+        mail_window=_window(cls),
     )
     return manifest, methods
+
+
+def _window(cls: type) -> int:
+    window = getattr(cls, "mail_window", 1)
+    return window if isinstance(window, int) and 1 <= window <= 1024 else 1
 
 
 def _public(cls: type) -> list[tuple[str, Any]]:

@@ -6,12 +6,15 @@ import inspect
 import logging
 import math
 import os
+import tempfile
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from garrison.ipc.character import Character, default_character, look_up
 from garrison.ipc.client import DEADLINE
+from garrison.ipc.mail import MESSAGE, Mail
 from garrison.ipc.messages import Subscribe, Token, sendable
 
 from .agency import Agency
@@ -40,6 +43,8 @@ class Runtime(Agency):
         super().__init__(token, name)
         self.generation = generation
         self.config: Any = {}
+        self.facts: dict[str, float] = {}
+        self._data = Path(tempfile.gettempdir()) / f"garrison-{os.getpid()}" / name
         self.logger = logging.getLogger(name)
         self.failed: asyncio.Future[None] = self.loop.create_future()
         self.finished = asyncio.Event()  # the service asked to end, cleanly
@@ -83,6 +88,23 @@ class Runtime(Agency):
                 *(key, self.character.name, section, key),
             )
         return os.environ.get(key, default)
+
+    # --- of itself --------------------------------------------------------------------------
+
+    @property
+    def message(self) -> Mail | None:
+        """Return the posted message that the method is being run for; None where it was called."""
+        return MESSAGE.get()
+
+    @property
+    def data_folder(self) -> Path:
+        """Return a folder of this service's own, which outlasts its incarnations."""
+        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._data
+
+    def report(self, **facts: float) -> None:
+        """Have `garrison status` show these numbers: at most 16, told with the next beat."""
+        self.facts = {name: float(value) for name, value in list(facts.items())[:16]}
 
     # --- a start that blocks ----------------------------------------------------------------
 
@@ -187,13 +209,17 @@ class Runtime(Agency):
         if self._events:
             self.tell(Subscribe(tuple(self._events)))
 
-    async def emit_event(self, event: str, payload: Any = None) -> None:
+    async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
         """Tell every subscriber of an event, in this service and in others.
 
         Returns when each has handled it or failed; one that fails is logged and harms no other.
+        A durable one is posted to those who ever listened, and returns when that is on disk.
         """
         if event == EventType.MESSAGE_RECEIVED:
             payload = heard_by(self.name, payload)
+        if durable:
+            await super().emit_event(event, payload, durable)
+            return
         listening = self.directory.listening(event, self.agent)
         others = [entry.name for entry in listening if entry.name != self.name]
         await asyncio.gather(self._own(event, payload), self._emit(others, event, payload))

@@ -40,6 +40,7 @@ class Service:
 
     service_type: ClassVar[str] = ""
     capability_description: str = ""
+    mail_window: ClassVar[int] = 1  # posted messages that it handles at the same time
 
     def __init__(self, runtime: "Runtime | None" = None) -> None:
         self._runtime = runtime

@@ -4,9 +4,12 @@ Calls to a fake are encoded, converted and decoded as they are between processes
 travel fails here as well.
 """
 
+import asyncio
 import inspect
+import tempfile
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from garrison.ipc import messages
@@ -54,6 +57,10 @@ class TestRuntime(Runtime):
         self.directory.apply(messages.Listed(entry))
         self.calls.changed(name, entry, self.now())
 
+    def keep_in(self, folder: Path) -> None:
+        """Have the service keep its data in a folder."""
+        self._data = folder
+
     def take(self, plugin: Plugin) -> None:
         """Take a plugin's actions and the like."""
         self.parts.add_plugin(plugin, plugin.name)
@@ -61,9 +68,9 @@ class TestRuntime(Runtime):
             for handler in handlers:
                 self.register_event(event, handler)
 
-    async def emit_event(self, event: str, payload: Any = None) -> None:
+    async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
         self.emitted.append((event, payload))
-        await super().emit_event(event, payload)
+        await super().emit_event(event, payload)  # a durable one, too: there is no mailbox here
 
     def _answer_from(self, token: Token) -> Any:
         def send(_: Token, message: messages.Data) -> None:
@@ -123,6 +130,8 @@ async def run(
         runtime.add(fake_name, fake, *_described(fake_name, fake))
     for model_type, handler in (models or {}).items():
         runtime.register_model(model_type, without_runtime(handler), "test")
+    folder = tempfile.TemporaryDirectory(prefix="garrison-")
+    runtime.keep_in(Path(folder.name))
     try:
         if plugin is not None:
             runtime.take(plugin)
@@ -141,6 +150,7 @@ async def run(
     finally:
         await runtime.cancel_background()
         runtime.close()
+        await asyncio.to_thread(folder.cleanup)
     if runtime.failed.done():
         _raise(runtime.failed.exception())
 

@@ -28,6 +28,7 @@ EXIT_CODES = {
     "usage": USAGE,
     "no_such_service": NO_SUCH_SERVICE,
     "no_such_death": NO_SUCH_SERVICE,
+    "no_such_message": NO_SUCH_SERVICE,
     "ConfigError": CONFIG_UNUSABLE,
     "no_supervisor": NO_SUPERVISOR,
     "timed_out": TIMED_OUT,

@@ -1,6 +1,7 @@
 """How answers look to people; asking is elsewhere."""
 
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ..journal import local_time
-from .common import SETTINGS
+from .common import SETTINGS, encode
 
 STYLES = {
     "running": "green",
@@ -20,6 +21,7 @@ STYLES = {
     "initializing": "yellow",
     "starting": "yellow",
 }
+LEAST, MOST = 8, 14  # characters of a table's last column; of one that is cut
 
 
 def show(*parts: RenderableType) -> None:
@@ -46,6 +48,8 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
         return
     yield _table(rows)
     for row in rows:
+        if any(row["facts"].values()):
+            yield Text(f"{row['name']}: {facts_line(row['facts'])}")
         if row["reason"] and row["state"] != "running":
             reason = Text(f"{row['name']}: {row['reason'].splitlines()[0]}")
             reason.truncate(200, overflow="ellipsis")
@@ -99,8 +103,7 @@ def service_detail(row: dict[str, Any]) -> RenderableType:
 def _deaths(lines: list[dict[str, Any]]) -> Iterable[RenderableType]:
     for line in lines:
         told = f"{line['id']}  {local_time(line['at'])[:19].replace('T', ' ')}  {line['cause']}"
-        plain = "".join(c if c.isprintable() else " " for c in told)
-        yield Text(plain, no_wrap=True, overflow="ellipsis")
+        yield Text(plain(told), no_wrap=True, overflow="ellipsis")
     newest = lines[0]["id"]
     yield Text(f"all of one: {SETTINGS.garrison(f'death {newest}')}")
 
@@ -124,15 +127,69 @@ def _facts(row: dict[str, Any]) -> Table:
         ("events", ", ".join(row.get("events", []))),
         ("sends for", ", ".join(row.get("sends_for", []))),
         ("in flight", row["in_flight"] or None),
+        ("says", facts_line(row["facts"])),
         ("log", row.get("log")),
     ]
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
+    return pairs(facts)
+
+
+def pairs(facts: Iterable[tuple[str, Any]]) -> Table:
+    """Return names and values, one below the other; what has no value is left out."""
+    shown = Table(box=None, show_header=False, pad_edge=False)
+    shown.add_column(no_wrap=True)
+    shown.add_column(overflow="fold")
     for key, value in facts:
-        if value not in {None, ""}:
-            table.add_row(key, Text(str(value)))
-    return table
+        if value not in (None, ""):
+            shown.add_row(key, Text(plain(str(value))))
+    return shown
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
+    """Return rows below their heads; the last column is what is cut where the width ends.
+
+    Where that is not enough, all but the first are cut as well: none may vanish.
+    """
+    cells = [[plain(cell) for cell in row] for row in rows]
+    room = shutil.get_terminal_size().columns - 2 * (len(heads) - 1)
+    widths = [max(len(cell) for cell in column) for column in zip(heads, *cells, strict=True)][:-1]
+    least = max(len(heads[-1]), LEAST)
+    if sum(widths) + least > room:
+        widths[1:] = [
+            min(width, max(len(head), MOST))
+            for width, head in zip(widths[1:], heads[1:], strict=False)
+        ]
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for head, width in zip(heads, [*widths, max(room - sum(widths), least)], strict=True):
+        made.add_column(
+            head, no_wrap=True, overflow="ellipsis", min_width=len(head), max_width=width
+        )
+    for row in cells:
+        made.add_row(*map(Text, row))
+    return made
+
+
+def plain(text: str) -> str:
+    """Return text without what would move the cursor."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def compact(value: Any) -> str:
+    """Return a value as JSON in one line, cut where it is long."""
+    text = encode(value).decode()
+    return text if len(text) <= 2000 else f"{text[:2000]}… ({len(text):,} characters)"
+
+
+def facts_line(facts: dict[str, float]) -> str:
+    """Return what a service says of itself: names ending in _s are seconds, in _bytes bytes."""
+    told = []
+    for key, value in facts.items():
+        if key.endswith("_s"):
+            told.append(f"{key.removesuffix('_s')} {span(value)}")
+        elif key.endswith("_bytes"):
+            told.append(f"{key.removesuffix('_bytes')} {size(int(value))}")
+        else:
+            told.append(f"{key} {value:g}")
+    return plain(", ".join(told).replace("_", " "))
 
 
 def _process(row: dict[str, Any]) -> str | None:

@@ -21,6 +21,7 @@ VERBS = {  # in the order of `garrison --help`; each is imported when it is used
     "events": "watch",
     "deaths": "post_mortem",
     "death": "post_mortem",
+    "mail": "mail",
     "call": "talk",
     "chat": "chatting",
     "check": "host",
@@ -61,7 +62,7 @@ def garrison() -> None:
     """Keep services at their posts: each in a worker process of its own, supervised.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 something wanted is not running (status), 4 no such
-    service or death, 5 config unusable, 7 no supervisor, 75 timed out, 130 interrupted.
+    service, death or message, 5 config unusable, 7 no supervisor, 75 timed out, 130 interrupted.
     """
 
 

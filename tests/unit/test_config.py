@@ -14,6 +14,7 @@ from garrison.supervisor import keys
 from garrison.supervisor.config import Config, find_home, load
 from garrison.supervisor.spec import HostSpec, PluginSpec, Restart, ServiceSpec
 from garrison.workers.services.eliza import ElizaService
+from garrison.workers.services.mailbox import MailboxService
 from garrison.workers.services.notification import NotificationService
 
 REFERENCE = Path(__file__).parents[2] / "config.toml"
@@ -416,13 +417,18 @@ def test_the_reference_has_the_defaults(tmp_path: Path, uncommented: str) -> Non
     """What config.toml gives as defaults changes nothing when it is put in force."""
     (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
     (tmp_path / "config.toml").write_text(uncommented)
-    plugins = ["chat", "agent", "eliza", "notification"]
+    plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
     (tmp_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     said, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (said.host, said.plugins) == (plain.host, plain.plugins)
     given: dict[str, Any] = {"priority": 10, "env_file": tmp_path / "chat.env"}
     assert service_of(said, "chat") == service_of(plain, "chat") | given
-    for name, cls in (("eliza", ElizaService), ("notification", NotificationService)):
+    bundled = (
+        ("eliza", ElizaService),
+        ("notification", NotificationService),
+        ("mailbox", MailboxService),
+    )
+    for name, cls in bundled:
         defaults = {"config": msgspec.to_builtins(cls.Config())}
         assert service_of(said, name) == service_of(plain, name) | defaults
 

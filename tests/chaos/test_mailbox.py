@@ -1,0 +1,347 @@
+"""A message that was acknowledged is delivered, in order, whatever dies meanwhile."""
+
+import asyncio
+import os
+import random
+import signal
+import sqlite3
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import LONGEST, Host, Hosting, ending_within, eventually, found, until
+
+from garrison.ipc import Client, InvalidCall, Overloaded, ServiceUnavailable
+
+CONFIG = """
+[plugins]
+post = {{}}
+mailbox = {{}}
+
+[defaults]
+env = {{ NOTES = "{notes}" }}
+intensity = 0
+
+[services.receiver-2]
+plugin = "post"
+type = "receiver"
+"""
+MESSAGES = int(os.environ.get("GARRISON_POSTS", "1000"))
+
+
+@pytest.fixture
+def running(host: Hosting, tmp_path: Path) -> Host:
+    """Return a host with a mailbox, two receivers and a poster."""
+    return host(CONFIG.format(notes=tmp_path), plugins=["post"])
+
+
+def noted(tmp_path: Path, receiver: str = "receiver") -> list[tuple[int, str, int]]:
+    """Return what a receiver noted: the number, the message's id, the attempt."""
+    path = tmp_path / receiver
+    if not path.exists():
+        return []
+    lines = (line.split() for line in path.read_text().splitlines())
+    return [(int(number), mark, int(attempt)) for number, mark, attempt in lines]
+
+
+def numbers(tmp_path: Path, receiver: str = "receiver") -> list[int]:
+    """Return the numbers that a receiver noted."""
+    return [number for number, _, _ in noted(tmp_path, receiver)]
+
+
+async def empty(client: Client) -> None:
+    """Return when nothing waits."""
+
+    async def nothing() -> bool:
+        told = await found(client, "mailbox").ls()
+        return not sum(row["waiting"] for row in told["receivers"])
+
+    await eventually(nothing, timeout=60.0)
+
+
+async def test_what_was_posted_is_delivered_in_order_with_its_id(
+    running: Host, tmp_path: Path
+) -> None:
+    """The receiver reads the id that the poster was given, and the attempt."""
+    async with running.connect() as client:
+        ids = [await client.post("receiver", "take", number) for number in range(20)]
+        await empty(client)
+
+    assert [(n, i) for n, i, _ in noted(tmp_path)] == list(enumerate(ids))
+    assert {attempt for _, _, attempt in noted(tmp_path)} == {1}
+
+
+async def test_it_waits_while_its_receiver_is_away(running: Host, tmp_path: Path) -> None:
+    """Stopped by order, across a restart of the mailbox: it is delivered when it is back."""
+    async with running.connect() as client:
+        running.ask("stop", "receiver")
+        await client.post("receiver", "take", 1)
+        await client.post("receiver-2", "take", 2)
+        pid = running.kill("mailbox")
+        await asyncio.to_thread(running.until_reborn, "mailbox", pid)
+        await eventually(lambda: _is(2 in numbers(tmp_path, "receiver-2")))
+        assert numbers(tmp_path) == []
+        running.ask("start", "receiver")
+        await empty(client)
+
+    assert numbers(tmp_path) == [1]
+
+
+async def _is(value: bool) -> bool:
+    return value
+
+
+async def test_the_same_key_is_one_message_and_keeps_its_result(
+    running: Host, tmp_path: Path
+) -> None:
+    """Also after it was delivered; another key is another message."""
+    async with running.connect() as client:
+        first = await client.post("receiver", "take", 1, key="a")
+        assert await client.post("receiver", "take", 1, key="a") == first
+        await empty(client)
+        assert await client.post("receiver", "take", 1, key="a") == first
+        assert await client.post("receiver", "take", 1, key="b") != first
+        await empty(client)
+        mailbox = found(client, "mailbox")
+        assert await mailbox.result("a") == {"known": True, "id": first, "done": True, "result": 1}
+        assert (await mailbox.result("c"))["known"] is False
+
+    assert numbers(tmp_path) == [1, 1]
+
+
+async def test_what_its_method_refuses_too_often_is_a_dead_letter(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """Later ones wait for it until then, and flow on."""
+    config = CONFIG.format(notes=tmp_path) + "\n[services.mailbox.config]\nmax_attempts = 3\n"
+    running = host(config, plugins=["post"])
+    async with running.connect() as client:
+        mailbox = found(client, "mailbox")
+        bad = await client.post("receiver", "accept_at", 0, 4)
+        good = await client.post("receiver", "accept_at", 2, 2, key="k")
+        await client.post("receiver", "take", 1)
+        pid = running.status("mailbox")["pid"]
+
+        async def dead() -> Any:
+            return [row for row in (await mailbox.ls())["letters"] if row["state"] == "dead"]
+
+        (letter,) = await eventually(dead, timeout=90.0)
+        assert letter["id"] == bad
+        assert letter["attempts"] == 3
+        assert "not yet" in letter["reason"]
+        await empty(client)
+        assert numbers(tmp_path) == [0, 0, 0, 2, 2, 1]
+        assert await mailbox.result("k") == {
+            "known": True,
+            "id": good,
+            "done": True,
+            "result": "at last",
+        }
+        assert running.status("mailbox")["pid"] == pid
+
+
+async def test_a_message_that_kills_its_receiver_twice_is_a_dead_letter(
+    running: Host, tmp_path: Path
+) -> None:
+    """It names the incarnation that died with it; the others are delivered."""
+    async with running.connect() as client:
+        mailbox = found(client, "mailbox")
+        bad = await client.post("receiver", "die", 0)
+        await client.post("receiver", "take", 1)
+        await empty(client)
+        letter = await mailbox.show(bad)
+        assert letter["state"] == "dead"
+        assert letter["deaths"] == 2
+        assert letter["death"] == "receiver-2"
+        assert letter["args"] == [0]
+        assert await mailbox.replay([bad]) == 1
+        await empty(client)
+        assert (await mailbox.show(bad))["state"] == "dead"
+        assert await mailbox.drop([bad]) == 1
+        assert (await mailbox.ls())["letters"] == []
+
+    assert numbers(tmp_path) == [0, 0, 1, 0, 0]
+    assert [attempt for _, _, attempt in noted(tmp_path)][:2] == [1, 2]
+
+
+async def test_what_could_never_be_delivered_is_refused_at_once(running: Host) -> None:
+    """No such service, no such method, a stream, arguments that cannot travel."""
+    async with running.connect() as client:
+        with pytest.raises(ServiceUnavailable, match="not configured"):
+            await client.post("nobody", "take", 1)
+        with pytest.raises(InvalidCall, match="no such method"):
+            await client.post("receiver", "took", 1)
+        with pytest.raises(InvalidCall, match="cannot travel"):
+            await client.post("receiver", "take", object())
+        with pytest.raises(InvalidCall, match="seconds above 0"):
+            await client.post("receiver", "take", 1, expires=-1)
+        bad = await client.post("receiver", "take", "one")  # it only shows when it is delivered
+        await empty(client)
+        assert "number" in (await found(client, "mailbox").show(bad))["reason"]
+
+
+async def test_a_service_takes_several_at_once_where_it_says_so(
+    running: Host, tmp_path: Path
+) -> None:
+    """`mail_window` of them; one by one where it says nothing."""
+    async with running.connect() as client:
+        began = time.monotonic()
+        for number in range(4):
+            await client.post("wide", "slow", number, 0.5)
+        await empty(client)
+        assert time.monotonic() - began < 1.9  # one by one it is 2
+
+    assert sorted(numbers(tmp_path, "wide")) == [0, 1, 2, 3]
+
+
+async def test_a_durable_event_reaches_who_ever_listened(running: Host, tmp_path: Path) -> None:
+    """One that is stopped hears it later, also after the mailbox was killed."""
+    async with running.connect() as client:
+        await client.emit_event("rung", 1, durable=True)
+        await empty(client)
+        await asyncio.to_thread(running.ask, "stop", "listener")
+        pid = running.kill("mailbox")
+        await asyncio.to_thread(running.until_reborn, "mailbox", pid)
+        await client.emit_event("rung", 2, durable=True)
+        await client.emit_event("never heard of", 3, durable=True)
+        assert numbers(tmp_path, "listener") == [1]
+        await asyncio.to_thread(running.ask, "start", "listener")
+        await empty(client)
+
+    assert numbers(tmp_path, "listener") == [1, 2]
+
+
+async def test_what_expired_is_not_delivered(running: Host, tmp_path: Path) -> None:
+    """It was posted for a time that is over."""
+    async with running.connect() as client:
+        running.ask("stop", "receiver")
+        await client.post("receiver", "take", 1, expires=0.01)
+        await client.post("receiver", "take", 2)
+        await asyncio.sleep(0.02)  # not for an event: time itself is what is tested
+        running.ask("start", "receiver")
+        await empty(client)
+
+    assert numbers(tmp_path) == [2]
+
+
+async def test_killed_throughout_it_loses_nothing_and_keeps_the_order(
+    running: Host, tmp_path: Path
+) -> None:
+    """The mailbox, the receivers and the supervisor die while messages flow: each arrives, in
+    order, and twice at the most where it was in flight at a kill."""
+    chance = random.Random(7)
+    kills: list[str] = []
+
+    async def killing(posting: "asyncio.Future[Any]") -> None:
+        while not posting.done():
+            name = chance.choice(["mailbox", "receiver", "receiver-2", "supervisor"])
+            if name == "supervisor":
+                await asyncio.to_thread(running.end, signal.SIGKILL)
+                await asyncio.to_thread(running.up)
+            else:
+                pid = running.status(name)["pid"]
+                if pid:
+                    os.kill(pid, signal.SIGKILL)
+                running.ask("reset", name)  # or they would soon wait a minute between starts
+            kills.append(name)
+            await asyncio.wait({posting}, timeout=0.3)
+
+    async def posting() -> None:
+        done = 0
+        while done < MESSAGES:
+            batch = min(50, MESSAGES - done)
+            async with running.connect() as client:
+                for name in ("receiver", "receiver-2"):
+                    await _posted(client, name, done, batch)
+            done += batch
+
+    with ending_within(LONGEST + MESSAGES / 10):
+        work = asyncio.ensure_future(posting())
+        await killing(work)
+        await work
+    async with running.connect() as client:
+        await empty(client)
+        told = await found(client, "mailbox").ls()
+        assert [row["dead"] for row in told["receivers"]] in ([], [0], [0, 0])
+    for name in ("receiver", "receiver-2"):
+        got = noted(tmp_path, name)
+        first = list(dict.fromkeys(number for number, _, _ in got))
+        assert first == list(range(MESSAGES)), f"{name}: lost or out of order, {kills}"
+        again = len(got) - MESSAGES
+        assert again <= len(kills), f"{name}: {again} of them twice, at {len(kills)} kills"
+
+
+async def _posted(client: Client, receiver: str, start: int, count: int) -> None:
+    """Post numbers in order, each until it is acknowledged."""
+    for number in range(start, start + count):
+        while True:
+            try:
+                await client.post(receiver, "take", number, key=f"{receiver}-{number}")
+                break
+            except Exception:  # noqa: BLE001 (whatever was killed just now)
+                await asyncio.sleep(0.01)
+
+
+async def test_a_damaged_file_is_set_aside_and_named(running: Host, tmp_path: Path) -> None:
+    """Nothing of it is deleted; new messages flow."""
+    async with running.connect() as client:
+        running.ask("stop", "receiver")
+        await client.post("receiver", "take", 1)
+        await asyncio.to_thread(running.ask, "stop", "mailbox")
+        (file,) = running.home.glob("state/services/mailbox/mailbox.db")
+        whole = file.read_bytes()
+        with file.open("r+b") as opened:
+            opened.write(b"\xff" * 4096)
+        await asyncio.to_thread(running.ask, "start", "mailbox", "receiver")
+        await client.post("receiver", "take", 2)
+        await empty(client)
+        told = await found(client, "mailbox").ls()
+
+    (aside,) = told["damaged"]
+    assert (file.parent / Path(aside).name).read_bytes()[4096:] == whole[4096:]
+    assert "mail.damaged" in running.log("mailbox")
+    assert numbers(tmp_path) == [2]
+
+
+async def test_a_later_versions_file_is_left_alone(running: Host) -> None:
+    """It is not ours to set aside: the service waits for an operator."""
+    async with running.connect() as client:
+        await client.post("receiver", "take", 1)
+        await empty(client)
+    running.ask("stop", "mailbox")
+    (file,) = running.home.glob("state/services/mailbox/mailbox.db")
+    db = sqlite3.connect(file)
+    db.execute("PRAGMA user_version = 99")
+    db.commit()
+    db.close()
+    running.run("start", "mailbox")
+    row = until(lambda: (r := running.status("mailbox"))["state"] == "failed" and r)
+
+    assert "later version" in row["reason"]
+    assert list(file.parent.glob("*.damaged-*")) == []
+
+
+async def test_a_mailbox_that_is_full_refuses_and_goes_on_delivering(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """Its own bound is like a full disk: what was acknowledged is delivered, then there is room."""
+    config = CONFIG.format(notes=tmp_path) + "\n[services.mailbox.config]\nmax_bytes = 1048576\n"
+    running = host(config, plugins=["post"])
+    async with running.connect() as client:
+        running.ask("stop", "receiver")
+        taken = await _fill(client)
+        assert taken > 5
+        running.ask("start", "receiver")
+        await empty(client)
+        assert numbers(tmp_path) == list(range(taken))
+
+
+async def _fill(client: Client) -> int:
+    """Post until there is no room; return how many were taken."""
+    for number in range(1000):
+        try:
+            await client.post("receiver", "slow", number, 0.0, key="x" * 20_000 + str(number))
+        except Overloaded:
+            return number
+    pytest.fail("it took everything")

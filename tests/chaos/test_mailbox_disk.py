@@ -1,0 +1,148 @@
+"""What was acknowledged outlasts a power cut; a full disk refuses posts and goes on delivering.
+
+Both need root, for a file system of their own; elsewhere they skip.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.chaos.test_mailbox import CONFIG, empty, numbers
+from tests.conftest import Hosting, eventually
+
+from garrison.ipc import CallError, Client, Overloaded
+
+SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/fs/ext4/ext4.h
+NO_FLUSH = 2  # not even the file system's own log
+
+
+@contextlib.contextmanager
+def mounted(kind: str, folder: Path, size: str) -> Iterator[Path]:
+    """Mount a file system of its own; skip where that is not allowed."""
+    place = folder / "disk"
+    place.mkdir()
+    if kind == "tmpfs":
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(place)]
+    else:
+        image = folder / "image"
+        with image.open("wb") as file:
+            file.truncate(int(size))
+        made = subprocess.run(["mkfs.ext4", "-q", image], capture_output=True, check=False)
+        if made.returncode:
+            pytest.skip(f"no mkfs.ext4: {made.stderr.decode()[:200]}")
+        command = ["mount", "-o", "loop", str(image), str(place)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"nothing can be mounted here: {done.stderr.strip()[:200]}")
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", "-l", place], check=False)
+
+
+def cut_power(place: Path) -> None:
+    """Have a file system lose all that it has not written, from now on."""
+    folder = os.open(place, os.O_RDONLY)
+    try:
+        fcntl.ioctl(folder, SHUTDOWN, struct.pack("I", NO_FLUSH))
+    except OSError as error:
+        pytest.skip(f"this file system cannot be shut down: {error}")
+    finally:
+        os.close(folder)
+
+
+def needs_root() -> None:
+    """Skip for an ordinary user."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+
+
+def config(tmp_path: Path, state: Path) -> str:
+    """Return a config whose state is on another file system."""
+    return f'[host]\nstate = "{state}"\n' + CONFIG.format(notes=tmp_path)
+
+
+async def test_what_was_acknowledged_outlasts_a_power_cut(host: Hosting, tmp_path: Path) -> None:
+    """The file system loses everything that was not synced: no acknowledged message is among it."""
+    needs_root()
+    with mounted("ext4", tmp_path, str(64 << 20)) as place:
+        running = host(config(tmp_path, place / "state"), plugins=["post"])
+        taken: list[int] = []
+        async with running.connect() as client:
+            await asyncio.to_thread(running.ask, "stop", "receiver")
+            posting = asyncio.ensure_future(_post(client, taken))
+            await eventually(lambda: _many(taken))
+            cut_power(place)
+            await asyncio.wait({posting}, timeout=0.5)
+            posting.cancel()
+        await asyncio.to_thread(running.end, signal.SIGKILL)
+        _end_all(running.processes())
+        await asyncio.to_thread(_mount_again, tmp_path / "image", place)
+        running.up()
+        async with running.connect() as client:
+            await asyncio.to_thread(running.ask, "start", "receiver")
+            await empty(client)
+        assert set(taken) <= set(numbers(tmp_path))
+        first = list(dict.fromkeys(numbers(tmp_path)))
+        assert first == sorted(first)
+        running.end()
+
+
+async def _many(taken: list[int]) -> bool:
+    return len(taken) >= 500
+
+
+def _mount_again(image: Path, place: Path) -> None:
+    subprocess.run(["umount", "-l", place], check=True)
+    subprocess.run(["mount", "-o", "loop", image, place], check=True)
+
+
+async def _post(client: Client, taken: list[int]) -> None:
+    """Post numbers; note those that were acknowledged."""
+    for number in range(1_000_000):
+        with contextlib.suppress(CallError):
+            await client.post("receiver", "take", number)
+            taken.append(number)
+
+
+def _end_all(pids: set[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+async def test_a_full_disk_refuses_posts_and_goes_on_delivering(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """On a disk of a megabyte: all that was taken is delivered, and then there is room again."""
+    needs_root()
+    with mounted("tmpfs", tmp_path, "1m") as place:
+        running = host(config(tmp_path, place / "state"), plugins=["post"])
+        async with running.connect() as client:
+            total = 0
+            for _ in range(2):
+                await asyncio.to_thread(running.ask, "stop", "receiver")
+                taken = await _fill(client, total)
+                assert taken > 10
+                total += taken
+                await asyncio.to_thread(running.ask, "start", "receiver")
+                await empty(client)
+                assert numbers(tmp_path) == list(range(total))
+        running.end()
+
+
+async def _fill(client: Client, start: int) -> int:
+    """Post until there is no room; return how many were taken."""
+    for number in range(10_000):
+        try:
+            await client.post("receiver", "slow", start + number, 0.0)
+        except Overloaded:
+            return number
+    pytest.fail("it took everything")

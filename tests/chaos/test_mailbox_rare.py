@@ -1,0 +1,158 @@
+"""What others do to a mailbox: a disk that they fill, a router that dies, agents, sizes."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.chaos.test_mailbox import CONFIG, empty, noted, numbers
+from tests.chaos.test_mailbox_disk import config, mounted, needs_root
+from tests.conftest import Hosting, eventually, found
+
+from garrison.ipc import Client, InvalidCall, Overloaded
+from garrison.ipc.posting import AROUND
+
+SMALL = "[host]\nmax_message = 1048576\n"
+
+
+async def test_a_disk_that_another_fills_does_not_stop_deliveries(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """Nor crash the mailbox: it refuses posts, and takes them again when there is room."""
+    needs_root()
+    with mounted("tmpfs", tmp_path, "24m") as place:
+        running = host(config(tmp_path, place / "state"), plugins=["post"])
+        async with running.connect() as client:
+            await asyncio.to_thread(running.ask, "stop", "receiver")
+            total, padding = 200, "x" * 3_000
+            for number in range(total):
+                await client.post("receiver", "measure", number, padding, key=str(number))
+            pid = running.status("mailbox")["pid"]
+            filler = place / "filler"
+            with filler.open("wb", buffering=0) as file:
+                try:
+                    while file.write(b"x" * 4096):
+                        pass
+                except OSError:
+                    pass
+            with contextlib.suppress(Overloaded):
+                for _ in range(1_000):  # what its log has taken of the disk before is used up
+                    await client.post("receiver", "measure", total, padding)
+                    total += 1
+            assert total < 1_200
+            await asyncio.to_thread(running.ask, "start", "receiver")
+            await empty(client)
+            assert numbers(tmp_path) == list(range(total))
+            assert running.status("mailbox")["pid"] == pid
+            filler.unlink()
+
+            async def taken() -> bool:
+                try:
+                    return bool(await client.post("receiver", "take", total, key="last"))
+                except Overloaded:
+                    return False
+
+            await eventually(taken)
+            await empty(client)
+            assert numbers(tmp_path) == list(range(total + 1))
+        running.end()
+
+
+async def test_a_supervisor_that_dies_is_no_death_of_the_receiver(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """A long message outlasts three of them, is no dead letter, and never runs twice at once."""
+    running = host(CONFIG.format(notes=tmp_path), plugins=["post"])
+    async with running.connect() as client:
+        kept = await client.post("receiver", "slow", 1, 3.0)
+    for _ in range(3):
+        row = running.status("receiver")
+        await asyncio.to_thread(running.end, signal.SIGKILL)
+        await asyncio.to_thread(running.up)
+        assert running.status("receiver")["pid"] == row["pid"]
+    async with running.connect() as client:
+        await empty(client)
+        with pytest.raises(Exception, match=f"no message {kept}"):
+            await found(client, "mailbox").show(kept)
+    assert noted(tmp_path) == [(1, kept, 1)]
+
+
+async def test_a_message_as_large_as_any_is_delivered_or_refused_at_once(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """What can be posted can be delivered: the mailbox does not die of it."""
+    running = host(SMALL + CONFIG.format(notes=tmp_path), plugins=["post"])
+    async with running.connect() as client:
+        pid = running.status("mailbox")["pid"]
+        most = client.max_message
+        sent = 0
+        for less in range(AROUND - 100, AROUND + 100, 10):
+            try:
+                kept = await client.post("receiver", "measure", sent, "x" * (most - less))
+            except InvalidCall:
+                continue
+            sent += 1
+            await empty(client)
+            state: Any = await found(client, "mailbox").ls()
+            assert state["letters"] == [], f"{kept} of {most - less}"
+        assert sent
+        assert running.status("mailbox")["pid"] == pid
+        assert numbers(tmp_path) == list(range(sent))
+
+
+async def test_agents_have_a_mailbox_each_and_garrison_mail_sees_all(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """An agent's service posts to its own agent's, by its own agent's mailbox."""
+    text = CONFIG.format(notes=tmp_path).partition("[services.receiver-2]")[0]
+    for name in ("ada", "bob"):
+        (tmp_path / f"{name}.json").write_text(f'{{"name": "{name}"}}')
+        text += f'\n[agents.{name}]\ncharacter = "{tmp_path}/{name}.json"\n'
+    running = host(text, plugins=["post"])
+    async with running.connect() as client:
+        kept = [
+            await found(client, f"{name}.poster").post("receiver", "die", [number])
+            for number, name in enumerate(["ada", "bob"])
+        ]
+
+        async def dead() -> bool:
+            ran = await asyncio.to_thread(running.run, "mail", "ls", json=True)
+            return [row["state"] for row in ran.answer["data"]["letters"]] == ["dead", "dead"]
+
+        await eventually(dead)
+    for name, letter in zip(["ada", "bob"], kept, strict=True):
+        assert (
+            running.run("mail", "show", letter, json=True).answer["data"]["receiver"]
+            == f"{name}.receiver"
+        )
+    assert running.run("mail", "drop", *kept, json=True).answer["data"] == {"count": 2}
+    assert running.run("mail", "show", kept[1]).code == 4
+    assert numbers(tmp_path, "ada.receiver") == [0, 0]
+    assert numbers(tmp_path, "bob.receiver") == [1, 1]
+
+
+async def test_a_listener_that_crashes_again_and_again_misses_no_durable_event(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """Nor one that starts anew: between its start and its subscription it is a listener, too."""
+    running = host(CONFIG.format(notes=tmp_path), plugins=["post"])
+    async with running.connect() as client:
+        poster = asyncio.ensure_future(_ring(client, 300))
+        while not poster.done():
+            pid = running.status("listener")["pid"]
+            if pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            await asyncio.wait({poster}, timeout=0.2)
+        await poster
+        await empty(client)
+    assert list(dict.fromkeys(numbers(tmp_path, "listener"))) == list(range(300))
+
+
+async def _ring(client: Client, count: int) -> None:
+    for number in range(count):
+        await client.emit_event("rung", number, durable=True)
+        await asyncio.sleep(0.005)  # so that there are some in each of its lives

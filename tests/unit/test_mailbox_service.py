@@ -1,0 +1,331 @@
+"""The mailbox in one process: what is cancelled, dropped or too large at the wrong moment."""
+
+import asyncio
+import contextlib
+import shutil
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from msgspec import Raw
+from tests.conftest import eventually
+
+from garrison.ipc import Post
+from garrison.supervisor.cli import mail, render
+from garrison.workers import PermanentFailure
+from garrison.workers.runtime import Runtime
+from garrison.workers.services.mailbox import MailboxService, lanes, schema, shown
+from garrison.workers.services.mailbox.schema import Letter
+from garrison.workers.services.mailbox.store import Damaged, MailboxFull, Store, _opened, set_aside
+from garrison.workers.testing import run
+
+
+class Receiver:
+    """Takes numbers; refuses where it is told to."""
+
+    service_type = "receiver"
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.refusing: set[int] = set()
+        self.asked = 0
+
+    async def take(self, number: int, padding: str = "") -> str:
+        """Take a number."""
+        self.asked += 1
+        if number in self.refusing:
+            raise ValueError("not this one")
+        self.taken.append(number)
+        return "r" * len(padding)
+
+
+@asynccontextmanager
+async def mailbox(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, **config: Any
+) -> AsyncIterator[tuple[MailboxService, Receiver]]:
+    """Yield a mailbox with its file in a folder, and a receiver."""
+    monkeypatch.setattr(Runtime, "data_folder", folder)
+    receiver = Receiver()
+    async with run(MailboxService, fakes={"receiver": receiver}, config=config) as service:
+        yield service, receiver
+
+
+def post(number: int, padding: str = "", **said: Any) -> Post:
+    """Return a message for the receiver."""
+    args = Raw(msgspec.msgpack.encode([number, padding]))
+    return Post("receiver", "take", args, **said)
+
+
+def away(service: MailboxService) -> None:
+    """Have the mailbox think that nobody is there."""
+    runtime: Any = service.runtime
+    runtime.generation_of = lambda _: 0
+
+
+def back(service: MailboxService) -> None:
+    """Have it look again."""
+    runtime: Any = service.runtime
+    del runtime.generation_of
+    for lane in service.lanes.values():
+        service._pump(lane)
+
+
+async def taken(receiver: Receiver, expected: list[int]) -> None:
+    """Return when the receiver took these."""
+
+    async def there() -> bool:
+        return receiver.taken == expected
+
+    await eventually(there, timeout=10.0, what=f"{expected}, not {receiver.taken}")
+
+
+async def test_a_post_whose_poster_leaves_meanwhile_is_delivered_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is on disk, so who posts it again is told that it is kept: it must not lie there."""
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        await service.post(post(0))
+        await taken(receiver, [0])
+        for number in range(1, 6):
+            leaving = asyncio.ensure_future(service.post(post(number, key=str(number))))
+            await asyncio.sleep(0)  # it is handed to the thread that writes
+            leaving.cancel()
+        await service.post(post(6))
+        await service.post(post(5, key="5"))
+        await taken(receiver, list(range(7)))
+
+
+async def test_a_message_that_is_dropped_while_it_waits_for_its_next_attempt_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once: those behind it do not wait for its backoff, and it is not tried again."""
+    monkeypatch.setattr("garrison.workers.services.mailbox.policy.BACKOFF_FIRST", 60.0)
+    monkeypatch.setattr("random.random", lambda: 1.0)
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        receiver.refusing.add(1)
+        stuck = await service.post(post(1))
+        await service.post(post(2))
+
+        async def noted() -> bool:
+            return bool((await service.show(stuck))["attempts"])
+
+        await eventually(noted)
+        assert receiver.taken == []
+        assert await service.drop([stuck]) == 1
+        await taken(receiver, [2])
+        assert receiver.asked == 2
+
+
+async def test_large_messages_are_read_a_few_at_a_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lane's bound in bytes is one of what is read from disk as well."""
+    read: list[int] = []
+    real = schema.waiting
+
+    def waiting(*args: Any, **kwargs: Any) -> Any:
+        found = real(*args, **kwargs)
+        letters = found[0] if isinstance(found, tuple) else found
+        read.append(sum(letter.size for letter in letters))
+        return found
+
+    monkeypatch.setattr(schema, "waiting", waiting)
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        away(service)
+        for number in range(30):
+            await service.post(post(number, "x" * 1_000_000))
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        await taken(receiver, list(range(30)))
+    assert max(read) <= lanes.MOST_BYTES + 1_100_000
+
+
+async def test_a_change_that_fails_fails_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is asked too much of the file does not end the mailbox, nor the posts beside it."""
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        posted = asyncio.ensure_future(service.post(post(1)))
+        many = [str(number) for number in range(300_000)]
+        assert await service.drop(many) == 0
+        assert await service.replay(many) == 0
+
+        def fail(_: Any) -> None:
+            raise ValueError("of its own")
+
+        outcomes = await asyncio.gather(
+            service.post(post(2)),
+            service.store.change(fail),
+            service.post(post(3)),
+            return_exceptions=True,
+        )
+        assert isinstance(outcomes[1], ValueError)
+        await posted
+        await taken(receiver, [1, 2, 3])
+
+
+async def test_full_to_its_bound_it_notes_results_and_refusals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They take room as well: the mailbox must not die of them, and gets room again."""
+    monkeypatch.setattr("garrison.workers.services.mailbox.policy.BACKOFF_FIRST", 0.001)
+    config = {"max_bytes": 1 << 20, "max_attempts": 2}
+    async with mailbox(tmp_path, monkeypatch, **config) as (service, receiver):
+        away(service)
+        number = 0
+        for padding in ("x" * 30_000, "x" * 300, ""):  # full to the last page
+            with contextlib.suppress(MailboxFull):
+                while True:
+                    await service.post(post(number, padding, key=str(number)))
+                    number += 1
+        receiver.refusing = set(range(1, number, 2))
+        back(service)
+        await taken(receiver, list(range(0, number, 2)))
+        told = await service.ls()
+        assert sum(row["dead"] for row in told["receivers"]) == number // 2
+        await service.drop([letter["id"] for letter in (await service.ls(None, 1000))["letters"]])
+        await service.post(post(number + 1 - number % 2))
+
+
+async def test_what_expires_while_its_receiver_is_away_takes_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody has to come for it first."""
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        away(service)
+        await service.post(post(1, expires=0.001))
+        kept = await service.post(post(2))
+        await asyncio.sleep(0.01)  # time itself is what is tested
+        await service._prune()
+        assert [letter["id"] for letter in (await service.ls())["letters"]] == [kept]
+        back(service)
+        await taken(receiver, [2])
+
+
+def filled(folder: Path, count: int) -> Path:
+    """Return a mailbox's file as a SIGKILL leaves it, with so many commits in its log."""
+    live, left = folder / "live.db", folder / "left" / "mailbox.db"
+    left.parent.mkdir()
+    db = _opened(live, 1 << 30)
+    for number in range(count):
+        args = msgspec.msgpack.encode([number])
+        letter = Letter(id=str(number), receiver="r", method="m", args=args, kwargs=b"\x80")
+        schema.insert(db.cursor(), letter)
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{live}{suffix}", f"{left}{suffix}")
+    db.close()
+    return left
+
+
+def ids(path: Path) -> list[str]:
+    """Return which messages a file has; nothing of it is changed."""
+    with tempfile.TemporaryDirectory() as folder:
+        for suffix in ("", "-wal"):
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copy(f"{path}{suffix}", f"{folder}/copy{suffix}")
+        db = _opened(Path(folder) / "copy", 1 << 30)
+        found = [row[0] for row in db.execute("SELECT id FROM letters ORDER BY seq")]
+        db.close()
+    return found
+
+
+def test_a_log_that_ends_anywhere_is_one_of_a_power_cut(tmp_path: Path) -> None:
+    """It has a beginning of what was posted, and is not taken for damaged."""
+    path = filled(tmp_path, 6)
+    log = path.with_name("mailbox.db-wal")
+    whole = log.read_bytes()
+    seen = set()
+    for end in [*range(0, len(whole), 1031), len(whole)]:
+        log.write_bytes(whole[:end])
+        found = ids(path)
+        assert found == [str(number) for number in range(len(found))]
+        seen.add(len(found))
+    assert max(seen) == 6
+
+
+def test_the_last_commit_of_a_log_may_be_torn_anywhere(tmp_path: Path) -> None:
+    """A power cut writes its pages in any order, or not at all: nobody was told of it."""
+    path = filled(tmp_path, 6)
+    log = path.with_name("mailbox.db-wal")
+    whole = log.read_bytes()
+    frames = range(32, len(whole), 4120)
+    commits = [at for at in frames if whole[at + 4 : at + 8] != b"\0\0\0\0"]
+    for at in (at for at in frames if at > commits[-2]):
+        log.write_bytes(whole[: at + 100] + b"\xff" * 100 + whole[at + 200 :])
+        assert ids(path) == [str(number) for number in range(5)]
+
+
+@pytest.mark.parametrize("at", [0, 16, 24, 40, 60, 5_000, 20_000])
+def test_a_log_that_is_damaged_in_its_middle_is_set_aside(tmp_path: Path, at: int) -> None:
+    """SQLite would forget all that comes after it, without a word."""
+    path = filled(tmp_path, 20)
+    log = path.with_name("mailbox.db-wal")
+    whole = log.read_bytes()
+    damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    log.write_bytes(damaged)
+    with pytest.raises(Damaged, match="cannot be read"):
+        Store(path, 1 << 30)
+    aside = set_aside(path)
+    assert aside.with_name(f"{aside.name}-wal").read_bytes() == damaged
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_file_that_was_emptied_is_named(
+    is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its log still has what was posted: SQLite would delete that."""
+    path = filled(tmp_path, 20)
+    log = path.with_name("mailbox.db-wal").read_bytes()
+    path.write_bytes(b"") if is_there else path.unlink()
+    async with mailbox(path.parent, monkeypatch) as (service, receiver):
+        (named,) = (await service.ls())["damaged"]
+        assert await asyncio.to_thread(Path(f"{named}-wal").read_bytes) == log
+        await service.post(post(1))
+        await taken(receiver, [1])
+
+
+async def test_a_folder_in_the_files_place_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No retry mends it."""
+    (tmp_path / "mailbox.db").mkdir()
+    with pytest.raises(PermanentFailure, match=r"mailbox\.db cannot be opened"):
+        async with mailbox(tmp_path, monkeypatch):
+            pass
+
+
+@pytest.mark.parametrize("name", ["bot", "a-service-with-a-rather-long-name-indeed"])
+def test_no_column_of_a_list_vanishes_at_80_columns(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long names and reasons are; the ID is whole, for it is what one types."""
+    monkeypatch.setenv("COLUMNS", "80")
+    letter = Letter(id="0123456789abcdef", receiver=name, method=name, args=b"", kwargs=b"")
+    letter.state, letter.reason = schema.DEAD, "because " * 50
+    rows = [{"receiver": name, "waiting": 9, "oldest_s": 1e6, "dead": 9, "oldest_dead_s": 1e6}]
+    data = {"receivers": rows, "letters": [shown(letter, 1e6)], "damaged": []}
+    render.show(*mail._listed(data))
+    out = capsys.readouterr().out
+    assert "0123456789abcdef" in out
+    (heads,) = [line.split() for line in out.splitlines() if line.startswith("ID")]
+    assert heads == ["ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY"]
+    assert max(map(len, out.splitlines())) <= 80
+
+
+async def test_two_posters_with_one_key_at_the_same_time_post_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both are told its id, once it is on disk; a key that was dropped is free again."""
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        away(service)
+        first = await asyncio.gather(*(service.post(post(1, key="k")) for _ in range(5)))
+        assert len(set(first)) == 1
+        assert await service.drop([first[0]]) == 1
+        assert await service.post(post(2, key="k")) != first[0]
+        back(service)
+        await taken(receiver, [2])
+        assert (await service.result("k"))["done"]
