@@ -161,7 +161,8 @@ class MailboxService(Service):
                 letter.seq = seq
                 lane = self._lane(letter.receiver)
                 lane.posted(letter)
-                self._pump(lane)
+                if len(lane.flying) < lane.window:  # else when one of those has landed
+                    self._pump(lane)
 
     async def result(self, key: str) -> dict[str, Any]:
         """Return what became of a key's message: `known`, `done`, and its `result`."""
