@@ -36,13 +36,13 @@ from .errors import (
     from_fault,
 )
 from .link import Link
+from .mail import EVENT
 from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, Entry, State, Token
 from .proxy import STREAM_CREDIT, Decode, ServiceProxy, Stream, decoded, named
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-EVENT_METHOD = "$event"  # what an event's subscribers are called with
 UNBLOCK_S = 0.02  # until a peer that the router had no room for is tried again
 CONNECT_S = 10.0  # until a supervisor that does not answer is given up
 COMING_LOOK_S = 0.02  # between looks for one that is about to listen
@@ -202,7 +202,7 @@ class Client:
         futures: list[asyncio.Future[Any]] = []
         for name in targets:
             future = self.loop.create_future()
-            self.call(name, EVENT_METHOD, (event, payload), {}, None, decode, future)
+            self.call(name, EVENT, (event, payload), {}, None, decode, future)
             futures.append(future)
         for name, outcome in zip(
             targets, await asyncio.gather(*futures, return_exceptions=True), strict=True

@@ -51,7 +51,7 @@ class Delivery(msgspec.Struct, frozen=True):
 DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
 MESSAGE: ContextVar[Mail | None] = ContextVar("garrison_message", default=None)
 
-EVENT = "$event"  # the method that a posted event is delivered to
+EVENT = "$event"  # the method that subscribers of an event are called with, or are posted
 
 _delivery = msgspec.msgpack.Decoder(tuple[Delivery])
 
