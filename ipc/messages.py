@@ -258,6 +258,13 @@ class Stopped(msgspec.Struct, tag="stopped", frozen=True):
     reason: str = ""
 
 
+class Health(msgspec.Struct, tag="health", frozen=True):
+    """What the service's own `health` said, once for each time it was called."""
+
+    problem: str = ""  # why it is not well; empty: it is
+    took_s: float = 0.0
+
+
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
     """The service listens to these events, all of them."""
 
@@ -299,6 +306,7 @@ Upward: TypeAlias = (
     | Beat
     | Broken
     | Stopped
+    | Health
     | Subscribe
     | PluginRead
     | Order
@@ -409,6 +417,23 @@ class PluginSource(msgspec.Struct, frozen=True):
     folder: str  # the config file's
 
 
+class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a worker puts itself under before any of its plugin's code runs.
+
+    None, 0 and nothing leave it as its launcher is.
+    """
+
+    open_files: int = 0  # RLIMIT_NOFILE
+    nice: int | None = None
+    oom_score_adj: int | None = None
+    umask: int | None = None
+    working_directory: str = ""
+    uid: int = -1  # whom it runs as; -1: as its launcher
+    gid: int = -1
+    groups: tuple[int, ...] = ()  # supplementary ones, with the uid
+    no_new_privs: bool = False
+
+
 class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     """What a worker is to be: one service."""
 
@@ -440,6 +465,9 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     priority: int | None = None  # of its models, where the config says so
     withheld: tuple[str, ...] = ()  # names of its character's secrets that it was not given
     data: str = ""  # path of a folder of its own
+    limits: Limits = Limits()
+    health_interval: float = 0.0  # seconds between calls of the service's own `health`; 0: never
+    chaos: bool = False  # whether it takes the faults of `garrison chaos`
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -227,7 +227,7 @@ def load(path: Path, home: Path | None = None, environ: Mapping[str, str] = os.e
     except Misfit as misfit:
         raise document.error_at(misfit.keys, misfit.problem) from None
     agents, digest = _agents(read, document)
-    absolute, defaults = document.directory / path.name, read.get("defaults", {})
+    absolute, defaults = document.directory / path.name, _placed(read.get("defaults", {}), document)
     return Config(absolute, host, plugins, agents, digest, document, defaults, parted)
 
 

@@ -16,6 +16,7 @@ from garrison.supervisor.spec import Restart
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # it is also a file's name in logs/, state/
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?")
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 USE = re.compile(r"[\w.-]+(:[^\W\d][\w.]*)?")
 LONGEST = 1_000_000_000  # seconds; about 30 years, and no clock's arithmetic breaks on it
@@ -155,6 +156,44 @@ def priority(value: object) -> int:
         raise unlike("a whole number, such as 10 or -1", value)
     if abs(value) > LONGEST:
         raise Misfit(f"expected a whole number, {-LONGEST:,} to {LONGEST:,}, got {shown(value)}")
+    return value
+
+
+def between(least: int, most: int) -> Reader:
+    """Return the reader of a whole number within bounds."""
+
+    def read(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise unlike(f"a whole number, {least:,} to {most:,}", value)
+        if not least <= value <= most:
+            raise Misfit(f"expected a whole number, {least:,} to {most:,}, got {shown(value)}")
+        return value
+
+    return read
+
+
+def umask(value: object) -> int:
+    """Read a umask: `"027"`, or TOML's own 0o027."""
+    expected = 'a umask such as "027"'
+    if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]{1,4}", value):
+        value = int(value.removeprefix("0o"), 8)
+    elif isinstance(value, str):
+        raise Misfit(f"expected {expected}: octal digits alone")
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise unlike(expected, value)
+    if not 0 <= value <= 0o777:
+        raise Misfit(f"expected {expected}, at most 0o777, got {shown(value)}")
+    return value
+
+
+def account(value: object) -> str:
+    """Read a user or a group, by name or by number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(between(0, 2**32 - 2)(value))
+    if not isinstance(value, str):
+        raise unlike("a name in quotes, or a number", value)
+    if not ACCOUNT.fullmatch(value):
+        raise Misfit("expected the name of a user or group on this machine, or its number")
     return value
 
 
@@ -333,6 +372,7 @@ HOST: dict[str, Reader] = {
     "max_message": whole(1 << 20, "bytes"),
     "log_bytes": whole(1 << 16, "bytes"),
     "log_files": whole(2, "files"),
+    "chaos": boolean,
 }
 TUNING: dict[str, Reader] = {
     "restart": restart,
@@ -347,6 +387,18 @@ TUNING: dict[str, Reader] = {
     "window": whole(1, "calls"),
     "window_bytes": whole(1, "bytes"),
     "record_values": boolean,
+    "health_interval": seconds,
+    "memory_max": whole(0, "bytes"),
+    "processes": whole(0, "processes"),
+    "open_files": whole(0, "descriptors"),
+    "cpu_weight": between(0, 10_000),
+    "nice": between(-20, 19),
+    "oom_score_adj": between(-1000, 1000),
+    "umask": umask,
+    "working_directory": path,
+    "user": account,
+    "group": account,
+    "no_new_privs": boolean,
     "env": each(variable, content),
     "pass_env": list_of(variable, "names of environment variables"),
 }

@@ -36,7 +36,7 @@ from .journal import Journal
 from .members import Members
 from .order import may_stop, restarts_along, waits_for
 from .orders import Orders
-from .policy import Child, Effect, Event, Why, has_process, step
+from .policy import AS_CRASHED, Child, Effect, Event, has_process, step
 from .registration import Registration
 from .roster import Post, Roster
 from .rotation import Rotation
@@ -317,8 +317,8 @@ class Supervisor:
     def _take_along(self, post: Post, before: Child, event: Event) -> None:
         """Restart who is bound to a service that ended without being told to."""
         ended = event in {Event.CRASH, Event.CLEAN_EXIT, Event.REFUSED}
-        silent = before.state is State.STOPPING and before.why is Why.WATCHDOG
-        if ended and (before.state is State.RUNNING or silent) and not self.stopping:
+        at_fault = before.state is State.STOPPING and before.why in AS_CRASHED
+        if ended and (before.state is State.RUNNING or at_fault) and not self.stopping:
             self.restart_bound(post.name)
 
     def restart_bound(self, name: str) -> None:

@@ -18,6 +18,7 @@ BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0  # doubling, with full jitter
 PROBE_FIRST, PROBE_MOST = 15.0, 300.0  # doubling: how often a failed service is tried again
 FORGOTTEN_AFTER = 60.0  # of health
 DUMP_WAIT = 0.5  # from the order to dump the stacks until TERM
+UNWELL_MOST = 2  # times in a row; then it is restarted
 TERM_WAIT = 2.0  # from TERM until KILL
 KILL_WAIT = 5.0  # until KILL is sent once more
 
@@ -35,6 +36,10 @@ class Event(Enum):
     CLEAN_EXIT = "clean_exit"  # its process announced its end, and is gone with its tree
     CRASH = "crash"  # any other end
     REFUSED = "refused"  # an end after PermanentFailure
+    WELL = "well"  # its `health` says so
+    UNWELL = "unwell"  # it says no, or nothing in time
+    EXCESS = "excess"  # it has more memory, or more processes, than it may
+    OVERRUN = "overrun"  # it has so much more that there is no time to drain
     DEADLINE = "deadline"
 
 
@@ -54,6 +59,8 @@ class Why(Enum):
     ORDER = "order"
     WATCHDOG = "watchdog"
     START_TIMEOUT = "start_timeout"
+    HEALTH = "health"
+    LIMIT = "limit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +79,7 @@ class Child:
     probes: int = 0  # how often it was given up; 0 where it is trusted
     why: Why = Why.ORDER  # while stopping
     harder: Effect = Effect.TERM  # while stopping: what DEADLINE does next
+    unwell: int = 0  # how often in a row its `health` was not good
 
 
 Step: TypeAlias = tuple[Child, Effect | None]
@@ -127,7 +135,7 @@ def _rest(child: Child, event: Event, now: float, luck: float) -> Step:
 
 
 def _spawn(child: Child, event: Event, now: float, luck: float) -> Step:
-    child = replace(child, generation=child.generation + 1)
+    child = replace(child, generation=child.generation + 1, unwell=0)
     return _to(child, State.INITIALIZING, now, now + child.spec.start_timeout), Effect.SPAWN
 
 
@@ -144,8 +152,24 @@ def _alive(child: Child, event: Event, now: float, luck: float) -> Step:
 
 
 def _drain(child: Child, event: Event, now: float, luck: float) -> Step:
-    child = replace(child, why=Why.ORDER, harder=Effect.TERM)
+    child = replace(child, why=WHY_DRAINED[event], harder=Effect.TERM)
     return _to(child, State.STOPPING, now, now + child.spec.grace), Effect.DRAIN
+
+
+def _well(child: Child, event: Event, now: float, luck: float) -> Step:
+    return replace(child, unwell=0), None
+
+
+def _unwell(child: Child, event: Event, now: float, luck: float) -> Step:
+    child = replace(child, unwell=child.unwell + 1)
+    return (child, None) if child.unwell < UNWELL_MOST else _drain(child, event, now, luck)
+
+
+def _overrun(child: Child, event: Event, now: float, luck: float) -> Step:
+    """Kill at once. What was being ended for another reason is so still."""
+    if child.state is not State.STOPPING:
+        child = replace(_to(child, State.STOPPING, now), why=Why.LIMIT)
+    return replace(child, harder=Effect.KILL, deadline=now + KILL_WAIT), Effect.KILL
 
 
 def _silent(child: Child, event: Event, now: float, luck: float) -> Step:
@@ -168,7 +192,7 @@ def _as_ordered(child: Child, event: Event, now: float, luck: float) -> Step:
 def _settle(child: Child, event: Event, now: float, luck: float) -> Step:
     if not child.wanted:
         return _rest(child, event, now, luck)
-    if child.why is Why.WATCHDOG:
+    if child.why in AS_CRASHED:
         return _crashed(child, Event.CRASH, now, luck)
     if child.why is Why.START_TIMEOUT:
         return _unstarted(child, Event.CRASH, now, luck)
@@ -236,6 +260,8 @@ RESTARTED_AFTER: dict[Restart, frozenset[Event]] = {
     Restart.TRANSIENT: frozenset({Event.CRASH}),
     Restart.TEMPORARY: frozenset(),
 }
+WHY_DRAINED = {Event.STOP: Why.ORDER, Event.UNWELL: Why.HEALTH, Event.EXCESS: Why.LIMIT}
+AS_CRASHED = frozenset({Why.WATCHDOG, Why.HEALTH, Why.LIMIT})  # ended for what it did itself
 LIVE_STATES = frozenset({State.INITIALIZING, State.STARTING, State.RUNNING, State.STOPPING})
 
 _UNREADY: dict[Event, Rule] = {
@@ -246,6 +272,8 @@ _UNREADY: dict[Event, Rule] = {
     Event.STOP: _drain,
     Event.RESET: _forget,
     Event.READY: _running,
+    Event.EXCESS: _drain,
+    Event.OVERRUN: _overrun,
 }
 TRANSITIONS: dict[State, dict[Event, Rule]] = {
     State.REGISTERED: {Event.START: _forgive, Event.STOP: _rest},
@@ -265,6 +293,10 @@ TRANSITIONS: dict[State, dict[Event, Rule]] = {
         Event.DEADLINE: _silent,
         Event.STOP: _drain,
         Event.RESET: _forget,
+        Event.WELL: _well,
+        Event.UNWELL: _unwell,
+        Event.EXCESS: _drain,
+        Event.OVERRUN: _overrun,
     },
     State.STOPPING: {
         Event.CLEAN_EXIT: _settle,
@@ -273,6 +305,7 @@ TRANSITIONS: dict[State, dict[Event, Rule]] = {
         Event.DEADLINE: _harder,
         Event.START: _as_ordered,
         Event.RESET: _forget,
+        Event.OVERRUN: _overrun,
     },
     State.STOPPED: {Event.START: _forgive},
     State.BACKOFF: {

@@ -55,6 +55,18 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     window: int = 256  # calls in flight from this service to one other
     window_bytes: int = 16 * 1024 * 1024  # and their arguments' bytes
     record_values: bool = False  # what its death records show of arguments and results
+    health_interval: float = 10.0  # between calls of the service's own `health`; 0 is never
+    memory_max: int = 0  # resident bytes of it and all that it started; 0 is without limit
+    processes: int = 0  # it and all that it started; 0 is without limit
+    open_files: int = 0  # descriptors of each of its processes; 0: as the supervisor's
+    cpu_weight: int = 0  # its share beside the others', of which each has 100; 0: that
+    nice: int | None = None  # None, here and below: as the supervisor's
+    oom_score_adj: int | None = None
+    umask: int | None = None
+    working_directory: Path | None = None
+    user: str = ""  # whom its process runs as, by name or number; empty: the supervisor's user
+    group: str = ""  # likewise; empty: that user's own
+    no_new_privs: bool = False  # nothing that it starts gains what it has not
     env: dict[str, str] = {}
     pass_env: tuple[str, ...] = ()  # names handed on from the supervisor's environment
     env_file: Path | None = None
@@ -89,3 +101,4 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     max_message: int = 64 * 1024 * 1024  # the largest frame that is taken from anyone
     log_bytes: int = 10 * 1024 * 1024  # the largest log file …
     log_files: int = 5  # … and how many of them one service has at most
+    chaos: bool = False  # whether `garrison chaos` may injure what runs here

@@ -421,8 +421,11 @@ def test_the_reference_has_the_defaults(tmp_path: Path, uncommented: str) -> Non
     (tmp_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     said, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (said.host, said.plugins) == (plain.host, plain.plugins)
+    # What has no default is shown by an example.
     given: dict[str, Any] = {"priority": 10, "env_file": tmp_path / "chat.env"}
-    assert service_of(said, "chat") == service_of(plain, "chat") | given
+    limits = {"nice": 10, "oom_score_adj": 500, "umask": 0o077, "user": "bot", "group": "bot"}
+    tuning = limits | {"working_directory": tmp_path / "data"}
+    assert service_of(said, "chat") == service_of(plain, "chat") | given | tuning
     bundled = (
         ("eliza", ElizaService),
         ("notification", NotificationService),
@@ -430,7 +433,7 @@ def test_the_reference_has_the_defaults(tmp_path: Path, uncommented: str) -> Non
     )
     for name, cls in bundled:
         defaults = {"config": msgspec.to_builtins(cls.Config())}
-        assert service_of(said, name) == service_of(plain, name) | defaults
+        assert service_of(said, name) == service_of(plain, name) | defaults | tuning
 
 
 def test_the_reference_runs_the_bundled_plugins() -> None:

@@ -49,6 +49,7 @@ UPWARD: list[messages.Upward] = [
     messages.Beat(1, 2, 3),
     messages.Broken("start", "ValueError: no", "trace", True),
     messages.Stopped("ordered"),
+    messages.Health("it has lost its connection", 0.25),
     messages.Subscribe(("said", "done")),
     messages.PluginRead((MANIFEST,), ("discord",), ("x",), (messages.ConfigProblem(("k",), "p"),)),
     messages.Order(1, "restart", ("a", "b*"), 5.0, {"follow": True}),
@@ -93,6 +94,9 @@ ASSIGNMENT = messages.Assignment(
     with_parts=True,
     priority=-1,
     withheld=("KEY",),
+    limits=messages.Limits(open_files=64, nice=5, umask=0o077, uid=7, gid=8, groups=(9,)),
+    health_interval=10.0,
+    chaos=True,
 )
 READING = messages.Reading(
     source=SOURCE,

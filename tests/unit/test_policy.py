@@ -88,6 +88,8 @@ EXPECTED: dict[State, dict[Event, Expected]] = {
         Event.DEADLINE: (State.STOPPING, Effect.DUMP, 100.5),
         Event.STOP: (State.STOPPING, Effect.DRAIN, 110.0),
         Event.RESET: (State.INITIALIZING, None, 150.0),
+        Event.EXCESS: (State.STOPPING, Effect.DRAIN, 110.0),
+        Event.OVERRUN: (State.STOPPING, Effect.KILL, 105.0),
     },
     State.STARTING: {
         Event.READY: (State.RUNNING, None, 110.0),
@@ -97,6 +99,8 @@ EXPECTED: dict[State, dict[Event, Expected]] = {
         Event.DEADLINE: (State.STOPPING, Effect.DUMP, 100.5),
         Event.STOP: (State.STOPPING, Effect.DRAIN, 110.0),
         Event.RESET: (State.STARTING, None, 150.0),
+        Event.EXCESS: (State.STOPPING, Effect.DRAIN, 110.0),
+        Event.OVERRUN: (State.STOPPING, Effect.KILL, 105.0),
     },
     State.RUNNING: {
         Event.BEAT: (State.RUNNING, None, 110.0),
@@ -106,6 +110,10 @@ EXPECTED: dict[State, dict[Event, Expected]] = {
         Event.DEADLINE: (State.STOPPING, Effect.DUMP, 100.5),
         Event.STOP: (State.STOPPING, Effect.DRAIN, 110.0),
         Event.RESET: (State.RUNNING, None, 105.0),
+        Event.WELL: (State.RUNNING, None, 105.0),
+        Event.UNWELL: (State.RUNNING, None, 105.0),
+        Event.EXCESS: (State.STOPPING, Effect.DRAIN, 110.0),
+        Event.OVERRUN: (State.STOPPING, Effect.KILL, 105.0),
     },
     State.STOPPING: {
         Event.CLEAN_EXIT: (State.QUEUED, None, inf),
@@ -114,6 +122,7 @@ EXPECTED: dict[State, dict[Event, Expected]] = {
         Event.DEADLINE: (State.STOPPING, Effect.TERM, 102.0),
         Event.START: (State.STOPPING, None, 107.0),
         Event.RESET: (State.STOPPING, None, 107.0),
+        Event.OVERRUN: (State.STOPPING, Effect.KILL, 105.0),
     },
     State.STOPPED: {
         Event.START: (State.QUEUED, None, inf),
@@ -241,6 +250,12 @@ def test_an_ordered_stop_ends_in_stopped(event: Event, restart: Restart, why: Wh
         (Why.WATCHDOG, Restart.PERMANENT, State.QUEUED),
         (Why.WATCHDOG, Restart.TRANSIENT, State.QUEUED),
         (Why.WATCHDOG, Restart.TEMPORARY, State.STOPPED),
+        (Why.HEALTH, Restart.PERMANENT, State.QUEUED),
+        (Why.HEALTH, Restart.TRANSIENT, State.QUEUED),
+        (Why.HEALTH, Restart.TEMPORARY, State.STOPPED),
+        (Why.LIMIT, Restart.PERMANENT, State.QUEUED),
+        (Why.LIMIT, Restart.TRANSIENT, State.QUEUED),
+        (Why.LIMIT, Restart.TEMPORARY, State.STOPPED),
         (Why.START_TIMEOUT, Restart.PERMANENT, State.BACKOFF),
         (Why.START_TIMEOUT, Restart.TRANSIENT, State.BACKOFF),
         (Why.START_TIMEOUT, Restart.TEMPORARY, State.FAILED),
@@ -253,6 +268,38 @@ def test_why_it_was_ended_decides_what_follows(
     after, _ = step(child(State.STOPPING, restart, why), event, NOW)
 
     assert after.state is expected
+
+
+def test_the_second_bad_answer_in_a_row_is_one_too_many() -> None:
+    """A good one between two bad ones forgets the first; another incarnation begins anew."""
+    once = walk(running(), Event.UNWELL, Event.WELL, Event.UNWELL)
+    twice, effect = step(once, Event.UNWELL, NOW)
+
+    assert (once.state, once.unwell) == (State.RUNNING, 1)
+    assert (twice.state, twice.why, effect) == (State.STOPPING, Why.HEALTH, Effect.DRAIN)
+    assert started(walk(twice, Event.CLEAN_EXIT), NOW).unwell == 0
+
+
+@pytest.mark.parametrize("event", [Event.EXCESS, Event.OVERRUN])
+def test_what_took_too_much_is_restarted_as_after_a_crash(event: Event) -> None:
+    """It counts, so that a service which takes too much at each start is given up in time."""
+    before = running(intensity=2)
+    for _ in range(3):
+        before = walk(before, event, Event.CLEAN_EXIT)
+        before = walk(before, *([Event.DEADLINE] if before.state is State.BACKOFF else []))
+        before = started(before, NOW)
+
+    assert before.state is State.FAILED
+
+
+def test_what_is_killed_for_taking_too_much_while_it_stops_was_ended_as_before() -> None:
+    """An ordered stop that needs a KILL is still an ordered stop."""
+    stopping = walk(running(), Event.STOP)
+
+    killed, effect = step(stopping, Event.OVERRUN, NOW)
+
+    assert (effect, killed.why, killed.harder) == (Effect.KILL, Why.ORDER, Effect.KILL)
+    assert walk(killed, Event.CRASH).state is State.STOPPED
 
 
 # --- backoff ------------------------------------------------------------------------------
