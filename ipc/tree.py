@@ -17,6 +17,7 @@ from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 PROC_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # the kernel has them
+TICKS, PAGE_BYTES = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 LOOKS = 3  # until nothing is taken for nothing
 STOP_ROUNDS = 20  # of stopping what came up meanwhile, until it is killed as it is
 
@@ -84,6 +85,16 @@ def started(pid: int) -> int:
     """
     fields = _stat(pid)
     return int(fields[19]) if fields else 0
+
+
+def usage(pid: int) -> tuple[int, int, float]:
+    """Return when a process began, its resident bytes and the seconds of a processor that it has
+    used; nothing of all where there is none. One file is read: 200 are asked for at a time."""
+    fields = _stat(pid)
+    if not fields:
+        return 0, 0, 0.0
+    seconds = (int(fields[11]) + int(fields[12])) / TICKS
+    return int(fields[19]), int(fields[21]) * PAGE_BYTES, seconds
 
 
 def _stat(pid: int) -> list[str]:

@@ -4,6 +4,7 @@ It reads what comes, refuses what is malformed, and hands the rest to whom it co
 """
 
 import time
+from collections import deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -40,11 +41,16 @@ class Hearing:
         self._host = host
         self._control = control
         self.refused = 0  # frames that were no message of ours, those of the bus among them
+        self.unheard: deque[tuple[Token, messages.Upward]] = deque()  # of the last batch
+        self._joining: set[Token] = set()  # programs that are to be welcomed
 
     def read(self) -> None:
-        """Take what has come, for a bounded time."""
+        """Take what has come, for a bounded time; of a long batch the rest is for the next turn."""
         until = time.monotonic() + CONTROL_S
         while time.monotonic() < until:
+            if self.unheard:
+                self._hear(*self.unheard.popleft())
+                continue
             try:
                 frames = sockets.receive(self._control)
             except zmq.Again:
@@ -61,11 +67,13 @@ class Hearing:
             except WireError as error:
                 self.refuse(str(error))
                 continue
-            for message in batch:
-                try:
-                    self._hear(frames[0], message)
-                except Exception as error:  # noqa: BLE001 (one message must not end the host)
-                    self._host.erred(f"a {type(message).__name__}", error)
+            self.unheard.extend((frames[0], message) for message in batch)
+
+    def _hear(self, token: Token, message: messages.Upward) -> None:
+        try:
+            self._hear_from(token, message)
+        except Exception as error:  # noqa: BLE001 (one message must not end the host)
+            self._host.erred(f"a {type(message).__name__}", error)
 
     def _greet(self, token: Token) -> None:
         if (post := self._host.roster.by_token.get(token)) is not None:
@@ -80,7 +88,7 @@ class Hearing:
         if messages.is_told(self.refused):
             self._host.journal.record("frame.refused", count=self.refused, error=reason[:200])
 
-    def _hear(self, token: Token, message: messages.Upward) -> None:
+    def _hear_from(self, token: Token, message: messages.Upward) -> None:
         host = self._host
         match message:
             case messages.Order():
@@ -92,7 +100,9 @@ class Hearing:
                     self.refuse("a worker that says it is a program")
                 elif host.members.join(token, wire, pid):
                     host.bus.admit(token)
-                    host.later(self._welcome(token))
+                    if token not in self._joining:
+                        self._joining.add(token)
+                        host.later(self._welcome(token))
                 return
             case messages.Bye():
                 host.members.leave(token)
@@ -121,6 +131,10 @@ class Hearing:
                 if post.adopting:
                     host.succession.hello(post, wire, generation)
                 elif host.members.speaks(post.token, wire):
+                    if post.welcomed:  # once more: a directory costs more than a Hello
+                        host.members.tell_anew(post.token)
+                        host.stir()
+                        return
                     post.welcomed = True
                     host.members.welcome(post.token)
             case messages.Initialized():
@@ -148,7 +162,7 @@ class Hearing:
             case messages.Stopped():
                 post.clean = messages.Stopped(message.reason[:REASON_MOST])
                 host.members.send(post.token, messages.Noted())
-            case messages.Subscribe(events):
+            case messages.Subscribe(events) if events != post.events:
                 post.events = events
                 host.members.listed(post.name)
                 host.stir()
@@ -157,5 +171,6 @@ class Hearing:
         """Welcome a program once the first plugins are read."""
         while not self._host.registration.finished:
             yield False
+        self._joining.discard(token)
         if self._host.members.has_program(token):
             self._host.members.welcome(token)

@@ -156,7 +156,7 @@ class Supervisor:
             self.gates.turn()
         if wake in ready:
             self._on_signals(wake)
-        if self.control in ready:
+        if self.control in ready or self.hearing.unheard:
             self.hearing.read()
         if self.members.leavers.fileno() in ready:
             self.members.see_who_left()
@@ -193,7 +193,7 @@ class Supervisor:
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
 
     def _wait(self) -> float:
-        if self._stirred:
+        if self._stirred or self.hearing.unheard:
             return 0.0
         if self.bus.settling or self.engine.busy:
             return 0.001
@@ -382,14 +382,12 @@ class Supervisor:
         if not queued:
             return
         now = time.monotonic()
-        children = self.roster.children()
-        busy = sum(
-            post.state is State.INITIALIZING and now < post.slot_until for post in self.roster
-        )
+        slots = [p.slot_until for p in self.roster if p.state is State.INITIALIZING]
+        busy = sum(now < until for until in slots)
+        children = self.roster.children() if busy < self.config.host.starts_at_once else {}
         for post in queued:
             if busy >= self.config.host.starts_at_once:
-                slots = [p.slot_until for p in self.roster if p.slot_until > now]
-                self._soonest = min(self._soonest, *slots, now + SLOT_S)
+                self._soonest = min(self._soonest, *(t for t in slots if t > now), now + SLOT_S)
                 return
             if not waits_for(post.child, children):
                 busy += 1

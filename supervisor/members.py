@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 PROGRAMS_MOST = 512
 HELD_S = 0.05  # so long a change is held back that no call depends on
+EACH_S = 0.0002  # per member: a telling wakes them all, so tellings are no more frequent than that
+AHEAD_S = 0.05  # by so much, after some rest: what a lone restart has to tell goes at once
+STALE_S = 0.25  # until a member that did not read is tried again
 ON_THE_WAY = frozenset({State.QUEUED, State.INITIALIZING, State.STARTING})
 
 
@@ -45,6 +48,7 @@ class Members:
         self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be told
         self._stale: set[Token] = set()  # members that missed a change of the directory
         self._tell_at = inf  # when what is held back is told
+        self._paid_until = 0.0  # by when the last tellings would have been due at that pace
         self._turned_away = 0
         self._waited_for: dict[str, bool] = {}  # NAME → whether calls to it wait, as was told
         self.leavers = select.epoll()  # every program's pidfd: ready when it ended
@@ -146,6 +150,10 @@ class Members:
         )
         return self.send(token, told)
 
+    def tell_anew(self, token: Token) -> None:
+        """Have a member told the whole directory once more, at the end of the turn."""
+        self._stale.add(token)
+
     def farewell(self) -> None:
         """Tell every program that the supervisor ends for good."""
         for token in self._programs:
@@ -159,14 +167,21 @@ class Members:
         """Have everyone told of a new or altered entry, at the end of the turn."""
         self._listed[name] = None
 
-    def publish(self) -> float:
-        """Tell everyone what has changed; return when to be called again, at the latest."""
+    def publish(self, at_once: bool = False) -> float:
+        """Tell everyone what has changed; return when to be called again, at the latest.
+
+        Args:
+            at_once: Whether what could be held back is told as well: somebody is about to be
+                answered who may ask for it.
+        """
         if not (self._dirty or self._listed or self._stale):
             return inf
         now = time.monotonic()
-        if now < self._tell_at and not self._is_urgent():
-            self._tell_at = min(self._tell_at, now + HELD_S)
-            return self._tell_at
+        if now < self._tell_at and not at_once:
+            wait = self._paid_until - AHEAD_S - now if self._is_urgent() else HELD_S
+            if wait > 0:
+                self._tell_at = min(self._tell_at, now + wait)
+                return self._tell_at
         self._tell_at = inf
         posts = self._host.roster.posts
         batch: list[messages.Downward] = [
@@ -188,7 +203,9 @@ class Members:
             elif batch:
                 self._tell(token, encoded)
         self._stale &= {*workers, *self._programs}
-        return inf
+        cost = min(EACH_S * (len(workers) + len(self._programs)), HELD_S)
+        self._paid_until = max(self._paid_until, now) + cost
+        return now + STALE_S if self._stale else inf
 
     def _is_urgent(self) -> bool:
         """Tell whether anyone's calls depend on what is to be told.

@@ -136,6 +136,8 @@ class Orders:
 
     def _reply(self, pending: Pending, result: Any) -> None:
         self._host.succession.write_now()  # what was answered holds, whatever happens next
+        if pending.order.verb != "status":  # asked often, and changes nothing
+            self._host.members.publish(at_once=True)  # and whoever is called next knows it, too
         if not pending.answered:
             self._answer(pending.peer, pending.order, result)
 

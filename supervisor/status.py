@@ -1,14 +1,12 @@
 """What `status` tells of the host and of each service."""
 
-import contextlib
 import os
 import time
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
+from garrison.ipc import tree
 from garrison.ipc.messages import State
 
 from .policy import has_process
@@ -20,7 +18,7 @@ if TYPE_CHECKING:
 LAST_LINES = 12  # of a traceback
 DEATHS = 5  # that are told of one service
 
-_processes: dict[int, psutil.Process] = {}  # for cpu_percent, which is since the last question
+_asked: dict[int, tuple[int, float, float]] = {}  # pid → when it began, had used what, and when
 
 
 def own_version() -> str:
@@ -155,12 +153,12 @@ def _last(traceback: str) -> list[str]:
 
 def _usage(pid: int) -> tuple[int, float]:
     """Return resident bytes, and per cent of one processor since the last question."""
-    with contextlib.suppress(psutil.Error):
-        process = _processes.get(pid)
-        if process is None or not process.is_running():
-            if len(_processes) > 1000:
-                _processes.clear()
-            process = _processes[pid] = psutil.Process(pid)
-        with process.oneshot():
-            return process.memory_info().rss, process.cpu_percent()
-    return 0, 0.0
+    began, rss, used = tree.usage(pid)
+    now = time.monotonic()
+    if len(_asked) > 1000:
+        _asked.clear()
+    before = _asked.get(pid)
+    _asked[pid] = began, used, now
+    if before is None or before[0] != began or now <= before[2]:
+        return rss, 0.0
+    return rss, round(max(used - before[1], 0.0) / (now - before[2]) * 100, 1)

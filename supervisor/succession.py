@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from .loop import Supervisor
 
 SAVE_S = 0.02  # what changes is written down so much later, together
+SAVE_SHARE = 10  # or so many times as long as the last writing took, where that is more
+SAVE_MOST_S = 0.5
 HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.2  # until an upgrade, for messages on their way to be carried
 PROVE_S = 30.0  # for a new version to show that it could take over
@@ -107,6 +109,7 @@ class Succession:
     def __init__(self, host: "Supervisor") -> None:
         self._host = host
         self._unsaved = False
+        self._took = 0.0  # the last writing, in seconds
         self._tokens: dict[Token, int] = {}  # token → when its process started, in ticks
         self.problem = ""  # why it cannot be written down who lives
         self.due = inf  # when `write` has something to do
@@ -263,7 +266,7 @@ class Succession:
         """Have what changed written down soon."""
         if not self._unsaved:
             self._unsaved = True
-            self.due = time.monotonic() + SAVE_S
+            self.due = time.monotonic() + min(max(SAVE_S, SAVE_SHARE * self._took), SAVE_MOST_S)
 
     def write_now(self) -> None:
         """Write down what changed before somebody is told of it."""
@@ -275,7 +278,7 @@ class Succession:
         self._unsaved, self.due = False, inf
         if self._over:
             return
-        host = self._host
+        host, began = self._host, time.monotonic()
         live = {post.token: post.pid for post in host.roster if post.token and post.pid}
         self._tokens = {
             token: self._tokens.get(token) or tree.started(pid) for token, pid in live.items()
@@ -298,6 +301,7 @@ class Succession:
             self.problem = str(error)
         else:
             self.problem = ""
+        self._took = time.monotonic() - began
 
     def _is_wanted(self, post: Post) -> bool:
         return post.child.wanted if self._wanted is None else self._wanted.get(post.name, False)

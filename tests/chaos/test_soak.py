@@ -13,7 +13,6 @@ import itertools
 import os
 import random
 import signal
-import statistics
 import threading
 import time
 from collections import Counter
@@ -23,7 +22,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.conftest import Host, descriptors, ending_within, found, hosting, resident, stat, until
+from tests.conftest import Host, descriptors, ending_within, found, hosting, resident, until
+from tests.figures import processor_s, show, spread
 from tests.rogue import Rogue, joined, mutated, reframed
 
 from garrison.ipc import (
@@ -62,29 +62,6 @@ def bounded() -> Iterator[None]:
         faulthandler.cancel_dump_traceback_later()  # a minute is not long for these
     with ending_within(LONGEST):
         yield
-
-
-def processor_s(pid: int) -> float:
-    """Return the seconds of a processor that a process has used."""
-    fields = stat(pid)
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def spread(seconds: list[float]) -> str:
-    """Return the median, the 99th percentile and the most, in milliseconds."""
-    ordered = sorted(seconds)
-    p99 = ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))]
-    return (
-        f"p50 {statistics.median(ordered) * 1000:.1f} ms, p99 {p99 * 1000:.1f} ms, "
-        f"most {ordered[-1] * 1000:.1f} ms of {len(ordered):,}"
-    )
-
-
-def show(what: str, **figures: Any) -> None:
-    """Print figures: `-s` shows them."""
-    print(
-        f"\n{what}" + "".join(f"\n  {name.replace('_', ' ')}: {v}" for name, v in figures.items())
-    )
 
 
 # --- kills under load -----------------------------------------------------------------------

@@ -1,0 +1,299 @@
+"""Load: receivers that are slow or stopped, workers that flood, everything that crashes at once.
+
+    python -m pytest tests/chaos/test_load.py -s                  # as in each run of the tests
+    GARRISON_SOAK=1 python -m pytest tests/chaos/test_load.py -s  # for longer, and more of it
+
+Each test prints its figures. Times and sizes that are promised are asserted; where the machine has
+more to do than it has processors for, three of the times are stretched by that (`stretched`).
+"""
+
+import asyncio
+import os
+import random
+import signal
+import statistics
+import time
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.conftest import Host, descriptors, ending_within, found, hosting, resident
+from tests.figures import mib, p99, processor_s, show, spread
+
+from garrison.ipc import CallTimeout, Client, ServiceLost, with_timeout
+
+LARGE = os.environ.get("GARRISON_SOAK", "") not in {"", "0"}
+LONG = 600.0  # seconds: no deadline of the test's own calls
+STATUS_S = 1.0  # within which `status` answers, whatever happens
+LOST_S = 0.05  # within which a caller hears of a death
+LATE_S = 0.25  # past its deadline no call may last longer
+RUNNING_S = 15.0  # within which all run again that crashed at once
+TIMES = 3  # what a call between others may take, as so many times what it takes otherwise
+TAKES_S = 0.005  # and otherwise at the least: that is what a turn of two processors takes
+LONGEST = 600.0 if LARGE else 300.0  # of one test
+
+
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    """Fail a test that does not end, in place of the shorter one that other tests have."""
+    with ending_within(LONGEST):
+        yield
+
+
+def stretched(seconds: float) -> float:
+    """Return a time as it is on this machine, by what it had to do in the last minute."""
+    return seconds * max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
+
+
+def load(*names: str, **defaults: Any) -> str:
+    """Return a config with services that load each other."""
+    told = "".join(f"{key} = {value}\n" for key, value in ({"intensity": 0} | defaults).items())
+    rows = "".join(f'[services.{name}]\nplugin = "load"\n' for name in names)
+    return f"[plugins.load]\n[defaults]\n{told}[services.load]\nautostart = false\n{rows}"
+
+
+async def orders(host: Host, until_: asyncio.Event, rest: float = 0.05) -> list[float]:
+    """Ask for `status` again and again; return how long each answer took."""
+    times: list[float] = []
+    while not until_.is_set():
+        began = time.monotonic()
+        await asyncio.to_thread(host.ask, "status")
+        times.append(time.monotonic() - began)
+        await asyncio.sleep(rest)
+    return times
+
+
+# --- a receiver that is slow, or does nothing -----------------------------------------------
+
+WINDOW, WINDOW_BYTES = 64, 4 << 20  # of each caller to each service
+CALLERS = 3  # services, each with so many calls:
+CALLS = {"small": 1000, "large": 24}
+SIZES = {"small": 100, "large": 1 << 20}
+STUCK_S = 1.0  # the calls' deadline
+# What a receiver that reads nothing may cost: the router holds 64 MiB for it, and libzmq at both
+# its ends 64 messages; a caller what waits, 16 windows at the most.
+SUPERVISORS = 160 << 20
+CALLERS_MOST = 32 * WINDOW_BYTES
+
+
+HOW = ("blocked", "stopped", "slow")
+
+
+@pytest.fixture(scope="module")
+def receiving() -> Iterator[Host]:
+    """Run a receiver for each way not to keep up, their callers, and two that have no part."""
+    receivers = [f"{how}-{size}" for how in HOW for size in SIZES]
+    callers = [f"caller-{n}" for n in range(CALLERS)]
+    limits = {"watchdog": 0, "window": WINDOW, "window_bytes": WINDOW_BYTES}
+    with hosting(load("one", "two", *receivers, *callers, **limits), ["load"]) as host:
+        yield host
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("how", HOW)
+async def test_a_receiver_that_does_not_keep_up(receiving: Host, how: str, size: str) -> None:
+    """Its callers wait, and are then told that it is overloaded, or too late; nothing grows beyond
+    its bound, and calls between others take what they always take."""
+    host, name = receiving, f"{how}-{size}"
+    callers = [f"caller-{n}" for n in range(CALLERS)]
+    async with host.connect() as client:
+        one, receiver = found(client, "one"), found(client, name)
+        idle = await with_timeout(one, LONG).timed("two", 1.0, 0.005)
+        pids = {of: host.status(of)["pid"] for of in (name, *callers)}
+        before = {of: resident(pid) for of, pid in pids.items()}
+        own = resident(host.pid)
+        if how == "blocked":
+            await receiver.block(1.5 * STUCK_S)
+        elif how == "stopped":
+            os.kill(pids[name], signal.SIGSTOP)
+        rest = (0.5,) if how == "slow" else ()
+        method = "slow" if how == "slow" else "size"
+        crowds = [
+            asyncio.ensure_future(
+                with_timeout(found(client, caller), LONG).crowd(
+                    name, method, SIZES[size], CALLS[size], STUCK_S, *rest
+                )
+            )
+            for caller in callers
+        ]
+        busy = await with_timeout(one, LONG).timed("two", STUCK_S, 0.005)
+        most = resident(host.pid)
+        ends: dict[str, list[float]] = {}
+        for crowd in crowds:
+            for outcome, times in (await crowd).items():
+                ends.setdefault(outcome, []).extend(times)
+        if how == "stopped":
+            os.kill(pids[name], signal.SIGCONT)
+        most = max(most, resident(host.pid))
+        grown = {of: resident(pid) - before[of] for of, pid in pids.items()}
+        assert await with_timeout(receiver, LONG).echo("after") == "after"
+        restarts = sum(row["restarts"] for row in host.rows().values())
+    late = max(max(times) for times in ends.values()) - STUCK_S
+    show(
+        f"{CALLERS} callers with {CALLS[size]:,} calls each of {SIZES[size]:,} bytes; "
+        f"their receiver is {how}",
+        ends={outcome: len(times) for outcome, times in ends.items()},
+        past_their_deadline=f"{late * 1000:.0f} ms",
+        calls_between_others_before=spread(idle),
+        calls_between_others_meanwhile=spread(busy),
+        supervisors_memory=mib(most - own),
+        receivers_memory=mib(grown.pop(name)),
+        callers_memory=mib(max(grown.values())),
+    )
+    assert restarts == 0
+    assert set(ends) <= {"answered", "CallTimeout", "Overloaded"}
+    assert len(ends.get("Overloaded", ())) > CALLERS  # beyond the window nothing was sent
+    assert late < LATE_S
+    assert p99(busy) <= TIMES * max(p99(idle), stretched(TAKES_S))
+    assert most - own < SUPERVISORS
+    assert max(grown.values()) < CALLERS_MOST
+
+
+# --- floods ---------------------------------------------------------------------------------
+
+FLOOD_S = 20.0 if LARGE else 2.5
+KILLS = 30 if LARGE else 5
+
+
+@pytest.fixture(scope="module")
+def flooded() -> Iterator[Host]:
+    """Run two that flood, who is flooded, and three that have no part."""
+    with hosting(load("flood-0", "flood-1", "target", "one", "two", "victim"), ["load"]) as host:
+        yield host
+
+
+@pytest.mark.parametrize("kind", ["calls", "events", "control", "garbage", "unbounded"])
+async def test_two_workers_that_flood(flooded: Host, kind: str) -> None:
+    """Orders are answered, deaths are told and deadlines are kept, also of those who have nothing
+    to do with it: a death is that of a third worker, told to a program."""
+    host = flooded
+    async with host.connect() as client:
+        pids = {name: row["pid"] for name, row in host.rows().items() if row["pid"]}
+        idle = await deaths(host, client, 2)
+        before, used, began = resident(host.pid), processor_s(host.pid), time.monotonic()
+        floods = [with_timeout(found(client, name), LONG) for name in ("flood-0", "flood-1")]
+        for flood in floods:
+            await flood.flood(kind, "target", FLOOD_S)
+        over = asyncio.Event()
+        asked = asyncio.ensure_future(orders(host, over))
+        called = asyncio.ensure_future(
+            with_timeout(found(client, "one"), LONG).timed("two", FLOOD_S - 1, 0.005)
+        )
+        late = asyncio.ensure_future(deadlines(client, over))
+        told = await deaths(host, client, KILLS, until_=began + FLOOD_S)
+        over.set()
+        statuses, calls, lateness = await asked, await called, await late
+        cpu = (processor_s(host.pid) - used) / (time.monotonic() - began)
+        made = sum([await flood.flooded() for flood in floods])
+        grown = resident(host.pid) - before
+        rows = host.rows()
+        assert await found(client, "one").echo(kind) == kind
+    restarts = {name: rows[name]["restarts"] for name in pids if name != "victim"}
+    show(
+        f"two workers flood with {kind}: {made:,} messages in {FLOOD_S:g} s",
+        status=spread(statuses),
+        SIGKILL_to_ServiceLost=spread(told),
+        SIGKILL_to_ServiceLost_before=spread(idle),
+        past_a_deadline=spread(lateness),
+        calls_between_others=spread(calls),
+        supervisors_processor=f"{cpu:.0%}",
+        supervisors_memory=mib(grown),
+    )
+    assert set(restarts.values()) == {0}
+    assert told
+    assert statistics.median(told) <= stretched(LOST_S)
+    assert max(statuses) <= STATUS_S
+    assert max(lateness) <= LATE_S
+    assert grown < SUPERVISORS
+
+
+async def deaths(host: Host, client: Client, number: int, until_: float = 0.0) -> list[float]:
+    """Kill a service with a call in flight; return how long its caller heard nothing of it."""
+    times: list[float] = []
+    victim = with_timeout(found(client, "victim"), 10.0)
+    for _ in range(number):
+        await asyncio.to_thread(host.ask, "reset", "victim")
+        await client.get_service_load_promise("victim")
+        pid = await victim.pid()
+        call = asyncio.ensure_future(victim.never())
+        await asyncio.sleep(0.05)
+        if until_ and time.monotonic() >= until_:
+            call.cancel()
+            break
+        began = time.monotonic()
+        os.kill(pid, signal.SIGKILL)
+        with pytest.raises(ServiceLost):
+            await call
+        times.append(time.monotonic() - began)
+    return times
+
+
+async def deadlines(client: Client, over: asyncio.Event) -> list[float]:
+    """Call what never answers; return by how much each call outlasted its deadline."""
+    times: list[float] = []
+    two = with_timeout(found(client, "two"), 0.1)
+    while not over.is_set():
+        began = time.monotonic()
+        with pytest.raises(CallTimeout):
+            await two.never()
+        times.append(time.monotonic() - began - 0.1)
+    return times
+
+
+# --- everything crashes at once -------------------------------------------------------------
+
+MANY = 200
+
+
+def test_two_hundred_services_crash_at_once() -> None:
+    """And once more as soon as they run, with which they back off: a few start at a time, all run
+    again in time, `status` answers all the while, none is given up, nothing grows."""
+    names = [f"s{n}" for n in range(MANY)]
+    rows = "".join(f'[services.{name}]\nplugin = "load"\n' for name in names)
+    with hosting(f"[plugins.load]\n{rows}[services.load]\nautostart = false\n", ["load"]) as host:
+        counts: list[tuple[int, int, int]] = []  # descriptors, of the supervisor and the launcher
+        for crash in ("once", "again", "a third time"):
+            before, statuses, starting = host.rows(), list[float](), 0
+            pids = {name: before[name]["pid"] for name in names}
+            used, began = processor_s(host.pid), time.monotonic()
+            for pid in random.sample(list(pids.values()), MANY):
+                os.kill(pid, signal.SIGKILL)
+            while True:
+                asked = time.monotonic()
+                now = host.rows()
+                statuses.append(time.monotonic() - asked)
+                states = Counter(now[name]["state"] for name in names)
+                assert not states["failed"]
+                starting = max(starting, states["initializing"])
+                running = [n for n in names if now[n]["state"] == "running"]
+                if len(running) == MANY and all(now[n]["pid"] != pids[n] for n in names):
+                    break
+                assert time.monotonic() - began < stretched(2 * RUNNING_S), states
+                time.sleep(0.1)
+            took = time.monotonic() - began
+            counts.append(
+                (len(descriptors(host.pid)), len(descriptors(host.launcher)), resident(host.pid))
+            )
+            show(
+                f"{MANY} services crash {crash}",
+                all_run_again_after=f"{took:.1f} s",
+                status=spread(statuses),
+                starting_at_the_same_time=starting,
+                supervisors_processor=f"{processor_s(host.pid) - used:.1f} s",
+                supervisors_memory=f"{counts[-1][2] / (1 << 20):.1f} MiB",
+                supervisors_descriptors=counts[-1][0],
+            )
+            assert max(statuses) <= STATUS_S
+            assert took <= stretched(RUNNING_S)
+            assert all(now[name]["generation"] == before[name]["generation"] + 1 for name in names)
+        waits = [
+            event["data"]["wait_s"]
+            for event in host.events("service.state")
+            if event["data"]["to"] == "backoff"
+        ]
+        assert len(waits) == 2 * MANY  # none after the first crash
+        assert max(waits) - min(waits) > 0.3  # seconds, by chance: up to 0.5, then up to 1
+        assert counts[-1][0] <= counts[0][0] + 2
+        assert counts[-1][1] <= counts[0][1] + 2
+        assert counts[-1][2] < counts[0][2] + (16 << 20)
