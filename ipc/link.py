@@ -1,7 +1,8 @@
 """Batches out and in over one DEALER in an asyncio loop, with its backlog.
 
-All that one turn of the loop queues for a peer leaves as one message. A turn that follows a quiet
-one sends its first message at once, so that a lone call waits for nobody.
+All that one turn of the loop queues for a peer leaves as one message, but one with frames of its
+own leaves alone. A turn that follows a quiet one sends its first message at once, so that a lone
+call waits for nobody.
 """
 
 import asyncio
@@ -12,7 +13,8 @@ from typing import Any
 import zmq
 
 from . import sockets
-from .messages import Token, encode
+from .large import Packer
+from .messages import Token
 
 MESSAGES_A_TURN = 64  # read before the loop's other work has its turn
 BATCH_BYTES = 1 << 20  # a batch that reaches this leaves, and a new one begins
@@ -24,7 +26,7 @@ class Link:
 
     Args:
         socket: Connected; the link closes it.
-        receive: Takes the source and the batch's bytes of each message that arrives.
+        receive: Takes the frames of each message that arrives: source, batch, and what follows.
         malformed: Told of each message that has no two frames.
         most: Returns the largest frame that the other side takes, in bytes.
     """
@@ -42,7 +44,8 @@ class Link:
         self._malformed = malformed
         self._most = most
         self._outgoing: dict[Token, list[Any]] = {}
-        self._backlog: deque[list[bytes]] = deque()
+        self._pack = Packer().pack
+        self._backlog: deque[list[Any]] = deque()
         self._turn_open = False  # something was sent in this turn already
         self._busy = False  # the last turn sent more than one message
         self._retry: asyncio.TimerHandle | None = None
@@ -56,7 +59,7 @@ class Link:
             self._turn_open = True
             self._loop.call_soon(self._flush)
             if not self._busy and not self._backlog:
-                self._post([peer, encode([message])])
+                self._post([peer, *self._pack([message])])
                 self._look()
                 return
         queue = self._outgoing.get(peer)
@@ -73,7 +76,7 @@ class Link:
 
     def take_back(self) -> list[tuple[Token, bytes]]:
         """Return, with its receiver, every batch that has not left, and do not send it any more."""
-        unsent = [(peer, encode(batch)) for peer, batch in self._outgoing.items()]
+        unsent = [(peer, self._pack(batch)[0]) for peer, batch in self._outgoing.items()]
         unsent[:0] = [(frames[0], frames[1]) for frames in self._backlog]
         self._outgoing.clear()
         self._backlog.clear()
@@ -99,15 +102,16 @@ class Link:
             self._look()
 
     def _post_batch(self, peer: Token, batch: list[Any]) -> None:
-        encoded = encode(batch)
-        if len(encoded) > min(BATCH_BYTES, self._most() // 2) and len(batch) > 1:
+        frames = self._pack(batch)
+        large = len(frames) > 1 or len(frames[0]) > min(BATCH_BYTES, self._most() // 2)
+        if large and len(batch) > 1:
             middle = len(batch) // 2
             self._post_batch(peer, batch[:middle])
             self._post_batch(peer, batch[middle:])
         else:
-            self._post([peer, encoded])
+            self._post([peer, *frames])
 
-    def _post(self, frames: list[bytes]) -> None:
+    def _post(self, frames: list[Any]) -> None:
         if not self._backlog:
             try:
                 sockets.send(self._socket, frames)

@@ -72,7 +72,7 @@ class Bus:
         until = time.monotonic() + TURN_S
         while True:
             try:
-                frames = sockets.receive(self.socket)
+                frames = sockets.carry(self.socket)
             except zmq.Again:
                 self._silent_at = time.monotonic()
                 break

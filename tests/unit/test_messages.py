@@ -38,6 +38,7 @@ DATA: list[messages.Data] = [
     messages.Item(6, NIL),
     messages.Done(7),
     messages.Credit(8, 16),
+    messages.Frames(2),
     messages.Ended(b"g" * 16, "was killed"),
 ]
 UPWARD: list[messages.Upward] = [
