@@ -12,7 +12,7 @@ from typing import Any
 
 import zmq
 
-from . import sockets
+from . import memory, sockets
 from .large import Packer
 from .messages import Token
 
@@ -48,6 +48,8 @@ class Link:
         self._backlog: deque[list[Any]] = deque()
         self._turn_open = False  # something was sent in this turn already
         self._busy = False  # the last turn sent more than one message
+        self._quiet = memory.Quiet()
+        self._giving_back: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._fd = int(socket.get(zmq.FD))
         self._loop.add_reader(self._fd, self._readable)
@@ -90,6 +92,8 @@ class Link:
         if self._retry is not None:
             self._retry.cancel()
         self.flush()
+        if self._giving_back is not None:
+            self._giving_back.cancel()
         self._socket.close()
 
     def _flush(self) -> None:
@@ -112,6 +116,9 @@ class Link:
             self._post([peer, *frames])
 
     def _post(self, frames: list[Any]) -> None:
+        if len(frames) > 2:
+            self._large_passed()
+            frames[2:] = map(sockets.uncopied, frames[2:])
         if not self._backlog:
             try:
                 sockets.send(self._socket, frames)
@@ -122,6 +129,16 @@ class Link:
         self._backlog.append(frames)
         if self._retry is None:
             self._retry = self._loop.call_later(RETRY_S, self._try_again)
+
+    def _large_passed(self) -> None:
+        if self._quiet.passed(self._loop.time()):
+            self._giving_back = self._loop.call_at(self._quiet.due, self._give_back)
+
+    def _give_back(self) -> None:
+        if self._quiet.over(self._loop.time()):
+            memory.give_back()
+        else:
+            self._giving_back = self._loop.call_at(self._quiet.due, self._give_back)
 
     def _try_again(self) -> None:
         self._retry = None
@@ -156,6 +173,8 @@ class Link:
             if len(frames) < 2:
                 self._malformed()
             else:
+                if len(frames) > 2:
+                    self._large_passed()
                 self._receive(frames)
             if self._socket.closed:
                 return

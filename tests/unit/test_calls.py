@@ -23,6 +23,7 @@ from garrison.ipc.messages import (
     Manifest,
     State,
     Token,
+    Value,
     decode_data,
     encode,
 )
@@ -56,7 +57,7 @@ class Caller:
         name: str = "a",
         size: int = 10,
         timeout: float = 30.0,
-        item: Callable[[Raw], None] | None = None,
+        item: Callable[[Value], None] | None = None,
         hungry: Callable[[], bool] | None = None,
     ) -> Call:
         """Start a call, or a stream; return it."""
