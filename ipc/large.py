@@ -1,8 +1,8 @@
 """Large values travel as frames of their own: taken out of their message, and put back. Pure.
 
 A message that has a `Large` where a `Raw` would be leaves as `[batch][frame …]`: in the batch
-stands the number of the frame instead, and a `Frames` behind the message tells how many follow. So what
-the router carries is copied by nobody between the sender's `bytes` and the receiver's.
+stands the number of the frame instead, and a `Frames` behind the message tells how many follow.
+The router carries them uncopied, and `bytes` are at both ends what the socket takes and gives.
 Sizes are bytes.
 """
 

@@ -648,7 +648,7 @@ def test_leaving_settles_everything(caller: Caller) -> None:
 
 def test_a_stream_s_items_come_before_its_end(caller: Caller) -> None:
     """Each is handed on; those of others and those of calls that are no streams are refused."""
-    taken: list[Raw] = []
+    taken: list[Value] = []
     call_id = caller.start(item=taken.append).id
     plain = caller.call()
 
