@@ -2,7 +2,7 @@
 
 A message that has a `Large` where a `Raw` would be leaves as `[batch][frame …]`: in the batch
 stands the number of the frame instead, and a `Frames` behind the message tells how many follow.
-The router carries them uncopied, and `bytes` are at both ends what the socket takes and gives.
+The router carries them uncopied; at both ends `bytes` are what the socket takes and gives.
 Sizes are bytes.
 """
 

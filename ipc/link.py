@@ -118,7 +118,6 @@ class Link:
     def _post(self, frames: list[Any]) -> None:
         if len(frames) > 2:
             self._large_passed()
-            frames[2:] = map(sockets.uncopied, frames[2:])
         if not self._backlog:
             try:
                 sockets.send(self._socket, frames)

@@ -94,11 +94,6 @@ def dealer(
     return socket
 
 
-def uncopied(frame: Any) -> zmq.Frame:
-    """Return a frame that is sent from where it lies; it must not change any more."""
-    return zmq.Frame(frame, copy=False)
-
-
 def send(socket: zmq.Socket[bytes], frames: Sequence[Any]) -> None:
     """Send a message without waiting. Raises zmq.Again where there is no room.
 
