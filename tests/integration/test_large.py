@@ -1,4 +1,4 @@
-"""Large values through real sockets and workers: whole, in order, once, also where somebody dies."""
+"""Large values through real sockets and workers: whole, in order, once, whoever dies."""
 
 import asyncio
 import os
