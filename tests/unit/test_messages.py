@@ -377,4 +377,5 @@ def test_the_numbers_of_data_messages_are_these() -> None:
         "Done": 6,
         "Credit": 7,
         "Ended": 8,
+        "Frames": 9,
     }
