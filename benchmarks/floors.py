@@ -82,6 +82,13 @@ async def raw_rate(text: str, count: int, width: int) -> float:
     return count / float(found["total"])
 
 
+async def raw_bytes(size: int, count: int) -> float:
+    """Return bytes per second, both ways together, of raw calls with so many each way."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        found = await _program("large.py", folder, size, count)
+        return 2 * size * count / float(found["total"])
+
+
 async def fresh(count: int, modules: Sequence[str] = ()) -> list[float]:
     """Return how long each of so many fresh processes takes until it answers a call."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:

@@ -1,6 +1,6 @@
 """The rows of the table: what garrison does, and its floor, measured by turns in the same run.
 
-Times are seconds, sizes are bytes, rates are calls per second.
+Times are seconds, sizes are bytes, rates are calls or bytes per second.
 """
 
 import asyncio
@@ -72,7 +72,7 @@ class Row:
 
     key: str
     title: str
-    unit: str  # "us", "ms", "s", "calls/s", "MiB"
+    unit: str  # "us", "ms", "s", "calls/s", "MB/s", "MiB"
     limit: float
     measure: Callable[[Size], Coroutine[Any, Any, Found]]
     absolute: bool = False  # the limit is one of garrison's median, in seconds
@@ -80,7 +80,7 @@ class Row:
     @property
     def more_is_better(self) -> bool:
         """Tell whether the ratio has to be at least the limit, not at most."""
-        return self.unit == "calls/s"
+        return self.unit in {"calls/s", "MB/s"}
 
     def passes(self, found: Found) -> bool:
         """Tell whether what was found is good enough."""
@@ -114,6 +114,16 @@ async def flood(size: Size) -> Found:
             took: float = await caller.side_by_side("echo", TEXT, count, WIDTH)
             garrison.append(count / took)
     return Found(floor, garrison)
+
+
+async def large(size: Size) -> Found:
+    """Measure calls with 1 MiB of bytes there and back, one after another."""
+    return await _bytes(size, 1024**2, size.calls // 10)
+
+
+async def larger(size: Size) -> Found:
+    """Measure the same with 16 MiB."""
+    return await _bytes(size, 16 * 1024**2, size.calls // 100)
 
 
 async def batches(size: Size) -> Found:
@@ -238,6 +248,20 @@ async def delivered(size: Size) -> Found:
     return Found(floor, garrison)
 
 
+async def _bytes(size: Size, each: int, count: int) -> Found:
+    """Return bytes per second, both ways together."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    async with host({"echo": "echo", "caller": "caller"}) as there:
+        caller = _patient(there, "caller")
+        await caller.with_bytes("echo", each, 10)
+        for _ in range(size.rounds):
+            floor.append(await floors.raw_bytes(each, count))
+            took: float = await caller.with_bytes("echo", each, count)
+            garrison.append(2 * each * count / took)
+    return Found(floor, garrison)
+
+
 async def _conversation(service: Any, lines: int) -> list[float]:
     """Return the time of each line of a conversation, which travels with them."""
     conversation: Any = None
@@ -297,6 +321,8 @@ ROWS = (
     Row("call", "sequential call, p50", "us", 2.7, call),
     Row("flood", "64 in flight, floor: raw", "calls/s", 2.5, flood),
     Row("batches", "same, floor: unbatched", "calls/s", 2.5, batches),
+    Row("large", "1 MiB there and back", "MB/s", 0.9, large),
+    Row("larger", "16 MiB there and back", "MB/s", 0.9, larger),
     Row("restart", "SIGKILL to next answer, p50", "ms", 0.2, restart),
     Row("preloaded", "same, discord.py + openai", "ms", 0.04, preloaded),
     Row("chat", "line at chat to answer, p50", "ms", 0.015, chat, absolute=True),

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks import machine
 from benchmarks.rows import FULL, QUICK, ROWS, Found, Row, Size, Skipped
 
-SCALES = {"us": 1e6, "ms": 1e3, "s": 1.0, "calls/s": 1.0, "MiB": 1.0 / 1024**2}
+SCALES = {"us": 1e6, "ms": 1e3, "s": 1.0, "calls/s": 1.0, "MB/s": 1e-6, "MiB": 1.0 / 1024**2}
 HEAD = f"{'what':<28}{'floor':>10}{'garrison':>11} {'unit':<8}{'ratio':>6}{'target':>9}"
 
 
@@ -91,7 +91,7 @@ def _shown(row: Row, found: Found) -> str:
     limit = f"{row.limit * SCALES[row.unit]:g} {row.unit}" if row.absolute else f"{row.limit:g}"
     target = f"{'≥' if row.more_is_better else '≤'} {limit}"
     said = "ok" if row.passes(found) else "MISSED"
-    digits = 0 if row.unit in {"us", "calls/s"} else 1
+    digits = 0 if row.unit in {"us", "calls/s", "MB/s"} else 1
     return (
         f"{row.title:<28}{floor:>10,.{digits}f}{garrison:>11,.{digits}f} {row.unit:<8}"
         f"{found.ratio:>6.3g}{target:>9}  {said}"

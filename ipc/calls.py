@@ -14,14 +14,13 @@ from math import inf
 from typing import Protocol, TypeAlias
 
 import msgspec
-from msgspec import Raw
 
 from . import messages
 from .directory import takes_calls
 from .errors import CallError, CallTimeout, Overloaded, ServiceLost, ServiceUnavailable
-from .messages import LONGEST_TIMEOUT, Entry, State, Token
+from .messages import LONGEST_TIMEOUT, Entry, State, Token, Value
 
-Outcome: TypeAlias = Raw | CallError  # a stream's good end is an empty Raw
+Outcome: TypeAlias = Value | CallError  # a stream's good end is an empty Raw
 
 WAITING_CALLS = 65_536  # to one service; the next is Overloaded at once
 WAITING_WINDOWS = 16  # so many windows' bytes may wait for one service, likewise
@@ -34,13 +33,13 @@ class Call(msgspec.Struct, eq=False):  # made three times faster than a dataclas
     id: int
     name: str  # the service's NAME
     method: str
-    args: Raw
-    kwargs: Raw
+    args: Value
+    kwargs: Value
     size: int  # of both: the bytes that it counts for in the window
     timeout: float  # what its caller gave it; its error's text says so
     deadline: float
     settle: Callable[[Outcome], None]
-    item: Callable[[Raw], None] | None = None  # takes the values of a stream
+    item: Callable[[Value], None] | None = None  # takes the values of a stream
     hungry: Callable[[], bool] | None = None  # a stream's: does somebody wait for its next value
     credit: int = 0
     to: Token = b""  # the incarnation that has it; empty while it waits
@@ -80,7 +79,7 @@ class Notes(Protocol):
     def asked(self, call: Call) -> int:
         """Note a call that goes out; return its number."""
 
-    def item(self, number: int, value: Raw) -> None:
+    def item(self, number: int, value: Value) -> None:
         """Note a stream's next value."""
 
     def settled(self, number: int, outcome: Outcome | None) -> None:
@@ -154,7 +153,7 @@ class Calls:
             self._pump(peer, now)
         return True
 
-    def item(self, call_id: int, source: Token, value: Raw, now: float) -> bool:
+    def item(self, call_id: int, source: Token, value: Value, now: float) -> bool:
         """Hand on a stream's next value, which also renews its deadline."""
         call = self._calls.get(call_id)
         if call is None or call.to != source or call.item is None:

@@ -22,7 +22,7 @@ import msgspec
 import zmq
 from msgspec import Raw
 
-from . import messages, posting, sockets, tree
+from . import large, messages, posting, sockets, tree
 from .calls import Call, Calls
 from .directory import AWAY, Directory
 from .errors import (
@@ -37,7 +37,7 @@ from .errors import (
 )
 from .link import Link
 from .mail import EVENT
-from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, Entry, State, Token
+from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, Entry, State, Token, Value
 from .proxy import STREAM_CREDIT, Decode, ServiceProxy, Stream, decoded, named
 
 log = logging.getLogger(__name__)
@@ -99,6 +99,7 @@ class Client:
             messages.Call: self._on_call,
             messages.Cancel: self._on_cancel,
             messages.Credit: self._on_credit,
+            messages.Frames: lambda source, message: self.malformed(),
         }
 
     # --- which services there are -----------------------------------------------------------
@@ -283,7 +284,7 @@ class Client:
     ) -> None:
         """Make a call whose outcome a future takes; cancelling the future cancels the call."""
 
-        def settle(outcome: Raw | CallError) -> None:
+        def settle(outcome: Value | CallError) -> None:
             if future.done():
                 return
             if isinstance(outcome, CallError):
@@ -320,11 +321,11 @@ class Client:
         """Begin a stream; return its call's id."""
         reference = weakref.ref(stream)  # a dropped iterator is collected, and cancels
 
-        def settle(outcome: Raw | CallError) -> None:
+        def settle(outcome: Value | CallError) -> None:
             if (alive := reference()) is not None:
                 alive.settle(outcome)
 
-        def item(value: Raw) -> None:
+        def item(value: Value) -> None:
             if (alive := reference()) is not None:
                 alive.arrived(value)
 
@@ -348,7 +349,7 @@ class Client:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         timeout: float | None,
-        settle: Callable[[Raw | CallError], None],
+        settle: Callable[[Value | CallError], None],
         now: float,
     ) -> Call | None:
         if self.supervisor_gone or self.closed:
@@ -356,8 +357,8 @@ class Client:
             settle(ServiceUnavailable(name, method, f"out of reach: {what}"))
             return None
         try:
-            encoded = Raw(_encode_args(args))
-            named_args = Raw(_encode_args(kwargs)) if kwargs else EMPTY_MAP
+            encoded = large.arguments(args, _encode_args)
+            named_args = large.arguments(kwargs, _encode_args) if kwargs else EMPTY_MAP
         except (TypeError, ValueError, RecursionError, OverflowError) as error:
             settle(InvalidCall(name, method, f"its arguments cannot travel: {error}"))
             return None
@@ -408,7 +409,10 @@ class Client:
             if source in {GONE, FULL}:
                 self._handed_back(source, *frames[1:3])
                 return
-            batch = messages.decode_data(frames[1])
+            if len(frames) == 2:
+                batch = messages.decode_data(frames[1])
+            else:
+                batch = large.unpack(frames[1:], self.max_message)
         except (WireError, TypeError) as error:
             self.malformed(error)
             return
@@ -423,7 +427,7 @@ class Client:
         """Count a frame that is no message of ours; the first ones are logged."""
         self.refused += 1
         if messages.is_told(self.refused):
-            log.warning("frame.refused count=%d error=%s", self.refused, error or "too few frames")
+            log.warning("frame.refused count=%d error=%s", self.refused, error or "other frames")
 
     def _handed_back(self, why: Token, destination: Token, batch: bytes) -> None:
         for message in messages.decode_data(batch):

@@ -1,7 +1,8 @@
 """Batches out and in over one DEALER in an asyncio loop, with its backlog.
 
-All that one turn of the loop queues for a peer leaves as one message. A turn that follows a quiet
-one sends its first message at once, so that a lone call waits for nobody.
+All that one turn of the loop queues for a peer leaves as one message, but one with frames of its
+own leaves alone. A turn that follows a quiet one sends its first message at once, so that a lone
+call waits for nobody.
 """
 
 import asyncio
@@ -11,8 +12,9 @@ from typing import Any
 
 import zmq
 
-from . import sockets
-from .messages import Token, encode
+from . import memory, sockets
+from .large import Packer
+from .messages import Token
 
 MESSAGES_A_TURN = 64  # read before the loop's other work has its turn
 BATCH_BYTES = 1 << 20  # a batch that reaches this leaves, and a new one begins
@@ -24,7 +26,7 @@ class Link:
 
     Args:
         socket: Connected; the link closes it.
-        receive: Takes the source and the batch's bytes of each message that arrives.
+        receive: Takes the frames of each message that arrives: source, batch, and what follows.
         malformed: Told of each message that has no two frames.
         most: Returns the largest frame that the other side takes, in bytes.
     """
@@ -42,9 +44,12 @@ class Link:
         self._malformed = malformed
         self._most = most
         self._outgoing: dict[Token, list[Any]] = {}
-        self._backlog: deque[list[bytes]] = deque()
+        self._pack = Packer().pack
+        self._backlog: deque[list[Any]] = deque()
         self._turn_open = False  # something was sent in this turn already
         self._busy = False  # the last turn sent more than one message
+        self._quiet = memory.Quiet()
+        self._giving_back: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._fd = int(socket.get(zmq.FD))
         self._loop.add_reader(self._fd, self._readable)
@@ -56,7 +61,7 @@ class Link:
             self._turn_open = True
             self._loop.call_soon(self._flush)
             if not self._busy and not self._backlog:
-                self._post([peer, encode([message])])
+                self._post([peer, *self._pack([message])])
                 self._look()
                 return
         queue = self._outgoing.get(peer)
@@ -73,7 +78,7 @@ class Link:
 
     def take_back(self) -> list[tuple[Token, bytes]]:
         """Return, with its receiver, every batch that has not left, and do not send it any more."""
-        unsent = [(peer, encode(batch)) for peer, batch in self._outgoing.items()]
+        unsent = [(peer, self._pack(batch)[0]) for peer, batch in self._outgoing.items()]
         unsent[:0] = [(frames[0], frames[1]) for frames in self._backlog]
         self._outgoing.clear()
         self._backlog.clear()
@@ -87,6 +92,8 @@ class Link:
         if self._retry is not None:
             self._retry.cancel()
         self.flush()
+        if self._giving_back is not None:
+            self._giving_back.cancel()
         self._socket.close()
 
     def _flush(self) -> None:
@@ -99,15 +106,18 @@ class Link:
             self._look()
 
     def _post_batch(self, peer: Token, batch: list[Any]) -> None:
-        encoded = encode(batch)
-        if len(encoded) > min(BATCH_BYTES, self._most() // 2) and len(batch) > 1:
+        frames = self._pack(batch)
+        large = len(frames) > 1 or len(frames[0]) > min(BATCH_BYTES, self._most() // 2)
+        if large and len(batch) > 1:
             middle = len(batch) // 2
             self._post_batch(peer, batch[:middle])
             self._post_batch(peer, batch[middle:])
         else:
-            self._post([peer, encoded])
+            self._post([peer, *frames])
 
-    def _post(self, frames: list[bytes]) -> None:
+    def _post(self, frames: list[Any]) -> None:
+        if len(frames) > 2:
+            self._large_passed()
         if not self._backlog:
             try:
                 sockets.send(self._socket, frames)
@@ -118,6 +128,16 @@ class Link:
         self._backlog.append(frames)
         if self._retry is None:
             self._retry = self._loop.call_later(RETRY_S, self._try_again)
+
+    def _large_passed(self) -> None:
+        if self._quiet.passed(self._loop.time()):
+            self._giving_back = self._loop.call_at(self._quiet.due, self._give_back)
+
+    def _give_back(self) -> None:
+        if self._quiet.over(self._loop.time()):
+            memory.give_back()
+        else:
+            self._giving_back = self._loop.call_at(self._quiet.due, self._give_back)
 
     def _try_again(self) -> None:
         self._retry = None
@@ -152,6 +172,8 @@ class Link:
             if len(frames) < 2:
                 self._malformed()
             else:
+                if len(frames) > 2:
+                    self._large_passed()
                 self._receive(frames)
             if self._socket.closed:
                 return

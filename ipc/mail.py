@@ -5,6 +5,7 @@ from contextvars import ContextVar
 import msgspec
 from msgspec import Raw
 
+from .large import whole
 from .messages import EMPTY_MAP, Call
 
 
@@ -62,6 +63,6 @@ def opened(call: Call) -> tuple[Mail, Call]:
     Raises:
         msgspec.MsgspecError, UnicodeDecodeError, RecursionError: It is none.
     """
-    (delivery,) = _delivery.decode(call.args)
+    (delivery,) = _delivery.decode(whole(call.args))
     inner = Call(call.id, delivery.method, delivery.args, delivery.kwargs, call.timeout)
     return delivery.mail, inner

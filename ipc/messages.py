@@ -2,19 +2,27 @@
 
 Data messages go between services over the bus, control messages between the supervisor and
 everybody else, assignments from the supervisor to one worker. Frames of both sockets are
-`[peer][batch]`, a batch being a list of messages. Durations are seconds, sizes are bytes.
+`[peer][batch]`, a batch being a list of messages; behind it may come large values of a data
+message (`large`). Durations are seconds, sizes are bytes.
 A field added later comes last and has a default.
 """
 
 import os
 from collections.abc import Mapping
 from enum import Enum
-from typing import Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import msgspec
 from msgspec import Meta, Raw
 
 from .errors import Fault, WireError
+
+if TYPE_CHECKING:
+    from .large import Large
+
+    Value: TypeAlias = Raw | Large  # what stands for it in its own process, until it is encoded
+else:
+    Value: TypeAlias = Raw
 
 WIRE = 1  # this version of the language; a supervisor also speaks the one before
 WIRES = frozenset({WIRE, WIRE - 1} - {0})
@@ -43,8 +51,8 @@ class Call(msgspec.Struct, tag=0, array_like=True, frozen=True):
 
     id: CallId
     method: Name
-    args: Raw  # a list
-    kwargs: Raw  # a map
+    args: Value  # a list
+    kwargs: Value  # a map
     timeout: Timeout  # what is left of the caller's deadline
     credit: Credits = 0
 
@@ -53,7 +61,7 @@ class Reply(msgspec.Struct, tag=1, array_like=True, frozen=True):
     """The method returned."""
 
     id: CallId
-    result: Raw
+    result: Value
 
 
 class Failed(msgspec.Struct, tag=2, array_like=True, frozen=True):
@@ -79,7 +87,7 @@ class Item(msgspec.Struct, tag=5, array_like=True, frozen=True):
     """The next value of a stream."""
 
     id: CallId
-    value: Raw
+    value: Value
 
 
 class Done(msgspec.Struct, tag=6, array_like=True, frozen=True):
@@ -102,7 +110,13 @@ class Ended(msgspec.Struct, tag=8, array_like=True, frozen=True):
     cause: str
 
 
-Data: TypeAlias = Call | Reply | Failed | Refused | Cancel | Item | Done | Credit | Ended
+class Frames(msgspec.Struct, tag=9, array_like=True, frozen=True):
+    """So many frames follow this batch, and belong to the message before; see `large`."""
+
+    count: int  # who knows nothing of them refuses the batch by this message
+
+
+Data: TypeAlias = Call | Reply | Failed | Refused | Cancel | Item | Done | Credit | Ended | Frames
 
 
 # --- what services are like ---------------------------------------------------------------

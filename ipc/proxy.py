@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, get_args, get_origin
 
 import msgspec
-from msgspec import Raw
 
+from . import large
 from .errors import CallError, RemoteError
-from .messages import MethodInfo, State
+from .messages import MethodInfo, State, Value
 
 if TYPE_CHECKING:
     from .client import Client
@@ -208,19 +208,19 @@ class Stream:
         self._client = client
         self._where = name, method
         self._decode = decode
-        self._values: deque[Raw] = deque()
+        self._values: deque[Value] = deque()
         self._taken = 0
         self._ended = False
         self._error: CallError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.call_id = client.stream(name, method, args, kwargs, timeout, self)
 
-    def arrived(self, value: Raw) -> None:
+    def arrived(self, value: Value) -> None:
         """Take a value from the wire."""
         self._values.append(value)
         self._wake()
 
-    def settle(self, outcome: Raw | CallError) -> None:
+    def settle(self, outcome: Value | CallError) -> None:
         """Take the stream's end."""
         self._ended = True
         self._error = outcome if isinstance(outcome, CallError) else None
@@ -281,10 +281,10 @@ def named(wanted: str | Callable[..., object]) -> tuple[str, type | None]:
     return service_type, cast("type", wanted)
 
 
-def decoded(decode: Decode, value: Raw, name: str, method: str) -> Any:
+def decoded(decode: Decode, value: Value, name: str, method: str) -> Any:
     """Return a result, converted. Raises RemoteError where it does not fit its annotation."""
     try:
-        return decode(value)
+        return large.decoded(decode, value)
     except Exception as error:  # a result type's own code runs, too
         detail = f"ValidationError: its result does not fit: {error}"
         raise RemoteError(name, method, detail) from error

@@ -21,7 +21,8 @@ from . import messages
 from .calls import Call
 from .errors import CallError, RemoteError
 from .flight import IN, LATE, OUT, UNKNOWN, Flight, Noted
-from .messages import Token
+from .large import Large
+from .messages import Token, Value
 
 RING = 128  # calls; the last 64 messages are always among their beginnings and ends
 KEPT = 256  # calls that are in flight for longer than that; more are only counted
@@ -142,7 +143,7 @@ class Recorder:
         _pack(self._map, place, number, _now(), call.id, call.size, OUT, peer, method, number)
         return number
 
-    def settled(self, number: int, outcome: Raw | CallError | None) -> None:
+    def settled(self, number: int, outcome: Value | CallError | None) -> None:
         """Note how a call that went out has ended; None is a cancellation."""
         if type(outcome) is Raw:
             if self._number - number < RING and not self._items:
@@ -152,12 +153,14 @@ class Recorder:
                 self._end(number, OK, len(outcome))
         elif outcome is None:
             self._end(number, CANCELLED)
+        elif isinstance(outcome, Large):
+            self._end(number, OK, len(outcome))
         elif isinstance(outcome, RemoteError):
             self._end(number, _as_bytes(f"RemoteError {outcome.type_name}", 40))
         else:
             self._end(number, type(outcome).__name__.encode())
 
-    def item(self, number: int, value: Raw) -> None:
+    def item(self, number: int, value: Value) -> None:
         """Note a stream's next value."""
         place = self.place_of(number)
         if number:
@@ -268,16 +271,16 @@ class LoudRecorder(Recorder):
             self._note(self._open.get((to, message.id), 0), VALUE_BYTES, message.result)
         super().answered(to, message)
 
-    def settled(self, number: int, outcome: Raw | CallError | None) -> None:
-        if isinstance(outcome, Raw) and outcome:
+    def settled(self, number: int, outcome: Value | CallError | None) -> None:
+        if isinstance(outcome, Raw | Large) and outcome:
             self._note(number, VALUE_BYTES, outcome)
         super().settled(number, outcome)
 
-    def item(self, number: int, value: Raw) -> None:
+    def item(self, number: int, value: Value) -> None:
         super().item(number, value)
         self._note(number, VALUE_BYTES, value)
 
-    def _note(self, number: int, part: int, *values: Raw) -> None:
+    def _note(self, number: int, part: int, *values: Value) -> None:
         place = self.place_of(number)
         if not place:
             return
@@ -326,9 +329,9 @@ def _outcome(message: messages.Failed | messages.Done | messages.Refused) -> byt
     return _as_bytes(f"RemoteError {fault.detail.partition(':')[0]}", 40)
 
 
-def _shown(part: Raw) -> str:
+def _shown(part: Value) -> str:
     """Return a value as text; one that is no JSON, as what msgpack made of it."""
-    if len(part) > VALUE_MOST:
+    if isinstance(part, Large) or len(part) > VALUE_MOST:
         return f"({len(part)} bytes)"
     try:
         value = msgspec.msgpack.decode(part)

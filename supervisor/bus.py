@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import zmq
 
-from garrison.ipc import sockets
+from garrison.ipc import memory, sockets
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR, Ended, Token, encode
 
 from .routes import Frames, Pairs, route
@@ -49,6 +49,7 @@ class Bus:
         self._silent_at = 0.0  # when the bus was last seen empty
         self._waiting: dict[Token, Waiting] = {}
         self.waiting_bytes = 0
+        self.quiet = memory.Quiet()
 
     def admit(self, token: Token) -> None:
         """Let a member speak and be spoken to."""
@@ -72,10 +73,12 @@ class Bus:
         until = time.monotonic() + TURN_S
         while True:
             try:
-                frames = sockets.receive(self.socket)
+                frames = sockets.carry(self.socket)
             except zmq.Again:
                 self._silent_at = time.monotonic()
                 break
+            if len(frames) > 3:
+                self.quiet.passed(time.monotonic())
             if len(frames) == 2 and not frames[1]:
                 new.add(frames[0])
             else:

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import memory, messages, sockets
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State, Token
 
@@ -179,6 +179,8 @@ class Supervisor:
             self._settle()
         if now >= self.succession.due:
             self.succession.write()
+        if now >= self.bus.quiet.due and self.bus.quiet.over(now):
+            memory.give_back()
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:
@@ -198,6 +200,7 @@ class Supervisor:
         if self.bus.settling or self.engine.busy:
             return 0.001
         due = min(self._soonest, self.engine.due, self.succession.due, self.gates.due)
+        due = min(due, self.bus.quiet.due)
         wait = min(due - time.monotonic(), AGAIN_S if self.bus.waiting else IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 

@@ -5,11 +5,11 @@ never read here.
 """
 
 from collections.abc import Container
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from garrison.ipc.messages import GONE, Token
 
-Frames: TypeAlias = list[bytes]
+Frames: TypeAlias = list[Any]  # bytes, and after the batch frames of libzmq's own
 
 FRAMES_MOST = 64  # of one message; a batch and what large arguments travel in
 

@@ -15,9 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 
-from garrison.ipc import messages
+from garrison.ipc import large, messages
 from garrison.ipc.client import DEADLINE, MARGIN
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
 from garrison.ipc.mail import DELIVER, MESSAGE, Mail, opened
@@ -201,7 +200,7 @@ class Dispatch:
     ) -> None:
         DEADLINE.set(self._loop.time() + call.timeout)
         try:
-            result = _encode(await function(*args, **kwargs))
+            result = large.result(await function(*args, **kwargs), _encode)
             if len(result) > self._most:
                 raise ValueError(f"its result has {len(result)} bytes; max_message forbids it")
         except asyncio.CancelledError:
@@ -209,7 +208,7 @@ class Dispatch:
         except Exception as error:  # noqa: BLE001 (whatever a method raises is its caller's)
             self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
         else:
-            self._send(key[0], messages.Reply(key[1], Raw(result)))
+            self._send(key[0], messages.Reply(key[1], result))
         finally:
             self._end(key)
 
@@ -226,11 +225,11 @@ class Dispatch:
         values = function(*args, **kwargs)
         try:
             async for value in values:
-                item = _encode(value)
+                item = large.result(value, _encode)
                 if len(item) > self._most:
                     raise ValueError(f"an item has {len(item)} bytes; max_message forbids it")
                 await credits.take()
-                self._send(key[0], messages.Item(key[1], Raw(item)))
+                self._send(key[0], messages.Item(key[1], item))
         except asyncio.CancelledError:
             self._cancelled(key, call)
         except Exception as error:  # noqa: BLE001 (whatever a method raises is its caller's)

@@ -7,11 +7,15 @@ from enum import Enum
 from typing import Any, get_args, get_origin
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET
 
-from garrison.ipc.messages import EMPTY_MAP, Call, Manifest, MethodInfo
+from garrison.ipc import large
+from garrison.ipc.large import Large
+from garrison.ipc.messages import EMPTY_MAP, Call, Manifest, MethodInfo, Value
 
 from .service import IDEMPOTENT, RESERVED, Service
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Kind(Enum):
@@ -47,6 +51,11 @@ class Method:
             _check(_annotation(parameter.annotation), f"its parameter {parameter.name}")
         _check(self._result(), "its result")
         self._positional = self._fast_decoder()
+        self._take_bytes = {
+            number
+            for number, parameter in enumerate(self._parameters)
+            if _annotation(parameter.annotation) in (Any, bytes)
+        }
 
     @property
     def info(self) -> MethodInfo:
@@ -67,7 +76,7 @@ class Method:
         """
         try:
             if call.kwargs == EMPTY_MAP and self._positional is not None:
-                values = msgspec.structs.astuple(self._positional(call.args))
+                values = self._taken(call.args)
                 while values and values[-1] is UNSET:
                     values = values[:-1]
                 return values, {}
@@ -79,10 +88,26 @@ class Method:
         except Exception as error:
             raise Unfit(f"its arguments cannot be read: {type(error).__name__}: {error}") from error
 
-    def _bind_slowly(self, args: Raw, kwargs: Raw) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _taken(self, args: Value) -> tuple[Any, ...]:
+        """Return positional arguments. Bytes that are frames are taken as they are where any
+        bytes fit; the others are decoded along with the rest, by the same rules as ever."""
+        assert self._positional is not None
+        if not isinstance(args, Large):
+            return msgspec.structs.astuple(self._positional(args))
+        parts = args.value
+        if isinstance(parts, list):
+            large_ones = [n for n, part in enumerate(parts) if type(part) is bytes]
+            if all(n in self._take_bytes for n in large_ones):
+                rest = [b"" if type(part) is bytes else part for part in parts]
+                values = list(msgspec.structs.astuple(self._positional(_encode(rest))))
+                for n in large_ones:
+                    values[n] = parts[n]
+                return tuple(values)
+        return msgspec.structs.astuple(self._positional(args.whole()))
+
+    def _bind_slowly(self, args: Value, kwargs: Value) -> tuple[tuple[Any, ...], dict[str, Any]]:
         signature = self._signature.replace(parameters=self._parameters)
-        given = msgspec.msgpack.decode(args, type=list[Any])
-        named = msgspec.msgpack.decode(kwargs, type=dict[str, Any])
+        given, named = large.listed(args), large.mapped(kwargs)
         try:
             bound = signature.bind(*given, **named)
         except TypeError as error:
@@ -100,7 +125,7 @@ class Method:
                 raise Unfit(f"{name}: {_plain(str(error))}") from error
         return bound.args, bound.kwargs
 
-    def _fast_decoder(self) -> Callable[[Raw], Any] | None:
+    def _fast_decoder(self) -> Callable[[Any], Any] | None:
         fields: list[Any] = []
         for parameter in self._parameters:
             if parameter.kind is parameter.KEYWORD_ONLY:

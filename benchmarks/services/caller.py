@@ -1,6 +1,7 @@
 """The service that calls another from its own worker, and says how long it took, in seconds."""
 
 import asyncio
+import os
 import time
 from typing import Any
 
@@ -32,6 +33,17 @@ class Caller(Service):
             await echo.echo(text)
             times.append(time.perf_counter() - began)
         return times
+
+    async def with_bytes(self, name: str, size: int, count: int) -> float:
+        """Return the time of so many calls with that many bytes each way, one after another."""
+        echo = self.runtime.get_service(name)
+        assert echo is not None
+        data = os.urandom(size)
+        began = time.perf_counter()
+        for _ in range(count):
+            if len(await echo.same(data)) != size:
+                raise ValueError("other bytes came back")
+        return time.perf_counter() - began
 
     async def batch(self, batched: bool) -> None:
         """Send what a turn of this worker's loop queues as one message, or each by itself."""

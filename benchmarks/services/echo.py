@@ -25,6 +25,10 @@ class Echo(Service):
         """Return the text."""
         return text
 
+    async def same(self, data: bytes) -> bytes:
+        """Return the bytes."""
+        return data
+
     async def batch(self, batched: bool) -> None:
         """Send what a turn of this worker's loop queues as one message, or each by itself."""
         Link.send = BATCHED if batched else alone  # type: ignore[assignment, method-assign]

@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import click
 
-from garrison.ipc import tree
+from garrison.ipc import memory, tree
 from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
 
@@ -57,6 +57,7 @@ def _foreground(config: Config, events_only: bool) -> int:
 
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the loop listens: then all ends well
     raise_descriptor_limit()
+    memory.keep()
     tree.forbid_cores()  # it has every service's secrets in its memory
     host = config.host
     make_private(host.home)

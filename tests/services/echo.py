@@ -130,6 +130,11 @@ class EchoService(Service):
         """Return so many bytes."""
         return bytes(size)
 
+    async def blobs(self, value: bytes, until: int) -> AsyncIterator[bytes]:
+        """Stream bytes, each with its number in front."""
+        for number in range(until):
+            yield number.to_bytes(4) + value
+
     async def size(self, value: bytes) -> int:
         """Return how many bytes came."""
         return len(value)

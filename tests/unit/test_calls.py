@@ -23,6 +23,7 @@ from garrison.ipc.messages import (
     Manifest,
     State,
     Token,
+    Value,
     decode_data,
     encode,
 )
@@ -56,7 +57,7 @@ class Caller:
         name: str = "a",
         size: int = 10,
         timeout: float = 30.0,
-        item: Callable[[Raw], None] | None = None,
+        item: Callable[[Value], None] | None = None,
         hungry: Callable[[], bool] | None = None,
     ) -> Call:
         """Start a call, or a stream; return it."""
@@ -647,7 +648,7 @@ def test_leaving_settles_everything(caller: Caller) -> None:
 
 def test_a_stream_s_items_come_before_its_end(caller: Caller) -> None:
     """Each is handed on; those of others and those of calls that are no streams are refused."""
-    taken: list[Raw] = []
+    taken: list[Value] = []
     call_id = caller.start(item=taken.append).id
     plain = caller.call()
 

@@ -38,6 +38,7 @@ DATA: list[messages.Data] = [
     messages.Item(6, NIL),
     messages.Done(7),
     messages.Credit(8, 16),
+    messages.Frames(2),
     messages.Ended(b"g" * 16, "was killed"),
 ]
 UPWARD: list[messages.Upward] = [
@@ -376,4 +377,5 @@ def test_the_numbers_of_data_messages_are_these() -> None:
         "Done": 6,
         "Credit": 7,
         "Ended": 8,
+        "Frames": 9,
     }

@@ -1,0 +1,283 @@
+"""Large values leave their message as frames, and come back in their places; none is forged."""
+
+import contextlib
+import datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from msgspec import Raw
+from msgspec.msgpack import Ext
+
+from garrison.ipc import large, messages
+from garrison.ipc.errors import WireError
+from garrison.ipc.large import FRAMES_MOST, PLACE, Large, Packer
+from garrison.ipc.messages import EMPTY_MAP, Call, Frames, Item, Reply
+from garrison.workers.methods import Method, Unfit
+
+MOST = 1 << 20
+SMALL = 8  # from where on a value is large here
+encode = msgspec.msgpack.encode
+decode = msgspec.msgpack.decode
+
+
+class Box(msgspec.Struct):
+    """Something with bytes inside."""
+
+    data: bytes
+    n: int = 0
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make short values large ones."""
+    monkeypatch.setattr(large, "LARGE", SMALL)
+
+
+def sent(message: messages.Data) -> list[bytes]:
+    """Return the frames that a message leaves as."""
+    return [bytes(frame) for frame in Packer().pack([message])]
+
+
+def carried(message: messages.Data) -> messages.Data:
+    """Return a message as it arrives."""
+    frames = sent(message)
+    found = messages.decode_data(frames[0]) if len(frames) == 1 else large.unpack(frames, MOST)
+    assert len(found) == 1
+    return found[0]
+
+
+def call(*args: Any, **kwargs: Any) -> Call:
+    """Return a call as its caller makes it."""
+    named = large.arguments(kwargs, encode) if kwargs else EMPTY_MAP
+    return Call(1, "m", large.arguments(args, encode), named, 1.0)
+
+
+VALUES = st.recursive(
+    st.none() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=20) | st.binary(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4)
+    ),
+    max_leaves=10,
+)
+
+
+@settings(deadline=None)
+@given(
+    args=st.lists(VALUES, max_size=5).map(tuple),
+    kwargs=st.dictionaries(st.text(max_size=9), VALUES, max_size=4),
+)
+def test_a_call_comes_back(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Whatever is large in it, and wherever."""
+    arrived = carried(call(*args, **kwargs))
+    assert isinstance(arrived, Call)
+    assert large.listed(arrived.args) == list(args)
+    assert large.mapped(arrived.kwargs) == kwargs
+    assert bytes(large.whole(arrived.args)) == encode(args)
+    assert bytes(large.whole(arrived.kwargs)) == encode(kwargs)
+
+
+@settings(deadline=None)
+@given(value=VALUES)
+def test_a_result_and_an_item_come_back(value: Any) -> None:
+    """With the type that is asked for, or as builtins."""
+    for message in (
+        Reply(1, large.result(value, encode)),
+        Item(1, large.result(value, encode)),
+    ):
+        arrived = carried(message)
+        assert isinstance(arrived, Reply | Item)
+        raw = arrived.result if isinstance(arrived, Reply) else arrived.value
+        assert large.decoded(msgspec.msgpack.Decoder().decode, raw) == value
+        assert decode(large.whole(raw)) == value
+
+
+def test_bytes_travel_uncopied() -> None:
+    """What is sent is the author's object, and what arrives is the socket's."""
+    data = bytes(range(20))
+    frames = Packer().pack([Reply(1, large.result(data, encode))])
+    assert frames[1] is data
+    (arrived,) = large.unpack(frames, MOST)
+    assert isinstance(arrived, Reply)
+    for wanted in (bytes, Any):
+        decoder = msgspec.msgpack.Decoder(wanted)
+        assert large.decoded(decoder.decode, arrived.result) is data
+    frames = Packer().pack([call(data, data)])
+    assert frames[1] is frames[2] is data
+    (taken,) = large.unpack(frames, MOST)
+    assert isinstance(taken, Call)
+    assert Method("m", _takes_two).bind(taken) == ((data, data), {})
+    assert Method("m", _takes_two).bind(taken)[0][0] is data
+
+
+def _takes_two(self: Any, a: bytes, b: Any = None) -> None: ...
+
+
+def test_few_frames_follow_one_message() -> None:
+    """What is beyond the bound stays in the batch."""
+    values = tuple(bytes([n]) * 20 for n in range(FRAMES_MOST + 10))
+    frames = sent(call(*values))
+    assert len(frames) == 1 + FRAMES_MOST
+    arrived = carried(call(*values))
+    assert isinstance(arrived, Call)
+    assert large.listed(arrived.args) == list(values)
+
+
+def test_what_looks_like_a_place_is_an_author_s() -> None:
+    """An extension type of our code is like any other, beside frames and without them."""
+    own = Ext(PLACE, encode(0))
+    for value in ((own,), (own, b"x" * 20), (own, "x" * 20)):
+        arrived = carried(call(*value, k=own))
+        assert isinstance(arrived, Call)
+        found = large.listed(arrived.args)
+        assert isinstance(found[0], Ext)
+        assert (found[0].code, found[0].data) == (PLACE, own.data)
+        assert isinstance(large.mapped(arrived.kwargs)["k"], Ext)
+
+
+# --- as strict as ever --------------------------------------------------------------------
+
+DATA = b"0123456789" * 2
+MOMENT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        bytes,
+        bytearray,
+        memoryview,
+        Any,
+        str,
+        int,
+        bytes | None,
+        bytes | int,
+        list[bytes],
+        dict[str, bytes],
+        dict[int, bytes],
+        Box,
+        Box | None,
+        datetime.datetime,
+        msgspec.Raw,
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize(
+    "value",
+    [
+        DATA,
+        "A" * 20,
+        [DATA, DATA],
+        [DATA, "A" * 20],
+        {"a": DATA},
+        {1: DATA},
+        {"data": DATA, "n": 3},
+        {"data": DATA, "n": DATA},
+        MOMENT,
+        1,
+        None,
+    ],
+    ids=lambda value: f"{value!r:.20}",
+)
+@pytest.mark.parametrize("named", [False, True])
+def test_what_fits_is_the_same_as_without_frames(
+    annotation: Any, value: Any, named: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By position and by name, with the same values, and the same words where it does not fit."""
+
+    def takes(self: Any, first: Any, other: Any = None) -> None: ...
+
+    takes.__annotations__["first"] = annotation
+    method = Method("takes", takes)
+
+    def outcome(message: messages.Data) -> Any:
+        assert isinstance(message, Call)
+        try:
+            args, kwargs = method.bind(message)
+        except Unfit as error:
+            return str(error)
+        values = [*args, *kwargs.values()]
+        if any(isinstance(one, Raw | memoryview) for one in values):
+            return [bytes(one) if isinstance(one, Raw | memoryview) else one for one in values]
+        return [(type(one), one) for one in values]
+
+    def made() -> Call:
+        return call(first=value, other=DATA) if named else call(value, DATA)
+
+    with_frames = made()
+    assert isinstance(with_frames.kwargs if named else with_frames.args, Large)
+    found = outcome(carried(with_frames))
+    monkeypatch.setattr(large, "LARGE", 1000)
+    assert found == outcome(carried(made()))
+
+
+# --- forged -------------------------------------------------------------------------------
+
+
+def forged(message: Any, *frames: bytes, count: int | None = None) -> list[bytes]:
+    """Return frames that nobody of ours sends."""
+    return [encode([message, Frames(len(frames) if count is None else count)]), *frames]
+
+
+def place(at: Any) -> Raw:
+    """Return a place in a batch."""
+    return Raw(encode(Ext(PLACE, encode(at))))
+
+
+NOTHING = Raw(encode([]))
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        forged(Reply(1, place(0)), b"x", count=2),
+        forged(Reply(1, place(0)), b"x", b"y"),
+        forged(Reply(1, place(1)), b"x"),
+        forged(Reply(1, place(-2)), b"x"),
+        forged(Reply(1, place(2**63)), b"x"),
+        forged(Reply(1, place("x")), b"x"),
+        forged(Reply(1, place([[[0, 0]], [None]])), b"x"),
+        forged(Reply(1, Raw(encode(Ext(3, b"\0")))), b"x"),
+        forged(Reply(1, Raw(encode(Ext(PLACE, b"")))), b"x"),
+        forged(Reply(1, NOTHING), b"x"),
+        forged(Call(1, "m", place(0), EMPTY_MAP, 1.0), b"x"),
+        forged(Call(1, "m", place([[[0, 0]], []]), EMPTY_MAP, 1.0), b"x"),
+        forged(Call(1, "m", place([[[-1, 0]], [None]]), EMPTY_MAP, 1.0), b"x"),
+        forged(Call(1, "m", place([[["a", 0]], [None]]), EMPTY_MAP, 1.0), b"x"),
+        forged(Call(1, "m", place([[[0, 0]], [7]]), EMPTY_MAP, 1.0), b"x"),
+        forged(Call(1, "m", place([[[0, 0], [1, 0]], [None, None]]), EMPTY_MAP, 1.0), b"x"),
+        forged(Call(1, "m", place([[[0, 0]], {}]), EMPTY_MAP, 1.0), b"x"),
+        forged(Call(1, "m", NOTHING, place([[[0, 0]], [None]]), 1.0), b"x"),
+        forged(messages.Done(1), b"x"),
+        forged(Frames(1), b"x"),
+        [encode([Reply(1, place(0))]), b"x"],
+        [encode([]), b"x"],
+        [encode([Reply(1, place(0)), Reply(2, NOTHING), Frames(1)]), b"x"],
+        [b"", b"x"],
+        [b"\xc1", b"x"],
+        forged(Reply(1, place(0)), bytes(MOST)),
+    ],
+)
+def test_what_is_forged_is_refused(frames: list[bytes]) -> None:
+    """It is one error, whatever is wrong."""
+    with pytest.raises(WireError):
+        large.unpack(frames, MOST)
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.data())
+def test_a_damaged_batch_is_refused_or_read(data: st.DataObject) -> None:
+    """Nothing else is raised, by taking it or by what takes its arguments."""
+    frames = sent(call(1, DATA, "x" * 20, k=DATA))
+    batch = bytearray(frames[0])
+    for _ in range(data.draw(st.integers(1, 3))):
+        batch[data.draw(st.integers(0, len(batch) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        (message,) = large.unpack([bytes(batch), *frames[1:]], MOST)
+    except WireError:
+        return
+    if isinstance(message, Call):
+        with contextlib.suppress(Unfit):
+            Method("m", _takes_two).bind(message)
