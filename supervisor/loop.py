@@ -305,7 +305,7 @@ class Supervisor:
             said |= {"restarts": after.restarted, "wait_s": after.deadline - time.monotonic()}
         if after.state is State.STOPPING and post.reason:
             said["reason"] = post.reason
-        if after.state is State.STOPPING and event is Event.DEADLINE:
+        if after.state is State.STOPPING and event in {Event.DEADLINE, Event.UNWELL}:
             said["reason"] = post.cause("")
         if after.state is State.RUNNING:
             said |= {"pid": post.pid, "generation": after.generation}

@@ -27,7 +27,7 @@ from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 from garrison.ipc.recorder import LoudRecorder, Recorder
 
-from . import redaction
+from . import health, redaction
 from .dispatch import Dispatch
 from .guardians import Guardians
 from .hidden import finished
@@ -231,7 +231,8 @@ class Worker(Runtime):
         self._phase = "run"
         self._guardians.next_beat_within(self._silence)
         self.tell(messages.Ready(self._manifest))
-        await self._unless_ended(self.finished.wait())
+        with health.asking(service, a.health_interval, self.tell):
+            await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
 
     def _take_parts(self, plugin: Plugin) -> None:

@@ -50,6 +50,8 @@ def told(message: messages.Upward) -> messages.Upward:
             return _with(message, reason=redacted(reason), traceback=redacted(traceback))
         case messages.Stopped(reason):
             return _with(message, reason=redacted(reason))
+        case messages.Health(problem):
+            return _with(message, problem=redacted(problem))
         case messages.Ready(manifest):
             return messages.Ready(_shown(manifest))
     return message
