@@ -25,7 +25,7 @@ import msgspec
 from multiprocess import popen_fork
 from multiprocess.context import ForkProcess
 
-from garrison.ipc import tree
+from garrison.ipc import outlet, tree
 
 from . import cgroups
 
@@ -599,6 +599,7 @@ def main() -> None:
     workers have cgroups of their own."""
     fd, path, grace, wanted = sys.argv[1:5]
     gc.disable()
+    outlet.put_below(outlet.standard())
     tree.become_subreaper()
     groups = cgroups.Cgroups(cgroups.own()) if wanted == "cgroups" else cgroups.Cgroups(None)
     if wanted == "cgroups" and groups.problem:

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .loop import Supervisor
 
 SAVE_S = 0.02  # what changes is written down so much later, together
+AGAIN_S = 5.0  # until what a full disk did not take is written again
 HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.2  # until an upgrade, for messages on their way to be carried
 PROVE_S = 30.0  # for a new version to show that it could take over
@@ -276,6 +277,8 @@ class Succession:
         if self._over:
             return
         host = self._host
+        if not host.keep_orders():
+            self.due = time.monotonic() + AGAIN_S
         live = {post.token: post.pid for post in host.roster if post.token and post.pid}
         self._tokens = {
             token: self._tokens.get(token) or tree.started(pid) for token, pid in live.items()
@@ -296,6 +299,7 @@ class Succession:
             if str(error) != self.problem:  # once, not fifty times a second
                 host.journal.record("state.unsaved", error=str(error))
             self.problem = str(error)
+            self.due = time.monotonic() + AGAIN_S
         else:
             self.problem = ""
 
