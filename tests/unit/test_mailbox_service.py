@@ -345,17 +345,18 @@ async def test_a_wall_clock_that_jumps_drops_nothing(
         await taken(receiver, [1])
         away(service)
         await service.post(post(2, expires=3600.0))
+        await service.post(post(3, expires=0.05))
         offset = jump
         await service._prune()
         (row,) = (await service.ls())["receivers"]
-        assert row["waiting"] == 1
+        assert row["waiting"] >= 1
         assert 0 <= row["oldest_s"] < 60
         assert (await service.result("one"))["done"]
-        await service.post(post(3, expires=0.05))
-        await asyncio.sleep(0.06)
+        await asyncio.sleep(0.05)
+        await service._prune()
+        assert service.expired == 1
     async with mailbox(tmp_path, monkeypatch, keep_keys=3600.0) as (service, receiver):
         await taken(receiver, [2])
         await service._prune()
         assert (await service.result("one"))["done"]
         assert (await service.ls())["letters"] == []
-        assert service.expired == 1
