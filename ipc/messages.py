@@ -198,6 +198,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     models: tuple[ModelInfo, ...] = ()
     sends_for: tuple[str, ...] = ()  # sources that it registered a send handler for
     mail_window: int = 1  # posted messages that may be on their way to it at the same time
+    notes: tuple[str, ...] = ()  # what its author should know
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -82,6 +82,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
         for manifest in said.services:
             for method, why in manifest.left_out.items():
                 found.left_out.append(f"{manifest.service_type}.{method} cannot be called: {why}")
+            found.left_out += [f"{manifest.service_type}: {note}" for note in manifest.notes]
     try:
         found.services = bound_services(config, provides)
     except ConfigError as error:

@@ -88,7 +88,7 @@ class Line(msgspec.Struct):
     n: int
     service: str
     at: str
-    kind: str  # "signal", "exit", "watchdog", "start", "exception", "clean", "lost", "unknown"
+    kind: str  # "signal", "exit", "exception", "clean", "start", "lost", "unknown", and of KINDS
     cause: str
     uptime_s: float | None = None
     generation: int = 0
@@ -160,10 +160,13 @@ def unasked(before: Child, event: Event, clean: Stopped | None) -> bool:
     return not by_itself or before.spec.restart is Restart.PERMANENT
 
 
+KINDS = {Why.WATCHDOG: "watchdog", Why.HEALTH: "health"}  # of what was ended for its own fault
+
+
 def kind_of(before: Child, broken: Broken | None, clean: Stopped | None, status: int | None) -> str:
     """Return what sort of end it was, in one word."""
-    if before.state is State.STOPPING and before.why is Why.WATCHDOG:
-        return "watchdog"
+    if before.state is State.STOPPING and before.why in KINDS:
+        return KINDS[before.why]
     started = before.state is State.RUNNING and (broken is None or broken.phase in {"run", "stop"})
     if not started:
         return "start"
@@ -330,7 +333,7 @@ def _was(child: Child) -> str:
     """Return what state it was in, before it was being ended."""
     state = child.state
     if state is State.STOPPING:
-        state = State.RUNNING if child.why is Why.WATCHDOG else State.STARTING
+        state = State.RUNNING if child.why in KINDS else State.STARTING
     was: str = state.value
     return was
 

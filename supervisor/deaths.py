@@ -194,7 +194,7 @@ class Deaths:
                 self._host.journal.record("death.unrecorded", post.name, waiting=WAITING)
             self.flight(post).unlink(missing_ok=True)
             return None
-        now, mono = time.time(), time.monotonic()
+        at, mono = post.last_exit_at or time.time(), time.monotonic()
         n = self.store.next_number()
         before, status = post.child, post.status
         lost = post.adopting and (status is None or post.unanswered)
@@ -203,7 +203,7 @@ class Deaths:
         end = End(
             id=f"{post.name}-{n}",
             n=n,
-            at=post.last_exit_at or now,
+            at=at,
             before=before,
             after=before,
             service_type=post.spec.service_type,
@@ -212,7 +212,7 @@ class Deaths:
             exit=post.last_exit,
             status=status,
             pid=post.pid,
-            began=now - (mono - post.started_at) if post.started_at else 0.0,
+            began=at - (mono - post.started_at) if post.started_at else 0.0,
             broken=post.broken,
             used=post.used,
             beat_age_s=mono - post.beat_at if post.beat_at else None,

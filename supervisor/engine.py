@@ -22,7 +22,7 @@ from math import inf
 from pathlib import Path
 from typing import TypeAlias
 
-from garrison.ipc import tree
+from garrison.ipc import outlet, tree
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import BAD_BYTES
 from garrison.ipc.sockets import check_length
@@ -222,7 +222,8 @@ class Engine:
         with contextlib.suppress(FileNotFoundError):
             Path(path).unlink()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with open(self._log, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
+        log, _ = outlet.log_or_nothing(str(self._log))  # a full disk keeps no launcher from it
+        try:
             process = subprocess.Popen(
                 [
                     sys.executable,
@@ -241,6 +242,8 @@ class Engine:
                 stderr=log,
                 start_new_session=True,
             )
+        finally:
+            os.close(log)
         theirs.close()
         ours.setblocking(False)
         line = Line(process.pid, os.pidfd_open(process.pid), ours, path, process)

@@ -12,7 +12,7 @@ import zmq
 
 from garrison.ipc import messages, sockets
 from garrison.ipc.errors import WireError
-from garrison.ipc.messages import Token
+from garrison.ipc.messages import State, Token
 
 from .policy import Event
 from .roster import Post
@@ -25,6 +25,7 @@ CONTROL_S = 0.002  # of the control plane in one turn
 CONTROL_BYTES = 4 * 1024 * 1024  # of one message, from anyone
 BATCH_MOST = 1000  # messages of one batch to the supervisor
 FACTS_MOST = 16  # of one service
+UNWELL_TELL_S = 60.0  # between two words on one service that is well and unwell by turns
 REASON_MOST = 4000  # characters of what a worker says of its own end
 TRACEBACK_MOST = 100_000
 
@@ -152,6 +153,8 @@ class Hearing:
                 post.facts = dict(list(facts.items())[:FACTS_MOST])
                 post.beat_at = time.monotonic()
                 host.advance(post, Event.BEAT)
+            case messages.Health():
+                self._hear_health(post, message)
             case messages.Broken():
                 post.broken = msgspec.structs.replace(
                     message,
@@ -166,6 +169,18 @@ class Hearing:
                 post.events = events
                 host.members.listed(post.name)
                 host.stir()
+
+    def _hear_health(self, post: Post, said: messages.Health) -> None:
+        if post.adopting or post.state is not State.RUNNING:  # said to a former one, or too late
+            return
+        host, now, before = self._host, time.monotonic(), post.health
+        problem = said.problem[:REASON_MOST]
+        post.health, post.health_at = messages.Health(problem, said.took_s), now
+        was_unwell = before is not None and bool(before.problem)
+        if problem and not was_unwell and now >= post.unwell_told_at + UNWELL_TELL_S:
+            post.unwell_told_at = now
+            host.journal.record("service.unwell", post.name, problem=problem, took_s=said.took_s)
+        host.advance(post, Event.UNWELL if problem else Event.WELL)
 
     def _welcome(self, token: Token) -> Work:
         """Welcome a program once the first plugins are read."""

@@ -1,5 +1,6 @@
 """The home on disk: its folders, private to their user, the links and the locks in them."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -110,6 +111,7 @@ def _take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int]) -> i
             f"a supervisor already runs for {what} (pid {holder}); "
             "stop it with: garrison down, or give this one another --home"
         )
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    with contextlib.suppress(OSError):  # a full disk: it is for people to read
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
     return lock

@@ -72,6 +72,8 @@ class Journal:
         self._count = 0
         self._fd = -1
         self._size = 0
+        self._lost = 0  # events that a full disk did not take
+        self._in_line = False  # it took a part of one
         self.listeners: list[Callable[[Event], None]] = []
 
     def recall(self) -> None:
@@ -88,12 +90,18 @@ class Journal:
         now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
         happened = Event(self._count, now.replace("+00:00", "Z"), event, service, data)
         self._events.append(happened)
-        self._write(msgspec.json.encode(happened) + b"\n")
+        is_kept = self._write(msgspec.json.encode(happened) + b"\n")
         for listener in list(self.listeners):
             try:
                 listener(happened)
             except Exception:  # noqa: BLE001 (who looks on must not end what is looked at)
                 self.listeners.remove(listener)
+        if not is_kept:
+            self._lost += 1
+        elif lost := self._lost:
+            self._lost = 0
+            self.record("journal.lost", events=lost)
+            self._lost = lost if self._lost else 0  # it was lost as well
         return happened
 
     def last(self, number: int, services: frozenset[str] = frozenset()) -> list[Event]:
@@ -116,15 +124,22 @@ class Journal:
             os.close(self._fd)
             self._fd = -1
 
-    def _write(self, line: bytes) -> None:
-        with contextlib.suppress(OSError):  # a full disk stops no service
+    def _write(self, line: bytes) -> bool:
+        """Write a line; False where a full disk did not take it, which stops no service."""
+        taken = 0
+        with contextlib.suppress(OSError):
             if self._fd < 0:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
                 self._fd = os.open(self._path, flags, 0o600)
                 self._size = os.fstat(self._fd).st_size
                 if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
-                    line = b"\n" + line  # a full disk had cut the one before
-            self._size += os.write(self._fd, line)
+                    self._in_line = True
+            if self._in_line:  # a full disk had cut the one before
+                line = b"\n" + line
+            taken = os.write(self._fd, line)
+            self._in_line = taken < len(line)
+            self._size += taken
             if self._size >= FILE_BYTES:
                 self.close()
                 self._path.rename(self._path.with_name(self._path.name + ".1"))
+        return taken == len(line)

@@ -25,7 +25,7 @@ import msgspec
 from multiprocess import popen_fork
 from multiprocess.context import ForkProcess
 
-from garrison.ipc import memory, tree
+from garrison.ipc import memory, outlet, tree
 
 from . import cgroups
 
@@ -600,6 +600,7 @@ def main() -> None:
     fd, path, grace, wanted = sys.argv[1:5]
     gc.disable()
     memory.keep()
+    outlet.put_below(outlet.standard())
     tree.become_subreaper()
     groups = cgroups.Cgroups(cgroups.own()) if wanted == "cgroups" else cgroups.Cgroups(None)
     if wanted == "cgroups" and groups.problem:

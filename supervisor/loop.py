@@ -93,6 +93,7 @@ class Supervisor:
         handover = handover or Handover()
         self._locks = take_home(config, handover.locks)
         self.saved, problem = adoption.load(host.state)
+        self._unkept, self._unkept_why = False, ""  # orders that are not on disk, and why
         living, unread = adoption.load_living(host.state)
         services = adoptable(config, living) if living is not None else []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -308,7 +309,7 @@ class Supervisor:
             said |= {"restarts": after.restarted, "wait_s": after.deadline - time.monotonic()}
         if after.state is State.STOPPING and post.reason:
             said["reason"] = post.reason
-        if after.state is State.STOPPING and event is Event.DEADLINE:
+        if after.state is State.STOPPING and event in {Event.DEADLINE, Event.UNWELL}:
             said["reason"] = post.cause("")
         if after.state is State.RUNNING:
             said |= {"pid": post.pid, "generation": after.generation}
@@ -432,12 +433,23 @@ class Supervisor:
     def wants(self, name: str, wanted: bool) -> None:
         """Remember an order beyond this supervisor's life."""
         post = self.roster.posts.get(name)
-        if not self.saved.order(name, wanted, post is None or post.spec.autostart):
-            return
-        try:
-            adoption.save(self.config.host.state, self.saved)
-        except OSError as error:
-            self.journal.record("state.unsaved", error=str(error))
+        if self.saved.order(name, wanted, post is None or post.spec.autostart):
+            self._unkept = True
+            if not self.keep_orders():
+                self.succession.touch()
+
+    def keep_orders(self) -> bool:
+        """Write down orders that are not yet on disk; False where a full one does not take them."""
+        if self._unkept:
+            try:
+                adoption.save(self.config.host.state, self.saved)
+            except OSError as error:
+                if str(error) != self._unkept_why:  # once, not each time that it is tried again
+                    self.journal.record("state.unsaved", error=str(error))
+                self._unkept_why = str(error)
+            else:
+                self._unkept, self._unkept_why = False, ""
+        return not self._unkept
 
     # --- the end ----------------------------------------------------------------------------
 

@@ -236,6 +236,10 @@ class Registration:
             self.read[name] = found
             host.roster.unread.pop(name, None)
             host.journal.record("plugin.read", name, services=len(found.services))
+            for manifest in found.services:
+                for note in manifest.notes:
+                    service_type = manifest.service_type
+                    host.journal.record("plugin.note", name, service_type=service_type, note=note)
             return
         unread = host.roster.unread.setdefault(name, Unread(name, len(host.roster.unread)))
         problem = reader.problem

@@ -10,6 +10,7 @@ from garrison.ipc.messages import (
     Broken,
     Changed,
     Entry,
+    Health,
     Manifest,
     State,
     Stopped,
@@ -50,6 +51,9 @@ class Post:
     refused: int = 0
     beat_at: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)  # what it says of itself
+    health: Health | None = None  # what its own `health` said last
+    health_at: float = 0.0  # and when
+    unwell_told_at: float = float("-inf")  # when the journal was last told that it is not well
     reason: str = ""  # why it is not running, or did not the last time
     traceback: str = ""
     left: tuple[tuple[int, int], ...] = ()  # pid and start of what the kernel would not end
@@ -111,6 +115,7 @@ class Post:
         self.death = ""
         self.events = ()
         self.facts = {}
+        self.health = None
 
     def what_ended(self) -> Event:
         """Return what the end of the process means to the policy."""
@@ -136,6 +141,9 @@ class Post:
             return f"{silent} silent for {self.spec.watchdog:g} s, so it was ended"
         if self.child.state is State.STOPPING and self.child.why is Why.START_TIMEOUT:
             return f"it {paused}did not start within {self.spec.start_timeout:g} s, so it was ended"
+        if self.child.state is State.STOPPING and self.child.why is Why.HEALTH:
+            said = f" ({self.health.problem})" if self.health is not None else ""
+            return f"its health was not good twice in a row{said}, so it was ended"
         if self.broken is not None:
             return self.broken.reason
         if self.clean is not None and self.clean.reason:

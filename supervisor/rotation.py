@@ -239,7 +239,9 @@ class Rotation:
                 os.write(probe, bytes(2 * block))
                 self._collapse(probe, block)
                 self._collapses = os.fstat(probe).st_size == block
-            except OSError:
+            except OSError as error:
+                if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # that tells nothing: later
+                    return False
                 self._collapses = False
             finally:
                 os.close(probe)

@@ -73,6 +73,7 @@ def service_row(host: "Supervisor", post: Post, detail: bool) -> dict[str, Any]:
         "cpu_percent": cpu,
         "in_flight": post.in_flight,
         "facts": post.facts,
+        "health": _health(post, now),
         "beat_age_s": now - post.beat_at if live and post.beat_at else None,
     }
     return row | _detail(host, post) if detail else row
@@ -98,6 +99,7 @@ def unread_row(unread: Unread, detail: bool) -> dict[str, Any]:
         "cpu_percent": 0.0,
         "in_flight": 0,
         "facts": {},
+        "health": None,
         "beat_age_s": None,
     }
     if detail:
@@ -134,6 +136,7 @@ def _detail(host: "Supervisor", post: Post) -> dict[str, Any]:
         "events": list(post.events),
         "depends_on": list(spec.depends_on),
         "bind_to": list(spec.bind_to),
+        "notes": list(post.manifest.notes),
         "restart": spec.restart.value,
         "autostart": spec.autostart,
         "again_in_s": max(child.deadline - time.monotonic(), 0.0) if timed else None,
@@ -144,6 +147,18 @@ def _detail(host: "Supervisor", post: Post) -> dict[str, Any]:
         "refused_frames": post.refused,
         "last_exit_time": post.last_exit_at or None,
         "deaths": host.deaths.last(post.name, DEATHS),
+    }
+
+
+def _health(post: Post, now: float) -> dict[str, Any] | None:
+    """Return what its own `health` said last; None where it has said nothing."""
+    if post.health is None or not has_process(post.state):
+        return None
+    return {
+        "well": not post.health.problem,
+        "problem": post.health.problem or None,
+        "age_s": now - post.health_at,
+        "took_s": post.health.took_s,
     }
 
 

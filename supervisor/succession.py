@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 SAVE_S = 0.02  # what changes is written down so much later, together
 SAVE_SHARE = 10  # or so many times as long as the last writing took, where that is more
 SAVE_MOST_S = 0.5
+AGAIN_S = 5.0  # until what a full disk did not take is written again
 HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.2  # until an upgrade, for messages on their way to be carried
 PROVE_S = 30.0  # for a new version to show that it could take over
@@ -279,6 +280,8 @@ class Succession:
         if self._over:
             return
         host, began = self._host, time.monotonic()
+        if not host.keep_orders():
+            self.due = time.monotonic() + AGAIN_S
         live = {post.token: post.pid for post in host.roster if post.token and post.pid}
         self._tokens = {
             token: self._tokens.get(token) or tree.started(pid) for token, pid in live.items()
@@ -299,6 +302,7 @@ class Succession:
             if str(error) != self.problem:  # once, not fifty times a second
                 host.journal.record("state.unsaved", error=str(error))
             self.problem = str(error)
+            self.due = time.monotonic() + AGAIN_S
         else:
             self.problem = ""
         self._took = time.monotonic() - began

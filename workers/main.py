@@ -20,14 +20,14 @@ import msgspec
 import uvloop
 import zmq
 
-from garrison.ipc import messages, tree
+from garrison.ipc import messages, outlet, tree
 from garrison.ipc.character import Character
 from garrison.ipc.client import LAST_WORDS_S
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 from garrison.ipc.recorder import LoudRecorder, Recorder
 
-from . import redaction
+from . import health, redaction
 from .dispatch import Dispatch
 from .guardians import Guardians
 from .hidden import finished
@@ -121,10 +121,11 @@ def get_ready() -> None:
 
 def _write_to(log_path: str) -> None:
     os.makedirs(os.path.dirname(log_path), mode=0o700, exist_ok=True)  # noqa: PTH103, PTH120
-    output = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    output, problem = outlet.log_or_nothing(log_path)
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
+    outlet.put_below(outlet.standard(), log_path if problem else "", problem)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # whole lines, so that the last one is there
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
@@ -231,7 +232,8 @@ class Worker(Runtime):
         self._phase = "run"
         self._guardians.next_beat_within(self._silence)
         self.tell(messages.Ready(self._manifest))
-        await self._unless_ended(self.finished.wait())
+        with health.asking(service, a.health_interval, self.tell):
+            await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
 
     def _take_parts(self, plugin: Plugin) -> None:

@@ -13,6 +13,7 @@ from garrison.ipc import large
 from garrison.ipc.large import Large
 from garrison.ipc.messages import EMPTY_MAP, Call, Manifest, MethodInfo, Value
 
+from . import health
 from .service import IDEMPOTENT, RESERVED, Service
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -187,6 +188,7 @@ def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
         tuple(method.info for method in methods.values()),
         left_out,
         mail_window=_window(cls),
+        notes=tuple(filter(None, [health.note_on(cls)])),
     )
     return manifest, methods
 
@@ -202,12 +204,14 @@ def _public(cls: type) -> list[tuple[str, Any]]:
         if base is object or base is Service:
             continue
         for name, value in vars(base).items():
-            if name.startswith("_") or name in RESERVED:
+            if name.startswith("_") or name in RESERVED - {health.NAME}:
                 continue
             if inspect.isfunction(value) or isinstance(value, classmethod | staticmethod):
                 found[name] = value
             else:
                 found.pop(name, None)  # overridden by something that is no method
+    if health.NAME in found and not health.problem_with(found[health.NAME]):
+        del found[health.NAME]  # its worker alone asks it
     return list(found.items())
 
 

@@ -5,22 +5,18 @@ code or a child process writes does not come by here.
 """
 
 import contextlib
-import io
 import logging
-import os
-import sys
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
-from garrison.ipc import messages
+from garrison.ipc import messages, outlet
 from garrison.ipc.redaction import Redactor
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 _redactor = Redactor({})
-_outputs: "list[_Output]" = []
 _format = logging.Handler.format
 
 
@@ -30,9 +26,8 @@ def install(secrets: Mapping[str, str]) -> None:
     _redactor = Redactor(secrets)
     if not _redactor:
         return
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            _rewire(stream)
+    for one in outlet.placed() or outlet.put_below(outlet.standard()):
+        one.split = _redactor.split
     logging.Handler.format = _formatted  # type: ignore[method-assign]  # of files and mails too
 
 
@@ -50,6 +45,8 @@ def told(message: messages.Upward) -> messages.Upward:
             return _with(message, reason=redacted(reason), traceback=redacted(traceback))
         case messages.Stopped(reason):
             return _with(message, reason=redacted(reason))
+        case messages.Health(problem):
+            return _with(message, problem=redacted(problem))
         case messages.Ready(manifest):
             return messages.Ready(_shown(manifest))
     return message
@@ -66,9 +63,9 @@ def answered(message: messages.Data) -> messages.Data:
 
 def release() -> None:
     """Write what was held back: the process is about to end."""
-    for output in _outputs:
+    for one in outlet.placed():
         with contextlib.suppress(OSError):
-            output.release()
+            one.release()
 
 
 def _with(message: S, **changes: str) -> S:
@@ -94,61 +91,3 @@ def _shown(manifest: messages.Manifest) -> messages.Manifest:
 def _formatted(self: logging.Handler, record: logging.LogRecord) -> str:
     text: Any = _format(self, record)
     return redacted(text) if isinstance(text, str) else text
-
-
-def _rewire(stream: io.TextIOWrapper) -> None:
-    """Put an output in place below a stream that others may have taken hold of already."""
-    stream.reconfigure(encoding="utf-8", errors=stream.errors)  # as everybody reads it
-    output = _Output(stream.fileno(), stream.name, _redactor)
-    buffer: Any = stream.buffer
-    if type(buffer) is io.BufferedWriter:
-        buffer.__init__(output)  # type: ignore[misc]  # the object stays the same
-    else:  # PYTHONUNBUFFERED
-        stream.__init__(  # type: ignore[misc]
-            _Unbuffered(output), encoding="utf-8", errors=stream.errors, write_through=True
-        )
-    _outputs.append(output)
-
-
-class _Output(io.RawIOBase):
-    """A descriptor that secrets do not reach; its buffer's lock keeps threads apart."""
-
-    def __init__(self, descriptor: int, name: str, redactor: Redactor) -> None:
-        self._descriptor = descriptor
-        self.name = name
-        self._redactor = redactor
-        self._held = b""
-
-    def writable(self) -> bool:
-        return True
-
-    def fileno(self) -> int:
-        return self._descriptor
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return os.lseek(self._descriptor, offset, whence)  # a stream on a file asks where it is
-
-    def write(self, data: Any) -> int:
-        done, held = self._redactor.split(self._held + bytes(data))
-        self._put(done)
-        self._held = held
-        return len(data)
-
-    def release(self) -> None:
-        """Write what was held back."""
-        held, self._held = self._held, b""
-        self._put(held)
-
-    def _put(self, data: bytes) -> None:
-        rest = memoryview(data)
-        while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
-
-
-class _Unbuffered(io.BufferedWriter):
-    """Has a lock, and keeps nothing."""
-
-    def write(self, data: Any) -> int:
-        written = super().write(data)
-        self.flush()
-        return written

@@ -34,8 +34,12 @@ class Service:
     """A long-running task that extends the agent, in a process of its own.
 
     Its public methods are what other services call: `async def`, plain `def` (run in a thread) and
-    asynchronous generators (streams). `start`, `stop`, `health`, `config`, `runtime` and
+    asynchronous generators (streams). `start`, `stop`, `config`, `runtime` and
     `register_send_handlers` are reserved, and so are `spawn` and `every`.
+
+    An `async def health(self) -> bool` is optional. Its worker asks it every `health_interval`, and
+    nobody else can. What is false, raises or comes late, twice in a row, has the service restarted;
+    None is as good as True. One that takes arguments, or is no `async def`, is a method like any.
     """
 
     service_type: ClassVar[str] = ""

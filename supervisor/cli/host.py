@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any, NoReturn
 
 import click
 
-from garrison.ipc import memory, tree
+from garrison.ipc import memory, outlet, tree
 from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
 
@@ -58,6 +59,8 @@ def _foreground(config: Config, events_only: bool) -> int:
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the loop listens: then all ends well
     raise_descriptor_limit()
     memory.keep()
+    if stat.S_ISREG(os.fstat(1).st_mode):
+        outlet.put_below(outlet.standard())
     tree.forbid_cores()  # it has every service's secrets in its memory
     host = config.host
     make_private(host.home)

@@ -21,6 +21,7 @@ STYLES = {
     "initializing": "yellow",
     "starting": "yellow",
 }
+UNWELL = "!"  # at the state of a service whose own `health` is not good
 LEAST, MOST = 8, 14  # characters of a table's last column; of one that is cut
 
 
@@ -50,10 +51,20 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
     for row in rows:
         if any(row["facts"].values()):
             yield Text(f"{row['name']}: {facts_line(row['facts'])}")
+        if _unwell(row):
+            yield _in_a_line(f"{row['name']} {UNWELL} its health: {row['health']['problem']}")
         if row["reason"] and row["state"] != "running":
-            reason = Text(f"{row['name']}: {row['reason'].splitlines()[0]}")
-            reason.truncate(200, overflow="ellipsis")
-            yield reason
+            yield _in_a_line(f"{row['name']}: {row['reason'].splitlines()[0]}")
+
+
+def _unwell(row: dict[str, Any]) -> bool:
+    return row["health"] is not None and not row["health"]["well"]
+
+
+def _in_a_line(text: str) -> Text:
+    line = Text(plain(text))
+    line.truncate(200, overflow="ellipsis")
+    return line
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
@@ -64,9 +75,12 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         table.add_column(title, justify="right", no_wrap=True)
     for row in rows:
         live = row["pid"] is not None
+        state, style = row["state"], STYLES.get(row["state"], "")
+        if _unwell(row):
+            state, style = f"{state} {UNWELL}", STYLES["backoff"]
         table.add_row(
             Text(row["name"]),
-            Text(row["state"], STYLES.get(row["state"], "")),
+            Text(state, style),
             str(row["pid"] or "-"),
             span(row["uptime_s"]) if row["state"] == "running" else "-",
             str(row["restarts"]),
@@ -88,6 +102,8 @@ def service_detail(row: dict[str, Any]) -> RenderableType:
     if row.get("left_out"):
         reasons = (Text(f"{name}: {why}") for name, why in row["left_out"].items())
         parts.append(_section("methods that cannot be called", reasons))
+    if row.get("notes"):
+        parts.append(_section("notes", map(Text, row["notes"])))
     for kind in ("actions", "providers", "evaluators"):
         if row.get(kind):
             parts.append(_section(kind, map(_part, row[kind])))
@@ -119,6 +135,7 @@ def _facts(row: dict[str, Any]) -> Table:
         ("pid", _process(row)),
         ("up", span(row["uptime_s"]) if row["uptime_s"] else None),
         ("restarts", row["restarts"] or None),
+        ("health", _health(row)),
         ("last exit", row["last_exit"]),
         ("next try", f"in {row['again_in_s']:.1f} s" if row.get("again_in_s") else None),
         ("restart", row.get("restart")),
@@ -199,6 +216,14 @@ def _process(row: dict[str, Any]) -> str | None:
     beat = f", last beat {age:.1f} s ago" if age is not None else ""
     used = f"{size(row['rss_bytes'])}, {row['cpu_percent']:.0f}% of a processor"
     return f"{row['pid']} (generation {row['generation']}, {used}{beat})"
+
+
+def _health(row: dict[str, Any]) -> str | None:
+    said = row["health"]
+    if said is None:
+        return None
+    how = f"{span(said['age_s'])} ago, took {said['took_s']:.3g} s"
+    return f"well ({how})" if said["well"] else f"not well: {said['problem']} ({how})"
 
 
 def _section(title: str, lines: Iterable[RenderableType]) -> RenderableType:

@@ -67,6 +67,7 @@ class Row(msgspec.Struct):
     cpu_percent: float
     in_flight: int
     beat_age_s: float | None
+    health: dict[str, bool | str | float | None] | None
 
 
 # --- exit codes and envelopes -------------------------------------------------------------

@@ -132,6 +132,7 @@ def test_an_end_that_nobody_asked_for_has_a_record(
         (child(), Broken("run", "LookupError"), None, 70 << 8, "exception"),
         (child(), None, Stopped("it asked to end"), 0, "clean"),
         (child(State.STOPPING, Why.WATCHDOG), None, None, KILLED, "watchdog"),
+        (child(State.STOPPING, Why.HEALTH), None, Stopped("ordered"), 0, "health"),
         (child(State.STOPPING, Why.START_TIMEOUT), None, None, KILLED, "start"),
         (child(State.STARTING), None, None, EXITED, "start"),
         (child(State.INITIALIZING), Broken("fork", "no secret"), None, None, "start"),

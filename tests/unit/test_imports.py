@@ -197,3 +197,64 @@ def test_no_library_of_a_service_is_imported_elsewhere(name: str) -> None:
     allowed = own | {"uvloop", "zmq"} | sys.stdlib_module_names
     if not name.startswith("workers/services/"):
         assert {full.partition(".")[0] for full in IMPORTS[name]} <= allowed
+
+
+WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "strftime", "now", "utcnow"}
+WALL |= {"today", "CLOCK_REALTIME"}
+# Who may know what time it is: to show it to people, in records and logs, and in names of files.
+SHOWN = {
+    "ipc/recorder.py": {"time.time"},
+    "supervisor/console.py": {"datetime.now"},
+    "supervisor/deaths.py": {"time.time"},
+    "supervisor/incarnations.py": {"time.time"},
+    "supervisor/journal.py": {"time.time"},
+    "workers/content.py": {"time.time"},  # of a Memory
+    "workers/main.py": {"time.gmtime"},  # of logging
+    "workers/services/agent/answer.py": {"time.time"},  # of a Memory
+    "workers/services/chat/__init__.py": {"time.time"},  # likewise
+    "workers/services/mailbox/__init__.py": {"time.time"},  # from one run of the machine to another
+    "workers/services/mailbox/store.py": {"time.gmtime", "time.strftime"},  # of what is set aside
+}
+OF_A_CLOCK = {"time", "datetime", "date"}
+
+
+def clocks(tree: ast.AST) -> set[str]:
+    """Return what a module reads the wall clock with, and what would hide that it does."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr in WALL:
+            base = node.value
+            name = base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")
+            if name in OF_A_CLOCK:
+                found.add(f"{name}.{node.attr}")
+        elif isinstance(node, ast.ImportFrom) and node.module == "time":
+            found |= {f"from time import {alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Import):
+            renamed = [one for one in node.names if one.asname and one.name in OF_A_CLOCK]
+            found |= {f"import {one.name} as {one.asname}" for one in renamed}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        ("import time\nwait = time.monotonic()", set()),
+        ("import time\nwait = time.time()", {"time.time"}),
+        ("import time\n_now = time.time", {"time.time"}),
+        ("import datetime\ndatetime.datetime.now()", {"datetime.now"}),
+        ("from time import time", {"from time import time"}),
+        ("import time as t", {"import time as t"}),
+        ("self.now() - runtime.now()", set()),
+    ],
+)
+def test_a_reading_of_the_wall_clock_is_seen(code: str, expected: set[str]) -> None:
+    """The rule below is about what is found."""
+    assert clocks(ast.parse(code)) == expected
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_every_decision_is_by_a_monotonic_clock(name: str) -> None:
+    """The wall clock may be set at any time; who reads it does so to show it."""
+    found = clocks(ast.parse(FILES[name].read_text("utf-8")))
+
+    assert found == SHOWN.get(name, set())

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import shutil
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -329,3 +330,33 @@ async def test_two_posters_with_one_key_at_the_same_time_post_one_message(
         back(service)
         await taken(receiver, [2])
         assert (await service.result("k"))["done"]
+
+
+@pytest.mark.parametrize("jump", [3 * 86_400.0, -3 * 86_400.0])
+async def test_a_wall_clock_that_jumps_drops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """Nor does it keep anything for ever: expiry and keys go by the time that has passed, in this
+    life of the mailbox and in the next."""
+    wall, offset = time.time, 0.0
+    monkeypatch.setattr(time, "time", lambda: wall() + offset)
+    async with mailbox(tmp_path, monkeypatch, keep_keys=3600.0) as (service, receiver):
+        await service.post(post(1, key="one"))
+        await taken(receiver, [1])
+        away(service)
+        await service.post(post(2, expires=3600.0))
+        await service.post(post(3, expires=0.05))
+        offset = jump
+        await service._prune()
+        (row,) = (await service.ls())["receivers"]
+        assert row["waiting"] >= 1
+        assert 0 <= row["oldest_s"] < 60
+        assert (await service.result("one"))["done"]
+        await asyncio.sleep(0.05)
+        await service._prune()
+        assert service.expired == 1
+    async with mailbox(tmp_path, monkeypatch, keep_keys=3600.0) as (service, receiver):
+        await taken(receiver, [2])
+        await service._prune()
+        assert (await service.result("one"))["done"]
+        assert (await service.ls())["letters"] == []

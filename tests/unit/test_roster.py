@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from garrison.ipc.messages import Broken, Changed, Entry, Manifest, State, Stopped
+from garrison.ipc.messages import Broken, Changed, Entry, Health, Manifest, State, Stopped
 from garrison.supervisor import roster as roster_module
 from garrison.supervisor.order import waits_for
 from garrison.supervisor.policy import Child, Event, Why
@@ -141,6 +141,13 @@ def test_a_clean_end_is_one_that_was_announced(
             None,
             "it did not start within 2.5 s, so it was ended",
         ),
+        (
+            State.STOPPING,
+            Why.HEALTH,
+            None,
+            Stopped("ordered"),
+            "its health was not good twice in a row (it said no), so it was ended",
+        ),
     ],
 )
 def test_why_a_process_ended_is_told_in_words(
@@ -150,6 +157,7 @@ def test_why_a_process_ended_is_told_in_words(
     one = post("a", state, watchdog=7.0, start_timeout=2.5)
     one.child = replace(one.child, why=why)
     one.broken, one.clean = broken, clean
+    one.health = Health("it said no")
 
     assert one.cause("was killed by SIGKILL") == cause
 

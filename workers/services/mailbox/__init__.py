@@ -1,7 +1,7 @@
 """The mailbox service: a posted message is on disk before it is acknowledged; delivered in order.
 
-It knits three things together: the file (`store`), who is next (`lanes`), and what
-becomes of a message (`policy`).
+It knits four things together: the file (`store`), who is next (`lanes`), what becomes of a message
+(`policy`), and a time that no setting of the wall clock changes (`clock`).
 """
 
 import asyncio
@@ -9,6 +9,7 @@ import contextlib
 import logging
 import random
 import re
+import secrets
 import sqlite3
 import time
 from collections.abc import Iterable
@@ -22,16 +23,19 @@ from garrison.ipc import DELIVER, EMPTY_MAP, EVENT, CallError, Delivery, Mail, O
 from garrison.workers import PermanentFailure, Plugin, Runtime, Service
 
 from . import schema
+from .clock import Clock, Reading
 from .lanes import MOST, Lane
 from .policy import Next, Verdict, expired, judge
 from .schema import Letter
-from .store import Damaged, NewerFile, Store, set_aside
+from .store import Damaged, MailboxFull, NewerFile, Store, set_aside
 
 log = logging.getLogger(__name__)
 
 FILE = "mailbox.db"
 LOGS = re.compile("-(wal|shm)$")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 PRUNE_S = 60.0
+TIME_BYTES = 100  # of what the file notes of the clocks
 REPORT_S = 1.0  # at the least: counting takes a twentieth of the time at the most
 NEEDS_HELP = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
 REPORT_SHARE = 20
@@ -65,6 +69,7 @@ class MailboxService(Service):
     config: Config
     store: Store
     last_id: int
+    clock: Clock
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
@@ -72,6 +77,8 @@ class MailboxService(Service):
         service.store = await asyncio.to_thread(_open, runtime, service.config.max_bytes)
         service.store.begin(runtime.loop)
         service.last_id = 0
+        service.clock = Clock(await service.store.change(schema.last_kept), _read_clocks())
+        await service._keep_time()
         service.lanes = dict[str, Lane]()
         service.expired, service.stopping = 0, False
         service.landing = runtime.loop.create_future()
@@ -88,12 +95,22 @@ class MailboxService(Service):
         service.spawn(service._go_on_reporting(), "report")
         return service
 
+    def _now(self) -> float:
+        """Return the mailbox's own time."""
+        return self.clock.at(time.clock_gettime(time.CLOCK_BOOTTIME))
+
+    async def _keep_time(self) -> None:
+        kept = self.clock.kept(_read_clocks())
+        with contextlib.suppress(MailboxFull):  # what is kept for deliveries is not for this
+            await self.store.change(lambda at: schema.keep_time(at, kept), TIME_BYTES)
+
     # --- posting ------------------------------------------------------------------------------
 
     def _new_id(self) -> str:
         """Return an id that no other message has: microseconds and chance, one after the other, so
         that the index of ids grows at its end; at random it would be written all over."""
-        self.last_id = max(self.last_id + 1, time.time_ns() // 1000 << 12 | random.getrandbits(12))
+        microseconds = int(self._now() * 1e6)
+        self.last_id = max(self.last_id + 1, microseconds << 12 | random.getrandbits(12))
         return f"{self.last_id:016x}"
 
     async def post(self, post: Post) -> str:
@@ -102,7 +119,7 @@ class MailboxService(Service):
         Raises:
             MailboxFull: There is no room.
         """
-        now = time.time()
+        now = self._now()
         letter = Letter(
             id=self._new_id(),
             receiver=post.service,
@@ -136,7 +153,7 @@ class MailboxService(Service):
                 args=args,
                 kwargs=bytes(EMPTY_MAP),
                 sender=said.sender,
-                posted_at=time.time(),
+                posted_at=self._now(),
             )
             for receiver, events in self.listening.items()
             if said.event in events and self._hears(receiver, said.agent)
@@ -225,6 +242,9 @@ class MailboxService(Service):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAND_S):
                 await self._landed()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LAND_S):
+                await self._keep_time()
         self.store.end()
         await asyncio.to_thread(self.store.close)
 
@@ -245,7 +265,7 @@ class MailboxService(Service):
         most = max(1, min(most, SHOWN))
         counts = await self.store.change(schema.counts)
         letters = await self.store.change(lambda at: schema.listed(at, receiver, most))
-        now = time.time()
+        now = self._now()
         return {
             "receivers": [
                 {
@@ -271,7 +291,7 @@ class MailboxService(Service):
         letter = await self.store.change(lambda at: schema.one(at, letter_id))
         if letter is None:
             raise LookupError(f"no message {letter_id}: it was delivered, dropped, or never posted")
-        return shown(letter, time.time()) | {
+        return shown(letter, self._now()) | {
             "args": msgspec.msgpack.decode(letter.args),
             "kwargs": msgspec.msgpack.decode(letter.kwargs),
         }
@@ -313,12 +333,13 @@ class MailboxService(Service):
 
     async def _prune(self) -> None:
         c = self.config
-        now = time.time()
+        now = self._now()
         before = now - c.keep_keys
         late = await self.store.change(lambda at: schema.expire(at, now), then=self._forget)
         self.expired += len(late)
         if late:
             log.warning("mail.expired count=%d", len(late))
+        await self._keep_time()
         gone = await self.store.change(lambda at: schema.prune(at, before, c.max_keys, c.max_dead))
         if gone:
             log.warning("mail.pruned dead=%d most=%d", gone, c.max_dead)
@@ -335,7 +356,7 @@ class MailboxService(Service):
         oldest = min((row[3] for row in counts if row[3] is not None), default=None)
         self.runtime.report(
             waiting=sum(row[1] for row in counts),
-            oldest_s=0.0 if oldest is None else round(max(time.time() - oldest, 0.0), 1),
+            oldest_s=0.0 if oldest is None else round(max(self._now() - oldest, 0.0), 1),
             dead=sum(row[2] for row in counts),
             damaged=len(self._damaged()),
         )
@@ -353,7 +374,7 @@ class MailboxService(Service):
         self._pump(lane)
 
     async def _deliver(self, lane: Lane, letter: Letter) -> None:
-        if expired(letter, time.time()):
+        if expired(letter, self._now()):
             self.expired += 1
             log.warning("mail.expired id=%s receiver=%s", letter.id, letter.receiver)
             await self.store.change(lambda at: schema.drop(at, [letter.id]))
@@ -362,14 +383,14 @@ class MailboxService(Service):
             return
         error, result = await self._call(letter)
         chance, most = random.random(), self.config.max_attempts
-        verdict = judge(letter, error, most, time.time(), chance)
+        verdict = judge(letter, error, most, self._now(), chance)
         await self._carry_out(lane, letter, verdict, result)
 
     async def _call(self, letter: Letter) -> tuple[CallError | None, bytes]:
         mail = Mail(
             letter.id,
             letter.attempts + letter.deaths + 1,
-            letter.posted_at,
+            self.clock.on_the_wall(letter.posted_at, _read_clocks()),
             letter.sender,
             letter.key,
         )
@@ -386,7 +407,7 @@ class MailboxService(Service):
         after = verdict.letter
         match verdict.next:
             case Next.ACKNOWLEDGE:
-                kept, now = result if len(result) <= RESULT_MOST else b"", time.time()
+                kept, now = result if len(result) <= RESULT_MOST else b"", self._now()
                 await self.store.change(lambda at: schema.acknowledge(at, letter, kept, now))
                 lane.landed(letter)
             case Next.DEAD:
@@ -419,6 +440,14 @@ class MailboxService(Service):
         finally:
             del self.pauses[letter.id]
         return bool(self.stopping)
+
+
+def _read_clocks() -> Reading:
+    try:
+        boot = BOOT.read_text("ascii").strip()
+    except OSError:  # every life is another run then: the wall clock tells
+        boot = secrets.token_hex(8)
+    return Reading(boot, time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
 
 
 def shown(letter: Letter, now: float) -> dict[str, Any]:

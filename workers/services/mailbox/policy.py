@@ -1,6 +1,6 @@
 """What becomes of a message after a delivery: acknowledged, tried again, or a dead letter. Pure.
 
-Times are seconds; `now` is wall clock, `chance` a number from 0 to 1 that the caller drew.
+Times are seconds; `now` is the mailbox's own, `chance` a number from 0 to 1 that the caller drew.
 """
 
 from enum import Enum

@@ -1,7 +1,7 @@
 """What a mailbox keeps: its rows, and the statements that make, move and read them.
 
-`seq` is the order in which messages were taken. Times are wall clock, seconds since the epoch: they
-are compared after a restart of the machine, too.
+`seq` is the order in which messages were taken. Times are the mailbox's own, as `clock` has them,
+which is noted in the file along with what the machine's clocks said.
 """
 
 import sqlite3
@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+
+from .clock import Kept
 
 FORMAT = 1  # of the file; a newer one is refused, not guessed at
 WAITING, DEAD = 0, 1
@@ -44,6 +46,13 @@ CREATE TABLE IF NOT EXISTS keys (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_end ON keys (done_at);
 CREATE INDEX IF NOT EXISTS by_result ON keys (done_at) WHERE result IS NOT NULL;
+CREATE TABLE IF NOT EXISTS clock (
+    place INTEGER PRIMARY KEY CHECK (place = 0),
+    boot TEXT NOT NULL,
+    ran REAL NOT NULL,
+    wall REAL NOT NULL,
+    own REAL NOT NULL
+);
 CREATE TABLE IF NOT EXISTS subscriptions (
     event TEXT NOT NULL,
     receiver TEXT NOT NULL,
@@ -296,6 +305,20 @@ def key(cursor: sqlite3.Cursor, key: str) -> tuple[str, float | None, bytes | No
         "SELECT id, done_at, result FROM keys WHERE key = ?", (key,)
     ).fetchone()
     return row
+
+
+def last_kept(cursor: sqlite3.Cursor) -> Kept | None:
+    """Return what was noted of the clocks last."""
+    row = cursor.execute("SELECT boot, ran, wall, own FROM clock").fetchone()
+    return None if row is None else Kept(*row)
+
+
+def keep_time(cursor: sqlite3.Cursor, kept: Kept) -> None:
+    """Note what the clocks say."""
+    values = msgspec.structs.astuple(kept)
+    cursor.execute(
+        "INSERT OR REPLACE INTO clock (place, boot, ran, wall, own) VALUES (0, ?, ?, ?, ?)", values
+    )
 
 
 def subscribe(cursor: sqlite3.Cursor, receiver: str, events: Iterable[str]) -> None:

@@ -1,0 +1,183 @@
+"""A service's own `health`: asked while it runs, told in `status`, restarted after two bad ones."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import Host, Hosting, found, until
+
+CONFIG = """
+[plugins.ailing]
+[services.ailing]
+health_interval = {interval}
+{more}
+config = {{ says = "{folder}" }}
+[services.clinic]
+"""
+
+
+def says(folder: Path, text: str) -> None:
+    """Have the service say something of itself from now on."""
+    new = folder / "new"
+    new.write_text(text)
+    new.rename(folder / "says")
+
+
+def asked(folder: Path) -> list[str]:
+    """Return what was noted of the questions, so far."""
+    path = folder / "asked"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def ailing(host: Hosting, folder: Path, text: str, interval: float = 0.1, more: str = "") -> Host:
+    """Run a host whose service says this of itself."""
+    folder.chmod(0o755)
+    says(folder, text)
+    return host(CONFIG.format(folder=folder, interval=interval, more=more), ["ailing"])
+
+
+def health(running: Host) -> dict[str, Any] | None:
+    """Return what is told of its health."""
+    told: dict[str, Any] | None = running.status("ailing")["health"]
+    return told
+
+
+@pytest.mark.parametrize("answer", ["True", "None"])
+def test_who_is_well_goes_on(host: Hosting, tmp_path: Path, answer: str) -> None:
+    """It is asked again and again, one question at a time, and `status` shows how it is."""
+    running = ailing(host, tmp_path, answer)
+    pid = running.status("ailing")["pid"]
+
+    until(lambda: len(asked(tmp_path)) >= 8)
+
+    assert asked(tmp_path)[:4] == ["1 begins", "1 ends"] * 2
+    told = until(lambda: health(running))
+    assert told is not None
+    assert (told["well"], told["problem"]) == (True, None)
+    assert 0 <= told["took_s"] < 5
+    assert 0 <= told["age_s"] < 5
+    assert running.status("ailing")["pid"] == pid
+    assert "health" in running.run("status", "ailing").out
+    assert not running.events("service.unwell")
+
+
+@pytest.mark.parametrize(
+    ("answer", "problem"),
+    [
+        ("False", "it said no"),
+        ("raise", "ConnectionError: the gateway is gone"),
+        ("late", "no answer within 0.2 s"),
+        ("deaf", "no answer within 0.2 s"),
+    ],
+)
+def test_who_is_unwell_twice_in_a_row_is_restarted(
+    host: Hosting, tmp_path: Path, answer: str, problem: str
+) -> None:
+    """It drains, is started again as after a crash, and its record and `death` tell the reason."""
+    running = ailing(host, tmp_path, "True", interval=0.2)
+    old = running.status("ailing")["pid"]
+    says(tmp_path, f"{answer} in 1")
+    new = running.until_reborn("ailing", old)
+
+    (death,) = new["deaths"]
+    assert death["kind"] == "health"
+    said = f"its health was not good twice in a row ({problem}), so it was ended"
+    assert death["cause"] == said
+    assert said in " ".join(running.run("death", death["id"]).out.split())
+    record = running.run("death", death["id"], json=True).data
+    assert record["state"] == "running"
+    (unwell,) = running.events("service.unwell")
+    assert unwell["data"]["problem"] == problem
+    moved = [one["data"] for one in running.events("service.state", "ailing")]
+    assert [one["reason"] for one in moved if one["to"] == "stopping"] == [said]
+    assert new["restarts"] == 1
+    begun = [line for line in asked(tmp_path) if line.startswith("1 ")]
+    assert begun == (["1 begins", "1 ends"] * len(begun))[: len(begun)], "two at once"
+
+
+async def test_calls_under_way_end_before_it_does(host: Hosting, tmp_path: Path) -> None:
+    """It is drained, and asked nothing more meanwhile."""
+    running = ailing(host, tmp_path, "True", more="grace = 20.0")
+    async with running.connect() as client:
+        call = found(client, "ailing").slow(1.0)
+        says(tmp_path, "False in 1")
+        assert await call == "done"
+    until(lambda: running.status("ailing")["generation"] == 2)
+    assert sum(line == "1 begins" for line in asked(tmp_path)) >= 2
+
+
+def test_one_bad_answer_is_shown_and_forgiven(host: Hosting, tmp_path: Path) -> None:
+    """The table has a sign at it and the problem below, within 80 columns."""
+    running = ailing(host, tmp_path, "raise", interval=2.0)
+    pid = running.status("ailing")["pid"]
+    told = until(lambda: health(running))
+    assert told is not None
+    assert not told["well"]
+
+    table = running.run("status").out
+    detail = running.run("status", "ailing").out
+    says(tmp_path, "True")
+
+    assert "running !" in table
+    assert "ailing ! its health: ConnectionError: the gateway is gone" in table
+    assert max(map(len, table.splitlines()[1:])) <= 80
+    assert "not well: ConnectionError: the gateway is gone" in detail
+    until(lambda: (health(running) or {})["well"])
+    assert running.status("ailing")["pid"] == pid
+
+
+def test_never_means_never(host: Hosting, tmp_path: Path) -> None:
+    """With 0 nobody asks, and `status` has nothing to show."""
+    running = ailing(host, tmp_path, "False", interval=0)
+    until(lambda: running.status("ailing")["beat_age_s"] is not None)
+    running.ask("restart", "ailing")
+    assert asked(tmp_path) == []
+    assert health(running) is None
+
+
+def test_who_is_never_well_is_given_up_in_time(host: Hosting, tmp_path: Path) -> None:
+    """Each restart counts as that of a crash, so there is an end to it."""
+    running = ailing(host, tmp_path, "False", 0.05, "intensity = 1\nperiod = 60.0")
+    row = running.wait_for("ailing", "failed")
+    assert "its health was not good" in row["reason"]
+
+
+def test_a_health_that_blocks_is_the_watchdogs_business(host: Hosting, tmp_path: Path) -> None:
+    """Its loop is silent, so its own worker cannot tell."""
+    running = ailing(host, tmp_path, "True", more="watchdog = 1.0")
+    old = running.status("ailing")["pid"]
+    says(tmp_path, "block in 1")
+    (death,) = running.until_reborn("ailing", old)["deaths"]
+    assert death["kind"] == "watchdog"
+
+
+def test_the_next_supervisor_hears_it_too(host: Hosting, tmp_path: Path) -> None:
+    """An adopted service is asked as before, and restarted as before."""
+    running = ailing(host, tmp_path, "True")
+    pid = running.status("ailing")["pid"]
+    os.kill(running.pid, 9)
+    running.end()
+    running.up()
+    assert running.status("ailing")["pid"] == pid
+    until(lambda: health(running))
+    says(tmp_path, "False in 1")
+    running.until_reborn("ailing", pid)
+
+
+async def test_whose_health_takes_arguments_has_a_method_like_any(
+    host: Hosting, tmp_path: Path
+) -> None:
+    """Others can call it, nobody asks it; `check`, `status` and the journal say so."""
+    running = ailing(host, tmp_path, "True")
+    note = "its health is a method like others, and never asked: it cannot be called without"
+
+    assert await running.call("clinic", "health", "Ada") == "Ada is well"
+    with pytest.raises(AttributeError, match="no such method"):
+        await running.call("ailing", "health")
+
+    assert f"note: clinic: {note}" in running.run("check", "-c", str(running.config)).out
+    assert note in running.status("clinic")["notes"][0]
+    (told,) = running.events("plugin.note")
+    assert told["data"]["service_type"] == "clinic"
+    assert running.status("clinic")["health"] is None

@@ -1,0 +1,77 @@
+"""A service whose health is what a file says, and another whose health is something else."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import msgspec
+
+from garrison.workers import Plugin, Service
+
+
+class AilingService(Service):
+    """Says of itself what a file says: nothing, False, raise, late, deaf, block."""
+
+    service_type = "ailing"
+
+    class Config(msgspec.Struct):
+        """What `[services.ailing.config]` may say."""
+
+        says: str
+
+    config: Config
+
+    async def health(self) -> bool | None:
+        """Note that it is asked, and answer as told."""
+        folder = Path(self.config.says)
+        with (folder / "asked").open("a") as asked:
+            asked.write(f"{self.runtime.generation} begins\n")
+            asked.flush()
+            try:
+                return await self._answer(self._told())
+            finally:
+                asked.write(f"{self.runtime.generation} ends\n")
+
+    def _told(self) -> str:
+        """Return what it is to say; "… in 1" is meant for the first incarnation alone."""
+        text, _, only = (Path(self.config.says) / "says").read_text().partition(" in ")
+        return "True" if only and int(only) != self.runtime.generation else text
+
+    async def _answer(self, says: str) -> bool | None:
+        match says:
+            case "False":
+                return False
+            case "None":
+                return None
+            case "raise":
+                raise ConnectionError("the gateway is gone")
+            case "late":
+                await asyncio.Event().wait()
+            case "deaf":
+                while True:
+                    try:
+                        await asyncio.Event().wait()
+                    except asyncio.CancelledError:
+                        if self._told() != "deaf":
+                            raise
+            case "block":
+                time.sleep(600)  # noqa: ASYNC251 (that is the fault)
+        return True
+
+    async def slow(self, seconds: float) -> str:
+        """Take so long."""
+        await asyncio.sleep(seconds)
+        return "done"
+
+
+class ClinicService(Service):
+    """Has a method of that name, for others."""
+
+    service_type = "clinic"
+
+    async def health(self, patient: str) -> str:
+        """Return how a patient is."""
+        return f"{patient} is well"
+
+
+plugin = Plugin(name="ailing", services=[AilingService, ClinicService])

@@ -1,0 +1,152 @@
+"""A stream on a full disk takes what it is given, and says later how much of it was lost."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from garrison.ipc import outlet
+from garrison.ipc.outlet import Outlet
+
+ROOT = Path(__file__).parents[2]
+Write = Callable[[bytes], int]
+
+
+class Disk:
+    """Takes so many bytes, and then none."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int, number: int = errno.ENOSPC):
+        self.taken, self.room, self.number, self.writes = b"", room, number, 0
+        monkeypatch.setattr(os, "write", self._write)
+
+    def _write(self, _: int, data: bytes) -> int:
+        self.writes += 1
+        count = min(len(data), self.room)
+        if not count:
+            raise OSError(self.number, os.strerror(self.number))
+        self.room -= count
+        self.taken += bytes(data[:count])
+        return count
+
+
+def lost(count: int) -> bytes:
+    """Return the line that tells of it."""
+    return f"garrison: {count} bytes of this log were lost here: No space left on device\n".encode()
+
+
+def test_what_was_lost_is_told_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A line that was cut is ended first; the count is of all that was lost in between."""
+    disk = Disk(monkeypatch, 9)
+    out = Outlet(1, "<stdout>")
+
+    for line in (b"whole\n", b"cut short\n", b"none of it\n"):
+        assert out.write(line) == len(line)
+    disk.room = 10_000
+    out.write(b"after\n")
+    out.write(b"again\n")
+
+    assert disk.taken == b"whole\ncut\n" + lost(7 + 11) + b"after\nagain\n"
+
+
+def test_a_disk_with_room_for_the_word_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lost again is told again."""
+    disk = Disk(monkeypatch, 0)
+    out = Outlet(1, "<stdout>")
+    out.write(b"1234\n")
+    disk.room = len(lost(5))
+    out.write(b"123456\n")
+    disk.room = 10_000
+    out.write(b"after\n")
+
+    assert disk.taken == lost(5) + lost(7) + b"after\n"
+
+
+def test_a_word_that_does_not_fit_is_said_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that was lost is forgotten."""
+    disk = Disk(monkeypatch, 0)
+    out = Outlet(1, "<stdout>")
+    out.write(b"1234\n")
+    disk.room = 5
+    out.write(b"1\n")
+    disk.room = 10_000
+    out.write(b"after\n")
+
+    assert disk.taken == b"garri\n" + lost(7) + b"after\n"
+
+
+def test_a_full_disk_is_asked_once_for_each_write(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never waited for."""
+    disk = Disk(monkeypatch, 0)
+    out = Outlet(1, "<stdout>")
+    for _ in range(100):
+        out.write(b"x" * 1000)
+    assert disk.writes == 100
+
+
+def test_another_error_is_the_printers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who closed the stream, or put a pipe there that nobody reads, is told."""
+    Disk(monkeypatch, 0, errno.EPIPE)
+    with pytest.raises(BrokenPipeError):
+        Outlet(1, "<stdout>").write(b"x")
+
+
+def test_nothing_but_a_full_disk_is_passed_over(tmp_path: Path) -> None:
+    """A log that cannot be made for another reason is an error as ever."""
+    with pytest.raises(NotADirectoryError):
+        outlet.log_or_nothing("/dev/null/a.log")
+    descriptor, problem = outlet.log_or_nothing(str(tmp_path / "a.log"))
+    os.close(descriptor)
+    assert problem == ""
+    assert (tmp_path / "a.log").stat().st_mode & 0o777 == 0o600
+
+
+PROGRAM = """
+import logging, os, sys
+from garrison.ipc import outlet
+from garrison.workers import redaction
+early = sys.stdout
+for stream in (sys.stdout, sys.stderr):
+    stream.reconfigure(line_buffering=True, errors="backslashreplace")
+full = os.open("/dev/full", os.O_WRONLY)
+file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+os.dup2(full, 1); os.dup2(full, 2)
+outlet.put_below(outlet.standard())
+if len(sys.argv) > 2:
+    redaction.install({"KEY": sys.argv[2]})
+logging.basicConfig(stream=sys.stderr)
+for number in range(1000):
+    print("lost", number)
+    print("x" * 10_000, file=early)
+    logging.warning("lost")
+    sys.stdout.buffer.write(b"lost\\n")
+    sys.stdout.flush()
+os.dup2(file, 1); os.dup2(file, 2)
+print("kept", *sys.argv[2:])
+logging.warning("logged")
+"""
+
+
+@pytest.mark.parametrize("secret", [[], ["cAnary-7f3a9"]])
+@pytest.mark.parametrize("env", [{}, {"PYTHONUNBUFFERED": "1"}])
+def test_no_print_raises(tmp_path: Path, env: dict[str, str], secret: list[str]) -> None:
+    """Nor does logging complain, and nothing is kept in memory to be written later."""
+    path = os.pathsep.join([str(ROOT / ".src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM, str(tmp_path / "log"), *secret],
+        env={**os.environ, "PYTHONPATH": path, **env},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    log = (tmp_path / "log").read_text().splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(log) == 4
+    assert log[0].startswith("garrison: 100")
+    assert log[1] == ("kept [KEY]" if secret else "kept")
+    assert log[2].startswith("garrison: ")
+    assert log[3] == "WARNING:root:logged"
