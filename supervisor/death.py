@@ -88,7 +88,8 @@ class Line(msgspec.Struct):
     n: int
     service: str
     at: str
-    kind: str  # "signal", "exit", "watchdog", "start", "exception", "clean", "lost", "unknown"
+    # "signal", "exit", "watchdog", "limit", "start", "exception", "clean", "lost", "unknown"
+    kind: str
     cause: str
     uptime_s: float | None = None
     generation: int = 0
@@ -146,6 +147,7 @@ class End:
     left: tuple[int, ...]
     seen: int  # the journal's last event before it
     log_file: str
+    ready: bool = False  # it had said that it had started
     decided: float = 0.0  # monotonic, when the policy had `after`
     problems: list[str] = field(default_factory=list)
 
@@ -164,6 +166,8 @@ def kind_of(before: Child, broken: Broken | None, clean: Stopped | None, status:
     """Return what sort of end it was, in one word."""
     if before.state is State.STOPPING and before.why is Why.WATCHDOG:
         return "watchdog"
+    if before.state is State.STOPPING and before.why is Why.LIMIT:
+        return "limit"
     started = before.state is State.RUNNING and (broken is None or broken.phase in {"run", "stop"})
     if not started:
         return "start"
@@ -237,7 +241,7 @@ def compose(
         pid=end.pid,
         service_type=end.service_type,
         plugin=spec.plugin,
-        state=_was(child),
+        state=_was(child, end.ready),
         exit=end.exit,
         exit_code=status >> 8 if status is not None and not signalled else None,
         signal=status & 0x7F if status is not None and signalled else None,
@@ -326,11 +330,12 @@ def utc(seconds: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-def _was(child: Child) -> str:
+def _was(child: Child, ready: bool) -> str:
     """Return what state it was in, before it was being ended."""
     state = child.state
     if state is State.STOPPING:
-        state = State.RUNNING if child.why is Why.WATCHDOG else State.STARTING
+        ran = ready or child.why is Why.WATCHDOG
+        state = State.RUNNING if ran else State.STARTING
     was: str = state.value
     return was
 

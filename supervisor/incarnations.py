@@ -127,6 +127,7 @@ class Incarnations:
                 post = by_token.get(key)
                 if post is not None:
                     post.pid = pid
+                    host.watch.begin(post)
                     host.succession.touch()
             case engine.NotForked(key, reason):
                 post = by_token.get(key)

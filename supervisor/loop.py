@@ -42,6 +42,7 @@ from .roster import Post, Roster
 from .rotation import Rotation
 from .spec import ServiceSpec
 from .succession import ENDING, Handover, Succession, adoptable
+from .usage import Watch
 from .works import Work, Works
 
 STIR_S = 0.05  # how often waiting orders look, at the least
@@ -116,6 +117,7 @@ class Supervisor:
         self.succession = Succession(self)
         self.deaths = Deaths(self)
         self.rotation = Rotation(host.logs, host.log_bytes, host.log_files)
+        self.watch = Watch(self)
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unread)):
@@ -173,6 +175,8 @@ class Supervisor:
         now = time.monotonic()
         if now >= self.engine.due:
             self.engine.end_hanging()
+        if now >= self.watch.due or self.watch.wake in ready:
+            self.watch.turn()
         if now >= self._soonest:
             self._deadlines(now)
         if self._stirred or self._works or self.orders:
@@ -187,7 +191,7 @@ class Supervisor:
             self._polled = launchers
             self._poller = zmq.Poller()
             fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
-            fds = (self.rotation.wake, self.gates.fileno(), *fds)
+            fds = (self.rotation.wake, self.gates.fileno(), self.watch.wake, *fds)
             for one in (self.control, self.bus.socket, *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
@@ -198,6 +202,7 @@ class Supervisor:
         if self.bus.settling or self.engine.busy:
             return 0.001
         due = min(self._soonest, self.engine.due, self.succession.due, self.gates.due)
+        due = min(due, self.watch.due)
         wait = min(due - time.monotonic(), AGAIN_S if self.bus.waiting else IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 
@@ -305,7 +310,11 @@ class Supervisor:
             said |= {"restarts": after.restarted, "wait_s": after.deadline - time.monotonic()}
         if after.state is State.STOPPING and post.reason:
             said["reason"] = post.reason
-        if after.state is State.STOPPING and event is Event.DEADLINE:
+        if after.state is State.STOPPING and event in {
+            Event.DEADLINE,
+            Event.EXCESS,
+            Event.OVERRUN,
+        }:
             said["reason"] = post.cause("")
         if after.state is State.RUNNING:
             said |= {"pid": post.pid, "generation": after.generation}
@@ -456,6 +465,7 @@ class Supervisor:
             self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
             self.orders.end()
             self.members.farewell()
+        self.watch.close()
         self.members.close()
         self.gates.close()
         self.control.close()
