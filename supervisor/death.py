@@ -162,11 +162,19 @@ def unasked(before: Child, event: Event, clean: Stopped | None) -> bool:
     return not by_itself or before.spec.restart is Restart.PERMANENT
 
 
-def kind_of(before: Child, broken: Broken | None, clean: Stopped | None, status: int | None) -> str:
+def kind_of(
+    before: Child,
+    broken: Broken | None,
+    clean: Stopped | None,
+    status: int | None,
+    oom: bool = False,
+) -> str:
     """Return what sort of end it was, in one word."""
     if before.state is State.STOPPING and before.why is Why.WATCHDOG:
         return "watchdog"
     if before.state is State.STOPPING and before.why is Why.LIMIT:
+        return "limit"
+    if oom and broken is None and clean is None:
         return "limit"
     started = before.state is State.RUNNING and (broken is None or broken.phase in {"run", "stop"})
     if not started:

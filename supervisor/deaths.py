@@ -199,7 +199,7 @@ class Deaths:
         n = self.store.next_number()
         before, status = post.child, post.status
         lost = post.adopting and (status is None or post.unanswered)
-        kind = "lost" if lost else kind_of(before, post.broken, post.clean, status)
+        kind = "lost" if lost else kind_of(before, post.broken, post.clean, status, post.oom)
         cause = cause_of(kind, post.cause(post.last_exit))
         end = End(
             id=f"{post.name}-{n}",

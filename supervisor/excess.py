@@ -6,11 +6,12 @@ Times are monotonic seconds, sizes are bytes.
 from dataclasses import dataclass, replace
 
 from .policy import Event
-from .spec import ServiceSpec
+from .spec import ServiceSpec, Walls
 
 LOOK_S, LEAST_S = 1.0, 0.05  # between two looks at one service
 PROCESSES_S = 0.25  # where processes are limited: they multiply faster than memory is written
 BEYOND = 4  # a quarter beyond the limit there is no time to drain
+TASKS_EACH, TASKS_BESIDE = 4, 256  # threads that a process may have, before a cgroup refuses more
 FILLS_S = 4.0  # what seems to rest may begin at once to fill its whole limit within so long
 
 
@@ -75,6 +76,16 @@ def pause(spec: ServiceSpec, used: Used, before: Used | None, draining: bool) ->
     return max(wait, LEAST_S)
 
 
+def walls_of(spec: ServiceSpec) -> Walls:
+    """Return what a cgroup holds a service to, where it can: what the watch has not seen in time.
+
+    Its `pids` counts threads, of which every process has some, so that wall is a wide one.
+    """
+    memory = beyond(spec.memory_max) if spec.memory_max else 0
+    tasks = TASKS_EACH * spec.processes + TASKS_BESIDE if spec.processes else 0
+    return Walls(memory, tasks, spec.cpu_weight)
+
+
 def excess_words(spec: ServiceSpec, used: Used, killed: bool) -> str:
     """Return why a service is ended, in words: what it had, and what it may have."""
     least = "at least " if used.least else ""
@@ -87,6 +98,12 @@ def excess_words(spec: ServiceSpec, used: Used, killed: bool) -> str:
         limits.append(f"processes is {spec.processes}")
     end = "it was killed at once" if killed else "it was ended"
     return f"it had {told}, and {', and '.join(limits)}, so {end}"
+
+
+def oom_words(spec: ServiceSpec) -> str:
+    """Return what the kernel did to a service whose cgroup was full, in words."""
+    wall = mib(beyond(spec.memory_max)) if spec.memory_max else "what it may have"
+    return f"its cgroup had {wall}, a quarter above memory_max, and the kernel killed in it"
 
 
 def mib(count: int, up: bool = False) -> str:

@@ -53,6 +53,10 @@ def files_allowed(wanted: int, machine: Machine) -> int:
     return min([wanted, *(one for one in most if one != UNLIMITED)])
 
 
+def _who(machine: Machine) -> str:
+    return "root without all of its rights" if machine.root else "an ordinary user"
+
+
 def _files(spec: ServiceSpec, machine: Machine) -> str:
     gets = files_allowed(spec.open_files, machine)
     if gets == spec.open_files:
@@ -61,8 +65,8 @@ def _files(spec: ServiceSpec, machine: Machine) -> str:
     if gets == machine.files_most:
         return f"{why}; it runs with those. Raise the sysctl fs.nr_open, or ask for less"
     return (
-        f"{why}, which root alone can raise; it runs with those. Start the supervisor with a "
-        "higher hard limit (systemd's LimitNOFILE=, limits.conf), or ask for less"
+        f"{why}, and {_who(machine)} cannot raise that; it runs with those. Start the supervisor "
+        "with a higher hard limit (systemd's LimitNOFILE=, limits.conf), or ask for less"
     )
 
 
@@ -71,8 +75,8 @@ def _nice(spec: ServiceSpec, machine: Machine) -> str:
     if spec.nice is None or machine.may_nice or spec.nice >= least:
         return ""
     return (
-        f"an ordinary user goes no lower than {least}, and {spec.nice} is asked for; it runs with "
-        f"{machine.nice}. Start the supervisor as root, or with systemd's LimitNICE={spec.nice:+d}"
+        f"{_who(machine)} goes no lower than {least}, and {spec.nice} is asked for; it runs with "
+        f"{machine.nice}. Start the supervisor with systemd's LimitNICE={spec.nice:+d}, or as root"
     )
 
 
@@ -81,8 +85,8 @@ def _oom(spec: ServiceSpec, machine: Machine) -> str:
     if wanted is None or machine.may_resource or wanted >= machine.oom_least:
         return ""
     return (
-        f"an ordinary user goes no lower than {machine.oom_least}, and {wanted} is asked for; it "
-        f"runs without. Start the supervisor as root, or with systemd's OOMScoreAdjust={wanted}"
+        f"{_who(machine)} goes no lower than {machine.oom_least}, and {wanted} is asked for; it "
+        f"runs without. Start the supervisor with systemd's OOMScoreAdjust={wanted}"
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from garrison.ipc import messages, sockets
+from garrison.ipc import messages, sockets, tree
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State, Token
 
@@ -33,6 +33,7 @@ from .hearing import CONTROL_BYTES, Hearing
 from .home import take_home
 from .incarnations import SLOT_S, Incarnations
 from .journal import Journal
+from .machine import this_one
 from .members import Members
 from .order import may_stop, restarts_along, waits_for
 from .orders import Orders
@@ -118,6 +119,7 @@ class Supervisor:
         self.deaths = Deaths(self)
         self.rotation = Rotation(host.logs, host.log_bytes, host.log_files)
         self.watch = Watch(self)
+        self.machine = this_one(host.cgroups, tree.children())
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unread)):

@@ -16,6 +16,7 @@ from garrison.ipc.messages import (
     Token,
 )
 
+from .excess import oom_words
 from .order import waits_for
 from .policy import Child, Event, Why
 from .spec import PluginSpec, ServiceSpec
@@ -58,6 +59,7 @@ class Post:
     status: int | None = None  # of the incarnation's end, as wait() has it
     used: tuple[float, float, int] | None = None  # by then: user s, system s, peak bytes
     excess: str = ""  # why the incarnation has too much, in words, once it is ended for that
+    oom: bool = False  # the kernel killed in its cgroup, for that had all its memory
     death: str = ""  # the id of its record, while the policy is told of the incarnation's end
 
     @property
@@ -110,6 +112,7 @@ class Post:
         self.welcomed = self.said_ready = self.connected = self.ended = self.adopting = False
         self.broken = self.clean = self.status = self.used = None
         self.death = self.excess = ""
+        self.oom = False
         self.events = ()
         self.facts = {}
 
@@ -143,6 +146,8 @@ class Post:
             return self.broken.reason
         if self.clean is not None and self.clean.reason:
             return self.clean.reason
+        if self.oom:
+            return f"its process {exit_words}: {oom_words(self.spec)}"
         return f"its process {exit_words}"
 
 

@@ -11,8 +11,10 @@ import psutil
 
 from garrison.ipc.messages import State
 
+from .limits import told, unheld
 from .policy import has_process
 from .roster import Post, Unread
+from .usage import look_at_once
 
 if TYPE_CHECKING:
     from .loop import Supervisor
@@ -73,6 +75,8 @@ def service_row(host: "Supervisor", post: Post, detail: bool) -> dict[str, Any]:
         "traceback": _last(post.traceback),
         "rss_bytes": rss,
         "cpu_percent": cpu,
+        "memory_max": post.spec.memory_max or None,
+        "processes_max": post.spec.processes or None,
         "in_flight": post.in_flight,
         "facts": post.facts,
         "beat_age_s": now - post.beat_at if live and post.beat_at else None,
@@ -98,6 +102,8 @@ def unread_row(unread: Unread, detail: bool) -> dict[str, Any]:
         "traceback": _last(unread.traceback),
         "rss_bytes": 0,
         "cpu_percent": 0.0,
+        "memory_max": None,
+        "processes_max": None,
         "in_flight": 0,
         "facts": {},
         "beat_age_s": None,
@@ -146,7 +152,17 @@ def _detail(host: "Supervisor", post: Post) -> dict[str, Any]:
         "refused_frames": post.refused,
         "last_exit_time": post.last_exit_at or None,
         "deaths": host.deaths.last(post.name, DEATHS),
+        "tree": _tree(post),
+        "unheld": [told(post.name, one) for one in unheld(spec, host.machine)],
     }
+
+
+def _tree(post: Post) -> dict[str, Any] | None:
+    """Return what a service has with all that it started."""
+    if not has_process(post.state) or not post.pid:
+        return None
+    used = look_at_once(post.pid)
+    return {"memory_bytes": used.memory, "processes": used.processes, "more": used.least}
 
 
 def _last(traceback: str) -> list[str]:

@@ -34,6 +34,7 @@ SOON_S = 0.02  # what is due so soon is looked at now: fewer turns for many serv
 FIRST_S = 0.25  # from the fork to the first look
 ASK_S = 1.0  # for proportional sizes; then the plain sum counts
 MOST = 4096  # processes of one tree that are looked at; more is too many for any limit
+ASKED = 256  # of them, for `status`
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 Looked: TypeAlias = tuple[Used, list[int]]  # and its pids
@@ -64,8 +65,9 @@ def look(pid: int, enough: int = MOST) -> Generator[None, None, Looked]:
 
 
 def look_at_once(pid: int) -> Used:
-    """Return what a process and all below it use, for somebody who has asked."""
-    looking = look(pid)
+    """Return what a process and all below it use, for somebody who has asked: at most a few
+    hundred processes of them, some ten milliseconds."""
+    looking = look(pid, ASKED)
     while True:
         try:
             next(looking)
