@@ -10,6 +10,7 @@ from .spec import ServiceSpec, Walls
 
 LOOK_S, LEAST_S = 1.0, 0.05  # between two looks at one service
 PROCESSES_S = 0.25  # where processes are limited: they multiply faster than memory is written
+TOGETHER_S = 0.25  # between the moments at which those are looked at that are in no hurry
 BEYOND = 4  # a quarter beyond the limit there is no time to drain
 TASKS_EACH, TASKS_BESIDE = 4, 256  # threads that a process may have, before a cgroup refuses more
 FILLS_S = 4.0  # what seems to rest may begin at once to fill its whole limit within so long
@@ -74,6 +75,14 @@ def pause(spec: ServiceSpec, used: Used, before: Used | None, draining: bool) ->
             left = (beyond(limit) if draining else limit) - has
             wait = min(wait, left / rate / 2)
     return max(wait, LEAST_S)
+
+
+def together(now: float, wait: float) -> float:
+    """Return when to look, no later than after a wait: with others, where there is no hurry. For
+    the loop to be woken up costs as much as a look."""
+    due = now + wait
+    shared = due - due % TOGETHER_S
+    return shared if shared >= now + wait / 2 else due
 
 
 def walls_of(spec: ServiceSpec) -> Walls:

@@ -11,6 +11,7 @@ import psutil
 
 from garrison.ipc.messages import State
 
+from .excess import Used
 from .limits import told, unheld
 from .policy import has_process
 from .roster import Post, Unread
@@ -77,6 +78,7 @@ def service_row(host: "Supervisor", post: Post, detail: bool) -> dict[str, Any]:
         "cpu_percent": cpu,
         "memory_max": post.spec.memory_max or None,
         "processes_max": post.spec.processes or None,
+        "tree": _tree(host.watch.last(post)) if live else None,
         "in_flight": post.in_flight,
         "facts": post.facts,
         "beat_age_s": now - post.beat_at if live and post.beat_at else None,
@@ -104,6 +106,7 @@ def unread_row(unread: Unread, detail: bool) -> dict[str, Any]:
         "cpu_percent": 0.0,
         "memory_max": None,
         "processes_max": None,
+        "tree": None,
         "in_flight": 0,
         "facts": {},
         "beat_age_s": None,
@@ -152,16 +155,15 @@ def _detail(host: "Supervisor", post: Post) -> dict[str, Any]:
         "refused_frames": post.refused,
         "last_exit_time": post.last_exit_at or None,
         "deaths": host.deaths.last(post.name, DEATHS),
-        "tree": _tree(post),
+        "tree": _tree(look_at_once(post.pid)) if has_process(child.state) and post.pid else None,
         "unheld": [told(post.name, one) for one in unheld(spec, host.machine)],
     }
 
 
-def _tree(post: Post) -> dict[str, Any] | None:
-    """Return what a service has with all that it started."""
-    if not has_process(post.state) or not post.pid:
+def _tree(used: Used | None) -> dict[str, Any] | None:
+    """Return what a service has with all that it started, as of the last look."""
+    if used is None:
         return None
-    used = look_at_once(post.pid)
     return {"memory_bytes": used.memory, "processes": used.processes, "more": used.least}
 
 

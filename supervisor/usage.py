@@ -22,7 +22,17 @@ from typing import TYPE_CHECKING, TypeAlias
 from garrison.ipc import tree
 from garrison.ipc.messages import State, Token
 
-from .excess import LOOK_S, Used, beyond, doubtful, excess_words, is_limited, judged, pause
+from .excess import (
+    LOOK_S,
+    Used,
+    beyond,
+    doubtful,
+    excess_words,
+    is_limited,
+    judged,
+    pause,
+    together,
+)
 from .policy import Event
 from .roster import Post
 
@@ -30,9 +40,10 @@ if TYPE_CHECKING:
     from .loop import Supervisor
 
 TURN_S = 0.003  # of looking, in one turn of the loop
-SOON_S = 0.02  # what is due so soon is looked at now: fewer turns for many services
 FIRST_S = 0.25  # from the fork to the first look
-ASK_S = 1.0  # for proportional sizes; then the plain sum counts
+ASK_S = 2.0  # for proportional sizes; then the plain sum counts
+ASKED_MOST = 1000  # trees whose size the thread is yet to tell; further ones count as they are
+LATE_S = 0.5  # a turn that comes so late was stopped from outside, and so was the thread
 MOST = 4096  # processes of one tree that are looked at; more is too many for any limit
 ASKED = 256  # of them, for `status`
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -79,9 +90,15 @@ def look_at_once(pid: int) -> Used:
 def resident(pid: int) -> int:
     """Return a process's resident bytes; 0 where it is gone, or only waits to be reaped."""
     try:
-        return int(Path(f"/proc/{pid}/statm").read_bytes().split()[1]) * PAGE
+        descriptor = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return 0
+    try:
+        return int(os.read(descriptor, 128).split()[1]) * PAGE
     except (OSError, IndexError):
         return 0
+    finally:
+        os.close(descriptor)
 
 
 def proportional(pids: Sequence[int]) -> int:
@@ -111,12 +128,15 @@ class Weigher:
         self._told: deque[tuple[Token, float, int]] = deque(maxlen=1000)
         self._thread: threading.Thread | None = None
 
-    def ask(self, token: Token, at: float, pids: list[int]) -> None:
-        """Have the memory of processes told."""
+    def ask(self, token: Token, at: float, pids: list[int]) -> bool:
+        """Have the memory of processes told; False where too many wait already."""
+        if self._asked.qsize() >= ASKED_MOST:
+            return False
         if self._thread is None:
             self._thread = threading.Thread(target=self._run, name="weigher", daemon=True)
             self._thread.start()
         self._asked.put((token, at, pids))
+        return True
 
     def told(self) -> Iterator[tuple[Token, float, int]]:
         """Yield what was found since the last call."""
@@ -193,7 +213,7 @@ class Watch:
             watched = self._watched.get(token)
             if watched is not None and watched.asked is not None and watched.asked.at == at:
                 self._weighed(watched, memory)
-        due = [one for one in self._watched.values() if one.due <= began + SOON_S]
+        due = [one for one in self._watched.values() if one.due <= began]
         for one in sorted(due, key=lambda one: one.due):
             self._go_on(one, began + TURN_S)
             if time.monotonic() >= began + TURN_S:
@@ -206,7 +226,11 @@ class Watch:
             del self._watched[one.token]
             return
         if one.asked is not None:  # the thread has not said for too long
-            self._weighed(one, one.asked.memory)
+            now = time.monotonic()
+            if now - one.due > LATE_S:
+                one.due = now + ASK_S
+            else:
+                self._weighed(one, one.asked.memory)
             return
         if one.look is None:
             enough = 2 * beyond(post.spec.processes) if post.spec.processes else MOST
@@ -219,9 +243,8 @@ class Watch:
         except StopIteration as end:
             one.look = None
             used, pids = end.value
-            if doubtful(post.spec, used):
+            if doubtful(post.spec, used) and self._weigher.ask(one.token, used.at, pids):
                 one.asked, one.due = used, time.monotonic() + ASK_S
-                self._weigher.ask(one.token, used.at, pids)
             else:
                 self._judge(one, used)
 
@@ -238,7 +261,7 @@ class Watch:
             self._tell(one, event, used)
         draining = post.state is State.STOPPING
         wait = LOOK_S if event is Event.OVERRUN else pause(post.spec, used, one.last, draining)
-        one.due, one.last = time.monotonic() + wait, used
+        one.due, one.last = together(time.monotonic(), wait), used
 
     def _tell(self, one: Watched, event: Event, used: Used) -> None:
         post, killed = one.post, event is Event.OVERRUN

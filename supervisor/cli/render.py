@@ -77,9 +77,11 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _memory(row: dict[str, Any]) -> str:
-    """Return a process's memory, and what its service may have."""
-    most = f"/{size(row['memory_max'])}" if row.get("memory_max") else ""
-    return f"{size(row['rss_bytes'])}{most}"
+    """Return a process's memory; that of all that a service started, where that is limited."""
+    if not row.get("memory_max"):
+        return size(row["rss_bytes"])
+    has = row["tree"]["memory_bytes"] if row.get("tree") else row["rss_bytes"]
+    return f"{size(has)}/{size(row['memory_max'])}"
 
 
 def _tree(row: dict[str, Any]) -> str | None:

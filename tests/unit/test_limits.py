@@ -15,6 +15,7 @@ from garrison.supervisor.excess import (
     excess_words,
     judged,
     pause,
+    together,
     walls_of,
 )
 from garrison.supervisor.limits import UNLIMITED, Machine, files_allowed, told, unheld
@@ -134,6 +135,14 @@ def test_processes_multiply_faster() -> None:
     """So they are looked at more often from the first look on."""
     assert pause(BOTH, Used(10.0, 0, 1), None, draining=False) == PROCESSES_S
     assert pause(BOTH, Used(10.0, 0, 8), None, draining=False) == LEAST_S
+
+
+@pytest.mark.parametrize(
+    ("now", "wait", "due"), [(10.1, 1.0, 11.0), (10.2, 0.25, 10.45), (10.1, 0.25, 10.25)]
+)
+def test_those_in_no_hurry_are_looked_at_together(now: float, wait: float, due: float) -> None:
+    """Never later than they are due, and not much more often."""
+    assert together(now, wait) == pytest.approx(due)
 
 
 def test_two_looks_at_one_time_break_nothing() -> None:
