@@ -180,7 +180,6 @@ class Succession:
         match fate(one, found.living, found.ended):
             case Fate.LAUNCHED:
                 self.adopted += 1
-                host.watch.begin(post)
                 if token in found.ending:
                     self._is_ending(post, now)
             case Fate.UNSEEN if host.engine.adopt_stray(token, one.pid, one.ticks):

@@ -1,10 +1,12 @@
 """A service that takes more than it may, itself or by what it started, is ended in time."""
 
+import os
 import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from tests.conftest import Host, Hosting, found, until
 
 from garrison.ipc import GarrisonError
@@ -150,11 +152,14 @@ async def test_a_few_processes_too_many_are_drained(host: Hosting) -> None:
     assert row["last_exit"] == "exited with code 0"
 
 
-async def test_the_next_supervisor_goes_on_looking(host: Hosting) -> None:
-    """What it adopts has its limits still."""
+@pytest.mark.parametrize("launcher_too", [False, True])
+async def test_the_next_supervisor_goes_on_looking(host: Hosting, launcher_too: bool) -> None:
+    """What it adopts has its limits still, from a launcher or as a stray."""
     running = host(CONFIG, ["glutton"])
-    old = running.status("glutton")["pid"]
+    old, launcher = running.status("glutton")["pid"], running.launcher
     running.end(signal.SIGKILL)
+    if launcher_too:
+        os.kill(launcher, signal.SIGKILL)
     running.up()
     assert running.status("glutton")["pid"] == old
 
@@ -164,21 +169,18 @@ async def test_the_next_supervisor_goes_on_looking(host: Hosting) -> None:
     assert "memory_max is 128 MiB" in cause(running, "glutton")
 
 
-async def test_a_crowd_keeps_nobody_waiting(host: Hosting) -> None:
-    """A look at many processes is spread over turns: `status` is answered meanwhile."""
-    config = CONFIG.replace("processes = 20", "processes = 100000")
-    running = host(config, ["glutton"])
-    await start(running, "crowd", "multiply", 200)
+async def test_status_shows_what_a_tree_has_beside_its_limits(host: Hosting) -> None:
+    """Of one service all that it started; in the table its memory, within 80 columns."""
+    running = host(CONFIG, ["glutton"])
+    await start(running, "crowd", "multiply", 9)
 
-    slowest = 0.0
-    for _ in range(50):
-        began = time.monotonic()
-        running.ask("status", "free")
-        slowest = max(slowest, time.monotonic() - began)
+    told = running.run("status", "crowd").out
+    table = running.run("status").out
 
-    assert slowest <= 1.0
-    tree = running.status("crowd")["tree"]
-    assert tree["processes"] == 201
+    assert "10 of 20 processes" in told
+    line = next(line for line in table.splitlines() if line.startswith("glutton"))
+    assert "M/128M" in line
+    assert max(map(len, table.splitlines())) <= 80
 
 
 async def test_what_is_too_much_at_each_start_is_given_up(host: Hosting) -> None:

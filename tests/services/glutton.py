@@ -57,7 +57,8 @@ class GluttonService(Service):
     async def share(self, size: int, children: int) -> None:
         """Take memory, and fork children that have the same pages."""
         self.kept.append(b"x" * (size * MIB))
-        self.children += [child() for _ in range(children)]
+        for _ in range(children):
+            self.children.append(child())
 
     async def multiply(self, count: int) -> None:
         """Start so many processes, each in a session of its own."""
