@@ -2,18 +2,42 @@
 
 Where none can be made (an ordinary user without a delegated cgroup, a kernel before 5.14, cgroups
 of version 1 alone) there are none, and trees are ended by group and subreaper alone.
+
+Where the launcher's cgroup offers controllers, a worker's cgroup also holds its service to limits,
+as a wall behind what the supervisor watches. The kernel gives controllers only to a cgroup that no
+process is in, so the supervisor and the launcher move to one of their own then.
 """
 
 import contextlib
+import errno
 import os
 import re
 import signal
+import time
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import TypeAlias
 
 from garrison.ipc import tree
 
+from .spec import Walls
+
+LEAF = "garrison-supervisor"  # where the supervisor and launchers are, beside their workers
+ROOM_S = 0.2  # for workers just forked to go where they belong
 PREFIX = "garrison-"
 NAMED = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # a launcher's pid, and when it began
+
+
+Setting: TypeAlias = Callable[[Walls], dict[str, str]]  # → file: what to write there
+
+# Controller → what is written into its files; none where there is nothing to hold
+SETTINGS: Mapping[str, Setting] = {
+    "memory": lambda walls: (
+        {"memory.max": str(walls.memory), "memory.oom.group": "1"} if walls.memory else {}
+    ),
+    "pids": lambda walls: {"pids.max": str(walls.tasks)} if walls.tasks else {},
+    "cpu": lambda walls: {"cpu.weight": str(walls.cpu_weight)} if walls.cpu_weight else {},
+}
 
 
 def own(proc: Path = Path("/proc/self")) -> Path | None:
@@ -52,24 +76,71 @@ def _inside(member: str, root: str) -> str | None:
     return member[len(root) :].lstrip("/")
 
 
+def offered(
+    own: Path | None, ours: Collection[int], wanted: Collection[str] = tuple(SETTINGS)
+) -> tuple[frozenset[str], str]:
+    """Return which controllers a worker's cgroup can have, and why not all that are wanted.
+
+    Args:
+        own: The cgroup that the supervisor or the launcher is in.
+        ours: The pids of this host's processes, which can be moved out of it.
+        wanted: The controllers.
+    """
+    none = frozenset[str]()
+    if own is None:
+        return none, "no cgroup of version 2 is mounted that the supervisor is in"
+    parent = above(own)
+    has, on = _words(parent / "cgroup.controllers"), _words(parent / "cgroup.subtree_control")
+    there = frozenset(wanted) & has
+    lacking = ", ".join(one for one in wanted if one not in there)
+    why = f"the cgroup {parent} has no controller {lacking}" if lacking else ""
+    if not os.access(parent / "cgroup.subtree_control", os.W_OK):
+        return none, f"the cgroup {parent} is not delegated to this user"
+    others = set(_processes(parent)) - set(ours)
+    if there <= on or _is_root(parent) or not others:
+        return there, why
+    pids = " ".join(map(str, sorted(others)[:5]))
+    return there & on, f"other processes are in the cgroup {parent} (such as pid {pids})"
+
+
+def above(own: Path) -> Path:
+    """Return the cgroup that workers' cgroups are made in: this process's own, or the one that it
+    has moved out of."""
+    return own.parent if own.name == LEAF else own
+
+
+def oom_killed(cgroup: Path | None) -> bool:
+    """Tell whether the kernel has killed something in a cgroup for want of memory there."""
+    if cgroup is None:
+        return False
+    try:
+        lines = (cgroup / "memory.events").read_text().splitlines()
+    except OSError:
+        return False
+    return any(line.startswith("oom_kill ") and line != "oom_kill 0" for line in lines)
+
+
 class Cgroups:
     """The cgroups of one launcher's workers.
 
     Args:
-        parent: The launcher's own cgroup; None is none at all.
+        own: The launcher's own cgroup; None is none at all.
+        settings: What each controller can hold them to.
 
     Attributes:
         problem: Why there are none, in words; empty where there are.
     """
 
-    def __init__(self, parent: Path | None) -> None:
+    def __init__(self, own: Path | None, settings: Mapping[str, Setting] = SETTINGS) -> None:
         self.problem = ""
+        self._settings = settings
         self._base: Path | None = None
         self._number = 0
         self._ended: list[Path] = []  # not empty yet, or not to be removed
-        if parent is None:
+        if own is None:
             self.problem = "no cgroup of version 2 is mounted that this process is in"
             return
+        parent = above(own)
         try:
             remove_leftovers(parent)
             self._base = self._made(parent)
@@ -102,6 +173,49 @@ class Cgroups:
         except OSError:  # cgroup.max.descendants, or somebody removed what is above
             return None
         return cgroup
+
+    def hold(self, cgroup: Path | None, walls: Walls, ours: Collection[int]) -> list[str]:
+        """Hold a worker to limits; return what could not be, in words.
+
+        What the machine has no controller for is left out: the supervisor says that.
+
+        Args:
+            cgroup: The worker's.
+            walls: The limits.
+            ours: The pids of the supervisor and the launcher.
+        """
+        problems: list[str] = []
+        if cgroup is None:
+            return problems
+        for controller, setting in self._settings.items():
+            files = setting(walls)
+            try:
+                if not files or not self._enabled(controller, ours):
+                    continue
+                for name, value in files.items():
+                    _write(cgroup / name, value.encode())
+            except OSError as error:
+                problems.append(f"its cgroup does not hold {controller}: {error.strerror}")
+        return problems
+
+    def _enabled(self, controller: str, ours: Collection[int]) -> bool:
+        """Have a controller in the workers' cgroups; False where there is none to be had."""
+        if self._base is None:
+            return False
+        parent = self._base.parent
+        if controller not in _words(parent / "cgroup.controllers"):
+            return False
+        for folder in (parent, self._base):
+            if controller in _words(folder / "cgroup.subtree_control"):
+                continue
+            try:
+                _write(folder / "cgroup.subtree_control", f"+{controller}".encode())
+            except OSError as error:
+                if error.errno != errno.EBUSY or folder != parent:
+                    raise
+                _make_room(parent, ours)
+                _write(folder / "cgroup.subtree_control", f"+{controller}".encode())
+        return True
 
     def discard(self, cgroup: Path | None) -> None:
         """Remove a cgroup, now or as soon as nothing is in it any more."""
@@ -169,6 +283,44 @@ def remove_leftovers(parent: Path) -> None:
                 if cgroup.is_dir():
                     _removed(cgroup)
             _removed(base)
+
+
+def _make_room(parent: Path, ours: Collection[int]) -> None:
+    """Move this host's own processes out of a cgroup that has nobody else in it.
+
+    Raises:
+        OSError: There are others, or they cannot be moved.
+    """
+    deadline = time.monotonic() + ROOM_S
+    while others := set(_processes(parent)) - set(ours):
+        if others - set(tree.children()) or time.monotonic() >= deadline:
+            pids = " ".join(map(str, sorted(others)[:5]))
+            raise OSError(errno.EBUSY, f"other processes are in {parent} (such as pid {pids})")
+        time.sleep(0.005)  # a worker just forked goes into its own cgroup by itself
+    leaf = parent / LEAF
+    leaf.mkdir(exist_ok=True)
+    for pid in _processes(parent):
+        _write(leaf / "cgroup.procs", str(pid).encode())
+
+
+def _processes(cgroup: Path) -> list[int]:
+    """Return the pids of what is in a cgroup, and not below."""
+    try:
+        return [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()]
+    except (OSError, ValueError):
+        return []
+
+
+def _is_root(cgroup: Path) -> bool:
+    """Tell whether a cgroup is the machine's own, where processes and controllers go together."""
+    return not (cgroup / "cgroup.events").exists()
+
+
+def _words(path: Path) -> set[str]:
+    try:
+        return set(path.read_text().split())
+    except OSError:
+        return set()
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -17,6 +17,8 @@ from garrison.ipc.messages import Broken, PluginRead, PluginSource, Reading, enc
 from .characters import unasked, unspoken
 from .config import Config
 from .environment import scrubbed, worker_environment
+from .limits import told, unheld
+from .machine import this_one
 from .registration import READ_S, bound_services, checked
 from .spec import ServiceSpec
 
@@ -90,7 +92,14 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
     else:
         agents = config.agents.values()
         found.left_out += [*unspoken(agents, found.services), *unasked(agents, found.services)]
+    machine = this_one(config.host.cgroups)
     for spec in found.services:
+        found.warnings += [told(spec.name, one) for one in unheld(spec, machine)]
+        folder = spec.working_directory
+        if folder is not None and not folder.is_dir():
+            found.warnings.append(
+                f"{spec.name} would not start: there is no folder {folder}, its working_directory"
+            )
         try:
             worker_environment(spec, environ)
         except StartError as error:

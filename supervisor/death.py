@@ -146,6 +146,7 @@ class End:
     left: tuple[int, ...]
     seen: int  # the journal's last event before it
     log_file: str
+    ready: bool = False  # it had said that it had started
     decided: float = 0.0  # monotonic, when the policy had `after`
     problems: list[str] = field(default_factory=list)
 
@@ -160,13 +161,22 @@ def unasked(before: Child, event: Event, clean: Stopped | None) -> bool:
     return not by_itself or before.spec.restart is Restart.PERMANENT
 
 
-KINDS = {Why.WATCHDOG: "watchdog", Why.HEALTH: "health"}  # of what was ended for its own fault
+# Of what was ended for its own fault
+KINDS = {Why.WATCHDOG: "watchdog", Why.HEALTH: "health", Why.LIMIT: "limit"}
 
 
-def kind_of(before: Child, broken: Broken | None, clean: Stopped | None, status: int | None) -> str:
+def kind_of(
+    before: Child,
+    broken: Broken | None,
+    clean: Stopped | None,
+    status: int | None,
+    oom: bool = False,
+) -> str:
     """Return what sort of end it was, in one word."""
     if before.state is State.STOPPING and before.why in KINDS:
         return KINDS[before.why]
+    if oom and broken is None and clean is None:
+        return "limit"
     started = before.state is State.RUNNING and (broken is None or broken.phase in {"run", "stop"})
     if not started:
         return "start"
@@ -240,7 +250,7 @@ def compose(
         pid=end.pid,
         service_type=end.service_type,
         plugin=spec.plugin,
-        state=_was(child),
+        state=_was(child, end.ready),
         exit=end.exit,
         exit_code=status >> 8 if status is not None and not signalled else None,
         signal=status & 0x7F if status is not None and signalled else None,
@@ -329,11 +339,12 @@ def utc(seconds: float) -> str:
     return text.replace("+00:00", "Z")
 
 
-def _was(child: Child) -> str:
+def _was(child: Child, ready: bool) -> str:
     """Return what state it was in, before it was being ended."""
     state = child.state
     if state is State.STOPPING:
-        state = State.RUNNING if child.why in KINDS else State.STARTING
+        ran = ready or child.why in {Why.WATCHDOG, Why.HEALTH}
+        state = State.RUNNING if ran else State.STARTING
     was: str = state.value
     return was
 

@@ -43,6 +43,7 @@ from .follow import former
 from .home import make_private
 from .journal import Event
 from .policy import Event as Happening
+from .policy import Why
 from .roster import Post
 from .spec import ServiceSpec
 from .works import Work
@@ -198,7 +199,7 @@ class Deaths:
         n = self.store.next_number()
         before, status = post.child, post.status
         lost = post.adopting and (status is None or post.unanswered)
-        kind = "lost" if lost else kind_of(before, post.broken, post.clean, status)
+        kind = "lost" if lost else kind_of(before, post.broken, post.clean, status, post.oom)
         cause = cause_of(kind, post.cause(post.last_exit))
         end = End(
             id=f"{post.name}-{n}",
@@ -219,6 +220,7 @@ class Deaths:
             left=left,
             seen=self._host.journal.count,
             log_file=str(self._host.config.host.logs / f"{post.name}.log"),
+            ready=post.said_ready and post.child.why is not Why.START_TIMEOUT,
         )
         post.death = end.id
         part.end()

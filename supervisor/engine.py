@@ -50,6 +50,7 @@ from .launcher import (
     decode_report,
     encode,
 )
+from .spec import Walls
 
 LEAVE_WAIT = 5.0  # seconds for a launcher to go
 FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
@@ -59,6 +60,7 @@ LAUNCHER = "garrison.supervisor.launcher"  # the module that it is started as
 # Between looks for what a stray left, which read every process's environment; or twenty times as
 # long as they take, where that is more.
 LOOK_S = 0.05
+NO_WALLS = Walls()
 Key: TypeAlias = bytes  # a worker, as the engine knows it: its incarnation's token
 
 
@@ -379,7 +381,14 @@ class Engine:
 
     # --- workers ----------------------------------------------------------------------------
 
-    def fork(self, key: Key, name: str, log: str, assignment: bytes) -> None:
+    def fork(
+        self,
+        key: Key,
+        name: str,
+        log: str,
+        assignment: bytes,
+        walls: Walls = NO_WALLS,
+    ) -> None:
         """Have a worker forked; answered by Forked or NotForked."""
         try:
             line = self.current
@@ -394,7 +403,7 @@ class Engine:
             held = self._held[key] = Held(line)
             self._expect(held, FORK_WAIT)
             line.keys.add(key)
-            if not self._ask(line, Fork(key, name, log), fd):
+            if not self._ask(line, Fork(key, name, log, walls), fd):
                 self._forget(key)
                 self._happened.append(NotForked(key, "the launcher does not answer"))
         finally:

@@ -16,12 +16,16 @@ from garrison.ipc.messages import State, encode
 from . import engine
 from .characters import told_character
 from .environment import worker_environment
+from .excess import walls_of
+from .limits import told, unheld
 from .policy import Why
 from .roster import Post
+from .spec import ServiceSpec
 
 if TYPE_CHECKING:
     from .loop import Supervisor
 
+SAID_MOST = 10_000  # sentences about limits that are said once
 SLOT_S = 2.0  # a start keeps its slot no longer: one that hangs must not keep others waiting
 
 
@@ -34,6 +38,7 @@ class Incarnations:
 
     def __init__(self, host: "Supervisor") -> None:
         self._host = host
+        self._said: set[tuple[str, str]] = set()  # NAME and what is not held of its limits
 
     def begin(self, post: Post) -> None:
         """Order a process for a service, as it is configured."""
@@ -46,6 +51,7 @@ class Incarnations:
         host.roster.by_token[token] = post
         host.bus.admit(token)
         host.deaths.begun(post)
+        self._tell_unheld(post)
         alive = [str(pid) for pid, start in post.left if tree.lives(pid, start)]
         if alive and post.spec.exclusive:
             reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
@@ -61,7 +67,17 @@ class Incarnations:
             self._not_started(post, reason, permanent=True)
         else:
             log = str(host.config.host.logs / f"{post.name}.log")
-            host.engine.fork(token, post.name, log, assignment)
+            host.engine.fork(token, post.name, log, assignment, walls_of(post.spec))
+
+    def _tell_unheld(self, post: Post) -> None:
+        """Say what its limits lack on this machine, once for each that is asked for."""
+        for one in unheld(post.spec, self._host.machine):
+            self._say_unheld(post, told(post.name, one))
+
+    def _say_unheld(self, post: Post, reason: str) -> None:
+        if (post.name, reason) not in self._said and len(self._said) < SAID_MOST:
+            self._said.add((post.name, reason))
+            self._host.journal.record("limit.unheld", post.name, reason=reason)
 
     def _assignment(self, post: Post) -> messages.Assignment:
         spec, host = post.spec, self._host.config.host
@@ -98,6 +114,7 @@ class Incarnations:
             withheld=withheld,
             data=str(host.state / "services" / spec.name),
             health_interval=spec.health_interval,
+            limits=_limits(spec),
         )
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:
@@ -124,18 +141,22 @@ class Incarnations:
     def _take(self, happened: engine.Happened) -> None:
         host, by_token = self._host, self._host.roster.by_token
         match happened:
-            case engine.Forked(key, pid):
+            case engine.Forked(key, pid, _, problems):
                 post = by_token.get(key)
                 if post is not None:
                     post.pid = pid
+                    host.watch.begin(post)
+                    for problem in problems:
+                        self._say_unheld(post, problem)
                     host.succession.touch()
             case engine.NotForked(key, reason):
                 post = by_token.get(key)
                 if post is not None:
                     self._not_started(post, f"it could not be forked: {reason}", permanent=False)
-            case engine.Ended(key, status, user_s, system_s, rss_bytes):
+            case engine.Ended(key, status, user_s, system_s, rss_bytes, oom):
                 post = by_token.get(key)
                 if post is not None:
+                    post.oom = oom
                     post.used = (user_s, system_s, rss_bytes) if rss_bytes else None
                     self._ended(post, status)
             case engine.Gone(key, left):
@@ -179,3 +200,15 @@ class Incarnations:
             host.bus.drop(token, "")
         host.advance(post, event)
         host.deaths.decided(death, post)
+
+
+def _limits(spec: ServiceSpec) -> messages.Limits:
+    """Return what a worker is to put itself under."""
+    return messages.Limits(
+        open_files=spec.open_files,
+        nice=spec.nice,
+        oom_score_adj=spec.oom_score_adj,
+        umask=spec.umask,
+        working_directory=str(spec.working_directory or ""),
+        no_new_privs=spec.no_new_privs,
+    )

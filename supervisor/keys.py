@@ -19,6 +19,7 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?")
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 USE = re.compile(r"[\w.-]+(:[^\W\d][\w.]*)?")
+FILES_LEAST = 64
 LONGEST = 1_000_000_000  # seconds; about 30 years, and no clock's arithmetic breaks on it
 MOST = 2**63 - 1  # what the wire's integers hold
 
@@ -110,6 +111,14 @@ def whole(least: int, what: str) -> Reader:
         return value
 
     return read
+
+
+def files(value: object) -> int:
+    """Read how many descriptors a process may have: a worker itself has some twenty."""
+    count: int = whole(0, "descriptors")(value)
+    if 0 < count < FILES_LEAST:
+        raise Misfit(f"expected 0, or {FILES_LEAST} or more descriptors, got {count}")
+    return count
 
 
 def shown(number: float) -> str:
@@ -390,7 +399,7 @@ TUNING: dict[str, Reader] = {
     "health_interval": seconds,
     "memory_max": whole(0, "bytes"),
     "processes": whole(0, "processes"),
-    "open_files": whole(0, "descriptors"),
+    "open_files": files,
     "cpu_weight": between(0, 10_000),
     "nice": between(-20, 19),
     "oom_score_adj": between(-1000, 1000),

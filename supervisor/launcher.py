@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import struct
 import sys
 import time
 from collections import deque
@@ -28,6 +29,7 @@ from multiprocess.context import ForkProcess
 from garrison.ipc import memory, outlet, tree
 
 from . import cgroups
+from .spec import Walls
 
 FRAME_BYTES = 256 * 1024
 TERM_WAIT = 2.0  # seconds from TERM until KILL
@@ -46,6 +48,7 @@ class Fork(msgspec.Struct, tag="fork", frozen=True):
     key: bytes
     name: str
     log: str
+    walls: Walls = Walls()
 
 
 class Signal(msgspec.Struct, tag="signal", frozen=True):
@@ -81,6 +84,7 @@ class Forked(msgspec.Struct, tag="forked", frozen=True):
     key: bytes
     pid: int
     name: str = ""
+    unheld: tuple[str, ...] = ()  # what its cgroup does not hold it to, though it should
 
 
 class NotForked(msgspec.Struct, tag="not_forked", frozen=True):
@@ -98,6 +102,7 @@ class Ended(msgspec.Struct, tag="ended", frozen=True):
     user_s: float = 0.0
     system_s: float = 0.0
     rss_bytes: int = 0  # at its peak
+    oom: bool = False  # its cgroup was full, and the kernel killed in it
 
 
 class Gone(msgspec.Struct, tag="gone", frozen=True):
@@ -369,14 +374,25 @@ class Launcher:
         except OSError as error:
             self._report(NotForked(fork.key, str(error)))
             return
+        ours = {os.getpid(), self._supervisor()}
+        unheld = self._cgroups.hold(process.cgroup, fork.walls, ours)
         self._workers[fork.key] = process
         self._pids[process.pid] = fork.key
         self._names[fork.key] = fork.name
         try:
-            self._report(Forked(fork.key, process.pid), os.pidfd_open(process.pid))
+            forked = Forked(fork.key, process.pid, unheld=tuple(unheld))
+            self._report(forked, os.pidfd_open(process.pid))
         except OSError as error:  # no descriptor left: it cannot be watched, so it cannot live
             tree.signal_group(process.pid, signal.SIGKILL)
             print(f"launcher: {fork.name} was ended: {error}", file=sys.stderr, flush=True)
+
+    def _supervisor(self) -> int:
+        """Return the pid of the supervisor that is served; its own where there is none."""
+        if self._connection is None:
+            return os.getpid()
+        option = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        pid: int = struct.unpack("3i", option)[0]
+        return pid
 
     def _start(self, target: Callable[..., None], *args: Any) -> Any:
         """Fork. A TERM to the child waits until it is not ignored any more, as it is here."""
@@ -527,7 +543,14 @@ class Launcher:
         process.close()
         self._ending[key] = time.monotonic() + TREE_WAIT
         self._closing[key] = process.cgroup
-        ended = Ended(key, popen.status, usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024)
+        ended = Ended(
+            key,
+            popen.status,
+            usage.ru_utime,
+            usage.ru_stime,
+            usage.ru_maxrss * 1024,
+            cgroups.oom_killed(process.cgroup),
+        )
         self._ends_lately[key] = ended
         if len(self._ends_lately) > ENDS_KEPT:
             del self._ends_lately[next(iter(self._ends_lately))]

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from garrison.ipc import memory, messages, sockets
+from garrison.ipc import memory, messages, sockets, tree
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State, Token
 
@@ -33,6 +33,7 @@ from .hearing import CONTROL_BYTES, Hearing
 from .home import take_home
 from .incarnations import SLOT_S, Incarnations
 from .journal import Journal
+from .machine import this_one
 from .members import Members
 from .order import may_stop, restarts_along, waits_for
 from .orders import Orders
@@ -42,11 +43,14 @@ from .roster import Post, Roster
 from .rotation import Rotation
 from .spec import ServiceSpec
 from .succession import ENDING, Handover, Succession, adoptable
+from .usage import Watch
 from .works import Work, Works
 
 STIR_S = 0.05  # how often waiting orders look, at the least
 IDLE_S = 60.0  # the longest wait for anything
 MISTAKES_MOST = 1000  # of the supervisor's own, until it is better to end
+# That tell what the reason of an end is, in place of what was said of it before
+AT_FAULT = {Event.DEADLINE, Event.UNWELL, Event.EXCESS, Event.OVERRUN}
 LATE_S = 1.0  # a turn that comes so late was stopped from outside; beats are not to blame
 
 
@@ -117,6 +121,8 @@ class Supervisor:
         self.succession = Succession(self)
         self.deaths = Deaths(self)
         self.rotation = Rotation(host.logs, host.log_bytes, host.log_files)
+        self.watch = Watch(self)
+        self.machine = this_one(host.cgroups, tree.children())
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unread)):
@@ -174,6 +180,8 @@ class Supervisor:
         now = time.monotonic()
         if now >= self.engine.due:
             self.engine.end_hanging()
+        if now >= self.watch.due or self.watch.wake in ready:
+            self.watch.turn()
         if now >= self._soonest:
             self._deadlines(now)
         if self._stirred or self._works or self.orders:
@@ -190,7 +198,7 @@ class Supervisor:
             self._polled = launchers
             self._poller = zmq.Poller()
             fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
-            fds = (self.rotation.wake, self.gates.fileno(), *fds)
+            fds = (self.rotation.wake, self.gates.fileno(), self.watch.wake, *fds)
             for one in (self.control, self.bus.socket, *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
@@ -201,7 +209,7 @@ class Supervisor:
         if self.bus.settling or self.engine.busy:
             return 0.001
         due = min(self._soonest, self.engine.due, self.succession.due, self.gates.due)
-        due = min(due, self.bus.quiet.due)
+        due = min(due, self.bus.quiet.due, self.watch.due)
         wait = min(due - time.monotonic(), AGAIN_S if self.bus.waiting else IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 
@@ -309,7 +317,7 @@ class Supervisor:
             said |= {"restarts": after.restarted, "wait_s": after.deadline - time.monotonic()}
         if after.state is State.STOPPING and post.reason:
             said["reason"] = post.reason
-        if after.state is State.STOPPING and event in {Event.DEADLINE, Event.UNWELL}:
+        if after.state is State.STOPPING and event in AT_FAULT:
             said["reason"] = post.cause("")
         if after.state is State.RUNNING:
             said |= {"pid": post.pid, "generation": after.generation}
@@ -469,6 +477,7 @@ class Supervisor:
             self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
             self.orders.end()
             self.members.farewell()
+        self.watch.close()
         self.members.close()
         self.gates.close()
         self.control.close()

@@ -17,6 +17,7 @@ from garrison.ipc.messages import (
     Token,
 )
 
+from .excess import oom_words
 from .order import waits_for
 from .policy import Child, Event, Why
 from .spec import PluginSpec, ServiceSpec
@@ -61,6 +62,8 @@ class Post:
     last_exit_at: float = 0.0  # wall clock
     status: int | None = None  # of the incarnation's end, as wait() has it
     used: tuple[float, float, int] | None = None  # by then: user s, system s, peak bytes
+    excess: str = ""  # why the incarnation has too much, in words, once it is ended for that
+    oom: bool = False  # the kernel killed in its cgroup, for that had all its memory
     death: str = ""  # the id of its record, while the policy is told of the incarnation's end
 
     @property
@@ -112,7 +115,8 @@ class Post:
         self.paused = False
         self.welcomed = self.said_ready = self.connected = self.ended = self.adopting = False
         self.broken = self.clean = self.status = self.used = None
-        self.death = ""
+        self.death = self.excess = ""
+        self.oom = False
         self.events = ()
         self.facts = {}
         self.health = None
@@ -133,6 +137,8 @@ class Post:
         paused = "was stopped, and " if self.paused else ""
         if self.child.state is State.STOPPING and self.unanswered:
             return f"it {paused}did not answer the new supervisor in time, so it was ended"
+        if self.child.state is State.STOPPING and self.excess:
+            return self.excess
         if self.adopting and self.broken is None and self.clean is None:
             words = f"{exit_words}," if self.status is None else exit_words
             return f"its process {words} while there was no supervisor"
@@ -148,6 +154,8 @@ class Post:
             return self.broken.reason
         if self.clean is not None and self.clean.reason:
             return self.clean.reason
+        if self.oom:
+            return f"its process {exit_words}: {oom_words(self.spec)}"
         return f"its process {exit_words}"
 
 

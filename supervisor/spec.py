@@ -79,6 +79,14 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
         return self.speaks_for.name
 
 
+class Walls(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a worker's cgroup is to hold it to; 0 is nothing."""
+
+    memory: int = 0  # bytes
+    tasks: int = 0  # threads, of all its processes
+    cpu_weight: int = 0
+
+
 class PluginSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One plugin: where its code is and what its `init` is given."""
 

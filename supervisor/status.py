@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from garrison.ipc import tree
 from garrison.ipc.messages import State
 
+from .excess import Used
+from .limits import told, unheld
 from .policy import has_process
 from .roster import Post, Unread
+from .usage import look_at_once
 
 if TYPE_CHECKING:
     from .loop import Supervisor
@@ -71,6 +74,9 @@ def service_row(host: "Supervisor", post: Post, detail: bool) -> dict[str, Any]:
         "traceback": _last(post.traceback),
         "rss_bytes": rss,
         "cpu_percent": cpu,
+        "memory_max": post.spec.memory_max or None,
+        "processes_max": post.spec.processes or None,
+        "tree": _tree(host.watch.last(post)) if live else None,
         "in_flight": post.in_flight,
         "facts": post.facts,
         "health": _health(post, now),
@@ -97,6 +103,9 @@ def unread_row(unread: Unread, detail: bool) -> dict[str, Any]:
         "traceback": _last(unread.traceback),
         "rss_bytes": 0,
         "cpu_percent": 0.0,
+        "memory_max": None,
+        "processes_max": None,
+        "tree": None,
         "in_flight": 0,
         "facts": {},
         "health": None,
@@ -147,6 +156,8 @@ def _detail(host: "Supervisor", post: Post) -> dict[str, Any]:
         "refused_frames": post.refused,
         "last_exit_time": post.last_exit_at or None,
         "deaths": host.deaths.last(post.name, DEATHS),
+        "tree": _tree(look_at_once(post.pid)) if has_process(child.state) and post.pid else None,
+        "unheld": [told(post.name, one) for one in unheld(spec, host.machine)],
     }
 
 
@@ -160,6 +171,13 @@ def _health(post: Post, now: float) -> dict[str, Any] | None:
         "age_s": now - post.health_at,
         "took_s": post.health.took_s,
     }
+
+
+def _tree(used: Used | None) -> dict[str, Any] | None:
+    """Return what a service has with all that it started, as of the last look."""
+    if used is None:
+        return None
+    return {"memory_bytes": used.memory, "processes": used.processes, "more": used.least}
 
 
 def _last(traceback: str) -> list[str]:

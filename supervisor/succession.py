@@ -188,6 +188,7 @@ class Succession:
                     self._is_ending(post, now)
             case Fate.UNSEEN if host.engine.adopt_stray(token, one.pid, one.ticks):
                 self.adopted += 1
+                host.watch.begin(post)
             case lost:
                 if found.over and spec.restart is Restart.TEMPORARY:
                     self._is_ending(post, now)

@@ -298,11 +298,12 @@ class Host:
         timeout: float = 60.0,
         home: bool = True,
         env: Mapping[str, str] | None = None,
+        before: Iterable[str] = (),
     ) -> Ran:
         """Run a command line of its own, and show that no error of a user's is a traceback."""
         options = ["--home", str(self.home)] if home else []
         done = subprocess.run(
-            [*COMMAND, *options, *(["--json"] if json else []), *words],
+            [*before, *COMMAND, *options, *(["--json"] if json else []), *words],
             cwd=self.folder,
             env={**self.environ, **(env or {})},
             input=input,

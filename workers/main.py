@@ -28,6 +28,7 @@ from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 from garrison.ipc.recorder import LoudRecorder, Recorder
 
 from . import health, redaction
+from .confine import Unconfined, confine
 from .dispatch import Dispatch
 from .guardians import Guardians
 from .hidden import finished
@@ -87,7 +88,7 @@ def run(descriptor: int, log_path: str) -> NoReturn:
             secrets = {name: os.fsdecode(value) for name, value in assignment.secrets.items()}
             os.environ.update(secrets)
             redaction.install(secrets)
-            code = _loop(Worker(assignment, secrets).live())
+            code = _loop(Worker(assignment, secrets, _confined(assignment)).live())
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else (0 if end.code is None else CRASHED)
     except BaseException:  # noqa: BLE001 (the last place that could tell)
@@ -131,6 +132,17 @@ def _write_to(log_path: str) -> None:
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
+def _confined(assignment: Assignment) -> str:
+    """Put this process under its limits; return why it must not run, or nothing."""
+    try:
+        refused = confine(assignment.limits)
+    except Unconfined as error:
+        return str(error)
+    for one in refused:
+        print(f"limit not granted: {one}", file=sys.stderr)
+    return ""
+
+
 def _be_named(name: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
@@ -150,8 +162,9 @@ class Worker(Runtime):
 
     limited_by_welcome = False
 
-    def __init__(self, assignment: Assignment, secrets: dict[str, str]) -> None:
+    def __init__(self, assignment: Assignment, secrets: dict[str, str], unfit: str = "") -> None:
         self._assignment = assignment
+        self._unfit = unfit  # why it must not run, in words
         self._own_secrets = secrets
 
     async def live(self) -> int:
@@ -202,6 +215,8 @@ class Worker(Runtime):
         try:
             if lock is None:
                 raise GarrisonError(held_by(self._assignment.lock))
+            if self._unfit:
+                raise PermanentFailure(self._unfit)
             return await self._serve()
         except Ending as end:
             return await self._stop(str(end))

@@ -84,10 +84,31 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             str(row["pid"] or "-"),
             span(row["uptime_s"]) if row["state"] == "running" else "-",
             str(row["restarts"]),
-            size(row["rss_bytes"]) if live else "-",
+            _memory(row) if live else "-",
             f"{row['cpu_percent']:.0f}%" if live else "-",
         )
     return table
+
+
+def _memory(row: dict[str, Any]) -> str:
+    """Return a process's memory; that of all that a service started, where that is limited."""
+    if not row.get("memory_max"):
+        return size(row["rss_bytes"])
+    has = row["tree"]["memory_bytes"] if row.get("tree") else row["rss_bytes"]
+    return f"{size(has)}/{size(row['memory_max'])}"
+
+
+def _tree(row: dict[str, Any]) -> str | None:
+    """Return what a service has with all that it started, beside its limits."""
+    has = row.get("tree")
+    if not has:
+        return None
+    count, most = has["processes"], row["processes_max"]
+    memory = size(has["memory_bytes"])
+    memory += f" of {size(row['memory_max'])}" if row["memory_max"] else ""
+    processes = f"{count} of {most} processes" if most else f"{count} process"
+    least = "at least " if has["more"] else ""
+    return f"{least}{memory}, {processes}{'es' if not most and count != 1 else ''}"
 
 
 def service_detail(row: dict[str, Any]) -> RenderableType:
@@ -111,6 +132,8 @@ def service_detail(row: dict[str, Any]) -> RenderableType:
         parts.append(_section("models", map(_model, row["models"])))
     if row.get("traceback"):
         parts.append(_section("last traceback", map(Text, row["traceback"])))
+    if row.get("unheld"):
+        parts.append(_section("limits that are not held here", map(Text, row["unheld"])))
     if row.get("deaths"):
         parts.append(_section("deaths", _deaths(row["deaths"])))
     return Group(*parts)
@@ -133,6 +156,7 @@ def _facts(row: dict[str, Any]) -> Table:
         ("character", row.get("character")),
         ("about", row.get("capability_description")),
         ("pid", _process(row)),
+        ("has", _tree(row)),
         ("up", span(row["uptime_s"]) if row["uptime_s"] else None),
         ("restarts", row["restarts"] or None),
         ("health", _health(row)),

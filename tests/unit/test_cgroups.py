@@ -1,12 +1,18 @@
-"""Where a process's own cgroup is, and what becomes of those of launchers that were killed."""
+"""Where a process's own cgroup is, what becomes of those of launchers that were killed, and what
+a worker's holds it to."""
 
 import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import ROOT
 
 from garrison.ipc import tree
 from garrison.supervisor import cgroups
+from garrison.supervisor.spec import Walls
 
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
 
@@ -65,3 +71,158 @@ def test_a_folder_that_is_no_cgroup_gives_none(tmp_path: Path) -> None:
     cgroups.enter(None)
     groups.discard(None)
     groups.close()
+
+
+# --- limits ---------------------------------------------------------------------------------
+
+
+def group(folder: Path, has: str = "cpu memory pids", on: str = "", pids: str = "") -> Path:
+    """Make what looks like a cgroup below the root."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = {"cgroup.controllers": has, "cgroup.subtree_control": on, "cgroup.procs": pids}
+    for name, text in (files | {"cgroup.events": "", "cgroup.type": "domain\n"}).items():
+        (folder / name).write_text(text)
+    return folder
+
+
+ALL = {"memory", "pids", "cpu"}
+
+
+@pytest.mark.parametrize(
+    ("has", "on", "pids", "expected", "why"),
+    [
+        ("cpu memory pids", "", "7", ALL, ""),
+        ("cpu memory pids", "", "7 8", set(), "such as pid 8"),
+        ("cpu memory pids", "cpu pids memory", "7 8", ALL, ""),
+        ("cpu memory pids", "pids", "8", {"pids"}, "such as pid 8"),
+        ("io hugetlb pids", "", "", {"pids"}, "has no controller memory, cpu"),
+        ("hugetlb", "", "", set(), "has no controller memory, pids, cpu"),
+    ],
+)
+def test_controllers_are_offered_where_room_can_be_made(
+    tmp_path: Path, has: str, on: str, pids: str, expected: set[str], why: str
+) -> None:
+    """Not where others than this host's processes are in the way, unless they are on already."""
+    found, told = cgroups.offered(group(tmp_path / "g", has, on, pids), {7})
+    assert found == expected
+    assert why in told
+    assert bool(why) == bool(told)
+
+
+def test_who_moved_out_is_asked_for_where_it_was(tmp_path: Path) -> None:
+    """A supervisor in its own leaf has its workers beside it, as a launcher that it starts."""
+    parent = group(tmp_path / "g", on="cpu memory pids")
+    leaf = group(parent / cgroups.LEAF, has="", pids="7 9")
+    assert cgroups.offered(leaf, {7}) == (frozenset(ALL), "")
+    assert cgroups.above(leaf) == parent
+    assert cgroups.above(parent) == parent
+
+
+def test_without_a_cgroup_nothing_is_offered() -> None:
+    """And that is said."""
+    found, why = cgroups.offered(None, {7})
+    assert not found
+    assert "no cgroup of version 2" in why
+
+
+@pytest.mark.parametrize(
+    ("walls", "expected"),
+    [
+        (Walls(), {}),
+        (
+            Walls(memory=5, tasks=6, cpu_weight=7),
+            {"memory.max": "5", "memory.oom.group": "1", "pids.max": "6", "cpu.weight": "7"},
+        ),
+        (Walls(tasks=6), {"pids.max": "6"}),
+    ],
+)
+def test_each_controller_is_told_its_limits(walls: Walls, expected: dict[str, str]) -> None:
+    """A limit that is not set is not written."""
+    files: dict[str, str] = {}
+    for setting in cgroups.SETTINGS.values():
+        files |= setting(walls)
+    assert files == expected
+
+
+def test_a_kill_for_want_of_memory_is_seen(tmp_path: Path) -> None:
+    """The kernel counts them in the cgroup; without that file nobody knows."""
+    assert not cgroups.oom_killed(None)
+    assert not cgroups.oom_killed(tmp_path)
+    events = tmp_path / "memory.events"
+    events.write_text("low 0\nhigh 0\nmax 7\noom 1\noom_kill 0\noom_group_kill 0\n")
+    assert not cgroups.oom_killed(tmp_path)
+    events.write_text("low 0\nhigh 0\nmax 7\noom 1\noom_kill 2\noom_group_kill 1\n")
+    assert cgroups.oom_killed(tmp_path)
+
+
+# A machine of cgroups of version 1 has nothing else left for version 2: it stands for the others.
+STAND_IN = "hugetlb"
+INSIDE = """
+import os, sys
+from garrison.supervisor import cgroups
+from garrison.supervisor.spec import Walls
+setting = {"hugetlb": lambda walls: {"hugetlb.2MB.max": str(walls.memory)}}
+print(*cgroups.offered(cgroups.own(), {os.getpid()}, ("hugetlb",)))
+groups = cgroups.Cgroups(cgroups.own(), setting)
+cgroup = groups.make()
+print(groups.hold(cgroup, Walls(memory=8 << 20), {os.getpid()}))
+limit = cgroup / "hugetlb.2MB.max"
+print(limit.read_text().strip() if limit.exists() else "none")
+print(cgroups.own().name)
+groups.close()
+"""
+
+
+@pytest.fixture
+def real() -> Iterator[Path]:
+    """Make a real cgroup that has a controller."""
+    own = cgroups.own()
+    if own is None or os.geteuid() != 0 or STAND_IN not in words(own / "cgroup.controllers"):
+        pytest.skip(f"needs root, in a cgroup of version 2 that has {STAND_IN}")
+    on = STAND_IN in words(own / "cgroup.subtree_control")
+    try:
+        (own / "cgroup.subtree_control").write_text(f"+{STAND_IN}")
+    except OSError as error:
+        pytest.skip(f"{own} gives no controller to others: {error}")
+    folder = own / f"garrison-test-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    for path in [*folder.glob("*/"), folder]:
+        path.rmdir()
+    if not on:
+        (own / "cgroup.subtree_control").write_text(f"-{STAND_IN}")
+
+
+def words(path: Path) -> list[str]:
+    """Return the words of a file."""
+    return path.read_text().split()
+
+
+def run_inside(folder: Path) -> list[str]:
+    """Run the flow in a cgroup, as a launcher does; return what it said."""
+    enter = f"import os; open('{folder}/cgroup.procs', 'w').write(str(os.getpid()))\n"
+    words = [sys.executable, "-c", enter + INSIDE]
+    env = {**os.environ, "PYTHONPATH": str(ROOT / ".src")}
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=20, env=env)
+    assert done.returncode == 0, done
+    return done.stdout.splitlines()
+
+
+def test_the_kernel_holds_a_worker_once_room_was_made(real: Path) -> None:
+    """The launcher goes to a leaf, for only an empty cgroup gives its controllers on."""
+    assert run_inside(real) == ["frozenset({'hugetlb'}) ", "[]", str(8 << 20), cgroups.LEAF]
+
+
+def test_nobody_else_is_moved(real: Path) -> None:
+    """Where a stranger is in the cgroup, it stays, the worker does without, and that is said."""
+    stranger = subprocess.Popen(["sleep", "1000"])
+    try:
+        (real / "cgroup.procs").write_text(str(stranger.pid))
+        offered, problems, limit, where = run_inside(real)
+        assert cgroups.own(Path(f"/proc/{stranger.pid}")) == real
+    finally:
+        stranger.kill()
+        stranger.wait()
+    assert f"such as pid {stranger.pid}" in offered
+    assert f"does not hold hugetlb: other processes are in {real}" in problems
+    assert (limit, where) == ("none", real.name)

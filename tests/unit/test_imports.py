@@ -78,10 +78,10 @@ def test_the_supervisor_knows_nothing_of_workers(name: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("supervisor/")])
 def test_the_supervisor_has_one_loop_of_its_own(name: str) -> None:
-    """No asyncio, no threads; the command line may have both, the foreground's output
-    and the rotation of logs a thread each, for a terminal that is paused or a slow disk stops no
-    service."""
-    own = {"supervisor/console.py", "supervisor/rotation.py"}
+    """No asyncio, no threads; the command line may have both, the foreground's output, the rotation
+    of logs and the question for shared memory a thread each: a terminal that is paused, a slow disk
+    or a process that the kernel holds stops no service."""
+    own = {"supervisor/console.py", "supervisor/rotation.py", "supervisor/usage.py"}
     allowed = {"threading"} if name in own else set()
     if not name.startswith("supervisor/cli/"):
         assert of(IMPORTS[name], "asyncio", "threading", "concurrent", "uvloop") <= allowed
@@ -111,6 +111,8 @@ PURE = [
     "ipc/flight.py",
     "ipc/redaction.py",
     "supervisor/death.py",
+    "supervisor/excess.py",
+    "supervisor/limits.py",
     "supervisor/order.py",
     "supervisor/policy.py",
     "supervisor/roster.py",
