@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Broken, PluginRead, PluginSource, Reading, encode, packed
 
+from .accounts import account_of, closed, code
 from .characters import unasked, unspoken
 from .config import Config
 from .environment import scrubbed, worker_environment
@@ -94,7 +96,36 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
             worker_environment(spec, environ)
         except StartError as error:
             found.warnings.append(f"{error.service} would not start: {error.reason}")
+        found.errors += user_problems(config, spec)
     return found
+
+
+def user_problems(config: Config, spec: ServiceSpec) -> list[str]:
+    """Return why a service cannot run as the user that its config names, with file and key."""
+    where = ("services", spec.name, "user" if spec.user else "group")
+    try:
+        account = account_of(spec, config.host.state / "services" / spec.name)
+    except StartError as error:
+        return [str(config.error_at(where, error.reason))]
+    if account is None:
+        return []
+    return [
+        str(config.error_at(where, problem))
+        for folder, wanted in _on_the_way(config, spec)
+        if (problem := closed(folder, account, wanted))
+    ]
+
+
+def _on_the_way(config: Config, spec: ServiceSpec) -> list[tuple[Path, int]]:
+    """Return the folders that a service of another user has to get to. The home's own are opened
+    at its start, so what is above them is asked about."""
+    host, beside = config.host, config.path.parent
+    above = [one for one in (host.run, host.state) if not one.is_relative_to(host.home)]
+    folders = [(folder.parent, 1) for folder in (host.home, *above)]
+    word = config.plugins[spec.plugin].use.partition(":")[0].partition(".")[0]
+    if (beside / f"{word}.py").exists() or (beside / word).is_dir():
+        folders.append((beside, 5))
+    return [*folders, *code()]
 
 
 def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead | Broken:

@@ -69,11 +69,13 @@ class Gate:
     Args:
         socket: Not bound; this gate binds it.
         path: Where others connect; the home's lock is held by now.
+        uid: The only user who can, besides root; negative: the host's own.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], path: str) -> None:
-        self._socket = socket
+    def __init__(self, socket: zmq.Socket[bytes], path: str, uid: int = -1) -> None:
+        self.socket = socket
         self._path = path
+        self._uid = uid
         self._number = 0
         self._given: list[Given] = []
         self.front: Listener | None = None  # at the path and nobody's
@@ -93,7 +95,9 @@ class Gate:
         try:
             front.bind(name)
             Path(name).chmod(0o600)
-            front.listen(BACKLOG)
+            if self._uid >= 0:
+                os.chown(name, self._uid, -1)
+            front.listen(BACKLOG)  # until here nobody can connect
             Path(name).rename(self._path)
         except BaseException:
             front.close()
@@ -104,9 +108,9 @@ class Gate:
     def _give(self, front: Listener, backlog: int) -> None:
         """Let libzmq accept from a listener."""
         name, fd = front.getsockname(), front.detach()
-        self._socket.set(zmq.USE_FD, fd)
-        self._socket.bind(f"ipc://{self._path}")
-        endpoint = str(self._socket.get_string(zmq.LAST_ENDPOINT))
+        self.socket.set(zmq.USE_FD, fd)
+        self.socket.bind(f"ipc://{self._path}")
+        endpoint = str(self.socket.get_string(zmq.LAST_ENDPOINT))
         self._given.append(Given(name, fd, endpoint, backlog + 1 + RACING))
 
     def let_all_in(self) -> None:
@@ -151,7 +155,7 @@ class Gate:
                 given.seen_empty = False
             elif given.seen_empty:
                 self._given.remove(given)
-                self._socket.unbind(given.endpoint)
+                self.socket.unbind(given.endpoint)
             else:  # one that is accepted just now may have no descriptor yet
                 given.seen_empty = True
 
@@ -172,17 +176,36 @@ class Gates:
     def __init__(self, ways: Iterable[tuple[zmq.Socket[bytes], str]]) -> None:
         self._ready = select.epoll()
         self._gates: list[Gate] = []
-        self._monitors: list[zmq.Socket[bytes]] = []
+        self._monitors: dict[zmq.Socket[bytes], zmq.Socket[bytes]] = {}
         self._watched: dict[int, Gate] = {}
         self.due = inf  # when `turn` has something to do though nothing is ready
         self._reap_at = inf
         self.held_back = 0  # how often there was no room
         for router, path in ways:
-            monitor = router.get_monitor_socket(zmq.EVENT_ACCEPTED)
-            self._monitors.append(monitor)
-            self._ready.register(int(monitor.get(zmq.FD)), select.EPOLLIN)
-            self._gates.append(Gate(router, path))
+            self._add(router, path, -1)
         self.turn()
+
+    def add(self, router: zmq.Socket[bytes], path: str, uid: int) -> None:
+        """Open one more way in, for one user alone."""
+        self._add(router, path, uid)
+        self.turn()
+
+    def _add(self, router: zmq.Socket[bytes], path: str, uid: int) -> None:
+        gate = Gate(router, path, uid)
+        monitor = router.get_monitor_socket(zmq.EVENT_ACCEPTED)
+        self._monitors[router] = monitor
+        self._ready.register(int(monitor.get(zmq.FD)), select.EPOLLIN)
+        self._gates.append(gate)
+
+    def remove(self, router: zmq.Socket[bytes]) -> None:
+        """Take back a way that could not be opened as a whole."""
+        for gate in [gate for gate in self._gates if gate.socket is router]:
+            self._unwatch(gate)
+            self._gates.remove(gate)
+            gate.close()
+            monitor = self._monitors.pop(router)
+            self._ready.unregister(int(monitor.get(zmq.FD)))
+            monitor.close()
 
     def fileno(self) -> int:
         """Return what is readable when `turn` has something to do."""
@@ -206,7 +229,7 @@ class Gates:
 
     def _hear(self) -> None:
         """Read that somebody was accepted: it says no more than that it is time to count."""
-        for monitor in self._monitors:
+        for monitor in self._monitors.values():
             while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
                 monitor.recv_multipart(zmq.NOBLOCK)
 
@@ -260,7 +283,7 @@ class Gates:
         self._ready.close()
         for gate in self._gates:
             gate.close()
-        for monitor in self._monitors:
+        for monitor in self._monitors.values():
             monitor.close()
 
 

@@ -28,6 +28,8 @@ from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 from garrison.ipc.recorder import LoudRecorder, Recorder
 
 from . import redaction
+from .belongings import hand_over
+from .confine import confine, unreadable
 from .dispatch import Dispatch
 from .guardians import Guardians
 from .hidden import finished
@@ -87,7 +89,9 @@ def run(descriptor: int, log_path: str) -> NoReturn:
             secrets = {name: os.fsdecode(value) for name, value in assignment.secrets.items()}
             os.environ.update(secrets)
             redaction.install(secrets)
-            code = _loop(Worker(assignment, secrets).live())
+            worker = Worker(assignment, secrets)
+            worker.be_confined()
+            code = _loop(worker.live())
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else (0 if end.code is None else CRASHED)
     except BaseException:  # noqa: BLE001 (the last place that could tell)
@@ -152,6 +156,25 @@ class Worker(Runtime):
     def __init__(self, assignment: Assignment, secrets: dict[str, str]) -> None:
         self._assignment = assignment
         self._own_secrets = secrets
+        self._launcher = os.getppid()
+        self._problem: Exception | None = None  # why it cannot be what it is to be
+
+    def be_confined(self) -> None:
+        """Open what its user may not, then be that user; before any code of others, and while
+        this process has one thread. What goes wrong is told once the supervisor is there."""
+        a = self._assignment
+        if a.record_values:
+            self._notes: Recorder = LoudRecorder(a.recorder, self._name_of, redaction.redacted)
+        else:
+            self._notes = Recorder(a.recorder, self._name_of)
+        if a.lock and take_lock(a.lock) is None:
+            self._problem = GarrisonError(held_by(a.lock))
+        try:
+            if self._problem is None:
+                hand_over(a.data, a.limits)
+            confine(a.limits)
+        except PermanentFailure as error:
+            self._problem = error
 
     async def live(self) -> int:
         """Live a worker's life; return the process's exit code."""
@@ -162,10 +185,6 @@ class Worker(Runtime):
         self._be_part_of_its_agent()
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
-        if a.record_values:
-            self._notes: Recorder = LoudRecorder(a.recorder, self._name_of, redaction.redacted)
-        else:
-            self._notes = Recorder(a.recorder, self._name_of)
         self.calls.notes = self._notes
         self._dispatch = Dispatch(a.name, self._answer, self.hidden, a.max_message)
         self._service: Service | None = None
@@ -176,16 +195,15 @@ class Worker(Runtime):
         self._manifest: messages.Manifest | None = None  # as it was told
         self._described = messages.Manifest("")  # without what was registered
         self._telling = False
-        self._guardians = Guardians(os.getppid(), a.orphan_grace)
+        self._guardians = Guardians(self._launcher, a.orphan_grace)
         self._reaper = Reaper()
         self._reaper.watch_forks()
-        lock = take_lock(a.lock) if a.lock else -1
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.open(self._context, a.control, a.bus)
         self._introduce()
         self._beat()
         try:
-            return await self._life(lock)
+            return await self._life()
         finally:
             self.close()
             self._context.term()  # the answers of the last calls have left by then
@@ -197,10 +215,10 @@ class Worker(Runtime):
             decode = msgspec.msgpack.Decoder(Character).decode
             self.speak_for(a.agent, decode(said), a.withheld)
 
-    async def _life(self, lock: int | None) -> int:
+    async def _life(self) -> int:
         try:
-            if lock is None:
-                raise GarrisonError(held_by(self._assignment.lock))
+            if self._problem is not None:
+                raise self._problem
             return await self._serve()
         except Ending as end:
             return await self._stop(str(end))
@@ -209,7 +227,7 @@ class Worker(Runtime):
 
     async def _serve(self) -> int:
         a = self._assignment
-        plugin = load(a.source)
+        plugin = self._loaded()
         cls = plugin.service(a.service_type, a.source.name)
         await self.joined()
         self.loop.add_signal_handler(signal.SIGTERM, self._on_term)
@@ -233,6 +251,17 @@ class Worker(Runtime):
         self.tell(messages.Ready(self._manifest))
         await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
+
+    def _loaded(self) -> Plugin:
+        """Import its plugin; where its user cannot read that, say so rather than "no module"."""
+        a = self._assignment
+        try:
+            return load(a.source)
+        except (OSError, ImportError, ConfigError) as error:
+            shut = unreadable(a.limits, dict.fromkeys([a.source.folder, *sys.path]))
+            if not shut:
+                raise
+            raise PermanentFailure(f"its plugin cannot be imported ({error}); {shut}") from error
 
     def _take_parts(self, plugin: Plugin) -> None:
         self.parts.add_plugin(plugin, self._assignment.source.name, self._assignment.priority)
