@@ -157,10 +157,10 @@ def allows(mode: int, owner: int, group: int, account: Account, wanted: int) -> 
 
 
 def closed(path: Path, account: Account, wanted: int = 1) -> str:
-    """Return in words what keeps a user from a folder; empty where nothing does.
+    """Return in words what keeps a user from a folder or file; empty where nothing does.
 
     Args:
-        path: The folder. One that is not there yet is not asked about.
+        path: Of it. One that is not there yet is not asked about.
         account: The user.
         wanted: What the user is to do with it: bits of 4 (read) and 1 (search).
     """
@@ -171,10 +171,11 @@ def closed(path: Path, account: Account, wanted: int = 1) -> str:
             return ""
         if allows(found.st_mode, found.st_uid, found.st_gid, account, bits) or _has_list(folder):
             continue
-        letters = ("r" if bits & 4 else "") + "x"
-        what = "" if folder == path else f", on the way to {path},"
+        letters = ("r" if bits & 4 else "") + ("x" if bits & 1 else "")
+        verb = "get into" if stat.S_ISDIR(found.st_mode) else "read"
+        what = "" if folder == Path(os.path.realpath(path)) else f", on the way to {path},"
         return (
-            f"user {account.name} cannot get into {folder}{what} which has mode "
+            f"user {account.name} cannot {verb} {folder}{what} which has mode "
             f"{stat.S_IMODE(found.st_mode):04o}: chmod o+{letters} {folder}, or move it"
         )
     return ""

@@ -123,8 +123,8 @@ def _on_the_way(config: Config, spec: ServiceSpec) -> list[tuple[Path, int]]:
     above = [one for one in (host.run, host.state) if not one.is_relative_to(host.home)]
     folders = [(folder.parent, 1) for folder in (host.home, *above)]
     word = config.plugins[spec.plugin].use.partition(":")[0].partition(".")[0]
-    if (beside / f"{word}.py").exists() or (beside / word).is_dir():
-        folders.append((beside, 5))
+    file, package = beside / f"{word}.py", beside / word
+    folders += [(file, 4)] if file.exists() else [(package, 5)] if package.is_dir() else []
     return [*folders, *code()]
 
 

@@ -67,14 +67,22 @@ def _check_become(uid: int, gid: int) -> None:
         raise PermanentFailure(f"as user {uid} it kept rights of root's; it was not started")
 
 
-def unreadable(limits: Limits, folders: Iterable[str]) -> str:
-    """Return which folders of code another user's worker cannot read, in words; empty where all."""
+def unreadable(limits: Limits, folders: Iterable[str], error: Exception) -> str:
+    """Return which code another user's worker cannot read, in words; empty where that is not it.
+
+    Args:
+        limits: Whom it runs as.
+        folders: Where code is looked for.
+        error: What the import has raised.
+    """
     if limits.uid < 0:
         return ""
     shut = [folder for folder in folders if folder and _is_shut(folder)]
+    if isinstance(error, PermissionError) and error.filename:
+        shut = [str(error.filename)]
     if not shut:
         return ""
-    return f"user {limits.uid} cannot read {', '.join(shut)}: let it, or move what is there"
+    return f"user {limits.uid} cannot read {', '.join(shut)}: let it, or move that"
 
 
 def _is_shut(folder: str) -> bool:

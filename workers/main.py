@@ -258,10 +258,10 @@ class Worker(Runtime):
         try:
             return load(a.source)
         except (OSError, ImportError, ConfigError) as error:
-            shut = unreadable(a.limits, dict.fromkeys([a.source.folder, *sys.path]))
+            shut = unreadable(a.limits, dict.fromkeys([a.source.folder, *sys.path]), error)
             if not shut:
                 raise
-            raise PermanentFailure(f"its plugin cannot be imported ({error}); {shut}") from error
+            raise PermanentFailure(f"its plugin cannot be imported: {shut}") from error
 
     def _take_parts(self, plugin: Plugin) -> None:
         self.parts.add_plugin(plugin, self._assignment.source.name, self._assignment.priority)
