@@ -148,7 +148,7 @@ def allows(mode: int, owner: int, group: int, account: Account, wanted: int) -> 
         owner: Of the file or folder.
         group: Likewise.
         account: The user.
-        wanted: Bits of 4 (read) and 1 (search).
+        wanted: Bits of 4 (read), 2 (write) and 1 (search).
     """
     if account.uid == 0:
         return True
@@ -179,6 +179,12 @@ def closed(path: Path, account: Account, wanted: int = 1) -> str:
             f"{stat.S_IMODE(found.st_mode):04o}: chmod o+{letters} {folder}, or move it"
         )
     return ""
+
+
+def may_write(path: Path, account: Account) -> bool:
+    """Tell whether a user can change a file, by its mode."""
+    found = path.stat()
+    return allows(found.st_mode, found.st_uid, found.st_gid, account, 2)
 
 
 def _way(path: Path, wanted: int) -> Iterator[tuple[Path, int]]:

@@ -40,7 +40,7 @@ class Bus:
 
     def __init__(self, plane: Plane, refuse: Callable[[str], None]) -> None:
         self._plane = plane
-        self._at = plane.at
+        self._own, self._of = plane.own, plane.of
         self._refuse = refuse
         self.live: set[Token] = set()
         self.connected: set[Token] = set()
@@ -72,7 +72,7 @@ class Bus:
         for token in list(self._waiting):
             self._try_again(token)
         until = time.monotonic() + TURN_S
-        own = self._plane.own
+        own = self._own
         while True:
             silent = True
             for socket in self._plane.all:  # one message each, so that none keeps others waiting
@@ -118,7 +118,7 @@ class Bus:
             self._let_wait(frames)
             return
         try:
-            sockets.send(self._at(destination), frames)
+            sockets.send(self._of.get(destination, self._own), frames)
         except zmq.ZMQError as error:
             if error.errno == zmq.EAGAIN:
                 self._let_wait(frames)
@@ -147,7 +147,7 @@ class Bus:
         while waiting.messages:
             frames = waiting.messages[0]
             try:
-                sockets.send(self._at(token), frames)
+                sockets.send(self._of.get(token, self._own), frames)
             except zmq.ZMQError as error:
                 if error.errno == zmq.EAGAIN:
                     return

@@ -15,7 +15,7 @@ import msgspec
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Broken, PluginRead, PluginSource, Reading, encode, packed
 
-from .accounts import account_of, closed, code
+from .accounts import account_of, closed, code, may_write
 from .characters import unasked, unspoken
 from .config import Config
 from .environment import scrubbed, worker_environment
@@ -96,36 +96,44 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
             worker_environment(spec, environ)
         except StartError as error:
             found.warnings.append(f"{error.service} would not start: {error.reason}")
-        found.errors += user_problems(config, spec)
+        errors, warnings = user_problems(config, spec)
+        found.errors += errors
+        found.warnings += warnings
     return found
 
 
-def user_problems(config: Config, spec: ServiceSpec) -> list[str]:
-    """Return why a service cannot run as the user that its config names, with file and key."""
+def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[str]]:
+    """Return why a service cannot run as the user that its config names, with file and key; and
+    what to beware of."""
     where = ("services", spec.name, "user" if spec.user else "group")
     try:
         account = account_of(spec, config.host.state / "services" / spec.name)
     except StartError as error:
-        return [str(config.error_at(where, error.reason))]
+        return [str(config.error_at(where, error.reason))], []
     if account is None:
-        return []
-    return [
-        str(config.error_at(where, problem))
-        for folder, wanted in _on_the_way(config, spec)
-        if (problem := closed(folder, account, wanted))
-    ]
-
-
-def _on_the_way(config: Config, spec: ServiceSpec) -> list[tuple[Path, int]]:
-    """Return the folders that a service of another user has to get to. The home's own are opened
-    at its start, so what is above them is asked about."""
-    host, beside = config.host, config.path.parent
+        return [], []
+    host, beside = config.host, _beside(config, spec)
+    # The home's own folders are opened at its start, so what is above them is asked about.
     above = [one for one in (host.run, host.state) if not one.is_relative_to(host.home)]
-    folders = [(folder.parent, 1) for folder in (host.home, *above)]
+    ways = [(folder.parent, 1) for folder in (host.home, *above)]
+    ways += [(path, 5 if path.is_dir() else 4) for path in beside]
+    problems = [closed(path, account, wanted) for path, wanted in (*ways, *code())]
+    errors = [str(config.error_at(where, problem)) for problem in problems if problem]
+    open_to_it = next((path for path in beside if account.uid and may_write(path, account)), None)
+    if open_to_it is None:
+        return errors, []
+    beware = (
+        f"user {account.name} can write to {open_to_it}, which is imported by the supervisor's "
+        "own user as well, when the plugin is read: make that user the owner of code"
+    )
+    return errors, [str(config.error_at(where, beware))]
+
+
+def _beside(config: Config, spec: ServiceSpec) -> list[Path]:
+    """Return where a service's code is, of what lies beside the config."""
     word = config.plugins[spec.plugin].use.partition(":")[0].partition(".")[0]
-    file, package = beside / f"{word}.py", beside / word
-    folders += [(file, 4)] if file.exists() else [(package, 5)] if package.is_dir() else []
-    return [*folders, *code()]
+    folder = config.path.parent
+    return [path for path in (folder / f"{word}.py", folder / word) if path.exists()]
 
 
 def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead | Broken:

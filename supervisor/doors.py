@@ -30,13 +30,18 @@ class Plane:
 
     Args:
         own: That of the host's own user.
+
+    Attributes:
+        own: The same.
+        all: It and the others.
+        of: Which one an address is at, where that is not `own`; for who reads it often.
     """
 
     def __init__(self, own: "zmq.Socket[bytes]") -> None:
         self.own = own
         self.all: tuple[zmq.Socket[bytes], ...] = (own,)
         self._users: dict[int, zmq.Socket[bytes]] = {}
-        self._of: dict[Token, zmq.Socket[bytes]] = {}
+        self.of: dict[Token, zmq.Socket[bytes]] = {}
         self._former: deque[Token] = deque(maxlen=FORMER)
 
     def add(self, uid: int, router: "zmq.Socket[bytes]") -> None:
@@ -46,16 +51,16 @@ class Plane:
 
     def admit(self, token: Token, uid: int) -> None:
         """Have an address be at a user's ROUTER, whose way is open."""
-        self._of[token] = self._users[uid]
+        self.of[token] = self._users[uid]
 
     def forget(self, token: Token) -> None:
         """Have nobody there speak under an address any more."""
-        if self._of.pop(token, None) is not None:
+        if self.of.pop(token, None) is not None:
             self._former.append(token)
 
     def at(self, token: Token) -> "zmq.Socket[bytes]":
         """Return the ROUTER that an address is at."""
-        return self._of.get(token, self.own)
+        return self.of.get(token, self.own)
 
     def was_here(self, token: Token) -> bool:
         """Tell whether an address was somebody's lately: what that still sent is ordinary."""
@@ -64,7 +69,7 @@ class Plane:
     def speaks(self, token: Token, router: "zmq.Socket[bytes]") -> bool:
         """Tell whether an address may be spoken under at a ROUTER: at its own one. What comes by
         the host's own user is believed: who is that user, or root, can do anything here."""
-        return router is self.own or self._of.get(token) is router
+        return router is self.own or self.of.get(token) is router
 
 
 class Doors:

@@ -12,6 +12,7 @@ import os
 import resource
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ WIDE_BACKLOG = 128  # connections that wait while descriptors are plenty
 RETRY_S = 0.02  # until a look whether there is room again
 REAP_S = 0.5  # until a look whether listeners have lost their last connection
 NAMES = 100_000  # of listeners, then from the first
+CONNECTIONS = 512  # of another user at one way in; or an eighth of all descriptors, where few
+EVENT = struct.Struct("=HI")  # of libzmq's monitors: what happened, to which descriptor
 
 
 def room(free: int, promised: int) -> bool:
@@ -40,6 +43,11 @@ def room(free: int, promised: int) -> bool:
     """
     batch = BACKLOG + 1 + RACING
     return free - promised - 1 >= KEPT + batch  # the next listener takes one
+
+
+def connections_most() -> int:
+    """Return how many connections another user may have at one way in."""
+    return min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
 
 
 def free_descriptors() -> int:
@@ -75,7 +83,8 @@ class Gate:
     def __init__(self, socket: zmq.Socket[bytes], path: str, uid: int = -1) -> None:
         self.socket = socket
         self._path = path
-        self._uid = uid
+        self.uid = uid
+        self.connections: set[int] = set()  # of another user: descriptors, as libzmq tells of them
         self._number = 0
         self._given: list[Given] = []
         self.front: Listener | None = None  # at the path and nobody's
@@ -95,8 +104,8 @@ class Gate:
         try:
             front.bind(name)
             Path(name).chmod(0o600)
-            if self._uid >= 0:
-                os.chown(name, self._uid, -1)
+            if self.uid >= 0:
+                os.chown(name, self.uid, -1)
             front.listen(BACKLOG)  # until here nobody can connect
             Path(name).rename(self._path)
         except BaseException:
@@ -192,7 +201,8 @@ class Gates:
 
     def _add(self, router: zmq.Socket[bytes], path: str, uid: int) -> None:
         gate = Gate(router, path, uid)
-        monitor = router.get_monitor_socket(zmq.EVENT_ACCEPTED)
+        events = zmq.EVENT_ACCEPTED | (zmq.EVENT_DISCONNECTED if uid >= 0 else 0)
+        monitor = router.get_monitor_socket(events)
         self._monitors[router] = monitor
         self._ready.register(int(monitor.get(zmq.FD)), select.EPOLLIN)
         self._gates.append(gate)
@@ -228,18 +238,27 @@ class Gates:
             self._reap_at = inf
 
     def _hear(self) -> None:
-        """Read that somebody was accepted: it says no more than that it is time to count."""
-        for monitor in self._monitors.values():
+        """Read that somebody was accepted: it is time to count. Another user's are counted here."""
+        for gate in self._gates:
+            monitor = self._monitors[gate.socket]
             while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
-                monitor.recv_multipart(zmq.NOBLOCK)
+                said = monitor.recv_multipart(zmq.NOBLOCK)[0]
+                if gate.uid >= 0:
+                    event, fd = EVENT.unpack(said)
+                    came = event == zmq.EVENT_ACCEPTED
+                    (gate.connections.add if came else gate.connections.discard)(fd)
 
     def _see_to(self, gate: Gate, now: float) -> None:
         free = free_descriptors()
         promised = sum(gate.promised() for gate in self._gates)
+        crowded = gate.uid >= 0 and len(gate.connections) >= connections_most()
         if gate.open:
-            if free - promised < PLENTY:
+            if crowded or free - promised < PLENTY:
                 gate.hold_back()
                 self._watch(gate)
+            return
+        if crowded:  # until one of them ends, which the monitor tells
+            self._unwatch(gate)
             return
         if free - promised >= 2 * PLENTY:
             self._unwatch(gate)

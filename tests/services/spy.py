@@ -129,6 +129,16 @@ class Spy(Service):
                 return named(error)
         return "done"
 
+    def greeted(self, path: str) -> int:
+        """Return how many bytes a socket says to who connects."""
+        with socket.socket(socket.AF_UNIX) as one:
+            one.settimeout(2)
+            one.connect(path)
+            try:
+                return len(one.recv(64))
+            except OSError:
+                return 0
+
     async def own(self, key: str) -> str:
         """Return a path of its own sockets, or its token in hexadecimal digits."""
         worker: Any = self.runtime
