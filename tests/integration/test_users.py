@@ -137,6 +137,7 @@ async def test_each_runs_as_its_own_user_for_good(users: Making) -> None:
         assert said["uids"] == [uid] * 3
         assert said["gids"] == [gid] * 3
         assert said["rights"] == 0
+        assert said["seen as"] == uid
         assert (home / name).stat().st_uid == uid
         assert mode(home / name) == 0o700
         assert f"spying as {uid}" in host.log(name)
@@ -248,15 +249,15 @@ async def test_none_speaks_for_another_or_gives_orders(users: Making) -> None:
     host = users()
     control, bus = await host.call("one", "own", "control"), await host.call("one", "own", "bus")
     pids = {name: row["pid"] for name, row in host.rows().items()}
+    await host.call("one", "order")
+    until(lambda: "that orders" in str(host.events("frame.refused")), what="it is refused")
+    assert host.events("supervisor.stopping") == []
     tokens = [await host.call(name, "own", "token") for name in ("other", "plain")]
     tokens.append("67" + os.urandom(15).hex())
     for token in tokens:
         for what in ("order", "join", "hello", "stopped", "broken", "bye"):
             assert await host.call("one", "say", control, token, what) == []
         assert await host.call("one", "say", bus, token, "call", tokens[0]) == []
-    own = await host.call("one", "own", "token")
-    for what in ("order", "join"):
-        await host.call("one", "say", control, own, what)
     assert {name: row["pid"] for name, row in host.rows().items()} == pids
     assert all(row["state"] == "running" for row in host.rows().values())
     assert host.events("frame.refused")
@@ -266,6 +267,8 @@ async def test_none_speaks_for_another_or_gives_orders(users: Making) -> None:
     assert await host.call("one", "greeted", control) > 0
     assert await host.call("other", "greeted", control) == 0
     assert {name: row["pid"] for name, row in host.rows().items()} == pids
+    os.kill(pids["other"], signal.SIGKILL)  # had "broken" been believed, it would stay failed
+    host.until_reborn("other", pids["other"])
 
 
 async def test_none_takes_anothers_place_while_that_is_away(users: Making) -> None:
