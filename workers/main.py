@@ -29,10 +29,10 @@ from garrison.ipc.recorder import LoudRecorder, Recorder
 
 from . import redaction
 from .belongings import hand_over
-from .confine import confine, unreadable
 from .dispatch import Dispatch
 from .guardians import Guardians
 from .hidden import finished
+from .identity import become, unreadable
 from .loading import installed, load
 from .locks import held_by, take_lock
 from .methods import describe
@@ -90,7 +90,7 @@ def run(descriptor: int, log_path: str) -> NoReturn:
             os.environ.update(secrets)
             redaction.install(secrets)
             worker = Worker(assignment, secrets)
-            worker.be_confined()
+            worker.be_its_user()
             code = _loop(worker.live())
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else (0 if end.code is None else CRASHED)
@@ -159,7 +159,7 @@ class Worker(Runtime):
         self._launcher = os.getppid()
         self._problem: Exception | None = None  # why it cannot be what it is to be
 
-    def be_confined(self) -> None:
+    def be_its_user(self) -> None:
         """Open what its user may not, then be that user; before any code of others, and while
         this process has one thread. What goes wrong is told once the supervisor is there."""
         a = self._assignment
@@ -172,7 +172,7 @@ class Worker(Runtime):
         try:
             if self._problem is None:
                 hand_over(a.data, a.limits)
-            confine(a.limits)
+            become(a.limits)
         except PermanentFailure as error:
             self._problem = error
 

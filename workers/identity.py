@@ -1,7 +1,4 @@
-"""What a worker puts itself under before any of its plugin's code runs, and cannot take off again.
-
-In this order: what needs privileges, the groups and the user, what anybody may do.
-"""
+"""Whom a worker runs as: it becomes that user before any of its plugin's code runs, for good."""
 
 import ctypes
 import os
@@ -14,20 +11,19 @@ from garrison.ipc.messages import Limits
 PR_SET_DUMPABLE = 4  # linux/prctl.h
 
 
-def confine(limits: Limits) -> None:
-    """Put this process, which has one thread, under its limits.
+def become(limits: Limits) -> None:
+    """Have this process, which has one thread, be another user from here on.
+
+    What needs root's rights comes before; what gives up the last ones, as `no_new_privs`, after.
 
     Raises:
-        PermanentFailure: The kernel would not; nothing of a plugin may run.
+        PermanentFailure: The kernel would not, or there is a way back: nothing of a plugin may run.
     """
-    if limits.gid >= 0:
-        _become(limits.uid, limits.gid, limits.groups)
-
-
-def _become(uid: int, gid: int, groups: Iterable[int]) -> None:
-    """Be another user from here on."""
+    uid, gid = limits.uid, limits.gid
+    if gid < 0:
+        return
     try:
-        os.setgroups(list(groups))
+        os.setgroups(list(limits.groups))
         os.setresgid(gid, gid, gid)
         if uid >= 0:
             os.setresuid(uid, uid, uid)
