@@ -97,15 +97,15 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
         except StartError as error:
             found.warnings.append(f"{error.service} would not start: {error.reason}")
         errors, warnings = user_problems(config, spec)
-        found.errors += errors
-        found.warnings += warnings
+        found.errors += [one for one in errors if one not in found.errors]  # once of [defaults]
+        found.warnings += [one for one in warnings if one not in found.warnings]
     return found
 
 
 def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[str]]:
     """Return why a service cannot run as the user that its config names, with file and key; and
     what to beware of."""
-    where = ("services", spec.name, "user" if spec.user else "group")
+    where = config.said_at(spec.name, "user" if spec.user else "group")
     try:
         account = account_of(spec, config.host.state / "services" / spec.name)
     except StartError as error:

@@ -9,6 +9,7 @@ what is sent to it.
 
 import contextlib
 import os
+import re
 from collections import deque
 
 import zmq
@@ -20,6 +21,7 @@ from .gates import Gates
 from .home import let_through
 from .spec import HostSpec
 
+USERS = re.compile(r"[bc]\d+\.sock(\.\d+)?")  # sockets' names, see `sockets.control_path`
 USERS_MOST = 250
 FORMER = 256  # addresses of those who have ended, whose last messages are no reason for a warning
 SOCKETS_MOST = 4 * 1024  # of libzmq, which counts a gate's monitor as two
@@ -87,7 +89,8 @@ class Doors:
         self._context, self._host, self._control_bytes = context, host, control_bytes
         context.set(zmq.MAX_SOCKETS, SOCKETS_MOST)
         for stale in host.run.glob("[bc][0-9]*.sock*"):
-            stale.unlink(missing_ok=True)  # of a former supervisor's; those in need are made anew
+            if USERS.fullmatch(stale.name):  # a former supervisor's; those in need are made anew
+                stale.unlink(missing_ok=True)
         self._uids: set[int] = set()
         self.control = Plane(sockets.router(context, control_bytes))
         self.bus = Plane(sockets.router(context, host.max_message))

@@ -73,9 +73,10 @@ class Incarnations:
         limits, of_user = messages.Limits(), None
         if (account := account_of(spec, data)) is not None:
             limits = account.put_on(limits)
-            post.uid, of_user = limits.uid, account.environment
+            post.uid = limits.uid
             self._host.doors.admit(post.token, post.uid)
             if post.uid >= 0:
+                of_user = account.environment
                 check_ways(spec.name, account, needed(host.run, host.state))
         control, bus = self._host.doors.paths(post.uid)
         env, secret = worker_environment(spec, self._host.environ, of_user=of_user)

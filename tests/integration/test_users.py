@@ -340,6 +340,17 @@ async def test_a_service_is_given_another_user_while_the_host_runs(users: Making
     assert host.rows()["one"]["state"] == "running"
 
 
+async def test_a_group_without_a_user(users: Making) -> None:
+    """It is the supervisor's user still, at the supervisor's own sockets."""
+    host = users(CONFIG.replace(f"user = {ONE}", f"group = {ONE}"))
+    said = await host.call("one", "who")
+    assert (said["uids"], said["gids"]) == ([0] * 3, [ONE] * 3)
+    assert ONE in said["groups"]
+    assert said["HOME"] == os.environ.get("HOME")
+    assert (await host.call("other", "ask", "one"))["uids"] == [0] * 3
+    assert not (host.home / "run" / f"c{ONE}.sock").exists()
+
+
 def test_an_unknown_user_is_told(users: Making) -> None:
     """By `check`, with file, line and key, and at the start; the others run."""
     host = users(CONFIG.replace(f"user = {ONE}", 'user = "nobody-at-all"'), up=False)
@@ -353,6 +364,10 @@ def test_an_unknown_user_is_told(users: Making) -> None:
     assert row["state"] == "failed"
     assert "there is no user `nobody-at-all`" in row["reason"]
     assert host.rows()["other"]["state"] == "running"
+    text = host.config.read_text().replace("[plugins]", 'user = "none-at-all"\n[plugins]', 1)
+    host.write("config.toml", text)
+    said = host.run("check", home=False).out
+    assert said.count("config.toml:4: defaults.user: there is no user `none-at-all`") == 1
 
 
 def test_a_folder_that_is_closed_is_told(users: Making) -> None:
