@@ -39,14 +39,14 @@ def is_token(routing_id: bytes) -> bool:
     return len(routing_id) == TOKEN_BYTES and routing_id[:1] == b"g"
 
 
-def control_path(run: Path) -> str:
-    """Return where the supervisor answers the control plane."""
-    return str(run / "control.sock")
+def control_path(run: Path, uid: int = -1) -> str:
+    """Return where the supervisor answers the control plane, to its own user or to another."""
+    return str(run / ("control.sock" if uid < 0 else f"c{uid}.sock"))
 
 
-def bus_path(run: Path) -> str:
-    """Return where the supervisor routes the data plane."""
-    return str(run / "bus.sock")
+def bus_path(run: Path, uid: int = -1) -> str:
+    """Return where the supervisor routes the data plane, of its own user or of another."""
+    return str(run / ("bus.sock" if uid < 0 else f"b{uid}.sock"))
 
 
 def run_folder(home: Path) -> Path:
@@ -62,8 +62,11 @@ def raise_descriptor_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
 
 
-def router(context: "zmq.Context[zmq.Socket[bytes]]", max_message: int) -> zmq.Socket[bytes]:
-    """Return one of the supervisor's two sockets; `supervisor.gates` binds it."""
+def router(
+    context: "zmq.Context[zmq.Socket[bytes]]", max_message: int, uid: int = -1
+) -> zmq.Socket[bytes]:
+    """Return one of the supervisor's two sockets, for its own user, or one of those for another;
+    `supervisor.gates` binds it."""
     socket = context.socket(zmq.ROUTER)
     socket.set(zmq.ROUTER_MANDATORY, 1)  # without it, what cannot be delivered vanishes
     socket.set(zmq.LINGER, LINGER_MS)
@@ -72,8 +75,8 @@ def router(context: "zmq.Context[zmq.Socket[bytes]]", max_message: int) -> zmq.S
     socket.set(zmq.SNDHWM, ROUTED)
     socket.set(zmq.RCVHWM, ROUTED)
     with contextlib.suppress(zmq.ZMQError, AttributeError):  # a build without the uid filter
-        for uid in {os.getuid(), 0}:  # its own user; root could do anything anyway
-            socket.set(zmq.IPC_FILTER_UID, uid)
+        for one in {os.getuid(), 0, uid} - {-1}:  # root could do anything anyway
+            socket.set(zmq.IPC_FILTER_UID, one)
     return socket
 
 

@@ -76,6 +76,7 @@ class Kept(msgspec.Struct, kw_only=True, omit_defaults=True):
     last_exit_at: float = 0.0
     log_began: tuple[int, int] | None = None  # its log's inode and size then; None: nobody knows
     agent: str = ""  # that it belongs to
+    uid: int = -1  # of the user that its incarnation runs as, where that is not the host's own
 
 
 class Living(msgspec.Struct, kw_only=True):
@@ -199,6 +200,7 @@ def kept(post: Post, ticks: int, wanted: bool) -> Kept:
         last_exit_at=post.last_exit_at,
         log_began=post.log_began,
         agent=post.spec.agent,
+        uid=post.uid,
     )
 
 
@@ -240,6 +242,7 @@ def begun_since(one: Kept, token: Token, now: float) -> Kept:
         deadline=None,
         generation=one.generation + 1,
         pid=0,
+        uid=-1,
         ticks=0,
         log_began=None,
     )

@@ -9,6 +9,7 @@ import zmq
 from garrison.ipc import memory, sockets
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR, Ended, Token, encode
 
+from .doors import Plane
 from .routes import Frames, Pairs, route
 
 TURN_S = 0.002  # of one turn, so that deaths and orders are heard under any flood
@@ -30,15 +31,16 @@ class Waiting:
 
 
 class Bus:
-    """The ROUTER of `bus.sock` and who may speak on it.
+    """The ROUTERs of the bus and who may speak on it.
 
     Args:
-        socket: Bound.
+        plane: Bound.
         refuse: Told of each message that is none of ours, in words.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], refuse: Callable[[str], None]) -> None:
-        self.socket = socket
+    def __init__(self, plane: Plane, refuse: Callable[[str], None]) -> None:
+        self._plane = plane
+        self._own, self._of = plane.own, plane.of
         self._refuse = refuse
         self.live: set[Token] = set()
         self.connected: set[Token] = set()
@@ -71,18 +73,27 @@ class Bus:
         for token in list(self._waiting):
             self._try_again(token)
         until = time.monotonic() + TURN_S
+        own = self._own
         while True:
-            try:
-                frames = sockets.carry(self.socket)
-            except zmq.Again:
+            silent = True
+            for socket in self._plane.all:  # one message each, so that none keeps others waiting
+                try:
+                    frames = sockets.carry(socket)
+                except zmq.Again:
+                    continue
+                silent = False
+                if len(frames) > 3:
+                    self.quiet.passed(time.monotonic())
+                if socket is not own and not self._plane.speaks(frames[0], socket):
+                    if not self._plane.was_here(frames[0]):
+                        self._refuse("another user's address on the bus")
+                elif len(frames) == 2 and not frames[1]:
+                    new.add(frames[0])
+                else:
+                    self._pass_on(frames)
+            if silent:
                 self._silent_at = time.monotonic()
                 break
-            if len(frames) > 3:
-                self.quiet.passed(time.monotonic())
-            if len(frames) == 2 and not frames[1]:
-                new.add(frames[0])
-            else:
-                self._pass_on(frames)
             if time.monotonic() >= until:
                 break
         if new:
@@ -110,7 +121,7 @@ class Bus:
             self._let_wait(frames)
             return
         try:
-            sockets.send(self.socket, frames)
+            sockets.send(self._of.get(destination, self._own), frames)
         except zmq.ZMQError as error:
             if error.errno == zmq.EAGAIN:
                 self._let_wait(frames)
@@ -139,7 +150,7 @@ class Bus:
         while waiting.messages:
             frames = waiting.messages[0]
             try:
-                sockets.send(self.socket, frames)
+                sockets.send(self._of.get(token, self._own), frames)
             except zmq.ZMQError as error:
                 if error.errno == zmq.EAGAIN:
                     return
@@ -198,6 +209,7 @@ class Bus:
         for partner in self.pairs.forget(token):
             if partner in self.live:
                 self._carry([partner, SUPERVISOR, notice])
+        self._plane.forget(token)
 
 
 def _size(frames: Frames) -> int:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ import msgspec
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Broken, PluginRead, PluginSource, Reading, encode, packed
 
+from .accounts import account_of, closed, code, may_write
 from .characters import unasked, unspoken
 from .config import Config
 from .environment import scrubbed, worker_environment
@@ -104,7 +106,44 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
             worker_environment(spec, environ)
         except StartError as error:
             found.warnings.append(f"{error.service} would not start: {error.reason}")
+        errors, warnings = user_problems(config, spec)
+        found.errors += [one for one in errors if one not in found.errors]  # once of [defaults]
+        found.warnings += [one for one in warnings if one not in found.warnings]
     return found
+
+
+def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[str]]:
+    """Return why a service cannot run as the user that its config names, with file and key; and
+    what to beware of."""
+    where = config.said_at(spec.name, "user" if spec.user else "group")
+    try:
+        account = account_of(spec, config.host.state / "services" / spec.name)
+    except StartError as error:
+        return [str(config.error_at(where, error.reason))], []
+    if account is None:
+        return [], []
+    host, beside = config.host, _beside(config, spec)
+    # The home's own folders are opened at its start, so what is above them is asked about.
+    above = [one for one in (host.run, host.state) if not one.is_relative_to(host.home)]
+    ways = [(folder.parent, 1) for folder in (host.home, *above)]
+    ways += [(path, 5 if path.is_dir() else 4) for path in beside]
+    problems = [closed(path, account, wanted) for path, wanted in (*ways, *code())]
+    errors = [str(config.error_at(where, problem)) for problem in problems if problem]
+    open_to_it = next((path for path in beside if account.uid and may_write(path, account)), None)
+    if open_to_it is None:
+        return errors, []
+    beware = (
+        f"user {account.name} can write to {open_to_it}, which is imported by the supervisor's "
+        "own user as well, when the plugin is read: make that user the owner of code"
+    )
+    return errors, [str(config.error_at(where, beware))]
+
+
+def _beside(config: Config, spec: ServiceSpec) -> list[Path]:
+    """Return where a service's code is, of what lies beside the config."""
+    word = config.plugins[spec.plugin].use.partition(":")[0].partition(".")[0]
+    folder = config.path.parent
+    return [path for path in (folder / f"{word}.py", folder / word) if path.exists()]
 
 
 def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead | Broken:

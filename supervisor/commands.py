@@ -15,6 +15,7 @@ import msgspec
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
 
+from .accounts import account_of
 from .config import Config, load
 from .environment import worker_environment
 from .order import in_start_order
@@ -340,6 +341,7 @@ def _check_readable(
         raise Refusal("StartError", f"{text}{stays}", {"traceback": reader.problem.traceback})
     try:
         worker_environment(spec, host.environ)
+        account_of(spec, host.config.host.state / "services" / spec.name)
     except StartError as error:
         raise Refusal("ConfigError", f"{error}{stays}") from error
 

@@ -137,6 +137,14 @@ class Config:
             if said.get("plugin", plugin) == plugin
         )
 
+    def said_at(self, service: str, key: str) -> tuple[str, ...]:
+        """Return the keys that lead to what is said of a service: in its section, or for all."""
+        if service in self._places:
+            realm, name = self._places[service]
+            if key in realm.sections[name]:
+                return (*realm.section(name), key)
+        return ("defaults", key) if key in self._defaults else (*self.place(service), key)
+
     def place(self, service: str) -> tuple[str, ...]:
         """Return the keys that lead to a service's section."""
         if service in self._places:

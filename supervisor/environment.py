@@ -31,6 +31,11 @@ ALLOWED = frozenset(
     }
 )
 ALLOWED_PREFIXES = ("LC_", "XDG_")
+# Where the supervisor's own user has its files, which are closed to another
+ONE_USERS = frozenset(
+    f"XDG_{what}"
+    for what in ("RUNTIME_DIR", "CACHE_HOME", "CONFIG_HOME", "DATA_HOME", "STATE_HOME", "BIN_HOME")
+)
 
 LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=([^\0]*)")
 SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
@@ -119,8 +124,16 @@ def scrubbed(environ: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in environ.items() if is_everyones(name)}
 
 
+def _anybodys(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what of an environment everyone may see, but for where one user's files are."""
+    return {name: value for name, value in scrubbed(environ).items() if name not in ONE_USERS}
+
+
 def worker_environment(
-    spec: ServiceSpec, environ: Mapping[str, str], read: Callable[[Path], bytes] = read_private
+    spec: ServiceSpec,
+    environ: Mapping[str, str],
+    read: Callable[[Path], bytes] = read_private,
+    of_user: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], dict[str, str]]:
     """Return the environment and the secrets of one service; its worker sees both as one.
 
@@ -133,13 +146,14 @@ def worker_environment(
         spec: The service.
         environ: The supervisor's environment.
         read: Returns what a file holds.
+        of_user: HOME and the like of the user that it runs as, where that is another one.
 
     Raises:
         StartError: A secret is nowhere, or a file of secrets is unusable.
     """
     from_file = _file(spec, read)
     environment = {
-        **scrubbed(environ),
+        **(scrubbed(environ) if of_user is None else {**_anybodys(environ), **of_user}),
         **{name: environ[name] for name in spec.pass_env if name in environ},
         **spec.env,
     }

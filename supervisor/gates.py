@@ -12,6 +12,7 @@ import os
 import resource
 import select
 import socket
+import struct
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ WIDE_BACKLOG = 128  # connections that wait while descriptors are plenty
 RETRY_S = 0.02  # until a look whether there is room again
 REAP_S = 0.5  # until a look whether listeners have lost their last connection
 NAMES = 100_000  # of listeners, then from the first
+CONNECTIONS = 512  # of another user at one way in; or an eighth of all descriptors, where few
+EVENT = struct.Struct("=HI")  # of libzmq's monitors: what happened, to which descriptor
 
 
 def room(free: int, promised: int) -> bool:
@@ -40,6 +43,11 @@ def room(free: int, promised: int) -> bool:
     """
     batch = BACKLOG + 1 + RACING
     return free - promised - 1 >= KEPT + batch  # the next listener takes one
+
+
+def connections_most() -> int:
+    """Return how many connections another user may have at one way in."""
+    return min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
 
 
 def free_descriptors() -> int:
@@ -69,11 +77,14 @@ class Gate:
     Args:
         socket: Not bound; this gate binds it.
         path: Where others connect; the home's lock is held by now.
+        uid: The only user who can, besides root; negative: the host's own.
     """
 
-    def __init__(self, socket: zmq.Socket[bytes], path: str) -> None:
-        self._socket = socket
+    def __init__(self, socket: zmq.Socket[bytes], path: str, uid: int = -1) -> None:
+        self.socket = socket
         self._path = path
+        self.uid = uid
+        self.connections: set[int] = set()  # of another user: descriptors, as libzmq tells of them
         self._number = 0
         self._given: list[Given] = []
         self.front: Listener | None = None  # at the path and nobody's
@@ -93,7 +104,9 @@ class Gate:
         try:
             front.bind(name)
             Path(name).chmod(0o600)
-            front.listen(BACKLOG)
+            if self.uid >= 0:
+                os.chown(name, self.uid, -1)
+            front.listen(BACKLOG)  # until here nobody can connect
             Path(name).rename(self._path)
         except BaseException:
             front.close()
@@ -104,9 +117,9 @@ class Gate:
     def _give(self, front: Listener, backlog: int) -> None:
         """Let libzmq accept from a listener."""
         name, fd = front.getsockname(), front.detach()
-        self._socket.set(zmq.USE_FD, fd)
-        self._socket.bind(f"ipc://{self._path}")
-        endpoint = str(self._socket.get_string(zmq.LAST_ENDPOINT))
+        self.socket.set(zmq.USE_FD, fd)
+        self.socket.bind(f"ipc://{self._path}")
+        endpoint = str(self.socket.get_string(zmq.LAST_ENDPOINT))
         self._given.append(Given(name, fd, endpoint, backlog + 1 + RACING))
 
     def let_all_in(self) -> None:
@@ -151,7 +164,7 @@ class Gate:
                 given.seen_empty = False
             elif given.seen_empty:
                 self._given.remove(given)
-                self._socket.unbind(given.endpoint)
+                self.socket.unbind(given.endpoint)
             else:  # one that is accepted just now may have no descriptor yet
                 given.seen_empty = True
 
@@ -172,17 +185,37 @@ class Gates:
     def __init__(self, ways: Iterable[tuple[zmq.Socket[bytes], str]]) -> None:
         self._ready = select.epoll()
         self._gates: list[Gate] = []
-        self._monitors: list[zmq.Socket[bytes]] = []
+        self._monitors: dict[zmq.Socket[bytes], zmq.Socket[bytes]] = {}
         self._watched: dict[int, Gate] = {}
         self.due = inf  # when `turn` has something to do though nothing is ready
         self._reap_at = inf
         self.held_back = 0  # how often there was no room
         for router, path in ways:
-            monitor = router.get_monitor_socket(zmq.EVENT_ACCEPTED)
-            self._monitors.append(monitor)
-            self._ready.register(int(monitor.get(zmq.FD)), select.EPOLLIN)
-            self._gates.append(Gate(router, path))
+            self._add(router, path, -1)
         self.turn()
+
+    def add(self, router: zmq.Socket[bytes], path: str, uid: int) -> None:
+        """Open one more way in, for one user alone."""
+        self._add(router, path, uid)
+        self.turn()
+
+    def _add(self, router: zmq.Socket[bytes], path: str, uid: int) -> None:
+        gate = Gate(router, path, uid)
+        events = zmq.EVENT_ACCEPTED | (zmq.EVENT_DISCONNECTED if uid >= 0 else 0)
+        monitor = router.get_monitor_socket(events)
+        self._monitors[router] = monitor
+        self._ready.register(int(monitor.get(zmq.FD)), select.EPOLLIN)
+        self._gates.append(gate)
+
+    def remove(self, router: zmq.Socket[bytes]) -> None:
+        """Take back a way that could not be opened as a whole."""
+        for gate in [gate for gate in self._gates if gate.socket is router]:
+            self._unwatch(gate)
+            self._gates.remove(gate)
+            gate.close()
+            monitor = self._monitors.pop(router)
+            self._ready.unregister(int(monitor.get(zmq.FD)))
+            monitor.close()
 
     def fileno(self) -> int:
         """Return what is readable when `turn` has something to do."""
@@ -205,18 +238,27 @@ class Gates:
             self._reap_at = inf
 
     def _hear(self) -> None:
-        """Read that somebody was accepted: it says no more than that it is time to count."""
-        for monitor in self._monitors:
+        """Read that somebody was accepted: it is time to count. Another user's are counted here."""
+        for gate in self._gates:
+            monitor = self._monitors[gate.socket]
             while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
-                monitor.recv_multipart(zmq.NOBLOCK)
+                said = monitor.recv_multipart(zmq.NOBLOCK)[0]
+                if gate.uid >= 0:
+                    event, fd = EVENT.unpack(said)
+                    came = event == zmq.EVENT_ACCEPTED
+                    (gate.connections.add if came else gate.connections.discard)(fd)
 
     def _see_to(self, gate: Gate, now: float) -> None:
         free = free_descriptors()
         promised = sum(gate.promised() for gate in self._gates)
+        crowded = gate.uid >= 0 and len(gate.connections) >= connections_most()
         if gate.open:
-            if free - promised < PLENTY:
+            if crowded or free - promised < PLENTY:
                 gate.hold_back()
                 self._watch(gate)
+            return
+        if crowded:  # until one of them ends, which the monitor tells
+            self._unwatch(gate)
             return
         if free - promised >= 2 * PLENTY:
             self._unwatch(gate)
@@ -260,7 +302,7 @@ class Gates:
         self._ready.close()
         for gate in self._gates:
             gate.close()
-        for monitor in self._monitors:
+        for monitor in self._monitors.values():
             monitor.close()
 
 

@@ -3,6 +3,7 @@
 It reads what comes, refuses what is malformed, and hands the rest to whom it concerns.
 """
 
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ from garrison.ipc import messages, sockets
 from garrison.ipc.errors import WireError
 from garrison.ipc.messages import State, Token
 
+from .doors import Plane
 from .policy import Event
 from .roster import Post
 from .works import Work
@@ -21,6 +23,8 @@ from .works import Work
 if TYPE_CHECKING:
     from .loop import Supervisor
 
+# What the host's own user alone may say
+OWN_ALONE = (messages.Order, messages.Join, messages.Bye)
 CONTROL_S = 0.002  # of the control plane in one turn
 CONTROL_BYTES = 4 * 1024 * 1024  # of one message, from anyone
 BATCH_MOST = 1000  # messages of one batch to the supervisor
@@ -35,10 +39,10 @@ class Hearing:
 
     Args:
         host: The supervisor.
-        control: The control plane's ROUTER.
+        control: The control plane.
     """
 
-    def __init__(self, host: "Supervisor", control: zmq.Socket[bytes]) -> None:
+    def __init__(self, host: "Supervisor", control: Plane) -> None:
         self._host = host
         self._control = control
         self.refused = 0  # frames that were no message of ours, those of the bus among them
@@ -48,27 +52,39 @@ class Hearing:
     def read(self) -> None:
         """Take what has come, for a bounded time; of a long batch the rest is for the next turn."""
         until = time.monotonic() + CONTROL_S
-        while time.monotonic() < until:
+        silent = False
+        while not silent and time.monotonic() < until:
             if self.unheard:
                 self._hear(*self.unheard.popleft())
                 continue
-            try:
-                frames = sockets.receive(self._control)
-            except zmq.Again:
-                return
-            if len(frames) == 2 and not frames[1]:  # a probe: somebody connected
-                self._greet(frames[0])
-                continue
-            try:
-                if len(frames) != 3:
-                    raise WireError(f"{len(frames)} frames")
-                batch = messages.decode_upward(frames[2])
-                if len(batch) > BATCH_MOST:
-                    raise WireError(f"{len(batch)} messages at once")
-            except WireError as error:
-                self.refuse(str(error))
-                continue
-            self.unheard.extend((frames[0], message) for message in batch)
+            silent = True
+            for router in self._control.all:  # one message each: none keeps others waiting
+                with contextlib.suppress(zmq.Again):
+                    frames = sockets.receive(router)
+                    silent = False
+                    self._take(frames, router)
+
+    def _take(self, frames: list[bytes], router: zmq.Socket[bytes]) -> None:
+        token, others = frames[0], router is not self._control.own
+        if others and not self._control.speaks(token, router):
+            if not self._control.was_here(token):
+                self.refuse("another user under an address that is none of its services'")
+            return
+        if len(frames) == 2 and not frames[1]:  # a probe: somebody connected
+            self._greet(token)
+            return
+        try:
+            if len(frames) != 3:
+                raise WireError(f"{len(frames)} frames")
+            batch = messages.decode_upward(frames[2])
+            if len(batch) > BATCH_MOST:
+                raise WireError(f"{len(batch)} messages at once")
+            if others and any(isinstance(message, OWN_ALONE) for message in batch):
+                raise WireError("another user's service that orders, or says it is a program")
+        except WireError as error:
+            self.refuse(str(error))
+            return
+        self.unheard.extend((token, message) for message in batch)
 
     def _hear(self, token: Token, message: messages.Upward) -> None:
         try:

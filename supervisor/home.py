@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import socket
+import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from garrison.ipc import sockets
 from garrison.ipc.errors import GarrisonError
 
 from .config import Config
+from .spec import HostSpec
+
+THROUGH = 0o711  # the mode of a folder that other users pass through
 
 
 class AlreadyRunning(GarrisonError):
@@ -93,8 +97,33 @@ def take_home(config: Config, handed: Iterable[int] = ()) -> list[int]:
     for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
         _leave_link(host.home / name, folder)
         make_private(folder)
+        keep_out(folder)
+    keep_out(host.home)
     host.run.chmod(0o700)
     return [*locks, _take_lock(host.run / "supervisor.lock", host.run, held)]
+
+
+def keep_out(folder: Path) -> None:
+    """Let no other user through a folder that one was let through; `let_through` does that again
+    for those that there are still."""
+    if stat.S_IMODE(folder.stat().st_mode) == THROUGH:
+        folder.chmod(0o700)
+
+
+def let_through(host: HostSpec) -> None:
+    """Let other users through to their sockets and data folders; what lies on the way is for none
+    of them to list, nor to read.
+
+    Raises:
+        OSError: A folder is not ours to open.
+    """
+    services = host.state / "services"
+    make_private(services)
+    for folder in (host.home, host.run, host.state, services):
+        mode = stat.S_IMODE(folder.stat().st_mode)
+        wanted = mode | 0o011 if folder == host.home else THROUGH  # a home may be somebody's own
+        if mode != wanted:
+            folder.chmod(wanted)
 
 
 def _file_of(found: os.stat_result) -> tuple[int, int]:

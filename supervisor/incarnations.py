@@ -14,6 +14,7 @@ from garrison.ipc.errors import StartError
 from garrison.ipc.messages import State, encode
 
 from . import engine
+from .accounts import account_of, check_ways, needed
 from .characters import told_character
 from .environment import worker_environment
 from .excess import walls_of
@@ -61,6 +62,9 @@ class Incarnations:
             assignment = encode(self._assignment(post))
         except StartError as error:
             self._not_started(post, error.reason, permanent=True)
+        except OSError as error:
+            reason = f"its user cannot be let in: {error}"
+            self._not_started(post, reason, permanent=False)
         except Exception as error:  # noqa: BLE001 (one service's start must not end the host)
             host.erred(f"the start of {post.name}", error)
             reason = f"it cannot be told what to be: {type(error).__name__}: {error}"
@@ -81,7 +85,17 @@ class Incarnations:
 
     def _assignment(self, post: Post) -> messages.Assignment:
         spec, host = post.spec, self._host.config.host
-        env, secret = worker_environment(spec, self._host.environ)
+        data = host.state / "services" / spec.name
+        limits, of_user = _limits(spec), None
+        if (account := account_of(spec, data)) is not None:
+            limits = account.put_on(limits)
+            post.uid = limits.uid
+            self._host.doors.admit(post.token, post.uid)
+            if post.uid >= 0:
+                of_user = account.environment
+                check_ways(spec.name, account, needed(host.run, host.state))
+        control, bus = self._host.doors.paths(post.uid)
+        env, secret = worker_environment(spec, self._host.environ, of_user=of_user)
         character, withheld = told_character(spec, secret)
         self._host.deaths.given(spec.name, secret)
         return messages.Assignment(
@@ -90,8 +104,8 @@ class Incarnations:
             service_type=spec.service_type,
             generation=post.child.generation,
             token=post.token,
-            control=sockets.control_path(host.run),
-            bus=sockets.bus_path(host.run),
+            control=control,
+            bus=bus,
             lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
             env=messages.packed(env),
             secrets=messages.packed(secret),
@@ -112,9 +126,9 @@ class Incarnations:
             with_parts=spec.with_parts,
             priority=spec.priority,
             withheld=withheld,
-            data=str(host.state / "services" / spec.name),
+            data=str(data),
             health_interval=spec.health_interval,
-            limits=_limits(spec),
+            limits=limits,
         )
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:
@@ -193,6 +207,7 @@ class Incarnations:
         death = host.deaths.gone(post, event, left)
         token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
         host.roster.by_token.pop(token, None)
+        host.doors.control.forget(token)
         if post.events:
             post.events = ()
             host.members.listed(post.name)

@@ -13,13 +13,12 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import replace
 from math import inf
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import zmq
 
-from garrison.ipc import memory, messages, sockets, tree
+from garrison.ipc import memory, messages, tree
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State, Token
 
@@ -27,8 +26,8 @@ from . import adoption, engine
 from .bus import AGAIN_S, Bus
 from .config import Config
 from .deaths import Deaths
+from .doors import Doors
 from .environment import scrubbed
-from .gates import Gates
 from .hearing import CONTROL_BYTES, Hearing
 from .home import take_home
 from .incarnations import SLOT_S, Incarnations
@@ -92,7 +91,7 @@ class Supervisor:
         self._signals = 0
         self._mistakes = 0  # of this program's own
         self._poller = zmq.Poller()
-        self._polled: list[int] | None = None  # the launchers' sockets that it has
+        self._polled: list[int] | None = None  # how many users, and the launchers' sockets
         host = config.host
         handover = handover or Handover()
         self._locks = take_home(config, handover.locks)
@@ -109,12 +108,11 @@ class Supervisor:
             host.cgroups,
         )
         self.engine.others &= set(handover.others) if handover.locks else self.engine.others
-        control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
-        self.control = sockets.router(self.context, min(host.max_message, CONTROL_BYTES))
-        self.hearing = Hearing(self, self.control)
-        self.bus = Bus(sockets.router(self.context, host.max_message), self.hearing.refuse)
-        self.gates = Gates([(self.control, control), (self.bus.socket, bus)])
-        self.members = Members(self, self.control, self._left)
+        self.doors = Doors(self.context, host, min(host.max_message, CONTROL_BYTES))
+        self.gates = self.doors.gates
+        self.hearing = Hearing(self, self.doors.control)
+        self.bus = Bus(self.doors.bus, self.hearing.refuse)
+        self.members = Members(self, self.doors.control, self._left)
         self.orders = Orders(self, self.members.send)
         self.incarnations = Incarnations(self)
         self.registration = Registration(self)
@@ -163,7 +161,8 @@ class Supervisor:
             self.gates.turn()
         if wake in ready:
             self._on_signals(wake)
-        if self.control in ready or self.hearing.unheard:
+        control = not ready.keys().isdisjoint(self.doors.control.all)
+        if control or self.hearing.unheard:
             self.hearing.read()
         if self.members.leavers.fileno() in ready:
             self.members.see_who_left()
@@ -173,7 +172,8 @@ class Supervisor:
         launchers = self.engine.deaths.fileno() in ready or self.engine.busy
         if launchers or any(fd in ready for fd in self.engine.descriptors()):
             self.incarnations.read_engine()
-        if self.bus.socket in ready or self.bus.settling or self.bus.waiting:
+        carries = not ready.keys().isdisjoint(self.doors.bus.all)
+        if carries or self.bus.settling or self.bus.waiting:
             for token in self.bus.turn():
                 self._connected(token)
             self.bus.tell_ends()
@@ -194,12 +194,13 @@ class Supervisor:
 
     def _poll(self, wake: int) -> dict[Any, int]:
         launchers = self.engine.descriptors()
-        if launchers != self._polled:  # a poller is made anew only for another set of launchers
-            self._polled = launchers
+        polled = [len(self.doors), *launchers]
+        if polled != self._polled:  # a poller is made anew only for other sockets
+            self._polled = polled
             self._poller = zmq.Poller()
             fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
             fds = (self.rotation.wake, self.gates.fileno(), self.watch.wake, *fds)
-            for one in (self.control, self.bus.socket, *fds):
+            for one in (*self.doors.control.all, *self.doors.bus.all, *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
 
@@ -479,15 +480,11 @@ class Supervisor:
             self.members.farewell()
         self.watch.close()
         self.members.close()
-        self.gates.close()
-        self.control.close()
-        self.bus.socket.close()
+        self.doors.close()
         self.context.term()
         self.journal.close()
         if self.succession.successor:
             return
-        run = self.config.host.run
-        for path in (sockets.control_path(run), sockets.bus_path(run)):
-            Path(path).unlink(missing_ok=True)
+        self.doors.unlink()
         for lock in self._locks:
             os.close(lock)

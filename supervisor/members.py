@@ -17,6 +17,8 @@ from garrison.ipc import messages, sockets
 from garrison.ipc.directory import takes_calls
 from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, State, Token, encode
 
+from .doors import Plane
+
 if TYPE_CHECKING:
     from .loop import Supervisor
 
@@ -33,13 +35,11 @@ class Members:
 
     Args:
         host: Whose directory it is.
-        control: The control plane's ROUTER.
+        control: The control plane.
         left: Told of each program that has left.
     """
 
-    def __init__(
-        self, host: "Supervisor", control: zmq.Socket[bytes], left: Callable[[Token], None]
-    ) -> None:
+    def __init__(self, host: "Supervisor", control: Plane, left: Callable[[Token], None]) -> None:
         self._host = host
         self._control = control
         self._left = left
@@ -60,7 +60,7 @@ class Members:
     def _post(self, token: Token, batch: bytes) -> int:
         """Send without waiting; return 0, or why it was not sent."""
         try:
-            self._control.send_multipart([token, SUPERVISOR, batch], zmq.NOBLOCK)
+            self._control.at(token).send_multipart([token, SUPERVISOR, batch], zmq.NOBLOCK)
         except zmq.ZMQError as error:
             if error.errno not in {zmq.EAGAIN, zmq.EHOSTUNREACH}:
                 raise

@@ -37,6 +37,7 @@ class Post:
     watchdog: float | None = None  # of the next incarnation, where the present one has another
     token: Token = b""  # the incarnation's; empty where there is none
     pid: int = 0
+    uid: int = -1  # of the user that the incarnation runs as, where that is not the host's own
     started_at: float = 0.0  # monotonic, when its process was ordered
     paused: bool = False  # when its stacks were asked for, its process was stopped
     log_began: tuple[int, int] | None = None  # its log's inode and size then; None: nobody knows
@@ -111,6 +112,7 @@ class Post:
     def begin(self, token: Token, now: float, slot_until: float) -> None:
         """Take up a new incarnation."""
         self.token, self.started_at, self.slot_until = token, now, slot_until
+        self.uid = -1
         self.pid, self.in_flight, self.refused, self.beat_at = 0, 0, 0, 0.0
         self.paused = False
         self.welcomed = self.said_ready = self.connected = self.ended = self.adopting = False

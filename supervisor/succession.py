@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from garrison.ipc import tree
-from garrison.ipc.messages import BAD_BYTES, WIRES, State, Token
+from garrison.ipc.errors import StartError
+from garrison.ipc.messages import BAD_BYTES, WIRES, Limits, State, Token
 
+from .accounts import account_of
 from .adoption import (
     Fate,
     Kept,
@@ -139,9 +141,13 @@ class Succession:
             host.journal.record("launcher.refused", problem=problem)
         named = {name: token for token, name in found.living.items()}
         known: set[Token] = set()
+        for kept_one in living.services if living is not None else ():
+            self._let_in(kept_one.name, token_of(kept_one), kept_one.uid)
         for position, (one, spec) in enumerate(services):
             if token_of(one) not in found.living and one.name in named:
                 one = begun_since(one, named[one.name], now)
+                one = msgspec.structs.replace(one, uid=self._uid_of(spec))
+                self._let_in(one.name, token_of(one), one.uid)
             known.add(self._take(one, spec, position, found, now))
         for token, name in found.living.items():
             if token in known:
@@ -165,6 +171,22 @@ class Succession:
             )
         self.touch()
 
+    def _let_in(self, name: str, token: Token, uid: int) -> None:
+        """Open the way for what runs as another user: before it comes back."""
+        try:
+            if token:
+                self._host.doors.admit(token, uid)
+        except OSError as error:  # it will not be heard, and is replaced
+            self._host.journal.record("user.not_let_in", name, uid=uid, error=str(error))
+
+    def _uid_of(self, spec: ServiceSpec) -> int:
+        """Return whom a service runs as by its config: what was written down is older."""
+        data = self._host.config.host.state / "services" / spec.name
+        with contextlib.suppress(StartError):
+            if (account := account_of(spec, data)) is not None:
+                return account.put_on(Limits()).uid
+        return -1
+
     def _take(self, one: Kept, spec: ServiceSpec, position: int, found: Found, now: float) -> Token:
         host, token = self._host, token_of(one)
         post = Post(
@@ -174,7 +196,7 @@ class Succession:
             post.watchdog = spec.watchdog
         post.reason, post.traceback = one.reason, one.traceback
         post.last_exit, post.last_exit_at = one.last_exit, one.last_exit_at
-        post.log_began = one.log_began
+        post.log_began, post.uid = one.log_began, one.uid
         host.roster.posts[one.name] = post
         if not token:
             return token
@@ -224,6 +246,8 @@ class Succession:
             yield False
         host.engine.signal(token, signal.SIGKILL)
         self.unclaimed.discard(token)
+        host.doors.control.forget(token)
+        host.doors.bus.forget(token)
 
     def until_ended(self) -> Work:
         """Wait until the unknown are gone, so that nothing is there twice for a moment."""

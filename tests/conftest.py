@@ -176,6 +176,8 @@ class Host:
         self.mark = uuid.uuid4().hex
         self.env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
+        self.python = sys.executable
+        self.prefix: tuple[str, ...] = ()  # what its commands are run by, such as setpriv
         self._limit = limit
         self._ups = 0
         self.write("config.toml", config)
@@ -211,7 +213,7 @@ class Host:
             self.process = subprocess.Popen(
                 [
                     *self._limited(),
-                    *COMMAND,
+                    *self._command,
                     "up",
                     "-c",
                     str(self.config),
@@ -229,6 +231,10 @@ class Host:
 
     def _limited(self) -> tuple[str, ...]:
         return ("prlimit", f"--nofile={self._limit}") if self._limit else ()
+
+    @property
+    def _command(self) -> tuple[str, ...]:
+        return (*self.prefix, self.python, *COMMAND[1:])
 
     def up(self, *options: str) -> Self:
         """Start the supervisor; return once its first starts have come to an end."""
@@ -303,7 +309,7 @@ class Host:
         """Run a command line of its own, and show that no error of a user's is a traceback."""
         options = ["--home", str(self.home)] if home else []
         done = subprocess.run(
-            [*before, *COMMAND, *options, *(["--json"] if json else []), *words],
+            [*before, *self._command, *options, *(["--json"] if json else []), *words],
             cwd=self.folder,
             env={**self.environ, **(env or {})},
             input=input,

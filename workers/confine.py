@@ -9,25 +9,24 @@ import os
 import resource
 from pathlib import Path
 
+from garrison.ipc.errors import PermanentFailure
 from garrison.ipc.messages import Limits
+
+from .identity import become
 
 PR_SET_NO_NEW_PRIVS = 38  # linux/prctl.h
 NR_OPEN = Path("/proc/sys/fs/nr_open")  # no process may have more descriptors
 ADJUSTMENT = Path("/proc/self/oom_score_adj")
 
 
-class Unconfined(Exception):
-    """It must not run as it is; the text says why."""
-
-
 def confine(limits: Limits) -> list[str]:
     """Put this process, and what it will start, under limits; return what was not granted.
 
     Raises:
-        Unconfined: What must be cannot be.
+        PermanentFailure: What must be cannot be.
     """
     refused = [*_files(limits.open_files), *_nice(limits.nice), *_oom(limits.oom_score_adj)]
-    # From here on without rights that the above may need: whom it runs as belongs here.
+    become(limits)  # from here on without rights that the above may need
     if limits.umask is not None:
         os.umask(limits.umask)
     if limits.working_directory:
@@ -77,7 +76,7 @@ def _go_to(folder: str) -> None:
     try:
         os.chdir(folder)
     except OSError as error:
-        raise Unconfined(
+        raise PermanentFailure(
             f"its working_directory {folder} cannot be entered: {error.strerror}; make it, or "
             "name another"
         ) from error
@@ -87,4 +86,4 @@ def _gain_nothing() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         why = os.strerror(ctypes.get_errno())
-        raise Unconfined(f"no_new_privs cannot be set: {why}")
+        raise PermanentFailure(f"no_new_privs cannot be set: {why}")

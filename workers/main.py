@@ -28,10 +28,12 @@ from garrison.ipc.messages import WIRE, Assignment, Reading, Token, sendable
 from garrison.ipc.recorder import LoudRecorder, Recorder
 
 from . import health, redaction
-from .confine import Unconfined, confine
+from .belongings import hand_over
+from .confine import confine
 from .dispatch import Dispatch
 from .guardians import Guardians
 from .hidden import finished
+from .identity import unreadable
 from .loading import installed, load
 from .locks import held_by, take_lock
 from .methods import describe
@@ -88,7 +90,9 @@ def run(descriptor: int, log_path: str) -> NoReturn:
             secrets = {name: os.fsdecode(value) for name, value in assignment.secrets.items()}
             os.environ.update(secrets)
             redaction.install(secrets)
-            code = _loop(Worker(assignment, secrets, _confined(assignment)).live())
+            worker = Worker(assignment, secrets)
+            worker.be_its_user()
+            code = _loop(worker.live())
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else (0 if end.code is None else CRASHED)
     except BaseException:  # noqa: BLE001 (the last place that could tell)
@@ -132,17 +136,6 @@ def _write_to(log_path: str) -> None:
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
-def _confined(assignment: Assignment) -> str:
-    """Put this process under its limits; return why it must not run, or nothing."""
-    try:
-        refused = confine(assignment.limits)
-    except Unconfined as error:
-        return str(error)
-    for one in refused:
-        print(f"limit not granted: {one}", file=sys.stderr)
-    return ""
-
-
 def _be_named(name: str) -> None:
     ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
@@ -162,10 +155,29 @@ class Worker(Runtime):
 
     limited_by_welcome = False
 
-    def __init__(self, assignment: Assignment, secrets: dict[str, str], unfit: str = "") -> None:
+    def __init__(self, assignment: Assignment, secrets: dict[str, str]) -> None:
         self._assignment = assignment
-        self._unfit = unfit  # why it must not run, in words
         self._own_secrets = secrets
+        self._launcher = os.getppid()
+        self._problem: Exception | None = None  # why it cannot be what it is to be
+
+    def be_its_user(self) -> None:
+        """Open what its user may not, then be that user; before any code of others, and while
+        this process has one thread. What goes wrong is told once the supervisor is there."""
+        a = self._assignment
+        if a.record_values:
+            self._notes: Recorder = LoudRecorder(a.recorder, self._name_of, redaction.redacted)
+        else:
+            self._notes = Recorder(a.recorder, self._name_of)
+        if a.lock and take_lock(a.lock) is None:
+            self._problem = GarrisonError(held_by(a.lock))
+        try:
+            if self._problem is None:
+                hand_over(a.data, a.limits)
+            for refused in confine(a.limits):
+                print(f"limit not granted: {refused}", file=sys.stderr)
+        except PermanentFailure as error:
+            self._problem = error
 
     async def live(self) -> int:
         """Live a worker's life; return the process's exit code."""
@@ -176,10 +188,6 @@ class Worker(Runtime):
         self._be_part_of_its_agent()
         self.timeout, self.max_message = a.timeout, a.max_message
         self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
-        if a.record_values:
-            self._notes: Recorder = LoudRecorder(a.recorder, self._name_of, redaction.redacted)
-        else:
-            self._notes = Recorder(a.recorder, self._name_of)
         self.calls.notes = self._notes
         self._dispatch = Dispatch(a.name, self._answer, self.hidden, a.max_message)
         self._service: Service | None = None
@@ -190,16 +198,15 @@ class Worker(Runtime):
         self._manifest: messages.Manifest | None = None  # as it was told
         self._described = messages.Manifest("")  # without what was registered
         self._telling = False
-        self._guardians = Guardians(os.getppid(), a.orphan_grace)
+        self._guardians = Guardians(self._launcher, a.orphan_grace)
         self._reaper = Reaper()
         self._reaper.watch_forks()
-        lock = take_lock(a.lock) if a.lock else -1
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.open(self._context, a.control, a.bus)
         self._introduce()
         self._beat()
         try:
-            return await self._life(lock)
+            return await self._life()
         finally:
             self.close()
             self._context.term()  # the answers of the last calls have left by then
@@ -211,12 +218,10 @@ class Worker(Runtime):
             decode = msgspec.msgpack.Decoder(Character).decode
             self.speak_for(a.agent, decode(said), a.withheld)
 
-    async def _life(self, lock: int | None) -> int:
+    async def _life(self) -> int:
         try:
-            if lock is None:
-                raise GarrisonError(held_by(self._assignment.lock))
-            if self._unfit:
-                raise PermanentFailure(self._unfit)
+            if self._problem is not None:
+                raise self._problem
             return await self._serve()
         except Ending as end:
             return await self._stop(str(end))
@@ -225,7 +230,7 @@ class Worker(Runtime):
 
     async def _serve(self) -> int:
         a = self._assignment
-        plugin = load(a.source)
+        plugin = self._loaded()
         cls = plugin.service(a.service_type, a.source.name)
         await self.joined()
         self.loop.add_signal_handler(signal.SIGTERM, self._on_term)
@@ -250,6 +255,17 @@ class Worker(Runtime):
         with health.asking(service, a.health_interval, self.tell):
             await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
+
+    def _loaded(self) -> Plugin:
+        """Import its plugin; where its user cannot read that, say so rather than "no module"."""
+        a = self._assignment
+        try:
+            return load(a.source)
+        except (OSError, ImportError, ConfigError) as error:
+            shut = unreadable(a.limits, dict.fromkeys([a.source.folder, *sys.path]), error)
+            if not shut:
+                raise
+            raise PermanentFailure(f"its plugin cannot be imported: {shut}") from error
 
     def _take_parts(self, plugin: Plugin) -> None:
         self.parts.add_plugin(plugin, self._assignment.source.name, self._assignment.priority)

@@ -8,6 +8,7 @@ import zmq
 from garrison.ipc.messages import FULL
 from garrison.supervisor import bus
 from garrison.supervisor.bus import MESSAGE_BYTES, Bus
+from garrison.supervisor.doors import Plane
 
 MOST = 100 * MESSAGE_BYTES
 READS, SLEEPS = b"g-reads", b"g-sleeps"
@@ -51,7 +52,7 @@ def made(router: Router, monkeypatch: pytest.MonkeyPatch) -> Bus:
     """Return a bus with both members, where little may wait."""
     monkeypatch.setattr(bus, "WAITING_BYTES", MOST)
     monkeypatch.setattr(bus, "TURN_S", 60.0)
-    made = Bus(cast("zmq.Socket[bytes]", router), lambda _: None)
+    made = Bus(Plane(cast("zmq.Socket[bytes]", router)), lambda _: None)
     for token in (READS, SLEEPS):
         made.admit(token)
     return made

@@ -1,5 +1,6 @@
 """Who is let in: whoever there is a descriptor for, and who waits is not forgotten."""
 
+import os
 import socket
 import time
 from collections.abc import Iterator
@@ -52,11 +53,14 @@ def free(monkeypatch: pytest.MonkeyPatch) -> Free:
 class Way:
     """A ROUTER behind its gate."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, of_user: bool = False) -> None:
+        folder.mkdir(exist_ok=True)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.path = str(folder / "r.sock")
         self.router = sockets.router(self.context, 1 << 20)
-        self.gates = Gates([(self.router, self.path)])
+        self.gates = Gates([] if of_user else [(self.router, self.path)])
+        if of_user:
+            self.gates.add(self.router, self.path, os.getuid())
         self._dealers: list[zmq.Socket[bytes]] = []
 
     def connect(self) -> zmq.Socket[bytes]:
@@ -67,6 +71,10 @@ class Way:
         dealer.send(b"hello")
         self._dealers.append(dealer)
         return dealer
+
+    def disconnect(self) -> None:
+        """Have the first one go."""
+        self._dealers.pop(0).close(linger=0)
 
     def heard(self, expected: int, seconds: float = 10.0) -> int:
         """Return how many hellos come, the gates having their turns."""
@@ -122,6 +130,31 @@ def test_while_there_is_no_room_they_wait_and_then_they_are_let_in(way: Way, fre
     assert way.heard(1) == 1
     before.send(b"hello")
     assert way.heard(1) == 1
+
+
+def test_another_user_takes_no_more_than_its_share(
+    way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a user's own way in: who comes beyond that waits until others have gone; at the host's
+    own way nobody is counted."""
+    monkeypatch.setattr(gates, "CONNECTIONS", 4)
+    users = Way(Path(way.path).parent / "u", of_user=True)
+    try:
+        for _ in range(6):
+            users.connect()
+            way.connect()
+        assert users.heard(4) == 4
+        assert users.heard(2, 0.3) <= 2  # who was let in before the first were counted
+        for _ in range(3):
+            users.connect()
+            way.connect()
+        assert users.heard(1, 0.3) == 0
+        assert way.heard(9) == 9
+        for _ in range(6):
+            users.disconnect()
+        assert users.heard(3) == 3
+    finally:
+        users.close()
 
 
 def test_what_says_nothing_gives_its_descriptors_back(way: Way, free: Free) -> None:

@@ -1,0 +1,418 @@
+"""Services that run as users of their own: everything works, and none reaches another's.
+
+Needs root. What a user without an account can do, any can: numbers are used where a name is not the
+matter. Where this Python is closed to others, as in a home of root's, the system's own is taken.
+"""
+
+import fcntl
+import os
+import pwd
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zmq
+from tests.conftest import ROOT, Host, alive, hosting, until
+
+from garrison.supervisor.accounts import Account, closed
+from garrison.workers import with_timeout
+
+ONE, OTHER = 54321, 54322
+NOBODY = Account("54321", ONE, ONE, (ONE,))
+NAMED = "nobody"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start others' processes")
+
+CONFIG = f"""
+[defaults]
+watchdog = 5.0
+[plugins]
+spy = {{}}
+[services.one]
+plugin = "spy"
+type = "spy"
+user = {ONE}
+[services.other]
+plugin = "spy"
+type = "spy"
+user = "{OTHER}"
+secrets = ["TOKEN"]
+[services.named]
+plugin = "spy"
+type = "spy"
+user = "{NAMED}"
+[services.plain]
+plugin = "spy"
+type = "spy"
+"""
+
+
+def _usable(python: str, path: str) -> bool:
+    version = "{}.{}".format(*sys.version_info[:2])
+    code = f"import os, sys, zmq, msgspec; assert sys.version.startswith('{version}'); "
+    code += "print(os.path.dirname(os.__file__), os.path.dirname(zmq.__file__), sep='\\n')"
+    try:
+        done = subprocess.run(
+            [python, "-c", code],
+            capture_output=True,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+            check=False,
+        )
+    except OSError:
+        return False
+    folders = [Path(line) for line in done.stdout.splitlines()]
+    return bool(folders) and not any(closed(folder, NOBODY, 5) for folder in folders)
+
+
+def public_python() -> tuple[str, str]:
+    """Return a Python, and its PYTHONPATH, that every user can run; skip where there is none."""
+    source = str(ROOT / ".src")
+    packages = str(Path(zmq.__file__).parent.parent)
+    for python, path in ((sys.executable, source), ("/usr/bin/python3", f"{source}:{packages}")):
+        if _usable(python, path):
+            return python, path
+    pytest.skip(f"{sys.executable} and its libraries are closed to other users")
+
+
+Making = Callable[..., Host]
+
+
+@pytest.fixture
+def users() -> Iterator[Making]:
+    """Return what makes a host in a folder that every user can enter: `users(config)`."""
+    python, path = public_python()
+    made: list[Any] = []
+
+    def make(config: str = CONFIG, up: bool = True, **env: str) -> Host:
+        one = hosting(config, ["spy"], env={"PYTHONPATH": path, "TOKEN": "s3cret", **env}, up=False)
+        made.append(one)
+        host: Host = one.__enter__()
+        host.python = python
+        host.folder.chmod(0o755)
+        return host.up() if up else host
+
+    yield make
+    for one in reversed(made):
+        one.__exit__(None, None, None)
+
+
+def killed(host: Host) -> Host:
+    """Kill its supervisor alone."""
+    assert host.process is not None
+    host.process.kill()
+    host.process.wait()
+    return host
+
+
+def cgroup_files(pid: int) -> list[str]:
+    """Return the files by which a process's cgroups are steered."""
+    members = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    folders = [
+        f"{root}{line.split(':', 2)[2]}"
+        for line in members
+        for root in ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
+    ]
+    names = ("cgroup.kill", "cgroup.procs", "cgroup.freeze")
+    return [f"{folder}/{name}" for folder in folders for name in names]
+
+
+def mode(path: Path) -> int:
+    """Return a file's mode."""
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_each_runs_as_its_own_user_for_good(users: Making) -> None:
+    """All three of its ids, its groups and its environment are that user's; no right of root's."""
+    host = users()
+    home = host.home / "state" / "services"
+    for name, uid in (("one", ONE), ("other", OTHER), ("named", pwd.getpwnam(NAMED).pw_uid)):
+        said = await host.call(name, "who")
+        gid = pwd.getpwnam(NAMED).pw_gid if name == "named" else uid
+        assert said["uids"] == [uid] * 3
+        assert said["gids"] == [gid] * 3
+        assert said["rights"] == 0
+        assert said["seen as"] == uid
+        assert (home / name).stat().st_uid == uid
+        assert mode(home / name) == 0o700
+        assert f"spying as {uid}" in host.log(name)
+        assert f"logged as {uid}" in host.log(name)
+    one, named = await host.call("one", "who"), await host.call("named", "who")
+    assert one["groups"] == [ONE]
+    assert (one["USER"], one["HOME"], one["SHELL"]) == (str(ONE), str(home / "one"), "/bin/sh")
+    entry = pwd.getpwnam(NAMED)
+    assert named["groups"] == sorted(os.getgrouplist(NAMED, entry.pw_gid))
+    assert (named["LOGNAME"], named["HOME"], named["SHELL"]) == (
+        NAMED,
+        entry.pw_dir,
+        entry.pw_shell,
+    )
+    plain = await host.call("plain", "who")
+    assert plain["uids"] == [0] * 3
+    assert plain["HOME"] == os.environ.get("HOME")
+
+
+async def test_calls_restarts_and_locks_work(users: Making) -> None:
+    """As between services of one user."""
+    host = users()
+    for asking, asked in (("one", "other"), ("other", "plain"), ("plain", "named")):
+        said = await host.call(asking, "ask", asked)
+        assert said["uids"] == (await host.call(asked, "who"))["uids"]
+    old = host.kill("one")
+    host.until_reborn("one", old)
+    assert (await host.call("other", "ask", "one"))["uids"] == [ONE] * 3
+    assert await host.call("one", "starts") == [str(ONE)] * 2
+    assert host.run("restart", "one", "other").code == 0
+    assert await host.call("one", "starts") == [str(ONE)] * 3
+    assert host.rows()["other"]["state"] == "running"
+    assert host.run("stop", "one").code == 0
+    with (host.home / "run" / "one.service.lock").open("r+b") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = host.run("start", "one", timeout=90)
+        assert refused.code != 0
+        assert f"(pid {os.getpid()}" in refused.err  # root's eyes, before it is that user
+        assert host.run("stop", "one").code == 0
+    assert host.run("start", "one").code == 0
+    assert host.status("one")["refused_frames"] == 0
+    assert host.events("frame.refused") == []
+
+
+async def test_a_killed_supervisors_services_are_adopted(users: Making) -> None:
+    """Under the same pids, also those of users that the next config has no service for."""
+    host = users()
+    before = {name: row["pid"] for name, row in host.rows().items()}
+    killed(host).up()
+    assert {name: row["pid"] for name, row in host.rows().items()} == before
+    assert (await host.call("one", "ask", "other"))["uids"] == [OTHER] * 3
+    assert host.run("upgrade").code == 0
+    assert {name: row["pid"] for name, row in host.rows().items()} == before
+    assert (await host.call("one", "ask", "other"))["uids"] == [OTHER] * 3
+    killed(host)
+    text = host.config.read_text()
+    host.write("config.toml", text.replace(f"user = {ONE}", "autostart = true"))
+    host.up()
+    assert host.rows()["one"]["pid"] == before["one"]  # as it was started
+    assert (await host.call("one", "ask", "other"))["uids"] == [OTHER] * 3
+
+
+async def test_none_can_signal_or_trace_another(users: Making) -> None:
+    """Nor supervisor and launcher, nor by a cgroup."""
+    host = users()
+    rows = host.rows()
+    targets = [rows["other"]["pid"], rows["plain"]["pid"], host.pid, host.launcher]
+    for pid in targets:
+        for number in (signal.SIGTERM, signal.SIGSTOP, signal.SIGKILL, signal.SIGUSR1):
+            assert await host.call("one", "kill", pid, number) == ["EPERM"] * 3
+        assert set(await host.call("one", "trace", pid)) <= {"EPERM", "EACCES"}
+        for file in cgroup_files(pid):
+            assert await host.call("one", "write", file) != "done"
+    assert [host.rows()[name]["pid"] for name in ("other", "plain")] == targets[:2]
+    assert host.events("supervisor.signal") == []
+
+
+async def test_none_can_read_what_is_anothers(users: Making) -> None:
+    """Home, logs, state, locks, records and sockets of others are closed; so are its own where
+    only the supervisor is to have them."""
+    host = users()
+    host.kill("other")
+    until(lambda: list((host.home / "state" / "deaths").glob("*.json")), what="a record")
+    host.wait_for("other", "running")
+    host.write("mine.env", "A=b\n")
+    closed_to_it = [
+        *(host.home, host.home / "run", host.home / "logs", host.home / "state"),
+        *(path for path in host.home.rglob("*") if not path.is_socket()),
+        host.folder / "mine.env",
+    ]
+    own = host.home / "state" / "services" / "one"
+    assert own in closed_to_it
+    for path in closed_to_it:
+        mine = path == own or own in path.parents
+        assert await host.call("one", "read", str(path)) == ("done" if mine else "EACCES"), path
+        if not path.is_dir() and not mine:
+            assert await host.call("one", "write", str(path)) == "EACCES", path
+    for path in host.home.rglob("*.sock"):
+        kind = socket.SOCK_SEQPACKET if path.name.startswith("launcher") else socket.SOCK_STREAM
+        mine = path.name in {f"c{ONE}.sock", f"b{ONE}.sock"}
+        said = await host.call("one", "connect", str(path), kind)
+        assert said == ("done" if mine else "EACCES"), path
+    for folder in ("run", "state", "logs", "state/services"):
+        assert await host.call("one", "write", str(host.home / folder / "new")) == "EACCES"
+
+
+async def test_none_speaks_for_another_or_gives_orders(users: Making) -> None:
+    """Under whatever address it connects: nothing is answered, and nothing happens."""
+    host = users()
+    control, bus = await host.call("one", "own", "control"), await host.call("one", "own", "bus")
+    pids = {name: row["pid"] for name, row in host.rows().items()}
+    await host.call("one", "order")
+    until(lambda: "that orders" in str(host.events("frame.refused")), what="it is refused")
+    assert host.events("supervisor.stopping") == []
+    tokens = [await host.call(name, "own", "token") for name in ("other", "plain")]
+    tokens.append("67" + os.urandom(15).hex())
+    for token in tokens:
+        for what in ("order", "join", "hello", "stopped", "broken", "bye"):
+            assert await host.call("one", "say", control, token, what) == []
+        assert await host.call("one", "say", bus, token, "call", tokens[0]) == []
+    assert {name: row["pid"] for name, row in host.rows().items()} == pids
+    assert all(row["state"] == "running" for row in host.rows().values())
+    assert host.events("frame.refused")
+    joins = await host.call("plain", "own", "control"), "67" + os.urandom(15).hex(), "join"
+    assert await host.call("plain", "say", *joins) != []  # as the host's own user may
+    (host.home / "run" / f"c{ONE}.sock").chmod(0o666)  # as its owner can; the user is asked for too
+    assert await host.call("one", "greeted", control) > 0
+    assert await host.call("other", "greeted", control) == 0
+    assert {name: row["pid"] for name, row in host.rows().items()} == pids
+    os.kill(pids["other"], signal.SIGKILL)  # had "broken" been believed, it would stay failed
+    host.until_reborn("other", pids["other"])
+
+
+async def test_none_takes_anothers_place_while_that_is_away(users: Making) -> None:
+    """It may wait at its own door under the other's address: nothing comes there, and the other is
+    heard at its own when the next supervisor is there."""
+    host = users()
+    control, bus = await host.call("one", "own", "control"), await host.call("one", "own", "bus")
+    token = await host.call("other", "own", "token")
+    pid = host.rows()["other"]["pid"]
+    async with host.connect() as client:
+        one = client.get_service("one")
+        assert one is not None
+        patient = with_timeout(one, 60.0)
+        waiting = [patient.squat(path, token, 4.0) for path in (control, bus)]
+        killed(host).up()
+        assert host.rows()["other"]["pid"] == pid
+        for _ in range(20):
+            assert (await host.call("plain", "ask", "other"))["uids"] == [OTHER] * 3
+        os.kill(pid, signal.SIGKILL)
+        host.until_reborn("other", pid)
+        for future in waiting:
+            future.cancel()
+    assert (await host.call("plain", "ask", "other"))["uids"] == [OTHER] * 3
+
+
+def test_a_plain_host_is_its_users_alone(users: Making) -> None:
+    """Where no service has a user of its own, nobody passes; also after there was one."""
+    host = users()
+    assert mode(host.home) == mode(host.home / "run") == mode(host.home / "state") == 0o711
+    assert mode(host.home / "logs") == 0o700
+    assert host.end() == 0
+    text = host.config.read_text()
+    lines = [line for line in text.splitlines() if not line.startswith("user")]
+    host.write("config.toml", "\n".join(lines))
+    host.up()
+    for folder in ("", "run", "state", "logs"):
+        assert mode(host.home / folder) == 0o700
+    sockets = list((host.home / "run").glob("*.sock"))
+    assert {path.name for path in sockets} == {"control.sock", "bus.sock", "launcher-1.sock"}
+    assert {mode(path) for path in sockets} == {0o600}
+    for name in ("one", "other"):  # root's again, with what is in it
+        data = host.home / "state" / "services" / name
+        assert {path.stat().st_uid for path in (data, data / "starts")} == {0}
+
+
+async def test_a_service_is_given_another_user_while_the_host_runs(users: Making) -> None:
+    """Its data goes along; what a link in it leads to, and what is not its own, does not."""
+    host = users()
+    folder = host.home / "state" / "services" / "one"
+    secret = host.write("roots.env", "A=b")
+    (folder / "link").symlink_to(secret)
+    (folder / "sub").mkdir()
+    for path in (folder / "sub", folder / "link"):
+        os.chown(path, ONE, ONE, follow_symlinks=False)
+    (folder / "sub" / "roots").touch()
+    text = host.config.read_text()
+    host.write("config.toml", text.replace(f"user = {ONE}", "user = 54399"))
+    assert host.run("restart", "one").code == 0
+    assert (await host.call("plain", "ask", "one"))["uids"] == [54399] * 3
+    assert await host.call("one", "starts") == [str(ONE), "54399"]
+    assert {path.lstat().st_uid for path in (folder / "sub", folder / "link")} == {54399}
+    assert secret.stat().st_uid == 0
+    assert (folder / "sub" / "roots").stat().st_uid == 0
+    host.write("config.toml", text.replace(f"user = {ONE}", 'user = "nobody-at-all"'))
+    refused = host.run("restart", "one")
+    assert refused.code != 0
+    assert "there is no user `nobody-at-all`" in refused.err
+    assert "the running one stays" in refused.err
+    assert host.rows()["one"]["state"] == "running"
+
+
+async def test_a_group_without_a_user(users: Making) -> None:
+    """It is the supervisor's user still, at the supervisor's own sockets."""
+    host = users(CONFIG.replace(f"user = {ONE}", f"group = {ONE}"))
+    said = await host.call("one", "who")
+    assert (said["uids"], said["gids"]) == ([0] * 3, [ONE] * 3)
+    assert ONE in said["groups"]
+    assert said["HOME"] == os.environ.get("HOME")
+    assert (await host.call("other", "ask", "one"))["uids"] == [0] * 3
+    assert not (host.home / "run" / f"c{ONE}.sock").exists()
+
+
+def test_an_unknown_user_is_told(users: Making) -> None:
+    """By `check`, with file, line and key, and at the start; the others run."""
+    host = users(CONFIG.replace(f"user = {ONE}", 'user = "nobody-at-all"'), up=False)
+    line = host.config.read_text().splitlines().index('user = "nobody-at-all"') + 1
+    checked = host.run("check", home=False)
+    assert checked.code == 5
+    assert f"config.toml:{line}: services.one.user: " in checked.err + checked.out
+    assert "there is no user `nobody-at-all`" in checked.err + checked.out
+    host.up()
+    row = host.status("one")
+    assert row["state"] == "failed"
+    assert "there is no user `nobody-at-all`" in row["reason"]
+    assert host.rows()["other"]["state"] == "running"
+    text = host.config.read_text().replace("[plugins]", 'user = "none-at-all"\n[plugins]', 1)
+    host.write("config.toml", text)
+    said = host.run("check", home=False).out
+    assert said.count("config.toml:4: defaults.user: there is no user `none-at-all`") == 1
+
+
+def test_a_folder_that_is_closed_is_told(users: Making) -> None:
+    """Which one, and to whom: by `check` and at the start."""
+    host = users(up=False)
+    host.folder.chmod(0o700)
+    checked = host.run("check", "-c", str(host.config))
+    told = f"user {ONE} cannot get into {host.folder}"
+    assert checked.code == 5
+    assert told in checked.err + checked.out
+    host.up()
+    row = host.status("one")
+    assert row["state"] == "failed"
+    assert told in row["reason"]
+    assert host.rows()["plain"]["state"] == "running"
+    host.folder.chmod(0o755)
+    code = host.folder / "spy.py"
+    code.chmod(0o600)
+    told = f"user {ONE} cannot read {code}"
+    assert host.run("start", "one").code != 0
+    assert told in host.status("one")["reason"]
+    checked = host.run("check", "-c", str(host.config))
+    assert told in checked.err + checked.out
+    code.chmod(0o644)
+    assert host.run("check", "-c", str(host.config)).code == 0
+    assert host.run("start", "one").code == 0
+
+
+def test_an_ordinary_users_supervisor_refuses_others(users: Making) -> None:
+    """By `check` and at the start; its own name is no other's."""
+    config = CONFIG.replace(f"user = {ONE}", f'user = "{NAMED}"\nautostart = true')
+    host = users(config, up=False)
+    entry = pwd.getpwnam(NAMED)
+    os.chown(host.folder, entry.pw_uid, entry.pw_gid)
+    host.prefix = (
+        *("setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"),
+    )
+    checked = host.run("check", "-c", str(host.config))
+    said = f"user = {OTHER}: only root can start a process as somebody else"
+    assert checked.code == 5
+    assert said in checked.err + checked.out
+    host.up()
+    assert host.rows()["one"]["state"] == host.rows()["plain"]["state"] == "running"
+    row = host.status("other")
+    assert row["state"] == "failed"
+    assert said in row["reason"]
+    assert f"this supervisor runs as {NAMED}" in row["reason"]
+    assert alive(host.rows()["one"]["pid"])

@@ -1,0 +1,149 @@
+"""Whom a service can run as, and which folders that user gets into."""
+
+import grp
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+
+from garrison.ipc.errors import StartError
+from garrison.supervisor import accounts
+from garrison.supervisor.accounts import Account, account_of, allows, closed
+from garrison.supervisor.environment import worker_environment
+from garrison.supervisor.spec import ServiceSpec
+
+DATA = Path("/data")
+SOMEBODY = Account("somebody", 700, 71, (70, 71))
+
+
+def spec(user: str = "", group: str = "") -> ServiceSpec:
+    """Return a service of a user and group."""
+    return ServiceSpec(name="s", plugin="p", service_type="t", user=user, group=group)
+
+
+@pytest.fixture
+def root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Be root, as far as the ids tell."""
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "getegid", lambda: 0)
+    monkeypatch.setattr(accounts, "_capabilities", lambda: -1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "owner", "group", "wanted", "expected"),
+    [
+        (0o700, 700, 0, 1, True),
+        (0o077, 700, 70, 1, False),  # the owner's bits alone count for the owner
+        (0o710, 0, 70, 1, True),
+        (0o707, 0, 71, 1, False),
+        (0o701, 0, 0, 1, True),
+        (0o711, 0, 0, 5, False),
+        (0o755, 0, 0, 5, True),
+        (0o722, 0, 0, 2, True),
+        (0o711, 0, 0, 2, False),
+    ],
+)
+def test_whom_a_mode_lets_in(
+    mode: int, owner: int, group: int, wanted: int, expected: bool
+) -> None:
+    """As the kernel has it: the first class that fits is the only one."""
+    assert allows(mode, owner, group, SOMEBODY, wanted) is expected
+
+
+def test_root_is_let_in_anywhere() -> None:
+    """Whatever the mode."""
+    assert allows(0, 5, 5, Account("root", 0, 0, (0,)), 5)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_number_needs_no_account() -> None:
+    """Its group is of the same number, its home the service's data folder."""
+    found = account_of(spec("54321"), DATA)
+    assert found is not None
+    assert (found.uid, found.gid, found.groups) == (54321, 54321, (54321,))
+    assert found.environment["HOME"] == "/data"
+    assert found.environment["USER"] == "54321"
+
+
+@pytest.mark.usefixtures("root")
+def test_a_name_brings_its_groups_and_home() -> None:
+    """As at a login; a group of its own goes before the account's."""
+    entry, other = pwd.getpwnam("nobody"), grp.getgrall()[1]
+    found = account_of(spec("nobody"), DATA)
+    assert found is not None
+    assert (found.uid, found.gid) == (entry.pw_uid, entry.pw_gid)
+    assert found.environment["HOME"] == entry.pw_dir
+    found = account_of(spec("nobody", other.gr_name), DATA)
+    assert found is not None
+    assert found.gid == other.gr_gid
+    assert other.gr_gid in found.groups
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(("user", "group"), [("", ""), ("root", ""), ("0", ""), ("0", "0")])
+def test_ones_own_user_is_no_other(user: str, group: str) -> None:
+    """Nothing is to be done for it."""
+    assert account_of(spec(user, group), DATA) is None
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(
+    ("user", "group", "said"),
+    [("nobody-at-all", "", "no user `nobody-at-all`"), ("1", "none-such", "no group `none-such`")],
+)
+def test_who_is_unknown_is_named(user: str, group: str, said: str) -> None:
+    """In the words of the config."""
+    with pytest.raises(StartError, match=said):
+        account_of(spec(user, group), DATA)
+
+
+def test_an_ordinary_user_can_start_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And is told who could."""
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    monkeypatch.setattr(os, "getegid", lambda: 65534)
+    with pytest.raises(StartError, match="user = 54321: only root can start a process"):
+        account_of(spec("54321"), DATA)
+    with pytest.raises(StartError, match="group = 54321: only root"):
+        account_of(spec("", "54321"), DATA)
+
+
+@pytest.mark.usefixtures("root")
+def test_a_root_that_may_not_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container."""
+    monkeypatch.setattr(accounts, "_capabilities", lambda: 1 << 0 | 1 << 5)
+    with pytest.raises(StartError, match="lacks CAP_SETGID, CAP_SETUID"):
+        account_of(spec("54321"), DATA)
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """Return a folder that everybody gets into."""
+    with TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder)
+
+
+def test_the_first_folder_that_is_closed_is_named(public: Path) -> None:
+    """With its mode, and what to do."""
+    shut = public / "shut"
+    (shut / "in").mkdir(parents=True)
+    shut.chmod(0o700)
+    said = closed(shut / "in", SOMEBODY)
+    assert f"somebody cannot get into {shut}, on the way to {shut / 'in'}" in said
+    assert "0700" in said
+    shut.chmod(0o711)
+    assert closed(shut / "in", SOMEBODY) == ""
+    assert closed(shut / "not there", SOMEBODY) == ""
+    assert f"chmod o+rx {shut}" in closed(shut, SOMEBODY, 5)
+
+
+def test_the_environment_is_that_users() -> None:
+    """HOME and its like, not where the supervisor's user has files; what the config says stands."""
+    environ = {"HOME": "/root", "PATH": "/bin", "XDG_CACHE_HOME": "/root/.c", "XDG_OTHER": "1"}
+    service = ServiceSpec(name="s", plugin="p", service_type="t", env={"SHELL": "/bin/zsh"})
+    env, _ = worker_environment(service, environ, of_user={"HOME": "/home/s", "SHELL": "/bin/sh"})
+    assert env == {"HOME": "/home/s", "SHELL": "/bin/zsh", "PATH": "/bin", "XDG_OTHER": "1"}
+    assert worker_environment(service, environ)[0]["HOME"] == "/root"

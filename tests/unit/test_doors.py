@@ -1,0 +1,116 @@
+"""Whose word a message is: an address is at one ROUTER alone."""
+
+from typing import cast
+
+import pytest
+import zmq
+
+from garrison.supervisor.bus import Bus
+from garrison.supervisor.doors import Plane
+
+OWN, MINE, THEIRS, STRANGE = b"g-own", b"g-mine", b"g-theirs", b"g-strange"
+
+
+class Router:
+    """A ROUTER that has received messages of three frames."""
+
+    def __init__(self) -> None:
+        self.coming: list[list[bytes]] = []
+        self.sent: list[list[bytes]] = []
+        self._parts: list[bytes] = []
+        self._sending: list[bytes] = []
+
+    def recv(self, _: int) -> bytes:
+        """Take the next frame."""
+        if not self._parts and not self.coming:
+            raise zmq.Again
+        self._parts = self._parts or self.coming.pop(0)
+        return self._parts.pop(0)
+
+    def getsockopt(self, _: int) -> bool:
+        """Tell whether the message has more frames."""
+        return bool(self._parts)
+
+    def send(self, frame: bytes, flags: int) -> None:
+        """Take a frame."""
+        self._sending.append(frame)
+        if not flags & zmq.SNDMORE:
+            self.sent.append(self._sending)
+            self._sending = []
+
+
+class Made:
+    """A bus with a member of each of three users."""
+
+    def __init__(self) -> None:
+        self.own, self.mine, self.theirs = Router(), Router(), Router()
+        self.plane = Plane(_socket(self.own))
+        self.plane.add(1, _socket(self.mine))
+        self.plane.add(2, _socket(self.theirs))
+        self.plane.admit(MINE, 1)
+        self.plane.admit(THEIRS, 2)
+        self.refused: list[str] = []
+        self.bus = Bus(self.plane, self.refused.append)
+        for token in (OWN, MINE, THEIRS):
+            self.bus.admit(token)
+
+
+def _socket(router: Router) -> "zmq.Socket[bytes]":
+    return cast("zmq.Socket[bytes]", router)
+
+
+@pytest.mark.parametrize(
+    ("via", "source", "taken"),
+    [
+        ("mine", MINE, True),
+        ("mine", THEIRS, False),
+        ("mine", OWN, False),
+        ("mine", STRANGE, False),
+        ("mine", b"\x00", False),
+        ("theirs", THEIRS, True),
+        ("theirs", MINE, False),
+        ("own", OWN, True),
+        ("own", STRANGE, False),
+    ],
+)
+def test_who_may_speak_under_an_address(via: str, source: bytes, taken: bool) -> None:
+    """Who comes by a user's ROUTER may, under that user's; everything else is refused, and nobody
+    is told that such a one has connected."""
+    made = Made()
+    router: Router = getattr(made, via)
+    router.coming = [[source, MINE, b"batch"], [source, b""]]
+    connected = made.bus.turn()
+    assert bool(made.mine.sent) is taken
+    assert len(made.refused) == {True: 0, False: 1 if via == "own" else 2}[taken]
+    assert made.bus.connected == ({source} if taken else set())
+    assert (source in connected) is (taken or via == "own")
+
+
+def test_what_is_sent_goes_by_the_addresss_own_router() -> None:
+    """So nobody else's connection under that address has it."""
+    made = Made()
+    made.own.coming = [[OWN, to, b"batch"] for to in (MINE, THEIRS, OWN)]
+    made.bus.turn()
+    assert made.mine.sent == [[MINE, OWN, b"batch"]]
+    assert made.theirs.sent == [[THEIRS, OWN, b"batch"]]
+    assert made.own.sent == [[OWN, OWN, b"batch"]]
+
+
+def test_an_address_of_one_that_has_ended_is_nobodys() -> None:
+    """What comes from it late is dropped in silence."""
+    made = Made()
+    made.bus.drop(MINE, "it ended")
+    made.mine.coming = [[MINE, OWN, b"batch"]]
+    made.bus.turn()
+    assert made.own.sent == []
+    assert made.refused == []
+    assert not made.plane.speaks(MINE, _socket(made.mine))
+
+
+def test_a_flood_of_one_user_keeps_no_other_waiting() -> None:
+    """Of each ROUTER one message, in turn."""
+    made = Made()
+    made.mine.coming = [[MINE, OWN, b"flood"] for _ in range(1000)]
+    made.theirs.coming = [[THEIRS, OWN, b"word"]]
+    made.bus.turn()
+    assert [THEIRS, b"word"] in [frames[1:] for frames in made.own.sent[:3]]
