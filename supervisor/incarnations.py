@@ -97,6 +97,7 @@ class Incarnations:
             priority=spec.priority,
             withheld=withheld,
             data=str(host.state / "services" / spec.name),
+            chaos=host.chaos,
         )
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:

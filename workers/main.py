@@ -227,12 +227,20 @@ class Worker(Runtime):
         await self._unless_ended(finished(cls.register_send_handlers, self, service))
         self._described, methods = describe(type(service))
         self._manifest = self.parts.told_in(self._described)
-        self._dispatch.serve(service, methods)
+        self._dispatch.serve(service, methods, self._injuries())
         self._phase = "run"
         self._guardians.next_beat_within(self._silence)
         self.tell(messages.Ready(self._manifest))
         await self._unless_ended(self.finished.wait())
         raise Ending("it asked to end")
+
+    def _injuries(self) -> object | None:
+        """Return what `garrison chaos` may call here, where the host says that it may."""
+        if not self._assignment.chaos:
+            return None
+        from .injuries import Injuries  # no other worker has it, not even in memory
+
+        return Injuries(self)
 
     def _take_parts(self, plugin: Plugin) -> None:
         self.parts.add_plugin(plugin, self._assignment.source.name, self._assignment.priority)
