@@ -1,8 +1,8 @@
 """What `garrison chaos` calls in a worker: it answers, takes posts, hangs, leaks, floods.
 
-A method `chaos_hang` here is called as `$chaos_hang`. A worker has them only where the host's config
-says `chaos = true`. Everything ends by itself, whether or not anybody ends it. Durations are seconds,
-sizes are bytes.
+A method `chaos_hang` here is called as `$chaos_hang`. A worker has them only where the host's
+config says `chaos = true`. Each ends by itself, whether or not anybody ends it. Durations are
+seconds, sizes are bytes.
 """
 
 import asyncio

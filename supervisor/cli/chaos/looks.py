@@ -1,4 +1,4 @@
-"""What is seen of processes from outside: incarnations that are over, and how a supervisor began."""
+"""What is seen of processes from outside: what is over, and how a supervisor began."""
 
 import contextlib
 import os
@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from garrison.ipc import tree
 
@@ -49,7 +50,10 @@ def _bearing(marks: Iterable[str]) -> Iterable[int]:
             continue
         with contextlib.suppress(OSError):
             for entry in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
-                if entry.startswith(needle) and entry[len(needle) :].decode("ascii", "replace") in known:
+                if (
+                    entry.startswith(needle)
+                    and entry[len(needle) :].decode("ascii", "replace") in known
+                ):
                     yield int(name)
 
 
@@ -95,10 +99,11 @@ def begin_again(how: Beginning, log: Path) -> subprocess.Popen[bytes]:
     """Start a supervisor as one was started before, without a terminal."""
     argv = [*how.argv, *([] if SESSION.encode() in how.argv else [SESSION.encode()])]
     argv = [word for word in argv if word != b"--detach"]
-    another = os.geteuid() == 0 and (how.uid, how.gid) != (0, os.getegid())
-    as_whom = {"user": how.uid, "group": how.gid, "extra_groups": how.groups} if another else {}
+    as_whom: dict[str, Any] = {}
+    if os.geteuid() == 0 and how.uid != 0:
+        as_whom = {"user": how.uid, "group": how.gid, "extra_groups": how.groups}
     with log.open("ab") as output:
-        return subprocess.Popen(
+        process: subprocess.Popen[bytes] = subprocess.Popen(
             argv,
             env=how.environ,
             cwd=how.folder,
@@ -106,8 +111,9 @@ def begin_again(how: Beginning, log: Path) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            **as_whom,  # type: ignore[call-overload]
+            **as_whom,
         )
+    return process
 
 
 def kill(pid: int, seconds: float) -> bool:

@@ -201,10 +201,9 @@ class Tally:
                 *(_row(kind, None, self.of_kind(kind)) for kind in kinds),
                 *(
                     _row(kind, name, spread)
-                    for (kind, name), spread in sorted(
-                        self.recoveries.items(), key=lambda pair: (pair[0][0].value, pair[0][1])
-                    )
-                    if name
+                    for kind in kinds
+                    for (of, name), spread in self.recoveries.items()
+                    if name and of is kind
                 ),
             ],
             "calls": {"total": self.ends.total(), "outcomes": dict(self.ends.most_common())},

@@ -125,9 +125,7 @@ class Mail:
         tally: What is counted.
     """
 
-    def __init__(
-        self, client: Client, run: str, rows: list[dict[str, Any]], tally: Tally
-    ) -> None:
+    def __init__(self, client: Client, run: str, rows: list[dict[str, Any]], tally: Tally) -> None:
         self._client, self._run, self._tally = client, run, tally
         self._posting: dict[str, int] = {}
         self._numbers = {row["name"]: itertools.count(1) for row in rows}
