@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from garrison.ipc import posting, sockets
 from garrison.ipc.client import Client, connect
 from garrison.ipc.errors import (
@@ -92,7 +94,7 @@ def _running(wish: Wish, scene: Scene, rows: list[dict[str, Any]]) -> list[dict[
             text = f"{row['name']} is {row['state']}; only what runs can be injured"
             raise OrderFailed("failed", text)
         if row not in there:
-            scene.left_out.append(f"{row['name']}: it is {row['state']}")
+            scene.left_out.append(f"{row['name']} is {row['state']}")
     if not there:
         raise OrderFailed("failed", "no service runs, so there is nothing to injure")
     return there
@@ -114,30 +116,17 @@ async def _check_taken(client: Client, rows: list[dict[str, Any]]) -> None:
 def _choose(wish: Wish, scene: Scene, rows: list[dict[str, Any]]) -> None:
     scene.targets = [row["name"] for row in rows]
     for fault in wish.faults:
-        names, left = who_takes(fault, rows)
         if fault is Fault.SUPERVISOR:
-            names, left = [HOST], []
-        if fault is Fault.LEAK:
-            names = _with_room(names, rows, left)
+            scene.takers[fault] = [HOST]
+            continue
+        room = psutil.virtual_memory().available * LEAK_SHARE
+        names, left = who_takes(fault, rows, room)
         scene.left_out += left
         if names:
             scene.takers[fault] = names
     if not scene.takers:
-        why = "; ".join(scene.left_out[:3])
+        why = "; ".join(scene.left_out)
         raise OrderFailed("failed", f"none of these services takes any of these faults: {why}")
-
-
-def _with_room(names: list[str], rows: list[dict[str, Any]], left: list[str]) -> list[str]:
-    import psutil
-
-    room = psutil.virtual_memory().available * LEAK_SHARE
-    most = {row["name"]: 2 * row["memory_max"] for row in rows}
-    left += [
-        f"{name}: no leak, for twice its memory_max is too much for this machine"
-        for name in names
-        if most[name] > room
-    ]
-    return [name for name in names if most[name] <= room]
 
 
 class Run:
@@ -353,14 +342,16 @@ class Run:
         head = before["supervisor"]
         how = how_it_began(head["pid"])
         grace = self._host["orphan_grace_s"]
-        # From here to its successor nothing may come between: services wait for it.
-        began = self._loop.time()
-        if not await asyncio.to_thread(kill, head["pid"], KILLED_S):
+        began, kept = self._loop.time(), False
+        if not kill(head["pid"], KILLED_S):  # nothing may come between this and its successor
             self._failed(Fault.SUPERVISOR, HOST, "the kernel did not end it")
             return
-        if not (how.watched and await self._is_kept(min(KEPT_S, grace / 2))):
-            log = Path(self._host["logs"]) / "supervisor.log"
-            self._children.append(begin_again(how, log))
+        try:
+            kept = how.watched and await self._is_kept(min(KEPT_S, grace / 2))
+        finally:  # also where this is cancelled: services wait for it
+            if not kept:
+                log = Path(self._host["logs"]) / "supervisor.log"
+                self._children.append(begin_again(how, log))
         until = began + self._wish.within
         after = await self._adopted(head["boot"], until)
         if after is None:

@@ -15,6 +15,7 @@ from .plan import Fault
 STEP = 1.01
 TOLD_MOST = 20  # problems that are told one by one
 STALLS_KEPT = 1000
+NAMED_MOST = 3
 LATE_S = 0.25  # past its deadline, of its caller's own loop
 
 
@@ -238,31 +239,38 @@ def _row(kind: Fault, name: str | None, spread: Spread) -> dict[str, Any]:
     }
 
 
-def who_takes(fault: Fault, services: Iterable[dict[str, Any]]) -> tuple[list[str], list[str]]:
+def who_takes(
+    fault: Fault, services: Iterable[dict[str, Any]], room: float
+) -> tuple[list[str], list[str]]:
     """Return the NAMEs that a fault can be done to and is recovered from, and sentences on those
     left out.
 
     Args:
         fault: The fault.
         services: What the supervisor told of each.
+        room: Bytes that a leak may take.
     """
     names: list[str] = []
-    left: list[str] = []
+    left: dict[str, list[str]] = {}
     for row in services:
-        why = _why_not(fault, row)
-        if why:
-            left.append(f"{row['name']}: no {fault.value}, for {why}")
-        else:
-            names.append(row["name"])
-    return names, left
+        why = _why_not(fault, row, room)
+        (left.setdefault(why, []) if why else names).append(row["name"])
+    return names, [f"{fault.value} of {listed(who)}: {why}" for why, who in left.items()]
 
 
-def _why_not(fault: Fault, row: dict[str, Any]) -> str:
-    ends = fault is not Fault.FLOOD
-    if ends and row["restart"] == "temporary":
-        return "it is never started again (restart is temporary)"
+def listed(names: list[str]) -> str:
+    """Return NAMEs in a few words."""
+    more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
+    return ", ".join(names[:NAMED_MOST]) + more
+
+
+def _why_not(fault: Fault, row: dict[str, Any], room: float) -> str:
+    if fault is not Fault.FLOOD and row["restart"] == "temporary":
+        return "never started again (restart is temporary)"
     if fault in {Fault.STOP, Fault.HANG} and not row["watchdog"]:
         return "nothing would end it (watchdog is 0)"
     if fault is Fault.LEAK and not row["memory_max"]:
         return "nothing would end it (memory_max is 0)"
+    if fault is Fault.LEAK and 2 * row["memory_max"] > room:
+        return "twice its memory_max is too much for this machine now"
     return ""
