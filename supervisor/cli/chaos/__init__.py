@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import signal
 import sys
 import time
@@ -68,13 +69,29 @@ class Faults(click.ParamType[tuple[Fault, ...]]):
         return tuple(dict.fromkeys(known[word] for word in words))
 
 
+class Seconds(click.FloatRange):
+    """A number of seconds above 0; "nan", which no comparison refuses, is none."""
+
+    def __init__(self, most: float) -> None:
+        super().__init__(min=0, min_open=True, max=most)
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return it."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return float(seconds)
+
+
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option("--kills", "total", type=click.IntRange(min=1), metavar="N", help="Faults in all.")
 @click.option(
     "--for",
     "seconds",
-    type=click.FloatRange(min=0, min_open=True, max=1e7),
+    type=Seconds(1e7),
     metavar="S",
     help=f"Seconds; without either {SECONDS:g}.",
 )
@@ -90,7 +107,7 @@ class Faults(click.ParamType[tuple[Fault, ...]]):
 )
 @click.option(
     "--within",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    type=Seconds(86_400),
     default=60.0,
     show_default=True,
     metavar="S",
@@ -169,15 +186,20 @@ async def _run(wish: "Wish", scene: "Scene") -> None:
 
 def _announce(wish: "Wish", scene: "Scene") -> None:
     many = len(scene.targets)
-    services = f"{many} service" + ("" if many == 1 else "s")
-    long = f"{wish.total:,} faults" if wish.total is not None else f"{wish.seconds:g} s of faults"
-    say(f"{long} in {services}, with {wish.callers} callers; Ctrl-C ends it in order:")
+    faults = f"{wish.seconds:g} s of faults" if wish.total is None else counted(wish.total, "fault")
+    around = f"in {counted(many, 'service')}, with {counted(wish.callers, 'caller')}"
+    say(f"{faults} {around}; Ctrl-C ends it in order:")
     for fault, names in scene.takers.items():
         who = f" (of {len(names)})" if names != [HOST] and len(names) < many else ""
         say(f"  {fault.value}: {DEEDS[fault]}{who}")
     for left in scene.left_out[:ROWS_MOST]:
         say(f"  left out: {left}")
     say("Services forget their restarts before each fault, so none is given up for it.")
+
+
+def counted(number: int, what: str) -> str:
+    """Return so many of something."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
 
 
 async def _progress(wish: "Wish", scene: "Scene", stop: asyncio.Event) -> None:
@@ -223,8 +245,9 @@ def _report(wish: "Wish", scene: "Scene") -> "Iterable[RenderableType]":
 
     told = scene.tally.told()
     yield Text(
-        f"{told['faults']:,} faults in {len(scene.targets)} services under {wish.callers} callers,"
-        f" {scene.seconds:.1f} s" + (", interrupted" if scene.interrupted else "")
+        f"{counted(told['faults'], 'fault')} in {counted(len(scene.targets), 'service')} under "
+        f"{counted(wish.callers, 'caller')}, {scene.seconds:.1f} s"
+        + (", interrupted" if scene.interrupted else "")
     )
     yield ""
     yield from _recoveries(told["recoveries"], len(scene.targets))
