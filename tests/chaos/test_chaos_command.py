@@ -280,6 +280,7 @@ async def test_an_order_that_a_supervisor_took_along_fails(running: Host) -> Non
         os.kill(running.pid, signal.SIGKILL)
         with pytest.raises(SupervisorGone, match="before it answered"):
             await waiting
+        running.end(signal.SIGKILL)
         running.up()  # else its services wait for one for long
 
 

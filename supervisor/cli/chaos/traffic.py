@@ -23,7 +23,7 @@ from .looks import Tail
 from .tally import Letters, Stalls, Tally, is_late
 
 ECHO, RELAY, TAKE = "$chaos_echo", "$chaos_relay", "$chaos_take"
-DEADLINES = (2.0, 10.0)  # of the calls, by chance
+DEADLINES = (1.0, 5.0)  # of the calls, by chance
 NEVER_S = 20.0  # past its deadline, and a call never ends
 PACE_S = 0.01  # between a caller's calls: the machine is to have some room
 TICK_S = 0.02
