@@ -13,6 +13,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 
 import pytest
 from tests.conftest import COMMAND, PATIENCE, Host, Hosting, descriptors, ending_within, until
@@ -136,6 +137,22 @@ def test_each_kind_of_fault(running: Host) -> None:
     generations = sum(row["generation"] for row in after.values())
     assert generations - sum(row["generation"] for row in before.values()) == 3
     assert not files_of_runs(running)
+
+
+@pytest.mark.skipif(
+    find_spec("garrison.supervisor.excess") is None, reason="nothing holds services to memory_max"
+)
+def test_a_leak_is_ended_by_the_limit(host: Hosting) -> None:
+    """Of those that have one; the others are left out, and that is said."""
+    limit = "memory_max = 150000000\n[services.other]"
+    running = host(CONFIG.replace("[services.other]", limit), ["echo"])
+    ran = running.run("chaos", "--kills", "2", "--faults", "leak", json=True)
+
+    assert ran.code == 0, ran
+    assert ran.data["left_out"] == [
+        "leak of other, third, mailbox: nothing would end it (memory_max is 0)"
+    ]
+    assert {row["service"]: row["count"] for row in ran.data["recoveries"]} == {None: 2, "echo": 2}
 
 
 def test_it_counts_what_the_supervisor_has(running: Host) -> None:

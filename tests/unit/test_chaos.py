@@ -354,6 +354,7 @@ def test_what_root_starts_again_is_still_its_user_s(tmp_path: Path) -> None:
         )
         assert set(ids["Uid"].split()) == set(ids["Gid"].split()) == {"65534"}
         assert ids["Groups"].split() == ["65533"]
+        assert (tmp_path / "log").stat().st_uid == 65534
     finally:
         for process in filter(None, (first, again)):
             os.killpg(process.pid, signal.SIGKILL)

@@ -103,6 +103,8 @@ def begin_again(how: Beginning, log: Path) -> subprocess.Popen[bytes]:
     if os.geteuid() == 0 and how.uid != 0:
         as_whom = {"user": how.uid, "group": how.gid, "extra_groups": how.groups}
     with log.open("ab") as output:
+        if as_whom:  # whose log it is from now on
+            os.fchown(output.fileno(), how.uid, how.gid)
         process: subprocess.Popen[bytes] = subprocess.Popen(
             argv,
             env=how.environ,
