@@ -386,8 +386,7 @@ class Run:
         """Return the status under the next supervisor once it has settled; None where not in
         time."""
         while self._loop.time() < until and not self._client.supervisor_gone:
-            for child in self._children:
-                child.poll()
+            self._children = [child for child in self._children if child.poll() is None]
             if self._client.boot != boot:
                 with contextlib.suppress(SupervisorGone):
                     status: dict[str, Any] = await self._client.order("status", timeout=LOOK_S * 20)
