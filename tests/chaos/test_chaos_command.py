@@ -335,6 +335,19 @@ def test_twice_is_at_once(host: Hosting) -> None:
     assert not files_of_runs(running)
 
 
+def test_a_host_that_is_stopped_meanwhile_ends_it(running: Host) -> None:
+    """With what was seen until then, and the reason."""
+    process = begun(running, "--kills", "1000000")
+    until(lambda: len(running.events("service.fault")) >= 8)
+    assert running.end() == 0
+    code, out = ended(process)
+
+    assert code == 7, out
+    assert "it has ended in mid-run" in out
+    assert "calls past their deadline" in out
+    assert not files_of_runs(running)
+
+
 # --- something is wrong -----------------------------------------------------------------------
 
 

@@ -179,6 +179,8 @@ class Run:
             await self._injure()
             self._scene.seconds = self._loop.time() - self._began
             calm.set()
+            if self._lost is not None:
+                raise self._lost
             await asyncio.gather(*work)
             if mail is not None:
                 await mail.all_delivered(self._wish.within)
@@ -190,8 +192,6 @@ class Run:
             await asyncio.gather(*ever, *work, *self._faults, return_exceptions=True)
             if mail is not None:
                 mail.remove()
-        if self._lost is not None:
-            raise self._lost
 
     def _mail(self) -> Mail | None:
         mailbox = self._client.entry_of(posting.MAILBOX)
