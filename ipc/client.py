@@ -29,6 +29,7 @@ from .errors import (
     CallError,
     Fault,
     InvalidCall,
+    OrderFailed,
     ServiceLost,
     ServiceUnavailable,
     SupervisorGone,
@@ -46,6 +47,8 @@ T = TypeVar("T")
 UNBLOCK_S = 0.02  # until a peer that the router had no room for is tried again
 CONNECT_S = 10.0  # until a supervisor that does not answer is given up
 COMING_LOOK_S = 0.02  # between looks for one that is about to listen
+ORDER_S = 10.0  # for the answer to an order
+ORDER_MARGIN_S = 2.0  # beyond what it was given, for a supervisor that is busy
 LAST_WORDS_S = 1.0  # for them to be heard
 MARGIN = 65_536  # bytes of a frame that are not arguments
 
@@ -87,6 +90,7 @@ class Client:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._watchers: list[tuple[str, asyncio.Future[None]]] = []
+        self._orders: dict[int, asyncio.Future[Any]] = {}
         self._welcomed: asyncio.Future[None] = self.loop.create_future()
         self._noted: asyncio.Future[None] = self.loop.create_future()
         self._handlers: dict[type, Callable[[Token, Any], None]] = {
@@ -499,11 +503,14 @@ class Client:
             case messages.Noted():
                 if not self._noted.done():
                     self._noted.set_result(None)
-            case messages.Drain() | messages.ShowTasks() | messages.Answer():
-                pass  # for workers and for the command line
+            case messages.Answer():
+                self._take_answer(message)
+            case messages.Drain() | messages.ShowTasks():
+                pass  # for workers
 
     def _welcome(self, message: messages.Welcome) -> None:
         if self.boot and self.boot != message.boot:
+            self._lose_orders()
             self.on_new_router()
         self.boot = message.boot
         self._orphan_grace = message.orphan_grace
@@ -549,6 +556,7 @@ class Client:
 
     def _on_supervisor_end(self) -> None:
         self._unwatch_supervisor()
+        self._lose_orders()
         if not self._leaving and not self.closed:
             self.calls.router_changed("the supervisor ended", self.now())
             self.loop.call_later(self._orphan_grace, self._give_up, self.boot)
@@ -608,6 +616,49 @@ class Client:
         if self._control is not None:
             self._control.send(SUPERVISOR, message)
 
+    async def order(
+        self, verb: str, names: tuple[str, ...] = (), timeout: float = ORDER_S, **options: Any
+    ) -> Any:
+        """Give the supervisor an order, as the command line does; return its answer's data.
+
+        Args:
+            verb: One of the supervisor's.
+            names: NAMEs and globs.
+            timeout: Seconds until nobody waits for the answer any more.
+            options: What the verb takes besides.
+
+        Raises:
+            OrderFailed: It was not done; `code` says why.
+            SupervisorGone: The supervisor ended, or gave no answer: it may have been done.
+        """
+        number = next(self._ids)
+        answer = self._orders[number] = self.loop.create_future()
+        self.tell(messages.Order(number, verb, names, timeout, options))
+        try:
+            async with asyncio.timeout(timeout + ORDER_MARGIN_S):
+                return await answer
+        except TimeoutError:
+            where = f"process {self._supervisor_pid}"
+            raise SupervisorGone(where, f"it gave no answer within {timeout:g} s") from None
+        finally:
+            self._orders.pop(number, None)
+
+    def _take_answer(self, answer: messages.Answer) -> None:
+        waiting = self._orders.get(answer.id)
+        if waiting is None or waiting.done():
+            return
+        if answer.ok:
+            waiting.set_result(answer.data)
+        else:
+            waiting.set_exception(OrderFailed(answer.code, answer.message, answer.data))
+
+    def _lose_orders(self) -> None:
+        """Fail what the supervisor was asked and did not answer: the next one does not know."""
+        gone = f"process {self._supervisor_pid}"
+        for waiting in self._orders.values():
+            if not waiting.done():
+                waiting.set_exception(SupervisorGone(gone, "it ended before it answered"))
+
     async def last_words(self, message: messages.Upward, wait: float = LAST_WORDS_S) -> None:
         """Say something, and close once it was heard, or nobody seems to be there for so long."""
         self.tell(message)
@@ -624,6 +675,7 @@ class Client:
         """Settle what is in flight and close both sockets."""
         self.closed = True
         self._unwatch_supervisor()
+        self._lose_orders()
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "this program left"))
         if self._timer is not None:
             self._timer.cancel()

@@ -5,6 +5,7 @@ and returns the answer's data. Refusals carry the words that the command line ex
 """
 
 import os
+import signal
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import msgspec
 
+from garrison.ipc import tree
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
 
@@ -211,6 +213,70 @@ def upgrade(host: "Supervisor", peer: Token, order: Order) -> Work:
     return {"boot": host.boot}
 
 
+# --- chaos --------------------------------------------------------------------------------
+
+
+def chaos(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Return what `garrison chaos` must know of what it may injure: of all that was named."""
+    _check_chaos(host)
+    yield from _until_registered(host)
+    posts = _posts(host, _matching(host, order) if order.names else host.roster.names())
+    return {
+        "orphan_grace_s": host.config.host.orphan_grace,
+        "logs": str(host.config.host.logs),
+        "services": [_to_injure(host, post) for post in posts],
+    }
+
+
+def fault(host: "Supervisor", peer: Token, order: Order) -> Work:
+    """Injure one running service: signal its process, or note that its own code is told to.
+
+    Its restarts are forgotten before: it is not to be given up for what was done to it.
+    """
+    _check_chaos(host)
+    yield from _until_registered(host)
+    kind = _option(order, "kind", str, "")
+    posts = _posts(host, _matching(host, order))
+    if len(posts) != 1:
+        raise Refusal("usage", f"fault: one service at a time, not {len(posts)}")
+    (post,) = posts
+    if post.state is not State.RUNNING or post.ended:
+        raise Refusal("failed", f"{post.name} is {post.state.value}, so no fault was injected")
+    told = _to_injure(host, post)
+    host.advance(post, Event.RESET)
+    host.journal.record("service.fault", post.name, fault=kind, pid=post.pid)
+    if kind in FAULT_SIGNALS:
+        host.engine.signal(post.token, FAULT_SIGNALS[kind], group=False)
+    return told
+
+
+FAULT_SIGNALS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}  # the others a worker does itself
+
+
+def _check_chaos(host: "Supervisor") -> None:
+    if not host.config.host.chaos:
+        text = (
+            f"this host takes no faults; to allow them write `chaos = true` under [host] in "
+            f"{host.config.path}, and start the host again"
+        )
+        raise Refusal("ConfigError", text)
+
+
+def _to_injure(host: "Supervisor", post: Post) -> dict[str, Any]:
+    spec = post.spec
+    return {
+        "name": post.name,
+        "state": post.state.value,
+        "generation": post.child.generation,
+        "pid": post.pid or None,
+        "ticks": tree.started(post.pid) if post.pid else 0,  # when it started: no pid is reused
+        "restart": spec.restart.value,
+        "watchdog": spec.watchdog,
+        "memory_max": spec.memory_max,
+        "data": str(host.config.host.state / "services" / post.name),
+    }
+
+
 COMMANDS: dict[str, Command] = {
     command.__name__: command
     for command in (
@@ -224,6 +290,8 @@ COMMANDS: dict[str, Command] = {
         reset,
         down,
         upgrade,
+        chaos,
+        fault,
     )
 }
 

@@ -129,6 +129,7 @@ class Incarnations:
             data=str(data),
             health_interval=spec.health_interval,
             limits=limits,
+            chaos=host.chaos,
         )
 
     def _not_started(self, post: Post, reason: str, permanent: bool) -> None:

@@ -22,7 +22,7 @@ from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
 from garrison.ipc.mail import DELIVER, MESSAGE, Mail, opened
 from garrison.ipc.messages import Call, Token, sendable
 
-from .hidden import METHODS, Hidden, bound
+from .hidden import METHODS, Hidden, bound, methods_of
 from .methods import Kind, Method, Unfit
 from .redaction import redacted
 from .service import Service
@@ -81,12 +81,24 @@ class Dispatch:
         self._idle.set()
         self.draining = False
 
-    def serve(self, service: Service, methods: dict[str, Method]) -> None:
-        """Take calls from now on."""
+    def serve(
+        self, service: Service, methods: dict[str, Method], injuries: object | None = None
+    ) -> None:
+        """Take calls from now on.
+
+        Args:
+            service: Whose methods they are for.
+            methods: These.
+            injuries: What `garrison chaos` may call, where it may.
+        """
         self._service = service
         self._methods = {**METHODS, **methods}
         own = {name: getattr(service, name) for name in methods}
         self._bound = {**bound(self._hidden), **own}
+        if injuries is not None:
+            hurting = methods_of(type(injuries))
+            self._methods |= hurting
+            self._bound |= bound(injuries, hurting)
 
     @property
     def in_flight(self) -> int:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import inspect
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -146,12 +146,17 @@ class Hidden:
         return model
 
 
-METHODS: dict[str, Method] = {f"${name}": m for name, m in describe(Hidden)[1].items()}
+def methods_of(cls: type) -> dict[str, Method]:
+    """Return a class's methods as they are called, with `$`."""
+    return {f"${name}": method for name, method in describe(cls)[1].items()}
 
 
-def bound(hidden: Hidden) -> dict[str, Callable[..., Any]]:
-    """Return the functions behind `METHODS`."""
-    return {name: getattr(hidden, name.removeprefix("$")) for name in METHODS}
+METHODS = methods_of(Hidden)
+
+
+def bound(hidden: object, methods: Iterable[str] = METHODS) -> dict[str, Callable[..., Any]]:
+    """Return the functions behind such methods."""
+    return {name: getattr(hidden, name.removeprefix("$")) for name in methods}
 
 
 @contextlib.contextmanager

@@ -248,7 +248,7 @@ class Worker(Runtime):
         await self._unless_ended(finished(cls.register_send_handlers, self, service))
         self._described, methods = describe(type(service))
         self._manifest = self.parts.told_in(self._described)
-        self._dispatch.serve(service, methods)
+        self._dispatch.serve(service, methods, self._injuries())
         self._phase = "run"
         self._guardians.next_beat_within(self._silence)
         self.tell(messages.Ready(self._manifest))
@@ -266,6 +266,14 @@ class Worker(Runtime):
             if not shut:
                 raise
             raise PermanentFailure(f"its plugin cannot be imported: {shut}") from error
+
+    def _injuries(self) -> object | None:
+        """Return what `garrison chaos` may call here, where the host says that it may."""
+        if not self._assignment.chaos:
+            return None
+        from .injuries import Injuries  # no other worker has it, not even in memory
+
+        return Injuries(self)
 
     def _take_parts(self, plugin: Plugin) -> None:
         self.parts.add_plugin(plugin, self._assignment.source.name, self._assignment.priority)

@@ -22,6 +22,7 @@ VERBS = {  # in the order of `garrison --help`; each is imported when it is used
     "deaths": "post_mortem",
     "death": "post_mortem",
     "mail": "mail",
+    "chaos": "chaos",
     "call": "talk",
     "chat": "chatting",
     "check": "host",

@@ -110,6 +110,8 @@ PURE = [
     "ipc/errors.py",
     "ipc/flight.py",
     "ipc/redaction.py",
+    "supervisor/cli/chaos/plan.py",
+    "supervisor/cli/chaos/tally.py",
     "supervisor/death.py",
     "supervisor/excess.py",
     "supervisor/limits.py",

@@ -1,0 +1,384 @@
+"""`garrison chaos` on real hosts: it finds nothing where nothing is wrong, and finds what is.
+
+    GARRISON_KILLS=10000 python -m pytest tests/chaos/test_chaos_command.py -k many -s
+
+prints the figures that the README names; each run of the tests kills 300 times.
+"""
+
+import asyncio
+import faulthandler
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from importlib.util import find_spec
+
+import pytest
+from tests.conftest import COMMAND, PATIENCE, Host, Hosting, descriptors, ending_within, until
+
+from garrison.ipc import InvalidCall, OrderFailed, SupervisorGone
+from garrison.supervisor.cli.chaos.plan import Fault
+from garrison.supervisor.cli.chaos.traffic import asked
+
+KILLS = int(os.environ.get("GARRISON_KILLS", "300"))
+SERVICES, CALLERS = 20, 8
+LONGEST = 120.0 + KILLS / 5
+CONFIG = """
+[host]
+chaos = true
+[plugins.echo]
+[plugins.mailbox]
+[defaults]
+watchdog = 1.0
+grace = 1.0
+[services.echo]
+[services.other]
+plugin = "echo"
+[services.third]
+plugin = "echo"
+"""
+
+
+@pytest.fixture(autouse=True)
+def bounded() -> Iterator[None]:
+    """Fail a test that does not end; many kills take longer than other tests may."""
+    if LONGEST > 200:
+        faulthandler.cancel_dump_traceback_later()
+    with ending_within(LONGEST):
+        yield
+
+
+@pytest.fixture
+def running(host: Hosting) -> Host:
+    """Return a host that allows chaos, with a mailbox."""
+    return host(CONFIG, ["echo"])
+
+
+def begun(host: Host, *words: str) -> subprocess.Popen[str]:
+    """Begin a run of the command, which goes on."""
+    return subprocess.Popen(
+        [*COMMAND, "--home", str(host.home), "chaos", *words],
+        cwd=host.folder,
+        env=host.environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def ended(process: subprocess.Popen[str], timeout: float = PATIENCE * 2) -> tuple[int, str]:
+    """Return how a run ended, and what it printed."""
+    try:
+        out, _ = process.communicate(timeout=timeout)
+    finally:
+        process.kill()
+        process.wait()
+    assert "Traceback" not in out, out
+    return process.returncode, out
+
+
+def files_of_runs(host: Host) -> list[str]:
+    """Return what runs have left in the services' folders."""
+    return [str(path) for path in (host.home / "state" / "services").glob("*/chaos-*")]
+
+
+# --- nothing is wrong -------------------------------------------------------------------------
+
+
+def test_many_kills(host: Hosting) -> None:
+    """Twenty services, and the mailbox, under eight callers."""
+    rows = "".join(f'[services.target-{n}]\nplugin = "echo"\n' for n in range(SERVICES - 2))
+    config = f"[host]\nchaos = true\n[plugins.echo]\n[plugins.mailbox]\n[services.echo]\n{rows}"
+    running = host(config, ["echo"])
+    ran = running.run(*("chaos", "--kills", str(KILLS), "--callers", str(CALLERS)), timeout=LONGEST)
+    print(f"\n{ran.out}")
+
+    assert ran.code == 0, ran
+    assert ran.err == ""
+    assert all(len(line) <= 80 for line in ran.out.splitlines())
+    assert "\x1b" not in ran.out
+    assert f"{KILLS:,} faults in {SERVICES} services under {CALLERS} callers" in ran.out
+    zeros = re.findall(r"^\w.*?  +(\d+)  (ok|NOT ZERO)$", ran.out, re.MULTILINE)
+    assert zeros == [("0", "ok")] * 10
+    faults = running.events("service.fault")
+    assert not faults or len(faults) <= KILLS  # the journal may have been rotated
+    restarts = sum(row["restarts"] for row in running.rows().values())
+    assert restarts == KILLS
+    assert not files_of_runs(running)
+
+
+def test_each_kind_of_fault(running: Host) -> None:
+    """Side by side where they may be: each is over in time, and the services are as before."""
+    before = running.rows()
+    ran = running.run(
+        *("chaos", "--kills", "5", "--faults", "kill,stop,hang,flood,supervisor"), json=True
+    )
+
+    assert ran.code == 0, ran
+    assert ran.data["ok"] is True
+    assert set(ran.data["zeros"].values()) == {0}
+    rows = {row["fault"]: row for row in ran.data["recoveries"] if row["service"] is None}
+    assert {fault: row["count"] for fault, row in rows.items()} == dict.fromkeys(
+        ("kill", "stop", "hang", "flood", "supervisor"), 1
+    )
+    assert rows["stop"]["p50_s"] > 1.0  # its watchdog
+    assert rows["hang"]["p50_s"] > 1.0
+    assert all(row["p50_s"] <= row["p99_s"] <= row["max_s"] for row in rows.values())
+    assert ran.data["calls"]["outcomes"]["answered"] > 0
+    assert ran.data["posts"]["acknowledged"] == ran.data["posts"]["delivered"] > 0
+    assert ran.data["supervisor"]["since_its_last_start"] is True
+    assert ran.data["supervisor"]["memory_bytes"] > 1 << 20
+    assert ran.data["supervisor"]["descriptors"] > 10
+    after = running.rows()
+    assert {row["state"] for row in after.values()} == {"running"}
+    generations = sum(row["generation"] for row in after.values())
+    assert generations - sum(row["generation"] for row in before.values()) == 3
+    assert not files_of_runs(running)
+
+
+@pytest.mark.skipif(
+    find_spec("garrison.supervisor.excess") is None, reason="nothing holds services to memory_max"
+)
+def test_a_leak_is_ended_by_the_limit(host: Hosting) -> None:
+    """Of those that have one; the others are left out, and that is said."""
+    limit = "memory_max = 150000000\n[services.other]"
+    running = host(CONFIG.replace("[services.other]", limit), ["echo"])
+    ran = running.run("chaos", "--kills", "2", "--faults", "leak", json=True)
+
+    assert ran.code == 0, ran
+    assert ran.data["left_out"] == [
+        "leak of other, third, mailbox: nothing would end it (memory_max is 0)"
+    ]
+    assert {row["service"]: row["count"] for row in ran.data["recoveries"]} == {None: 2, "echo": 2}
+
+
+def test_it_counts_what_the_supervisor_has(running: Host) -> None:
+    """As /proc has it."""
+    head = running.head()
+    assert head is not None
+    assert abs(head["descriptors"] - len(descriptors(running.pid))) <= 2
+
+
+def test_only_those_that_are_named(running: Host) -> None:
+    """By globs too; for so many seconds."""
+    ran = running.run("chaos", "--for", "1.5", "oth*", "third", "--callers", "2", json=True)
+
+    assert ran.code == 0, ran
+    assert ran.data["services"] == ["other", "third"]
+    assert ran.data["seconds"] >= 1.5
+    assert ran.data["faults"] > 2
+    rows = running.rows()
+    assert rows["echo"]["generation"] == rows["mailbox"]["generation"] == 1
+    assert rows["other"]["generation"] > 1
+
+
+def test_a_host_without_a_mailbox_is_called_alone(host: Hosting) -> None:
+    """It says so. Nor is a service given up for more deaths than its intensity allows."""
+    running = host("[host]\nchaos = true\n[plugins.echo]\n[services.echo]\n", ["echo"])
+    ran = running.run("chaos", "--kills", "8", "--within", "10")
+
+    assert ran.code == 0, ran
+    assert "no mailbox" in ran.out
+
+
+def test_what_systemd_starts_again_is_not_started_twice(host: Hosting) -> None:
+    """Whoever keeps it is given the time to."""
+    running = host(CONFIG, ["echo"], env={"INVOCATION_ID": "0" * 32})
+    first = running.process
+    assert first is not None
+    process = begun(running, "--kills", "1", "--faults", "supervisor")
+    assert first.wait(PATIENCE) == -signal.SIGKILL
+    running.start()
+    code, out = ended(process)
+    head = running.head()
+
+    assert code == 0, out
+    assert head is not None
+    assert head["pid"] == running.pid
+    assert not (running.home / "logs" / "supervisor.log").exists()
+
+
+# --- who may, and how it is asked for ---------------------------------------------------------
+
+
+async def test_a_host_that_does_not_say_so_takes_no_faults(host: Hosting) -> None:
+    """The supervisor refuses it, whoever asks, and no worker knows how."""
+    running = host("[plugins.echo]\n[services.echo]\n", ["echo"])
+    ran = await asyncio.to_thread(running.run, "chaos")
+    assert ran.code == 5
+    assert "`chaos = true` under [host]" in ran.err
+    assert str(running.config) in ran.err
+    async with running.connect() as client:
+        for verb in ("chaos", "fault"):
+            with pytest.raises(OrderFailed, match="takes no faults"):
+                await client.order(verb, ("echo",), kind="kill")
+        for method, args in (("$chaos_echo", (1,)), ("$chaos_hang", (9.0,)), ("$chaos_leak", (1,))):
+            with pytest.raises(InvalidCall, match="no such method"):
+                await asked(client, "echo", method, args, PATIENCE)
+    assert running.status("echo")["generation"] == 1
+
+
+def test_who_was_started_before_it_was_allowed_is_named(host: Hosting) -> None:
+    """It lives on under a supervisor that allows it, and does not know how."""
+    running = host("[plugins.echo]\n[services.echo]\n", ["echo"])
+    running.end(signal.SIGKILL)
+    running.write("config.toml", "[host]\nchaos = true\n" + running.config.read_text())
+    running.up()
+    ran = running.run("chaos", "--kills", "1")
+    assert ran.code == 1
+    assert "garrison restart echo" in ran.err
+    running.run("restart", "echo")
+    assert running.run("chaos", "--kills", "1").code == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("nobody",), 4, "no service nobody"),
+        (("--faults", "kill,kil"), 2, "there is no fault 'kil'"),
+        (("--faults", ""), 2, "there is no fault ''"),
+        (("--kills", "0"), 2, "--kills"),
+        (("--kills", "many"), 2, "--kills"),
+        (("--for", "0"), 2, "--for"),
+        (("--for", "nan"), 2, "--for"),
+        (("--for", "inf"), 2, "--for"),
+        (("--for", "1", "--kills", "1"), 2, "not both"),
+        (("--callers", "0"), 2, "--callers"),
+        (("--within", "-1"), 2, "--within"),
+        (("--faults", "leak"), 1, "memory_max is 0"),
+        (("asleep",), 1, "asleep is stopped"),
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    quiet: Host, words: tuple[str, ...], code: int, told: str
+) -> None:
+    """In a sentence; nothing was injured."""
+    ran = quiet.run("chaos", *words)
+
+    assert (ran.code, told in ran.err) == (code, True), ran
+    assert not quiet.events("service.fault")
+
+
+@pytest.fixture(scope="module")
+def quiet() -> Iterator[Host]:
+    """Return a host that nothing is done to."""
+    from tests.conftest import hosting
+
+    asleep = '[services.asleep]\nplugin = "echo"\n'
+    with hosting(f"{CONFIG}{asleep}", ["echo"]) as running:
+        running.run("stop", "asleep")
+        yield running
+
+
+def test_without_a_host(quiet: Host) -> None:
+    """As any verb."""
+    ran = quiet.run("--home", f"{quiet.folder}/nowhere", "chaos", home=False)
+    assert ran.code == 7
+
+
+@pytest.mark.parametrize("fault", list(Fault))
+async def test_orders_to_injure_what_does_not_run_are_refused(quiet: Host, fault: Fault) -> None:
+    """Nor are several injured by one order."""
+    async with quiet.connect() as client:
+        with pytest.raises(OrderFailed, match="asleep is stopped"):
+            await client.order("fault", ("asleep",), kind=fault.value)
+        with pytest.raises(OrderFailed, match="one service at a time"):
+            await client.order("fault", ("echo", "other"), kind=fault.value)
+
+
+async def test_an_order_that_a_supervisor_took_along_fails(running: Host) -> None:
+    """The next one does not know of it."""
+    async with running.connect() as client:
+        waiting = asyncio.ensure_future(client.order("wait", ("echo",), state="failed"))
+        await client.order("status")
+        os.kill(running.pid, signal.SIGKILL)
+        with pytest.raises(SupervisorGone, match="before it answered"):
+            await waiting
+        running.end(signal.SIGKILL)
+        running.up()  # else its services wait for one for long
+
+
+# --- broken off -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_can_be_broken_off_in_order(running: Host, number: int) -> None:
+    """With the table so far, and nothing left behind."""
+    process = begun(running, "--kills", "1000000")
+    until(lambda: len(running.events("service.fault")) >= 8)
+    process.send_signal(number)
+    code, out = ended(process)
+
+    assert code == 130, out
+    assert "interrupted" in out
+    assert out.count("  ok") == 10, out
+    assert {row["state"] for row in running.rows().values()} == {"running"}
+    assert not files_of_runs(running)
+
+
+def test_twice_is_at_once(host: Hosting) -> None:
+    """Also while a service hangs for long."""
+    running = host(CONFIG.replace("watchdog = 1.0", "watchdog = 500.0"), ["echo"])
+    process = begun(running, "--kills", "1", "--faults", "stop", "echo")
+    until(lambda: running.events("service.fault"))
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.2)  # the two are told apart
+    process.send_signal(signal.SIGINT)
+    code, out = ended(process)
+
+    assert code == 130, out
+    assert time.monotonic() - began < PATIENCE
+    assert not files_of_runs(running)
+
+
+def test_a_host_that_is_stopped_meanwhile_ends_it(running: Host) -> None:
+    """With what was seen until then, and the reason."""
+    process = begun(running, "--kills", "1000000")
+    until(lambda: len(running.events("service.fault")) >= 8)
+    assert running.end() == 0
+    code, out = ended(process)
+
+    assert code == 7, out
+    assert "it has ended in mid-run" in out
+    assert "calls past their deadline" in out
+    assert not files_of_runs(running)
+
+
+# --- something is wrong -----------------------------------------------------------------------
+
+
+def test_who_does_not_come_back_is_found(host: Hosting) -> None:
+    """It is named, with why it does not start; it is left alone from then on."""
+    config = "[host]\nchaos = true\n[plugins.grudge]\n[plugins.echo]\n[services.once]\n"
+    running = host(f"{config}[services.echo]\n", ["grudge", "echo"])
+    words = ("--kills", "6", "--within", "2", "--callers", "1")
+    ran = running.run("chaos", *words, "once", "echo")
+
+    assert ran.code == 1, ran
+    shown = " ".join(ran.out.split())
+    assert "services that were not back in time 1 NOT ZERO" in shown
+    assert "kill of once: it was not back within 2 s; it is backoff" in shown
+    assert "once is enough" in shown
+    assert shown.count("NOT ZERO") == 1
+    assert all(len(line) <= 80 for line in ran.out.splitlines())
+    assert running.rows()["echo"]["restarts"] == 5
+
+
+def test_a_receiver_that_loses_is_found(host: Hosting) -> None:
+    """What was acknowledged and is nowhere is lost."""
+    config = "[host]\nchaos = true\n[plugins.grudge]\n[plugins.mailbox]\n[services.forgetful]\n"
+    running = host(config, ["grudge"])
+    ran = running.run("chaos", "--for", "1", "--callers", "1", "forgetful", json=True)
+    data = ran.data
+
+    assert ran.code == 1, ran
+    assert data["ok"] is False
+    assert {key for key, count in data["zeros"].items() if count} == {"messages_lost"}
+    assert data["posts"]["acknowledged"] > data["posts"]["delivered"]
+    lost = data["zeros"]["messages_lost"]
+    assert data["posts"]["acknowledged"] - data["posts"]["delivered"] == lost
+    assert "forgetful never got message" in data["problems"][0]

@@ -1,0 +1,363 @@
+"""What `garrison chaos` decides: which fault is next, what was late, lost, out of order."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import stat, until
+
+from garrison.ipc import tree
+from garrison.supervisor.cli.chaos.looks import Past, Tail, begin_again, how_it_began
+from garrison.supervisor.cli.chaos.plan import ALONE, AT_ONCE, HOST, Fault, Plan
+from garrison.supervisor.cli.chaos.tally import (
+    LATE_S,
+    Letters,
+    Spread,
+    Stalls,
+    Tally,
+    is_late,
+    who_takes,
+)
+
+LASTING = (b"sh", b"-c", b"sleep 60; :", b"sh", b"--events-only")
+NAMES = [f"s{n}" for n in range(10)]
+
+
+def carried_out(plan: Plan, most: int = 10_000) -> list[tuple[Fault, str]]:
+    """Return a plan's faults in turn, each ending after those that can begin beside it have."""
+    done: list[tuple[Fault, str]] = []
+    for now in range(most):
+        under_way: list[tuple[Fault, str]] = []
+        while (begun := plan.next(float(now))) is not None:
+            under_way.append(begun)
+        kinds = Counter(fault for fault, _ in under_way)
+        assert len({name for _, name in under_way}) == len(under_way)  # one fault each
+        assert all(count <= AT_ONCE.get(fault, 1) for fault, count in kinds.items())
+        assert not ALONE & set(kinds) or len(under_way) == 1
+        for _, name in under_way:
+            plan.ended(name, float(now))
+        done += under_way
+        if not under_way:
+            break
+    return done
+
+
+def takers(*faults: Fault) -> dict[Fault, list[str]]:
+    """Return who takes each."""
+    return {fault: [HOST] if fault is Fault.SUPERVISOR else list(NAMES) for fault in faults}
+
+
+@pytest.mark.parametrize("total", [1, 7, 300])
+@pytest.mark.parametrize(
+    "faults", [(Fault.KILL,), (Fault.SUPERVISOR,), (Fault.FLOOD, Fault.KILL, Fault.STOP), (*Fault,)]
+)
+def test_so_many_faults_are_shared_evenly(faults: tuple[Fault, ...], total: int) -> None:
+    """By kind, and each kind by turns among who takes it; what needs the host alone has it."""
+    plan = Plan(takers(*faults), total, 0.0)
+    done = carried_out(plan)
+
+    assert len(done) == total == plan.begun
+    assert plan.spent
+    kinds = Counter(fault for fault, _ in done)
+    assert max(kinds.values()) - min(kinds[fault] for fault in faults) <= 1
+    killed = Counter(name for fault, name in done if fault is Fault.KILL)
+    assert not killed or max(killed.values()) - min(killed.values()) <= 1 + (len(killed) < 10)
+
+
+def test_kinds_take_turns() -> None:
+    """None is left for the end."""
+    done = carried_out(Plan(takers(Fault.KILL, Fault.SUPERVISOR), 100, 0.0))
+    first = [fault for fault, _ in done[:50]]
+
+    assert 20 <= first.count(Fault.SUPERVISOR) <= 30
+
+
+def test_without_a_number_there_is_no_end_and_pauses_between_what_touches_all() -> None:
+    """Time is somebody else's."""
+    plan = Plan(takers(Fault.KILL, Fault.SUPERVISOR), None, 0.0)
+
+    assert plan.next(0.0) == (Fault.SUPERVISOR, HOST)
+    assert plan.next(0.0) is None
+    plan.ended(HOST, 1.0)
+    begun = plan.next(1.1)
+    assert begun is not None
+    assert begun[0] is Fault.KILL
+    assert plan.next(9.0) == (Fault.KILL, "s1") or plan.next(9.0) is None  # it waits for the kill
+    assert not plan.spent
+
+
+def test_never_more_than_half_of_the_services() -> None:
+    """Callers need somebody; a service alone is injured all the same."""
+    three = Plan({Fault.HANG: ["a", "b", "c"]}, None, 0.0)
+    assert three.next(0.0) == (Fault.HANG, "a")
+    assert three.next(0.0) is None
+
+
+def test_who_is_dropped_takes_nothing_more() -> None:
+    """When nobody is left it is over."""
+    plan = Plan({Fault.KILL: ["a", "b"]}, 10, 0.0)
+    plan.drop("b")
+    assert {name for _, name in carried_out(plan, 3)} == {"a"}
+    plan.drop("a")
+    assert plan.spent
+    assert plan.next(9.0) is None
+
+
+def test_percentiles_are_right_to_a_hundredth() -> None:
+    """And the longest is exact."""
+    spread = Spread()
+    assert (spread.at(0.5), spread.most) == (0.0, 0.0)
+    for n in range(1, 1001):
+        spread.add(n / 1000)
+
+    assert spread.at(0.5) == pytest.approx(0.5, rel=0.011)
+    assert spread.at(0.99) == pytest.approx(0.99, rel=0.011)
+    assert spread.at(1.0) == spread.most == 1.0
+    spread.add(0.0)  # a clock may stand still
+    assert spread.count == 1001
+
+
+@pytest.mark.parametrize(
+    ("ended", "stalls", "late"),
+    [
+        (9.9, [], False),
+        (10.0 + LATE_S, [], False),
+        (10.3, [], True),
+        (10.6, [(9.9, 10.5)], False),  # its loop saw nothing before 10.5
+        (10.6, [(9.0, 9.9)], True),  # it stood still, but not then
+        (11.0, [(10.0, 10.2), (10.4, 10.6)], True),  # 0.6 s of it are nobody's but the host's
+    ],
+)
+def test_a_call_is_late_by_the_time_that_its_own_loop_had(
+    ended: float, stalls: list[tuple[float, float]], late: bool
+) -> None:
+    """The promise is of the caller's loop: what stopped that is not garrison's."""
+    seen = Stalls()
+    for span in stalls:
+        seen.add(*span)
+
+    assert is_late(10.0, ended, seen) is late
+
+
+def letters(*acknowledged: int) -> Letters:
+    """Return what was acknowledged to one receiver."""
+    made = Letters()
+    for number in acknowledged:
+        made.posted(number, f"id-{number}")
+    return made
+
+
+@pytest.mark.parametrize(
+    ("came", "waiting", "again", "misplaced"),
+    [
+        ([1, 2, 3], [], 0, 0),
+        ([1, 3], [2], 0, 0),
+        ([1, 3, 2], [], 0, 1),
+        ([1, 1, 2, 3, 3], [], 2, 0),  # at least once
+        ([1, 2, 3, 9], [], 1, 0),  # nobody was promised 9
+    ],
+)
+def test_what_comes_is_held_against_what_was_acknowledged(
+    came: list[int], waiting: list[int], again: int, misplaced: int
+) -> None:
+    """In order, at least once."""
+    made = letters(1, 2, 3)
+    for number in came:
+        made.came(number, posting=0)
+
+    assert (list(made.waiting), made.again, made.misplaced) == (waiting, again, misplaced)
+    assert made.delivered == 3 - len(waiting)
+
+
+def test_one_may_come_before_its_acknowledgement() -> None:
+    """It has its receiver's file and the poster's answer race."""
+    made = letters()
+    made.came(1, posting=1)
+    made.posted(1, "id-1")
+    assert (made.delivered, made.again, made.waiting) == (1, 0, {})
+    made.came(2, posting=2)
+    made.unsure(2)  # the mailbox died before it could say so
+    made.came(2, posting=3)
+    assert (made.delivered, made.misplaced) == (1, 0)
+
+
+def test_order_is_not_asked_of_who_takes_several_at_once_or_of_dead_letters() -> None:
+    """Neither promises one."""
+    wide, dead = letters(1, 2), letters(1, 2)
+    wide.in_order, dead.strict = False, False
+    for made in (wide, dead):
+        made.came(2, posting=0)
+        made.came(1, posting=0)
+        assert (made.misplaced, made.waiting) == (0, {})
+
+
+ZEROS = {
+    "late": "past_deadline",
+    "unended": "never_ended",
+    "second": "second_answers",
+    "wrong": "wrong_answers",
+    "lost": "messages_lost",
+    "undelivered": "undelivered",
+    "orphans": "orphans",
+    "not_back": "not_back",
+    "restarted": "restarted_with_supervisor",
+}
+
+
+@pytest.mark.parametrize(("field", "name"), ZEROS.items())
+def test_each_zero_that_is_none_is_a_failure(field: str, name: str) -> None:
+    """Whatever else went well."""
+    tally = Tally()
+    tally.recovered(Fault.KILL, "a", 0.01)
+    assert tally.ok
+    setattr(tally, field, 1)
+
+    assert not tally.ok
+    assert [key for key, count in tally.told()["zeros"].items() if count] == [name]
+
+
+def test_a_message_out_of_order_is_a_failure() -> None:
+    """Of any receiver."""
+    tally = Tally()
+    tally.letters = {"a": letters(1), "b": letters(1, 2)}
+    tally.letters["b"].came(2, posting=0)
+    tally.letters["b"].came(1, posting=0)
+
+    assert tally.zeros()["out_of_order"] == 1
+    assert not tally.ok
+
+
+def test_recoveries_are_told_by_fault_and_by_service() -> None:
+    """All of a kind first."""
+    tally = Tally()
+    for name, seconds in (("b", 0.2), ("a", 0.1), ("b", 0.4)):
+        tally.recovered(Fault.KILL, name, seconds)
+    tally.recovered(Fault.SUPERVISOR, HOST, 1.0)
+    rows = tally.told()["recoveries"]
+
+    assert [(row["fault"], row["service"], row["count"]) for row in rows] == [
+        ("kill", None, 3),
+        ("supervisor", None, 1),
+        ("kill", "b", 2),
+        ("kill", "a", 1),
+    ]
+    assert rows[0]["max_s"] == 0.4
+    assert tally.faults == 4
+
+
+def row(name: str, **facts: Any) -> dict[str, Any]:
+    """Return what the supervisor tells of a service."""
+    return {"name": name, "restart": "permanent", "watchdog": 10.0, "memory_max": 0} | facts
+
+
+@pytest.mark.parametrize(
+    ("fault", "facts", "takes"),
+    [
+        (Fault.KILL, {}, True),
+        (Fault.KILL, {"restart": "transient"}, True),  # SIGKILL is a crash
+        (Fault.KILL, {"restart": "temporary"}, False),
+        (Fault.FLOOD, {"restart": "temporary"}, True),
+        (Fault.STOP, {"watchdog": 0.0}, False),
+        (Fault.HANG, {"watchdog": 0.0}, False),
+        (Fault.LEAK, {}, False),
+        (Fault.LEAK, {"memory_max": 500}, True),
+        (Fault.LEAK, {"memory_max": 501}, False),  # twice that is more than there is
+    ],
+)
+def test_a_fault_that_nothing_would_mend_is_not_injected(
+    fault: Fault, facts: dict[str, Any], takes: bool
+) -> None:
+    """Who is left out is said, with the reason."""
+    names, left = who_takes(fault, [row("a", **facts)], room=1000.0)
+
+    assert names == (["a"] if takes else [])
+    assert bool(left) is not takes
+
+
+def test_those_left_out_for_one_reason_are_one_sentence() -> None:
+    """However many they are."""
+    _, left = who_takes(Fault.LEAK, [row(name) for name in NAMES], room=1e9)
+
+    assert left == ["leak of s0, s1, s2 and 7 more: nothing would end it (memory_max is 0)"]
+
+
+# --- what is seen from outside ----------------------------------------------------------------
+
+
+def test_what_an_incarnation_left_is_found_once_it_is_over() -> None:
+    """By what it bears, or as itself; what belongs to one that lives is none of it."""
+    past, token, other = Past(), b"t" * 16, b"u" * 16
+    env = {**os.environ, tree.MARK: tree.mark(token)}
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=env) as one:
+        try:
+            until(lambda: tree.MARK.encode() in Path(f"/proc/{one.pid}/environ").read_bytes())
+            assert past.left([]) == []  # of no run that it knows
+            past.seen(token)
+            past.seen(other)
+            assert past.left([]) == [one.pid]
+            assert past.left([token]) == []
+            past.injured(one.pid, tree.started(one.pid))
+            assert past.left([token, other]) == [one.pid]
+            past.injured(one.pid, 1)  # another process of that number
+            assert past.left([token]) == [one.pid]
+        finally:
+            one.kill()
+    assert past.left([]) == []
+
+
+def test_numbers_are_read_as_they_come(tmp_path: Path) -> None:
+    """In whole lines; a file that was cut is read from its beginning."""
+    tail = Tail(tmp_path / "chaos-1")
+    assert tail.numbers() == []
+    tail.path.write_text("1\n2\n3")
+    assert tail.numbers() == [1, 2]
+    tail.path.write_text("1\n2\n34\n")
+    assert tail.numbers() == [34]
+    tail.path.write_text("5\n")
+    assert tail.numbers() == [5]
+    tail.remove()
+    tail.remove()
+    assert not tail.path.exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start something as somebody else")
+def test_what_root_starts_again_is_still_its_user_s(tmp_path: Path) -> None:
+    """With its words, its environment and its folder."""
+    folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
+    folder.chmod(0o755)
+    nobody = {"user": 65534, "group": 65534, "extra_groups": (65533,)}
+    words = ["sleep", "60"]
+    first = subprocess.Popen(words, env={"A": "=1\n"}, cwd=folder, start_new_session=True, **nobody)  # type: ignore[call-overload]
+    again = None
+    try:
+        until(lambda: b"sleep" in Path(f"/proc/{first.pid}/cmdline").read_bytes()[:5])
+        how = how_it_began(first.pid)
+        assert (how.argv, how.environ, how.folder) == (
+            (b"sleep", b"60"),
+            {b"A": b"=1\n"},
+            str(folder),
+        )
+        assert not how.watched
+        again = begin_again(replace(how, argv=LASTING), tmp_path / "log")
+        ids = dict(
+            line.split(":", 1)
+            for line in Path(f"/proc/{again.pid}/status").read_text().splitlines()
+            if ":" in line
+        )
+        assert set(ids["Uid"].split()) == set(ids["Gid"].split()) == {"65534"}
+        assert ids["Groups"].split() == ["65533"]
+        assert (tmp_path / "log").stat().st_uid == 65534
+    finally:
+        for process in filter(None, (first, again)):
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        shutil.rmtree(folder)
+    assert not stat(first.pid)
