@@ -1,5 +1,6 @@
 """What `status` tells of the host and of each service."""
 
+import contextlib
 import os
 import time
 from importlib.metadata import PackageNotFoundError, version
