@@ -207,8 +207,8 @@ def upgrade(host: "Supervisor", peer: Token, order: Order) -> Work:
     yield from _until_registered(host)  # a while has passed
     host.succession.write()
     if host.succession.problem:
-        text = f"it cannot be written down who lives: {host.succession.problem}; mend that and try again"
-        raise Refusal("failed", text)
+        text = f"it cannot be written down who lives: {host.succession.problem}"
+        raise Refusal("failed", f"{text}; mend that and try again")
     host.later(host.succession.replace_by(python))
     return {"boot": host.boot}
 
