@@ -99,9 +99,9 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
         found.warnings += [told(spec.name, one) for one in unheld(spec, machine)]
         folder = spec.working_directory
         if folder is not None and not folder.is_dir():
-            found.warnings.append(
-                f"{spec.name} would not start: there is no folder {folder}, its working_directory"
-            )
+            why = f"{spec.name} would not start: there is no folder {folder}; make it"
+            where = config.said_at(spec.name, "working_directory")
+            found.warnings.append(str(config.error_at(where, why)))
         try:
             worker_environment(spec, environ)
         except StartError as error:

@@ -208,7 +208,7 @@ def upgrade(host: "Supervisor", peer: Token, order: Order) -> Work:
     host.succession.write()
     if host.succession.problem:
         text = f"it cannot be written down who lives: {host.succession.problem}"
-        raise Refusal("failed", text)
+        raise Refusal("failed", f"{text}; mend that and try again")
     host.later(host.succession.replace_by(python))
     return {"boot": host.boot}
 

@@ -5,6 +5,7 @@ import errno
 import os
 import socket
 import stat
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from garrison.ipc.errors import GarrisonError
 from .config import Config
 from .spec import HostSpec
 
+WRITTEN_S = 1.0  # a lock's holder has its pid in the file by then
 THROUGH = 0o711  # the mode of a folder that other users pass through
 
 
@@ -135,7 +137,7 @@ def _take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int]) -> i
         return own
     lock = sockets.hold_lock(path)
     if lock is None:
-        holder = path.read_text("ascii", "replace").strip() or "?"
+        holder = _holder(path)
         raise AlreadyRunning(
             f"a supervisor already runs for {what} (pid {holder}); "
             "stop it with: garrison down, or give this one another --home"
@@ -144,3 +146,13 @@ def _take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int]) -> i
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
     return lock
+
+
+def _holder(path: Path) -> str:
+    """Return the pid in a lock's file; who has just taken the lock has not written it yet."""
+    deadline = time.monotonic() + WRITTEN_S
+    while not (said := path.read_text("ascii", "replace")).endswith("\n"):
+        if time.monotonic() > deadline:
+            return said.strip() or "?"  # its disk is full
+        time.sleep(0.01)
+    return said.strip()

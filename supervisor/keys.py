@@ -19,7 +19,9 @@ VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 ACCOUNT = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}\$?")
 MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 USE = re.compile(r"[\w.-]+(:[^\W\d][\w.]*)?")
+SIZE = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,3})?) ?([kmgt])(i?b)?", re.IGNORECASE)
 FILES_LEAST = 64
+MEMORY_LEAST = 1 << 20  # bytes; less was meant as MiB, and no worker lives in it
 LONGEST = 1_000_000_000  # seconds; about 30 years, and no clock's arithmetic breaks on it
 MOST = 2**63 - 1  # what the wire's integers hold
 
@@ -113,6 +115,29 @@ def whole(least: int, what: str) -> Reader:
     return read
 
 
+def size(least: int) -> Reader:
+    """Return the reader of a number of bytes; it says what to write for a text with a unit."""
+    read: Reader = whole(least, "bytes")
+
+    def sized(value: object) -> int:
+        if isinstance(value, str) and (said := SIZE.fullmatch(value.strip())):
+            unit = said[2].upper()
+            count = int(float(said[1]) * 1024 ** ("KMGT".index(unit) + 1))
+            write = f"write {count} for {said[1]} {unit}iB"
+            raise Misfit(f"expected a whole number of bytes, got a string: {write}")
+        return int(read(value))
+
+    return sized
+
+
+def memory(value: object) -> int:
+    """Read how much memory a service may have."""
+    count: int = size(0)(value)
+    if 0 < count < MEMORY_LEAST:
+        raise Misfit(f"expected 0, or {MEMORY_LEAST:,} or more bytes, got {count}")
+    return count
+
+
 def files(value: object) -> int:
     """Read how many descriptors a process may have: a worker itself has some twenty."""
     count: int = whole(0, "descriptors")(value)
@@ -182,17 +207,16 @@ def between(least: int, most: int) -> Reader:
 
 
 def umask(value: object) -> int:
-    """Read a umask: `"027"`, or TOML's own 0o027."""
-    expected = 'a umask such as "027"'
-    if isinstance(value, str) and re.fullmatch(r"(0o)?[0-7]{1,4}", value):
-        value = int(value.removeprefix("0o"), 8)
-    elif isinstance(value, str):
-        raise Misfit(f"expected {expected}: octal digits alone")
-    if isinstance(value, bool) or not isinstance(value, int):
+    """Read a umask, in quotes: a number would be taken for decimal, and 77 open a folder."""
+    expected = 'a umask in quotes, such as "027"'
+    if not isinstance(value, str):
         raise unlike(expected, value)
-    if not 0 <= value <= 0o777:
-        raise Misfit(f"expected {expected}, at most 0o777, got {shown(value)}")
-    return value
+    if not re.fullmatch(r"(0o)?[0-7]{1,4}", value):
+        raise Misfit(f"expected {expected}: octal digits alone")
+    mask = int(value.removeprefix("0o"), 8)
+    if mask > 0o777:
+        raise Misfit(f"expected {expected}, at most 777")
+    return mask
 
 
 def account(value: object) -> str:
@@ -378,8 +402,8 @@ HOST: dict[str, Reader] = {
     "orphan_grace": seconds,
     "cgroups": boolean,
     "starts_at_once": whole(1, "workers"),
-    "max_message": whole(1 << 20, "bytes"),
-    "log_bytes": whole(1 << 16, "bytes"),
+    "max_message": size(1 << 20),
+    "log_bytes": size(1 << 16),
     "log_files": whole(2, "files"),
     "chaos": boolean,
 }
@@ -394,10 +418,10 @@ TUNING: dict[str, Reader] = {
     "period": some_seconds,
     "timeout": some_seconds,
     "window": whole(1, "calls"),
-    "window_bytes": whole(1, "bytes"),
+    "window_bytes": size(1),
     "record_values": boolean,
     "health_interval": seconds,
-    "memory_max": whole(0, "bytes"),
+    "memory_max": memory,
     "processes": whole(0, "processes"),
     "open_files": files,
     "cpu_weight": between(0, 10_000),

@@ -18,6 +18,7 @@ log = logging.getLogger(__name__)
 
 NAME = "health"
 SAID_NO = "it said no"
+UNAWAITED = "it returned what is still to be awaited: write await before that"
 
 
 def problem_with(value: Any) -> str:
@@ -119,6 +120,10 @@ class Asking:
 async def _said(health: Callable[[], Awaitable[Any]]) -> str:
     try:
         answer = await health()
+        if inspect.isawaitable(answer):  # as true as anything, whatever it would say
+            return UNAWAITED
         return "" if answer is None or answer else SAID_NO
-    except Exception as error:  # noqa: BLE001 (whatever an author's code raises)
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # noqa: BLE001 (else nobody would ask again)
         return one_line(error)

@@ -85,7 +85,9 @@ def test_without_its_folder_a_service_does_not_start(host: Hosting) -> None:
     assert row["again_in_s"] is None
     assert running.status("free")["state"] == "running"
     checked = running.run("check")
-    assert f"held would not start: there is no folder {where}" in checked.out
+    line = 1 + (running.folder / "config.toml").read_text().split("working_dir")[0].count("\n")
+    place = f"config.toml:{line}: services.held.working_directory"
+    assert f"{place}: held would not start: there is no folder {where}" in checked.out
 
 
 def test_what_the_machine_does_not_hold_is_said(host: Hosting) -> None:

@@ -137,6 +137,15 @@ async def told(answer: Callable[[], Awaitable[Any]], number: int, interval: floa
     return heard
 
 
+class Stray(BaseException):
+    """Is no Exception."""
+
+
+def unawaited() -> Any:
+    """Return what is to be awaited, as a method that lacks an await would."""
+    return asyncio.get_running_loop().create_future()
+
+
 class Odd:
     """Cannot be judged."""
 
@@ -157,6 +166,9 @@ class Odd:
         (OSError(5, "no disk"), "OSError: [Errno 5] no disk"),
         (asyncio.CancelledError(), "it was cancelled"),
         (TimeoutError(), "TimeoutError"),
+        (Stray("of a library"), "Stray: of a library"),
+        (GeneratorExit(), "GeneratorExit"),
+        (unawaited, health.UNAWAITED),
     ],
 )
 async def test_what_an_answer_means(answer: Any, problem: str) -> None:
@@ -165,7 +177,7 @@ async def test_what_an_answer_means(answer: Any, problem: str) -> None:
     async def said() -> Any:
         if isinstance(answer, BaseException):
             raise answer
-        return answer
+        return answer() if answer is unawaited else answer
 
     assert [one.problem for one in await told(said, 2, 0.01)] == [problem] * 2
 
