@@ -155,6 +155,8 @@ async def test_each_runs_as_its_own_user_for_good(users: Making) -> None:
     )
     plain = await host.call("plain", "who")
     assert plain["uids"] == [0] * 3
+    assert [host.status(name)["uid"] for name in ("one", "plain")] == [ONE, None]
+    assert f"user       {ONE}" in host.run("status", "one").out
     assert plain["HOME"] == os.environ.get("HOME")
 
 
