@@ -40,6 +40,7 @@ LONGEST_TIMEOUT = 366 * 86_400.0
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Timeout = Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT)]
 CallId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Generation = Annotated[int, Meta(ge=0, le=2**53)]  # the next ones can still be written down
 Credits = Annotated[int, Meta(ge=0, le=2**16)]
 
 
@@ -224,7 +225,7 @@ class Hello(msgspec.Struct, tag="hello", frozen=True):
 
     wire: int
     name: str
-    generation: int
+    generation: Generation
     pid: int
 
 

@@ -19,6 +19,7 @@ from .accounts import account_of, closed, code, may_write
 from .characters import unasked, unspoken
 from .config import Config
 from .environment import scrubbed, worker_environment
+from .excess import mib, too_small
 from .limits import told, unheld
 from .machine import this_one
 from .registration import READ_S, bound_services, checked
@@ -97,6 +98,11 @@ def check_config(config: Config, environ: Mapping[str, str]) -> Found:
     machine = this_one(config.host.cgroups)
     for spec in found.services:
         found.warnings += [told(spec.name, one) for one in unheld(spec, machine)]
+        if small := too_small(spec):
+            found.warnings.append(
+                f"services.{spec.name}.memory_max is {mib(spec.memory_max)}: {small}, so it would "
+                "be ended again and again"
+            )
         folder = spec.working_directory
         if folder is not None and not folder.is_dir():
             why = f"{spec.name} would not start: there is no folder {folder}; make it"
@@ -127,6 +133,7 @@ def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[st
     above = [one for one in (host.run, host.state) if not one.is_relative_to(host.home)]
     ways = [(folder.parent, 1) for folder in (host.home, *above)]
     ways += [(path, 5 if path.is_dir() else 4) for path in beside]
+    ways += [(folder, 1)] if (folder := spec.working_directory) is not None else []
     problems = [closed(path, account, wanted) for path, wanted in (*ways, *code())]
     errors = [str(config.error_at(where, problem)) for problem in problems if problem]
     open_to_it = next((path for path in beside if account.uid and may_write(path, account)), None)

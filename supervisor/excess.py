@@ -13,6 +13,7 @@ PROCESSES_S = 0.25  # where processes are limited: they multiply faster than mem
 TOGETHER_S = 0.25  # between the moments at which those are looked at that are in no hurry
 BEYOND = 4  # a quarter beyond the limit there is no time to drain
 TASKS_EACH, TASKS_BESIDE = 4, 256  # threads that a process may have, before a cgroup refuses more
+IDLE = 32 * 1024**2  # what a worker has that does nothing, and a little more
 FILLS_S = 4.0  # what seems to rest may begin at once to fill its whole limit within so long
 
 
@@ -102,11 +103,19 @@ def excess_words(spec: ServiceSpec, used: Used, killed: bool) -> str:
     told, limits = count, []
     if 0 < spec.memory_max < used.memory:
         told = f"{mib(used.memory, up=True)} in {count}"
-        limits.append(f"memory_max is {mib(spec.memory_max)}")
+        small = f" ({small})" if (small := too_small(spec)) else ""
+        limits.append(f"memory_max is {mib(spec.memory_max)}{small}")
     if 0 < spec.processes < used.processes:
         limits.append(f"processes is {spec.processes}")
     end = "it was killed at once" if killed else "it was ended"
     return f"it had {told}, and {', and '.join(limits)}, so {end}"
+
+
+def too_small(spec: ServiceSpec) -> str:
+    """Return why no service can live with such a limit, in words; empty where one may."""
+    return (
+        f"a worker that does nothing has nearly {mib(IDLE)}" if 0 < spec.memory_max < IDLE else ""
+    )
 
 
 def oom_words(spec: ServiceSpec) -> str:

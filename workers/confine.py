@@ -76,8 +76,11 @@ def _go_to(folder: str) -> None:
     try:
         os.chdir(folder)
     except OSError as error:
+        what = "make it"
+        if isinstance(error, PermissionError):
+            what = f"let user {os.geteuid()} into it and through what is above it"
         raise PermanentFailure(
-            f"its working_directory {folder} cannot be entered: {error.strerror}; make it, or "
+            f"its working_directory {folder} cannot be entered: {error.strerror}; {what}, or "
             "name another"
         ) from error
 

@@ -1,6 +1,7 @@
 """Whom a worker runs as: it becomes that user before any of its plugin's code runs, for good."""
 
 import ctypes
+import errno
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -9,6 +10,8 @@ from garrison.ipc.errors import PermanentFailure
 from garrison.ipc.messages import Limits
 
 PR_SET_DUMPABLE = 4  # linux/prctl.h
+KEYCTL_JOIN_SESSION_KEYRING = 1  # linux/keyctl.h
+KEYCTL = {"x86_64": 250, "aarch64": 219, "riscv64": 219, "armv7l": 311, "ppc64le": 271}
 
 
 def become(limits: Limits) -> None:
@@ -26,6 +29,7 @@ def become(limits: Limits) -> None:
         os.setgroups(list(limits.groups))
         os.setresgid(gid, gid, gid)
         if uid >= 0:
+            _leave_keys()  # as root, whose quota of keys no user can fill
             os.setresuid(uid, uid, uid)
     except OSError as error:
         raise PermanentFailure(
@@ -39,6 +43,21 @@ def become(limits: Limits) -> None:
     ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)
     if not os.access(".", os.X_OK):  # the supervisor's own folder
         os.chdir("/")
+
+
+def _leave_keys() -> None:
+    """Have an empty session keyring: who has that of root's login can read the keys in it, whoever
+    that is by then. Without keyrings, or where a filter forbids them to all, there is none to read.
+    """
+    number = KEYCTL.get(os.uname().machine)
+    if number is None:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.syscall.restype = ctypes.c_long
+    if libc.syscall(number, KEYCTL_JOIN_SESSION_KEYRING, None) < 0:
+        error = ctypes.get_errno()
+        if error not in {errno.ENOSYS, errno.EPERM, errno.EACCES}:
+            raise OSError(error, os.strerror(error))
 
 
 def _check_become(uid: int, gid: int) -> None:

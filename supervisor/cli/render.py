@@ -156,6 +156,7 @@ def _facts(row: dict[str, Any]) -> Table:
         ("character", row.get("character")),
         ("about", row.get("capability_description")),
         ("pid", _process(row)),
+        ("user", row.get("uid")),
         ("has", _tree(row)),
         ("up", span(row["uptime_s"]) if row["uptime_s"] else None),
         ("restarts", row["restarts"] or None),

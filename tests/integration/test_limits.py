@@ -110,6 +110,15 @@ def test_what_the_machine_does_not_hold_is_said(host: Hosting) -> None:
     assert unheld(running, "free") == ""
 
 
+def test_memory_that_no_worker_lives_with_is_told_beforehand(host: Hosting) -> None:
+    """By `check`, which exits as usual: the config can be used, if to no good."""
+    running = host(CONFIG.format(held="memory_max = 16777216"), ["glutton"], up=False)
+    said = running.run("check", "-c", str(running.config), home=False)
+    assert said.code == 0
+    told = "warning: services.held.memory_max is 16 MiB: a worker that does nothing has nearly"
+    assert told in said.out
+
+
 @pytest.mark.skipif(may(CAP_SYS_NICE), reason="root's processes may be as little nice as they like")
 def test_an_ordinary_user_is_told_that_nice_stays(host: Hosting) -> None:
     """A lower one than the supervisor's is root's to give."""

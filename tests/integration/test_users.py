@@ -22,6 +22,7 @@ from tests.conftest import ROOT, Host, alive, hosting, until
 
 from garrison.supervisor.accounts import Account, closed
 from garrison.workers import with_timeout
+from garrison.workers.identity import KEYCTL
 
 ONE, OTHER = 54321, 54322
 NOBODY = Account("54321", ONE, ONE, (ONE,))
@@ -154,6 +155,8 @@ async def test_each_runs_as_its_own_user_for_good(users: Making) -> None:
     )
     plain = await host.call("plain", "who")
     assert plain["uids"] == [0] * 3
+    assert [host.status(name)["uid"] for name in ("one", "plain")] == [ONE, None]
+    assert f"user       {ONE}" in host.run("status", "one").out
     assert plain["HOME"] == os.environ.get("HOME")
 
 
@@ -242,6 +245,36 @@ async def test_none_can_read_what_is_anothers(users: Making) -> None:
         assert said == ("done" if mine else "EACCES"), path
     for folder in ("run", "state", "logs", "state/services"):
         assert await host.call("one", "write", str(host.home / folder / "new")) == "EACCES"
+
+
+# Adds a key to a session keyring of its own, prints its number, and becomes what it is to be.
+WITH_KEY = """
+import ctypes, os, sys
+number, libc = int(sys.argv[1]), ctypes.CDLL(None)
+libc.syscall(number, 1, None)  # KEYCTL_JOIN_SESSION_KEYRING
+added = libc.syscall(number - 2, b"user", b"garrison-test", b"x", 1, ctypes.c_int(-3))
+if added <= 0:
+    sys.exit("no key can be added")
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def works(prefix: tuple[str, ...]) -> bool:
+    """Tell whether commands can be run by a prefix."""
+    return subprocess.run([*prefix, "true"], check=False).returncode == 0
+
+
+async def test_none_has_the_keys_of_roots_session(users: Making) -> None:
+    """Who is in a session has its keys, whoever added them: a service of another user is in none of
+    root's."""
+    number = KEYCTL.get(os.uname().machine, 0)
+    host = users(up=False)
+    host.prefix = (host.python, "-c", WITH_KEY, str(number))
+    if not works(host.prefix):
+        pytest.skip("this machine has no keyrings, or forbids them")
+    host.up()
+    assert await host.call("plain", "key", "garrison-test", number) == "done"
+    assert await host.call("one", "key", "garrison-test", number) == "ENOKEY"
 
 
 async def test_none_speaks_for_another_or_gives_orders(users: Making) -> None:
@@ -392,6 +425,22 @@ def test_a_folder_that_is_closed_is_told(users: Making) -> None:
     checked = host.run("check", "-c", str(host.config))
     assert told in checked.err + checked.out
     code.chmod(0o644)
+    assert host.run("check", "-c", str(host.config)).code == 0
+    assert host.run("start", "one").code == 0
+
+
+def test_a_working_directory_that_is_closed_is_told(users: Making) -> None:
+    """To whom it is closed, by `check` and at the start: it is there, so to make it is no help."""
+    host = users(CONFIG.replace(f"user = {ONE}", f'user = {ONE}\nworking_directory = "in"'), False)
+    folder = host.folder / "in"
+    folder.mkdir(mode=0o700)
+    checked = host.run("check", "-c", str(host.config))
+    assert f"user {ONE} cannot get into {folder}" in checked.err + checked.out
+    row = host.up().status("one")
+    assert row["state"] == "failed"
+    assert f"working_directory {folder} cannot be entered" in row["reason"]
+    assert f"let user {ONE} into it" in row["reason"]
+    folder.chmod(0o711)
     assert host.run("check", "-c", str(host.config)).code == 0
     assert host.run("start", "one").code == 0
 

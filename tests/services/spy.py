@@ -19,6 +19,7 @@ from garrison.ipc.messages import WIRE
 from garrison.workers import Plugin, Runtime, Service
 
 PTRACE_ATTACH, PTRACE_SEIZE = 16, 0x4206  # linux/ptrace.h
+KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING = 10, -3  # linux/keyctl.h
 HEARD_S = 0.15  # for an answer that should not come
 
 
@@ -119,6 +120,20 @@ class Spy(Service):
         except OSError as error:
             return named(error)
         return "done"
+
+    def key(self, name: str, number: int) -> str:
+        """Search the session's keyring for a key.
+
+        Args:
+            name: As it was added.
+            number: Of keyctl(2) on this machine.
+        """
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.syscall.restype = ctypes.c_long
+        ring = ctypes.c_int(KEY_SPEC_SESSION_KEYRING)
+        if libc.syscall(number, KEYCTL_SEARCH, ring, b"user", name.encode(), 0) > 0:
+            return "done"
+        return errno.errorcode[ctypes.get_errno()]
 
     def connect(self, path: str, kind: int = socket.SOCK_STREAM) -> str:
         """Connect to a socket."""

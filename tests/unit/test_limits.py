@@ -16,6 +16,7 @@ from garrison.supervisor.excess import (
     judged,
     pause,
     together,
+    too_small,
     walls_of,
 )
 from garrison.supervisor.limits import UNLIMITED, Machine, files_allowed, told, unheld
@@ -93,6 +94,15 @@ def test_the_cause_says_what_was_measured_against_what() -> None:
     assert both.startswith("it had 612 MiB in at least 3 processes, and memory_max is 512 MiB, and")
     barely = excess_words(spec(memory_max=MIB), Used(0.0, MIB + 1, 1), killed=False)
     assert barely.startswith("it had 1.1 MiB in 1 process, and memory_max is 1 MiB")
+
+
+def test_a_limit_that_nobody_can_live_with_is_told() -> None:
+    """Else what is to be done about it can be found out only by trying."""
+    said = excess_words(spec(memory_max=16 * MIB), Used(0.0, 30 * MIB, 1), killed=True)
+    assert "memory_max is 16 MiB (a worker that does nothing has nearly 32 MiB), so" in said
+    assert too_small(spec(memory_max=1))
+    assert not too_small(spec(memory_max=32 * MIB))
+    assert not too_small(spec())
 
 
 def replace_limits(one: ServiceSpec, **limits: int) -> ServiceSpec:

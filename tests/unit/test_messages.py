@@ -241,6 +241,13 @@ def test_a_field_out_of_bounds_is_refused(field: str, value: object) -> None:
         decode_data(call(**{field: value}))
 
 
+@pytest.mark.parametrize("generation", [-1, 2**64 - 1])
+def test_no_worker_says_a_generation_that_has_no_next_one(generation: int) -> None:
+    """It is kept on disk with those of all services, which a number too large would end."""
+    with pytest.raises(WireError):
+        decode_upward(encode([messages.Hello(messages.WIRE, "bot", generation, 1)]))
+
+
 @pytest.mark.parametrize(
     "frame",
     [
