@@ -2,7 +2,8 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import zmq
 
@@ -26,7 +27,7 @@ class Waiting:
     """What waits for one peer, in order: libzmq's own queue for it is full."""
 
     def __init__(self) -> None:
-        self.messages: deque[Frames] = deque()
+        self.messages: deque[tuple[Any, ...]] = deque()  # of bytes: the collector passes over it
         self.bytes = 0
 
 
@@ -141,7 +142,7 @@ class Bus:
         if (not fits and waiting.messages) or self.waiting_bytes + size > ALL_WAITING_BYTES:
             self._hand_back(frames, FULL)
             return
-        waiting.messages.append(frames)
+        waiting.messages.append(tuple(frames))
         waiting.bytes += size
         self.waiting_bytes += size
 
@@ -172,7 +173,7 @@ class Bus:
         if waiting is not None:
             self.waiting_bytes -= waiting.bytes
 
-    def _hand_back(self, frames: Frames, why: Token) -> None:
+    def _hand_back(self, frames: Sequence[Any], why: Token) -> None:
         """Return a message to its sender; what is handed back already goes no further."""
         destination, source, batch = frames[:3]
         if source not in {GONE, FULL, SUPERVISOR}:
@@ -212,5 +213,5 @@ class Bus:
         self._plane.forget(token)
 
 
-def _size(frames: Frames) -> int:
+def _size(frames: Sequence[Any]) -> int:
     return MESSAGE_BYTES + sum(map(len, frames))

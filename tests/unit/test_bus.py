@@ -1,5 +1,6 @@
 """What waits in the supervisor for a member that does not read is bounded, and its order stays."""
 
+import gc
 from typing import cast
 
 import pytest
@@ -78,3 +79,14 @@ def test_what_waits_is_bounded_also_where_it_is_many_tiny_messages(
     )
     assert made.waiting_bytes == 0
     assert not made.waiting
+
+
+def test_what_waits_is_nothing_for_the_garbage_collector(router: Router, made: Bus) -> None:
+    """It would look through all of it in one turn, which lasted 100 ms during a flood."""
+    for number in range(50):
+        router.coming += [READS, SLEEPS, b"%d" % number]
+    made.turn()
+    gc.collect()
+    (waiting,) = made._waiting.values()
+    assert len(waiting.messages) == 50
+    assert not any(map(gc.is_tracked, waiting.messages))
