@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from tests.conftest import Host, found, hosting, resident, until
 
-from garrison.ipc import Client, InvalidCall, ServiceLost, ServiceProxy, memory
+from garrison.ipc import Client, InvalidCall, ServiceLost, ServiceProxy, quiet
 
 CONFIG = """
 [plugins.echo]
@@ -115,7 +115,7 @@ async def test_what_was_used_is_given_back(echo: ServiceProxy) -> None:
     for _ in range(4):
         await echo.echo(data)
     used = resident(pid)
-    await asyncio.to_thread(until, lambda: resident(pid) < used - 24 * MIB, memory.QUIET_S + 10)
+    await asyncio.to_thread(until, lambda: resident(pid) < used - 24 * MIB, quiet.QUIET_S + 10)
 
 
 async def outcomes(calls: list[Any]) -> tuple[int, int]:
