@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.conftest import Host, found, hosting, resident, until
+from tests.conftest import Host, eventually, found, hosting, resident, until
 from tests.rogue import joined
 
 from garrison.ipc import (
@@ -29,6 +29,14 @@ CONFIG = """
 [services.echo]
 [services.other]
 plugin = "echo"
+"""
+HEARD = """
+[plugins.signs]
+[plugins.mailbox]
+[services.listener]
+plugin = "signs"
+type = "listener"
+[services.mailbox]
 """
 MIB = 1 << 20
 
@@ -298,3 +306,18 @@ def test_large_values_from_the_command_line(running: Host) -> None:
     """Arguments are as long as the kernel lets them be; results are whole."""
     done = running.run("call", "echo", "blob", f"[{2 * MIB}]")
     assert len(done.out) > 2 * MIB
+
+
+async def test_large_events_and_posted_ones() -> None:
+    """An event is a call like any other; what is posted is on disk, and comes as it was."""
+    payload = {"data": random_bytes(3 * MIB)}
+    with hosting(HEARD, ["signs"]) as host:
+        async with host.connect() as client:
+            signs = found(client, "listener")
+            for durable in (False, True):
+                await client.emit_event("news", payload, durable=durable)
+
+            async def heard() -> bool:
+                return (await signs.got_so_far()).count(payload) == 2
+
+            await eventually(heard)
