@@ -319,6 +319,6 @@ async def test_large_events_and_posted_ones() -> None:
                 await client.emit_event("news", payload, durable=durable)
 
             async def heard() -> bool:
-                return (await signs.got_so_far()).count(payload) == 2
+                return bool((await signs.got_so_far()).count(payload) == 2)
 
             await eventually(heard)
