@@ -15,7 +15,7 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from . import messages
+from . import large, messages
 from .directory import takes_calls
 from .errors import CallError, CallTimeout, Overloaded, ServiceLost, ServiceUnavailable
 from .messages import LONGEST_TIMEOUT, Entry, State, Token, Value
@@ -59,6 +59,7 @@ class Peer:
     takes: bool = False  # calls, now or in time; the others are refused
     token: Token = b""
     generation: int = 0
+    frames: bool = False  # it takes large values as frames; an older release does not
     closed: Token = b""  # an incarnation that takes no more: draining, or gone before we were told
     blocked: bool = False  # the router had no room for it; a moment later it may
     calls: int = 0
@@ -285,7 +286,7 @@ class Calls:
             peer.state, peer.takes, peer.token = None, False, b""
         else:
             peer.state, peer.token = entry.state, entry.token
-            peer.generation = entry.generation
+            peer.generation, peer.frames = entry.generation, entry.manifest.frames
             peer.takes = takes_calls(entry.state, entry.wanted)
         self._settle_waiting(peer, now)
 
@@ -324,7 +325,10 @@ class Calls:
         peer.calls += 1
         peer.bytes += size
         left = min(max(call.deadline - now, 0.001), LONGEST_TIMEOUT)
-        message = messages.Call(call.id, call.method, call.args, call.kwargs, left, call.credit)
+        args, kwargs = call.args, call.kwargs
+        if not peer.frames:
+            args, kwargs = large.whole(args), large.whole(kwargs)
+        message = messages.Call(call.id, call.method, args, kwargs, left, call.credit, True)
         self._send(peer.token, message)
 
     def _park(self, peer: Peer, call: Call, size: int) -> None:

@@ -62,6 +62,7 @@ class Client:
     """One member of the host. All of it belongs to the loop that made it."""
 
     limited_by_welcome = True  # False: it was told its limits before
+    lends = False  # what is very large to libzmq, see `Link`: a program's threads are its own
     name = ""  # a service's own NAME; a program has none
 
     def __init__(self, token: Token) -> None:
@@ -609,7 +610,8 @@ class Client:
         if bus:
             size = -1 if self.limited_by_welcome else self.max_message  # a program is told it later
             bus_socket = sockets.dealer(context, bus, self.token, size)
-            self._bus = Link(bus_socket, self.on_bus, self.malformed, self._batch_limit)
+            taken = (self.on_bus, self.malformed, self._batch_limit)
+            self._bus = Link(bus_socket, *taken, lends=self.lends)
 
     def tell(self, message: messages.Upward) -> None:
         """Send a message to the supervisor."""

@@ -17,6 +17,7 @@ from .errors import WireError
 from .messages import BAD_BYTES, Call, Data, Frames, Item, Reply, Value, decode_data
 
 LARGE = 1 << 20  # from here on a value is a frame; below it, one more frame costs more than copying
+LENT = 4 << 20  # from here on a frame is better lent to libzmq, where a thread may be, than copied
 FRAMES_MOST = 60  # of one message; what is beyond them stays in the batch
 PLACE = 103  # our code of msgpack's extension types, where a frame's number stands
 
@@ -79,8 +80,11 @@ def arguments(given: tuple[Any, ...] | dict[str, Any], encode: Encode) -> Value:
     return _encoded(encode(given))
 
 
-def result(value: Any, encode: Encode) -> Value:
-    """Return a result, or an item of a stream, as it travels. Raises what `encode` does."""
+def result(value: Any, encode: Encode, frames: bool = True) -> Value:
+    """Return a result, or an item of a stream, as it travels to who takes frames, or does not.
+    Raises what `encode` does."""
+    if not frames:
+        return Raw(encode(value))
     if type(value) is bytes and len(value) >= LARGE:
         return Large(value)
     return _encoded(encode(value))
@@ -108,6 +112,7 @@ class Packer:
 
     def pack(self, batch: list[Any]) -> list[Any]:
         """Return a batch's bytes, and the frames that follow it."""
+        self._frames = []  # of a batch that could not be encoded
         encoded = self._encode(batch)
         if not self._frames:
             return [encoded]
@@ -227,9 +232,9 @@ def _place_in(raw: Raw) -> _Place | _Apart:
 def _put_back(message: Data, blobs: _Blobs) -> Data:
     whole: Data
     match message:
-        case Call(id, method, args, kwargs, timeout, credit):
+        case Call(id, method, args, kwargs, timeout, credit, taken):
             args, kwargs = blobs.arguments(args, False), blobs.arguments(kwargs, True)
-            whole = Call(id, method, args, kwargs, timeout, credit)
+            whole = Call(id, method, args, kwargs, timeout, credit, taken)
         case Reply(id, result):
             whole = Reply(id, blobs.value(result))
         case Item(id, value):

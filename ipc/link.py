@@ -12,9 +12,10 @@ from typing import Any
 
 import zmq
 
-from . import memory, sockets
-from .large import Packer
+from . import quiet, sockets
+from .large import LENT, Packer
 from .messages import Token
+from .quiet import Quiet
 
 MESSAGES_A_TURN = 64  # read before the loop's other work has its turn
 BATCH_BYTES = 1 << 20  # a batch that reaches this leaves, and a new one begins
@@ -29,6 +30,8 @@ class Link:
         receive: Takes the frames of each message that arrives: source, batch, and what follows.
         malformed: Told of each message that has no two frames.
         most: Returns the largest frame that the other side takes, in bytes.
+        lends: Whether libzmq has what is very large from us while it is sent, instead of a copy.
+            pyzmq keeps a thread for that, and a context of its own, from the first one on.
     """
 
     def __init__(
@@ -37,18 +40,20 @@ class Link:
         receive: Callable[[list[bytes]], None],
         malformed: Callable[[], None],
         most: Callable[[], int] = lambda: BATCH_BYTES,
+        lends: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = socket
         self._receive = receive
         self._malformed = malformed
         self._most = most
+        self._lends = lends
         self._outgoing: dict[Token, list[Any]] = {}
         self._pack = Packer().pack
         self._backlog: deque[list[Any]] = deque()
         self._turn_open = False  # something was sent in this turn already
         self._busy = False  # the last turn sent more than one message
-        self._quiet = memory.Quiet()
+        self._quiet = Quiet()
         self._giving_back: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._fd = int(socket.get(zmq.FD))
@@ -118,6 +123,8 @@ class Link:
     def _post(self, frames: list[Any]) -> None:
         if len(frames) > 2:
             self._large_passed()
+            if self._lends:
+                frames = [zmq.Frame(f, copy=False) if len(f) >= LENT else f for f in frames]
         if not self._backlog:
             try:
                 sockets.send(self._socket, frames)
@@ -135,7 +142,7 @@ class Link:
 
     def _give_back(self) -> None:
         if self._quiet.over(self._loop.time()):
-            memory.give_back()
+            quiet.give_back()
         else:
             self._giving_back = self._loop.call_at(self._quiet.due, self._give_back)
 

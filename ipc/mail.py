@@ -64,5 +64,6 @@ def opened(call: Call) -> tuple[Mail, Call]:
         msgspec.MsgspecError, UnicodeDecodeError, RecursionError: It is none.
     """
     (delivery,) = _delivery.decode(whole(call.args))
-    inner = Call(call.id, delivery.method, delivery.args, delivery.kwargs, call.timeout)
+    args, kwargs = delivery.args, delivery.kwargs
+    inner = Call(call.id, delivery.method, args, kwargs, call.timeout, frames=call.frames)
     return delivery.mail, inner

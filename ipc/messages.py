@@ -56,6 +56,7 @@ class Call(msgspec.Struct, tag=0, array_like=True, frozen=True):
     kwargs: Value  # a map
     timeout: Timeout  # what is left of the caller's deadline
     credit: Credits = 0
+    frames: bool = False  # its caller takes frames; one of an older release says nothing
 
 
 class Reply(msgspec.Struct, tag=1, array_like=True, frozen=True):
@@ -200,6 +201,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     sends_for: tuple[str, ...] = ()  # sources that it registered a send handler for
     mail_window: int = 1  # posted messages that may be on their way to it at the same time
     notes: tuple[str, ...] = ()  # what its author should know
+    frames: bool = False  # it takes calls with frames; one of an older release says nothing
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):

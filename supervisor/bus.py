@@ -7,8 +7,9 @@ from typing import Any
 
 import zmq
 
-from garrison.ipc import memory, sockets
+from garrison.ipc import sockets
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR, Ended, Token, encode
+from garrison.ipc.quiet import Quiet
 
 from .doors import Plane
 from .routes import Frames, Pairs, route
@@ -37,10 +38,12 @@ class Bus:
     Args:
         plane: Bound.
         refuse: Told of each message that is none of ours, in words.
+        most: Bytes of one message with all its frames.
     """
 
-    def __init__(self, plane: Plane, refuse: Callable[[str], None]) -> None:
+    def __init__(self, plane: Plane, refuse: Callable[[str], None], most: int) -> None:
         self._plane = plane
+        self._most = most
         self._own, self._of = plane.own, plane.of
         self._refuse = refuse
         self.live: set[Token] = set()
@@ -52,7 +55,7 @@ class Bus:
         self._silent_at = 0.0  # when the bus was last seen empty
         self._waiting: dict[Token, Waiting] = {}
         self.waiting_bytes = 0
-        self.quiet = memory.Quiet()
+        self.quiet = Quiet()
 
     def admit(self, token: Token) -> None:
         """Let a member speak and be spoken to."""
@@ -103,10 +106,10 @@ class Bus:
 
     def _pass_on(self, frames: Frames) -> None:
         source = frames[0]
-        onward = route(frames, self.live)
+        onward = route(frames, self.live, self._most)
         if onward is None:
             if source in self.live:
-                self._refuse(f"{len(frames)} frames")
+                self._refuse(f"{len(frames)} frames with {sum(map(len, frames))} bytes")
             elif source not in self._departed:  # what a former member still sent is ordinary
                 self._refuse("a stranger on the bus")
             return

@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import zmq
 
-from garrison.ipc import memory, messages, tree
+from garrison.ipc import messages, quiet, tree
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State, Token
 
@@ -112,7 +112,7 @@ class Supervisor:
         self.doors = Doors(self.context, host, min(host.max_message, CONTROL_BYTES))
         self.gates = self.doors.gates
         self.hearing = Hearing(self, self.doors.control)
-        self.bus = Bus(self.doors.bus, self.hearing.refuse)
+        self.bus = Bus(self.doors.bus, self.hearing.refuse, host.max_message)
         self.members = Members(self, self.doors.control, self._left)
         self.orders = Orders(self, self.members.send)
         self.incarnations = Incarnations(self)
@@ -191,7 +191,7 @@ class Supervisor:
         if now >= self.succession.due:
             self.succession.write()
         if now >= self.bus.quiet.due and self.bus.quiet.over(now):
-            memory.give_back()
+            quiet.give_back()
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:

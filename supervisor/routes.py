@@ -12,11 +12,20 @@ from garrison.ipc.messages import GONE, Token
 Frames: TypeAlias = list[Any]  # bytes, and after the batch frames of libzmq's own
 
 FRAMES_MOST = 64  # of one message; a batch and what large arguments travel in
+PLAIN = 3  # frames of a message without such
 
 
-def route(frames: Frames, live: Container[Token]) -> Frames | None:
-    """Return what to send for one message received, or None for what is no message of ours."""
-    if not 3 <= len(frames) <= FRAMES_MOST:
+def route(frames: Frames, live: Container[Token], most: int) -> Frames | None:
+    """Return what to send for one message received, or None for what is no message of ours.
+
+    Args:
+        frames: As they came.
+        live: Who may speak and be spoken to.
+        most: Bytes of one message: of each frame the socket bounds them, of all together this.
+    """
+    if not PLAIN <= len(frames) <= FRAMES_MOST:
+        return None
+    if len(frames) > PLAIN and sum(map(len, frames)) > most:
         return None
     source, destination = frames[0], frames[1]
     if source not in live:

@@ -212,7 +212,7 @@ class Dispatch:
     ) -> None:
         DEADLINE.set(self._loop.time() + call.timeout)
         try:
-            result = large.result(await function(*args, **kwargs), _encode)
+            result = large.result(await function(*args, **kwargs), _encode, call.frames)
             if len(result) > self._most:
                 raise ValueError(f"its result has {len(result)} bytes; max_message forbids it")
         except asyncio.CancelledError:
@@ -237,7 +237,7 @@ class Dispatch:
         values = function(*args, **kwargs)
         try:
             async for value in values:
-                item = large.result(value, _encode)
+                item = large.result(value, _encode, call.frames)
                 if len(item) > self._most:
                     raise ValueError(f"an item has {len(item)} bytes; max_message forbids it")
                 await credits.take()

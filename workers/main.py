@@ -154,6 +154,7 @@ class Worker(Runtime):
     """One incarnation of one service, from Hello to its end."""
 
     limited_by_welcome = False
+    lends = True
 
     def __init__(self, assignment: Assignment, secrets: dict[str, str]) -> None:
         self._assignment = assignment

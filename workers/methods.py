@@ -189,6 +189,7 @@ def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
         left_out,
         mail_window=_window(cls),
         notes=tuple(filter(None, [health.note_on(cls)])),
+        frames=True,
     )
     return manifest, methods
 

@@ -174,7 +174,7 @@ def _described(name: str, fake: Any) -> tuple[Manifest, dict[str, Method]]:
     infos = tuple(method.info for method in methods.values())
     service_type = getattr(fake, "service_type", None)
     shown = service_type if isinstance(service_type, str) and service_type else name
-    return Manifest(shown, "", infos, manifest.left_out), methods
+    return Manifest(shown, "", infos, manifest.left_out, frames=True), methods
 
 
 def _loose(name: str, function: Any) -> Method:

@@ -6,16 +6,37 @@ import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
-from tests.conftest import Host, found, hosting, resident, until
+from tests.conftest import Host, eventually, found, hosting, resident, until
+from tests.rogue import joined
 
-from garrison.ipc import Client, InvalidCall, ServiceLost, ServiceProxy, memory
+from garrison.ipc import (
+    CallTimeout,
+    Client,
+    InvalidCall,
+    Overloaded,
+    ServiceLost,
+    ServiceProxy,
+    large,
+    messages,
+    quiet,
+    with_timeout,
+)
 
 CONFIG = """
 [plugins.echo]
 [services.echo]
 [services.other]
 plugin = "echo"
+"""
+HEARD = """
+[plugins.signs]
+[plugins.mailbox]
+[services.listener]
+plugin = "signs"
+type = "listener"
+[services.mailbox]
 """
 MIB = 1 << 20
 
@@ -115,7 +136,7 @@ async def test_what_was_used_is_given_back(echo: ServiceProxy) -> None:
     for _ in range(4):
         await echo.echo(data)
     used = resident(pid)
-    await asyncio.to_thread(until, lambda: resident(pid) < used - 24 * MIB, memory.QUIET_S + 10)
+    await asyncio.to_thread(until, lambda: resident(pid) < used - 24 * MIB, quiet.QUIET_S + 10)
 
 
 async def outcomes(calls: list[Any]) -> tuple[int, int]:
@@ -163,3 +184,141 @@ async def test_a_supervisor_killed_in_mid_transfer() -> None:
             await asyncio.to_thread(host.up)
             await outcomes(calls)
             assert await one(1)
+
+
+async def test_a_stopped_callee_fills_no_memory(running: Host, client: Client) -> None:
+    """What is in flight stays within the window, and each call ends as its deadline says."""
+    echo = found(client, "other")
+    pid = await echo.pid()
+    data = random_bytes(4 * MIB)
+    before = resident(running.pid)
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        calls = [asyncio.ensure_future(with_timeout(echo, 1.5).size(data)) for _ in range(60)]
+        await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+        grown = resident(running.pid) - before
+        ended = await asyncio.gather(*calls, return_exceptions=True)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert {type(one) for one in ended} <= {CallTimeout, Overloaded}
+    assert grown < 64 * MIB  # of 240
+    assert await echo.echo(data) == data
+
+
+async def test_what_was_never_run_is_sent_again_with_its_frames(
+    running: Host, client: Client
+) -> None:
+    """To one that restarts in order: drained calls and later ones reach the next incarnation."""
+    echo = found(client, "other")
+
+    async def one(number: int) -> bool:
+        data = random_bytes(2 * MIB + number)
+        returned: bytes = await echo.echo(data)
+        return returned == data
+
+    restart = asyncio.create_task(asyncio.to_thread(running.ask, "restart", "other"))
+    lost = 0
+    while not restart.done():
+        calls = [asyncio.ensure_future(one(number)) for number in range(4)]
+        lost += (await outcomes(calls))[1]
+    await restart
+    assert lost <= 4  # its last answers, where they come later than its end may be told
+
+
+async def test_an_idempotent_call_is_sent_again_with_its_frames(
+    running: Host, client: Client
+) -> None:
+    """After its callee's end, in mid-transfer."""
+    echo = found(client, "other")
+    data = random_bytes(8 * MIB)
+    pid = await echo.pid()
+    future: asyncio.Future[Any] = client.loop.create_future()
+    os.kill(pid, signal.SIGSTOP)
+    client.call("other", "echo", (data,), {}, 20.0, lambda raw: raw, future, idempotent=True)
+    await asyncio.sleep(0)
+    os.kill(pid, signal.SIGKILL)
+    returned = large.decoded(msgspec.msgpack.Decoder().decode, await future)
+    assert returned == data
+    await asyncio.to_thread(running.until_reborn, "other", pid)
+    running.ask("reset", "other")
+
+
+async def test_a_caller_that_gives_up_in_mid_transfer(client: Client) -> None:
+    """Its window is free again, and what it gave up comes back to nobody."""
+    echo = found(client, "echo")
+    data = random_bytes(8 * MIB)
+    for turns in range(8):
+        call = asyncio.ensure_future(echo.echo(data))
+        for _ in range(turns):
+            await asyncio.sleep(0.002)
+        call.cancel()
+    small = await asyncio.gather(*(echo.echo(number) for number in range(50)))
+    assert small == list(range(50))
+    assert await echo.echo(data) == data
+    assert client.refused == 0
+
+
+async def test_a_caller_of_an_older_release_has_large_results_whole(running: Host) -> None:
+    """It would refuse frames, and wait for its deadline."""
+    with joined(running) as rogue:
+        async with running.connect() as client:
+            entry = client.directory.get("echo")
+        assert entry is not None
+        call = [0, 1, "blob", [2 * MIB], {}, 20.0, 0]
+        rogue.bus.send_multipart([entry.token, messages.encode([call])])
+        frames = rogue.bus.recv_multipart()
+        assert len(frames) == 2
+        (reply,) = messages.decode_data(frames[1])
+        assert isinstance(reply, messages.Reply)
+        assert len(msgspec.msgpack.decode(large.whole(reply.result))) == 2 * MIB
+
+
+async def test_forged_frames_harm_nobody(running: Host, client: Client) -> None:
+    """From a program, to a worker and to another program: they are refused, and counted."""
+    echo = found(client, "echo")
+    token = await echo.pid() and client.directory.get("echo").token  # type: ignore[union-attr]
+    place = msgspec.Raw(messages.encode(msgspec.msgpack.Ext(large.PLACE, messages.encode(0))))
+    reply = messages.Reply(1, place)
+    refused = (running.head() or {})["refused_frames"]
+    limit = 32 * MIB
+    with joined(running) as rogue:
+        for to in (token, client.token):
+            for frames in (
+                [messages.encode([reply, messages.Frames(0)])],
+                [messages.encode([reply, messages.Frames(2**62)]), b"x"],
+                [messages.encode([reply]), b"x"],
+                [b"x"] * 61,
+                [messages.encode([reply, messages.Frames(61)]), *[b"x"] * 61],
+                [messages.encode([messages.Frames(1)]), b"x"],
+                [b"x"] * 64,  # one with more frames than may be is not carried
+                [messages.encode([reply, messages.Frames(3)]), *[bytes(limit)] * 3],  # nor so large
+            ):
+                rogue.bus.send_multipart([to, *frames])
+        await asyncio.to_thread(
+            until,
+            lambda: (running.head() or {"refused_frames": 0})["refused_frames"] >= refused + 4,
+        )
+        await asyncio.to_thread(until, lambda: client.refused >= 6)
+    data = random_bytes(2 * MIB)
+    assert await echo.echo(data) == data
+
+
+def test_large_values_from_the_command_line(running: Host) -> None:
+    """Arguments are as long as the kernel lets them be; results are whole."""
+    done = running.run("call", "echo", "blob", f"[{2 * MIB}]")
+    assert len(done.out) > 2 * MIB
+
+
+async def test_large_events_and_posted_ones() -> None:
+    """An event is a call like any other; what is posted is on disk, and comes as it was."""
+    payload = {"data": random_bytes(3 * MIB)}
+    with hosting(HEARD, ["signs"]) as host:
+        async with host.connect() as client:
+            signs = found(client, "listener")
+            for durable in (False, True):
+                await client.emit_event("news", payload, durable=durable)
+
+            async def heard() -> bool:
+                return bool((await signs.got_so_far()).count(payload) == 2)
+
+            await eventually(heard)

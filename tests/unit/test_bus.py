@@ -53,7 +53,7 @@ def made(router: Router, monkeypatch: pytest.MonkeyPatch) -> Bus:
     """Return a bus with both members, where little may wait."""
     monkeypatch.setattr(bus, "WAITING_BYTES", MOST)
     monkeypatch.setattr(bus, "TURN_S", 60.0)
-    made = Bus(Plane(cast("zmq.Socket[bytes]", router)), lambda _: None)
+    made = Bus(Plane(cast("zmq.Socket[bytes]", router)), lambda _: None, 1 << 30)
     for token in (READS, SLEEPS):
         made.admit(token)
     return made

@@ -16,6 +16,7 @@ from garrison.ipc.errors import (
     ServiceLost,
     ServiceUnavailable,
 )
+from garrison.ipc.large import Large
 from garrison.ipc.messages import (
     EMPTY_MAP,
     LONGEST_TIMEOUT,
@@ -701,3 +702,18 @@ def test_credit_goes_to_the_incarnation_that_streams(caller: Caller) -> None:
     caller.calls.grant(99, 16)
 
     assert len(caller.sent) == count
+
+
+@pytest.mark.parametrize("frames", [True, False])
+def test_who_knows_no_frames_is_sent_the_whole(frames: bool) -> None:
+    """A worker of an older release takes large arguments as it ever did."""
+    sent: list[messages.Data] = []
+    calls = Calls(lambda _, message: sent.append(message), window=1, window_bytes=100)
+    manifest = Manifest("t", frames=frames)
+    calls.changed("a", Entry("a", "p", 0, manifest, State.RUNNING, True, 1, ONE), 0.0)
+    args = Large([b"x" * 20])
+    calls.start(Call(1, "a", "m", args, EMPTY_MAP, 20, 1.0, 1.0, lambda _: None), 0.0)
+    (call,) = sent
+    assert isinstance(call, messages.Call)
+    assert call.frames
+    assert call.args == (args if frames else args.whole())

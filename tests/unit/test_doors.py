@@ -50,7 +50,7 @@ class Made:
         self.plane.admit(MINE, 1)
         self.plane.admit(THEIRS, 2)
         self.refused: list[str] = []
-        self.bus = Bus(self.plane, self.refused.append)
+        self.bus = Bus(self.plane, self.refused.append, 1 << 30)
         for token in (OWN, MINE, THEIRS):
             self.bus.admit(token)
 

@@ -109,6 +109,7 @@ PURE = [
     "ipc/directory.py",
     "ipc/errors.py",
     "ipc/flight.py",
+    "ipc/large.py",
     "ipc/redaction.py",
     "supervisor/cli/chaos/plan.py",
     "supervisor/cli/chaos/tally.py",

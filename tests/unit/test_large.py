@@ -137,6 +137,24 @@ def test_what_looks_like_a_place_is_an_author_s() -> None:
         assert isinstance(large.mapped(arrived.kwargs)["k"], Ext)
 
 
+def test_a_batch_that_cannot_be_encoded_leaves_no_frame_behind() -> None:
+    """The next one has its own frames, not those of another receiver."""
+    packer = Packer()
+    with pytest.raises(UnicodeEncodeError):
+        packer.pack([Reply(1, Large(b"x" * 20)), Call(2, "\ud800", NOTHING, EMPTY_MAP, 1.0)])
+    assert len(packer.pack([messages.Done(3)])) == 1
+    frames = packer.pack([Reply(4, Large(b"y" * 20))])
+    assert frames[1:] == [b"y" * 20]
+
+
+def test_who_knows_no_frames_has_the_whole() -> None:
+    """A caller of an older release says nothing of them."""
+    assert isinstance(large.result(b"x" * 20, encode), Large)
+    assert large.result(b"x" * 20, encode, False) == Raw(encode(b"x" * 20))
+    older = [0, 1, "m", [], {}, 1.0, 0]
+    assert not decode(encode(older), type=Call).frames
+
+
 # --- as strict as ever --------------------------------------------------------------------
 
 DATA = b"0123456789" * 2

@@ -9,41 +9,49 @@ from garrison.supervisor.routes import FRAMES_MOST, Frames, Pairs, route
 
 A, B, STRANGER = b"g-a", b"g-b", b"g-stranger"
 LIVE = {A, B}
+MOST = 1000  # bytes of one message
 
 
 def test_a_message_goes_to_its_destination_with_its_true_source() -> None:
     """Source and destination change places; the batch and the blobs pass unread."""
-    assert route([A, B, b"batch", b"blob", b""], LIVE) == [B, A, b"batch", b"blob", b""]
+    assert route([A, B, b"batch", b"blob", b""], LIVE, MOST) == [B, A, b"batch", b"blob", b""]
 
 
 def test_a_member_may_send_to_itself() -> None:
     """A service can call itself."""
-    assert route([A, A, b"batch"], LIVE) == [A, A, b"batch"]
+    assert route([A, A, b"batch"], LIVE, MOST) == [A, A, b"batch"]
 
 
 @pytest.mark.parametrize("gone", [STRANGER, SUPERVISOR, GONE, FULL, b"g"])
 def test_what_nobody_would_get_is_handed_back(gone: bytes) -> None:
     """Its sender learns which address is gone and which batch was never run."""
-    assert route([A, gone, b"batch", b"blob"], LIVE) == [A, GONE, gone, b"batch"]
+    assert route([A, gone, b"batch", b"blob"], LIVE, MOST) == [A, GONE, gone, b"batch"]
 
 
 @pytest.mark.parametrize("destination", [A, STRANGER, b""])
 def test_a_stranger_reaches_nobody(destination: bytes) -> None:
     """Who was not admitted, or is gone, gets no answer either."""
-    assert route([STRANGER, destination, b"batch"], LIVE) is None
+    assert route([STRANGER, destination, b"batch"], LIVE, MOST) is None
 
 
 @pytest.mark.parametrize("frames", [[], [A], [A, B], [A, b""], [A, B, *[b"x"] * (FRAMES_MOST - 1)]])
 def test_what_has_not_three_frames_or_too_many_is_refused(frames: Frames) -> None:
     """It is no message of ours, wherever it would go."""
-    assert route(frames, LIVE) is None
+    assert route(frames, LIVE, MOST) is None
+
+
+def test_large_frames_count_together() -> None:
+    """What its receiver would refuse for its size does not travel at all."""
+    half = b"x" * (MOST // 2)
+    assert route([A, B, b"batch", half], LIVE, MOST) == [B, A, b"batch", half]
+    assert route([A, B, b"batch", half, half], LIVE, MOST) is None
 
 
 def test_the_most_frames_pass() -> None:
     """The bound counts source, destination, batch and blobs together."""
     frames = [A, B, *[b"x"] * (FRAMES_MOST - 2)]
 
-    passed = route(frames, LIVE)
+    passed = route(frames, LIVE, MOST)
 
     assert passed is not None
     assert len(passed) == FRAMES_MOST
@@ -54,7 +62,7 @@ def test_the_most_frames_pass() -> None:
 def test_any_frames_go_to_the_living_alone(frames: Frames) -> None:
     """What is sent on goes to a live member, and names a live source or none."""
     before = list(frames)
-    sent = route(frames, LIVE)
+    sent = route(frames, LIVE, MOST)
 
     if sent is not None:
         assert before[0] in LIVE
