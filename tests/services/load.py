@@ -180,6 +180,8 @@ class LoadService(Service):
             await asyncio.sleep(0)
             while any(link._backlog for link in links):  # noqa: ASYNC110 (it tells nobody)
                 await asyncio.sleep(0.001)
+            for link in links:  # what was posted behind its back may have swallowed an edge
+                link._look()
         return time.monotonic() < self.until
 
 
