@@ -384,20 +384,6 @@ def test_one_run_at_a_time_and_a_killed_one_is_cleaned_up_after(running: Host) -
     assert not files_of_runs(running)
 
 
-def test_a_command_that_stood_still_blames_nobody(running: Host) -> None:
-    """As after Ctrl-Z and `fg`: calls whose deadline passed meanwhile were not late."""
-    process = begun(running, "--for", "6", "--callers", "16", "--json")
-    until(lambda: len(running.events("service.fault")) >= 8)
-    for _ in range(2):
-        process.send_signal(signal.SIGSTOP)
-        time.sleep(1.5)  # past the deadlines of some
-        process.send_signal(signal.SIGCONT)
-        time.sleep(0.2)
-    code, out = ended(process)
-
-    assert code == 0, out
-
-
 # --- something is wrong -----------------------------------------------------------------------
 
 
