@@ -13,7 +13,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 
 import pytest
 from tests.conftest import COMMAND, PATIENCE, Host, Hosting, descriptors, ending_within, until
@@ -139,9 +138,6 @@ def test_each_kind_of_fault(running: Host) -> None:
     assert not files_of_runs(running)
 
 
-@pytest.mark.skipif(
-    find_spec("garrison.supervisor.excess") is None, reason="nothing holds services to memory_max"
-)
 def test_a_leak_is_ended_by_the_limit(host: Hosting) -> None:
     """Of those that have one; the others are left out, and that is said."""
     limit = "memory_max = 150000000\n[services.other]"
@@ -153,6 +149,17 @@ def test_a_leak_is_ended_by_the_limit(host: Hosting) -> None:
         "leak of other, third, mailbox: nothing would end it (memory_max is 0)"
     ]
     assert {row["service"]: row["count"] for row in ran.data["recoveries"]} == {None: 2, "echo": 2}
+
+
+def test_who_goes_along_with_another_is_waited_for(host: Hosting) -> None:
+    """It does not run while it could be injured; nothing is wrong with that."""
+    bound = CONFIG.replace("[services.third]", '[services.third]\nbind_to = ["echo", "other"]')
+    running = host(bound, ["echo"])
+    ran = running.run("chaos", "--kills", "24", json=True)
+
+    assert ran.code == 0, ran
+    assert ran.data["faults"] == 24
+    assert {row["service"] for row in ran.data["recoveries"]} >= {"echo", "other", "third"}
 
 
 def test_it_counts_what_the_supervisor_has(running: Host) -> None:
@@ -345,6 +352,35 @@ def test_a_host_that_is_stopped_meanwhile_ends_it(running: Host) -> None:
     assert code == 7, out
     assert "it has ended in mid-run" in out
     assert "calls past their deadline" in out
+    assert not files_of_runs(running)
+
+
+def test_who_is_stopped_meanwhile_is_left_alone(running: Host) -> None:
+    """By somebody's order: no promise is broken by it. What is posted to it is kept."""
+    process = begun(running, "--for", "4", "--json")
+    until(lambda: len(running.events("service.fault")) >= 8)
+    running.run("stop", "third")
+    running.run("restart", "other")
+    code, out = ended(process)
+
+    assert code == 0, out
+    assert "third from then on: it was stopped in mid-run" in out
+    assert running.status("third")["state"] == "stopped"
+    assert running.status("other")["state"] == "running"
+
+
+def test_one_run_at_a_time_and_a_killed_one_is_cleaned_up_after(running: Host) -> None:
+    """Two would count each other's faults as the host's."""
+    process = begun(running, "--kills", "1000000")
+    until(lambda: files_of_runs(running))
+    ran = running.run("chaos", "--kills", "1")
+    process.kill()
+    process.communicate()
+
+    assert ran.code == 1
+    assert "another `garrison chaos` is under way" in ran.err
+    assert files_of_runs(running)
+    assert running.run("chaos", "--kills", "1").code == 0
     assert not files_of_runs(running)
 
 

@@ -147,6 +147,15 @@ def test_a_call_is_late_by_the_time_that_its_own_loop_had(
     assert is_late(10.0, ended, seen) is late
 
 
+def test_a_stall_that_ends_just_now_counts() -> None:
+    """Whoever looks may come before the watch that tells of it."""
+    seen = Stalls()
+    seen.expect(10.0)
+    assert not is_late(10.0, 11.0, seen)
+    seen.expect(11.02)
+    assert is_late(10.0, 11.0, seen)
+
+
 def letters(*acknowledged: int) -> Letters:
     """Return what was acknowledged to one receiver."""
     made = Letters()

@@ -140,6 +140,7 @@ def chaos(
     except BaseException:
         if scene.seconds and not SETTINGS.json:  # what was seen until then
             _show(wish, scene)
+            say("broken off: it was not looked for what is still to be delivered, and for orphans")
         raise
     told = scene.tally.told() | {
         "seconds": scene.seconds,
@@ -164,11 +165,11 @@ async def _run(wish: "Wish", scene: "Scene") -> None:
     assert main is not None
 
     def interrupted() -> None:
-        if stop.is_set():
-            main.cancel()  # twice: at once
+        if stop.is_set() or not scene.targets:
+            main.cancel()  # twice, or before it has begun: at once
         stop.set()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, interrupted)
     progress = asyncio.create_task(_progress(wish, scene, stop))
     try:

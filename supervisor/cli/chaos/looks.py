@@ -1,11 +1,12 @@
 """What is seen of processes from outside: what is over, and how a supervisor began."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,23 @@ from ...succession import HANDOVER
 
 OVER_MOST = 50_000  # incarnations that are remembered, the newest
 SESSION = "--events-only"  # a supervisor without a terminal shows no logs
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[bool]:
+    """Hold a home against another run, and tell whether there is none; a killed one holds nothing.
+
+    The folder itself is locked: a file could be root's, and nobody else's then.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        yield False
+    else:
+        yield True
+    finally:
+        os.close(descriptor)
 
 
 class Past:

@@ -22,13 +22,14 @@ from garrison.ipc.errors import (
     GarrisonError,
     InvalidCall,
     OrderFailed,
+    ServiceLost,
     ServiceUnavailable,
     SupervisorGone,
 )
 
-from .looks import Past, begin_again, how_it_began, kill
+from .looks import Past, alone, begin_again, how_it_began, kill
 from .plan import HOST, Fault, Plan
-from .tally import Stalls, Tally, who_takes
+from .tally import Stalls, Tally, listed, who_takes
 from .traffic import ECHO, Caller, Mail, asked, watch_loop
 
 PROBE_S = 30.0  # for one call that shows whether a service is back
@@ -37,6 +38,7 @@ FLOOD_S = 2.0  # of one flood
 KILLED_S = 5.0  # for a killed supervisor to be gone
 KEPT_S = 8.0  # for systemd to start it again
 LEFT_S = 5.0  # for what is over to be gone from /proc
+DOWN_S = 3.0  # for a supervisor to be gone whose services were all stopped
 SETTLE_S = 3.0  # for the supervisor's descriptors to be as before
 LEAK_SHARE = 0.5  # of the memory that is available, at the most
 WARM_SHARE = 0.25  # of the run, at the most: what is allocated once is allocated by then
@@ -79,6 +81,8 @@ async def run(wish: Wish, scene: Scene, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect(wish.home))
         host = await client.order("chaos", wish.names)
+        if not stack.enter_context(alone(sockets.run_folder(wish.home))):
+            raise OrderFailed("failed", "another `garrison chaos` is under way in this home")
         rows = _running(wish, scene, host["services"])
         await _check_taken(client, rows)
         _choose(wish, scene, rows)
@@ -105,6 +109,8 @@ async def _check_taken(client: Client, rows: list[dict[str, Any]]) -> None:
     for row in rows:
         try:
             await asked(client, row["name"], ECHO, (0,), PROBE_S)
+        except (ServiceLost, ServiceUnavailable):
+            continue  # it ended just now; whether it comes back is for the first fault to see
         except InvalidCall:
             text = (
                 f"{row['name']} was started before `chaos = true` was said; first: "
@@ -172,6 +178,7 @@ class Run:
         ever = [asyncio.create_task(watch_loop(self._stalls))]
         work = [asyncio.create_task(caller.run(calm)) for caller in callers]
         if mail is not None:
+            mail.remove_former()
             work.append(asyncio.create_task(mail.post(calm)))
             ever.append(asyncio.create_task(mail.go_on_reading()))
         try:
@@ -229,6 +236,17 @@ class Run:
         self._scene.interrupted = self._stop.is_set()
         while self._faults:
             await asyncio.wait(self._faults)
+        if self._lost is None and self._all_withdrawn():
+            for _ in range(round(DOWN_S / LOOK_S)):  # most likely the host is on its way down
+                if not self._client.supervisor_gone:
+                    await asyncio.sleep(LOOK_S)
+            self._lost = OrderFailed("failed", "every service was stopped in mid-run")
+            if self._client.supervisor_gone:
+                self._lost = SupervisorGone(str(self._wish.home), "it has ended in mid-run")
+
+    def _all_withdrawn(self) -> bool:
+        """Tell whether nobody is left, by somebody's order; who was not back is another matter."""
+        return not self._rows and not self._tally.not_back
 
     def _over(self) -> bool:
         if self._client.supervisor_gone and self._lost is None:
@@ -261,12 +279,19 @@ class Run:
 
     def _failed(self, fault: Fault, name: str, why: str) -> None:
         self._tally.failed(f"{fault.value} of {name or 'the supervisor'}: {why}")
+        self._leave(name)
+
+    def _leave(self, name: str) -> None:
+        self._rows.pop(name, None)
         self._plan.drop(name)
 
     async def _end_worker(self, fault: Fault, name: str) -> None:
-        row, began = self._rows[name], self._loop.time()
-        told = await self._client.order("fault", (name,), kind=fault.value)
+        row = self._rows[name]
+        told = await self._order_fault(fault, name)
+        if told is None:
+            return
         self._past.injured(told["pid"], told["ticks"])
+        began = self._loop.time()
         within = self._wish.within
         doing: asyncio.Future[Any] | None = None
         if fault is Fault.HANG:
@@ -283,12 +308,43 @@ class Run:
         finally:
             if doing is not None:
                 doing.cancel()
+        if self._is_withdrawn(name):
+            return
         state = await self._client.order("status", (name,))
         row = state["services"][0]
         why = f": {row['reason']}" if row["reason"] else ""
         if row["generation"] == told["generation"] and row["state"] == "running":
             why = ": nothing has ended it"
         self._failed(fault, name, f"it was not back within {within:g} s; it is {row['state']}{why}")
+
+    async def _order_fault(self, fault: Fault, name: str) -> dict[str, Any] | None:
+        """Return whom a fault was done to; None where it was withdrawn.
+
+        One that does not run just now was taken along by another, restarted by somebody, or has
+        failed by itself: it is waited for, as long as for one that was injured.
+        """
+        until = self._loop.time() + self._wish.within
+        while True:
+            try:
+                told: dict[str, Any] = await self._client.order("fault", (name,), kind=fault.value)
+            except OrderFailed:
+                if self._is_withdrawn(name):
+                    return None
+                if self._loop.time() >= until:
+                    raise
+                await asyncio.sleep(LOOK_S)
+            else:
+                return told
+
+    def _is_withdrawn(self, name: str) -> bool:
+        """Tell whether somebody stopped a service meanwhile; then it is left alone, and told."""
+        entry = self._client.directory.get(name)
+        if entry is not None and entry.wanted:
+            return False
+        if name in self._rows:
+            self._leave(name)
+            self._scene.left_out.append(f"{name} from then on: it was stopped in mid-run")
+        return True
 
     def _do(self, name: str, method: str, *args: Any) -> asyncio.Future[Any]:
         """Have a worker injure itself; how that call ends is what the fault is."""
@@ -303,6 +359,9 @@ class Run:
             try:
                 _, answering = await asked(self._client, name, ECHO, (0,), min(left, PROBE_S))
             except ServiceUnavailable:  # stopped, or given up; it may be tried again
+                entry = self._client.directory.get(name)
+                if entry is None or not entry.wanted:
+                    return False
                 await asyncio.sleep(LOOK_S)
             except CallError:  # lost with the one that was to end
                 await asyncio.sleep(0)
@@ -322,14 +381,16 @@ class Run:
         try:
             await asked(self._client, name, "$chaos_flood", (victim, FLOOD_S), limit)
         except CallError as error:
-            self._tally.problems.append(f"the flood by {name} ended as: {error}")
+            self._tally.tell(f"the flood by {name} ended as: {error}")
         began = self._loop.time()
         until = began + self._wish.within
-        back = [self._is_back(one, 0, until) for one in self._there()]
-        if all(await asyncio.gather(*back)):
+        names = self._there()
+        back = await asyncio.gather(*(self._is_back(one, 0, until) for one in names))
+        away = [one for one, is_back in zip(names, back, strict=True) if not is_back]
+        if not (away := [one for one in away if not self._is_withdrawn(one)]):
             self._tally.recovered(Fault.FLOOD, name, self._loop.time() - began)
         else:
-            text = f"not everybody answered within {self._wish.within:g} s after its end"
+            text = f"{listed(away)} did not answer within {self._wish.within:g} s after its end"
             self._failed(Fault.FLOOD, name, f"generation {told['generation']}: {text}")
 
     def _there(self) -> list[str]:
@@ -400,7 +461,7 @@ class Run:
         for row in before["services"]:
             if row["state"] == "running" and pids.get(row["name"]) != row["pid"]:
                 self._tally.restarted += 1
-                self._tally.problems.append(f"{row['name']} did not outlive the supervisor")
+                self._tally.tell(f"{row['name']} did not outlive the supervisor")
 
     # --- what is left -----------------------------------------------------------------------
 
@@ -429,4 +490,4 @@ class Run:
             await asyncio.sleep(LOOK_S)
         self._tally.orphans = len(left)
         for pid in left:
-            self._tally.problems.append(f"process {pid} is left of an incarnation that is over")
+            self._tally.tell(f"process {pid} is left of an incarnation that is over")

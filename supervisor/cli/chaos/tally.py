@@ -7,7 +7,7 @@ percentile is right to 1 %; the longest is exact. Durations are seconds.
 from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import ceil, log
+from math import ceil, inf, log
 from typing import Any
 
 from .plan import Fault
@@ -54,6 +54,11 @@ class Stalls:
 
     def __init__(self) -> None:
         self._spans: deque[tuple[float, float]] = deque(maxlen=STALLS_KEPT)
+        self._due = inf
+
+    def expect(self, due: float) -> None:
+        """Note when the loop is to turn next: who looks later than that looks in a stall's end."""
+        self._due = due
 
     def add(self, due: float, turned: float) -> None:
         """Note that what was due at a time came at another."""
@@ -61,7 +66,8 @@ class Stalls:
 
     def within(self, begin: float, end: float) -> float:
         """Return how long the loop stood still in a span."""
-        return sum(max(0.0, min(end, to) - max(begin, since)) for since, to in self._spans)
+        spans = (*self._spans, (self._due, end))
+        return sum(max(0.0, min(end, to) - max(begin, since)) for since, to in spans)
 
 
 def is_late(deadline: float, ended: float, stalls: Stalls) -> bool:
@@ -139,7 +145,7 @@ class Tally:
         self.orphans = 0
         self.not_back = 0
         self.restarted = 0  # services, by a supervisor's end
-        self.problems: deque[str] = deque(maxlen=TOLD_MOST)
+        self.problems: list[str] = []
         self.growth = Growth()
 
     def recovered(self, fault: Fault, name: str, seconds: float) -> None:
@@ -149,7 +155,12 @@ class Tally:
     def failed(self, problem: str) -> None:
         """Note a fault after which a service did not come back."""
         self.not_back += 1
-        self.problems.append(problem)
+        self.tell(problem)
+
+    def tell(self, problem: str) -> None:
+        """Keep a sentence about what is not as promised; the first ones of a run say most."""
+        if len(self.problems) < TOLD_MOST:
+            self.problems.append(problem)
 
     def of_kind(self, fault: Fault) -> Spread:
         """Return all recoveries from one kind of fault."""
@@ -224,7 +235,14 @@ class Tally:
                 "descriptors_growth": growth.descriptors - growth.descriptors_before,
                 "since_its_last_start": growth.restarted,
             },
-            "problems": list(self.problems),
+            "problems": [
+                *self.problems,
+                *(
+                    f"{name} took {counted} of its messages out of order"
+                    for name, letters in self.letters.items()
+                    if (counted := letters.misplaced)
+                ),
+            ],
         }
 
 

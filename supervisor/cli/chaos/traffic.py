@@ -34,6 +34,7 @@ POST_S = 30.0  # for one post
 WAITING_MOST = 1000  # posts on their way to one receiver
 READ_S = 0.25  # between looks at what was delivered
 QUIET_S = 3.0  # nothing comes for so long: it is looked for in the mailbox
+FILES = "chaos-" + 8 * "[0-9a-f]"  # each run's, in the receivers' data folders
 ASKED_MOST = 200  # letters that are looked for at a time
 
 _anything = msgspec.msgpack.Decoder().decode
@@ -51,6 +52,7 @@ async def watch_loop(stalls: Stalls) -> None:
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + TICK_S
+        stalls.expect(due)
         await asyncio.sleep(TICK_S)
         if (turned := loop.time()) > due + STALL_S:
             stalls.add(due, turned)
@@ -64,6 +66,7 @@ def watch_answers(client: Client, tally: Tally) -> None:
     def watched(call_id: int, source: Token, outcome: Any, now: float) -> bool:
         if call_id in answered:
             tally.second += 1
+            tally.tell(f"call {call_id} was answered a second time")
         taken = take(call_id, source, outcome, now)
         if taken:
             answered[call_id] = None
@@ -99,10 +102,15 @@ class Caller:
     ) -> None:
         tally, loop = self._tally, self._client.loop
         due = loop.time() + deadline
+        call = asyncio.ensure_future(asked(self._client, name, method, args, deadline))
         try:
-            async with asyncio.timeout(deadline + NEVER_S):
-                answer = await asked(self._client, name, method, args, deadline)
-            tally.wrong += answer[0] != number
+            for wait in (deadline + NEVER_S, 1.0):  # where this loop stood still, its end is next
+                await asyncio.wait({call}, timeout=wait)
+            if not call.done():
+                raise TimeoutError
+            if call.result()[0] != number:
+                tally.wrong += 1
+                tally.tell(f"{name} answered {call.result()[0]!r} to {number!r}")
             end = "answered"
         except RemoteError as error:  # where it went through another: of that one's call
             end = f"{error.type_name} at a service"
@@ -110,9 +118,19 @@ class Caller:
             end = type(error).__name__
         except TimeoutError:
             tally.unended += 1
+            tally.tell(f"a call of {name}{method} ({deadline:g} s) has never ended")
             end = "never ended"
+        finally:
+            call.cancel()
         tally.ends[end] += 1
-        tally.late += is_late(due, loop.time(), self._stalls)
+        if is_late(due, loop.time(), self._stalls):
+            tally.late += 1
+            over = loop.time() - due
+            tally.tell(
+                f"a call of {name}{method} ({deadline:g} s) ended {over:.2f} s past its deadline "
+                f"({self._stalls.within(due, loop.time()):.2f} s of them the command stood still): "
+                f"{end}"
+            )
 
 
 class Mail:
@@ -144,7 +162,7 @@ class Mail:
             if stop.is_set():
                 return
             letters = self._tally.letters[name]
-            if len(letters.waiting) < WAITING_MOST:
+            if self._is_wanted(name) and len(letters.waiting) < WAITING_MOST:
                 await self._one(name, letters)
             await asyncio.sleep(POST_PACE_S)
 
@@ -193,14 +211,21 @@ class Mail:
             if over:
                 break
             await asyncio.sleep(0.05)
-        self._tally.undelivered = len(self._waiting())
+        for name, _, letter in self._waiting():
+            self._tally.undelivered += 1
+            self._tally.tell(f"{name} was not given message {letter} within {seconds:g} s")
 
     def _waiting(self) -> list[tuple[str, int, str]]:
         return [
             (name, number, letter)
             for name, letters in self._tally.letters.items()
+            if self._is_wanted(name)  # what is for one that somebody stopped is kept for it
             for number, letter in letters.waiting.items()
         ]
+
+    def _is_wanted(self, name: str) -> bool:
+        entry, mailbox = self._client.directory.get(name), self._client.entry_of(posting.MAILBOX)
+        return all(one is not None and one.wanted for one in (entry, mailbox))
 
     async def _look_for(self, missing: list[tuple[str, int, str]]) -> None:
         """Have dead letters sent again, and count those as lost that the mailbox does not have."""
@@ -224,7 +249,14 @@ class Mail:
                 self.read()  # it may have come just now
                 if letters[name].waiting.pop(number, None) is not None:
                     self._tally.lost += 1
-                    self._tally.problems.append(f"{name} never got message {letter}")
+                    self._tally.tell(f"{name} never got message {letter}")
+
+    def remove_former(self) -> None:
+        """Remove the files of runs that were killed."""
+        for tail in self._tails.values():
+            for path in tail.path.parent.glob(FILES):
+                with contextlib.suppress(OSError):
+                    path.unlink()
 
     def remove(self) -> None:
         """Remove the files."""
