@@ -38,7 +38,7 @@ FLOOD_S = 2.0  # of one flood
 KILLED_S = 5.0  # for a killed supervisor to be gone
 KEPT_S = 8.0  # for systemd to start it again
 LEFT_S = 5.0  # for what is over to be gone from /proc
-DOWN_S = 3.0  # for a supervisor to be gone whose services were all stopped
+DOWN_S = 30.0  # for a host on its way down to be gone
 SETTLE_S = 3.0  # for the supervisor's descriptors to be as before
 LEAK_SHARE = 0.5  # of the memory that is available, at the most
 WARM_SHARE = 0.25  # of the run, at the most: what is allocated once is allocated by then
@@ -237,12 +237,23 @@ class Run:
         while self._faults:
             await asyncio.wait(self._faults)
         if self._lost is None and self._all_withdrawn():
-            for _ in range(round(DOWN_S / LOOK_S)):  # most likely the host is on its way down
-                if not self._client.supervisor_gone:
-                    await asyncio.sleep(LOOK_S)
+            gone = await self._is_going()
             self._lost = OrderFailed("failed", "every service was stopped in mid-run")
-            if self._client.supervisor_gone:
+            if gone:
                 self._lost = SupervisorGone(str(self._wish.home), "it has ended in mid-run")
+
+    async def _is_going(self) -> bool:
+        """Tell whether the host is on its way down; return once it is gone, or in its own time."""
+        until = self._loop.time() + DOWN_S
+        while not self._client.supervisor_gone and self._loop.time() < until:
+            try:
+                head = (await self._client.order("status", timeout=LOOK_S * 20))["supervisor"]
+            except GarrisonError:  # it may have gone meanwhile
+                head = {"stopping": True}
+            if not head["stopping"]:
+                return False
+            await asyncio.sleep(LOOK_S)
+        return self._client.supervisor_gone
 
     def _all_withdrawn(self) -> bool:
         """Tell whether nobody is left, by somebody's order; who was not back is another matter."""
