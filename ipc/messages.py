@@ -39,6 +39,7 @@ LONGEST_TIMEOUT = 366 * 86_400.0
 
 Name = Annotated[str, Meta(min_length=1, max_length=200)]
 Timeout = Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT)]
+Duration = Annotated[float, Meta(ge=0, le=LONGEST_TIMEOUT)]
 CallId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Generation = Annotated[int, Meta(ge=0, le=2**53)]  # the next ones can still be written down
 Credits = Annotated[int, Meta(ge=0, le=2**16)]
@@ -280,7 +281,7 @@ class Health(msgspec.Struct, tag="health", frozen=True):
     """What the service's own `health` said, once for each time it was called."""
 
     problem: str = ""  # why it is not well; empty: it is
-    took_s: float = 0.0
+    took_s: Duration = 0.0
 
 
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):

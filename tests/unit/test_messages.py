@@ -386,3 +386,10 @@ def test_the_numbers_of_data_messages_are_these() -> None:
         "Ended": 8,
         "Frames": 9,
     }
+
+
+@pytest.mark.parametrize("took_s", [float("nan"), float("inf"), -1.0])
+def test_a_health_check_took_a_time(took_s: float) -> None:
+    """It is shown, and no JSON holds what is no number."""
+    with pytest.raises(WireError):
+        decode_upward(encode([messages.Health("", took_s)]))
