@@ -82,7 +82,7 @@ data = st.one_of(
 plain = st.dictionaries(text, st.one_of(st.none(), st.booleans(), whole, text), max_size=3)
 upward = st.one_of(
     st.builds(messages.Hello, whole, text, st.integers(0, 2**53), whole),
-    st.builds(messages.Health, text, st.floats(0, 1e9)),
+    st.builds(messages.Health, text, st.floats(0, 1e7)),
     st.builds(messages.Ready, manifests),
     st.builds(messages.Beat, whole, whole, whole),
     st.builds(messages.Broken, text, text, text, st.booleans()),
