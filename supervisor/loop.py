@@ -143,7 +143,7 @@ class Supervisor:
         for work in (self._register(), self._until_settled()):
             self.later(work)
         self.rotation.start()
-        gc.freeze()  # what is there stays: looking through it all held up a turn for 60 ms
+        gc.freeze()  # what is there stays: to look through it all holds up a turn
         try:
             while not self.done:
                 try:
