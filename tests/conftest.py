@@ -28,7 +28,7 @@ from typing import Any, Self, TypeVar
 import pytest
 
 from garrison.ipc import Client, OrderFailed, ServiceProxy, SupervisorGone, connect
-from garrison.supervisor.cli.ask import ask
+from garrison.supervisor.cli.client import request
 
 T = TypeVar("T")
 
@@ -294,7 +294,7 @@ class Host:
 
     def ask(self, verb: str, *names: str, wait: float = PATIENCE, **options: Any) -> Any:
         """Give an order as the command line does, without a process for it."""
-        return ask(self.home, verb, names, wait, **options)
+        return request(self.home, verb, names, wait, **options)
 
     def run(
         self,

@@ -29,7 +29,7 @@ from tests.conftest import (
 )
 
 from garrison.ipc import Client, ServiceLost, state
-from garrison.ipc.tree import ended
+from garrison.ipc.system.process_tree import ended
 
 CONFIG = """
 [host]

@@ -18,8 +18,8 @@ import pytest
 from tests.conftest import COMMAND, PATIENCE, Host, Hosting, descriptors, ending_within, until
 
 from garrison.ipc import InvalidCall, OrderFailed, SupervisorGone
-from garrison.supervisor.cli.chaos.plan import Fault
-from garrison.supervisor.cli.chaos.traffic import asked
+from garrison.supervisor.chaos.load import asked
+from garrison.supervisor.chaos.schedule import Fault
 
 KILLS = int(os.environ.get("GARRISON_KILLS", "300"))
 SERVICES, CALLERS = 20, 8

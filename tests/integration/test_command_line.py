@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import COMMAND, PATIENCE, Host, Hosting, hosting, until
 from tests.following import Following
 
-from garrison.supervisor.cli.verbs import VERBS
+from garrison.supervisor.cli.app import VERBS
 
 CONFIG = """
 [plugins.echo]

@@ -20,9 +20,9 @@ import pytest
 import zmq
 from tests.conftest import ROOT, Host, alive, hosting, until
 
-from garrison.supervisor.accounts import Account, closed
+from garrison.supervisor.processes.users import Account, access_problem
 from garrison.workers import with_timeout
-from garrison.workers.identity import KEYCTL
+from garrison.workers.process.identity import KEYCTL
 
 ONE, OTHER = 54321, 54322
 NOBODY = Account("54321", ONE, ONE, (ONE,))
@@ -68,7 +68,7 @@ def _usable(python: str, path: str) -> bool:
     except OSError:
         return False
     folders = [Path(line) for line in done.stdout.splitlines()]
-    return bool(folders) and not any(closed(folder, NOBODY, 5) for folder in folders)
+    return bool(folders) and not any(access_problem(folder, NOBODY, 5) for folder in folders)
 
 
 def public_python() -> tuple[str, str]:

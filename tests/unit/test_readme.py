@@ -4,8 +4,8 @@ import re
 import tomllib
 from pathlib import Path
 
-from garrison.supervisor.cli.verbs import VERBS
-from garrison.supervisor.policy import diagram
+from garrison.supervisor.cli.app import VERBS
+from garrison.supervisor.lifecycle.policy import diagram
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
