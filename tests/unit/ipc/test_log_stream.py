@@ -12,7 +12,7 @@ import pytest
 from garrison.ipc.system import log_stream
 from garrison.ipc.system.log_stream import LossyStream
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Write = Callable[[bytes], int]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import ROOT
+from tests.support.host import ROOT
 
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import CgroupLimits
