@@ -122,7 +122,7 @@ def test_an_answer_that_does_not_come_is_not_waited_for(
 ) -> None:
     """Where the kernel holds the thread, or too many wait already, the plain sum counts."""
     monkeypatch.setattr(usage, "sample_tree", large)
-    monkeypatch.setattr(usage.PssSampler, "request", lambda *_: not full)
+    monkeypatch.setattr(usage.PssSampler, "ask", lambda *_: not full)
     monkeypatch.setattr(usage, "ASK_S", 0.0)
     watch.begin(a_post(1, memory_max=100 * MIB))
 
@@ -137,7 +137,7 @@ def test_a_supervisor_that_was_stopped_asks_again(
 ) -> None:
     """Its thread was stopped as well: nobody is ended for that."""
     monkeypatch.setattr(usage, "sample_tree", large)
-    monkeypatch.setattr(usage.PssSampler, "request", lambda *_: True)
+    monkeypatch.setattr(usage.PssSampler, "ask", lambda *_: True)
     monkeypatch.setattr(usage, "ASK_S", -10.0)  # it was due long ago
     watch.begin(a_post(1, memory_max=100 * MIB))
 
