@@ -15,8 +15,8 @@ from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Failing, PluginRead, PluginSource, Token, encode
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import base_environment
-from garrison.supervisor.config.schema import is_name
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.config.values import is_name
 from garrison.supervisor.lifecycle.dependencies import find_cycle
 from garrison.supervisor.lifecycle.policy import PROBE_FIRST, PROBE_MOST, Child, Event
 from garrison.supervisor.lifecycle.services import Service, UnreadablePlugin

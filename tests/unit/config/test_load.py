@@ -433,10 +433,10 @@ def test_the_reference_has_every_key(tmp_path: Path, uncommented: str) -> None:
     (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
     read = loaded(tmp_path, uncommented)._document.tables
     assert set(read["host"]) == set(schema.HOST)
-    assert set(read["defaults"]) == set(schema.TUNING)
+    assert set(read["defaults"]) == set(schema.DEFAULTS)
     assert set(read["plugins"]["chat"]) == set(schema.PLUGIN)
     said = set().union(*read["services"].values())
-    assert said == set(schema.SERVICE) - set(schema.TUNING)
+    assert said == set(schema.SERVICE) - set(schema.DEFAULTS)
     assert set(read["agent"]) == {"character"}
     shown = REFERENCE.read_text().partition("[agents.ada]")[2].partition("\n\n")[0]
     assert [
