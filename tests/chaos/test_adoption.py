@@ -16,17 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import (
-    ROOT,
-    Host,
-    Hosting,
-    alive,
-    descriptors,
-    eventually,
-    found,
-    stat,
-    until,
-)
+from tests.support.host import ROOT, Host, Hosting, found
+from tests.support.proc import alive, descriptors, stat
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, ServiceLost, state
 from garrison.ipc.tree import ended

@@ -5,7 +5,8 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import Host, eventually, found, hosting, until
+from tests.support.host import Host, found, hosting
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, ServiceLost
 

@@ -15,7 +15,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.conftest import COMMAND, PATIENCE, Host, Hosting, descriptors, ending_within, until
+from tests.support.host import COMMAND, Host, Hosting
+from tests.support.proc import descriptors
+from tests.support.waiting import PATIENCE, ending_within, until
 
 from garrison.ipc import InvalidCall, OrderFailed, SupervisorGone
 from garrison.supervisor.cli.chaos.plan import Fault
@@ -272,7 +274,7 @@ def test_what_cannot_be_done_is_said(
 @pytest.fixture(scope="module")
 def quiet() -> Iterator[Host]:
     """Return a host that nothing is done to."""
-    from tests.conftest import hosting
+    from tests.support.host import hosting
 
     asleep = '[services.asleep]\nplugin = "echo"\n'
     with hosting(f"{CONFIG}{asleep}", ["echo"]) as running:

@@ -11,7 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from tests.conftest import ROOT, Host, Hosting, eventually, found, stat, until
+from tests.support.host import ROOT, Host, Hosting, found
+from tests.support.proc import stat
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import CallTimeout, with_timeout
 

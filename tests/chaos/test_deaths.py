@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from tests.conftest import Host, Hosting, eventually, found, hosting, until
+from tests.support.host import Host, Hosting, found, hosting
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, ServiceLost
 

@@ -11,8 +11,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from tests.conftest import Host, descriptors, eventually, found, hosting, until
-from tests.rogue import dealer
+from tests.support.host import Host, found, hosting
+from tests.support.proc import descriptors
+from tests.support.rogue import dealer
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import ServiceLost, with_timeout
 

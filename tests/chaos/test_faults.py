@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import Host, Hosting, alive, children, eventually, found, hosting, until
 from tests.services.fault import BLOCKS, FAULTS, TOLD
+from tests.support.host import Host, Hosting, found, hosting
+from tests.support.proc import alive, children
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import CallError, OrderFailed, ServiceLost, with_timeout
 

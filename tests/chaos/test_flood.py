@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import Host, found, hosting, until
+from tests.support.host import Host, found, hosting
+from tests.support.waiting import until
 
 from garrison.ipc import ServiceLost
 

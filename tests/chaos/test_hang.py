@@ -8,7 +8,9 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tests.conftest import PATIENCE, Host, alive, found, hosting, ignores, until
+from tests.support.host import Host, found, hosting
+from tests.support.proc import alive, ignores
+from tests.support.waiting import PATIENCE, until
 
 from garrison.ipc import Client, ServiceLost
 

@@ -10,18 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.conftest import (
-    COMMAND,
-    PATIENCE,
-    ROOT,
-    Host,
-    Hosting,
-    alive,
-    children,
-    found,
-    ignores,
-    until,
-)
+from tests.support.host import COMMAND, ROOT, Host, Hosting, found
+from tests.support.proc import alive, children, ignores
+from tests.support.waiting import PATIENCE, until
 
 from garrison.ipc import OrderFailed, ServiceLost, ServiceUnavailable, SupervisorGone
 

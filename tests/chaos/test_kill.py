@@ -7,17 +7,9 @@ import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from tests.conftest import (
-    Host,
-    alive,
-    children,
-    descriptors,
-    eventually,
-    found,
-    hosting,
-    resident,
-    until,
-)
+from tests.support.host import Host, found, hosting
+from tests.support.proc import alive, children, descriptors, resident
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, RemoteError, ServiceLost
 

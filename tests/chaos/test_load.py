@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.conftest import Host, descriptors, ending_within, found, hosting, resident
-from tests.figures import mib, processor_s, show, spread
+from tests.support.figures import mib, processor_s, show, spread
+from tests.support.host import Host, found, hosting
+from tests.support.proc import descriptors, resident
+from tests.support.waiting import ending_within
 
 from garrison.ipc import CallTimeout, Client, ServiceLost, with_timeout
 

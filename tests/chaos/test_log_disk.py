@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 from tests.chaos.test_mailbox_disk import needs_root
-from tests.conftest import COMMAND, Host, Hosting, found, until
+from tests.support.host import COMMAND, Host, Hosting, found
+from tests.support.waiting import until
 
 from garrison.ipc import RemoteError
 

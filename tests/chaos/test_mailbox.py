@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import LONGEST, Host, Hosting, ending_within, eventually, found, until
+from tests.support.host import Host, Hosting, found
+from tests.support.waiting import LONGEST, ending_within, eventually, until
 
 from garrison.ipc import Client, InvalidCall, Overloaded, ServiceUnavailable
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 from tests.chaos.test_mailbox import CONFIG, empty, numbers
-from tests.conftest import Hosting, eventually
+from tests.support.host import Hosting
+from tests.support.waiting import eventually
 
 from garrison.ipc import CallError, Client, Overloaded
 

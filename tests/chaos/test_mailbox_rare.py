@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from tests.chaos.test_mailbox import CONFIG, empty, noted, numbers
 from tests.chaos.test_mailbox_disk import config, mounted, needs_root
-from tests.conftest import Hosting, eventually, found
+from tests.support.host import Hosting, found
+from tests.support.waiting import eventually
 
 from garrison.ipc import Client, InvalidCall, Overloaded
 from garrison.ipc.posting import AROUND

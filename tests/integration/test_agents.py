@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Host, Hosting, eventually, found, until
+from tests.support.host import Host, Hosting, found
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import CallError, OrderFailed
 

@@ -13,8 +13,10 @@ from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 import pytest
-from tests.conftest import Host, eventually, found, hosting, resident, until
-from tests.rogue import ABSURD, Rogue, dealer, greeting, joined, raw
+from tests.support.host import Host, found, hosting
+from tests.support.proc import resident
+from tests.support.rogue import ABSURD, Rogue, dealer, greeting, joined, raw
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, ServiceLost, messages, sockets, with_timeout
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR, WIRE, Token

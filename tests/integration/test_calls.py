@@ -5,8 +5,9 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, ClassVar, Protocol
 
 import pytest
-from tests.conftest import PATIENCE, Host, eventually, found, hosting
 from tests.services.echo import EchoService, Point
+from tests.support.host import Host, found, hosting
+from tests.support.waiting import PATIENCE, eventually
 
 from garrison.ipc import (
     CallTimeout,

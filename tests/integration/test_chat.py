@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from typing import Any, Self
 
 import pytest
-from tests.conftest import COMMAND, PATIENCE, Host, Hosting, hosting, until
-from tests.following import Following
+from tests.support.following import Following
+from tests.support.host import COMMAND, Host, Hosting, hosting
+from tests.support.waiting import PATIENCE, until
 
 CHAT = """
 [plugins.chat]

@@ -12,8 +12,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.conftest import COMMAND, PATIENCE, Host, Hosting, hosting, until
-from tests.following import Following
+from tests.support.following import Following
+from tests.support.host import COMMAND, Host, Hosting, hosting
+from tests.support.waiting import PATIENCE, until
 
 from garrison.supervisor.cli.verbs import VERBS
 

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Host, Hosting, found, until
+from tests.support.host import Host, Hosting, found
+from tests.support.waiting import until
 
 CONFIG = """
 [plugins.ailing]

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.conftest import Host, eventually, found, hosting, resident, until
-from tests.rogue import joined
+from tests.support.host import Host, found, hosting
+from tests.support.proc import resident
+from tests.support.rogue import joined
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import (
     CallTimeout,

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import Host, Hosting
+from tests.support.host import Host, Hosting
 
 LIMITS = """
 open_files = 99

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.conftest import Host, eventually, found, hosting
+from tests.support.host import Host, found, hosting
+from tests.support.waiting import eventually
 
 from garrison.ipc import Client, RemoteError, ServiceLost, ServiceUnavailable
 

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Iterator
 
 import pytest
-from tests.conftest import Host, alive, children, found, hosting, until
+from tests.support.host import Host, found, hosting
+from tests.support.proc import alive, children
+from tests.support.waiting import until
 
 LATE_S = 4.0  # well past the time after which nobody is thought to wait
 

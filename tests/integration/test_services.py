@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import PATIENCE, Host, Hosting, found, hosting, until
 from tests.services.echo import EchoService
+from tests.support.host import Host, Hosting, found, hosting
+from tests.support.waiting import PATIENCE, until
 
 from garrison.ipc import Client, ServiceUnavailable
 

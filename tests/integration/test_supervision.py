@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import PATIENCE, ROOT, Host, Hosting, alive, found, hosting, until
+from tests.support.host import ROOT, Host, Hosting, found, hosting
+from tests.support.proc import alive
+from tests.support.waiting import PATIENCE, until
 
 from garrison.ipc import OrderFailed, RemoteError, ServiceLost, ServiceUnavailable
 

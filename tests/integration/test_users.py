@@ -18,7 +18,9 @@ from typing import Any
 
 import pytest
 import zmq
-from tests.conftest import ROOT, Host, alive, hosting, until
+from tests.support.host import ROOT, Host, hosting
+from tests.support.proc import alive
+from tests.support.waiting import until
 
 from garrison.supervisor.accounts import Account, closed
 from garrison.workers import with_timeout

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import msgspec
 import pytest
-from tests.conftest import Host, hosting, until
-from tests.rogue import dealer, joined
+from tests.support.host import Host, hosting
+from tests.support.rogue import dealer, joined
+from tests.support.waiting import until
 
 from garrison.ipc import Client, InvalidCall, RemoteError, ServiceProxy, messages
 from garrison.ipc.messages import SUPERVISOR, WIRE

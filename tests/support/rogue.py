@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Self
 
 import zmq
-from tests.conftest import Host
+from tests.support.host import Host
 
 from garrison.ipc import messages, sockets
 from garrison.ipc.messages import SUPERVISOR, WIRE, Token, encode

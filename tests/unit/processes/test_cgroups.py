@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.conftest import ROOT
+from tests.support.host import ROOT
 
 from garrison.ipc import tree
 from garrison.supervisor import cgroups

@@ -70,7 +70,7 @@ def test_what_is_said_of_a_plugin_is_said_without_lines_of_ours(
     told = found_out(_READING)
     assert isinstance(told, Broken)
     assert told.reason.startswith("TypeError: _five() missing 5 required")
-    assert "test_fitting.py" in told.traceback
+    assert "test_validation.py" in told.traceback
 
 
 def test_a_start_that_belongs_to_no_class_is_found_there_too() -> None:

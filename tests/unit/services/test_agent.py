@@ -6,7 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 from garrison.ipc import RemoteError
 from garrison.workers import (

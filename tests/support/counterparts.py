@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-from tests.conftest import PATIENCE, eventually, until
+from tests.support.waiting import PATIENCE, eventually, until
 
 
 class Sent(NamedTuple):

@@ -9,7 +9,7 @@ import pytest
 
 from garrison.workers.services.agent.config import Config
 
-REFERENCE = Path(__file__).parents[2] / "config.toml"
+REFERENCE = Path(__file__).parents[3] / "config.toml"
 EXAMPLES = {"temperature", "max_tokens"}  # keys without a default
 
 

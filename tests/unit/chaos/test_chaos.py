@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import stat, until
+from tests.support.proc import stat
+from tests.support.waiting import until
 
 from garrison.ipc import tree
 from garrison.supervisor.cli.chaos.looks import Past, Tail, begin_again, how_it_began

@@ -8,7 +8,8 @@ import signal
 import subprocess
 from typing import Self
 
-from tests.conftest import COMMAND, PATIENCE, Host
+from tests.support.host import COMMAND, Host
+from tests.support.waiting import PATIENCE
 
 
 class Following:

@@ -4,7 +4,7 @@ import os
 import statistics
 from typing import Any
 
-from tests.conftest import stat
+from tests.support.proc import stat
 
 
 def processor_s(pid: int) -> float:

@@ -12,7 +12,7 @@ import pytest
 from garrison.ipc import outlet
 from garrison.ipc.outlet import Outlet
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 Write = Callable[[bytes], int]
 
 

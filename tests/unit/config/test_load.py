@@ -17,7 +17,7 @@ from garrison.workers.services.eliza import ElizaService
 from garrison.workers.services.mailbox import MailboxService
 from garrison.workers.services.notification import NotificationService
 
-REFERENCE = Path(__file__).parents[2] / "config.toml"
+REFERENCE = Path(__file__).parents[3] / "config.toml"
 Provides = Mapping[str, Sequence[str]]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 from msgspec import Raw
-from tests.conftest import eventually
+from tests.support.waiting import eventually
 
 from garrison.ipc import Post
 from garrison.supervisor.cli import mail, render

@@ -19,7 +19,7 @@ from garrison.ipc.messages import Broken, Failed, Manifest, MethodInfo, Ready, R
 from garrison.ipc.redaction import Redactor
 from garrison.workers import redaction
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PLAIN = "cAnary-7f3a9"
 ODD = "k\"ey\\with/slash+é'&=%\ttab"
 PEM = "-----BEGIN KEY-----\nMIIEvQIBADANBgkq\nhkiG9w0BAQEFAASC\nab\n-----END KEY-----\n"

@@ -1,7 +1,7 @@
 """The same faults again and again: kills under load, fuzzed frames, a crash loop; with figures.
 
-    python -m pytest tests/chaos/test_soak.py -s                  # as in each run of the tests
-    GARRISON_SOAK=1 python -m pytest tests/chaos/test_soak.py -s  # as many as the README names
+    python -m pytest tests/soak/test_soak.py -s                  # as in each run of the tests
+    GARRISON_SOAK=1 python -m pytest tests/soak/test_soak.py -s  # as many as the README names
 
 Each test prints its figures. Bounds that are promised are asserted; times, which a busy machine
 stretches, are printed alone.
@@ -22,9 +22,11 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.conftest import Host, descriptors, ending_within, found, hosting, resident, until
-from tests.figures import processor_s, show, spread
-from tests.rogue import Rogue, joined, mutated, reframed
+from tests.support.figures import processor_s, show, spread
+from tests.support.host import Host, found, hosting
+from tests.support.proc import descriptors, resident
+from tests.support.rogue import Rogue, joined, mutated, reframed
+from tests.support.waiting import ending_within, until
 
 from garrison.ipc import (
     CallTimeout,

@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.conftest import Hosting, eventually, found
-from tests.counterparts import Discord, OpenAI, Sent, openai
+from tests.support.counterparts import Discord, OpenAI, Sent, openai
+from tests.support.host import Hosting, found
+from tests.support.waiting import eventually
 
 from garrison.ipc import RemoteError
 from garrison.workers import Task

@@ -53,7 +53,7 @@ def test_another_process_comes_to_the_same() -> None:
     """`hash()` would not: each process has a seed of its own."""
     module = "garrison.workers.services.eliza.feature_hashing"
     code = f"from {module} import vector; print(vector('we are one'))"
-    path = str(Path(__file__).parents[2] / ".src")
+    path = str(Path(__file__).parents[3] / ".src")
     env = {"PYTHONPATH": path, "PYTHONHASHSEED": "7"}
     run = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
     assert run.stdout.decode().strip() == str(vector("we are one"))

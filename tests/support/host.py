@@ -1,0 +1,397 @@
+"""The host that tests run against, and what shows at its end that nothing outlived it.
+
+A home lies in /tmp under a short name, for a Unix socket's path is short. Every process of a host
+bears the host's mark in its environment, so that whatever it leaves behind is found, also what
+called `setsid` and forked twice. Durations are seconds.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+from tests.support.proc import MARK, bearing, descriptors
+from tests.support.waiting import LOOK_S, PATIENCE, until
+
+from garrison.ipc import Client, OrderFailed, ServiceProxy, SupervisorGone, connect
+from garrison.supervisor.cli.ask import ask
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVICES = ROOT / "tests" / "services"
+COMMAND = (sys.executable, "-m", "garrison.supervisor.cli")
+
+
+def found(client: Client, name: str) -> ServiceProxy:
+    """Return a service that is there."""
+    proxy = client.get_service(name)
+    assert proxy is not None, f"no service {name}"
+    return proxy
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command line printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def answer(self) -> dict[str, Any]:
+        """Return its one JSON value."""
+        value: dict[str, Any] = json.loads(self.out)
+        return value
+
+    @property
+    def answers(self) -> list[dict[str, Any]]:
+        """Return its JSON values, one a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def data(self) -> Any:
+        """Return what its one JSON value carries."""
+        return self.answer["data"]
+
+
+class Host:
+    """One home and its supervisor.
+
+    Args:
+        config: The text of its `config.toml`.
+        plugins: Names of files in tests/services to put beside it.
+        files: Name → text of further files there.
+        env: What the supervisor's environment has besides.
+        limit: How many descriptors each of its processes may have; 0 is as many as usual.
+    """
+
+    def __init__(
+        self,
+        config: str = "",
+        plugins: Iterable[str] = (),
+        files: Mapping[str, str] | None = None,
+        env: Mapping[str, str] | None = None,
+        limit: int = 0,
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
+        self.home = self.folder / "h"
+        self.config = self.folder / "config.toml"
+        self.mark = uuid.uuid4().hex
+        self.env = dict(env or {})
+        self.process: subprocess.Popen[bytes] | None = None
+        self.python = sys.executable
+        self.prefix: tuple[str, ...] = ()  # what its commands are run by, such as setpriv
+        self._limit = limit
+        self._ups = 0
+        self.write("config.toml", config)
+        for plugin in plugins:
+            self.write(f"{plugin}.py", (SERVICES / f"{plugin}.py").read_text())
+        for name, text in (files or {}).items():
+            self.write(name, text)
+
+    def write(self, name: str, text: str) -> Path:
+        """Write a file beside the config."""
+        path = self.folder / name
+        path.write_text(text)
+        if path.suffix == ".env":  # refused when others can read it
+            path.chmod(0o600)
+        return path
+
+    # --- the supervisor ---------------------------------------------------------------------
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """Return the environment that its commands are run in."""
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in {"GARRISON_HOME", "COLUMNS"}
+        }
+        return {**kept, "PYTHONPATH": str(ROOT / ".src"), MARK: self.mark, **self.env}
+
+    def start(self, *options: str) -> subprocess.Popen[bytes]:
+        """Start the supervisor and wait for nothing."""
+        self._ups += 1
+        with (self.folder / f"up-{self._ups}.out").open("wb") as out:
+            self.process = subprocess.Popen(
+                [
+                    *self._limited(),
+                    *self._command,
+                    "up",
+                    "-c",
+                    str(self.config),
+                    "--home",
+                    str(self.home),
+                    *options,
+                ],
+                cwd=self.folder,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+            )
+        return self.process
+
+    def _limited(self) -> tuple[str, ...]:
+        return ("prlimit", f"--nofile={self._limit}") if self._limit else ()
+
+    @property
+    def _command(self) -> tuple[str, ...]:
+        return (*self.prefix, self.python, *COMMAND[1:])
+
+    def up(self, *options: str) -> Self:
+        """Start the supervisor; return once its first starts have come to an end."""
+        process = self.start(*options)
+
+        def settled() -> bool:
+            if process.poll() is not None:
+                pytest.fail(f"the supervisor ended at once ({process.returncode}):\n{self.output}")
+            head = self.head()
+            return head is not None and head["pid"] == process.pid and head["settled"]
+
+        until(settled, what="the supervisor has settled")
+        return self
+
+    def head(self) -> dict[str, Any] | None:
+        """Return what `status` tells of the supervisor; None where nobody answers."""
+        try:
+            head: dict[str, Any] = self.ask("status")["supervisor"]
+        except SupervisorGone:
+            return None
+        return head
+
+    @property
+    def pid(self) -> int:
+        """Return the supervisor's pid."""
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def launcher(self) -> int:
+        """Return the pid of the launcher that forks now."""
+        pid: int = self.ask("status")["supervisor"]["launcher_pid"]
+        return pid
+
+    @property
+    def output(self) -> str:
+        """Return what the supervisor has printed since it was started last."""
+        return (self.folder / f"up-{self._ups}.out").read_text("utf-8", "replace")
+
+    def end(self, number: int = signal.SIGTERM, timeout: float = PATIENCE) -> int:
+        """Signal the supervisor, wait for its end, and return its exit code."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            told = "\n".join(map(str, self.events()[-30:]))
+            pytest.fail(f"it does not end; its last events:\n{told}\n{self.output[-2000:]}")
+
+    def restart(self) -> Self:
+        """End the supervisor in order, and start it again."""
+        assert self.end() == 0
+        return self.up()
+
+    # --- asking -----------------------------------------------------------------------------
+
+    def ask(self, verb: str, *names: str, wait: float = PATIENCE, **options: Any) -> Any:
+        """Give an order as the command line does, without a process for it."""
+        return ask(self.home, verb, names, wait, **options)
+
+    def run(
+        self,
+        *words: str,
+        json: bool = False,
+        input: str | None = None,
+        timeout: float = 60.0,
+        home: bool = True,
+        env: Mapping[str, str] | None = None,
+        before: Iterable[str] = (),
+    ) -> Ran:
+        """Run a command line of its own, and show that no error of a user's is a traceback."""
+        options = ["--home", str(self.home)] if home else []
+        done = subprocess.run(
+            [*before, *self._command, *options, *(["--json"] if json else []), *words],
+            cwd=self.folder,
+            env={**self.environ, **(env or {})},
+            input=input,
+            stdin=subprocess.DEVNULL if input is None else None,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert "call" in words or "Traceback (most recent" not in done.stderr, done
+        assert "garrison/supervisor" not in done.stderr, done
+        return Ran(done.returncode, done.stdout, done.stderr)
+
+    def connect(self) -> AbstractAsyncContextManager[Client]:
+        """Join it as any program does."""
+        return connect(self.home)
+
+    async def call(self, name: str, method: str, *args: Any) -> Any:
+        """Return what a call returns, made by a program that joins for it."""
+        async with self.connect() as client:
+            return await getattr(found(client, name), method)(*args)
+
+    def status(self, name: str) -> dict[str, Any]:
+        """Return everything that is known of one service."""
+        row: dict[str, Any] = self.ask("status", name)["services"][0]
+        return row
+
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Return the row of each service, by NAME."""
+        return {row["name"]: row for row in self.ask("status")["services"]}
+
+    def log(self, name: str) -> str:
+        """Return what a service wrote."""
+        path = self.home / "logs" / f"{name}.log"
+        return path.read_text("utf-8", "replace") if path.exists() else ""
+
+    def events(self, event: str = "", service: str = "") -> list[dict[str, Any]]:
+        """Return what the journal's file tells, of one kind, of one service."""
+        path = self.home / "logs" / "events.jsonl"
+        told = [json.loads(line) for line in path.read_text().splitlines()]
+        return [
+            one for one in told if event in {"", one["event"]} and service in {"", one["service"]}
+        ]
+
+    def wait_for(self, name: str, state: str, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Return a service's row once it is in a state."""
+        try:
+            self.ask("wait", name, state=state, wait=timeout)
+        except OrderFailed as error:
+            pytest.fail(f"{error}; {self.status(name)}")
+        return self.status(name)
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> int:
+        """Signal a service's process; return its pid."""
+        pid: int = self.status(name)["pid"]
+        os.kill(pid, number)
+        return pid
+
+    def until_reborn(self, name: str, old: int, timeout: float = PATIENCE) -> dict[str, Any]:
+        """Return a service's row once it runs under another pid than the old one."""
+
+        def reborn() -> dict[str, Any] | None:
+            row = self.status(name)
+            return row if row["state"] == "running" and row["pid"] not in {None, old} else None
+
+        row = until(reborn, timeout, f"{name} runs again, not as {old}")
+        assert row is not None
+        return row
+
+    def processes(self) -> set[int]:
+        """Return every process that descends from this host's commands."""
+        return bearing(self.mark)
+
+    # --- its end ----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End it, and show that nothing outlived it: no process, and no litter in its home."""
+        code: int | None = None
+        try:
+            head = self.head()
+            if head is not None and (self.process is None or head["pid"] != self.process.pid):
+                _end_by_pid(head["pid"])  # it was detached
+            if self.process is not None:
+                code = self.end()
+            _until_none(self.processes)
+            left = {pid: _command(pid) for pid in self.processes()}
+            litter = self._litter() if code == 0 else []
+            outputs = "".join(
+                path.read_text("utf-8", "replace") for path in self.folder.glob("up-*.out")
+            )
+        finally:
+            _kill(self.processes())
+            shutil.rmtree(self.folder, ignore_errors=True)
+        assert not left, f"these outlived the supervisor: {left}"
+        assert not litter, f"the home has litter: {litter}"
+        ours = re.search(r"^Traceback \(most recent.*", outputs, re.MULTILINE | re.DOTALL)
+        assert ours is None, ours and ours[0]
+
+    def _litter(self) -> list[str]:
+        """Return what lies in the home beyond locks, logs and what is remembered."""
+        rotated = {f".{number}" for number in range(1, 10)}
+        kept = {
+            "run": {".lock"},
+            "state": {".json"},
+            "state/deaths": {".json"},
+            "logs": {".log", ".jsonl", *rotated},
+        }
+        return [
+            str(path)
+            for part, suffixes in kept.items()
+            for path in (self.home / part).glob("*")
+            if path.suffix not in suffixes and path.name not in {"deaths", "services"}
+        ]
+
+
+def _end_by_pid(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        watched = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGTERM)
+            select.select([watched], [], [], PATIENCE)
+        finally:
+            os.close(watched)
+
+
+def _until_none(processes: Callable[[], set[int]]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while processes() and time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+
+
+def _kill(pids: Iterable[int]) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _command(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return "gone meanwhile"
+
+
+@contextlib.contextmanager
+def hosting(
+    config: str = "",
+    plugins: Iterable[str] = (),
+    files: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
+    up: bool = True,
+    limit: int = 0,
+) -> Iterator[Host]:
+    """Run a host; at its end show that no process and no descriptor outlived it."""
+    gc.collect()
+    before = descriptors()
+    host = Host(config, plugins, files, env, limit)
+    try:
+        yield host.up() if up else host
+    finally:
+        host.close()
+    gc.collect()
+    after = descriptors()
+    opened = {fd: target for fd, target in after.items() if before.get(fd) is None}
+    assert not opened, f"these descriptors outlived the host: {opened}"
+
+
+Hosting = Callable[..., Host]

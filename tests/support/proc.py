@@ -1,0 +1,63 @@
+"""What /proc has of processes: state, children, memory, descriptors, environment."""
+
+import contextlib
+import os
+from pathlib import Path
+
+MARK = "XDG_GARRISON_TEST"  # in every worker's environment, as all that begins with XDG_
+
+
+def stat(pid: int) -> list[str]:
+    """Return a process's state, its parent and so on, as /proc has them; none where it is gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def alive(pid: int) -> bool:
+    """Tell whether a process lives; a zombie does not."""
+    return stat(pid)[:1] not in ([], ["Z"], ["X"])
+
+
+def resident(pid: int) -> int:
+    """Return a process's resident bytes."""
+    fields = Path(f"/proc/{pid}/statm").read_text().split()
+    return int(fields[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def ignores(pid: int, number: int) -> bool:
+    """Tell whether a process ignores a signal."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    ignored = next(line for line in status.splitlines() if line.startswith("SigIgn"))
+    return bool(int(ignored.split()[1], 16) & 1 << number - 1)
+
+
+def children(pid: int) -> list[int]:
+    """Return a process's children, zombies among them."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def descriptors(pid: int | str = "self") -> dict[str, str]:
+    """Return what a process has open: each descriptor's number and what is behind it."""
+    found: dict[str, str] = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # the listing's own is gone by now
+            found[entry.name] = str(entry.readlink())
+    return found
+
+
+def bearing(mark: str) -> set[int]:
+    """Return the pids of all processes with a mark in the environment that they began with."""
+    needle = f"{MARK}={mark}".encode()
+    found: set[int] = set()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if needle in (entry / "environ").read_bytes().split(b"\0"):
+                    found.add(int(entry.name))
+    return found

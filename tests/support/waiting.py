@@ -1,0 +1,54 @@
+"""Waits for conditions, and the bound on a test's duration. Durations are seconds."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
+
+import pytest
+
+T = TypeVar("T")
+
+PATIENCE = 20.0  # default timeout: long, because the machine may be loaded
+LOOK_S = 0.02
+LONGEST = 120.0  # of one test
+
+
+def until(condition: Callable[[], T], timeout: float = PATIENCE, what: str = "") -> T:
+    """Return what a condition gives once that is true; fail where it is not by the timeout."""
+    deadline = time.monotonic() + timeout
+    while not (value := condition()):
+        if time.monotonic() >= deadline:
+            pytest.fail(f"not within {timeout:g} s: {what or condition}; it was {value!r}")
+        time.sleep(LOOK_S)
+    return value
+
+
+async def eventually(
+    condition: Callable[[], Awaitable[T]], timeout: float = PATIENCE, what: str = ""
+) -> T:
+    """Return what an asynchronous condition gives once that is true; fail where it is not."""
+    deadline = time.monotonic() + timeout
+    while not (value := await condition()):
+        if time.monotonic() >= deadline:
+            pytest.fail(f"not within {timeout:g} s: {what or condition}; it was {value!r}")
+        await asyncio.sleep(LOOK_S)
+    return value
+
+
+@contextlib.contextmanager
+def ending_within(seconds: float) -> Iterator[None]:
+    """Fail a test that lasts longer."""
+
+    def too_late(*_: object) -> None:
+        pytest.fail(f"it did not end within {seconds:g} s")
+
+    before = signal.signal(signal.SIGALRM, too_late)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
