@@ -27,9 +27,10 @@ from garrison.workers import Task
 STAND_INS = ROOT / "tests" / "services" / "standins"
 CACHE = ROOT / ".mypy_cache" / "examples"  # openai's types take some seconds to read
 
-SERVICES = PAGES["docs/guide/services.md"].files
+GUIDE = PAGES["docs/guide/services.md"]  # run by the tests below
+SERVICES = GUIDE.files
 FILES = {name: text for name, text in SERVICES.items() if name != "config.toml"}
-RUNNABLE = [page for page in PAGES.values() if "config.toml" in page.files]
+RUNNABLE = [page for page in PAGES.values() if "config.toml" in page.files and page is not GUIDE]
 CLOCK = r"It is \d\d:\d\d\."
 CHANNEL = 1187432093211  # as in the page's config
 SECRETS = {
@@ -43,13 +44,10 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
-async def test_a_page_runs_by_its_own_config(host: Hosting, discord: Discord, page: Page) -> None:
+def test_a_page_runs_by_its_own_config(host: Hosting, page: Page) -> None:
     """All services of a page's config run, and its transcripts come out as they are printed."""
     files = {name: text for name, text in page.files.items() if name != "config.toml"}
-    config = page.files["config.toml"]
-    if "my_discord.py" in files:
-        config = with_counterparts(config, discord)
-    running = host(config, files=files, env=environment())
+    running = host(page.files["config.toml"], files=files)
     states = {name: row["state"] for name, row in running.rows().items()}
     assert states == dict.fromkeys(states, "running")
 
@@ -58,8 +56,10 @@ async def test_a_page_runs_by_its_own_config(host: Hosting, discord: Discord, pa
             assert differences(running, block.text) == "", block.where
 
 
-def test_every_transcript_is_on_a_page_that_runs() -> None:
-    """A transcript needs a config on the same page."""
+def test_every_transcript_runs() -> None:
+    """Each console block is a transcript, on a page that has a config."""
+    blocks = [block for page in PAGES.values() for block in page.blocks]
+    assert [b.where for b in blocks if b.language == "console" and b.mark != "transcript"] == []
     pages = [page for page in PAGES.values() if any(b.mark == "transcript" for b in page.blocks)]
 
     assert [page.name for page in pages if page not in RUNNABLE] == []
@@ -68,9 +68,9 @@ def test_every_transcript_is_on_a_page_that_runs() -> None:
 # --- the examples of the guide to services ----------------------------------------------------
 
 
-def with_counterparts(config: str, discord: Discord, openai: str = "http://127.0.0.1:9/v1") -> str:
-    """Return a page's config, with where a test's counterparts are."""
-    return f"""{config}
+def config(discord: Discord, openai: str = "http://127.0.0.1:9/v1") -> str:
+    """Return the guide's config, with where a test's counterparts are."""
+    return f"""{SERVICES["config.toml"]}
 [services.openai.config]
 base_url = "{openai}"
 [services.task.config]
@@ -78,11 +78,6 @@ interval = 0.05
 [defaults]
 env = {{ DISCORD_STAND_IN = "{discord.path}" }}
 """
-
-
-def config(discord: Discord, openai: str = "http://127.0.0.1:9/v1") -> str:
-    """Return the guide's config, with where a test's counterparts are."""
-    return with_counterparts(SERVICES["config.toml"], discord, openai)
 
 
 def environment(**secrets: str) -> dict[str, str]:
