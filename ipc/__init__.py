@@ -17,7 +17,7 @@ from .errors import (
     SupervisorGone,
     WireError,
 )
-from .mail import DELIVER, EVENT, Delivery, Mail, Occurrence, Post
+from .mail import DELIVER, EVENT, Delivery, EventPost, PostedMessage, PostRequest
 from .messages import EMPTY_MAP, State
 from .proxy import ServiceProxy, state, with_timeout
 
@@ -30,14 +30,14 @@ __all__ = [
     "Client",
     "ConfigError",
     "Delivery",
+    "EventPost",
     "GarrisonError",
     "InvalidCall",
-    "Mail",
-    "Occurrence",
     "OrderFailed",
     "Overloaded",
     "PermanentFailure",
-    "Post",
+    "PostRequest",
+    "PostedMessage",
     "RemoteError",
     "ServiceLost",
     "ServiceProxy",

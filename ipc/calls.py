@@ -15,8 +15,9 @@ from typing import Protocol, TypeAlias
 
 import msgspec
 
-from . import large, messages
-from .directory import takes_calls
+from . import frames as large
+from . import messages
+from .directory import accepts_calls
 from .errors import CallError, CallTimeout, Overloaded, ServiceLost, ServiceUnavailable
 from .messages import LONGEST_TIMEOUT, Entry, State, Token, Value
 
@@ -74,7 +75,7 @@ class Peer:
         return bool(self.token) and self.token != self.closed and not self.blocked
 
 
-class Notes(Protocol):
+class CallObserver(Protocol):
     """What is told of each call; see `recorder.Recorder`."""
 
     def asked(self, call: Call) -> int:
@@ -102,7 +103,7 @@ class Calls:
         self._send = send
         self.window = window
         self.window_bytes = window_bytes
-        self.notes: Notes | None = None  # a worker's alone
+        self.notes: CallObserver | None = None  # a worker's alone
         self._calls: dict[int, Call] = {}
         self._peers: dict[str, Peer] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -287,7 +288,7 @@ class Calls:
         else:
             peer.state, peer.token = entry.state, entry.token
             peer.generation, peer.frames = entry.generation, entry.manifest.frames
-            peer.takes = takes_calls(entry.state, entry.wanted)
+            peer.takes = accepts_calls(entry.state, entry.wanted)
         self._settle_waiting(peer, now)
 
     def router_changed(self, cause: str, now: float) -> None:
@@ -327,7 +328,7 @@ class Calls:
         left = min(max(call.deadline - now, 0.001), LONGEST_TIMEOUT)
         args, kwargs = call.args, call.kwargs
         if not peer.frames:
-            args, kwargs = large.whole(args), large.whole(kwargs)
+            args, kwargs = large.joined(args), large.joined(kwargs)
         message = messages.Call(call.id, call.method, args, kwargs, left, call.credit, True)
         self._send(peer.token, message)
 

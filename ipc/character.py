@@ -174,7 +174,7 @@ def as_character(said: object) -> Character:
 # --- secrets and settings -----------------------------------------------------------------
 
 
-def look_up(character: Character, key: str) -> Any:
+def setting_of(character: Character, key: str) -> Any:
     """Return what a character is set to, in elizaOS's order; None where it says nothing.
 
     False, 0 and "" are settings like any other.
@@ -192,7 +192,9 @@ def secrets_of(character: Character) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
-def told(character: Character, own: Collection[str], given: Collection[str]) -> Character:
+def without_foreign_secrets(
+    character: Character, own: Collection[str], given: Collection[str]
+) -> Character:
     """Return a character as one service is told it, with no secret that is not its own.
 
     Args:

@@ -22,7 +22,8 @@ import msgspec
 import zmq
 from msgspec import Raw
 
-from . import large, messages, posting, sockets, tree
+from . import frames as large
+from . import messages, posting, sockets
 from .calls import Call, Calls
 from .directory import AWAY, Directory
 from .errors import (
@@ -39,7 +40,8 @@ from .errors import (
 from .link import Link
 from .mail import EVENT
 from .messages import EMPTY_MAP, FULL, GONE, SUPERVISOR, WIRE, Entry, State, Token, Value
-from .proxy import STREAM_CREDIT, Decode, ServiceProxy, Stream, decoded, named
+from .proxy import STREAM_CREDIT, Decode, ServiceProxy, Stream, decoded, service_name_of
+from .system import process_tree
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -121,11 +123,11 @@ class Client:
                 a class or Protocol with a `service_type`, by which results are then converted.
         """
         entry = self._find(wanted)
-        return None if entry is None else ServiceProxy(self, entry.name, named(wanted)[1])
+        return None if entry is None else ServiceProxy(self, entry.name, service_name_of(wanted)[1])
 
     def _find(self, wanted: str | Callable[..., object]) -> Entry | None:
         """Return what a NAME, else a type, means; a class means its type alone."""
-        name, cls = named(wanted)
+        name, cls = service_name_of(wanted)
         find = self.directory.find if cls is None else self.directory.first_of
         return find(name, self.agent)
 
@@ -135,7 +137,7 @@ class Client:
     def get_services_by_type(self, wanted: Callable[..., T]) -> list[T]: ...
     def get_services_by_type(self, wanted: Any) -> Any:
         """Return every service of a type, in config order."""
-        name, cls = named(wanted)
+        name, cls = service_name_of(wanted)
         entries = self.directory.of_type(name, self.agent)
         return [ServiceProxy(self, entry.name, cls) for entry in entries]
 
@@ -164,7 +166,7 @@ class Client:
         Raises:
             ServiceUnavailable: It is unknown, or failed, or did not run within the timeout.
         """
-        name, _ = named(wanted)
+        name, _ = service_name_of(wanted)
         deadline = min(self.now() + timeout, DEADLINE.get())
         while True:
             entry = self._find(wanted)
@@ -431,7 +433,7 @@ class Client:
     def malformed(self, error: Exception | None = None) -> None:
         """Count a frame that is no message of ours; the first ones are logged."""
         self.refused += 1
-        if messages.is_told(self.refused):
+        if messages.should_log(self.refused):
             log.warning("frame.refused count=%d error=%s", self.refused, error or "other frames")
 
     def _handed_back(self, why: Token, destination: Token, batch: bytes) -> None:
@@ -489,19 +491,19 @@ class Client:
                 self._welcome(message)
             case messages.Listed() | messages.Delisted() | messages.Changed():
                 self._change(message)
-            case messages.TurnedAway(reason):
+            case messages.Rejected(reason):
                 if not self._welcomed.done():
                     self._welcomed.set_exception(ConnectionRefusedError(reason))
                 elif self.limited_by_welcome:
                     log.warning("turned_away reason=%s", reason)
-            case messages.Introduce():
+            case messages.Identify():
                 if self.limited_by_welcome:
                     self.tell(messages.Join(WIRE, os.getpid()))
             case messages.Farewell():
                 self._leaving = True
                 if self._supervisor < 0:  # its end was seen before its last word
                     self._on_supervisor_end()
-            case messages.Noted():
+            case messages.Acknowledged():
                 if not self._noted.done():
                     self._noted.set_result(None)
             case messages.Answer():
@@ -577,7 +579,7 @@ class Client:
     @property
     def is_alone(self) -> bool:
         """Tell whether the supervisor that this program has joined is there no more."""
-        return self._supervisor < 0 or tree.ended(self._supervisor, 0)
+        return self._supervisor < 0 or process_tree.ended(self._supervisor, 0)
 
     def _unwatch_supervisor(self) -> None:
         if self._supervisor >= 0:
@@ -702,10 +704,10 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     until = time.monotonic() + timeout
     while True:
         try:
-            sockets.check_answered(control)
+            sockets.check_listening(control)
             break
         except SupervisorGone:
-            if time.monotonic() >= until or not sockets.is_coming(control):
+            if time.monotonic() >= until or not sockets.is_starting(control):
                 raise
             await asyncio.sleep(COMING_LOOK_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
@@ -722,6 +724,6 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
         client.watch_supervisor()
         yield client
     finally:
-        client.tell(messages.Bye())
+        client.tell(messages.Leave())
         client.close()
         context.term()

@@ -13,7 +13,7 @@ from .messages import Changed, Delisted, Entry, Listed, State
 AWAY = frozenset({State.REGISTERED, State.STOPPED, State.FAILED})
 
 
-def takes_calls(state: State, wanted: bool) -> bool:
+def accepts_calls(state: State, wanted: bool) -> bool:
     """Tell whether a call to such a service is worth waiting with."""
     return state not in AWAY and (wanted or state is State.RUNNING)
 

@@ -12,10 +12,12 @@ from typing import Any
 
 import zmq
 
-from . import quiet, sockets
-from .large import LENT, Packer
+from garrison.ipc.system.idle import IdleTrimmer
+
+from . import sockets
+from .frames import LENT, Packer
 from .messages import Token
-from .quiet import Quiet
+from .system import idle
 
 MESSAGES_A_TURN = 64  # read before the loop's other work has its turn
 BATCH_BYTES = 1 << 20  # a batch that reaches this leaves, and a new one begins
@@ -53,7 +55,7 @@ class Link:
         self._backlog: deque[list[Any]] = deque()
         self._turn_open = False  # something was sent in this turn already
         self._busy = False  # the last turn sent more than one message
-        self._quiet = Quiet()
+        self._quiet = IdleTrimmer()
         self._giving_back: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._fd = int(socket.get(zmq.FD))
@@ -142,7 +144,7 @@ class Link:
 
     def _give_back(self) -> None:
         if self._quiet.over(self._loop.time()):
-            quiet.give_back()
+            idle.give_back()
         else:
             self._giving_back = self._loop.call_at(self._quiet.due, self._give_back)
 

@@ -5,11 +5,11 @@ from contextvars import ContextVar
 import msgspec
 from msgspec import Raw
 
-from .large import whole
+from .frames import joined
 from .messages import EMPTY_MAP, Call
 
 
-class Mail(msgspec.Struct, frozen=True, omit_defaults=True):
+class PostedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """The posted message that a method is being run for; `runtime.message` has it."""
 
     id: str
@@ -19,7 +19,7 @@ class Mail(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str | None = None
 
 
-class Post(msgspec.Struct, frozen=True, omit_defaults=True):
+class PostRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """A message on its way to the mailbox."""
 
     service: str  # NAME
@@ -31,7 +31,7 @@ class Post(msgspec.Struct, frozen=True, omit_defaults=True):
     sender: str = ""
 
 
-class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
+class EventPost(msgspec.Struct, frozen=True, omit_defaults=True):
     """An event on its way to the mailbox."""
 
     event: str
@@ -43,27 +43,27 @@ class Occurrence(msgspec.Struct, frozen=True, omit_defaults=True):
 class Delivery(msgspec.Struct, frozen=True):
     """A message on its way to its receiver."""
 
-    mail: Mail
+    mail: PostedMessage
     method: str
     args: Raw
     kwargs: Raw
 
 
 DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
-MESSAGE: ContextVar[Mail | None] = ContextVar("garrison_message", default=None)
+MESSAGE: ContextVar[PostedMessage | None] = ContextVar("garrison_message", default=None)
 
 EVENT = "$event"  # the method that subscribers of an event are called with, or are posted
 
 _delivery = msgspec.msgpack.Decoder(tuple[Delivery])
 
 
-def opened(call: Call) -> tuple[Mail, Call]:
+def unpack_delivery(call: Call) -> tuple[PostedMessage, Call]:
     """Return what the mailbox hands over: of which message, and the call itself.
 
     Raises:
         msgspec.MsgspecError, UnicodeDecodeError, RecursionError: It is none.
     """
-    (delivery,) = _delivery.decode(whole(call.args))
+    (delivery,) = _delivery.decode(joined(call.args))
     args, kwargs = delivery.args, delivery.kwargs
     inner = Call(call.id, delivery.method, args, kwargs, call.timeout, frames=call.frames)
     return delivery.mail, inner

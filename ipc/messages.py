@@ -18,9 +18,9 @@ from msgspec import Meta, Raw
 from .errors import Fault, WireError
 
 if TYPE_CHECKING:
-    from .large import Large
+    from .frames import Framed
 
-    Value: TypeAlias = Raw | Large  # what stands for it in its own process, until it is encoded
+    Value: TypeAlias = Raw | Framed  # what stands for it in its own process, until it is encoded
 else:
     Value: TypeAlias = Raw
 
@@ -239,7 +239,7 @@ class Join(msgspec.Struct, tag="join", frozen=True):
     pid: int
 
 
-class Bye(msgspec.Struct, tag="bye", frozen=True):
+class Leave(msgspec.Struct, tag="bye", frozen=True):
     """A program leaves."""
 
 
@@ -262,7 +262,7 @@ class Beat(msgspec.Struct, tag="beat", frozen=True):
     facts: dict[str, float] = {}  # what it has to say of itself, for `status`
 
 
-class Broken(msgspec.Struct, tag="broken", frozen=True):
+class Failing(msgspec.Struct, tag="broken", frozen=True):
     """The worker is about to end of its own failure."""
 
     phase: str  # "init", "start", "run", "stop"
@@ -319,11 +319,11 @@ class Order(msgspec.Struct, tag="order", frozen=True):
 Upward: TypeAlias = (
     Hello
     | Join
-    | Bye
+    | Leave
     | Initialized
     | Ready
     | Beat
-    | Broken
+    | Failing
     | Stopped
     | Health
     | Subscribe
@@ -349,7 +349,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     orphan_grace: float = 10.0  # so long after this supervisor's end another one may come
 
 
-class Introduce(msgspec.Struct, tag="introduce", frozen=True):
+class Identify(msgspec.Struct, tag="introduce", frozen=True):
     """Who are you? Said to every connection that is not known, as after a supervisor's death."""
 
 
@@ -357,7 +357,7 @@ class Farewell(msgspec.Struct, tag="farewell", frozen=True):
     """This supervisor ends in order: no other will take its place."""
 
 
-class TurnedAway(msgspec.Struct, tag="turned_away", frozen=True):
+class Rejected(msgspec.Struct, tag="turned_away", frozen=True):
     """You are not known here, and why."""
 
     reason: str
@@ -395,7 +395,7 @@ class ShowTasks(msgspec.Struct, tag="show_tasks", frozen=True):
     """Write the stacks of all asyncio tasks into your log: you are late."""
 
 
-class Noted(msgspec.Struct, tag="noted", frozen=True):
+class Acknowledged(msgspec.Struct, tag="noted", frozen=True):
     """Your last words were heard; end. Without it, an end could be seen before they were read."""
 
 
@@ -412,15 +412,15 @@ class Answer(msgspec.Struct, tag="answer", frozen=True):
 
 Downward: TypeAlias = (
     Welcome
-    | Introduce
+    | Identify
     | Farewell
-    | TurnedAway
+    | Rejected
     | Listed
     | Delisted
     | Changed
     | Drain
     | ShowTasks
-    | Noted
+    | Acknowledged
     | Answer
 )
 
@@ -517,16 +517,16 @@ encode = msgspec.msgpack.Encoder().encode
 
 def packed(env: Mapping[str, str]) -> dict[str, bytes]:
     """Return an environment as it travels: its values need not be UTF-8, its names do."""
-    return {name: os.fsencode(value) for name, value in env.items() if name == sendable(name)}
+    return {name: os.fsencode(value) for name, value in env.items() if name == encodable(name)}
 
 
-def is_told(count: int) -> bool:
+def should_log(count: int) -> bool:
     """Tell whether one of many alike is logged, by its number: the first ten, then each
     thousandth."""
     return count <= 10 or count % 1000 == 0
 
 
-def sendable(text: str) -> str:
+def encodable(text: str) -> str:
     """Return text that can be encoded: a lone surrogate, as in an odd file name, is spelled out."""
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -7,7 +7,7 @@ import msgspec
 from msgspec import Raw
 
 from .errors import InvalidCall, Overloaded, RemoteError, ServiceUnavailable
-from .mail import Occurrence, Post
+from .mail import EventPost, PostRequest
 from .messages import LONGEST_TIMEOUT, Entry
 
 if TYPE_CHECKING:
@@ -37,8 +37,8 @@ async def post(
         raise InvalidCall(entry.name, method, f"expires is seconds above 0, not {expires!r}")
     sent = encoded(entry.name, method, args), encoded(entry.name, method, kwargs)
     check_size(client, entry.name, method, len(sent[0]) + len(sent[1]) + 4 * len(key or ""))
-    letter = Post(entry.name, method, *sent, key, expires, client.name)
-    posted: str = await asked(client, "post", letter, str, once=key is not None)
+    letter = PostRequest(entry.name, method, *sent, key, expires, client.name)
+    posted: str = await ask_mailbox(client, "post", letter, str, once=key is not None)
     return posted
 
 
@@ -46,8 +46,8 @@ async def post_event(client: "Client", event: str, payload: Any) -> int:
     """Post an event to all who ever listened; return how many they are."""
     sent = encoded(MAILBOX, "post_event", payload)
     check_size(client, MAILBOX, "post_event", len(sent) + 4 * len(event))
-    told = Occurrence(event, sent, client.name, client.agent)
-    count: int = await asked(client, "post_event", told, int, once=False)
+    told = EventPost(event, sent, client.name, client.agent)
+    count: int = await ask_mailbox(client, "post_event", told, int, once=False)
     return count
 
 
@@ -76,7 +76,7 @@ def encoded(service: str, method: str, value: Any) -> Raw:
         raise InvalidCall(service, method, f"its arguments cannot travel: {error}") from error
 
 
-async def asked(client: "Client", method: str, said: Any, result: type, once: bool) -> Any:
+async def ask_mailbox(client: "Client", method: str, said: Any, result: type, once: bool) -> Any:
     """Return what the mailbox answers.
 
     Args:

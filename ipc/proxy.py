@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
-from . import large
+from . import frames
 from .errors import CallError, RemoteError
 from .messages import MethodInfo, State, Value
 
@@ -269,7 +269,7 @@ class Stream:
             self._client.loop.call_soon_threadsafe(self._client.cancel, self.call_id)
 
 
-def named(wanted: str | Callable[..., object]) -> tuple[str, type | None]:
+def service_name_of(wanted: str | Callable[..., object]) -> tuple[str, type | None]:
     """Return the NAME or type that is meant, and the class that its results are converted by."""
     if isinstance(wanted, str):
         return wanted, None
@@ -284,7 +284,7 @@ def named(wanted: str | Callable[..., object]) -> tuple[str, type | None]:
 def decoded(decode: Decode, value: Value, name: str, method: str) -> Any:
     """Return a result, converted. Raises RemoteError where it does not fit its annotation."""
     try:
-        return large.decoded(decode, value)
+        return frames.decoded(decode, value)
     except Exception as error:  # a result type's own code runs, too
         detail = f"ValidationError: its result does not fit: {error}"
         raise RemoteError(name, method, detail) from error

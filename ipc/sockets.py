@@ -116,7 +116,7 @@ def receive(socket: zmq.Socket[bytes]) -> list[bytes]:
     return frames
 
 
-def carry(socket: zmq.Socket[bytes]) -> list[Any]:
+def receive_for_forwarding(socket: zmq.Socket[bytes]) -> list[Any]:
     """Take a message that is passed on: as `receive`, but nothing after its batch is copied."""
     frames: list[Any] = [socket.recv(NOBLOCK)]
     while socket.getsockopt(RCVMORE):
@@ -141,7 +141,7 @@ def hold_lock(path: Path) -> int | None:
     return descriptor
 
 
-def check_answered(path: str) -> None:
+def check_listening(path: str) -> None:
     """Raise SupervisorGone where nobody listens at a socket's path."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(PROBE_S)
@@ -155,7 +155,7 @@ def check_answered(path: str) -> None:
             raise SupervisorGone(path) from error
 
 
-def is_coming(path: str) -> bool:
+def is_starting(path: str) -> bool:
     """Tell whether a supervisor has the run folder but listens not yet, as in an upgrade.
 
     Whoever has the lock has its file open, and is named in it. Trying the lock could turn away a

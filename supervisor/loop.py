@@ -19,32 +19,45 @@ from typing import Any
 import msgspec
 import zmq
 
-from garrison.ipc import messages, quiet, tree
+from garrison.ipc import messages
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State, Token
+from garrison.ipc.system import idle, process_tree
+from garrison.supervisor.bus.endpoints import Endpoints
+from garrison.supervisor.bus.router import AGAIN_S, BusRouter
+from garrison.supervisor.config.environment import base_environment
+from garrison.supervisor.config.load import Config
+from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.control.publisher import DirectoryPublisher
+from garrison.supervisor.control.requests import RequestQueue
+from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
+from garrison.supervisor.crashes.store import CrashRecorder
+from garrison.supervisor.lifecycle.dependencies import (
+    blocking_dependencies,
+    bound_services,
+    can_stop,
+)
+from garrison.supervisor.lifecycle.policy import (
+    AS_CRASHED,
+    Child,
+    Effect,
+    Event,
+    has_process,
+    step,
+)
+from garrison.supervisor.lifecycle.services import Service, ServiceTable
+from garrison.supervisor.logs.events import EventLog
+from garrison.supervisor.logs.rotation import Rotation
+from garrison.supervisor.processes.machine import detect_capabilities
+from garrison.supervisor.processes.usage import UsageMonitor
+from garrison.supervisor.state.adoption import ENDING, Adoption, Handover, adoptable
+from garrison.supervisor.state.home import lock_home
 
-from . import adoption, engine
-from .bus import AGAIN_S, Bus
-from .config import Config
-from .deaths import Deaths
-from .doors import Doors
-from .environment import scrubbed
-from .hearing import CONTROL_BYTES, Hearing
-from .home import take_home
-from .incarnations import SLOT_S, Incarnations
-from .journal import Journal
-from .machine import this_one
-from .members import Members
-from .order import may_stop, restarts_along, waits_for
-from .orders import Orders
-from .policy import AS_CRASHED, Child, Effect, Event, has_process, step
-from .registration import Registration
-from .roster import Post, Roster
-from .rotation import Rotation
-from .spec import ServiceSpec
-from .succession import ENDING, Handover, Succession, adoptable
-from .usage import Watch
-from .works import Work, Works
+from .manager import SLOT_S, ServiceManager
+from .plugins import PluginRegistry
+from .processes import local
+from .state import snapshot
+from .tasks import Steps, TaskSet
 
 STIR_S = 0.05  # how often waiting orders look, at the least
 IDLE_S = 60.0  # the longest wait for anything
@@ -72,7 +85,7 @@ class Supervisor:
         self,
         config: Config,
         environ: Mapping[str, str],
-        journal: Journal,
+        journal: EventLog,
         handover: Handover | None = None,
     ) -> None:
         self.config = config
@@ -80,7 +93,7 @@ class Supervisor:
         self.journal = journal
         self.boot = secrets.token_hex(8)
         self.began = time.monotonic()
-        self.roster = Roster()
+        self.roster = ServiceTable()
         self.settled = False  # the first starts have come to an end, good or bad
         self.stopping = False
         self.done = False
@@ -88,40 +101,40 @@ class Supervisor:
         self._stirred = True
         self._soonest = 0.0  # what was adopted has deadlines already
         self._turned_at = time.monotonic()
-        self._works = Works(self.erred)
+        self._works = TaskSet(self.erred)
         self._signals = 0
         self._mistakes = 0  # of this program's own
         self._poller = zmq.Poller()
         self._polled: list[int] | None = None  # how many users, and the launchers' sockets
         host = config.host
         handover = handover or Handover()
-        self._locks = take_home(config, handover.locks)
-        self.saved, problem = adoption.load(host.state)
+        self._locks = lock_home(config, handover.locks)
+        self.saved, problem = snapshot.load(host.state)
         self._unkept, self._unkept_why = False, ""  # orders that are not on disk, and why
-        living, unread = adoption.load_living(host.state)
+        living, unread = snapshot.load_living(host.state)
         services = adoptable(config, living) if living is not None else []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.engine = engine.Engine(
+        self.engine = local.LocalEngine(
             host.run,
             host.logs / "launcher.log",
-            scrubbed(self.environ),
+            base_environment(self.environ),
             host.orphan_grace,
             host.cgroups,
         )
         self.engine.others &= set(handover.others) if handover.locks else self.engine.others
-        self.doors = Doors(self.context, host, min(host.max_message, CONTROL_BYTES))
+        self.doors = Endpoints(self.context, host, min(host.max_message, CONTROL_BYTES))
         self.gates = self.doors.gates
-        self.hearing = Hearing(self, self.doors.control)
-        self.bus = Bus(self.doors.bus, self.hearing.refuse, host.max_message)
-        self.members = Members(self, self.doors.control, self._left)
-        self.orders = Orders(self, self.members.send)
-        self.incarnations = Incarnations(self)
-        self.registration = Registration(self)
-        self.succession = Succession(self)
-        self.deaths = Deaths(self)
+        self.hearing = ControlServer(self, self.doors.control)
+        self.bus = BusRouter(self.doors.bus, self.hearing.refuse, host.max_message)
+        self.members = DirectoryPublisher(self, self.doors.control, self._left)
+        self.orders = RequestQueue(self, self.members.send)
+        self.incarnations = ServiceManager(self)
+        self.registration = PluginRegistry(self)
+        self.succession = Adoption(self)
+        self.deaths = CrashRecorder(self)
         self.rotation = Rotation(host.logs, host.log_bytes, host.log_files)
-        self.watch = Watch(self)
-        self.machine = this_one(host.cgroups, tree.children())
+        self.watch = UsageMonitor(self)
+        self.machine = detect_capabilities(host.cgroups, process_tree.children())
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unread)):
@@ -191,7 +204,7 @@ class Supervisor:
         if now >= self.succession.due:
             self.succession.write()
         if now >= self.bus.quiet.due and self.bus.quiet.over(now):
-            quiet.give_back()
+            idle.give_back()
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:
@@ -233,7 +246,7 @@ class Supervisor:
         """Have the next turn look at everything that waits."""
         self._stirred = True
 
-    def _register(self) -> Work:
+    def _register(self) -> Steps:
         try:
             yield from self.registration.all()
         except Exception as error:  # noqa: BLE001 (without its services the host is no use)
@@ -241,7 +254,7 @@ class Supervisor:
             self.failure = GarrisonError(f"nothing could be registered: {error!r}")
             self.done = True
 
-    def _until_settled(self) -> Work:
+    def _until_settled(self) -> Steps:
         """Say once that everything which was to be started runs, or has failed."""
         moving = {State.QUEUED, State.INITIALIZING, State.STARTING}
         while not self.registration.finished or any(
@@ -258,7 +271,7 @@ class Supervisor:
             count = len(self.roster.posts)
             self.journal.record("supervisor.settled", running=running, services=count)
 
-    def later(self, work: Work) -> None:
+    def later(self, work: Steps) -> None:
         """Go on with work from turn to turn until it ends."""
         self._works.add(work)
         self.stir()
@@ -291,7 +304,7 @@ class Supervisor:
 
     # --- one service ------------------------------------------------------------------------
 
-    def advance(self, post: Post, event: Event) -> None:
+    def advance(self, post: Service, event: Event) -> None:
         """Take an event to the policy, and carry out what it decides."""
         before = post.child
         after, effect = step(before, event, time.monotonic(), random.random())
@@ -308,7 +321,7 @@ class Supervisor:
         if effect is not None:
             self._carry_out(post, effect)
 
-    def _moved(self, post: Post, before: Child, event: Event) -> None:
+    def _moved(self, post: Service, before: Child, event: Event) -> None:
         after = post.child
         said: dict[str, Any] = {"from": before.state.value, "to": after.state.value}
         if event in {Event.CRASH, Event.CLEAN_EXIT, Event.REFUSED}:
@@ -330,7 +343,7 @@ class Supervisor:
         self.journal.record("service.state", post.name, **said)
         self._take_along(post, before, event)
 
-    def _take_along(self, post: Post, before: Child, event: Event) -> None:
+    def _take_along(self, post: Service, before: Child, event: Event) -> None:
         """Restart who is bound to a service that ended without being told to."""
         ended = event in {Event.CRASH, Event.CLEAN_EXIT, Event.REFUSED}
         at_fault = before.state is State.STOPPING and before.why in AS_CRASHED
@@ -339,14 +352,14 @@ class Supervisor:
 
     def restart_bound(self, name: str) -> None:
         """Restart what runs and is bound to a service."""
-        for bound in restarts_along(name, self.roster.children()):
+        for bound in bound_services(name, self.roster.children()):
             other = self.roster.posts[bound]
             if has_process(other.state) and other.child.wanted:
                 self.journal.record("service.taken_along", bound, by=name)
                 self.advance(other, Event.STOP)
                 self.advance(other, Event.START)
 
-    def _carry_out(self, post: Post, effect: Effect) -> None:
+    def _carry_out(self, post: Service, effect: Effect) -> None:
         match effect:
             case Effect.SPAWN:
                 self.incarnations.begin(post)
@@ -373,7 +386,7 @@ class Supervisor:
                 self.members.changed(post.name)
                 self._stirred = True
 
-    def maybe_running(self, post: Post) -> None:
+    def maybe_running(self, post: Service) -> None:
         """Take it as running once `start` has returned and its bus connection was seen.
 
         Not before: else its first call could come back undelivered.
@@ -405,7 +418,7 @@ class Supervisor:
             if busy >= self.config.host.starts_at_once:
                 self._soonest = min(self._soonest, *(t for t in slots if t > now), now + SLOT_S)
                 return
-            if not waits_for(post.child, children):
+            if not blocking_dependencies(post.child, children):
                 busy += 1
                 self.advance(post, Event.SLOT)
 
@@ -420,7 +433,7 @@ class Supervisor:
     def _stop_next(self) -> None:
         left = [post for post in self.roster if post.child.wanted or has_process(post.state)]
         under_way = [p for p in left if p.state is State.STOPPING and not p.child.wanted]
-        ready = [p for p in left if p not in under_way and may_stop(p.name, self.roster.children())]
+        ready = [p for p in left if p not in under_way and can_stop(p.name, self.roster.children())]
         for post in ready or ([] if under_way else left):  # left: a circle, which must end as well
             self.advance(post, Event.STOP)
         if not any(has_process(post.state) for post in self.roster):
@@ -454,7 +467,7 @@ class Supervisor:
         """Write down orders that are not yet on disk; False where a full one does not take them."""
         if self._unkept:
             try:
-                adoption.save(self.config.host.state, self.saved)
+                snapshot.save(self.config.host.state, self.saved)
             except OSError as error:
                 if str(error) != self._unkept_why:  # once, not each time that it is tried again
                     self.journal.record("state.unsaved", error=str(error))

@@ -2,11 +2,25 @@
 
 from garrison.ipc import PermanentFailure, state, with_timeout
 from garrison.ipc.character import Character, MessageExample, Style
-
-from .components import Action, Evaluator, EventType, Provider, ProviderResult, State
-from .content import ActionResult, Content, Media, Memory, Processed, TargetInfo, as_memory
-from .database import DatabaseAdapter, Task
-from .models import (
+from garrison.workers.agents.components import (
+    Action,
+    Evaluator,
+    EventType,
+    Provider,
+    ProviderResult,
+    State,
+)
+from garrison.workers.agents.content import (
+    ActionResult,
+    Content,
+    Media,
+    Memory,
+    Processed,
+    TargetInfo,
+    as_memory,
+)
+from garrison.workers.agents.database import DatabaseAdapter, Task
+from garrison.workers.agents.models import (
     ChatMessage,
     EmbedParams,
     GenerateTextParams,
@@ -14,6 +28,7 @@ from .models import (
     ModelType,
     ModelUnavailable,
 )
+
 from .plugin import Plugin
 from .runtime import Runtime
 from .service import Service, ServiceType, idempotent

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
-from .components import Action, Evaluator, Provider
+from garrison.workers.agents.components import Action, Evaluator, Provider
+
 from .service import Service
 
 if TYPE_CHECKING:

@@ -12,15 +12,19 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from garrison.ipc.character import Character, default_character, look_up
+from garrison.ipc.character import Character, default_character, setting_of
 from garrison.ipc.client import DEADLINE
-from garrison.ipc.mail import MESSAGE, Mail
-from garrison.ipc.messages import Subscribe, Token, sendable
+from garrison.ipc.mail import MESSAGE, PostedMessage
+from garrison.ipc.messages import Subscribe, Token, encodable
+from garrison.workers.agents.api import AgentApi
+from garrison.workers.agents.components import EventType
+from garrison.workers.agents.content import with_source
+from garrison.workers.agents.internal_methods import (
+    InternalMethods,
+    await_with_prefix,
+    fitted,
+)
 
-from .agency import Agency
-from .components import EventType
-from .content import heard_by
-from .hidden import Hidden, finished, fitted
 from .service import Service
 
 log = logging.getLogger(__name__)
@@ -33,7 +37,7 @@ class BackgroundFailure(Exception):
     """A service's background work raised; its cause is what it raised."""
 
 
-class Runtime(Agency):
+class Runtime(AgentApi):
     """What a service is given: other services, an agent's parts, settings, events, background
     work."""
 
@@ -52,7 +56,7 @@ class Runtime(Agency):
         self.character = default_character()
         self._withheld: set[str] = set()  # names of the character's secrets that are not ours
         self._secrets = secrets or {}
-        self.hidden = Hidden(self)
+        self.hidden = InternalMethods(self)
         self._events: dict[str, list[Handler]] = {}
         self._background: set[asyncio.Task[None]] = set()
 
@@ -73,7 +77,7 @@ class Runtime(Agency):
 
         An empty string, 0 and False are settings like any other.
         """
-        if (said := look_up(self.character, key)) is not None:
+        if (said := setting_of(self.character, key)) is not None:
             return said
         if key in self._secrets:
             return self._secrets[key]
@@ -92,7 +96,7 @@ class Runtime(Agency):
     # --- of itself --------------------------------------------------------------------------
 
     @property
-    def message(self) -> Mail | None:
+    def message(self) -> PostedMessage | None:
         """Return the posted message that the method is being run for; None where it was called."""
         return MESSAGE.get()
 
@@ -200,7 +204,7 @@ class Runtime(Agency):
         if not isinstance(event, str) or not callable(handler):
             given = f"{event!r} and {handler!r}"
             raise TypeError(f"register_event takes an event's name and a function, not {given}")
-        event = sendable(event)
+        event = encodable(event)
         self._events.setdefault(event, []).append(handler)
         self.subscribe()
 
@@ -216,7 +220,7 @@ class Runtime(Agency):
         A durable one is posted to those who ever listened, and returns when that is on disk.
         """
         if event == EventType.MESSAGE_RECEIVED:
-            payload = heard_by(self.name, payload)
+            payload = with_source(self.name, payload)
         if durable:
             await super().emit_event(event, payload, durable)
             return
@@ -263,4 +267,4 @@ async def _outlive(starting: asyncio.Task[Any]) -> None:
 
 
 async def _handled(handler: Handler, payload: Any) -> None:
-    await finished(handler, fitted(handler, payload))
+    await await_with_prefix(handler, fitted(handler, payload))

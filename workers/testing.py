@@ -16,15 +16,15 @@ from garrison.ipc import messages
 from garrison.ipc.character import Character, as_character
 from garrison.ipc.messages import Entry, Manifest, State, Token
 from garrison.ipc.sockets import new_token
+from garrison.workers.agents.internal_methods import await_with_prefix
+from garrison.workers.agents.registry import as_model_handler
+from garrison.workers.process.dispatch import Dispatch
+from garrison.workers.process.methods import Method, describe
 
-from .dispatch import Dispatch
-from .hidden import finished
-from .methods import Method, describe
-from .parts import without_runtime
+from .config_class import convert_config
 from .plugin import Plugin
 from .runtime import BackgroundFailure, Runtime
 from .service import Service
-from .settings import fit
 
 S = TypeVar("S", bound=Service)
 
@@ -129,20 +129,20 @@ async def run(
     for fake_name, fake in (fakes or {}).items():
         runtime.add(fake_name, fake, *_described(fake_name, fake))
     for model_type, handler in (models or {}).items():
-        runtime.register_model(model_type, without_runtime(handler), "test")
+        runtime.register_model(model_type, as_model_handler(handler), "test")
     folder = tempfile.TemporaryDirectory(prefix="garrison-")
     runtime.keep_in(Path(folder.name))
     try:
         if plugin is not None:
             runtime.take(plugin)
             keys = ("plugins", plugin.name, "config")
-            values = fit(plugin.config_class, dict(plugin_config or {}), keys)
+            values = convert_config(plugin.config_class, dict(plugin_config or {}), keys)
             await plugin.init(values, runtime)
         wanted = getattr(service_class, "Config", None)
-        runtime.config = fit(wanted, dict(config or {}), ("services", name, "config"))
+        runtime.config = convert_config(wanted, dict(config or {}), ("services", name, "config"))
         service = await runtime.begin(service_class)
         runtime.parts.add_service(service, name)
-        await finished(service_class.register_send_handlers, runtime, service)
+        await await_with_prefix(service_class.register_send_handlers, runtime, service)
         manifest, methods = describe(type(service))
         runtime.add(name, service, runtime.parts.told_in(manifest), methods)
         yield service

@@ -12,7 +12,7 @@ import time
 
 import zmq
 
-IMPORTS = ("uvloop", "zmq", "msgspec", "garrison.workers.main")
+IMPORTS = ("uvloop", "zmq", "msgspec", "garrison.workers.process.main")
 
 
 def answer(path: str, modules: list[str]) -> None:

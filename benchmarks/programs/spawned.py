@@ -19,7 +19,7 @@ def worker(ready: Any, end: Any) -> None:
     import uvloop  # noqa: F401
     import zmq  # noqa: F401
 
-    import garrison.workers.main  # noqa: F401
+    import garrison.workers.process.main  # noqa: F401
 
     ready.put(0)
     end.wait()

@@ -12,15 +12,15 @@ from typing import Any, NoReturn
 
 import click
 
-from garrison.ipc import memory, outlet, tree
 from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
+from garrison.ipc.system import log_stream, malloc, process_tree
+from garrison.supervisor.config.load import Config, load
+from garrison.supervisor.control.status import own_version
+from garrison.supervisor.state.home import check_paths_unchanged, make_private
 
-from ..config import Config, load
-from ..home import check_unmoved, make_private
-from ..status import own_version
-from .ask import ask
-from .common import CONFIG_UNUSABLE, DONE, SETTINGS, answer, envelope, fail, options, say
+from .client import request
+from .output import CONFIG_UNUSABLE, DONE, SETTINGS, answer, envelope, fail, options, say
 
 DETACH_S = 60.0  # for the services to settle
 LOOK_S = 0.05
@@ -51,21 +51,21 @@ def up(config: Path, detach: bool, events_only: bool, prove: bool) -> int:
 
 
 def _foreground(config: Config, events_only: bool) -> int:
-    from ..console import Console
-    from ..journal import Journal
-    from ..loop import Supervisor
-    from ..succession import ENDING, handed_over
+    from garrison.supervisor.logs.console import Console
+    from garrison.supervisor.logs.events import EventLog
+    from garrison.supervisor.loop import Supervisor
+    from garrison.supervisor.state.adoption import ENDING, handed_over
 
     signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the loop listens: then all ends well
     raise_descriptor_limit()
-    memory.keep()
+    malloc.keep_freed_memory()
     if stat.S_ISREG(os.fstat(1).st_mode):
-        outlet.put_below(outlet.standard())
-    tree.forbid_cores()  # it has every service's secrets in its memory
+        log_stream.install(log_stream.standard())
+    process_tree.forbid_cores()  # it has every service's secrets in its memory
     host = config.host
     make_private(host.home)
     make_private(host.logs)
-    journal = Journal(host.logs / "events.jsonl")
+    journal = EventLog(host.logs / "events.jsonl")
     journal.recall()
     console = Console(
         host.logs,
@@ -83,13 +83,17 @@ def _foreground(config: Config, events_only: bool) -> int:
     finally:
         console.close()
     if supervisor.succession.successor:
-        _become(supervisor.succession.successor, supervisor.succession.environ, config, events_only)
+        _exec_successor(
+            supervisor.succession.successor, supervisor.succession.environ, config, events_only
+        )
     return DONE if supervisor.failure is None else fail(supervisor.failure)
 
 
-def _become(python: str, environ: dict[str, str], config: Config, events_only: bool) -> NoReturn:
+def _exec_successor(
+    python: str, environ: dict[str, str], config: Config, events_only: bool
+) -> NoReturn:
     """Put a new supervisor in this one's place: the same process, with its environment of old."""
-    from ..succession import command
+    from garrison.supervisor.state.adoption import command
 
     words = command(python, config)
     words += [*(["--events-only"] if events_only else []), *(["--json"] if SETTINGS.json else [])]
@@ -99,14 +103,14 @@ def _become(python: str, environ: dict[str, str], config: Config, events_only: b
 
 def _prove(config: Config) -> int:
     """Do all that a supervisor does before it touches anything: show that it could take over."""
-    from .. import console, journal, loop, succession  # noqa: F401 (what `_foreground` needs)
-    from ..adoption import load_living
+    from garrison.supervisor.state import adoption
+    from garrison.supervisor.state.snapshot import load_living
 
-    check_unmoved(config)
+    check_paths_unchanged(config)
     living, problem = load_living(config.host.state, aside=False)
     if living is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
-    succession.adoptable(config, living)
+    adoption.adoptable(config, living)
     return DONE
 
 
@@ -115,7 +119,7 @@ def _next_verb(config: Config) -> str:
 
 
 def _detached(config: Config) -> int:
-    from ..succession import command
+    from garrison.supervisor.state.adoption import command
 
     home = config.host.home
     make_private(home)
@@ -136,14 +140,16 @@ def _detached(config: Config) -> int:
         if process.poll() is not None:
             raise _ended_early(process.returncode, log, begun)
         with contextlib.suppress(SupervisorGone):
-            data = ask(home, "status")
+            data = request(home, "status")
             head = data["supervisor"]
             if head["pid"] == process.pid and head["settled"]:
                 break
         time.sleep(LOOK_S)
     answer(data)
     if not SETTINGS.json and data:
-        from . import render  # rich takes a while to import; the other verbs do without
+        from .render import (
+            status as render,  # rich takes a while to import; the other verbs do without
+        )
 
         render.show(*render.status_table(data))
     say(f"now: {SETTINGS.garrison(_next_verb(config))}")
@@ -164,7 +170,7 @@ def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
 def down() -> int:
     """Stop every service in reverse order of the starts, then the supervisor."""
     home = SETTINGS.home
-    pid = ask(home, "status", ())["supervisor"]["pid"]
+    pid = request(home, "status", ())["supervisor"]["pid"]
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
@@ -173,12 +179,12 @@ def down() -> int:
     try:
         while True:
             try:
-                ask(home, "down", pidfd=pidfd)
+                request(home, "down", pidfd=pidfd)
             except SupervisorGone:  # it ended before its answer was read
-                if not tree.ended(pidfd, LOOK_S) and time.monotonic() < until:
+                if not process_tree.ended(pidfd, LOOK_S) and time.monotonic() < until:
                     continue  # or became another by an upgrade, which has not been asked
             break
-        if not tree.ended(pidfd, DETACH_S):
+        if not process_tree.ended(pidfd, DETACH_S):
             raise OrderFailed("timed_out", f"pid {pid} has not ended within {DETACH_S:g} s")
     finally:
         os.close(pidfd)
@@ -191,22 +197,22 @@ def down() -> int:
 @options
 def upgrade() -> int:
     """Put the installed version in the running supervisor's place; no service ends for it."""
-    from ..adoption import load_living
-    from ..succession import adoptable
+    from garrison.supervisor.state.adoption import adoptable
+    from garrison.supervisor.state.snapshot import load_living
 
     home = SETTINGS.home
-    before = ask(home, "status")
+    before = request(home, "status")
     head = before["supervisor"]
     config = load(Path(head["config"]), home)
-    check_unmoved(config)
+    check_paths_unchanged(config)
     living, problem = load_living(config.host.state, aside=False)
     if living is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
     adoptable(config, living)  # a config that does not fit is found here, not by the successor
     try:
-        ask(home, "upgrade", python=sys.executable)
+        request(home, "upgrade", python=sys.executable)
     except SupervisorGone:  # unless another upgrade at the same moment was faster
-        if ask(home, "status")["supervisor"]["boot"] == head["boot"]:
+        if request(home, "status")["supervisor"]["boot"] == head["boot"]:
             raise
     after = _successor(home, head)
     changed = [row["name"] for row in after["services"] if row["pid"] not in _pids(before)]
@@ -229,7 +235,7 @@ def _successor(home: Path, head: dict[str, Any]) -> dict[str, Any]:
     until = time.monotonic() + DETACH_S
     while time.monotonic() < until:
         with contextlib.suppress(SupervisorGone):
-            data: dict[str, Any] = ask(home, "status")
+            data: dict[str, Any] = request(home, "status")
             now = data["supervisor"]
             if now["boot"] != head["boot"] and now["settled"]:
                 return data
@@ -243,7 +249,7 @@ def _successor(home: Path, head: dict[str, Any]) -> dict[str, Any]:
 @options
 def check(config: Path) -> int:
     """Look whether a configuration can be used, and read its plugins, each on its own."""
-    from ..checking import check_config
+    from garrison.supervisor.check import check_config
 
     found = check_config(load(config, SETTINGS.said_home), os.environ)
     if SETTINGS.json and not found.usable:
@@ -259,9 +265,9 @@ def check(config: Path) -> int:
 @options
 def init(directory: Path) -> int:
     """Make a directory with a config and a first service that run."""
-    from .scaffold import write
+    from .init import write_template
 
-    made = write(directory)
+    made = write_template(directory)
     answer({"files": [str(path) for path in made]})
     for path in made:
         say(f"wrote {path}")

@@ -7,9 +7,9 @@ from typing import Any
 import click
 
 from garrison.ipc import OrderFailed, RemoteError, connect
+from garrison.supervisor.crashes.store import CrashStore
 
-from ..deaths import Store
-from .common import DONE, SETTINGS, answer, options, say
+from .output import DONE, SETTINGS, answer, options, say
 
 MAILBOX = "mailbox"
 MOST = 20
@@ -28,12 +28,12 @@ def mail() -> None:
 @options
 def ls(name: str | None, most: int) -> int:
     """List what waits, and dead letters: the oldest of each, of all receivers or one."""
-    from . import render  # rich takes a while to import
+    from .render import status  # rich takes a while to import
 
     data = _together(_asked(lambda mailbox: mailbox.ls(name, most)), most)
     answer(data)
     if not SETTINGS.json:
-        render.show(*_listed(data))
+        status.show(*_listed(data))
     return DONE
 
 
@@ -42,12 +42,12 @@ def ls(name: str | None, most: int) -> int:
 @options
 def show(letter: str) -> int:
     """Show all of one message, its arguments too."""
-    from . import render
+    from .render import status
 
     (data,) = _asked(lambda mailbox: mailbox.show(letter))[:1]
     answer(data)
     if not SETTINGS.json:
-        render.show(render.pairs(_shown(data)))
+        status.show(status.pairs(_shown(data)))
     return DONE
 
 
@@ -124,12 +124,12 @@ def _together(said: list[dict[str, Any]], most: int) -> dict[str, Any]:
 
 
 def _listed(data: dict[str, Any]) -> Iterable[Any]:
-    from . import render
+    from .render import status
 
     if not data["receivers"]:
         yield "nothing waits, and there are no dead letters"
     else:
-        yield render.table(
+        yield status.table(
             ("RECEIVER", "WAITING", "OLDEST", "DEAD", "OLDEST"),
             (
                 (
@@ -144,7 +144,7 @@ def _listed(data: dict[str, Any]) -> Iterable[Any]:
         )
     if data["letters"]:
         yield ""
-        yield render.table(
+        yield status.table(
             ("ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY"),
             (
                 (
@@ -152,7 +152,7 @@ def _listed(data: dict[str, Any]) -> Iterable[Any]:
                     row["receiver"],
                     row["method"],
                     row["state"],
-                    render.span(row["age_s"]),
+                    status.span(row["age_s"]),
                     str(row["attempts"] + row["deaths"]),
                     row["reason"].splitlines()[0] if row["reason"] else "",
                 )
@@ -164,22 +164,22 @@ def _listed(data: dict[str, Any]) -> Iterable[Any]:
 
 
 def _shown(data: dict[str, Any]) -> list[tuple[str, Any]]:
-    from . import render
+    from .render import status
 
     return [
         ("message", data["id"]),
         ("for", f"{data['receiver']}.{data['method']}"),
         ("from", data["sender"]),
         ("state", data["state"]),
-        ("age", render.span(data["age_s"])),
+        ("age", status.span(data["age_s"])),
         ("key", data["key"]),
-        ("expires in", render.span(data["expires_s"]) if data["expires_s"] is not None else None),
+        ("expires in", status.span(data["expires_s"]) if data["expires_s"] is not None else None),
         ("refused", f"{data['attempts']} times" if data["attempts"] else None),
         ("deaths", f"{data['deaths']} of its receiver" if data["deaths"] else None),
         ("last death", _death(data["death"])),
         ("why", data["reason"]),
-        ("args", render.compact(data["args"])),
-        ("kwargs", render.compact(data["kwargs"]) if data["kwargs"] else None),
+        ("args", status.compact(data["args"])),
+        ("kwargs", status.compact(data["kwargs"]) if data["kwargs"] else None),
     ]
 
 
@@ -188,7 +188,7 @@ def _death(incarnation: str) -> str | None:
     if not incarnation:
         return None
     name, _, generation = incarnation.rpartition("-")
-    store = Store(SETTINGS.home / "state" / "deaths")
+    store = CrashStore(SETTINGS.home / "state" / "deaths")
     for death_id in reversed(store.ids({name})):
         record = store.read(death_id)
         if record is not None and str(record.generation) == generation:
@@ -197,6 +197,6 @@ def _death(incarnation: str) -> str | None:
 
 
 def _age(seconds: float | None) -> str:
-    from . import render
+    from .render import status
 
-    return "-" if seconds is None else render.span(seconds)
+    return "-" if seconds is None else status.span(seconds)

@@ -6,8 +6,8 @@ import click
 
 from garrison.ipc.messages import State
 
-from .ask import ask
-from .common import DONE, NOT_RUNNING, SETTINGS, answer, options, say
+from .client import request
+from .output import DONE, NOT_RUNNING, SETTINGS, answer, options, say
 
 WAIT_S = 120.0  # for start, stop and restart, unless --wait says otherwise
 
@@ -31,13 +31,13 @@ def status(names: tuple[str, ...]) -> int:
 
     Exits 3 where something that is wanted does not run.
     """
-    from . import render  # rich takes a while to import; the other verbs do without
+    from .render import status  # rich takes a while to import; the other verbs do without
 
-    data = ask(SETTINGS.home, "status", names)
+    data = request(SETTINGS.home, "status", names)
     answer(data)
     if not SETTINGS.json:
-        details = [render.service_detail(row) for row in data["services"]]
-        render.show(*(details if names else render.status_table(data)))
+        details = [status.service_detail(row) for row in data["services"]]
+        status.show(*(details if names else status.status_table(data)))
     ok = all(row["state"] == "running" for row in data["services"] if row["wanted"])
     return DONE if ok else NOT_RUNNING
 
@@ -61,7 +61,7 @@ def restart(names: tuple[str, ...], wait_s: float) -> int:
 
 
 def _running(verb: str, names: tuple[str, ...], wait_s: float) -> int:
-    data = ask(SETTINGS.home, verb, names, wait_s)
+    data = request(SETTINGS.home, verb, names, wait_s)
     answer(data)
     for row in data["services"]:
         say(f"{row['name']} runs (pid {row['pid']}, generation {row['generation']})")
@@ -74,7 +74,7 @@ def _running(verb: str, names: tuple[str, ...], wait_s: float) -> int:
 @options
 def stop(names: tuple[str, ...], wait_s: float) -> int:
     """Stop services, dependents first. They stay stopped until `start`, also after a reboot."""
-    return _states(ask(SETTINGS.home, "stop", names, wait_s))
+    return _states(request(SETTINGS.home, "stop", names, wait_s))
 
 
 @click.command()
@@ -82,7 +82,7 @@ def stop(names: tuple[str, ...], wait_s: float) -> int:
 @options
 def reset(names: tuple[str, ...]) -> int:
     """Forget the restarts of services; what is failed and wanted is tried at once."""
-    return _states(ask(SETTINGS.home, "reset", names, WAIT_S))
+    return _states(request(SETTINGS.home, "reset", names, WAIT_S))
 
 
 @click.command()
@@ -99,7 +99,7 @@ def reset(names: tuple[str, ...]) -> int:
 @options
 def wait(names: tuple[str, ...], state: str, wait_s: float) -> int:
     """Wait until services are in a state."""
-    return _states(ask(SETTINGS.home, "wait", names, wait_s, state=state))
+    return _states(request(SETTINGS.home, "wait", names, wait_s, state=state))
 
 
 def _states(data: dict[str, Any]) -> int:

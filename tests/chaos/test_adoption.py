@@ -21,7 +21,7 @@ from tests.support.proc import alive, descriptors, stat
 from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, ServiceLost, state
-from garrison.ipc.tree import ended
+from garrison.ipc.system.process_tree import ended
 
 CONFIG = """
 [host]

@@ -20,8 +20,8 @@ from tests.support.proc import descriptors
 from tests.support.waiting import PATIENCE, ending_within, until
 
 from garrison.ipc import InvalidCall, OrderFailed, SupervisorGone
-from garrison.supervisor.cli.chaos.plan import Fault
-from garrison.supervisor.cli.chaos.traffic import asked
+from garrison.supervisor.chaos.load import asked
+from garrison.supervisor.chaos.schedule import Fault
 
 KILLS = int(os.environ.get("GARRISON_KILLS", "300"))
 SERVICES, CALLERS = 20, 8

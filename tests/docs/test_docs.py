@@ -9,13 +9,14 @@ import pytest
 from tests.support.pages import PAGES, README, ROOT, Block, Page
 
 from garrison.ipc.sockets import new_token
-from garrison.supervisor.cli.verbs import VERBS
-from garrison.supervisor.config import load
-from garrison.supervisor.policy import diagram
+from garrison.supervisor.cli.app import VERBS
+from garrison.supervisor.config.load import load
+from garrison.supervisor.lifecycle.policy import diagram
 from garrison.workers import Runtime
 
 MARKS = {"example", "transcript", "diagram", "figures", "unit", ""}
 START = "docs/index.md"
+PATH = re.compile(r"(?!state/|run/|logs/\w+\.\w*l)[a-z_]+(/[a-z_]+)*(/|\.py)")
 COMMAND = re.compile(r"(?:^|\$ |&& |bin/)garrison (?:--\w+ )*([a-z]+)\b", re.MULTILINE)
 BLOCKS = [block for page in PAGES.values() for block in page.blocks]
 
@@ -119,6 +120,21 @@ def test_the_bundled_plugins_are_documented() -> None:
 
     assert table == names
     assert names <= PAGES["docs/guide/bundled-services.md"].anchors
+
+
+def test_every_path_of_the_code_exists() -> None:
+    """A file or folder of the code that a page names is there."""
+    for page in PAGES.values():
+        if page.name == "docs/changelog.md":
+            continue  # it speaks of what was
+        spans = re.findall(r"`([^`\n]+)`", page.prose)
+        named = [span for span in spans if PATH.fullmatch(span) and "NAME" not in span]
+        assert [path for path in named if not exists(path)] == [], page.name
+
+
+def exists(path: str) -> bool:
+    """Return True if a path exists, from the root or within one of the packages."""
+    return any((ROOT / base / path).exists() for base in ("", "supervisor", "workers", "ipc"))
 
 
 # --- commands ---------------------------------------------------------------------------------

@@ -91,7 +91,7 @@ def test_nobody_joins_under_a_name_that_is_no_token(running: Host, name: bytes) 
         join = messages.encode([messages.Join(WIRE, os.getpid())])
         control.send_multipart([SUPERVISOR, join])
         (answer,) = messages.decode_downward(control.recv_multipart()[1])
-    assert isinstance(answer, messages.TurnedAway)
+    assert isinstance(answer, messages.Rejected)
     assert "token" in answer.reason
 
 
@@ -149,9 +149,9 @@ async def test_a_member_cannot_speak_for_another(running: Host, client: Client) 
         control_plane = dealer(running, "control", token, asked=False)
         with control_plane as control, dealer(running, "bus", token) as bus:
             for message in (
-                messages.Bye(),
+                messages.Leave(),
                 messages.Stopped(),
-                messages.Broken("run", "a lie"),
+                messages.Failing("run", "a lie"),
                 messages.Ready(messages.Manifest("nothing")),
                 messages.Join(WIRE, os.getpid()),
             ):
@@ -171,7 +171,7 @@ async def test_a_program_cannot_speak_as_a_worker(running: Host, client: Client)
             messages.Initialized(),
             messages.Ready(messages.Manifest("echo")),
             messages.Beat(1, -1, 2**63),
-            messages.Broken("run", "a lie"),
+            messages.Failing("run", "a lie"),
             messages.Stopped("a lie"),
             messages.Subscribe(("everything",) * 100),
             messages.PluginRead((messages.Manifest("echo"),)),

@@ -16,7 +16,7 @@ from tests.support.following import Following
 from tests.support.host import COMMAND, Host, Hosting, hosting
 from tests.support.waiting import PATIENCE, until
 
-from garrison.supervisor.cli.verbs import VERBS
+from garrison.supervisor.cli.app import VERBS
 
 CONFIG = """
 [plugins.echo]

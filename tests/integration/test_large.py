@@ -20,10 +20,14 @@ from garrison.ipc import (
     Overloaded,
     ServiceLost,
     ServiceProxy,
-    large,
     messages,
-    quiet,
     with_timeout,
+)
+from garrison.ipc import (
+    frames as large,
+)
+from garrison.ipc.system import (
+    idle,
 )
 
 CONFIG = """
@@ -138,7 +142,7 @@ async def test_what_was_used_is_given_back(echo: ServiceProxy) -> None:
     for _ in range(4):
         await echo.echo(data)
     used = resident(pid)
-    await asyncio.to_thread(until, lambda: resident(pid) < used - 24 * MIB, quiet.QUIET_S + 10)
+    await asyncio.to_thread(until, lambda: resident(pid) < used - 24 * MIB, idle.QUIET_S + 10)
 
 
 async def outcomes(calls: list[Any]) -> tuple[int, int]:
@@ -272,7 +276,7 @@ async def test_a_caller_of_an_older_release_has_large_results_whole(running: Hos
         assert len(frames) == 2
         (reply,) = messages.decode_data(frames[1])
         assert isinstance(reply, messages.Reply)
-        assert len(msgspec.msgpack.decode(large.whole(reply.result))) == 2 * MIB
+        assert len(msgspec.msgpack.decode(large.joined(reply.result))) == 2 * MIB
 
 
 async def test_forged_frames_harm_nobody(running: Host, client: Client) -> None:

@@ -22,9 +22,9 @@ from tests.support.host import ROOT, Host, hosting
 from tests.support.proc import alive
 from tests.support.waiting import until
 
-from garrison.supervisor.accounts import Account, closed
+from garrison.supervisor.processes.users import Account, access_problem
 from garrison.workers import with_timeout
-from garrison.workers.identity import KEYCTL
+from garrison.workers.process.identity import KEYCTL
 
 ONE, OTHER = 54321, 54322
 NOBODY = Account("54321", ONE, ONE, (ONE,))
@@ -70,7 +70,7 @@ def _usable(python: str, path: str) -> bool:
     except OSError:
         return False
     folders = [Path(line) for line in done.stdout.splitlines()]
-    return bool(folders) and not any(closed(folder, NOBODY, 5) for folder in folders)
+    return bool(folders) and not any(access_problem(folder, NOBODY, 5) for folder in folders)
 
 
 def public_python() -> tuple[str, str]:

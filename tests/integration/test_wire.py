@@ -132,7 +132,7 @@ def test_another_wire_version_is_turned_away(running: Host, wire: int) -> None:
         join = messages.Join(wire, os.getpid())
         stranger.send_multipart([SUPERVISOR, messages.encode([join])])
         (answer,) = messages.decode_downward(stranger.recv_multipart()[1])
-    assert isinstance(answer, messages.TurnedAway)
+    assert isinstance(answer, messages.Rejected)
     assert f"wire version {wire}" in answer.reason
     assert str(WIRE) in answer.reason
 
@@ -145,7 +145,7 @@ def test_a_worker_that_nobody_expects_is_turned_away(running: Host) -> None:
         ready = messages.Ready(messages.Manifest("echo"))
         stranger.send_multipart([SUPERVISOR, messages.encode([hello, ready])])
         (answer,) = messages.decode_downward(stranger.recv_multipart()[1])
-    assert isinstance(answer, messages.TurnedAway)
+    assert isinstance(answer, messages.Rejected)
     assert running.status("echo")["pid"] == pid
 
 

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from garrison.workers import Memory
-from garrison.workers.content import Content
-from garrison.workers.services.agent.memories import Memories
-from garrison.workers.services.agent.prompt import window
+from garrison.workers.agents.content import Content
+from garrison.workers.services.agent.memory_store import Memories
+from garrison.workers.services.agent.prompt import recent_messages
 from garrison.workers.services.agent.rooms import Busy, Limits, Room, Rooms
 from garrison.workers.services.agent.tasks import Cache
 
@@ -115,7 +115,7 @@ def test_window(length: int, messages: int) -> None:
     began, moves = "", 0
     for so_far in range(1, messages + 1):
         newest_first = list(reversed(spoken[:so_far]))[: length + 1]
-        shown = window(newest_first, length, began)
+        shown = recent_messages(newest_first, length, began)
 
         assert shown == spoken[so_far - len(shown) : so_far]
         assert min(so_far, (length + 1) // 2) <= len(shown) <= length

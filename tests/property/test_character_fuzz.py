@@ -12,11 +12,11 @@ from garrison.ipc.character import (
     READERS,
     Character,
     CharacterError,
-    look_up,
     parse,
     parse_all,
     secrets_of,
-    told,
+    setting_of,
+    without_foreign_secrets,
 )
 
 CANARY = "cAn4ry"
@@ -74,20 +74,20 @@ def test_no_secret_is_told_that_was_not_given(
     known = secrets_of(whole)
     given = own | more
 
-    copy = told(whole, own, given)
+    copy = without_foreign_secrets(whole, own, given)
     left = secrets_of(copy)
     assert left == {name: text for name, text in known.items() if name in own}
     for name in "ABCD":
         if name in known:
-            assert look_up(copy, name) == (look_up(whole, name) if name in own else None)
+            assert setting_of(copy, name) == (setting_of(whole, name) if name in own else None)
         elif name in given:
-            assert look_up(copy, name) is None
+            assert setting_of(copy, name) is None
 
 
 def test_a_secret_of_any_kind_is_none_of_others() -> None:
     """Also one that is no text."""
     whole = Character(name="A", secrets={"A": {"deep": CANARY}, "B": [CANARY]})
 
-    assert CANARY not in repr(told(whole, (), ()))
+    assert CANARY not in repr(without_foreign_secrets(whole, (), ()))
     with pytest.raises(KeyError):
-        told(whole, ("A",), ("A",)).secrets["B"]
+        without_foreign_secrets(whole, ("A",), ("A",)).secrets["B"]

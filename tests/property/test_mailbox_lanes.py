@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from garrison.workers.services.mailbox import lanes as mailbox_lanes
-from garrison.workers.services.mailbox.lanes import Lane
-from garrison.workers.services.mailbox.schema import Letter
+from garrison.workers.services.mailbox.lanes import ReceiverQueue
+from garrison.workers.services.mailbox.schema import Message
 
 STEPS = st.lists(
     st.tuples(
@@ -20,18 +20,18 @@ class Model:
     """The disk beside a lane: what waits there, and the readings and posts not told of yet."""
 
     def __init__(self, window: int) -> None:
-        self.lane = Lane("bot")
+        self.lane = ReceiverQueue("bot")
         self.lane.window = window
-        self.disk: dict[int, Letter] = {}
+        self.disk: dict[int, Message] = {}
         self.seq = 0
-        self.told: list[Letter | tuple[list[Letter], bool]] = []  # commits, in their order
+        self.told: list[Message | tuple[list[Message], bool]] = []  # commits, in their order
         self.flown: list[int] = []
-        self.flying: dict[int, Letter] = {}
+        self.flying: dict[int, Message] = {}
         self.landed: list[int] = []
 
     def post(self, size: int) -> None:
         self.seq += 1
-        letter = Letter(
+        letter = Message(
             id=str(self.seq),
             receiver="bot",
             method="m",
@@ -47,7 +47,7 @@ class Model:
             self.lane.reading = True
             after = self.lane.after
             found = [one for seq, one in sorted(self.disk.items()) if seq > after]
-            most, size, kept = mailbox_lanes.MOST, 0, list[Letter]()
+            most, size, kept = mailbox_lanes.MOST, 0, list[Message]()
             for letter in found[:most]:
                 size += letter.size
                 if kept and size > self.lane.room:
@@ -58,7 +58,7 @@ class Model:
     def tell(self) -> None:
         while self.told:
             what = self.told.pop(0)
-            if isinstance(what, Letter):
+            if isinstance(what, Message):
                 self.lane.posted(what)
             else:
                 self.lane.read(*what)

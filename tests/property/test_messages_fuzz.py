@@ -85,7 +85,7 @@ upward = st.one_of(
     st.builds(messages.Health, text, st.floats(0, 1e7)),
     st.builds(messages.Ready, manifests),
     st.builds(messages.Beat, whole, whole, whole),
-    st.builds(messages.Broken, text, text, text, st.booleans()),
+    st.builds(messages.Failing, text, text, text, st.booleans()),
     st.builds(
         messages.Order,
         whole,

@@ -14,8 +14,8 @@ from hypothesis.stateful import (
 )
 
 from garrison.ipc.messages import State
-from garrison.supervisor.policy import Child, Effect, Event, step
-from garrison.supervisor.spec import Restart, ServiceSpec
+from garrison.supervisor.config.spec import Restart, ServiceSpec
+from garrison.supervisor.lifecycle.policy import Child, Effect, Event, step
 
 WITH_PROCESS = {State.INITIALIZING, State.STARTING, State.RUNNING, State.STOPPING}
 LUCK = st.sampled_from([0.0, 0.01, 0.5, 1 - 2**-53])

@@ -27,7 +27,7 @@ class RogueService(Service):
     async def is_a_program(self) -> None:
         """Say that this worker is a program, and that it leaves."""
         self.runtime.tell(messages.Join(messages.WIRE, os.getpid()))
-        self.runtime.tell(messages.Bye())
+        self.runtime.tell(messages.Leave())
 
     async def again(self) -> None:
         """Say once more what was said at the start."""
@@ -37,7 +37,7 @@ class RogueService(Service):
 
     async def break_at_length(self, size: int) -> None:
         """Say that this worker failed, with a text that nobody wants to keep."""
-        await self.runtime.last_words(messages.Broken("run", "r" * size, "t" * size))
+        await self.runtime.last_words(messages.Failing("run", "r" * size, "t" * size))
         os._exit(1)
 
 

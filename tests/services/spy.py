@@ -171,9 +171,9 @@ class Spy(Service):
         batches: dict[str, list[Any]] = {
             "order": [messages.Order(1, "down")],
             "join": [messages.Join(WIRE, os.getpid())],
-            "bye": [messages.Bye()],
+            "bye": [messages.Leave()],
             "stopped": [messages.Stopped("I say so")],
-            "broken": [messages.Broken("run", "I say so", permanent=True)],
+            "broken": [messages.Failing("run", "I say so", permanent=True)],
             "hello": [messages.Hello(WIRE, "other", 99, os.getpid())],
             "call": [messages.Call(1, "who", Raw(b"\x90"), messages.EMPTY_MAP, 5.0)],
         }

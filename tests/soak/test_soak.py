@@ -244,7 +244,7 @@ async def recorded(host: Host, monkeypatch: pytest.MonkeyPatch) -> tuple[list[by
     control += [
         encode([messages.Hello(1, "echo", 1, 1), messages.Beat(1, 2, 3)]),
         encode([messages.Initialized(), messages.Ready(manifest)]),
-        encode([messages.Broken("run", "reason", "trace"), messages.Stopped("asked")]),
+        encode([messages.Failing("run", "reason", "trace"), messages.Stopped("asked")]),
         encode([messages.Subscribe(("a", "b")), messages.PluginRead((manifest,))]),
         encode([messages.Order(1, "status"), messages.Order(2, "events", (), 1.0, {"number": 9})]),
         encode([messages.Order(3, "wait", ("echo",), 0.1, {"state": "running"})]),

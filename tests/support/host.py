@@ -29,7 +29,7 @@ from tests.support.proc import MARK, bearing, descriptors
 from tests.support.waiting import LOOK_S, PATIENCE, until
 
 from garrison.ipc import Client, OrderFailed, ServiceProxy, SupervisorGone, connect
-from garrison.supervisor.cli.ask import ask
+from garrison.supervisor.cli.client import request
 
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "tests" / "services"
@@ -211,7 +211,7 @@ class Host:
 
     def ask(self, verb: str, *names: str, wait: float = PATIENCE, **options: Any) -> Any:
         """Give an order as the command line does, without a process for it."""
-        return ask(self.home, verb, names, wait, **options)
+        return request(self.home, verb, names, wait, **options)
 
     def run(
         self,

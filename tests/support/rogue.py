@@ -48,7 +48,7 @@ def dealer(
     one.connect(f"ipc://{path}")
     try:
         if name == "control" and asked:
-            assert messages.decode_downward(one.recv_multipart()[1]) == [messages.Introduce()]
+            assert messages.decode_downward(one.recv_multipart()[1]) == [messages.Identify()]
         yield one
     finally:
         one.close()
@@ -94,7 +94,7 @@ def joined(host: Host, unread: int = 0) -> Iterator[Rogue]:
         try:
             yield rogue
         finally:
-            rogue.tell(messages.Bye())
+            rogue.tell(messages.Leave())
 
 
 # --- real traffic with something wrong in it ------------------------------------------------

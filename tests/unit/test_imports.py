@@ -52,7 +52,7 @@ def test_there_is_something_to_read() -> None:
         "supervisor/cli/__init__.py",
         "workers/services/eliza/__init__.py",
     } <= set(FILES)
-    assert "garrison.ipc.messages.State" in IMPORTS["supervisor/policy.py"]
+    assert "garrison.ipc.messages.State" in IMPORTS["supervisor/lifecycle/policy.py"]
     assert "garrison.ipc.messages.Token" in IMPORTS["ipc/calls.py"]
 
 
@@ -71,7 +71,9 @@ def test_workers_know_nothing_of_the_supervisor(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("supervisor/")])
 def test_the_supervisor_knows_nothing_of_workers(name: str) -> None:
     """The launcher alone names the worker's entry point, and nothing else of it."""
-    allowed = {"garrison.workers.main"} if name == "supervisor/launcher.py" else set()
+    allowed = (
+        {"garrison.workers.process.main"} if name == "supervisor/processes/launcher.py" else set()
+    )
 
     assert of(IMPORTS[name], "garrison.workers") == allowed
 
@@ -81,16 +83,20 @@ def test_the_supervisor_has_one_loop_of_its_own(name: str) -> None:
     """No asyncio, no threads; the command line may have both, the foreground's output, the rotation
     of logs and the question for shared memory a thread each: a terminal that is paused, a slow disk
     or a process that the kernel holds stops no service."""
-    own = {"supervisor/console.py", "supervisor/rotation.py", "supervisor/usage.py"}
+    own = {
+        "supervisor/logs/console.py",
+        "supervisor/logs/rotation.py",
+        "supervisor/processes/usage.py",
+    }
     allowed = {"threading"} if name in own else set()
-    if not name.startswith("supervisor/cli/"):
+    if not name.startswith(("supervisor/cli/", "supervisor/chaos/")):
         assert of(IMPORTS[name], "asyncio", "threading", "concurrent", "uvloop") <= allowed
 
 
 def test_the_launcher_is_single_threaded() -> None:
     """Only a process without threads, event loops and ZeroMQ may fork."""
     seen: set[str] = set()
-    todo = ["supervisor/launcher.py"]
+    todo = ["supervisor/processes/launcher.py"]
     while todo:
         name = todo.pop()
         seen.add(name)
@@ -108,19 +114,19 @@ PURE = [
     "ipc/character.py",
     "ipc/directory.py",
     "ipc/errors.py",
-    "ipc/flight.py",
-    "ipc/large.py",
+    "ipc/flight_record.py",
+    "ipc/frames.py",
     "ipc/redaction.py",
-    "supervisor/cli/chaos/plan.py",
-    "supervisor/cli/chaos/tally.py",
-    "supervisor/death.py",
-    "supervisor/excess.py",
-    "supervisor/limits.py",
-    "supervisor/order.py",
-    "supervisor/policy.py",
-    "supervisor/roster.py",
-    "supervisor/routes.py",
-    "supervisor/spec.py",
+    "supervisor/chaos/schedule.py",
+    "supervisor/chaos/results.py",
+    "supervisor/crashes/report.py",
+    "supervisor/lifecycle/limits.py",
+    "supervisor/processes/capabilities.py",
+    "supervisor/lifecycle/dependencies.py",
+    "supervisor/lifecycle/policy.py",
+    "supervisor/lifecycle/services.py",
+    "supervisor/bus/routes.py",
+    "supervisor/config/spec.py",
 ]
 LANGUAGE = "ipc/messages.py"  # for os.fsencode alone it imports more
 IO = [
@@ -159,7 +165,13 @@ def test_modules_that_decide_do_no_io(name: str) -> None:
 
 PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
-    for name in ("agent/choice", "agent/memories", "agent/prompt", "agent/rooms", "agent/tasks")
+    for name in (
+        "agent/actions",
+        "agent/memory_store",
+        "agent/prompt",
+        "agent/rooms",
+        "agent/tasks",
+    )
 ]
 
 
@@ -208,13 +220,13 @@ WALL = {"time", "time_ns", "localtime", "gmtime", "ctime", "asctime", "strftime"
 WALL |= {"today", "CLOCK_REALTIME"}
 # Who may know what time it is: to show it to people, in records and logs, and in names of files.
 SHOWN = {
-    "ipc/recorder.py": {"time.time"},
-    "supervisor/console.py": {"datetime.now"},
-    "supervisor/deaths.py": {"time.time"},
-    "supervisor/incarnations.py": {"time.time"},
-    "supervisor/journal.py": {"time.time"},
-    "workers/content.py": {"time.time"},  # of a Memory
-    "workers/main.py": {"time.gmtime"},  # of logging
+    "ipc/flight_recorder.py": {"time.time"},
+    "supervisor/logs/console.py": {"datetime.now"},
+    "supervisor/crashes/store.py": {"time.time"},
+    "supervisor/manager.py": {"time.time"},
+    "supervisor/logs/events.py": {"time.time"},
+    "workers/agents/content.py": {"time.time"},  # of a Memory
+    "workers/process/main.py": {"time.gmtime"},  # of logging
     "workers/services/agent/answer.py": {"time.time"},  # of a Memory
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "workers/services/mailbox/__init__.py": {"time.time"},  # from one run of the machine to another

@@ -22,8 +22,14 @@ from garrison.workers import (
     Service,
     as_memory,
 )
-from garrison.workers.hidden import Made, fewer, fitted, made_of, told_by
-from garrison.workers.parts import MANIFEST_MOST, Parts
+from garrison.workers.agents.internal_methods import (
+    ActionOutput,
+    call_with_prefix,
+    fitted,
+    made_of,
+    told_by,
+)
+from garrison.workers.agents.registry import MANIFEST_MOST, ComponentRegistry
 from garrison.workers.testing import run
 
 if TYPE_CHECKING:
@@ -35,16 +41,21 @@ if TYPE_CHECKING:
     [
         (None, []),
         (True, []),
-        (False, [Made(result=ActionResult(success=False, error="it said False", action="A"))]),
-        ("hi", [Made(Content("hi"))]),
-        ({"text": "hi"}, [Made(Content("hi"))]),
-        (Memory(content=Content("hi")), [Made(Content("hi"))]),
-        (ActionResult(text="done"), [Made(result=ActionResult(text="done", action="A"))]),
-        ({"success": True}, [Made(result=ActionResult(action="A"))]),
-        (["hi", None, ("ho",)], [Made(Content("hi")), Made(Content("ho"))]),
+        (
+            False,
+            [ActionOutput(result=ActionResult(success=False, error="it said False", action="A"))],
+        ),
+        ("hi", [ActionOutput(Content("hi"))]),
+        ({"text": "hi"}, [ActionOutput(Content("hi"))]),
+        (Memory(content=Content("hi")), [ActionOutput(Content("hi"))]),
+        (ActionResult(text="done"), [ActionOutput(result=ActionResult(text="done", action="A"))]),
+        ({"success": True}, [ActionOutput(result=ActionResult(action="A"))]),
+        (["hi", None, ("ho",)], [ActionOutput(Content("hi")), ActionOutput(Content("ho"))]),
     ],
 )
-def test_what_an_action_returns_is_said_or_is_its_result(value: Any, expected: list[Made]) -> None:
+def test_what_an_action_returns_is_said_or_is_its_result(
+    value: Any, expected: list[ActionOutput]
+) -> None:
     """A text and a Content are said; a result is not."""
     assert list(made_of(value, "A")) == expected
 
@@ -95,7 +106,11 @@ async def test_what_an_author_s_function_raises_is_in_the_log_of_its_own_service
         service.runtime.register_provider(Provider("RAIN", get=lambda: 21))
         await service.runtime.compose_state(as_memory("hi"))
 
-    texts = [one.message for one in caplog.records if one.name == "garrison.workers.hidden"]
+    texts = [
+        one.message
+        for one in caplog.records
+        if one.name == "garrison.workers.agents.internal_methods"
+    ]
     text, mistaken = texts
     assert text.startswith("provider RAIN failed\nTraceback")
     assert "in _raining" in text
@@ -115,11 +130,11 @@ class Plain(Service):
 
 def test_a_function_is_given_as_much_as_it_takes() -> None:
     """The first arguments, in order; all of them where it takes any number."""
-    assert fewer(lambda: "none", 1, 2) == "none"
-    assert fewer(lambda a: a, 1, 2) == 1
-    assert fewer(lambda *all_of_them: all_of_them, 1, 2) == (1, 2)
-    assert fewer(lambda a, b=5: (a, b), 1, 2) == (1, 2)
-    assert fewer(max, 1, 2) == 2  # its signature cannot be read
+    assert call_with_prefix(lambda: "none", 1, 2) == "none"
+    assert call_with_prefix(lambda a: a, 1, 2) == 1
+    assert call_with_prefix(lambda *all_of_them: all_of_them, 1, 2) == (1, 2)
+    assert call_with_prefix(lambda a, b=5: (a, b), 1, 2) == (1, 2)
+    assert call_with_prefix(max, 1, 2) == 2  # its signature cannot be read
 
 
 def typed(runtime: "Runtime", params: GenerateTextParams) -> None: ...
@@ -168,14 +183,14 @@ def test_messages_come_in_many_forms() -> None:
 def test_parts_without_a_name_or_kind_are_refused() -> None:
     """At once, where they are registered."""
     with pytest.raises(ValueError, match="has no name"):
-        Parts().add(Action(description="nameless"))
+        ComponentRegistry().add(Action(description="nameless"))
     with pytest.raises(TypeError, match="expected an Action"):
-        Parts().add("SHOUT")  # type: ignore[arg-type]
+        ComponentRegistry().add("SHOUT")  # type: ignore[arg-type]
 
 
 def test_what_everybody_is_told_is_bounded_and_can_travel() -> None:
     """Examples of a megabyte, or of no known type, are the author's to mend."""
-    parts = Parts()
+    parts = ComponentRegistry()
     parts.add(Action("A", handler=str, examples=["x" * MANIFEST_MOST]))
     with pytest.raises(ValueError, match="shorten examples"):
         parts.told_in(Manifest("a"))
@@ -205,7 +220,7 @@ def test_what_everybody_is_told_is_bounded_and_can_travel() -> None:
 )
 def test_what_cannot_be_told_is_named(part: Action | Provider | Evaluator, problem: str) -> None:
     """To its author, before a supervisor or anybody else is to read it, or to write it down."""
-    parts = Parts()
+    parts = ComponentRegistry()
     parts.add(part)
     with pytest.raises(ValueError, match=problem):
         parts.told_in(Manifest("a"))

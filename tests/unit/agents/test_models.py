@@ -3,8 +3,8 @@
 import pytest
 
 from garrison.workers import EmbedParams, GenerateTextParams, ModelProvider
-from garrison.workers.models import Offer, asked, next_of, why_none
-from garrison.workers.parts import provided
+from garrison.workers.agents.models import Offer, as_params, choose_offer, no_offer_error
+from garrison.workers.agents.registry import provided
 
 
 def offer(name: str, priority: int = 0, life: str = "running", provider: str = "p") -> Offer:
@@ -38,7 +38,7 @@ def test_the_highest_that_runs_is_asked(
     offers: list[Offer], provider: str | None, given_up: set[str], expected: str | None
 ) -> None:
     """Running goes before priority, priority before the config's order."""
-    found = next_of(offers, provider, given_up)
+    found = choose_offer(offers, provider, given_up)
 
     assert (found.service if found else None) == expected
 
@@ -47,31 +47,35 @@ def test_where_there_is_none_the_error_says_what_there_is() -> None:
     """Nobody at all, nobody of that type, not that provider, or nobody who runs."""
     known = [("TEXT_LARGE", offer("a", 0, "away")), ("IMAGE", offer("b"))]
 
-    assert "add a plugin with a ModelProvider" in str(why_none("X", None, []))
-    assert "there are: TEXT_LARGE, IMAGE" in str(why_none("X", None, known))
-    assert "such as [plugins.eliza]" in str(why_none("TEXT_LARGE", None, [("IMAGE", offer("b"))]))
-    assert "'gpt' offers none; it is offered by a" in str(why_none("TEXT_LARGE", "gpt", known))
-    none = str(why_none("TEXT_LARGE", None, known))
+    assert "add a plugin with a ModelProvider" in str(no_offer_error("X", None, []))
+    assert "there are: TEXT_LARGE, IMAGE" in str(no_offer_error("X", None, known))
+    assert "such as [plugins.eliza]" in str(
+        no_offer_error("TEXT_LARGE", None, [("IMAGE", offer("b"))])
+    )
+    assert "'gpt' offers none; it is offered by a" in str(
+        no_offer_error("TEXT_LARGE", "gpt", known)
+    )
+    none = str(no_offer_error("TEXT_LARGE", None, known))
     assert "none of its providers is running: a; garrison status a says why" in none
-    assert "none of its providers is running: a" in str(why_none("TEXT_LARGE", "a", known))
+    assert "none of its providers is running: a" in str(no_offer_error("TEXT_LARGE", "a", known))
 
 
 def test_a_text_is_a_prompt_or_what_is_embedded() -> None:
     """What else is asked with passes as it is."""
-    assert asked("TEXT_LARGE", "x") == GenerateTextParams("x")
-    assert asked("TEXT_EMBEDDING", "x") == EmbedParams("x")
-    assert asked("TEXT_LARGE", {"prompt": "x"}) == {"prompt": "x"}
-    assert asked("IMAGE", None) == {}
+    assert as_params("TEXT_LARGE", "x") == GenerateTextParams("x")
+    assert as_params("TEXT_EMBEDDING", "x") == EmbedParams("x")
+    assert as_params("TEXT_LARGE", {"prompt": "x"}) == {"prompt": "x"}
+    assert as_params("IMAGE", None) == {}
 
 
 def test_a_model_is_not_asked_with_nothing_that_it_knows() -> None:
     """It would answer to an empty prompt; a word besides known ones is a provider's affair."""
     with pytest.raises(TypeError, match=r"TEXT_LARGE is asked with promt; it knows .*prompt"):
-        asked("TEXT_LARGE", {"promt": "hi"})
+        as_params("TEXT_LARGE", {"promt": "hi"})
     with pytest.raises(TypeError, match="it knows model, text"):
-        asked("TEXT_EMBEDDING", {"input": "hi"})
-    assert asked("TEXT_LARGE", {"prompt": "x", "seed": 1}) == {"prompt": "x", "seed": 1}
-    assert asked("IMAGE", {"promt": "hi"}) == {"promt": "hi"}
+        as_params("TEXT_EMBEDDING", {"input": "hi"})
+    assert as_params("TEXT_LARGE", {"prompt": "x", "seed": 1}) == {"prompt": "x", "seed": 1}
+    assert as_params("IMAGE", {"promt": "hi"}) == {"promt": "hi"}
 
 
 class Writes(ModelProvider):

@@ -4,12 +4,12 @@ from typing import Any
 
 import pytest
 
-from garrison.ipc.messages import Broken, PluginSource, Reading
+from garrison.ipc.messages import Failing, PluginSource, Reading
 from garrison.ipc.sockets import new_token
 from garrison.workers import Action, Evaluator, Plugin, Provider, Service
-from garrison.workers.fitting import check_takes
-from garrison.workers.parts import Parts
-from garrison.workers.reading import found_out, inspect_plugin
+from garrison.workers.agents.registry import ComponentRegistry
+from garrison.workers.agents.validation import check_takes
+from garrison.workers.process.probe import inspect_plugin, probe
 from garrison.workers.testing import run
 
 
@@ -60,15 +60,15 @@ def test_what_is_said_of_a_plugin_is_said_without_lines_of_ours(
 ) -> None:
     """They explain nothing; its author's own lines do."""
     plugin = Plugin("p", actions=[Action("A", handler=_five)])
-    monkeypatch.setattr("garrison.workers.reading.load", lambda source: plugin)
-    told = found_out(_READING)
-    assert isinstance(told, Broken)
+    monkeypatch.setattr("garrison.workers.process.probe.load", lambda source: plugin)
+    told = probe(_READING)
+    assert isinstance(told, Failing)
     assert told.reason.startswith("Action A: its handler wants")
     assert told.traceback == ""
 
-    monkeypatch.setattr("garrison.workers.reading.load", lambda source: _five())  # type: ignore[call-arg]
-    told = found_out(_READING)
-    assert isinstance(told, Broken)
+    monkeypatch.setattr("garrison.workers.process.probe.load", lambda source: _five())  # type: ignore[call-arg]
+    told = probe(_READING)
+    assert isinstance(told, Failing)
     assert told.reason.startswith("TypeError: _five() missing 5 required")
     assert "test_validation.py" in told.traceback
 
@@ -115,7 +115,7 @@ def test_what_wants_a_name_is_not() -> None:
 
 def test_what_is_registered_later_is_looked_at_likewise() -> None:
     """And takes nobody's place."""
-    parts = Parts()
+    parts = ComponentRegistry()
     parts.add(Action("A", handler=str))
     with pytest.raises(TypeError, match="wants"):
         parts.add(Action("A", handler=_five))
@@ -134,5 +134,5 @@ _READING = Reading(
 
 def _read(plugin: Plugin) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("garrison.workers.reading.load", lambda source: plugin)
+        patch.setattr("garrison.workers.process.probe.load", lambda source: plugin)
         inspect_plugin(_READING)

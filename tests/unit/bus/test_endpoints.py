@@ -5,8 +5,8 @@ from typing import cast
 import pytest
 import zmq
 
-from garrison.supervisor.bus import Bus
-from garrison.supervisor.doors import Plane
+from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.bus.router import BusRouter
 
 OWN, MINE, THEIRS, STRANGE = b"g-own", b"g-mine", b"g-theirs", b"g-strange"
 
@@ -44,13 +44,13 @@ class Made:
 
     def __init__(self) -> None:
         self.own, self.mine, self.theirs = Router(), Router(), Router()
-        self.plane = Plane(_socket(self.own))
+        self.plane = RouterSet(_socket(self.own))
         self.plane.add(1, _socket(self.mine))
         self.plane.add(2, _socket(self.theirs))
         self.plane.admit(MINE, 1)
         self.plane.admit(THEIRS, 2)
         self.refused: list[str] = []
-        self.bus = Bus(self.plane, self.refused.append, 1 << 30)
+        self.bus = BusRouter(self.plane, self.refused.append, 1 << 30)
         for token in (OWN, MINE, THEIRS):
             self.bus.admit(token)
 

@@ -10,8 +10,15 @@ import pytest
 import zmq
 
 from garrison.ipc import sockets
-from garrison.supervisor import gates
-from garrison.supervisor.gates import BACKLOG, KEPT, PLENTY, RACING, Gates, room
+from garrison.supervisor.bus import listeners
+from garrison.supervisor.bus.listeners import (
+    BACKLOG,
+    KEPT,
+    PLENTY,
+    RACING,
+    ListenerSet,
+    room,
+)
 
 WHOLE = BACKLOG + 1 + RACING
 
@@ -46,7 +53,7 @@ class Free:
 def free(monkeypatch: pytest.MonkeyPatch) -> Free:
     """Have the gates believe that so many descriptors are free."""
     free = Free()
-    monkeypatch.setattr(gates, "free_descriptors", free)
+    monkeypatch.setattr(listeners, "free_descriptors", free)
     return free
 
 
@@ -58,7 +65,7 @@ class Way:
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.path = str(folder / "r.sock")
         self.router = sockets.router(self.context, 1 << 20)
-        self.gates = Gates([] if of_user else [(self.router, self.path)])
+        self.gates = ListenerSet([] if of_user else [(self.router, self.path)])
         if of_user:
             self.gates.add(self.router, self.path, os.getuid())
         self._dealers: list[zmq.Socket[bytes]] = []
@@ -137,7 +144,7 @@ def test_another_user_takes_no_more_than_its_share(
 ) -> None:
     """Of a user's own way in: who comes beyond that waits until others have gone; at the host's
     own way nobody is counted."""
-    monkeypatch.setattr(gates, "CONNECTIONS", 4)
+    monkeypatch.setattr(listeners, "CONNECTIONS", 4)
     users = Way(Path(way.path).parent / "u", of_user=True)
     try:
         for _ in range(6):

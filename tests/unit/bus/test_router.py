@@ -7,9 +7,9 @@ import pytest
 import zmq
 
 from garrison.ipc.messages import FULL
-from garrison.supervisor import bus
-from garrison.supervisor.bus import MESSAGE_BYTES, Bus
-from garrison.supervisor.doors import Plane
+from garrison.supervisor.bus import router as bus
+from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.bus.router import MESSAGE_BYTES, BusRouter
 
 MOST = 100 * MESSAGE_BYTES
 READS, SLEEPS = b"g-reads", b"g-sleeps"
@@ -49,11 +49,11 @@ def router() -> Router:
 
 
 @pytest.fixture
-def made(router: Router, monkeypatch: pytest.MonkeyPatch) -> Bus:
+def made(router: Router, monkeypatch: pytest.MonkeyPatch) -> BusRouter:
     """Return a bus with both members, where little may wait."""
     monkeypatch.setattr(bus, "WAITING_BYTES", MOST)
     monkeypatch.setattr(bus, "TURN_S", 60.0)
-    made = Bus(Plane(cast("zmq.Socket[bytes]", router)), lambda _: None, 1 << 30)
+    made = BusRouter(RouterSet(cast("zmq.Socket[bytes]", router)), lambda _: None, 1 << 30)
     for token in (READS, SLEEPS):
         made.admit(token)
     return made
@@ -61,7 +61,7 @@ def made(router: Router, monkeypatch: pytest.MonkeyPatch) -> Bus:
 
 @pytest.mark.parametrize("size", [0, 1, 1000])
 def test_what_waits_is_bounded_also_where_it_is_many_tiny_messages(
-    router: Router, made: Bus, size: int
+    router: Router, made: BusRouter, size: int
 ) -> None:
     """Each takes room besides its bytes; what finds none goes back to its sender."""
     for number in range(1000):
@@ -81,7 +81,7 @@ def test_what_waits_is_bounded_also_where_it_is_many_tiny_messages(
     assert not made.waiting
 
 
-def test_what_waits_is_nothing_for_the_garbage_collector(router: Router, made: Bus) -> None:
+def test_what_waits_is_nothing_for_the_garbage_collector(router: Router, made: BusRouter) -> None:
     """It would look through all of it in one turn, which lasted 100 ms during a flood."""
     for number in range(50):
         router.coming += [READS, SLEEPS, b"%d" % number]

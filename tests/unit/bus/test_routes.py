@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR
-from garrison.supervisor.routes import FRAMES_MOST, Frames, Pairs, route
+from garrison.supervisor.bus.routes import FRAMES_MOST, Frames, PeerTable, route
 
 A, B, STRANGER = b"g-a", b"g-b", b"g-stranger"
 LIVE = {A, B}
@@ -76,7 +76,7 @@ def test_any_frames_go_to_the_living_alone(frames: Frames) -> None:
 
 def test_an_end_concerns_everyone_who_spoke_with_it() -> None:
     """Who sent to it and whom it sent to; nobody else."""
-    pairs = Pairs()
+    pairs = PeerTable()
     pairs.count(b"caller", b"x")
     pairs.count(b"x", b"callee")
     pairs.count(b"caller", b"callee")
@@ -86,7 +86,7 @@ def test_an_end_concerns_everyone_who_spoke_with_it() -> None:
 
 def test_who_is_forgotten_leaves_nothing_behind() -> None:
     """A second end concerns nobody, and the partner's own end no longer concerns it."""
-    pairs = Pairs()
+    pairs = PeerTable()
     pairs.count(b"caller", b"x")
     pairs.count(b"x", b"callee")
     pairs.forget(b"x")
@@ -98,7 +98,7 @@ def test_who_is_forgotten_leaves_nothing_behind() -> None:
 
 def test_messages_are_counted_by_pair() -> None:
     """What is returned is a copy."""
-    pairs = Pairs()
+    pairs = PeerTable()
     for _ in range(3):
         pairs.count(b"a", b"x")
     pairs.count(b"b", b"x")
@@ -112,7 +112,7 @@ def test_messages_are_counted_by_pair() -> None:
 
 def test_forgetting_does_not_grow() -> None:
     """Ten thousand incarnations that came, spoke and went leave one row."""
-    pairs = Pairs()
+    pairs = PeerTable()
     for number in range(10_000):
         token = b"g%d" % number
         pairs.count(token, b"stays")

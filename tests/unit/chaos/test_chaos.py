@@ -15,24 +15,29 @@ import pytest
 from tests.support.proc import stat
 from tests.support.waiting import until
 
-from garrison.ipc import tree
-from garrison.supervisor.cli.chaos.looks import Past, Tail, begin_again, how_it_began
-from garrison.supervisor.cli.chaos.plan import ALONE, AT_ONCE, HOST, Fault, Plan
-from garrison.supervisor.cli.chaos.tally import (
+from garrison.ipc.system import process_tree
+from garrison.supervisor.chaos.observe import (
+    IncarnationHistory,
+    Tail,
+    begin_again,
+    how_it_began,
+)
+from garrison.supervisor.chaos.results import (
     LATE_S,
-    Letters,
-    Spread,
+    DeliveryLog,
+    Histogram,
     Stalls,
     Tally,
     is_late,
     who_takes,
 )
+from garrison.supervisor.chaos.schedule import ALONE, AT_ONCE, HOST, Fault, FaultSchedule
 
 LASTING = (b"sh", b"-c", b"sleep 60; :", b"sh", b"--events-only")
 NAMES = [f"s{n}" for n in range(10)]
 
 
-def carried_out(plan: Plan, most: int = 10_000) -> list[tuple[Fault, str]]:
+def carried_out(plan: FaultSchedule, most: int = 10_000) -> list[tuple[Fault, str]]:
     """Return a plan's faults in turn, each ending after those that can begin beside it have."""
     done: list[tuple[Fault, str]] = []
     for now in range(most):
@@ -62,7 +67,7 @@ def takers(*faults: Fault) -> dict[Fault, list[str]]:
 )
 def test_so_many_faults_are_shared_evenly(faults: tuple[Fault, ...], total: int) -> None:
     """By kind, and each kind by turns among who takes it; what needs the host alone has it."""
-    plan = Plan(takers(*faults), total, 0.0)
+    plan = FaultSchedule(takers(*faults), total, 0.0)
     done = carried_out(plan)
 
     assert len(done) == total == plan.begun
@@ -75,7 +80,7 @@ def test_so_many_faults_are_shared_evenly(faults: tuple[Fault, ...], total: int)
 
 def test_kinds_take_turns() -> None:
     """None is left for the end."""
-    done = carried_out(Plan(takers(Fault.KILL, Fault.SUPERVISOR), 100, 0.0))
+    done = carried_out(FaultSchedule(takers(Fault.KILL, Fault.SUPERVISOR), 100, 0.0))
     first = [fault for fault, _ in done[:50]]
 
     assert 20 <= first.count(Fault.SUPERVISOR) <= 30
@@ -83,7 +88,7 @@ def test_kinds_take_turns() -> None:
 
 def test_without_a_number_there_is_no_end_and_pauses_between_what_touches_all() -> None:
     """Time is somebody else's."""
-    plan = Plan(takers(Fault.KILL, Fault.SUPERVISOR), None, 0.0)
+    plan = FaultSchedule(takers(Fault.KILL, Fault.SUPERVISOR), None, 0.0)
 
     assert plan.next(0.0) == (Fault.SUPERVISOR, HOST)
     assert plan.next(0.0) is None
@@ -97,14 +102,14 @@ def test_without_a_number_there_is_no_end_and_pauses_between_what_touches_all() 
 
 def test_never_more_than_half_of_the_services() -> None:
     """Callers need somebody; a service alone is injured all the same."""
-    three = Plan({Fault.HANG: ["a", "b", "c"]}, None, 0.0)
+    three = FaultSchedule({Fault.HANG: ["a", "b", "c"]}, None, 0.0)
     assert three.next(0.0) == (Fault.HANG, "a")
     assert three.next(0.0) is None
 
 
 def test_who_is_dropped_takes_nothing_more() -> None:
     """When nobody is left it is over."""
-    plan = Plan({Fault.KILL: ["a", "b"]}, 10, 0.0)
+    plan = FaultSchedule({Fault.KILL: ["a", "b"]}, 10, 0.0)
     plan.drop("b")
     assert {name for _, name in carried_out(plan, 3)} == {"a"}
     plan.drop("a")
@@ -114,7 +119,7 @@ def test_who_is_dropped_takes_nothing_more() -> None:
 
 def test_percentiles_are_right_to_a_hundredth() -> None:
     """And the longest is exact."""
-    spread = Spread()
+    spread = Histogram()
     assert (spread.at(0.5), spread.most) == (0.0, 0.0)
     for n in range(1, 1001):
         spread.add(n / 1000)
@@ -157,9 +162,9 @@ def test_a_stall_that_ends_just_now_counts() -> None:
     assert is_late(10.0, 11.0, seen)
 
 
-def letters(*acknowledged: int) -> Letters:
+def letters(*acknowledged: int) -> DeliveryLog:
     """Return what was acknowledged to one receiver."""
-    made = Letters()
+    made = DeliveryLog()
     for number in acknowledged:
         made.posted(number, f"id-{number}")
     return made
@@ -304,17 +309,19 @@ def test_those_left_out_for_one_reason_are_one_sentence() -> None:
 
 def test_what_an_incarnation_left_is_found_once_it_is_over() -> None:
     """By what it bears, or as itself; what belongs to one that lives is none of it."""
-    past, token, other = Past(), b"t" * 16, b"u" * 16
-    env = {**os.environ, tree.MARK: tree.mark(token)}
+    past, token, other = IncarnationHistory(), b"t" * 16, b"u" * 16
+    env = {**os.environ, process_tree.MARK: process_tree.incarnation_mark(token)}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=env) as one:
         try:
-            until(lambda: tree.MARK.encode() in Path(f"/proc/{one.pid}/environ").read_bytes())
+            until(
+                lambda: process_tree.MARK.encode() in Path(f"/proc/{one.pid}/environ").read_bytes()
+            )
             assert past.left([]) == []  # of no run that it knows
             past.seen(token)
             past.seen(other)
             assert past.left([]) == [one.pid]
             assert past.left([token]) == []
-            past.injured(one.pid, tree.started(one.pid))
+            past.injured(one.pid, process_tree.start_ticks(one.pid))
             assert past.left([token, other]) == [one.pid]
             past.injured(one.pid, 1)  # another process of that number
             assert past.left([token]) == [one.pid]

@@ -7,8 +7,8 @@ from typing import Any, cast
 import pytest
 
 from garrison.ipc import Client, ServiceProxy
-from garrison.supervisor.cli import chatting
-from garrison.supervisor.cli.chatting import Talk, Terminal
+from garrison.supervisor.cli import chat as chatting
+from garrison.supervisor.cli.chat import ChatSession, Terminal
 
 
 class Chat:
@@ -59,7 +59,7 @@ async def test_what_is_heard_within_a_line_waits_and_its_answer_is_shown_once(
     """A chat service that was born within the line takes the answer for something else."""
     monkeypatch.setattr(chatting, "with_timeout", lambda service, _: service)
     chat = Chat(answer)
-    talk = Talk(cast("Client", Alone()), cast("ServiceProxy", chat), Terminal())
+    talk = ChatSession(cast("Client", Alone()), cast("ServiceProxy", chat), Terminal())
     await talk.greet()
     listening = asyncio.create_task(talk.listen())
     saying = asyncio.create_task(talk.say("well?"))
@@ -82,7 +82,7 @@ async def test_people_are_told_that_an_answer_takes_its_time(
     monkeypatch.setattr(chatting, "STILL_S", 0.0)
     chat, terminal = Chat("yes"), Terminal()
     terminal.is_people = is_people
-    talk = Talk(cast("Client", Alone()), cast("ServiceProxy", chat), terminal)
+    talk = ChatSession(cast("Client", Alone()), cast("ServiceProxy", chat), terminal)
     saying = asyncio.create_task(talk.say("well?"))
     await asyncio.wait_for(chat.said.wait(), 10)
     asyncio.get_running_loop().call_later(0.01, chat.go.set)

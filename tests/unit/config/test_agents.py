@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from garrison.ipc.errors import ConfigError
-from garrison.supervisor.config import Config, load
+from garrison.supervisor.config.load import Config, load
 
 Provides = Mapping[str, Sequence[str]]
 
@@ -100,7 +100,7 @@ def test_a_mistake_says_where_and_what_to_write(
     tmp_path: Path, sections: str, line: int, key: str, says: str
 ) -> None:
     """Each is named by file, line and key."""
-    from garrison.supervisor.registration import bound_services
+    from garrison.supervisor.plugins import bound_services
 
     with pytest.raises(ConfigError) as caught:
         bound_services(loaded(tmp_path, P + sections), {k: list(v) for k, v in BOTH.items()})

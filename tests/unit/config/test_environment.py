@@ -9,9 +9,14 @@ import pytest
 
 from garrison.ipc.character import Character
 from garrison.ipc.errors import StartError
-from garrison.supervisor.characters import read_agent, told_character, unasked, unspoken
-from garrison.supervisor.environment import scrubbed, worker_environment
-from garrison.supervisor.spec import AgentSpec, ServiceSpec
+from garrison.supervisor.config.characters import (
+    character_for,
+    read_agent,
+    unused_characters,
+    unused_secrets,
+)
+from garrison.supervisor.config.environment import base_environment, worker_environment
+from garrison.supervisor.config.spec import AgentSpec, ServiceSpec
 
 SUPERVISOR = {
     "PATH": "/bin",
@@ -38,7 +43,7 @@ def given(text: str = "", **keys: Any) -> tuple[dict[str, str], dict[str, str]]:
 def test_only_what_everyone_may_see_passes() -> None:
     """The launcher has the allow-list and nothing else, and so has a service that asks for no
     more."""
-    assert scrubbed(SUPERVISOR) == COMMON
+    assert base_environment(SUPERVISOR) == COMMON
     assert given() == (COMMON, {})
 
 
@@ -298,7 +303,7 @@ def test_a_character_is_asked_first(
     worker is told of; of the others it has the names."""
     found = given(secrets=secrets, speaks_for=WHO)
     spec = ServiceSpec(name="b", plugin="b", service_type="b", secrets=secrets, speaks_for=WHO)
-    character, withheld = told_character(spec, found[1])
+    character, withheld = character_for(spec, found[1])
 
     assert found == (COMMON, expected)
     kept = {**character.settings["secrets"], **character.secrets}
@@ -339,13 +344,13 @@ def test_a_character_that_nobody_answers_as_is_told() -> None:
 
     own = AgentSpec(character=WHO.character, file=Path("/c/all.json"))
     services = [post("ada.chat", "chat", WHO), post("agent", "agent", own)]
-    (told,) = unspoken([AgentSpec(), own, WHO], services)
+    (told,) = unused_characters([AgentSpec(), own, WHO], services)
     assert told.startswith("nobody answers as Ada (/c/ada.json): [agents.ada] has no service of")
 
     services = [post("ada.chat", "chat", WHO), post("ada.agent", "agent", WHO)]
-    (told,) = unspoken([AgentSpec(), own, WHO], services)
+    (told,) = unused_characters([AgentSpec(), own, WHO], services)
     assert told.startswith("nobody answers as Ada (/c/all.json): [agent] has no service of")
-    assert unspoken([AgentSpec(), WHO], services) == []
+    assert unused_characters([AgentSpec(), WHO], services) == []
 
 
 def test_secrets_that_nobody_asks_for_are_told() -> None:
@@ -356,7 +361,7 @@ def test_secrets_that_nobody_asks_for_are_told() -> None:
     )  # fmt: skip
     other = ServiceSpec(name="bot", plugin="b", service_type="b", secrets={"KEY": "KEY"})
 
-    (told,) = unasked([AgentSpec(), WHO], [one, other])
+    (told,) = unused_secrets([AgentSpec(), WHO], [one, other])
     assert told == (
         "/c/ada.json has secrets that no service is given: KEY, NUMBER, NUL; "
         '[agents.ada.services.NAME] secrets = ["KEY"] gives one to it'

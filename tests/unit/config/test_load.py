@@ -10,9 +10,9 @@ import pytest
 
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.sockets import run_folder
-from garrison.supervisor import keys
-from garrison.supervisor.config import Config, find_home, load
-from garrison.supervisor.spec import HostSpec, PluginSpec, Restart, ServiceSpec
+from garrison.supervisor.config import schema
+from garrison.supervisor.config.load import Config, find_home, load
+from garrison.supervisor.config.spec import HostSpec, PluginSpec, Restart, ServiceSpec
 from garrison.workers.services.eliza import ElizaService
 from garrison.workers.services.mailbox import MailboxService
 from garrison.workers.services.notification import NotificationService
@@ -426,14 +426,16 @@ def test_the_reference_has_every_key(tmp_path: Path, uncommented: str) -> None:
     """No key that garrison reads is missing from config.toml."""
     (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
     read = loaded(tmp_path, uncommented)._document.tables
-    assert set(read["host"]) == set(keys.HOST)
-    assert set(read["defaults"]) == set(keys.TUNING)
-    assert set(read["plugins"]["chat"]) == set(keys.PLUGIN)
+    assert set(read["host"]) == set(schema.HOST)
+    assert set(read["defaults"]) == set(schema.TUNING)
+    assert set(read["plugins"]["chat"]) == set(schema.PLUGIN)
     said = set().union(*read["services"].values())
-    assert said == set(keys.SERVICE) - set(keys.TUNING)
+    assert said == set(schema.SERVICE) - set(schema.TUNING)
     assert set(read["agent"]) == {"character"}
     shown = REFERENCE.read_text().partition("[agents.ada]")[2].partition("\n\n")[0]
-    assert [key for key in keys.AGENT if f"{key} = " not in shown and f".{key}" not in shown] == []
+    assert [
+        key for key in schema.AGENT if f"{key} = " not in shown and f".{key}" not in shown
+    ] == []
 
 
 def test_the_reference_has_the_defaults(tmp_path: Path, uncommented: str) -> None:
@@ -472,7 +474,7 @@ def test_the_reference_runs_the_bundled_plugins() -> None:
 
 def test_every_field_of_the_specs_has_a_key() -> None:
     """A field that is added to a spec can be set in config.toml."""
-    assert set(keys.HOST) == set(HostSpec.__struct_fields__)
-    assert set(keys.PLUGIN) == set(PluginSpec.__struct_fields__) - {"name"}
+    assert set(schema.HOST) == set(HostSpec.__struct_fields__)
+    assert set(schema.PLUGIN) == set(PluginSpec.__struct_fields__) - {"name"}
     named = {field.replace("service_type", "type") for field in ServiceSpec.__struct_fields__}
-    assert set(keys.SERVICE) == named - {"name", "speaks_for", "with_parts"}
+    assert set(schema.SERVICE) == named - {"name", "speaks_for", "with_parts"}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garrison.supervisor.toml_lines import KeyPath, Lines, dotted
+from garrison.supervisor.config.toml_lines import KeyPath, Lines, dotted
 
 TEXT = '''\
 top = 1 # [services.decoy]

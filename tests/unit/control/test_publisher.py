@@ -8,15 +8,15 @@ import pytest
 
 from garrison.ipc import messages
 from garrison.ipc.messages import Manifest, State
-from garrison.supervisor import members
-from garrison.supervisor.doors import Plane
-from garrison.supervisor.members import Members
-from garrison.supervisor.policy import Child
-from garrison.supervisor.roster import Post, Roster
-from garrison.supervisor.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.control import publisher
+from garrison.supervisor.control.publisher import DirectoryPublisher
+from garrison.supervisor.lifecycle.policy import Child
+from garrison.supervisor.lifecycle.services import Service, ServiceTable
 
 MANY = 50
-PACE_S = MANY * members.EACH_S
+PACE_S = MANY * publisher.EACH_S
 
 
 class Router:
@@ -36,12 +36,12 @@ class Told:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.router = 1000.0, Router()
         clock = SimpleNamespace(monotonic=lambda: self.now)
-        monkeypatch.setattr(members, "time", clock)
+        monkeypatch.setattr(publisher, "time", clock)
         posts = {name: _post(name) for name in (f"s{n}" for n in range(MANY))}
-        self.roster = Roster(posts, {})
+        self.roster = ServiceTable(posts, {})
         host: Any = SimpleNamespace(roster=self.roster)
-        plane = Plane(cast(Any, self.router))
-        self.members = Members(host, plane, lambda _: None)
+        plane = RouterSet(cast(Any, self.router))
+        self.members = DirectoryPublisher(host, plane, lambda _: None)
 
     def is_told(self) -> int:
         """Tell how many messages were sent since the last question."""
@@ -56,9 +56,11 @@ class Told:
         self.members.changed(name)
 
 
-def _post(name: str) -> Post:
+def _post(name: str) -> Service:
     child = Child(ServiceSpec(name=name, plugin="p", service_type="t"), State.RUNNING, True)
-    post = Post(child, PluginSpec(name="p", use="p"), Manifest("t"), 0, token=b"g" + name.encode())
+    post = Service(
+        child, PluginSpec(name="p", use="p"), Manifest("t"), 0, token=b"g" + name.encode()
+    )
     post.welcomed = post.connected = True
     return post
 
@@ -87,11 +89,11 @@ def test_a_storm_of_changes_is_told_at_a_pace(told: Told) -> None:
         told.members.listed("s1")
         due = told.members.publish()
         tellings += told.is_told() // MANY
-        assert due == float("inf") or told.now <= due <= told.now + members.HELD_S
+        assert due == float("inf") or told.now <= due <= told.now + publisher.HELD_S
         told.now += 0.001
-    most = (1.0 + members.AHEAD_S) / PACE_S + 2
+    most = (1.0 + publisher.AHEAD_S) / PACE_S + 2
     assert most / 2 < tellings <= most
-    told.now += members.HELD_S
+    told.now += publisher.HELD_S
     told.members.publish()
     assert told.is_told() == MANY
     assert told.members.publish() == float("inf")
@@ -118,7 +120,7 @@ def test_what_no_call_depends_on_waits_for_company(told: Told) -> None:
     assert told.is_told() in {0, MANY}
     for state in (State.STARTING, State.RUNNING):
         told.change("s1", state)
-    told.now = min(due, told.now + members.HELD_S)
+    told.now = min(due, told.now + publisher.HELD_S)
     told.members.publish()
     last = messages.decode_downward(told.router.sent[-1][2])
     assert [change.state for change in last if isinstance(change, messages.Changed)] == [

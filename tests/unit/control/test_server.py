@@ -6,13 +6,13 @@ from typing import Any, cast
 import pytest
 import zmq
 
-from garrison.ipc.messages import SUPERVISOR, Beat, Bye, encode
-from garrison.supervisor import hearing
-from garrison.supervisor.doors import Plane
-from garrison.supervisor.hearing import BATCH_MOST, Hearing
+from garrison.ipc.messages import SUPERVISOR, Beat, Leave, encode
+from garrison.supervisor.bus.endpoints import RouterSet
+from garrison.supervisor.control import server
+from garrison.supervisor.control.server import BATCH_MOST, ControlServer
 
 FLOODS, OTHER = b"g-floods", b"g-other"
-TAKES_S = hearing.CONTROL_S / 10  # of the clock below, to hear one message
+TAKES_S = server.CONTROL_S / 10  # of the clock below, to hear one message
 
 
 class Router:
@@ -46,7 +46,7 @@ class Said:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.heard = 1000.0, list[bytes]()
-        monkeypatch.setattr(hearing, "time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr(server, "time", SimpleNamespace(monotonic=lambda: self.now))
         self.router = Router()
         self.refused: list[str] = []
         record = lambda event, **data: self.refused.append(data["error"])  # noqa: E731
@@ -55,7 +55,7 @@ class Said:
             orders=SimpleNamespace(forget=lambda token: None),
             journal=SimpleNamespace(record=record),
         )
-        self.hearing = Hearing(host, Plane(cast(Any, self.router)))
+        self.hearing = ControlServer(host, RouterSet(cast(Any, self.router)))
 
     def _hear(self, token: bytes) -> None:
         self.now += TAKES_S
@@ -71,13 +71,13 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Said:
 def test_a_long_batch_is_heard_in_turns(said: Said) -> None:
     """A turn takes its time and little more; the rest is heard in the next ones, in order, and what
     others have said comes after it."""
-    said.router.says(FLOODS, *[Bye()] * 100)
-    said.router.says(OTHER, Bye())
+    said.router.says(FLOODS, *[Leave()] * 100)
+    said.router.says(OTHER, Leave())
     turns = 0
     while said.router.coming or said.hearing.unheard:
         began = said.now
         said.hearing.read()
-        assert 0 < said.now - began <= hearing.CONTROL_S + TAKES_S
+        assert 0 < said.now - began <= server.CONTROL_S + TAKES_S
         turns += 1
         assert turns <= 20
     assert said.heard == [FLOODS] * 100 + [OTHER]
@@ -87,7 +87,7 @@ def test_a_long_batch_is_heard_in_turns(said: Said) -> None:
 def test_no_more_is_read_than_is_heard(said: Said) -> None:
     """Of batches that come faster than they are heard, one waits here; the others in the socket."""
     for _ in range(50):
-        said.router.says(FLOODS, *[Bye()] * 100)
+        said.router.says(FLOODS, *[Leave()] * 100)
     for _ in range(30):
         said.hearing.read()
         assert len(said.hearing.unheard) <= 100
@@ -96,7 +96,7 @@ def test_no_more_is_read_than_is_heard(said: Said) -> None:
 def test_a_batch_beyond_the_bound_is_refused_as_a_whole(said: Said) -> None:
     """It is counted, and what comes after it is heard."""
     said.router.says(FLOODS, *[Beat(n, 0, 0, {}) for n in range(BATCH_MOST + 1)])
-    said.router.says(OTHER, Bye())
+    said.router.says(OTHER, Leave())
     said.hearing.read()
     assert said.heard == [OTHER]
     assert said.hearing.refused == 1
@@ -107,7 +107,9 @@ def test_one_message_that_errs_loses_no_other(said: Said) -> None:
     """A mistake over one message of a batch is written down; the rest is heard."""
     erred: list[str] = []
     cast(Any, said.hearing)._host.erred = lambda over, error: erred.append(over)
-    said.router.says(FLOODS, Bye(), Beat(1, 0, 0, {}), Bye())  # this host knows of no registration
+    said.router.says(
+        FLOODS, Leave(), Beat(1, 0, 0, {}), Leave()
+    )  # this host knows of no registration
     said.hearing.read()
     assert said.heard == [FLOODS, FLOODS]
     assert erred == ["a Beat"]

@@ -10,40 +10,48 @@ from typing import Any
 import msgspec
 import pytest
 
-from garrison.ipc.flight import IN, LATE, OUT, UNKNOWN, Flight, Noted
-from garrison.ipc.messages import Broken, State, Stopped
-from garrison.supervisor import deaths
-from garrison.supervisor.death import (
+from garrison.ipc.flight_record import IN, LATE, OUT, UNKNOWN, FlightRecord, RecordedCall
+from garrison.ipc.messages import Failing, State, Stopped
+from garrison.supervisor.config.spec import Restart, ServiceSpec
+from garrison.supervisor.crashes import store as deaths
+from garrison.supervisor.crashes.report import (
     LOG_CHARS,
     LOG_LINES,
     MESSAGES,
     RECORD_BYTES,
-    Death,
-    End,
+    CrashReport,
+    ExitContext,
     cause_of,
     compose,
     encoded,
+    is_crash,
     kind_of,
-    parted,
-    unasked,
+    split_stacks,
     what_next,
 )
-from garrison.supervisor.deaths import KEPT, KEPT_A_SERVICE, LogPart, Store, standing
-from garrison.supervisor.policy import Child, Event, Why
-from garrison.supervisor.spec import Restart, ServiceSpec
+from garrison.supervisor.crashes.store import (
+    KEPT,
+    KEPT_A_SERVICE,
+    CrashStore,
+    LogSection,
+    inode_and_size,
+)
+from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
 
 KILLED, EXITED = 9, 3 << 8  # as wait() has them
 
 
 def child(
-    state: State = State.RUNNING, why: Why = Why.ORDER, restart: Restart = Restart.PERMANENT
+    state: State = State.RUNNING,
+    why: StopReason = StopReason.ORDER,
+    restart: Restart = Restart.PERMANENT,
 ) -> Child:
     """Return a service as the policy has it."""
     spec = ServiceSpec(name="chat", plugin="chat", service_type="chat", restart=restart)
     return Child(spec, state, True, why=why, generation=3)
 
 
-def end(**said: Any) -> End:
+def end(**said: Any) -> ExitContext:
     """Return what was known of an end."""
     usual: dict[str, Any] = {
         "id": "chat-7",
@@ -65,22 +73,22 @@ def end(**said: Any) -> End:
         "seen": 10,
         "log_file": "/h/logs/chat.log",
     }
-    return End(**(usual | said))
+    return ExitContext(**(usual | said))
 
 
 def composed(
-    one: End,
+    one: ExitContext,
     log: str = "",
     stacks: str = "",
-    noted: tuple[Noted, ...] = (),
+    noted: tuple[RecordedCall, ...] = (),
     events: tuple[str, ...] = (),
     redact: Callable[[str], str] = lambda text: text,
-) -> Death:
+) -> CrashReport:
     """Return the record of an end."""
-    return compose(one, log, stacks, Flight(noted), lambda digits: "", events, redact)
+    return compose(one, log, stacks, FlightRecord(noted), lambda digits: "", events, redact)
 
 
-def noted(number: int, **said: Any) -> Noted:
+def noted(number: int, **said: Any) -> RecordedCall:
     """Return a call as a flight recorder had it."""
     usual: dict[str, Any] = {
         "kind": IN,
@@ -93,7 +101,7 @@ def noted(number: int, **said: Any) -> Noted:
         "result_size": 20,
         "outcome": "ok",
     }
-    return Noted(number, **(usual | said))
+    return RecordedCall(number, **(usual | said))
 
 
 # --- which ends, and what they are called -------------------------------------------------
@@ -107,8 +115,8 @@ def noted(number: int, **said: Any) -> Noted:
         (child(State.STARTING), Event.CRASH, None, True),
         (child(State.STOPPING), Event.CRASH, None, False),
         (child(State.STOPPING), Event.CLEAN_EXIT, Stopped("ordered"), False),
-        (child(State.STOPPING, Why.WATCHDOG), Event.CRASH, None, True),
-        (child(State.STOPPING, Why.START_TIMEOUT), Event.CLEAN_EXIT, Stopped(), True),
+        (child(State.STOPPING, StopReason.WATCHDOG), Event.CRASH, None, True),
+        (child(State.STOPPING, StopReason.START_TIMEOUT), Event.CLEAN_EXIT, Stopped(), True),
         (child(), Event.CLEAN_EXIT, Stopped("it asked to end"), True),
         (child(restart=Restart.TRANSIENT), Event.CLEAN_EXIT, Stopped("it asked to end"), False),
         (child(restart=Restart.TEMPORARY), Event.CLEAN_EXIT, Stopped("it asked to end"), False),
@@ -119,7 +127,7 @@ def test_an_end_that_nobody_asked_for_has_a_record(
     before: Child, event: Event, clean: Stopped | None, recorded: bool
 ) -> None:
     """An order asks for one, and a service that need not run for ever may end by itself."""
-    assert unasked(before, event, clean) is recorded
+    assert is_crash(before, event, clean) is recorded
 
 
 @pytest.mark.parametrize(
@@ -129,17 +137,17 @@ def test_an_end_that_nobody_asked_for_has_a_record(
         (child(), None, None, EXITED, "exit"),
         (child(), None, None, 0, "exit"),
         (child(), None, None, None, "unknown"),
-        (child(), Broken("run", "LookupError"), None, 70 << 8, "exception"),
+        (child(), Failing("run", "LookupError"), None, 70 << 8, "exception"),
         (child(), None, Stopped("it asked to end"), 0, "clean"),
-        (child(State.STOPPING, Why.WATCHDOG), None, None, KILLED, "watchdog"),
-        (child(State.STOPPING, Why.HEALTH), None, Stopped("ordered"), 0, "health"),
-        (child(State.STOPPING, Why.START_TIMEOUT), None, None, KILLED, "start"),
+        (child(State.STOPPING, StopReason.WATCHDOG), None, None, KILLED, "watchdog"),
+        (child(State.STOPPING, StopReason.HEALTH), None, Stopped("ordered"), 0, "health"),
+        (child(State.STOPPING, StopReason.START_TIMEOUT), None, None, KILLED, "start"),
         (child(State.STARTING), None, None, EXITED, "start"),
-        (child(State.INITIALIZING), Broken("fork", "no secret"), None, None, "start"),
+        (child(State.INITIALIZING), Failing("fork", "no secret"), None, None, "start"),
     ],
 )
 def test_an_end_has_a_kind(
-    before: Child, broken: Broken | None, clean: Stopped | None, status: int | None, kind: str
+    before: Child, broken: Failing | None, clean: Stopped | None, status: int | None, kind: str
 ) -> None:
     """One word of what sort it was."""
     assert kind_of(before, broken, clean, status) == kind
@@ -205,7 +213,7 @@ def test_all_text_passes_through_redact_before_it_is_cut() -> None:
     secret = "s3cr3t" * 10
     one = end(
         cause=f"ValueError: {secret}",
-        broken=Broken("run", "x" * 1990 + secret, f"Traceback {secret}\n"),
+        broken=Failing("run", "x" * 1990 + secret, f"Traceback {secret}\n"),
     )
     death = composed(
         one,
@@ -234,7 +242,7 @@ def test_a_record_is_bounded() -> None:
     """Whatever it is made of: what is least missed gives way, and that is said."""
     control = "\x01" * 100_000  # six bytes each in JSON
     death = composed(
-        end(broken=Broken("run", control, control), cause=control),
+        end(broken=Failing("run", control, control), cause=control),
         log=("\x01" * 300 + "\n") * 60,
         stacks=control,
         noted=tuple(noted(n, args="\x01" * 256, result="\x01" * 256) for n in range(1, 300)),
@@ -242,7 +250,7 @@ def test_a_record_is_bounded() -> None:
     )
     data = encoded(death)
     assert len(data) <= RECORD_BYTES
-    read = msgspec.json.decode(data, type=Death)
+    read = msgspec.json.decode(data, type=CrashReport)
     assert read.id == "chat-7"
     assert any("had to be cut" in said for said in read.unknown)
 
@@ -252,10 +260,10 @@ def test_the_stacks_are_told_from_the_log() -> None:
     fatal = (
         "Fatal Python error: Segmentation fault\n\nCurrent thread 0x7f (most recent call first):\n"
     )
-    assert parted(f"one\n{fatal}  File x\n", None) == ("one\n", f"{fatal}  File x\n")
-    assert parted("one\nstacks", 4) == ("one\n", "stacks")
+    assert split_stacks(f"one\n{fatal}  File x\n", None) == ("one\n", f"{fatal}  File x\n")
+    assert split_stacks("one\nstacks", 4) == ("one\n", "stacks")
     only_told = "Fatal Python error: says a bot\n"
-    assert parted(only_told, None) == (only_told, "")
+    assert split_stacks(only_told, None) == (only_told, "")
 
 
 # --- a log that is rotated meanwhile ------------------------------------------------------
@@ -277,7 +285,7 @@ def append(path: Path, text: str) -> None:
 
 def test_a_log_is_of_one_incarnation(log: Path) -> None:
     """Neither what the former wrote, nor what the next one writes."""
-    part = LogPart(log, standing(log))
+    part = LogSection(log, inode_and_size(log))
     append(log, "mine\n")
     part.end()
     append(log, "next\n")
@@ -286,7 +294,7 @@ def test_a_log_is_of_one_incarnation(log: Path) -> None:
 
 def test_stacks_begin_where_they_were_ordered(log: Path) -> None:
     """The lines before them are the log."""
-    part = LogPart(log, standing(log))
+    part = LogSection(log, inode_and_size(log))
     append(log, "mine\n")
     part.mark()
     append(log, "Thread 0x1\n")
@@ -309,7 +317,7 @@ def test_a_rotated_log_is_followed(log: Path, way: str, when: str) -> None:
             old.write_bytes(log.read_bytes())
             log.write_text("")
 
-    part = LogPart(log, standing(log))
+    part = LogSection(log, inode_and_size(log))
     append(log, "first\n")
     if when == "in its life":
         rotate()
@@ -326,7 +334,7 @@ def test_a_rotated_log_is_followed(log: Path, way: str, when: str) -> None:
 
 def test_a_log_that_is_gone_is_no_error(log: Path) -> None:
     """Somebody removed it, or it is not ours to read."""
-    part = LogPart(log, standing(log))
+    part = LogSection(log, inode_and_size(log))
     part.end()
     log.unlink()
     part.mark()
@@ -335,7 +343,7 @@ def test_a_log_that_is_gone_is_no_error(log: Path) -> None:
 
 def test_a_large_log_is_read_from_its_end(log: Path) -> None:
     """So much and no more, from the beginning of a line."""
-    part = LogPart(log, standing(log))
+    part = LogSection(log, inode_and_size(log))
     append(log, "".join(f"line {n:06}\n" for n in range(100_000)))
     part.end()
     text, _ = part.read()
@@ -347,10 +355,12 @@ def test_a_large_log_is_read_from_its_end(log: Path) -> None:
 # --- the store ----------------------------------------------------------------------------
 
 
-def record(store: Store, service: str) -> Death:
+def record(store: CrashStore, service: str) -> CrashReport:
     """Write a death down."""
     n = store.next_number()
-    death = Death(f"{service}-{n}", n, service, "2026-11-23T12:00:00Z", "signal", "it was killed")
+    death = CrashReport(
+        f"{service}-{n}", n, service, "2026-11-23T12:00:00Z", "signal", "it was killed"
+    )
     store.write(death)
     return death
 
@@ -358,10 +368,10 @@ def record(store: Store, service: str) -> Death:
 def test_records_are_kept_and_found_again(tmp_path: Path) -> None:
     """By the next supervisor too, whose numbers go on; the folder is its user's alone."""
     folder = tmp_path / "deaths"
-    store = Store(folder)
+    store = CrashStore(folder)
     assert store.ids() == []
     first, second = record(store, "chat"), record(store, "chat-2")
-    later = Store(folder)
+    later = CrashStore(folder)
     assert later.ids() == ["chat-1", "chat-2-2"]
     assert later.ids({"chat-2"}) == ["chat-2-2"]
     assert later.read(first.id) == first
@@ -373,7 +383,7 @@ def test_records_are_kept_and_found_again(tmp_path: Path) -> None:
 
 def test_one_service_that_dies_over_and_over_does_not_push_out_the_others(tmp_path: Path) -> None:
     """Each keeps its last ones, and all together are bounded; no number comes twice."""
-    store = Store(tmp_path / "deaths")
+    store = CrashStore(tmp_path / "deaths")
     record(store, "quiet")
     for _ in range(3 * KEPT_A_SERVICE):
         record(store, "loop")
@@ -384,8 +394,8 @@ def test_one_service_that_dies_over_and_over_does_not_push_out_the_others(tmp_pa
     for n in range(KEPT + 10):
         record(store, f"s{n}")
     assert len(store.ids()) == KEPT == len(list((tmp_path / "deaths").iterdir()))
-    assert len(Store(tmp_path / "deaths").ids()) == KEPT
-    assert Store(tmp_path / "deaths").next_number() == last + KEPT + 11
+    assert len(CrashStore(tmp_path / "deaths").ids()) == KEPT
+    assert CrashStore(tmp_path / "deaths").next_number() == last + KEPT + 11
 
 
 @pytest.mark.parametrize(
@@ -393,10 +403,10 @@ def test_one_service_that_dies_over_and_over_does_not_push_out_the_others(tmp_pa
 )
 def test_a_damaged_record_is_left_out(tmp_path: Path, content: bytes) -> None:
     """And does no harm to the others."""
-    store = Store(tmp_path)
+    store = CrashStore(tmp_path)
     whole, damaged = record(store, "chat"), record(store, "chat")
     (tmp_path / f"{damaged.id}.json").write_bytes(content)
-    store = Store(tmp_path)
+    store = CrashStore(tmp_path)
     assert [line.id for line in store.lines(store.ids())] == [whole.id]
     assert store.read(damaged.id) is None
     assert record(store, "chat").n == 3
@@ -404,7 +414,7 @@ def test_a_damaged_record_is_left_out(tmp_path: Path, content: bytes) -> None:
 
 def test_a_record_cut_at_any_byte_is_no_error(tmp_path: Path) -> None:
     """As after a power cut."""
-    store = Store(tmp_path)
+    store = CrashStore(tmp_path)
     death = record(store, "chat")
     path = tmp_path / f"{death.id}.json"
     data = path.read_bytes()
@@ -415,7 +425,7 @@ def test_a_record_cut_at_any_byte_is_no_error(tmp_path: Path) -> None:
 
 def test_records_of_a_newer_format_are_left_out(tmp_path: Path) -> None:
     """Fields that are not known are no reason for it."""
-    store = Store(tmp_path)
+    store = CrashStore(tmp_path)
     newer, older = record(store, "chat"), record(store, "chat")
     for death, change in ((newer, {"format": 2}), (older, {"later": 1})):
         path = tmp_path / f"{death.id}.json"
@@ -428,5 +438,5 @@ def test_what_a_killed_supervisor_left_half_written_is_removed(tmp_path: Path) -
     """And other files stay."""
     (tmp_path / "chat-1.new").write_text("{")
     (tmp_path / "notes.txt").write_text("mine")
-    assert Store(tmp_path).ids() == []
+    assert CrashStore(tmp_path).ids() == []
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -16,7 +16,7 @@ from garrison.ipc.errors import (
     ServiceLost,
     ServiceUnavailable,
 )
-from garrison.ipc.large import Large
+from garrison.ipc.frames import Framed
 from garrison.ipc.messages import (
     EMPTY_MAP,
     LONGEST_TIMEOUT,
@@ -711,7 +711,7 @@ def test_who_knows_no_frames_is_sent_the_whole(frames: bool) -> None:
     calls = Calls(lambda _, message: sent.append(message), window=1, window_bytes=100)
     manifest = Manifest("t", frames=frames)
     calls.changed("a", Entry("a", "p", 0, manifest, State.RUNNING, True, 1, ONE), 0.0)
-    args = Large([b"x" * 20])
+    args = Framed([b"x" * 20])
     calls.start(Call(1, "a", "m", args, EMPTY_MAP, 20, 1.0, 1.0, lambda _: None), 0.0)
     (call,) = sent
     assert isinstance(call, messages.Call)

@@ -14,11 +14,11 @@ from garrison.ipc.character import (
     Style,
     choose,
     default_character,
-    look_up,
     parse,
     parse_all,
     secrets_of,
-    told,
+    setting_of,
+    without_foreign_secrets,
 )
 
 
@@ -260,7 +260,7 @@ def test_a_setting_is_looked_for_in_order(
     secrets: dict[str, Any], settings: dict[str, Any], expected: object
 ) -> None:
     """Secrets, settings, the settings' secrets; only null is none."""
-    assert look_up(of(secrets=secrets, settings=settings), "K") == expected
+    assert setting_of(of(secrets=secrets, settings=settings), "K") == expected
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_no_secret_is_told_but_those_that_are_given(
     whole = of(secrets={"A": "a", "EMPTY": ""}, settings=said)
 
     assert secrets_of(whole) == {"A": "a", "B": "b"}
-    copy = told(whole, own, given)
+    copy = without_foreign_secrets(whole, own, given)
     assert (copy.secrets, copy.settings) == (secrets, {"secrets": nested, "url": "x"})
     assert whole.secrets == {"A": "a", "EMPTY": ""}
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from garrison.ipc.directory import AWAY, Directory, takes_calls
+from garrison.ipc.directory import AWAY, Directory, accepts_calls
 from garrison.ipc.errors import WireError
 from garrison.ipc.messages import Changed, Delisted, Entry, Listed, Manifest, State
 
@@ -125,7 +125,7 @@ def test_which_states_a_call_waits_in(state: State, wanted: bool) -> None:
     waits = state is State.RUNNING or (wanted and state not in AWAY)
 
     assert {State.REGISTERED, State.STOPPED, State.FAILED} == AWAY
-    assert takes_calls(state, wanted) is waits
+    assert accepts_calls(state, wanted) is waits
 
 
 AGENTS = [

@@ -9,11 +9,11 @@ import msgspec
 import pytest
 from msgspec import Raw
 
-from garrison.ipc import calls, recorder
+from garrison.ipc import calls, flight_recorder
 from garrison.ipc.errors import CallError, CallTimeout, RemoteError, ServiceLost
-from garrison.ipc.flight import IN, LATE, OUT, UNKNOWN
+from garrison.ipc.flight_record import IN, LATE, OUT, UNKNOWN
+from garrison.ipc.flight_recorder import KEPT, RING, Recorder, ValueRecorder, read
 from garrison.ipc.messages import EMPTY_MAP, Call, Done, Failed, Item, Refused, Reply, Token
-from garrison.ipc.recorder import KEPT, RING, LoudRecorder, Recorder, read
 
 CALLER = b"g" + bytes(range(1, 16))
 ARGS = Raw(msgspec.msgpack.encode(["a canary"]))
@@ -176,7 +176,7 @@ def test_long_names_are_cut(made: Recorder, path: Path) -> None:
 
 def test_values_are_recorded_only_where_that_is_said(path: Path, tmp_path: Path) -> None:
     """Their first bytes, after what `redact` makes of them; otherwise not one byte."""
-    loud = LoudRecorder(str(tmp_path / "loud"), redact=lambda t: t.replace("another", "*"))
+    loud = ValueRecorder(str(tmp_path / "loud"), redact=lambda t: t.replace("another", "*"))
     quiet = Recorder(str(path))
     for one in (loud, quiet):
         one.called(CALLER, called(1))
@@ -198,7 +198,7 @@ def test_a_torn_entry_is_left_out(made: Recorder, path: Path) -> None:
     for n in range(3):
         made.called(CALLER, called(n))
     data = bytearray(path.read_bytes())
-    place = recorder._AT + 3 * recorder._ENTRY
+    place = flight_recorder._AT + 3 * flight_recorder._ENTRY
     data[place + 221] ^= 0xFF
     path.write_bytes(data)
     assert [one.call for one in read(path).noted] == [0, 1]
@@ -222,7 +222,7 @@ def test_any_damage_is_read_without_an_error(made: Recorder, path: Path) -> None
             assert one.method.isprintable()
             assert one.outcome.isprintable()
             assert 0 <= one.began < 1e11
-    path.write_bytes(good[: recorder._AT + 3 * recorder._ENTRY + 5])
+    path.write_bytes(good[: flight_recorder._AT + 3 * flight_recorder._ENTRY + 5])
     assert "cut" in read(path).problem
     assert len(read(path).noted) == 3
     for other in (b"", b"x" * 5000):

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.msgpack import Ext
 
-from garrison.ipc import large, messages
+from garrison.ipc import frames as large
+from garrison.ipc import messages
 from garrison.ipc.errors import WireError
-from garrison.ipc.large import FRAMES_MOST, PLACE, Large, Packer
+from garrison.ipc.frames import FRAMES_MOST, PLACE, Framed, Packer
 from garrison.ipc.messages import EMPTY_MAP, Call, Frames, Item, Reply
-from garrison.workers.methods import Method, Unfit
+from garrison.workers.process.methods import InvalidArguments, Method
 
 MOST = 1 << 20
 SMALL = 8  # from where on a value is large here
@@ -75,8 +76,8 @@ def test_a_call_comes_back(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
     assert isinstance(arrived, Call)
     assert large.listed(arrived.args) == list(args)
     assert large.mapped(arrived.kwargs) == kwargs
-    assert bytes(large.whole(arrived.args)) == encode(args)
-    assert bytes(large.whole(arrived.kwargs)) == encode(kwargs)
+    assert bytes(large.joined(arrived.args)) == encode(args)
+    assert bytes(large.joined(arrived.kwargs)) == encode(kwargs)
 
 
 @settings(deadline=None)
@@ -91,7 +92,7 @@ def test_a_result_and_an_item_come_back(value: Any) -> None:
         assert isinstance(arrived, Reply | Item)
         raw = arrived.result if isinstance(arrived, Reply) else arrived.value
         assert large.decoded(msgspec.msgpack.Decoder().decode, raw) == value
-        assert decode(large.whole(raw)) == value
+        assert decode(large.joined(raw)) == value
 
 
 def test_bytes_travel_uncopied() -> None:
@@ -141,15 +142,15 @@ def test_a_batch_that_cannot_be_encoded_leaves_no_frame_behind() -> None:
     """The next one has its own frames, not those of another receiver."""
     packer = Packer()
     with pytest.raises(UnicodeEncodeError):
-        packer.pack([Reply(1, Large(b"x" * 20)), Call(2, "\ud800", NOTHING, EMPTY_MAP, 1.0)])
+        packer.pack([Reply(1, Framed(b"x" * 20)), Call(2, "\ud800", NOTHING, EMPTY_MAP, 1.0)])
     assert len(packer.pack([messages.Done(3)])) == 1
-    frames = packer.pack([Reply(4, Large(b"y" * 20))])
+    frames = packer.pack([Reply(4, Framed(b"y" * 20))])
     assert frames[1:] == [b"y" * 20]
 
 
 def test_who_knows_no_frames_has_the_whole() -> None:
     """A caller of an older release says nothing of them."""
-    assert isinstance(large.result(b"x" * 20, encode), Large)
+    assert isinstance(large.result(b"x" * 20, encode), Framed)
     assert large.result(b"x" * 20, encode, False) == Raw(encode(b"x" * 20))
     older = [0, 1, "m", [], {}, 1.0, 0]
     assert not decode(encode(older), type=Call).frames
@@ -214,7 +215,7 @@ def test_what_fits_is_the_same_as_without_frames(
         assert isinstance(message, Call)
         try:
             args, kwargs = method.bind(message)
-        except Unfit as error:
+        except InvalidArguments as error:
             return str(error)
         values = [*args, *kwargs.values()]
         if any(isinstance(one, Raw | memoryview) for one in values):
@@ -225,7 +226,7 @@ def test_what_fits_is_the_same_as_without_frames(
         return call(first=value, other=DATA) if named else call(value, DATA)
 
     with_frames = made()
-    assert isinstance(with_frames.kwargs if named else with_frames.args, Large)
+    assert isinstance(with_frames.kwargs if named else with_frames.args, Framed)
     found = outcome(carried(with_frames))
     monkeypatch.setattr(large, "LARGE", 1000)
     assert found == outcome(carried(made()))
@@ -297,5 +298,5 @@ def test_a_damaged_batch_is_refused_or_read(data: st.DataObject) -> None:
     except WireError:
         return
     if isinstance(message, Call):
-        with contextlib.suppress(Unfit):
+        with contextlib.suppress(InvalidArguments):
             Method("m", _takes_two).bind(message)

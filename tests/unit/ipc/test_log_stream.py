@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from garrison.ipc import outlet
-from garrison.ipc.outlet import Outlet
+from garrison.ipc.system import log_stream
+from garrison.ipc.system.log_stream import LossyStream
 
 ROOT = Path(__file__).parents[3]
 Write = Callable[[bytes], int]
@@ -41,7 +41,7 @@ def lost(count: int) -> bytes:
 def test_what_was_lost_is_told_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     """A line that was cut is ended first; the count is of all that was lost in between."""
     disk = Disk(monkeypatch, 9)
-    out = Outlet(1, "<stdout>")
+    out = LossyStream(1, "<stdout>")
 
     for line in (b"whole\n", b"cut short\n", b"none of it\n"):
         assert out.write(line) == len(line)
@@ -55,7 +55,7 @@ def test_what_was_lost_is_told_where_it_is_missing(monkeypatch: pytest.MonkeyPat
 def test_a_disk_with_room_for_the_word_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is lost again is told again."""
     disk = Disk(monkeypatch, 0)
-    out = Outlet(1, "<stdout>")
+    out = LossyStream(1, "<stdout>")
     out.write(b"1234\n")
     disk.room = len(lost(5))
     out.write(b"123456\n")
@@ -68,7 +68,7 @@ def test_a_disk_with_room_for_the_word_alone(monkeypatch: pytest.MonkeyPatch) ->
 def test_a_word_that_does_not_fit_is_said_later(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing that was lost is forgotten."""
     disk = Disk(monkeypatch, 0)
-    out = Outlet(1, "<stdout>")
+    out = LossyStream(1, "<stdout>")
     out.write(b"1234\n")
     disk.room = 5
     out.write(b"1\n")
@@ -81,7 +81,7 @@ def test_a_word_that_does_not_fit_is_said_later(monkeypatch: pytest.MonkeyPatch)
 def test_a_full_disk_is_asked_once_for_each_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is never waited for."""
     disk = Disk(monkeypatch, 0)
-    out = Outlet(1, "<stdout>")
+    out = LossyStream(1, "<stdout>")
     for _ in range(100):
         out.write(b"x" * 1000)
     assert disk.writes == 100
@@ -91,14 +91,14 @@ def test_another_error_is_the_printers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who closed the stream, or put a pipe there that nobody reads, is told."""
     Disk(monkeypatch, 0, errno.EPIPE)
     with pytest.raises(BrokenPipeError):
-        Outlet(1, "<stdout>").write(b"x")
+        LossyStream(1, "<stdout>").write(b"x")
 
 
 def test_nothing_but_a_full_disk_is_passed_over(tmp_path: Path) -> None:
     """A log that cannot be made for another reason is an error as ever."""
     with pytest.raises(NotADirectoryError):
-        outlet.log_or_nothing("/dev/null/a.log")
-    descriptor, problem = outlet.log_or_nothing(str(tmp_path / "a.log"))
+        log_stream.log_or_nothing("/dev/null/a.log")
+    descriptor, problem = log_stream.log_or_nothing(str(tmp_path / "a.log"))
     os.close(descriptor)
     assert problem == ""
     assert (tmp_path / "a.log").stat().st_mode & 0o777 == 0o600
@@ -106,15 +106,15 @@ def test_nothing_but_a_full_disk_is_passed_over(tmp_path: Path) -> None:
 
 PROGRAM = """
 import logging, os, sys
-from garrison.ipc import outlet
-from garrison.workers import redaction
+from garrison.ipc.system import log_stream
+from garrison.workers.process import redaction
 early = sys.stdout
 for stream in (sys.stdout, sys.stderr):
     stream.reconfigure(line_buffering=True, errors="backslashreplace")
 full = os.open("/dev/full", os.O_WRONLY)
 file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(full, 1); os.dup2(full, 2)
-outlet.put_below(outlet.standard())
+log_stream.install(log_stream.standard())
 if len(sys.argv) > 2:
     redaction.install({"KEY": sys.argv[2]})
 logging.basicConfig(stream=sys.stderr)

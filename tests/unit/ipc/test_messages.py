@@ -44,11 +44,11 @@ DATA: list[messages.Data] = [
 UPWARD: list[messages.Upward] = [
     messages.Hello(1, "a", 2, 3),
     messages.Join(1, 3),
-    messages.Bye(),
+    messages.Leave(),
     messages.Initialized(),
     messages.Ready(MANIFEST),
     messages.Beat(1, 2, 3),
-    messages.Broken("start", "ValueError: no", "trace", True),
+    messages.Failing("start", "ValueError: no", "trace", True),
     messages.Stopped("ordered"),
     messages.Health("it has lost its connection", 0.25),
     messages.Subscribe(("said", "done")),
@@ -57,14 +57,14 @@ UPWARD: list[messages.Upward] = [
 ]
 DOWNWARD: list[messages.Downward] = [
     messages.Welcome(1, "boot", 2, (ENTRY,), 1.0, 2, 3, 4),
-    messages.Introduce(),
+    messages.Identify(),
     messages.Farewell(),
-    messages.TurnedAway("no"),
+    messages.Rejected("no"),
     messages.Listed(ENTRY),
     messages.Delisted("a"),
     messages.Changed("a", State.RUNNING, True, 3, b"g"),
     messages.Drain(1.5),
-    messages.Noted(),
+    messages.Acknowledged(),
     messages.ShowTasks(),
     messages.Answer(1, True, {"x": [1, None]}, "", "", True),
 ]

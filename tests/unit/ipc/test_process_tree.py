@@ -7,7 +7,7 @@ import time
 
 import psutil
 
-from garrison.ipc import tree
+from garrison.ipc.system import process_tree
 
 HELD = 64 << 20  # bytes
 SPINS = f"""
@@ -29,22 +29,24 @@ def test_usage_is_what_the_process_has_used() -> None:
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdout.readline()
-        began, rss, used = tree.usage(process.pid)
+        began, rss, used = process_tree.usage(process.pid)
         known = psutil.Process(process.pid)
         times = known.cpu_times()
-        assert began == tree.started(process.pid) > tree.started(os.getpid())
+        assert (
+            began == process_tree.start_ticks(process.pid) > process_tree.start_ticks(os.getpid())
+        )
         assert abs(rss - known.memory_info().rss) <= 1 << 20
         assert rss > HELD
         assert abs(used - (times.user + times.system)) <= 0.05
         assert used >= 0.25
         process.stdin.close()
         process.wait()
-    assert tree.usage(process.pid) == (0, 0, 0.0)
+    assert process_tree.usage(process.pid) == (0, 0, 0.0)
 
 
 def test_nothing_is_told_of_who_is_not_there() -> None:
     """No error either: it may have ended since it was listed."""
-    assert tree.usage(2**22 + 1) == (0, 0, 0.0)
+    assert process_tree.usage(2**22 + 1) == (0, 0, 0.0)
 
 
 def test_a_name_with_spaces_and_brackets_shifts_no_field() -> None:
@@ -57,8 +59,8 @@ def test_a_name_with_spaces_and_brackets_shifts_no_field() -> None:
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        began, rss, used = tree.usage(process.pid)
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - began / tree.TICKS
+        began, rss, used = process_tree.usage(process.pid)
+        age = time.clock_gettime(time.CLOCK_BOOTTIME) - began / process_tree.TICKS
         assert 0 <= age < 60
         assert rss > 1 << 20
         assert 0 <= used < 60

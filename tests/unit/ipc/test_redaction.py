@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from garrison.ipc.errors import Fault
-from garrison.ipc.messages import Broken, Failed, Manifest, MethodInfo, Ready, Reply, Stopped
+from garrison.ipc.messages import (
+    Failed,
+    Failing,
+    Manifest,
+    MethodInfo,
+    Ready,
+    Reply,
+    Stopped,
+)
 from garrison.ipc.redaction import Redactor
-from garrison.workers import redaction
+from garrison.workers.process import redaction
 
 ROOT = Path(__file__).parents[3]
 PLAIN = "cAnary-7f3a9"
@@ -122,20 +130,22 @@ def test_nothing_but_a_beginning_is_held_back() -> None:
 def test_what_a_worker_tells_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     """Errors, reasons and the defaults of signatures; a result passes unread, a name as it is."""
     monkeypatch.setattr(redaction, "_redactor", REDACT)
-    assert redaction.told(Broken("run", f"no {PLAIN}", f"trace {PLAIN}")) == Broken(
+    assert redaction.redact_control(Failing("run", f"no {PLAIN}", f"trace {PLAIN}")) == Failing(
         "run", "no [PLAIN]", "trace [PLAIN]"
     )
-    assert redaction.told(Stopped(f"it had {PLAIN}")) == Stopped("it had [PLAIN]")
+    assert redaction.redact_control(Stopped(f"it had {PLAIN}")) == Stopped("it had [PLAIN]")
     method = MethodInfo("say", False, f"(key: str = '{PLAIN}')", f"Use {PLAIN}.")
-    told = redaction.told(Ready(Manifest(PLAIN, PLAIN, (method,), {PLAIN: f"no {PLAIN}"})))
+    told = redaction.redact_control(
+        Ready(Manifest(PLAIN, PLAIN, (method,), {PLAIN: f"no {PLAIN}"}))
+    )
     shown = MethodInfo("say", False, "(key: str = '[PLAIN]')", "Use [PLAIN].")
     assert told == Ready(Manifest(PLAIN, "[PLAIN]", (shown,), {PLAIN: "no [PLAIN]"}))
     failed = Failed(1, Fault("RemoteError", "bot", PLAIN, f"no {PLAIN}", PLAIN))
-    assert redaction.answered(failed) == Failed(
+    assert redaction.redact_reply(failed) == Failed(
         1, Fault("RemoteError", "bot", PLAIN, "no [PLAIN]", "[PLAIN]")
     )
     reply = Reply(1, Raw(PLAIN.encode()))
-    assert redaction.answered(reply) is reply
+    assert redaction.redact_reply(reply) is reply
 
 
 def test_nothing_is_changed_where_there_is_no_secret() -> None:
@@ -152,7 +162,7 @@ early = sys.stdout
 for stream in (sys.stdout, sys.stderr):  # as a worker begins
     stream.reconfigure(line_buffering=True, errors="backslashreplace")
 handler = logging.StreamHandler(sys.stderr)  # as a library may that was preloaded
-from garrison.workers import redaction
+from garrison.workers.process import redaction
 secret = os.environ.pop("SECRET")
 redaction.install({"KEY": secret})
 sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")  # as a service may

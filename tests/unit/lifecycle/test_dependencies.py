@@ -8,15 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from garrison.ipc.messages import State
-from garrison.supervisor.order import (
+from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.lifecycle.dependencies import (
+    blocking_dependencies,
+    bound_services,
+    can_stop,
     find_cycle,
     in_start_order,
-    may_stop,
-    restarts_along,
-    waits_for,
 )
-from garrison.supervisor.policy import Child
-from garrison.supervisor.spec import ServiceSpec
+from garrison.supervisor.lifecycle.policy import Child
 
 
 def spec(name: str, needs: str = "", bound: str = "") -> ServiceSpec:
@@ -117,21 +117,23 @@ def test_only_a_running_dependency_lets_a_start_begin(state: State) -> None:
     """In every other state it is waited for."""
     services = children(graph(a="b", b=""), a=State.QUEUED, b=state)
 
-    assert waits_for(services["a"], services) == ([] if state is State.RUNNING else ["b"])
+    assert blocking_dependencies(services["a"], services) == (
+        [] if state is State.RUNNING else ["b"]
+    )
 
 
 def test_it_waits_for_each_that_does_not_run_or_is_not_there() -> None:
     """They are named in the config's order."""
     services = children(graph(a="bcd", b="", c=""), a=State.QUEUED, b=State.BACKOFF)
 
-    assert waits_for(services["a"], services) == ["b", "d"]
+    assert blocking_dependencies(services["a"], services) == ["b", "d"]
 
 
 def test_only_direct_dependencies_are_waited_for() -> None:
     """What a running dependency needs is that one's affair."""
     services = children(graph(a="b", b="c", c=""), a=State.QUEUED, c=State.FAILED)
 
-    assert waits_for(services["a"], services) == []
+    assert blocking_dependencies(services["a"], services) == []
 
 
 def test_in_start_order_keeps_to_what_was_asked_for() -> None:
@@ -159,7 +161,7 @@ def test_a_dependency_stops_once_its_dependents_have_no_process(state: State) ->
     services = children(graph(a="b", b=""), a=state)
     process = {State.INITIALIZING, State.STARTING, State.RUNNING, State.STOPPING}
 
-    assert may_stop("b", services) is (state not in process)
+    assert can_stop("b", services) is (state not in process)
 
 
 @given(needs=GRAPHS)
@@ -174,7 +176,9 @@ def test_everything_stops_in_the_reverse_of_its_start(needs: dict[str, str]) -> 
     services = {name: replace(one, state=State.QUEUED) for name, one in children(specs).items()}
     begun: list[str] = []
     while len(begun) < len(specs):
-        wave = [n for n in specs if n not in begun and not waits_for(services[n], services)]
+        wave = [
+            n for n in specs if n not in begun and not blocking_dependencies(services[n], services)
+        ]
         assert wave
         for name in wave:
             services[name] = replace(services[name], state=State.RUNNING)
@@ -182,7 +186,7 @@ def test_everything_stops_in_the_reverse_of_its_start(needs: dict[str, str]) -> 
 
     ended: list[str] = []
     while len(ended) < len(specs):
-        wave = [n for n in specs if n not in ended and may_stop(n, services)]
+        wave = [n for n in specs if n not in ended and can_stop(n, services)]
         assert wave
         for name in wave:
             services[name] = replace(services[name], state=State.STOPPED)
@@ -215,11 +219,11 @@ def test_who_is_bound_restarts_along(bound: dict[str, str], along: str) -> None:
     """Directly or through others, each once, itself excepted."""
     services = children({name: spec(name, bound=to) for name, to in bound.items()})
 
-    assert restarts_along("a", services) == list(along)
+    assert bound_services("a", services) == list(along)
 
 
 def test_depending_binds_nothing() -> None:
     """`depends_on` orders starts and stops; a crash concerns those of `bind_to` alone."""
     services = children(graph(a="", b="a"))
 
-    assert restarts_along("a", services) == []
+    assert bound_services("a", services) == []

@@ -6,23 +6,29 @@ from typing import Any
 
 import pytest
 
-from garrison.supervisor.excess import (
+from garrison.supervisor.config.spec import CgroupLimits, ServiceSpec
+from garrison.supervisor.lifecycle.limits import (
     LEAST_S,
     LOOK_S,
     PROCESSES_S,
     Used,
-    doubtful,
+    cgroup_limits,
+    check_limits,
+    coalesce,
     excess_words,
-    judged,
-    pause,
-    together,
+    needs_pss,
+    next_check_in,
     too_small,
-    walls_of,
 )
-from garrison.supervisor.limits import UNLIMITED, Machine, files_allowed, told, unheld
-from garrison.supervisor.policy import Event
-from garrison.supervisor.spec import ServiceSpec, Walls
-from garrison.supervisor.usage import look, look_at_once, proportional
+from garrison.supervisor.lifecycle.policy import Event
+from garrison.supervisor.processes.capabilities import (
+    UNLIMITED,
+    Capabilities,
+    files_allowed,
+    format_unsupported,
+    unsupported_limits,
+)
+from garrison.supervisor.processes.usage import look_at_once, proportional, sample_tree
 
 MIB = 1 << 20
 
@@ -54,14 +60,14 @@ def test_a_quarter_beyond_there_is_no_time_left(
     memory: int, processes: int, expected: Event | None
 ) -> None:
     """Up to the limit it is well, up to a quarter beyond it is drained."""
-    assert judged(BOTH, Used(0.0, memory * MIB, processes)) is expected
+    assert check_limits(BOTH, Used(0.0, memory * MIB, processes)) is expected
 
 
 def test_a_limit_that_is_not_set_is_none() -> None:
     """And a limit of one process can be exceeded by one, and drained for."""
-    assert judged(spec(), Used(0.0, 1 << 50, 10_000)) is None
-    assert judged(spec(processes=1), Used(0.0, 0, 2)) is Event.EXCESS
-    assert judged(spec(processes=1), Used(0.0, 0, 3)) is Event.OVERRUN
+    assert check_limits(spec(), Used(0.0, 1 << 50, 10_000)) is None
+    assert check_limits(spec(processes=1), Used(0.0, 0, 2)) is Event.EXCESS
+    assert check_limits(spec(processes=1), Used(0.0, 0, 3)) is Event.OVERRUN
 
 
 @pytest.mark.parametrize(
@@ -77,7 +83,7 @@ def test_the_kernel_is_asked_only_where_it_matters(
     memory: int, processes: int, exact: bool, expected: bool
 ) -> None:
     """Asking costs much more than the sum."""
-    assert doubtful(BOTH, Used(0.0, memory * MIB, processes, exact)) is expected
+    assert needs_pss(BOTH, Used(0.0, memory * MIB, processes, exact)) is expected
 
 
 def test_the_cause_says_what_was_measured_against_what() -> None:
@@ -132,19 +138,19 @@ MEMORY = spec(memory_max=100 * MIB)
 def test_it_is_looked_at_before_it_can_be_too_late(had: int, has: int, expected: float) -> None:
     """The nearer it is and the faster it grows, the sooner."""
     used, before = Used(11.0, has * MIB, 1), Used(10.0, had * MIB, 1)
-    assert pause(MEMORY, used, before, draining=False) == pytest.approx(expected)
+    assert next_check_in(MEMORY, used, before, draining=False) == pytest.approx(expected)
 
 
 def test_while_it_drains_the_next_limit_counts() -> None:
     """That is where it is killed: 5 MiB off, at 25 a second."""
     used = Used(10.0, 120 * MIB, 1)
-    assert pause(MEMORY, used, used, draining=True) == pytest.approx(0.1)
+    assert next_check_in(MEMORY, used, used, draining=True) == pytest.approx(0.1)
 
 
 def test_processes_multiply_faster() -> None:
     """So they are looked at more often from the first look on."""
-    assert pause(BOTH, Used(10.0, 0, 1), None, draining=False) == PROCESSES_S
-    assert pause(BOTH, Used(10.0, 0, 8), None, draining=False) == LEAST_S
+    assert next_check_in(BOTH, Used(10.0, 0, 1), None, draining=False) == PROCESSES_S
+    assert next_check_in(BOTH, Used(10.0, 0, 8), None, draining=False) == LEAST_S
 
 
 @pytest.mark.parametrize(
@@ -152,13 +158,13 @@ def test_processes_multiply_faster() -> None:
 )
 def test_those_in_no_hurry_are_looked_at_together(now: float, wait: float, due: float) -> None:
     """Never later than they are due, and not much more often."""
-    assert together(now, wait) == pytest.approx(due)
+    assert coalesce(now, wait) == pytest.approx(due)
 
 
 def test_two_looks_at_one_time_break_nothing() -> None:
     """A clock may stand still between them."""
     used = Used(10.0, 10 * MIB, 1)
-    assert pause(MEMORY, used, used, draining=False) == LOOK_S
+    assert next_check_in(MEMORY, used, used, draining=False) == LOOK_S
 
 
 # --- looks ----------------------------------------------------------------------------------
@@ -179,7 +185,7 @@ def test_what_is_gone_has_nothing() -> None:
 
 def test_a_look_goes_step_by_step_and_ends_at_enough() -> None:
     """A tree may be larger than one turn has time for, or than any limit."""
-    steps, looking = 0, look(1, enough=3)  # the first process: there are more below it
+    steps, looking = 0, sample_tree(1, enough=3)  # the first process: there are more below it
     while True:
         try:
             next(looking)
@@ -196,15 +202,17 @@ def test_a_look_goes_step_by_step_and_ends_at_enough() -> None:
 
 def test_the_wall_is_behind_what_is_watched() -> None:
     """The kernel acts where the supervisor came too late, and counts threads, which are more."""
-    assert walls_of(BOTH) == Walls(memory=125 * MIB, tasks=4 * 8 + 256)
-    assert walls_of(spec(cpu_weight=7)) == Walls(cpu_weight=7)
-    assert walls_of(spec()) == Walls()
+    assert cgroup_limits(BOTH) == CgroupLimits(memory=125 * MIB, tasks=4 * 8 + 256)
+    assert cgroup_limits(spec(cpu_weight=7)) == CgroupLimits(cpu_weight=7)
+    assert cgroup_limits(spec()) == CgroupLimits()
 
 
 # --- what a machine does not hold -----------------------------------------------------------
 
-USER = Machine(files_hard=1024, files_most=1 << 20, nice=0, nice_least=20)
-ROOT = Machine(root=True, may_resource=True, may_nice=True, files_hard=1024, files_most=1 << 20)
+USER = Capabilities(files_hard=1024, files_most=1 << 20, nice=0, nice_least=20)
+ROOT = Capabilities(
+    root=True, may_resource=True, may_nice=True, files_hard=1024, files_most=1 << 20
+)
 LESS = replace(ROOT, may_resource=False)
 
 
@@ -233,30 +241,35 @@ LESS = replace(ROOT, may_resource=False)
         (USER, {"memory_max": 1, "processes": 1, "umask": 0, "no_new_privs": True}, []),
     ],
 )
-def test_what_is_not_held_is_known(machine: Machine, said: dict[str, Any], keys: list[str]) -> None:
+def test_what_is_not_held_is_known(
+    machine: Capabilities, said: dict[str, Any], keys: list[str]
+) -> None:
     """By an ordinary user's machine, by root's, by that of a root without all of its rights; what
     is watched or always granted is held by all."""
-    found = unheld(spec(**said), machine)
+    found = unsupported_limits(spec(**said), machine)
     assert [key for key, _ in found] == keys
-    assert all(told("bot", one).startswith(f"services.bot.{one[0]} cannot be") for one in found)
+    assert all(
+        format_unsupported("bot", one).startswith(f"services.bot.{one[0]} cannot be")
+        for one in found
+    )
 
 
 @pytest.mark.parametrize(
     ("wanted", "machine", "gets"),
     [(64, USER, 64), (5000, USER, 1024), (5000, ROOT, 5000), (1 << 30, ROOT, 1 << 20)],
 )
-def test_as_many_files_as_there_can_be(wanted: int, machine: Machine, gets: int) -> None:
+def test_as_many_files_as_there_can_be(wanted: int, machine: Capabilities, gets: int) -> None:
     """The smaller of what is asked for and what is granted."""
     assert files_allowed(wanted, machine) == gets
 
 
 def test_it_says_what_to_do() -> None:
     """And who is refused: root without a right is no ordinary user."""
-    (_, why), *_ = unheld(spec(nice=-5), USER)
+    (_, why), *_ = unsupported_limits(spec(nice=-5), USER)
     assert "an ordinary user goes no lower than 0, and -5 is asked for; it runs with 0" in why
     assert "LimitNICE=-5" in why
-    (_, why), *_ = unheld(spec(open_files=2048), LESS)
+    (_, why), *_ = unsupported_limits(spec(open_files=2048), LESS)
     assert "root without all of its rights cannot raise that" in why
     crowded = replace(ROOT, no_controllers="other processes are in the cgroup /x (such as pid 7)")
-    (_, why), *_ = unheld(spec(cpu_weight=5), crowded)
+    (_, why), *_ = unsupported_limits(spec(cpu_weight=5), crowded)
     assert why.startswith("other processes are in the cgroup /x (such as pid 7); it runs with")

@@ -7,17 +7,17 @@ from typing import Any
 import pytest
 
 from garrison.ipc.messages import State
-from garrison.supervisor.policy import (
+from garrison.supervisor.config.spec import Restart, ServiceSpec
+from garrison.supervisor.lifecycle.policy import (
     TRANSITIONS,
     Child,
     Effect,
     Event,
-    Why,
+    StopReason,
     diagram,
     has_process,
     step,
 )
-from garrison.supervisor.spec import Restart, ServiceSpec
 
 ALMOST_ONE = 1 - 2**-53  # the most that luck can be
 NOW = 100.0
@@ -29,7 +29,10 @@ def spec(restart: Restart = Restart.PERMANENT, **changes: Any) -> ServiceSpec:
 
 
 def child(
-    state: State, restart: Restart = Restart.PERMANENT, why: Why = Why.ORDER, **changes: Any
+    state: State,
+    restart: Restart = Restart.PERMANENT,
+    why: StopReason = StopReason.ORDER,
+    **changes: Any,
 ) -> Child:
     """Return a service in a state as it would be at NOW, wanted where that state says so."""
     deadlines = {
@@ -230,8 +233,8 @@ def test_restart_policy_decides_what_a_failed_start_means(
 
 @pytest.mark.parametrize("event", [Event.CLEAN_EXIT, Event.CRASH, Event.REFUSED])
 @pytest.mark.parametrize("restart", list(Restart))
-@pytest.mark.parametrize("why", list(Why))
-def test_an_ordered_stop_ends_in_stopped(event: Event, restart: Restart, why: Why) -> None:
+@pytest.mark.parametrize("why", list(StopReason))
+def test_an_ordered_stop_ends_in_stopped(event: Event, restart: Restart, why: StopReason) -> None:
     """What is no longer wanted rests, however and of whatever its process ended."""
     before = replace(child(State.STOPPING, restart, why), wanted=False)
 
@@ -244,25 +247,25 @@ def test_an_ordered_stop_ends_in_stopped(event: Event, restart: Restart, why: Wh
 @pytest.mark.parametrize(
     ("why", "restart", "expected"),
     [
-        (Why.ORDER, Restart.PERMANENT, State.QUEUED),
-        (Why.ORDER, Restart.TRANSIENT, State.QUEUED),
-        (Why.ORDER, Restart.TEMPORARY, State.QUEUED),
-        (Why.WATCHDOG, Restart.PERMANENT, State.QUEUED),
-        (Why.WATCHDOG, Restart.TRANSIENT, State.QUEUED),
-        (Why.WATCHDOG, Restart.TEMPORARY, State.STOPPED),
-        (Why.HEALTH, Restart.PERMANENT, State.QUEUED),
-        (Why.HEALTH, Restart.TRANSIENT, State.QUEUED),
-        (Why.HEALTH, Restart.TEMPORARY, State.STOPPED),
-        (Why.LIMIT, Restart.PERMANENT, State.QUEUED),
-        (Why.LIMIT, Restart.TRANSIENT, State.QUEUED),
-        (Why.LIMIT, Restart.TEMPORARY, State.STOPPED),
-        (Why.START_TIMEOUT, Restart.PERMANENT, State.BACKOFF),
-        (Why.START_TIMEOUT, Restart.TRANSIENT, State.BACKOFF),
-        (Why.START_TIMEOUT, Restart.TEMPORARY, State.FAILED),
+        (StopReason.ORDER, Restart.PERMANENT, State.QUEUED),
+        (StopReason.ORDER, Restart.TRANSIENT, State.QUEUED),
+        (StopReason.ORDER, Restart.TEMPORARY, State.QUEUED),
+        (StopReason.WATCHDOG, Restart.PERMANENT, State.QUEUED),
+        (StopReason.WATCHDOG, Restart.TRANSIENT, State.QUEUED),
+        (StopReason.WATCHDOG, Restart.TEMPORARY, State.STOPPED),
+        (StopReason.HEALTH, Restart.PERMANENT, State.QUEUED),
+        (StopReason.HEALTH, Restart.TRANSIENT, State.QUEUED),
+        (StopReason.HEALTH, Restart.TEMPORARY, State.STOPPED),
+        (StopReason.LIMIT, Restart.PERMANENT, State.QUEUED),
+        (StopReason.LIMIT, Restart.TRANSIENT, State.QUEUED),
+        (StopReason.LIMIT, Restart.TEMPORARY, State.STOPPED),
+        (StopReason.START_TIMEOUT, Restart.PERMANENT, State.BACKOFF),
+        (StopReason.START_TIMEOUT, Restart.TRANSIENT, State.BACKOFF),
+        (StopReason.START_TIMEOUT, Restart.TEMPORARY, State.FAILED),
     ],
 )
 def test_why_it_was_ended_decides_what_follows(
-    event: Event, why: Why, restart: Restart, expected: State
+    event: Event, why: StopReason, restart: Restart, expected: State
 ) -> None:
     """By order: started again. By the watchdog: a crash. By the timeout: a failed start."""
     after, _ = step(child(State.STOPPING, restart, why), event, NOW)
@@ -276,7 +279,7 @@ def test_the_second_bad_answer_in_a_row_is_one_too_many() -> None:
     twice, effect = step(once, Event.UNWELL, NOW)
 
     assert (once.state, once.unwell) == (State.RUNNING, 1)
-    assert (twice.state, twice.why, effect) == (State.STOPPING, Why.HEALTH, Effect.DRAIN)
+    assert (twice.state, twice.why, effect) == (State.STOPPING, StopReason.HEALTH, Effect.DRAIN)
     assert started(walk(twice, Event.CLEAN_EXIT), NOW).unwell == 0
 
 
@@ -298,7 +301,7 @@ def test_what_is_killed_for_taking_too_much_while_it_stops_was_ended_as_before()
 
     killed, effect = step(stopping, Event.OVERRUN, NOW)
 
-    assert (effect, killed.why, killed.harder) == (Effect.KILL, Why.ORDER, Effect.KILL)
+    assert (effect, killed.why, killed.harder) == (Effect.KILL, StopReason.ORDER, Effect.KILL)
     assert walk(killed, Event.CRASH).state is State.STOPPED
 
 
@@ -485,7 +488,7 @@ def test_a_service_of_no_permission_to_retry_is_never_probed() -> None:
 
 def test_a_permanent_failure_after_the_watchdog_stays_one() -> None:
     """What said that no retry can help is not tried again because it was being ended."""
-    for why in (Why.WATCHDOG, Why.START_TIMEOUT):
+    for why in (StopReason.WATCHDOG, StopReason.START_TIMEOUT):
         after, _ = step(child(State.STOPPING, why=why), Event.REFUSED, NOW)
 
         assert (after.state, after.deadline) == (State.FAILED, inf)
@@ -595,7 +598,7 @@ def test_the_watchdog_dumps_then_terminates_then_kills() -> None:
         waited, now = after.deadline - now, after.deadline
         after, effect = step(after, Event.DEADLINE, now)
         seen.append((waited, effect))
-        assert (after.state, after.why) == (State.STOPPING, Why.WATCHDOG)
+        assert (after.state, after.why) == (State.STOPPING, StopReason.WATCHDOG)
 
     assert seen == [
         (10.0, Effect.DUMP),
@@ -637,7 +640,7 @@ def test_start_timeout_is_for_init_and_start_together() -> None:
 
     after, effect = step(after, Event.DEADLINE, NOW + 7)
 
-    assert (effect, after.why) == (Effect.DUMP, Why.START_TIMEOUT)
+    assert (effect, after.why) == (Effect.DUMP, StopReason.START_TIMEOUT)
     assert after.deadline == NOW + 7.5
 
 

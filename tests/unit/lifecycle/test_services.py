@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from garrison.ipc.messages import Broken, Changed, Entry, Health, Manifest, State, Stopped
-from garrison.supervisor import roster as roster_module
-from garrison.supervisor.order import waits_for
-from garrison.supervisor.policy import Child, Event, Why
-from garrison.supervisor.roster import Post, Roster, Unread
-from garrison.supervisor.spec import PluginSpec, ServiceSpec
+from garrison.ipc.messages import Changed, Entry, Failing, Health, Manifest, State, Stopped
+from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.lifecycle import services as roster_module
+from garrison.supervisor.lifecycle.dependencies import blocking_dependencies
+from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
+from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin
 
 PLUGIN = PluginSpec(name="p", use="p")
 
@@ -23,17 +23,17 @@ def spec(name: str, needs: str = "", **changes: Any) -> ServiceSpec:
 
 def post(
     name: str, state: State = State.RUNNING, needs: str = "", wanted: bool = True, **changes: Any
-) -> Post:
+) -> Service:
     """Return a service in a state, with a process where that state has one."""
     child = Child(spec(name, needs, **changes), state, wanted, generation=4)
-    return Post(child, PLUGIN, Manifest("t"), 0, token=b"g-" + name.encode(), connected=True)
+    return Service(child, PLUGIN, Manifest("t"), 0, token=b"g-" + name.encode(), connected=True)
 
 
-def roster(*posts: Post, unread: tuple[str, ...] = ()) -> Roster:
+def roster(*posts: Service, unread: tuple[str, ...] = ()) -> ServiceTable:
     """Return a host with these services, and plugins that cannot be read."""
-    return Roster(
+    return ServiceTable(
         {one.name: one for one in posts},
-        {name: Unread(name, position) for position, name in enumerate(unread)},
+        {name: UnreadablePlugin(name, position) for position, name in enumerate(unread)},
     )
 
 
@@ -76,12 +76,12 @@ def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
     one = post("a")
     one.pid, one.in_flight, one.refused, one.beat_at = 7, 3, 2, 99.0
     one.welcomed = one.said_ready = one.connected = one.ended = True
-    one.broken, one.clean, one.events = Broken("run", "no"), Stopped(), ("said",)
+    one.broken, one.clean, one.events = Failing("run", "no"), Stopped(), ("said",)
     one.reason, one.traceback, one.last_exit = "no", "trace", "was killed"
 
     one.begin(b"g-new", 100.0, 102.0)
 
-    expected = Post(
+    expected = Service(
         one.child,
         PLUGIN,
         one.manifest,
@@ -93,8 +93,8 @@ def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
         traceback="trace",
         last_exit="was killed",
     )
-    assert {name: getattr(one, name) for name in Post.__slots__} == {
-        name: getattr(expected, name) for name in Post.__slots__
+    assert {name: getattr(one, name) for name in Service.__slots__} == {
+        name: getattr(expected, name) for name in Service.__slots__
     }
 
 
@@ -103,13 +103,13 @@ def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
     [
         (None, None, Event.CRASH),
         (None, Stopped("ordered"), Event.CLEAN_EXIT),
-        (Broken("run", "no"), None, Event.CRASH),
-        (Broken("run", "no"), Stopped(), Event.CRASH),
-        (Broken("start", "no", permanent=True), None, Event.REFUSED),
+        (Failing("run", "no"), None, Event.CRASH),
+        (Failing("run", "no"), Stopped(), Event.CRASH),
+        (Failing("start", "no", permanent=True), None, Event.REFUSED),
     ],
 )
 def test_a_clean_end_is_one_that_was_announced(
-    broken: Broken | None, clean: Stopped | None, event: Event
+    broken: Failing | None, clean: Stopped | None, event: Event
 ) -> None:
     """Any other is a crash; one after PermanentFailure is refused."""
     one = post("a")
@@ -121,29 +121,35 @@ def test_a_clean_end_is_one_that_was_announced(
 @pytest.mark.parametrize(
     ("state", "why", "broken", "clean", "cause"),
     [
-        (State.RUNNING, Why.ORDER, None, None, "its process was killed by SIGKILL"),
-        (State.RUNNING, Why.WATCHDOG, None, None, "its process was killed by SIGKILL"),
-        (State.RUNNING, Why.ORDER, Broken("run", "KeyError: 'x'"), None, "KeyError: 'x'"),
-        (State.STOPPING, Why.ORDER, None, Stopped("ordered"), "ordered"),
-        (State.STOPPING, Why.ORDER, None, Stopped(""), "its process was killed by SIGKILL"),
-        (State.STOPPING, Why.WATCHDOG, None, None, "its loop was silent for 7 s, so it was ended"),
+        (State.RUNNING, StopReason.ORDER, None, None, "its process was killed by SIGKILL"),
+        (State.RUNNING, StopReason.WATCHDOG, None, None, "its process was killed by SIGKILL"),
+        (State.RUNNING, StopReason.ORDER, Failing("run", "KeyError: 'x'"), None, "KeyError: 'x'"),
+        (State.STOPPING, StopReason.ORDER, None, Stopped("ordered"), "ordered"),
+        (State.STOPPING, StopReason.ORDER, None, Stopped(""), "its process was killed by SIGKILL"),
         (
             State.STOPPING,
-            Why.WATCHDOG,
-            Broken("run", "x"),
+            StopReason.WATCHDOG,
+            None,
             None,
             "its loop was silent for 7 s, so it was ended",
         ),
         (
             State.STOPPING,
-            Why.START_TIMEOUT,
+            StopReason.WATCHDOG,
+            Failing("run", "x"),
+            None,
+            "its loop was silent for 7 s, so it was ended",
+        ),
+        (
+            State.STOPPING,
+            StopReason.START_TIMEOUT,
             None,
             None,
             "it did not start within 2.5 s, so it was ended",
         ),
         (
             State.STOPPING,
-            Why.HEALTH,
+            StopReason.HEALTH,
             None,
             Stopped("ordered"),
             "its health was not good twice in a row (it said no), so it was ended",
@@ -151,7 +157,7 @@ def test_a_clean_end_is_one_that_was_announced(
     ],
 )
 def test_why_a_process_ended_is_told_in_words(
-    state: State, why: Why, broken: Broken | None, clean: Stopped | None, cause: str
+    state: State, why: StopReason, broken: Failing | None, clean: Stopped | None, cause: str
 ) -> None:
     """What garrison did comes before what the process said, and that before how it ended."""
     one = post("a", state, watchdog=7.0, start_timeout=2.5)
@@ -278,7 +284,7 @@ def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     """In layers where each depends on both of the layer below, the paths double with each layer."""
     layers = 12
     posts = [
-        Post(
+        Service(
             Child(
                 ServiceSpec(
                     name=f"{side}{layer}",
@@ -301,9 +307,9 @@ def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     def counted(child: Child, children: Mapping[str, Child]) -> list[str]:
         nonlocal looks
         looks += 1
-        return waits_for(child, children)
+        return blocking_dependencies(child, children)
 
-    monkeypatch.setattr(roster_module, "waits_for", counted)
+    monkeypatch.setattr(roster_module, "blocking_dependencies", counted)
 
     assert not host.stuck(posts[-1])
     assert looks <= 4 * len(posts)

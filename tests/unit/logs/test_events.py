@@ -8,14 +8,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from garrison.supervisor import journal as journal_module
-from garrison.supervisor.journal import KEPT, Event, Journal, local_time
+from garrison.supervisor.logs import events as journal_module
+from garrison.supervisor.logs.events import KEPT, Event, EventLog, local_time
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
+def journal(tmp_path: Path) -> EventLog:
     """Return a journal with a file of its own."""
-    return Journal(tmp_path / "events.log")
+    return EventLog(tmp_path / "events.log")
 
 
 def lines(path: Path) -> list[Event]:
@@ -23,7 +23,7 @@ def lines(path: Path) -> list[Event]:
     return [msgspec.json.decode(line, type=Event) for line in path.read_bytes().splitlines()]
 
 
-def test_an_event_is_one_line_of_the_file(journal: Journal, tmp_path: Path) -> None:
+def test_an_event_is_one_line_of_the_file(journal: EventLog, tmp_path: Path) -> None:
     """It has a number, the time in UTC, its name, its service and what else there is to say."""
     happened = journal.record("service.state", "a", to="running", wait_s=0.25)
     journal.record("supervisor.stopping")
@@ -42,7 +42,7 @@ def test_an_event_is_one_line_of_the_file(journal: Journal, tmp_path: Path) -> N
     )
 
 
-def test_the_last_events_are_kept_in_memory(journal: Journal) -> None:
+def test_the_last_events_are_kept_in_memory(journal: EventLog) -> None:
     """Oldest first; of all services or of some."""
     for number in range(6):
         journal.record("e", "ab"[number % 2], n=number)
@@ -55,7 +55,7 @@ def test_the_last_events_are_kept_in_memory(journal: Journal) -> None:
     assert journal.last(-1) == []
 
 
-def test_memory_has_a_bound(journal: Journal) -> None:
+def test_memory_has_a_bound(journal: EventLog) -> None:
     """Ten thousand events leave the last few thousand."""
     for _ in range(10_000):
         journal.record("e")
@@ -66,7 +66,7 @@ def test_memory_has_a_bound(journal: Journal) -> None:
     assert kept[-1].n == 10_000
 
 
-def test_who_listens_is_told(journal: Journal) -> None:
+def test_who_listens_is_told(journal: EventLog) -> None:
     """One who leaves while told takes nothing away from the others."""
     heard: list[tuple[str, int]] = []
 
@@ -85,7 +85,7 @@ def test_the_file_is_rotated_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     """The full one is renamed in place of the one before; no event is in neither."""
     monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
     path = tmp_path / "events.log"
-    journal = Journal(path)
+    journal = EventLog(path)
     for number in range(25):
         journal.record("e", text="x" * 50, number=number)
     journal.close()
@@ -101,7 +101,7 @@ def test_the_file_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
     path = tmp_path / "events.log"
     for _ in range(2):
-        journal = Journal(path)
+        journal = EventLog(path)
         journal.record("e", text="x" * 450)
         journal.close()
 
@@ -115,7 +115,7 @@ def test_the_next_supervisor_knows_what_happened_before(
     monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
     monkeypatch.setattr(journal_module, "RECALLED", 5)
     path = tmp_path / "events.log"
-    before = Journal(path)
+    before = EventLog(path)
     for number in range(25):
         before.record("e", "a", text="x" * 50, number=number)
     before.close()
@@ -123,7 +123,7 @@ def test_the_next_supervisor_knows_what_happened_before(
         file.write(b'{"n":"many"}\n[]\n\xff\xfe\n' + b"[" * 5000 + b'\n{"n":26,"ti')
 
     monkeypatch.setattr(journal_module, "FILE_BYTES", 100_000)
-    journal = Journal(path)
+    journal = EventLog(path)
     journal.recall()
     assert [event.data["number"] for event in journal.last(100)] == [*range(20, 25)]
     assert journal.record("e").n == 26
@@ -132,14 +132,14 @@ def test_the_next_supervisor_knows_what_happened_before(
     assert msgspec.json.decode(last, type=Event).n == 26
 
 
-def test_a_journal_without_a_file_begins_at_one(journal: Journal) -> None:
+def test_a_journal_without_a_file_begins_at_one(journal: EventLog) -> None:
     """Nothing is there to be recalled."""
     journal.recall()
     assert journal.last(10) == []
     assert journal.record("e").n == 1
 
 
-def test_its_own_user_alone_reads_the_file(journal: Journal, tmp_path: Path) -> None:
+def test_its_own_user_alone_reads_the_file(journal: EventLog, tmp_path: Path) -> None:
     """Whatever the umask says."""
     before = os.umask(0)
     try:
@@ -153,7 +153,7 @@ def test_its_own_user_alone_reads_the_file(journal: Journal, tmp_path: Path) -> 
 
 def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     """The events are still in memory and still told."""
-    journal = Journal(tmp_path / "nowhere" / "events.log")
+    journal = EventLog(tmp_path / "nowhere" / "events.log")
     heard: list[Event] = []
     journal.listeners.append(heard.append)
 
@@ -162,7 +162,7 @@ def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     assert len(journal.last(1)) == len(heard) == 1
 
 
-def test_closing_twice_is_closing(journal: Journal, tmp_path: Path) -> None:
+def test_closing_twice_is_closing(journal: EventLog, tmp_path: Path) -> None:
     """A closed one opens its file again with the next event."""
     journal.record("e")
     journal.close()

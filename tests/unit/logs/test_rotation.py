@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from garrison.supervisor.follow import Follower, former, last_lines
-from garrison.supervisor.rotation import Rotation
+from garrison.supervisor.logs.rotation import Rotation
+from garrison.supervisor.logs.tail import LogTail, last_lines, rotated_path
 
 MOST, FILES = 64 * 1024, 4
 
@@ -21,7 +21,7 @@ class Log:
         self.rotation = Rotation(folder, MOST, FILES)
         self.rotation._collapses = None if collapses else False
         self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self.follower = Follower(folder, lambda _: True)
+        self.follower = LogTail(folder, lambda _: True)
         self.written = 0
         self.seen: list[str] = []
 
@@ -48,7 +48,7 @@ class Log:
     @property
     def files(self) -> list[Path]:
         """Return every file of it, the oldest first."""
-        older = [former(self.path, number) for number in range(20, -1, -1)]
+        older = [rotated_path(self.path, number) for number in range(20, -1, -1)]
         return [*(path for path in older if path.exists()), self.path]
 
     @property
@@ -88,7 +88,7 @@ def test_whatever_happens_by_turns_nothing_is_lost(log: Log, seed: int) -> None:
     assert len(log.seen) == log.written
     kept = log.kept
     assert kept == list(range(kept[0], log.written))
-    assert former(log.path, FILES - 1).exists()
+    assert rotated_path(log.path, FILES - 1).exists()
     assert not log.rotation._told
 
 
@@ -122,8 +122,8 @@ def test_a_flood_between_two_moves_is_dropped(log: Log) -> None:
     os.write(log.file, b"x" * 10 * MOST + b"\nlast words\n")
     log.rotation.look()
     assert log.path.stat().st_size < MOST
-    assert former(log.path, 1).exists()
-    assert not former(log.path, 2).exists()
+    assert rotated_path(log.path, 1).exists()
+    assert not rotated_path(log.path, 2).exists()
 
 
 def test_a_follower_goes_on_after_a_flood(log: Log) -> None:
@@ -151,7 +151,7 @@ def test_a_file_that_somebody_empties_is_read_from_its_beginning(log: Log) -> No
 
 def test_what_cannot_be_moved_is_told_once_and_stays_bounded(log: Log, tmp_path: Path) -> None:
     """A folder without room, or rights: the service goes on, and so does the limit."""
-    blocker = former(log.path, 0)
+    blocker = rotated_path(log.path, 0)
     blocker.mkdir()
     for _ in range(20):
         log.write(200)
@@ -164,7 +164,7 @@ def test_what_cannot_be_moved_is_told_once_and_stays_bounded(log: Log, tmp_path:
     blocker.rmdir()
     log.write(700)
     log.look()
-    assert former(log.path, 1).exists()
+    assert rotated_path(log.path, 1).exists()
 
 
 @pytest.mark.parametrize("cut", [True, False])
@@ -172,12 +172,12 @@ def test_a_killed_supervisors_copy_is_put_in_its_place(log: Log, cut: bool) -> N
     """Where the live file was cut already the copy is all there is; else it is one too many."""
     log.write(500)
     content = log.path.read_bytes()
-    former(log.path, 0).write_bytes(content[:8192])
+    rotated_path(log.path, 0).write_bytes(content[:8192])
     if cut:
         log.path.write_bytes(content[8192:])
     log.rotation._recover("bot.log")
     assert log.kept == list(range(500))
-    assert not former(log.path, 0).exists()
+    assert not rotated_path(log.path, 0).exists()
 
 
 def test_links_and_what_is_no_log_are_left_alone(tmp_path: Path) -> None:

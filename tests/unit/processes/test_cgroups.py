@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from tests.support.host import ROOT
 
-from garrison.ipc import tree
-from garrison.supervisor import cgroups
-from garrison.supervisor.spec import Walls
+from garrison.ipc.system import process_tree
+from garrison.supervisor.config.spec import CgroupLimits
+from garrison.supervisor.processes import cgroups
 
 V1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
 
@@ -53,7 +53,7 @@ def test_without_version_2_there_is_none(tmp_path: Path) -> None:
 
 def test_only_what_a_dead_launcher_left_is_removed(tmp_path: Path) -> None:
     """A living launcher's stay, and what is nobody's; a number that is used again deceives not."""
-    me, start = os.getpid(), tree.started(os.getpid())
+    me, start = os.getpid(), process_tree.start_ticks(os.getpid())
     names = [f"garrison-{me}-{start}", f"garrison-{me}-{start + 1}", "garrison-x", "other-1-2"]
     for name in names:
         (tmp_path / name / "1").mkdir(parents=True)
@@ -114,8 +114,8 @@ def test_who_moved_out_is_asked_for_where_it_was(tmp_path: Path) -> None:
     parent = group(tmp_path / "g", on="cpu memory pids")
     leaf = group(parent / cgroups.LEAF, has="", pids="7 9")
     assert cgroups.offered(leaf, {7}) == (frozenset(ALL), "")
-    assert cgroups.above(leaf) == parent
-    assert cgroups.above(parent) == parent
+    assert cgroups.parent_cgroup(leaf) == parent
+    assert cgroups.parent_cgroup(parent) == parent
 
 
 def test_without_a_cgroup_nothing_is_offered() -> None:
@@ -128,15 +128,15 @@ def test_without_a_cgroup_nothing_is_offered() -> None:
 @pytest.mark.parametrize(
     ("walls", "expected"),
     [
-        (Walls(), {}),
+        (CgroupLimits(), {}),
         (
-            Walls(memory=5, tasks=6, cpu_weight=7),
+            CgroupLimits(memory=5, tasks=6, cpu_weight=7),
             {"memory.max": "5", "memory.oom.group": "1", "pids.max": "6", "cpu.weight": "7"},
         ),
-        (Walls(tasks=6), {"pids.max": "6"}),
+        (CgroupLimits(tasks=6), {"pids.max": "6"}),
     ],
 )
-def test_each_controller_is_told_its_limits(walls: Walls, expected: dict[str, str]) -> None:
+def test_each_controller_is_told_its_limits(walls: CgroupLimits, expected: dict[str, str]) -> None:
     """A limit that is not set is not written."""
     files: dict[str, str] = {}
     for setting in cgroups.SETTINGS.values():
@@ -159,13 +159,13 @@ def test_a_kill_for_want_of_memory_is_seen(tmp_path: Path) -> None:
 STAND_IN = "hugetlb"
 INSIDE = """
 import os, sys
-from garrison.supervisor import cgroups
-from garrison.supervisor.spec import Walls
+from garrison.supervisor.processes import cgroups
+from garrison.supervisor.config.spec import CgroupLimits
 setting = {"hugetlb": lambda walls: {"hugetlb.2MB.max": str(walls.memory)}}
 print(*cgroups.offered(cgroups.own(), {os.getpid()}, ("hugetlb",)))
 groups = cgroups.Cgroups(cgroups.own(), setting)
 cgroup = groups.make()
-print(groups.hold(cgroup, Walls(memory=8 << 20), {os.getpid()}))
+print(groups.hold(cgroup, CgroupLimits(memory=8 << 20), {os.getpid()}))
 limit = cgroup / "hugetlb.2MB.max"
 print(limit.read_text().strip() if limit.exists() else "none")
 print(cgroups.own().name)

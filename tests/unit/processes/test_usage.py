@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from garrison.ipc.messages import Manifest, State
-from garrison.supervisor import usage
-from garrison.supervisor.excess import Used
-from garrison.supervisor.policy import Child, Event
-from garrison.supervisor.roster import Post
-from garrison.supervisor.spec import PluginSpec, ServiceSpec
-from garrison.supervisor.usage import Watch
+from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.lifecycle.limits import Used
+from garrison.supervisor.lifecycle.policy import Child, Event
+from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.processes import usage
+from garrison.supervisor.processes.usage import UsageMonitor
 
 TOKEN = b"t" * 16
 MIB = 1 << 20
@@ -25,7 +25,7 @@ class Supervisor:
         self.told: list[Event] = []
         self.journal = self
 
-    def advance(self, post: Post, event: Event) -> None:
+    def advance(self, post: Service, event: Event) -> None:
         """Note an event."""
         self.told.append(event)
 
@@ -33,10 +33,12 @@ class Supervisor:
         """Do nothing."""
 
 
-def a_post(pid: int, **limits: int) -> Post:
+def a_post(pid: int, **limits: int) -> Service:
     """Return a service that runs."""
     spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", **limits)  # type: ignore[arg-type]
-    post = Post(Child(spec, State.RUNNING), PluginSpec(name="bot", use="bot"), Manifest("bot"), 0)
+    post = Service(
+        Child(spec, State.RUNNING), PluginSpec(name="bot", use="bot"), Manifest("bot"), 0
+    )
     post.token, post.pid = TOKEN, pid
     return post
 
@@ -48,16 +50,16 @@ def host() -> Supervisor:
 
 
 @pytest.fixture
-def watch(host: Supervisor, monkeypatch: pytest.MonkeyPatch) -> Iterator[Watch]:
+def watch(host: Supervisor, monkeypatch: pytest.MonkeyPatch) -> Iterator[UsageMonitor]:
     """Return a watch that looks at once."""
     monkeypatch.setattr(usage, "FIRST_S", 0.0)
-    watch = Watch(host)  # type: ignore[arg-type]
+    watch = UsageMonitor(host)  # type: ignore[arg-type]
     yield watch
     watch.close()
 
 
 def test_a_look_at_many_processes_takes_many_turns(
-    watch: Watch, host: Supervisor, monkeypatch: pytest.MonkeyPatch
+    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No turn is longer than its share, and the next one goes on where it was."""
     monkeypatch.setattr(usage, "TURN_S", 0.0)
@@ -76,7 +78,7 @@ def test_a_look_at_many_processes_takes_many_turns(
     assert host.told == []
 
 
-def test_what_ended_is_looked_at_no_more(watch: Watch) -> None:
+def test_what_ended_is_looked_at_no_more(watch: UsageMonitor) -> None:
     """Nor what another incarnation took the place of; nor what has no limits."""
     for post in (a_post(1, processes=5), a_post(1)):
         watch.begin(post)
@@ -96,10 +98,10 @@ def large(pid: int, enough: int = 0) -> Iterator[None]:
 
 
 def test_what_is_shared_is_asked_for(
-    watch: Watch, host: Supervisor, monkeypatch: pytest.MonkeyPatch
+    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nothing is done before the answer, which says that it is well."""
-    monkeypatch.setattr(usage, "look", large)
+    monkeypatch.setattr(usage, "sample_tree", large)
     monkeypatch.setattr(usage, "proportional", lambda pids: 50 * MIB)
     post = a_post(1, memory_max=100 * MIB)
     watch.begin(post)
@@ -116,11 +118,11 @@ def test_what_is_shared_is_asked_for(
 
 @pytest.mark.parametrize("full", [False, True])
 def test_an_answer_that_does_not_come_is_not_waited_for(
-    watch: Watch, host: Supervisor, monkeypatch: pytest.MonkeyPatch, full: bool
+    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch, full: bool
 ) -> None:
     """Where the kernel holds the thread, or too many wait already, the plain sum counts."""
-    monkeypatch.setattr(usage, "look", large)
-    monkeypatch.setattr(usage.Weigher, "ask", lambda *_: not full)
+    monkeypatch.setattr(usage, "sample_tree", large)
+    monkeypatch.setattr(usage.PssSampler, "ask", lambda *_: not full)
     monkeypatch.setattr(usage, "ASK_S", 0.0)
     watch.begin(a_post(1, memory_max=100 * MIB))
 
@@ -131,11 +133,11 @@ def test_an_answer_that_does_not_come_is_not_waited_for(
 
 
 def test_a_supervisor_that_was_stopped_asks_again(
-    watch: Watch, host: Supervisor, monkeypatch: pytest.MonkeyPatch
+    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its thread was stopped as well: nobody is ended for that."""
-    monkeypatch.setattr(usage, "look", large)
-    monkeypatch.setattr(usage.Weigher, "ask", lambda *_: True)
+    monkeypatch.setattr(usage, "sample_tree", large)
+    monkeypatch.setattr(usage.PssSampler, "ask", lambda *_: True)
     monkeypatch.setattr(usage, "ASK_S", -10.0)  # it was due long ago
     watch.begin(a_post(1, memory_max=100 * MIB))
 

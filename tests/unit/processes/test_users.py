@@ -10,10 +10,15 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from garrison.ipc.errors import StartError
-from garrison.supervisor import accounts
-from garrison.supervisor.accounts import Account, account_of, allows, closed
-from garrison.supervisor.environment import worker_environment
-from garrison.supervisor.spec import ServiceSpec
+from garrison.supervisor.config.environment import worker_environment
+from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.processes import users
+from garrison.supervisor.processes.users import (
+    Account,
+    access_problem,
+    mode_allows,
+    resolve_user,
+)
 
 DATA = Path("/data")
 SOMEBODY = Account("somebody", 700, 71, (70, 71))
@@ -29,7 +34,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> None:
     """Be root, as far as the ids tell."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "getegid", lambda: 0)
-    monkeypatch.setattr(accounts, "_capabilities", lambda: -1)
+    monkeypatch.setattr(users, "_capabilities", lambda: -1)
 
 
 @pytest.mark.parametrize(
@@ -50,18 +55,18 @@ def test_whom_a_mode_lets_in(
     mode: int, owner: int, group: int, wanted: int, expected: bool
 ) -> None:
     """As the kernel has it: the first class that fits is the only one."""
-    assert allows(mode, owner, group, SOMEBODY, wanted) is expected
+    assert mode_allows(mode, owner, group, SOMEBODY, wanted) is expected
 
 
 def test_root_is_let_in_anywhere() -> None:
     """Whatever the mode."""
-    assert allows(0, 5, 5, Account("root", 0, 0, (0,)), 5)
+    assert mode_allows(0, 5, 5, Account("root", 0, 0, (0,)), 5)
 
 
 @pytest.mark.usefixtures("root")
 def test_a_number_needs_no_account() -> None:
     """Its group is of the same number, its home the service's data folder."""
-    found = account_of(spec("54321"), DATA)
+    found = resolve_user(spec("54321"), DATA)
     assert found is not None
     assert (found.uid, found.gid, found.groups) == (54321, 54321, (54321,))
     assert found.environment["HOME"] == "/data"
@@ -72,11 +77,11 @@ def test_a_number_needs_no_account() -> None:
 def test_a_name_brings_its_groups_and_home() -> None:
     """As at a login; a group of its own goes before the account's."""
     entry, other = pwd.getpwnam("nobody"), grp.getgrall()[1]
-    found = account_of(spec("nobody"), DATA)
+    found = resolve_user(spec("nobody"), DATA)
     assert found is not None
     assert (found.uid, found.gid) == (entry.pw_uid, entry.pw_gid)
     assert found.environment["HOME"] == entry.pw_dir
-    found = account_of(spec("nobody", other.gr_name), DATA)
+    found = resolve_user(spec("nobody", other.gr_name), DATA)
     assert found is not None
     assert found.gid == other.gr_gid
     assert other.gr_gid in found.groups
@@ -86,7 +91,7 @@ def test_a_name_brings_its_groups_and_home() -> None:
 @pytest.mark.parametrize(("user", "group"), [("", ""), ("root", ""), ("0", ""), ("0", "0")])
 def test_ones_own_user_is_no_other(user: str, group: str) -> None:
     """Nothing is to be done for it."""
-    assert account_of(spec(user, group), DATA) is None
+    assert resolve_user(spec(user, group), DATA) is None
 
 
 @pytest.mark.usefixtures("root")
@@ -97,7 +102,7 @@ def test_ones_own_user_is_no_other(user: str, group: str) -> None:
 def test_who_is_unknown_is_named(user: str, group: str, said: str) -> None:
     """In the words of the config."""
     with pytest.raises(StartError, match=said):
-        account_of(spec(user, group), DATA)
+        resolve_user(spec(user, group), DATA)
 
 
 def test_an_ordinary_user_can_start_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,17 +110,17 @@ def test_an_ordinary_user_can_start_nobody_else(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     monkeypatch.setattr(os, "getegid", lambda: 65534)
     with pytest.raises(StartError, match="user = 54321: only root can start a process"):
-        account_of(spec("54321"), DATA)
+        resolve_user(spec("54321"), DATA)
     with pytest.raises(StartError, match="group = 54321: only root"):
-        account_of(spec("", "54321"), DATA)
+        resolve_user(spec("", "54321"), DATA)
 
 
 @pytest.mark.usefixtures("root")
 def test_a_root_that_may_not_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container."""
-    monkeypatch.setattr(accounts, "_capabilities", lambda: 1 << 0 | 1 << 5)
+    monkeypatch.setattr(users, "_capabilities", lambda: 1 << 0 | 1 << 5)
     with pytest.raises(StartError, match="lacks CAP_SETGID, CAP_SETUID"):
-        account_of(spec("54321"), DATA)
+        resolve_user(spec("54321"), DATA)
 
 
 @pytest.fixture
@@ -131,13 +136,13 @@ def test_the_first_folder_that_is_closed_is_named(public: Path) -> None:
     shut = public / "shut"
     (shut / "in").mkdir(parents=True)
     shut.chmod(0o700)
-    said = closed(shut / "in", SOMEBODY)
+    said = access_problem(shut / "in", SOMEBODY)
     assert f"somebody cannot get into {shut}, on the way to {shut / 'in'}" in said
     assert "0700" in said
     shut.chmod(0o711)
-    assert closed(shut / "in", SOMEBODY) == ""
-    assert closed(shut / "not there", SOMEBODY) == ""
-    assert f"chmod o+rx {shut}" in closed(shut, SOMEBODY, 5)
+    assert access_problem(shut / "in", SOMEBODY) == ""
+    assert access_problem(shut / "not there", SOMEBODY) == ""
+    assert f"chmod o+rx {shut}" in access_problem(shut, SOMEBODY, 5)
 
 
 def test_the_environment_is_that_users() -> None:

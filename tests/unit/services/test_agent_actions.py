@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from garrison.workers import Action, Content
-from garrison.workers.services.agent.choice import (
+from garrison.workers.services.agent.actions import (
     Reply,
     Run,
     Say,
@@ -13,8 +13,8 @@ from garrison.workers.services.agent.choice import (
     chosen,
     find,
     in_order,
+    plan_steps,
     question,
-    steps,
 )
 
 TIP = Action("SEND_TIP", "Sends money", similes=["PAY", "GIVE_MONEY"], examples=["tip ada 5"])
@@ -72,7 +72,7 @@ def test_a_name_goes_before_a_simile() -> None:
 )
 def test_what_a_response_asks_for(content: Content, expected: list[Any]) -> None:
     """In the order in which it names them."""
-    assert steps(content, ACTIONS) == expected
+    assert plan_steps(content, ACTIONS) == expected
 
 
 @pytest.mark.parametrize("name", ["REPLY", "IGNORE", "NONE"])
@@ -80,7 +80,7 @@ def test_a_plugins_own_goes_before_the_built_in(name: str) -> None:
     """It has the name, so it is run."""
     own = Action(name)
 
-    assert steps(Content("hi", actions=[name.lower()]), [own]) == [Run(own)]
+    assert plan_steps(Content("hi", actions=[name.lower()]), [own]) == [Run(own)]
 
 
 def test_priorities() -> None:

@@ -3,8 +3,8 @@
 import pytest
 
 from garrison.workers import Memory
-from garrison.workers.content import Content
-from garrison.workers.services.agent.memories import Memories, nearest, selected
+from garrison.workers.agents.content import Content
+from garrison.workers.services.agent.memory_store import Memories, nearest, selected
 
 
 def memory(name: str, room: str = "r", at: float = 0.0, **more: object) -> Memory:

@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 
 from garrison.workers import Character, Content, Media, Memory, MessageExample, Style
-from garrison.workers.services.agent.prompt import Sampling, messages, params, sampling, system
+from garrison.workers.services.agent.prompt import (
+    Sampling,
+    messages,
+    params,
+    sampling,
+    system,
+)
 
 ME = "agent"
 

@@ -9,7 +9,7 @@ import pytest
 from garrison.ipc import PermanentFailure, ServiceProxy
 from garrison.workers import GenerateTextParams
 from garrison.workers.services.eliza import LINES, ElizaService, answer, ended, load
-from garrison.workers.services.eliza.method import Conversation, respond
+from garrison.workers.services.eliza.conversation import Conversation, respond
 from garrison.workers.testing import run
 
 SCRIPT = load("")

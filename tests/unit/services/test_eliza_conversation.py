@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garrison.workers.services.eliza.method import (
+from garrison.workers.services.eliza.conversation import (
     ANSWER,
     MEMORIES,
     PART,
     READ,
     Conversation,
     decompose,
-    read,
     reflect,
     respond,
+    tokenise,
 )
 from garrison.workers.services.eliza.script import Script, ScriptError, Sentence, parse
 
@@ -142,7 +142,7 @@ def test_a_name_keeps_its_capitals() -> None:
 
 
 def test_the_capital_that_begins_a_clause_is_dropped() -> None:
-    clauses = read(parse(SMALL), "Dogs bark. NATO, too. A B")
+    clauses = tokenise(parse(SMALL), "Dogs bark. NATO, too. A B")
     assert clauses == [("dogs", "bark"), ("NATO",), ("too",), ("A", "B")]
 
 
@@ -387,7 +387,7 @@ def test_a_conversation_travels_and_stays_bounded_over_200_turns(lines: list[str
 
 @given(st.text())
 def test_any_text_is_read_into_words(line: str) -> None:
-    for clause in read(BUNDLED, line):
+    for clause in tokenise(BUNDLED, line):
         assert clause
         assert all(word and word.isprintable() and not word.isspace() for word in clause)
 

@@ -15,13 +15,20 @@ import pytest
 from msgspec import Raw
 from tests.support.waiting import eventually
 
-from garrison.ipc import Post
-from garrison.supervisor.cli import mail, render
+from garrison.ipc import PostRequest
+from garrison.supervisor.cli import mail
+from garrison.supervisor.cli.render import status
 from garrison.workers import PermanentFailure
 from garrison.workers.runtime import Runtime
 from garrison.workers.services.mailbox import MailboxService, lanes, schema, shown
-from garrison.workers.services.mailbox.schema import Letter
-from garrison.workers.services.mailbox.store import Damaged, MailboxFull, Store, _opened, set_aside
+from garrison.workers.services.mailbox.schema import Message
+from garrison.workers.services.mailbox.store import (
+    Damaged,
+    MailboxFull,
+    Store,
+    _opened,
+    quarantine,
+)
 from garrison.workers.testing import run
 
 
@@ -55,10 +62,10 @@ async def mailbox(
         yield service, receiver
 
 
-def post(number: int, padding: str = "", **said: Any) -> Post:
+def post(number: int, padding: str = "", **said: Any) -> PostRequest:
     """Return a message for the receiver."""
     args = Raw(msgspec.msgpack.encode([number, padding]))
-    return Post("receiver", "take", args, **said)
+    return PostRequest("receiver", "take", args, **said)
 
 
 def away(service: MailboxService) -> None:
@@ -104,7 +111,7 @@ async def test_a_message_that_is_dropped_while_it_waits_for_its_next_attempt_is_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At once: those behind it do not wait for its backoff, and it is not tried again."""
-    monkeypatch.setattr("garrison.workers.services.mailbox.policy.BACKOFF_FIRST", 60.0)
+    monkeypatch.setattr("garrison.workers.services.mailbox.retry.BACKOFF_FIRST", 60.0)
     monkeypatch.setattr("random.random", lambda: 1.0)
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         receiver.refusing.add(1)
@@ -172,7 +179,7 @@ async def test_full_to_its_bound_it_notes_results_and_refusals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """They take room as well: the mailbox must not die of them, and gets room again."""
-    monkeypatch.setattr("garrison.workers.services.mailbox.policy.BACKOFF_FIRST", 0.001)
+    monkeypatch.setattr("garrison.workers.services.mailbox.retry.BACKOFF_FIRST", 0.001)
     config = {"max_bytes": 1 << 20, "max_attempts": 2}
     async with mailbox(tmp_path, monkeypatch, **config) as (service, receiver):
         away(service)
@@ -213,7 +220,7 @@ def filled(folder: Path, count: int) -> Path:
     db = _opened(live, 1 << 30)
     for number in range(count):
         args = msgspec.msgpack.encode([number])
-        letter = Letter(id=str(number), receiver="r", method="m", args=args, kwargs=b"\x80")
+        letter = Message(id=str(number), receiver="r", method="m", args=args, kwargs=b"\x80")
         schema.insert(db.cursor(), letter)
     for suffix in ("", "-wal"):
         shutil.copy(f"{live}{suffix}", f"{left}{suffix}")
@@ -269,7 +276,7 @@ def test_a_log_that_is_damaged_in_its_middle_is_set_aside(tmp_path: Path, at: in
     log.write_bytes(damaged)
     with pytest.raises(Damaged, match="cannot be read"):
         Store(path, 1 << 30)
-    aside = set_aside(path)
+    aside = quarantine(path)
     assert aside.with_name(f"{aside.name}-wal").read_bytes() == damaged
     assert not path.exists()
 
@@ -305,11 +312,11 @@ def test_no_column_of_a_list_vanishes_at_80_columns(
 ) -> None:
     """However long names and reasons are; the ID is whole, for it is what one types."""
     monkeypatch.setenv("COLUMNS", "80")
-    letter = Letter(id="0123456789abcdef", receiver=name, method=name, args=b"", kwargs=b"")
+    letter = Message(id="0123456789abcdef", receiver=name, method=name, args=b"", kwargs=b"")
     letter.state, letter.reason = schema.DEAD, "because " * 50
     rows = [{"receiver": name, "waiting": 9, "oldest_s": 1e6, "dead": 9, "oldest_dead_s": 1e6}]
     data = {"receivers": rows, "letters": [shown(letter, 1e6)], "damaged": []}
-    render.show(*mail._listed(data))
+    status.show(*mail._listed(data))
     out = capsys.readouterr().out
     assert "0123456789abcdef" in out
     (heads,) = [line.split() for line in out.splitlines() if line.startswith("ID")]

@@ -2,10 +2,10 @@
 
 import pytest
 
-from garrison.workers.services.mailbox.clock import Clock, Kept, Reading
+from garrison.workers.services.mailbox.clock import Clock, ClockReading, Kept
 
 DAY = 86_400.0
-BEGAN = Reading("boot-1", 1000.0, 1_800_000_000.0)
+BEGAN = ClockReading("boot-1", 1000.0, 1_800_000_000.0)
 
 
 def test_without_a_jump_it_is_the_wall_clock() -> None:
@@ -14,10 +14,10 @@ def test_without_a_jump_it_is_the_wall_clock() -> None:
     assert first.at(1000.0) == BEGAN.wall
     assert first.at(1060.0) == BEGAN.wall + 60
 
-    kept = first.kept(Reading("boot-1", 1060.0, BEGAN.wall + 60))
-    again = Clock(kept, Reading("boot-1", 1070.0, BEGAN.wall + 70))
+    kept = first.kept(ClockReading("boot-1", 1060.0, BEGAN.wall + 60))
+    again = Clock(kept, ClockReading("boot-1", 1070.0, BEGAN.wall + 70))
     assert again.at(1070.0) == BEGAN.wall + 70
-    booted = Clock(kept, Reading("boot-2", 5.0, BEGAN.wall + 3600))
+    booted = Clock(kept, ClockReading("boot-2", 5.0, BEGAN.wall + 3600))
     assert booted.at(5.0) == BEGAN.wall + 3600
 
 
@@ -25,13 +25,13 @@ def test_without_a_jump_it_is_the_wall_clock() -> None:
 def test_a_jump_changes_nothing(jump: float) -> None:
     """Neither within a life, nor where the mailbox is started again, nor after a reboot."""
     clock = Clock(None, BEGAN)
-    jumped = Reading("boot-1", 1060.0, BEGAN.wall + 60 + jump)
+    jumped = ClockReading("boot-1", 1060.0, BEGAN.wall + 60 + jump)
     assert clock.at(jumped.ran) == BEGAN.wall + 60
 
     again = Clock(Kept("boot-1", 1000.0, BEGAN.wall, BEGAN.wall), jumped)
     assert again.at(jumped.ran) == BEGAN.wall + 60
 
-    booted = Clock(again.kept(jumped), Reading("boot-2", 5.0, jumped.wall + 30))
+    booted = Clock(again.kept(jumped), ClockReading("boot-2", 5.0, jumped.wall + 30))
     assert booted.at(5.0) == pytest.approx(BEGAN.wall + 90)
 
 
@@ -39,7 +39,7 @@ def test_a_jump_changes_nothing(jump: float) -> None:
 def test_it_never_goes_back(boot: str) -> None:
     """A machine that starts without a clock of its own has been away for no time at all."""
     kept = Kept("boot-1", 1060.0, BEGAN.wall + 60, BEGAN.wall + 60)
-    clock = Clock(kept, Reading(boot, 5.0, 0.0))
+    clock = Clock(kept, ClockReading(boot, 5.0, 0.0))
     assert clock.at(5.0) == kept.own
     assert clock.at(15.0) == kept.own + 10
 
@@ -47,5 +47,5 @@ def test_it_never_goes_back(boot: str) -> None:
 def test_people_are_told_times_of_the_wall_clock() -> None:
     """What was taken a minute ago was taken a minute before what the wall clock shows now."""
     clock = Clock(None, BEGAN)
-    jumped = Reading("boot-1", 1060.0, BEGAN.wall + 60 + DAY)
+    jumped = ClockReading("boot-1", 1060.0, BEGAN.wall + 60 + DAY)
     assert clock.on_the_wall(clock.at(1000.0), jumped) == jumped.wall - 60

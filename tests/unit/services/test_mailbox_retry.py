@@ -12,21 +12,21 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
-from garrison.workers.services.mailbox.policy import (
+from garrison.workers.services.mailbox.retry import (
     BACKOFF_FIRST,
     BACKOFF_MOST,
     Next,
+    decide,
     expired,
-    judge,
 )
-from garrison.workers.services.mailbox.schema import DEAD, WAITING, Letter
+from garrison.workers.services.mailbox.schema import DEAD, WAITING, Message
 
 NOW = 1_000_000.0
 
 
-def letter(**said: object) -> Letter:
+def letter(**said: object) -> Message:
     """Return a message that nothing happened to, but what is said."""
-    new = Letter(id="1", receiver="bot", method="say", args=b"\x90", kwargs=b"\x80", seq=1)
+    new = Message(id="1", receiver="bot", method="say", args=b"\x90", kwargs=b"\x80", seq=1)
     return msgspec.structs.replace(new, **said)
 
 
@@ -55,10 +55,10 @@ def error(kind: type[CallError]) -> CallError:
     ],
 )
 def test_each_end_of_a_delivery(
-    before: Letter, kind: type[CallError] | None, expected: Next, attempts: int, deaths: int
+    before: Message, kind: type[CallError] | None, expected: Next, attempts: int, deaths: int
 ) -> None:
     """Refusals count up to ten, deaths up to two, and what was never run counts nothing."""
-    verdict = judge(before, error(kind) if kind else None, 10, NOW, 0.5)
+    verdict = decide(before, error(kind) if kind else None, 10, NOW, 0.5)
 
     assert verdict.next is expected
     assert (verdict.letter.attempts, verdict.letter.deaths) == (attempts, deaths)
@@ -68,18 +68,18 @@ def test_each_end_of_a_delivery(
 
 def test_waits_double_up_to_a_minute_with_full_jitter() -> None:
     """Nothing at the least, all at the most; a death waits for the restart alone."""
-    waits = [judge(letter(attempts=n), error(RemoteError), 99, NOW, 1.0).wait for n in range(40)]
+    waits = [decide(letter(attempts=n), error(RemoteError), 99, NOW, 1.0).wait for n in range(40)]
     assert waits[:3] == [BACKOFF_FIRST, 2 * BACKOFF_FIRST, 4 * BACKOFF_FIRST]
     assert max(waits) == BACKOFF_MOST == waits[-1]
-    assert judge(letter(attempts=5), error(RemoteError), 99, NOW, 0.0).wait == 0.0
-    assert judge(letter(), error(ServiceLost), 99, NOW, 1.0).wait == 0.0
+    assert decide(letter(attempts=5), error(RemoteError), 99, NOW, 0.0).wait == 0.0
+    assert decide(letter(), error(ServiceLost), 99, NOW, 1.0).wait == 0.0
 
 
 def test_a_dead_letter_says_why() -> None:
     """In one sentence, with the error of its last delivery."""
-    verdict = judge(letter(deaths=1), error(ServiceLost), 10, NOW, 0.5)
+    verdict = decide(letter(deaths=1), error(ServiceLost), 10, NOW, 0.5)
     assert verdict.letter.reason.startswith("its receiver died with it 2 times: bot.say was lost")
-    verdict = judge(letter(attempts=9), error(RemoteError), 10, NOW, 0.5)
+    verdict = decide(letter(attempts=9), error(RemoteError), 10, NOW, 0.5)
     assert verdict.letter.reason.startswith("refused 10 times: bot.say raised")
 
 

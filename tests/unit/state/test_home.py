@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from garrison.ipc import sockets
-from garrison.supervisor import home
+from garrison.supervisor.state import home
 
 
 @pytest.mark.parametrize(("written", "pid"), [("4711\n", "4711"), ("", "?")])

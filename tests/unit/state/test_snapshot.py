@@ -11,12 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from garrison.ipc.messages import Manifest, MethodInfo, PluginRead, State
-from garrison.supervisor.adoption import (
+from garrison.supervisor.config.load import load as load_config
+from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.lifecycle.policy import has_process
+from garrison.supervisor.state.adoption import adoptable
+from garrison.supervisor.state.snapshot import (
     FORMAT,
-    Fate,
-    Kept,
-    Living,
-    Saved,
+    OperatorOrders,
+    ServiceSnapshot,
+    Snapshot,
+    WorkerFate,
     fate,
     forget_living,
     load,
@@ -26,12 +30,8 @@ from garrison.supervisor.adoption import (
     save_living,
     this_machine,
 )
-from garrison.supervisor.config import load as load_config
-from garrison.supervisor.policy import has_process
-from garrison.supervisor.spec import ServiceSpec
-from garrison.supervisor.succession import adoptable
 
-SAVED = Saved(stopped=["discord", "télé"], started=["nightly"])
+SAVED = OperatorOrders(stopped=["discord", "télé"], started=["nightly"])
 
 
 def test_orders_come_back(tmp_path: Path) -> None:
@@ -44,13 +44,13 @@ def test_orders_come_back(tmp_path: Path) -> None:
 
 def test_a_first_start_remembers_nothing(tmp_path: Path) -> None:
     """That there is no file is no problem."""
-    assert load(tmp_path) == (Saved(), "")
+    assert load(tmp_path) == (OperatorOrders(), "")
 
 
 def test_the_last_word_is_kept(tmp_path: Path) -> None:
     """Each writing takes the place of the one before."""
     save(tmp_path, SAVED)
-    save(tmp_path, Saved(stopped=["chat"]))
+    save(tmp_path, OperatorOrders(stopped=["chat"]))
 
     assert load(tmp_path)[0].stopped == ["chat"]
 
@@ -66,7 +66,7 @@ def test_a_writing_that_fails_leaves_the_old_one(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save(tmp_path, Saved())
+        save(tmp_path, OperatorOrders())
 
     assert load(tmp_path) == (SAVED, "")
 
@@ -80,12 +80,12 @@ def test_a_file_cut_at_any_byte_is_set_aside(tmp_path: Path) -> None:
 
         saved, problem = load(tmp_path)
 
-        assert saved == Saved()
+        assert saved == OperatorOrders()
         assert str(tmp_path / "orders.json") in problem
         assert "orders.damaged" in problem
         assert (tmp_path / "orders.damaged").read_bytes() == whole[:end]
         assert not (tmp_path / "orders.json").exists()
-        assert load(tmp_path) == (Saved(), "")
+        assert load(tmp_path) == (OperatorOrders(), "")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_file_of_anything_else_is_set_aside(tmp_path: Path, content: bytes) ->
 
     saved, problem = load(tmp_path)
 
-    assert saved == Saved()
+    assert saved == OperatorOrders()
     assert "orders.damaged" in problem
     assert (tmp_path / "orders.damaged").read_bytes() == content
 
@@ -142,9 +142,9 @@ def test_a_newer_format_is_named_and_kept(tmp_path: Path, newer: dict[str, objec
 
     saved, problem = load(tmp_path)
 
-    assert saved == Saved()
+    assert saved == OperatorOrders()
     assert f"format {FORMAT + 1}" in problem
-    save(tmp_path, Saved())
+    save(tmp_path, OperatorOrders())
     assert content in [file.read_bytes() for file in tmp_path.iterdir()]
 
 
@@ -153,7 +153,7 @@ def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
     content = {"format": FORMAT, "stopped": ["a"], "later": {"x": 1}}
     (tmp_path / "orders.json").write_bytes(msgspec.json.encode(content))
 
-    assert load(tmp_path) == (Saved(stopped=["a"]), "")
+    assert load(tmp_path) == (OperatorOrders(stopped=["a"]), "")
 
 
 # --- the living ---------------------------------------------------------------------------
@@ -163,7 +163,7 @@ SPEC = ServiceSpec(name="echo", plugin="echo", service_type="echo", watchdog=7.0
 TOKEN = b"g" + bytes(15)
 
 
-def one(**said: Any) -> Kept:
+def one(**said: Any) -> ServiceSnapshot:
     """Return a service as it was written down, running unless something else is said."""
     usual: dict[str, Any] = {
         "name": "echo",
@@ -178,17 +178,17 @@ def one(**said: Any) -> Kept:
         "pid": 4711,
         "ticks": 99,
     }
-    return Kept(**{**usual, **said})
+    return ServiceSnapshot(**{**usual, **said})
 
 
-def living(**said: Any) -> Living:
+def living(**said: Any) -> Snapshot:
     """Return what a supervisor wrote down on this machine."""
     usual: dict[str, Any] = {
         "machine": this_machine(),
         "plugins": {"echo": PluginRead((MANIFEST,), preload=("json",))},
         "services": [one(), one(name="other", state=State.BACKOFF, token="", deadline=99.5)],
     }
-    return Living(**{**usual, **said})
+    return Snapshot(**{**usual, **said})
 
 
 @pytest.mark.parametrize(("agent", "adopted"), [("", ["echo"]), ("ada", [])])
@@ -244,19 +244,19 @@ def test_after_an_end_in_order_nobody_lives(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("said", "living", "ended", "expected"),
     [
-        ({}, {TOKEN}, set(), Fate.LAUNCHED),
-        ({}, set(), {TOKEN}, Fate.ENDED),
-        ({}, set(), set(), Fate.UNSEEN),
-        ({}, {TOKEN}, {TOKEN}, Fate.LAUNCHED),
-        ({"state": State.STOPPING}, {TOKEN}, set(), Fate.LAUNCHED),
-        ({"token": ""}, {TOKEN}, set(), Fate.NONE),
-        ({"token": "no hex"}, {TOKEN}, set(), Fate.NONE),
-        ({"state": State.BACKOFF}, {TOKEN}, set(), Fate.NONE),
-        ({"state": State.STOPPED}, set(), set(), Fate.NONE),
+        ({}, {TOKEN}, set(), WorkerFate.LAUNCHED),
+        ({}, set(), {TOKEN}, WorkerFate.ENDED),
+        ({}, set(), set(), WorkerFate.UNSEEN),
+        ({}, {TOKEN}, {TOKEN}, WorkerFate.LAUNCHED),
+        ({"state": State.STOPPING}, {TOKEN}, set(), WorkerFate.LAUNCHED),
+        ({"token": ""}, {TOKEN}, set(), WorkerFate.NONE),
+        ({"token": "no hex"}, {TOKEN}, set(), WorkerFate.NONE),
+        ({"state": State.BACKOFF}, {TOKEN}, set(), WorkerFate.NONE),
+        ({"state": State.STOPPED}, set(), set(), WorkerFate.NONE),
     ],
 )
 def test_what_became_of_a_process(
-    said: dict[str, Any], living: set[bytes], ended: set[bytes], expected: Fate
+    said: dict[str, Any], living: set[bytes], ended: set[bytes], expected: WorkerFate
 ) -> None:
     """By what its launcher says; what no launcher knows is to be looked for."""
     assert fate(one(**said), living, ended) is expected

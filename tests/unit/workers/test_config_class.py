@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 import pytest
 
-from garrison.workers.settings import Misfit, fit
+from garrison.workers.config_class import ConfigMismatch, convert_config
 
 KEYS = ("services", "discord", "config")
 
@@ -39,8 +39,8 @@ class Config(msgspec.Struct):
 
 def misfit(values: dict[str, Any], cls: Any = Config) -> tuple[str, str]:
     """Return the key and the problem of values that do not fit."""
-    with pytest.raises(Misfit) as caught:
-        fit(cls, values, KEYS)
+    with pytest.raises(ConfigMismatch) as caught:
+        convert_config(cls, values, KEYS)
     problem = caught.value.problem
     assert problem.keys[: len(KEYS)] == KEYS
     assert str(caught.value) == f"{'.'.join(problem.keys)}: {problem.problem}"
@@ -49,7 +49,7 @@ def misfit(values: dict[str, Any], cls: Any = Config) -> tuple[str, str]:
 
 def test_values_become_the_class() -> None:
     """Tables within are classes too, and what is not given has its default."""
-    config = fit(Config, {"channel": "x", "ratio": 1, "retry": {"times": 5}}, KEYS)
+    config = convert_config(Config, {"channel": "x", "ratio": 1, "retry": {"times": 5}}, KEYS)
 
     assert config == Config("x", ratio=1.0, retry=Retry(5))
 
@@ -58,7 +58,7 @@ def test_without_a_class_values_stay_as_they_are() -> None:
     """A service that names no Config has the table itself."""
     values = {"anything": [1, {"x": 2}]}
 
-    assert fit(None, values, KEYS) is values
+    assert convert_config(None, values, KEYS) is values
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_a_class_without_keys_takes_none() -> None:
     class Empty(msgspec.Struct):
         pass
 
-    assert fit(Empty, {}, KEYS) == Empty()
+    assert convert_config(Empty, {}, KEYS) == Empty()
     assert misfit({"x": 1}, Empty)[0] == "x"
 
 
@@ -143,7 +143,7 @@ def test_a_renamed_field_is_known_by_the_name_in_the_file() -> None:
     class Renamed(msgspec.Struct, rename="kebab"):
         poll_every: int = 1
 
-    assert fit(Renamed, {"poll-every": 5}, KEYS) == Renamed(5)
+    assert convert_config(Renamed, {"poll-every": 5}, KEYS) == Renamed(5)
     assert misfit({"poll_every": 5}, Renamed) == (
         "poll_every",
         "no such key; did you mean 'poll-every'?",
@@ -168,7 +168,7 @@ def test_what_can_be_chosen_is_told() -> None:
         of: list[Literal["a", 1]] = []
         maybe: Literal["x"] | None = None
 
-    assert fit(Choosing, {"decide": "model", "of": ["a", 1]}, KEYS).decide == "model"
+    assert convert_config(Choosing, {"decide": "model", "of": ["a", 1]}, KEYS).decide == "model"
     assert misfit({"decide": "modl"}, Choosing) == (
         "decide",
         "'modl' is none of 'model', 'validate'",

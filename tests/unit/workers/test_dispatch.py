@@ -10,10 +10,11 @@ from msgspec import Raw
 from garrison.ipc import messages
 from garrison.ipc.errors import InvalidCall, Overloaded, RemoteError, from_fault
 from garrison.ipc.messages import EMPTY_MAP, Call, Token
-from garrison.workers import Runtime, Service, dispatch
-from garrison.workers.dispatch import Dispatch
-from garrison.workers.hidden import Hidden
-from garrison.workers.methods import describe
+from garrison.workers import Runtime, Service
+from garrison.workers.agents.internal_methods import InternalMethods
+from garrison.workers.process import dispatch
+from garrison.workers.process.dispatch import Dispatch
+from garrison.workers.process.methods import describe
 from garrison.workers.testing import run
 
 CALLER = b"g-caller"
@@ -47,7 +48,10 @@ async def served() -> tuple[Dispatch, Slow, list[messages.Data]]:
         assert to == CALLER
         sent.append(message)
 
-    made, service = Dispatch("slow", send, Hidden(Runtime("slow", CALLER)), 1 << 20), Slow()
+    made, service = (
+        Dispatch("slow", send, InternalMethods(Runtime("slow", CALLER)), 1 << 20),
+        Slow(),
+    )
     made.serve(service, describe(Slow)[1])
     return made, service, sent
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from garrison.ipc.messages import Health
-from garrison.workers import Service, health
-from garrison.workers.methods import describe
+from garrison.workers import Service
+from garrison.workers.process import health
+from garrison.workers.process.methods import describe
 
 
 class Fit(Service):
@@ -131,7 +132,7 @@ async def told(answer: Callable[[], Awaitable[Any]], number: int, interval: floa
         if len(heard) == number:
             enough.set()
 
-    asking = health.Asking(answer, interval, tell)
+    asking = health.HealthCheck(answer, interval, tell)
     await enough.wait()
     asking.end()
     return heard
@@ -229,7 +230,7 @@ async def test_nothing_is_asked_once_it_has_ended() -> None:
         await asyncio.Event().wait()
         return True
 
-    asking = health.Asking(said, 0.02, heard.append)
+    asking = health.HealthCheck(said, 0.02, heard.append)
     await begun.wait()
     asking.end()
     await asyncio.sleep(0)

@@ -14,7 +14,7 @@ import pytest
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import PluginSource
 from garrison.workers import Plugin
-from garrison.workers.loading import load
+from garrison.workers.process.loading import load
 
 CODE = "from garrison.workers import Plugin\nplugin = Plugin({name!r})\n"
 Use = Callable[[str], Plugin]

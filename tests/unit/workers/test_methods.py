@@ -16,7 +16,7 @@ from msgspec import Raw
 
 from garrison.ipc.messages import EMPTY_MAP, Call
 from garrison.workers import Service
-from garrison.workers.methods import Kind, Method, Unfit, describe
+from garrison.workers.process.methods import InvalidArguments, Method, MethodKind, describe
 
 if TYPE_CHECKING:
     from nowhere import Message  # type: ignore[import-not-found]
@@ -76,7 +76,7 @@ def bound(function: Callable[..., Any], *args: Any, **kwargs: Any) -> tuple[Any,
 def unfit(function: Callable[..., Any], *args: Any, **kwargs: Any) -> str:
     """Return why the arguments of a call do not fit."""
     method = Method("m", function)
-    with pytest.raises(Unfit) as caught:
+    with pytest.raises(InvalidArguments) as caught:
         method.bind(call(*args, **kwargs))
     return str(caught.value)
 
@@ -228,9 +228,9 @@ def test_a_description_that_is_a_property_is_no_text() -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("send", Kind.ASYNC), ("plain", Kind.THREAD), ("stream", Kind.STREAM)],
+    [("send", MethodKind.ASYNC), ("plain", MethodKind.THREAD), ("stream", MethodKind.STREAM)],
 )
-def test_how_a_method_is_run(name: str, kind: Kind) -> None:
+def test_how_a_method_is_run(name: str, kind: MethodKind) -> None:
     """`async def` in the loop, `def` in a thread, an asynchronous generator as a stream."""
     assert METHODS[name].kind is kind
 
@@ -488,5 +488,5 @@ def test_bytes_that_are_no_arguments_are_unfit(args: bytes, kwargs: bytes) -> No
 
     def method(self: Any, a: Any) -> None: ...
 
-    with pytest.raises(Unfit):
+    with pytest.raises(InvalidArguments):
         Method("m", method).bind(Call(1, "m", Raw(args), Raw(kwargs), 1.0))

@@ -7,7 +7,7 @@ import pytest
 
 from garrison.ipc.errors import PermanentFailure
 from garrison.ipc.messages import Limits
-from garrison.workers.belongings import hand_over
+from garrison.workers.process.belongings import hand_over
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 FORMER, NEXT = 54331, 54332

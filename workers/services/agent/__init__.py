@@ -22,11 +22,11 @@ from garrison.workers import (
     idempotent,
 )
 
-from .answer import Answer, Answering
+from .answer import AnswerPipeline, AnswerState
 from .config import Config as AgentConfig
-from .database import KeepsMemories
-from .judging import Judging
-from .keeping import Keeping
+from .database import MemoryDatabase
+from .evaluators import EvaluatorRun
+from .history import ConversationHistory
 from .rooms import Room, Rooms
 from .tasks import Cache
 
@@ -57,11 +57,11 @@ class Work(msgspec.Struct):
     """A message on its way, and who waits for its end."""
 
     key: Key
-    answer: Answer
+    answer: AnswerState
     outcome: "asyncio.Future[Processed]"
 
 
-class AgentService(KeepsMemories):
+class AgentService(MemoryDatabase):
     """Decides what is done about a message, and has it done."""
 
     service_type = "agent"
@@ -85,9 +85,9 @@ class AgentService(KeepsMemories):
         self._count = 0
         self._telling = 0  # events that are being told
         self._dropping = False
-        keeping = Keeping(self.runtime, c, self)
-        self._answering = Answering(self.runtime, c, keeping, self._announce)
-        self._judging = Judging(self.runtime, c.evaluator_timeout, self._announce)
+        keeping = ConversationHistory(self.runtime, c, self)
+        self._answering = AnswerPipeline(self.runtime, c, keeping, self._announce)
+        self._judging = EvaluatorRun(self.runtime, c.evaluator_timeout, self._announce)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -116,10 +116,10 @@ class AgentService(KeepsMemories):
             return _processed(done)
         outcome = self._under_way.get(key)
         if outcome is None:
-            outcome = self._take(key, Answer(memory, given, mark, state))
+            outcome = self._take(key, AnswerState(memory, given, mark, state))
         return await asyncio.shield(outcome)
 
-    def _take(self, key: Key, answer: Answer) -> "asyncio.Future[Processed]":
+    def _take(self, key: Key, answer: AnswerState) -> "asyncio.Future[Processed]":
         room = Room(key[0], key[1] or key[2])  # without a room there is no order to keep
         outcome: asyncio.Future[Processed] = asyncio.get_running_loop().create_future()
         work = Work(key, answer, outcome)

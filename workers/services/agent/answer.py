@@ -24,11 +24,12 @@ from garrison.workers import (
     State,
 )
 
-from . import choice, prompt
-from .choice import REPLY, Reply, Run, Say, Step, Unknown
+from . import actions as choice
+from . import prompt
+from .actions import REPLY, Reply, Run, Say, Step, Unknown
 from .config import Config
-from .keeping import Keeping
-from .speech import Fate, say
+from .delivery import SendOutcome, say
+from .history import ConversationHistory
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass
-class Answer:
+class AnswerState:
     """One message and what came of it so far."""
 
     memory: Memory
@@ -66,7 +67,7 @@ class Answer:
         return result
 
 
-class Answering:
+class AnswerPipeline:
     """Answers messages.
 
     Args:
@@ -77,12 +78,12 @@ class Answering:
     """
 
     def __init__(
-        self, runtime: Runtime, config: Config, keeping: Keeping, announce: Announce
+        self, runtime: Runtime, config: Config, keeping: ConversationHistory, announce: Announce
     ) -> None:
         self._runtime, self._config, self._keeping = runtime, config, keeping
         self._announce = announce
 
-    async def answer(self, answer: Answer) -> None:
+    async def answer(self, answer: AnswerState) -> None:
         """Do what a message asks for; what was done is in the answer, also where this raises.
 
         Raises:
@@ -95,16 +96,16 @@ class Answering:
         elif answer.memory.entity_id != self._runtime.agent_id:  # nobody answers himself
             await self._as_decided(answer)
 
-    async def _as_told(self, answer: Answer) -> None:
+    async def _as_told(self, answer: AnswerState) -> None:
         actions = self._runtime.actions
         steps = [
             step
             for response in answer.responses
-            for step in choice.steps(response.content, actions)
+            for step in choice.plan_steps(response.content, actions)
         ]
         await self._do(answer, steps)
 
-    async def _as_decided(self, answer: Answer) -> None:
+    async def _as_decided(self, answer: AnswerState) -> None:
         await self._compose(answer)
         actions = choice.in_order(await self._applying(answer.memory))
         if self._config.decide == "model":
@@ -114,23 +115,23 @@ class Answering:
         if not any(outcome.success for outcome in outcomes):
             await self._reply(answer)
 
-    async def _as_model_says(self, answer: Answer, actions: list[Any]) -> None:
+    async def _as_model_says(self, answer: AnswerState, actions: list[Any]) -> None:
         params = await self._asking(answer)
         params.prompt = choice.question(actions)
         text = await self._runtime.use_model(
             self._config.model, params, timeout=self._config.answer_timeout
         )
-        steps = choice.steps(Content(actions=choice.chosen(str(text), actions)), actions)
+        steps = choice.plan_steps(Content(actions=choice.chosen(str(text), actions)), actions)
         if steps and not await self._do(answer, steps):
             await self._reply(answer)
 
-    async def _do(self, answer: Answer, steps: list[Step]) -> bool:
+    async def _do(self, answer: AnswerState, steps: list[Step]) -> bool:
         """Do one thing after the other, whatever became of those before; False where all failed."""
         if any(isinstance(step, Run | Reply) for step in steps):
             await self._compose(answer)
         return any([await self._done(answer, step) for step in steps])
 
-    async def _done(self, answer: Answer, step: Step) -> bool:
+    async def _done(self, answer: AnswerState, step: Step) -> bool:
         match step:
             case Say(content):
                 await self._say(answer, content)
@@ -149,7 +150,7 @@ class Answering:
 
     # --- what is known ----------------------------------------------------------------------
 
-    async def _compose(self, answer: Answer) -> None:
+    async def _compose(self, answer: AnswerState) -> None:
         if answer.state is None:
             answer.state = await self._runtime.compose_state(
                 answer.memory,
@@ -174,7 +175,7 @@ class Answering:
 
     # --- actions ----------------------------------------------------------------------------
 
-    async def _act(self, answer: Answer, action: Any) -> ActionResult:
+    async def _act(self, answer: AnswerState, action: Any) -> ActionResult:
         """Run an action, say what it yields, and return its result; a failure is one, too."""
         about = {"action": action.name, **answer.about}
         self._announce(EventType.ACTION_STARTED, about)
@@ -192,7 +193,7 @@ class Answering:
         self._announce(EventType.ACTION_COMPLETED, {**about, **outcome})
         return result
 
-    async def _acted(self, answer: Answer, action: Any) -> ActionResult:
+    async def _acted(self, answer: AnswerState, action: Any) -> ActionResult:
         state = answer.state or State()
         result = ActionResult(action=action.name)
         limit = self._config.action_timeout
@@ -209,7 +210,7 @@ class Answering:
                         await self._say(answer, one)
         return result
 
-    def _count(self, answer: Answer, made: Content | ActionResult) -> None:
+    def _count(self, answer: AnswerState, made: Content | ActionResult) -> None:
         """Take it that something came of a message, before it is said or kept.
 
         Raises:
@@ -224,7 +225,7 @@ class Answering:
 
     # --- what is said -----------------------------------------------------------------------
 
-    async def _reply(self, answer: Answer) -> None:
+    async def _reply(self, answer: AnswerState) -> None:
         """Have a model say something."""
         if not prompt.line(answer.memory.content):
             answer.failed(REPLY, "the message is empty: there is nothing to answer")
@@ -239,7 +240,7 @@ class Answering:
         made = "an empty text" if isinstance(text, str) else f"no text, but {type(text).__name__}"
         answer.failed(REPLY, f"the model {self._config.model} returned {made}")
 
-    async def _asking(self, answer: Answer) -> Any:
+    async def _asking(self, answer: AnswerState) -> Any:
         conversation = await self._keeping.conversation(answer.memory)
         return prompt.params(
             self._runtime.character,
@@ -249,7 +250,7 @@ class Answering:
             self._config.sampling,
         )
 
-    async def _say(self, answer: Answer, content: Content) -> None:
+    async def _say(self, answer: AnswerState, content: Content) -> None:
         """Say something in the message's room, once, and remember it.
 
         Raises:
@@ -267,7 +268,7 @@ class Answering:
             return
         try:
             spoken = await say(self._runtime, response, self._config.answer_timeout)
-            if spoken.fate is not Fate.FAILED:
+            if spoken.fate is not SendOutcome.FAILED:
                 await self._keeping.remember(response)
                 self._announce(EventType.MESSAGE_SENT, response)
         except asyncio.CancelledError:  # the message's time is over; perhaps it was said
@@ -276,7 +277,7 @@ class Answering:
         if spoken.problem:
             answer.failed(REPLY, f"what was to be said was not heard for sure: {spoken.problem}")
 
-    def _response(self, answer: Answer, content: Content) -> Memory:
+    def _response(self, answer: AnswerState, content: Content) -> Memory:
         heard = answer.memory
         place = (heard.content.source, heard.room_id, heard.id, answer.mark, str(len(answer.said)))
         return Memory(

@@ -13,11 +13,11 @@ import msgspec
 from garrison.workers import Memory, Service, Task, as_memory, idempotent
 
 from .config import Config
-from .memories import Memories, nearest, selected
+from .memory_store import Memories, nearest, selected
 from .tasks import Cache, Tasks
 
 
-class KeepsMemories(Service):
+class MemoryDatabase(Service):
     """Memories, tasks and a cache, as long as the process lives."""
 
     config: Config

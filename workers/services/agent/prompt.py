@@ -25,7 +25,7 @@ class Sampling(NamedTuple):
     stop: Sequence[str] = ()
 
 
-def window(newest_first: Sequence[Memory], length: int, began: str = "") -> list[Memory]:
+def recent_messages(newest_first: Sequence[Memory], length: int, began: str = "") -> list[Memory]:
     """Return the latest messages, the oldest first: at most `length`, at least about half of it.
 
     Where the conversation is longer, its beginning stays while it can and then moves by half of

@@ -22,8 +22,8 @@ from garrison.workers import (
     idempotent,
 )
 
+from .conversation import Conversation, respond
 from .feature_hashing import DIMENSIONS, vector
-from .method import Conversation, respond
 from .script import Script, ScriptError, parse
 
 LINES = 32  # so many lines of a conversation are gone through, the last ones

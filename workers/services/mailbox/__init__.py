@@ -19,15 +19,24 @@ from typing import Annotated, Any, Self
 import msgspec
 from msgspec import Meta, Raw
 
-from garrison.ipc import DELIVER, EMPTY_MAP, EVENT, CallError, Delivery, Mail, Occurrence, Post
+from garrison.ipc import (
+    DELIVER,
+    EMPTY_MAP,
+    EVENT,
+    CallError,
+    Delivery,
+    EventPost,
+    PostedMessage,
+    PostRequest,
+)
 from garrison.workers import PermanentFailure, Plugin, Runtime, Service
 
 from . import schema
-from .clock import Clock, Reading
-from .lanes import MOST, Lane
-from .policy import Next, Verdict, expired, judge
-from .schema import Letter
-from .store import Damaged, MailboxFull, NewerFile, Store, set_aside
+from .clock import Clock, ClockReading
+from .lanes import MOST, ReceiverQueue
+from .retry import Next, Verdict, decide, expired
+from .schema import Message
+from .store import Damaged, MailboxFull, NewerFile, Store, quarantine
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +88,7 @@ class MailboxService(Service):
         service.last_id = 0
         service.clock = Clock(await service.store.change(schema.last_kept), _read_clocks())
         await service._keep_time()
-        service.lanes = dict[str, Lane]()
+        service.lanes = dict[str, ReceiverQueue]()
         service.expired, service.stopping = 0, False
         service.landing = runtime.loop.create_future()
         service.pauses = dict[str, asyncio.Event]()  # by id, of those that are tried again later
@@ -113,14 +122,14 @@ class MailboxService(Service):
         self.last_id = max(self.last_id + 1, microseconds << 12 | random.getrandbits(12))
         return f"{self.last_id:016x}"
 
-    async def post(self, post: Post) -> str:
+    async def post(self, post: PostRequest) -> str:
         """Keep a message until its receiver has handled it; return its id once it is on disk.
 
         Raises:
             MailboxFull: There is no room.
         """
         now = self._now()
-        letter = Letter(
+        letter = Message(
             id=self._new_id(),
             receiver=post.service,
             method=post.method,
@@ -138,7 +147,7 @@ class MailboxService(Service):
         )
         return kept
 
-    async def post_event(self, said: Occurrence) -> int:
+    async def post_event(self, said: EventPost) -> int:
         """Post an event to everyone who ever listened to it; return how many they are.
 
         Raises:
@@ -146,7 +155,7 @@ class MailboxService(Service):
         """
         args = _encode((said.event, said.payload))
         letters = [
-            Letter(
+            Message(
                 id=self._new_id(),
                 receiver=receiver,
                 method=EVENT,
@@ -171,7 +180,7 @@ class MailboxService(Service):
         entry = self.runtime.directory.get(receiver)
         return entry is not None and (not agent or entry.agent in {"", agent})
 
-    def _posted(self, kept: Iterable[tuple[Letter, int]]) -> None:
+    def _posted(self, kept: Iterable[tuple[Message, int]]) -> None:
         """Deliver letters that are on disk by now, each at its place; 0 was there before."""
         for letter, seq in kept:
             if seq:
@@ -197,11 +206,11 @@ class MailboxService(Service):
 
     # --- delivering ---------------------------------------------------------------------------
 
-    def _lane(self, receiver: str) -> Lane:
+    def _lane(self, receiver: str) -> ReceiverQueue:
         """Return a receiver's lane; a new one is read from disk."""
-        lane: Lane | None = self.lanes.get(receiver)
+        lane: ReceiverQueue | None = self.lanes.get(receiver)
         if lane is None:
-            lane = self.lanes[receiver] = Lane(receiver)
+            lane = self.lanes[receiver] = ReceiverQueue(receiver)
             self._pump(lane)
         return lane
 
@@ -217,7 +226,7 @@ class MailboxService(Service):
         if lane is not None:
             self._pump(lane)
 
-    def _pump(self, lane: Lane) -> None:
+    def _pump(self, lane: ReceiverQueue) -> None:
         """Have delivered what can be."""
         if self.stopping:
             if not self.landing.done():
@@ -365,7 +374,7 @@ class MailboxService(Service):
         found = self.runtime.data_folder.glob(f"{FILE}.damaged-*")
         return sorted({path.with_name(LOGS.sub("", path.name)) for path in found})
 
-    async def _read(self, lane: Lane) -> None:
+    async def _read(self, lane: ReceiverQueue) -> None:
         after, room = lane.after, lane.room
         await self.store.change(
             lambda at: schema.waiting(at, lane.receiver, after, MOST, room),
@@ -373,7 +382,7 @@ class MailboxService(Service):
         )
         self._pump(lane)
 
-    async def _deliver(self, lane: Lane, letter: Letter) -> None:
+    async def _deliver(self, lane: ReceiverQueue, letter: Message) -> None:
         if expired(letter, self._now()):
             self.expired += 1
             log.warning("mail.expired id=%s receiver=%s", letter.id, letter.receiver)
@@ -383,11 +392,11 @@ class MailboxService(Service):
             return
         error, result = await self._call(letter)
         chance, most = random.random(), self.config.max_attempts
-        verdict = judge(letter, error, most, self._now(), chance)
+        verdict = decide(letter, error, most, self._now(), chance)
         await self._carry_out(lane, letter, verdict, result)
 
-    async def _call(self, letter: Letter) -> tuple[CallError | None, bytes]:
-        mail = Mail(
+    async def _call(self, letter: Message) -> tuple[CallError | None, bytes]:
+        mail = PostedMessage(
             letter.id,
             letter.attempts + letter.deaths + 1,
             self.clock.on_the_wall(letter.posted_at, _read_clocks()),
@@ -403,7 +412,9 @@ class MailboxService(Service):
             return error, b""
         return None, bytes(answer)
 
-    async def _carry_out(self, lane: Lane, letter: Letter, verdict: Verdict, result: bytes) -> None:
+    async def _carry_out(
+        self, lane: ReceiverQueue, letter: Message, verdict: Verdict, result: bytes
+    ) -> None:
         after = verdict.letter
         match verdict.next:
             case Next.ACKNOWLEDGE:
@@ -427,7 +438,7 @@ class MailboxService(Service):
                     await asyncio.sleep(0.05)  # it drains, or its window is full
         self._pump(lane)
 
-    async def _paused(self, letter: Letter, seconds: float) -> bool:
+    async def _paused(self, letter: Message, seconds: float) -> bool:
         """Note a letter, and wait until it is to be tried again; False where it was dropped."""
         dropped = self.pauses[letter.id] = asyncio.Event()
         try:
@@ -442,15 +453,15 @@ class MailboxService(Service):
         return bool(self.stopping)
 
 
-def _read_clocks() -> Reading:
+def _read_clocks() -> ClockReading:
     try:
         boot = BOOT.read_text("ascii").strip()
     except OSError:  # every life is another run then: the wall clock tells
         boot = secrets.token_hex(8)
-    return Reading(boot, time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
+    return ClockReading(boot, time.clock_gettime(time.CLOCK_BOOTTIME), time.time())
 
 
-def shown(letter: Letter, now: float) -> dict[str, Any]:
+def shown(letter: Message, now: float) -> dict[str, Any]:
     """Return a message as people read it, without its arguments."""
     return {
         "id": letter.id,
@@ -476,7 +487,7 @@ def _open(runtime: Runtime, max_bytes: int) -> Store:
         try:
             return Store(path, max_bytes)
         except Damaged as error:
-            aside = set_aside(path)
+            aside = quarantine(path)
             log.error("mail.damaged file=%s set_aside=%s error=%s", path, aside, error)
             return Store(path, max_bytes)
     except NewerFile as error:

@@ -8,7 +8,7 @@ never less than nothing. Times are seconds; without a jump they are those of the
 import msgspec
 
 
-class Reading(msgspec.Struct, frozen=True):
+class ClockReading(msgspec.Struct, frozen=True):
     """What the machine's clocks say at one moment."""
 
     boot: str  # this run of the machine
@@ -33,7 +33,7 @@ class Clock:
         at: What the clocks say now.
     """
 
-    def __init__(self, kept: Kept | None, at: Reading) -> None:
+    def __init__(self, kept: Kept | None, at: ClockReading) -> None:
         if kept is None:
             began = at.wall
         elif kept.boot == at.boot and at.ran >= kept.ran:
@@ -46,10 +46,10 @@ class Clock:
         """Return the own time when the machine has run for so long."""
         return self._ahead + ran
 
-    def kept(self, at: Reading) -> Kept:
+    def kept(self, at: ClockReading) -> Kept:
         """Return what is to be noted."""
         return Kept(at.boot, at.ran, at.wall, self.at(at.ran))
 
-    def on_the_wall(self, own: float, at: Reading) -> float:
+    def on_the_wall(self, own: float, at: ClockReading) -> float:
         """Return what the wall clock of now would have shown at an own time."""
         return own + at.wall - self.at(at.ran)

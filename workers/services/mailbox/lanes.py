@@ -7,12 +7,12 @@ read when that runs low. A message leaves it when its acknowledgement is on disk
 from collections import deque
 from collections.abc import Iterable
 
-from .schema import Letter
+from .schema import Message
 
 MOST, MOST_BYTES = 256, 4 * 1024 * 1024  # of one lane
 
 
-class Lane:
+class ReceiverQueue:
     """The messages of one receiver.
 
     Args:
@@ -22,10 +22,10 @@ class Lane:
     def __init__(self, receiver: str) -> None:
         self.receiver = receiver
         self.window = 1  # deliveries on their way at the same time
-        self.flying: dict[int, Letter] = {}  # by seq
+        self.flying: dict[int, Message] = {}  # by seq
         self.reading = False  # more is being read from disk
         self.whole = False  # nothing waits on disk that is not here
-        self._ready: deque[Letter] = deque()
+        self._ready: deque[Message] = deque()
         self._bytes = 0
         self._after = 0  # the last seq that was taken into memory
 
@@ -50,7 +50,7 @@ class Lane:
         few = len(self._ready) <= MOST // 4 and self._bytes <= MOST_BYTES // 4
         return few and not (self.whole or self.reading)
 
-    def posted(self, letter: Letter) -> None:
+    def posted(self, letter: Message) -> None:
         """Take a message that is on disk by now; one that finds no room here stays there alone."""
         if not self.whole:
             return
@@ -59,7 +59,7 @@ class Lane:
             return
         self._take(letter)
 
-    def read(self, letters: Iterable[Letter], whole: bool) -> None:
+    def read(self, letters: Iterable[Message], whole: bool) -> None:
         """Take what was read from disk, in order.
 
         Args:
@@ -71,14 +71,14 @@ class Lane:
             self._take(letter)
         self.whole = whole
 
-    def _take(self, letter: Letter) -> None:
+    def _take(self, letter: Message) -> None:
         if letter.seq <= self._after:
             return  # it was posted while what is on disk was read
         self._after = letter.seq
         self._ready.append(letter)
         self._bytes += letter.size
 
-    def next(self) -> Letter | None:
+    def next(self) -> Message | None:
         """Return the next message to deliver, which is on its way then."""
         if len(self.flying) >= self.window or not self._ready:
             return None
@@ -87,11 +87,11 @@ class Lane:
         self.flying[letter.seq] = letter
         return letter
 
-    def landed(self, letter: Letter) -> None:
+    def landed(self, letter: Message) -> None:
         """Take a message off: it was acknowledged, or is a dead letter, on disk as well."""
         self.flying.pop(letter.seq, None)
 
-    def back(self, letter: Letter) -> None:
+    def back(self, letter: Message) -> None:
         """Put a message back in its place: it is to be delivered again, before those after it."""
         self.flying.pop(letter.seq, None)
         self._bytes += letter.size

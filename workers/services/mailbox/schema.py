@@ -61,7 +61,7 @@ CREATE TABLE IF NOT EXISTS subscriptions (
 """
 
 
-class Letter(msgspec.Struct, kw_only=True):
+class Message(msgspec.Struct, kw_only=True):
     """One message that was posted, as it is kept."""
 
     id: str
@@ -93,12 +93,12 @@ FIELDS = (
 )
 
 
-def letter_of(row: tuple[Any, ...]) -> Letter:
+def letter_of(row: tuple[Any, ...]) -> Message:
     """Return the letter of a row of `FIELDS`."""
-    return Letter(**dict(zip(Letter.__struct_fields__, row, strict=True)))
+    return Message(**dict(zip(Message.__struct_fields__, row, strict=True)))
 
 
-def insert(cursor: sqlite3.Cursor, letter: Letter) -> tuple[str, int]:
+def insert(cursor: sqlite3.Cursor, letter: Message) -> tuple[str, int]:
     """Keep a letter; return its id and place. A key that is known already returns the first one's
     id, and 0."""
     if letter.key is not None:
@@ -127,7 +127,7 @@ def insert(cursor: sqlite3.Cursor, letter: Letter) -> tuple[str, int]:
     return letter.id, cursor.lastrowid
 
 
-def acknowledge(cursor: sqlite3.Cursor, letter: Letter, result: bytes, now: float) -> None:
+def acknowledge(cursor: sqlite3.Cursor, letter: Message, result: bytes, now: float) -> None:
     """Forget a letter that was handled; its key keeps the result."""
     cursor.execute("DELETE FROM letters WHERE seq = ?", (letter.seq,))
     if letter.key is not None:
@@ -137,7 +137,7 @@ def acknowledge(cursor: sqlite3.Cursor, letter: Letter, result: bytes, now: floa
         )
 
 
-def note(cursor: sqlite3.Cursor, letter: Letter) -> bool:
+def note(cursor: sqlite3.Cursor, letter: Message) -> bool:
     """Keep what became of a letter that was not handled; False where it is no more."""
     cursor.execute(
         "UPDATE letters SET attempts = ?, deaths = ?, state = ?, reason = ?, death = ?, "
@@ -243,7 +243,7 @@ def prune(cursor: sqlite3.Cursor, before: float, most_keys: int, most_dead: int)
 
 def waiting(
     cursor: sqlite3.Cursor, receiver: str, after: int, most: int, most_bytes: int
-) -> tuple[list[Letter], bool]:
+) -> tuple[list[Message], bool]:
     """Return the next letters of a receiver, in order, and whether there are no more.
 
     Args:
@@ -258,7 +258,7 @@ def waiting(
         "ORDER BY seq LIMIT ?",
         (receiver, after, most),
     )
-    found: list[Letter] = []
+    found: list[Message] = []
     size = 0
     for row in rows:
         letter = letter_of(row)
@@ -279,10 +279,10 @@ def counts(cursor: sqlite3.Cursor) -> list[tuple[str, int, int, float | None, fl
     return rows.fetchall()
 
 
-def listed(cursor: sqlite3.Cursor, receiver: str | None, most: int) -> list[tuple[Letter, int]]:
+def listed(cursor: sqlite3.Cursor, receiver: str | None, most: int) -> list[tuple[Message, int]]:
     """Return the oldest letters of each state, without their arguments, and those' bytes."""
     fields = FIELDS.replace("args, kwargs", "x'', x''")
-    found: list[tuple[Letter, int]] = []
+    found: list[tuple[Message, int]] = []
     for state in (WAITING, DEAD):
         rows = cursor.execute(
             f"SELECT length(args) + length(kwargs), {fields} FROM letters "
@@ -293,7 +293,7 @@ def listed(cursor: sqlite3.Cursor, receiver: str | None, most: int) -> list[tupl
     return found
 
 
-def one(cursor: sqlite3.Cursor, letter_id: str) -> Letter | None:
+def one(cursor: sqlite3.Cursor, letter_id: str) -> Message | None:
     """Return a letter."""
     row = cursor.execute(f"SELECT {FIELDS} FROM letters WHERE id = ?", (letter_id,)).fetchone()
     return None if row is None else letter_of(row)

@@ -374,7 +374,7 @@ def _log_pages(path: Path) -> int:
     return max(min(CHECKPOINT_PAGES, found.f_blocks * found.f_frsize // PAGE // 32), 8)
 
 
-def set_aside(path: Path) -> Path:
+def quarantine(path: Path) -> Path:
     """Move a damaged file, and what belongs to it, out of the way; return where it is now."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     number, target = 0, path.with_name(f"{path.name}.damaged-{stamp}")

@@ -1,0 +1,1 @@
+"""Operating system helpers that both sides use; nothing here is about messages."""

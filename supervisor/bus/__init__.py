@@ -1,0 +1,1 @@
+"""The data plane: sockets, listeners, routing tables and the router."""

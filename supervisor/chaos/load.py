@@ -1,0 +1,265 @@
+"""The calls and the posts that `garrison chaos` makes while it injures: what becomes of each.
+
+Durations are seconds.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from garrison.ipc import posting
+from garrison.ipc.client import Client
+from garrison.ipc.errors import CallError, GarrisonError, RemoteError
+from garrison.ipc.mail import PostRequest
+from garrison.ipc.messages import Token
+
+from .observe import Tail
+from .results import DeliveryLog, Stalls, Tally, is_late
+
+ECHO, RELAY, TAKE = "$chaos_echo", "$chaos_relay", "$chaos_take"
+DEADLINES = (1.0, 5.0)  # of the calls, by chance
+NEVER_S = 20.0  # past its deadline, and a call never ends
+PACE_S = 0.01  # between a caller's calls: the machine is to have some room
+TICK_S = 0.02
+STALL_S = 0.005  # a loop that comes so late stood still
+REMEMBERED = 4096  # answered calls of one caller, for second answers
+POSTERS, POST_PACE_S = 4, 0.04
+POST_S = 30.0  # for one post
+WAITING_MOST = 1000  # posts on their way to one receiver
+READ_S = 0.25  # between looks at what was delivered
+QUIET_S = 3.0  # nothing comes for so long: it is looked for in the mailbox
+FILES = "chaos-" + 8 * "[0-9a-f]"  # each run's, in the receivers' data folders
+ASKED_MOST = 200  # letters that are looked for at a time
+
+_anything = msgspec.msgpack.Decoder().decode
+
+
+async def asked(client: Client, name: str, method: str, args: tuple[Any, ...], s: float) -> Any:
+    """Return what a method answers, also one that no manifest names; within `s` seconds."""
+    future = client.loop.create_future()
+    client.call(name, method, args, {}, s, _anything, future)
+    return await future
+
+
+async def watch_loop(stalls: Stalls) -> None:
+    """Note for ever when this loop does not turn in time."""
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + TICK_S
+        stalls.expect(due)
+        await asyncio.sleep(TICK_S)
+        if (turned := loop.time()) > due + STALL_S:
+            stalls.add(due, turned)
+
+
+def watch_answers(client: Client, tally: Tally) -> None:
+    """Count answers to calls that had one already."""
+    answered: OrderedDict[int, None] = OrderedDict()
+    take = client.calls.answered
+
+    def watched(call_id: int, source: Token, outcome: Any, now: float) -> bool:
+        if call_id in answered:
+            tally.second += 1
+            tally.tell(f"call {call_id} was answered a second time")
+        taken = take(call_id, source, outcome, now)
+        if taken:
+            answered[call_id] = None
+            if len(answered) > REMEMBERED:
+                answered.popitem(last=False)
+        return taken
+
+    client.calls.answered = watched  # type: ignore[method-assign]
+
+
+class Caller:
+    """Calls services, directly or one through another, and notes the end of each call."""
+
+    ids = itertools.count(1)
+
+    def __init__(self, client: Client, names: list[str], tally: Tally, stalls: Stalls) -> None:
+        self._client, self._names, self._tally, self._stalls = client, names, tally, stalls
+        watch_answers(client, tally)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Call until told to stop; the last call is waited for."""
+        while not stop.is_set():
+            target, through = random.choice(self._names), random.choice(self._names)
+            number, deadline = next(self.ids), random.choice(DEADLINES)
+            if random.random() < 0.5:
+                await self._one(target, ECHO, (number,), number, deadline)
+            else:
+                await self._one(through, RELAY, (target, number), number, deadline)
+            await asyncio.sleep(PACE_S)
+
+    async def _one(
+        self, name: str, method: str, args: tuple[Any, ...], number: int, deadline: float
+    ) -> None:
+        tally, loop = self._tally, self._client.loop
+        due = loop.time() + deadline
+        call = asyncio.ensure_future(asked(self._client, name, method, args, deadline))
+        try:
+            for wait in (deadline + NEVER_S, 1.0):  # where this loop stood still, its end is next
+                await asyncio.wait({call}, timeout=wait)
+            if not call.done():
+                raise TimeoutError
+            if call.result()[0] != number:
+                tally.wrong += 1
+                tally.tell(f"{name} answered {call.result()[0]!r} to {number!r}")
+            end = "answered"
+        except RemoteError as error:  # where it went through another: of that one's call
+            end = f"{error.type_name} at a service"
+        except CallError as error:
+            end = type(error).__name__
+        except TimeoutError:
+            tally.unended += 1
+            tally.tell(f"a call of {name}{method} ({deadline:g} s) has never ended")
+            end = "never ended"
+        finally:
+            call.cancel()
+        tally.ends[end] += 1
+        if is_late(due, loop.time(), self._stalls):
+            tally.late += 1
+            over = loop.time() - due
+            tally.tell(
+                f"a call of {name}{method} ({deadline:g} s) ended {over:.2f} s past its deadline "
+                f"({self._stalls.within(due, loop.time()):.2f} s of them the command stood still): "
+                f"{end}"
+            )
+
+
+class PostTraffic:
+    """Posts numbers to services, and finds them in the files that those write.
+
+    Args:
+        client: Who posts.
+        run: What the run is called in the names of files.
+        rows: The receivers, as the supervisor told of them.
+        tally: What is counted.
+    """
+
+    def __init__(self, client: Client, run: str, rows: list[dict[str, Any]], tally: Tally) -> None:
+        self._client, self._run, self._tally = client, run, tally
+        self._posting: dict[str, int] = {}
+        self._numbers = {row["name"]: itertools.count(1) for row in rows}
+        self._tails = {row["name"]: Tail(Path(row["data"]) / f"chaos-{run}") for row in rows}
+        for name in self._numbers:
+            tally.letters[name] = DeliveryLog(in_order=client.mail_window_of(name) == 1)
+
+    async def post(self, stop: asyncio.Event) -> None:
+        """Post until told to stop."""
+        names = list(self._numbers)
+        groups = [names[first::POSTERS] for first in range(POSTERS)]
+        await asyncio.gather(*(self._post_to(group, stop) for group in groups if group))
+
+    async def _post_to(self, names: list[str], stop: asyncio.Event) -> None:
+        for name in itertools.cycle(names):
+            if stop.is_set():
+                return
+            letters = self._tally.letters[name]
+            if self._is_wanted(name) and len(letters.waiting) < WAITING_MOST:
+                await self._one(name, letters)
+            await asyncio.sleep(POST_PACE_S)
+
+    async def _one(self, name: str, letters: DeliveryLog) -> None:
+        number = self._posting[name] = next(self._numbers[name])
+        said = PostRequest(name, TAKE, posting.encoded(name, TAKE, (self._run, number)))
+        try:
+            async with asyncio.timeout(POST_S):
+                letter = await posting.ask_mailbox(self._client, "post", said, str, once=False)
+        except (CallError, TimeoutError):  # it may be on disk, or not: nobody was promised it
+            letters.unsure(number)
+            self._tally.refused_posts += 1
+        else:
+            letters.posted(number, letter)
+
+    def read(self) -> int:
+        """Note what was delivered since the last look; return how much that was."""
+        count = 0
+        for name, tail in self._tails.items():
+            for number in tail.numbers():
+                count += 1
+                self._tally.letters[name].came(number, self._posting.get(name, 0))
+        return count
+
+    async def go_on_reading(self) -> None:
+        """Read for ever."""
+        while True:
+            self.read()
+            await asyncio.sleep(READ_S)
+
+    async def all_delivered(self, seconds: float) -> None:
+        """Wait until all that was acknowledged has come, for so long; count what has not.
+
+        What has killed its receiver twice is a dead letter, and is sent again: it was not lost.
+        """
+        loop = self._client.loop
+        until, came = loop.time() + seconds, loop.time()
+        while self._waiting():
+            if self.read():
+                came = loop.time()
+            over = loop.time() >= until
+            if over or loop.time() - came >= QUIET_S:
+                with contextlib.suppress(GarrisonError):
+                    await self._look_for(self._waiting()[:ASKED_MOST])
+                came = loop.time()
+            if over:
+                break
+            await asyncio.sleep(0.05)
+        for name, _, letter in self._waiting():
+            self._tally.undelivered += 1
+            self._tally.tell(f"{name} was not given message {letter} within {seconds:g} s")
+
+    def _waiting(self) -> list[tuple[str, int, str]]:
+        return [
+            (name, number, letter)
+            for name, letters in self._tally.letters.items()
+            if self._is_wanted(name)  # what is for one that somebody stopped is kept for it
+            for number, letter in letters.waiting.items()
+        ]
+
+    def _is_wanted(self, name: str) -> bool:
+        entry, mailbox = self._client.directory.get(name), self._client.entry_of(posting.MAILBOX)
+        return all(one is not None and one.wanted for one in (entry, mailbox))
+
+    async def _look_for(self, missing: list[tuple[str, int, str]]) -> None:
+        """Have dead letters sent again, and count those as lost that the mailbox does not have."""
+        mailbox = self._client.entry_of(posting.MAILBOX)
+        if mailbox is None:
+            return
+        letters = self._tally.letters
+        ids = [letter for _, _, letter in missing]
+        replayed = await asked(self._client, mailbox.name, "replay", (ids,), POST_S)
+        if replayed:
+            self._tally.replayed += replayed
+            for name, _, _ in missing:
+                letters[name].strict = False
+            return
+        for name, number, letter in missing:
+            try:
+                await asked(self._client, mailbox.name, "show", (letter,), POST_S)
+            except RemoteError as error:
+                if error.type_name != "LookupError":
+                    raise
+                self.read()  # it may have come just now
+                if letters[name].waiting.pop(number, None) is not None:
+                    self._tally.lost += 1
+                    self._tally.tell(f"{name} never got message {letter}")
+
+    def remove_former(self) -> None:
+        """Remove the files of runs that were killed."""
+        for tail in self._tails.values():
+            for path in tail.path.parent.glob(FILES):
+                with contextlib.suppress(OSError):
+                    path.unlink()
+
+    def remove(self) -> None:
+        """Remove the files."""
+        for tail in self._tails.values():
+            with contextlib.suppress(OSError):
+                tail.remove()

@@ -1,0 +1,1 @@
+"""How answers of the supervisor look on a terminal."""

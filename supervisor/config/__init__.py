@@ -1,0 +1,1 @@
+"""The configuration: every key, reading, checking and resolving it."""

@@ -1,0 +1,1 @@
+"""Crash reports: composing, storing and reading them."""

@@ -1,0 +1,1 @@
+"""Pure decisions: restart policy, services, dependencies and limits."""

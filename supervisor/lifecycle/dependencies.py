@@ -1,0 +1,86 @@
+"""Dependencies: who may start, who must stop first, who restarts along, cycles named. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+from garrison.ipc.messages import State
+from garrison.supervisor.config.spec import ServiceSpec
+
+from .policy import Child, has_process
+
+
+def find_cycle(specs: Iterable[ServiceSpec]) -> list[str] | None:
+    """Return the NAMEs along a cycle of `depends_on`, its first one again at the end, or None."""
+    needs = {spec.name: spec.depends_on for spec in specs}
+    done: set[str] = set()
+    for root in needs:
+        path: list[str] = []
+        todo = [(root, iter(needs[root]))] if root not in done else []
+        on_path = {root} if todo else set()
+        while todo:
+            name, rest = todo[-1]
+            if len(path) < len(todo):
+                path.append(name)
+            following = next(rest, None)
+            if following is None:
+                todo.pop()
+                on_path.discard(path.pop())
+                done.add(name)
+            elif following in on_path:
+                return [*path[path.index(following) :], following]
+            elif following in needs and following not in done:
+                on_path.add(following)
+                todo.append((following, iter(needs[following])))
+    return None
+
+
+def blocking_dependencies(child: Child, children: Mapping[str, Child]) -> list[str]:
+    """Return the NAMEs that keep a queued service from starting: dependencies not running."""
+    return [
+        name
+        for name in child.spec.depends_on
+        if name not in children or children[name].state is not State.RUNNING
+    ]
+
+
+def can_stop(name: str, children: Mapping[str, Child]) -> bool:
+    """Tell whether, when everything ends, it is this one's turn: no dependent has a process."""
+    return not any(
+        name in child.spec.depends_on and has_process(child.state) for child in children.values()
+    )
+
+
+def bound_services(name: str, children: Mapping[str, Child]) -> list[str]:
+    """Return who is bound to a service, directly or through others, itself excepted."""
+    found = {name: None}
+    for bound_to in iter_growing(found):
+        for child in children.values():
+            if bound_to in child.spec.bind_to:
+                found[child.spec.name] = None
+    return list(found)[1:]
+
+
+def iter_growing(names: dict[str, None]) -> Iterable[str]:
+    """Go through a mapping's keys in order, those included that are added on the way."""
+    position = 0
+    while position < len(names):
+        yield list(names)[position]
+        position += 1
+
+
+def in_start_order(names: Iterable[str], specs: Mapping[str, ServiceSpec]) -> list[str]:
+    """Return these NAMEs so that each comes after what it depends on."""
+    wanted = list(dict.fromkeys(names))
+    ordered: dict[str, None] = {}
+    visited: set[str] = set()
+
+    def visit(name: str) -> None:
+        if name in visited or name not in specs:
+            return
+        visited.add(name)
+        for needed in specs[name].depends_on:
+            visit(needed)
+        ordered[name] = None
+
+    for name in wanted:
+        visit(name)
+    return [name for name in ordered if name in set(wanted)]

@@ -1,0 +1,358 @@
+"""Restart policy: what happens next to one service, as a pure function.
+
+Times are seconds on one monotonic clock and arrive as `now`; chance arrives as `luck`, from 0 up
+to 1. This module only decides: `supervisor.loop` starts, signals and logs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import inf
+from typing import TypeAlias
+
+from garrison.ipc.messages import State
+from garrison.supervisor.config.spec import Restart, ServiceSpec
+
+BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0  # doubling, with full jitter
+PROBE_FIRST, PROBE_MOST = 15.0, 300.0  # doubling: how often a failed service is tried again
+FORGOTTEN_AFTER = 60.0  # of health
+DUMP_WAIT = 0.5  # from the order to dump the stacks until TERM
+UNWELL_MOST = 2  # times in a row; then it is restarted
+TERM_WAIT = 2.0  # from TERM until KILL
+KILL_WAIT = 5.0  # until KILL is sent once more
+
+
+class Event(Enum):
+    """What can happen to a service."""
+
+    START = "start"  # ordered
+    STOP = "stop"  # ordered
+    RESET = "reset"  # ordered: forget the restarts
+    SLOT = "slot"  # what it depends on runs, and a start slot is free
+    INITIALIZED = "initialized"
+    READY = "ready"
+    BEAT = "beat"
+    CLEAN_EXIT = "clean_exit"  # its process announced its end, and is gone with its tree
+    CRASH = "crash"  # any other end
+    REFUSED = "refused"  # an end after PermanentFailure
+    WELL = "well"  # its `health` says so
+    UNWELL = "unwell"  # it says no, or nothing in time
+    EXCESS = "excess"  # it has more memory, or more processes, than it may
+    OVERRUN = "overrun"  # it has so much more that there is no time to drain
+    DEADLINE = "deadline"
+
+
+class Effect(Enum):
+    """What the loop is to do."""
+
+    SPAWN = "spawn"
+    DRAIN = "drain"
+    DUMP = "dump"  # all stacks into the service's log
+    TERM = "term"
+    KILL = "kill"
+
+
+class StopReason(Enum):
+    """Why a service is being ended."""
+
+    ORDER = "order"
+    WATCHDOG = "watchdog"
+    START_TIMEOUT = "start_timeout"
+    HEALTH = "health"
+    LIMIT = "limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One service spec and where its process is in life."""
+
+    spec: ServiceSpec
+    state: State = State.REGISTERED
+    wanted: bool = False  # the last START or STOP; what should be, beside what is
+    since: float = 0.0  # when it came into this state
+    deadline: float = inf  # when Event.DEADLINE is due
+    generation: int = 0  # the number of its incarnation
+    attempts: int = 0  # ends in a row without a minute of health
+    restarts: tuple[float, ...] = ()  # when it crashed within the period
+    restarted: int = 0  # how often it was started again by itself
+    probes: int = 0  # how often it was given up; 0 where it is trusted
+    why: StopReason = StopReason.ORDER  # while stopping
+    harder: Effect = Effect.TERM  # while stopping: what DEADLINE does next
+    unwell: int = 0  # how often in a row its `health` was not good
+
+
+Step: TypeAlias = tuple[Child, Effect | None]
+Rule: TypeAlias = Callable[[Child, Event, float, float], Step]
+
+
+def step(child: Child, event: Event, now: float, luck: float = 0.5) -> Step:
+    """Return the child's next form and the one effect to carry out.
+
+    A pair absent from `TRANSITIONS` changes nothing: late messages are ordinary.
+    """
+    if event in {Event.START, Event.STOP}:
+        child = replace(child, wanted=event is Event.START)
+    rule = TRANSITIONS[child.state].get(event)
+    return (child, None) if rule is None else rule(child, event, now, luck)
+
+
+def has_process(state: State) -> bool:
+    """Tell whether a service in this state has a process."""
+    return state in LIVE_STATES
+
+
+# --- rules --------------------------------------------------------------------------------
+
+
+def _to(child: Child, state: State, now: float, deadline: float = inf) -> Child:
+    return replace(child, state=state, since=now, deadline=deadline)
+
+
+def _queue(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(child, State.QUEUED, now), None
+
+
+def _reset_and_queue(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(_forgotten(child), State.QUEUED, now), None
+
+
+def _forget(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _forgotten(child), None
+
+
+def _forgotten(child: Child) -> Child:
+    return replace(child, attempts=0, restarts=(), probes=0)
+
+
+def _if_healthy_forgotten(child: Child, now: float) -> Child:
+    healthy = child.state is State.RUNNING and now - child.since >= FORGOTTEN_AFTER
+    return _forgotten(child) if healthy else child
+
+
+def _stop(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(child, State.STOPPED, now), None
+
+
+def _spawn(child: Child, event: Event, now: float, luck: float) -> Step:
+    child = replace(child, generation=child.generation + 1, unwell=0)
+    return _to(child, State.INITIALIZING, now, now + child.spec.start_timeout), Effect.SPAWN
+
+
+def _starting(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(child, State.STARTING, now, child.deadline), None
+
+
+def _running(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _renew_watchdog(_to(child, State.RUNNING, now), event, now, luck)
+
+
+def _renew_watchdog(child: Child, event: Event, now: float, luck: float) -> Step:
+    return replace(child, deadline=now + child.spec.watchdog if child.spec.watchdog else inf), None
+
+
+def _drain(child: Child, event: Event, now: float, luck: float) -> Step:
+    child = replace(child, why=WHY_DRAINED[event], harder=Effect.TERM)
+    return _to(child, State.STOPPING, now, now + child.spec.grace), Effect.DRAIN
+
+
+def _well(child: Child, event: Event, now: float, luck: float) -> Step:
+    return replace(child, unwell=0), None
+
+
+def _unwell(child: Child, event: Event, now: float, luck: float) -> Step:
+    child = replace(child, unwell=child.unwell + 1)
+    return (child, None) if child.unwell < UNWELL_MOST else _drain(child, event, now, luck)
+
+
+def _overrun(child: Child, event: Event, now: float, luck: float) -> Step:
+    """Kill at once. What was being ended for another reason is so still."""
+    if child.state is not State.STOPPING:
+        child = replace(_to(child, State.STOPPING, now), why=StopReason.LIMIT)
+    return replace(child, harder=Effect.KILL, deadline=now + KILL_WAIT), Effect.KILL
+
+
+def _silent(child: Child, event: Event, now: float, luck: float) -> Step:
+    why = StopReason.WATCHDOG if child.state is State.RUNNING else StopReason.START_TIMEOUT
+    child = _if_healthy_forgotten(child, now - child.spec.watchdog)  # silence is no health
+    child = replace(child, why=why, harder=Effect.TERM)
+    return _to(child, State.STOPPING, now, now + DUMP_WAIT), Effect.DUMP
+
+
+def _harder(child: Child, event: Event, now: float, luck: float) -> Step:
+    if child.harder is Effect.TERM:
+        return replace(child, harder=Effect.KILL, deadline=now + TERM_WAIT), Effect.TERM
+    return replace(child, deadline=now + KILL_WAIT), Effect.KILL
+
+
+def _as_ordered(child: Child, event: Event, now: float, luck: float) -> Step:
+    return replace(child, why=StopReason.ORDER), None
+
+
+def _settle(child: Child, event: Event, now: float, luck: float) -> Step:
+    if not child.wanted:
+        return _stop(child, event, now, luck)
+    if child.why in AS_CRASHED:
+        return _crashed(child, Event.CRASH, now, luck)
+    if child.why is StopReason.START_TIMEOUT:
+        return _unstarted(child, Event.CRASH, now, luck)
+    return _reset_and_queue(child, event, now, luck)
+
+
+def _crashed(child: Child, event: Event, now: float, luck: float) -> Step:
+    """An end after RUNNING: at once again, then later and later, past the intensity no more."""
+    if event not in RESTARTED_AFTER[child.spec.restart]:
+        return _to(replace(child, wanted=False), State.STOPPED, now), None
+    child = _if_healthy_forgotten(child, now)
+    recent = tuple(at for at in child.restarts if now - at < child.spec.period)
+    child = replace(child, restarts=(*recent, now)[-1000:])
+    too_many = 0 < child.spec.intensity < len(child.restarts)
+    if child.probes or too_many:
+        return _give_up(child, now), None
+    wait = 0.0 if child.attempts == 0 else luck * _backoff(child.attempts - 1)
+    return _again(child, wait, now), None
+
+
+def _unstarted(child: Child, event: Event, now: float, luck: float) -> Step:
+    """An end before RUNNING: later and later, and it does not count."""
+    if child.spec.restart is Restart.TEMPORARY:
+        return _to(child, State.FAILED, now), None
+    if child.probes:
+        return _give_up(child, now), None
+    return _again(child, luck * _backoff(child.attempts), now), None
+
+
+def _again(child: Child, wait: float, now: float) -> Child:
+    child = replace(child, attempts=child.attempts + 1, restarted=child.restarted + 1)
+    if wait == 0.0:
+        return _to(child, State.QUEUED, now)
+    return _to(child, State.BACKOFF, now, now + wait)
+
+
+def _backoff(doublings: int) -> float:
+    return min(BACKOFF_FIRST * 2.0 ** min(doublings, 32), BACKOFF_MOST)
+
+
+def _give_up(child: Child, now: float) -> Child:
+    wait = min(PROBE_FIRST * 2.0 ** min(child.probes, 32), PROBE_MOST)
+    return _to(replace(child, probes=child.probes + 1), State.FAILED, now, now + wait)
+
+
+def _probe(child: Child, event: Event, now: float, luck: float) -> Step:
+    child = replace(child, restarted=child.restarted + 1)
+    return _to(child, State.QUEUED, now), None
+
+
+def _refused(child: Child, event: Event, now: float, luck: float) -> Step:
+    return _to(child, State.FAILED, now), None
+
+
+def _settle_refused(child: Child, event: Event, now: float, luck: float) -> Step:
+    if not child.wanted:
+        return _stop(child, event, now, luck)
+    if child.why is StopReason.ORDER:  # it was to be restarted: what is on disk may be better
+        return _reset_and_queue(child, event, now, luck)
+    return _refused(child, event, now, luck)
+
+
+RESTARTED_AFTER: dict[Restart, frozenset[Event]] = {
+    Restart.PERMANENT: frozenset({Event.CLEAN_EXIT, Event.CRASH}),
+    Restart.TRANSIENT: frozenset({Event.CRASH}),
+    Restart.TEMPORARY: frozenset(),
+}
+WHY_DRAINED = {
+    Event.STOP: StopReason.ORDER,
+    Event.UNWELL: StopReason.HEALTH,
+    Event.EXCESS: StopReason.LIMIT,
+}
+AS_CRASHED = frozenset(
+    {StopReason.WATCHDOG, StopReason.HEALTH, StopReason.LIMIT}
+)  # ended for what it did itself
+LIVE_STATES = frozenset({State.INITIALIZING, State.STARTING, State.RUNNING, State.STOPPING})
+
+_UNREADY: dict[Event, Rule] = {
+    Event.CLEAN_EXIT: _unstarted,
+    Event.CRASH: _unstarted,
+    Event.REFUSED: _refused,
+    Event.DEADLINE: _silent,
+    Event.STOP: _drain,
+    Event.RESET: _forget,
+    Event.READY: _running,
+    Event.EXCESS: _drain,
+    Event.OVERRUN: _overrun,
+}
+TRANSITIONS: dict[State, dict[Event, Rule]] = {
+    State.REGISTERED: {Event.START: _reset_and_queue, Event.STOP: _stop},
+    State.QUEUED: {
+        Event.SLOT: _spawn,
+        Event.STOP: _stop,
+        Event.RESET: _forget,
+        Event.REFUSED: _refused,  # its config does not fit: no process could help
+    },
+    State.INITIALIZING: _UNREADY | {Event.INITIALIZED: _starting},
+    State.STARTING: _UNREADY,
+    State.RUNNING: {
+        Event.BEAT: _renew_watchdog,
+        Event.CLEAN_EXIT: _crashed,
+        Event.CRASH: _crashed,
+        Event.REFUSED: _refused,
+        Event.DEADLINE: _silent,
+        Event.STOP: _drain,
+        Event.RESET: _forget,
+        Event.WELL: _well,
+        Event.UNWELL: _unwell,
+        Event.EXCESS: _drain,
+        Event.OVERRUN: _overrun,
+    },
+    State.STOPPING: {
+        Event.CLEAN_EXIT: _settle,
+        Event.CRASH: _settle,
+        Event.REFUSED: _settle_refused,
+        Event.DEADLINE: _harder,
+        Event.START: _as_ordered,
+        Event.RESET: _forget,
+        Event.OVERRUN: _overrun,
+    },
+    State.STOPPED: {Event.START: _reset_and_queue},
+    State.BACKOFF: {
+        Event.DEADLINE: _queue,
+        Event.START: _reset_and_queue,
+        Event.RESET: _reset_and_queue,
+        Event.STOP: _stop,
+    },
+    State.FAILED: {
+        Event.DEADLINE: _probe,
+        Event.START: _reset_and_queue,
+        Event.RESET: _reset_and_queue,
+        Event.STOP: _stop,
+    },
+}
+
+
+def diagram() -> str:
+    """Return the table as a Mermaid state diagram, for the README."""
+    lines = ["stateDiagram-v2", "    [*] --> registered"]
+    for before, rules in TRANSITIONS.items():
+        edges: dict[str, list[str]] = {}
+        for event in rules:
+            for after in _reachable(before, event):
+                edges.setdefault(after.value, []).append(event.value)
+        lines += [
+            f"    {before.value} --> {after}: {', '.join(events)}"
+            for after, events in edges.items()
+            if after != before.value
+        ]
+    return "\n".join(lines)
+
+
+def _reachable(before: State, event: Event) -> list[State]:
+    found: dict[State, None] = {}
+    for restart in Restart:
+        spec = ServiceSpec(name="x", plugin="x", service_type="x", restart=restart, intensity=2)
+        for wanted in (True, False):
+            for why in StopReason:
+                for attempts, restarts in ((0, ()), (1, ()), (3, (9.0, 9.5, 9.9))):
+                    child = Child(
+                        spec, before, wanted, 9.0, why=why, attempts=attempts, restarts=restarts
+                    )
+                    found[step(child, event, 10.0)[0].state] = None
+    return list(found)

@@ -1,0 +1,231 @@
+"""The beginning and the end of each incarnation: its order, and what the engine tells of it.
+
+Times are monotonic seconds.
+"""
+
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from garrison.ipc import messages, sockets
+from garrison.ipc.errors import StartError
+from garrison.ipc.messages import State, encode
+from garrison.ipc.system import process_tree
+from garrison.supervisor.config.characters import character_for
+from garrison.supervisor.config.environment import worker_environment
+from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.lifecycle.limits import cgroup_limits
+from garrison.supervisor.lifecycle.policy import StopReason
+from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
+from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
+
+from .processes import local
+
+if TYPE_CHECKING:
+    from .loop import Supervisor
+
+SAID_MOST = 10_000  # sentences about limits that are said once
+SLOT_S = 2.0  # a start keeps its slot no longer: one that hangs must not keep others waiting
+
+
+class ServiceManager:
+    """The processes of this host's services.
+
+    Args:
+        host: The supervisor.
+    """
+
+    def __init__(self, host: "Supervisor") -> None:
+        self._host = host
+        self._said: set[tuple[str, str]] = set()  # NAME and what is not held of its limits
+
+    def begin(self, post: Service) -> None:
+        """Order a process for a service, as it is configured."""
+        host, now = self._host, time.monotonic()
+        token = sockets.new_token()
+        if post.watchdog is not None:  # until here it was that of an adopted incarnation
+            spec = msgspec.structs.replace(post.spec, watchdog=post.watchdog)
+            post.child, post.watchdog = replace(post.child, spec=spec), None
+        post.begin(token, now, now + SLOT_S)
+        host.roster.by_token[token] = post
+        host.bus.admit(token)
+        host.deaths.begun(post)
+        self._tell_unheld(post)
+        alive = [str(pid) for pid, start in post.left if process_tree.is_alive(pid, start)]
+        if alive and post.spec.exclusive:
+            reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
+            self._not_started(post, f"{reason} exclusive = false", permanent=False)
+            return
+        try:
+            assignment = encode(self._assignment(post))
+        except StartError as error:
+            self._not_started(post, error.reason, permanent=True)
+        except OSError as error:
+            reason = f"its user cannot be let in: {error}"
+            self._not_started(post, reason, permanent=False)
+        except Exception as error:  # noqa: BLE001 (one service's start must not end the host)
+            host.erred(f"the start of {post.name}", error)
+            reason = f"it cannot be told what to be: {type(error).__name__}: {error}"
+            self._not_started(post, reason, permanent=True)
+        else:
+            log = str(host.config.host.logs / f"{post.name}.log")
+            host.engine.fork(token, post.name, log, assignment, cgroup_limits(post.spec))
+
+    def _tell_unheld(self, post: Service) -> None:
+        """Say what its limits lack on this machine, once for each that is asked for."""
+        for one in unsupported_limits(post.spec, self._host.machine):
+            self._say_unheld(post, format_unsupported(post.name, one))
+
+    def _say_unheld(self, post: Service, reason: str) -> None:
+        if (post.name, reason) not in self._said and len(self._said) < SAID_MOST:
+            self._said.add((post.name, reason))
+            self._host.journal.record("limit.unheld", post.name, reason=reason)
+
+    def _assignment(self, post: Service) -> messages.Assignment:
+        spec, host = post.spec, self._host.config.host
+        data = host.state / "services" / spec.name
+        limits, of_user = _limits(spec), None
+        if (account := resolve_user(spec, data)) is not None:
+            limits = account.put_on(limits)
+            post.uid = limits.uid
+            self._host.doors.admit(post.token, post.uid)
+            if post.uid >= 0:
+                of_user = account.environment
+                check_access(spec.name, account, required_folders(host.run, host.state))
+        control, bus = self._host.doors.paths(post.uid)
+        env, secret = worker_environment(spec, self._host.environ, of_user=of_user)
+        character, withheld = character_for(spec, secret)
+        self._host.deaths.given(spec.name, secret)
+        return messages.Assignment(
+            name=spec.name,
+            source=self._host.registration.source(post.plugin),
+            service_type=spec.service_type,
+            generation=post.child.generation,
+            token=post.token,
+            control=control,
+            bus=bus,
+            lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
+            env=messages.packed(env),
+            secrets=messages.packed(secret),
+            config=spec.config,
+            plugin_config=post.plugin.config,
+            watchdog=spec.watchdog,
+            start_timeout=spec.start_timeout,
+            grace=spec.grace,
+            orphan_grace=host.orphan_grace,
+            timeout=spec.timeout,
+            window=spec.window,
+            window_bytes=spec.window_bytes,
+            max_message=host.max_message,
+            recorder=str(self._host.deaths.flight(post)),
+            record_values=spec.record_values,
+            agent=spec.agent,
+            character=msgspec.Raw(encode(character)),
+            with_parts=spec.with_parts,
+            priority=spec.priority,
+            withheld=withheld,
+            data=str(data),
+            health_interval=spec.health_interval,
+            limits=limits,
+            chaos=host.chaos,
+        )
+
+    def _not_started(self, post: Service, reason: str, permanent: bool) -> None:
+        post.broken = messages.Failing("fork", reason, permanent=permanent)
+        self._ended(post, None)
+        post.last_exit = "was not forked"
+        self._gone(post, ())
+
+    # --- ends -------------------------------------------------------------------------------
+
+    def read_engine(self) -> None:
+        """Take what the engine has seen and heard."""
+        host = self._host
+        for key in host.engine.ended_now():
+            host.bus.died(key)
+            post = host.roster.by_token.get(key)
+            if post is not None:
+                post.ended = True
+                host.members.changed(post.name)
+                host.stir()
+        for happened in host.engine.read():
+            self._take(happened)
+
+    def _take(self, happened: local.Happened) -> None:
+        host, by_token = self._host, self._host.roster.by_token
+        match happened:
+            case local.Forked(key, pid, _, problems):
+                post = by_token.get(key)
+                if post is not None:
+                    post.pid = pid
+                    host.watch.begin(post)
+                    for problem in problems:
+                        self._say_unheld(post, problem)
+                    host.succession.touch()
+            case local.NotForked(key, reason):
+                post = by_token.get(key)
+                if post is not None:
+                    self._not_started(post, f"it could not be forked: {reason}", permanent=False)
+            case local.Ended(key, status, user_s, system_s, rss_bytes, oom):
+                post = by_token.get(key)
+                if post is not None:
+                    post.oom = oom
+                    post.used = (user_s, system_s, rss_bytes) if rss_bytes else None
+                    self._ended(post, status)
+            case local.Gone(key, left):
+                post = by_token.get(key)
+                if post is not None:
+                    self._gone(post, left)
+            case local.Lost(pid, workers):
+                host.journal.record("launcher.lost", pid=pid, workers=workers)
+        host.registration.take(happened)
+        host.stir()
+
+    def _ended(self, post: Service, status: int | None) -> None:
+        words = process_tree.describe(status)
+        cause = post.cause(words)
+        post.ended = True
+        post.status = status
+        post.last_exit = words
+        post.last_exit_at = time.time()
+        self._host.bus.died(post.token)
+        self._host.bus.cause(post.token, cause)
+        unasked = post.state is not State.STOPPING or post.child.why is not StopReason.ORDER
+        if unasked or post.clean is None or post.clean.reason not in {"", "ordered"}:
+            post.reason = cause
+        if post.broken is not None:
+            post.traceback = post.broken.traceback
+
+    def _gone(self, post: Service, left: tuple[int, ...]) -> None:
+        host = self._host
+        if left:
+            pids = " ".join(map(str, left))
+            host.journal.record("service.leftover", post.name, pids=pids)
+            post.left = tuple((pid, process_tree.start_ticks(pid)) for pid in left)
+        event = post.what_ended()
+        death = host.deaths.gone(post, event, left)
+        token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
+        host.roster.by_token.pop(token, None)
+        host.doors.control.forget(token)
+        if post.events:
+            post.events = ()
+            host.members.listed(post.name)
+        if token not in host.bus.connected:  # it never spoke: nobody waits for its notice
+            host.bus.drop(token, "")
+        host.advance(post, event)
+        host.deaths.decided(death, post)
+
+
+def _limits(spec: ServiceSpec) -> messages.Limits:
+    """Return what a worker is to put itself under."""
+    return messages.Limits(
+        open_files=spec.open_files,
+        nice=spec.nice,
+        oom_score_adj=spec.oom_score_adj,
+        umask=spec.umask,
+        working_directory=str(spec.working_directory or ""),
+        no_new_privs=spec.no_new_privs,
+    )

@@ -1,0 +1,1 @@
+"""Worker processes: the engine interface, the local engine, its launcher, limits and users."""

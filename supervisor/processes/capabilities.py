@@ -1,0 +1,100 @@
+"""Which limits of a service this machine cannot hold, and what can be done about it. Pure.
+
+A limit that is not held is said, by `garrison check` and when the service starts: it runs without.
+What a service relies on, or what is about security, is not here: without that it does not start.
+"""
+
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from garrison.supervisor.config.spec import ServiceSpec
+
+Unheld: TypeAlias = tuple[str, str]  # a key, and why it is not held and what to do
+
+UNLIMITED = -1  # as RLIM_INFINITY is
+CONTROLLERS = {"memory_max": "memory", "processes": "pids", "cpu_weight": "cpu"}  # key → cgroup's
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What this machine allows this process to do to those that it starts."""
+
+    root: bool = False
+    may_resource: bool = False  # CAP_SYS_RESOURCE
+    may_nice: bool = False  # CAP_SYS_NICE
+    files_hard: int = UNLIMITED  # RLIMIT_NOFILE
+    files_most: int = UNLIMITED  # fs.nr_open: no process has more
+    nice: int = 0  # this process's
+    nice_least: int = 19  # by RLIMIT_NICE
+    oom_least: int = 0  # what oom_score_adj can be lowered to without rights
+    controllers: frozenset[str] = field(default_factory=frozenset)  # for each worker's cgroup
+    no_controllers: str = ""  # why there are none, or not all, in words
+
+
+def unsupported_limits(spec: ServiceSpec, machine: Capabilities) -> list[Unheld]:
+    """Return what of a service's limits this machine does not hold, each with what to do."""
+    found = (
+        ("open_files", _files(spec, machine)),
+        ("nice", _nice(spec, machine)),
+        ("oom_score_adj", _oom(spec, machine)),
+        ("cpu_weight", _weight(spec, machine)),
+    )
+    return [(key, why) for key, why in found if why]
+
+
+def format_unsupported(name: str, one: Unheld) -> str:
+    """Return it as a sentence that can stand alone."""
+    return f"services.{name}.{one[0]} cannot be held here: {one[1]}"
+
+
+def files_allowed(wanted: int, machine: Capabilities) -> int:
+    """Return how many descriptors a process gets that is to have so many."""
+    most = [machine.files_most, *([] if machine.may_resource else [machine.files_hard])]
+    return min([wanted, *(one for one in most if one != UNLIMITED)])
+
+
+def _who(machine: Capabilities) -> str:
+    return "root without all of its rights" if machine.root else "an ordinary user"
+
+
+def _files(spec: ServiceSpec, machine: Capabilities) -> str:
+    gets = files_allowed(spec.open_files, machine)
+    if gets == spec.open_files:
+        return ""
+    why = f"{spec.open_files:,} are more than the {gets:,} that a process may have"
+    if gets == machine.files_most:
+        return f"{why}; it runs with those. Raise the sysctl fs.nr_open, or ask for less"
+    return (
+        f"{why}, and {_who(machine)} cannot raise that; it runs with those. Start the supervisor "
+        "with a higher hard limit (systemd's LimitNOFILE=, limits.conf), or ask for less"
+    )
+
+
+def _nice(spec: ServiceSpec, machine: Capabilities) -> str:
+    least = min(machine.nice, machine.nice_least)
+    if spec.nice is None or machine.may_nice or spec.nice >= least:
+        return ""
+    return (
+        f"{_who(machine)} goes no lower than {least}, and {spec.nice} is asked for; it runs with "
+        f"{machine.nice}. Start the supervisor with systemd's LimitNICE={spec.nice:+d}, or as root"
+    )
+
+
+def _oom(spec: ServiceSpec, machine: Capabilities) -> str:
+    wanted = spec.oom_score_adj
+    if wanted is None or machine.may_resource or wanted >= machine.oom_least:
+        return ""
+    return (
+        f"{_who(machine)} goes no lower than {machine.oom_least}, and {wanted} is asked for; it "
+        f"runs without. Start the supervisor with systemd's OOMScoreAdjust={wanted}"
+    )
+
+
+def _weight(spec: ServiceSpec, machine: Capabilities) -> str:
+    if not spec.cpu_weight or CONTROLLERS["cpu_weight"] in machine.controllers:
+        return ""
+    why = machine.no_controllers or "no cgroup of version 2 here has the controller cpu"
+    return (
+        f"{why}; it runs with the same share as the others. Delegate a cgroup (systemd's "
+        "Delegate=cpu memory pids), or use nice"
+    )

@@ -1,0 +1,1 @@
+"""What outlives a supervisor: the home, the snapshot, adoption and handover."""

@@ -1,0 +1,1 @@
+"""What an agent is made of: components, models, content and the calls between plugins."""

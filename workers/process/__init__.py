@@ -1,0 +1,1 @@
+"""The worker process: start, dispatch, health, limits and its end."""

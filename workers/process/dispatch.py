@@ -1,0 +1,312 @@
+"""A batch in, methods run, answers out: conversion, threads, streams, drain.
+
+Belongs to one service and its loop. What a method raises is its caller's; what the wire got wrong
+is counted; neither ends the service.
+"""
+
+import asyncio
+import contextvars
+import functools
+import inspect
+import logging
+import math
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import msgspec
+
+from garrison.ipc import frames, messages
+from garrison.ipc.client import DEADLINE, MARGIN
+from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
+from garrison.ipc.mail import DELIVER, MESSAGE, PostedMessage, unpack_delivery
+from garrison.ipc.messages import Call, Token, encodable
+from garrison.workers.agents.internal_methods import (
+    METHODS,
+    InternalMethods,
+    bound,
+    methods_of,
+)
+from garrison.workers.service import Service
+
+from .methods import InvalidArguments, Method, MethodKind
+from .redaction import redacted
+from .tracebacks import formatted
+
+log = logging.getLogger(__name__)
+
+THREADS = 16  # plain methods that run at the same time
+TRACEBACK_BYTES = 8 * 1024
+RUNNING_MOST = 16_384  # calls taken at the same time, from all callers together
+
+
+def _foreign(value: object) -> object:
+    """Say of what cannot be encoded why, where it is a mistake that many make."""
+    if inspect.isawaitable(value):
+        raise TypeError("it is the future of a call, not its result: write `await` before the call")
+    raise NotImplementedError  # msgspec names its type
+
+
+_encode = msgspec.msgpack.Encoder(enc_hook=_foreign).encode
+
+_Key = tuple[Token, int]
+
+
+class Dispatch:
+    """Runs the methods of one service for others.
+
+    Args:
+        name: The service's NAME.
+        send: Takes an answer to a caller.
+        hidden: Garrison's own methods of this worker.
+        max_message: The largest frame, in bytes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        send: Callable[[Token, messages.Data], None],
+        hidden: InternalMethods,
+        max_message: int,
+    ) -> None:
+        self._name = name
+        self._send = send
+        self._hidden = hidden
+        self._most = max_message - MARGIN
+        self._loop = asyncio.get_running_loop()
+        self._context = contextvars.copy_context()  # no call's: what is read is anybody's
+        self._service: Service | None = None
+        self._methods: dict[str, Method] = {}
+        self._bound: dict[str, Callable[..., Any]] = {}
+        self._running: dict[_Key, asyncio.Task[None]] = {}
+        self._credit: dict[_Key, Credits] = {}
+        self._posted: set[_Key] = set()  # those that the mailbox delivers
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="method")
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.draining = False
+
+    def serve(
+        self, service: Service, methods: dict[str, Method], injuries: object | None = None
+    ) -> None:
+        """Take calls from now on.
+
+        Args:
+            service: Whose methods they are for.
+            methods: These.
+            injuries: What `garrison chaos` may call, where it may.
+        """
+        self._service = service
+        self._methods = {**METHODS, **methods}
+        own = {name: getattr(service, name) for name in methods}
+        self._bound = {**bound(self._hidden), **own}
+        if injuries is not None:
+            hurting = methods_of(type(injuries))
+            self._methods |= hurting
+            self._bound |= bound(injuries, hurting)
+
+    @property
+    def in_flight(self) -> int:
+        """Return how many calls run now."""
+        return len(self._running)
+
+    def call(self, source: Token, call: Call) -> None:
+        """Begin a call."""
+        key = (source, call.id)
+        if self.draining or self._service is None:
+            self._send(source, messages.Refused(call.id))
+            return
+        if len(self._running) >= RUNNING_MOST:
+            error = Overloaded(self._name, call.method, f"it runs {RUNNING_MOST} calls already")
+            self._send(source, messages.Failed(call.id, error.fault()))
+            return
+        if key in self._running:
+            return  # an id is used once
+        mail: PostedMessage | None = None
+        if call.method == DELIVER:
+            try:
+                mail, call = unpack_delivery(call)
+            except messages.BAD_BYTES as error:
+                self._refuse(key, call.method, f"it is no posted message: {error}")
+                return
+        method = self._methods.get(call.method)
+        if method is None:
+            self._refuse(key, call.method, "no such method")
+            return
+        if mail is not None and method.kind is MethodKind.STREAM:
+            self._refuse(key, call.method, "a stream cannot be posted")
+            return
+        try:
+            args, kwargs = method.bind(call)
+        except InvalidArguments as error:
+            self._refuse(key, call.method, str(error))
+            return
+        function = self._bound[call.method]
+        if method.kind is MethodKind.STREAM:
+            self._credit[key] = Credits(call.credit)
+            self._begin(key, self._stream(key, call, function, args, kwargs))
+        else:
+            if method.kind is MethodKind.THREAD:
+                function = functools.partial(self._in_thread, function)
+            self._begin(key, self._answer(key, call, function, args, kwargs), mail)
+
+    def cancel(self, source: Token, call_id: int) -> None:
+        """End a call that its caller no longer waits for."""
+        task = self._running.get((source, call_id))
+        if task is not None:
+            self._cancel((source, call_id), task)
+
+    def credit(self, source: Token, call_id: int, items: int) -> None:
+        """Let so many more items of a stream go."""
+        credits = self._credit.get((source, call_id))
+        if credits is not None:
+            credits.grant(items)
+
+    def caller_ended(self, source: Token) -> None:
+        """End every call of a caller that is gone."""
+        for key, task in list(self._running.items()):
+            if key[0] == source:
+                self._cancel(key, task)
+
+    def router_changed(self) -> None:
+        """End every stream, and what was posted: the caller has given it up along with the old
+        router, and a posted message comes again, which must not be run twice side by side."""
+        for key in [*self._credit, *self._posted]:
+            self._cancel(key, self._running[key])
+
+    async def drain(self, seconds: float) -> None:
+        """Take no more calls; return when none runs, or after so long, when they are cancelled."""
+        self.draining = True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            for key, task in list(self._running.items()):
+                self._cancel(key, task)
+
+    def _begin(self, key: _Key, work: Any, mail: PostedMessage | None = None) -> None:
+        if not self._running:
+            self._idle.clear()
+        context = self._context.copy()
+        if mail is not None:
+            context.run(MESSAGE.set, mail)
+            self._posted.add(key)
+        self._running[key] = self._loop.create_task(work, context=context)
+
+    def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
+        # One that has not taken its first step never comes to its own end.
+        task.add_done_callback(lambda _: self._end(key))
+        task.cancel()
+
+    def _end(self, key: _Key) -> None:
+        self._running.pop(key, None)
+        if self._posted:
+            self._posted.discard(key)
+        if self._credit:
+            self._credit.pop(key, None)
+        if not self._running:
+            self._idle.set()
+
+    async def _answer(
+        self,
+        key: _Key,
+        call: Call,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        DEADLINE.set(self._loop.time() + call.timeout)
+        try:
+            result = frames.result(await function(*args, **kwargs), _encode, call.frames)
+            if len(result) > self._most:
+                raise ValueError(f"its result has {len(result)} bytes; max_message forbids it")
+        except asyncio.CancelledError:
+            self._cancelled(key, call)
+        except Exception as error:  # noqa: BLE001 (whatever a method raises is its caller's)
+            self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
+        else:
+            self._send(key[0], messages.Reply(key[1], result))
+        finally:
+            self._end(key)
+
+    async def _stream(
+        self,
+        key: _Key,
+        call: Call,
+        function: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> None:
+        DEADLINE.set(math.inf)  # a stream may be longer than any call
+        credits = self._credit[key]
+        values = function(*args, **kwargs)
+        try:
+            async for value in values:
+                item = frames.result(value, _encode, call.frames)
+                if len(item) > self._most:
+                    raise ValueError(f"an item has {len(item)} bytes; max_message forbids it")
+                await credits.take()
+                self._send(key[0], messages.Item(key[1], item))
+        except asyncio.CancelledError:
+            self._cancelled(key, call)
+        except Exception as error:  # noqa: BLE001 (whatever a method raises is its caller's)
+            self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
+        else:
+            self._send(key[0], messages.Done(key[1]))
+        finally:
+            try:
+                await values.aclose()
+            except Exception:
+                log.exception("stream.close service=%s method=%s", self._name, call.method)
+            finally:
+                self._end(key)
+
+    async def _in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        run = functools.partial(
+            contextvars.copy_context().run, _sheltered, function, *args, **kwargs
+        )
+        return await self._loop.run_in_executor(self._pool, run)
+
+    def _cancelled(self, key: _Key, call: Call) -> None:
+        """Tell a caller who may still wait: a method can be cancelled by its own service too."""
+        fault = RemoteError(self._name, call.method, "CancelledError: the method was cancelled")
+        self._send(key[0], messages.Failed(key[1], fault.fault()))
+
+    def _refuse(self, key: _Key, method: str, reason: str) -> None:
+        fault = InvalidCall(self._name, method, reason).fault()
+        self._send(key[0], messages.Failed(key[1], fault))
+
+    def _fault(self, method: str, error: Exception) -> Fault:
+        """Return a method's exception as it travels, its traceback from the method's own frames."""
+        detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        trace = formatted(error)[-TRACEBACK_BYTES:]
+        return Fault("RemoteError", self._name, method, encodable(redacted(detail))[:2000], trace)
+
+
+def _sheltered(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Run a function in a thread; StopIteration, which no future can hold, becomes another."""
+    try:
+        return function(*args, **kwargs)
+    except StopIteration as error:
+        raise RuntimeError("the method raised StopIteration") from error
+
+
+class Credits:
+    """How many items of one stream may go before its consumer asks for more."""
+
+    def __init__(self, items: int) -> None:
+        self._left = items
+        self._more: asyncio.Future[None] | None = None
+
+    def grant(self, items: int) -> None:
+        """Let more items go."""
+        self._left += items
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+
+    async def take(self) -> None:
+        """Wait until one may go."""
+        while self._left <= 0:
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+        self._left -= 1

@@ -1,0 +1,281 @@
+"""A service's public methods: which of them can travel, and what their arguments are made into."""
+
+import inspect
+import re
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from enum import Enum
+from typing import Any, get_args, get_origin
+
+import msgspec
+from msgspec import UNSET
+
+from garrison.ipc import frames
+from garrison.ipc.frames import Framed
+from garrison.ipc.messages import EMPTY_MAP, Call, Manifest, MethodInfo, Value
+from garrison.workers.service import IDEMPOTENT, RESERVED, Service
+
+from . import health
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class MethodKind(Enum):
+    """How a method is run."""
+
+    ASYNC = "async def"
+    THREAD = "def"
+    STREAM = "async generator"
+
+
+class InvalidArguments(Exception):
+    """Arguments that do not fit, or a signature that cannot travel; the text says why."""
+
+
+class Method:
+    """One method that others can call.
+
+    Args:
+        name: Its name.
+        function: As the class has it.
+
+    Raises:
+        Unfit: Its signature cannot travel.
+    """
+
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
+        self.name = name
+        self.function = function
+        self.kind = _kind(function)
+        self._signature = _signature(function)
+        self._parameters = list(self._signature.parameters.values())[1:]  # without self
+        for parameter in self._parameters:
+            _check(_annotation(parameter.annotation), f"its parameter {parameter.name}")
+        _check(self._result(), "its result")
+        self._positional = self._fast_decoder()
+        self._take_bytes = {
+            number
+            for number, parameter in enumerate(self._parameters)
+            if _annotation(parameter.annotation) in (Any, bytes)
+        }
+
+    @property
+    def info(self) -> MethodInfo:
+        """Return what the manifest says of it."""
+        shown = self._signature.replace(parameters=self._parameters)
+        summary = (inspect.getdoc(self.function) or "").partition("\n")[0]
+        signature = re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", str(shown))  # the modules say little
+        idempotent = (
+            getattr(self.function, IDEMPOTENT, False) and self.kind is not MethodKind.STREAM
+        )
+        return MethodInfo(
+            self.name, self.kind is MethodKind.STREAM, signature[:500], summary[:200], idempotent
+        )
+
+    def bind(self, call: Call) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a call, converted to the method's annotations.
+
+        Raises:
+            Unfit: They do not fit.
+        """
+        try:
+            if call.kwargs == EMPTY_MAP and self._positional is not None:
+                values = self._taken(call.args)
+                while values and values[-1] is UNSET:
+                    values = values[:-1]
+                return values, {}
+            return self._bind_slowly(call.args, call.kwargs)
+        except msgspec.ValidationError as error:
+            raise InvalidArguments(self._human(str(error))) from error
+        except InvalidArguments:
+            raise
+        except Exception as error:
+            raise InvalidArguments(
+                f"its arguments cannot be read: {type(error).__name__}: {error}"
+            ) from error
+
+    def _taken(self, args: Value) -> tuple[Any, ...]:
+        """Return positional arguments. Bytes that are frames are taken as they are where any
+        bytes fit; the others are decoded along with the rest, by the same rules as ever."""
+        assert self._positional is not None
+        if not isinstance(args, Framed):
+            return msgspec.structs.astuple(self._positional(args))
+        parts = args.value
+        if isinstance(parts, list):
+            large_ones = [n for n, part in enumerate(parts) if type(part) is bytes]
+            if all(n in self._take_bytes for n in large_ones):
+                rest = [b"" if type(part) is bytes else part for part in parts]
+                values = list(msgspec.structs.astuple(self._positional(_encode(rest))))
+                for n in large_ones:
+                    values[n] = parts[n]
+                return tuple(values)
+        return msgspec.structs.astuple(self._positional(args.whole()))
+
+    def _bind_slowly(self, args: Value, kwargs: Value) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        signature = self._signature.replace(parameters=self._parameters)
+        given, named = frames.listed(args), frames.mapped(kwargs)
+        try:
+            bound = signature.bind(*given, **named)
+        except TypeError as error:
+            raise InvalidArguments(f"{error}; it takes {signature}") from error
+        for name, value in bound.arguments.items():
+            parameter = signature.parameters[name]
+            annotation = _annotation(parameter.annotation)
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                annotation = tuple[annotation, ...]  # type: ignore[valid-type]
+            elif parameter.kind is parameter.VAR_KEYWORD:
+                annotation = dict[str, annotation]  # type: ignore[valid-type]
+            try:
+                bound.arguments[name] = msgspec.convert(value, annotation)
+            except msgspec.ValidationError as error:
+                raise InvalidArguments(f"{name}: {_plain(str(error))}") from error
+        return bound.args, bound.kwargs
+
+    def _fast_decoder(self) -> Callable[[Any], Any] | None:
+        fields: list[Any] = []
+        for parameter in self._parameters:
+            if parameter.kind is parameter.KEYWORD_ONLY:
+                if parameter.default is parameter.empty:
+                    return None
+                continue
+            if parameter.kind in {parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD}:
+                return None
+            annotation = _annotation(parameter.annotation)
+            name = f"a{len(fields)}"
+            optional = parameter.default is not parameter.empty
+            fields.append((name, annotation, UNSET) if optional else (name, annotation))
+        made = msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True)
+        return msgspec.msgpack.Decoder(made).decode
+
+    def _result(self) -> Any:
+        annotation = self._signature.return_annotation
+        if annotation is inspect.Signature.empty:
+            return Any
+        if self.kind is MethodKind.STREAM:
+            if get_origin(annotation) in {AsyncIterator, AsyncGenerator, AsyncIterable}:
+                return get_args(annotation)[0]
+            return Any
+        return annotation
+
+    def _human(self, text: str) -> str:
+        """Name the parameter that msgspec's `$[2]` means."""
+        signature = self._signature.replace(parameters=self._parameters)
+        text = text.replace(" - at `key` in `$", ", for a key - at `$")
+        if "- at `$" not in text:  # about the list itself: too many, or too few
+            count = re.search(r"of (at (?:most|least)) length (\d+), got (\d+)", text)
+            if count is not None:
+                text = f"it takes {count[1]} {count[2]} arguments, not {count[3]}"
+            return f"{_plain(text)}: {self.name}{signature}"
+        problem, _, path = text.partition(" - at `$")
+        found = re.match(r"\[(\d+)\](.*?)`?$", path)
+        if found is None:
+            return _plain(text)
+        parameter = self._parameters[int(found[1])].name
+        return f"{parameter}{found[2]}: {_plain(problem)}"
+
+
+def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
+    """Return what a service class offers, and its methods by name. Any class will do: a fake's."""
+    methods: dict[str, Method] = {}
+    left_out: dict[str, str] = {}
+    for name, function in _public(cls):
+        try:
+            if not inspect.isfunction(function):
+                raise InvalidArguments("a class method or static method belongs to no instance")
+            methods[name] = Method(name, function)
+        except InvalidArguments as error:
+            left_out[name] = str(error)
+    service_type = getattr(cls, "service_type", "")
+    description = getattr(cls, "capability_description", "")
+    manifest = Manifest(
+        service_type if isinstance(service_type, str) else "",
+        description if isinstance(description, str) else "",
+        tuple(method.info for method in methods.values()),
+        left_out,
+        mail_window=_window(cls),
+        notes=tuple(filter(None, [health.note_on(cls)])),
+        frames=True,
+    )
+    return manifest, methods
+
+
+def _window(cls: type) -> int:
+    window = getattr(cls, "mail_window", 1)
+    return window if isinstance(window, int) and 1 <= window <= 1024 else 1
+
+
+def _public(cls: type) -> list[tuple[str, Any]]:
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        if base is object or base is Service:
+            continue
+        for name, value in vars(base).items():
+            if name.startswith("_") or name in RESERVED - {health.NAME}:
+                continue
+            if inspect.isfunction(value) or isinstance(value, classmethod | staticmethod):
+                found[name] = value
+            else:
+                found.pop(name, None)  # overridden by something that is no method
+    if health.NAME in found and not health.health_method_problem(found[health.NAME]):
+        del found[health.NAME]  # its worker alone asks it
+    return list(found.items())
+
+
+def _kind(function: Callable[..., Any]) -> MethodKind:
+    if inspect.isasyncgenfunction(function):
+        return MethodKind.STREAM
+    if inspect.iscoroutinefunction(function):
+        return MethodKind.ASYNC
+    if inspect.isgeneratorfunction(function):
+        raise InvalidArguments("a plain generator cannot travel; an asynchronous one is a stream")
+    return MethodKind.THREAD
+
+
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    try:
+        return inspect.signature(function, eval_str=True)
+    except NameError as error:
+        raise InvalidArguments(f"its annotation {error.name} is not known when it runs") from error
+    except (TypeError, ValueError, SyntaxError, AttributeError) as error:
+        raise InvalidArguments(f"its signature cannot be read: {error}") from error
+
+
+def _annotation(annotation: Any) -> Any:
+    return Any if annotation is inspect.Parameter.empty else annotation
+
+
+def _check(annotation: Any, what: str) -> None:
+    """Raise Unfit where values of an annotation cannot travel."""
+    try:
+        info = msgspec.inspect.type_info(annotation)
+        msgspec.msgpack.Decoder(annotation)
+    except (TypeError, ValueError, NameError, RecursionError) as error:
+        raise InvalidArguments(f"{what} cannot travel: {str(error).splitlines()[0]}") from error
+    custom = _custom(info, set())
+    if custom is not None:
+        name = getattr(custom, "__qualname__", None) or repr(custom)
+        raise InvalidArguments(f"{what} cannot travel: {getattr(custom, '__module__', '')}.{name}")
+
+
+def _custom(info: Any, seen: set[int]) -> Any:
+    """Return a type somewhere inside that msgspec knows nothing of, or None."""
+    if id(info) in seen:
+        return None
+    seen.add(id(info))
+    if isinstance(info, msgspec.inspect.CustomType):
+        return info.cls
+    if isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
+        for name in getattr(info, "__struct_fields__", ()):
+            value = getattr(info, name)
+            for one in value if isinstance(value, tuple) else (value,):
+                if isinstance(one, msgspec.inspect.Type | msgspec.inspect.Field):
+                    found = _custom(one, seen)
+                    if found is not None:
+                        return found
+    return None
+
+
+def _plain(text: str) -> str:
+    text = text.replace(" - at `key` in `$", ", for a key - at `$")
+    text = re.sub(r" - at `\$`$", "", text)
+    text = re.sub(r" - at `\$(.*?)`$", r" at \1", text).replace("`", "")
+    return text[:1].lower() + text[1:]
