@@ -17,6 +17,7 @@ from garrison.workers import Runtime
 MARKS = {"example", "transcript", "diagram", "figures", "unit", ""}
 START = "docs/index.md"
 PATH = re.compile(r"(?!state/|run/|logs/\w+\.\w*l)[a-z_]+(/[a-z_]+)*(/|\.py)")
+VARIABLE = re.compile(r"\b[A-Z]+\b|…")
 COMMAND = re.compile(r"(?:^|\$ |&& |bin/)garrison (?:--\w+ )*([a-z]+)\b", re.MULTILINE)
 BLOCKS = [block for page in PAGES.values() for block in page.blocks]
 
@@ -135,6 +136,33 @@ def test_every_path_of_the_code_exists() -> None:
 def exists(path: str) -> bool:
     """Return True if a path exists, from the root or within one of the packages."""
     return any((ROOT / base / path).exists() for base in ("", "supervisor", "workers", "ipc"))
+
+
+def test_troubleshooting_has_the_texts_of_the_code() -> None:
+    """A literal text that heads a section of the page on troubleshooting is one that is printed.
+
+    Words in capitals and `…` stand for what varies.
+    """
+    page = PAGES["docs/troubleshooting.md"]
+    printed = "\0".join(texts())
+    titles = re.findall(r"^### `(.+)`$", page.text, re.MULTILINE)
+    parts = {part.strip() for title in titles for part in VARIABLE.split(title)}
+
+    assert [part for part in parts if part not in printed] == []
+
+
+def texts() -> list[str]:
+    """Return the text of every string in the code, with a NUL for each value put into it."""
+    found = list[str]()
+    for package in ("supervisor", "workers", "ipc"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.JoinedStr):
+                    values = [getattr(value, "value", "\0") for value in node.values]
+                    found.append("".join(v if isinstance(v, str) else "\0" for v in values))
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    found.append(node.value)
+    return found
 
 
 # --- commands ---------------------------------------------------------------------------------
