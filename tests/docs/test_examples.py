@@ -4,14 +4,17 @@ discord.py is replaced by a stand-in that speaks with the test; the openai libra
 and speaks with a server on loopback.
 """
 
+import http.server
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
@@ -63,6 +66,43 @@ def test_every_transcript_runs() -> None:
     pages = [page for page in PAGES.values() if any(b.mark == "transcript" for b in page.blocks)]
 
     assert [page.name for page in pages if page not in RUNNABLE] == []
+
+
+# --- the plugin that is moved from elizaOS ----------------------------------------------------
+
+
+class Weather(http.server.BaseHTTPRequestHandler):
+    """Answers each city with its name."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        city = parse_qs(urlsplit(self.path).query)["city"][0]
+        self.send_response(200 if city != "Atlantis" else 404)
+        self.end_headers()
+        self.wfile.write(f"Rain in {city}.".encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+
+def test_the_moved_plugin_answers_by_its_action_and_fails_as_the_page_has_it(host: Hosting) -> None:
+    """The action answers in chat; where its service raises, the model answers instead."""
+    page = PAGES["docs/guide/from-elizaos.md"]
+    files = {name: text for name, text in page.files.items() if name != "config.toml"}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Weather) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            config = page.files["config.toml"].replace(":8080/", f":{server.server_port}/")
+            running = host(config, files=files)
+            lines = "How is the weather in Oslo?\nHow is the weather in Atlantis?\n"
+            printed = running.run("chat", input=lines).out
+        finally:
+            server.shutdown()
+
+    answers = [line for line in printed.splitlines() if line.startswith("Eliza: ")]
+    assert answers[1] == "Eliza: Rain in Oslo."
+    assert len(answers) == 3
+    assert "Rain" not in answers[2]
 
 
 # --- the examples of the guide to services ----------------------------------------------------
