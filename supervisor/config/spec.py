@@ -389,8 +389,8 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
     home: Annotated[
         Path,
         Key(
-            "The folder for everything that garrison writes. `--home` and $GARRISON_HOME "
-            "override it.",
+            "The folder for everything that garrison writes. `--home` and "
+            "`$GARRISON_HOME` override it.",
             default='".garrison"',
         ),
     ]
