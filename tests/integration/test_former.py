@@ -17,7 +17,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.support.answers import PLUGINS, Scenario, paths
-from tests.support.host import ROOT, SERVICES, Hosting, found
+from tests.support.host import ROOT, SERVICES, Host, Hosting, found
 
 from garrison.supervisor.crashes.report import CrashReport
 from garrison.supervisor.state.snapshot import OperatorOrders, Snapshot
@@ -88,9 +88,12 @@ async def test_a_former_host_is_upgraded_without_a_restart(host: Hosting, former
     old = one.kill("other")
     one.until_reborn("other", old)
     assert one.run("restart", "leak").code == 0
-    commands = {Path(f"/proc/{pid}/cmdline").read_bytes() for pid in one.processes()}
-    launchers = [command for command in commands if b"launcher" in command]
-    assert any(b"garrison.supervisor.processes.launcher" in command for command in launchers)
+    assert any(b"garrison.supervisor.processes.launcher" in words for words in commands(one))
+
+
+def commands(host: Host) -> list[bytes]:
+    """Return the command lines of a host's processes."""
+    return [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in host.processes()]
 
 
 def test_a_killed_former_supervisor_is_followed(host: Hosting, former: str) -> None:
