@@ -47,7 +47,7 @@ class ServiceManager:
         host, now = self._host, time.monotonic()
         token = sockets.new_token()
         if post.next_watchdog is not None:  # the adopted incarnation kept its own
-            spec = msgspec.structs.replace(post.spec, watchdog=post.next_watchdog)
+            spec = service_spec(post.spec, watchdog=post.next_watchdog)
             post.child, post.next_watchdog = replace(post.child, spec=spec), None
         post.current = Incarnation(token, started_at=now, slot_until=now + SLOT_S)
         host.roster.by_token[token] = post
@@ -55,7 +55,7 @@ class ServiceManager:
         host.deaths.begun(post)
         self._tell_unheld(post)
         alive = [str(pid) for pid, start in post.left if process_tree.is_alive(pid, start)]
-        if alive and post.spec.exclusive:
+        if alive and post.spec.supervision.exclusive:
             reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
             self._not_started(post, f"{reason} exclusive = false", permanent=False)
             return
@@ -107,28 +107,28 @@ class ServiceManager:
             token=post.current.token,
             control=control,
             bus=bus,
-            lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
+            lock=str(host.run / f"{spec.name}.service.lock") if spec.supervision.exclusive else "",
             env=messages.packed(env),
             secrets=messages.packed(secret),
             config=spec.config,
             plugin_config=post.plugin.config,
-            watchdog=spec.watchdog,
-            start_timeout=spec.start_timeout,
-            grace=spec.grace,
+            watchdog=spec.supervision.watchdog,
+            start_timeout=spec.supervision.start_timeout,
+            grace=spec.supervision.grace,
             orphan_grace=host.orphan_grace,
-            timeout=spec.timeout,
-            window=spec.window,
-            window_bytes=spec.window_bytes,
+            timeout=spec.calls.timeout,
+            window=spec.calls.window,
+            window_bytes=spec.calls.window_bytes,
             max_message=host.max_message,
             recorder=str(self._host.deaths.flight(post)),
-            record_values=spec.record_values,
-            agent=spec.agent,
+            record_values=spec.calls.record_values,
+            agent=spec.agent.name,
             character=msgspec.Raw(encode(character)),
             with_parts=spec.with_parts,
             priority=spec.priority,
             withheld=withheld,
             data=str(data),
-            health_interval=spec.health_interval,
+            health_interval=spec.supervision.health_interval,
             limits=limits,
             chaos=host.chaos,
         )
@@ -225,10 +225,10 @@ class ServiceManager:
 def _limits(spec: ServiceSpec) -> messages.Limits:
     """Return what a worker is to put itself under."""
     return messages.Limits(
-        open_files=spec.open_files,
-        nice=spec.nice,
-        oom_score_adj=spec.oom_score_adj,
-        umask=spec.umask,
-        working_directory=str(spec.working_directory or ""),
-        no_new_privs=spec.no_new_privs,
+        open_files=spec.limits.open_files,
+        nice=spec.limits.nice,
+        oom_score_adj=spec.limits.oom_score_adj,
+        umask=spec.limits.umask,
+        working_directory=str(spec.limits.working_directory or ""),
+        no_new_privs=spec.limits.no_new_privs,
     )

@@ -120,7 +120,7 @@ class Service:
             child.generation,
             self.open_token,
             self.current.events,
-            child.spec.agent,
+            child.spec.agent.name,
         )
 
     def changed(self) -> Changed:
@@ -163,10 +163,10 @@ class Service:
         match self.child.why:
             case StopReason.WATCHDOG:
                 silent = "its process was stopped, and" if now.paused else "its loop was"
-                return f"{silent} silent for {spec.watchdog:g} s, so it was ended"
+                return f"{silent} silent for {spec.supervision.watchdog:g} s, so it was ended"
             case StopReason.START_TIMEOUT:
                 paused = "was stopped, and " if now.paused else ""
-                return f"it {paused}did not start within {spec.start_timeout:g} s, so it was ended"
+                return f"it {paused}did not start within {spec.supervision.start_timeout:g} s, so it was ended"
             case StopReason.HEALTH:
                 problem = f" ({now.health.problem})" if now.health is not None else ""
                 return f"its health was not good twice in a row{problem}, so it was ended"
