@@ -15,7 +15,7 @@ from garrison.ipc.messages import State, encode
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import worker_environment
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 from garrison.supervisor.lifecycle.policy import StopReason
 from garrison.supervisor.lifecycle.services import Incarnation, Service

@@ -166,7 +166,8 @@ class Service:
                 return f"{silent} silent for {spec.supervision.watchdog:g} s, so it was ended"
             case StopReason.START_TIMEOUT:
                 paused = "was stopped, and " if now.paused else ""
-                return f"it {paused}did not start within {spec.supervision.start_timeout:g} s, so it was ended"
+                limit = spec.supervision.start_timeout
+                return f"it {paused}did not start within {limit:g} s, so it was ended"
             case StopReason.HEALTH:
                 problem = f" ({now.health.problem})" if now.health is not None else ""
                 return f"its health was not good twice in a row{problem}, so it was ended"
