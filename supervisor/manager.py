@@ -60,7 +60,7 @@ class ServiceManager:
             self._not_started(post, f"{reason} exclusive = false", permanent=False)
             return
         try:
-            assignment = encode(self._assignment(post))
+            assignment = messages.encode_assignment(self._assignment(post))
         except StartError as error:
             self._not_started(post, error.reason, permanent=True)
         except OSError as error:
@@ -105,30 +105,30 @@ class ServiceManager:
             service_type=spec.service_type,
             generation=post.child.generation,
             token=post.token,
-            control=control,
-            bus=bus,
-            lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
-            env=messages.packed(env),
-            secrets=messages.packed(secret),
+            paths=messages.Paths(
+                control,
+                bus,
+                lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
+                recorder=str(self._host.deaths.flight(post)),
+                data=str(data),
+            ),
+            environment=messages.Environment(messages.packed(env), messages.packed(secret)),
             config=spec.config,
             plugin_config=post.plugin.config,
-            watchdog=spec.watchdog,
-            start_timeout=spec.start_timeout,
-            grace=spec.grace,
-            orphan_grace=host.orphan_grace,
-            timeout=spec.timeout,
-            window=spec.window,
-            window_bytes=spec.window_bytes,
-            max_message=host.max_message,
-            recorder=str(self._host.deaths.flight(post)),
+            timing=messages.Timing(
+                spec.watchdog,
+                spec.start_timeout,
+                spec.grace,
+                host.orphan_grace,
+                spec.health_interval,
+            ),
+            calls=messages.CallLimits(
+                spec.timeout, spec.window, spec.window_bytes, host.max_message
+            ),
+            identity=messages.AgentIdentity(spec.agent, msgspec.Raw(encode(character)), withheld),
             record_values=spec.record_values,
-            agent=spec.agent,
-            character=msgspec.Raw(encode(character)),
             with_parts=spec.with_parts,
             priority=spec.priority,
-            withheld=withheld,
-            data=str(data),
-            health_interval=spec.health_interval,
             limits=limits,
             chaos=host.chaos,
         )
