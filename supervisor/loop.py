@@ -16,7 +16,6 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-import msgspec
 import zmq
 
 from garrison.ipc import messages
@@ -27,7 +26,7 @@ from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import AGAIN_S, BusRouter
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.control.requests import RequestQueue
 from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
@@ -365,7 +364,7 @@ class Supervisor:
                 self.incarnations.begin(post)
             case Effect.DRAIN:
                 if not post.welcomed or not self.members.send(
-                    post.token, messages.Drain(post.spec.grace)
+                    post.token, messages.Drain(post.spec.supervision.grace)
                 ):
                     self.engine.signal(post.token, signal.SIGTERM)
             case Effect.DUMP:
@@ -447,10 +446,10 @@ class Supervisor:
         by_name = {spec.name: spec for spec in specs}
         for post in self.roster:
             if (new := by_name.get(post.name)) is not None:
-                spec = msgspec.structs.replace(
+                spec = service_spec(
                     post.spec,
-                    depends_on=new.depends_on,
-                    bind_to=new.bind_to,
+                    depends_on=new.supervision.depends_on,
+                    bind_to=new.supervision.bind_to,
                     with_parts=new.with_parts,
                 )
                 post.child = replace(post.child, spec=spec)
@@ -458,7 +457,7 @@ class Supervisor:
     def wants(self, name: str, wanted: bool) -> None:
         """Remember an order beyond this supervisor's life."""
         post = self.roster.posts.get(name)
-        if self.saved.order(name, wanted, post is None or post.spec.autostart):
+        if self.saved.order(name, wanted, post is None or post.spec.supervision.autostart):
             self._unkept = True
             if not self.keep_orders():
                 self.succession.touch()

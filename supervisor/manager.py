@@ -15,7 +15,7 @@ from garrison.ipc.messages import State, encode
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import worker_environment
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 from garrison.supervisor.lifecycle.policy import StopReason
 from garrison.supervisor.lifecycle.services import Service
@@ -47,7 +47,7 @@ class ServiceManager:
         host, now = self._host, time.monotonic()
         token = sockets.new_token()
         if post.watchdog is not None:  # until here it was that of an adopted incarnation
-            spec = msgspec.structs.replace(post.spec, watchdog=post.watchdog)
+            spec = service_spec(post.spec, watchdog=post.watchdog)
             post.child, post.watchdog = replace(post.child, spec=spec), None
         post.begin(token, now, now + SLOT_S)
         host.roster.by_token[token] = post
@@ -55,7 +55,7 @@ class ServiceManager:
         host.deaths.begun(post)
         self._tell_unheld(post)
         alive = [str(pid) for pid, start in post.left if process_tree.is_alive(pid, start)]
-        if alive and post.spec.exclusive:
+        if alive and post.spec.supervision.exclusive:
             reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
             self._not_started(post, f"{reason} exclusive = false", permanent=False)
             return
@@ -99,6 +99,7 @@ class ServiceManager:
         env, secret = worker_environment(spec, self._host.environ, of_user=of_user)
         character, withheld = character_for(spec, secret)
         self._host.deaths.given(spec.name, secret)
+        times, calls = spec.supervision, spec.calls
         return messages.Assignment(
             name=spec.name,
             source=self._host.registration.source(post.plugin),
@@ -108,7 +109,7 @@ class ServiceManager:
             paths=messages.Paths(
                 control,
                 bus,
-                lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
+                lock=str(host.run / f"{spec.name}.service.lock") if times.exclusive else "",
                 recorder=str(self._host.deaths.flight(post)),
                 data=str(data),
             ),
@@ -116,17 +117,19 @@ class ServiceManager:
             config=spec.config,
             plugin_config=post.plugin.config,
             timing=messages.Timing(
-                spec.watchdog,
-                spec.start_timeout,
-                spec.grace,
+                times.watchdog,
+                times.start_timeout,
+                times.grace,
                 host.orphan_grace,
-                spec.health_interval,
+                times.health_interval,
             ),
             calls=messages.CallLimits(
-                spec.timeout, spec.window, spec.window_bytes, host.max_message
+                calls.timeout, calls.window, calls.window_bytes, host.max_message
             ),
-            identity=messages.AgentIdentity(spec.agent, msgspec.Raw(encode(character)), withheld),
-            record_values=spec.record_values,
+            identity=messages.AgentIdentity(
+                spec.agent.name, msgspec.Raw(encode(character)), withheld
+            ),
+            record_values=calls.record_values,
             with_parts=spec.with_parts,
             priority=spec.priority,
             limits=limits,
@@ -222,10 +225,10 @@ class ServiceManager:
 def _limits(spec: ServiceSpec) -> messages.Limits:
     """Return what a worker is to put itself under."""
     return messages.Limits(
-        open_files=spec.open_files,
-        nice=spec.nice,
-        oom_score_adj=spec.oom_score_adj,
-        umask=spec.umask,
-        working_directory=str(spec.working_directory or ""),
-        no_new_privs=spec.no_new_privs,
+        open_files=spec.limits.open_files,
+        nice=spec.limits.nice,
+        oom_score_adj=spec.limits.oom_score_adj,
+        umask=spec.limits.umask,
+        working_directory=str(spec.limits.working_directory or ""),
+        no_new_privs=spec.limits.no_new_privs,
     )

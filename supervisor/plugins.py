@@ -301,7 +301,7 @@ class PluginRegistry:
         for post in new:
             host.members.listed(post.name)
             asked = post.name in host.saved.started
-            if (post.spec.autostart and post.name not in host.saved.stopped) or asked:
+            if (post.spec.supervision.autostart and post.name not in host.saved.stopped) or asked:
                 host.advance(post, Event.START)
             elif post.name in host.saved.stopped:
                 host.advance(post, Event.STOP)

@@ -131,7 +131,9 @@ def stop(host: "Supervisor", peer: Token, order: Order) -> Steps:
         busy = {name for name in pending if has_process(host.roster.posts[name].state)}
         for name in pending:
             dependents = {
-                other for other in busy if name in host.roster.posts[other].spec.depends_on
+                other
+                for other in busy
+                if name in host.roster.posts[other].spec.supervision.depends_on
             }
             post = host.roster.posts[name]
             if not dependents and (post.child.wanted or not has_process(post.state)):
@@ -272,9 +274,9 @@ def _to_injure(host: "Supervisor", post: Service) -> dict[str, Any]:
         "ticks": process_tree.start_ticks(post.pid)
         if post.pid
         else 0,  # when it started: no pid is reused
-        "restart": spec.restart.value,
-        "watchdog": spec.watchdog,
-        "memory_max": spec.memory_max,
+        "restart": spec.supervision.restart.value,
+        "watchdog": spec.supervision.watchdog,
+        "memory_max": spec.limits.memory_max,
         "data": str(host.config.host.state / "services" / post.name),
     }
 

@@ -267,7 +267,7 @@ class CrashRecorder:
     def _composed(self, end: ExitContext, flight: Path, part: "LogSection") -> CrashReport:
         spec = end.before.spec
         log, stacks = part.read()
-        near = {spec.name, *spec.depends_on, *spec.bind_to}
+        near = {spec.name, *spec.supervision.depends_on, *spec.supervision.bind_to}
         events = islice(
             (e for e in self._host.journal.backwards(end.seen) if _concerns(e, near)), BEFORE
         )

@@ -101,7 +101,7 @@ class Service:
             child.generation,
             self.open_token,
             self.events,
-            child.spec.agent,
+            child.spec.agent.name,
         )
 
     def changed(self) -> Changed:
@@ -146,9 +146,10 @@ class Service:
             return f"its process {words} while there was no supervisor"
         if self.child.state is State.STOPPING and self.child.why is StopReason.WATCHDOG:
             silent = "its process was stopped, and" if self.paused else "its loop was"
-            return f"{silent} silent for {self.spec.watchdog:g} s, so it was ended"
+            return f"{silent} silent for {self.spec.supervision.watchdog:g} s, so it was ended"
         if self.child.state is State.STOPPING and self.child.why is StopReason.START_TIMEOUT:
-            return f"it {paused}did not start within {self.spec.start_timeout:g} s, so it was ended"
+            limit = self.spec.supervision.start_timeout
+            return f"it {paused}did not start within {limit:g} s, so it was ended"
         if self.child.state is State.STOPPING and self.child.why is StopReason.HEALTH:
             said = f" ({self.health.problem})" if self.health is not None else ""
             return f"its health was not good twice in a row{said}, so it was ended"

@@ -232,7 +232,7 @@ class UsageMonitor:
                 self._weighed(one, one.asked.memory)
             return
         if one.sampling is None:
-            enough = 2 * beyond(post.spec.processes) if post.spec.processes else MOST
+            enough = 2 * beyond(post.spec.limits.processes) if post.spec.limits.processes else MOST
             one.sampling = sample_tree(post.pid, min(enough, MOST))
         try:
             while True:

@@ -102,7 +102,7 @@ def adoptable(config: "Config", living: Snapshot) -> list[tuple[ServiceSnapshot,
         for one in living.services
         if (spec := specs.get(one.name)) is not None
         and (spec.plugin, spec.service_type) == (one.plugin, one.service_type)
-        and spec.agent == one.agent
+        and spec.agent.name == one.agent
     ]
 
 
@@ -201,8 +201,8 @@ class Adoption:
         post = Service(
             restored(one, spec, now), host.config.plugins[spec.plugin], one.manifest, position
         )
-        if post.spec.watchdog != spec.watchdog:
-            post.watchdog = spec.watchdog
+        if post.spec.supervision.watchdog != spec.supervision.watchdog:
+            post.watchdog = spec.supervision.watchdog
         post.reason, post.traceback = one.reason, one.traceback
         post.last_exit, post.last_exit_at = one.last_exit, one.last_exit_at
         post.log_began, post.uid = one.log_began, one.uid
@@ -221,7 +221,7 @@ class Adoption:
                 self.adopted += 1
                 host.watch.begin(post)
             case lost:
-                if found.over and spec.restart is Restart.TEMPORARY:
+                if found.over and spec.supervision.restart is Restart.TEMPORARY:
                     self._is_ending(post, now)
                 if lost is WorkerFate.UNSEEN:  # else the launcher's word of its end is read next
                     host.engine.gone(token)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from garrison.ipc.messages import Manifest, State
-from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.config.spec import PluginSpec, service_spec
 from garrison.supervisor.lifecycle.limits import Used
 from garrison.supervisor.lifecycle.policy import Child, Event
 from garrison.supervisor.lifecycle.services import Service
@@ -35,7 +35,7 @@ class Supervisor:
 
 def a_post(pid: int, **limits: int) -> Service:
     """Return a service that runs."""
-    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", **limits)  # type: ignore[arg-type]
+    spec = service_spec(name="bot", plugin="bot", service_type="bot", **limits)
     post = Service(
         Child(spec, State.RUNNING), PluginSpec(name="bot", use="bot"), Manifest("bot"), 0
     )
