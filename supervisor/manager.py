@@ -60,7 +60,7 @@ class ServiceManager:
             self._not_started(post, f"{reason} exclusive = false", permanent=False)
             return
         try:
-            assignment = encode(self._assignment(post))
+            assignment = messages.encode_assignment(self._assignment(post))
         except StartError as error:
             self._not_started(post, error.reason, permanent=True)
         except OSError as error:
@@ -99,36 +99,39 @@ class ServiceManager:
         env, secret = worker_environment(spec, self._host.environ, of_user=of_user)
         character, withheld = character_for(spec, secret)
         self._host.deaths.given(spec.name, secret)
+        times, calls = spec.supervision, spec.calls
         return messages.Assignment(
             name=spec.name,
             source=self._host.registration.source(post.plugin),
             service_type=spec.service_type,
             generation=post.child.generation,
             token=post.current.token,
-            control=control,
-            bus=bus,
-            lock=str(host.run / f"{spec.name}.service.lock") if spec.supervision.exclusive else "",
-            env=messages.packed(env),
-            secrets=messages.packed(secret),
+            paths=messages.Paths(
+                control,
+                bus,
+                lock=str(host.run / f"{spec.name}.service.lock") if times.exclusive else "",
+                recorder=str(self._host.deaths.flight(post)),
+                data=str(data),
+            ),
+            environment=messages.Environment(messages.packed(env), messages.packed(secret)),
             config=spec.config,
             plugin_config=post.plugin.config,
-            watchdog=spec.supervision.watchdog,
-            start_timeout=spec.supervision.start_timeout,
-            grace=spec.supervision.grace,
-            orphan_grace=host.orphan_grace,
-            timeout=spec.calls.timeout,
-            window=spec.calls.window,
-            window_bytes=spec.calls.window_bytes,
-            max_message=host.max_message,
-            recorder=str(self._host.deaths.flight(post)),
-            record_values=spec.calls.record_values,
-            agent=spec.agent.name,
-            character=msgspec.Raw(encode(character)),
+            timing=messages.Timing(
+                times.watchdog,
+                times.start_timeout,
+                times.grace,
+                host.orphan_grace,
+                times.health_interval,
+            ),
+            calls=messages.CallLimits(
+                calls.timeout, calls.window, calls.window_bytes, host.max_message
+            ),
+            identity=messages.AgentIdentity(
+                spec.agent.name, msgspec.Raw(encode(character)), withheld
+            ),
+            record_values=calls.record_values,
             with_parts=spec.with_parts,
             priority=spec.priority,
-            withheld=withheld,
-            data=str(data),
-            health_interval=spec.supervision.health_interval,
             limits=limits,
             chaos=host.chaos,
         )
