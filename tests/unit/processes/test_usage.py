@@ -39,7 +39,7 @@ def a_post(pid: int, **limits: int) -> Service:
     post = Service(
         Child(spec, State.RUNNING), PluginSpec(name="bot", use="bot"), Manifest("bot"), 0
     )
-    post.token, post.pid = TOKEN, pid
+    post.current.token, post.current.pid = TOKEN, pid
     return post
 
 
@@ -82,7 +82,7 @@ def test_what_ended_is_looked_at_no_more(watch: UsageMonitor) -> None:
     """Nor what another incarnation took the place of; nor what has no limits."""
     for post in (a_post(1, processes=5), a_post(1)):
         watch.begin(post)
-        post.token = b""
+        post.current.token = b""
         watch.turn()
         assert watch.due == float("inf")
         assert watch.last(post) is None
