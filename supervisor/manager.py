@@ -5,7 +5,7 @@ Times are monotonic seconds.
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -15,14 +15,16 @@ from garrison.ipc.messages import State, encode
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import worker_environment
-from garrison.supervisor.config.spec import ServiceSpec
-from garrison.supervisor.lifecycle.limits import cgroup_limits
-from garrison.supervisor.lifecycle.policy import StopReason
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
+from garrison.supervisor.lifecycle.handle import NO_PROCESS, Handle
+from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
+from garrison.supervisor.lifecycle.policy import Event, StopReason
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
+from garrison.supervisor.processes.post_mortem import flight_path
 from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
 
-from .processes import local
+from .processes import engine
 
 if TYPE_CHECKING:
     from .loop import Supervisor
@@ -40,6 +42,7 @@ class ServiceManager:
 
     def __init__(self, host: "Supervisor") -> None:
         self._host = host
+        self.backlog: list[engine.Happened] = []  # what came with the answer to `adopt`
         self._said: set[tuple[str, str]] = set()  # NAME and what is not held of its limits
 
     def begin(self, post: Service) -> None:
@@ -47,15 +50,15 @@ class ServiceManager:
         host, now = self._host, time.monotonic()
         token = sockets.new_token()
         if post.watchdog is not None:  # until here it was that of an adopted incarnation
-            spec = msgspec.structs.replace(post.spec, watchdog=post.watchdog)
+            spec = service_spec(post.spec, watchdog=post.watchdog)
             post.child, post.watchdog = replace(post.child, spec=spec), None
         post.begin(token, now, now + SLOT_S)
         host.roster.by_token[token] = post
         host.bus.admit(token)
-        host.deaths.begun(post)
+        host.deaths.on_start(post)
         self._tell_unheld(post)
-        alive = [str(pid) for pid, start in post.left if process_tree.is_alive(pid, start)]
-        if alive and post.spec.exclusive:
+        alive = [str(handle.pid) for handle in host.engine.left(post.left)]
+        if alive and post.spec.supervision.exclusive:
             reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
             self._not_started(post, f"{reason} exclusive = false", permanent=False)
             return
@@ -71,8 +74,7 @@ class ServiceManager:
             reason = f"it cannot be told what to be: {type(error).__name__}: {error}"
             self._not_started(post, reason, permanent=True)
         else:
-            log = str(host.config.host.logs / f"{post.name}.log")
-            host.engine.fork(token, post.name, log, assignment, cgroup_limits(post.spec))
+            host.engine.fork(token, post.name, assignment, post.spec.limits)
 
     def _tell_unheld(self, post: Service) -> None:
         """Say what its limits lack on this machine, once for each that is asked for."""
@@ -98,7 +100,7 @@ class ServiceManager:
         control, bus = self._host.doors.paths(post.uid)
         env, secret = worker_environment(spec, self._host.environ, of_user=of_user)
         character, withheld = character_for(spec, secret)
-        self._host.deaths.given(spec.name, secret)
+        self._host.deaths.on_secrets(spec.name, secret)
         return messages.Assignment(
             name=spec.name,
             source=self._host.registration.source(post.plugin),
@@ -107,28 +109,28 @@ class ServiceManager:
             token=post.token,
             control=control,
             bus=bus,
-            lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
+            lock=str(host.run / f"{spec.name}.service.lock") if spec.supervision.exclusive else "",
             env=messages.packed(env),
             secrets=messages.packed(secret),
             config=spec.config,
             plugin_config=post.plugin.config,
-            watchdog=spec.watchdog,
-            start_timeout=spec.start_timeout,
-            grace=spec.grace,
+            watchdog=spec.supervision.watchdog,
+            start_timeout=spec.supervision.start_timeout,
+            grace=spec.supervision.grace,
             orphan_grace=host.orphan_grace,
-            timeout=spec.timeout,
-            window=spec.window,
-            window_bytes=spec.window_bytes,
+            timeout=spec.calls.timeout,
+            window=spec.calls.window,
+            window_bytes=spec.calls.window_bytes,
             max_message=host.max_message,
-            recorder=str(self._host.deaths.flight(post)),
-            record_values=spec.record_values,
-            agent=spec.agent,
+            recorder=str(flight_path(host.run, post.name, post.token)),
+            record_values=spec.calls.record_values,
+            agent=spec.agent.name,
             character=msgspec.Raw(encode(character)),
             with_parts=spec.with_parts,
             priority=spec.priority,
             withheld=withheld,
             data=str(data),
-            health_interval=spec.health_interval,
+            health_interval=spec.supervision.health_interval,
             limits=limits,
             chaos=host.chaos,
         )
@@ -144,45 +146,66 @@ class ServiceManager:
     def read_engine(self) -> None:
         """Take what the engine has seen and heard."""
         host = self._host
-        for key in host.engine.ended_now():
-            host.bus.died(key)
-            post = host.roster.by_token.get(key)
-            if post is not None:
-                post.ended = True
-                host.members.changed(post.name)
-                host.stir()
-        for happened in host.engine.read():
+        backlog, self.backlog = self.backlog, []
+        for happened in [*backlog, *host.engine.turn()]:
             self._take(happened)
 
-    def _take(self, happened: local.Happened) -> None:
+    def _take(self, happened: engine.Happened) -> None:
         host, by_token = self._host, self._host.roster.by_token
         match happened:
-            case local.Forked(key, pid, _, problems):
+            case engine.Died(key):
+                host.bus.died(key)
                 post = by_token.get(key)
                 if post is not None:
-                    post.pid = pid
-                    host.watch.begin(post)
+                    post.ended = True
+                    host.members.changed(post.name)
+            case engine.Forked(key, handle, problems):
+                post = by_token.get(key)
+                if post is not None:
+                    post.pid, post.handle = handle.pid, handle
+                    host.engine.watch(key, post.spec.limits)
                     for problem in problems:
                         self._say_unheld(post, problem)
                     host.succession.touch()
-            case local.NotForked(key, reason):
+            case engine.NotForked(key, reason):
                 post = by_token.get(key)
                 if post is not None:
                     self._not_started(post, f"it could not be forked: {reason}", permanent=False)
-            case local.Ended(key, status, user_s, system_s, rss_bytes, oom):
+            case engine.Ended(key, status, user_s, system_s, rss_bytes, oom, paused):
                 post = by_token.get(key)
                 if post is not None:
-                    post.oom = oom
+                    post.oom, post.paused = oom, paused
                     post.used = (user_s, system_s, rss_bytes) if rss_bytes else None
                     self._ended(post, status)
-            case local.Gone(key, left):
+            case engine.Gone(key, left):
                 post = by_token.get(key)
                 if post is not None:
                     self._gone(post, left)
-            case local.Lost(pid, workers):
-                host.journal.record("launcher.lost", pid=pid, workers=workers)
+            case engine.Lost(launcher, workers):
+                host.journal.record("launcher.lost", pid=launcher.pid, workers=workers)
+            case engine.Usage(key, used):
+                post = by_token.get(key)
+                if post is not None:
+                    self._check_limits(post, used)
+            case engine.FlightRecord() | engine.LogTail():
+                host.deaths.take(happened)
+            case engine.Preloaded() | engine.Fresh() | engine.Found():
+                pass
+            case _:
+                assert_never(happened)
         host.registration.take(happened)
         host.stir()
+
+    def _check_limits(self, post: Service, used: Used) -> None:
+        event = check_limits(post.spec.limits, used)
+        draining = post.state is State.STOPPING
+        if event is None or (draining and event is not Event.OVERRUN):
+            return
+        post.excess = excess_words(post.spec.limits, used, event is Event.OVERRUN)
+        self._host.advance(post, event)
+        if draining and not post.overran:  # its state does not change, so no other event says it
+            self._host.journal.record("service.overrun", post.name, reason=post.excess)
+        post.overran = event is Event.OVERRUN
 
     def _ended(self, post: Service, status: int | None) -> None:
         words = process_tree.describe(status)
@@ -199,14 +222,16 @@ class ServiceManager:
         if post.broken is not None:
             post.traceback = post.broken.traceback
 
-    def _gone(self, post: Service, left: tuple[int, ...]) -> None:
+    def _gone(self, post: Service, left: tuple[Handle, ...]) -> None:
         host = self._host
         if left:
-            pids = " ".join(map(str, left))
+            pids = " ".join(str(handle.pid) for handle in left)
             host.journal.record("service.leftover", post.name, pids=pids)
-            post.left = tuple((pid, process_tree.start_ticks(pid)) for pid in left)
+            post.left = left
         event = post.what_ended()
-        death = host.deaths.gone(post, event, left)
+        death = host.deaths.on_exit(post, event, left)
+        post.death = death.id if death is not None else ""
+        post.handle = NO_PROCESS
         token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
         host.roster.by_token.pop(token, None)
         host.doors.control.forget(token)
@@ -216,16 +241,17 @@ class ServiceManager:
         if token not in host.bus.connected:  # it never spoke: nobody waits for its notice
             host.bus.drop(token, "")
         host.advance(post, event)
-        host.deaths.decided(death, post)
+        post.death = ""
+        host.deaths.on_restart_decided(death, post)
 
 
 def _limits(spec: ServiceSpec) -> messages.Limits:
     """Return what a worker is to put itself under."""
     return messages.Limits(
-        open_files=spec.open_files,
-        nice=spec.nice,
-        oom_score_adj=spec.oom_score_adj,
-        umask=spec.umask,
-        working_directory=str(spec.working_directory or ""),
-        no_new_privs=spec.no_new_privs,
+        open_files=spec.limits.open_files,
+        nice=spec.limits.nice,
+        oom_score_adj=spec.limits.oom_score_adj,
+        umask=spec.limits.umask,
+        working_directory=str(spec.limits.working_directory or ""),
+        no_new_privs=spec.limits.no_new_privs,
     )

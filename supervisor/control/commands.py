@@ -15,7 +15,6 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
-from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import ServiceSpec
@@ -131,7 +130,9 @@ def stop(host: "Supervisor", peer: Token, order: Order) -> Steps:
         busy = {name for name in pending if has_process(host.roster.posts[name].state)}
         for name in pending:
             dependents = {
-                other for other in busy if name in host.roster.posts[other].spec.depends_on
+                other
+                for other in busy
+                if name in host.roster.posts[other].spec.supervision.depends_on
             }
             post = host.roster.posts[name]
             if not dependents and (post.child.wanted or not has_process(post.state)):
@@ -269,12 +270,10 @@ def _to_injure(host: "Supervisor", post: Service) -> dict[str, Any]:
         "state": post.state.value,
         "generation": post.child.generation,
         "pid": post.pid or None,
-        "ticks": process_tree.start_ticks(post.pid)
-        if post.pid
-        else 0,  # when it started: no pid is reused
-        "restart": spec.restart.value,
-        "watchdog": spec.watchdog,
-        "memory_max": spec.memory_max,
+        "ticks": post.handle.ticks,  # when it started: no pid is reused
+        "restart": spec.supervision.restart.value,
+        "watchdog": spec.supervision.watchdog,
+        "memory_max": spec.limits.memory_max,
         "data": str(host.config.host.state / "services" / post.name),
     }
 
@@ -302,9 +301,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def _recorded(host: "Supervisor") -> Steps:
-    while host.deaths.write_next():
-        host.stir()  # the next one in the next turn: none is to be long
-        yield False
+    yield from host.deaths.until_written()
 
 
 def _option(order: Order, key: str, kind: type[T], default: T | None) -> T:

@@ -137,15 +137,15 @@ class DirectoryPublisher:
     def welcome(self, token: Token) -> bool:
         """Tell a member the whole directory."""
         host = self._host
-        usual = host.config.usual
+        default = host.config.default_spec
         told = messages.Welcome(
             WIRE,
             host.boot,
             os.getpid(),
             tuple(post.entry() for post in host.roster),
-            usual.timeout,
-            usual.window,
-            usual.window_bytes,
+            default.calls.timeout,
+            default.calls.window,
+            default.calls.window_bytes,
             host.config.host.max_message,
             host.config.host.orphan_grace,
         )

@@ -13,7 +13,7 @@ from garrison.supervisor.lifecycle.limits import Used
 from garrison.supervisor.lifecycle.policy import has_process
 from garrison.supervisor.lifecycle.services import Service, UnreadablePlugin
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
-from garrison.supervisor.processes.usage import look_at_once
+from garrison.supervisor.processes.engine import Measured
 
 if TYPE_CHECKING:
     from garrison.supervisor.loop import Supervisor
@@ -37,7 +37,7 @@ def supervisor_row(host: "Supervisor") -> dict[str, Any]:
     rss, cpu = _usage(os.getpid())
     return {
         "pid": os.getpid(),
-        "launcher_pid": host.engine.pid,
+        **host.engine.status(),
         "version": own_version(),
         "home": str(host.config.host.home),
         "config": str(host.config.path),
@@ -58,12 +58,12 @@ def service_row(host: "Supervisor", post: Service, detail: bool) -> dict[str, An
     """Return what is told of one service."""
     child, now = post.child, time.monotonic()
     live = has_process(child.state) and post.pid != 0
-    rss, cpu = _usage(post.pid) if live else (0, 0.0)
+    measured = host.engine.measure(post.token, tree=detail) if live else Measured()
     row = {
         "name": post.name,
         "service_type": post.spec.service_type,
         "plugin": post.spec.plugin,
-        "agent": post.spec.agent or None,
+        "agent": post.spec.agent.name or None,
         "state": child.state.value,
         "wanted": child.wanted,
         "pid": post.pid or None,
@@ -74,11 +74,11 @@ def service_row(host: "Supervisor", post: Service, detail: bool) -> dict[str, An
         "last_exit": post.last_exit or None,
         "reason": reason(host, post) or None,
         "traceback": _last(post.traceback),
-        "rss_bytes": rss,
-        "cpu_percent": cpu,
-        "memory_max": post.spec.memory_max or None,
-        "processes_max": post.spec.processes or None,
-        "tree": _tree(host.watch.last(post)) if live else None,
+        "rss_bytes": measured.rss_bytes,
+        "cpu_percent": measured.cpu_percent,
+        "memory_max": post.spec.limits.memory_max or None,
+        "processes_max": post.spec.limits.processes or None,
+        "tree": _tree(measured.tree),
         "in_flight": post.in_flight,
         "facts": post.facts,
         "health": _health(post, now),
@@ -137,7 +137,7 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
     by_token = host.roster.by_token
     return {
         "capability_description": post.manifest.description,
-        "character": spec.speaks_for.character.name,
+        "character": spec.agent.character.name,
         "methods": list(post.manifest.methods),
         "left_out": post.manifest.left_out,
         "actions": list(post.manifest.actions),
@@ -146,11 +146,11 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
         "models": list(post.manifest.models),
         "sends_for": list(post.manifest.sends_for),
         "events": list(post.events),
-        "depends_on": list(spec.depends_on),
-        "bind_to": list(spec.bind_to),
+        "depends_on": list(spec.supervision.depends_on),
+        "bind_to": list(spec.supervision.bind_to),
         "notes": list(post.manifest.notes),
-        "restart": spec.restart.value,
-        "autostart": spec.autostart,
+        "restart": spec.supervision.restart.value,
+        "autostart": spec.supervision.autostart,
         "again_in_s": max(child.deadline - time.monotonic(), 0.0) if timed else None,
         "log": str(host.config.host.logs / f"{post.name}.log"),
         "messages_from": {
@@ -158,8 +158,7 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
         },
         "refused_frames": post.refused,
         "last_exit_time": post.last_exit_at or None,
-        "deaths": host.deaths.last(post.name, DEATHS),
-        "tree": _tree(look_at_once(post.pid)) if has_process(child.state) and post.pid else None,
+        "deaths": host.deaths.recent(post.name, DEATHS),
         "unheld": [
             format_unsupported(post.name, one) for one in unsupported_limits(spec, host.machine)
         ],

@@ -12,3 +12,6 @@ class Handle(msgspec.Struct, frozen=True, omit_defaults=True):
     pid: int = 0
     ticks: int = 0  # when the process started, in clock ticks: a pid alone is reused
     log_began: tuple[int, int] | None = None  # inode and size of its log at its start
+
+
+NO_PROCESS = Handle()

@@ -4,11 +4,8 @@ Times are monotonic seconds, sizes are bytes.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-import msgspec
-
-from garrison.supervisor.config.spec import CgroupLimits, ServiceSpec
+from garrison.supervisor.config.spec import CgroupLimits, ProcessLimits
 
 from .policy import Event
 
@@ -19,28 +16,6 @@ KILL_SHARE = 4  # a quarter above the limit, a service is killed without drain
 TASKS_EACH, TASKS_BESIDE = 4, 256  # threads that its cgroup allows: for each process, and besides
 IDLE_BYTES = 32 * 1024**2  # an idle worker, and a little more
 FILL_S = 4.0  # assumed shortest time in which an idle service can fill its whole limit
-
-
-class Limited(Protocol):
-    """Something with limits; 0 is unlimited."""
-
-    @property
-    def memory_max(self) -> int:
-        """Return the limit of resident bytes."""
-        ...
-
-    @property
-    def processes(self) -> int:
-        """Return the limit of the number of processes."""
-        ...
-
-
-class WorkerLimits(msgspec.Struct, frozen=True):
-    """The limits of one worker: what is measured, and what its cgroup enforces."""
-
-    memory_max: int = 0
-    processes: int = 0
-    cgroup: CgroupLimits = CgroupLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +29,7 @@ class Used:
     least: bool = False  # there are more processes, which were not counted
 
 
-def worker_limits(spec: ServiceSpec) -> WorkerLimits:
-    """Return the limits of a service's worker."""
-    return WorkerLimits(spec.memory_max, spec.processes, cgroup_limits(spec))
-
-
-def is_limited(limits: Limited) -> bool:
+def is_limited(limits: ProcessLimits) -> bool:
     """Return whether a service must be measured."""
     return bool(limits.memory_max or limits.processes)
 
@@ -69,7 +39,7 @@ def kill_threshold(limit: int) -> int:
     return limit + max(limit // KILL_SHARE, 1)
 
 
-def needs_pss(limits: Limited, used: Used) -> bool:
+def needs_pss(limits: ProcessLimits, used: Used) -> bool:
     """Return whether only the proportional size shows if a limit is exceeded.
 
     That is so if RSS exceeds `memory_max`, shared pages were counted more than once, and the
@@ -79,7 +49,7 @@ def needs_pss(limits: Limited, used: Used) -> bool:
     return over and check_limits(limits, replace(used, memory=0)) is None
 
 
-def check_limits(limits: Limited, used: Used) -> Event | None:
+def check_limits(limits: ProcessLimits, used: Used) -> Event | None:
     """Return the policy's event for a measurement; None if all limits are kept."""
     pairs = ((used.memory, limits.memory_max), (used.processes, limits.processes))
     over = [(has, limit) for has, limit in pairs if 0 < limit < has]
@@ -88,7 +58,7 @@ def check_limits(limits: Limited, used: Used) -> Event | None:
     return Event.EXCESS if over else None
 
 
-def next_check_in(limits: Limited, used: Used, before: Used | None, draining: bool) -> float:
+def next_check_in(limits: ProcessLimits, used: Used, before: Used | None, draining: bool) -> float:
     """Return the seconds until the next measurement.
 
     That is half of the time in which the next limit is reached, if use grows as fast as it did
@@ -125,17 +95,17 @@ def coalesce(now: float, wait: float) -> float:
     return shared if shared >= now + wait / 2 else due
 
 
-def cgroup_limits(spec: ServiceSpec) -> CgroupLimits:
+def cgroup_limits(limits: ProcessLimits) -> CgroupLimits:
     """Return what a service's cgroup enforces, for growth that is too fast to be measured.
 
     The cgroup counts threads, not processes, so its limit is a wide one.
     """
-    memory = kill_threshold(spec.memory_max) if spec.memory_max else 0
-    tasks = TASKS_EACH * spec.processes + TASKS_BESIDE if spec.processes else 0
-    return CgroupLimits(memory, tasks, spec.cpu_weight)
+    memory = kill_threshold(limits.memory_max) if limits.memory_max else 0
+    tasks = TASKS_EACH * limits.processes + TASKS_BESIDE if limits.processes else 0
+    return CgroupLimits(memory, tasks, limits.cpu_weight)
 
 
-def excess_words(limits: Limited, used: Used, killed: bool) -> str:
+def excess_words(limits: ProcessLimits, used: Used, killed: bool) -> str:
     """Return why a service is ended: what it used, and what its limits are."""
     least = "at least " if used.least else ""
     count = f"{least}{used.processes} process{'es' if used.processes != 1 else ''}"
@@ -150,7 +120,7 @@ def excess_words(limits: Limited, used: Used, killed: bool) -> str:
     return f"it had {had}, and {', and '.join(over)}, so {end}"
 
 
-def too_small(limits: Limited) -> str:
+def too_small(limits: ProcessLimits) -> str:
     """Return why no service can run within such a memory limit; empty if one can."""
     return (
         f"an idle worker uses nearly {format_mib(IDLE_BYTES)}"
@@ -159,7 +129,7 @@ def too_small(limits: Limited) -> str:
     )
 
 
-def oom_words(limits: Limited) -> str:
+def oom_words(limits: ProcessLimits) -> str:
     """Return why the kernel's OOM killer killed in a service's cgroup."""
     threshold = (
         format_mib(kill_threshold(limits.memory_max)) if limits.memory_max else "all its memory"

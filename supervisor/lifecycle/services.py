@@ -19,6 +19,7 @@ from garrison.ipc.messages import (
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 
 from .dependencies import blocking_dependencies
+from .handle import NO_PROCESS, Handle
 from .limits import oom_words
 from .policy import Child, Event, StopReason
 
@@ -40,7 +41,7 @@ class Service:
     uid: int = -1  # of the user that the incarnation runs as, where that is not the host's own
     started_at: float = 0.0  # monotonic, when its process was ordered
     paused: bool = False  # when its stacks were asked for, its process was stopped
-    log_began: tuple[int, int] | None = None  # its log's inode and size then; None: nobody knows
+    handle: Handle = NO_PROCESS  # the engine's note of its process
     slot_until: float = 0.0  # it keeps a start slot until then, or until it is initialized
     welcomed: bool = False  # its Hello was answered
     said_ready: bool = False
@@ -58,12 +59,13 @@ class Service:
     unwell_told_at: float = float("-inf")  # when the journal was last told that it is not well
     reason: str = ""  # why it is not running, or did not the last time
     traceback: str = ""
-    left: tuple[tuple[int, int], ...] = ()  # pid and start of what the kernel would not end
+    left: tuple[Handle, ...] = ()  # processes that could not be ended
     last_exit: str = ""  # how its last process ended, in words
     last_exit_at: float = 0.0  # wall clock
     status: int | None = None  # of the incarnation's end, as wait() has it
     used: tuple[float, float, int] | None = None  # by then: user s, system s, peak bytes
     excess: str = ""  # why the incarnation has too much, in words, once it is ended for that
+    overran: bool = False  # it was killed for its last excess
     oom: bool = False  # the kernel killed in its cgroup, for that had all its memory
     death: str = ""  # the id of its record, while the policy is told of the incarnation's end
 
@@ -101,7 +103,7 @@ class Service:
             child.generation,
             self.open_token,
             self.events,
-            child.spec.agent,
+            child.spec.agent.name,
         )
 
     def changed(self) -> Changed:
@@ -113,12 +115,13 @@ class Service:
         """Take up a new incarnation."""
         self.token, self.started_at, self.slot_until = token, now, slot_until
         self.uid = -1
+        self.handle = NO_PROCESS
         self.pid, self.in_flight, self.refused, self.beat_at = 0, 0, 0, 0.0
         self.paused = False
         self.welcomed = self.said_ready = self.connected = self.ended = self.adopting = False
         self.broken = self.clean = self.status = self.used = None
         self.death = self.excess = ""
-        self.oom = False
+        self.oom = self.overran = False
         self.events = ()
         self.facts = {}
         self.health = None
@@ -146,9 +149,10 @@ class Service:
             return f"its process {words} while there was no supervisor"
         if self.child.state is State.STOPPING and self.child.why is StopReason.WATCHDOG:
             silent = "its process was stopped, and" if self.paused else "its loop was"
-            return f"{silent} silent for {self.spec.watchdog:g} s, so it was ended"
+            return f"{silent} silent for {self.spec.supervision.watchdog:g} s, so it was ended"
         if self.child.state is State.STOPPING and self.child.why is StopReason.START_TIMEOUT:
-            return f"it {paused}did not start within {self.spec.start_timeout:g} s, so it was ended"
+            limit = self.spec.supervision.start_timeout
+            return f"it {paused}did not start within {limit:g} s, so it was ended"
         if self.child.state is State.STOPPING and self.child.why is StopReason.HEALTH:
             said = f" ({self.health.problem})" if self.health is not None else ""
             return f"its health was not good twice in a row{said}, so it was ended"
@@ -157,7 +161,7 @@ class Service:
         if self.clean is not None and self.clean.reason:
             return self.clean.reason
         if self.oom:
-            return f"its process {exit_words}: {oom_words(self.spec)}"
+            return f"its process {exit_words}: {oom_words(self.spec.limits)}"
         return f"its process {exit_words}"
 
 

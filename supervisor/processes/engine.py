@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
 from garrison.ipc import flight_record
-from garrison.supervisor.lifecycle.handle import Handle
-from garrison.supervisor.lifecycle.limits import Used, WorkerLimits
+from garrison.supervisor.config.spec import ProcessLimits
+from garrison.supervisor.lifecycle.handle import NO_PROCESS, Handle
+from garrison.supervisor.lifecycle.limits import Used
 
 Key: TypeAlias = bytes  # the token of a worker's incarnation
-NO_LIMITS = WorkerLimits()
+NO_LIMITS = ProcessLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Inherited:
 
     key: Key
     name: str
-    handle: Handle = Handle()
+    handle: Handle = NO_PROCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,12 @@ class Engine(Protocol):
         ...
 
     def fork(
-        self, key: Key, name: str, assignment: bytes, limits: WorkerLimits, log: str = ""
+        self,
+        key: Key,
+        name: str,
+        assignment: bytes,
+        limits: ProcessLimits = NO_LIMITS,
+        log: str = "",
     ) -> None:
         """Fork a worker; answered by Forked or NotForked.
 
@@ -203,7 +209,7 @@ class Engine(Protocol):
         """
         ...
 
-    def watch(self, key: Key, limits: WorkerLimits) -> None:
+    def watch(self, key: Key, limits: ProcessLimits) -> None:
         """Measure a worker against these limits from now on, if there are any."""
         ...
 

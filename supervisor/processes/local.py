@@ -21,8 +21,9 @@ from typing import assert_never
 
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.system import process_tree
+from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
-from garrison.supervisor.lifecycle.limits import WorkerLimits
+from garrison.supervisor.lifecycle.limits import cgroup_limits
 
 from . import cgroups, engine, launcher_process, protocol
 from .engine import NO_LIMITS, Found, Happened, Inherited, Key, Measured
@@ -45,7 +46,7 @@ class LocalWorker:
     """One worker."""
 
     launcher: LauncherProcess | None  # None: its launcher has ended
-    limits: WorkerLimits = NO_LIMITS
+    limits: ProcessLimits = NO_LIMITS
     log_began: tuple[int, int] | None = None
     pid: int = 0
     pidfd: int = -1
@@ -277,9 +278,7 @@ class LocalEngine:
                 self._happened.append(engine.Forked(key, self._workers[key].handle))
             else:
                 self._missing.append(key)
-        return replace(
-            found, running=found.running | reparented, reparented=frozenset(reparented)
-        )
+        return replace(found, running=found.running | reparented, reparented=frozenset(reparented))
 
     def _resume(self, key: Key, name: str) -> None:
         known = self._known.get(key)
@@ -322,7 +321,12 @@ class LocalEngine:
     # --- workers ----------------------------------------------------------------------------
 
     def fork(
-        self, key: Key, name: str, assignment: bytes, limits: WorkerLimits, log: str = ""
+        self,
+        key: Key,
+        name: str,
+        assignment: bytes,
+        limits: ProcessLimits = NO_LIMITS,
+        log: str = "",
     ) -> None:
         """Fork a worker; answered by Forked or NotForked."""
         if self._defer(partial(self.fork, key, name, assignment, limits, log)):
@@ -342,7 +346,7 @@ class LocalEngine:
             self._expect_answer(worker, FORK_WAIT)
             launcher.keys.add(key)
             path = str(self._logs / f"{log or name}.log")
-            if not launcher.send(Fork(key, name, path, limits.cgroup), fd):
+            if not launcher.send(Fork(key, name, path, cgroup_limits(limits)), fd):
                 self._not_forked(key, "the launcher does not answer")
         finally:
             os.close(fd)
@@ -355,7 +359,7 @@ class LocalEngine:
         """Return those of these processes that still run."""
         return [one for one in handles if process_tree.is_alive(one.pid, one.ticks)]
 
-    def watch(self, key: Key, limits: WorkerLimits) -> None:
+    def watch(self, key: Key, limits: ProcessLimits) -> None:
         """Measure a worker against these limits from now on, if there are any."""
         worker = self._workers.get(key)
         if worker is not None:
@@ -590,7 +594,6 @@ class LocalEngine:
         if self._takeover is not None:
             self._takeover.finish()
             self._adopt_further()
-        self._usage.close()
         for key, worker in list(self._workers.items()):
             if worker.launcher is None and worker.pid:
                 process_tree.signal_group(worker.pid, signal.SIGKILL)
@@ -602,7 +605,9 @@ class LocalEngine:
             # host's, must neither keep the launcher nor outlive it.
             launcher.send(Leave(kill or bool(launcher.keys)))
         running = {
-            key: cgroups.cgroup_of(worker.pid) for key, worker in self._workers.items() if worker.pid
+            key: cgroups.cgroup_of(worker.pid)
+            for key, worker in self._workers.items()
+            if worker.pid
         }
         for launcher in self._launchers:
             launcher.wait_for_exit(LEAVE_WAIT)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from garrison.ipc import flight_recorder
+from garrison.ipc import flight_record, flight_recorder
 from garrison.supervisor.logs.tail import rotated_path
 
 from .engine import FlightRecord, Key, LogTail
@@ -91,7 +91,7 @@ class PostMortem:
         key = self._requested.popleft()
         worker = self._workers.get(key)
         if worker is None:  # it was never forked
-            nothing = flight_recorder.FlightRecord(problem="no messages were recorded")
+            nothing = flight_record.FlightRecord(problem="no messages were recorded")
             return [FlightRecord(key, nothing), LogTail(key, "", "")]
         log, stacks = worker.log.read()
         calls = flight_recorder.read(worker.flight)

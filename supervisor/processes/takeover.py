@@ -145,5 +145,3 @@ class Takeover:
             self.turn()
             if not self.finished:
                 time.sleep(0.002)
-
-

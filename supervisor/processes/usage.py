@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from garrison.ipc.system import process_tree
+from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.limits import (
     CHECK_S,
     Used,
-    WorkerLimits,
     check_limits,
     coalesce,
     is_limited,
@@ -187,7 +187,7 @@ class Sample:
 
     key: Key
     pid: int
-    limits: WorkerLimits
+    limits: ProcessLimits
     due: float
     sampling: Generator[None, None, TreeSample] | None = None  # under way
     last: Used | None = None
@@ -211,7 +211,7 @@ class UsageMonitor:
         """Return the descriptor that is readable when `turn` has something to do at once."""
         return self._pss.wake
 
-    def begin(self, key: Key, pid: int, limits: WorkerLimits) -> None:
+    def begin(self, key: Key, pid: int, limits: ProcessLimits) -> None:
         """Measure a worker from now on, if it has limits."""
         if is_limited(limits) and key not in self._samples:
             due = time.monotonic() + FIRST_S

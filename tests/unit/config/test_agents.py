@@ -52,7 +52,7 @@ def test_each_agent_has_services_of_its_own(
 
     shown = [f"{s.name}{'*' * s.with_parts}={s.plugin}.{s.service_type}" for s in specs]
     assert " ".join(shown) == expected
-    assert [s.agent for s in specs] == [
+    assert [s.agent.name for s in specs] == [
         s.name.partition(".")[0] if "." in s.name else "" for s in specs
     ]
 
@@ -126,7 +126,7 @@ def test_within_an_agent_a_name_means_its_own(tmp_path: Path, said: str, meant: 
     text += f"[agents.ada.services.t]\ndepends_on=['{said}']\nbind_to=['{said}']\n"
 
     specs = {spec.name: spec for spec in loaded(tmp_path, text).services(BOTH)}
-    assert specs["ada.t"].depends_on == specs["ada.t"].bind_to == (meant,)
+    assert specs["ada.t"].supervision.depends_on == specs["ada.t"].supervision.bind_to == (meant,)
 
 
 def test_sections_of_agents_are_read_with_their_plugin(tmp_path: Path) -> None:

@@ -12,7 +12,13 @@ from garrison.ipc.errors import ConfigError
 from garrison.ipc.sockets import run_folder
 from garrison.supervisor.config import schema
 from garrison.supervisor.config.load import Config, find_home, load
-from garrison.supervisor.config.spec import HostSpec, PluginSpec, Restart, ServiceSpec
+from garrison.supervisor.config.spec import (
+    HostSpec,
+    PluginSpec,
+    Restart,
+    flat_keys,
+    service_spec,
+)
 from garrison.workers.services.eliza import ElizaService
 from garrison.workers.services.mailbox import MailboxService
 from garrison.workers.services.notification import NotificationService
@@ -227,7 +233,7 @@ def test_what_is_said_arrives(tmp_path: Path) -> None:
         "p": PluginSpec(name="p", use="my.mod:attr", config={"deep": [1]}),
         "q": PluginSpec(name="q", use="q"),
     }
-    assert a == ServiceSpec(
+    assert a == service_spec(
         name="a",
         plugin="p",
         service_type="a",
@@ -240,9 +246,9 @@ def test_what_is_said_arrives(tmp_path: Path) -> None:
         secrets={"TOKEN": "TOKEN_A", "KEY": tmp_path / "key.pem"},
         config={"answerer": "eliza"},
     )
-    assert (b.grace, b.secrets) == (1.0, {"ONE": "ONE", "TWO": "TWO"})
-    assert b.env_file == Path("/etc/b.env")
-    assert (c.env, c.pass_env) == ({"A": "default", "B": "default"}, ("X",))
+    assert (b.supervision.grace, b.environment.secrets) == (1.0, {"ONE": "ONE", "TWO": "TWO"})
+    assert b.environment.env_file == Path("/etc/b.env")
+    assert (c.environment.env, c.environment.pass_env) == ({"A": "default", "B": "default"}, ("X",))
 
 
 P = "[plugins]\np = {}\nq = {}\n"
@@ -418,8 +424,8 @@ def service_of(config: Config, name: str) -> dict[str, Any]:
     """Return what is known of one of the bundled services, who it speaks for aside."""
     specs = config.services({plugin: [plugin] for plugin in config.plugins})
     spec = next(spec for spec in specs if spec.name == name)
-    assert spec.speaks_for.character.name == "Eliza"
-    return {**msgspec.structs.asdict(spec), "speaks_for": None}
+    assert spec.agent.character.name == "Eliza"
+    return {**flat_keys(spec), "agent": None}
 
 
 def test_the_reference_has_every_key(tmp_path: Path, uncommented: str) -> None:
@@ -467,7 +473,7 @@ def test_the_reference_runs_the_bundled_plugins() -> None:
     names = ["chat", "agent", "eliza"]
     assert list(config.plugins) == names
     assert config.services({name: [name] for name in names}) == [
-        ServiceSpec(name=name, plugin=name, service_type=name, with_parts=True) for name in names
+        service_spec(name=name, plugin=name, service_type=name, with_parts=True) for name in names
     ]
     assert max(map(len, REFERENCE.read_text().splitlines())) <= 80
 
@@ -476,5 +482,6 @@ def test_every_field_of_the_specs_has_a_key() -> None:
     """A field that is added to a spec can be set in config.toml."""
     assert set(schema.HOST) == set(HostSpec.__struct_fields__)
     assert set(schema.PLUGIN) == set(PluginSpec.__struct_fields__) - {"name"}
-    named = {field.replace("service_type", "type") for field in ServiceSpec.__struct_fields__}
-    assert set(schema.SERVICE) == named - {"name", "speaks_for", "with_parts"}
+    spec = flat_keys(service_spec(name="", plugin="", service_type=""))
+    named = {field.replace("service_type", "type") for field in spec}
+    assert set(schema.SERVICE) == named - {"name", "agent", "with_parts"}

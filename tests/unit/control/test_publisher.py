@@ -9,7 +9,7 @@ import pytest
 from garrison.ipc import messages
 from garrison.ipc.messages import Manifest, State
 from garrison.supervisor.bus.endpoints import RouterSet
-from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.config.spec import PluginSpec, service_spec
 from garrison.supervisor.control import publisher
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.lifecycle.policy import Child
@@ -57,7 +57,7 @@ class Told:
 
 
 def _post(name: str) -> Service:
-    child = Child(ServiceSpec(name=name, plugin="p", service_type="t"), State.RUNNING, True)
+    child = Child(service_spec(name=name, plugin="p", service_type="t"), State.RUNNING, True)
     post = Service(
         child, PluginSpec(name="p", use="p"), Manifest("t"), 0, token=b"g" + name.encode()
     )

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from garrison.ipc.messages import Changed, Entry, Failing, Health, Manifest, State, Stopped
-from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle import services as roster_module
 from garrison.supervisor.lifecycle.dependencies import blocking_dependencies
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
@@ -18,7 +18,7 @@ PLUGIN = PluginSpec(name="p", use="p")
 
 def spec(name: str, needs: str = "", **changes: Any) -> ServiceSpec:
     """Return a service that depends on others of one letter each."""
-    return ServiceSpec(name=name, plugin="p", service_type="t", depends_on=tuple(needs), **changes)
+    return service_spec(name=name, plugin="p", service_type="t", depends_on=tuple(needs), **changes)
 
 
 def post(
@@ -286,7 +286,7 @@ def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
     posts = [
         Service(
             Child(
-                ServiceSpec(
+                service_spec(
                     name=f"{side}{layer}",
                     plugin="p",
                     service_type="t",
