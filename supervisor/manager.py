@@ -148,7 +148,7 @@ class ServiceManager:
         """Take what the engine has seen and heard."""
         host = self._host
         for key in host.engine.ended_now():
-            host.bus.died(key)
+            host.bus.mark_ended(key)
             post = host.roster.by_token.get(key)
             if post is not None:
                 post.current.ended = True
@@ -194,8 +194,8 @@ class ServiceManager:
         post.current.status = status
         post.last_exit = words
         post.last_exit_at = time.time()
-        self._host.bus.died(post.current.token)
-        self._host.bus.cause(post.current.token, cause)
+        self._host.bus.mark_ended(post.current.token)
+        self._host.bus.set_cause(post.current.token, cause)
         unasked = post.state is not State.STOPPING or post.child.why is not StopReason.ORDER
         if (
             unasked

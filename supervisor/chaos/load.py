@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from garrison.ipc import posting
+from garrison.ipc import mail
 from garrison.ipc.client import Client
 from garrison.ipc.errors import CallError, GarrisonError, RemoteError
 from garrison.ipc.mail import PostRequest
@@ -168,10 +168,10 @@ class PostTraffic:
 
     async def _one(self, name: str, letters: DeliveryLog) -> None:
         number = self._posting[name] = next(self._numbers[name])
-        said = PostRequest(name, TAKE, posting.encoded(name, TAKE, (self._run, number)))
+        said = PostRequest(name, TAKE, mail.encode_value(name, TAKE, (self._run, number)))
         try:
             async with asyncio.timeout(POST_S):
-                letter = await posting.ask_mailbox(self._client, "post", said, str, once=False)
+                letter = await mail.ask_mailbox(self._client, "post", said, str, idempotent=False)
         except (CallError, TimeoutError):  # it may be on disk, or not: nobody was promised it
             letters.unsure(number)
             self._tally.refused_posts += 1
@@ -224,12 +224,12 @@ class PostTraffic:
         ]
 
     def _is_wanted(self, name: str) -> bool:
-        entry, mailbox = self._client.directory.get(name), self._client.entry_of(posting.MAILBOX)
+        entry, mailbox = self._client.directory.get(name), self._client.entry_of(mail.MAILBOX)
         return all(one is not None and one.wanted for one in (entry, mailbox))
 
     async def _look_for(self, missing: list[tuple[str, int, str]]) -> None:
         """Have dead letters sent again, and count those as lost that the mailbox does not have."""
-        mailbox = self._client.entry_of(posting.MAILBOX)
+        mailbox = self._client.entry_of(mail.MAILBOX)
         if mailbox is None:
             return
         letters = self._tally.letters

@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from garrison.ipc.sockets import hold_lock
+from garrison.ipc.system.locks import hold_lock
 
 LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
 

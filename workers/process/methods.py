@@ -111,7 +111,7 @@ class Method:
 
     def _bind_slowly(self, args: Value, kwargs: Value) -> tuple[tuple[Any, ...], dict[str, Any]]:
         signature = self._signature.replace(parameters=self._parameters)
-        given, named = frames.listed(args), frames.mapped(kwargs)
+        given, named = frames.decode_args(args), frames.decode_kwargs(kwargs)
         try:
             bound = signature.bind(*given, **named)
         except TypeError as error:
