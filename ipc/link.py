@@ -15,8 +15,8 @@ import zmq
 from . import sockets
 from .frames import LENT, Packer
 from .messages import Token
-from .system import malloc
-from .system.malloc import IdleTrimmer
+from .system import trimmer
+from .system.trimmer import IdleTrimmer
 
 MESSAGES_A_TURN = 64  # read before the loop's other work has its turn
 BATCH_BYTES = 1 << 20  # a batch that reaches this leaves, and a new one begins
@@ -143,7 +143,7 @@ class Link:
 
     def _trim_if_idle(self) -> None:
         if self._trimmer.is_idle(self._loop.time()):
-            malloc.trim_in_background()
+            trimmer.trim_in_background()
         else:
             self._trimming = self._loop.call_at(self._trimmer.due, self._trim_if_idle)
 

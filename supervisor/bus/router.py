@@ -9,7 +9,7 @@ import zmq
 
 from garrison.ipc import sockets
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR, Ended, Token, encode
-from garrison.ipc.system.malloc import IdleTrimmer
+from garrison.ipc.system.trimmer import IdleTrimmer
 
 from .endpoints import RouterSet
 from .routes import Frames, PeerTable, route
