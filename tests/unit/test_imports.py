@@ -126,7 +126,9 @@ PURE = [
     "supervisor/lifecycle/policy.py",
     "supervisor/lifecycle/services.py",
     "supervisor/bus/routes.py",
+    "supervisor/config/keys.py",
     "supervisor/config/spec.py",
+    "supervisor/config/toml_lines.py",
 ]
 LANGUAGE = "ipc/messages.py"  # for os.fsencode alone it imports more
 IO = [
