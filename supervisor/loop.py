@@ -181,7 +181,7 @@ class Supervisor:
         if self.members.leavers.fileno() in ready:
             self.members.see_who_left()
         if self.rotation.wake in ready:
-            for event, log, data in self.rotation.news():
+            for event, log, data in self.rotation.events():
                 self.journal.record(event, log, **data)
         launchers = self.engine.deaths.fileno() in ready or self.engine.busy
         if launchers or any(fd in ready for fd in self.engine.descriptors()):
