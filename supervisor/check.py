@@ -116,7 +116,7 @@ def _add_plugin(report: CheckReport, read: PluginRead) -> None:
 
 def _add_service(report: CheckReport, spec: ServiceSpec, environ: Mapping[str, str]) -> None:
     """Add what would keep a service from running."""
-    if small := too_small(spec):
+    if small := too_small(spec.limits):
         report.warnings.append(
             f"services.{spec.name}.memory_max is {format_mib(spec.limits.memory_max)}: {small}, "
             "so it would be ended again and again"

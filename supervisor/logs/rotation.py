@@ -195,9 +195,8 @@ class Rotation:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         copy = os.open(rotated_path(live, 0), flags, 0o600)
         try:
-            most = (
-                end if self._collapses else end + self._most
-            )  # else also what is written meanwhile
+            # A truncation would lose what is written meanwhile, so copy that too.
+            most = end if self._collapses else end + self._most
             while begin < most:
                 chunk = min(most - begin, CHUNK_BYTES)
                 sent = os.sendfile(copy, descriptor, begin, chunk)
