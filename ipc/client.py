@@ -203,9 +203,9 @@ class Client:
             await posting.post_event(self, event, payload)
             return
         targets = [entry.name for entry in self.directory.listening(event, self.agent)]
-        await self._emit(targets, event, payload)
+        await self.emit_to(targets, event, payload)
 
-    async def _emit(self, targets: list[str], event: str, payload: Any) -> None:
+    async def emit_to(self, targets: list[str], event: str, payload: Any) -> None:
         decode = msgspec.msgpack.Decoder().decode
         futures: list[asyncio.Future[Any]] = []
         for name in targets:
