@@ -15,6 +15,7 @@ from garrison.ipc import messages
 from garrison.ipc.character import Character, as_character
 from garrison.ipc.client import Client
 from garrison.ipc.messages import Entry, Manifest, State, Token
+from garrison.ipc.session import Session
 from garrison.ipc.sockets import new_token
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.functions import await_with_prefix
@@ -62,8 +63,8 @@ class LoopbackClient(Client):
     """
 
     def __init__(self, name: str) -> None:
-        super().__init__(new_token())
-        self.name = name
+        token = new_token()
+        super().__init__(token, Session(token, send_data=self._send), name)
         self._services: dict[Token, Dispatch] = {}
 
     def add(
@@ -92,7 +93,7 @@ class LoopbackClient(Client):
 
     def _reply_from(self, token: Token) -> Callable[[Token, messages.Data], None]:
         def send(_: Token, message: messages.Data) -> None:
-            self.loop.call_soon(self._handlers[type(message)], token, message)
+            self.loop.call_soon(self.session.handlers[type(message)], token, message)
 
         return send
 

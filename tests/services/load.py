@@ -143,21 +143,21 @@ class LoadService(Service):
         """Say all that a worker can say of itself, again and again, and never the same."""
         client = self.runtime.client
         own = client.entry_of(self.runtime.name)
-        link: Any = client._control
+        link: Any = client.session.control
         assert own is not None
         while await self._goes_on(link):
             described = msgspec.structs.replace(own.manifest, description=f"number {self.made}")
-            client.tell(messages.Beat(self.made, 1, 0, {"made": float(self.made)}))
-            client.tell(messages.Subscribe((EVENT, f"event-{self.made}")))
-            client.tell(messages.Ready(described))
-            client.tell(messages.Hello(messages.WIRE, name, self.made, os.getpid()))
+            client.session.send(messages.Beat(self.made, 1, 0, {"made": float(self.made)}))
+            client.session.send(messages.Subscribe((EVENT, f"event-{self.made}")))
+            client.session.send(messages.Ready(described))
+            client.session.send(messages.Hello(messages.WIRE, name, self.made, os.getpid()))
 
     async def _garbage(self, name: str) -> None:
         """Send what is no message, to both sockets."""
         client = self.runtime.client
         rng, entry = random.Random(1), client.entry_of(name)
-        bus: Any = client._bus
-        control: Any = client._control
+        bus: Any = client.session.bus
+        control: Any = client.session.control
         assert entry is not None
         pieces = [rng.randbytes(rng.randrange(1, 200)) for _ in range(100)]
         while await self._goes_on(bus, control):
@@ -169,7 +169,7 @@ class LoadService(Service):
         """Send calls past every window, each as a message of its own."""
         client = self.runtime.client
         entry = client.entry_of(name)
-        bus: Any = client._bus
+        bus: Any = client.session.bus
         assert entry is not None
         args = Raw(messages.encode([bytes(100)]))
         while await self._goes_on(bus):

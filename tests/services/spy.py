@@ -156,16 +156,18 @@ class Spy(Service):
                 return 0
 
     async def own(self, key: str) -> str:
-        """Return a path of its own sockets, or its token in hexadecimal digits."""
-        worker: Any = self.runtime
-        said = worker._assignment
-        return said.token.hex() if key == "token" else str(getattr(said, key))
+        """Return the path of its own socket `control` or `bus`, or its `token` in hexadecimal."""
+        session: Any = self.runtime.client.session
+        if key == "token":
+            return str(session.token.hex())
+        endpoint: bytes = getattr(session, key)._socket.get(zmq.LAST_ENDPOINT)
+        return endpoint.decode().rstrip("\0").removeprefix("ipc://")
 
     async def order(self) -> None:
-        """Say under its own address what only the host's own user may say."""
-        worker: Any = self.runtime
-        worker.tell(messages.Order(1, "down"))
-        worker.tell(messages.Join(WIRE, os.getpid()))
+        """Send the supervisor, under its own address, messages that only programs may send."""
+        session = self.runtime.client.session
+        session.send(messages.Order(1, "down"))
+        session.send(messages.Join(WIRE, os.getpid()))
 
     async def say(self, path: str, token: str, what: str, to: str = "") -> list[str]:
         """Say something to the supervisor, or over the bus, under a token; return what is heard."""

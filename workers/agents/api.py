@@ -33,7 +33,6 @@ from .remote import (
     RemoteAction,
     RemoteEvaluator,
     RemoteProvider,
-    call_method,
     stream_method,
 )
 
@@ -157,8 +156,8 @@ class AgentApi:
             offer = fallback.next()
             request = (model_type, offer.provider, args)
             try:
-                return await call_method(
-                    self._client, offer.service, "$model", request, timeout=timeout
+                return await self._client.call_method(
+                    offer.service, "$model", request, timeout=timeout
                 )
             except UNAVAILABLE as error:
                 fallback.failed(offer, error)
@@ -216,8 +215,7 @@ class AgentApi:
             content = msgspec.structs.replace(message.content, source=self._name)
             message = msgspec.structs.replace(message, content=content)
         args = (message, as_memories(responses), *([state] if state is not None else []))
-        done: Processed | None = await call_method(
-            self._client,
+        done: Processed | None = await self._client.call_method(
             agent.name,
             "process_actions",
             args,
@@ -240,7 +238,7 @@ class AgentApi:
         sender, source = self._send_handler(to.source, service)
         if sender is not None:
             args = (source, to, message)
-            return await call_method(self._client, sender.name, "$send", args, timeout=timeout)
+            return await self._client.call_method(sender.name, "$send", args, timeout=timeout)
         if service is None:
             raise ServiceUnavailable(to.source, "send_message", "not configured")
         if not any(info.name == "send_message" for info in service.manifest.methods):

@@ -4,7 +4,6 @@ Their functions take a `runtime` as an author's do, and ignore it: the component
 worker's runtime.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,35 +20,6 @@ from .content import ActionOutput, ActionResult, Content, Memory
 BACKOFF_WAIT_S = 1.0  # for a call to a service in backoff that an answer can do without
 
 
-async def call_method(
-    client: Client,
-    service: str,
-    method: str,
-    args: tuple[Any, ...],
-    result: Any = Any,
-    timeout: float | None = None,
-    idempotent: bool = False,
-) -> Any:
-    """Call a method that need not be in the service's manifest.
-
-    Args:
-        client: The caller's client.
-        service: A NAME.
-        method: The method's name on the wire; `$…` for one of `InternalMethods`.
-        args: Positional arguments.
-        result: The type that the result is converted to.
-        timeout: Seconds; None is the default timeout of the client.
-        idempotent: Running it twice does no harm: a lost call is sent again.
-
-    Raises:
-        CallError: The call failed.
-    """
-    future: asyncio.Future[Any] = client.loop.create_future()
-    decode = msgspec.msgpack.Decoder(result).decode
-    client.call(service, method, args, {}, timeout, decode, future, idempotent)
-    return await future
-
-
 def stream_method(
     client: Client,
     service: str,
@@ -58,7 +28,16 @@ def stream_method(
     item: Any = Any,
     timeout: float | None = None,
 ) -> Stream:
-    """Call a streaming method likewise; the timeout is for each next item."""
+    """Call a stream that need not be in the service's manifest.
+
+    Args:
+        client: The caller's client.
+        service: A NAME.
+        method: The method's name on the wire.
+        args: Positional arguments.
+        item: The type that items are converted to.
+        timeout: Seconds for each next item; None is the client's default.
+    """
     decode = msgspec.msgpack.Decoder(item).decode
     return Stream(client, service, method, args, {}, timeout, decode)
 
@@ -101,8 +80,8 @@ class RemoteAction:
         """
         args = (self.name, memory)
         timeout = optional_timeout(self._client, self.service, timeout)
-        applies: bool = await call_method(
-            self._client, self.service, "$applies", args, bool, timeout, idempotent=True
+        applies: bool = await self._client.call_method(
+            self.service, "$applies", args, bool, timeout, idempotent=True
         )
         return applies
 
@@ -156,8 +135,8 @@ class RemoteProvider:
         """Return its context for a message. Raises CallError; `runtime` is ignored."""
         args = (self.name, memory, state)
         timeout = optional_timeout(self._client, self.service, timeout)
-        result: ProviderResult = await call_method(
-            self._client, self.service, "$provide", args, ProviderResult, timeout, idempotent=True
+        result: ProviderResult = await self._client.call_method(
+            self.service, "$provide", args, ProviderResult, timeout, idempotent=True
         )
         return result
 
@@ -180,8 +159,8 @@ class RemoteEvaluator:
         """Return whether it wants to run. Raises CallError; `runtime` is ignored."""
         args = (self.name, memory, state)
         timeout = optional_timeout(self._client, self.service, timeout)
-        wants: bool = await call_method(
-            self._client, self.service, "$judges", args, bool, timeout, idempotent=True
+        wants: bool = await self._client.call_method(
+            self.service, "$judges", args, bool, timeout, idempotent=True
         )
         return wants
 
@@ -196,7 +175,7 @@ class RemoteEvaluator:
     ) -> None:
         """Run it. Raises CallError; `runtime` is ignored."""
         args = (self.name, memory, state, responses)
-        await call_method(self._client, self.service, "$evaluate", args, None, timeout)
+        await self._client.call_method(self.service, "$evaluate", args, None, timeout)
 
     def __repr__(self) -> str:
         return f"<evaluator {self.name} of {self.service}>"

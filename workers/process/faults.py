@@ -13,7 +13,6 @@ from typing import Any
 from garrison.ipc.client import Client
 from garrison.ipc.errors import CallError
 from garrison.ipc.mail import EVENT
-from garrison.workers.agents.remote import call_method
 from garrison.workers.runtime import Runtime
 
 HANG_MOST = 600.0
@@ -44,7 +43,7 @@ class FaultInjection:
 
     async def chaos_relay(self, name: str, number: int) -> Any:
         """Return the reply of another service to `chaos_echo`."""
-        return await call_method(self._client, name, "$chaos_echo", (number,))
+        return await self._client.call_method(name, "$chaos_echo", (number,))
 
     async def chaos_take(self, run: str, number: int) -> None:
         """Append a posted number to the file of a run, which outlasts this process."""
@@ -78,7 +77,7 @@ class FaultInjection:
             nonlocal replies
             while time.monotonic() < until:
                 try:
-                    await call_method(self._client, name, method, args, timeout=CALL_S)
+                    await self._client.call_method(name, method, args, timeout=CALL_S)
                     replies += 1
                 except CallError:
                     await asyncio.sleep(0.01)

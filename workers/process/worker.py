@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn, TypeVar, assert_never
 
@@ -17,10 +17,11 @@ import zmq
 
 from garrison.ipc import messages
 from garrison.ipc.character import Character
-from garrison.ipc.client import LAST_WORDS_S, Client
+from garrison.ipc.client import Client
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.flight_recorder import Recorder, ValueRecorder
 from garrison.ipc.messages import WIRE, Assignment, Token, encodable
+from garrison.ipc.session import ACKNOWLEDGE_S, Session, WorkerHooks
 from garrison.ipc.system import process_tree
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.functions import await_with_prefix
@@ -113,44 +114,6 @@ class Shutdown(Exception):
     """This incarnation is to end cleanly; the text is the reason."""
 
 
-class _WorkerClient(Client):
-    """A client that passes to its worker what programs have no use for."""
-
-    limited_by_welcome = False
-    lends = True
-
-    def __init__(self, token: Token, worker: "Worker") -> None:
-        super().__init__(token)
-        self._worker = worker
-        self._handlers[messages.Call] = worker.on_call
-        self._handlers[messages.Cancel] = worker.on_cancel
-        self._handlers[messages.Credit] = worker.on_credit
-
-    def tell(self, message: messages.Upward) -> None:
-        super().tell(redaction.redact_control(message))
-
-    def on_order(self, message: messages.Downward) -> None:
-        self._worker.on_order(message, super().on_order)
-
-    def _on_supervisor_end(self) -> None:
-        """Let calls wait for the next supervisor; `ParentWatch` decides when to end."""
-        self._unwatch_supervisor()
-        self.calls.router_changed("the supervisor ended", self.now())
-
-    def on_new_router(self) -> None:
-        super().on_new_router()
-        self._worker.on_new_router()
-
-    def _on_ended(self, source: Token, message: messages.Ended) -> None:
-        super()._on_ended(source, message)
-        if source == messages.SUPERVISOR:
-            self._worker.on_caller_ended(message.token)
-
-    def reply(self, to: Token, message: messages.Data) -> None:
-        if self._bus is not None:
-            self._bus.send(to, message)
-
-
 class Worker:
     """One incarnation of one service.
 
@@ -165,13 +128,16 @@ class Worker:
         self._problem = prepared.problem
         self._loop = asyncio.get_running_loop()
         self._recorder = prepared.recorder
-        self._client = self._new_client(a)
-        prepared.names.directory = self._client.directory
+        self._session = session = self._new_session(a)
+        self._client = client = Client(a.token, session, a.name)
+        if bytes(a.identity.character) != bytes(messages.NIL):
+            client.agent = a.identity.agent
+        prepared.names.directory = session.directory
         self._components = ComponentRegistry(self._components_changed)
-        self._events = Events(self._client, a.name, self._subscribe)
+        self._events = Events(client, a.name, self._subscribe)
         self._background, self._reports = Background(), Reports()
         self._runtime = Runtime(
-            self._client,
+            client,
             a.name,
             components=self._components,
             settings=self._settings(secrets),
@@ -196,15 +162,22 @@ class Worker:
         self._reaper = Reaper()
         self._reaper.watch_forks()
 
-    def _new_client(self, a: Assignment) -> _WorkerClient:
-        client = _WorkerClient(a.token, self)
-        client.name = a.name
-        client.timeout, client.max_message = a.calls.timeout, a.calls.max_message
-        client.calls.window, client.calls.window_bytes = a.calls.window, a.calls.window_bytes
-        client.calls.notes = self._recorder
-        if bytes(a.identity.character) != bytes(messages.NIL):
-            client.agent = a.identity.agent
-        return client
+    def _new_session(self, a: Assignment) -> Session:
+        hooks = WorkerHooks(
+            redact=redaction.redact_control,
+            welcomed=self._welcomed,
+            ordered=self._ordered,
+            router_changed=lambda: self._dispatch.router_changed(),
+            peer_ended=self._peer_ended,
+        )
+        session = Session(a.token, a.calls, worker=hooks, zero_copy=True)
+        session.handlers |= {
+            messages.Call: self._on_call,
+            messages.Cancel: self._on_cancel,
+            messages.Credit: self._on_credit,
+        }
+        session.calls.notes = self._recorder
+        return session
 
     def _settings(self, secrets: dict[str, str]) -> Settings:
         name, identity = self._assignment.name, self._assignment.identity
@@ -219,7 +192,7 @@ class Worker:
     async def run(self, context: "zmq.Context[zmq.Socket[bytes]]") -> int:
         """Connect, run the service until its end, and return the exit code."""
         paths = self._assignment.paths
-        self._client.open(context, paths.control, paths.bus)
+        self._session.open(context, paths.control, paths.bus)
         self._introduce()
         self._beat()
         try:
@@ -233,7 +206,7 @@ class Worker:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._session.close()
 
     # --- its life ---------------------------------------------------------------------------
 
@@ -241,7 +214,7 @@ class Worker:
         a, runtime = self._assignment, self._runtime
         plugin = self._load()
         cls = plugin.service(a.service_type, a.source.name)
-        await self._client.joined()
+        await self._session.wait_welcome()
         self._loop.add_signal_handler(signal.SIGTERM, self._on_term)
         plugin_config = convert_config(
             plugin.config_class, a.plugin_config, ("plugins", a.source.name, "config")
@@ -256,7 +229,7 @@ class Worker:
                     self._events.register(event, handler)
         await self._until_ended(plugin.init(plugin_config, runtime))
         self._phase = "start"
-        self._client.tell(messages.Initialized())
+        self._session.send(messages.Initialized())
         starting = start_service(cls, runtime, self._background, self._reports)
         self._service = service = await self._until_ended(starting)
         add_service(self._components, service, a.source.name, a.priority)
@@ -266,8 +239,8 @@ class Worker:
         self._dispatch.serve(service, methods, self._faults())
         self._phase = "run"
         self._parents.expect_beat(self._silence)
-        self._client.tell(messages.Ready(self._manifest))
-        with health.checking(service, a.timing.health_interval, self._client.tell):
+        self._session.send(messages.Ready(self._manifest))
+        with health.checking(service, a.timing.health_interval, self._session.send):
             await self._until_ended(self._background.finished.wait())
         raise Shutdown("it asked to end")
 
@@ -327,7 +300,7 @@ class Worker:
                 log.exception("stop raised")
                 reason = f"its stop raised {one_line(error)}"
         await self._background.cancel()
-        await self._client.last_words(messages.Stopped(reason), self._last_words_timeout)
+        await self._session.send_last(messages.Stopped(reason), self._last_words_timeout)
         return 0
 
     async def _fail(self, error: Exception) -> int:
@@ -340,7 +313,7 @@ class Worker:
         permanent = isinstance(cause, PermanentFailure | ConfigMismatch | ConfigError)
         reason = encodable(error_text(cause))[:2000] if permanent else one_line(cause)
         failing = messages.Failing(self._phase, reason, text, permanent)
-        await self._client.last_words(failing, self._last_words_timeout)
+        await self._session.send_last(failing, self._last_words_timeout)
         return CRASHED if self._phase == "run" else NOT_STARTED
 
     @property
@@ -351,7 +324,7 @@ class Worker:
         would otherwise restart the service.
         """
         alone = not self._parents.supervised and not self._drain.done()
-        return max(self._assignment.timing.orphan_grace if alone else 0.0, LAST_WORDS_S)
+        return max(self._assignment.timing.orphan_grace if alone else 0.0, ACKNOWLEDGE_S)
 
     def _on_term(self) -> None:
         if self._drain.done():
@@ -368,16 +341,16 @@ class Worker:
 
     def _introduce(self) -> None:
         """Report the current state to a supervisor: the first one, or its successor."""
-        a, client = self._assignment, self._client
-        client.tell(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
+        a, session = self._assignment, self._session
+        session.send(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
         if self._phase in {"start", "run"}:
-            client.tell(messages.Initialized())
+            session.send(messages.Initialized())
         if self._phase == "run" and self._manifest is not None:
-            client.tell(messages.Ready(self._manifest))
+            session.send(messages.Ready(self._manifest))
         self._events.subscribe()
 
     def _subscribe(self, events: tuple[str, ...]) -> None:
-        self._client.tell(messages.Subscribe(events))
+        self._session.send(messages.Subscribe(events))
 
     def _components_changed(self) -> None:
         """Send components that are registered after the start, once for each turn of the loop."""
@@ -392,18 +365,18 @@ class Worker:
         except ValueError as error:
             log.error("components.not_sent error=%s", error)
         else:
-            self._client.tell(messages.Ready(self._manifest))
+            self._session.send(messages.Ready(self._manifest))
 
     def _beat(self) -> None:
-        client = self._client
+        session = self._session
         self._seq += 1
         beat = messages.Beat(
-            self._seq, self._dispatch.in_flight, client.refused, self._reports.facts
+            self._seq, self._dispatch.in_flight, session.refused, self._reports.facts
         )
-        client.tell(beat)
-        self._reaper.reap(client.now())
+        session.send(beat)
+        self._reaper.reap(session.now())
         self._parents.expect_beat(self._silence)
-        if self._parents.is_orphaned(client.now()):
+        if self._parents.is_orphaned(session.now()):
             self._parents.end_launcher()
             self._abandon("the supervisor and the launcher are gone, or stopped")
         self._loop.call_later(self._beat_interval, self._beat)
@@ -419,10 +392,7 @@ class Worker:
 
     # --- messages from the supervisor -------------------------------------------------------
 
-    def on_order(
-        self, message: messages.Downward, default: Callable[[messages.Downward], None]
-    ) -> None:
-        """Handle a control message; `default` is the client's own handling."""
+    def _ordered(self, message: messages.Drain | messages.ShowTasks | messages.Rejected) -> None:
         match message:
             case messages.Drain(grace):
                 if not self._drain.done():
@@ -431,32 +401,16 @@ class Worker:
                 self._show_tasks()
             case messages.Rejected(reason):
                 self._abandon(f"the supervisor rejected this worker: {reason}")
-            case messages.Welcome(pid=pid):
-                is_successor = bool(self._client.boot) and self._client.boot != message.boot
-                self._parents.set_supervisor(pid)
-                default(message)
-                self._client.watch_supervisor()
-                if is_successor:
-                    self._introduce()
-            case (
-                messages.Identify()
-                | messages.Farewell()
-                | messages.Listed()
-                | messages.Delisted()
-                | messages.Changed()
-                | messages.Acknowledged()
-                | messages.Answer()
-            ):
-                default(message)
             case _:
                 assert_never(message)
 
-    def on_new_router(self) -> None:
-        """Give up the calls whose callers gave them up with the previous router."""
-        self._dispatch.router_changed()
+    def _welcomed(self, message: messages.Welcome, is_successor: bool) -> None:
+        self._parents.set_supervisor(message.pid)
+        self._session.watch_supervisor()
+        if is_successor:
+            self._introduce()
 
-    def on_caller_ended(self, token: Token) -> None:
-        """Cancel the calls of a process that has ended."""
+    def _peer_ended(self, token: Token) -> None:
         self._recorder.caller_ended(token)
         self._dispatch.caller_ended(token)
 
@@ -468,21 +422,20 @@ class Worker:
 
     # --- messages of callers ----------------------------------------------------------------
 
-    def on_call(self, source: Token, message: messages.Call) -> None:
-        """Start a call."""
+    def _on_call(self, source: Token, message: messages.Call) -> None:
         self._recorder.called(source, message)
         self._dispatch.call(source, message)
 
-    def on_cancel(self, source: Token, message: messages.Cancel) -> None:
-        """Cancel a call."""
+    def _on_cancel(self, source: Token, message: messages.Cancel) -> None:
         self._recorder.cancelled(source, message.id)
         self._dispatch.cancel(source, message.id)
 
-    def on_credit(self, source: Token, message: messages.Credit) -> None:
-        """Permit more items of a stream."""
+    def _on_credit(self, source: Token, message: messages.Credit) -> None:
         self._dispatch.credit(source, message.id, message.items)
 
     def _reply(self, to: Token, message: messages.Data) -> None:
         message = redaction.redact_reply(message)
         self._recorder.answered(to, message)
-        self._client.reply(to, message)
+        bus = self._session.bus
+        if bus is not None:  # in place of `send_data`, which would be one more call
+            bus.send(to, message)

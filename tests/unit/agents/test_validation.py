@@ -30,8 +30,8 @@ def _enough(runtime: Any, memory: Any, *rest: Any, options: Any = None, **more: 
         (Plugin("p", evaluators=[Evaluator("E")]), "Evaluator E: its handler is missing"),
         (
             Plugin("p", actions=[Action("A", handler=_five)]),
-            r"Action A: its handler requires \(runtime, message, state, options, callback\), but is "
-            r"called with \(runtime, memory, state, responses\)",
+            r"Action A: its handler requires \(runtime, message, state, options, callback\), "
+            r"but is called with \(runtime, memory, state, responses\)",
         ),
         (
             Plugin("p", actions=[Action("A", handler=str, validate=lambda a, b, c: True)]),

@@ -30,7 +30,6 @@ from garrison.ipc import (
     PostRequest,
 )
 from garrison.workers import PermanentFailure, Plugin, Runtime, Service
-from garrison.workers.agents.remote import call_method
 
 from . import schema
 from .clock import Clock, ClockReading
@@ -233,7 +232,7 @@ class MailboxService(Service):
             if not self.landing.done():
                 self.landing.set_result(None)
             return
-        if lane.hungry:
+        if lane.wants_more:
             lane.reading = True
             self.spawn(self._read(lane), f"read {lane.receiver}")
         if not self.runtime.client.generation_of(lane.receiver):
@@ -406,8 +405,7 @@ class MailboxService(Service):
         )
         delivery = Delivery(mail, letter.method, Raw(letter.args), Raw(letter.kwargs))
         try:
-            answer = await call_method(
-                self.runtime.client,
+            answer = await self.runtime.client.call_method(
                 letter.receiver,
                 DELIVER,
                 (delivery,),
