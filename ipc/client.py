@@ -265,6 +265,33 @@ class Client:
             if call.deadline < self.session.timer_at:
                 self.session.schedule()
 
+    async def call_method(
+        self,
+        service: str,
+        method: str,
+        args: tuple[Any, ...],
+        result: Any = Any,
+        timeout: float | None = None,
+        idempotent: bool = False,
+    ) -> Any:
+        """Call a method that need not be in the service's manifest.
+
+        Args:
+            service: A NAME.
+            method: The method's name on the wire; it begins with `$` if it is not an author's.
+            args: Positional arguments.
+            result: The type that the result is converted to.
+            timeout: Seconds; None is the session's default.
+            idempotent: Running it twice does no harm, so a lost call is sent again.
+
+        Raises:
+            CallError: The call failed.
+        """
+        future: asyncio.Future[Any] = self.loop.create_future()
+        decode = msgspec.msgpack.Decoder(result).decode
+        self.call(service, method, args, {}, timeout, decode, future, idempotent)
+        return await future
+
     def stream(
         self,
         name: str,
