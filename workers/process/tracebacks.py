@@ -25,7 +25,9 @@ def formatted(error: BaseException) -> str:
     one: traceback.TracebackException | None = shown
     while one is not None:
         authors = [frame for frame in one.stack if _is_authors(frame)]
-        if authors or one.exc_type is SyntaxError:  # else the mistake is ours, or the config's
+        # `filename` is set for a SyntaxError alone; `exc_type` is deprecated since Python 3.13.
+        is_syntax_error = hasattr(one, "filename")
+        if authors or is_syntax_error:  # else the mistake is ours, or the config's
             one.stack = traceback.StackSummary.from_list(authors)
         one = one.__cause__ or one.__context__
     return encodable(redacted("".join(shown.format())))[-MOST:]  # half a secret is not found
