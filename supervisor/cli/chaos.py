@@ -96,6 +96,7 @@ class Seconds(click.FloatRange):
     type=click.IntRange(1, 64),
     default=8,
     show_default=True,
+    metavar="N",
     help="How many callers make calls meanwhile.",
 )
 @click.option(

@@ -24,6 +24,7 @@ from .output import Invocation, options
     type=click.IntRange(min=0),
     default=50,
     show_default=True,
+    metavar="N",
     help="How many, the latest.",
 )
 @options

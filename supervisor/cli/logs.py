@@ -29,6 +29,7 @@ POLL_S = 0.1  # between reads of the files
     type=click.IntRange(min=0),
     default=50,
     show_default=True,
+    metavar="N",
     help="How many lines of each service, the last.",
 )
 @options
@@ -83,6 +84,7 @@ def _print_line(invocation: Invocation, name: str, line: str, alone: bool) -> No
     type=click.IntRange(min=0),
     default=50,
     show_default=True,
+    metavar="N",
     help="How many events, the last.",
 )
 @options

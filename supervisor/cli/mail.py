@@ -36,6 +36,7 @@ def mail(_: Invocation) -> None:
     type=click.IntRange(1, 1000),
     default=SHOWN,
     show_default=True,
+    metavar="N",
     help="How many messages of each state, the oldest.",
 )
 @options

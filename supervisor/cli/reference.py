@@ -23,6 +23,8 @@ Quote a glob, so that the shell does not expand it: `garrison restart 'ada.*'`. 
 [JSON output](json.md) describes.
 """
 
+COMMON = {"--home", "--json", "--help"}
+
 EXIT_CODES = (
     (0, "done"),
     (1, "failed"),
@@ -42,7 +44,7 @@ def reference() -> str:
     parts = [
         HEAD,
         "## Options of every verb\n",
-        "`--home` and `--json` stand before or after it.\n",
+        "They stand before or after the verb.\n",
     ]
     parts += [_options(garrison, ctx, common=True), "## Exit codes\n"]
     rows = "\n".join(f"| {code} | {text} |" for code, text in EXIT_CODES)
@@ -80,8 +82,10 @@ def _options(command: click.Command, ctx: click.Context, common: bool = False) -
     """Return the table of a command's options, without those that every verb has."""
     rows = []
     for param in command.get_params(ctx):
+        if isinstance(param, click.Argument) or param.name == "version":
+            continue
         record = param.get_help_record(ctx)
-        is_common = not {"--home", "--json", "--help"}.isdisjoint(param.opts)
+        is_common = not COMMON.isdisjoint(param.opts)
         if record is not None and (common or not is_common):
             text = " ".join(record[1].split()).replace("|", "\\|")
             rows.append(f"| `{record[0]}` | {text} |\n")
