@@ -105,13 +105,13 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         ]
         if small := too_small(spec):
             found.warnings.append(
-                f"services.{spec.name}.memory_max is {format_mib(spec.memory_max)}: {small}, so it would "
-                "be ended again and again"
+                f"services.{spec.name}.memory_max is {format_mib(spec.limits.memory_max)}: "
+                f"{small}, so it would be ended again and again"
             )
-        folder = spec.working_directory
+        folder = spec.limits.working_directory
         if folder is not None and not folder.is_dir():
             why = f"{spec.name} would not start: there is no folder {folder}; make it"
-            where = config.said_at(spec.name, "working_directory")
+            where = config.key_path(spec.name, "working_directory")
             found.warnings.append(str(config.error_at(where, why)))
         try:
             worker_environment(spec, environ)
@@ -126,7 +126,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
 def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[str]]:
     """Return why a service cannot run as the user that its config names, with file and key; and
     what to beware of."""
-    where = config.said_at(spec.name, "user" if spec.user else "group")
+    where = config.key_path(spec.name, "user" if spec.limits.user else "group")
     try:
         account = resolve_user(spec, config.host.state / "services" / spec.name)
     except StartError as error:
@@ -138,7 +138,7 @@ def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[st
     above = [one for one in (host.run, host.state) if not one.is_relative_to(host.home)]
     ways = [(folder.parent, 1) for folder in (host.home, *above)]
     ways += [(path, 5 if path.is_dir() else 4) for path in beside]
-    ways += [(folder, 1)] if (folder := spec.working_directory) is not None else []
+    ways += [(folder, 1)] if (folder := spec.limits.working_directory) is not None else []
     problems = [access_problem(path, account, wanted) for path, wanted in (*ways, *code())]
     errors = [str(config.error_at(where, problem)) for problem in problems if problem]
     open_to_it = next((path for path in beside if account.uid and may_write(path, account)), None)

@@ -16,7 +16,6 @@ from dataclasses import replace
 from math import inf
 from typing import Any
 
-import msgspec
 import zmq
 
 from garrison.ipc import messages
@@ -27,7 +26,7 @@ from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import AGAIN_S, BusRouter
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.control.requests import RequestQueue
 from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
@@ -304,15 +303,21 @@ class Supervisor:
 
     # --- one service ------------------------------------------------------------------------
 
-    def advance(self, post: Service, event: Event) -> None:
-        """Take an event to the policy, and carry out what it decides."""
+    def advance(self, post: Service, event: Event, death: str = "") -> None:
+        """Take an event to the policy, and carry out what it decides.
+
+        Args:
+            post: The service.
+            event: What happened to it.
+            death: The id of the crash report, where the event is a crash that has one.
+        """
         before = post.child
         after, effect = step(before, event, time.monotonic(), random.random())
         if after is before:
             return
         post.child = after
         if after.state is not before.state:
-            self._moved(post, before, event)
+            self._moved(post, before, event, death)
         if (after.state, after.wanted) != (before.state, before.wanted):
             self.members.changed(post.name)
             self._stirred = True
@@ -321,15 +326,15 @@ class Supervisor:
         if effect is not None:
             self._carry_out(post, effect)
 
-    def _moved(self, post: Service, before: Child, event: Event) -> None:
+    def _moved(self, post: Service, before: Child, event: Event, death: str) -> None:
         after = post.child
         said: dict[str, Any] = {"from": before.state.value, "to": after.state.value}
         if event in {Event.CRASH, Event.CLEAN_EXIT, Event.REFUSED}:
             said["exit"] = post.last_exit
             if post.reason and post.reason != f"its process {post.last_exit}":
                 said["reason"] = post.reason
-            if post.death:
-                said["death"] = post.death
+            if death:
+                said["death"] = death
         if after.state in {State.BACKOFF, State.FAILED} and after.deadline < inf:
             said |= {"restarts": after.restarted, "wait_s": after.deadline - time.monotonic()}
         if after.state is State.STOPPING and post.reason:
@@ -337,8 +342,8 @@ class Supervisor:
         if after.state is State.STOPPING and event in AT_FAULT:
             said["reason"] = post.cause("")
         if after.state is State.RUNNING:
-            said |= {"pid": post.pid, "generation": after.generation}
-            said["took_s"] = after.since - post.started_at
+            said |= {"pid": post.current.pid, "generation": after.generation}
+            said["took_s"] = after.since - post.current.started_at
             post.reason = post.traceback = ""
         self.journal.record("service.state", post.name, **said)
         self._take_along(post, before, event)
@@ -364,23 +369,23 @@ class Supervisor:
             case Effect.SPAWN:
                 self.incarnations.begin(post)
             case Effect.DRAIN:
-                if not post.welcomed or not self.members.send(
-                    post.token, messages.Drain(post.spec.grace)
+                if not post.current.welcomed or not self.members.send(
+                    post.current.token, messages.Drain(post.spec.supervision.grace)
                 ):
-                    self.engine.signal(post.token, signal.SIGTERM)
+                    self.engine.signal(post.current.token, signal.SIGTERM)
             case Effect.DUMP:
                 self.deaths.dumping(post)
-                self.engine.signal(post.token, signal.SIGUSR1, group=False)
-                self.members.send(post.token, messages.ShowTasks())  # where its loop turns
+                self.engine.signal(post.current.token, signal.SIGUSR1, group=False)
+                self.members.send(post.current.token, messages.ShowTasks())  # where its loop turns
             case Effect.TERM:
-                self.engine.signal(post.token, signal.SIGTERM)
+                self.engine.signal(post.current.token, signal.SIGTERM)
             case Effect.KILL:
-                self.engine.signal(post.token, signal.SIGKILL)
+                self.engine.signal(post.current.token, signal.SIGKILL)
 
     def _connected(self, token: Token) -> None:
         post = self.roster.by_token.get(token)
         if post is not None:
-            post.connected = True
+            post.current.connected = True
             self.maybe_running(post)
             if post.state is State.RUNNING:  # an adopted one can be called again
                 self.members.changed(post.name)
@@ -391,7 +396,7 @@ class Supervisor:
 
         Not before: else its first call could come back undelivered.
         """
-        if post.said_ready and post.connected and not post.ended:
+        if post.current.ready and post.current.connected and not post.current.ended:
             self.advance(post, Event.READY)
 
     def erred(self, over: str, error: Exception) -> None:
@@ -411,7 +416,7 @@ class Supervisor:
         if not queued:
             return
         now = time.monotonic()
-        slots = [p.slot_until for p in self.roster if p.state is State.INITIALIZING]
+        slots = [p.current.slot_until for p in self.roster if p.state is State.INITIALIZING]
         busy = sum(now < until for until in slots)
         children = self.roster.children() if busy < self.config.host.starts_at_once else {}
         for post in queued:
@@ -447,10 +452,10 @@ class Supervisor:
         by_name = {spec.name: spec for spec in specs}
         for post in self.roster:
             if (new := by_name.get(post.name)) is not None:
-                spec = msgspec.structs.replace(
+                spec = service_spec(
                     post.spec,
-                    depends_on=new.depends_on,
-                    bind_to=new.bind_to,
+                    depends_on=new.supervision.depends_on,
+                    bind_to=new.supervision.bind_to,
                     with_parts=new.with_parts,
                 )
                 post.child = replace(post.child, spec=spec)
@@ -458,7 +463,7 @@ class Supervisor:
     def wants(self, name: str, wanted: bool) -> None:
         """Remember an order beyond this supervisor's life."""
         post = self.roster.posts.get(name)
-        if self.saved.order(name, wanted, post is None or post.spec.autostart):
+        if self.saved.order(name, wanted, post is None or post.spec.supervision.autostart):
             self._unkept = True
             if not self.keep_orders():
                 self.succession.touch()

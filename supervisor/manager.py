@@ -15,10 +15,10 @@ from garrison.ipc.messages import State, encode
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import worker_environment
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 from garrison.supervisor.lifecycle.policy import StopReason
-from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.lifecycle.services import Incarnation, Service
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
 from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
 
@@ -46,21 +46,21 @@ class ServiceManager:
         """Order a process for a service, as it is configured."""
         host, now = self._host, time.monotonic()
         token = sockets.new_token()
-        if post.watchdog is not None:  # until here it was that of an adopted incarnation
-            spec = msgspec.structs.replace(post.spec, watchdog=post.watchdog)
-            post.child, post.watchdog = replace(post.child, spec=spec), None
-        post.begin(token, now, now + SLOT_S)
+        if post.next_watchdog is not None:  # the adopted incarnation kept its own
+            spec = service_spec(post.spec, watchdog=post.next_watchdog)
+            post.child, post.next_watchdog = replace(post.child, spec=spec), None
+        post.current = Incarnation(token, started_at=now, slot_until=now + SLOT_S)
         host.roster.by_token[token] = post
         host.bus.admit(token)
         host.deaths.begun(post)
         self._tell_unheld(post)
         alive = [str(pid) for pid, start in post.left if process_tree.is_alive(pid, start)]
-        if alive and post.spec.exclusive:
+        if alive and post.spec.supervision.exclusive:
             reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
             self._not_started(post, f"{reason} exclusive = false", permanent=False)
             return
         try:
-            assignment = encode(self._assignment(post))
+            assignment = messages.encode_assignment(self._assignment(post))
         except StartError as error:
             self._not_started(post, error.reason, permanent=True)
         except OSError as error:
@@ -90,51 +90,54 @@ class ServiceManager:
         limits, of_user = _limits(spec), None
         if (account := resolve_user(spec, data)) is not None:
             limits = account.put_on(limits)
-            post.uid = limits.uid
-            self._host.doors.admit(post.token, post.uid)
-            if post.uid >= 0:
+            post.current.uid = limits.uid
+            self._host.doors.admit(post.current.token, post.current.uid)
+            if post.current.uid >= 0:
                 of_user = account.environment
                 check_access(spec.name, account, required_folders(host.run, host.state))
-        control, bus = self._host.doors.paths(post.uid)
+        control, bus = self._host.doors.paths(post.current.uid)
         env, secret = worker_environment(spec, self._host.environ, of_user=of_user)
         character, withheld = character_for(spec, secret)
         self._host.deaths.given(spec.name, secret)
+        times, calls = spec.supervision, spec.calls
         return messages.Assignment(
             name=spec.name,
             source=self._host.registration.source(post.plugin),
             service_type=spec.service_type,
             generation=post.child.generation,
-            token=post.token,
-            control=control,
-            bus=bus,
-            lock=str(host.run / f"{spec.name}.service.lock") if spec.exclusive else "",
-            env=messages.packed(env),
-            secrets=messages.packed(secret),
+            token=post.current.token,
+            paths=messages.Paths(
+                control,
+                bus,
+                lock=str(host.run / f"{spec.name}.service.lock") if times.exclusive else "",
+                recorder=str(self._host.deaths.flight(post)),
+                data=str(data),
+            ),
+            environment=messages.Environment(messages.packed(env), messages.packed(secret)),
             config=spec.config,
             plugin_config=post.plugin.config,
-            watchdog=spec.watchdog,
-            start_timeout=spec.start_timeout,
-            grace=spec.grace,
-            orphan_grace=host.orphan_grace,
-            timeout=spec.timeout,
-            window=spec.window,
-            window_bytes=spec.window_bytes,
-            max_message=host.max_message,
-            recorder=str(self._host.deaths.flight(post)),
-            record_values=spec.record_values,
-            agent=spec.agent,
-            character=msgspec.Raw(encode(character)),
+            timing=messages.Timing(
+                times.watchdog,
+                times.start_timeout,
+                times.grace,
+                host.orphan_grace,
+                times.health_interval,
+            ),
+            calls=messages.CallLimits(
+                calls.timeout, calls.window, calls.window_bytes, host.max_message
+            ),
+            identity=messages.AgentIdentity(
+                spec.agent.name, msgspec.Raw(encode(character)), withheld
+            ),
+            record_values=calls.record_values,
             with_parts=spec.with_parts,
             priority=spec.priority,
-            withheld=withheld,
-            data=str(data),
-            health_interval=spec.health_interval,
             limits=limits,
             chaos=host.chaos,
         )
 
     def _not_started(self, post: Service, reason: str, permanent: bool) -> None:
-        post.broken = messages.Failing("fork", reason, permanent=permanent)
+        post.current.failing = messages.Failing("fork", reason, permanent=permanent)
         self._ended(post, None)
         post.last_exit = "was not forked"
         self._gone(post, ())
@@ -148,7 +151,7 @@ class ServiceManager:
             host.bus.died(key)
             post = host.roster.by_token.get(key)
             if post is not None:
-                post.ended = True
+                post.current.ended = True
                 host.members.changed(post.name)
                 host.stir()
         for happened in host.engine.read():
@@ -160,7 +163,7 @@ class ServiceManager:
             case local.Forked(key, pid, _, problems):
                 post = by_token.get(key)
                 if post is not None:
-                    post.pid = pid
+                    post.current.pid = pid
                     host.watch.begin(post)
                     for problem in problems:
                         self._say_unheld(post, problem)
@@ -172,8 +175,8 @@ class ServiceManager:
             case local.Ended(key, status, user_s, system_s, rss_bytes, oom):
                 post = by_token.get(key)
                 if post is not None:
-                    post.oom = oom
-                    post.used = (user_s, system_s, rss_bytes) if rss_bytes else None
+                    post.current.oom = oom
+                    post.current.used = (user_s, system_s, rss_bytes) if rss_bytes else None
                     self._ended(post, status)
             case local.Gone(key, left):
                 post = by_token.get(key)
@@ -187,17 +190,21 @@ class ServiceManager:
     def _ended(self, post: Service, status: int | None) -> None:
         words = process_tree.describe(status)
         cause = post.cause(words)
-        post.ended = True
-        post.status = status
+        post.current.ended = True
+        post.current.status = status
         post.last_exit = words
         post.last_exit_at = time.time()
-        self._host.bus.died(post.token)
-        self._host.bus.cause(post.token, cause)
+        self._host.bus.died(post.current.token)
+        self._host.bus.cause(post.current.token, cause)
         unasked = post.state is not State.STOPPING or post.child.why is not StopReason.ORDER
-        if unasked or post.clean is None or post.clean.reason not in {"", "ordered"}:
+        if (
+            unasked
+            or post.current.stopped is None
+            or post.current.stopped.reason not in {"", "ordered"}
+        ):
             post.reason = cause
-        if post.broken is not None:
-            post.traceback = post.broken.traceback
+        if post.current.failing is not None:
+            post.traceback = post.current.failing.traceback
 
     def _gone(self, post: Service, left: tuple[int, ...]) -> None:
         host = self._host
@@ -205,27 +212,26 @@ class ServiceManager:
             pids = " ".join(map(str, left))
             host.journal.record("service.leftover", post.name, pids=pids)
             post.left = tuple((pid, process_tree.start_ticks(pid)) for pid in left)
-        event = post.what_ended()
+        ended, event = post.current, post.current.outcome()
         death = host.deaths.gone(post, event, left)
-        token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
+        token, post.current = ended.token, Incarnation()
         host.roster.by_token.pop(token, None)
         host.doors.control.forget(token)
-        if post.events:
-            post.events = ()
+        if ended.events:
             host.members.listed(post.name)
         if token not in host.bus.connected:  # it never spoke: nobody waits for its notice
             host.bus.drop(token, "")
-        host.advance(post, event)
+        host.advance(post, event, death.id if death is not None else "")
         host.deaths.decided(death, post)
 
 
 def _limits(spec: ServiceSpec) -> messages.Limits:
     """Return what a worker is to put itself under."""
     return messages.Limits(
-        open_files=spec.open_files,
-        nice=spec.nice,
-        oom_score_adj=spec.oom_score_adj,
-        umask=spec.umask,
-        working_directory=str(spec.working_directory or ""),
-        no_new_privs=spec.no_new_privs,
+        open_files=spec.limits.open_files,
+        nice=spec.limits.nice,
+        oom_score_adj=spec.limits.oom_score_adj,
+        umask=spec.limits.umask,
+        working_directory=str(spec.limits.working_directory or ""),
+        no_new_privs=spec.limits.no_new_privs,
     )

@@ -15,8 +15,8 @@ from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Failing, PluginRead, PluginSource, Token, encode
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import base_environment
-from garrison.supervisor.config.schema import is_name
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.config.values import is_name
 from garrison.supervisor.lifecycle.dependencies import find_cycle
 from garrison.supervisor.lifecycle.policy import PROBE_FIRST, PROBE_MOST, Child, Event
 from garrison.supervisor.lifecycle.services import Service, UnreadablePlugin
@@ -301,7 +301,7 @@ class PluginRegistry:
         for post in new:
             host.members.listed(post.name)
             asked = post.name in host.saved.started
-            if (post.spec.autostart and post.name not in host.saved.stopped) or asked:
+            if (post.spec.supervision.autostart and post.name not in host.saved.stopped) or asked:
                 host.advance(post, Event.START)
             elif post.name in host.saved.stopped:
                 host.advance(post, Event.STOP)

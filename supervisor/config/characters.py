@@ -62,16 +62,20 @@ def _parted(said: Path) -> tuple[Path, str]:
 def character_for(spec: ServiceSpec, given: Collection[str]) -> tuple[Character, tuple[str, ...]]:
     """Return the character as a service's worker is told it, and the names of its secrets that are
     not among those that the service is given."""
-    agent = spec.speaks_for
+    agent = spec.agent
     secrets = secrets_of(agent.character)
-    own = {name for name, source in spec.secrets.items() if name == source and name in secrets}
+    own = {
+        name
+        for name, source in spec.environment.secrets.items()
+        if name == source and name in secrets
+    }
     withheld = tuple(name for name in secrets if name not in own and name not in given)
     return without_foreign_secrets(agent.character, own, given), withheld
 
 
 def unused_characters(agents: Iterable[AgentSpec], services: Iterable[ServiceSpec]) -> list[str]:
     """Return a sentence for each character of a file that no service of type `agent` answers as."""
-    answering = {spec.agent for spec in services if spec.service_type == "agent"}
+    answering = {spec.agent.name for spec in services if spec.service_type == "agent"}
     found = list[str]()
     for agent in agents:
         if agent.file is not None and agent.name not in answering:
@@ -89,8 +93,10 @@ def unused_secrets(agents: Iterable[AgentSpec], services: Iterable[ServiceSpec])
     """Return a sentence for each character with secrets that no service of it names."""
     asked: dict[str, set[str]] = {}
     for spec in services:
-        sources = (source for source in spec.secrets.values() if isinstance(source, str))
-        asked.setdefault(spec.agent, set()).update(sources)
+        sources = (
+            source for source in spec.environment.secrets.values() if isinstance(source, str)
+        )
+        asked.setdefault(spec.agent.name, set()).update(sources)
     found = list[str]()
     for agent in agents:
         left = [

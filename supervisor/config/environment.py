@@ -157,12 +157,12 @@ def worker_environment(
     from_file = _file(spec, read)
     environment = {
         **(base_environment(environ) if of_user is None else {**_anybodys(environ), **of_user}),
-        **{name: environ[name] for name in spec.pass_env if name in environ},
-        **spec.env,
+        **{name: environ[name] for name in spec.environment.pass_env if name in environ},
+        **spec.environment.env,
     }
-    secrets = {name: value for name, value in from_file.items() if name not in spec.env}
+    secrets = {name: value for name, value in from_file.items() if name not in spec.environment.env}
     known, folder = {**from_file, **environ}, environ.get(CREDENTIALS, "")
-    for name, source in spec.secrets.items():
+    for name, source in spec.environment.secrets.items():
         secrets[name] = _secret(spec, name, source, known, folder, read)
     public = {name: value for name, value in environment.items() if name not in secrets}
     return public, secrets
@@ -177,7 +177,7 @@ def _secret(
     read: Callable[[Path], bytes],
 ) -> str:
     """Return a secret: from its own file, or from where its name is found first."""
-    agent = spec.speaks_for
+    agent = spec.agent
     if isinstance(source, Path):
         try:
             return _whole(spec, name, source, read)
@@ -193,7 +193,7 @@ def _secret(
             return _whole(spec, name, Path(folder) / source, read)
     if source in known:
         return known[source]
-    where = "an env_file" if spec.env_file is None else str(spec.env_file)
+    where = "an env_file" if spec.environment.env_file is None else str(spec.environment.env_file)
     also = f", or into {folder}" if folder else ""
     character = f", or into the secrets of {agent.file}" if agent.file is not None else ""
     raise StartError(
@@ -216,21 +216,23 @@ def _whole(spec: ServiceSpec, name: str, path: Path, read: Callable[[Path], byte
 
 def _file(spec: ServiceSpec, read: Callable[[Path], bytes]) -> dict[str, str]:
     """Return what the service's `env_file` says, the last word on a name."""
-    if spec.env_file is None:
+    if spec.environment.env_file is None:
         return {}
     try:
-        text = read(spec.env_file).decode("utf-8-sig")
+        text = read(spec.environment.env_file).decode("utf-8-sig")
     except FileNotFoundError:
         problem = "cannot be read: there is no such file"
-        raise StartError(spec.name, f"env_file {spec.env_file} {problem}") from None
+        raise StartError(spec.name, f"env_file {spec.environment.env_file} {problem}") from None
     except Unusable as error:
-        raise StartError(spec.name, f"env_file {spec.env_file} {error}") from error
+        raise StartError(spec.name, f"env_file {spec.environment.env_file} {error}") from error
     except UnicodeDecodeError:  # not its cause: that holds the file's bytes
-        raise StartError(spec.name, f"env_file {spec.env_file} is not UTF-8 text") from None
+        raise StartError(
+            spec.name, f"env_file {spec.environment.env_file} is not UTF-8 text"
+        ) from None
     said = dict[str, str]()
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), start=1):
         if (entry := line.strip()) and not entry.startswith("#"):
-            name, value = _entry(entry, f"{spec.env_file}:{number}", spec.name)
+            name, value = _entry(entry, f"{spec.environment.env_file}:{number}", spec.name)
             said[name] = value
     return said
 

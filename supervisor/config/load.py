@@ -18,7 +18,7 @@ from garrison.ipc.character import CharacterError
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Section
 
-from . import schema
+from . import schema, values
 from .characters import read_agent
 from .resolve import (
     Namespace,
@@ -28,9 +28,9 @@ from .resolve import (
     resolve_services,
     resolved,
 )
-from .schema import ConfigValueError
-from .spec import AgentSpec, HostSpec, PluginSpec, ServiceSpec
+from .spec import AgentSpec, HostSpec, PluginSpec, ServiceSpec, service_spec
 from .toml_lines import Lines, dotted
+from .values import ConfigValueError
 
 LONGEST_SOCKET = "launcher-0000000000.sock"  # the longest of the names in run/
 SOCKET_LIMIT = 107  # bytes of a Unix socket's path, the NUL aside
@@ -74,10 +74,10 @@ class Document:
     def home(self) -> Path:
         """Return the home that the file names, else `.garrison` beside it."""
         try:
-            with schema.at_path("host"):
-                host = schema.any_table(self.tables.get("host", {}))
-                with schema.at_path("home"):
-                    return self.directory / schema.path(host.get("home", ".garrison"))
+            with values.at_path("host"):
+                host = values.any_table(self.tables.get("host", {}))
+                with values.at_path("home"):
+                    return self.directory / values.path(host.get("home", ".garrison"))
         except ConfigValueError as misfit:
             raise self.error_at(misfit.keys, misfit.problem) from None
 
@@ -117,9 +117,9 @@ class Config:
         return specs
 
     @property
-    def usual(self) -> ServiceSpec:
+    def default_spec(self) -> ServiceSpec:
         """Return how a service is run of which nothing is said but `[defaults]`."""
-        return ServiceSpec(name="", plugin="", service_type="", **self._defaults)
+        return service_spec(name="", plugin="", service_type="", **self._defaults)
 
     def plugin_of(self, service: str) -> str | None:
         """Return the plugin that a service's section names, if it names one."""
@@ -145,15 +145,15 @@ class Config:
             if said.get("plugin", plugin) == plugin
         )
 
-    def said_at(self, service: str, key: str) -> tuple[str, ...]:
+    def key_path(self, service: str, key: str) -> tuple[str, ...]:
         """Return the keys that lead to what is said of a service: in its section, or for all."""
         if service in self._places:
             realm, name = self._places[service]
             if key in realm.sections[name]:
                 return (*realm.section(name), key)
-        return ("defaults", key) if key in self._defaults else (*self.place(service), key)
+        return ("defaults", key) if key in self._defaults else (*self.section_path(service), key)
 
-    def place(self, service: str) -> tuple[str, ...]:
+    def section_path(self, service: str) -> tuple[str, ...]:
         """Return the keys that lead to a service's section."""
         if service in self._places:
             realm, name = self._places[service]
@@ -173,7 +173,7 @@ class Config:
             problem: What is wrong and what was expected.
         """
         if len(where) > 1 and where[0] == "services":
-            where = (*self.place(str(where[1])), *where[2:])
+            where = (*self.section_path(str(where[1])), *where[2:])
         return self._document.error_at(where, problem)
 
     @cached_property
@@ -191,8 +191,8 @@ class Config:
         for key in said.keys() & {"depends_on", "bind_to"}:
             said[key] = tuple(dict.fromkeys(resolved(name, realm, known) for name in said[key]))
         said["env"] = {**self._defaults.get("env", {}), **section.get("env", {})}
-        ours = {"speaks_for": self.agents[realm.agent], "with_parts": with_parts}
-        return ServiceSpec(**{**self._defaults, **said, **bound._asdict(), **ours})
+        ours = {"agent": self.agents[realm.agent], "with_parts": with_parts}
+        return service_spec(**{**self._defaults, **said, **bound._asdict(), **ours})
 
     def _short(self, service: str) -> str:
         return self._places[service][1] if service in self._places else ""
@@ -200,9 +200,9 @@ class Config:
     def _check_names(self, specs: Sequence[ServiceSpec]) -> None:
         by_name = {spec.name: spec for spec in specs}
         for name in self._places:
-            where = self.place(name)
-            check_names("depends_on", where, by_name[name].depends_on, by_name)
-            check_names("bind_to", where, by_name[name].bind_to, by_name)
+            where = self.section_path(name)
+            check_names("depends_on", where, by_name[name].supervision.depends_on, by_name)
+            check_names("bind_to", where, by_name[name].supervision.bind_to, by_name)
 
 
 def _with_parts(
@@ -311,7 +311,7 @@ def _said_home(home: Path | None, environ: Mapping[str, str]) -> Path | None:
     if not said:
         return None
     try:
-        return schema.path(said).absolute()
+        return values.path(said).absolute()
     except ConfigValueError as misfit:
         raise ConfigError(misfit.problem, key=origin) from None
 

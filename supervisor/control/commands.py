@@ -131,7 +131,9 @@ def stop(host: "Supervisor", peer: Token, order: Order) -> Steps:
         busy = {name for name in pending if has_process(host.roster.posts[name].state)}
         for name in pending:
             dependents = {
-                other for other in busy if name in host.roster.posts[other].spec.depends_on
+                other
+                for other in busy
+                if name in host.roster.posts[other].spec.supervision.depends_on
             }
             post = host.roster.posts[name]
             if not dependents and (post.child.wanted or not has_process(post.state)):
@@ -240,13 +242,13 @@ def fault(host: "Supervisor", peer: Token, order: Order) -> Steps:
     if len(posts) != 1:
         raise Refusal("usage", f"fault: one service at a time, not {len(posts)}")
     (post,) = posts
-    if post.state is not State.RUNNING or post.ended:
+    if post.state is not State.RUNNING or post.current.ended:
         raise Refusal("failed", f"{post.name} is {post.state.value}, so no fault was injected")
     told = _to_injure(host, post)
     host.advance(post, Event.RESET)
-    host.journal.record("service.fault", post.name, fault=kind, pid=post.pid)
+    host.journal.record("service.fault", post.name, fault=kind, pid=post.current.pid)
     if kind in FAULT_SIGNALS:
-        host.engine.signal(post.token, FAULT_SIGNALS[kind], group=False)
+        host.engine.signal(post.current.token, FAULT_SIGNALS[kind], group=False)
     return told
 
 
@@ -268,13 +270,13 @@ def _to_injure(host: "Supervisor", post: Service) -> dict[str, Any]:
         "name": post.name,
         "state": post.state.value,
         "generation": post.child.generation,
-        "pid": post.pid or None,
-        "ticks": process_tree.start_ticks(post.pid)
-        if post.pid
+        "pid": post.current.pid or None,
+        "ticks": process_tree.start_ticks(post.current.pid)
+        if post.current.pid
         else 0,  # when it started: no pid is reused
-        "restart": spec.restart.value,
-        "watchdog": spec.watchdog,
-        "memory_max": spec.memory_max,
+        "restart": spec.supervision.restart.value,
+        "watchdog": spec.supervision.watchdog,
+        "memory_max": spec.limits.memory_max,
         "data": str(host.config.host.state / "services" / post.name),
     }
 
@@ -389,7 +391,7 @@ def _take_spec_from_disk(host: "Supervisor", post: Service) -> None:
 
 
 def _take_spec(post: Service, spec: ServiceSpec, config: Config) -> None:
-    post.child, post.watchdog = replace(post.child, spec=spec), None
+    post.child, post.next_watchdog = replace(post.child, spec=spec), None
     post.plugin = config.plugins[spec.plugin]
 
 
@@ -431,7 +433,7 @@ def _until_running(
             for post in posts
             if post.state is not State.RUNNING
             or post.child.generation == before.get(post.name)
-            or post.ended
+            or post.current.ended
         ]
         if not left and unreadable is not None:
             raise unreadable

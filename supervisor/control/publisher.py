@@ -137,15 +137,15 @@ class DirectoryPublisher:
     def welcome(self, token: Token) -> bool:
         """Tell a member the whole directory."""
         host = self._host
-        usual = host.config.usual
+        default = host.config.default_spec
         told = messages.Welcome(
             WIRE,
             host.boot,
             os.getpid(),
             tuple(post.entry() for post in host.roster),
-            usual.timeout,
-            usual.window,
-            usual.window_bytes,
+            default.calls.timeout,
+            default.calls.window,
+            default.calls.window_bytes,
             host.config.host.max_message,
             host.config.host.orphan_grace,
         )
@@ -195,7 +195,11 @@ class DirectoryPublisher:
             self._waited_for[name] = accepts_calls(posts[name].state, posts[name].child.wanted)
         self._dirty.clear()
         self._listed.clear()
-        workers = [post.token for post in posts.values() if post.welcomed and not post.ended]
+        workers = [
+            post.current.token
+            for post in posts.values()
+            if post.current.welcomed and not post.current.ended
+        ]
         encoded = encode(batch)
         for token in [*workers, *self._programs]:
             if token in self._stale:

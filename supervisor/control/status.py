@@ -57,17 +57,17 @@ def supervisor_row(host: "Supervisor") -> dict[str, Any]:
 def service_row(host: "Supervisor", post: Service, detail: bool) -> dict[str, Any]:
     """Return what is told of one service."""
     child, now = post.child, time.monotonic()
-    live = has_process(child.state) and post.pid != 0
-    rss, cpu = _usage(post.pid) if live else (0, 0.0)
+    live = has_process(child.state) and post.current.pid != 0
+    rss, cpu = _usage(post.current.pid) if live else (0, 0.0)
     row = {
         "name": post.name,
         "service_type": post.spec.service_type,
         "plugin": post.spec.plugin,
-        "agent": post.spec.agent or None,
+        "agent": post.spec.agent.name or None,
         "state": child.state.value,
         "wanted": child.wanted,
-        "pid": post.pid or None,
-        "uid": post.uid if live and post.uid >= 0 else None,
+        "pid": post.current.pid or None,
+        "uid": post.current.uid if live and post.current.uid >= 0 else None,
         "generation": child.generation,
         "uptime_s": now - child.since if child.state is State.RUNNING else 0.0,
         "restarts": child.restarted,
@@ -76,13 +76,13 @@ def service_row(host: "Supervisor", post: Service, detail: bool) -> dict[str, An
         "traceback": _last(post.traceback),
         "rss_bytes": rss,
         "cpu_percent": cpu,
-        "memory_max": post.spec.memory_max or None,
-        "processes_max": post.spec.processes or None,
+        "memory_max": post.spec.limits.memory_max or None,
+        "processes_max": post.spec.limits.processes or None,
         "tree": _tree(host.watch.last(post)) if live else None,
-        "in_flight": post.in_flight,
-        "facts": post.facts,
+        "in_flight": post.current.in_flight,
+        "facts": post.current.facts,
         "health": _health(post, now),
-        "beat_age_s": now - post.beat_at if live and post.beat_at else None,
+        "beat_age_s": now - post.current.beat_at if live and post.current.beat_at else None,
     }
     return row | _detail(host, post) if detail else row
 
@@ -133,11 +133,11 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
     """Return what `status NAME` tells besides."""
     child, spec = post.child, post.spec
     timed = child.state in {State.BACKOFF, State.FAILED} and child.deadline < inf
-    callers = host.bus.pairs.to(post.token) if post.token else {}
+    callers = host.bus.pairs.to(post.current.token) if post.current.token else {}
     by_token = host.roster.by_token
     return {
         "capability_description": post.manifest.description,
-        "character": spec.speaks_for.character.name,
+        "character": spec.agent.character.name,
         "methods": list(post.manifest.methods),
         "left_out": post.manifest.left_out,
         "actions": list(post.manifest.actions),
@@ -145,21 +145,23 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
         "evaluators": list(post.manifest.evaluators),
         "models": list(post.manifest.models),
         "sends_for": list(post.manifest.sends_for),
-        "events": list(post.events),
-        "depends_on": list(spec.depends_on),
-        "bind_to": list(spec.bind_to),
+        "events": list(post.current.events),
+        "depends_on": list(spec.supervision.depends_on),
+        "bind_to": list(spec.supervision.bind_to),
         "notes": list(post.manifest.notes),
-        "restart": spec.restart.value,
-        "autostart": spec.autostart,
+        "restart": spec.supervision.restart.value,
+        "autostart": spec.supervision.autostart,
         "again_in_s": max(child.deadline - time.monotonic(), 0.0) if timed else None,
         "log": str(host.config.host.logs / f"{post.name}.log"),
         "messages_from": {
             by_token[token].name: count for token, count in callers.items() if token in by_token
         },
-        "refused_frames": post.refused,
+        "refused_frames": post.current.refused_frames,
         "last_exit_time": post.last_exit_at or None,
         "deaths": host.deaths.last(post.name, DEATHS),
-        "tree": _tree(look_at_once(post.pid)) if has_process(child.state) and post.pid else None,
+        "tree": _tree(look_at_once(post.current.pid))
+        if has_process(child.state) and post.current.pid
+        else None,
         "unheld": [
             format_unsupported(post.name, one) for one in unsupported_limits(spec, host.machine)
         ],
@@ -168,13 +170,13 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
 
 def _health(post: Service, now: float) -> dict[str, Any] | None:
     """Return what its own `health` said last; None where it has said nothing."""
-    if post.health is None or not has_process(post.state):
+    if post.current.health is None or not has_process(post.state):
         return None
     return {
-        "well": not post.health.problem,
-        "problem": post.health.problem or None,
-        "age_s": now - post.health_at,
-        "took_s": post.health.took_s,
+        "well": not post.current.health.problem,
+        "problem": post.current.health.problem or None,
+        "age_s": now - post.current.health_at,
+        "took_s": post.current.health.took_s,
     }
 
 

@@ -157,7 +157,7 @@ def is_crash(before: Child, event: Event, clean: Stopped | None) -> bool:
     if event is not Event.CLEAN_EXIT:
         return True
     by_itself = clean is not None and clean.reason in {"", "ordered", "it asked to end"}
-    return not by_itself or before.spec.restart is Restart.PERMANENT
+    return not by_itself or before.spec.supervision.restart is Restart.PERMANENT
 
 
 # Of what was ended for its own fault
@@ -207,8 +207,8 @@ def what_next(after: Child, now: float) -> str:
             return f"failed for now, and tried again {max(wait, 0.0):.0f} s later"
         case State.FAILED:
             return "failed until somebody acts: trying again is no use"
-        case State.STOPPED if after.spec.restart is not Restart.PERMANENT:
-            return f'stays stopped: restart = "{after.spec.restart.value}"'
+        case State.STOPPED if after.spec.supervision.restart is not Restart.PERMANENT:
+            return f'stays stopped: restart = "{after.spec.supervision.restart.value}"'
     return f"stays {after.state.value}"
 
 
@@ -263,10 +263,10 @@ def compose(
         log=last_lines(redact(log)),
         log_file=end.log_file,
         policy=Policy(
-            spec.restart.value,
+            spec.supervision.restart.value,
             len(end.after.restarts),
-            spec.intensity,
-            spec.period,
+            spec.supervision.intensity,
+            spec.supervision.period,
             end.after.restarted,
             what_next(end.after, end.decided),
         ),

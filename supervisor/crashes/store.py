@@ -150,28 +150,28 @@ class CrashRecorder:
 
     def flight(self, post: Service) -> Path:
         """Return where an incarnation's flight recorder is."""
-        file = f"{post.name}.{post.token.hex()}{flight_recorder.SUFFIX}"
+        file = f"{post.name}.{post.current.token.hex()}{flight_recorder.SUFFIX}"
         return self._host.config.host.run / file
 
     def begun(self, post: Service) -> None:
         """Note where an incarnation's log begins; before its process is ordered."""
-        self._names[post.token.hex()] = post.name
+        self._names[post.current.token.hex()] = post.name
         if len(self._names) > TOKENS:
             del self._names[next(iter(self._names))]
         path = self._host.config.host.logs / f"{post.name}.log"
-        post.log_began = inode_and_size(path)
-        self._logs[post.token] = LogSection(path, post.log_began)
+        post.current.log_began = inode_and_size(path)
+        self._logs[post.current.token] = LogSection(path, post.current.log_began)
 
     def dumping(self, post: Service) -> None:
         """Note where in its log the stacks begin, before they are ordered."""
         self._log_of(post).mark()
-        post.paused = process_tree.stopped(post.pid)
+        post.current.paused = process_tree.stopped(post.current.pid)
 
     def _log_of(self, post: Service) -> "LogSection":
-        part = self._logs.get(post.token)
+        part = self._logs.get(post.current.token)
         if part is None:  # it began under another supervisor
             path = self._host.config.host.logs / f"{post.name}.log"
-            part = self._logs[post.token] = LogSection(path, post.log_began)
+            part = self._logs[post.current.token] = LogSection(path, post.current.log_began)
         return part
 
     def gone(self, post: Service, event: Happening, left: tuple[int, ...]) -> ExitContext | None:
@@ -180,7 +180,6 @@ class CrashRecorder:
         Called before the policy is told; `decided` comes after. What a process that ended in order
         leaves behind is removed. Raises nothing: the restart does not depend on it.
         """
-        post.death = ""
         try:
             return self._taken(post, event, left)
         except Exception as error:  # noqa: BLE001 (see above)
@@ -189,8 +188,8 @@ class CrashRecorder:
 
     def _taken(self, post: Service, event: Happening, left: tuple[int, ...]) -> ExitContext | None:
         part = self._log_of(post)
-        del self._logs[post.token]
-        asked = not is_crash(post.child, event, post.clean)
+        del self._logs[post.current.token]
+        asked = not is_crash(post.child, event, post.current.stopped)
         if asked or len(self._waiting) >= WAITING:
             if not asked:
                 self._host.journal.record("death.unrecorded", post.name, waiting=WAITING)
@@ -198,9 +197,15 @@ class CrashRecorder:
             return None
         at, mono = post.last_exit_at or time.time(), time.monotonic()
         n = self.store.next_number()
-        before, status = post.child, post.status
-        lost = post.adopting and (status is None or post.unanswered)
-        kind = "lost" if lost else kind_of(before, post.broken, post.clean, status, post.oom)
+        before, status = post.child, post.current.status
+        lost = post.current.adopting and (status is None or post.adoption_timed_out)
+        kind = (
+            "lost"
+            if lost
+            else kind_of(
+                before, post.current.failing, post.current.stopped, status, post.current.oom
+            )
+        )
         cause = cause_of(kind, post.cause(post.last_exit))
         end = ExitContext(
             id=f"{post.name}-{n}",
@@ -213,26 +218,24 @@ class CrashRecorder:
             cause=cause,
             exit=post.last_exit,
             status=status,
-            pid=post.pid,
-            began=at - (mono - post.started_at) if post.started_at else 0.0,
-            broken=post.broken,
-            used=post.used,
-            beat_age_s=mono - post.beat_at if post.beat_at else None,
+            pid=post.current.pid,
+            began=at - (mono - post.current.started_at) if post.current.started_at else 0.0,
+            broken=post.current.failing,
+            used=post.current.used,
+            beat_age_s=mono - post.current.beat_at if post.current.beat_at else None,
             left=left,
             seen=self._host.journal.count,
             log_file=str(self._host.config.host.logs / f"{post.name}.log"),
-            ready=post.said_ready and post.child.why is not StopReason.START_TIMEOUT,
+            ready=post.current.ready and post.child.why is not StopReason.START_TIMEOUT,
         )
-        post.death = end.id
         part.end()
-        if post.log_began is None:
+        if post.current.log_began is None:
             end.problems.append("where its log begins: lines may be of the process before")
         self._waiting.append((end, self.flight(post), part, mono + REST_S))
         return end
 
     def decided(self, end: ExitContext | None, post: Service) -> None:
         """Take what the policy made of an end, and write it down when the restart is under way."""
-        post.death = ""
         if end is None:
             return
         end.after, end.decided = post.child, time.monotonic()
@@ -267,7 +270,7 @@ class CrashRecorder:
     def _composed(self, end: ExitContext, flight: Path, part: "LogSection") -> CrashReport:
         spec = end.before.spec
         log, stacks = part.read()
-        near = {spec.name, *spec.depends_on, *spec.bind_to}
+        near = {spec.name, *spec.supervision.depends_on, *spec.supervision.bind_to}
         events = islice(
             (e for e in self._host.journal.backwards(end.seen) if _concerns(e, near)), BEFORE
         )

@@ -10,7 +10,7 @@ from .policy import Child, has_process
 
 def find_cycle(specs: Iterable[ServiceSpec]) -> list[str] | None:
     """Return the NAMEs along a cycle of `depends_on`, its first one again at the end, or None."""
-    needs = {spec.name: spec.depends_on for spec in specs}
+    needs = {spec.name: spec.supervision.depends_on for spec in specs}
     done: set[str] = set()
     for root in needs:
         path: list[str] = []
@@ -37,7 +37,7 @@ def blocking_dependencies(child: Child, children: Mapping[str, Child]) -> list[s
     """Return the NAMEs that keep a queued service from starting: dependencies not running."""
     return [
         name
-        for name in child.spec.depends_on
+        for name in child.spec.supervision.depends_on
         if name not in children or children[name].state is not State.RUNNING
     ]
 
@@ -45,7 +45,8 @@ def blocking_dependencies(child: Child, children: Mapping[str, Child]) -> list[s
 def can_stop(name: str, children: Mapping[str, Child]) -> bool:
     """Tell whether, when everything ends, it is this one's turn: no dependent has a process."""
     return not any(
-        name in child.spec.depends_on and has_process(child.state) for child in children.values()
+        name in child.spec.supervision.depends_on and has_process(child.state)
+        for child in children.values()
     )
 
 
@@ -54,7 +55,7 @@ def bound_services(name: str, children: Mapping[str, Child]) -> list[str]:
     found = {name: None}
     for bound_to in iter_growing(found):
         for child in children.values():
-            if bound_to in child.spec.bind_to:
+            if bound_to in child.spec.supervision.bind_to:
                 found[child.spec.name] = None
     return list(found)[1:]
 
@@ -77,7 +78,7 @@ def in_start_order(names: Iterable[str], specs: Mapping[str, ServiceSpec]) -> li
         if name in visited or name not in specs:
             return
         visited.add(name)
-        for needed in specs[name].depends_on:
+        for needed in specs[name].supervision.depends_on:
             visit(needed)
         ordered[name] = None
 

@@ -31,7 +31,7 @@ class Used:
 
 def is_limited(spec: ServiceSpec) -> bool:
     """Tell whether a service is to be looked at."""
-    return bool(spec.memory_max or spec.processes)
+    return bool(spec.limits.memory_max or spec.limits.processes)
 
 
 def beyond(limit: int) -> int:
@@ -42,13 +42,13 @@ def beyond(limit: int) -> int:
 def needs_pss(spec: ServiceSpec, used: Used) -> bool:
     """Tell whether it depends on shared pages what this means: it is too much memory where each of
     them is counted once for each process, and not for the number of processes alone."""
-    over = 0 < spec.memory_max < used.memory and not used.exact
+    over = 0 < spec.limits.memory_max < used.memory and not used.exact
     return over and check_limits(spec, replace(used, memory=0)) is None
 
 
 def check_limits(spec: ServiceSpec, used: Used) -> Event | None:
     """Return what the policy is to be told of what a service has."""
-    pairs = ((used.memory, spec.memory_max), (used.processes, spec.processes))
+    pairs = ((used.memory, spec.limits.memory_max), (used.processes, spec.limits.processes))
     over = [(has, limit) for has, limit in pairs if 0 < limit < has]
     if any(has > beyond(limit) for has, limit in over):
         return Event.OVERRUN
@@ -65,12 +65,12 @@ def next_check_in(spec: ServiceSpec, used: Used, before: Used | None, draining: 
         before: What it had at the look before.
         draining: Whether the limit that comes next is the one that it is killed at.
     """
-    wait = PROCESSES_S if spec.processes else LOOK_S
+    wait = PROCESSES_S if spec.limits.processes else LOOK_S
     gap = used.at - before.at if before is not None else 0.0
     was = (before.memory, before.processes) if before is not None else (0, 0)
     for has, had, limit in (
-        (used.memory, was[0], spec.memory_max),
-        (used.processes, was[1], spec.processes),
+        (used.memory, was[0], spec.limits.memory_max),
+        (used.processes, was[1], spec.limits.processes),
     ):
         if limit:
             rate = max((has - had) / gap if gap > 0 else 0.0, limit / FILLS_S)
@@ -92,9 +92,9 @@ def cgroup_limits(spec: ServiceSpec) -> CgroupLimits:
 
     Its `pids` counts threads, of which every process has some, so that wall is a wide one.
     """
-    memory = beyond(spec.memory_max) if spec.memory_max else 0
-    tasks = TASKS_EACH * spec.processes + TASKS_BESIDE if spec.processes else 0
-    return CgroupLimits(memory, tasks, spec.cpu_weight)
+    memory = beyond(spec.limits.memory_max) if spec.limits.memory_max else 0
+    tasks = TASKS_EACH * spec.limits.processes + TASKS_BESIDE if spec.limits.processes else 0
+    return CgroupLimits(memory, tasks, spec.limits.cpu_weight)
 
 
 def excess_words(spec: ServiceSpec, used: Used, killed: bool) -> str:
@@ -102,12 +102,12 @@ def excess_words(spec: ServiceSpec, used: Used, killed: bool) -> str:
     least = "at least " if used.least else ""
     count = f"{least}{used.processes} process{'es' if used.processes != 1 else ''}"
     told, limits = count, []
-    if 0 < spec.memory_max < used.memory:
+    if 0 < spec.limits.memory_max < used.memory:
         told = f"{format_mib(used.memory, up=True)} in {count}"
         small = f" ({small})" if (small := too_small(spec)) else ""
-        limits.append(f"memory_max is {format_mib(spec.memory_max)}{small}")
-    if 0 < spec.processes < used.processes:
-        limits.append(f"processes is {spec.processes}")
+        limits.append(f"memory_max is {format_mib(spec.limits.memory_max)}{small}")
+    if 0 < spec.limits.processes < used.processes:
+        limits.append(f"processes is {spec.limits.processes}")
     end = "it was killed at once" if killed else "it was ended"
     return f"it had {told}, and {', and '.join(limits)}, so {end}"
 
@@ -116,14 +116,16 @@ def too_small(spec: ServiceSpec) -> str:
     """Return why no service can live with such a limit, in words; empty where one may."""
     return (
         f"a worker that does nothing has nearly {format_mib(IDLE)}"
-        if 0 < spec.memory_max < IDLE
+        if 0 < spec.limits.memory_max < IDLE
         else ""
     )
 
 
 def oom_words(spec: ServiceSpec) -> str:
     """Return what the kernel did to a service whose cgroup was full, in words."""
-    wall = format_mib(beyond(spec.memory_max)) if spec.memory_max else "what it may have"
+    wall = (
+        format_mib(beyond(spec.limits.memory_max)) if spec.limits.memory_max else "what it may have"
+    )
     return f"its cgroup had {wall}, a quarter above memory_max, and the kernel killed in it"
 
 

@@ -11,7 +11,7 @@ from math import inf
 from typing import TypeAlias
 
 from garrison.ipc.messages import State
-from garrison.supervisor.config.spec import Restart, ServiceSpec
+from garrison.supervisor.config.spec import Restart, ServiceSpec, service_spec
 
 BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0  # doubling, with full jitter
 PROBE_FIRST, PROBE_MOST = 15.0, 300.0  # doubling: how often a failed service is tried again
@@ -135,7 +135,9 @@ def _stop(child: Child, event: Event, now: float, luck: float) -> Step:
 
 def _spawn(child: Child, event: Event, now: float, luck: float) -> Step:
     child = replace(child, generation=child.generation + 1, unwell=0)
-    return _to(child, State.INITIALIZING, now, now + child.spec.start_timeout), Effect.SPAWN
+    return _to(
+        child, State.INITIALIZING, now, now + child.spec.supervision.start_timeout
+    ), Effect.SPAWN
 
 
 def _starting(child: Child, event: Event, now: float, luck: float) -> Step:
@@ -147,12 +149,15 @@ def _running(child: Child, event: Event, now: float, luck: float) -> Step:
 
 
 def _renew_watchdog(child: Child, event: Event, now: float, luck: float) -> Step:
-    return replace(child, deadline=now + child.spec.watchdog if child.spec.watchdog else inf), None
+    return replace(
+        child,
+        deadline=now + child.spec.supervision.watchdog if child.spec.supervision.watchdog else inf,
+    ), None
 
 
 def _drain(child: Child, event: Event, now: float, luck: float) -> Step:
     child = replace(child, why=WHY_DRAINED[event], harder=Effect.TERM)
-    return _to(child, State.STOPPING, now, now + child.spec.grace), Effect.DRAIN
+    return _to(child, State.STOPPING, now, now + child.spec.supervision.grace), Effect.DRAIN
 
 
 def _well(child: Child, event: Event, now: float, luck: float) -> Step:
@@ -173,7 +178,9 @@ def _overrun(child: Child, event: Event, now: float, luck: float) -> Step:
 
 def _silent(child: Child, event: Event, now: float, luck: float) -> Step:
     why = StopReason.WATCHDOG if child.state is State.RUNNING else StopReason.START_TIMEOUT
-    child = _if_healthy_forgotten(child, now - child.spec.watchdog)  # silence is no health
+    child = _if_healthy_forgotten(
+        child, now - child.spec.supervision.watchdog
+    )  # silence is no health
     child = replace(child, why=why, harder=Effect.TERM)
     return _to(child, State.STOPPING, now, now + DUMP_WAIT), Effect.DUMP
 
@@ -200,12 +207,12 @@ def _settle(child: Child, event: Event, now: float, luck: float) -> Step:
 
 def _crashed(child: Child, event: Event, now: float, luck: float) -> Step:
     """An end after RUNNING: at once again, then later and later, past the intensity no more."""
-    if event not in RESTARTED_AFTER[child.spec.restart]:
+    if event not in RESTARTED_AFTER[child.spec.supervision.restart]:
         return _to(replace(child, wanted=False), State.STOPPED, now), None
     child = _if_healthy_forgotten(child, now)
-    recent = tuple(at for at in child.restarts if now - at < child.spec.period)
+    recent = tuple(at for at in child.restarts if now - at < child.spec.supervision.period)
     child = replace(child, restarts=(*recent, now)[-1000:])
-    too_many = 0 < child.spec.intensity < len(child.restarts)
+    too_many = 0 < child.spec.supervision.intensity < len(child.restarts)
     if child.probes or too_many:
         return _give_up(child, now), None
     wait = 0.0 if child.attempts == 0 else luck * _backoff(child.attempts - 1)
@@ -214,7 +221,7 @@ def _crashed(child: Child, event: Event, now: float, luck: float) -> Step:
 
 def _unstarted(child: Child, event: Event, now: float, luck: float) -> Step:
     """An end before RUNNING: later and later, and it does not count."""
-    if child.spec.restart is Restart.TEMPORARY:
+    if child.spec.supervision.restart is Restart.TEMPORARY:
         return _to(child, State.FAILED, now), None
     if child.probes:
         return _give_up(child, now), None
@@ -347,7 +354,7 @@ def diagram() -> str:
 def _reachable(before: State, event: Event) -> list[State]:
     found: dict[State, None] = {}
     for restart in Restart:
-        spec = ServiceSpec(name="x", plugin="x", service_type="x", restart=restart, intensity=2)
+        spec = service_spec(name="x", plugin="x", service_type="x", restart=restart, intensity=2)
         for wanted in (True, False):
             for why in StopReason:
                 for attempts, restarts in ((0, ()), (1, ()), (3, (9.0, 9.5, 9.9))):

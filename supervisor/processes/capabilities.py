@@ -58,10 +58,10 @@ def _who(machine: Capabilities) -> str:
 
 
 def _files(spec: ServiceSpec, machine: Capabilities) -> str:
-    gets = files_allowed(spec.open_files, machine)
-    if gets == spec.open_files:
+    gets = files_allowed(spec.limits.open_files, machine)
+    if gets == spec.limits.open_files:
         return ""
-    why = f"{spec.open_files:,} are more than the {gets:,} that a process may have"
+    why = f"{spec.limits.open_files:,} are more than the {gets:,} that a process may have"
     if gets == machine.files_most:
         return f"{why}; it runs with those. Raise the sysctl fs.nr_open, or ask for less"
     return (
@@ -72,16 +72,17 @@ def _files(spec: ServiceSpec, machine: Capabilities) -> str:
 
 def _nice(spec: ServiceSpec, machine: Capabilities) -> str:
     least = min(machine.nice, machine.nice_least)
-    if spec.nice is None or machine.may_nice or spec.nice >= least:
+    if spec.limits.nice is None or machine.may_nice or spec.limits.nice >= least:
         return ""
     return (
-        f"{_who(machine)} goes no lower than {least}, and {spec.nice} is asked for; it runs with "
-        f"{machine.nice}. Start the supervisor with systemd's LimitNICE={spec.nice:+d}, or as root"
+        f"{_who(machine)} goes no lower than {least}, and {spec.limits.nice} is asked for; "
+        f"it runs with {machine.nice}. Start the supervisor with systemd's "
+        f"LimitNICE={spec.limits.nice:+d}, or as root"
     )
 
 
 def _oom(spec: ServiceSpec, machine: Capabilities) -> str:
-    wanted = spec.oom_score_adj
+    wanted = spec.limits.oom_score_adj
     if wanted is None or machine.may_resource or wanted >= machine.oom_least:
         return ""
     return (
@@ -91,7 +92,7 @@ def _oom(spec: ServiceSpec, machine: Capabilities) -> str:
 
 
 def _weight(spec: ServiceSpec, machine: Capabilities) -> str:
-    if not spec.cpu_weight or CONTROLLERS["cpu_weight"] in machine.controllers:
+    if not spec.limits.cpu_weight or CONTROLLERS["cpu_weight"] in machine.controllers:
         return ""
     why = machine.no_controllers or "no cgroup of version 2 here has the controller cpu"
     return (

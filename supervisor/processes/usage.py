@@ -195,14 +195,14 @@ class UsageMonitor:
 
     def begin(self, post: Service) -> None:
         """Look at an incarnation from now on, where its service has limits; its pid is known."""
-        if is_limited(post.spec) and post.token not in self._watched:
+        if is_limited(post.spec) and post.current.token not in self._watched:
             due = time.monotonic() + FIRST_S
-            self._watched[post.token] = Sample(post, post.token, due)
+            self._watched[post.current.token] = Sample(post, post.current.token, due)
             self.due = min(self.due, due)
 
     def last(self, post: Service) -> Used | None:
         """Return what an incarnation had at the last look."""
-        watched = self._watched.get(post.token)
+        watched = self._watched.get(post.current.token)
         return watched.last if watched is not None else None
 
     def turn(self) -> None:
@@ -221,7 +221,7 @@ class UsageMonitor:
 
     def _go_on(self, one: Sample, until: float) -> None:
         post = one.post
-        if post.token != one.token or post.ended or not post.pid:
+        if post.current.token != one.token or post.current.ended or not post.current.pid:
             del self._watched[one.token]
             return
         if one.asked is not None:  # the thread has not said for too long
@@ -232,8 +232,8 @@ class UsageMonitor:
                 self._weighed(one, one.asked.memory)
             return
         if one.sampling is None:
-            enough = 2 * beyond(post.spec.processes) if post.spec.processes else MOST
-            one.sampling = sample_tree(post.pid, min(enough, MOST))
+            enough = 2 * beyond(post.spec.limits.processes) if post.spec.limits.processes else MOST
+            one.sampling = sample_tree(post.current.pid, min(enough, MOST))
         try:
             while True:
                 next(one.sampling)
@@ -266,11 +266,11 @@ class UsageMonitor:
 
     def _tell(self, one: Sample, event: Event, used: Used) -> None:
         post, killed = one.post, event is Event.OVERRUN
-        post.excess = excess_words(post.spec, used, killed)
+        post.current.excess = excess_words(post.spec, used, killed)
         draining = post.state is State.STOPPING
         self._host.advance(post, event)
         if draining and one.said is not event:  # its state does not change, and so tells nothing
-            self._host.journal.record("service.overrun", post.name, reason=post.excess)
+            self._host.journal.record("service.overrun", post.name, reason=post.current.excess)
         one.said = event
 
     def close(self) -> None:

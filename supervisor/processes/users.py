@@ -50,14 +50,14 @@ def resolve_user(spec: ServiceSpec, data: Path) -> Account | None:
     Raises:
         StartError: There is no such user or group, or it cannot be had here.
     """
-    if not spec.user and not spec.group:
+    if not spec.limits.user and not spec.limits.group:
         return None
     try:
-        entry = _user(spec.user)
-        gid = _group(spec.group)
+        entry = _user(spec.limits.user)
+        gid = _group(spec.limits.group)
     except LookupError as error:
         raise StartError(spec.name, str(error.args[0])) from None
-    uid = int(spec.user) if entry is None else entry.pw_uid
+    uid = int(spec.limits.user) if entry is None else entry.pw_uid
     if gid is None:
         gid = uid if entry is None else entry.pw_gid
     if (uid, gid) == (os.geteuid(), os.getegid()):
@@ -106,7 +106,9 @@ def _group(word: str) -> int | None:
 def _problem(spec: ServiceSpec) -> str:
     """Return why this process cannot start others as another user; empty where it can."""
     wanted = " and ".join(
-        f"{key} = {word}" for key, word in (("user", spec.user), ("group", spec.group)) if word
+        f"{key} = {word}"
+        for key, word in (("user", spec.limits.user), ("group", spec.limits.group))
+        if word
     )
     if os.geteuid() != 0:
         return (

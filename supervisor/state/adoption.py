@@ -23,7 +23,7 @@ from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.spec import Restart, ServiceSpec
 from garrison.supervisor.lifecycle.policy import Effect, Event, StopReason
-from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.lifecycle.services import Incarnation, Service
 from garrison.supervisor.plugins import bound_services
 from garrison.supervisor.processes.local import InheritedState
 from garrison.supervisor.processes.users import resolve_user
@@ -102,7 +102,7 @@ def adoptable(config: "Config", living: Snapshot) -> list[tuple[ServiceSnapshot,
         for one in living.services
         if (spec := specs.get(one.name)) is not None
         and (spec.plugin, spec.service_type) == (one.plugin, one.service_type)
-        and spec.agent == one.agent
+        and spec.agent.name == one.agent
     ]
 
 
@@ -201,15 +201,21 @@ class Adoption:
         post = Service(
             restored(one, spec, now), host.config.plugins[spec.plugin], one.manifest, position
         )
-        if post.spec.watchdog != spec.watchdog:
-            post.watchdog = spec.watchdog
+        if post.spec.supervision.watchdog != spec.supervision.watchdog:
+            post.next_watchdog = spec.supervision.watchdog
         post.reason, post.traceback = one.reason, one.traceback
         post.last_exit, post.last_exit_at = one.last_exit, one.last_exit_at
-        post.log_began, post.uid = one.log_began, one.uid
         host.roster.posts[one.name] = post
         if not token:
             return token
-        post.token, post.pid, post.started_at, post.adopting = token, one.pid, one.started_at, True
+        post.current = Incarnation(
+            token,
+            one.started_at,
+            pid=one.pid,
+            uid=one.uid,
+            log_began=one.log_began,
+            adopting=True,
+        )
         host.roster.by_token[token] = post
         host.bus.admit(token)
         match fate(one, found.living, found.ended):
@@ -221,7 +227,7 @@ class Adoption:
                 self.adopted += 1
                 host.watch.begin(post)
             case lost:
-                if found.over and spec.restart is Restart.TEMPORARY:
+                if found.over and spec.supervision.restart is Restart.TEMPORARY:
                     self._is_ending(post, now)
                 if lost is WorkerFate.UNSEEN:  # else the launcher's word of its end is read next
                     host.engine.gone(token)
@@ -268,28 +274,32 @@ class Adoption:
         """Tell whether an adopted worker is yet to say that it is there; one without a watchdog may
         be silent for as long as it likes, and is not waited for."""
         patient = post.child.deadline < inf or time.monotonic() < self._host.began + SETTLED_S
-        return post.adopting and patient
+        return post.current.adopting and patient
 
     def greet(self, post: Service) -> None:
         """Welcome a worker that has found the new sockets; it answers with all that it is."""
-        if post.adopting and not post.ended and not post.welcomed:
-            post.welcomed = self._host.members.welcome(post.token)
+        if post.current.adopting and not post.current.ended and not post.current.welcomed:
+            post.current.welcomed = self._host.members.welcome(post.current.token)
 
     def hello(self, post: Service, wire: int, generation: int) -> None:
         """Take an adopted worker's Hello; what comes too late, or is of another version, goes."""
         host = self._host
-        if post.state is State.STOPPING and post.unanswered:
-            host.members.turn_away(post.token, "it is being replaced")
+        if post.state is State.STOPPING and post.adoption_timed_out:
+            host.members.turn_away(post.current.token, "it is being replaced")
             return
-        post.adopting = False
+        post.current.adopting = False
         post.child = replace(post.child, generation=max(post.child.generation, generation))
-        told = {"pid": post.pid, "generation": post.child.generation, "state": post.state.value}
+        told = {
+            "pid": post.current.pid,
+            "generation": post.child.generation,
+            "state": post.state.value,
+        }
         host.journal.record("service.adopted", post.name, **told)
         host.advance(post, Event.BEAT)
         host.members.changed(post.name)
         if wire not in WIRES:
             host.journal.record("service.replaced", post.name, reason=f"it speaks wire {wire}")
-            post.welcomed = False  # it would not understand: TERM tells it to drain
+            post.current.welcomed = False  # it would not understand: TERM tells it to drain
             wanted = post.child.wanted
             host.advance(post, Event.STOP)
             if wanted:
@@ -316,13 +326,17 @@ class Adoption:
         host, began = self._host, time.monotonic()
         if not host.keep_orders():
             self.due = time.monotonic() + AGAIN_S
-        live = {post.token: post.pid for post in host.roster if post.token and post.pid}
+        live = {
+            post.current.token: post.current.pid
+            for post in host.roster
+            if post.current.token and post.current.pid
+        }
         self._tokens = {
             token: self._tokens.get(token) or process_tree.start_ticks(pid)
             for token, pid in live.items()
         }
         services = [
-            kept(post, self._tokens.get(post.token, 0), self._is_wanted(post))
+            kept(post, self._tokens.get(post.current.token, 0), self._is_wanted(post))
             for post in host.roster
         ]
         living = Snapshot(
@@ -395,7 +409,7 @@ class Adoption:
         """
         host = self._host
         for post in host.roster:
-            post.connected = False
+            post.current.connected = False
             host.members.changed(post.name)
         until = time.monotonic() + QUIET_S
         carried = -1

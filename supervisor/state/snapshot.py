@@ -14,7 +14,7 @@ from typing import TypeVar
 import msgspec
 
 from garrison.ipc.messages import BAD_BYTES, Manifest, PluginRead, State, Token
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.policy import Child, Effect, StopReason, has_process
 from garrison.supervisor.lifecycle.services import Service
 
@@ -189,18 +189,18 @@ def kept(post: Service, ticks: int, wanted: bool) -> ServiceSnapshot:
         probes=child.probes,
         why=child.why,
         harder=child.harder,
-        token=post.token.hex(),
-        pid=post.pid,
-        watchdog=post.spec.watchdog,
+        token=post.current.token.hex(),
+        pid=post.current.pid,
+        watchdog=post.spec.supervision.watchdog,
         ticks=ticks,
-        started_at=post.started_at,
+        started_at=post.current.started_at,
         reason=post.reason,
         traceback=post.traceback,
         last_exit=post.last_exit,
         last_exit_at=post.last_exit_at,
-        log_began=post.log_began,
-        agent=post.spec.agent,
-        uid=post.uid,
+        log_began=post.current.log_began,
+        agent=post.spec.agent.name,
+        uid=post.current.uid,
     )
 
 
@@ -254,16 +254,18 @@ def restored(one: ServiceSnapshot, spec: ServiceSpec, now: float) -> Child:
     A worker must say within its watchdog that it is there; a silent one is ended by the same rule
     as one whose loop is blocked. A state without a process is taken up as it was.
     """
-    if spec.watchdog and one.watchdog and token_of(one):  # its beats are as rare as it was told
-        spec = msgspec.structs.replace(spec, watchdog=max(spec.watchdog, one.watchdog))
+    if (
+        spec.supervision.watchdog and one.watchdog and token_of(one)
+    ):  # its beats are as rare as it was told
+        spec = service_spec(spec, watchdog=max(spec.supervision.watchdog, one.watchdog))
     deadline = inf if one.deadline is None else one.deadline
     match one.state:
         case State.RUNNING:
-            deadline = now + spec.watchdog if spec.watchdog else inf
+            deadline = now + spec.supervision.watchdog if spec.supervision.watchdog else inf
         case State.INITIALIZING | State.STARTING:
-            deadline = max(min(deadline, now + spec.start_timeout), now + HELLO_S)
+            deadline = max(min(deadline, now + spec.supervision.start_timeout), now + HELLO_S)
         case State.STOPPING:
-            deadline = min(deadline, now + spec.grace)
+            deadline = min(deadline, now + spec.supervision.grace)
     state = one.state
     if has_process(state) and not token_of(one):  # it was to be started
         state, deadline = State.QUEUED if one.wanted else State.STOPPED, inf

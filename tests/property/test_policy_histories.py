@@ -14,13 +14,13 @@ from hypothesis.stateful import (
 )
 
 from garrison.ipc.messages import State
-from garrison.supervisor.config.spec import Restart, ServiceSpec
+from garrison.supervisor.config.spec import Restart, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.policy import Child, Effect, Event, step
 
 WITH_PROCESS = {State.INITIALIZING, State.STARTING, State.RUNNING, State.STOPPING}
 LUCK = st.sampled_from([0.0, 0.01, 0.5, 1 - 2**-53])
 SPECS = st.builds(
-    ServiceSpec,
+    service_spec,
     name=st.just("a"),
     plugin=st.just("a"),
     service_type=st.just("a"),
@@ -39,7 +39,7 @@ class Life(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.child = Child(ServiceSpec(name="a", plugin="a", service_type="a"))
+        self.child = Child(service_spec(name="a", plugin="a", service_type="a"))
         self.now = 1000.0
         self.alive = False
         self.speaks = ""  # what the process has said of its start
@@ -162,9 +162,9 @@ class Life(RuleBasedStateMachine):
         if not child.wanted:
             return
         assert child.state not in {State.REGISTERED, State.STOPPED}
-        given_up = self.refused or child.spec.restart is Restart.TEMPORARY
+        given_up = self.refused or child.spec.supervision.restart is Restart.TEMPORARY
         resting = child.state is State.FAILED and given_up
-        unwatched = child.state is State.RUNNING and not child.spec.watchdog
+        unwatched = child.state is State.RUNNING and not child.spec.supervision.watchdog
         queued = child.state is State.QUEUED
         assert child.deadline < inf or resting or unwatched or queued
 
@@ -176,7 +176,7 @@ class Life(RuleBasedStateMachine):
     @invariant()
     def only_a_policy_takes_the_wish_back(self) -> None:
         if self.asked and not self.child.wanted:
-            assert self.child.spec.restart is not Restart.PERMANENT
+            assert self.child.spec.supervision.restart is not Restart.PERMANENT
         if not self.asked:
             assert not self.child.wanted
 
@@ -196,8 +196,8 @@ class Life(RuleBasedStateMachine):
         child = self.child
         assert list(child.restarts) == sorted(child.restarts)
         assert all(at <= self.now for at in child.restarts)
-        if child.spec.intensity:
-            assert len(child.restarts) <= child.spec.intensity + 1 + child.probes
+        if child.spec.supervision.intensity:
+            assert len(child.restarts) <= child.spec.supervision.intensity + 1 + child.probes
 
     # --- and in the end -------------------------------------------------------------------
 
@@ -216,7 +216,7 @@ class Life(RuleBasedStateMachine):
             elif self.child.deadline < inf:
                 self.passes(self.child.deadline - self.now)
             else:
-                assert self.refused or self.child.spec.restart is Restart.TEMPORARY
+                assert self.refused or self.child.spec.supervision.restart is Restart.TEMPORARY
                 break
         else:
             raise AssertionError(f"it never came to run: {self.child}")

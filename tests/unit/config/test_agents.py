@@ -52,7 +52,7 @@ def test_each_agent_has_services_of_its_own(
 
     shown = [f"{s.name}{'*' * s.with_parts}={s.plugin}.{s.service_type}" for s in specs]
     assert " ".join(shown) == expected
-    assert [s.agent for s in specs] == [
+    assert [s.agent.name for s in specs] == [
         s.name.partition(".")[0] if "." in s.name else "" for s in specs
     ]
 
@@ -91,7 +91,7 @@ def test_each_agent_has_services_of_its_own(
         ("[agents.ada.services.t]\ndepends_on=['u']\n[agents.ada.services.u]\ndepends_on=['t']", 5,
          "agents.ada.services.t.depends_on", r"circle: ada.t → ada.u → ada.t"),
         ("[agents.ada.services.t]\npriority='high'", 5, "agents.ada.services.t.priority",
-         r"a whole number, such as 10 or -1, got a string"),
+         r"a whole number, -1,000,000,000 to 1,000,000,000, got a string"),
         ("[agents.ada.services.t]\npriority=true", 5, "agents.ada.services.t.priority",
          r"whole number.*got a boolean"),
     ],
@@ -126,7 +126,7 @@ def test_within_an_agent_a_name_means_its_own(tmp_path: Path, said: str, meant: 
     text += f"[agents.ada.services.t]\ndepends_on=['{said}']\nbind_to=['{said}']\n"
 
     specs = {spec.name: spec for spec in loaded(tmp_path, text).services(BOTH)}
-    assert specs["ada.t"].depends_on == specs["ada.t"].bind_to == (meant,)
+    assert specs["ada.t"].supervision.depends_on == specs["ada.t"].supervision.bind_to == (meant,)
 
 
 def test_sections_of_agents_are_read_with_their_plugin(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from garrison.supervisor.config.characters import (
     unused_secrets,
 )
 from garrison.supervisor.config.environment import base_environment, worker_environment
-from garrison.supervisor.config.spec import AgentSpec, ServiceSpec
+from garrison.supervisor.config.spec import AgentSpec, ServiceSpec, service_spec
 
 SUPERVISOR = {
     "PATH": "/bin",
@@ -36,7 +36,7 @@ def given(text: str = "", **keys: Any) -> tuple[dict[str, str], dict[str, str]]:
     """Return the environment and the secrets of a service with these keys."""
     if text:
         keys["env_file"] = Path("/etc/bot.env")
-    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", **keys)
+    spec = service_spec(name="bot", plugin="bot", service_type="bot", **keys)
     return worker_environment(spec, SUPERVISOR, lambda _: text.encode())
 
 
@@ -80,7 +80,7 @@ def private(path: Path, data: bytes, mode: int = 0o600) -> Path:
 def secret_of(environ: dict[str, str], source: str | Path, **keys: Any) -> str:
     """Return the secret that a service is given from somewhere."""
     secrets = {"TOKEN": source}
-    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", secrets=secrets, **keys)
+    spec = service_spec(name="bot", plugin="bot", service_type="bot", secrets=secrets, **keys)
     return worker_environment(spec, environ)[1]["TOKEN"]
 
 
@@ -130,7 +130,7 @@ def test_a_file_that_others_can_get_at_is_refused(tmp_path: Path, mode: int) -> 
     says = f"{path} has mode {mode:04o}, so others can get at it: chmod 600 '{tmp_path}/it'\"'\"'s'"
     assert refused({}, path) == f"secret TOKEN: {says}"
     assert refused({"CREDENTIALS_DIRECTORY": str(tmp_path)}, "it's") == f"secret TOKEN: {says}"
-    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", env_file=path)
+    spec = service_spec(name="bot", plugin="bot", service_type="bot", env_file=path)
     with pytest.raises(StartError) as caught:
         worker_environment(spec, {})
     assert caught.value.reason == f"env_file {says}"
@@ -261,7 +261,7 @@ def test_a_bad_line_is_told_without_its_content(line: str) -> None:
 def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     """A missing file and one that is no text stop the start, and no byte of it is shown."""
     path = tmp_path / "bot.env"
-    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", env_file=path)
+    spec = service_spec(name="bot", plugin="bot", service_type="bot", env_file=path)
     with pytest.raises(StartError, match=r"bot.env cannot be read: there is no such file"):
         worker_environment(spec, {})
     path.write_bytes(b"K=s3cret\xff")
@@ -301,8 +301,8 @@ def test_a_character_is_asked_first(
 ) -> None:
     """What it has goes before the supervisor's variables, and is all of its secrets that the
     worker is told of; of the others it has the names."""
-    found = given(secrets=secrets, speaks_for=WHO)
-    spec = ServiceSpec(name="b", plugin="b", service_type="b", secrets=secrets, speaks_for=WHO)
+    found = given(secrets=secrets, agent=WHO)
+    spec = service_spec(name="b", plugin="b", service_type="b", secrets=secrets, agent=WHO)
     character, withheld = character_for(spec, found[1])
 
     assert found == (COMMON, expected)
@@ -316,14 +316,14 @@ def test_an_open_character_hands_out_no_secret(tmp_path: Path) -> None:
     path = private(tmp_path / "c.json", b'{"name": "C", "secrets": {"TOKEN": "s3cr3t"}}', 0o644)
     agent, _ = read_agent("", path)
 
-    assert given(speaks_for=agent, secrets={"EXTRA": "EXTRA"})[1] == {"EXTRA": "extra"}
+    assert given(agent=agent, secrets={"EXTRA": "EXTRA"})[1] == {"EXTRA": "extra"}
     with pytest.raises(StartError) as caught:
-        given(speaks_for=agent, secrets={"TOKEN": "TOKEN"})
+        given(agent=agent, secrets={"TOKEN": "TOKEN"})
     says = f"secret TOKEN: {path} has mode 0644, so others can get at it: chmod 600 {path}"
     assert caught.value.reason == says
     assert "s3cr3t" not in repr(agent)
     path.chmod(0o600)
-    assert given(speaks_for=read_agent("", path)[0], secrets={"TOKEN": "TOKEN"})[1] == {
+    assert given(agent=read_agent("", path)[0], secrets={"TOKEN": "TOKEN"})[1] == {
         "TOKEN": "s3cr3t"
     }
 
@@ -331,16 +331,16 @@ def test_an_open_character_hands_out_no_secret(tmp_path: Path) -> None:
 def test_a_secret_that_cannot_be_a_variable_is_told() -> None:
     """No value is shown; and where one is nowhere, the character is among the places named."""
     with pytest.raises(StartError, match=r"secret NUL: /c/ada.json holds a NUL in it$"):
-        given(speaks_for=WHO, secrets={"NUL": "NUL"})
+        given(agent=WHO, secrets={"NUL": "NUL"})
     with pytest.raises(StartError, match=r"or into the secrets of /c/ada.json$"):
-        given(speaks_for=WHO, secrets={"OTHER": "OTHER"})
+        given(agent=WHO, secrets={"OTHER": "OTHER"})
 
 
 def test_a_character_that_nobody_answers_as_is_told() -> None:
     """Its services run all the same, and what answers them is everybody's agent."""
 
     def post(name: str, service_type: str, agent: AgentSpec) -> ServiceSpec:
-        return ServiceSpec(name=name, plugin="p", service_type=service_type, speaks_for=agent)
+        return service_spec(name=name, plugin="p", service_type=service_type, agent=agent)
 
     own = AgentSpec(character=WHO.character, file=Path("/c/all.json"))
     services = [post("ada.chat", "chat", WHO), post("agent", "agent", own)]
@@ -355,11 +355,11 @@ def test_a_character_that_nobody_answers_as_is_told() -> None:
 
 def test_secrets_that_nobody_asks_for_are_told() -> None:
     """By name, with what to write."""
-    one = ServiceSpec(
-        name="ada.bot", plugin="b", service_type="b", speaks_for=WHO,
+    one = service_spec(
+        name="ada.bot", plugin="b", service_type="b", agent=WHO,
         secrets={"T": "TOKEN", "NUL": Path("/x")},
     )  # fmt: skip
-    other = ServiceSpec(name="bot", plugin="b", service_type="b", secrets={"KEY": "KEY"})
+    other = service_spec(name="bot", plugin="b", service_type="b", secrets={"KEY": "KEY"})
 
     (told,) = unused_secrets([AgentSpec(), WHO], [one, other])
     assert told == (

@@ -12,7 +12,7 @@ import pytest
 
 from garrison.ipc.flight_record import IN, LATE, OUT, UNKNOWN, FlightRecord, RecordedCall
 from garrison.ipc.messages import Failing, State, Stopped
-from garrison.supervisor.config.spec import Restart, ServiceSpec
+from garrison.supervisor.config.spec import Restart, service_spec
 from garrison.supervisor.crashes import store as deaths
 from garrison.supervisor.crashes.report import (
     LOG_CHARS,
@@ -47,7 +47,7 @@ def child(
     restart: Restart = Restart.PERMANENT,
 ) -> Child:
     """Return a service as the policy has it."""
-    spec = ServiceSpec(name="chat", plugin="chat", service_type="chat", restart=restart)
+    spec = service_spec(name="chat", plugin="chat", service_type="chat", restart=restart)
     return Child(spec, state, True, why=why, generation=3)
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from garrison.ipc.messages import State
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.dependencies import (
     blocking_dependencies,
     bound_services,
@@ -21,7 +21,7 @@ from garrison.supervisor.lifecycle.policy import Child
 
 def spec(name: str, needs: str = "", bound: str = "") -> ServiceSpec:
     """Return a service that depends on, and is bound to, others of one letter each."""
-    return ServiceSpec(
+    return service_spec(
         name=name,
         plugin="p",
         service_type="t",
@@ -72,7 +72,7 @@ def test_a_long_chain_is_no_trouble() -> None:
     """Neither a chain of thousands nor a circle of as many exhausts a stack."""
     size = 5000
     chain = [
-        ServiceSpec(name=str(n), plugin="p", service_type="t", depends_on=(str((n + 1) % size),))
+        service_spec(name=str(n), plugin="p", service_type="t", depends_on=(str((n + 1) % size),))
         for n in range(size)
     ]
 
@@ -99,12 +99,12 @@ def test_any_graph_has_a_cycle_or_an_order(needs: dict[str, str]) -> None:
         assert path[0] == path[-1]
         assert len(set(path)) == len(path) - 1
         for name, needed in pairwise(path):
-            assert needed in specs[name].depends_on
+            assert needed in specs[name].supervision.depends_on
         return
     ordered = in_start_order(specs, specs)
     assert sorted(ordered) == sorted(specs)
     for name in specs:
-        for needed in specs[name].depends_on:
+        for needed in specs[name].supervision.depends_on:
             if needed in specs:
                 assert ordered.index(needed) < ordered.index(name)
 
@@ -169,7 +169,10 @@ def test_a_dependency_stops_once_its_dependents_have_no_process(state: State) ->
 def test_everything_stops_in_the_reverse_of_its_start(needs: dict[str, str]) -> None:
     """Starts in waves as waits_for lets them, stops in waves as may_stop does: in reverse, each."""
     specs = graph(**needs)
-    known = {name: "".join(n for n in one.depends_on if n in specs) for name, one in specs.items()}
+    known = {
+        name: "".join(n for n in one.supervision.depends_on if n in specs)
+        for name, one in specs.items()
+    }
     specs = graph(**known)
     if find_cycle(specs.values()) is not None:
         return
@@ -193,7 +196,7 @@ def test_everything_stops_in_the_reverse_of_its_start(needs: dict[str, str]) -> 
         ended += wave
 
     for name, one in specs.items():
-        for needed in one.depends_on:
+        for needed in one.supervision.depends_on:
             assert begun.index(needed) < begun.index(name)
             assert ended.index(name) < ended.index(needed)
 

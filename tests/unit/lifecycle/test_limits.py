@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from garrison.supervisor.config.spec import CgroupLimits, ServiceSpec
+from garrison.supervisor.config.spec import CgroupLimits, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.limits import (
     LEAST_S,
     LOOK_S,
@@ -35,7 +35,7 @@ MIB = 1 << 20
 
 def spec(**said: Any) -> ServiceSpec:
     """Return a service with limits."""
-    return ServiceSpec(name="bot", plugin="bot", service_type="bot", **said)
+    return service_spec(name="bot", plugin="bot", service_type="bot", **said)
 
 
 BOTH = spec(memory_max=100 * MIB, processes=8)
@@ -113,7 +113,7 @@ def test_a_limit_that_nobody_can_live_with_is_told() -> None:
 
 def replace_limits(one: ServiceSpec, **limits: int) -> ServiceSpec:
     """Return a service with other limits."""
-    said = {"memory_max": one.memory_max, "processes": one.processes} | limits
+    said = {"memory_max": one.limits.memory_max, "processes": one.limits.processes} | limits
     return spec(**said)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from garrison.ipc.messages import State
-from garrison.supervisor.config.spec import Restart, ServiceSpec
+from garrison.supervisor.config.spec import Restart, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.policy import (
     TRANSITIONS,
     Child,
@@ -25,7 +25,7 @@ NOW = 100.0
 
 def spec(restart: Restart = Restart.PERMANENT, **changes: Any) -> ServiceSpec:
     """Return how a service is run, all else as by default."""
-    return ServiceSpec(name="a", plugin="a", service_type="a", restart=restart, **changes)
+    return service_spec(name="a", plugin="a", service_type="a", restart=restart, **changes)
 
 
 def child(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from garrison.ipc.messages import Manifest, State
-from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.config.spec import PluginSpec, service_spec
 from garrison.supervisor.lifecycle.limits import Used
 from garrison.supervisor.lifecycle.policy import Child, Event
 from garrison.supervisor.lifecycle.services import Service
@@ -35,11 +35,11 @@ class Supervisor:
 
 def a_post(pid: int, **limits: int) -> Service:
     """Return a service that runs."""
-    spec = ServiceSpec(name="bot", plugin="bot", service_type="bot", **limits)  # type: ignore[arg-type]
+    spec = service_spec(name="bot", plugin="bot", service_type="bot", **limits)
     post = Service(
         Child(spec, State.RUNNING), PluginSpec(name="bot", use="bot"), Manifest("bot"), 0
     )
-    post.token, post.pid = TOKEN, pid
+    post.current.token, post.current.pid = TOKEN, pid
     return post
 
 
@@ -82,7 +82,7 @@ def test_what_ended_is_looked_at_no_more(watch: UsageMonitor) -> None:
     """Nor what another incarnation took the place of; nor what has no limits."""
     for post in (a_post(1, processes=5), a_post(1)):
         watch.begin(post)
-        post.token = b""
+        post.current.token = b""
         watch.turn()
         assert watch.due == float("inf")
         assert watch.last(post) is None

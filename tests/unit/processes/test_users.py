@@ -11,7 +11,7 @@ import pytest
 
 from garrison.ipc.errors import StartError
 from garrison.supervisor.config.environment import worker_environment
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.processes import users
 from garrison.supervisor.processes.users import (
     Account,
@@ -26,7 +26,7 @@ SOMEBODY = Account("somebody", 700, 71, (70, 71))
 
 def spec(user: str = "", group: str = "") -> ServiceSpec:
     """Return a service of a user and group."""
-    return ServiceSpec(name="s", plugin="p", service_type="t", user=user, group=group)
+    return service_spec(name="s", plugin="p", service_type="t", user=user, group=group)
 
 
 @pytest.fixture
@@ -148,7 +148,7 @@ def test_the_first_folder_that_is_closed_is_named(public: Path) -> None:
 def test_the_environment_is_that_users() -> None:
     """HOME and its like, not where the supervisor's user has files; what the config says stands."""
     environ = {"HOME": "/root", "PATH": "/bin", "XDG_CACHE_HOME": "/root/.c", "XDG_OTHER": "1"}
-    service = ServiceSpec(name="s", plugin="p", service_type="t", env={"SHELL": "/bin/zsh"})
+    service = service_spec(name="s", plugin="p", service_type="t", env={"SHELL": "/bin/zsh"})
     env, _ = worker_environment(service, environ, of_user={"HOME": "/home/s", "SHELL": "/bin/sh"})
     assert env == {"HOME": "/home/s", "SHELL": "/bin/zsh", "PATH": "/bin", "XDG_OTHER": "1"}
     assert worker_environment(service, environ)[0]["HOME"] == "/root"

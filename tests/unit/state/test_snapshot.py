@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from garrison.ipc.messages import Manifest, MethodInfo, PluginRead, State
 from garrison.supervisor.config.load import load as load_config
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import service_spec
 from garrison.supervisor.lifecycle.policy import has_process
 from garrison.supervisor.state.adoption import adoptable
 from garrison.supervisor.state.snapshot import (
@@ -159,7 +159,7 @@ def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
 # --- the living ---------------------------------------------------------------------------
 
 MANIFEST = Manifest("echo", "Says it again", (MethodInfo("echo", signature="(text: str)"),))
-SPEC = ServiceSpec(name="echo", plugin="echo", service_type="echo", watchdog=7.0, grace=3.0)
+SPEC = service_spec(name="echo", plugin="echo", service_type="echo", watchdog=7.0, grace=3.0)
 TOKEN = b"g" + bytes(15)
 
 
@@ -294,7 +294,7 @@ def test_a_service_goes_on_where_it_was(
 
 def test_without_a_watchdog_there_is_no_hurry() -> None:
     """A loop that may be blocked for ever may be so when a new supervisor comes."""
-    spec = msgspec.structs.replace(SPEC, watchdog=0.0)
+    spec = service_spec(SPEC, watchdog=0.0)
 
     assert restored(one(), spec, now=100.0).deadline == inf
 
