@@ -428,10 +428,10 @@ def service_of(config: Config, name: str) -> dict[str, Any]:
     return {**flat_keys(spec), "agent": None}
 
 
-def test_the_reference_has_every_key(tmp_path: Path, uncommented: str) -> None:
+def test_the_reference_has_every_key(short_path: Path, uncommented: str) -> None:
     """No key that garrison reads is missing from config.toml."""
-    (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
-    read = loaded(tmp_path, uncommented)._document.tables
+    (short_path / "eliza.json").write_text('{"name": "Eliza"}')
+    read = loaded(short_path, uncommented)._document.tables
     assert set(read["host"]) == set(schema.HOST)
     assert set(read["defaults"]) == set(schema.TUNING)
     assert set(read["plugins"]["chat"]) == set(schema.PLUGIN)
@@ -444,18 +444,18 @@ def test_the_reference_has_every_key(tmp_path: Path, uncommented: str) -> None:
     ] == []
 
 
-def test_the_reference_has_the_defaults(tmp_path: Path, uncommented: str) -> None:
+def test_the_reference_has_the_defaults(short_path: Path, uncommented: str) -> None:
     """What config.toml gives as defaults changes nothing when it is put in force."""
-    (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
-    (tmp_path / "config.toml").write_text(uncommented)
+    (short_path / "eliza.json").write_text('{"name": "Eliza"}')
+    (short_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
-    (tmp_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
-    said, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
+    (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
+    said, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (said.host, said.plugins) == (plain.host, plain.plugins)
     # What has no default is shown by an example.
-    given: dict[str, Any] = {"priority": 10, "env_file": tmp_path / "chat.env"}
+    given: dict[str, Any] = {"priority": 10, "env_file": short_path / "chat.env"}
     limits = {"nice": 10, "oom_score_adj": 500, "umask": 0o077, "user": "bot", "group": "bot"}
-    tuning = limits | {"working_directory": tmp_path / "data"}
+    tuning = limits | {"working_directory": short_path / "data"}
     assert service_of(said, "chat") == service_of(plain, "chat") | given | tuning
     bundled = (
         ("eliza", ElizaService),
