@@ -110,6 +110,12 @@ class LauncherSet:
         if launcher.importing:
             self.modules = ()  # else the next launcher would end from it as well
 
+    def close(self) -> None:
+        """Disconnect from all; they continue to run, for a next supervisor."""
+        for launcher in self._launchers:
+            launcher.disconnect()
+        self._launchers.clear()
+
     def leave(self, kill: bool) -> None:
         """Make all launchers end.
 

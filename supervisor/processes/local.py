@@ -455,6 +455,8 @@ class LocalEngine:
     def close(self) -> None:
         """Release descriptors and threads; workers and launchers continue, for a successor."""
         self._usage.close()
+        self._launchers.close()
+        self._workers.close()
 
     def leave(self, kill: bool) -> None:
         """End all workers and launchers; with `kill`, within some five seconds."""
