@@ -48,9 +48,9 @@ from garrison.supervisor.lifecycle.policy import (
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
+from garrison.supervisor.processes.detect import detect_capabilities
 from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.processes.local import LocalEngine
-from garrison.supervisor.processes.machine import detect_capabilities
 from garrison.supervisor.state.adoption import ENDING, Adoption, Handover, adoptable
 from garrison.supervisor.state.home import lock_home
 
