@@ -23,7 +23,7 @@ from garrison.supervisor.processes.capabilities import format_unsupported, unsup
 from garrison.supervisor.processes.machine import detect_capabilities
 from garrison.supervisor.processes.users import access_problem, code, may_write, resolve_user
 
-from .plugins import READ_S, bound_services, checked
+from .plugins import READ_S, checked, configured_services
 
 _decode = msgspec.msgpack.Decoder(PluginRead | Failing).decode
 
@@ -89,7 +89,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
                 found.left_out.append(f"{manifest.service_type}.{method} cannot be called: {why}")
             found.left_out += [f"{manifest.service_type}: {note}" for note in manifest.notes]
     try:
-        found.services = bound_services(config, provides)
+        found.services = configured_services(config, provides)
     except ConfigError as error:
         found.errors.append(str(error))
     else:

@@ -54,9 +54,9 @@ def _foreground(config: Config, events_only: bool) -> int:
     from garrison.supervisor.logs.console import Console
     from garrison.supervisor.logs.events import EventLog
     from garrison.supervisor.loop import Supervisor
-    from garrison.supervisor.state.adoption import ENDING, handed_over
+    from garrison.supervisor.state.handover import SIGNALS, take_handover
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the loop listens: then all ends well
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the loop listens: then all ends well
     raise_descriptor_limit()
     malloc.keep_freed_memory()
     if stat.S_ISREG(os.fstat(1).st_mode):
@@ -74,7 +74,7 @@ def _foreground(config: Config, events_only: bool) -> int:
         not events_only,
     )
     journal.listeners.append(console.heard)
-    handover = handed_over(os.environ)
+    handover = take_handover(os.environ)
     supervisor = Supervisor(config, os.environ, journal, handover)
     say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
@@ -82,10 +82,9 @@ def _foreground(config: Config, events_only: bool) -> int:
         supervisor.run()
     finally:
         console.close()
-    if supervisor.succession.successor:
-        _exec_successor(
-            supervisor.succession.successor, supervisor.succession.environ, config, events_only
-        )
+    upgrade = supervisor.upgrade
+    if upgrade.successor:
+        _exec_successor(upgrade.successor, upgrade.environ, config, events_only)
     return DONE if supervisor.failure is None else fail(supervisor.failure)
 
 
@@ -93,9 +92,9 @@ def _exec_successor(
     python: str, environ: dict[str, str], config: Config, events_only: bool
 ) -> NoReturn:
     """Put a new supervisor in this one's place: the same process, with its environment of old."""
-    from garrison.supervisor.state.adoption import command
+    from garrison.supervisor.state.handover import supervisor_command
 
-    words = command(python, config)
+    words = supervisor_command(python, config)
     words += [*(["--events-only"] if events_only else []), *(["--json"] if SETTINGS.json else [])]
     sys.stdout.flush()
     os.execve(python, words, environ)
@@ -104,10 +103,10 @@ def _exec_successor(
 def _prove(config: Config) -> int:
     """Do all that a supervisor does before it touches anything: show that it could take over."""
     from garrison.supervisor.state import adoption
-    from garrison.supervisor.state.snapshot import load_living
+    from garrison.supervisor.state.snapshot import load_snapshot
 
     check_paths_unchanged(config)
-    living, problem = load_living(config.host.state, aside=False)
+    living, problem = load_snapshot(config.host.state, set_aside=False)
     if living is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
     adoption.adoptable(config, living)
@@ -119,7 +118,7 @@ def _next_verb(config: Config) -> str:
 
 
 def _detached(config: Config) -> int:
-    from garrison.supervisor.state.adoption import command
+    from garrison.supervisor.state.handover import supervisor_command
 
     home = config.host.home
     make_private(home)
@@ -128,7 +127,7 @@ def _detached(config: Config) -> int:
     with log.open("ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
-            [*command(sys.executable, config), "--events-only"],
+            [*supervisor_command(sys.executable, config), "--events-only"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -198,14 +197,14 @@ def down() -> int:
 def upgrade() -> int:
     """Put the installed version in the running supervisor's place; no service ends for it."""
     from garrison.supervisor.state.adoption import adoptable
-    from garrison.supervisor.state.snapshot import load_living
+    from garrison.supervisor.state.snapshot import load_snapshot
 
     home = SETTINGS.home
     before = request(home, "status")
     head = before["supervisor"]
     config = load(Path(head["config"]), home)
     check_paths_unchanged(config)
-    living, problem = load_living(config.host.state, aside=False)
+    living, problem = load_snapshot(config.host.state, set_aside=False)
     if living is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
     adoptable(config, living)  # a config that does not fit is found here, not by the successor

@@ -10,10 +10,10 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -23,11 +23,11 @@ from garrison.ipc.messages import BAD_BYTES, Token
 from garrison.ipc.redaction import Redactor
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import worker_environment
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import HostSpec, ServiceSpec
 from garrison.supervisor.lifecycle.policy import Event as Happening
 from garrison.supervisor.lifecycle.policy import StopReason
-from garrison.supervisor.lifecycle.services import Service
-from garrison.supervisor.logs.events import Event
+from garrison.supervisor.lifecycle.services import Service, ServiceTable
+from garrison.supervisor.logs.events import Event, EventLog
 from garrison.supervisor.logs.tail import rotated_path
 from garrison.supervisor.state.atomic import NEW, write_atomic
 from garrison.supervisor.state.home import make_private
@@ -48,9 +48,6 @@ from .report import (
     kind_of,
     split_stacks,
 )
-
-if TYPE_CHECKING:
-    from garrison.supervisor.loop import Supervisor
 
 
 KEPT, KEPT_A_SERVICE = 200, 20  # records; the oldest give way
@@ -135,12 +132,28 @@ class CrashRecorder:
     """Why services of this host died.
 
     Args:
-        host: The supervisor.
+        host: The settings of the host.
+        environ: The environment that secrets are taken from.
+        log: Where events are recorded.
+        services: The services.
+        add_task: Starts a background task.
+        wake: Has the next turn of the loop not wait.
+        report_error: Called with an error of this program.
     """
 
-    def __init__(self, host: "Supervisor") -> None:
-        self._host = host
-        self.store = CrashStore(host.config.host.state / "deaths")
+    def __init__(
+        self,
+        host: HostSpec,
+        environ: Mapping[str, str],
+        log: EventLog,
+        services: ServiceTable,
+        add_task: Callable[[Steps], None],
+        wake: Callable[[], None],
+        report_error: Callable[[str, Exception], None],
+    ) -> None:
+        self._host, self._environ, self._log, self._services = host, environ, log, services
+        self._add_task, self._wake, self._report_error = add_task, wake, report_error
+        self.store = CrashStore(host.state / "deaths")
         self._secrets: dict[str, dict[str, str]] = {}  # NAME → what its worker was given
         self._waiting: deque[tuple[ExitContext, Path, LogSection, float]] = deque()
         self._names: dict[str, str] = {}  # tokens in hexadecimal digits → NAMEs
@@ -151,26 +164,34 @@ class CrashRecorder:
     def flight(self, post: Service) -> Path:
         """Return where an incarnation's flight recorder is."""
         file = f"{post.name}.{post.current.token.hex()}{flight_recorder.SUFFIX}"
-        return self._host.config.host.run / file
+        return self._host.run / file
 
-    def begun(self, post: Service) -> None:
-        """Note where an incarnation's log begins; before its process is ordered."""
+    def log_path(self, name: str) -> Path:
+        """Return where a service's log is."""
+        return self._host.logs / f"{name}.log"
+
+    def begun(self, post: Service) -> tuple[int, int]:
+        """Return where an incarnation's log begins; before its process is ordered."""
         self._names[post.current.token.hex()] = post.name
         if len(self._names) > TOKENS:
             del self._names[next(iter(self._names))]
-        path = self._host.config.host.logs / f"{post.name}.log"
-        post.current.log_began = inode_and_size(path)
-        self._logs[post.current.token] = LogSection(path, post.current.log_began)
+        path = self.log_path(post.name)
+        log_began = inode_and_size(path)
+        self._logs[post.current.token] = LogSection(path, log_began)
+        return log_began
 
-    def dumping(self, post: Service) -> None:
-        """Note where in its log the stacks begin, before they are ordered."""
+    def dumping(self, post: Service) -> bool:
+        """Note where in its log the stacks begin, before they are ordered.
+
+        Returns True if its process is stopped (SIGSTOP).
+        """
         self._log_of(post).mark()
-        post.current.paused = process_tree.stopped(post.current.pid)
+        return process_tree.stopped(post.current.pid)
 
     def _log_of(self, post: Service) -> "LogSection":
         part = self._logs.get(post.current.token)
         if part is None:  # it began under another supervisor
-            path = self._host.config.host.logs / f"{post.name}.log"
+            path = self._host.logs / f"{post.name}.log"
             part = self._logs[post.current.token] = LogSection(path, post.current.log_began)
         return part
 
@@ -183,7 +204,7 @@ class CrashRecorder:
         try:
             return self._taken(post, event, left)
         except Exception as error:  # noqa: BLE001 (see above)
-            self._host.erred(f"the death of {post.name}", error)
+            self._report_error(f"the death of {post.name}", error)
             return None
 
     def _taken(self, post: Service, event: Happening, left: tuple[int, ...]) -> ExitContext | None:
@@ -192,7 +213,7 @@ class CrashRecorder:
         asked = not is_crash(post.child, event, post.current.stopped)
         if asked or len(self._waiting) >= WAITING:
             if not asked:
-                self._host.journal.record("death.unrecorded", post.name, waiting=WAITING)
+                self._log.record("death.unrecorded", post.name, waiting=WAITING)
             self.flight(post).unlink(missing_ok=True)
             return None
         at, mono = post.last_exit_at or time.time(), time.monotonic()
@@ -224,8 +245,8 @@ class CrashRecorder:
             used=post.current.used,
             beat_age_s=mono - post.current.beat_at if post.current.beat_at else None,
             left=left,
-            seen=self._host.journal.count,
-            log_file=str(self._host.config.host.logs / f"{post.name}.log"),
+            seen=self._log.count,
+            log_file=str(self._host.logs / f"{post.name}.log"),
             ready=post.current.ready and post.child.why is not StopReason.START_TIMEOUT,
         )
         part.end()
@@ -240,7 +261,7 @@ class CrashRecorder:
             return
         end.after, end.decided = post.child, time.monotonic()
         if len(self._waiting) == 1:
-            self._host.later(self._write_soon())
+            self._add_task(self._write_soon())
 
     # --- records ----------------------------------------------------------------------------
 
@@ -252,9 +273,9 @@ class CrashRecorder:
         try:
             self.store.write(self._composed(end, flight, part))
         except (OSError, GarrisonError) as error:  # a full disk stops no service
-            self._host.journal.record("death.unrecorded", end.before.spec.name, error=str(error))
+            self._log.record("death.unrecorded", end.before.spec.name, error=str(error))
         except Exception as error:  # noqa: BLE001 (one record must not keep the next ones back)
-            self._host.erred(f"the record of {end.id}", error)
+            self._report_error(f"the record of {end.id}", error)
         finally:
             with contextlib.suppress(OSError):
                 flight.unlink(missing_ok=True)
@@ -264,7 +285,7 @@ class CrashRecorder:
         while self._waiting:
             if time.monotonic() >= self._waiting[0][3]:
                 self.write_next()
-                self._host.stir()  # the next one in the next turn: none is to be long
+                self._wake()  # the next one in the next turn: none is to be long
             yield False
 
     def _composed(self, end: ExitContext, flight: Path, part: "LogSection") -> CrashReport:
@@ -272,7 +293,7 @@ class CrashRecorder:
         log, stacks = part.read()
         near = {spec.name, *spec.supervision.depends_on, *spec.supervision.bind_to}
         events = islice(
-            (e for e in self._host.journal.backwards(end.seen) if _concerns(e, near)), BEFORE
+            (e for e in self._log.backwards(end.seen) if _concerns(e, near)), BEFORE
         )
         told = [f"{event.time} {event.text()}" for event in events][::-1]
         noted = flight_recorder.read(flight)
@@ -290,7 +311,7 @@ class CrashRecorder:
         """
         if spec.name not in self._secrets:  # another supervisor started it
             with contextlib.suppress(StartError):
-                self.given(spec.name, worker_environment(spec, self._host.environ)[1])
+                self.given(spec.name, worker_environment(spec, self._environ)[1])
         own = self._secrets.get(spec.name, {})
         others = {
             f"{name}.{key}": value
@@ -304,7 +325,7 @@ class CrashRecorder:
     def _name_of(self, digits: str) -> str:
         if digits in self._names:
             return self._names[digits]
-        live = self._host.roster.by_token
+        live = self._services.by_token
         return next((post.name for token, post in live.items() if token.hex() == digits), "")
 
     def close(self) -> None:
@@ -316,7 +337,7 @@ class CrashRecorder:
     def sweep(self, living: Collection[Token]) -> None:
         """Remove the flight recorders of incarnations that are not among the living."""
         kept = {token.hex() for token in living}
-        for path in self._host.config.host.run.glob(f"*{flight_recorder.SUFFIX}"):
+        for path in self._host.run.glob(f"*{flight_recorder.SUFFIX}"):
             if path.name.removesuffix(flight_recorder.SUFFIX).rpartition(".")[2] not in kept:
                 with contextlib.suppress(OSError):
                     path.unlink(missing_ok=True)

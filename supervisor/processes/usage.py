@@ -13,11 +13,11 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from garrison.ipc.messages import State, Token
 from garrison.ipc.system import process_tree
@@ -27,16 +27,12 @@ from garrison.supervisor.lifecycle.limits import (
     beyond,
     check_limits,
     coalesce,
-    excess_words,
     is_limited,
     needs_pss,
     next_check_in,
 )
 from garrison.supervisor.lifecycle.policy import Event
 from garrison.supervisor.lifecycle.services import Service
-
-if TYPE_CHECKING:
-    from garrison.supervisor.loop import Supervisor
 
 TURN_S = 0.003  # of looking, in one turn of the loop
 FIRST_S = 0.25  # from the fork to the first look
@@ -172,18 +168,17 @@ class Sample:
     sampling: Generator[None, None, Looked] | None = None  # under way
     last: Used | None = None
     asked: Used | None = None  # of which the proportional size is asked for
-    said: Event | None = None  # what the policy was told last
 
 
 class UsageMonitor:
     """What the services with limits use.
 
     Args:
-        host: The supervisor.
+        report: Called with the token and the figures of each sample.
     """
 
-    def __init__(self, host: "Supervisor") -> None:
-        self._host = host
+    def __init__(self, report: Callable[[Token, Used], None]) -> None:
+        self._report = report
         self._watched: dict[Token, Sample] = {}
         self._weigher = PssSampler()
         self.due = inf  # when `turn` has something to do, at the earliest
@@ -200,9 +195,9 @@ class UsageMonitor:
             self._watched[post.current.token] = Sample(post, post.current.token, due)
             self.due = min(self.due, due)
 
-    def last(self, post: Service) -> Used | None:
+    def last(self, token: Token) -> Used | None:
         """Return what an incarnation had at the last look."""
-        watched = self._watched.get(post.current.token)
+        watched = self._watched.get(token)
         return watched.last if watched is not None else None
 
     def turn(self) -> None:
@@ -256,22 +251,12 @@ class UsageMonitor:
     def _judge(self, one: Sample, used: Used) -> None:
         post = one.post
         event = check_limits(post.spec, used)
-        if event is not None and (event is Event.OVERRUN or post.state is not State.STOPPING):
-            self._tell(one, event, used)
+        self._report(one.token, used)
         draining = post.state is State.STOPPING
         wait = (
             LOOK_S if event is Event.OVERRUN else next_check_in(post.spec, used, one.last, draining)
         )
         one.due, one.last = coalesce(time.monotonic(), wait), used
-
-    def _tell(self, one: Sample, event: Event, used: Used) -> None:
-        post, killed = one.post, event is Event.OVERRUN
-        post.current.excess = excess_words(post.spec, used, killed)
-        draining = post.state is State.STOPPING
-        self._host.advance(post, event)
-        if draining and one.said is not event:  # its state does not change, and so tells nothing
-            self._host.journal.record("service.overrun", post.name, reason=post.current.excess)
-        one.said = event
 
     def close(self) -> None:
         """Look no more."""
