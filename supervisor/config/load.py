@@ -18,7 +18,7 @@ from garrison.ipc.character import CharacterError
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Section
 
-from . import schema
+from . import schema, values
 from .characters import read_agent
 from .resolve import (
     Namespace,
@@ -28,9 +28,9 @@ from .resolve import (
     resolve_services,
     resolved,
 )
-from .schema import ConfigValueError
 from .spec import AgentSpec, HostSpec, PluginSpec, ServiceSpec, service_spec
 from .toml_lines import Lines, dotted
+from .values import ConfigValueError
 
 LONGEST_SOCKET = "launcher-0000000000.sock"  # the longest of the names in run/
 SOCKET_LIMIT = 107  # bytes of a Unix socket's path, the NUL aside
@@ -74,10 +74,10 @@ class Document:
     def home(self) -> Path:
         """Return the home that the file names, else `.garrison` beside it."""
         try:
-            with schema.at_path("host"):
-                host = schema.any_table(self.tables.get("host", {}))
-                with schema.at_path("home"):
-                    return self.directory / schema.path(host.get("home", ".garrison"))
+            with values.at_path("host"):
+                host = values.any_table(self.tables.get("host", {}))
+                with values.at_path("home"):
+                    return self.directory / values.path(host.get("home", ".garrison"))
         except ConfigValueError as misfit:
             raise self.error_at(misfit.keys, misfit.problem) from None
 
@@ -311,7 +311,7 @@ def _said_home(home: Path | None, environ: Mapping[str, str]) -> Path | None:
     if not said:
         return None
     try:
-        return schema.path(said).absolute()
+        return values.path(said).absolute()
     except ConfigValueError as misfit:
         raise ConfigError(misfit.problem, key=origin) from None
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-from .schema import ConfigValueError, did_you_mean, is_name, listed
+from .values import ConfigValueError, did_you_mean, is_name, listed
 
 Provides = Mapping[str, Sequence[str]]  # plugin → its service_types, of those that could be read
 Sections = Mapping[str, Mapping[str, Any]]  # NAME → what its section says

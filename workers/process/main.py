@@ -78,10 +78,12 @@ def run(descriptor: int, log_path: str) -> NoReturn:
             assignment = messages.decode_assignment(file.read())
         if isinstance(assignment, Reading):
             _be_named(f"reads:{assignment.source.name}")
+            env = assignment.env
         else:
             _be_named(f"g:{assignment.name}")
+            env = assignment.environment.env
         os.environ.clear()
-        os.environ.update({name: os.fsdecode(value) for name, value in assignment.env.items()})
+        os.environ.update({name: os.fsdecode(value) for name, value in env.items()})
         os.environ[process_tree.MARK] = process_tree.incarnation_mark(
             assignment.token
         )  # what it starts can be found by that
@@ -90,7 +92,8 @@ def run(descriptor: int, log_path: str) -> NoReturn:
 
             code = _loop(run_probe(assignment))
         else:
-            secrets = {name: os.fsdecode(value) for name, value in assignment.secrets.items()}
+            given = assignment.environment.secrets
+            secrets = {name: os.fsdecode(value) for name, value in given.items()}
             os.environ.update(secrets)
             redaction.install(secrets)
             worker = Worker(assignment, secrets)
@@ -170,14 +173,15 @@ class Worker(Runtime):
         this process has one thread. What goes wrong is told once the supervisor is there."""
         a = self._assignment
         if a.record_values:
-            self._notes: Recorder = ValueRecorder(a.recorder, self._name_of, redaction.redacted)
+            redact = redaction.redacted
+            self._notes: Recorder = ValueRecorder(a.paths.recorder, self._name_of, redact)
         else:
-            self._notes = Recorder(a.recorder, self._name_of)
-        if a.lock and take_lock(a.lock) is None:
-            self._problem = GarrisonError(held_by(a.lock))
+            self._notes = Recorder(a.paths.recorder, self._name_of)
+        if a.paths.lock and take_lock(a.paths.lock) is None:
+            self._problem = GarrisonError(held_by(a.paths.lock))
         try:
             if self._problem is None:
-                hand_over(a.data, a.limits)
+                hand_over(a.paths.data, a.limits)
             for refused in apply_limits(a.limits):
                 print(f"limit not granted: {refused}", file=sys.stderr)
         except PermanentFailure as error:
@@ -188,25 +192,25 @@ class Worker(Runtime):
         a = self._assignment
         _log_as(a.name, a.generation)
         super().__init__(a.name, a.token, self._own_secrets, a.generation)
-        self._data = Path(a.data)
+        self._data = Path(a.paths.data)
         self._be_part_of_its_agent()
-        self.timeout, self.max_message = a.timeout, a.max_message
-        self.calls.window, self.calls.window_bytes = a.window, a.window_bytes
+        self.timeout, self.max_message = a.calls.timeout, a.calls.max_message
+        self.calls.window, self.calls.window_bytes = a.calls.window, a.calls.window_bytes
         self.calls.notes = self._notes
-        self._dispatch = Dispatch(a.name, self._answer, self.hidden, a.max_message)
+        self._dispatch = Dispatch(a.name, self._answer, self.hidden, a.calls.max_message)
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[tuple[float, str]] = self.loop.create_future()
         self._seq = 0
-        self._beats = min(BEAT_S, a.watchdog / 4) if a.watchdog else BEAT_S
+        self._beats = min(BEAT_S, a.timing.watchdog / 4) if a.timing.watchdog else BEAT_S
         self._manifest: messages.Manifest | None = None  # as it was told
         self._described = messages.Manifest("")  # without what was registered
         self._telling = False
-        self._guardians = ParentWatch(self._launcher, a.orphan_grace)
+        self._guardians = ParentWatch(self._launcher, a.timing.orphan_grace)
         self._reaper = Reaper()
         self._reaper.watch_forks()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.open(self._context, a.control, a.bus)
+        self.open(self._context, a.paths.control, a.paths.bus)
         self._introduce()
         self._beat()
         try:
@@ -217,10 +221,10 @@ class Worker(Runtime):
 
     def _be_part_of_its_agent(self) -> None:
         a = self._assignment
-        said = bytes(a.character)
+        said = bytes(a.identity.character)
         if said != bytes(messages.NIL):
             decode = msgspec.msgpack.Decoder(Character).decode
-            self.speak_for(a.agent, decode(said), a.withheld)
+            self.speak_for(a.identity.agent, decode(said), a.identity.withheld)
 
     async def _life(self) -> int:
         try:
@@ -258,7 +262,7 @@ class Worker(Runtime):
         self._phase = "run"
         self._guardians.next_beat_within(self._silence)
         self.tell(messages.Ready(self._manifest))
-        with health.asking(service, a.health_interval, self.tell):
+        with health.asking(service, a.timing.health_interval, self.tell):
             await self._unless_ended(self.finished.wait())
         raise Shutdown("it asked to end")
 
@@ -320,7 +324,7 @@ class Worker(Runtime):
     async def _stop(self, reason: str) -> int:
         """Drain, stop the service, say so: a clean end."""
         self._phase = "stop"
-        grace = self._drain.result()[0] if self._drain.done() else self._assignment.grace
+        grace = self._drain.result()[0] if self._drain.done() else self._assignment.timing.grace
         await self._dispatch.drain(grace * DRAIN_SHARE)
         if self._service is not None:
             try:
@@ -351,12 +355,12 @@ class Worker(Runtime):
         """Return how long to wait for the last words to be heard: where this worker ends by itself
         and there is no supervisor, the next one must hear of it, or it would start it again."""
         alone = not self._guardians.supervised and not self._drain.done()
-        return max(self._assignment.orphan_grace if alone else 0.0, LAST_WORDS_S)
+        return max(self._assignment.timing.orphan_grace if alone else 0.0, LAST_WORDS_S)
 
     def _on_term(self) -> None:
         if self._drain.done():
             _leave(128 + signal.SIGTERM)  # asked twice, or asked while it was draining
-        self._drain.set_result((self._assignment.grace, "it was told to end by SIGTERM"))
+        self._drain.set_result((self._assignment.timing.grace, "it was told to end by SIGTERM"))
 
     # --- what it tells ----------------------------------------------------------------------
 
@@ -444,9 +448,9 @@ class Worker(Runtime):
         """Return for how long this loop may be silent just now, in seconds; 0 is for ever."""
         a = self._assignment
         usual = self._phase == "run" and not self._drain.done()
-        if usual or not a.watchdog:
-            return a.watchdog
-        return max(a.watchdog, a.start_timeout, a.grace)
+        if usual or not a.timing.watchdog:
+            return a.timing.watchdog
+        return max(a.timing.watchdog, a.timing.start_timeout, a.timing.grace)
 
     def _show_tasks(self) -> None:
         """Write where each task waits: a stack dump shows only the loop that waits for them."""

@@ -10,8 +10,7 @@ import msgspec
 from msgspec import UNSET
 
 from garrison.ipc import frames
-from garrison.ipc.frames import Framed
-from garrison.ipc.messages import EMPTY_MAP, Call, Manifest, MethodInfo, Value
+from garrison.ipc.messages import EMPTY_MAP, Call, Framed, Manifest, MethodInfo, Value
 from garrison.workers.service import IDEMPOTENT, RESERVED, Service
 
 from . import health
@@ -108,7 +107,7 @@ class Method:
                 for n in large_ones:
                     values[n] = parts[n]
                 return tuple(values)
-        return msgspec.structs.astuple(self._positional(args.whole()))
+        return msgspec.structs.astuple(self._positional(args.joined()))
 
     def _bind_slowly(self, args: Value, kwargs: Value) -> tuple[tuple[Any, ...], dict[str, Any]]:
         signature = self._signature.replace(parameters=self._parameters)

@@ -91,7 +91,7 @@ def test_each_agent_has_services_of_its_own(
         ("[agents.ada.services.t]\ndepends_on=['u']\n[agents.ada.services.u]\ndepends_on=['t']", 5,
          "agents.ada.services.t.depends_on", r"circle: ada.t → ada.u → ada.t"),
         ("[agents.ada.services.t]\npriority='high'", 5, "agents.ada.services.t.priority",
-         r"a whole number, such as 10 or -1, got a string"),
+         r"a whole number, -1,000,000,000 to 1,000,000,000, got a string"),
         ("[agents.ada.services.t]\npriority=true", 5, "agents.ada.services.t.priority",
          r"whole number.*got a boolean"),
     ],

@@ -16,11 +16,11 @@ from garrison.ipc.errors import (
     ServiceLost,
     ServiceUnavailable,
 )
-from garrison.ipc.frames import Framed
 from garrison.ipc.messages import (
     EMPTY_MAP,
     LONGEST_TIMEOUT,
     Entry,
+    Framed,
     Manifest,
     State,
     Token,
@@ -716,4 +716,4 @@ def test_who_knows_no_frames_is_sent_the_whole(frames: bool) -> None:
     (call,) = sent
     assert isinstance(call, messages.Call)
     assert call.frames
-    assert call.args == (args if frames else args.whole())
+    assert call.args == (args if frames else args.joined())

@@ -14,8 +14,8 @@ from msgspec.msgpack import Ext
 from garrison.ipc import frames as large
 from garrison.ipc import messages
 from garrison.ipc.errors import WireError
-from garrison.ipc.frames import FRAMES_MOST, PLACE, Framed, Packer
-from garrison.ipc.messages import EMPTY_MAP, Call, Frames, Item, Reply
+from garrison.ipc.frames import FRAMES_MOST, PLACE, Packer
+from garrison.ipc.messages import EMPTY_MAP, Call, Framed, Frames, Item, Reply
 from garrison.workers.process.methods import InvalidArguments, Method
 
 MOST = 1 << 20
