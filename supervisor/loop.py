@@ -11,7 +11,6 @@ import signal
 import time
 import traceback
 from collections.abc import Mapping
-from math import inf
 from typing import Any
 
 import zmq
@@ -223,7 +222,7 @@ class Supervisor:
             self._publisher.send,
             self._manager.perform,
             self._snapshots.write_pending,
-            lambda: self._publisher.publish(at_once=True),
+            self._publish_now,
             self._wake,
             self._report_error,
         )
@@ -292,8 +291,8 @@ class Supervisor:
         if polled != self._polled:  # a new poller only for other sockets
             self._polled = polled
             self._poller = zmq.Poller()
-            fds = (wake, self._engine.deaths.fileno(), self._publisher.exit_poll.fileno())
-            fds += (self._rotation.wake, self._endpoints.gates.fileno(), self._usage.wake)
+            fds = [wake, self._engine.deaths.fileno(), self._publisher.exit_poll.fileno()]
+            fds += [self._rotation.wake, self._endpoints.gates.fileno(), self._usage.wake]
             sockets = (*self._endpoints.control.all, *self._endpoints.bus.all)
             for one in (*sockets, *fds, *launchers):
                 self._poller.register(one, zmq.POLLIN)
@@ -321,6 +320,9 @@ class Supervisor:
         self._publisher.publish()  # before a request is answered that was waiting for this
         self._requests.step_all()
         self._publish_due = self._publisher.publish()
+
+    def _publish_now(self) -> None:
+        self._publish_due = self._publisher.publish(at_once=True)
 
     def _wake(self) -> None:
         """Have the next turn look at everything that waits."""

@@ -20,7 +20,13 @@ from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.crashes.store import CrashRecorder
-from garrison.supervisor.lifecycle.actions import Action, Apply, Configure, InjectFault, RestartBound
+from garrison.supervisor.lifecycle.actions import (
+    Action,
+    Apply,
+    Configure,
+    InjectFault,
+    RestartBound,
+)
 from garrison.supervisor.lifecycle.dependencies import bound_services
 from garrison.supervisor.lifecycle.limits import Used, cgroup_limits, check_limits, excess_words
 from garrison.supervisor.lifecycle.ordering import (
@@ -46,7 +52,6 @@ from garrison.supervisor.processes.capabilities import (
     format_unsupported,
     unsupported_limits,
 )
-
 from garrison.supervisor.state.adoption import (
     AdoptionPlan,
     ending_unattended,
@@ -496,7 +501,7 @@ class ServiceManager:
             publisher.welcome(current.token)
 
     def _on_adopted_hello(self, service: Service, hello: messages.Hello) -> None:
-        """Adopt a worker; one that answers too late, or speaks another wire version, is replaced."""
+        """Adopt a worker; it is replaced if it answers too late or has another wire version."""
         publisher, current = self._use.publisher, service.current
         if service.state is State.STOPPING and service.adoption_timed_out:
             publisher.reject(current.token, "it is being replaced")

@@ -15,8 +15,8 @@ from garrison.ipc.messages import Failing, Manifest, PluginRead, PluginSource, T
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.schema import is_name
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+from garrison.supervisor.config.values import is_name
 from garrison.supervisor.lifecycle.dependencies import find_cycle
 from garrison.supervisor.lifecycle.policy import PROBE_FIRST, PROBE_MOST, Child
 from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin

@@ -1,4 +1,4 @@
-"""Background tasks of the loop: generators that are resumed once a turn and yield while they wait."""
+"""Background tasks of the loop: generators that are resumed once a turn."""
 
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias

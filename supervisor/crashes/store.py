@@ -49,7 +49,6 @@ from .report import (
     split_stacks,
 )
 
-
 KEPT, KEPT_A_SERVICE = 200, 20  # records; the oldest give way
 WAITING = 200  # ends that are not written down yet; further ones are only counted
 REST_S = 0.05  # after an end: the restart comes first
@@ -292,9 +291,7 @@ class CrashRecorder:
         spec = end.before.spec
         log, stacks = part.read()
         near = {spec.name, *spec.supervision.depends_on, *spec.supervision.bind_to}
-        events = islice(
-            (e for e in self._log.backwards(end.seen) if _concerns(e, near)), BEFORE
-        )
+        events = islice((e for e in self._log.backwards(end.seen) if _concerns(e, near)), BEFORE)
         told = [f"{event.time} {event.text()}" for event in events][::-1]
         noted = flight_recorder.read(flight)
         return compose(end, log, stacks, noted, self._name_of, told, self._redact(spec))

@@ -22,7 +22,7 @@ from .limits import oom_words
 from .policy import Child, Event, StopReason
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Incarnation:
     """One worker process of a service, from its order to its end. The next start makes a new one.
 

@@ -2,13 +2,12 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from garrison.ipc.messages import Manifest, State
 from garrison.supervisor.config.spec import PluginSpec, service_spec
-from garrison.supervisor.lifecycle.limits import Used
+from garrison.supervisor.lifecycle.limits import Used, check_limits
 from garrison.supervisor.lifecycle.policy import Child, Event
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.processes import usage
@@ -18,19 +17,22 @@ TOKEN = b"t" * 16
 MIB = 1 << 20
 
 
-class Supervisor:
-    """Notes what the policy would be told."""
+class Reports:
+    """Notes what is reported of a service."""
 
     def __init__(self) -> None:
-        self.told: list[Event] = []
-        self.journal = self
+        self.used: list[Used] = []
 
-    def advance(self, post: Service, event: Event) -> None:
-        """Note an event."""
-        self.told.append(event)
+    def __call__(self, token: bytes, used: Used) -> None:
+        """Note a sample."""
+        assert token == TOKEN
+        self.used.append(used)
 
-    def record(self, event: str, service: str, **data: Any) -> None:
-        """Do nothing."""
+    def events(self, **limits: int) -> list[Event]:
+        """Return what the samples mean for a service with limits."""
+        spec = service_spec(name="bot", plugin="bot", service_type="bot", **limits)
+        found = [check_limits(spec, used) for used in self.used]
+        return [event for event in found if event is not None]
 
 
 def a_post(pid: int, **limits: int) -> Service:
@@ -44,22 +46,22 @@ def a_post(pid: int, **limits: int) -> Service:
 
 
 @pytest.fixture
-def host() -> Supervisor:
-    """Return what stands for the supervisor."""
-    return Supervisor()
+def reports() -> Reports:
+    """Return what notes the samples."""
+    return Reports()
 
 
 @pytest.fixture
-def watch(host: Supervisor, monkeypatch: pytest.MonkeyPatch) -> Iterator[UsageMonitor]:
+def watch(reports: Reports, monkeypatch: pytest.MonkeyPatch) -> Iterator[UsageMonitor]:
     """Return a watch that looks at once."""
     monkeypatch.setattr(usage, "FIRST_S", 0.0)
-    watch = UsageMonitor(host)  # type: ignore[arg-type]
+    watch = UsageMonitor(reports)
     yield watch
     watch.close()
 
 
 def test_a_look_at_many_processes_takes_many_turns(
-    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch
+    watch: UsageMonitor, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No turn is longer than its share, and the next one goes on where it was."""
     monkeypatch.setattr(usage, "TURN_S", 0.0)
@@ -67,15 +69,15 @@ def test_a_look_at_many_processes_takes_many_turns(
     watch.begin(post)
 
     turns = 0
-    while watch.last(post) is None and turns < 10_000:
+    while watch.last(post.current.token) is None and turns < 10_000:
         assert watch.due <= time.monotonic()
         watch.turn()
         turns += 1
 
-    used = watch.last(post)
+    used = watch.last(post.current.token)
     assert used is not None
     assert turns >= used.processes > 1
-    assert host.told == []
+    assert reports.events(processes=4000) == []
 
 
 def test_what_ended_is_looked_at_no_more(watch: UsageMonitor) -> None:
@@ -85,7 +87,7 @@ def test_what_ended_is_looked_at_no_more(watch: UsageMonitor) -> None:
         post.current.token = b""
         watch.turn()
         assert watch.due == float("inf")
-        assert watch.last(post) is None
+        assert watch.last(post.current.token) is None
 
 
 # --- where the kernel is asked --------------------------------------------------------------
@@ -98,7 +100,7 @@ def large(pid: int, enough: int = 0) -> Iterator[None]:
 
 
 def test_what_is_shared_is_asked_for(
-    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch
+    watch: UsageMonitor, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And nothing is done before the answer, which says that it is well."""
     monkeypatch.setattr(usage, "sample_tree", large)
@@ -107,18 +109,18 @@ def test_what_is_shared_is_asked_for(
     watch.begin(post)
 
     deadline = time.monotonic() + 5.0
-    while watch.last(post) is None and time.monotonic() < deadline:
+    while watch.last(post.current.token) is None and time.monotonic() < deadline:
         watch.turn()
 
-    used = watch.last(post)
+    used = watch.last(post.current.token)
     assert used is not None
     assert (used.memory, used.exact) == (50 * MIB, True)
-    assert host.told == []
+    assert reports.events(memory_max=100 * MIB) == []
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_an_answer_that_does_not_come_is_not_waited_for(
-    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch, full: bool
+    watch: UsageMonitor, reports: Reports, monkeypatch: pytest.MonkeyPatch, full: bool
 ) -> None:
     """Where the kernel holds the thread, or too many wait already, the plain sum counts."""
     monkeypatch.setattr(usage, "sample_tree", large)
@@ -129,11 +131,11 @@ def test_an_answer_that_does_not_come_is_not_waited_for(
     watch.turn()
     watch.turn()
 
-    assert host.told == [Event.OVERRUN]
+    assert reports.events(memory_max=100 * MIB) == [Event.OVERRUN]
 
 
 def test_a_supervisor_that_was_stopped_asks_again(
-    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch
+    watch: UsageMonitor, reports: Reports, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its thread was stopped as well: nobody is ended for that."""
     monkeypatch.setattr(usage, "sample_tree", large)
@@ -144,4 +146,4 @@ def test_a_supervisor_that_was_stopped_asks_again(
     watch.turn()
     watch.turn()
 
-    assert host.told == []
+    assert reports.used == []
