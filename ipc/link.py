@@ -32,7 +32,7 @@ class Link:
         receive: Takes the frames of each message that arrives: source, batch, and what follows.
         malformed: Told of each message that has no two frames.
         most: Returns the largest frame that the other side takes, in bytes.
-        lends: Whether libzmq has what is very large from us while it is sent, instead of a copy.
+        zero_copy: Lend very large frames to libzmq while they are sent, instead of copying them.
             pyzmq keeps a thread for that, and a context of its own, from the first one on.
     """
 
@@ -42,14 +42,14 @@ class Link:
         receive: Callable[[list[bytes]], None],
         malformed: Callable[[], None],
         most: Callable[[], int] = lambda: BATCH_BYTES,
-        lends: bool = False,
+        zero_copy: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = socket
         self._receive = receive
         self._malformed = malformed
         self._most = most
-        self._lends = lends
+        self._zero_copy = zero_copy
         self._outgoing: dict[Token, list[Any]] = {}
         self._pack = Packer().pack
         self._backlog: deque[list[Any]] = deque()
@@ -125,7 +125,7 @@ class Link:
     def _post(self, frames: list[Any]) -> None:
         if len(frames) > 2:
             self._large_passed()
-            if self._lends:
+            if self._zero_copy:
                 frames = [zmq.Frame(f, copy=False) if len(f) >= LENT else f for f in frames]
         if not self._backlog:
             try:

@@ -1,17 +1,15 @@
 """Posting from any client: what is checked before, and what the mailbox's answers mean."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from .caller import Caller
 from .errors import InvalidCall, Overloaded, RemoteError, ServiceUnavailable
 from .mail import EventPost, PostRequest
 from .messages import LONGEST_TIMEOUT, Entry
-
-if TYPE_CHECKING:
-    from .client import Client
 
 MAILBOX = "mailbox"
 AROUND = 66 * 1024  # bytes around a delivery's arguments; a little more than around a call's
@@ -20,7 +18,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 async def post(
-    client: "Client",
+    client: Caller,
     service: str | Callable[..., object],
     method: str,
     args: tuple[Any, ...],
@@ -42,7 +40,7 @@ async def post(
     return posted
 
 
-async def post_event(client: "Client", event: str, payload: Any) -> int:
+async def post_event(client: Caller, event: str, payload: Any) -> int:
     """Post an event to all who ever listened; return how many they are."""
     sent = encoded(MAILBOX, "post_event", payload)
     check_size(client, MAILBOX, "post_event", len(sent) + 4 * len(event))
@@ -61,7 +59,7 @@ def check_postable(entry: Entry, method: str) -> None:
         raise InvalidCall(entry.name, method, "a stream cannot be posted")
 
 
-def check_size(client: "Client", service: str, method: str, size: int) -> None:
+def check_size(client: Caller, service: str, method: str, size: int) -> None:
     """Raise InvalidCall where so many bytes could be posted, and not be delivered."""
     if size > client.max_message - AROUND:
         detail = f"its arguments have {size} bytes; max_message allows {client.max_message}"
@@ -76,7 +74,7 @@ def encoded(service: str, method: str, value: Any) -> Raw:
         raise InvalidCall(service, method, f"its arguments cannot travel: {error}") from error
 
 
-async def ask_mailbox(client: "Client", method: str, said: Any, result: type, once: bool) -> Any:
+async def ask_mailbox(client: Caller, method: str, said: Any, result: type, once: bool) -> Any:
     """Return what the mailbox answers.
 
     Args:

@@ -1,20 +1,20 @@
 """Builds what a new worker is sent: its settings, environment, secrets and limits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from garrison.ipc import messages
 from garrison.ipc.errors import StartError
 from garrison.ipc.messages import PluginSource, encode
-from garrison.ipc.system import process_tree
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.spec import HostSpec, PluginSpec, ServiceSpec
+from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.processes.post_mortem import flight_path
 from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
 
 
@@ -43,7 +43,7 @@ class AssignmentBuilder:
         environ: The environment that secrets are taken from.
         endpoints: The sockets; opened for the user that a worker runs as.
         source: Returns where a plugin's code is.
-        recorder: Returns the path of an incarnation's flight recorder.
+        still_running: Returns those of the processes that still run.
         report_error: Called with an error of this program.
     """
 
@@ -53,11 +53,11 @@ class AssignmentBuilder:
         environ: Mapping[str, str],
         endpoints: Endpoints,
         source: Callable[[PluginSpec], PluginSource],
-        recorder: Callable[[Service], Path],
+        still_running: Callable[[Sequence[Handle]], list[Handle]],
         report_error: Callable[[str, Exception], None],
     ) -> None:
         self._host, self._environ, self._endpoints = host, environ, endpoints
-        self._source, self._recorder = source, recorder
+        self._source, self._still_running = source, still_running
         self._report_error = report_error
 
     def prepare(self, service: Service) -> Prepared:
@@ -66,7 +66,7 @@ class AssignmentBuilder:
         Raises:
             CannotStart: The service cannot be started.
         """
-        alive = [str(pid) for pid, start in service.left if process_tree.is_alive(pid, start)]
+        alive = [str(handle.pid) for handle in self._still_running(service.left)]
         if alive and service.spec.supervision.exclusive:
             reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
             raise CannotStart(f"{reason} exclusive = false", permanent=False)
@@ -107,7 +107,7 @@ class AssignmentBuilder:
                 control,
                 bus,
                 lock=str(host.run / f"{spec.name}.service.lock") if times.exclusive else "",
-                recorder=str(self._recorder(service)),
+                recorder=str(flight_path(host.run, spec.name, token)),
                 data=str(data),
             ),
             environment=messages.Environment(messages.packed(env), messages.packed(secrets)),

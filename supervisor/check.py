@@ -103,7 +103,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         found.warnings += [
             format_unsupported(spec.name, one) for one in unsupported_limits(spec, machine)
         ]
-        if small := too_small(spec):
+        if small := too_small(spec.limits):
             found.warnings.append(
                 f"services.{spec.name}.memory_max is {format_mib(spec.limits.memory_max)}: "
                 f"{small}, so it would be ended again and again"

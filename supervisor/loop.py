@@ -6,7 +6,6 @@ All state belongs to this loop, so there are no locks. Times are monotonic secon
 import contextlib
 import gc
 import os
-import secrets
 import signal
 import time
 import traceback
@@ -18,41 +17,29 @@ import zmq
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, GarrisonError
 from garrison.ipc.messages import Token
-from garrison.ipc.system import idle, process_tree
-from garrison.supervisor.bus.endpoints import Endpoints
-from garrison.supervisor.bus.router import AGAIN_S, BusRouter
-from garrison.supervisor.config.environment import base_environment
+from garrison.ipc.system import idle
+from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
-from garrison.supervisor.control.commands.base import CommandContext
-from garrison.supervisor.control.publisher import DirectoryPublisher
-from garrison.supervisor.control.requests import EventFollowers, RequestHooks, RequestQueue
-from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
-from garrison.supervisor.control.status import HostState, StatusReport
-from garrison.supervisor.crashes.store import CrashRecorder
+from garrison.supervisor.control.server import Input
+from garrison.supervisor.control.status import HostState
 from garrison.supervisor.lifecycle.ordering import have_processes
-from garrison.supervisor.lifecycle.services import ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
-from garrison.supervisor.processes.local import InheritedState, LocalEngine
-from garrison.supervisor.processes.machine import detect_capabilities
-from garrison.supervisor.processes.preload import Preloader
-from garrison.supervisor.processes.usage import UsageMonitor
+from garrison.supervisor.processes import engine
 from garrison.supervisor.state import adoption as adoptions
-from garrison.supervisor.state.adoption import Adoption
-from garrison.supervisor.state.handover import SIGNALS, Handover, Upgrade
+from garrison.supervisor.state.adoption import Adoptable
+from garrison.supervisor.state.handover import SIGNALS, Handover
 from garrison.supervisor.state.home import lock_home
 from garrison.supervisor.state.orders import OrderStore, load_orders
-from garrison.supervisor.state.snapshot import Snapshot, load_snapshot
-from garrison.supervisor.state.snapshot_writer import SnapshotWriter
+from garrison.supervisor.state.snapshot import load_snapshot
 
-from .assignment import AssignmentBuilder
-from .manager import Collaborators, ServiceManager
-from .plugins import PluginRegistry, RegistryHooks
+from .components import Components, LoopHooks, build
 from .tasks import Steps, TaskSet
 
 TASKS_S = 0.05  # longest wait while a task or a request is under way
 IDLE_S = 60.0  # longest wait
+EARLY_MOST = 4096  # inputs of unknown workers that wait for the adoption
 ERRORS_MOST = 1000  # of the supervisor itself; with more, it is better to end
 
 
@@ -81,7 +68,7 @@ class Supervisor:
         log: EventLog,
         handover: Handover | None = None,
     ) -> None:
-        self._host, self._environ, self._log = config.host, dict(environ), log
+        host, self._log = config.host, log
         self.failure: GarrisonError | None = None
         self._done = self._settled = False
         self._awake = True
@@ -89,144 +76,45 @@ class Supervisor:
         self._publish_due = 0.0
         self._turned_at = time.monotonic()
         self._joining: set[Token] = set()  # programs that are to be welcomed
+        self._early: list[Input] = []  # inputs of unknown workers, before the adoption is over
         self._poller, self._polled = zmq.Poller(), list[int]()
-        host, handover = config.host, handover or Handover()
+        self._tasks = TaskSet(self._report_error)
+        handover = handover or Handover()
         self._locks = lock_home(config, handover.locks)
         orders, problem = load_orders(host.state)
-        snapshot, unreadable = load_snapshot(host.state)
-        adoptable = adoptions.adoptable(config, snapshot) if snapshot is not None else []
-        self._build(config, handover, OrderStore(host.state, orders, self._report_unsaved))
+        self._former, unreadable = load_snapshot(host.state)
+        former = self._former
+        adoptable = adoptions.adoptable(config, former) if former is not None else []
+        self._orders = OrderStore(host.state, orders, self._report_unsaved)
+        self._take(build(config, environ, log, handover, self._orders, self._hooks()))
+        self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unreadable)):
             log.record("state.damaged", problem=damaged)
-        self._adopt(config, snapshot, adoptable)
-        self._crashes.sweep(self._services.by_token)  # files of workers that ended meanwhile
+        self._restore(config, adoptable)
 
-    def _build(self, config: Config, handover: Handover, orders: OrderStore) -> None:
-        host, environ, log = config.host, self._environ, self._log
-        boot = secrets.token_hex(8)
-        self._orders, self._services = orders, ServiceTable()
-        self._tasks = TaskSet(self._report_error)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._engine = LocalEngine(
-            host.run,
-            host.logs / "launcher.log",
-            base_environment(environ),
-            host.orphan_grace,
-            host.cgroups,
-        )
-        if handover.locks:
-            self._engine.others &= set(handover.others)
-        self._endpoints = Endpoints(self._context, host, min(host.max_message, CONTROL_BYTES))
-        self._control = ControlServer(self._endpoints.control, log)
-        self._bus = BusRouter(self._endpoints.bus, self._control.reject, host.max_message)
-        self._publisher = DirectoryPublisher(
-            self._endpoints.control,
-            self._services,
-            host,
-            boot,
-            lambda: self._plugins.config.default_spec.calls,
-            log,
-            self._on_program_left,
-        )
-        self._crashes = CrashRecorder(
-            host,
-            environ,
-            log,
-            self._services,
+    def _hooks(self) -> LoopHooks:
+        return LoopHooks(
             self._add_task,
             self._wake,
             self._report_error,
-        )
-        self._preloader = Preloader(self._engine, log)
-        hooks = RegistryHooks(
-            self._add_services,
-            lambda specs: self._manager.take_specs(specs),
-            lambda token: self._acknowledge(token),
-            self._add_task,
-            self._wake,
-            lambda: self._manager.stopping,
-        )
-        self._plugins = PluginRegistry(
-            config, environ, self._engine, self._preloader, self._services, log, hooks
-        )
-        self._snapshots = SnapshotWriter(
-            host.state,
-            self._services,
-            orders,
-            lambda: (self._plugins.config.digest, self._plugins.read),
             self._report_unsaved,
-        )
-        machine = detect_capabilities(host.cgroups, process_tree.children())
-        assignments = AssignmentBuilder(
-            host,
-            environ,
-            self._endpoints,
-            self._plugins.source,
-            self._crashes.flight,
-            self._report_error,
-        )
-        use = Collaborators(
-            self._engine,
-            self._publisher,
-            self._bus,
-            self._endpoints,
-            log,
-            self._crashes,
-            assignments,
-            machine,
-            self._snapshots.touch,
-            self._wake,
-            self._report_error,
-        )
-        self._manager = ServiceManager(self._services, host.starts_at_once, use)
-        self._usage = UsageMonitor(self._manager.on_usage)
-        self._adoption = Adoption(host, self._engine, self._endpoints, log)
-        self.upgrade = Upgrade(environ, self._engine, self._bus)
-        self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
-        status = StatusReport(
-            host,
-            boot,
-            self._services,
-            self._bus,
-            machine,
+            self._add_services,
+            self._on_program_left,
             self._host_state,
-            lambda service: self._usage.last(service.current.token),
-            self._crashes.last,
-        )
-        followers = EventFollowers(self._publisher.send)
-        log.listeners.append(followers.publish_event)
-        self._followers = followers
-        self._requests = self._build_requests(boot, status)
-
-    def _build_requests(self, boot: str, status: StatusReport) -> RequestQueue:
-        context = CommandContext(
-            self._host,
-            boot,
-            self._environ,
-            self._services,
-            self._plugins,
-            status,
-            self._log,
-            lambda: self._manager.stopping,
-            self._wake,
-            self._crashes.write_next,
-            self._snapshots.record_order,
-            self._followers.add,
             self._stop_host,
-            self.upgrade.check_successor,
-            self._write_snapshot,
             self._begin_upgrade,
-        )
-        hooks = RequestHooks(
-            self._publisher.send,
-            self._manager.perform,
-            self._snapshots.write_pending,
             self._publish_now,
-            self._wake,
-            self._report_error,
         )
-        return RequestQueue(context, hooks)
+
+    def _take(self, parts: Components) -> None:
+        self._services, self._engine, self._crashes = parts.services, parts.engine, parts.crashes
+        self._plugins, self._snapshots = parts.plugins, parts.snapshots
+        self._manager, self._adoption, self.upgrade = parts.manager, parts.adoption, parts.upgrade
+        self._requests, sockets = parts.requests, parts.sockets
+        self._context, self._endpoints = sockets.context, sockets.endpoints
+        self._control, self._bus = sockets.control, sockets.bus
+        self._publisher, self._followers = sockets.publisher, sockets.followers
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -273,8 +161,6 @@ class Supervisor:
         self._read_engine(ready)
         self._route(ready)
         now = time.monotonic()
-        if now >= self._usage.due or self._usage.wake in ready:
-            self._usage.turn()
         if now >= self._manager.due:
             self._manager.check_deadlines(now, self._turned_at)
         if self._awake or self._tasks or self._requests or now >= self._publish_due:
@@ -286,15 +172,15 @@ class Supervisor:
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:
-        launchers = self._engine.descriptors()
-        polled = [len(self._endpoints), *launchers]
+        workers = self._engine.descriptors()
+        polled = [len(self._endpoints), *workers]
         if polled != self._polled:  # a new poller only for other sockets
             self._polled = polled
             self._poller = zmq.Poller()
-            fds = [wake, self._engine.deaths.fileno(), self._publisher.exit_poll.fileno()]
-            fds += [self._rotation.wake, self._endpoints.gates.fileno(), self._usage.wake]
+            fds = [wake, self._publisher.exit_poll.fileno(), self._rotation.wake]
+            fds.append(self._endpoints.gates.fileno())
             sockets = (*self._endpoints.control.all, *self._endpoints.bus.all)
-            for one in (*sockets, *fds, *launchers):
+            for one in (*sockets, *fds, *workers):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
 
@@ -304,7 +190,7 @@ class Supervisor:
         if self._bus.settling or self._engine.busy:
             return 0.001
         due = min(self._manager.due, self._publish_due, self._engine.due, self._snapshots.due)
-        due = min(due, self._endpoints.gates.due, self._bus.quiet.due, self._usage.due)
+        due = min(due, self._endpoints.gates.due, self._bus.quiet.due)
         wait = min(due - time.monotonic(), AGAIN_S if self._bus.waiting else IDLE_S)
         return max(min(wait, TASKS_S) if self._tasks or self._requests else wait, 0.0)
 
@@ -353,9 +239,18 @@ class Supervisor:
             self._report_error(f"a {type(message).__name__}", error)
 
     def _on_connected(self, token: Token) -> None:
-        if not self._manager.on_probe(token) and not self._plugins.has_probe(token):
-            # a program of a former supervisor answers; any other peer is about to send
-            self._publisher.send(token, messages.Identify())
+        if self._manager.on_probe(token) or self._plugins.has_probe(token):
+            return
+        self._keep_early(token, None)
+        # a program of a former supervisor answers; any other peer is about to send
+        self._publisher.send(token, messages.Identify())
+
+    def _keep_early(self, token: Token, message: messages.Upward | None) -> bool:
+        """Keep an input that may come from a worker that the engine has yet to find."""
+        early = self._manager.hold_starts
+        if early and len(self._early) < EARLY_MOST:
+            self._early.append((token, message))
+        return early
 
     def _dispatch(self, token: Token, message: messages.Upward) -> None:
         match message:
@@ -390,6 +285,8 @@ class Supervisor:
             self._publisher.welcome(token)
 
     def _on_unknown_worker(self, token: Token, message: messages.Upward) -> None:
+        if self._keep_early(token, message):
+            return
         if token in self._adoption.unclaimed:  # it is being ended: let it end in order
             if isinstance(message, messages.Stopped | messages.Failing):
                 self._acknowledge(token)
@@ -411,17 +308,26 @@ class Supervisor:
         self._followers.remove(token)
 
     def _read_engine(self, ready: dict[Any, int]) -> None:
-        deaths = self._engine.deaths.fileno() in ready or self._engine.busy
-        if deaths or any(fd in ready for fd in self._engine.descriptors()):
-            for token in self._engine.ended_now():
-                self._manager.on_process_died(token)
-            for event in self._engine.read():
-                self._manager.on_process_event(event)
-                self._plugins.on_process_event(event)
-                self._preloader.on_process_event(event)
+        due = self._engine.busy or time.monotonic() >= self._engine.due
+        if due or any(fd in ready for fd in self._engine.descriptors()):
+            for event in self._engine.turn():
+                self._on_engine_event(event)
                 self._wake()
-        if time.monotonic() >= self._engine.due:
-            self._engine.end_hanging()
+
+    def _on_engine_event(self, event: engine.Happened) -> None:
+        match event:
+            case engine.Found():
+                self._on_found(event)
+            case engine.FlightRecord() | engine.LogTail():
+                self._crashes.take(event)
+            case engine.Preloaded() | engine.Fresh():
+                self._plugins.on_engine_event(event)
+            case engine.Lost(launcher, workers):
+                self._log.record("launcher.lost", pid=launcher.pid, workers=workers)
+                self._plugins.on_engine_event(event)
+            case _:
+                self._manager.on_engine_event(event)
+                self._plugins.on_engine_event(event)
 
     def _route(self, ready: dict[Any, int]) -> None:
         arrived = not ready.keys().isdisjoint(self._endpoints.bus.all)
@@ -445,32 +351,32 @@ class Supervisor:
 
     # --- the host as a whole ----------------------------------------------------------------
 
-    def _adopt(self, config: Config, snapshot: Snapshot | None, adoptable: Any) -> None:
-        """Restore the services of a former supervisor and take over its workers: before the first
-        turn, so that no worker's message comes too early."""
-        now = time.monotonic()
-        if snapshot is not None:
-            former = [(one.name, one.current) for one in snapshot.services]
-            self._adoption.open_endpoints((name, own.token, own.uid) for name, own in former)
-            self._plugins.resume(snapshot.plugins)
+    def _restore(self, config: Config, adoptable: Adoptable) -> None:
+        """Restore the services of a former supervisor, and start to take over its workers: before
+        the first turn, so that no worker's message comes too early."""
+        now, former = time.monotonic(), self._former
+        if former is not None:
+            workers = [(one.name, one.current) for one in former.services]
+            self._adoption.open_endpoints((name, own.token, own.uid) for name, own in workers)
+            self._plugins.resume(former.plugins)
         for position, (one, spec) in enumerate(adoptable):
             plugin = config.plugins[spec.plugin]
             service = adoptions.restore_service(one, spec, plugin, position, now)
             self._manager.add(service)
-        self._on_found(self._engine.adopt(), snapshot)
+        self._manager.hold_starts = True
+        self._engine.adopt(adoptions.inherited(former))
 
-    def _on_found(self, found: InheritedState, snapshot: Snapshot | None) -> None:
+    def _on_found(self, found: engine.Found) -> None:
+        """Match the restored services with the workers that the engine has found."""
         for problem in found.refused:
             self._log.record("launcher.refused", problem=problem)
         plan = self._adoption.plan(list(self._services), found)
         self._manager.adopt(plan, time.monotonic())
-        for service in plan.reparented:
-            self._usage.begin(service)
         for token, name in plan.unclaimed:
-            is_known = snapshot is not None
+            is_known = self._former is not None
             self._add_task(self._adoption.end_unclaimed(token, name, is_known))
-        self._preloader.resume(found.modules, found.outdated)
-        if snapshot is not None and self._plugins.config.digest != snapshot.config:
+        self._plugins.resume_preload(found.modules, found.outdated)
+        if self._former is not None and self._plugins.config.digest != self._former.config:
             self._manager.retry_failed()
         if found.launchers or plan.adopted:
             self._log.record(
@@ -479,11 +385,20 @@ class Supervisor:
                 launchers=found.launchers,
                 preloaded=len(found.modules),
             )
+        self._manager.hold_starts, self._former = False, None
         self._snapshots.touch()
+        early, self._early = self._early, []
+        for token, message in early:
+            self._dispatch_safely(token, message)
+
+    def _until_adopted(self) -> Steps:
+        while self._manager.hold_starts:
+            yield False
+        yield from self._adoption.until_unknown_ended()
 
     def _register(self) -> Steps:
         try:
-            yield from self._plugins.read_all(self._adoption.until_unknown_ended())
+            yield from self._plugins.read_all(self._until_adopted())
         except ConfigError as error:
             self.failure, self._done = error, True
         except Exception as error:  # noqa: BLE001 (without its services the host is of no use)
@@ -510,7 +425,6 @@ class Supervisor:
 
     def _host_state(self) -> HostState:
         return HostState(
-            self._engine.pid,
             self._plugins.config.path,
             self._manager.stopping,
             self._plugins.finished,
@@ -525,10 +439,6 @@ class Supervisor:
             self._snapshots.keep_wanted()
             self._log.record("supervisor.stopping")
             self._wake()
-
-    def _write_snapshot(self) -> str:
-        self._snapshots.write()
-        return self._snapshots.problem
 
     def _begin_upgrade(self, python: str) -> None:
         steps = self.upgrade.exec_successor(python, self._manager.suspend_calls, self._end_loop)
@@ -546,7 +456,7 @@ class Supervisor:
             self._close_for_successor(wake)
         else:
             self._close_for_good()
-        self._usage.close()
+        self._engine.close()
         self._publisher.close()
         self._endpoints.close()
         self._context.term()
@@ -560,15 +470,14 @@ class Supervisor:
         self.upgrade.hand_over(self._locks, wake)
         self._bus.turn()
         self._snapshots.write()
-        while self._crashes.write_next():
-            pass
+        self._crashes.flush()
         self._log.record("supervisor.upgrades", python=self.upgrade.successor)
 
     def _close_for_good(self) -> None:
         killed = self._signals > 1
         kill = killed or self.failure is not None or have_processes(self._services)
+        self._crashes.flush()
         self._engine.leave(kill=kill)
-        self._crashes.close()
         self._snapshots.remove()
         self._log.record("supervisor.stopped", killed="yes" if killed else "")
         self._requests.answer_all()

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from math import inf
-from typing import assert_never
+from typing import TypeAlias, assert_never
 
 from garrison.ipc import messages, sockets
 from garrison.ipc.messages import WIRES, State, Token
@@ -19,7 +19,7 @@ from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.control.publisher import DirectoryPublisher
-from garrison.supervisor.crashes.store import CrashRecorder
+from garrison.supervisor.crashes.recorder import CrashRecorder
 from garrison.supervisor.lifecycle.actions import (
     Action,
     Apply,
@@ -28,7 +28,8 @@ from garrison.supervisor.lifecycle.actions import (
     RestartBound,
 )
 from garrison.supervisor.lifecycle.dependencies import bound_services
-from garrison.supervisor.lifecycle.limits import Used, cgroup_limits, check_limits, excess_words
+from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
 from garrison.supervisor.lifecycle.ordering import (
     SLOT_S,
     have_processes,
@@ -46,12 +47,13 @@ from garrison.supervisor.lifecycle.policy import (
 from garrison.supervisor.lifecycle.services import Incarnation, Service, ServiceTable
 from garrison.supervisor.lifecycle.transitions import ended_by_itself, transition_data
 from garrison.supervisor.logs.events import EventLog
-from garrison.supervisor.processes import local
+from garrison.supervisor.processes import engine
 from garrison.supervisor.processes.capabilities import (
     Capabilities,
     format_unsupported,
     unsupported_limits,
 )
+from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.state.adoption import (
     AdoptionPlan,
     ending_unattended,
@@ -67,11 +69,16 @@ UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell i
 LIMIT_EVENTS_MOST = 10_000  # events about unsupported limits that are remembered
 
 
+WorkerEvent: TypeAlias = (
+    engine.Forked | engine.NotForked | engine.Died | engine.Ended | engine.Gone | engine.Usage
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Collaborators:
     """What the manager performs effects with."""
 
-    engine: local.LocalEngine
+    engine: Engine
     publisher: DirectoryPublisher
     bus: BusRouter
     endpoints: Endpoints
@@ -81,7 +88,6 @@ class Collaborators:
     machine: Capabilities
     touch: Callable[[], None]  # the snapshot on disk is out of date
     wake: Callable[[], None]  # the next turn of the loop must not wait
-    report_error: Callable[[str, Exception], None]
 
 
 class ServiceManager:
@@ -158,22 +164,21 @@ class ServiceManager:
                 assert_never(action)
 
     def _perform_effect(self, service: Service, effect: Effect) -> None:
-        engine, publisher, token = self._use.engine, self._use.publisher, service.current.token
+        workers, publisher, token = self._use.engine, self._use.publisher, service.current.token
         match effect:
             case Effect.SPAWN:
                 self._start(service)
             case Effect.DRAIN:
                 drain = messages.Drain(service.spec.supervision.grace)
                 if not service.current.welcomed or not publisher.send(token, drain):
-                    engine.signal(token, signal.SIGTERM)
+                    workers.signal(token, signal.SIGTERM)
             case Effect.DUMP:
-                service.current.paused = self._use.crashes.dumping(service)
-                engine.signal(token, signal.SIGUSR1, group=False)
+                workers.dump(token)
                 publisher.send(token, messages.ShowTasks())  # works only while its loop turns
             case Effect.TERM:
-                engine.signal(token, signal.SIGTERM)
+                workers.signal(token, signal.SIGTERM)
             case Effect.KILL:
-                engine.signal(token, signal.SIGKILL)
+                workers.signal(token, signal.SIGKILL)
             case _:
                 assert_never(effect)
 
@@ -311,7 +316,7 @@ class ServiceManager:
         service.current = Incarnation(token, started_at=now, slot_until=now + SLOT_S)
         self._services.by_token[token] = service
         self._use.bus.admit(token)
-        service.current.log_began = self._use.crashes.begun(service)
+        self._use.crashes.on_start(service)
         for limit in unsupported_limits(service.spec, self._use.machine):
             self._log_unsupported(service, format_unsupported(service.name, limit))
         try:
@@ -320,10 +325,8 @@ class ServiceManager:
             self._not_started(service, error.reason, error.permanent)
             return
         service.current.uid = prepared.uid
-        self._use.crashes.given(service.name, prepared.secrets)
-        log = str(self._use.crashes.log_path(service.name))
-        limits = cgroup_limits(service.spec)
-        self._use.engine.fork(token, service.name, log, prepared.assignment, limits)
+        self._use.crashes.on_secrets(service.name, prepared.secrets)
+        self._use.engine.fork(token, service.name, prepared.assignment, service.spec.limits)
 
     def _log_unsupported(self, service: Service, reason: str) -> None:
         """Record once for each service what the machine does not support of its limits."""
@@ -340,42 +343,35 @@ class ServiceManager:
 
     # --- the engine's events ------------------------------------------------------------------
 
-    def on_process_died(self, token: Token) -> None:
-        """Take no more calls for a worker whose process has just ended."""
-        self._use.bus.died(token)
-        service = self._services.by_token.get(token)
-        if service is not None:
-            service.current.ended = True
-            self._use.publisher.changed(service.name)
-            self._use.wake()
-
-    def on_process_event(self, event: local.Happened) -> None:
-        """Take what the engine reports of a worker's process."""
-        match event:
-            case local.Lost(pid, workers):
-                self._use.log.record("launcher.lost", pid=pid, workers=workers)
-                return
-            case local.Forked() | local.NotForked() | local.Ended() | local.Gone():
-                service = self._services.by_token.get(event.key)
-            case _:
-                return
+    def on_engine_event(self, event: WorkerEvent) -> None:
+        """Take what the engine reports of a worker."""
+        if isinstance(event, engine.Died):
+            self._use.bus.died(event.key)  # no more frames of it count
+        service = self._services.by_token.get(event.key)
         if service is None:
             return
+        current = service.current
         match event:
-            case local.Forked(_, pid, _, problems):
-                service.current.pid, service.current.ticks = pid, process_tree.start_ticks(pid)
-                for problem in problems:
+            case engine.Died():
+                current.ended = True
+                self._use.publisher.changed(service.name)
+            case engine.Forked(key, handle, unsupported):
+                current.handle = handle
+                self._use.engine.watch(key, service.spec.limits)
+                for problem in unsupported:
                     self._log_unsupported(service, problem)
                 self._use.touch()
-            case local.NotForked(_, reason):
+            case engine.NotForked(_, reason):
                 reason = f"it could not be forked: {reason}"
                 self._not_started(service, reason, permanent=False)
-            case local.Ended(_, status, user_s, system_s, rss_bytes, oom):
-                service.current.oom = oom
-                service.current.used = (user_s, system_s, rss_bytes) if rss_bytes else None
+            case engine.Ended(_, status, user_s, system_s, rss_bytes, oom, paused):
+                current.oom, current.paused = oom, paused
+                current.used = (user_s, system_s, rss_bytes) if rss_bytes else None
                 self._on_ended(service, status)
-            case local.Gone(_, left):
+            case engine.Gone(_, left):
                 self._on_gone(service, left)
+            case engine.Usage(_, used):
+                self._on_usage(service, used)
             case _:
                 assert_never(event)
 
@@ -393,14 +389,14 @@ class ServiceManager:
         if current.failing is not None:
             service.traceback = current.failing.traceback
 
-    def _on_gone(self, service: Service, left: tuple[int, ...]) -> None:
+    def _on_gone(self, service: Service, left: tuple[Handle, ...]) -> None:
         if left:
-            pids = " ".join(map(str, left))
+            pids = " ".join(str(handle.pid) for handle in left)
             self._use.log.record("service.leftover", service.name, pids=pids)
-            service.left = tuple((pid, process_tree.start_ticks(pid)) for pid in left)
+            service.left = left
         ended = service.current
         event, token = ended.outcome(), ended.token
-        crash = self._use.crashes.gone(service, event, left)
+        crash = self._use.crashes.on_exit(service, event, left)
         service.current = Incarnation()
         self._services.by_token.pop(token, None)
         self._use.endpoints.control.forget(token)
@@ -409,19 +405,17 @@ class ServiceManager:
         if token not in self._use.bus.connected:  # it sent nothing: nobody waits for its notice
             self._use.bus.drop(token, "")
         self.apply(service, event, crash.id if crash is not None else "")
-        self._use.crashes.decided(crash, service)
+        self._use.crashes.on_restart_decided(crash, service)
 
-    def on_usage(self, token: Token, used: Used) -> None:
+    def _on_usage(self, service: Service, used: Used) -> None:
         """Compare what a worker's process tree uses with the limits of its service."""
-        service = self._services.by_token.get(token)
-        if service is None or service.current.ended:
-            return
-        event, draining = check_limits(service.spec, used), service.state is State.STOPPING
+        limits = service.spec.limits
+        event, draining = check_limits(limits, used), service.state is State.STOPPING
         if event is None or (draining and event is not Event.OVERRUN):
             return
         first = not service.current.overrun
         service.current.overrun = event is Event.OVERRUN
-        service.current.excess = excess_words(service.spec, used, event is Event.OVERRUN)
+        service.current.excess = excess_words(limits, used, event is Event.OVERRUN)
         self.apply(service, event)
         if draining and first:  # the state does not change, so no transition records it
             reason = service.current.excess

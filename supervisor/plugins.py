@@ -22,7 +22,8 @@ from garrison.supervisor.lifecycle.policy import PROBE_FIRST, PROBE_MOST, Child
 from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin
 from garrison.supervisor.logs.events import EventLog
 
-from .processes import local
+from .processes import engine
+from .processes.engine import Engine
 from .processes.preload import Preloader
 from .tasks import Steps
 
@@ -59,7 +60,7 @@ class RegistryHooks:
 
     add_services: Callable[[list[ServiceSpec]], None]  # those that are new
     take_specs: Callable[[list[ServiceSpec]], None]
-    acknowledge: Callable[[Token], None]
+    acknowledge: Callable[[Token], object]
     add_task: Callable[[Steps], None]
     wake: Callable[[], None]
     is_stopping: Callable[[], bool]
@@ -87,7 +88,7 @@ class PluginRegistry:
         self,
         config: Config,
         environ: Mapping[str, str],
-        engine: local.LocalEngine,
+        engine: Engine,
         preloader: Preloader,
         services: ServiceTable,
         log: EventLog,
@@ -100,6 +101,7 @@ class PluginRegistry:
         self.read: dict[str, PluginRead] = {}
         self._probes: dict[Token, PluginProbe] = {}
         self._resumed = False
+        self._outdated = False  # the launcher runs the code of another version
 
     # --- probes -----------------------------------------------------------------------------
 
@@ -122,9 +124,8 @@ class PluginRegistry:
             plugin_config=spec.config,
             sections=config.sections(plugin),
         )
-        log = str(host.logs / f"{plugin}.log")
-        name = f"{plugin} (reading)"
-        self._engine.fork(token, name, log, messages.encode_assignment(reading))
+        assignment = messages.encode_assignment(reading)
+        self._engine.fork(token, f"{plugin} (reading)", assignment, log=plugin)
         return probe
 
     def until_done(self, *probes: PluginProbe) -> Steps:
@@ -155,15 +156,16 @@ class PluginRegistry:
             self._hooks.wake()
         return True
 
-    def on_process_event(self, event: local.Happened) -> None:
-        """Take what the engine reports of probes."""
+    def on_engine_event(self, event: engine.Happened) -> None:
+        """Take what the engine reports of probes and of the launcher."""
+        self._preloader.take(event)
         match event:
-            case local.Ended(key, status) if (probe := self._probes.get(key)) is not None:
+            case engine.Ended(key, status) if (probe := self._probes.get(key)) is not None:
                 words = f"its process {process_tree.describe(status)} while it was read"
                 probe.result = probe.result or Failing("read", words)
-            case local.Gone(key) if (probe := self._probes.pop(key, None)) is not None:
+            case engine.Gone(key) if (probe := self._probes.pop(key, None)) is not None:
                 probe.done = True
-            case local.NotForked(key, why) if (probe := self._probes.pop(key, None)) is not None:
+            case engine.NotForked(key, why) if (probe := self._probes.pop(key, None)) is not None:
                 text = f"no process could be forked to read it: {why}"
                 probe.result = Failing("read", text)
                 probe.done = True
@@ -174,6 +176,16 @@ class PluginRegistry:
         """Take over what a former supervisor had read."""
         self.read = {name: one for name, one in read.items() if name in self.config.plugins}
         self._resumed = True
+
+    def resume_preload(self, modules: tuple[str, ...], outdated: bool) -> None:
+        """Take over what an adopted launcher has imported.
+
+        Args:
+            modules: The modules.
+            outdated: Whether it runs the code of another version.
+        """
+        self._preloader.resume(modules)
+        self._outdated = outdated
 
     def read_all(self, until_adopted: Steps) -> Steps:
         """Read every plugin that is not known yet, then add the services.
@@ -207,7 +219,7 @@ class PluginRegistry:
             return
         yield from until_adopted
         if self._resumed:
-            yield from self._preloader.refresh()
+            yield from self._refresh()
         yield from self.preload()
         self.add_services(specs)
         self.finished = True
@@ -313,7 +325,7 @@ class PluginRegistry:
 
     def take_plugins(self, newly: dict[str, PluginRead]) -> Steps:
         """Use what was read of plugins just now, with fresh code where it has changed."""
-        yield from self._preloader.refresh()
+        yield from self._refresh()
         self.read.update(newly)
         yield from self.preload()
 
@@ -340,6 +352,11 @@ class PluginRegistry:
             if service or problem.keys[:2] == ("plugins", spec.plugin):
                 return str(self.config.error_at(problem.keys, problem.problem))
         return ""
+
+    def _refresh(self) -> Steps:
+        """Have a new launcher if the code that it has imported has changed."""
+        outdated, self._outdated = self._outdated, False
+        yield from self._preloader.refresh(outdated)
 
     def preload(self) -> Steps:
         """Have the launcher import what the host and the plugins want preloaded."""

@@ -16,6 +16,7 @@ from garrison.ipc.character import Character, default_character, setting_of
 from garrison.ipc.client import DEADLINE
 from garrison.ipc.mail import MESSAGE, PostedMessage
 from garrison.ipc.messages import Subscribe, Token, encodable
+from garrison.ipc.session import Session
 from garrison.workers.agents.api import AgentApi
 from garrison.workers.agents.components import EventType
 from garrison.workers.agents.content import with_source
@@ -42,9 +43,14 @@ class Runtime(AgentApi):
     work."""
 
     def __init__(
-        self, name: str, token: Token, secrets: dict[str, str] | None = None, generation: int = 1
+        self,
+        name: str,
+        token: Token,
+        secrets: dict[str, str] | None = None,
+        generation: int = 1,
+        session: Session | None = None,
     ) -> None:
-        super().__init__(token, name)
+        super().__init__(token, name, session)
         self.generation = generation
         self.config: Any = {}
         self.facts: dict[str, float] = {}
@@ -211,7 +217,7 @@ class Runtime(AgentApi):
     def subscribe(self) -> None:
         """Tell the supervisor which events this service listens to."""
         if self._events:
-            self.tell(Subscribe(tuple(self._events)))
+            self.session.send(Subscribe(tuple(self._events)))
 
     async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
         """Tell every subscriber of an event, in this service and in others.
@@ -226,7 +232,7 @@ class Runtime(AgentApi):
             return
         listening = self.directory.listening(event, self.agent)
         others = [entry.name for entry in listening if entry.name != self.name]
-        await asyncio.gather(self._own(event, payload), self._emit(others, event, payload))
+        await asyncio.gather(self._own(event, payload), self.emit_to(others, event, payload))
 
     async def _own(self, event: str, payload: Any) -> None:
         try:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from garrison.ipc import messages
 from garrison.ipc.character import Character, as_character
 from garrison.ipc.messages import Entry, Manifest, State, Token
+from garrison.ipc.session import Session
 from garrison.ipc.sockets import new_token
 from garrison.workers.agents.internal_methods import await_with_prefix
 from garrison.workers.agents.registry import as_model_handler
@@ -40,7 +41,8 @@ class TestRuntime(Runtime):
     __test__ = False  # pytest: not a test, whatever its name says
 
     def __init__(self, name: str, settings: Mapping[str, str]) -> None:
-        super().__init__(name, new_token(), dict(settings))
+        token = new_token()
+        super().__init__(name, token, dict(settings), session=Session(token, send_data=self._send))
         self.emitted: list[tuple[str, Any]] = []
         self._members: dict[Token, Dispatch] = {}
         self._position = 0
@@ -74,7 +76,7 @@ class TestRuntime(Runtime):
 
     def _answer_from(self, token: Token) -> Any:
         def send(_: Token, message: messages.Data) -> None:
-            self.loop.call_soon(self._handlers[type(message)], token, message)
+            self.loop.call_soon(self.session.handlers[type(message)], token, message)
 
         return send
 

@@ -4,14 +4,13 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
 from typing import Any
 
 from garrison.ipc.messages import State
-from garrison.ipc.system import process_tree
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.crashes.report import CrashSummary
@@ -23,11 +22,11 @@ from garrison.supervisor.processes.capabilities import (
     format_unsupported,
     unsupported_limits,
 )
-from garrison.supervisor.processes.usage import look_at_once
+from garrison.supervisor.processes.engine import Engine, Measured
+from garrison.supervisor.processes.usage import CpuMeter
 
 LAST_LINES = 12  # of a traceback
 CRASHES = 5  # shown of one service
-PIDS_MOST = 1000  # whose processor time is remembered
 
 
 def own_version() -> str:
@@ -42,31 +41,11 @@ def own_version() -> str:
 class HostState:
     """The state of the supervisor itself."""
 
-    launcher_pid: int | None
     config: Path
     stopping: bool
     registered: bool
     settled: bool
     rejected_frames: int
-
-
-@dataclass(slots=True)
-class CpuMeter:
-    """Processor shares: of each process, since it was last asked for."""
-
-    _last: dict[int, tuple[int, float, float]] = field(default_factory=dict)
-
-    def usage(self, pid: int) -> tuple[int, float]:
-        """Return resident bytes, and per cent of one processor since the last call."""
-        start, rss, used = process_tree.usage(pid)
-        now = time.monotonic()
-        if len(self._last) > PIDS_MOST:
-            self._last.clear()
-        before = self._last.get(pid)
-        self._last[pid] = start, used, now
-        if before is None or before[0] != start or now <= before[2]:
-            return rss, 0.0
-        return rss, round(max(used - before[1], 0.0) / (now - before[2]) * 100, 1)
 
 
 class StatusReport:
@@ -76,10 +55,10 @@ class StatusReport:
         host: The settings of the host.
         boot: The id of this run of the supervisor.
         services: The services.
+        engine: Has the workers.
         bus: Has counted messages.
         machine: What this machine supports.
         host_state: Returns the state of the supervisor.
-        last_usage: Returns what a service's process tree used at the last sample.
         last_crashes: Returns a service's last crashes.
     """
 
@@ -88,25 +67,25 @@ class StatusReport:
         host: HostSpec,
         boot: str,
         services: ServiceTable,
+        engine: Engine,
         bus: BusRouter,
         machine: Capabilities,
         host_state: Callable[[], HostState],
-        last_usage: Callable[[Service], Used | None],
         last_crashes: Callable[[str, int], list[CrashSummary]],
     ) -> None:
-        self._host, self._boot, self._services, self._bus = host, boot, services, bus
-        self._machine, self._host_state = machine, host_state
-        self._last_usage, self._last_crashes = last_usage, last_crashes
+        self._host, self._boot, self._services = host, boot, services
+        self._engine, self._bus, self._machine = engine, bus, machine
+        self._host_state, self._last_crashes = host_state, last_crashes
         self._began = time.monotonic()
-        self._cpu = CpuMeter()
+        self._meter = CpuMeter()
 
     def supervisor_row(self) -> dict[str, Any]:
         """Return the row of the supervisor."""
-        rss, cpu = self._cpu.usage(os.getpid())
+        rss, cpu = self._meter.measure(os.getpid())
         state = self._host_state()
         return {
             "pid": os.getpid(),
-            "launcher_pid": state.launcher_pid,
+            **self._engine.status(),
             "version": own_version(),
             "home": str(self._host.home),
             "config": str(state.config),
@@ -131,7 +110,7 @@ class StatusReport:
         """
         child, current, now = service.child, service.current, time.monotonic()
         live = has_process(child.state) and current.pid != 0
-        rss, cpu = self._cpu.usage(current.pid) if live else (0, 0.0)
+        measured = self._engine.measure(current.token, tree=detail) if live else Measured()
         row = {
             "name": service.name,
             "service_type": service.spec.service_type,
@@ -147,11 +126,11 @@ class StatusReport:
             "last_exit": service.last_exit or None,
             "reason": self._reason(service) or None,
             "traceback": _last_lines(service.traceback),
-            "rss_bytes": rss,
-            "cpu_percent": cpu,
+            "rss_bytes": measured.rss_bytes,
+            "cpu_percent": measured.cpu_percent,
             "memory_max": service.spec.limits.memory_max or None,
             "processes_max": service.spec.limits.processes or None,
-            "tree": _tree(self._last_usage(service)) if live else None,
+            "tree": _tree(measured.tree),
             "in_flight": current.in_flight,
             "facts": current.facts,
             "health": _health(service, now),
@@ -175,7 +154,6 @@ class StatusReport:
         timed = child.state in {State.BACKOFF, State.FAILED} and child.deadline < inf
         callers = self._bus.pairs.to(current.token) if current.token else {}
         by_token = self._services.by_token
-        live = has_process(child.state) and current.pid != 0
         unsupported = unsupported_limits(spec, self._machine)
         return {
             "again_in_s": max(child.deadline - time.monotonic(), 0.0) if timed else None,
@@ -186,7 +164,6 @@ class StatusReport:
             "refused_frames": current.refused_frames,
             "last_exit_time": service.last_exit_at or None,
             "deaths": self._last_crashes(service.name, CRASHES),
-            "tree": _tree(look_at_once(current.pid)) if live else None,
             "unheld": [format_unsupported(service.name, limit) for limit in unsupported],
         }
 

@@ -7,10 +7,10 @@ worker answers once it has found the new sockets. Times are monotonic seconds.
 import contextlib
 import signal
 import time
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum
 from math import inf
+from typing import TypeAlias
 
 from garrison.ipc.errors import StartError
 from garrison.ipc.messages import Limits, State, Token
@@ -21,7 +21,7 @@ from garrison.supervisor.lifecycle.policy import Child, Effect, StopReason, has_
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.plugins import configured_services
-from garrison.supervisor.processes.local import InheritedState, LocalEngine
+from garrison.supervisor.processes.engine import Engine, Found, Inherited
 from garrison.supervisor.processes.users import resolve_user
 from garrison.supervisor.tasks import Steps
 
@@ -31,7 +31,10 @@ HELLO_S = 10.0  # for an adopted worker that is still starting to answer
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that belongs to no service of this host
 
 
-def adoptable(config: Config, snapshot: Snapshot) -> list[tuple[ServiceSnapshot, ServiceSpec]]:
+Adoptable: TypeAlias = list[tuple[ServiceSnapshot, ServiceSpec]]
+
+
+def adoptable(config: Config, snapshot: Snapshot) -> Adoptable:
     """Return every service of a snapshot that still exists, with its present spec.
 
     Raises:
@@ -123,22 +126,22 @@ def restore_service(
     return service
 
 
-class WorkerFate(Enum):
-    """What became of a service's process, as far as the launchers know."""
+def inherited(snapshot: Snapshot | None) -> list[Inherited]:
+    """Return the workers of a snapshot, for the engine to find."""
+    services = snapshot.services if snapshot is not None else []
+    return [
+        Inherited(one.current.token, one.name, one.current.handle)
+        for one in services
+        if one.current.token
+    ]
 
-    NONE = "it had none"
-    LAUNCHED = "its launcher has it"
-    ENDED = "its launcher saw its end"
-    UNSEEN = "no launcher knows it"  # it may run without a launcher
 
-
-def fate(token: Token, running: Container[Token], ended: Container[Token]) -> WorkerFate:
-    """Return what became of a service's process."""
-    if not token:
-        return WorkerFate.NONE
-    if token in running:
-        return WorkerFate.LAUNCHED
-    return WorkerFate.ENDED if token in ended else WorkerFate.UNSEEN
+def is_ending(spec: ServiceSpec, token: Token, found: Found) -> bool:
+    """Return True if a worker ends, or has ended, because it had no supervisor for too long."""
+    if token in found.running:
+        return token in found.ending
+    temporary = spec.supervision.restart is Restart.TEMPORARY
+    return bool(token) and found.over and temporary
 
 
 @dataclass(slots=True)
@@ -148,7 +151,6 @@ class AdoptionPlan:
     adopted: int = 0
     started_later: list[tuple[Service, Token, int]] = field(default_factory=list)  # with its uid
     ending: list[Service] = field(default_factory=list)  # by an end without a supervisor
-    reparented: list[Service] = field(default_factory=list)  # running without a launcher
     unclaimed: list[tuple[Token, str]] = field(default_factory=list)  # of no service, with a name
 
 
@@ -165,9 +167,7 @@ class Adoption:
         unclaimed: Workers that belong to no service, and that are being ended.
     """
 
-    def __init__(
-        self, host: HostSpec, engine: LocalEngine, endpoints: Endpoints, log: EventLog
-    ) -> None:
+    def __init__(self, host: HostSpec, engine: Engine, endpoints: Endpoints, log: EventLog) -> None:
         self._host, self._engine, self._endpoints, self._log = host, engine, endpoints, log
         self._unknown: list[Token] = []  # workers that no snapshot has
         self.unclaimed: set[Token] = set()
@@ -185,43 +185,24 @@ class Adoption:
             except OSError as error:  # it cannot connect, and is replaced
                 self._log.record("user.not_let_in", name, uid=uid, error=str(error))
 
-    def plan(self, services: Sequence[Service], found: InheritedState) -> AdoptionPlan:
-        """Compare the restored services with the processes that were found."""
+    def plan(self, services: Sequence[Service], found: Found) -> AdoptionPlan:
+        """Compare the restored services with the workers that were found."""
         plan = AdoptionPlan()
-        named = {name: token for token, name in found.living.items()}
+        named = {name: token for token, name in found.running.items()}
         known: set[Token] = set()
         for service in services:
             token = service.current.token
-            if token not in found.living and service.name in named:
+            if token not in found.running and service.name in named:
                 token = named[service.name]
                 uid = self._uid_of(service.spec)
                 self.open_endpoints([(service.name, token, uid)])
                 plan.started_later.append((service, token, uid))
             known.add(token)
-            self._classify(service, token, found, plan)
-        plan.unclaimed = [one for one in found.living.items() if one[0] not in known]
+            plan.adopted += token in found.running
+            if is_ending(service.spec, token, found):
+                plan.ending.append(service)
+        plan.unclaimed = [one for one in found.running.items() if one[0] not in known]
         return plan
-
-    def _classify(
-        self, service: Service, token: Token, found: InheritedState, plan: AdoptionPlan
-    ) -> None:
-        match fate(token, found.living, found.ended):
-            case WorkerFate.NONE:
-                return
-            case WorkerFate.LAUNCHED:
-                plan.adopted += 1
-                if token in found.ending:
-                    plan.ending.append(service)
-            case WorkerFate.UNSEEN if self._engine.adopt_stray(
-                token, service.current.pid, service.current.ticks
-            ):
-                plan.adopted += 1
-                plan.reparented.append(service)
-            case lost:
-                if found.over and service.spec.supervision.restart is Restart.TEMPORARY:
-                    plan.ending.append(service)
-                if lost is WorkerFate.UNSEEN:  # else the launcher reports its end next
-                    self._engine.gone(token)
 
     def _uid_of(self, spec: ServiceSpec) -> int:
         """Return the user that a service runs as by its config; the snapshot is older."""
@@ -254,6 +235,7 @@ class Adoption:
         while self._engine.has(token) and time.monotonic() < until:
             yield False
         self._engine.signal(token, signal.SIGKILL)
+        self._engine.discard(token)
         self.unclaimed.discard(token)
         self._endpoints.control.forget(token)
         self._endpoints.bus.forget(token)

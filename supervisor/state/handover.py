@@ -15,7 +15,6 @@ from garrison.ipc.messages import BAD_BYTES
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.processes.local import LocalEngine
 from garrison.supervisor.tasks import Steps
 
 HANDOVER = "GARRISON_HANDOVER"
@@ -55,7 +54,7 @@ class Upgrade:
 
     Args:
         environ: The environment that the successor gets.
-        engine: Its launchers outlive this supervisor.
+        others: Pids of children of this process that are not the engine's.
         bus: Messages on their way are forwarded before the exec.
 
     Attributes:
@@ -63,8 +62,8 @@ class Upgrade:
         environ: The environment of the successor.
     """
 
-    def __init__(self, environ: Mapping[str, str], engine: LocalEngine, bus: BusRouter) -> None:
-        self.environ, self._engine, self._bus = dict(environ), engine, bus
+    def __init__(self, environ: Mapping[str, str], others: set[int], bus: BusRouter) -> None:
+        self.environ, self._others, self._bus = dict(environ), others, bus
         self.successor = ""
 
     def check_successor(self, python: str, config: Config) -> Generator[bool, None, str]:
@@ -86,7 +85,7 @@ class Upgrade:
                 )
             except OSError as error:
                 return f"{python}: {error.strerror}"
-            self._engine.others.add(process.pid)  # no leftover of a worker
+            self._others.add(process.pid)  # no leftover of a worker
             try:
                 if not (yield from _until_exited(process)):
                     return f"it has not shown within {CHECK_S:g} s that it can"
@@ -94,7 +93,7 @@ class Upgrade:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                self._engine.others.discard(process.pid)
+                self._others.discard(process.pid)
             return "" if process.returncode == 0 else _last_error(errors, process.returncode)
 
     def exec_successor(
@@ -134,7 +133,7 @@ class Upgrade:
                     os.kill(os.getpid(), number)
         for lock in locks:
             os.set_inheritable(lock, True)
-        handover = Handover(locks, sorted(self._engine.others))
+        handover = Handover(locks, sorted(self._others))
         self.environ[HANDOVER] = msgspec.json.encode(handover).decode()
 
 

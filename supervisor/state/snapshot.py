@@ -14,6 +14,7 @@ import msgspec
 
 from garrison.ipc.messages import Manifest, PluginRead, State
 from garrison.supervisor.config.spec import AgentSpec, ServiceSpec, service_spec
+from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Child, Effect, StopReason, has_process
 from garrison.supervisor.lifecycle.services import Incarnation, Service
 
@@ -127,13 +128,13 @@ def to_stored(one: ServiceSnapshot) -> StoredService:
         token=current.token.hex(),
         pid=current.pid,
         watchdog=spec.supervision.watchdog,
-        ticks=current.ticks,
+        ticks=current.handle.ticks,
         started_at=current.started_at,
         reason=one.reason,
         traceback=one.traceback,
         last_exit=one.last_exit,
         last_exit_at=one.last_exit_at,
-        log_began=current.log_began,
+        log_began=current.handle.log_began,
         agent=spec.agent.name,
         uid=current.uid,
     )
@@ -186,10 +187,8 @@ def _stored_incarnation(one: StoredService) -> Incarnation:
     return Incarnation(
         token,
         one.started_at,
-        pid=one.pid,
-        ticks=one.ticks,
+        handle=Handle(one.pid, one.ticks, one.log_began),
         uid=one.uid,
-        log_began=one.log_began,
         adopting=True,
     )
 

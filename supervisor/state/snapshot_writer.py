@@ -73,11 +73,11 @@ class SnapshotWriter:
         if self._unsaved:
             self.write()
 
-    def write(self) -> None:
-        """Write the snapshot, and orders that are not on disk yet."""
+    def write(self) -> str:
+        """Write the snapshot, and orders that are not on disk yet; return the problem, if any."""
         self._unsaved, self.due = False, inf
         if self._removed:
-            return
+            return ""
         began = time.monotonic()
         if not self._orders.save():
             self.due = began + RETRY_S
@@ -91,6 +91,7 @@ class SnapshotWriter:
         else:
             self.problem = ""
         self._took_s = time.monotonic() - began
+        return self.problem
 
     def _snapshot(self) -> Snapshot:
         digest, plugins = self._known()

@@ -21,23 +21,23 @@ class RogueService(Service):
     async def twice(self, caller: bytes, call_id: int, value: Any) -> Any:
         """Answer the call under way, and then once more with something else by returning."""
         result = msgspec.Raw(msgspec.msgpack.encode(value))
-        self.runtime._send(caller, messages.Reply(call_id, result))
+        self.runtime.session.send_data(caller, messages.Reply(call_id, result))
         return "the second answer"
 
     async def is_a_program(self) -> None:
         """Say that this worker is a program, and that it leaves."""
-        self.runtime.tell(messages.Join(messages.WIRE, os.getpid()))
-        self.runtime.tell(messages.Leave())
+        self.runtime.session.send(messages.Join(messages.WIRE, os.getpid()))
+        self.runtime.session.send(messages.Leave())
 
     async def again(self) -> None:
         """Say once more what was said at the start."""
-        self.runtime.tell(messages.Hello(messages.WIRE, "another", 99, 1))
-        self.runtime.tell(messages.Initialized())
-        self.runtime.tell(messages.Beat(2**62, 2**62, 2**62))
+        self.runtime.session.send(messages.Hello(messages.WIRE, "another", 99, 1))
+        self.runtime.session.send(messages.Initialized())
+        self.runtime.session.send(messages.Beat(2**62, 2**62, 2**62))
 
     async def break_at_length(self, size: int) -> None:
         """Say that this worker failed, with a text that nobody wants to keep."""
-        await self.runtime.last_words(messages.Failing("run", "r" * size, "t" * size))
+        await self.runtime.session.send_last(messages.Failing("run", "r" * size, "t" * size))
         os._exit(1)
 
 

@@ -158,13 +158,13 @@ class Spy(Service):
         """Return a path of its own sockets, or its token in hexadecimal digits."""
         worker: Any = self.runtime
         said = worker._assignment
-        return said.token.hex() if key == "token" else str(getattr(said, key))
+        return said.token.hex() if key == "token" else str(getattr(said.paths, key))
 
     async def order(self) -> None:
         """Say under its own address what only the host's own user may say."""
         worker: Any = self.runtime
-        worker.tell(messages.Order(1, "down"))
-        worker.tell(messages.Join(WIRE, os.getpid()))
+        worker.session.send(messages.Order(1, "down"))
+        worker.session.send(messages.Join(WIRE, os.getpid()))
 
     async def say(self, path: str, token: str, what: str, to: str = "") -> list[str]:
         """Say something to the supervisor, or over the bus, under a token; return what is heard."""

@@ -23,6 +23,7 @@ from garrison.ipc.messages import (
 )
 from garrison.ipc.messages import State as Life
 from garrison.ipc.proxy import ServiceProxy, Stream
+from garrison.ipc.session import Session
 
 from .components import Action, Evaluator, Provider, ProviderResult, State
 from .content import (
@@ -52,9 +53,8 @@ P = TypeVar("P", ActionInfo, ProviderInfo, EvaluatorInfo)
 class AgentApi(Client):
     """The client of a service that belongs to an agent, or to all of them."""
 
-    def __init__(self, token: Token, name: str) -> None:
-        super().__init__(token)
-        self.name = name
+    def __init__(self, token: Token, name: str, session: Session | None = None) -> None:
+        super().__init__(token, session, name)
         self.parts = ComponentRegistry(self._parts_changed)
 
     # --- what a plugin has besides services -------------------------------------------------

@@ -14,7 +14,7 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, assert_never
 
 import msgspec
 import uvloop
@@ -22,10 +22,10 @@ import zmq
 
 from garrison.ipc import messages
 from garrison.ipc.character import Character
-from garrison.ipc.client import LAST_WORDS_S
 from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
 from garrison.ipc.flight_recorder import Recorder, ValueRecorder
 from garrison.ipc.messages import WIRE, Assignment, Reading, Token, encodable
+from garrison.ipc.session import ACKNOWLEDGE_S, Session, WorkerHooks
 from garrison.ipc.system import log_stream, process_tree
 from garrison.workers.agents.internal_methods import await_with_prefix
 from garrison.workers.config_class import ConfigMismatch, convert_config
@@ -159,9 +159,6 @@ class Shutdown(Exception):
 class Worker(Runtime):
     """One incarnation of one service, from Hello to its end."""
 
-    limited_by_welcome = False
-    lends = True
-
     def __init__(self, assignment: Assignment, secrets: dict[str, str]) -> None:
         self._assignment = assignment
         self._own_secrets = secrets
@@ -191,11 +188,22 @@ class Worker(Runtime):
         """Live a worker's life; return the process's exit code."""
         a = self._assignment
         _log_as(a.name, a.generation)
-        super().__init__(a.name, a.token, self._own_secrets, a.generation)
+        hooks = WorkerHooks(
+            redact=redaction.redact_control,
+            welcomed=self._welcomed,
+            ordered=self._ordered,
+            router_changed=lambda: self._dispatch.router_changed(),
+            peer_ended=self._peer_ended,
+        )
+        session = Session(a.token, a.calls, worker=hooks, zero_copy=True)
+        session.handlers |= {
+            messages.Call: self._on_call,
+            messages.Cancel: self._on_cancel,
+            messages.Credit: self._on_credit,
+        }
+        super().__init__(a.name, a.token, self._own_secrets, a.generation, session)
         self._data = Path(a.paths.data)
         self._be_part_of_its_agent()
-        self.timeout, self.max_message = a.calls.timeout, a.calls.max_message
-        self.calls.window, self.calls.window_bytes = a.calls.window, a.calls.window_bytes
         self.calls.notes = self._notes
         self._dispatch = Dispatch(a.name, self._answer, self.hidden, a.calls.max_message)
         self._service: Service | None = None
@@ -210,7 +218,7 @@ class Worker(Runtime):
         self._reaper = Reaper()
         self._reaper.watch_forks()
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.open(self._context, a.paths.control, a.paths.bus)
+        self.session.open(self._context, a.paths.control, a.paths.bus)
         self._introduce()
         self._beat()
         try:
@@ -240,7 +248,7 @@ class Worker(Runtime):
         a = self._assignment
         plugin = self._loaded()
         cls = plugin.service(a.service_type, a.source.name)
-        await self.joined()
+        await self.session.wait_welcome()
         self.loop.add_signal_handler(signal.SIGTERM, self._on_term)
         plugin_config = convert_config(
             plugin.config_class, a.plugin_config, ("plugins", a.source.name, "config")
@@ -252,7 +260,7 @@ class Worker(Runtime):
             self._take_parts(plugin)
         await self._unless_ended(plugin.init(plugin_config, self))
         self._phase = "start"
-        self.tell(messages.Initialized())
+        self.session.send(messages.Initialized())
         self._service = service = await self._unless_ended(self.begin(cls))
         self.parts.add_service(service, a.source.name, a.priority)
         await self._unless_ended(await_with_prefix(cls.register_send_handlers, self, service))
@@ -261,8 +269,8 @@ class Worker(Runtime):
         self._dispatch.serve(service, methods, self._injuries())
         self._phase = "run"
         self._guardians.next_beat_within(self._silence)
-        self.tell(messages.Ready(self._manifest))
-        with health.asking(service, a.timing.health_interval, self.tell):
+        self.session.send(messages.Ready(self._manifest))
+        with health.asking(service, a.timing.health_interval, self.session.send):
             await self._unless_ended(self.finished.wait())
         raise Shutdown("it asked to end")
 
@@ -304,7 +312,7 @@ class Worker(Runtime):
         except ValueError as error:
             log.error("parts.untold error=%s", error)
         else:
-            self.tell(messages.Ready(self._manifest))
+            self.session.send(messages.Ready(self._manifest))
 
     async def _unless_ended(self, work: Any) -> Any:
         """Await work; leave it where background work fails, or the supervisor says drain."""
@@ -333,7 +341,7 @@ class Worker(Runtime):
                 log.exception("stop raised")
                 reason = f"its stop raised {one_line(error)}"
         await self.cancel_background()
-        await self.last_words(messages.Stopped(reason), self._patience)
+        await self.session.send_last(messages.Stopped(reason), self._patience)
         return 0
 
     async def _break(self, error: Exception) -> int:
@@ -345,7 +353,7 @@ class Worker(Runtime):
         log.error("%s failed in %s\n%s", self.name, self._phase, text.rstrip())
         permanent = isinstance(shown, PermanentFailure | ConfigMismatch | ConfigError)
         reason = encodable(redaction.redacted(str(shown)))[:2000] if permanent else one_line(shown)
-        await self.last_words(
+        await self.session.send_last(
             messages.Failing(self._phase, reason, text, permanent), self._patience
         )
         return CRASHED if self._phase == "run" else NOT_STARTED
@@ -355,21 +363,16 @@ class Worker(Runtime):
         """Return how long to wait for the last words to be heard: where this worker ends by itself
         and there is no supervisor, the next one must hear of it, or it would start it again."""
         alone = not self._guardians.supervised and not self._drain.done()
-        return max(self._assignment.timing.orphan_grace if alone else 0.0, LAST_WORDS_S)
+        return max(self._assignment.timing.orphan_grace if alone else 0.0, ACKNOWLEDGE_S)
 
     def _on_term(self) -> None:
         if self._drain.done():
             _leave(128 + signal.SIGTERM)  # asked twice, or asked while it was draining
         self._drain.set_result((self._assignment.timing.grace, "it was told to end by SIGTERM"))
 
-    # --- what it tells ----------------------------------------------------------------------
-
-    def tell(self, message: messages.Upward) -> None:
-        super().tell(redaction.redact_control(message))
-
     # --- what the supervisor and others say -------------------------------------------------
 
-    def on_order(self, message: messages.Downward) -> None:
+    def _ordered(self, message: messages.Drain | messages.ShowTasks | messages.Rejected) -> None:
         match message:
             case messages.Drain(grace):
                 if not self._drain.done():
@@ -378,33 +381,23 @@ class Worker(Runtime):
                 self._show_tasks()
             case messages.Rejected(reason):
                 self._abandoned(f"the supervisor turned this worker away: {reason}")
-            case messages.Welcome(pid=pid):
-                is_next = bool(self.boot) and self.boot != message.boot
-                self._guardians.meet(pid)
-                super().on_order(message)
-                self.watch_supervisor()
-                if is_next:
-                    self._introduce()
             case _:
-                super().on_order(message)
+                assert_never(message)
 
-    def _on_supervisor_end(self) -> None:
-        """Have calls wait for the next supervisor; what ends this worker is its guardians' word."""
-        self._unwatch_supervisor()
-        self.calls.router_changed("the supervisor ended", self.now())
-
-    def on_new_router(self) -> None:
-        super().on_new_router()
-        self._dispatch.router_changed()
+    def _welcomed(self, message: messages.Welcome, is_next: bool) -> None:
+        self._guardians.meet(message.pid)
+        self.session.watch_supervisor()
+        if is_next:
+            self._introduce()
 
     def _introduce(self) -> None:
         """Say all that this incarnation is by now: to its supervisor, and to each next one."""
         a = self._assignment
-        self.tell(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
+        self.session.send(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
         if self._phase in {"start", "run"}:
-            self.tell(messages.Initialized())
+            self.session.send(messages.Initialized())
         if self._phase == "run" and self._manifest is not None:
-            self.tell(messages.Ready(self._manifest))
+            self.session.send(messages.Ready(self._manifest))
         self.subscribe()
 
     def _on_call(self, source: Token, message: messages.Call) -> None:
@@ -414,8 +407,9 @@ class Worker(Runtime):
     def _answer(self, to: Token, message: messages.Data) -> None:
         message = redaction.redact_reply(message)
         self._notes.answered(to, message)
-        if self._bus is not None:  # as `_send`, without a step between
-            self._bus.send(to, message)
+        bus = self.session.bus
+        if bus is not None:  # as `send_data`, without a step between
+            bus.send(to, message)
 
     def _name_of(self, token: Token) -> str:
         return next((entry.name for entry in self.directory if entry.token == token), "")
@@ -427,15 +421,15 @@ class Worker(Runtime):
     def _on_credit(self, source: Token, message: messages.Credit) -> None:
         self._dispatch.credit(source, message.id, message.items)
 
-    def _on_ended(self, source: Token, message: messages.Ended) -> None:
-        super()._on_ended(source, message)
-        if source == messages.SUPERVISOR:
-            self._notes.caller_ended(message.token)
-            self._dispatch.caller_ended(message.token)
+    def _peer_ended(self, token: Token) -> None:
+        self._notes.caller_ended(token)
+        self._dispatch.caller_ended(token)
 
     def _beat(self) -> None:
         self._seq += 1
-        self.tell(messages.Beat(self._seq, self._dispatch.in_flight, self.refused, self.facts))
+        self.session.send(
+            messages.Beat(self._seq, self._dispatch.in_flight, self.refused, self.facts)
+        )
         self._reaper.look(self.now())
         self._guardians.next_beat_within(self._silence)
         if self._guardians.gone(self.now()):

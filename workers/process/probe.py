@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import zmq
 
 from garrison.ipc import messages
-from garrison.ipc.client import Client
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import ConfigProblem, Failing, PluginRead, Reading, encodable
+from garrison.ipc.session import Session
 from garrison.workers.agents.registry import static_manifest
 from garrison.workers.agents.validation import check_takes
 from garrison.workers.config_class import ConfigMismatch, convert_config
@@ -99,9 +99,9 @@ def _is_told(error: BaseException) -> bool:
 async def run_probe(reading: Reading) -> int:
     """Tell the supervisor what a plugin has; return the exit code."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    client = Client(reading.token)
-    client.open(context, reading.control, "")
-    await client.last_words(probe(reading))
+    session = Session(reading.token)
+    session.open(context, reading.control, "")
+    await session.send_last(probe(reading))
     return os.EX_OK
 
 

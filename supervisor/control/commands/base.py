@@ -20,6 +20,7 @@ from garrison.supervisor.lifecycle.actions import Action
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.plugins import PluginRegistry
+from garrison.supervisor.tasks import Steps
 
 NAMES_MOST = 1000  # in one order, and characters of a name: matching takes time of the loop
 
@@ -53,8 +54,7 @@ class CommandContext:
     status: StatusReport
     log: EventLog
     is_stopping: Callable[[], bool]
-    wake: Callable[[], None]
-    write_crash_report: Callable[[], bool]  # returns False if none was waiting
+    until_crashes_written: Callable[[], Steps]
     record_order: Callable[[str, bool], None]
     follow: Callable[[Token, Order, frozenset[str]], None]
     stop_host: Callable[[], None]
@@ -111,10 +111,8 @@ def until_registered(context: CommandContext) -> Command:
 
 
 def until_recorded(context: CommandContext) -> Command:
-    """Write the crash reports that wait, one a turn: none of the turns is to be long."""
-    while context.write_crash_report():
-        context.wake()
-        yield False
+    """Wait until all crash reports are on disk."""
+    yield from context.until_crashes_written()
 
 
 def matching(context: CommandContext, order: Order) -> list[str]:

@@ -74,7 +74,7 @@ def _target(context: CommandContext, service: Service) -> dict[str, Any]:
         "state": service.state.value,
         "generation": service.child.generation,
         "pid": current.pid or None,
-        "ticks": current.ticks,  # when it started: a pid may be reused
+        "ticks": current.handle.ticks,  # when it started: a pid may be reused
         "restart": spec.supervision.restart.value,
         "watchdog": spec.supervision.watchdog,
         "memory_max": spec.limits.memory_max,

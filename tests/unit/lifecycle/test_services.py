@@ -10,6 +10,7 @@ from garrison.ipc.messages import Changed, Entry, Failing, Health, Manifest, Sta
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle import services as roster_module
 from garrison.supervisor.lifecycle.dependencies import blocking_dependencies
+from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
 from garrison.supervisor.lifecycle.services import (
     Incarnation,
@@ -82,7 +83,7 @@ def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
     """Everything about the old process is forgotten, but not why it ended."""
     one = post("a")
     now = one.current
-    now.pid, now.in_flight, now.refused_frames, now.beat_at = 7, 3, 2, 99.0
+    now.handle, now.in_flight, now.refused_frames, now.beat_at = Handle(7), 3, 2, 99.0
     now.welcomed = now.ready = now.connected = now.ended = True
     now.failing, now.stopped, now.events = Failing("run", "no"), Stopped(), ("said",)
     one.reason, one.traceback, one.last_exit = "no", "trace", "was killed"

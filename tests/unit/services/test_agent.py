@@ -9,6 +9,7 @@ import pytest
 from tests.support.waiting import eventually
 
 from garrison.ipc import RemoteError
+from garrison.ipc.messages import CallLimits
 from garrison.workers import (
     Action,
     ActionResult,
@@ -585,7 +586,7 @@ async def test_an_action_that_makes_too_much_is_ended(running: Running, made: An
 
     plugin = Plugin("p", actions=[Action("ENDLESS", handler=endless)])
     async with running(plugin) as agent:
-        agent.runtime.max_message = 1 << 20
+        agent.runtime.session.limits = CallLimits(max_message=1 << 20)
         processed = await agent.process_actions(
             heard(), [Memory(content=Content(actions=["ENDLESS"]))]
         )
@@ -603,7 +604,7 @@ async def test_a_provider_that_tells_too_much_is_left_out(running: Running, mode
         ],
     )
     async with running(plugin) as agent:
-        agent.runtime.max_message = 1 << 20
+        agent.runtime.session.limits = CallLimits(max_message=1 << 20)
         await agent.process_actions(heard())
 
     system = model.asked[0].system or ""

@@ -12,9 +12,11 @@ from hypothesis import strategies as st
 
 from garrison.ipc.messages import Manifest, MethodInfo, PluginRead, State
 from garrison.supervisor.config.load import load as load_config
-from garrison.supervisor.config.spec import service_spec
+from garrison.supervisor.config.spec import Restart, service_spec
+from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Effect, StopReason, has_process
-from garrison.supervisor.state.adoption import WorkerFate, adoptable, fate, restored
+from garrison.supervisor.processes.engine import Found, Inherited
+from garrison.supervisor.state.adoption import adoptable, inherited, is_ending, restored
 from garrison.supervisor.state.orders import OperatorOrders, load_orders, save_orders
 from garrison.supervisor.state.snapshot import (
     ServiceSnapshot,
@@ -276,24 +278,42 @@ def test_after_an_end_in_order_nobody_lives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "living", "ended", "expected"),
+    ("said", "expected"),
     [
-        ({}, {TOKEN}, set(), WorkerFate.LAUNCHED),
-        ({}, set(), {TOKEN}, WorkerFate.ENDED),
-        ({}, set(), set(), WorkerFate.UNSEEN),
-        ({}, {TOKEN}, {TOKEN}, WorkerFate.LAUNCHED),
-        ({"state": State.STOPPING}, {TOKEN}, set(), WorkerFate.LAUNCHED),
-        ({"token": ""}, {TOKEN}, set(), WorkerFate.NONE),
-        ({"token": "no hex"}, {TOKEN}, set(), WorkerFate.NONE),
-        ({"state": State.BACKOFF}, {TOKEN}, set(), WorkerFate.NONE),
-        ({"state": State.STOPPED}, set(), set(), WorkerFate.NONE),
+        ({}, True),
+        ({"state": State.STOPPING}, True),
+        ({"token": ""}, False),
+        ({"token": "no hex"}, False),
+        ({"state": State.BACKOFF}, False),
+        ({"state": State.STOPPED}, False),
     ],
 )
-def test_what_became_of_a_process(
-    said: dict[str, Any], living: set[bytes], ended: set[bytes], expected: WorkerFate
+def test_the_engine_gets_the_workers_that_may_run(said: dict[str, Any], expected: bool) -> None:
+    """A service in a state without a process, or without a readable token, had none."""
+    workers = [Inherited(TOKEN, "echo", Handle(4711, 99))] if expected else []
+
+    assert inherited(living(services=[one(**said)])) == workers
+    assert inherited(None) == []
+
+
+@pytest.mark.parametrize(
+    ("restart", "found", "expected"),
+    [
+        (Restart.PERMANENT, Found(running={TOKEN: "echo"}, over=False), False),
+        (Restart.PERMANENT, Found(running={TOKEN: "echo"}, ending=frozenset({TOKEN})), True),
+        (Restart.TEMPORARY, Found(running={TOKEN: "echo"}, over=False), False),
+        (Restart.TEMPORARY, Found(running={TOKEN: "echo"}), False),
+        (Restart.TEMPORARY, Found(ended=frozenset({TOKEN}), over=False), False),
+        (Restart.TEMPORARY, Found(ended=frozenset({TOKEN})), True),
+        (Restart.TEMPORARY, Found(), True),
+        (Restart.PERMANENT, Found(), False),
+    ],
+)
+def test_an_end_without_a_supervisor_is_recognized(
+    restart: Restart, found: Found, expected: bool
 ) -> None:
-    """By what its launcher says; what no launcher knows is to be looked for."""
-    assert fate(one(**said).current.token, living, ended) is expected
+    """It is no end after which a temporary service has done its part."""
+    assert is_ending(service_spec(SPEC, restart=restart), TOKEN, found) is expected
 
 
 @pytest.mark.parametrize(

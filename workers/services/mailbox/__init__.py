@@ -232,7 +232,7 @@ class MailboxService(Service):
             if not self.landing.done():
                 self.landing.set_result(None)
             return
-        if lane.hungry:
+        if lane.wants_more:
             lane.reading = True
             self.spawn(self._read(lane), f"read {lane.receiver}")
         if not self.runtime.generation_of(lane.receiver):
