@@ -23,7 +23,7 @@ from garrison.supervisor.processes.capabilities import format_unsupported, unsup
 from garrison.supervisor.processes.machine import detect_capabilities
 from garrison.supervisor.processes.users import access_problem, code, may_write, resolve_user
 
-from .plugins import READ_S, bound_services, checked
+from .plugins import READ_S, checked, configured_services
 
 _decode = msgspec.msgpack.Decoder(PluginRead | Failing).decode
 
@@ -85,7 +85,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
             provides[name] = [manifest.service_type for manifest in read.services]
             _add_plugin(report, read)
     try:
-        report.services = bound_services(config, provides)
+        report.services = configured_services(config, provides)
     except ConfigError as error:
         report.errors.append(str(error))
     else:
