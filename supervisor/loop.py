@@ -21,7 +21,7 @@ import zmq
 from garrison.ipc import messages
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State, Token
-from garrison.ipc.system import idle, process_tree
+from garrison.ipc.system import process_tree, trimmer
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import AGAIN_S, BusRouter
 from garrison.supervisor.config.environment import base_environment
@@ -126,7 +126,7 @@ class Supervisor:
             self.others,
         )
         self.doors = Endpoints(self.context, host, min(host.max_message, CONTROL_BYTES))
-        self.gates = self.doors.gates
+        self.gates = self.doors.listeners
         self.hearing = ControlServer(self, self.doors.control)
         self.bus = BusRouter(self.doors.bus, self.hearing.refuse, host.max_message)
         self.members = DirectoryPublisher(self, self.doors.control, self._left)
@@ -199,9 +199,9 @@ class Supervisor:
             self.incarnations.read_engine()
         carries = not ready.keys().isdisjoint(self.doors.bus.all)
         if carries or self.bus.settling or self.bus.waiting:
-            for token in self.bus.turn():
+            for token in self.bus.route_pending():
                 self._connected(token)
-            self.bus.tell_ends()
+            self.bus.announce_ends()
         now = time.monotonic()
         if now >= self._soonest:
             self._deadlines(now)
@@ -209,8 +209,8 @@ class Supervisor:
             self._settle()
         if now >= self.succession.due:
             self.succession.write()
-        if now >= self.bus.quiet.due and self.bus.quiet.over(now):
-            idle.give_back()
+        if now >= self.bus.trimmer.due and self.bus.trimmer.is_idle(now):
+            trimmer.trim_in_background()
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:
@@ -231,7 +231,7 @@ class Supervisor:
         if self.bus.settling or self.engine.busy:
             return 0.001
         due = min(self._soonest, self.engine.due, self.succession.due, self.gates.due)
-        due = min(due, self.bus.quiet.due)
+        due = min(due, self.bus.trimmer.due)
         wait = min(due - time.monotonic(), AGAIN_S if self.bus.waiting else IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 

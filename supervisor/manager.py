@@ -157,7 +157,7 @@ class ServiceManager:
         host, by_token = self._host, self._host.roster.by_token
         match happened:
             case engine.Died(key):
-                host.bus.died(key)
+                host.bus.mark_ended(key)
                 post = by_token.get(key)
                 if post is not None:
                     post.current.ended = True
@@ -219,8 +219,8 @@ class ServiceManager:
         post.current.status = status
         post.last_exit = words
         post.last_exit_at = time.time()
-        self._host.bus.died(post.current.token)
-        self._host.bus.cause(post.current.token, cause)
+        self._host.bus.mark_ended(post.current.token)
+        self._host.bus.set_cause(post.current.token, cause)
         unasked = post.state is not State.STOPPING or post.child.why is not StopReason.ORDER
         if (
             unasked

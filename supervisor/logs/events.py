@@ -58,9 +58,12 @@ def _last_events(path: Path) -> Iterator[Event]:
             yield msgspec.json.decode(line, type=Event)
 
 
-def local_time(utc: str) -> str:
-    """Return an event's time in local time, with its offset."""
-    return datetime.fromisoformat(utc).astimezone().isoformat(timespec="milliseconds")
+def local_time(utc: str, separator: str = "T", precision: str = "milliseconds") -> str:
+    """Return a recorded time in the local timezone, with its offset; text that is none as it is."""
+    try:
+        return datetime.fromisoformat(utc).astimezone().isoformat(separator, precision)
+    except ValueError:
+        return utc
 
 
 class EventLog:

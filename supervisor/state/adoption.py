@@ -437,7 +437,7 @@ class Adoption:
             for number in os.read(wake, 64):
                 if number in ENDING:
                     os.kill(os.getpid(), number)
-        self._host.bus.turn()
+        self._host.bus.route_pending()
         self.write()
         for lock in locks:
             os.set_inheritable(lock, True)
