@@ -154,7 +154,8 @@ def _key_lines(field: KeyField, indent: str) -> list[str]:
             mark an example.
     """
     mark = "# " if indent == " " else f"#{indent}# "
-    doc = field.key.doc + (f" Without it: {field.key.unset}." if field.key.unset else "")
+    has_fallback = field.key.unset not in {"", "none"}
+    doc = field.key.doc + (f" Without it: {field.key.unset}." if has_fallback else "")
     lines = textwrap.wrap(doc, WIDTH, initial_indent=mark, subsequent_indent=mark)
     line = f"#{indent}{field.name} = {default_toml(field) or field.key.example}"
     note = _note(field)
