@@ -218,8 +218,8 @@ class Environment(KeyGroup, frozen=True, kw_only=True):
     env: Annotated[
         dict[str, str],
         Key(
-            "Environment variables, besides PATH, HOME, LANG and the like, which every service has. "
-            "The tables of [defaults] and of the service are merged.",
+            "Environment variables, besides PATH, HOME, LANG and the like, which every service "
+            "has. The tables of [defaults] and of the service are merged.",
             kind="env",
             example='{ LOG_LEVEL = "debug" }',
         ),
