@@ -191,9 +191,10 @@ def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead
             start_new_session=True,
             check=False,
         )
-        result = _decode(done.stdout)
     except subprocess.TimeoutExpired:
         return Failing("read", f"its import took longer than {READ_S:g} s")
+    try:
+        result = _decode(done.stdout)
     except msgspec.MsgspecError:
         return Failing("read", f"its process ended with code {done.returncode} while it was read")
     return checked(result, spec, config.plugins)
