@@ -41,7 +41,10 @@ def mail(_: Invocation) -> None:
 )
 @options
 def ls(invocation: Invocation, name: str | None, most: int) -> int:
-    """List pending messages and dead letters, of all receivers or of one."""
+    """List pending messages and dead letters.
+
+    With NAME, those of one receiver.
+    """
     data = _merge(_query(invocation, lambda mailbox: mailbox.ls(name, most)), most)
     invocation.answer(data)
     if not invocation.json:
@@ -70,7 +73,10 @@ def show(invocation: Invocation, letter: str) -> int:
 @click.option("--all", "everything", is_flag=True, help="All dead letters.")
 @options
 def replay(invocation: Invocation, letters: tuple[str, ...], everything: bool) -> int:
-    """Deliver dead letters again, after the messages that are pending."""
+    """Deliver dead letters again.
+
+    They come after the messages that are pending.
+    """
     if bool(letters) == everything:
         raise click.UsageError("name the dead letters, or use --all")
     wanted = None if everything else list(letters)
