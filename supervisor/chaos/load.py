@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from garrison.ipc import posting
+from garrison.ipc import mail
 from garrison.ipc.client import Client
 from garrison.ipc.errors import CallError, GarrisonError, RemoteError
 from garrison.ipc.mail import PostRequest
@@ -170,10 +170,12 @@ class PostTraffic:
 
     async def _one(self, name: str, letters: DeliveryLog) -> None:
         number = self._posting[name] = next(self._numbers[name])
-        request = PostRequest(name, TAKE, posting.encoded(name, TAKE, (self._run, number)))
+        request = PostRequest(name, TAKE, mail.encode_value(name, TAKE, (self._run, number)))
         try:
             async with asyncio.timeout(POST_S):
-                letter = await posting.ask_mailbox(self._client, "post", request, str, once=False)
+                letter = await mail.ask_mailbox(
+                    self._client, "post", request, str, idempotent=False
+                )
         except (CallError, TimeoutError):  # it may be on disk or not: it was not acknowledged
             letters.unsure(number)
             self._tally.refused_posts += 1
@@ -230,12 +232,12 @@ class PostTraffic:
         ]
 
     def _is_wanted(self, name: str) -> bool:
-        entry, mailbox = self._client.directory.get(name), self._client.entry_of(posting.MAILBOX)
+        entry, mailbox = self._client.directory.get(name), self._client.entry_of(mail.MAILBOX)
         return all(one is not None and one.wanted for one in (entry, mailbox))
 
     async def _search(self, missing: list[tuple[str, int, str]]) -> None:
         """Have dead letters sent again; count messages that the mailbox does not have as lost."""
-        mailbox = self._client.entry_of(posting.MAILBOX)
+        mailbox = self._client.entry_of(mail.MAILBOX)
         if mailbox is None:
             return
         letters = self._tally.letters

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from garrison.ipc import posting, sockets
+from garrison.ipc import mail, sockets
 from garrison.ipc.client import Client, connect
 from garrison.ipc.errors import (
     GarrisonError,
@@ -204,12 +204,12 @@ class Run:
                 mail.remove()
 
     def _mail(self) -> PostTraffic | None:
-        mailbox = self._client.entry_of(posting.MAILBOX)
+        mailbox = self._client.entry_of(mail.MAILBOX)
         receivers = [
             row
             for row in self._targets.rows()
             if (entry := self._client.directory.get(row["name"])) is not None
-            and entry.manifest.service_type != posting.MAILBOX
+            and entry.manifest.service_type != mail.MAILBOX
         ]
         if mailbox is None or not mailbox.wanted or not receivers:
             return None

@@ -73,7 +73,7 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
         envelope if invocation.json else None,
         not events_only,
     )
-    journal.listeners.append(console.heard)
+    journal.listeners.append(console.on_event)
     handover = handed_over(os.environ)
     supervisor = Supervisor(config, os.environ, journal, handover)
     invocation.say(f"garrison {own_version()}, home {host.home}, config {config.path}")

@@ -70,14 +70,14 @@ def post(number: int, padding: str = "", **said: Any) -> PostRequest:
 
 def away(service: MailboxService) -> None:
     """Have the mailbox think that nobody is there."""
-    runtime: Any = service.runtime
-    runtime.generation_of = lambda _: 0
+    client: Any = service.runtime.client
+    client.generation_of = lambda _: 0
 
 
 def back(service: MailboxService) -> None:
     """Have it look again."""
-    runtime: Any = service.runtime
-    del runtime.generation_of
+    client: Any = service.runtime.client
+    del client.generation_of
     for lane in service.lanes.values():
         service._pump(lane)
 

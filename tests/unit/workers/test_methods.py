@@ -172,16 +172,16 @@ def test_public_methods_are_offered() -> None:
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("by_connection", "its parameter connection cannot travel: .*Connection"),
-        ("in_a_list", "its parameter connections cannot travel: .*Connection"),
-        ("in_a_struct", "its parameter holder cannot travel: .*Connection"),
-        ("to_connection", "its result cannot travel: .*Connection"),
-        ("to_function", "its result cannot travel: .*Callable"),
-        ("stream_of_connections", "its result cannot travel: .*Connection"),
-        ("by_unknown", "its annotation Message is not known when it runs"),
-        ("lazy", "a plain generator cannot travel; an asynchronous one is a stream"),
-        ("of_class", "a class method or static method belongs to no instance"),
-        ("of_nobody", "a class method or static method belongs to no instance"),
+        ("by_connection", "its parameter connection cannot be encoded: .*Connection"),
+        ("in_a_list", "its parameter connections cannot be encoded: .*Connection"),
+        ("in_a_struct", "its parameter holder cannot be encoded: .*Connection"),
+        ("to_connection", "its result cannot be encoded: .*Connection"),
+        ("to_function", "its result cannot be encoded: .*Callable"),
+        ("stream_of_connections", "its result cannot be encoded: .*Connection"),
+        ("by_unknown", "its annotation Message is not defined at run time"),
+        ("lazy", "a plain generator cannot be called remotely; make it async, as a stream"),
+        ("of_class", "a class method or static method cannot be called remotely"),
+        ("of_nobody", "a class method or static method cannot be called remotely"),
     ],
 )
 def test_what_cannot_travel_is_left_out_with_its_reason(name: str, reason: str) -> None:
