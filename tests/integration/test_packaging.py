@@ -1,6 +1,6 @@
 """The built wheel and sdist: what they hold, and that the installed wheel works.
 
-They are built and installed by pip, which fetches the build backend and the dependencies.
+pip fetches the build backend and the dependencies for that.
 """
 
 import json
@@ -29,15 +29,25 @@ def ran(*words: str | Path, cwd: Path) -> str:
     return done.stdout
 
 
+def environment(folder: Path, *packages: str | Path) -> Path:
+    """Make a fresh environment with these packages; return its folder of programs."""
+    ran(sys.executable, "-m", "venv", "--without-pip", folder, cwd=ROOT)
+    pip = (sys.executable, "-m", "pip", "--python", folder / "bin" / "python")
+    ran(*pip, "install", "-q", "--disable-pip-version-check", *packages, cwd=ROOT)
+    return folder / "bin"
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Build the sdist, and the wheel from that, as a publisher does."""
+    """Build the sdist, and the wheel from what that unpacks to."""
     folder = tmp_path_factory.mktemp("built")
-    tools = folder / "tools"
-    ran(sys.executable, "-m", "venv", tools, cwd=folder)
-    ran(tools / "bin" / "pip", "install", "-q", "build", cwd=folder)
-    ran(tools / "bin" / "python", "-m", "build", "-o", folder / "dist", ROOT, cwd=folder)
-    return folder / "dist"
+    hatchling = (environment(folder / "tools", "hatchling") / "python", "-m", "hatchling", "build")
+    dist = folder / "dist"
+    ran(*hatchling, "-t", "sdist", "-d", dist, cwd=ROOT)
+    with tarfile.open(only(dist.glob("*.tar.gz"))) as sdist:
+        sdist.extractall(folder, filter="data")
+    ran(*hatchling, "-t", "wheel", "-d", dist, cwd=only(folder.glob("garrison-*")))
+    return dist
 
 
 def of_checkout(pattern: str) -> set[str]:
@@ -50,15 +60,15 @@ def of_checkout(pattern: str) -> set[str]:
     }
 
 
-def only(names: Iterable[str]) -> str:
-    """Return the one name that there is."""
-    (name,) = names
-    return name
+def only(paths: Iterable[Path]) -> Path:
+    """Return the one path that there is."""
+    (path,) = paths
+    return path
 
 
 def test_the_wheel_holds_every_file_as_a_file(built: Path) -> None:
     """The links in .src are gone: code, data and docs are below garrison/."""
-    with zipfile.ZipFile(only(map(str, built.glob("*.whl")))) as wheel:
+    with zipfile.ZipFile(only(built.glob("*.whl"))) as wheel:
         held = {name.removeprefix("garrison/") for name in wheel.namelist()}
 
     assert of_checkout("*") <= held
@@ -66,7 +76,7 @@ def test_the_wheel_holds_every_file_as_a_file(built: Path) -> None:
 
 def test_the_sdist_holds_no_link(built: Path) -> None:
     """So that it unpacks everywhere."""
-    with tarfile.open(only(map(str, built.glob("*.tar.gz")))) as sdist:
+    with tarfile.open(only(built.glob("*.tar.gz"))) as sdist:
         members = sdist.getmembers()
 
     assert members
@@ -77,9 +87,8 @@ def test_the_sdist_holds_no_link(built: Path) -> None:
 def garrison(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Install the wheel into a fresh environment; return what runs its command line."""
     folder = tmp_path_factory.mktemp("installed")
-    ran(sys.executable, "-m", "venv", folder / "env", cwd=folder)
-    ran(folder / "env" / "bin" / "pip", "install", "-q", *built.glob("*.whl"), cwd=folder)
-    return lambda *words: ran(folder / "env" / "bin" / "garrison", *words, cwd=folder)
+    programs = environment(folder / "env", only(built.glob("*.whl")))
+    return lambda *words: ran(programs / "garrison", *words, cwd=folder)
 
 
 def test_the_installed_wheel_shows_its_version_config_and_docs(
