@@ -204,7 +204,7 @@ class Worker(Runtime):
         super().__init__(a.name, a.token, self._own_secrets, a.generation, session)
         self._data = Path(a.paths.data)
         self._be_part_of_its_agent()
-        self.calls.notes = self._notes
+        self.calls.observer = self._notes
         self._dispatch = Dispatch(a.name, self._answer, self.hidden, a.calls.max_message)
         self._service: Service | None = None
         self._phase = "init"
@@ -401,7 +401,7 @@ class Worker(Runtime):
         self.subscribe()
 
     def _on_call(self, source: Token, message: messages.Call) -> None:
-        self._notes.called(source, message)
+        self._notes.received(source, message)
         self._dispatch.call(source, message)
 
     def _answer(self, to: Token, message: messages.Data) -> None:

@@ -100,7 +100,7 @@ def test_a_batch_beyond_the_bound_is_refused_as_a_whole(said: Said) -> None:
     said.hearing.read()
     assert said.heard == [OTHER]
     assert said.hearing.refused == 1
-    assert said.refused == [f"not a message of ours: {BATCH_MOST + 1} messages at once"]
+    assert said.refused == [f"not a valid message: {BATCH_MOST + 1} messages at once"]
 
 
 def test_one_message_that_errs_loses_no_other(said: Said) -> None:
