@@ -58,7 +58,7 @@ def used(pids: list[int]) -> float:
 
 async def pids_of(there: Host) -> list[int]:
     """Return the supervisor and every worker: all that a call can cost."""
-    pid = there.client._supervisor_pid
+    pid = there.client.session._supervisor_pid
     launchers = children(pid)
     return [pid, *(worker for launcher in launchers for worker in children(launcher))]
 

@@ -283,7 +283,7 @@ async def _kills(plugin: str, size: Size) -> list[float]:
         times: list[float] = []
         for number in range(size.kills):
             name = there.names[number % KILLED]
-            there.client.tell(messages.Order(number, "reset", (name,)))
+            there.client.session.send(messages.Order(number, "reset", (name,)))
             await asyncio.sleep(REST_S)
             times.append(await _kill(there, name))
         return times

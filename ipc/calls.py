@@ -41,7 +41,9 @@ class Call(msgspec.Struct, eq=False):  # made three times faster than a dataclas
     deadline: float
     settle: Callable[[Outcome], None]
     item: Callable[[Value], None] | None = None  # takes the values of a stream
-    hungry: Callable[[], bool] | None = None  # a stream's: does somebody wait for its next value
+    wants_more: Callable[[], bool] | None = (
+        None  # a stream's: does somebody wait for its next value
+    )
     credit: int = 0
     to: Token = b""  # the incarnation that has it; empty while it waits
     generation: int = 0  # of that
@@ -197,7 +199,7 @@ class Calls:
             call = self._calls.get(call_id)
             if call is None:
                 continue
-            if call.hungry is not None and not call.hungry():
+            if call.wants_more is not None and not call.wants_more():
                 call.deadline = max(call.deadline, now + call.timeout)
             if call.deadline > now:  # a stream's, renewed meanwhile
                 heappush(self._deadlines, (call.deadline, call_id))
@@ -244,7 +246,7 @@ class Calls:
             self._settle_waiting(self._peers[name], now)  # the next may be there already
         return lost
 
-    def never_run(self, call_id: int, to: Token, now: float, full: bool = False) -> bool:
+    def returned_unsent(self, call_id: int, to: Token, now: float, full: bool = False) -> bool:
         """Take back a call that its incarnation never ran: it waits as if unsent.
 
         Args:

@@ -4,6 +4,8 @@ from typing import Any, Self
 
 import msgspec
 
+from .marks import Identifier, Text
+
 REMEDIES = {  # state → what to do, as the end of a sentence
     "stopped": "; start it with: garrison start {}",
     "failed": "; garrison status {} says why",
@@ -67,11 +69,11 @@ class OrderFailed(GarrisonError):
 class Fault(msgspec.Struct, array_like=True, frozen=True):
     """A call error on the wire: the class's name, its fields as text."""
 
-    kind: str
-    service: str
-    method: str
-    detail: str = ""
-    traceback: str = ""
+    kind: Identifier
+    service: Identifier
+    method: Identifier
+    detail: Text = ""
+    traceback: Text = ""
 
 
 class CallError(GarrisonError):

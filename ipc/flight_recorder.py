@@ -21,8 +21,7 @@ from . import messages
 from .calls import Call
 from .errors import CallError, RemoteError
 from .flight_record import IN, LATE, OUT, UNKNOWN, FlightRecord, RecordedCall
-from .frames import Framed
-from .messages import Token, Value
+from .messages import Framed, Token, Value
 
 RING = 128  # calls; the last 64 messages are always among their beginnings and ends
 KEPT = 256  # calls that are in flight for longer than that; more are only counted

@@ -14,7 +14,18 @@ from msgspec import Raw
 from msgspec.msgpack import Ext
 
 from .errors import WireError
-from .messages import BAD_BYTES, Call, Data, Frames, Item, Reply, Value, decode_data
+from .messages import (
+    BAD_BYTES,
+    Call,
+    Data,
+    Frame,
+    Framed,
+    Frames,
+    Item,
+    Reply,
+    Value,
+    decode_data,
+)
 
 LARGE = 1 << 20  # from here on a value is a frame; below it, one more frame costs more than copying
 LENT = 4 << 20  # from here on a frame is better lent to libzmq, where a thread may be, than copied
@@ -22,35 +33,7 @@ FRAMES_MOST = 60  # of one message; what is beyond them stays in the batch
 PLACE = 103  # our code of msgpack's extension types, where a frame's number stands
 
 Encode: TypeAlias = Callable[[Any], bytes]
-Frame: TypeAlias = bytes | Raw
 _Place: TypeAlias = int  # n: `bytes`, the frame n as it is; ~n: what the frame n is the encoding of
-
-
-class Framed:
-    """A value of which parts are frames of their own.
-
-    Args:
-        value: `bytes` as they are; a Raw, the encoding of anything; or the arguments of a call as
-            a list or a map of both.
-    """
-
-    __slots__ = ("size", "value")
-
-    def __init__(self, value: "Frame | list[Frame] | dict[str, Frame]") -> None:
-        self.value = value
-        if isinstance(value, list):
-            self.size = sum(map(len, value))
-        elif isinstance(value, dict):
-            self.size = sum(map(len, value.values()))
-        else:
-            self.size = len(value)
-
-    def __len__(self) -> int:
-        return self.size
-
-    def whole(self) -> Raw:
-        """Return the encoding, in one piece."""
-        return self.value if isinstance(self.value, Raw) else Raw(_encode(self.value))
 
 
 class _Apart(msgspec.Struct, array_like=True, frozen=True):
@@ -251,7 +234,7 @@ def _put_back(message: Data, blobs: _Blobs) -> Data:
 
 def joined(value: Value) -> Raw:
     """Return a value's encoding, in one piece."""
-    return value.whole() if isinstance(value, Framed) else value
+    return value.joined() if isinstance(value, Framed) else value
 
 
 def decoded(decode: Callable[[Any], Any], value: Value) -> Any:
@@ -262,10 +245,10 @@ def decoded(decode: Callable[[Any], Any], value: Value) -> Any:
     wanted = getattr(getattr(decode, "__self__", None), "type", None)
     if type(value.value) is bytes and (wanted is Any or wanted is bytes):
         return value.value
-    return decode(value.whole())
+    return decode(value.joined())
 
 
-def listed(args: Value) -> list[Any]:
+def decode_args(args: Value) -> list[Any]:
     """Return positional arguments as builtins. Raises what decoding does."""
     if isinstance(args, Framed) and isinstance(args.value, list):
         return [_built(part) for part in args.value]
@@ -273,7 +256,7 @@ def listed(args: Value) -> list[Any]:
     return found
 
 
-def mapped(kwargs: Value) -> dict[str, Any]:
+def decode_kwargs(kwargs: Value) -> dict[str, Any]:
     """Return named arguments likewise."""
     if isinstance(kwargs, Framed) and isinstance(kwargs.value, dict):
         return {name: _built(part) for name, part in kwargs.value.items()}

@@ -7,19 +7,16 @@ import inspect
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Self, TypeVar, cast, get_args, get_origin
+from typing import Any, Self, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
 from . import frames
+from .caller import Caller, Decode
 from .errors import CallError, RemoteError
 from .messages import MethodInfo, State, Value
 
-if TYPE_CHECKING:
-    from .client import Client
-
 T = TypeVar("T")
-Decode = Callable[[Any], Any]
 
 STREAM_CREDIT = 32  # items that may come before the consumer took one
 
@@ -34,7 +31,7 @@ class ServiceProxy:
     __slots__ = ("__dict__", "__weakref__", "_class", "_client", "_name", "_timeout")
 
     def __init__(
-        self, client: "Client", name: str, cls: type | None = None, timeout: float | None = None
+        self, client: Caller, name: str, cls: type | None = None, timeout: float | None = None
     ) -> None:
         self._client, self._name, self._class, self._timeout = client, name, cls, timeout
         client.proxies[id(self)] = self
@@ -116,7 +113,7 @@ class RemoteMethod:
 
     def __init__(
         self,
-        client: "Client",
+        client: Caller,
         name: str,
         info: MethodInfo,
         cls: type | None,
@@ -197,7 +194,7 @@ class Stream:
 
     def __init__(
         self,
-        client: "Client",
+        client: Caller,
         name: str,
         method: str,
         args: tuple[Any, ...],
@@ -227,7 +224,7 @@ class Stream:
         self._wake()
 
     @property
-    def hungry(self) -> bool:
+    def wants_more(self) -> bool:
         """Tell whether somebody waits for a value that has not come."""
         return self._waiter is not None
 

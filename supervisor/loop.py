@@ -21,7 +21,7 @@ import zmq
 from garrison.ipc import messages
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State, Token
-from garrison.ipc.system import idle, process_tree
+from garrison.ipc.system import process_tree, trimmer
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import AGAIN_S, BusRouter
 from garrison.supervisor.config.environment import base_environment
@@ -30,7 +30,8 @@ from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.control.requests import RequestQueue
 from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
-from garrison.supervisor.crashes.store import CrashRecorder
+from garrison.supervisor.crashes.recorder import CrashRecorder
+from garrison.supervisor.crashes.store import CrashStore
 from garrison.supervisor.lifecycle.dependencies import (
     blocking_dependencies,
     bound_services,
@@ -47,14 +48,14 @@ from garrison.supervisor.lifecycle.policy import (
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
+from garrison.supervisor.processes.engine import Engine
+from garrison.supervisor.processes.local import LocalEngine
 from garrison.supervisor.processes.machine import detect_capabilities
-from garrison.supervisor.processes.usage import UsageMonitor
 from garrison.supervisor.state.adoption import ENDING, Adoption, Handover, adoptable
 from garrison.supervisor.state.home import lock_home
 
 from .manager import SLOT_S, ServiceManager
 from .plugins import PluginRegistry
-from .processes import local
 from .state import snapshot
 from .tasks import Steps, TaskSet
 
@@ -113,16 +114,19 @@ class Supervisor:
         living, unread = snapshot.load_living(host.state)
         services = adoptable(config, living) if living is not None else []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.engine = local.LocalEngine(
+        self.others = set(process_tree.children())  # children of this process, but not the host's
+        if handover.locks:
+            self.others &= set(handover.others)
+        self.engine: Engine = LocalEngine(
             host.run,
-            host.logs / "launcher.log",
+            host.logs,
             base_environment(self.environ),
             host.orphan_grace,
             host.cgroups,
+            self.others,
         )
-        self.engine.others &= set(handover.others) if handover.locks else self.engine.others
         self.doors = Endpoints(self.context, host, min(host.max_message, CONTROL_BYTES))
-        self.gates = self.doors.gates
+        self.gates = self.doors.listeners
         self.hearing = ControlServer(self, self.doors.control)
         self.bus = BusRouter(self.doors.bus, self.hearing.refuse, host.max_message)
         self.members = DirectoryPublisher(self, self.doors.control, self._left)
@@ -130,16 +134,23 @@ class Supervisor:
         self.incarnations = ServiceManager(self)
         self.registration = PluginRegistry(self)
         self.succession = Adoption(self)
-        self.deaths = CrashRecorder(self)
+        self.deaths = CrashRecorder(
+            CrashStore(host.state / "deaths"),
+            host.logs,
+            self.engine,
+            journal,
+            self.environ,
+            self.roster.by_token,
+            self.later,
+            self.erred,
+        )
         self.rotation = Rotation(host.logs, host.log_bytes, host.log_files)
-        self.watch = UsageMonitor(self)
         self.machine = detect_capabilities(host.cgroups, process_tree.children())
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unread)):
             journal.record("state.damaged", problem=damaged)
         self.succession.adopt(living, services)
-        self.deaths.sweep(self.roster.by_token)  # of the former supervisor's dead
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -181,29 +192,25 @@ class Supervisor:
         if self.members.leavers.fileno() in ready:
             self.members.see_who_left()
         if self.rotation.wake in ready:
-            for event, log, data in self.rotation.news():
+            for event, log, data in self.rotation.events():
                 self.journal.record(event, log, **data)
-        launchers = self.engine.deaths.fileno() in ready or self.engine.busy
-        if launchers or any(fd in ready for fd in self.engine.descriptors()):
+        due = self.engine.busy or time.monotonic() >= self.engine.due or self.incarnations.backlog
+        if due or any(fd in ready for fd in self.engine.descriptors()):
             self.incarnations.read_engine()
         carries = not ready.keys().isdisjoint(self.doors.bus.all)
         if carries or self.bus.settling or self.bus.waiting:
-            for token in self.bus.turn():
+            for token in self.bus.route_pending():
                 self._connected(token)
-            self.bus.tell_ends()
+            self.bus.announce_ends()
         now = time.monotonic()
-        if now >= self.engine.due:
-            self.engine.end_hanging()
-        if now >= self.watch.due or self.watch.wake in ready:
-            self.watch.turn()
         if now >= self._soonest:
             self._deadlines(now)
         if self._stirred or self._works or self.orders:
             self._settle()
         if now >= self.succession.due:
             self.succession.write()
-        if now >= self.bus.quiet.due and self.bus.quiet.over(now):
-            idle.give_back()
+        if now >= self.bus.trimmer.due and self.bus.trimmer.is_idle(now):
+            trimmer.trim_in_background()
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:
@@ -212,8 +219,8 @@ class Supervisor:
         if polled != self._polled:  # a poller is made anew only for other sockets
             self._polled = polled
             self._poller = zmq.Poller()
-            fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
-            fds = (self.rotation.wake, self.gates.fileno(), self.watch.wake, *fds)
+            fds = (wake, self.members.leavers.fileno(), *launchers)
+            fds = (self.rotation.wake, self.gates.fileno(), *fds)
             for one in (*self.doors.control.all, *self.doors.bus.all, *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
@@ -224,7 +231,7 @@ class Supervisor:
         if self.bus.settling or self.engine.busy:
             return 0.001
         due = min(self._soonest, self.engine.due, self.succession.due, self.gates.due)
-        due = min(due, self.bus.quiet.due, self.watch.due)
+        due = min(due, self.bus.trimmer.due)
         wait = min(due - time.monotonic(), AGAIN_S if self.bus.waiting else IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 
@@ -303,15 +310,21 @@ class Supervisor:
 
     # --- one service ------------------------------------------------------------------------
 
-    def advance(self, post: Service, event: Event) -> None:
-        """Take an event to the policy, and carry out what it decides."""
+    def advance(self, post: Service, event: Event, death: str = "") -> None:
+        """Take an event to the policy, and carry out what it decides.
+
+        Args:
+            post: The service.
+            event: What happened to it.
+            death: The id of the crash report, where the event is a crash that has one.
+        """
         before = post.child
         after, effect = step(before, event, time.monotonic(), random.random())
         if after is before:
             return
         post.child = after
         if after.state is not before.state:
-            self._moved(post, before, event)
+            self._moved(post, before, event, death)
         if (after.state, after.wanted) != (before.state, before.wanted):
             self.members.changed(post.name)
             self._stirred = True
@@ -320,15 +333,15 @@ class Supervisor:
         if effect is not None:
             self._carry_out(post, effect)
 
-    def _moved(self, post: Service, before: Child, event: Event) -> None:
+    def _moved(self, post: Service, before: Child, event: Event, death: str) -> None:
         after = post.child
         said: dict[str, Any] = {"from": before.state.value, "to": after.state.value}
         if event in {Event.CRASH, Event.CLEAN_EXIT, Event.REFUSED}:
             said["exit"] = post.last_exit
             if post.reason and post.reason != f"its process {post.last_exit}":
                 said["reason"] = post.reason
-            if post.death:
-                said["death"] = post.death
+            if death:
+                said["death"] = death
         if after.state in {State.BACKOFF, State.FAILED} and after.deadline < inf:
             said |= {"restarts": after.restarted, "wait_s": after.deadline - time.monotonic()}
         if after.state is State.STOPPING and post.reason:
@@ -336,8 +349,8 @@ class Supervisor:
         if after.state is State.STOPPING and event in AT_FAULT:
             said["reason"] = post.cause("")
         if after.state is State.RUNNING:
-            said |= {"pid": post.pid, "generation": after.generation}
-            said["took_s"] = after.since - post.started_at
+            said |= {"pid": post.current.pid, "generation": after.generation}
+            said["took_s"] = after.since - post.current.started_at
             post.reason = post.traceback = ""
         self.journal.record("service.state", post.name, **said)
         self._take_along(post, before, event)
@@ -363,23 +376,22 @@ class Supervisor:
             case Effect.SPAWN:
                 self.incarnations.begin(post)
             case Effect.DRAIN:
-                if not post.welcomed or not self.members.send(
-                    post.token, messages.Drain(post.spec.supervision.grace)
+                if not post.current.welcomed or not self.members.send(
+                    post.current.token, messages.Drain(post.spec.supervision.grace)
                 ):
-                    self.engine.signal(post.token, signal.SIGTERM)
+                    self.engine.signal(post.current.token, signal.SIGTERM)
             case Effect.DUMP:
-                self.deaths.dumping(post)
-                self.engine.signal(post.token, signal.SIGUSR1, group=False)
-                self.members.send(post.token, messages.ShowTasks())  # where its loop turns
+                self.engine.dump(post.current.token)
+                self.members.send(post.current.token, messages.ShowTasks())  # where its loop turns
             case Effect.TERM:
-                self.engine.signal(post.token, signal.SIGTERM)
+                self.engine.signal(post.current.token, signal.SIGTERM)
             case Effect.KILL:
-                self.engine.signal(post.token, signal.SIGKILL)
+                self.engine.signal(post.current.token, signal.SIGKILL)
 
     def _connected(self, token: Token) -> None:
         post = self.roster.by_token.get(token)
         if post is not None:
-            post.connected = True
+            post.current.connected = True
             self.maybe_running(post)
             if post.state is State.RUNNING:  # an adopted one can be called again
                 self.members.changed(post.name)
@@ -390,7 +402,7 @@ class Supervisor:
 
         Not before: else its first call could come back undelivered.
         """
-        if post.said_ready and post.connected and not post.ended:
+        if post.current.ready and post.current.connected and not post.current.ended:
             self.advance(post, Event.READY)
 
     def erred(self, over: str, error: Exception) -> None:
@@ -410,7 +422,7 @@ class Supervisor:
         if not queued:
             return
         now = time.monotonic()
-        slots = [p.slot_until for p in self.roster if p.state is State.INITIALIZING]
+        slots = [p.current.slot_until for p in self.roster if p.state is State.INITIALIZING]
         busy = sum(now < until for until in slots)
         children = self.roster.children() if busy < self.config.host.starts_at_once else {}
         for post in queued:
@@ -481,19 +493,18 @@ class Supervisor:
         self.rotation.close()
         if self.succession.successor:
             self.succession.hand_over(self._locks, wake)
-            while self.deaths.write_next():
-                pass
+            self.deaths.flush()
             self.journal.record("supervisor.upgrades", python=self.succession.successor)
         else:
             killing = self._signals > 1 or self.failure is not None
             living = any(has_process(post.state) for post in self.roster)
+            self.deaths.flush()
             self.engine.leave(kill=killing or living)
-            self.deaths.close()
             self.succession.forget()
             self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
             self.orders.end()
             self.members.farewell()
-        self.watch.close()
+        self.engine.close()
         self.members.close()
         self.doors.close()
         self.context.term()

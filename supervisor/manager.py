@@ -5,7 +5,7 @@ Times are monotonic seconds.
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -16,13 +16,15 @@ from garrison.ipc.system import process_tree
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.spec import ServiceSpec, service_spec
-from garrison.supervisor.lifecycle.limits import cgroup_limits
-from garrison.supervisor.lifecycle.policy import StopReason
-from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
+from garrison.supervisor.lifecycle.policy import Event, StopReason
+from garrison.supervisor.lifecycle.services import Incarnation, Service
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
+from garrison.supervisor.processes.post_mortem import flight_path
 from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
 
-from .processes import local
+from .processes import engine
 
 if TYPE_CHECKING:
     from .loop import Supervisor
@@ -40,27 +42,28 @@ class ServiceManager:
 
     def __init__(self, host: "Supervisor") -> None:
         self._host = host
+        self.backlog: list[engine.Happened] = []  # what came with the answer to `adopt`
         self._said: set[tuple[str, str]] = set()  # NAME and what is not held of its limits
 
     def begin(self, post: Service) -> None:
         """Order a process for a service, as it is configured."""
         host, now = self._host, time.monotonic()
         token = sockets.new_token()
-        if post.watchdog is not None:  # until here it was that of an adopted incarnation
-            spec = service_spec(post.spec, watchdog=post.watchdog)
-            post.child, post.watchdog = replace(post.child, spec=spec), None
-        post.begin(token, now, now + SLOT_S)
+        if post.next_watchdog is not None:  # the adopted incarnation kept its own
+            spec = service_spec(post.spec, watchdog=post.next_watchdog)
+            post.child, post.next_watchdog = replace(post.child, spec=spec), None
+        post.current = Incarnation(token, started_at=now, slot_until=now + SLOT_S)
         host.roster.by_token[token] = post
         host.bus.admit(token)
-        host.deaths.begun(post)
+        host.deaths.on_start(post)
         self._tell_unheld(post)
-        alive = [str(pid) for pid, start in post.left if process_tree.is_alive(pid, start)]
+        alive = [str(handle.pid) for handle in host.engine.left(post.left)]
         if alive and post.spec.supervision.exclusive:
             reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
             self._not_started(post, f"{reason} exclusive = false", permanent=False)
             return
         try:
-            assignment = encode(self._assignment(post))
+            assignment = messages.encode_assignment(self._assignment(post))
         except StartError as error:
             self._not_started(post, error.reason, permanent=True)
         except OSError as error:
@@ -71,8 +74,7 @@ class ServiceManager:
             reason = f"it cannot be told what to be: {type(error).__name__}: {error}"
             self._not_started(post, reason, permanent=True)
         else:
-            log = str(host.config.host.logs / f"{post.name}.log")
-            host.engine.fork(token, post.name, log, assignment, cgroup_limits(post.spec))
+            host.engine.fork(token, post.name, assignment, post.spec.limits)
 
     def _tell_unheld(self, post: Service) -> None:
         """Say what its limits lack on this machine, once for each that is asked for."""
@@ -90,51 +92,54 @@ class ServiceManager:
         limits, of_user = _limits(spec), None
         if (account := resolve_user(spec, data)) is not None:
             limits = account.put_on(limits)
-            post.uid = limits.uid
-            self._host.doors.admit(post.token, post.uid)
-            if post.uid >= 0:
+            post.current.uid = limits.uid
+            self._host.doors.admit(post.current.token, post.current.uid)
+            if post.current.uid >= 0:
                 of_user = account.environment
                 check_access(spec.name, account, required_folders(host.run, host.state))
-        control, bus = self._host.doors.paths(post.uid)
+        control, bus = self._host.doors.paths(post.current.uid)
         env, secret = worker_environment(spec, self._host.environ, of_user=of_user)
         character, withheld = character_for(spec, secret)
-        self._host.deaths.given(spec.name, secret)
+        self._host.deaths.on_secrets(spec.name, secret)
+        times, calls = spec.supervision, spec.calls
         return messages.Assignment(
             name=spec.name,
             source=self._host.registration.source(post.plugin),
             service_type=spec.service_type,
             generation=post.child.generation,
-            token=post.token,
-            control=control,
-            bus=bus,
-            lock=str(host.run / f"{spec.name}.service.lock") if spec.supervision.exclusive else "",
-            env=messages.packed(env),
-            secrets=messages.packed(secret),
+            token=post.current.token,
+            paths=messages.Paths(
+                control,
+                bus,
+                lock=str(host.run / f"{spec.name}.service.lock") if times.exclusive else "",
+                recorder=str(flight_path(host.run, post.name, post.current.token)),
+                data=str(data),
+            ),
+            environment=messages.Environment(messages.packed(env), messages.packed(secret)),
             config=spec.config,
             plugin_config=post.plugin.config,
-            watchdog=spec.supervision.watchdog,
-            start_timeout=spec.supervision.start_timeout,
-            grace=spec.supervision.grace,
-            orphan_grace=host.orphan_grace,
-            timeout=spec.calls.timeout,
-            window=spec.calls.window,
-            window_bytes=spec.calls.window_bytes,
-            max_message=host.max_message,
-            recorder=str(self._host.deaths.flight(post)),
-            record_values=spec.calls.record_values,
-            agent=spec.agent.name,
-            character=msgspec.Raw(encode(character)),
+            timing=messages.Timing(
+                times.watchdog,
+                times.start_timeout,
+                times.grace,
+                host.orphan_grace,
+                times.health_interval,
+            ),
+            calls=messages.CallLimits(
+                calls.timeout, calls.window, calls.window_bytes, host.max_message
+            ),
+            identity=messages.AgentIdentity(
+                spec.agent.name, msgspec.Raw(encode(character)), withheld
+            ),
+            record_values=calls.record_values,
             with_parts=spec.with_parts,
             priority=spec.priority,
-            withheld=withheld,
-            data=str(data),
-            health_interval=spec.supervision.health_interval,
             limits=limits,
             chaos=host.chaos,
         )
 
     def _not_started(self, post: Service, reason: str, permanent: bool) -> None:
-        post.broken = messages.Failing("fork", reason, permanent=permanent)
+        post.current.failing = messages.Failing("fork", reason, permanent=permanent)
         self._ended(post, None)
         post.last_exit = "was not forked"
         self._gone(post, ())
@@ -144,79 +149,105 @@ class ServiceManager:
     def read_engine(self) -> None:
         """Take what the engine has seen and heard."""
         host = self._host
-        for key in host.engine.ended_now():
-            host.bus.died(key)
-            post = host.roster.by_token.get(key)
-            if post is not None:
-                post.ended = True
-                host.members.changed(post.name)
-                host.stir()
-        for happened in host.engine.read():
+        backlog, self.backlog = self.backlog, []
+        for happened in [*backlog, *host.engine.turn()]:
             self._take(happened)
 
-    def _take(self, happened: local.Happened) -> None:
+    def _take(self, happened: engine.Happened) -> None:
         host, by_token = self._host, self._host.roster.by_token
         match happened:
-            case local.Forked(key, pid, _, problems):
+            case engine.Died(key):
+                host.bus.mark_ended(key)
                 post = by_token.get(key)
                 if post is not None:
-                    post.pid = pid
-                    host.watch.begin(post)
+                    post.current.ended = True
+                    host.members.changed(post.name)
+            case engine.Forked(key, handle, problems):
+                post = by_token.get(key)
+                if post is not None:
+                    post.current.pid, post.current.handle = handle.pid, handle
+                    host.engine.watch(key, post.spec.limits)
                     for problem in problems:
                         self._say_unheld(post, problem)
                     host.succession.touch()
-            case local.NotForked(key, reason):
+            case engine.NotForked(key, reason):
                 post = by_token.get(key)
                 if post is not None:
                     self._not_started(post, f"it could not be forked: {reason}", permanent=False)
-            case local.Ended(key, status, user_s, system_s, rss_bytes, oom):
+            case engine.Ended(key, status, user_s, system_s, rss_bytes, oom, paused):
                 post = by_token.get(key)
                 if post is not None:
-                    post.oom = oom
-                    post.used = (user_s, system_s, rss_bytes) if rss_bytes else None
+                    post.current.oom, post.current.paused = oom, paused
+                    post.current.used = (user_s, system_s, rss_bytes) if rss_bytes else None
                     self._ended(post, status)
-            case local.Gone(key, left):
+            case engine.Gone(key, left):
                 post = by_token.get(key)
                 if post is not None:
                     self._gone(post, left)
-            case local.Lost(pid, workers):
-                host.journal.record("launcher.lost", pid=pid, workers=workers)
+            case engine.Lost(launcher, workers):
+                host.journal.record("launcher.lost", pid=launcher.pid, workers=workers)
+            case engine.Usage(key, used):
+                post = by_token.get(key)
+                if post is not None:
+                    self._check_limits(post, used)
+            case engine.FlightRecord() | engine.LogTail():
+                host.deaths.take(happened)
+            case engine.Preloaded() | engine.Fresh() | engine.Found():
+                pass
+            case _:
+                assert_never(happened)
         host.registration.take(happened)
         host.stir()
+
+    def _check_limits(self, post: Service, used: Used) -> None:
+        event = check_limits(post.spec.limits, used)
+        draining = post.state is State.STOPPING
+        if event is None or (draining and event is not Event.OVERRUN):
+            return
+        post.current.excess = excess_words(post.spec.limits, used, event is Event.OVERRUN)
+        self._host.advance(post, event)
+        if (
+            draining and not post.current.overran
+        ):  # its state does not change, so no other event says it
+            self._host.journal.record("service.overrun", post.name, reason=post.current.excess)
+        post.current.overran = event is Event.OVERRUN
 
     def _ended(self, post: Service, status: int | None) -> None:
         words = process_tree.describe(status)
         cause = post.cause(words)
-        post.ended = True
-        post.status = status
+        post.current.ended = True
+        post.current.status = status
         post.last_exit = words
         post.last_exit_at = time.time()
-        self._host.bus.died(post.token)
-        self._host.bus.cause(post.token, cause)
+        self._host.bus.mark_ended(post.current.token)
+        self._host.bus.set_cause(post.current.token, cause)
         unasked = post.state is not State.STOPPING or post.child.why is not StopReason.ORDER
-        if unasked or post.clean is None or post.clean.reason not in {"", "ordered"}:
+        if (
+            unasked
+            or post.current.stopped is None
+            or post.current.stopped.reason not in {"", "ordered"}
+        ):
             post.reason = cause
-        if post.broken is not None:
-            post.traceback = post.broken.traceback
+        if post.current.failing is not None:
+            post.traceback = post.current.failing.traceback
 
-    def _gone(self, post: Service, left: tuple[int, ...]) -> None:
+    def _gone(self, post: Service, left: tuple[Handle, ...]) -> None:
         host = self._host
         if left:
-            pids = " ".join(map(str, left))
+            pids = " ".join(str(handle.pid) for handle in left)
             host.journal.record("service.leftover", post.name, pids=pids)
-            post.left = tuple((pid, process_tree.start_ticks(pid)) for pid in left)
-        event = post.what_ended()
-        death = host.deaths.gone(post, event, left)
-        token, post.token, post.pid, post.in_flight = post.token, b"", 0, 0
+            post.left = left
+        ended, event = post.current, post.current.outcome()
+        death = host.deaths.on_exit(post, event, left)
+        token, post.current = ended.token, Incarnation()
         host.roster.by_token.pop(token, None)
         host.doors.control.forget(token)
-        if post.events:
-            post.events = ()
+        if ended.events:
             host.members.listed(post.name)
         if token not in host.bus.connected:  # it never spoke: nobody waits for its notice
             host.bus.drop(token, "")
-        host.advance(post, event)
-        host.deaths.decided(death, post)
+        host.advance(post, event, death.id if death is not None else "")
+        host.deaths.on_restart_decided(death, post)
 
 
 def _limits(spec: ServiceSpec) -> messages.Limits:

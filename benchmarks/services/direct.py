@@ -60,7 +60,7 @@ class Direct(Service):
     async def listen(self, path: str) -> None:
         """Open a socket of this worker's own."""
         runtime: Any = self.runtime
-        ways = runtime._bus = Ways(runtime._bus)
+        ways = runtime.session.bus = Ways(runtime._bus)
         router = runtime._context.socket(zmq.ROUTER)
         router.set(zmq.ROUTER_MANDATORY, 1)
         router.set(zmq.LINGER, sockets.LINGER_MS)
@@ -72,9 +72,9 @@ class Direct(Service):
             if len(frames) == 2:  # its probe: somebody connected
                 ways.direct[frames[0]] = self._door
             else:
-                runtime.on_bus([frames[0], frames[2]])
+                runtime.session.on_bus([frames[0], frames[2]])
 
-        self._door = Door(router, receive, runtime.malformed)
+        self._door = Door(router, receive, runtime.session.malformed)
         self._door.token = runtime.token
 
     async def connect(self, name: str, path: str) -> None:
@@ -82,17 +82,17 @@ class Direct(Service):
         runtime: Any = self.runtime
         entry = runtime.directory.get(name)
         socket = sockets.dealer(runtime._context, path, runtime.token, runtime.max_message)
-        self._way = entry.token, Link(socket, runtime.on_bus, runtime.malformed)
-        runtime._bus = Ways(runtime._bus)
+        self._way = entry.token, Link(socket, runtime.session.on_bus, runtime.session.malformed)
+        runtime.session.bus = Ways(runtime._bus)
 
     async def go_direct(self, direct: bool) -> None:
         """Use the one way or the other."""
         token, link = self._way
         runtime: Any = self.runtime
         if direct:
-            runtime._bus.direct[token] = link
+            runtime.session.bus.direct[token] = link
         else:
-            runtime._bus.direct.pop(token, None)
+            runtime.session.bus.direct.pop(token, None)
 
     async def one_by_one(self, name: str, text: str, count: int) -> list[float]:
         """Return the time of each call, made one after another."""

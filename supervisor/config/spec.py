@@ -1,15 +1,18 @@
-"""How one service is run: what `config.toml` says of it, with every default.
+"""Every key of `config.toml`, once: its type, unit, bounds, default and documentation.
 
-Durations are seconds, sizes are bytes.
+Durations are seconds, sizes are bytes. `schema` derives from here what it accepts, and `reference`
+what it documents.
 """
 
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from garrison.ipc.character import Character, default_character
+
+from .keys import Key, KeyGroup, count, duration
 
 
 class Restart(Enum):
@@ -21,84 +24,450 @@ class Restart(Enum):
 
 
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One agent: who it is. The one without a NAME is who everybody's services speak for."""
+    """One agent and its character. The agent without a NAME has the services of no other agent."""
 
-    name: str = ""  # its NAME, which its services' NAMEs begin with
+    name: str = ""  # the NAMEs of its services begin with it
     character: Character = msgspec.field(default_factory=default_character)
     file: Path | None = None  # where the character was read
-    open_to_others: str = ""  # why that file must hold no secret that is used; empty: it may
+    open_to_others: str = ""  # why no secret of that file may be used; empty: they may
 
     def __repr__(self) -> str:  # a character has secrets
         return f"AgentSpec({self.name!r}, {self.character.name!r})"
 
 
-class Supervision(msgspec.Struct, frozen=True, kw_only=True):
+class Supervision(KeyGroup, frozen=True, kw_only=True):
     """When a service is started, watched, restarted and stopped."""
 
-    restart: Restart = Restart.PERMANENT
-    depends_on: tuple[str, ...] = ()  # NAMEs that run before it starts and stop after it
-    bind_to: tuple[str, ...] = ()  # NAMEs whose restart restarts it
-    autostart: bool = True
-    exclusive: bool = True  # False: a new incarnation need not wait for a leftover of the old
-    start_timeout: float = 60.0  # for Plugin.init and Service.start together
-    grace: float = 10.0  # for drain and Service.stop
-    watchdog: float = 10.0  # longest silence of the service's loop; 0 is never
-    intensity: int = 5  # so many restarts …
-    period: float = 60.0  # … within so many seconds, and it is failed; intensity 0 is unlimited
-    health_interval: float = 10.0  # between calls of the service's own `health`; 0 is never
+    depends_on: Annotated[
+        tuple[str, ...],
+        Key(
+            "Services that run before this one starts, and stop after it.",
+            kind="name",
+            unit="NAMEs",
+            own=True,
+            example='["database"]',
+        ),
+    ] = ()
+    bind_to: Annotated[
+        tuple[str, ...],
+        Key(
+            "Services whose restart restarts this one too.",
+            kind="name",
+            unit="NAMEs",
+            own=True,
+            example='["browser"]',
+        ),
+    ] = ()
+    restart: Annotated[
+        Restart,
+        Key(
+            'When a service that ended is started again: "permanent" is always, "transient" '
+            'after a crash, "temporary" never.'
+        ),
+    ] = Restart.PERMANENT
+    autostart: Annotated[
+        bool,
+        Key("Start the service with the host. Otherwise `garrison start NAME` starts it."),
+    ] = True
+    exclusive: Annotated[
+        bool,
+        Key("Start a new process only when the old one and all its child processes are gone."),
+    ] = True
+    start_timeout: Annotated[
+        float,
+        duration(
+            "The time for the plugin's `init` and the service's `start` together. After it the "
+            "start has failed, and is tried again.",
+            above=0,
+        ),
+    ] = 60.0
+    grace: Annotated[
+        float,
+        duration("The time to finish open calls and run `stop`. After it the process is killed."),
+    ] = 10.0
+    watchdog: Annotated[
+        float,
+        duration(
+            "The longest time that the service's event loop may be blocked. After it the stacks "
+            "are written to the log, and the service is restarted.",
+            zero="never",
+        ),
+    ] = 10.0
+    intensity: Annotated[
+        int,
+        count(
+            "The number of restarts after a crash within `period`. One more, and the service is "
+            "failed; it is then tried every few minutes. Starts that fail do not count.",
+            "restarts",
+            0,
+            zero="without limit",
+        ),
+    ] = 5
+    period: Annotated[float, duration("The time in which crashes are counted.", above=0)] = 60.0
+    health_interval: Annotated[
+        float,
+        duration(
+            "The time between two calls of the service's `health`, if it has one. After two bad "
+            "or missing answers in a row, the service is restarted.",
+            zero="never",
+        ),
+    ] = 10.0
 
 
-class CallSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The calls that a service makes, and what is recorded of them."""
+class CallSettings(KeyGroup, frozen=True, kw_only=True):
+    """The calls that a service makes, and what a crash report shows of them."""
 
-    timeout: float = 30.0  # a call's deadline, where its caller names none
-    window: int = 256  # calls in flight from this service to one other
-    window_bytes: int = 16 * 1024 * 1024  # and their arguments' bytes
-    record_values: bool = False  # crash reports show arguments and results
+    timeout: Annotated[
+        float, duration("The deadline of a call that sets none itself.", above=0)
+    ] = 30.0
+    window: Annotated[
+        int,
+        count(
+            "The number of calls to one other service that may be without an answer. Further "
+            "calls wait.",
+            "calls",
+        ),
+    ] = 256
+    window_bytes: Annotated[
+        int, count("The size of the arguments of those calls. Further calls wait.", "bytes")
+    ] = 16 * 1024 * 1024
+    record_values: Annotated[
+        bool,
+        Key(
+            "Show the first 256 bytes of the arguments and results of the last calls in a "
+            "crash report. Otherwise it shows their sizes alone."
+        ),
+    ] = False
 
 
-class ProcessLimits(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service's process may use, and the user it runs as."""
+class ProcessLimits(KeyGroup, frozen=True, kw_only=True):
+    """What a service's process may use, and the user that it runs as."""
 
-    memory_max: int = 0  # resident bytes of it and all that it started; 0 is without limit
-    processes: int = 0  # it and all that it started; 0 is without limit
-    open_files: int = 0  # descriptors of each of its processes; 0: as the supervisor's
-    cpu_weight: int = 0  # its share beside the others', of which each has 100; 0: that
-    nice: int | None = None  # None, here and below: as the supervisor's
-    oom_score_adj: int | None = None
-    umask: int | None = None
-    working_directory: Path | None = None
-    user: str = ""  # name or number of its process's user; empty: the supervisor's user
-    group: str = ""  # likewise; empty: that user's own
-    no_new_privs: bool = False  # nothing that it starts gains what it has not
+    memory_max: Annotated[
+        int,
+        count(
+            "The resident memory of the service and all processes that it started. A service "
+            "that exceeds it is drained and restarted.",
+            "bytes",
+            1 << 20,  # less was meant as MiB, and no worker fits into it
+            zero="without limit",
+        ),
+    ] = 0
+    processes: Annotated[
+        int,
+        count(
+            "The number of processes, with all that the service started. A service that exceeds "
+            "it is drained and restarted.",
+            "processes",
+            0,
+            zero="without limit",
+        ),
+    ] = 0
+    open_files: Annotated[
+        int,
+        count(
+            "The number of open files of each of its processes.",
+            "descriptors",
+            64,  # a worker itself has some twenty
+            zero="as the supervisor",
+        ),
+    ] = 0
+    cpu_weight: Annotated[
+        int,
+        Key(
+            "The share of the CPU in relation to the other services.",
+            least=0,
+            most=10_000,
+            zero="100, as each other service",
+        ),
+    ] = 0
+    nice: Annotated[
+        int | None,
+        Key(
+            "The CPU priority: a higher value yields to other processes.",
+            least=-20,
+            most=19,
+            unset="as the supervisor",
+            example="10",
+        ),
+    ] = None
+    oom_score_adj: Annotated[
+        int | None,
+        Key(
+            "The out-of-memory killer ends processes with a higher value first.",
+            least=-1000,
+            most=1000,
+            unset="as the supervisor",
+            example="500",
+        ),
+    ] = None
+    umask: Annotated[
+        int | None,
+        Key(
+            "The permissions that files of the service do not get.",
+            kind="umask",
+            unset="as the supervisor",
+            example='"077"',
+        ),
+    ] = None
+    working_directory: Annotated[
+        Path | None,
+        Key(
+            "The folder in which the process runs.",
+            unset="as the supervisor",
+            example='"data"',
+        ),
+    ] = None
+    user: Annotated[
+        str,
+        Key(
+            "The user that the service runs as. The supervisor has to be root for that.",
+            kind="account",
+            unset="as the supervisor",
+            example='"bot"',
+        ),
+    ] = ""
+    group: Annotated[
+        str,
+        Key(
+            "The group that the service runs as.",
+            kind="account",
+            unset="the user's own",
+            example='"bot"',
+        ),
+    ] = ""
+    no_new_privs: Annotated[
+        bool, Key("Programs that the service starts gain no rights, as `sudo` would.")
+    ] = False
 
 
-class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """A service's environment variables and secrets."""
+class Environment(KeyGroup, frozen=True, kw_only=True):
+    """A service's environment variables and secrets. It gets PATH, HOME, LANG and the like too."""
 
-    env: dict[str, str] = {}
-    pass_env: tuple[str, ...] = ()  # names copied from the supervisor's environment
-    env_file: Path | None = None
-    secrets: dict[str, str | Path] = {}  # name in the worker → name of a source, or its own file
+    env: Annotated[
+        dict[str, str],
+        Key(
+            "Environment variables. The tables of [defaults] and of the service are merged.",
+            kind="env",
+            example='{ LOG_LEVEL = "debug" }',
+        ),
+    ] = {}
+    pass_env: Annotated[
+        tuple[str, ...],
+        Key(
+            "Environment variables that are passed on from the supervisor.",
+            kind="variable",
+            unit="names of environment variables",
+            example='["HTTPS_PROXY"]',
+        ),
+    ] = ()
+    env_file: Annotated[
+        Path | None,
+        Key(
+            "A file with lines of KEY=VALUE. They count as secrets, so the file is refused "
+            "while other users can read it: run chmod 600.",
+            own=True,
+            unset="none",
+            example='"chat.env"',
+        ),
+    ] = None
+    secrets: Annotated[
+        dict[str, str | Path],  # name in the worker → name of a source, or its own file
+        Key(
+            "Secrets that this service alone gets, and without which it does not start: names, "
+            "or a table from a name to where the secret is found.",
+            kind="secrets",
+            own=True,
+            default="[]",
+            example='["DISCORD_TOKEN"]',
+        ),
+    ] = {}
 
 
 class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One service: its names, how it is supervised, and what its worker is given."""
 
     name: str
-    plugin: str
-    service_type: str
+    plugin: Annotated[
+        str,
+        Key(
+            "The NAME of the plugin that the service is part of. Needed for a second instance.",
+            kind="name",
+            own=True,
+            unset="the plugin with this service_type",
+            example='"chat"',
+        ),
+    ]
+    service_type: Annotated[
+        str,
+        Key(
+            "One of that plugin's service_types.",
+            name="type",
+            kind="name",
+            own=True,
+            unset="the section's NAME, or the plugin's only one",
+            example='"chat"',
+        ),
+    ]
     agent: AgentSpec = AgentSpec()
     with_parts: bool = False  # its plugin's actions, models and the like are in its worker
-    priority: int | None = None  # of its models; None: what the plugin says
+    priority: Annotated[
+        int | None,
+        Key(
+            "The rank of the service's models: of those that run, the highest is used.",
+            least=-1_000_000_000,
+            most=1_000_000_000,
+            own=True,
+            unset="as the plugin says",
+            example="10",
+        ),
+    ] = None
     supervision: Supervision = Supervision()
     calls: CallSettings = CallSettings()
     limits: ProcessLimits = ProcessLimits()
     environment: Environment = Environment()
-    config: dict[str, Any] = {}
+    config: Annotated[
+        dict[str, Any],
+        Key("The service's own settings; its class declares them.", own=True),
+    ] = {}
 
 
-GROUPS: dict[str, type[msgspec.Struct]] = {
+class CgroupLimits(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The limits of a worker's cgroup; 0 is none."""
+
+    memory: int = 0  # bytes
+    tasks: int = 0  # threads, of all its processes
+    cpu_weight: int = 0
+
+
+class PluginSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One plugin: where its code is and what its `init` is given."""
+
+    name: str
+    use: Annotated[
+        str,
+        Key(
+            "Where the code is: an installed plugin, a module, or an attribute of one.",
+            kind="use",
+            unset="the plugin's NAME",
+            example='"chat"',
+        ),
+    ]
+    config: Annotated[dict[str, Any], Key("The argument of the plugin's `init`.")] = {}
+
+
+class AgentSection(msgspec.Struct, frozen=True, kw_only=True):
+    """The section of one agent: [agent], with `character` alone, or [agents.NAME]."""
+
+    character: Annotated[
+        Path | None,
+        Key(
+            'The character file. "several.json#NAME" names one of several in a file.',
+            unset="Eliza",
+            example='"eliza.json"',
+        ),
+    ] = None
+    plugins: Annotated[
+        tuple[str, ...],
+        Key(
+            "The plugins that run for this agent.",
+            kind="name",
+            unit="NAMEs of plugins",
+            unset="all of them",
+            example='["chat"]',
+        ),
+    ] = ()
+    services: Annotated[
+        dict[str, Any],
+        Key("The agent's services, with the keys of [services.NAME].", kind="services"),
+    ] = {}
+
+
+class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """The host itself: its files and what holds for all services together."""
+
+    home: Annotated[
+        Path,
+        Key(
+            "The folder for everything that garrison writes. `--home` and "
+            "`$GARRISON_HOME` override it.",
+            default='".garrison"',
+        ),
+    ]
+    run: Annotated[
+        Path,
+        Key(
+            "The folder for sockets and locks. Its path has at most 82 bytes, because a Unix "
+            "socket's path has at most 107.",
+            default='".garrison/run"',
+        ),
+    ]
+    state: Annotated[
+        Path,
+        Key(
+            "The folder for what outlives a supervisor.",
+            default='".garrison/state"',
+        ),
+    ]
+    logs: Annotated[
+        Path,
+        Key(
+            "The folder for the log files, one for each service.",
+            default='".garrison/logs"',
+        ),
+    ]
+    log_bytes: Annotated[
+        int,
+        count(
+            "The largest size of a log file. A full one moves to NAME.log.1, what was there to "
+            "NAME.log.2, and so on.",
+            "bytes",
+            1 << 16,
+        ),
+    ] = 10 * 1024 * 1024
+    log_files: Annotated[
+        int, count("The number of log files of one service, with the current one.", "files", 2)
+    ] = 5
+    preload: Annotated[
+        tuple[str, ...],
+        Key(
+            "Modules to import once, before any worker starts, so that workers start faster.",
+            kind="module",
+            unit="modules",
+            example='["discord", "openai"]',
+        ),
+    ] = ()
+    orphan_grace: Annotated[
+        float,
+        duration(
+            "How long services continue after their supervisor was lost. A new supervisor adopts "
+            "them within that time; after it they stop."
+        ),
+    ] = 10.0
+    cgroups: Annotated[
+        bool,
+        Key(
+            "Give each worker a cgroup of its own, if possible, so that all its processes are "
+            "ended at once. Without one, its process tree is searched for them."
+        ),
+    ] = True
+    starts_at_once: Annotated[
+        int,
+        count("The number of workers that import and initialize at the same time.", "workers"),
+    ] = 4
+    max_message: Annotated[
+        int, count("The largest message that is accepted from any process.", "bytes", 1 << 20)
+    ] = 64 * 1024 * 1024
+    chaos: Annotated[
+        bool,
+        Key(
+            "Let `garrison chaos` kill, stop and flood the services here. Workers that were "
+            "started before this was set do not support it: restart them."
+        ),
+    ] = False
+
+
+GROUPS: dict[str, type[KeyGroup]] = {
     "supervision": Supervision,
     "calls": CallSettings,
     "limits": ProcessLimits,
@@ -130,36 +499,3 @@ def flat_keys(spec: ServiceSpec) -> dict[str, Any]:
     for group in GROUPS:
         values |= msgspec.structs.asdict(values.pop(group))
     return values
-
-
-class CgroupLimits(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a worker's cgroup is to hold it to; 0 is nothing."""
-
-    memory: int = 0  # bytes
-    tasks: int = 0  # threads, of all its processes
-    cpu_weight: int = 0
-
-
-class PluginSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """One plugin: where its code is and what its `init` is given."""
-
-    name: str
-    use: str
-    config: dict[str, Any] = {}
-
-
-class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """The host itself: where it writes and how it treats the whole."""
-
-    home: Path
-    run: Path  # sockets and locks
-    state: Path
-    logs: Path
-    preload: tuple[str, ...] = ()  # modules that the launcher imports once
-    orphan_grace: float = 10.0  # so long services outlive a supervisor that is gone
-    cgroups: bool = True  # one for each worker, where this process may make some
-    starts_at_once: int = 4  # workers that import and initialize at the same time
-    max_message: int = 64 * 1024 * 1024  # the largest frame that is taken from anyone
-    log_bytes: int = 10 * 1024 * 1024  # the largest log file …
-    log_files: int = 5  # … and how many of them one service has at most
-    chaos: bool = False  # whether `garrison chaos` may injure what runs here

@@ -15,7 +15,6 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
-from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import ServiceSpec
@@ -242,13 +241,13 @@ def fault(host: "Supervisor", peer: Token, order: Order) -> Steps:
     if len(posts) != 1:
         raise Refusal("usage", f"fault: one service at a time, not {len(posts)}")
     (post,) = posts
-    if post.state is not State.RUNNING or post.ended:
+    if post.state is not State.RUNNING or post.current.ended:
         raise Refusal("failed", f"{post.name} is {post.state.value}, so no fault was injected")
     told = _to_injure(host, post)
     host.advance(post, Event.RESET)
-    host.journal.record("service.fault", post.name, fault=kind, pid=post.pid)
+    host.journal.record("service.fault", post.name, fault=kind, pid=post.current.pid)
     if kind in FAULT_SIGNALS:
-        host.engine.signal(post.token, FAULT_SIGNALS[kind], group=False)
+        host.engine.signal(post.current.token, FAULT_SIGNALS[kind], group=False)
     return told
 
 
@@ -270,10 +269,8 @@ def _to_injure(host: "Supervisor", post: Service) -> dict[str, Any]:
         "name": post.name,
         "state": post.state.value,
         "generation": post.child.generation,
-        "pid": post.pid or None,
-        "ticks": process_tree.start_ticks(post.pid)
-        if post.pid
-        else 0,  # when it started: no pid is reused
+        "pid": post.current.pid or None,
+        "ticks": post.current.handle.ticks,  # when it started: no pid is reused
         "restart": spec.supervision.restart.value,
         "watchdog": spec.supervision.watchdog,
         "memory_max": spec.limits.memory_max,
@@ -304,9 +301,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def _recorded(host: "Supervisor") -> Steps:
-    while host.deaths.write_next():
-        host.stir()  # the next one in the next turn: none is to be long
-        yield False
+    yield from host.deaths.until_written()
 
 
 def _option(order: Order, key: str, kind: type[T], default: T | None) -> T:
@@ -391,7 +386,7 @@ def _take_spec_from_disk(host: "Supervisor", post: Service) -> None:
 
 
 def _take_spec(post: Service, spec: ServiceSpec, config: Config) -> None:
-    post.child, post.watchdog = replace(post.child, spec=spec), None
+    post.child, post.next_watchdog = replace(post.child, spec=spec), None
     post.plugin = config.plugins[spec.plugin]
 
 
@@ -433,7 +428,7 @@ def _until_running(
             for post in posts
             if post.state is not State.RUNNING
             or post.child.generation == before.get(post.name)
-            or post.ended
+            or post.current.ended
         ]
         if not left and unreadable is not None:
             raise unreadable

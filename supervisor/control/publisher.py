@@ -195,7 +195,11 @@ class DirectoryPublisher:
             self._waited_for[name] = accepts_calls(posts[name].state, posts[name].child.wanted)
         self._dirty.clear()
         self._listed.clear()
-        workers = [post.token for post in posts.values() if post.welcomed and not post.ended]
+        workers = [
+            post.current.token
+            for post in posts.values()
+            if post.current.welcomed and not post.current.ended
+        ]
         encoded = encode(batch)
         for token in [*workers, *self._programs]:
             if token in self._stale:

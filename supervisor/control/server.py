@@ -65,8 +65,8 @@ class ControlServer:
 
     def _take(self, frames: list[bytes], router: zmq.Socket[bytes]) -> None:
         token, others = frames[0], router is not self._control.own
-        if others and not self._control.speaks(token, router):
-            if not self._control.was_here(token):
+        if others and not self._control.owns_address(token, router):
+            if not self._control.is_former(token):
                 self.refuse("another user under an address that is none of its services'")
             return
         if len(frames) == 2 and not frames[1]:  # a probe: somebody connected
@@ -127,7 +127,7 @@ class ControlServer:
         if host.registration.hear(token, message):
             return
         post = host.roster.by_token.get(token)
-        if post is None or post.ended:
+        if post is None or post.current.ended:
             if token in host.succession.unclaimed:  # it was told to end: let it, in order
                 if isinstance(message, messages.Stopped | messages.Failing):
                     host.members.send(token, messages.Acknowledged())
@@ -142,15 +142,15 @@ class ControlServer:
         host = self._host
         match message:
             case messages.Hello(wire, _, generation):
-                if post.adopting:
+                if post.current.adopting:
                     host.succession.hello(post, wire, generation)
-                elif host.members.speaks(post.token, wire):
-                    if post.welcomed:  # once more: a directory costs more than a Hello
-                        host.members.tell_anew(post.token)
+                elif host.members.speaks(post.current.token, wire):
+                    if post.current.welcomed:  # once more: a directory costs more than a Hello
+                        host.members.tell_anew(post.current.token)
                         host.stir()
                         return
-                    post.welcomed = True
-                    host.members.welcome(post.token)
+                    post.current.welcomed = True
+                    host.members.welcome(post.current.token)
             case messages.Initialized():
                 host.advance(post, Event.INITIALIZED)
             case messages.Ready(manifest):
@@ -159,39 +159,41 @@ class ControlServer:
                     host.members.listed(post.name)
                     host.succession.touch()
                     host.stir()
-                post.said_ready = True
+                post.current.ready = True
                 host.maybe_running(post)
             case messages.Beat(_, in_flight, refused, facts):
-                post.in_flight, post.refused = in_flight, refused
-                post.facts = dict(list(facts.items())[:FACTS_MOST])
-                post.beat_at = time.monotonic()
+                post.current.in_flight, post.current.refused_frames = in_flight, refused
+                post.current.facts = dict(list(facts.items())[:FACTS_MOST])
+                post.current.beat_at = time.monotonic()
                 host.advance(post, Event.BEAT)
             case messages.Health():
                 self._hear_health(post, message)
             case messages.Failing():
-                post.broken = msgspec.structs.replace(
+                post.current.failing = msgspec.structs.replace(
                     message,
                     reason=message.reason[:REASON_MOST],
                     traceback=message.traceback[-TRACEBACK_MOST:],
                 )
-                host.members.send(post.token, messages.Acknowledged())
+                host.members.send(post.current.token, messages.Acknowledged())
             case messages.Stopped():
-                post.clean = messages.Stopped(message.reason[:REASON_MOST])
-                host.members.send(post.token, messages.Acknowledged())
-            case messages.Subscribe(events) if events != post.events:
-                post.events = events
+                post.current.stopped = messages.Stopped(message.reason[:REASON_MOST])
+                host.members.send(post.current.token, messages.Acknowledged())
+            case messages.Subscribe(events) if events != post.current.events:
+                post.current.events = events
                 host.members.listed(post.name)
                 host.stir()
 
     def _hear_health(self, post: Service, said: messages.Health) -> None:
-        if post.adopting or post.state is not State.RUNNING:  # said to a former one, or too late
+        if (
+            post.current.adopting or post.state is not State.RUNNING
+        ):  # said to a former one, or too late
             return
-        host, now, before = self._host, time.monotonic(), post.health
+        host, now, before = self._host, time.monotonic(), post.current.health
         problem = said.problem[:REASON_MOST]
-        post.health, post.health_at = messages.Health(problem, said.took_s), now
+        post.current.health, post.current.health_at = messages.Health(problem, said.took_s), now
         was_unwell = before is not None and bool(before.problem)
-        if problem and not was_unwell and now >= post.unwell_told_at + UNWELL_TELL_S:
-            post.unwell_told_at = now
+        if problem and not was_unwell and now >= post.unwell_logged_at + UNWELL_TELL_S:
+            post.unwell_logged_at = now
             host.journal.record("service.unwell", post.name, problem=problem, took_s=said.took_s)
         host.advance(post, Event.UNWELL if problem else Event.WELL)
 

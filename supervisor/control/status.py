@@ -13,7 +13,7 @@ from garrison.supervisor.lifecycle.limits import Used
 from garrison.supervisor.lifecycle.policy import has_process
 from garrison.supervisor.lifecycle.services import Service, UnreadablePlugin
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
-from garrison.supervisor.processes.usage import look_at_once
+from garrison.supervisor.processes.engine import Measured
 
 if TYPE_CHECKING:
     from garrison.supervisor.loop import Supervisor
@@ -37,7 +37,7 @@ def supervisor_row(host: "Supervisor") -> dict[str, Any]:
     rss, cpu = _usage(os.getpid())
     return {
         "pid": os.getpid(),
-        "launcher_pid": host.engine.pid,
+        **host.engine.status(),
         "version": own_version(),
         "home": str(host.config.host.home),
         "config": str(host.config.path),
@@ -57,8 +57,8 @@ def supervisor_row(host: "Supervisor") -> dict[str, Any]:
 def service_row(host: "Supervisor", post: Service, detail: bool) -> dict[str, Any]:
     """Return what is told of one service."""
     child, now = post.child, time.monotonic()
-    live = has_process(child.state) and post.pid != 0
-    rss, cpu = _usage(post.pid) if live else (0, 0.0)
+    live = has_process(child.state) and post.current.pid != 0
+    measured = host.engine.measure(post.current.token, tree=detail) if live else Measured()
     row = {
         "name": post.name,
         "service_type": post.spec.service_type,
@@ -66,23 +66,23 @@ def service_row(host: "Supervisor", post: Service, detail: bool) -> dict[str, An
         "agent": post.spec.agent.name or None,
         "state": child.state.value,
         "wanted": child.wanted,
-        "pid": post.pid or None,
-        "uid": post.uid if live and post.uid >= 0 else None,
+        "pid": post.current.pid or None,
+        "uid": post.current.uid if live and post.current.uid >= 0 else None,
         "generation": child.generation,
         "uptime_s": now - child.since if child.state is State.RUNNING else 0.0,
         "restarts": child.restarted,
         "last_exit": post.last_exit or None,
         "reason": reason(host, post) or None,
         "traceback": _last(post.traceback),
-        "rss_bytes": rss,
-        "cpu_percent": cpu,
+        "rss_bytes": measured.rss_bytes,
+        "cpu_percent": measured.cpu_percent,
         "memory_max": post.spec.limits.memory_max or None,
         "processes_max": post.spec.limits.processes or None,
-        "tree": _tree(host.watch.last(post)) if live else None,
-        "in_flight": post.in_flight,
-        "facts": post.facts,
+        "tree": _tree(measured.tree),
+        "in_flight": post.current.in_flight,
+        "facts": post.current.facts,
         "health": _health(post, now),
-        "beat_age_s": now - post.beat_at if live and post.beat_at else None,
+        "beat_age_s": now - post.current.beat_at if live and post.current.beat_at else None,
     }
     return row | _detail(host, post) if detail else row
 
@@ -133,7 +133,7 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
     """Return what `status NAME` tells besides."""
     child, spec = post.child, post.spec
     timed = child.state in {State.BACKOFF, State.FAILED} and child.deadline < inf
-    callers = host.bus.pairs.to(post.token) if post.token else {}
+    callers = host.bus.pairs.to(post.current.token) if post.current.token else {}
     by_token = host.roster.by_token
     return {
         "capability_description": post.manifest.description,
@@ -145,7 +145,7 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
         "evaluators": list(post.manifest.evaluators),
         "models": list(post.manifest.models),
         "sends_for": list(post.manifest.sends_for),
-        "events": list(post.events),
+        "events": list(post.current.events),
         "depends_on": list(spec.supervision.depends_on),
         "bind_to": list(spec.supervision.bind_to),
         "notes": list(post.manifest.notes),
@@ -156,10 +156,9 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
         "messages_from": {
             by_token[token].name: count for token, count in callers.items() if token in by_token
         },
-        "refused_frames": post.refused,
+        "refused_frames": post.current.refused_frames,
         "last_exit_time": post.last_exit_at or None,
-        "deaths": host.deaths.last(post.name, DEATHS),
-        "tree": _tree(look_at_once(post.pid)) if has_process(child.state) and post.pid else None,
+        "deaths": host.deaths.recent(post.name, DEATHS),
         "unheld": [
             format_unsupported(post.name, one) for one in unsupported_limits(spec, host.machine)
         ],
@@ -168,13 +167,13 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
 
 def _health(post: Service, now: float) -> dict[str, Any] | None:
     """Return what its own `health` said last; None where it has said nothing."""
-    if post.health is None or not has_process(post.state):
+    if post.current.health is None or not has_process(post.state):
         return None
     return {
-        "well": not post.health.problem,
-        "problem": post.health.problem or None,
-        "age_s": now - post.health_at,
-        "took_s": post.health.took_s,
+        "well": not post.current.health.problem,
+        "problem": post.current.health.problem or None,
+        "age_s": now - post.current.health_at,
+        "took_s": post.current.health.took_s,
     }
 
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
-from typing import TypeAlias
 
 from garrison.ipc.messages import (
     Changed,
@@ -19,53 +18,68 @@ from garrison.ipc.messages import (
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 
 from .dependencies import blocking_dependencies
+from .handle import NO_PROCESS, Handle
 from .limits import oom_words
 from .policy import Child, Event, StopReason
 
-Key: TypeAlias = bytes  # an incarnation's token
+
+@dataclass(slots=True, eq=False)
+class Incarnation:
+    """One worker process of a service, from its order to its end. The next start makes a new one.
+
+    Without arguments it stands for "no process": its token is empty.
+    """
+
+    token: Token = b""
+    started_at: float = 0.0  # monotonic time of the order to fork
+    slot_until: float = 0.0  # it occupies a start slot until then, or until it is initialized
+    pid: int = 0
+    handle: Handle = NO_PROCESS  # the engine's note of its process
+    uid: int = -1  # the user that it runs as; -1: the host's own
+    adopting: bool = False  # a former supervisor started it, and it has not answered this one yet
+    welcomed: bool = False  # its Hello was answered
+    ready: bool = False  # `Service.start` returned
+    connected: bool = False  # its bus connection was seen
+    events: tuple[str, ...] = ()  # names that it subscribed to
+    in_flight: int = 0
+    refused_frames: int = 0
+    beat_at: float = 0.0
+    facts: dict[str, float] = field(default_factory=dict)  # figures that it reports about itself
+    health: Health | None = None  # the last result of its own `health`
+    health_at: float = 0.0
+    excess: str = ""  # which limit it exceeded, in words, once it is being ended for that
+    overran: bool = False  # it was killed for its last excess
+    paused: bool = False  # its process was stopped (SIGSTOP) when its stacks were requested
+    failing: Failing | None = None  # its own report of a failure
+    stopped: Stopped | None = None  # its own report of an orderly end
+    ended: bool = False  # its process ended; descendants may still be running
+    status: int | None = None  # exit status, as `os.wait` returns it
+    used: tuple[float, float, int] | None = None  # user s, system s, peak bytes at its end
+    oom: bool = False  # the kernel killed a process in its cgroup for lack of memory
+
+    def outcome(self) -> Event:
+        """Return the event that the end of this process is for the policy."""
+        if self.failing is not None:
+            return Event.REFUSED if self.failing.permanent else Event.CRASH
+        return Event.CLEAN_EXIT if self.stopped is not None else Event.CRASH
 
 
 @dataclass(slots=True, eq=False)
 class Service:
-    """One service of this host, and its present incarnation."""
+    """One service of this host and its current incarnation."""
 
     child: Child
     plugin: PluginSpec
     manifest: Manifest
     position: int
-    events: tuple[str, ...] = ()  # what the incarnation subscribed to
-    watchdog: float | None = None  # of the next incarnation, where the present one has another
-    token: Token = b""  # the incarnation's; empty where there is none
-    pid: int = 0
-    uid: int = -1  # of the user that the incarnation runs as, where that is not the host's own
-    started_at: float = 0.0  # monotonic, when its process was ordered
-    paused: bool = False  # when its stacks were asked for, its process was stopped
-    log_began: tuple[int, int] | None = None  # its log's inode and size then; None: nobody knows
-    slot_until: float = 0.0  # it keeps a start slot until then, or until it is initialized
-    welcomed: bool = False  # its Hello was answered
-    said_ready: bool = False
-    connected: bool = False  # its bus connection was seen
-    ended: bool = False  # its process ended; its tree may not have yet
-    adopting: bool = False  # a former supervisor's, and it has not said yet that it is there
-    broken: Failing | None = None  # what it said of its own failure
-    clean: Stopped | None = None
-    in_flight: int = 0
-    refused: int = 0
-    beat_at: float = 0.0
-    facts: dict[str, float] = field(default_factory=dict)  # what it says of itself
-    health: Health | None = None  # what its own `health` said last
-    health_at: float = 0.0  # and when
-    unwell_told_at: float = float("-inf")  # when the journal was last told that it is not well
-    reason: str = ""  # why it is not running, or did not the last time
+    current: Incarnation = field(default_factory=Incarnation)
+    next_watchdog: float | None = None  # replaces the spec's at the next start
+    unwell_logged_at: float = float("-inf")
+    reason: str = ""  # why it does not run, or why its last process ended
     traceback: str = ""
-    left: tuple[tuple[int, int], ...] = ()  # pid and start of what the kernel would not end
+    left: tuple[Handle, ...] = ()  # processes that could not be ended
     last_exit: str = ""  # how its last process ended, in words
     last_exit_at: float = 0.0  # wall clock
-    status: int | None = None  # of the incarnation's end, as wait() has it
-    used: tuple[float, float, int] | None = None  # by then: user s, system s, peak bytes
-    excess: str = ""  # why the incarnation has too much, in words, once it is ended for that
-    oom: bool = False  # the kernel killed in its cgroup, for that had all its memory
-    death: str = ""  # the id of its record, while the policy is told of the incarnation's end
 
     @property
     def name(self) -> str:
@@ -74,22 +88,29 @@ class Service:
 
     @property
     def spec(self) -> ServiceSpec:
-        """Return how it is run."""
+        """Return its configuration."""
         return self.child.spec
 
     @property
     def state(self) -> State:
-        """Return where it is in life."""
+        """Return its lifecycle state."""
         return self.child.state
 
     @property
     def open_token(self) -> Token:
-        """Return where calls go: nowhere, unless it runs."""
-        there = self.connected and not self.adopting and not self.ended
-        return self.token if self.state is State.RUNNING and there else b""
+        """Return the address for calls; empty unless the service can take them."""
+        now = self.current
+        reachable = now.connected and not now.adopting and not now.ended
+        return now.token if self.state is State.RUNNING and reachable else b""
+
+    @property
+    def adoption_timed_out(self) -> bool:
+        """Return True if it is being ended because it did not answer the new supervisor."""
+        late = self.child.why in {StopReason.WATCHDOG, StopReason.START_TIMEOUT}
+        return self.current.adopting and late
 
     def entry(self) -> Entry:
-        """Return it as the directory has it."""
+        """Return its entry in the directory."""
         child = self.child
         return Entry(
             self.name,
@@ -100,66 +121,60 @@ class Service:
             child.wanted,
             child.generation,
             self.open_token,
-            self.events,
+            self.current.events,
             child.spec.agent.name,
         )
 
     def changed(self) -> Changed:
-        """Return its state as a change of the directory."""
+        """Return its state as an update of the directory."""
         child = self.child
         return Changed(self.name, child.state, child.wanted, child.generation, self.open_token)
 
-    def begin(self, token: Token, now: float, slot_until: float) -> None:
-        """Take up a new incarnation."""
-        self.token, self.started_at, self.slot_until = token, now, slot_until
-        self.uid = -1
-        self.pid, self.in_flight, self.refused, self.beat_at = 0, 0, 0, 0.0
-        self.paused = False
-        self.welcomed = self.said_ready = self.connected = self.ended = self.adopting = False
-        self.broken = self.clean = self.status = self.used = None
-        self.death = self.excess = ""
-        self.oom = False
-        self.events = ()
-        self.facts = {}
-        self.health = None
-
-    def what_ended(self) -> Event:
-        """Return what the end of the process means to the policy."""
-        if self.broken is not None:
-            return Event.REFUSED if self.broken.permanent else Event.CRASH
-        return Event.CLEAN_EXIT if self.clean is not None else Event.CRASH
-
-    @property
-    def unanswered(self) -> bool:
-        """Tell whether it is being ended for not having answered a new supervisor."""
-        return self.adopting and self.child.why in {StopReason.WATCHDOG, StopReason.START_TIMEOUT}
-
     def cause(self, exit_words: str) -> str:
-        """Return why the process ended, in words."""
-        paused = "was stopped, and " if self.paused else ""
-        if self.child.state is State.STOPPING and self.unanswered:
-            return f"it {paused}did not answer the new supervisor in time, so it was ended"
-        if self.child.state is State.STOPPING and self.excess:
-            return self.excess
-        if self.adopting and self.broken is None and self.clean is None:
-            words = f"{exit_words}," if self.status is None else exit_words
+        """Return why the process ended, in words.
+
+        The supervisor's own reason comes first, then the worker's report, then the exit status.
+
+        Args:
+            exit_words: The exit status in words.
+        """
+        now = self.current
+        if self.state is State.STOPPING and (reason := self._ended_by_supervisor()):
+            return reason
+        if now.adopting and now.failing is None and now.stopped is None:
+            words = f"{exit_words}," if now.status is None else exit_words
             return f"its process {words} while there was no supervisor"
-        if self.child.state is State.STOPPING and self.child.why is StopReason.WATCHDOG:
-            silent = "its process was stopped, and" if self.paused else "its loop was"
-            return f"{silent} silent for {self.spec.supervision.watchdog:g} s, so it was ended"
-        if self.child.state is State.STOPPING and self.child.why is StopReason.START_TIMEOUT:
-            limit = self.spec.supervision.start_timeout
-            return f"it {paused}did not start within {limit:g} s, so it was ended"
-        if self.child.state is State.STOPPING and self.child.why is StopReason.HEALTH:
-            said = f" ({self.health.problem})" if self.health is not None else ""
-            return f"its health was not good twice in a row{said}, so it was ended"
-        if self.broken is not None:
-            return self.broken.reason
-        if self.clean is not None and self.clean.reason:
-            return self.clean.reason
-        if self.oom:
-            return f"its process {exit_words}: {oom_words(self.spec)}"
+        if self.state is State.STOPPING and (reason := self._ended_by_policy()):
+            return reason
+        if now.failing is not None:
+            return now.failing.reason
+        if now.stopped is not None and now.stopped.reason:
+            return now.stopped.reason
+        if now.oom:
+            return f"its process {exit_words}: {oom_words(self.spec.limits)}"
         return f"its process {exit_words}"
+
+    def _ended_by_supervisor(self) -> str:
+        if self.adoption_timed_out:
+            paused = "was stopped, and " if self.current.paused else ""
+            return f"it {paused}did not answer the new supervisor in time, so it was ended"
+        return self.current.excess
+
+    def _ended_by_policy(self) -> str:
+        now, spec = self.current, self.spec
+        match self.child.why:
+            case StopReason.WATCHDOG:
+                silent = "its process was stopped, and" if now.paused else "its loop was"
+                return f"{silent} silent for {spec.supervision.watchdog:g} s, so it was ended"
+            case StopReason.START_TIMEOUT:
+                paused = "was stopped, and " if now.paused else ""
+                limit = spec.supervision.start_timeout
+                return f"it {paused}did not start within {limit:g} s, so it was ended"
+            case StopReason.HEALTH:
+                problem = f" ({now.health.problem})" if now.health is not None else ""
+                return f"its health was not good twice in a row{problem}, so it was ended"
+            case StopReason.ORDER | StopReason.LIMIT:
+                return ""
 
 
 @dataclass(slots=True, eq=False)

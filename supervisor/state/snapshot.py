@@ -189,18 +189,18 @@ def kept(post: Service, ticks: int, wanted: bool) -> ServiceSnapshot:
         probes=child.probes,
         why=child.why,
         harder=child.harder,
-        token=post.token.hex(),
-        pid=post.pid,
+        token=post.current.token.hex(),
+        pid=post.current.pid,
         watchdog=post.spec.supervision.watchdog,
         ticks=ticks,
-        started_at=post.started_at,
+        started_at=post.current.started_at,
         reason=post.reason,
         traceback=post.traceback,
         last_exit=post.last_exit,
         last_exit_at=post.last_exit_at,
-        log_began=post.log_began,
+        log_began=post.current.handle.log_began,
         agent=post.spec.agent.name,
-        uid=post.uid,
+        uid=post.current.uid,
     )
 
 

@@ -1,35 +1,41 @@
-"""The README's examples run as they stand, on a host, by the README's own config.
+"""The documentation's examples and transcripts run as they stand, each page by its own config.
 
 discord.py is replaced by a stand-in that speaks with the test; the openai library is the real one,
 and speaks with a server on loopback.
 """
 
+import http.server
 import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 import pytest
 from tests.support.counterparts import Discord, OpenAI, Sent, openai
 from tests.support.host import Hosting, found
+from tests.support.pages import PAGES, ROOT, Page
+from tests.support.transcripts import differences
 from tests.support.waiting import eventually
 
 from garrison.ipc import RemoteError
 from garrison.workers import Task
 
-ROOT = Path(__file__).parents[2]
 STAND_INS = ROOT / "tests" / "services" / "standins"
 CACHE = ROOT / ".mypy_cache" / "examples"  # openai's types take some seconds to read
-README = (ROOT / "README.md").read_text()
 
-EXAMPLES = ("my_discord.py", "my_tasks.py", "my_openai.py", "my_notification.py", "my_clock.py")
+GUIDE = PAGES["docs/guide/services.md"]  # run by the tests below
+SERVICES = GUIDE.files
+FILES = {name: text for name, text in SERVICES.items() if name != "config.toml"}
+RUNNABLE = [page for page in PAGES.values() if "config.toml" in page.files and page is not GUIDE]
 CLOCK = r"It is \d\d:\d\d\."
-CHANNEL = 1187432093211  # as in the README's config
+CHANNEL = 1187432093211  # as in the page's config
 SECRETS = {
     "DISCORD_TOKEN": "token-of-one",
     "DISCORD_TOKEN_EU": "token-of-eu",
@@ -37,19 +43,74 @@ SECRETS = {
 }
 
 
-def example(name: str) -> str:
-    """Return the README's example file of that name."""
-    found = re.search(rf"<!-- example: {re.escape(name)} -->\n```\w+\n(.*?)```", README, re.DOTALL)
-    assert found is not None, name
-    return found[1]
+# --- every page that has a config -------------------------------------------------------------
 
 
-FILES = {name: example(name) for name in EXAMPLES}
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda page: page.name)
+def test_a_page_runs_by_its_own_config(host: Hosting, page: Page) -> None:
+    """All services of a page's config run, and its transcripts come out as they are printed."""
+    files = {name: text for name, text in page.files.items() if name != "config.toml"}
+    running = host(page.files["config.toml"], files=files)
+    states = {name: row["state"] for name, row in running.rows().items()}
+    assert states == dict.fromkeys(states, "running")
+
+    for block in page.blocks:
+        if block.mark == "transcript":
+            assert differences(running, block.text) == "", block.where
+
+
+def test_every_transcript_runs() -> None:
+    """Each console block is a transcript, on a page that has a config."""
+    blocks = [block for page in PAGES.values() for block in page.blocks]
+    assert [b.where for b in blocks if b.language == "console" and b.mark != "transcript"] == []
+    pages = [page for page in PAGES.values() if any(b.mark == "transcript" for b in page.blocks)]
+
+    assert [page.name for page in pages if page not in RUNNABLE] == []
+
+
+# --- the plugin that is moved from elizaOS ----------------------------------------------------
+
+
+class Weather(http.server.BaseHTTPRequestHandler):
+    """Answers each city with its name."""
+
+    def do_GET(self) -> None:
+        """Answer."""
+        city = parse_qs(urlsplit(self.path).query)["city"][0]
+        self.send_response(200 if city != "Atlantis" else 404)
+        self.end_headers()
+        self.wfile.write(f"Rain in {city}.".encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Print nothing."""
+
+
+def test_the_moved_plugin_answers_by_its_action_and_fails_as_the_page_has_it(host: Hosting) -> None:
+    """The action answers in chat; where its service raises, the model answers instead."""
+    page = PAGES["docs/guide/from-elizaos.md"]
+    files = {name: text for name, text in page.files.items() if name != "config.toml"}
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Weather) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            config = page.files["config.toml"].replace(":8080/", f":{server.server_port}/")
+            running = host(config, files=files)
+            lines = "How is the weather in Oslo?\nHow is the weather in Atlantis?\n"
+            printed = running.run("chat", input=lines).out
+        finally:
+            server.shutdown()
+
+    answers = [line for line in printed.splitlines() if line.startswith("Eliza: ")]
+    assert answers[1] == "Eliza: Rain in Oslo."
+    assert len(answers) == 3
+    assert "Rain" not in answers[2]
+
+
+# --- the examples of the guide to services ----------------------------------------------------
 
 
 def config(discord: Discord, openai: str = "http://127.0.0.1:9/v1") -> str:
-    """Return the README's config, with where a test's counterparts are."""
-    return f"""{example("config.toml")}
+    """Return the guide's config, with where a test's counterparts are."""
+    return f"""{SERVICES["config.toml"]}
 [services.openai.config]
 base_url = "{openai}"
 [services.task.config]
@@ -107,7 +168,7 @@ async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_hea
 
         for name in ("discord", "discord-eu"):
             log = running.log(name)
-            assert 0 <= log.find("with discord.py 0.0") < log.find("logging in"), log
+            assert 0 <= log.find("using discord.py 0.0") < log.find("logging in"), log
 
 
 async def test_a_bot_that_is_killed_in_mid_answer_answers_the_next_message(
@@ -249,7 +310,7 @@ async def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
     host: Hosting, discord: Discord, in_background: bool
 ) -> None:
     """What `start` raises, or background work that it waits for, ends it, and `status` says why."""
-    code = example("my_discord.py")
+    code = SERVICES["my_discord.py"]
     if in_background:
         login = '        await self.client.login(self.runtime.get_setting("DISCORD_TOKEN"))\n'
         assert login in code
@@ -265,11 +326,14 @@ async def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
 
 
 def test_the_examples_are_typed(tmp_path: Path) -> None:
-    """mypy in strict mode finds nothing in the examples, with a typed stand-in for discord.py and
-    the real openai."""
+    """mypy in strict mode finds nothing in any example, with a typed stand-in for discord.py and
+    the real openai. An example's name is used once in all pages."""
     shutil.copy(STAND_INS / "discord.py", tmp_path)
-    for name, text in FILES.items():
-        (tmp_path / name).write_text(text)
+    named = [name for page in PAGES.values() for name in page.files if name.endswith(".py")]
+    assert len(named) == len(set(named))
+    for page in PAGES.values():
+        for name, text in page.files.items():
+            (tmp_path / name).write_text(text)
     done = subprocess.run(
         [
             sys.executable,
@@ -277,7 +341,7 @@ def test_the_examples_are_typed(tmp_path: Path) -> None:
             "mypy",
             "--strict",
             "--no-error-summary",
-            *FILES,
+            *named,
             f"--cache-dir={CACHE}",
         ],
         cwd=tmp_path,
@@ -291,12 +355,12 @@ def test_the_examples_are_typed(tmp_path: Path) -> None:
 
 
 async def test_the_example_of_a_test_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the README shows as a test of the notifier is one, and passes."""
+    """What the guide shows as a test of the notifier is one, and passes."""
     for name in ("my_notification.py", "test_notification.py"):
-        (tmp_path / name).write_text(example(name))
+        (tmp_path / name).write_text(FILES[name])
     monkeypatch.syspath_prepend(tmp_path)
     names: dict[str, Any] = {"__name__": "test_notification"}
-    exec(example("test_notification.py"), names)
+    exec(FILES["test_notification.py"], names)
 
     await names["test_notify_sends_to_discord"]()
     monkeypatch.delitem(sys.modules, "my_notification")

@@ -137,7 +137,7 @@ async def test_an_answer_counts_once_and_from_whom_it_was_asked(
         assert not waiting.done()
         waiting.cancel()
     for n in range(20):
-        call_id = next(client._ids) + 1
+        call_id = next(client.session.ids) + 1
         assert await service.twice(client.token, call_id, n) == n
         assert await service.pid() > 0
 

@@ -202,7 +202,7 @@ class World(RuleBasedStateMachine):
         assert not self.calls.answered(call.id, b"g-stranger", Raw(b"\x02"), self.now)
 
     @rule(call=made, full=st.booleans())
-    def never_run(self, call: Made, full: bool) -> None:
+    def returned_unsent(self, call: Made, full: bool) -> None:
         """A call comes back from the incarnation that has it, or had it last."""
         if not call.been_at:
             return
@@ -214,7 +214,7 @@ class World(RuleBasedStateMachine):
                 service.blocked = True
             else:
                 service.gone.add(to)
-        assert self.calls.never_run(call.id, to, self.now, full=full) is has
+        assert self.calls.returned_unsent(call.id, to, self.now, full=full) is has
 
     @rule(call=consumes(made))
     def cancelled(self, call: Made) -> None:

@@ -43,7 +43,7 @@ class Model:
         self.told.append(letter)
 
     def begin(self) -> None:
-        if self.lane.hungry:
+        if self.lane.wants_more:
             self.lane.reading = True
             after = self.lane.after
             found = [one for seq, one in sorted(self.disk.items()) if seq > after]
@@ -128,7 +128,7 @@ def test_every_message_flies_in_order_and_none_is_forgotten(
             model.tell()
             model.fly()
             model.land(0)
-            assert len(model.disk) < left or model.lane.reading or model.lane.hungry, "stuck"
+            assert len(model.disk) < left or model.lane.reading or model.lane.wants_more, "stuck"
     finally:
         mailbox_lanes.MOST, mailbox_lanes.MOST_BYTES = before
     assert sorted(model.landed) == list(range(1, model.seq + 1))

@@ -180,7 +180,7 @@ class Killer:
 
     async def _one(self, name: str) -> None:
         target = with_timeout(found(self._client, name), 60.0)
-        self._client.tell(messages.Order(next(self._orders), "reset", (name,)))
+        self._client.session.send(messages.Order(next(self._orders), "reset", (name,)))
         pid = await target.pid()  # of the one that runs since its last turn
         lost = target.hang("doomed")
         assert await target.pid() == pid  # so the other has begun
@@ -375,7 +375,7 @@ async def test_a_crash_loop_beside_healthy_services(seconds: float) -> None:
                 return times, (processor_s(host.pid) - used) / (time.monotonic() - began)
 
             idle, idle_cpu = await measured(seconds / 2)
-            client.tell(messages.Order(1, "start", ("crash",)))
+            client.session.send(messages.Order(1, "start", ("crash",)))
             looping, cpu = await measured(seconds)
             began = time.monotonic()
             row = await asyncio.to_thread(host.status, "crash")

@@ -1,29 +1,21 @@
-"""A configuration means what it says, and a mistake in it is named by file, line and key."""
+"""Loading a configuration; a mistake in it is reported by file, line and key."""
 
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
 
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.sockets import run_folder
-from garrison.supervisor.config import schema
 from garrison.supervisor.config.load import Config, find_home, load
 from garrison.supervisor.config.spec import (
     HostSpec,
     PluginSpec,
     Restart,
-    flat_keys,
     service_spec,
 )
-from garrison.workers.services.eliza import ElizaService
-from garrison.workers.services.mailbox import MailboxService
-from garrison.workers.services.notification import NotificationService
 
-REFERENCE = Path(__file__).parents[3] / "config.toml"
 Provides = Mapping[str, Sequence[str]]
 
 
@@ -35,7 +27,7 @@ def loaded(directory: Path, text: str) -> Config:
 
 
 def refused(directory: Path, text: str, provides: Provides | None = None) -> ConfigError:
-    """Return the error of a text, which names the file."""
+    """Return the error of a configuration; it names the file."""
     with pytest.raises(ConfigError) as caught:
         loaded(directory, text).services(provides or {})
     assert caught.value.path == str(directory / "config.toml")
@@ -133,15 +125,15 @@ S = "[services.chat]\n"
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, line: int, key: str, says: str) -> None:
-    """A value that does not fit is told by line and key, with what was expected, in words."""
+    """The error of a value has its line and key, and what was expected, in words."""
     error = refused(tmp_path, text)
     assert (error.line, error.key) == (line, key)
     assert re.search(says, error.problem), error.problem
     assert str(error).startswith(f"{tmp_path}/config.toml:{line}: {key}: ")
 
 
-def test_the_first_mistake_of_the_file_is_told(tmp_path: Path) -> None:
-    """Of several mistakes, the one that stands first is named."""
+def test_the_first_mistake_of_the_file_is_reported(tmp_path: Path) -> None:
+    """Of several mistakes, the error names the first in the file."""
     text = "[services.b]\ngrace = 'x'\n[services.a]\ngrace = 'x'\n[host]\nrun = 3\n"
     assert refused(tmp_path, text).line == 2
 
@@ -160,7 +152,7 @@ def test_the_first_mistake_of_the_file_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_misplaced_secret_is_not_shown(tmp_path: Path, text: str) -> None:
-    """Where a token stands in the place of a name, the error does not repeat it."""
+    """If a token is written in the place of a name, the error does not show it."""
     assert "s3cret" not in str(refused(tmp_path, S + text))
 
 
@@ -177,10 +169,10 @@ def test_a_misplaced_secret_is_not_shown(tmp_path: Path, text: str) -> None:
         (b"[host]\nrun = '\xff'\n", None, r"not UTF-8"),
     ],
 )
-def test_what_is_no_toml_is_told(
+def test_invalid_toml_is_reported(
     tmp_path: Path, content: bytes, line: int | None, says: str
 ) -> None:
-    """A file that cannot be parsed is a config error with its line, whatever is wrong with it."""
+    """A file that cannot be parsed is a config error, with the line if there is one."""
     path = tmp_path / "config.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=says) as caught:
@@ -188,8 +180,8 @@ def test_what_is_no_toml_is_told(
     assert caught.value.line == line
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """A missing file is answered with what makes one, a directory with why it cannot be read."""
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    """The error of a missing file names the command that makes one; a directory is an error too."""
     with pytest.raises(ConfigError, match="garrison init"):
         load(tmp_path / "none.toml", None, {})
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
@@ -197,7 +189,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
-    """A file from an editor that begins it with a mark is read as any other."""
+    """A file that an editor began with a mark is read as any other."""
     path = tmp_path / "config.toml"
     path.write_bytes(b"\xef\xbb\xbf[host]\nstarts_at_once = 2\n")
     assert load(path, Path("/h"), {}).host.starts_at_once == 2
@@ -224,9 +216,8 @@ env_file = "/etc/b.env"
 """
 
 
-def test_what_is_said_arrives(tmp_path: Path) -> None:
-    """Every key has its place in the specs; defaults hold where a section is silent, and only
-    `env` adds up."""
+def test_keys_arrive_in_the_specs(tmp_path: Path) -> None:
+    """A section overrides `[defaults]`; `env` alone is merged."""
     config = loaded(tmp_path, FULL)
     a, b, c = config.services({"p": ["a", "b"], "q": ["c"]})
     assert config.plugins == {
@@ -279,8 +270,8 @@ SAME = {"p": ["t"], "q": ["t"]}
 def test_each_service_has_one_name(
     tmp_path: Path, sections: str, provides: Provides, expected: str
 ) -> None:
-    """A plugin's services run under their types, sections add instances, and what an unread plugin
-    may provide passes; by plugin, those without a section first."""
+    """A plugin's services run under their types, and sections add instances. A NAME that an unread
+    plugin may provide is accepted. The order is by plugin, services without a section first."""
     specs = loaded(tmp_path, P + sections).services(provides)
     assert " ".join(f"{s.name}={s.plugin}.{s.service_type}" for s in specs) == expected
 
@@ -291,7 +282,7 @@ def test_each_service_has_one_name(
         ("[services.tt]", BOTH, 4, "services.tt", r"no plugin has a service `tt`.*`t`"),
         ("[services.x]\nplugin='pp'", BOTH, 5, "services.x.plugin", r"no \[plugins.pp\].*`p`"),
         ("[services.x]\nplugin='pp'", {}, 5, "services.x.plugin", r"no \[plugins.pp\].*`p`"),
-        ("[services.x]\nplugin='p'", BOTH, 4, "services.x", r"has `t`, `u`: say which.*type"),
+        ("[services.x]\nplugin='p'", BOTH, 4, "services.x", r"has `t`, `u`: name one.*type"),
         ("[services.x]\nplugin='p'\ntype='w'", BOTH, 6, "services.x.type", r"no `w`.*`t`, `u`"),
         ("[services.x]\ntype='v'", BOTH, 5, "services.x.type", r'add plugin = "q"'),
         ("[services.x]\nplugin='p'", {"p": [], "q": []}, 4, "services.x", r"has no services"),
@@ -302,18 +293,18 @@ def test_each_service_has_one_name(
         ("[services.t]\nbind_to=['uu']", BOTH, 5, "services.t.bind_to[0]", r"mean `u`"),
     ],
 )
-def test_a_section_that_fits_nothing_is_told(
+def test_a_section_that_fits_nothing_is_refused(
     tmp_path: Path, sections: str, provides: Provides, line: int, key: str, says: str
 ) -> None:
-    """A section without a plugin, a NAME of two owners or a dependency on nothing is an error that
-    says what to write."""
+    """A section without a plugin, a NAME of two owners, an unknown dependency: the error has the
+    line to write."""
     error = refused(tmp_path, P + sections, provides)
     assert (error.line, error.key) == (line, key)
     assert re.search(says, error.problem), error.problem
 
 
 def test_an_error_of_a_service_has_the_nearest_line(tmp_path: Path) -> None:
-    """What only the plugin can check is named by the key's line, or its table's."""
+    """An error that only the plugin can find has the line of the key, or of its table."""
     config = loaded(tmp_path, "[services.a.config]\nx = [\n1,\n2]\n")
     where = ("services", "a", "config")
     assert config.error_at((*where, "x"), "no").line == 2
@@ -338,23 +329,24 @@ def test_an_error_of_a_service_has_the_nearest_line(tmp_path: Path) -> None:
         ("rel", None, "", "CWD/rel"),
     ],
 )
-def test_the_home_is_where_it_was_said(
+def test_the_home_has_an_order_of_sources(
     tmp_path: Path, home: str | None, variable: str | None, text: str, expected: str
 ) -> None:
-    """`--home` goes before the environment, that before the config, and the config is read only
-    where the answer depends on it."""
+    """`--home` overrides the environment, which overrides the config. The config is read only if
+    the answer depends on it."""
     path = tmp_path / "config.toml"
     path.write_text(text)
     environ = {} if variable is None else {"GARRISON_HOME": variable}
     found = find_home(Path(home) if home else None, path, environ)
-    for word, place in {"DIR": tmp_path, "HOME": Path.home(), "CWD": Path.cwd()}.items():
-        expected = expected.replace(word, str(place))
+    folders = {"DIR": tmp_path, "HOME": Path.home(), "CWD": Path.cwd()}
+    for word, path in folders.items():
+        expected = expected.replace(word, str(path))
     assert str(found) == expected
 
 
 @pytest.mark.parametrize("text", ["not toml", "host = 3", "[host]\nhome = 3"])
-def test_a_home_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
-    """Where the config decides and cannot be read, no home is guessed."""
+def test_an_unreadable_home_is_an_error(tmp_path: Path, text: str) -> None:
+    """If the config decides and cannot be read, no home is guessed."""
     path = tmp_path / "config.toml"
     path.write_text(text)
     with pytest.raises(ConfigError):
@@ -362,7 +354,7 @@ def test_a_home_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
 
 
 def test_without_a_config_the_home_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no config named, the one here counts, else `.garrison` here."""
+    """Without `--config`, the config in the current folder counts, else `.garrison` there."""
     monkeypatch.chdir(tmp_path)
     assert find_home(None, None, {}) == tmp_path / ".garrison"
     (tmp_path / "config.toml").write_text("[host]\nhome = 'h'")
@@ -372,7 +364,8 @@ def test_without_a_config_the_home_is_here(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part of the home can be moved; a path is relative to the file, wherever one stands."""
+    """Each part of the home can be moved. A path is relative to the file, not to the current
+    folder."""
     (tmp_path / "config.toml").write_text("[host]\nrun = '/r'\nlogs = 'l'\nstate = '../s'")
     monkeypatch.chdir("/")
     config = load(tmp_path.relative_to("/") / "config.toml", Path("/h"), {})
@@ -383,7 +376,7 @@ def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("length", "fits"), [(82, True), (83, False)])
-def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path, length: int, fits: bool) -> None:
+def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path, length: int, fits: bool) -> None:
     """The longest name in run/ still fits into a Unix socket's 107 bytes, counted in bytes."""
     run = "/é" + "x" * (length - 3)
     text = f"[host]\nrun = '{run}'"
@@ -395,8 +388,8 @@ def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path, length: int, fits:
     assert re.search(r"108 bytes long.*at most 107: set `\[host\] run`", error.problem)
 
 
-def test_a_home_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
-    """A long --home is refused too, although the file says nothing of it."""
+def test_a_home_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
+    """A long --home is refused too, although it is not in the file."""
     path = tmp_path / "config.toml"
     path.write_text("")
     with pytest.raises(ConfigError, match="--home"):
@@ -405,83 +398,7 @@ def test_a_home_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["/elsewhere/run", "../elsewhere"])
 def test_a_moved_run_is_followed(tmp_path: Path, target: str) -> None:
-    """`run` is where the link in the home leads, also while nothing is there."""
+    """The folder of the sockets is the target of the link `run`, even if it does not exist."""
     assert run_folder(tmp_path) == tmp_path / "run"
     (tmp_path / "run").symlink_to(target)
     assert run_folder(tmp_path) == (tmp_path / target).resolve()
-
-
-# The reference -------------------------------------------------------------
-
-
-@pytest.fixture(name="uncommented")
-def _uncommented(tmp_path: Path) -> str:
-    """Return config.toml with every documented key and table in force."""
-    return re.sub(r"^# (?=\[[a-z.]+\]$|[a-z_]+ = )", "", REFERENCE.read_text(), flags=re.M)
-
-
-def service_of(config: Config, name: str) -> dict[str, Any]:
-    """Return what is known of one of the bundled services, who it speaks for aside."""
-    specs = config.services({plugin: [plugin] for plugin in config.plugins})
-    spec = next(spec for spec in specs if spec.name == name)
-    assert spec.agent.character.name == "Eliza"
-    return {**flat_keys(spec), "agent": None}
-
-
-def test_the_reference_has_every_key(short_path: Path, uncommented: str) -> None:
-    """No key that garrison reads is missing from config.toml."""
-    (short_path / "eliza.json").write_text('{"name": "Eliza"}')
-    read = loaded(short_path, uncommented)._document.tables
-    assert set(read["host"]) == set(schema.HOST)
-    assert set(read["defaults"]) == set(schema.TUNING)
-    assert set(read["plugins"]["chat"]) == set(schema.PLUGIN)
-    said = set().union(*read["services"].values())
-    assert said == set(schema.SERVICE) - set(schema.TUNING)
-    assert set(read["agent"]) == {"character"}
-    shown = REFERENCE.read_text().partition("[agents.ada]")[2].partition("\n\n")[0]
-    assert [
-        key for key in schema.AGENT if f"{key} = " not in shown and f".{key}" not in shown
-    ] == []
-
-
-def test_the_reference_has_the_defaults(short_path: Path, uncommented: str) -> None:
-    """What config.toml gives as defaults changes nothing when it is put in force."""
-    (short_path / "eliza.json").write_text('{"name": "Eliza"}')
-    (short_path / "config.toml").write_text(uncommented)
-    plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
-    (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
-    said, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
-    assert (said.host, said.plugins) == (plain.host, plain.plugins)
-    # What has no default is shown by an example.
-    given: dict[str, Any] = {"priority": 10, "env_file": short_path / "chat.env"}
-    limits = {"nice": 10, "oom_score_adj": 500, "umask": 0o077, "user": "bot", "group": "bot"}
-    tuning = limits | {"working_directory": short_path / "data"}
-    assert service_of(said, "chat") == service_of(plain, "chat") | given | tuning
-    bundled = (
-        ("eliza", ElizaService),
-        ("notification", NotificationService),
-        ("mailbox", MailboxService),
-    )
-    for name, cls in bundled:
-        defaults = {"config": msgspec.to_builtins(cls.Config())}
-        assert service_of(said, name) == service_of(plain, name) | defaults | tuning
-
-
-def test_the_reference_runs_the_bundled_plugins() -> None:
-    """As it stands, config.toml says nothing but which plugins to run; it fits 80 columns."""
-    config = load(REFERENCE, Path("/h"), {})
-    names = ["chat", "agent", "eliza"]
-    assert list(config.plugins) == names
-    assert config.services({name: [name] for name in names}) == [
-        service_spec(name=name, plugin=name, service_type=name, with_parts=True) for name in names
-    ]
-    assert max(map(len, REFERENCE.read_text().splitlines())) <= 80
-
-
-def test_every_field_of_the_specs_has_a_key() -> None:
-    """A field that is added to a spec can be set in config.toml."""
-    assert set(schema.HOST) == set(HostSpec.__struct_fields__)
-    assert set(schema.PLUGIN) == set(PluginSpec.__struct_fields__) - {"name"}
-    spec = flat_keys(service_spec(name="", plugin="", service_type=""))
-    named = {field.replace("service_type", "type") for field in spec}
-    assert set(schema.SERVICE) == named - {"name", "agent", "with_parts"}

@@ -13,7 +13,7 @@ from garrison.supervisor.config.spec import PluginSpec, service_spec
 from garrison.supervisor.control import publisher
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.lifecycle.policy import Child
-from garrison.supervisor.lifecycle.services import Service, ServiceTable
+from garrison.supervisor.lifecycle.services import Incarnation, Service, ServiceTable
 
 MANY = 50
 PACE_S = MANY * publisher.EACH_S
@@ -59,9 +59,13 @@ class Told:
 def _post(name: str) -> Service:
     child = Child(service_spec(name=name, plugin="p", service_type="t"), State.RUNNING, True)
     post = Service(
-        child, PluginSpec(name="p", use="p"), Manifest("t"), 0, token=b"g" + name.encode()
+        child,
+        PluginSpec(name="p", use="p"),
+        Manifest("t"),
+        0,
+        Incarnation(b"g" + name.encode()),
     )
-    post.welcomed = post.connected = True
+    post.current.welcomed = post.current.connected = True
     return post
 
 

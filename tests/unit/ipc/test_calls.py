@@ -16,11 +16,11 @@ from garrison.ipc.errors import (
     ServiceLost,
     ServiceUnavailable,
 )
-from garrison.ipc.frames import Framed
 from garrison.ipc.messages import (
     EMPTY_MAP,
     LONGEST_TIMEOUT,
     Entry,
+    Framed,
     Manifest,
     State,
     Token,
@@ -59,7 +59,7 @@ class Caller:
         size: int = 10,
         timeout: float = 30.0,
         item: Callable[[Value], None] | None = None,
-        hungry: Callable[[], bool] | None = None,
+        wants_more: Callable[[], bool] | None = None,
     ) -> Call:
         """Start a call, or a stream; return it."""
         self.made += 1
@@ -68,7 +68,7 @@ class Caller:
         deadline = self.now + timeout
         settle = outcomes.append
         call = Call(
-            self.made, name, "m", args, EMPTY_MAP, size, timeout, deadline, settle, item, hungry
+            self.made, name, "m", args, EMPTY_MAP, size, timeout, deadline, settle, item, wants_more
         )
         self.calls.start(call, self.now)
         return call
@@ -534,8 +534,8 @@ def test_the_end_of_a_stranger_concerns_nobody(caller: Caller) -> None:
 def test_what_was_never_run_goes_to_the_next_incarnation(caller: Caller) -> None:
     """Handed back, or refused by one that drains: it waits as if unsent, before younger ones."""
     first, second = caller.call(), caller.call()
-    assert caller.calls.never_run(second, ONE, caller.now)
-    assert caller.calls.never_run(first, ONE, caller.now)
+    assert caller.calls.returned_unsent(second, ONE, caller.now)
+    assert caller.calls.returned_unsent(first, ONE, caller.now)
     third = caller.call()
     assert caller.calls_sent() == [first, second]
 
@@ -547,7 +547,7 @@ def test_what_was_never_run_goes_to_the_next_incarnation(caller: Caller) -> None
 def test_what_was_never_run_is_not_lost(caller: Caller) -> None:
     """The end of an incarnation that had handed a call back does not concern the call."""
     call_id = caller.call()
-    caller.calls.never_run(call_id, ONE, caller.now)
+    caller.calls.returned_unsent(call_id, ONE, caller.now)
 
     assert caller.calls.ended(ONE, "killed", caller.now) == 0
     assert caller.outcomes[call_id] == []
@@ -557,16 +557,16 @@ def test_only_the_incarnation_that_has_a_call_hands_it_back(caller: Caller) -> N
     """A second notice, one for another incarnation and one for nothing are refused."""
     call_id = caller.call()
 
-    assert not caller.calls.never_run(call_id, TWO, caller.now)
-    assert not caller.calls.never_run(99, ONE, caller.now)
-    assert caller.calls.never_run(call_id, ONE, caller.now)
-    assert not caller.calls.never_run(call_id, ONE, caller.now)
+    assert not caller.calls.returned_unsent(call_id, TWO, caller.now)
+    assert not caller.calls.returned_unsent(99, ONE, caller.now)
+    assert caller.calls.returned_unsent(call_id, ONE, caller.now)
+    assert not caller.calls.returned_unsent(call_id, ONE, caller.now)
 
 
 def test_no_room_at_the_router_is_tried_again(caller: Caller) -> None:
     """FULL closes nothing: the same incarnation is sent it again once `unblock` says so."""
     call_id = caller.call()
-    caller.calls.never_run(call_id, ONE, caller.now, full=True)
+    caller.calls.returned_unsent(call_id, ONE, caller.now, full=True)
     second = caller.call()
     assert caller.calls_sent() == [call_id]
 
@@ -578,7 +578,7 @@ def test_no_room_at_the_router_is_tried_again(caller: Caller) -> None:
 def test_no_room_until_the_deadline_is_overloaded(caller: Caller) -> None:
     """It was not run."""
     call_id = caller.call(timeout=2.0)
-    caller.calls.never_run(call_id, ONE, caller.now, full=True)
+    caller.calls.returned_unsent(call_id, ONE, caller.now, full=True)
 
     caller.calls.due(102.0)
 
@@ -590,7 +590,7 @@ def test_a_late_notice_of_the_old_incarnation_closes_the_new_one_not(caller: Cal
     first = caller.call()
     caller.runs(TWO)
 
-    caller.calls.never_run(first, ONE, caller.now)
+    caller.calls.returned_unsent(first, ONE, caller.now)
     second = caller.call()
 
     assert caller.calls_sent(TWO) == [first, second]
@@ -601,9 +601,9 @@ def test_a_late_notice_of_the_old_incarnation_opens_the_new_one_not(caller: Call
     first = caller.call()
     caller.runs(TWO)
     second = caller.call()
-    caller.calls.never_run(second, TWO, caller.now)
+    caller.calls.returned_unsent(second, TWO, caller.now)
 
-    caller.calls.never_run(first, ONE, caller.now)
+    caller.calls.returned_unsent(first, ONE, caller.now)
 
     assert caller.calls_sent(TWO) == [second]
 
@@ -613,7 +613,7 @@ def test_a_service_that_stops_makes_what_it_never_ran_unavailable(caller: Caller
     call_id = caller.call()
     caller.changed(State.STOPPING, b"", wanted=False)
 
-    caller.calls.never_run(call_id, ONE, caller.now)
+    caller.calls.returned_unsent(call_id, ONE, caller.now)
 
     caller.error(call_id, ServiceUnavailable)
 
@@ -663,7 +663,7 @@ def test_a_stream_s_items_come_before_its_end(caller: Caller) -> None:
 
 def test_each_item_renews_a_stream_s_deadline(caller: Caller) -> None:
     """The time is for each next value, not for all of them."""
-    call_id = caller.start(timeout=5.0, item=lambda value: None, hungry=lambda: True).id
+    call_id = caller.start(timeout=5.0, item=lambda value: None, wants_more=lambda: True).id
     for now in (104.0, 108.0, 112.0):
         caller.calls.due(now)
         assert caller.calls.item(call_id, ONE, RESULT, now)
@@ -676,13 +676,13 @@ def test_each_item_renews_a_stream_s_deadline(caller: Caller) -> None:
 
 def test_a_stream_that_nobody_reads_has_time(caller: Caller) -> None:
     """The deadline runs while somebody waits for the next value, from when they began."""
-    hungry = False
-    call_id = caller.start(timeout=5.0, item=lambda value: None, hungry=lambda: hungry).id
+    wants_more = False
+    call_id = caller.start(timeout=5.0, item=lambda value: None, wants_more=lambda: wants_more).id
     for now in range(100, 200, 3):
         caller.calls.due(float(now))
     assert caller.outcomes[call_id] == []
 
-    hungry = True
+    wants_more = True
     caller.calls.renew(call_id, 200.0)
     caller.calls.due(204.9)
     assert caller.outcomes[call_id] == []
@@ -697,7 +697,7 @@ def test_credit_goes_to_the_incarnation_that_streams(caller: Caller) -> None:
     assert caller.sent[-1] == (ONE, messages.Credit(call_id, 16))
     count = len(caller.sent)
 
-    caller.calls.never_run(call_id, ONE, caller.now)
+    caller.calls.returned_unsent(call_id, ONE, caller.now)
     caller.calls.grant(call_id, 16)
     caller.calls.grant(99, 16)
 
@@ -716,4 +716,4 @@ def test_who_knows_no_frames_is_sent_the_whole(frames: bool) -> None:
     (call,) = sent
     assert isinstance(call, messages.Call)
     assert call.frames
-    assert call.args == (args if frames else args.whole())
+    assert call.args == (args if frames else args.joined())

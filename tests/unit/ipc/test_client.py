@@ -43,13 +43,13 @@ def called(client: Client, name: str) -> asyncio.Future[Any]:
 async def client() -> Client:
     """Return a member without sockets that knows two services."""
     made = Client(b"g-me")
-    made.on_order(welcome(entry("a"), entry("b", State.STARTING)))
+    made.session.handle(welcome(entry("a"), entry("b", State.STARTING)))
     return made
 
 
 async def test_a_delisted_service_is_not_configured(client: Client) -> None:
     """Its calls are unavailable at once."""
-    client.on_order(Delisted("b"))
+    client.session.handle(Delisted("b"))
 
     with pytest.raises(ServiceUnavailable, match="not configured"):
         await called(client, "b")
@@ -62,7 +62,7 @@ async def test_a_service_that_the_whole_directory_lacks_is_not_configured(
     """A member that missed a change is told the whole again, as by a new supervisor."""
     waiting = called(client, "b")
 
-    client.on_order(welcome(entry("a"), boot=boot))
+    client.session.handle(welcome(entry("a"), boot=boot))
 
     for future in (waiting, called(client, "b")):
         assert future.done()
@@ -75,12 +75,12 @@ async def test_a_promise_is_kept_when_the_service_runs(client: Client, whole: bo
     """Whether the supervisor tells a change or the whole directory."""
     promise = asyncio.ensure_future(client.get_service_load_promise("b", timeout=5.0))
     await asyncio.sleep(0)
-    assert client._watchers
+    assert client.session.watchers
 
     if whole:
-        client.on_order(welcome(entry("a"), entry("b")))
+        client.session.handle(welcome(entry("a"), entry("b")))
     else:
-        client.on_order(Changed("b", State.RUNNING, True, 1, b"g-b"))
+        client.session.handle(Changed("b", State.RUNNING, True, 1, b"g-b"))
     for _ in range(10):
         await asyncio.sleep(0)
 
@@ -99,7 +99,7 @@ async def test_a_proxy_has_the_methods_that_its_service_has_now(
     assert callable(proxy.m)
 
     altered = entry("a", State.RUNNING, "other")
-    client.on_order(welcome(altered, entry("b")) if whole else Listed(altered))
+    client.session.handle(welcome(altered, entry("b")) if whole else Listed(altered))
 
     with pytest.raises(AttributeError, match="no such method"):
         _ = proxy.m
@@ -109,7 +109,7 @@ async def test_a_proxy_has_the_methods_that_its_service_has_now(
 async def test_a_member_of_an_agent_finds_its_own(client: Client) -> None:
     """In every call of the family; another agent's are none of it."""
     kinds = {"ada.chat": "chat", "ada.x": "x", "max.chat": "chat", "max.y": "y"}
-    client.on_order(
+    client.session.handle(
         welcome(
             entry("chat"),
             *(

@@ -1,112 +1,32 @@
 """The wire's language: what is encoded is decoded, what does not fit refused; how it may grow."""
 
+import json
 from math import inf, nan
+from pathlib import Path
 from typing import Any, get_args
 
 import msgspec
 import pytest
-from msgspec import Raw
+from tests.support import wire_samples
 
 from garrison.ipc import messages
-from garrison.ipc.errors import Fault, WireError
+from garrison.ipc.errors import WireError
 from garrison.ipc.messages import (
-    EMPTY_MAP,
     LONGEST_TIMEOUT,
-    NIL,
     WIRE,
     WIRES,
-    Entry,
-    Manifest,
-    MethodInfo,
-    State,
     decode_assignment,
     decode_data,
     decode_downward,
     decode_upward,
     encode,
+    encode_assignment,
 )
 
-MANIFEST = Manifest("t", "d", (MethodInfo("m", True, "(x)", "s"), MethodInfo("n")), {"k": "why"})
-ENTRY = Entry("a", "p", 3, MANIFEST, State.BACKOFF, True, 7, b"g", ("said",), "ada")
-
-DATA: list[messages.Data] = [
-    messages.Call(1, "m", Raw(b"\x91\x01"), EMPTY_MAP, 2.5, 3),
-    messages.Reply(2**63 - 1, Raw(b"\xa1x")),
-    messages.Failed(0, Fault("RemoteError", "a", "m", "ValueError: é", "trace")),
-    messages.Refused(4),
-    messages.Cancel(5),
-    messages.Item(6, NIL),
-    messages.Done(7),
-    messages.Credit(8, 16),
-    messages.Frames(2),
-    messages.Ended(b"g" * 16, "was killed"),
-]
-UPWARD: list[messages.Upward] = [
-    messages.Hello(1, "a", 2, 3),
-    messages.Join(1, 3),
-    messages.Leave(),
-    messages.Initialized(),
-    messages.Ready(MANIFEST),
-    messages.Beat(1, 2, 3),
-    messages.Failing("start", "ValueError: no", "trace", True),
-    messages.Stopped("ordered"),
-    messages.Health("it has lost its connection", 0.25),
-    messages.Subscribe(("said", "done")),
-    messages.PluginRead((MANIFEST,), ("discord",), ("x",), (messages.ConfigProblem(("k",), "p"),)),
-    messages.Order(1, "restart", ("a", "b*"), 5.0, {"follow": True}),
-]
-DOWNWARD: list[messages.Downward] = [
-    messages.Welcome(1, "boot", 2, (ENTRY,), 1.0, 2, 3, 4),
-    messages.Identify(),
-    messages.Farewell(),
-    messages.Rejected("no"),
-    messages.Listed(ENTRY),
-    messages.Delisted("a"),
-    messages.Changed("a", State.RUNNING, True, 3, b"g"),
-    messages.Drain(1.5),
-    messages.Acknowledged(),
-    messages.ShowTasks(),
-    messages.Answer(1, True, {"x": [1, None]}, "", "", True),
-]
-SOURCE = messages.PluginSource("p", "use", "/folder")
-ASSIGNMENT = messages.Assignment(
-    name="a",
-    source=SOURCE,
-    service_type="t",
-    generation=1,
-    token=b"g",
-    control="/c",
-    bus="/b",
-    lock="",
-    env={"A": b"1"},
-    secrets={"B": b"\xff"},
-    config={"x": [1]},
-    plugin_config={},
-    watchdog=10.0,
-    start_timeout=60.0,
-    grace=10.0,
-    orphan_grace=10.0,
-    timeout=30.0,
-    window=256,
-    window_bytes=1,
-    max_message=2,
-    agent="ada",
-    character=Raw(b"\x81\xa4name\xa3Ada"),
-    with_parts=True,
-    priority=-1,
-    withheld=("KEY",),
-    limits=messages.Limits(open_files=64, nice=5, umask=0o077, uid=7, gid=8, groups=(9,)),
-    health_interval=10.0,
-    chaos=True,
-)
-READING = messages.Reading(
-    source=SOURCE,
-    token=b"g",
-    control="/c",
-    env={},
-    plugin_config={},
-    sections=(messages.Section("ada.a", "t", {"k": 1}, True, "a"),),
-)
+MANIFEST, ENTRY = wire_samples.MANIFEST, wire_samples.ENTRY
+DATA, UPWARD, DOWNWARD = wire_samples.DATA, wire_samples.UPWARD, wire_samples.DOWNWARD
+ASSIGNMENT, READING = wire_samples.ASSIGNMENT, wire_samples.READING
+GOLDEN = json.loads(Path(__file__).with_name("golden_messages.json").read_text())
 
 
 def array(*fields: Any) -> bytes:
@@ -146,7 +66,33 @@ def test_a_message_from_the_supervisor_comes_back(message: messages.Downward) ->
 @pytest.mark.parametrize("message", [ASSIGNMENT, READING], ids=lambda m: type(m).__name__)
 def test_an_assignment_comes_back(message: messages.Assignment | messages.Reading) -> None:
     """It is no batch: a worker has one."""
-    assert decode_assignment(encode(message)) == message
+    assert decode_assignment(encode_assignment(message)) == message
+
+
+@pytest.mark.parametrize(
+    ("union", "message"),
+    [("data", m) for m in DATA]
+    + [("upward", m) for m in UPWARD]
+    + [("downward", m) for m in DOWNWARD],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
+)
+def test_a_message_has_the_same_bytes_as_before(union: str, message: Any) -> None:
+    """A running host of the release before understands each: tags, keys and order stay."""
+    assert encode([message]).hex() == GOLDEN[union][type(message).__name__]
+
+
+def test_the_version_is_the_same_as_before() -> None:
+    """Another version would end every worker at an upgrade."""
+    assert GOLDEN["wire"] == WIRE
+
+
+def test_an_assignment_is_as_flat_as_before() -> None:
+    """Groups exist in memory alone. The order of keys has no meaning."""
+    before = bytes.fromhex(GOLDEN["assignment"])
+
+    assert msgspec.msgpack.decode(encode_assignment(ASSIGNMENT)) == msgspec.msgpack.decode(before)
+    assert decode_assignment(before) == ASSIGNMENT
+    assert encode_assignment(READING).hex() == GOLDEN["reading"]
 
 
 def test_every_message_is_tried_here() -> None:

@@ -1,7 +1,7 @@
 """What is told of the services: names and globs, ends and their causes, what a start waits for."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -11,7 +11,12 @@ from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spe
 from garrison.supervisor.lifecycle import services as roster_module
 from garrison.supervisor.lifecycle.dependencies import blocking_dependencies
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
-from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin
+from garrison.supervisor.lifecycle.services import (
+    Incarnation,
+    Service,
+    ServiceTable,
+    UnreadablePlugin,
+)
 
 PLUGIN = PluginSpec(name="p", use="p")
 
@@ -26,7 +31,9 @@ def post(
 ) -> Service:
     """Return a service in a state, with a process where that state has one."""
     child = Child(spec(name, needs, **changes), state, wanted, generation=4)
-    return Service(child, PLUGIN, Manifest("t"), 0, token=b"g-" + name.encode(), connected=True)
+    return Service(
+        child, PLUGIN, Manifest("t"), 0, Incarnation(b"g-" + name.encode(), connected=True)
+    )
 
 
 def roster(*posts: Service, unread: tuple[str, ...] = ()) -> ServiceTable:
@@ -45,7 +52,7 @@ def roster(*posts: Service, unread: tuple[str, ...] = ()) -> ServiceTable:
 def test_calls_go_to_what_runs(state: State, ended: bool) -> None:
     """Its address is told while it is RUNNING and its process lives; else there is none."""
     one = post("a", state)
-    one.ended = ended
+    one.current.ended = ended
     token = b"g-a" if state is State.RUNNING and not ended else b""
 
     assert one.entry().token == one.changed().token == one.open_token == token
@@ -55,7 +62,7 @@ def test_calls_go_to_what_runs(state: State, ended: bool) -> None:
 def test_no_call_goes_to_who_cannot_be_reached(connected: bool, adopting: bool) -> None:
     """A former supervisor's worker runs, and is called once it has found the new sockets."""
     one = post("a")
-    one.connected, one.adopting = connected, adopting
+    one.current.connected, one.current.adopting = connected, adopting
 
     assert one.open_token == b""
 
@@ -63,7 +70,7 @@ def test_no_call_goes_to_who_cannot_be_reached(connected: bool, adopting: bool) 
 def test_a_service_as_the_directory_has_it() -> None:
     """The whole entry, and its state as a change of it."""
     one = post("a")
-    one.position, one.events = 3, ("said",)
+    one.position, one.current.events = 3, ("said",)
 
     assert one.entry() == Entry(
         "a", "p", 3, Manifest("t"), State.RUNNING, True, 4, b"g-a", ("said",)
@@ -72,30 +79,22 @@ def test_a_service_as_the_directory_has_it() -> None:
 
 
 def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
-    """All that the old one said and did is forgotten, but not why it ended."""
+    """Everything about the old process is forgotten, but not why it ended."""
     one = post("a")
-    one.pid, one.in_flight, one.refused, one.beat_at = 7, 3, 2, 99.0
-    one.welcomed = one.said_ready = one.connected = one.ended = True
-    one.broken, one.clean, one.events = Failing("run", "no"), Stopped(), ("said",)
+    now = one.current
+    now.pid, now.in_flight, now.refused_frames, now.beat_at = 7, 3, 2, 99.0
+    now.welcomed = now.ready = now.connected = now.ended = True
+    now.failing, now.stopped, now.events = Failing("run", "no"), Stopped(), ("said",)
     one.reason, one.traceback, one.last_exit = "no", "trace", "was killed"
 
-    one.begin(b"g-new", 100.0, 102.0)
+    one.current = Incarnation(b"g-new", started_at=100.0, slot_until=102.0)
 
-    expected = Service(
-        one.child,
-        PLUGIN,
-        one.manifest,
-        0,
-        token=b"g-new",
-        started_at=100.0,
-        slot_until=102.0,
-        reason="no",
-        traceback="trace",
-        last_exit="was killed",
-    )
-    assert {name: getattr(one, name) for name in Service.__slots__} == {
-        name: getattr(expected, name) for name in Service.__slots__
+    used = {field.name for field in fields(now)} - {"token", "started_at", "slot_until"}
+    empty = Incarnation()
+    assert {name: getattr(one.current, name) for name in used} == {
+        name: getattr(empty, name) for name in used
     }
+    assert (one.reason, one.traceback, one.last_exit) == ("no", "trace", "was killed")
 
 
 @pytest.mark.parametrize(
@@ -113,9 +112,9 @@ def test_a_clean_end_is_one_that_was_announced(
 ) -> None:
     """Any other is a crash; one after PermanentFailure is refused."""
     one = post("a")
-    one.broken, one.clean = broken, clean
+    one.current.failing, one.current.stopped = broken, clean
 
-    assert one.what_ended() is event
+    assert one.current.outcome() is event
 
 
 @pytest.mark.parametrize(
@@ -162,8 +161,8 @@ def test_why_a_process_ended_is_told_in_words(
     """What garrison did comes before what the process said, and that before how it ended."""
     one = post("a", state, watchdog=7.0, start_timeout=2.5)
     one.child = replace(one.child, why=why)
-    one.broken, one.clean = broken, clean
-    one.health = Health("it said no")
+    one.current.failing, one.current.stopped = broken, clean
+    one.current.health = Health("it said no")
 
     assert one.cause("was killed by SIGKILL") == cause
 

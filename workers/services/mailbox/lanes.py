@@ -45,7 +45,7 @@ class ReceiverQueue:
         return self.whole and not (self._ready or self.flying or self.reading)
 
     @property
-    def hungry(self) -> bool:
+    def wants_more(self) -> bool:
         """Tell whether it is time to read on."""
         few = len(self._ready) <= MOST // 4 and self._bytes <= MOST_BYTES // 4
         return few and not (self.whole or self.reading)

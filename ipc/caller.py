@@ -1,0 +1,77 @@
+"""What proxies, streams and posting use of a client."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+from .calls import Calls
+from .directory import Directory
+from .errors import CallError
+from .messages import Entry, Value
+
+Decode = Callable[[Any], Any]
+
+
+class ItemSink(Protocol):
+    """Receives the items and the end of a stream."""
+
+    @property
+    def wants_more(self) -> bool:
+        """Return True if a consumer waits for the next item."""
+
+    def arrived(self, value: Value) -> None:
+        """Take the next item."""
+
+    def settle(self, outcome: Value | CallError) -> None:
+        """Take the stream's end."""
+
+
+class Caller(Protocol):
+    """A process's way to call services, as `Client` has it."""
+
+    name: str
+    agent: str
+    loop: asyncio.AbstractEventLoop
+    thread: int
+    now: Callable[[], float]
+    calls: Calls
+    directory: Directory
+    proxies: "WeakValueDictionary[int, Any]"
+
+    @property
+    def max_message(self) -> int:
+        """Return the largest message, in bytes."""
+
+    def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
+        """Return the directory's entry of a NAME or type."""
+
+    def call(
+        self,
+        name: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None,
+        decode: Decode,
+        future: "asyncio.Future[Any]",
+        idempotent: bool = False,
+    ) -> None:
+        """Start a call; a future takes its outcome."""
+
+    def stream(
+        self,
+        name: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        timeout: float | None,
+        stream: ItemSink,
+    ) -> int:
+        """Start a stream; return its call's id."""
+
+    def cancel(self, call_id: int) -> None:
+        """Cancel a call."""
+
+    def schedule(self) -> None:
+        """Set the timer to the next deadline."""

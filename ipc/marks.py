@@ -1,0 +1,89 @@
+"""Marks of string fields: free text, which may hold a secret, or an identifier. Pure.
+
+Every string that a worker sends carries one of the two marks in its annotation. `redact_marked`
+follows them, so a new field or message is redacted without code of its own.
+"""
+
+import functools
+import types
+from collections.abc import Callable
+from enum import Enum
+from typing import Annotated, Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+
+class Mark(Enum):
+    """What a string field holds."""
+
+    TEXT = "text"  # written by an author or an exception: redacted before it is sent
+    IDENTIFIER = "identifier"  # a name, a verb, an id: sent as it is
+
+
+Text = Annotated[str, Mark.TEXT]
+Identifier = Annotated[str, Mark.IDENTIFIER]
+
+Redact: TypeAlias = Callable[[str], str]
+Rewrite: TypeAlias = Callable[[Any, Redact], Any]
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def redact_marked(message: S, redact: Redact) -> S:
+    """Return a message whose text fields went through `redact`, at any depth."""
+    rewrite = _struct_rewrite(type(message))
+    if rewrite is None:
+        return message
+    redacted: S = rewrite(message, redact)
+    return redacted
+
+
+def carries_text(cls: type) -> bool:
+    """Return True if a message of this class has a text field, at any depth."""
+    return _struct_rewrite(cls) is not None
+
+
+@functools.cache
+def _struct_rewrite(cls: type) -> Rewrite | None:
+    """Return what rewrites the text fields of a Struct; None if it has none."""
+    hints = get_type_hints(cls, include_extras=True)
+    fields: dict[str, Rewrite] = {}
+    for name in cls.__struct_fields__:  # type: ignore[attr-defined]
+        if (rewrite := _rewrite(hints[name])) is not None:
+            fields[name] = rewrite
+    if not fields:
+        return None
+
+    def rewrite_fields(message: Any, redact: Redact) -> Any:
+        changes = {name: of(getattr(message, name), redact) for name, of in fields.items()}
+        return msgspec.structs.replace(message, **changes)
+
+    return rewrite_fields
+
+
+def _rewrite(annotation: Any) -> Rewrite | None:
+    """Return what rewrites the text in a value of this type; None if there can be none."""
+    if isinstance(annotation, type) and issubclass(annotation, msgspec.Struct):
+        return _struct_rewrite(annotation)
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        if Mark.TEXT in args[1:]:
+            return lambda value, redact: redact(value)
+        return _rewrite(args[0])
+    if origin in {tuple, list} and (inner := _rewrite(args[0])) is not None:
+        return lambda value, redact: origin(inner(one, redact) for one in value)
+    if origin is dict and (of_value := _rewrite(args[1])) is not None:
+        return lambda value, redact: {key: of_value(one, redact) for key, one in value.items()}
+    if origin in {Union, types.UnionType}:
+        return _union_rewrite(args)
+    return None
+
+
+def _union_rewrite(members: tuple[Any, ...]) -> Rewrite | None:
+    """Return what rewrites an optional value; other unions of text are a mistake."""
+    rewrites = [rewrite for one in members if (rewrite := _rewrite(one)) is not None]
+    if not rewrites:
+        return None
+    if len(rewrites) > 1 or len(members) != 2 or type(None) not in members:
+        raise TypeError(f"text in {members} cannot be found: only `T | None` is supported")
+    (inner,) = rewrites
+    return lambda value, redact: None if value is None else inner(value, redact)

@@ -1,0 +1,125 @@
+"""Encodes and decodes messages; bytes that are no message raise WireError."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from ..errors import WireError
+from .assignment import Assignment, Group, Reading
+from .control import Downward, Upward
+from .data import Data
+
+encode = msgspec.msgpack.Encoder().encode
+
+# What msgspec raises on bytes that it cannot decode, besides its own errors
+BAD_BYTES = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, ValueError, OverflowError)
+
+
+# --- batches ------------------------------------------------------------------------------
+
+_data = msgspec.msgpack.Decoder(list[Data])
+_upward = msgspec.msgpack.Decoder(list[Upward])
+_downward = msgspec.msgpack.Decoder(list[Downward])
+
+
+def decode_data(frame: bytes) -> list[Data]:
+    """Return a batch of the bus. Raises WireError for any other bytes."""
+    try:
+        return _data.decode(frame)
+    except BAD_BYTES as error:
+        raise WireError(str(error), frame) from error
+
+
+def decode_upward(frame: bytes) -> list[Upward]:
+    """Return a batch to the supervisor. Raises WireError for any other bytes."""
+    try:
+        return _upward.decode(frame)
+    except BAD_BYTES as error:
+        raise WireError(str(error), frame) from error
+
+
+def decode_downward(frame: bytes) -> list[Downward]:
+    """Return a batch from the supervisor. Raises WireError for any other bytes."""
+    try:
+        return _downward.decode(frame)
+    except BAD_BYTES as error:
+        raise WireError(str(error), frame) from error
+
+
+# --- assignments --------------------------------------------------------------------------
+
+
+def _is_group(field: Any) -> bool:
+    return isinstance(field.type, type) and issubclass(field.type, Group)
+
+
+def _flat_fields(cls: type[msgspec.Struct]) -> list[Any]:
+    """Return the fields of a Struct with those of its groups in the groups' place."""
+    found: list[Any] = []
+    for field in msgspec.structs.fields(cls):
+        found += _flat_fields(field.type) if _is_group(field) else [field]
+    return found
+
+
+def _definition(field: Any) -> tuple[str, Any, Any]:
+    if field.default_factory is not msgspec.NODEFAULT:
+        return field.name, field.type, msgspec.field(default_factory=field.default_factory)
+    return field.name, field.type, field.default
+
+
+_GROUPS: dict[str, type[Group]] = {
+    field.name: field.type for field in msgspec.structs.fields(Assignment) if _is_group(field)
+}
+_FLAT = [field.name for field in _flat_fields(Assignment)]
+_FlatAssignment: Any = msgspec.defstruct(
+    "_FlatAssignment",
+    [_definition(field) for field in _flat_fields(Assignment)],
+    tag=Assignment.__struct_config__.tag,
+    frozen=True,
+    kw_only=True,
+)
+_assignment: Any = msgspec.msgpack.Decoder(_FlatAssignment | Reading)
+
+
+def encode_assignment(assignment: Assignment | Reading) -> bytes:
+    """Return an assignment as it travels: the fields of its groups stand beside its own."""
+    if isinstance(assignment, Reading):
+        return encode(assignment)
+    fields = {name: getattr(assignment, name) for name in Assignment.__struct_fields__}
+    for name in _GROUPS:
+        fields |= msgspec.structs.asdict(fields.pop(name))
+    return encode(_FlatAssignment(**fields))
+
+
+def decode_assignment(frame: bytes) -> Assignment | Reading:
+    """Return what a new process is to do. Raises WireError for any other bytes."""
+    try:
+        decoded = _assignment.decode(frame)
+    except BAD_BYTES as error:
+        raise WireError(str(error), frame) from error
+    if isinstance(decoded, Reading):
+        return decoded
+    fields: dict[str, Any] = {name: getattr(decoded, name) for name in _FLAT}
+    for name, group in _GROUPS.items():
+        fields[name] = group(**{key: fields.pop(key) for key in group.__struct_fields__})
+    return Assignment(**fields)
+
+
+# --- text ---------------------------------------------------------------------------------
+
+
+def encodable(text: str) -> str:
+    """Return text that can be encoded: a lone surrogate, as in an odd file name, is escaped."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def packed(env: Mapping[str, str]) -> dict[str, bytes]:
+    """Return an environment as it travels: its values need not be UTF-8, its names do."""
+    return {name: os.fsencode(value) for name, value in env.items() if name == encodable(name)}
+
+
+def should_log(count: int) -> bool:
+    """Return True for the first ten of many similar events, then for each thousandth."""
+    return count <= 10 or count % 1000 == 0

@@ -1,0 +1,226 @@
+"""Control messages: between the supervisor and workers, and between it and programs.
+
+A frame of the control socket is `[peer][batch]`; a batch is a list of messages. A field that is
+added later comes last and has a default. Durations are seconds, sizes are bytes.
+"""
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+from ..marks import Identifier, Text
+from .assignment import CallLimits
+from .manifest import Entry, Manifest, State
+from .types import Duration, Generation, Token
+
+# --- from workers and programs to the supervisor ------------------------------------------
+
+
+class Hello(msgspec.Struct, tag="hello", frozen=True):
+    """A worker reports in. Its routing id is its token."""
+
+    wire: int
+    name: Identifier
+    generation: Generation
+    pid: int
+
+
+class Join(msgspec.Struct, tag="join", frozen=True):
+    """A program requests the directory, and will make calls."""
+
+    wire: int
+    pid: int
+
+
+class Leave(msgspec.Struct, tag="bye", frozen=True):
+    """A program leaves."""
+
+
+class Initialized(msgspec.Struct, tag="initialized", frozen=True):
+    """`Plugin.init` returned; `Service.start` is next."""
+
+
+class Ready(msgspec.Struct, tag="ready", frozen=True):
+    """`Service.start` returned. Sent again when the manifest changes."""
+
+    manifest: Manifest
+
+
+class Beat(msgspec.Struct, tag="beat", frozen=True):
+    """Heartbeat of the service's own loop."""
+
+    seq: int
+    in_flight: int = 0  # calls that it is serving
+    refused: int = 0  # frames that it could not decode
+    facts: dict[Identifier, float] = {}  # numbers that the service reports, for `status`
+
+
+class Failing(msgspec.Struct, tag="broken", frozen=True):
+    """The worker is about to exit because of an error of its own."""
+
+    phase: Identifier  # "init", "start", "run", "stop"
+    reason: Text
+    traceback: Text = ""
+    permanent: bool = False  # a retry cannot succeed
+
+
+class Stopped(msgspec.Struct, tag="stopped", frozen=True):
+    """The worker drained, stopped its service, and exits now: a clean end."""
+
+    reason: Text = ""
+
+
+class Health(msgspec.Struct, tag="health", frozen=True):
+    """The result of one call of the service's own `health`."""
+
+    problem: Text = ""  # empty: the service is well
+    took_s: Duration = 0.0
+
+
+class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
+    """All events that the service subscribes to."""
+
+    events: tuple[Identifier, ...]
+
+
+class ConfigProblem(msgspec.Struct, frozen=True):
+    """A value that does not fit a service's or plugin's `Config`."""
+
+    keys: tuple[Identifier, ...]  # key path: ("services", "discord", "config", "intents")
+    problem: Text
+
+
+class PluginRead(msgspec.Struct, tag="plugin_read", frozen=True):
+    """What a probe process found in a plugin."""
+
+    services: tuple[Manifest, ...]
+    preload: tuple[Identifier, ...] = ()
+    dependencies: tuple[Identifier, ...] = ()
+    problems: tuple[ConfigProblem, ...] = ()
+
+
+class Order(msgspec.Struct, tag="order", frozen=True):
+    """A request of the command line. The supervisor sends one `Answer`, or several."""
+
+    id: int
+    verb: Identifier
+    names: tuple[Identifier, ...] = ()
+    wait: float = 0.0  # seconds until the answer is "timed out"
+    options: dict[Identifier, Any] = {}
+
+
+Upward: TypeAlias = (
+    Hello
+    | Join
+    | Leave
+    | Initialized
+    | Ready
+    | Beat
+    | Failing
+    | Stopped
+    | Health
+    | Subscribe
+    | PluginRead
+    | Order
+)
+
+
+# --- from the supervisor ------------------------------------------------------------------
+
+
+class Welcome(msgspec.Struct, tag="welcome", frozen=True):
+    """The supervisor accepts the peer and sends the directory. After it, only changes follow."""
+
+    wire: int
+    boot: str  # id of this supervisor process
+    pid: int  # the supervisor's
+    entries: tuple[Entry, ...]
+    timeout: float = 30.0  # this and the next three: the limits of a program's calls
+    window: int = 256
+    window_bytes: int = 16 * 1024 * 1024
+    max_message: int = 64 * 1024 * 1024
+    orphan_grace: float = 10.0  # how long to wait for the next supervisor once this one is gone
+
+    @property
+    def limits(self) -> CallLimits:
+        """Return the limits of a program's calls."""
+        return CallLimits(self.timeout, self.window, self.window_bytes, self.max_message)
+
+
+class Identify(msgspec.Struct, tag="introduce", frozen=True):
+    """The supervisor does not know this connection: send Hello or Join, as after a restart."""
+
+
+class Farewell(msgspec.Struct, tag="farewell", frozen=True):
+    """The supervisor shuts down in order; no other will replace it."""
+
+
+class Rejected(msgspec.Struct, tag="turned_away", frozen=True):
+    """The supervisor does not accept this peer."""
+
+    reason: str
+
+
+class Listed(msgspec.Struct, tag="listed", frozen=True):
+    """A new entry, or one with another manifest or other subscriptions."""
+
+    entry: Entry
+
+
+class Delisted(msgspec.Struct, tag="delisted", frozen=True):
+    """An entry was removed."""
+
+    name: str
+
+
+class Changed(msgspec.Struct, tag="changed", frozen=True):
+    """A service's state changed."""
+
+    name: str
+    state: State
+    wanted: bool
+    generation: int
+    token: Token
+
+
+class Drain(msgspec.Struct, tag="drain", frozen=True):
+    """Finish the calls in progress, accept no new ones, stop, and send `Stopped`."""
+
+    grace: float
+
+
+class ShowTasks(msgspec.Struct, tag="show_tasks", frozen=True):
+    """Heartbeats are missing: write the stacks of all asyncio tasks to the log."""
+
+
+class Acknowledged(msgspec.Struct, tag="noted", frozen=True):
+    """`Stopped` or `Failing` has arrived: exit now.
+
+    Without it the supervisor could see the process end before it reads its last message.
+    """
+
+
+class Answer(msgspec.Struct, tag="answer", frozen=True):
+    """The result of an `Order`; with `more`, another answer follows."""
+
+    id: int
+    ok: bool
+    data: Any = None
+    code: str = ""
+    message: str = ""
+    more: bool = False
+
+
+Downward: TypeAlias = (
+    Welcome
+    | Identify
+    | Farewell
+    | Rejected
+    | Listed
+    | Delisted
+    | Changed
+    | Drain
+    | ShowTasks
+    | Acknowledged
+    | Answer
+)

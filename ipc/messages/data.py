@@ -1,0 +1,127 @@
+"""Data messages: what services send each other over the bus.
+
+A frame of the bus is `[peer][batch]`; a batch is a list of messages. Large values of a message may
+follow it as frames of their own, see `ipc.frames`.
+"""
+
+from typing import TYPE_CHECKING, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from ..errors import Fault
+from ..marks import Text
+from .types import CallId, Credits, Name, Timeout, Token
+
+Frame: TypeAlias = bytes | Raw
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Framed:
+    """A value of which parts travel as frames of their own.
+
+    Args:
+        value: `bytes` as they are; a Raw, the encoding of anything; or the arguments of a call as
+            a list or a map of both.
+    """
+
+    __slots__ = ("size", "value")
+
+    def __init__(self, value: "Frame | list[Frame] | dict[str, Frame]") -> None:
+        self.value = value
+        if isinstance(value, list):
+            self.size = sum(map(len, value))
+        elif isinstance(value, dict):
+            self.size = sum(map(len, value.values()))
+        else:
+            self.size = len(value)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def joined(self) -> Raw:
+        """Return the encoding, in one piece."""
+        return self.value if isinstance(self.value, Raw) else Raw(_encode(self.value))
+
+
+if TYPE_CHECKING:
+    Value: TypeAlias = Raw | Framed  # a Framed exists only inside one process, before encoding
+else:
+    Value: TypeAlias = Raw
+
+
+class Call(msgspec.Struct, tag=0, array_like=True, frozen=True):
+    """Run a method. For a stream, `credit` items may be sent before the first `Credit`."""
+
+    id: CallId
+    method: Name
+    args: Value  # a list
+    kwargs: Value  # a map
+    timeout: Timeout  # what is left of the caller's deadline
+    credit: Credits = 0
+    frames: bool = False  # the caller accepts frames; an older release leaves this out
+
+
+class Reply(msgspec.Struct, tag=1, array_like=True, frozen=True):
+    """The method returned."""
+
+    id: CallId
+    result: Value
+
+
+class Failed(msgspec.Struct, tag=2, array_like=True, frozen=True):
+    """The method raised, or the arguments did not fit it."""
+
+    id: CallId
+    fault: Fault
+
+
+class Refused(msgspec.Struct, tag=3, array_like=True, frozen=True):
+    """The call was not run: the callee is draining."""
+
+    id: CallId
+
+
+class Cancel(msgspec.Struct, tag=4, array_like=True, frozen=True):
+    """The caller no longer waits."""
+
+    id: CallId
+
+
+class Item(msgspec.Struct, tag=5, array_like=True, frozen=True):
+    """The next value of a stream."""
+
+    id: CallId
+    value: Value
+
+
+class Done(msgspec.Struct, tag=6, array_like=True, frozen=True):
+    """A stream came to its end."""
+
+    id: CallId
+
+
+class Credit(msgspec.Struct, tag=7, array_like=True, frozen=True):
+    """The caller of a stream accepts this many more items."""
+
+    id: CallId
+    items: Credits
+
+
+class Ended(msgspec.Struct, tag=8, array_like=True, frozen=True):
+    """An incarnation has ended. The supervisor sends it after the incarnation's last message."""
+
+    token: Token
+    cause: Text
+
+
+class Frames(msgspec.Struct, tag=9, array_like=True, frozen=True):
+    """The last message of a batch: this many frames follow, for the message before this one.
+
+    A release that does not know it rejects the whole batch, as it must.
+    """
+
+    count: int
+
+
+Data: TypeAlias = Call | Reply | Failed | Refused | Cancel | Item | Done | Credit | Ended | Frames

@@ -1,0 +1,104 @@
+"""What a service offers, and its entry in the directory."""
+
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+from ..marks import Identifier, Text
+from .types import Token
+
+
+class State(Enum):
+    """The state of a service."""
+
+    REGISTERED = "registered"  # known, not started yet
+    QUEUED = "queued"  # waits for its dependencies and for a start slot
+    INITIALIZING = "initializing"  # its process imports the plugin and runs Plugin.init
+    STARTING = "starting"  # Service.start runs
+    RUNNING = "running"
+    STOPPING = "stopping"  # drains, or is being ended
+    STOPPED = "stopped"
+    BACKOFF = "backoff"  # waits for its next start
+    FAILED = "failed"  # not restarted any more, apart from a probe now and then
+
+
+class MethodInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One method that other services can call."""
+
+    name: Identifier
+    stream: bool = False
+    signature: Text = ""
+    summary: Text = ""  # first line of its docstring
+    idempotent: bool = False  # running it twice does no harm: a lost call is sent again
+
+
+class ActionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One action of a plugin."""
+
+    name: Identifier
+    description: Text = ""
+    similes: tuple[Identifier, ...] = ()
+    examples: tuple[Any, ...] = ()
+    priority: int = 0
+
+
+class ProviderInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One provider of context."""
+
+    name: Identifier
+    description: Text = ""
+    position: int = 0
+    dynamic: bool = False
+    private: bool = False
+
+
+class EvaluatorInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One evaluator."""
+
+    name: Identifier
+    description: Text = ""
+    similes: tuple[Identifier, ...] = ()
+    examples: tuple[Any, ...] = ()
+    always_run: bool = False
+
+
+class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One model that a worker offers."""
+
+    model_type: Identifier
+    provider: Identifier = ""
+    priority: int = 0
+    stream: bool = False
+
+
+class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What one service offers. Of a plugin's services, one alone lists the plugin's components."""
+
+    service_type: Identifier
+    description: Text = ""
+    methods: tuple[MethodInfo, ...] = ()
+    left_out: dict[Identifier, Text] = {}  # method → why it cannot be called from outside
+    actions: tuple[ActionInfo, ...] = ()
+    providers: tuple[ProviderInfo, ...] = ()
+    evaluators: tuple[EvaluatorInfo, ...] = ()
+    models: tuple[ModelInfo, ...] = ()
+    sends_for: tuple[Identifier, ...] = ()  # sources with a send handler here
+    mail_window: int = 1  # posted messages that may be in delivery to it at the same time
+    notes: tuple[Text, ...] = ()  # warnings for its author
+    frames: bool = False  # it accepts calls with frames; an older release leaves this out
+
+
+class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One service in the directory. Entries are in config order, by `position`."""
+
+    name: str
+    plugin: str
+    position: int
+    manifest: Manifest
+    state: State
+    wanted: bool
+    generation: int = 0
+    token: Token = b""  # the address for calls; empty while it accepts none
+    events: tuple[str, ...] = ()  # its subscriptions
+    agent: str = ""  # NAME of its agent; empty: it is shared by all agents

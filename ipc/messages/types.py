@@ -1,0 +1,30 @@
+"""The wire's version, addresses, and the bounded types of message fields.
+
+Durations are seconds, sizes are bytes.
+"""
+
+from typing import Annotated, TypeAlias
+
+from msgspec import Meta, Raw
+
+from ..marks import Mark
+
+WIRE = 1  # this version of the language; a supervisor also speaks the previous one
+WIRES = frozenset({WIRE, WIRE - 1} - {0})
+
+Token: TypeAlias = bytes  # random routing id of one incarnation
+SUPERVISOR: Token = b""  # the address of the supervisor
+GONE: Token = b"\x00"  # in place of a source: returned, no peer has that address
+FULL: Token = b"\x01"  # in place of a source: returned, the peer's queue is full at the moment
+TOKEN_BYTES = 16
+
+EMPTY_MAP = Raw(b"\x80")
+NIL = Raw(b"\xc0")
+LONGEST_TIMEOUT = 366 * 86_400.0
+
+Name = Annotated[str, Meta(min_length=1, max_length=200), Mark.IDENTIFIER]
+Timeout = Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT)]
+Duration = Annotated[float, Meta(ge=0, le=LONGEST_TIMEOUT)]
+CallId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Generation = Annotated[int, Meta(ge=0, le=2**53)]  # leaves room for the next generations
+Credits = Annotated[int, Meta(ge=0, le=2**16)]

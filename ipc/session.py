@@ -1,0 +1,449 @@
+"""One process's connection to the supervisor: sockets, directory, calls in flight, requests.
+
+A session belongs to the loop that made it. Durations are seconds, sizes are bytes.
+"""
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, assert_never
+
+import zmq
+from msgspec import Raw
+
+from . import frames as large
+from . import messages, sockets
+from .calls import Calls
+from .directory import Directory
+from .errors import (
+    Fault,
+    OrderFailed,
+    ServiceLost,
+    SupervisorGone,
+    WireError,
+    from_fault,
+)
+from .link import Link
+from .messages import FULL, GONE, SUPERVISOR, WIRE, CallLimits, Data, Downward, Token, Upward
+from .system import process_tree
+
+log = logging.getLogger(__name__)
+
+UNBLOCK_S = 0.02  # pause before the next attempt, where the router's queue to a peer was full
+REQUEST_S = 10.0  # default deadline of a request to the supervisor
+REQUEST_MARGIN_S = 2.0  # added to a request's own deadline, for a supervisor that is busy
+ACKNOWLEDGE_S = 1.0  # longest wait for the supervisor to acknowledge the last message
+
+Handler = Callable[[Token, Any], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerHooks:
+    """What a worker does in addition to a program. Each is called from the session's loop.
+
+    Attributes:
+        redact: Returns a message to the supervisor without secrets.
+        welcomed: A Welcome was applied; True if it came from another supervisor than the last.
+        ordered: The supervisor requests a drain or stack dump, or rejects this worker.
+        router_changed: Calls that arrived through the former router can no longer be answered.
+        peer_ended: An incarnation ended, so its calls need no answer.
+    """
+
+    redact: Callable[[Upward], Upward]
+    welcomed: Callable[[messages.Welcome, bool], None]
+    ordered: Callable[[messages.Drain | messages.ShowTasks | messages.Rejected], None]
+    router_changed: Callable[[], None]
+    peer_ended: Callable[[Token], None]
+
+
+class Session:
+    """The connection of a program, or with `worker` hooks of a worker.
+
+    Args:
+        token: The routing id of this process.
+        limits: The limits of its calls; None: those that the supervisor's Welcome has.
+        worker: A worker's hooks. With them a supervisor's end does not end the session: the
+            worker itself decides how long to wait for the next supervisor.
+        zero_copy: Lend very large frames to libzmq instead of copying them, see `Link`.
+        send_data: Replaces the bus, for tests.
+    """
+
+    def __init__(
+        self,
+        token: Token,
+        limits: CallLimits | None = None,
+        *,
+        worker: WorkerHooks | None = None,
+        zero_copy: bool = False,
+        send_data: Callable[[Token, Data], None] | None = None,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.now: Callable[[], float] = time.monotonic
+        self.token = token
+        self.limits = limits or CallLimits()
+        self._limited_by_welcome = limits is None
+        self._worker = worker
+        self._zero_copy = zero_copy
+        self.directory = Directory()
+        send = send_data or self.send_data
+        self.calls = Calls(send, self.limits.window, self.limits.window_bytes)
+        self.ids = itertools.count(1)
+        self.boot = ""  # id of the supervisor process that welcomed this one last
+        self.refused = 0  # frames that could not be decoded
+        self.closed = False
+        self.supervisor_gone = False  # it has ended, and no other will follow
+        self.unreachable = ""  # why no call can be made any more
+        self.on_change: list[Callable[[str], None]] = []  # called with a NAME after its change
+        self.on_listing: Callable[[], None] = lambda: None  # methods of services may be others
+        self.watchers: list[tuple[str, asyncio.Future[None]]] = []
+        self.bus: Link | None = None
+        self.control: Link | None = None
+        self.timer_at = float("inf")  # when the timer of deadlines is due
+        self._timer: asyncio.TimerHandle | None = None
+        self._supervisor_pid = 0
+        self._supervisor = -1  # pidfd
+        self._is_final = False  # this supervisor said that no other will follow
+        self._orphan_grace = 0.0
+        self._requests: dict[int, asyncio.Future[Any]] = {}
+        self._welcomed: asyncio.Future[None] = self.loop.create_future()
+        self._acknowledged: asyncio.Future[None] = self.loop.create_future()
+        self.handlers: dict[type, Handler] = {  # of the bus, by message; a worker sets its own
+            messages.Reply: self._on_reply,
+            messages.Failed: self._on_failed,
+            messages.Refused: self._on_refused,
+            messages.Item: self._on_item,
+            messages.Done: self._on_done,
+            messages.Ended: self._on_ended,
+            messages.Call: self._reject_call,
+            messages.Cancel: lambda source, message: None,  # a program runs no methods
+            messages.Credit: lambda source, message: None,
+            messages.Frames: lambda source, message: self.malformed(),
+        }
+
+    # --- sockets ----------------------------------------------------------------------------
+
+    def open(self, context: "zmq.Context[zmq.Socket[bytes]]", control: str, bus: str) -> None:
+        """Connect both sockets; if `bus` is empty, the control socket alone."""
+        # No size limit: a directory may be larger than what services may send each other.
+        control_socket = sockets.dealer(context, control, self.token, -1)
+        self.control = Link(control_socket, self.on_control, self.malformed, self._batch_limit)
+        if bus:
+            size = -1 if self._limited_by_welcome else self.limits.max_message
+            bus_socket = sockets.dealer(context, bus, self.token, size)
+            callbacks = (self.on_bus, self.malformed, self._batch_limit)
+            self.bus = Link(bus_socket, *callbacks, zero_copy=self._zero_copy)
+
+    def close(self) -> None:
+        """Settle what is in flight and close both sockets."""
+        self.closed, self.unreachable = True, "this program has left"
+        self._unwatch_supervisor()
+        self._fail_requests()
+        self.calls.drop_all(lambda name, method: ServiceLost(name, method, "this program left"))
+        if self._timer is not None:
+            self._timer.cancel()
+        for link in (self.bus, self.control):
+            if link is not None:
+                link.close()
+
+    def _batch_limit(self) -> int:
+        return self.limits.max_message
+
+    def malformed(self, error: Exception | None = None) -> None:
+        """Count a frame that could not be decoded; log the first ones."""
+        self.refused += 1
+        if messages.should_log(self.refused):
+            log.warning("frame.refused count=%d error=%s", self.refused, error or "other frames")
+
+    # --- deadlines of calls -----------------------------------------------------------------
+
+    def schedule(self) -> None:
+        """Set the timer to the next deadline."""
+        at = self.calls.next_deadline
+        if at < self.timer_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self.timer_at = at
+            self._timer = self.loop.call_later(max(at - self.now(), 0), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer, self.timer_at = None, float("inf")
+        self.calls.due(self.now())
+        self.schedule()
+
+    # --- the bus ----------------------------------------------------------------------------
+
+    def send_data(self, token: Token, message: Data) -> None:
+        """Send a message to an incarnation."""
+        if self.bus is not None:
+            self.bus.send(token, message)
+
+    def on_bus(self, frames: list[bytes]) -> None:
+        """Handle one message from the bus: `[source][batch]`, or one of ours that returned."""
+        source = frames[0]
+        try:
+            if source in {GONE, FULL}:
+                self._take_returned(source, *frames[1:3])
+                return
+            if len(frames) == 2:
+                batch = messages.decode_data(frames[1])
+            else:
+                batch = large.unpack(frames[1:], self.limits.max_message)
+        except (WireError, TypeError) as error:
+            self.malformed(error)
+            return
+        handlers = self.handlers
+        for message in batch:
+            try:
+                handlers[type(message)](source, message)
+            except Exception:  # an error in one message must not lose the rest of its batch
+                log.exception("message.failed type=%s", type(message).__name__)
+
+    def _take_returned(self, why: Token, destination: Token, batch: bytes) -> None:
+        for message in messages.decode_data(batch):
+            if isinstance(message, messages.Call):
+                self.calls.returned_unsent(message.id, destination, self.now(), full=why == FULL)
+        if why == FULL:
+            self.loop.call_later(UNBLOCK_S, lambda: self.calls.unblock(self.now()))
+
+    def _on_reply(self, source: Token, message: messages.Reply) -> None:
+        self.calls.answered(message.id, source, message.result, self.now())
+
+    def _on_failed(self, source: Token, message: messages.Failed) -> None:
+        self.calls.answered(message.id, source, from_fault(message.fault), self.now())
+
+    def _on_refused(self, source: Token, message: messages.Refused) -> None:
+        self.calls.returned_unsent(message.id, source, self.now())
+
+    def _on_item(self, source: Token, message: messages.Item) -> None:
+        self.calls.item(message.id, source, message.value, self.now())
+
+    def _on_done(self, source: Token, message: messages.Done) -> None:
+        self.calls.answered(message.id, source, Raw(b""), self.now())
+
+    def _on_ended(self, source: Token, message: messages.Ended) -> None:
+        if source == SUPERVISOR:
+            self.calls.ended(message.token, message.cause, self.now())
+            if self._worker is not None:
+                self._worker.peer_ended(message.token)
+
+    def _reject_call(self, source: Token, message: messages.Call) -> None:
+        fault = Fault("InvalidCall", "program", message.method, "a program has no methods")
+        self.send_data(source, messages.Failed(message.id, fault))
+
+    # --- the control plane ------------------------------------------------------------------
+
+    def send(self, message: Upward) -> None:
+        """Send a message to the supervisor."""
+        if self.control is not None:
+            if self._worker is not None:
+                message = self._worker.redact(message)
+            self.control.send(SUPERVISOR, message)
+
+    def on_control(self, frames: list[bytes]) -> None:
+        """Handle one message from the supervisor: `[empty][batch]`."""
+        try:
+            batch = messages.decode_downward(frames[1])
+        except WireError as error:
+            self.malformed(error)
+            return
+        for message in batch:
+            self.handle(message)
+
+    def handle(self, message: Downward) -> None:
+        """Act on a message of the supervisor."""
+        match message:
+            case messages.Welcome():
+                is_next = bool(self.boot) and self.boot != message.boot
+                self._welcome(message, is_next)
+                if self._worker is not None:
+                    self._worker.welcomed(message, is_next)
+            case messages.Listed() | messages.Delisted() | messages.Changed():
+                self._change(message)
+            case messages.Drain() | messages.ShowTasks() | messages.Rejected():
+                if self._worker is not None:
+                    self._worker.ordered(message)
+                elif isinstance(message, messages.Rejected):
+                    self._on_rejected(message.reason)
+            case messages.Identify():
+                if self._worker is None:
+                    self.send(messages.Join(WIRE, os.getpid()))
+            case messages.Farewell():
+                self._is_final = True
+                if self._supervisor < 0:  # the process ended before this message was read
+                    self.on_supervisor_end()
+            case messages.Acknowledged():
+                if not self._acknowledged.done():
+                    self._acknowledged.set_result(None)
+            case messages.Answer():
+                self._take_answer(message)
+            case _:
+                assert_never(message)
+
+    def _on_rejected(self, reason: str) -> None:
+        if not self._welcomed.done():
+            self._welcomed.set_exception(ConnectionRefusedError(reason))
+        else:
+            log.warning("turned_away reason=%s", reason)
+
+    async def wait_welcome(self) -> None:
+        """Return when the supervisor has sent the directory."""
+        await self._welcomed
+
+    def _welcome(self, message: messages.Welcome, is_next: bool) -> None:
+        if is_next:
+            self._fail_requests()
+            self._change_router()
+        self.boot = message.boot
+        self._orphan_grace = message.orphan_grace
+        if self._limited_by_welcome:
+            self.limits = message.limits
+            self.calls.window, self.calls.window_bytes = message.window, message.window_bytes
+        self._supervisor_pid = message.pid
+        before = [entry.name for entry in self.directory]
+        self.directory.replace(message.entries)
+        for name in dict.fromkeys([*before, *(entry.name for entry in self.directory)]):
+            self._announce(name)
+        self.on_listing()
+        self._wake_watchers()
+        if not self._welcomed.done():
+            self._welcomed.set_result(None)
+        elif self._worker is None:  # a program that has found the next supervisor
+            self.watch_supervisor()
+
+    def _change_router(self) -> None:
+        """End calls that were sent through the former router; those that were not sent wait."""
+        for peer, batch in self.bus.take_back() if self.bus is not None else []:
+            for message in messages.decode_data(batch):
+                if isinstance(message, messages.Call):
+                    self.calls.returned_unsent(message.id, peer, self.now())
+        self.calls.router_changed("the router restarted", self.now())
+        if self._worker is not None:
+            self._worker.router_changed()
+
+    # --- changes of services ----------------------------------------------------------------
+
+    def _change(self, message: messages.Listed | messages.Delisted | messages.Changed) -> None:
+        try:
+            entry = self.directory.apply(message)
+        except WireError as error:
+            self.malformed(error)
+            return
+        self._announce(entry.name)
+        if not isinstance(message, messages.Changed):
+            self.on_listing()
+        self._wake_watchers(entry.name)
+
+    def _announce(self, name: str) -> None:
+        self.calls.changed(name, self.directory.get(name), self.now())
+        for notify in self.on_change:
+            try:
+                notify(name)
+            except Exception:  # one that fails must not keep the change from the others
+                log.exception("notice.failed service=%s", name)
+
+    def next_change(self, name: str) -> "asyncio.Future[None]":
+        """Return a future that is done at a service's next change; cancel it when not needed."""
+        changed: asyncio.Future[None] = self.loop.create_future()
+        self.watchers.append((name, changed))
+        changed.add_done_callback(self._forget_watcher)
+        return changed
+
+    def _forget_watcher(self, changed: "asyncio.Future[None]") -> None:
+        self.watchers = [pair for pair in self.watchers if pair[1] is not changed]
+
+    def _wake_watchers(self, name: str = "") -> None:
+        for watched, changed in self.watchers:
+            if name in {"", watched} and not changed.done():
+                changed.set_result(None)
+
+    # --- the supervisor's process -----------------------------------------------------------
+
+    def watch_supervisor(self) -> None:
+        """Have `on_supervisor_end` called as soon as the supervisor's process ends."""
+        self._unwatch_supervisor()
+        try:
+            self._supervisor = os.pidfd_open(self._supervisor_pid)
+        except OSError:
+            self.on_supervisor_end()
+            return
+        self.loop.add_reader(self._supervisor, self.on_supervisor_end)
+
+    def on_supervisor_end(self) -> None:
+        """Let calls wait for the next supervisor; where none will follow, end them."""
+        self._unwatch_supervisor()
+        if self._worker is not None:
+            self.calls.router_changed("the supervisor ended", self.now())
+            return
+        self._fail_requests()
+        if not self._is_final and not self.closed:
+            self.calls.router_changed("the supervisor ended", self.now())
+            self.loop.call_later(self._orphan_grace, self._give_up, self.boot)
+            return
+        self.supervisor_gone = True
+        self.unreachable = self.unreachable or "the supervisor has ended"
+        self._wake_watchers()
+        self.calls.drop_all(lambda name, method: ServiceLost(name, method, "the supervisor ended"))
+
+    def _give_up(self, boot: str) -> None:
+        """Stop waiting for a next supervisor, unless one has come."""
+        if not self.closed and self.boot == boot:
+            self._is_final = True
+            self.on_supervisor_end()
+
+    @property
+    def is_alone(self) -> bool:
+        """Return True if the supervisor that this process joined has ended."""
+        return self._supervisor < 0 or process_tree.ended(self._supervisor, 0)
+
+    def _unwatch_supervisor(self) -> None:
+        if self._supervisor >= 0:
+            self.loop.remove_reader(self._supervisor)
+            os.close(self._supervisor)
+            self._supervisor = -1
+
+    # --- requests to the supervisor ---------------------------------------------------------
+
+    async def request(
+        self, verb: str, names: tuple[str, ...], timeout: float, options: dict[str, Any]
+    ) -> Any:
+        """Send a request to the supervisor; return its answer's data. See `Client.order`."""
+        number = next(self.ids)
+        answer = self._requests[number] = self.loop.create_future()
+        self.send(messages.Order(number, verb, names, timeout, options))
+        try:
+            async with asyncio.timeout(timeout + REQUEST_MARGIN_S):
+                return await answer
+        except TimeoutError:
+            where = f"process {self._supervisor_pid}"
+            raise SupervisorGone(where, f"it gave no answer within {timeout:g} s") from None
+        finally:
+            self._requests.pop(number, None)
+
+    def _take_answer(self, answer: messages.Answer) -> None:
+        waiting = self._requests.get(answer.id)
+        if waiting is None or waiting.done():
+            return
+        if answer.ok:
+            waiting.set_result(answer.data)
+        else:
+            waiting.set_exception(OrderFailed(answer.code, answer.message, answer.data))
+
+    def _fail_requests(self) -> None:
+        """Fail the requests without an answer: the next supervisor does not know them."""
+        gone = f"process {self._supervisor_pid}"
+        for waiting in self._requests.values():
+            if not waiting.done():
+                waiting.set_exception(SupervisorGone(gone, "it ended before it answered"))
+
+    async def send_last(self, message: Upward, wait: float = ACKNOWLEDGE_S) -> None:
+        """Send a message, wait until it is acknowledged or `wait` is over, and close."""
+        self.send(message)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(wait):
+                await self._acknowledged
+        self.close()

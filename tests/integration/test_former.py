@@ -1,0 +1,135 @@
+"""What version 0.1.0 left is taken over: a running host, its files, and the JSON that scripts read.
+
+`tests/former` has that version's wheel, the files that a host of it wrote, and every place in the
+answers of its command line.
+"""
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.support.answers import PLUGINS, Scenario, paths
+from tests.support.host import ROOT, SERVICES, Host, Hosting, found
+
+from garrison.supervisor.crashes.report import CrashReport
+from garrison.supervisor.state.snapshot import OperatorOrders, Snapshot
+
+FORMER = ROOT / "tests" / "former"
+ADDED: set[str] = set()  # places that answers have since; each was added on purpose
+CONFIG = """
+[plugins.echo]
+[plugins.leak]
+[services.other]
+plugin = "echo"
+type = "echo"
+"""
+
+
+@pytest.fixture(scope="module")
+def former(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return an interpreter whose garrison is version 0.1.0."""
+    folder = tmp_path_factory.mktemp("former")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    python = folder / "bin" / "python"
+    (packages,) = (folder / "lib").glob("python*/site-packages")
+    (wheel,) = FORMER.glob("*.whl")
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(packages)
+    # Its dependencies are this interpreter's; a path in a .pth file comes behind its own packages.
+    (packages / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return str(python)
+
+
+def module_folder(python: str) -> Path:
+    """Return where an interpreter imports garrison's supervisor from."""
+    code = "import garrison.supervisor as s; print(next(iter(s.__path__)))"
+    done = subprocess.run(
+        [python, "-P", "-c", code], env=without_path(), capture_output=True, text=True, check=True
+    )
+    return Path(done.stdout.strip())
+
+
+def without_path() -> dict[str, str]:
+    """Return the environment without PYTHONPATH: each interpreter has its own garrison."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+
+
+def test_the_former_interpreter_is_another_version(former: str) -> None:
+    """The tests below compare two versions, not one with itself."""
+    assert (module_folder(former) / "engine.py").exists()
+    assert not (module_folder(sys.executable) / "engine.py").exists()
+
+
+async def test_a_former_host_is_upgraded_without_a_restart(host: Hosting, former: str) -> None:
+    """Its launcher, its workers and its programs go on; what starts next has the new code."""
+    one = host(CONFIG, ["echo", "leak"], env={"PYTHONPATH": ""}, up=False)
+    one.python = former
+    one.up()
+    before = {name: row["pid"] for name, row in one.rows().items()}
+    assert len(before) == 3
+    async with one.connect() as client:
+        other = found(client, "other")
+        assert await other.pid() == before["other"]
+
+        one.python = sys.executable
+        ran = await asyncio.to_thread(one.run, "upgrade", json=True)
+
+        assert ran.code == 0, ran
+        assert {name: row["pid"] for name, row in one.rows().items()} == before
+        assert await other.pid() == before["other"]
+    old = one.kill("other")
+    one.until_reborn("other", old)
+    assert one.run("restart", "leak").code == 0
+    assert any(b"garrison.supervisor.processes.launcher" in words for words in commands(one))
+
+
+def commands(host: Host) -> list[bytes]:
+    """Return the command lines of a host's processes."""
+    return [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in host.processes()]
+
+
+def test_a_killed_former_supervisor_is_followed(host: Hosting, former: str) -> None:
+    """What a killed supervisor of the former version left is adopted by `up`."""
+    one = host(CONFIG, ["echo", "leak"], env={"PYTHONPATH": ""}, up=False)
+    one.python = former
+    one.up()
+    before = {name: row["pid"] for name, row in one.rows().items()}
+    one.end(9)
+    one.python = sys.executable
+    one.up()
+    assert {name: row["pid"] for name, row in one.rows().items()} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("living.json", Snapshot), ("crash-1.json", CrashReport), ("orders.json", OperatorOrders)],
+)
+def test_files_keep_their_format(name: str, kind: type[msgspec.Struct]) -> None:
+    """What version 0.1.0 wrote is read, and written again with the same names and values."""
+    text = (FORMER / name).read_bytes()
+    written = json.loads(msgspec.json.encode(msgspec.json.decode(text, type=kind)))
+    assert written == json.loads(text)
+
+
+def test_answers_keep_their_places(tmp_path: Path) -> None:
+    """A script that reads `--json` finds every value where it was, and of the same kind."""
+    for name in PLUGINS:
+        shutil.copy(SERVICES / f"{name}.py", tmp_path)
+    answers = Scenario(tmp_path, sys.executable, dict(os.environ)).collect()
+
+    now = {path: kinds for path, kinds in paths(answers).items() if ".outcomes." not in path}
+    then = json.loads((FORMER / "answers.json").read_text())
+    missing = {path for path, kinds in then.items() if not kinds.endswith("?")} - set(now)
+    assert missing == set()
+    assert set(now) - set(then) == ADDED
+    for path, kinds in now.items():
+        before = set(then.get(path, "").replace("?", "").split()) - {"null"}
+        assert not (kinds and before) or kinds & before, f"{path}: {before} became {kinds}"

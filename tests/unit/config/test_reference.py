@@ -1,0 +1,110 @@
+"""The reference of the config is generated from the specs, and has every key and default."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from garrison.supervisor.config import schema
+from garrison.supervisor.config.load import Config, load
+from garrison.supervisor.config.reference import files, reference_toml
+from garrison.supervisor.config.spec import HostSpec, PluginSpec, flat_keys, service_spec
+from garrison.workers.services.eliza import ElizaService
+from garrison.workers.services.mailbox import MailboxService
+from garrison.workers.services.notification import NotificationService
+
+ROOT = Path(__file__).parents[3]
+REFERENCE = ROOT / "config.toml"
+
+
+def loaded(directory: Path, text: str) -> Config:
+    """Return the configuration of a text, in a home that is short enough for a socket."""
+    path = directory / "config.toml"
+    path.write_text(text)
+    return load(path, Path("/h"), {})
+
+
+@pytest.mark.parametrize("name", files())
+def test_the_reference_is_generated(name: str) -> None:
+    """Both files are what `python -m garrison.supervisor.config.reference` writes."""
+    assert (ROOT / name).read_text("utf-8") == files()[name]
+
+
+def test_the_reference_travels_with_the_package(tmp_path: Path) -> None:
+    """The generated config loads wherever it is; a wheel has no config.toml."""
+    assert loaded(tmp_path, reference_toml()).plugins.keys() == {"chat", "agent", "eliza"}
+
+
+@pytest.fixture(name="uncommented")
+def _uncommented(tmp_path: Path) -> str:
+    """Return config.toml with every documented key and table in force."""
+    return re.sub(r"^# (?=\[[a-z.]+\]$|[a-z_]+ = )", "", REFERENCE.read_text(), flags=re.M)
+
+
+def service_of(config: Config, name: str) -> dict[str, Any]:
+    """Return the keys of one of the bundled services, without its agent."""
+    specs = config.services({plugin: [plugin] for plugin in config.plugins})
+    spec = next(spec for spec in specs if spec.name == name)
+    assert spec.agent.character.name == "Eliza"
+    return {**flat_keys(spec), "agent": None}
+
+
+def test_every_key_is_there(tmp_path: Path, uncommented: str) -> None:
+    """No key that garrison reads is missing from config.toml."""
+    (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
+    read = loaded(tmp_path, uncommented)._document.tables
+    assert set(read["host"]) == set(schema.HOST)
+    assert set(read["defaults"]) == set(schema.DEFAULTS)
+    assert set(read["plugins"]["chat"]) == set(schema.PLUGIN)
+    keys = set().union(*read["services"].values())
+    assert keys == set(schema.SERVICE) - set(schema.DEFAULTS)
+    assert set(read["agent"]) == {"character"}
+    shown = REFERENCE.read_text().partition("[agents.ada]")[2].partition("\n\n")[0]
+    assert [
+        key for key in schema.AGENT if f"{key} = " not in shown and f".{key}" not in shown
+    ] == []
+
+
+def test_the_defaults_are_right(tmp_path: Path, uncommented: str) -> None:
+    """The defaults that config.toml shows change nothing when they are put in force."""
+    (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
+    (tmp_path / "config.toml").write_text(uncommented)
+    plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
+    (tmp_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
+    full, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
+    assert (full.host, full.plugins) == (plain.host, plain.plugins)
+    # A key without a default has an example.
+    given: dict[str, Any] = {"priority": 10, "env_file": tmp_path / "chat.env"}
+    limits = {"nice": 10, "oom_score_adj": 500, "umask": 0o077, "user": "bot", "group": "bot"}
+    tuning = limits | {"working_directory": tmp_path / "data"}
+    assert service_of(full, "chat") == service_of(plain, "chat") | given | tuning
+    bundled = (
+        ("eliza", ElizaService),
+        ("notification", NotificationService),
+        ("mailbox", MailboxService),
+    )
+    for name, cls in bundled:
+        defaults = {"config": msgspec.to_builtins(cls.Config())}
+        assert service_of(full, name) == service_of(plain, name) | defaults | tuning
+
+
+def test_it_runs_the_bundled_plugins() -> None:
+    """As it is, config.toml sets nothing but the plugins to run; it fits 80 columns."""
+    config = load(REFERENCE, Path("/h"), {})
+    names = ["chat", "agent", "eliza"]
+    assert list(config.plugins) == names
+    assert config.services({name: [name] for name in names}) == [
+        service_spec(name=name, plugin=name, service_type=name, with_parts=True) for name in names
+    ]
+    assert max(map(len, REFERENCE.read_text().splitlines())) <= 80
+
+
+def test_every_field_of_the_specs_has_a_key() -> None:
+    """A field that is added to a spec can be set in config.toml."""
+    assert set(schema.HOST) == set(HostSpec.__struct_fields__)
+    assert set(schema.PLUGIN) == set(PluginSpec.__struct_fields__) - {"name"}
+    spec = flat_keys(service_spec(name="", plugin="", service_type=""))
+    named = {field.replace("service_type", "type") for field in spec}
+    assert set(schema.SERVICE) == named - {"name", "agent", "with_parts"}
