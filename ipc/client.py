@@ -19,7 +19,7 @@ import msgspec
 import zmq
 
 from . import frames as large
-from . import posting, sockets
+from . import mail, sockets
 from .caller import Decode, ItemSink
 from .calls import Call
 from .directory import AWAY
@@ -155,7 +155,7 @@ class Client:
             durable: Post it instead, to those who ever listened: it returns when that is on disk.
         """
         if durable:
-            await posting.post_event(self, event, payload)
+            await mail.post_event(self, event, payload)
             return
         targets = [entry.name for entry in self.directory.listening(event, self.agent)]
         await self.emit_to(targets, event, payload)
@@ -205,7 +205,7 @@ class Client:
             ServiceLost: The mailbox's process ended in mid-post: it may be on disk. With a key it
                 is posted again by itself, and by hand harmlessly.
         """
-        return await posting.post(self, service, method, args, kwargs, key, expires)
+        return await mail.post(self, service, method, args, kwargs, key, expires)
 
     def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
         """Return what the directory has of a NAME or type."""
@@ -264,6 +264,33 @@ class Client:
             )
             if call.deadline < self.session.timer_at:
                 self.session.schedule()
+
+    async def call_method(
+        self,
+        service: str,
+        method: str,
+        args: tuple[Any, ...],
+        result: Any = Any,
+        timeout: float | None = None,
+        idempotent: bool = False,
+    ) -> Any:
+        """Call a method that need not be in the service's manifest.
+
+        Args:
+            service: A NAME.
+            method: The method's name on the wire; it begins with `$` if it is not an author's.
+            args: Positional arguments.
+            result: The type that the result is converted to.
+            timeout: Seconds; None is the session's default.
+            idempotent: Running it twice does no harm, so a lost call is sent again.
+
+        Raises:
+            CallError: The call failed.
+        """
+        future: asyncio.Future[Any] = self.loop.create_future()
+        decode = msgspec.msgpack.Decoder(result).decode
+        self.call(service, method, args, {}, timeout, decode, future, idempotent)
+        return await future
 
     def stream(
         self,

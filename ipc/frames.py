@@ -248,7 +248,7 @@ def decoded(decode: Callable[[Any], Any], value: Value) -> Any:
     return decode(value.joined())
 
 
-def listed(args: Value) -> list[Any]:
+def decode_args(args: Value) -> list[Any]:
     """Return positional arguments as builtins. Raises what decoding does."""
     if isinstance(args, Framed) and isinstance(args.value, list):
         return [_built(part) for part in args.value]
@@ -256,7 +256,7 @@ def listed(args: Value) -> list[Any]:
     return found
 
 
-def mapped(kwargs: Value) -> dict[str, Any]:
+def decode_kwargs(kwargs: Value) -> dict[str, Any]:
     """Return named arguments likewise."""
     if isinstance(kwargs, Framed) and isinstance(kwargs.value, dict):
         return {name: _built(part) for name, part in kwargs.value.items()}

@@ -12,12 +12,11 @@ from typing import Any
 
 import zmq
 
-from garrison.ipc.system.idle import IdleTrimmer
-
 from . import sockets
 from .frames import LENT, Packer
 from .messages import Token
-from .system import idle
+from .system import trimmer
+from .system.trimmer import IdleTrimmer
 
 MESSAGES_A_TURN = 64  # read before the loop's other work has its turn
 BATCH_BYTES = 1 << 20  # a batch that reaches this leaves, and a new one begins
@@ -55,8 +54,8 @@ class Link:
         self._backlog: deque[list[Any]] = deque()
         self._turn_open = False  # something was sent in this turn already
         self._busy = False  # the last turn sent more than one message
-        self._quiet = IdleTrimmer()
-        self._giving_back: asyncio.TimerHandle | None = None
+        self._trimmer = IdleTrimmer()
+        self._trimming: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._fd = int(socket.get(zmq.FD))
         self._loop.add_reader(self._fd, self._readable)
@@ -99,8 +98,8 @@ class Link:
         if self._retry is not None:
             self._retry.cancel()
         self.flush()
-        if self._giving_back is not None:
-            self._giving_back.cancel()
+        if self._trimming is not None:
+            self._trimming.cancel()
         self._socket.close()
 
     def _flush(self) -> None:
@@ -124,7 +123,7 @@ class Link:
 
     def _post(self, frames: list[Any]) -> None:
         if len(frames) > 2:
-            self._large_passed()
+            self._note_large()
             if self._zero_copy:
                 frames = [zmq.Frame(f, copy=False) if len(f) >= LENT else f for f in frames]
         if not self._backlog:
@@ -138,15 +137,15 @@ class Link:
         if self._retry is None:
             self._retry = self._loop.call_later(RETRY_S, self._try_again)
 
-    def _large_passed(self) -> None:
-        if self._quiet.passed(self._loop.time()):
-            self._giving_back = self._loop.call_at(self._quiet.due, self._give_back)
+    def _note_large(self) -> None:
+        if self._trimmer.note_large(self._loop.time()):
+            self._trimming = self._loop.call_at(self._trimmer.due, self._trim_if_idle)
 
-    def _give_back(self) -> None:
-        if self._quiet.over(self._loop.time()):
-            idle.give_back()
+    def _trim_if_idle(self) -> None:
+        if self._trimmer.is_idle(self._loop.time()):
+            trimmer.trim_in_background()
         else:
-            self._giving_back = self._loop.call_at(self._quiet.due, self._give_back)
+            self._trimming = self._loop.call_at(self._trimmer.due, self._trim_if_idle)
 
     def _try_again(self) -> None:
         self._retry = None
@@ -182,7 +181,7 @@ class Link:
                 self._malformed()
             else:
                 if len(frames) > 2:
-                    self._large_passed()
+                    self._note_large()
                 self._receive(frames)
             if self._socket.closed:
                 return

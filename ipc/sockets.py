@@ -1,7 +1,6 @@
 """The one place that makes sockets and sets their options; the home's paths; tokens."""
 
 import contextlib
-import fcntl
 import os
 import resource
 import secrets
@@ -125,20 +124,6 @@ def receive_for_forwarding(socket: zmq.Socket[bytes]) -> list[Any]:
         else:
             frames.append(socket.recv(NOBLOCK, copy=False))
     return frames
-
-
-def hold_lock(path: Path) -> int | None:
-    """Return the descriptor of a lock now held until it is closed, or None: another has it."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
 
 
 def check_listening(path: str) -> None:

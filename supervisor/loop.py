@@ -21,7 +21,7 @@ import zmq
 from garrison.ipc import messages
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State, Token
-from garrison.ipc.system import idle, process_tree
+from garrison.ipc.system import process_tree, trimmer
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import AGAIN_S, BusRouter
 from garrison.supervisor.config.environment import base_environment
@@ -30,7 +30,8 @@ from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.control.requests import RequestQueue
 from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
-from garrison.supervisor.crashes.store import CrashRecorder
+from garrison.supervisor.crashes.recorder import CrashRecorder
+from garrison.supervisor.crashes.store import CrashStore
 from garrison.supervisor.lifecycle.dependencies import (
     blocking_dependencies,
     bound_services,
@@ -47,14 +48,14 @@ from garrison.supervisor.lifecycle.policy import (
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
+from garrison.supervisor.processes.engine import Engine
+from garrison.supervisor.processes.local import LocalEngine
 from garrison.supervisor.processes.machine import detect_capabilities
-from garrison.supervisor.processes.usage import UsageMonitor
 from garrison.supervisor.state.adoption import ENDING, Adoption, Handover, adoptable
 from garrison.supervisor.state.home import lock_home
 
 from .manager import SLOT_S, ServiceManager
 from .plugins import PluginRegistry
-from .processes import local
 from .state import snapshot
 from .tasks import Steps, TaskSet
 
@@ -113,16 +114,19 @@ class Supervisor:
         living, unread = snapshot.load_living(host.state)
         services = adoptable(config, living) if living is not None else []
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self.engine = local.LocalEngine(
+        self.others = set(process_tree.children())  # children of this process, but not the host's
+        if handover.locks:
+            self.others &= set(handover.others)
+        self.engine: Engine = LocalEngine(
             host.run,
-            host.logs / "launcher.log",
+            host.logs,
             base_environment(self.environ),
             host.orphan_grace,
             host.cgroups,
+            self.others,
         )
-        self.engine.others &= set(handover.others) if handover.locks else self.engine.others
         self.doors = Endpoints(self.context, host, min(host.max_message, CONTROL_BYTES))
-        self.gates = self.doors.gates
+        self.gates = self.doors.listeners
         self.hearing = ControlServer(self, self.doors.control)
         self.bus = BusRouter(self.doors.bus, self.hearing.refuse, host.max_message)
         self.members = DirectoryPublisher(self, self.doors.control, self._left)
@@ -130,16 +134,23 @@ class Supervisor:
         self.incarnations = ServiceManager(self)
         self.registration = PluginRegistry(self)
         self.succession = Adoption(self)
-        self.deaths = CrashRecorder(self)
+        self.deaths = CrashRecorder(
+            CrashStore(host.state / "deaths"),
+            host.logs,
+            self.engine,
+            journal,
+            self.environ,
+            self.roster.by_token,
+            self.later,
+            self.erred,
+        )
         self.rotation = Rotation(host.logs, host.log_bytes, host.log_files)
-        self.watch = UsageMonitor(self)
         self.machine = detect_capabilities(host.cgroups, process_tree.children())
         journal.listeners.append(self.orders.heard)
         journal.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unread)):
             journal.record("state.damaged", problem=damaged)
         self.succession.adopt(living, services)
-        self.deaths.sweep(self.roster.by_token)  # of the former supervisor's dead
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -181,29 +192,25 @@ class Supervisor:
         if self.members.leavers.fileno() in ready:
             self.members.see_who_left()
         if self.rotation.wake in ready:
-            for event, log, data in self.rotation.news():
+            for event, log, data in self.rotation.events():
                 self.journal.record(event, log, **data)
-        launchers = self.engine.deaths.fileno() in ready or self.engine.busy
-        if launchers or any(fd in ready for fd in self.engine.descriptors()):
+        due = self.engine.busy or time.monotonic() >= self.engine.due or self.incarnations.backlog
+        if due or any(fd in ready for fd in self.engine.descriptors()):
             self.incarnations.read_engine()
         carries = not ready.keys().isdisjoint(self.doors.bus.all)
         if carries or self.bus.settling or self.bus.waiting:
-            for token in self.bus.turn():
+            for token in self.bus.route_pending():
                 self._connected(token)
-            self.bus.tell_ends()
+            self.bus.announce_ends()
         now = time.monotonic()
-        if now >= self.engine.due:
-            self.engine.end_hanging()
-        if now >= self.watch.due or self.watch.wake in ready:
-            self.watch.turn()
         if now >= self._soonest:
             self._deadlines(now)
         if self._stirred or self._works or self.orders:
             self._settle()
         if now >= self.succession.due:
             self.succession.write()
-        if now >= self.bus.quiet.due and self.bus.quiet.over(now):
-            idle.give_back()
+        if now >= self.bus.trimmer.due and self.bus.trimmer.is_idle(now):
+            trimmer.trim_in_background()
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:
@@ -212,8 +219,8 @@ class Supervisor:
         if polled != self._polled:  # a poller is made anew only for other sockets
             self._polled = polled
             self._poller = zmq.Poller()
-            fds = (wake, self.engine.deaths.fileno(), self.members.leavers.fileno(), *launchers)
-            fds = (self.rotation.wake, self.gates.fileno(), self.watch.wake, *fds)
+            fds = (wake, self.members.leavers.fileno(), *launchers)
+            fds = (self.rotation.wake, self.gates.fileno(), *fds)
             for one in (*self.doors.control.all, *self.doors.bus.all, *fds):
                 self._poller.register(one, zmq.POLLIN)
         return dict(self._poller.poll(int(self._wait() * 1000 + 0.999)))
@@ -224,7 +231,7 @@ class Supervisor:
         if self.bus.settling or self.engine.busy:
             return 0.001
         due = min(self._soonest, self.engine.due, self.succession.due, self.gates.due)
-        due = min(due, self.bus.quiet.due, self.watch.due)
+        due = min(due, self.bus.trimmer.due)
         wait = min(due - time.monotonic(), AGAIN_S if self.bus.waiting else IDLE_S)
         return max(min(wait, STIR_S) if self._works or self.orders else wait, 0.0)
 
@@ -374,8 +381,7 @@ class Supervisor:
                 ):
                     self.engine.signal(post.current.token, signal.SIGTERM)
             case Effect.DUMP:
-                self.deaths.dumping(post)
-                self.engine.signal(post.current.token, signal.SIGUSR1, group=False)
+                self.engine.dump(post.current.token)
                 self.members.send(post.current.token, messages.ShowTasks())  # where its loop turns
             case Effect.TERM:
                 self.engine.signal(post.current.token, signal.SIGTERM)
@@ -487,19 +493,18 @@ class Supervisor:
         self.rotation.close()
         if self.succession.successor:
             self.succession.hand_over(self._locks, wake)
-            while self.deaths.write_next():
-                pass
+            self.deaths.flush()
             self.journal.record("supervisor.upgrades", python=self.succession.successor)
         else:
             killing = self._signals > 1 or self.failure is not None
             living = any(has_process(post.state) for post in self.roster)
+            self.deaths.flush()
             self.engine.leave(kill=killing or living)
-            self.deaths.close()
             self.succession.forget()
             self.journal.record("supervisor.stopped", killed="yes" if self._signals > 1 else "")
             self.orders.end()
             self.members.farewell()
-        self.watch.close()
+        self.engine.close()
         self.members.close()
         self.doors.close()
         self.context.term()

@@ -5,7 +5,7 @@ Times are monotonic seconds.
 
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import msgspec
 
@@ -16,13 +16,15 @@ from garrison.ipc.system import process_tree
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.spec import ServiceSpec, service_spec
-from garrison.supervisor.lifecycle.limits import cgroup_limits
-from garrison.supervisor.lifecycle.policy import StopReason
+from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
+from garrison.supervisor.lifecycle.policy import Event, StopReason
 from garrison.supervisor.lifecycle.services import Incarnation, Service
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
+from garrison.supervisor.processes.post_mortem import flight_path
 from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
 
-from .processes import local
+from .processes import engine
 
 if TYPE_CHECKING:
     from .loop import Supervisor
@@ -40,6 +42,7 @@ class ServiceManager:
 
     def __init__(self, host: "Supervisor") -> None:
         self._host = host
+        self.backlog: list[engine.Happened] = []  # what came with the answer to `adopt`
         self._said: set[tuple[str, str]] = set()  # NAME and what is not held of its limits
 
     def begin(self, post: Service) -> None:
@@ -52,9 +55,9 @@ class ServiceManager:
         post.current = Incarnation(token, started_at=now, slot_until=now + SLOT_S)
         host.roster.by_token[token] = post
         host.bus.admit(token)
-        host.deaths.begun(post)
+        host.deaths.on_start(post)
         self._tell_unheld(post)
-        alive = [str(pid) for pid, start in post.left if process_tree.is_alive(pid, start)]
+        alive = [str(handle.pid) for handle in host.engine.left(post.left)]
         if alive and post.spec.supervision.exclusive:
             reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
             self._not_started(post, f"{reason} exclusive = false", permanent=False)
@@ -71,8 +74,7 @@ class ServiceManager:
             reason = f"it cannot be told what to be: {type(error).__name__}: {error}"
             self._not_started(post, reason, permanent=True)
         else:
-            log = str(host.config.host.logs / f"{post.name}.log")
-            host.engine.fork(token, post.name, log, assignment, cgroup_limits(post.spec))
+            host.engine.fork(token, post.name, assignment, post.spec.limits)
 
     def _tell_unheld(self, post: Service) -> None:
         """Say what its limits lack on this machine, once for each that is asked for."""
@@ -98,7 +100,7 @@ class ServiceManager:
         control, bus = self._host.doors.paths(post.current.uid)
         env, secret = worker_environment(spec, self._host.environ, of_user=of_user)
         character, withheld = character_for(spec, secret)
-        self._host.deaths.given(spec.name, secret)
+        self._host.deaths.on_secrets(spec.name, secret)
         times, calls = spec.supervision, spec.calls
         return messages.Assignment(
             name=spec.name,
@@ -110,7 +112,7 @@ class ServiceManager:
                 control,
                 bus,
                 lock=str(host.run / f"{spec.name}.service.lock") if times.exclusive else "",
-                recorder=str(self._host.deaths.flight(post)),
+                recorder=str(flight_path(host.run, post.name, post.current.token)),
                 data=str(data),
             ),
             environment=messages.Environment(messages.packed(env), messages.packed(secret)),
@@ -147,45 +149,68 @@ class ServiceManager:
     def read_engine(self) -> None:
         """Take what the engine has seen and heard."""
         host = self._host
-        for key in host.engine.ended_now():
-            host.bus.died(key)
-            post = host.roster.by_token.get(key)
-            if post is not None:
-                post.current.ended = True
-                host.members.changed(post.name)
-                host.stir()
-        for happened in host.engine.read():
+        backlog, self.backlog = self.backlog, []
+        for happened in [*backlog, *host.engine.turn()]:
             self._take(happened)
 
-    def _take(self, happened: local.Happened) -> None:
+    def _take(self, happened: engine.Happened) -> None:
         host, by_token = self._host, self._host.roster.by_token
         match happened:
-            case local.Forked(key, pid, _, problems):
+            case engine.Died(key):
+                host.bus.mark_ended(key)
                 post = by_token.get(key)
                 if post is not None:
-                    post.current.pid = pid
-                    host.watch.begin(post)
+                    post.current.ended = True
+                    host.members.changed(post.name)
+            case engine.Forked(key, handle, problems):
+                post = by_token.get(key)
+                if post is not None:
+                    post.current.pid, post.current.handle = handle.pid, handle
+                    host.engine.watch(key, post.spec.limits)
                     for problem in problems:
                         self._say_unheld(post, problem)
                     host.succession.touch()
-            case local.NotForked(key, reason):
+            case engine.NotForked(key, reason):
                 post = by_token.get(key)
                 if post is not None:
                     self._not_started(post, f"it could not be forked: {reason}", permanent=False)
-            case local.Ended(key, status, user_s, system_s, rss_bytes, oom):
+            case engine.Ended(key, status, user_s, system_s, rss_bytes, oom, paused):
                 post = by_token.get(key)
                 if post is not None:
-                    post.current.oom = oom
+                    post.current.oom, post.current.paused = oom, paused
                     post.current.used = (user_s, system_s, rss_bytes) if rss_bytes else None
                     self._ended(post, status)
-            case local.Gone(key, left):
+            case engine.Gone(key, left):
                 post = by_token.get(key)
                 if post is not None:
                     self._gone(post, left)
-            case local.Lost(pid, workers):
-                host.journal.record("launcher.lost", pid=pid, workers=workers)
+            case engine.Lost(launcher, workers):
+                host.journal.record("launcher.lost", pid=launcher.pid, workers=workers)
+            case engine.Usage(key, used):
+                post = by_token.get(key)
+                if post is not None:
+                    self._check_limits(post, used)
+            case engine.FlightRecord() | engine.LogTail():
+                host.deaths.take(happened)
+            case engine.Preloaded() | engine.Fresh() | engine.Found():
+                pass
+            case _:
+                assert_never(happened)
         host.registration.take(happened)
         host.stir()
+
+    def _check_limits(self, post: Service, used: Used) -> None:
+        event = check_limits(post.spec.limits, used)
+        draining = post.state is State.STOPPING
+        if event is None or (draining and event is not Event.OVERRUN):
+            return
+        post.current.excess = excess_words(post.spec.limits, used, event is Event.OVERRUN)
+        self._host.advance(post, event)
+        if (
+            draining and not post.current.overran
+        ):  # its state does not change, so no other event says it
+            self._host.journal.record("service.overrun", post.name, reason=post.current.excess)
+        post.current.overran = event is Event.OVERRUN
 
     def _ended(self, post: Service, status: int | None) -> None:
         words = process_tree.describe(status)
@@ -194,8 +219,8 @@ class ServiceManager:
         post.current.status = status
         post.last_exit = words
         post.last_exit_at = time.time()
-        self._host.bus.died(post.current.token)
-        self._host.bus.cause(post.current.token, cause)
+        self._host.bus.mark_ended(post.current.token)
+        self._host.bus.set_cause(post.current.token, cause)
         unasked = post.state is not State.STOPPING or post.child.why is not StopReason.ORDER
         if (
             unasked
@@ -206,14 +231,14 @@ class ServiceManager:
         if post.current.failing is not None:
             post.traceback = post.current.failing.traceback
 
-    def _gone(self, post: Service, left: tuple[int, ...]) -> None:
+    def _gone(self, post: Service, left: tuple[Handle, ...]) -> None:
         host = self._host
         if left:
-            pids = " ".join(map(str, left))
+            pids = " ".join(str(handle.pid) for handle in left)
             host.journal.record("service.leftover", post.name, pids=pids)
-            post.left = tuple((pid, process_tree.start_ticks(pid)) for pid in left)
+            post.left = left
         ended, event = post.current, post.current.outcome()
-        death = host.deaths.gone(post, event, left)
+        death = host.deaths.on_exit(post, event, left)
         token, post.current = ended.token, Incarnation()
         host.roster.by_token.pop(token, None)
         host.doors.control.forget(token)
@@ -222,7 +247,7 @@ class ServiceManager:
         if token not in host.bus.connected:  # it never spoke: nobody waits for its notice
             host.bus.drop(token, "")
         host.advance(post, event, death.id if death is not None else "")
-        host.deaths.decided(death, post)
+        host.deaths.on_restart_decided(death, post)
 
 
 def _limits(spec: ServiceSpec) -> messages.Limits:

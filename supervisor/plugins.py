@@ -21,7 +21,8 @@ from garrison.supervisor.lifecycle.dependencies import find_cycle
 from garrison.supervisor.lifecycle.policy import PROBE_FIRST, PROBE_MOST, Child, Event
 from garrison.supervisor.lifecycle.services import Service, UnreadablePlugin
 
-from .processes import local
+from .processes import engine
+from .processes.preload import Preloader
 from .tasks import Steps
 
 if TYPE_CHECKING:
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
 
 READ_S = 60.0  # for a plugin's import
 BARRIER_S = 10.0  # so long the first starts wait for a slow plugin's reading
-PRELOAD_S = 120.0  # for the launcher's imports
 
 
 @dataclass(slots=True, eq=False)
@@ -66,9 +66,7 @@ class PluginRegistry:
         self.read: dict[str, PluginRead] = {}
         self._readers: dict[Token, PluginProbe] = {}
         self._resumed = False  # services were adopted, with what was read of their plugins
-        self._preloaded: tuple[str, ...] = ()
-        self._importing = False
-        self.fresh: tuple[str, ...] | None = None  # preloaded files that changed
+        self._preloader = Preloader(supervisor.engine, supervisor.journal.record)
 
     # --- reading ----------------------------------------------------------------------------
 
@@ -91,8 +89,7 @@ class PluginRegistry:
             plugin_config=spec.config,
             sections=config.sections(plugin),
         )
-        log = str(host.logs / f"{plugin}.log")
-        self._host.engine.fork(token, f"{plugin} (reading)", log, encode(reading))
+        self._host.engine.fork(token, f"{plugin} (reading)", encode(reading), log=plugin)
         return reader
 
     def until_done(self, *readers: PluginProbe) -> Steps:
@@ -123,39 +120,26 @@ class PluginRegistry:
             self._host.stir()
         return True
 
-    def take(self, happened: local.Happened) -> None:
+    def take(self, happened: engine.Happened) -> None:
         """Take what the engine reports of reading processes and of its launcher."""
         match happened:
-            case local.Ended(key, status) if (reader := self._readers.get(key)) is not None:
+            case engine.Ended(key, status) if (reader := self._readers.get(key)) is not None:
                 words = f"its process {process_tree.describe(status)} while it was read"
                 reader.said = reader.said or Failing("read", words)
-            case local.Gone(key, _) if (reader := self._readers.pop(key, None)) is not None:
+            case engine.Gone(key, _) if (reader := self._readers.pop(key, None)) is not None:
                 reader.done = True
-            case local.NotForked(key, why) if (reader := self._readers.pop(key, None)) is not None:
+            case engine.NotForked(key, why) if (reader := self._readers.pop(key, None)) is not None:
                 reader.said = Failing("read", f"no process could be forked to read it: {why}")
                 reader.done = True
-            case local.Preloaded():
-                self._imported(happened)
-            case local.Fresh(changed):
-                self.fresh = changed
-            case local.Lost(importing=True):
-                self._host.journal.record(
-                    "preload.refused",
-                    modules=" ".join(self._preloaded),
-                    reason="importing them ended the launcher",
-                )
-                self._preloaded = ()
-                self._importing = False
-                self.fresh = self.fresh or ()
-            case local.Lost():
-                self._importing = False
-                self.fresh = self.fresh or ()
+            case _:
+                self._preloader.take(happened)
 
     # --- the first time ---------------------------------------------------------------------
 
     def resume(self, read: dict[str, PluginRead], modules: tuple[str, ...]) -> None:
         """Go on with what a former supervisor had read, and had its launcher preload."""
-        self.read, self._preloaded, self._resumed = dict(read), modules, True
+        self.read, self._resumed = dict(read), True
+        self._preloader.resume(modules)
 
     def all(self) -> Steps:
         """Read every plugin that is not known yet, then have what they provide started."""
@@ -321,62 +305,16 @@ class PluginRegistry:
                 post.reason = str(self._host.config.error_at(problem.keys, problem.problem))
                 self._host.advance(post, Event.REFUSED)
 
-    # --- preloading -------------------------------------------------------------------------
-
     def preload(self, modules: tuple[str, ...]) -> Steps:
         """Have the launcher import what is not imported yet; return when it has."""
         plugins = [module for read in self.read.values() for module in read.preload]
         wanted = tuple(dict.fromkeys([*self._host.config.host.preload, *plugins, *modules]))
-        if set(wanted) <= set(self._preloaded):
-            return
-        self._preloaded = wanted
-        self._importing = True
-        self._host.engine.preload(wanted)
-        yield from self._until_imported()
+        yield from self._preloader.preload(wanted)
 
     def refresh(self) -> Steps:
         """Put a fresh launcher in the old one's place where a preloaded file changed."""
-        self.fresh = None
-        self._host.engine.check_fresh()
-        until = time.monotonic() + READ_S
-        while self.fresh is None and time.monotonic() < until:
-            yield False
-        if self.fresh or self._host.succession.outdated:
-            self._host.succession.outdated = False
-            changed = self.fresh[0] if self.fresh else "the version of garrison"
-            self._host.journal.record("launcher.refreshed", changed=changed)
-            self._importing = bool(self._preloaded)
-            self._host.engine.refresh(self._preloaded)
-            yield from self._until_imported()
-
-    def _until_imported(self) -> Steps:
-        until = time.monotonic() + PRELOAD_S
-        while self._importing and time.monotonic() < until:
-            yield False
-        if self._importing:
-            self._host.journal.record("preload.late", wait_s=PRELOAD_S)
-            self._host.engine.abandon()
-            while self._importing:  # until its end was seen
-                yield False
-
-    def _imported(self, report: local.Preloaded) -> None:
-        self._importing = False
-        for module, reason in report.failed.items():
-            self._host.journal.record("preload.failed", module=module, reason=reason)
-        for module in report.threaded:
-            self._host.journal.record(
-                "preload.refused", module=module, reason="its import starts threads"
-            )
-        if report.threaded:  # only a single-threaded process may fork
-            self._without(set(report.threaded))
-        elif self._preloaded:
-            count = len(self._preloaded) - len(report.failed)
-            self._host.journal.record("preload.done", modules=count, took_s=report.took_s)
-
-    def _without(self, modules: set[str]) -> None:
-        rest = tuple(module for module in self._preloaded if module not in modules)
-        self._importing = bool(rest)
-        self._host.engine.refresh(rest)
+        outdated, self._host.succession.outdated = self._host.succession.outdated, False
+        yield from self._preloader.refresh(outdated)
 
 
 def bound_services(config: "Config", provides: dict[str, list[str]]) -> list[ServiceSpec]:

@@ -132,7 +132,7 @@ class LossyStream(io.RawIOBase):
         self._missing = ""
         return True
 
-    def lacks(self, problem: str) -> None:
+    def note_lost(self, problem: str) -> None:
         """Note why the file could not be made."""
         self._why = problem
 
@@ -163,7 +163,7 @@ def install(streams: Iterable[Any], missing: str = "", problem: str = "") -> lis
             continue
         with contextlib.suppress(OSError, ValueError):
             _placed.append(_below(stream, missing))
-            _placed[-1].lacks(problem)
+            _placed[-1].note_lost(problem)
     return _placed
 
 

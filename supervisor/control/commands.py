@@ -15,7 +15,6 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
-from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import ServiceSpec
@@ -271,9 +270,7 @@ def _to_injure(host: "Supervisor", post: Service) -> dict[str, Any]:
         "state": post.state.value,
         "generation": post.child.generation,
         "pid": post.current.pid or None,
-        "ticks": process_tree.start_ticks(post.current.pid)
-        if post.current.pid
-        else 0,  # when it started: no pid is reused
+        "ticks": post.current.handle.ticks,  # when it started: no pid is reused
         "restart": spec.supervision.restart.value,
         "watchdog": spec.supervision.watchdog,
         "memory_max": spec.limits.memory_max,
@@ -304,9 +301,7 @@ COMMANDS: dict[str, Command] = {
 
 
 def _recorded(host: "Supervisor") -> Steps:
-    while host.deaths.write_next():
-        host.stir()  # the next one in the next turn: none is to be long
-        yield False
+    yield from host.deaths.until_written()
 
 
 def _option(order: Order, key: str, kind: type[T], default: T | None) -> T:

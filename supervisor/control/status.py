@@ -13,7 +13,7 @@ from garrison.supervisor.lifecycle.limits import Used
 from garrison.supervisor.lifecycle.policy import has_process
 from garrison.supervisor.lifecycle.services import Service, UnreadablePlugin
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
-from garrison.supervisor.processes.usage import look_at_once
+from garrison.supervisor.processes.engine import Measured
 
 if TYPE_CHECKING:
     from garrison.supervisor.loop import Supervisor
@@ -37,7 +37,7 @@ def supervisor_row(host: "Supervisor") -> dict[str, Any]:
     rss, cpu = _usage(os.getpid())
     return {
         "pid": os.getpid(),
-        "launcher_pid": host.engine.pid,
+        **host.engine.status(),
         "version": own_version(),
         "home": str(host.config.host.home),
         "config": str(host.config.path),
@@ -58,7 +58,7 @@ def service_row(host: "Supervisor", post: Service, detail: bool) -> dict[str, An
     """Return what is told of one service."""
     child, now = post.child, time.monotonic()
     live = has_process(child.state) and post.current.pid != 0
-    rss, cpu = _usage(post.current.pid) if live else (0, 0.0)
+    measured = host.engine.measure(post.current.token, tree=detail) if live else Measured()
     row = {
         "name": post.name,
         "service_type": post.spec.service_type,
@@ -74,11 +74,11 @@ def service_row(host: "Supervisor", post: Service, detail: bool) -> dict[str, An
         "last_exit": post.last_exit or None,
         "reason": reason(host, post) or None,
         "traceback": _last(post.traceback),
-        "rss_bytes": rss,
-        "cpu_percent": cpu,
+        "rss_bytes": measured.rss_bytes,
+        "cpu_percent": measured.cpu_percent,
         "memory_max": post.spec.limits.memory_max or None,
         "processes_max": post.spec.limits.processes or None,
-        "tree": _tree(host.watch.last(post)) if live else None,
+        "tree": _tree(measured.tree),
         "in_flight": post.current.in_flight,
         "facts": post.current.facts,
         "health": _health(post, now),
@@ -158,10 +158,7 @@ def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
         },
         "refused_frames": post.current.refused_frames,
         "last_exit_time": post.last_exit_at or None,
-        "deaths": host.deaths.last(post.name, DEATHS),
-        "tree": _tree(look_at_once(post.current.pid))
-        if has_process(child.state) and post.current.pid
-        else None,
+        "deaths": host.deaths.recent(post.name, DEATHS),
         "unheld": [
             format_unsupported(post.name, one) for one in unsupported_limits(spec, host.machine)
         ],

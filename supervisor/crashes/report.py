@@ -4,8 +4,7 @@ Times of the record are UTC text, RFC 3339; durations are seconds, sizes are byt
 a service may have had a hand in passes through `redact` before it is cut to its bound.
 """
 
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from math import inf
@@ -143,7 +142,7 @@ class ExitContext:
     used: tuple[float, float, int] | None  # user s, system s, peak bytes
     beat_age_s: float | None
     left: tuple[int, ...]
-    seen: int  # the journal's last event before it
+    events_before: int  # how many events were recorded before it
     log_file: str
     ready: bool = False  # it had said that it had started
     decided: float = 0.0  # monotonic, when the policy had `after`
@@ -212,32 +211,30 @@ def what_next(after: Child, now: float) -> str:
     return f"stays {after.state.value}"
 
 
-def compose(
-    end: ExitContext,
-    log: str,
-    stacks: str,
-    flight: FlightRecord,
-    names: Callable[[str], str],
-    events: Iterable[str],
-    redact: Redact,
-) -> CrashReport:
-    """Put a record together.
+@dataclass(slots=True, eq=False)
+class Evidence:
+    """What was found out after a process had ended."""
+
+    log: str  # the end of its log, without stacks
+    stacks: str  # of its threads and tasks
+    calls: FlightRecord
+    events: Sequence[str]  # before its end, oldest first
+    name_of: Callable[[str], str]  # token in hexadecimal digits → NAME; empty if unknown
+
+
+def build_report(end: ExitContext, evidence: Evidence, redact: Redact) -> CrashReport:
+    """Build a crash report.
 
     Args:
         end: What was known at once.
-        log: What it wrote last, the stacks aside.
-        stacks: What was dumped of its threads and tasks.
-        flight: What its flight recorder had.
-        names: Returns the NAME behind a token in hexadecimal digits, or an empty text.
-        events: What happened before, oldest first.
-        redact: Takes secrets out of a text.
+        evidence: What was found out afterwards.
+        redact: Removes secrets from a text.
     """
     child, spec = end.before, end.before.spec
-    status = end.status
-    signalled = status is not None and bool(status & 0x7F)
-    told = [_named(noted, names) for noted in flight.noted]
-    open_calls = [noted for noted in told if not noted.outcome]
-    death = CrashReport(
+    calls = [_with_peer_name(call, evidence.name_of) for call in evidence.calls.noted]
+    open_calls = [call for call in calls if not call.outcome]
+    problem = evidence.calls.problem
+    report = CrashReport(
         id=end.id,
         n=end.n,
         service=spec.name,
@@ -249,35 +246,48 @@ def compose(
         pid=end.pid,
         service_type=end.service_type,
         plugin=spec.plugin,
-        state=_was(child, end.ready),
+        state=_state_before(child, end.ready),
         exit=end.exit,
-        exit_code=status >> 8 if status is not None and not signalled else None,
-        signal=status & 0x7F if status is not None and signalled else None,
+        exit_code=_exit_code(end.status),
+        signal=_signal(end.status),
         began=utc(end.began) if end.began else "",
         exception=_failure(end.broken, redact),
         in_flight=[_in_flight(one, end.at, redact) for one in open_calls[-IN_FLIGHT:]],
-        in_flight_count=len(open_calls) + flight.without,
-        messages=_messages(told, redact),
-        calls=flight.noted[-1].number if flight.noted else 0,
-        stacks=_cut(redact(stacks), STACK_CHARS),
-        log=last_lines(redact(log)),
+        in_flight_count=len(open_calls) + evidence.calls.without,
+        messages=_messages(calls, redact),
+        calls=calls[-1].number if calls else 0,
+        stacks=_cut(redact(evidence.stacks), STACK_CHARS),
+        log=last_lines(redact(evidence.log)),
         log_file=end.log_file,
-        policy=Policy(
-            spec.supervision.restart.value,
-            len(end.after.restarts),
-            spec.supervision.intensity,
-            spec.supervision.period,
-            end.after.restarted,
-            what_next(end.after, end.decided),
-        ),
-        before=[_cut(redact(text), EVENT_CHARS) for text in events],
+        policy=_policy(end),
+        before=[_cut(redact(text), EVENT_CHARS) for text in evidence.events],
         left=list(end.left[:100]),
         beat_age_s=end.beat_age_s,
-        unknown=[*end.problems, *([flight.problem] if flight.problem else [])],
+        unknown=[*end.problems, *([problem] if problem else [])],
     )
     if end.used is not None:
-        death.user_s, death.system_s, death.rss_bytes = end.used
-    return death
+        report.user_s, report.system_s, report.rss_bytes = end.used
+    return report
+
+
+def _policy(end: ExitContext) -> Policy:
+    supervision = end.before.spec.supervision
+    return Policy(
+        supervision.restart.value,
+        len(end.after.restarts),
+        supervision.intensity,
+        supervision.period,
+        end.after.restarted,
+        what_next(end.after, end.decided),
+    )
+
+
+def _exit_code(status: int | None) -> int | None:
+    return None if status is None or status & 0x7F else status >> 8
+
+
+def _signal(status: int | None) -> int | None:
+    return None if status is None else status & 0x7F or None
 
 
 def encoded(death: CrashReport) -> bytes:
@@ -313,32 +323,13 @@ def last_lines(text: str) -> list[str]:
     return lines
 
 
-FATAL = re.compile(r"^Fatal Python error: ", re.MULTILINE)  # as faulthandler begins
-THREAD = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+", re.MULTILINE)
-
-
-def split_stacks(log: str, dumped_at: int | None) -> tuple[str, str]:
-    """Return a log without the stacks at its end, and the stacks.
-
-    Args:
-        log: What the process wrote.
-        dumped_at: Where in it the watchdog's dump begins, where there was one.
-    """
-    if dumped_at is not None:
-        return log[:dumped_at], log[dumped_at:]
-    places = [found.start() for found in FATAL.finditer(log)]
-    if not places or not THREAD.search(log, places[-1]):
-        return log, ""
-    return log[: places[-1]], log[places[-1] :]
-
-
 def utc(seconds: float) -> str:
     """Return a wall clock time as text."""
     text = datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
     return text.replace("+00:00", "Z")
 
 
-def _was(child: Child, ready: bool) -> str:
+def _state_before(child: Child, ready: bool) -> str:
     """Return what state it was in, before it was being ended."""
     state = child.state
     if state is State.STOPPING:
@@ -360,7 +351,7 @@ def _failure(broken: Failing | None, redact: Redact) -> Failure | None:
     return Failure(broken.phase[:20], reason, traceback, broken.permanent)
 
 
-def _named(noted: RecordedCall, names: Callable[[str], str]) -> RecordedCall:
+def _with_peer_name(noted: RecordedCall, names: Callable[[str], str]) -> RecordedCall:
     if not noted.peer.startswith(UNKNOWN):
         return noted
     return replace(noted, peer=names(noted.peer[1:]) or "a program")

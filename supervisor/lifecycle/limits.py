@@ -1,135 +1,145 @@
-"""Whether a service takes more than it may, and when to look again. Pure.
+"""Whether a service exceeds its limits, and when to measure it again. Pure.
 
 Times are monotonic seconds, sizes are bytes.
 """
 
 from dataclasses import dataclass, replace
 
-from garrison.supervisor.config.spec import CgroupLimits, ServiceSpec
+from garrison.supervisor.config.spec import CgroupLimits, ProcessLimits
 
 from .policy import Event
 
-LOOK_S, LEAST_S = 1.0, 0.05  # between two looks at one service
-PROCESSES_S = 0.25  # where processes are limited: they multiply faster than memory is written
-TOGETHER_S = 0.25  # between the moments at which those are looked at that are in no hurry
-BEYOND = 4  # a quarter beyond the limit there is no time to drain
-TASKS_EACH, TASKS_BESIDE = 4, 256  # threads that a process may have, before a cgroup refuses more
-IDLE = 32 * 1024**2  # what a worker has that does nothing, and a little more
-FILLS_S = 4.0  # what seems to rest may begin at once to fill its whole limit within so long
+CHECK_S, CHECK_LEAST_S = 1.0, 0.05  # longest and shortest wait between two measurements
+PROCESSES_S = 0.25  # longest wait if processes are limited: they multiply faster than memory grows
+COALESCE_S = 0.25  # measurements that are not urgent happen together, at multiples of this
+KILL_SHARE = 4  # a quarter above the limit, a service is killed without drain
+TASKS_EACH, TASKS_BESIDE = 4, 256  # threads that its cgroup allows: for each process, and besides
+IDLE_BYTES = 32 * 1024**2  # an idle worker, and a little more
+FILL_S = 4.0  # assumed shortest time in which an idle service can fill its whole limit
 
 
 @dataclass(frozen=True, slots=True)
 class Used:
-    """What a service's tree had at one look."""
+    """One measurement of a service's process tree."""
 
     at: float
     memory: int  # resident bytes
     processes: int
-    exact: bool = False  # whether pages that several of them share are counted once
-    least: bool = False  # whether there were more, which nobody counted
+    exact: bool = False  # pages that several processes share are counted once
+    least: bool = False  # there are more processes, which were not counted
 
 
-def is_limited(spec: ServiceSpec) -> bool:
-    """Tell whether a service is to be looked at."""
-    return bool(spec.limits.memory_max or spec.limits.processes)
+def is_limited(limits: ProcessLimits) -> bool:
+    """Return whether a service must be measured."""
+    return bool(limits.memory_max or limits.processes)
 
 
-def beyond(limit: int) -> int:
-    """Return what is too much for a limit to be drained for."""
-    return limit + max(limit // BEYOND, 1)
+def kill_threshold(limit: int) -> int:
+    """Return the use above which a service is killed without drain."""
+    return limit + max(limit // KILL_SHARE, 1)
 
 
-def needs_pss(spec: ServiceSpec, used: Used) -> bool:
-    """Tell whether it depends on shared pages what this means: it is too much memory where each of
-    them is counted once for each process, and not for the number of processes alone."""
-    over = 0 < spec.limits.memory_max < used.memory and not used.exact
-    return over and check_limits(spec, replace(used, memory=0)) is None
+def needs_pss(limits: ProcessLimits, used: Used) -> bool:
+    """Return whether only the proportional size shows if a limit is exceeded.
+
+    That is so if RSS exceeds `memory_max`, shared pages were counted more than once, and the
+    number of processes is within its limit.
+    """
+    over = 0 < limits.memory_max < used.memory and not used.exact
+    return over and check_limits(limits, replace(used, memory=0)) is None
 
 
-def check_limits(spec: ServiceSpec, used: Used) -> Event | None:
-    """Return what the policy is to be told of what a service has."""
-    pairs = ((used.memory, spec.limits.memory_max), (used.processes, spec.limits.processes))
+def check_limits(limits: ProcessLimits, used: Used) -> Event | None:
+    """Return the policy's event for a measurement; None if all limits are kept."""
+    pairs = ((used.memory, limits.memory_max), (used.processes, limits.processes))
     over = [(has, limit) for has, limit in pairs if 0 < limit < has]
-    if any(has > beyond(limit) for has, limit in over):
+    if any(has > kill_threshold(limit) for has, limit in over):
         return Event.OVERRUN
     return Event.EXCESS if over else None
 
 
-def next_check_in(spec: ServiceSpec, used: Used, before: Used | None, draining: bool) -> float:
-    """Return how long until the next look: half of the time until the next limit is reached, were
-    it to grow as it grew last, or to fill its whole limit in a few seconds.
+def next_check_in(limits: ProcessLimits, used: Used, before: Used | None, draining: bool) -> float:
+    """Return the seconds until the next measurement.
+
+    That is half of the time in which the next limit is reached, if use grows as fast as it did
+    last, or fills the whole limit in `FILL_S`.
 
     Args:
-        spec: Its limits.
-        used: What it has.
-        before: What it had at the look before.
-        draining: Whether the limit that comes next is the one that it is killed at.
+        limits: The service's limits.
+        used: The last measurement.
+        before: The measurement before it.
+        draining: Whether the service is being drained; then the next limit is the one at which it
+            is killed.
     """
-    wait = PROCESSES_S if spec.limits.processes else LOOK_S
+    wait = PROCESSES_S if limits.processes else CHECK_S
     gap = used.at - before.at if before is not None else 0.0
     was = (before.memory, before.processes) if before is not None else (0, 0)
     for has, had, limit in (
-        (used.memory, was[0], spec.limits.memory_max),
-        (used.processes, was[1], spec.limits.processes),
+        (used.memory, was[0], limits.memory_max),
+        (used.processes, was[1], limits.processes),
     ):
         if limit:
-            rate = max((has - had) / gap if gap > 0 else 0.0, limit / FILLS_S)
-            left = (beyond(limit) if draining else limit) - has
+            rate = max((has - had) / gap if gap > 0 else 0.0, limit / FILL_S)
+            left = (kill_threshold(limit) if draining else limit) - has
             wait = min(wait, left / rate / 2)
-    return max(wait, LEAST_S)
+    return max(wait, CHECK_LEAST_S)
 
 
 def coalesce(now: float, wait: float) -> float:
-    """Return when to look, no later than after a wait: with others, where there is no hurry. For
-    the loop to be woken up costs as much as a look."""
+    """Return when to measure, after `wait` at most.
+
+    Measurements that are not urgent share a moment: waking the loop costs as much as measuring.
+    """
     due = now + wait
-    shared = due - due % TOGETHER_S
+    shared = due - due % COALESCE_S
     return shared if shared >= now + wait / 2 else due
 
 
-def cgroup_limits(spec: ServiceSpec) -> CgroupLimits:
-    """Return what a cgroup holds a service to, where it can: what the watch has not seen in time.
+def cgroup_limits(limits: ProcessLimits) -> CgroupLimits:
+    """Return what a service's cgroup enforces, for growth that is too fast to be measured.
 
-    Its `pids` counts threads, of which every process has some, so that wall is a wide one.
+    The cgroup counts threads, not processes, so its limit is a wide one.
     """
-    memory = beyond(spec.limits.memory_max) if spec.limits.memory_max else 0
-    tasks = TASKS_EACH * spec.limits.processes + TASKS_BESIDE if spec.limits.processes else 0
-    return CgroupLimits(memory, tasks, spec.limits.cpu_weight)
+    memory = kill_threshold(limits.memory_max) if limits.memory_max else 0
+    tasks = TASKS_EACH * limits.processes + TASKS_BESIDE if limits.processes else 0
+    return CgroupLimits(memory, tasks, limits.cpu_weight)
 
 
-def excess_words(spec: ServiceSpec, used: Used, killed: bool) -> str:
-    """Return why a service is ended, in words: what it had, and what it may have."""
+def excess_words(limits: ProcessLimits, used: Used, killed: bool) -> str:
+    """Return why a service is ended: what it used, and what its limits are."""
     least = "at least " if used.least else ""
     count = f"{least}{used.processes} process{'es' if used.processes != 1 else ''}"
-    told, limits = count, []
-    if 0 < spec.limits.memory_max < used.memory:
-        told = f"{format_mib(used.memory, up=True)} in {count}"
-        small = f" ({small})" if (small := too_small(spec)) else ""
-        limits.append(f"memory_max is {format_mib(spec.limits.memory_max)}{small}")
-    if 0 < spec.limits.processes < used.processes:
-        limits.append(f"processes is {spec.limits.processes}")
+    had, over = count, []
+    if 0 < limits.memory_max < used.memory:
+        had = f"{format_mib(used.memory, up=True)} in {count}"
+        small = f" ({small})" if (small := too_small(limits)) else ""
+        over.append(f"memory_max is {format_mib(limits.memory_max)}{small}")
+    if 0 < limits.processes < used.processes:
+        over.append(f"processes is {limits.processes}")
     end = "it was killed at once" if killed else "it was ended"
-    return f"it had {told}, and {', and '.join(limits)}, so {end}"
+    return f"it had {had}, and {', and '.join(over)}, so {end}"
 
 
-def too_small(spec: ServiceSpec) -> str:
-    """Return why no service can live with such a limit, in words; empty where one may."""
+def too_small(limits: ProcessLimits) -> str:
+    """Return why no service can run within such a memory limit; empty if one can."""
     return (
-        f"a worker that does nothing has nearly {format_mib(IDLE)}"
-        if 0 < spec.limits.memory_max < IDLE
+        f"an idle worker uses nearly {format_mib(IDLE_BYTES)}"
+        if 0 < limits.memory_max < IDLE_BYTES
         else ""
     )
 
 
-def oom_words(spec: ServiceSpec) -> str:
-    """Return what the kernel did to a service whose cgroup was full, in words."""
-    wall = (
-        format_mib(beyond(spec.limits.memory_max)) if spec.limits.memory_max else "what it may have"
+def oom_words(limits: ProcessLimits) -> str:
+    """Return why the kernel's OOM killer killed in a service's cgroup."""
+    threshold = (
+        format_mib(kill_threshold(limits.memory_max)) if limits.memory_max else "all its memory"
     )
-    return f"its cgroup had {wall}, a quarter above memory_max, and the kernel killed in it"
+    return (
+        f"its cgroup had used {threshold}, a quarter above memory_max, and the kernel killed in it"
+    )
 
 
 def format_mib(count: int, up: bool = False) -> str:
-    """Return bytes in words; rounded up where they are more than what they stand beside."""
+    """Return bytes as MiB; with `up`, rounded up, for a number that exceeds the one beside it."""
     tenths = -(-count * 10 // 1024**2) if up else count * 10 // 1024**2
     return f"{tenths / 10:,.1f}".removesuffix(".0") + " MiB"

@@ -18,6 +18,7 @@ from garrison.ipc.messages import (
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 
 from .dependencies import blocking_dependencies
+from .handle import NO_PROCESS, Handle
 from .limits import oom_words
 from .policy import Child, Event, StopReason
 
@@ -33,8 +34,8 @@ class Incarnation:
     started_at: float = 0.0  # monotonic time of the order to fork
     slot_until: float = 0.0  # it occupies a start slot until then, or until it is initialized
     pid: int = 0
+    handle: Handle = NO_PROCESS  # the engine's note of its process
     uid: int = -1  # the user that it runs as; -1: the host's own
-    log_began: tuple[int, int] | None = None  # inode and size of its log at the start, if known
     adopting: bool = False  # a former supervisor started it, and it has not answered this one yet
     welcomed: bool = False  # its Hello was answered
     ready: bool = False  # `Service.start` returned
@@ -47,6 +48,7 @@ class Incarnation:
     health: Health | None = None  # the last result of its own `health`
     health_at: float = 0.0
     excess: str = ""  # which limit it exceeded, in words, once it is being ended for that
+    overran: bool = False  # it was killed for its last excess
     paused: bool = False  # its process was stopped (SIGSTOP) when its stacks were requested
     failing: Failing | None = None  # its own report of a failure
     stopped: Stopped | None = None  # its own report of an orderly end
@@ -75,7 +77,7 @@ class Service:
     unwell_logged_at: float = float("-inf")
     reason: str = ""  # why it does not run, or why its last process ended
     traceback: str = ""
-    left: tuple[tuple[int, int], ...] = ()  # pid and start ticks of processes that survived a kill
+    left: tuple[Handle, ...] = ()  # processes that could not be ended
     last_exit: str = ""  # how its last process ended, in words
     last_exit_at: float = 0.0  # wall clock
 
@@ -149,7 +151,7 @@ class Service:
         if now.stopped is not None and now.stopped.reason:
             return now.stopped.reason
         if now.oom:
-            return f"its process {exit_words}: {oom_words(self.spec)}"
+            return f"its process {exit_words}: {oom_words(self.spec.limits)}"
         return f"its process {exit_words}"
 
     def _ended_by_supervisor(self) -> str:

@@ -173,7 +173,9 @@ class Cgroups:
             return None
         return cgroup
 
-    def hold(self, cgroup: Path | None, walls: CgroupLimits, ours: Collection[int]) -> list[str]:
+    def apply_limits(
+        self, cgroup: Path | None, walls: CgroupLimits, ours: Collection[int]
+    ) -> list[str]:
         """Hold a worker to limits; return what could not be, in words.
 
         What the machine has no controller for is left out: the supervisor says that.

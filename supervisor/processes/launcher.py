@@ -1,14 +1,13 @@
-"""The process that owns processes: forks workers, waits for them, ends their trees.
+"""The launcher process: forks workers, reaps them and ends their process trees.
 
-Single-threaded, without an event loop or a ZeroMQ context: only such a process may fork. It has
-the libraries imported, so that a worker is there in milliseconds. What a worker is given arrives
-in a descriptor that is passed on unread. It outlives its supervisor by `orphan_grace` seconds; the
-next one that connects within them is told what there is.
+It has one thread, no event loop and no ZeroMQ context: only such a process may fork. It has the
+libraries imported, so a worker starts in milliseconds. A worker's assignment arrives as a
+descriptor, which is passed on unread. The launcher outlives its supervisor by `orphan_grace`
+seconds; a new supervisor that connects in that time receives an inventory of the workers.
 """
 
 import contextlib
 import gc
-import importlib
 import os
 import select
 import signal
@@ -20,154 +19,40 @@ from collections import deque
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, assert_never
 
 import msgspec
-from multiprocess import popen_fork
-from multiprocess.context import ForkProcess
 
 from garrison.ipc.system import log_stream, malloc, process_tree
-from garrison.supervisor.config.spec import CgroupLimits
 
-from . import cgroups
+from . import cgroups, protocol
+from .fork import ForkedProcess, close_descriptors, open_descriptors
+from .loaded import LoadedModules
+from .protocol import (
+    FRAME_BYTES,
+    TREE_WAIT,
+    CheckFresh,
+    Command,
+    Ended,
+    Fork,
+    Forked,
+    Fresh,
+    Gone,
+    InventoryEnd,
+    Leave,
+    NotForked,
+    Preload,
+    Report,
+    Signal,
+    decode_command,
+    encode,
+)
 
-FRAME_BYTES = 256 * 1024
-TERM_WAIT = 2.0  # seconds from TERM until KILL
-TREE_WAIT = 5.0  # seconds until a tree that will not go is reported as it is
-SPARE_S = 0.05  # after a start: until the next worker is forked ahead
-SPARE = b""  # the key of a worker that has no order yet
-UNSENT = 4096  # reports kept for a supervisor that does not read
-ENDS_KEPT = 256  # of workers, for a supervisor that was not there to be told
-SPOKEN = 1  # the version of what follows
-CODE = f"{sys.executable} {process_tree.__file__}"
-
-
-class Fork(msgspec.Struct, tag="fork", frozen=True):
-    """Fork a worker; its assignment comes along as a descriptor."""
-
-    key: bytes
-    name: str
-    log: str
-    walls: CgroupLimits = CgroupLimits()
-
-
-class Signal(msgspec.Struct, tag="signal", frozen=True):
-    """Signal a worker: its whole group, or itself alone."""
-
-    key: bytes
-    number: int
-    group: bool = True
-
-
-class Preload(msgspec.Struct, tag="preload", frozen=True):
-    """Import these modules, so that later workers have them."""
-
-    modules: tuple[str, ...]
-
-
-class CheckFresh(msgspec.Struct, tag="check_fresh", frozen=True):
-    """Tell which preloaded files have changed on disk."""
-
-
-class Leave(msgspec.Struct, tag="leave", frozen=True):
-    """Go: now, with everything, or when the last worker is gone."""
-
-    kill: bool = False
-
-
-Ask: TypeAlias = Fork | Signal | Preload | CheckFresh | Leave
-
-
-class Forked(msgspec.Struct, tag="forked", frozen=True):
-    """A worker is there; its pidfd comes along."""
-
-    key: bytes
-    pid: int
-    name: str = ""
-    unheld: tuple[str, ...] = ()  # what its cgroup does not hold it to, though it should
-
-
-class NotForked(msgspec.Struct, tag="not_forked", frozen=True):
-    """The kernel would not."""
-
-    key: bytes
-    reason: str
-
-
-class Ended(msgspec.Struct, tag="ended", frozen=True):
-    """A worker ended; its tree is being ended."""
-
-    key: bytes
-    status: int | None  # as wait() has it
-    user_s: float = 0.0
-    system_s: float = 0.0
-    rss_bytes: int = 0  # at its peak
-    oom: bool = False  # its cgroup was full, and the kernel killed in it
-
-
-class Gone(msgspec.Struct, tag="gone", frozen=True):
-    """Nothing of a worker is left, but for what the kernel would not end."""
-
-    key: bytes
-    left: tuple[int, ...] = ()
-
-
-class Preloaded(msgspec.Struct, tag="preloaded", frozen=True):
-    """The modules are imported, but for these."""
-
-    failed: dict[str, str] = {}
-    threaded: tuple[str, ...] = ()  # imported, and they started threads
-    took_s: float = 0.0
-
-
-class Fresh(msgspec.Struct, tag="fresh", frozen=True):
-    """Whether what is in memory is what is on disk."""
-
-    changed: tuple[str, ...]
-
-
-class Here(msgspec.Struct, tag="here", frozen=True):
-    """A new supervisor has been told of every worker by now; the launcher's pidfd comes along."""
-
-    pid: int
-    spoken: int  # SPOKEN, as this launcher has it
-    code: str  # CODE: where it has that of its workers from
-    modules: tuple[str, ...] = ()  # preloaded
-    retired: bool = False  # it forks no more
-    ending: bool = False  # nor does it serve: its grace was over, and its workers are told to end
-
-
-Report: TypeAlias = Forked | NotForked | Ended | Gone | Preloaded | Fresh | Here
-
-encode = msgspec.msgpack.Encoder().encode
-decode_ask = msgspec.msgpack.Decoder(Ask).decode
-decode_report = msgspec.msgpack.Decoder(Report).decode
-
-
-class _Popen(popen_fork.Popen):  # type: ignore[misc]  # multiprocess ships no types
-    """A fork whose end also tells what it used."""
-
-    pid: int
-    returncode: int | None
-    usage: Any = None
-    status: int | None = None
-
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
-        # Only `join` reaps: `start` polls all older processes, and would swallow an end unseen.
-        if self.returncode is None and not flag & os.WNOHANG:
-            pid, status, usage = os.wait4(self.pid, flag)
-            if pid == self.pid:
-                self.status, self.usage = status, usage
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
-
-
-class _Process(ForkProcess):  # type: ignore[misc]
-    cgroup: Path | None = None
-
-    @staticmethod
-    def _Popen(process: Any) -> _Popen:
-        return _Popen(process)
+TERM_WAIT = 2.0  # seconds from SIGTERM to SIGKILL
+SPARE_S = 0.05  # from a start until the next spare worker is forked
+SPARE = b""  # the key of the spare worker, which has no assignment yet
+UNSENT_MOST = 4096  # reports that are kept for a supervisor that does not read
+ENDS_KEPT = 256  # ends of workers that are reported to the next supervisor
 
 
 class Launcher:
@@ -178,45 +63,40 @@ class Launcher:
         connection: socket.socket,
         path: str,
         orphan_grace: float,
-        groups: cgroups.Cgroups,
+        worker_cgroups: cgroups.Cgroups,
     ) -> None:
-        self._connection: socket.socket | None = connection
+        self._connection: socket.socket | None = connection  # None: no supervisor
         self._path = path
         self._orphan_grace = orphan_grace
-        self._cgroups = groups
+        self._cgroups = worker_cgroups
         self._workers: dict[bytes, Any] = {}
         self._pids: dict[int, bytes] = {}
         self._names: dict[bytes, str] = {}
-        self._ends_lately: dict[bytes, Ended] = {}
-        self._modules: tuple[str, ...] = ()
-        self._ending: dict[bytes, float] = {}  # keys whose trees are not gone, and until when
-        self._closing: dict[bytes, Path | None] = {}  # and their cgroups
-        self._strays = 0.0  # until when to end what is below, though no worker is ending
-        self._stuck: set[int] = set()  # what the kernel would not end, and was reported
-        self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT)
-        self._spare: tuple[Any, socket.socket] | None = None  # forked ahead, waits for its order
-        self._spare_at = inf  # when one is to be forked
+        self._recent_ends: dict[bytes, Ended] = {}
+        self._ending: dict[bytes, float] = {}  # key → deadline for its process tree to end
+        self._ending_cgroups: dict[bytes, Path | None] = {}
+        self._orphans_until = 0.0  # end other descendants until then
+        self._stuck: set[int] = set()  # reported as left over: they survive SIGKILL
+        self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT_MOST)
+        self._spare: tuple[Any, socket.socket] | None = None  # worker that waits for an assignment
+        self._spare_at = inf  # when to fork the next spare
         self._retired = False
-        self._harsh_at = inf  # when TERM, then KILL, goes to everything
+        self._kill_at = inf  # when to send SIGTERM, then SIGKILL, to all workers
         self._termed = False
-        self._loaded: dict[str, tuple[int, int]] = {}  # file → when it was changed, and its size
-        self._library_fds: set[int] = set()  # opened by an import; workers keep them
-        self._ends = 0
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(path)
-        Path(path).chmod(0o600)
-        self._listener.listen(64)  # each supervisor that was killed while this was stopped waits
+        self._loaded = LoadedModules()
+        self._library_fds: set[int] = set()  # opened by imports; workers keep them
+        self._reaped = 0
+        self._listener = _listen(path)
         self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # the supervisor decides, or its absence
-        self._own = {self._listener.fileno(), self._wake, self._wake_write}
-        for one in (connection, self._listener):
-            one.setblocking(False)
+            signal.signal(number, signal.SIG_IGN)  # only the supervisor, or its absence, ends it
+        self._own_fds = {self._listener.fileno(), self._wake, self._wake_write}
+        connection.setblocking(False)
 
     def run(self) -> None:
-        """Serve until there is nobody to serve."""
+        """Serve until nothing is left to serve."""
         while not self._finished():
             self._turn()
         self._drop_spare()
@@ -229,15 +109,7 @@ class Launcher:
         return empty and (self._retired or self._termed)
 
     def _turn(self) -> None:
-        poll = select.poll()
-        for fd in (self._wake, self._listener.fileno()):
-            poll.register(fd, select.POLLIN)
-        if self._connection is not None:
-            writing = select.POLLOUT if self._unsent else 0
-            poll.register(self._connection, select.POLLIN | writing)
-        due = min(self._harsh_at, self._spare_at, *self._ending.values(), inf)
-        wait = 0.002 if self._ending or self._strays else min(max(due - time.monotonic(), 0), 60)
-        for fd, _ in poll.poll(wait * 1000):
+        for fd, _ in self._poller().poll(self._wait() * 1000):
             if fd == self._wake:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake, 4096)
@@ -248,25 +120,40 @@ class Launcher:
         self._reap()
         if time.monotonic() >= self._spare_at:
             self._fork_spare()
-        if time.monotonic() >= self._harsh_at:
+        if time.monotonic() >= self._kill_at:
             self._end_all()
         self._send_unsent()
 
-    # --- the supervisor, or its absence -----------------------------------------------------
+    def _poller(self) -> select.poll:
+        poll = select.poll()
+        for fd in (self._wake, self._listener.fileno()):
+            poll.register(fd, select.POLLIN)
+        if self._connection is not None:
+            writing = select.POLLOUT if self._unsent else 0
+            poll.register(self._connection, select.POLLIN | writing)
+        return poll
+
+    def _wait(self) -> float:
+        if self._ending or self._orphans_until:
+            return 0.002
+        due = min(self._kill_at, self._spare_at)
+        return min(max(due - time.monotonic(), 0), 60)
+
+    # --- the connection to the supervisor ---------------------------------------------------
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # nobody there any more, or no descriptor left
+        with contextlib.suppress(OSError):  # the peer is gone, or no descriptor is left
             connection, _ = self._listener.accept()
             if self._connection is not None:
                 self._connection.close()
             connection.setblocking(False)
             self._connection = connection
             if not self._termed:
-                self._harsh_at = inf
-            self._introduce()
+                self._kill_at = inf
+            self._send_inventory()
 
-    def _introduce(self) -> None:
-        """Tell a new supervisor everything: what the one before still read, nobody knows."""
+    def _send_inventory(self) -> None:
+        """Report everything to a new supervisor: what the old one received is unknown."""
         for _, fd in self._unsent:
             if fd >= 0:
                 os.close(fd)
@@ -276,13 +163,16 @@ class Launcher:
             with contextlib.suppress(OSError):
                 fd = os.pidfd_open(process.pid)
             self._report(Forked(key, process.pid, self._names.get(key, "")), fd)
-        for key, ended in self._ends_lately.items():
+        for key, ended in self._recent_ends.items():
             self._report(ended)
             if key not in self._ending:
                 self._report(Gone(key))
         retired = self._retired or self._termed
-        here = Here(os.getpid(), SPOKEN, CODE, self._modules, retired, self._termed)
-        self._report(here, os.pidfd_open(os.getpid()))
+        modules = self._loaded.preloaded
+        end = InventoryEnd(
+            os.getpid(), protocol.VERSION, protocol.CODE, modules, retired, self._termed
+        )
+        self._report(end, os.pidfd_open(os.getpid()))
         if not retired:
             self._spare_at = time.monotonic() + SPARE_S
 
@@ -295,54 +185,61 @@ class Launcher:
             except OSError:
                 data, fds = b"", []
             if not data:
-                self._lost()
+                self._disconnected()
                 return
             try:
-                self._do(decode_ask(data), fds)
+                self._carry_out(decode_command(data), fds)
             except msgspec.MsgspecError as error:
-                print(f"launcher: refused an order: {error}", file=sys.stderr, flush=True)
+                print(f"launcher: invalid command ignored: {error}", file=sys.stderr, flush=True)
             finally:
                 for fd in fds:
                     os.close(fd)
 
-    def _lost(self) -> None:
+    def _disconnected(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
-        self._harsh_at = min(self._harsh_at, time.monotonic() + self._orphan_grace)
+        self._kill_at = min(self._kill_at, time.monotonic() + self._orphan_grace)
 
     def _end_all(self) -> None:
-        """End every worker: TERM the first time, KILL from then on."""
+        """Signal every worker: SIGTERM the first time, SIGKILL afterwards."""
         number = signal.SIGKILL if self._termed else signal.SIGTERM
         self._termed = True
         self._drop_spare()
         for process in self._workers.values():
             cgroups.signal_worker(process.pid, number, process.cgroup)
-        self._harsh_at = time.monotonic() + TERM_WAIT
+        self._kill_at = time.monotonic() + TERM_WAIT
 
-    def _do(self, ask: Ask, fds: list[int]) -> None:
-        match ask:
+    def _carry_out(self, command: Command, fds: list[int]) -> None:
+        match command:
             case Fork():
-                self._fork(ask, fds)
-            case Signal(key, number, group):
-                process = self._workers.get(key)
-                if process is not None and group:
-                    cgroups.signal_worker(process.pid, number, process.cgroup)
-                elif process is not None:
-                    process_tree.signal_one(process.pid, number)
+                self._fork(command, fds)
+            case Signal():
+                self._signal(command)
             case Preload(modules):
                 self._preload(modules)
             case CheckFresh():
-                self._report(Fresh(tuple(self._changed())))
+                self._report(Fresh(tuple(self._loaded.changed())))
             case Leave(kill):
                 self._retired = True
                 self._drop_spare()
                 if kill:
                     self._termed = True
                     self._end_all()
+            case _:
+                assert_never(command)
+
+    def _signal(self, command: Signal) -> None:
+        process = self._workers.get(command.key)
+        if process is None:
+            return
+        if command.group:
+            cgroups.signal_worker(process.pid, command.number, process.cgroup)
+        else:
+            process_tree.signal_one(process.pid, command.number)
 
     def _report(self, report: Report, fd: int = -1) -> None:
-        if len(self._unsent) == UNSENT and self._unsent[0][1] >= 0:
+        if len(self._unsent) == UNSENT_MOST and self._unsent[0][1] >= 0:
             os.close(self._unsent[0][1])
         self._unsent.append((encode(report), fd))
         self._send_unsent()
@@ -355,13 +252,13 @@ class Launcher:
             except BlockingIOError:
                 return
             except OSError:
-                self._lost()
+                self._disconnected()
                 return
             self._unsent.popleft()
             if fd >= 0:
                 os.close(fd)
 
-    # --- workers ----------------------------------------------------------------------------
+    # --- forking ----------------------------------------------------------------------------
 
     def _fork(self, fork: Fork, fds: list[int]) -> None:
         if len(fds) != 1 or self._termed:
@@ -370,24 +267,24 @@ class Launcher:
         try:
             process = self._take_spare(fork, fds[0])
             if process is None:
-                process = self._start(self._become, fork, fds[0])
+                process = self._start(self._run_worker, fork, fds[0])
         except OSError as error:
             self._report(NotForked(fork.key, str(error)))
             return
-        ours = {os.getpid(), self._supervisor()}
-        unheld = self._cgroups.hold(process.cgroup, fork.walls, ours)
+        own_pids = {os.getpid(), self._supervisor_pid()}
+        unsupported = self._cgroups.apply_limits(process.cgroup, fork.limits, own_pids)
         self._workers[fork.key] = process
         self._pids[process.pid] = fork.key
         self._names[fork.key] = fork.name
         try:
-            forked = Forked(fork.key, process.pid, unheld=tuple(unheld))
+            forked = Forked(fork.key, process.pid, unsupported=tuple(unsupported))
             self._report(forked, os.pidfd_open(process.pid))
-        except OSError as error:  # no descriptor left: it cannot be watched, so it cannot live
+        except OSError as error:  # without a descriptor the worker cannot be watched
             process_tree.signal_group(process.pid, signal.SIGKILL)
-            print(f"launcher: {fork.name} was ended: {error}", file=sys.stderr, flush=True)
+            print(f"launcher: {fork.name} was killed: {error}", file=sys.stderr, flush=True)
 
-    def _supervisor(self) -> int:
-        """Return the pid of the supervisor that is served; its own where there is none."""
+    def _supervisor_pid(self) -> int:
+        """Return the pid of the connected supervisor; this process's own if there is none."""
         if self._connection is None:
             return os.getpid()
         option = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
@@ -395,9 +292,9 @@ class Launcher:
         return pid
 
     def _start(self, target: Callable[..., None], *args: Any) -> Any:
-        """Fork. A TERM to the child waits until it is not ignored any more, as it is here."""
+        """Fork. SIGTERM is blocked in the child until the child handles it."""
         cgroup = self._cgroups.make()
-        process = _Process(target=self._be_in, args=(cgroup, target, *args))
+        process = ForkedProcess(target=_enter_and_run, args=(cgroup, target, *args))
         process.cgroup = cgroup
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
         try:
@@ -409,43 +306,33 @@ class Launcher:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         return process
 
-    def _be_in(self, cgroup: Path | None, target: Callable[..., None], *args: Any) -> None:
-        """Go where the end reaches everything at once, before anything else: in the child."""
-        cgroups.enter(cgroup)
-        target(*args)
-
-    def _become(self, fork: Fork, assignment: int) -> None:
-        """Be a worker from here on: in the child, with nothing of the launcher's left open."""
-        self._strip({assignment})
-        from garrison.workers.process import (
-            main,  # the one place that names the worker's entry point
-        )
+    def _run_worker(self, fork: Fork, assignment: int) -> None:
+        """Run a worker, in the child, with none of the launcher's descriptors open."""
+        self._become_child({assignment})
+        from garrison.workers.process import main  # the worker's entry point
 
         main.run(assignment, fork.log)
 
-    def _strip(self, keep: set[int]) -> None:
-        """Let go of what is the launcher's: in the child."""
+    def _become_child(self, keep: set[int]) -> None:
+        """Close the launcher's descriptors, in the child."""
         signal.set_wakeup_fd(-1)
-        keep = keep | self._library_fds | {0, 1, 2}
-        for fd in _open_descriptors():
-            if fd not in keep:
-                os.close(fd)
+        close_descriptors(keep | self._library_fds | {0, 1, 2})
         gc.enable()
 
-    # --- one worker ahead -------------------------------------------------------------------
+    # --- the spare worker -------------------------------------------------------------------
 
     def _fork_spare(self) -> None:
-        """Fork a worker ahead of its order, so that the next start need not wait for a fork."""
+        """Fork a worker ahead of its assignment, so that the next start need not wait for it."""
         self._spare_at = inf
         if self._spare is not None or self._retired or self._termed or self._connection is None:
             return
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError:  # no descriptor left; a start will say so
+        except OSError:  # no descriptor left; the next start reports it
             return
         try:
-            process = self._start(self._be_spare, theirs)
-        except OSError:  # a start will say what is wrong
+            process = self._start(self._wait_as_spare, theirs)
+        except OSError:  # the next start reports it
             ours.close()
         else:
             self._pids[process.pid] = SPARE
@@ -453,9 +340,9 @@ class Launcher:
         finally:
             theirs.close()
 
-    def _be_spare(self, orders: socket.socket) -> None:
-        """Wait for an order, in the child; without a launcher there is none."""
-        self._strip({orders.fileno()})
+    def _wait_as_spare(self, orders: socket.socket) -> None:
+        """Wait for an assignment, in the child; exit if the launcher ends first."""
+        self._become_child({orders.fileno()})
         from garrison.workers.process import main
 
         main.get_ready()
@@ -463,12 +350,12 @@ class Launcher:
         orders.close()
         if not data or not fds:
             os._exit(0)
-        fork = decode_ask(data)
+        fork = decode_command(data)
         assert isinstance(fork, Fork)
         main.run(fds[0], fork.log)
 
     def _take_spare(self, fork: Fork, assignment: int) -> Any:
-        """Give the order to the worker that was forked ahead; return None where there is none."""
+        """Send the assignment to the spare worker; return None if there is no spare."""
         self._spare_at = time.monotonic() + SPARE_S
         if self._spare is None:
             return None
@@ -487,10 +374,12 @@ class Launcher:
             (process, orders), self._spare = self._spare, None
             orders.close()
             self._pids.pop(process.pid, None)
-            os.kill(process.pid, signal.SIGKILL)  # not reaped yet, so the number is its own
+            os.kill(process.pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
             process.join()
             self._cgroups.discard(process.cgroup)
             process.close()
+
+    # --- ends of workers and of their trees -------------------------------------------------
 
     def _reap(self) -> None:
         while (pid := process_tree.peek_ended()) is not None:
@@ -499,43 +388,43 @@ class Launcher:
                 self._drop_spare()
             elif key is None:
                 self._stuck.discard(pid)
-                self._strays = time.monotonic() + TREE_WAIT  # where one was, there may be more
+                self._orphans_until = time.monotonic() + TREE_WAIT  # there may be more of its tree
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             else:
                 process_tree.signal_group(pid, signal.SIGKILL)  # a zombie still holds its number
-                self._ended(key, pid)
+                self._reap_worker(key, pid)
         if self._ending:
             self._end_trees()
-        elif self._strays:
-            self._end_strays()
+        elif self._orphans_until:
+            self._end_orphans()
 
     def _end_trees(self) -> None:
-        """End what dead workers left, again until nothing is left, or the kernel will not."""
-        full = {key for key, cgroup in self._closing.items() if cgroups.kill(cgroup)}
+        """Kill what ended workers left behind, until nothing is left or the deadline passes."""
+        full = {key for key, cgroup in self._ending_cgroups.items() if cgroups.kill(cgroup)}
         found = process_tree.kill_orphans(self._pids)
         self._stuck.intersection_update(found)
         left = [pid for pid in found if pid not in self._stuck]
         now = time.monotonic()
-        for key, until in list(self._ending.items()):
-            if now < until and (left or key in full):
+        for key, deadline in list(self._ending.items()):
+            if now < deadline and (left or key in full):
                 continue
             del self._ending[key]
-            cgroup = self._closing.pop(key)
+            cgroup = self._ending_cgroups.pop(key)
             inside = cgroups.inside(cgroup) if key in full else []
             self._cgroups.discard(cgroup)
-            self._stuck.update(left)  # told once, so that no later end waits for it
+            self._stuck.update(left)  # reported once; later ends do not wait for these
             self._report(Gone(key, tuple({*left, *inside})))
 
-    def _end_strays(self) -> None:
-        """End what fell to this process from a living worker, or after a dead one's tree."""
+    def _end_orphans(self) -> None:
+        """Kill descendants that lost their parent while no worker was ending."""
         left = set(process_tree.kill_orphans(self._pids)) - self._stuck
-        if time.monotonic() >= self._strays:
+        if time.monotonic() >= self._orphans_until:
             self._stuck |= left
         if left <= self._stuck:
-            self._strays = 0.0
+            self._orphans_until = 0.0
 
-    def _ended(self, key: bytes, pid: int) -> None:
+    def _reap_worker(self, key: bytes, pid: int) -> None:
         process = self._workers.pop(key)
         del self._pids[pid]
         self._names.pop(key, None)
@@ -544,7 +433,7 @@ class Launcher:
         usage = popen.usage
         process.close()
         self._ending[key] = time.monotonic() + TREE_WAIT
-        self._closing[key] = process.cgroup
+        self._ending_cgroups[key] = process.cgroup
         ended = Ended(
             key,
             popen.status,
@@ -553,75 +442,58 @@ class Launcher:
             usage.ru_maxrss * 1024,
             cgroups.oom_killed(process.cgroup),
         )
-        self._ends_lately[key] = ended
-        if len(self._ends_lately) > ENDS_KEPT:
-            del self._ends_lately[next(iter(self._ends_lately))]
+        self._recent_ends[key] = ended
+        if len(self._recent_ends) > ENDS_KEPT:
+            del self._recent_ends[next(iter(self._recent_ends))]
         self._report(ended)
-        self._ends += 1
-        if self._ends % 100 == 0:
-            gc.collect()  # what is preloaded is frozen, so this is cheap
+        self._reaped += 1
+        if self._reaped % 100 == 0:
+            gc.collect()  # cheap: preloaded objects are frozen
 
-    # --- what is in memory ------------------------------------------------------------------
+    # --- imported code ----------------------------------------------------------------------
 
     def warm_up(self) -> None:
-        """Import what every worker needs, and keep its pages shared."""
+        """Import what every worker needs."""
         from garrison.workers.process import main
 
         main.warm_up()
-        self._freeze()
+        self._loaded.freeze()
+        self._note_library_fds()
 
     def _preload(self, modules: tuple[str, ...]) -> None:
-        self._modules = tuple(dict.fromkeys([*self._modules, *modules]))
-        self._drop_spare()  # it would not have them
+        self._drop_spare()  # it was forked without these modules
         self._spare_at = time.monotonic() + SPARE_S
-        began = time.monotonic()
-        failed: dict[str, str] = {}
-        threaded: list[str] = []
-        for module in modules:
-            try:
-                importlib.import_module(module)
-            except BaseException as error:  # noqa: BLE001 (a library may raise anything)
-                failed[module] = f"{type(error).__name__}: {error}"
-            if len(os.listdir("/proc/self/task")) > 1 + bool(threaded):  # noqa: PTH208
-                threaded.append(module)
-        self._freeze()
-        self._report(Preloaded(failed, tuple(threaded), time.monotonic() - began))
+        preloaded = self._loaded.preload(modules)
+        self._note_library_fds()
+        self._report(preloaded)
 
-    def _freeze(self) -> None:
-        gc.collect()
-        gc.freeze()
-        for module in list(sys.modules.values()):
-            file = getattr(module, "__file__", None)
-            if isinstance(file, str) and file not in self._loaded:
-                self._loaded[file] = _stamp(file)
-        if not self._workers:  # later, workers' sentinels would be among them
-            own = self._own | ({self._connection.fileno()} if self._connection else set())
-            self._library_fds = set(_open_descriptors()) - own
-
-    def _changed(self) -> list[str]:
-        return [file for file, stamp in self._loaded.items() if _stamp(file) != stamp][:5]
+    def _note_library_fds(self) -> None:
+        if not self._workers:  # with workers, their sentinels would be among these
+            own = self._own_fds | ({self._connection.fileno()} if self._connection else set())
+            self._library_fds = set(open_descriptors()) - own
 
 
-def _open_descriptors() -> list[int]:
-    found: list[int] = []
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with contextlib.suppress(OSError):  # the listing's own
-            os.fstat(int(name))
-            found.append(int(name))
-    return found
+def _enter_and_run(cgroup: Path | None, target: Callable[..., None], *args: Any) -> None:
+    """Enter the worker's cgroup before anything else, in the child: a kill then reaches it all."""
+    cgroups.enter(cgroup)
+    target(*args)
 
 
-def _stamp(file: str) -> tuple[int, int]:
-    try:
-        found = Path(file).stat()
-    except OSError:
-        return (0, 0)
-    return (found.st_mtime_ns, found.st_size)
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(path)
+    Path(path).chmod(0o600)
+    listener.listen(64)  # supervisors that were killed while this process was stopped queue here
+    listener.setblocking(False)
+    return listener
 
 
 def main() -> None:
-    """Run the launcher: its connection's descriptor, its path, the grace in seconds, and whether
-    workers have cgroups of their own."""
+    """Run the launcher.
+
+    Arguments: the connection's descriptor, the socket path, the orphan grace in seconds, and
+    `cgroups` or `no-cgroups`.
+    """
     fd, path, grace, wanted = sys.argv[1:5]
     gc.disable()
     malloc.keep_freed_memory()

@@ -1,10 +1,10 @@
-"""Looks at what the services with limits use: resident memory and processes of whole trees.
+"""Measures what workers with limits use: resident memory and processes of whole trees.
 
-A tree is a worker and what is below it; what called `setsid` or forked twice stays there, for each
-worker is a subreaper. What counts as memory is the sum of all resident pages. Pages that several
-of its processes share, as after a fork, are then counted more than once; so where that sum is too
-much, the kernel is asked for proportional sizes (`smaps_rollup`), which count each once. That can
-take the kernel long, or for ever, so a thread asks. A look at a large tree is spread over turns.
+A tree is a worker and all processes below it. Processes that called `setsid` or forked twice stay
+in it: each worker is a subreaper. Memory is the sum of all resident pages; pages that several of
+the processes share, as after a fork, are counted more than once. So if the sum exceeds the limit,
+a thread reads the proportional sizes (`smaps_rollup`), which count each page once; the kernel may
+take long over that, or never return. Measuring a large tree is spread over several turns.
 """
 
 import contextlib
@@ -17,45 +17,43 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
-from garrison.ipc.messages import State, Token
 from garrison.ipc.system import process_tree
+from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.limits import (
-    LOOK_S,
+    CHECK_S,
     Used,
-    beyond,
     check_limits,
     coalesce,
-    excess_words,
     is_limited,
+    kill_threshold,
     needs_pss,
     next_check_in,
 )
 from garrison.supervisor.lifecycle.policy import Event
-from garrison.supervisor.lifecycle.services import Service
 
-if TYPE_CHECKING:
-    from garrison.supervisor.loop import Supervisor
+from .engine import Key, Usage
 
-TURN_S = 0.003  # of looking, in one turn of the loop
-FIRST_S = 0.25  # from the fork to the first look
-ASK_S = 2.0  # for proportional sizes; then the plain sum counts
-ASKED_MOST = 1000  # trees whose size the thread is yet to tell; further ones count as they are
-LATE_S = 0.5  # a turn that comes so late was stopped from outside, and so was the thread
-MOST = 4096  # processes of one tree that are looked at; more is too many for any limit
-ASKED = 256  # of them, for `status`
+TURN_S = 0.003  # for measuring, in one turn of the loop
+FIRST_S = 0.25  # from the fork to the first measurement
+PSS_S = 2.0  # wait for proportional sizes; after it the plain sum counts
+PSS_QUEUE_MOST = 1000  # trees that wait for the thread; further ones count with their plain sum
+LATE_S = 0.5  # a turn that comes so late shows that this process, and the thread, were stopped
+TREE_MOST = 4096  # processes that are counted in one tree; more is too many for any limit
+QUICK_MOST = 256  # processes that are counted for `status`
+MEASURED_MOST = 1000  # processes whose processor time is remembered
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
-Looked: TypeAlias = tuple[Used, list[int]]  # and its pids
+TreeSample: TypeAlias = tuple[Used, list[int]]  # with its pids
 
 
-def sample_tree(pid: int, enough: int = MOST) -> Generator[None, None, Looked]:
-    """Return, step by step, what a process and all below it use.
+def sample_tree(pid: int, enough: int = TREE_MOST) -> Generator[None, None, TreeSample]:
+    """Measure, step by step, what a process and all processes below it use.
 
     Args:
         pid: The process.
-        enough: So many processes need not be counted further.
+        enough: Stop counting at so many processes.
     """
     at = time.monotonic()
     seen, memory, last = [pid], 0, 0
@@ -74,20 +72,19 @@ def sample_tree(pid: int, enough: int = MOST) -> Generator[None, None, Looked]:
     return Used(at, memory, len(seen), len(seen) == 1, last < len(seen)), seen
 
 
-def look_at_once(pid: int) -> Used:
-    """Return what a process and all below it use, for somebody who has asked: at most a few
-    hundred processes of them, some ten milliseconds."""
-    looking = sample_tree(pid, ASKED)
+def sample_quickly(pid: int) -> Used:
+    """Measure a process and some hundred processes below it; takes some 10 ms at most."""
+    sampling = sample_tree(pid, QUICK_MOST)
     while True:
         try:
-            next(looking)
+            next(sampling)
         except StopIteration as end:
             used: Used = end.value[0]
             return used
 
 
 def resident(pid: int) -> int:
-    """Return a process's resident bytes; 0 where it is gone, or only waits to be reaped."""
+    """Return a process's resident bytes; 0 if it has ended."""
     try:
         descriptor = os.open(f"/proc/{pid}/statm", os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -101,178 +98,192 @@ def resident(pid: int) -> int:
 
 
 def proportional(pids: Sequence[int]) -> int:
-    """Return what processes have together, each page counted once; of one that does not tell, as
-    another user's, all that it has resident. No less than the largest of them has."""
+    """Return the memory of processes together, each page counted once.
+
+    A process whose proportional size cannot be read, as another user's, counts with all its
+    resident pages. The result is at least the resident size of the largest process.
+    """
     total, largest = 0, 0
     for pid in pids:
-        whole = resident(pid)
-        largest = max(largest, whole)
+        size = resident(pid)
+        largest = max(largest, size)
         with contextlib.suppress(OSError, ValueError, IndexError):
-            told = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
-            whole = int(told.partition(b"\nPss:")[2].split()[0]) * 1024
-        total += whole
+            rollup = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
+            size = int(rollup.partition(b"\nPss:")[2].split()[0]) * 1024
+        total += size
     return max(total, largest)
 
 
+class CpuMeter:
+    """Measures resident memory and processor use of single processes."""
+
+    def __init__(self) -> None:
+        self._before: dict[int, tuple[int, float, float]] = {}  # pid → ticks, CPU seconds, at
+
+    def measure(self, pid: int) -> tuple[int, float]:
+        """Return resident bytes, and percent of one processor since the last measurement."""
+        ticks, rss, used = process_tree.usage(pid)
+        now = time.monotonic()
+        if len(self._before) > MEASURED_MOST:
+            self._before.clear()
+        before = self._before.get(pid)
+        self._before[pid] = ticks, used, now
+        if before is None or before[0] != ticks or now <= before[2]:
+            return rss, 0.0
+        return rss, round(max(used - before[1], 0.0) / (now - before[2]) * 100, 1)
+
+
 class PssSampler:
-    """The thread that asks for proportional sizes; it is there from the first need on.
+    """The thread that reads proportional sizes; started when the first one is needed.
 
     Attributes:
-        wake: Readable when an answer is there.
+        wake: Readable when a result is there.
     """
 
     def __init__(self) -> None:
         self.wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._asked: queue.SimpleQueue[tuple[Token, float, list[int]] | None] = queue.SimpleQueue()
-        self._told: deque[tuple[Token, float, int]] = deque(maxlen=1000)
+        self._requests: queue.SimpleQueue[tuple[Key, float, list[int]] | None] = queue.SimpleQueue()
+        self._results: deque[tuple[Key, float, int]] = deque(maxlen=1000)
         self._thread: threading.Thread | None = None
 
-    def ask(self, token: Token, at: float, pids: list[int]) -> bool:
-        """Have the memory of processes told; False where too many wait already."""
-        if self._asked.qsize() >= ASKED_MOST:
+    def request(self, key: Key, at: float, pids: list[int]) -> bool:
+        """Request the memory of processes; return False if too many requests wait."""
+        if self._requests.qsize() >= PSS_QUEUE_MOST:
             return False
         if self._thread is None:
-            self._thread = threading.Thread(target=self._run, name="weigher", daemon=True)
+            self._thread = threading.Thread(target=self._run, name="pss-sampler", daemon=True)
             self._thread.start()
-        self._asked.put((token, at, pids))
+        self._requests.put((key, at, pids))
         return True
 
-    def told(self) -> Iterator[tuple[Token, float, int]]:
-        """Yield what was found since the last call."""
+    def results(self) -> Iterator[tuple[Key, float, int]]:
+        """Yield the results since the last call: key, time of the request, bytes."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.wake, 4096)
-        while self._told:
-            yield self._told.popleft()
+        while self._results:
+            yield self._results.popleft()
 
     def close(self) -> None:
-        """End the thread, unless the kernel has it."""
-        self._asked.put(None)
+        """End the thread, unless the kernel blocks it."""
+        self._requests.put(None)
         if self._thread is not None:
-            self._thread.join(ASK_S)
+            self._thread.join(PSS_S)
             if self._thread.is_alive():
                 return
         os.close(self.wake)
         os.close(self._wake_write)
 
     def _run(self) -> None:
-        while (asked := self._asked.get()) is not None:
-            token, at, pids = asked
-            self._told.append((token, at, proportional(pids)))
+        while (request := self._requests.get()) is not None:
+            key, at, pids = request
+            self._results.append((key, at, proportional(pids)))
             with contextlib.suppress(BlockingIOError):
                 os.write(self._wake_write, b"1")
 
 
 @dataclass(slots=True, eq=False)
 class Sample:
-    """One incarnation that is looked at."""
+    """One worker that is measured."""
 
-    post: Service
-    token: Token
+    key: Key
+    pid: int
+    limits: ProcessLimits
     due: float
-    sampling: Generator[None, None, Looked] | None = None  # under way
+    sampling: Generator[None, None, TreeSample] | None = None  # under way
     last: Used | None = None
-    asked: Used | None = None  # of which the proportional size is asked for
-    said: Event | None = None  # what the policy was told last
+    requested: Used | None = None  # the measurement whose proportional size was requested
 
 
 class UsageMonitor:
-    """What the services with limits use.
+    """Measures the workers that have limits, each as often as its growth requires.
 
-    Args:
-        host: The supervisor.
+    Attributes:
+        due: When `turn` has something to do, at the earliest.
     """
 
-    def __init__(self, host: "Supervisor") -> None:
-        self._host = host
-        self._watched: dict[Token, Sample] = {}
-        self._weigher = PssSampler()
-        self.due = inf  # when `turn` has something to do, at the earliest
+    def __init__(self) -> None:
+        self._samples: dict[Key, Sample] = {}
+        self._pss = PssSampler()
+        self.due = inf
 
     @property
     def wake(self) -> int:
         """Return the descriptor that is readable when `turn` has something to do at once."""
-        return self._weigher.wake
+        return self._pss.wake
 
-    def begin(self, post: Service) -> None:
-        """Look at an incarnation from now on, where its service has limits; its pid is known."""
-        if is_limited(post.spec) and post.current.token not in self._watched:
+    def begin(self, key: Key, pid: int, limits: ProcessLimits) -> None:
+        """Measure a worker from now on, if it has limits."""
+        if is_limited(limits) and key not in self._samples:
             due = time.monotonic() + FIRST_S
-            self._watched[post.current.token] = Sample(post, post.current.token, due)
+            self._samples[key] = Sample(key, pid, limits, due)
             self.due = min(self.due, due)
 
-    def last(self, post: Service) -> Used | None:
-        """Return what an incarnation had at the last look."""
-        watched = self._watched.get(post.current.token)
-        return watched.last if watched is not None else None
+    def end(self, key: Key) -> None:
+        """Measure a worker no more."""
+        self._samples.pop(key, None)
 
-    def turn(self) -> None:
-        """Look at those whose time has come, for as long as one turn of the loop may take."""
+    def last(self, key: Key) -> Used | None:
+        """Return a worker's last measurement."""
+        sample = self._samples.get(key)
+        return sample.last if sample is not None else None
+
+    def turn(self) -> list[Usage]:
+        """Measure the workers that are due, within `TURN_S`; return finished measurements."""
         began = time.monotonic()
-        for token, at, memory in self._weigher.told():
-            watched = self._watched.get(token)
-            if watched is not None and watched.asked is not None and watched.asked.at == at:
-                self._weighed(watched, memory)
-        due = [one for one in self._watched.values() if one.due <= began]
+        finished: list[Usage] = []
+        for key, at, memory in self._pss.results():
+            sample = self._samples.get(key)
+            if sample is not None and sample.requested is not None and sample.requested.at == at:
+                finished.append(self._with_pss(sample, memory))
+        due = [one for one in self._samples.values() if one.due <= began]
         for one in sorted(due, key=lambda one: one.due):
-            self._go_on(one, began + TURN_S)
+            if (usage := self._step(one, began + TURN_S)) is not None:
+                finished.append(usage)
             if time.monotonic() >= began + TURN_S:
                 break
-        self.due = min((one.due for one in self._watched.values()), default=inf)
+        self.due = min((one.due for one in self._samples.values()), default=inf)
+        return finished
 
-    def _go_on(self, one: Sample, until: float) -> None:
-        post = one.post
-        if post.current.token != one.token or post.current.ended or not post.current.pid:
-            del self._watched[one.token]
-            return
-        if one.asked is not None:  # the thread has not said for too long
+    def _step(self, one: Sample, until: float) -> Usage | None:
+        if one.requested is not None:  # the thread has not answered in time
             now = time.monotonic()
-            if now - one.due > LATE_S:
-                one.due = now + ASK_S
-            else:
-                self._weighed(one, one.asked.memory)
-            return
+            if now - one.due <= LATE_S:
+                return self._with_pss(one, one.requested.memory)
+            one.due = now + PSS_S
+            return None
         if one.sampling is None:
-            enough = 2 * beyond(post.spec.limits.processes) if post.spec.limits.processes else MOST
-            one.sampling = sample_tree(post.current.pid, min(enough, MOST))
+            most = one.limits.processes
+            enough = 2 * kill_threshold(most) if most else TREE_MOST
+            one.sampling = sample_tree(one.pid, min(enough, TREE_MOST))
         try:
             while True:
                 next(one.sampling)
                 if time.monotonic() >= until:
-                    return
+                    return None
         except StopIteration as end:
             one.sampling = None
             used, pids = end.value
-            if needs_pss(post.spec, used) and self._weigher.ask(one.token, used.at, pids):
-                one.asked, one.due = used, time.monotonic() + ASK_S
-            else:
-                self._judge(one, used)
+        if needs_pss(one.limits, used) and self._pss.request(one.key, used.at, pids):
+            one.requested, one.due = used, time.monotonic() + PSS_S
+            return None
+        return self._finish(one, used)
 
-    def _weighed(self, one: Sample, memory: int) -> None:
-        assert one.asked is not None
-        used = replace(one.asked, memory=min(memory, one.asked.memory), exact=True)
-        one.asked = None
-        self._judge(one, used)
+    def _with_pss(self, one: Sample, memory: int) -> Usage:
+        assert one.requested is not None
+        used = replace(one.requested, memory=min(memory, one.requested.memory), exact=True)
+        one.requested = None
+        return self._finish(one, used)
 
-    def _judge(self, one: Sample, used: Used) -> None:
-        post = one.post
-        event = check_limits(post.spec, used)
-        if event is not None and (event is Event.OVERRUN or post.state is not State.STOPPING):
-            self._tell(one, event, used)
-        draining = post.state is State.STOPPING
+    def _finish(self, one: Sample, used: Used) -> Usage:
+        event = check_limits(one.limits, used)
         wait = (
-            LOOK_S if event is Event.OVERRUN else next_check_in(post.spec, used, one.last, draining)
+            CHECK_S
+            if event is Event.OVERRUN
+            else next_check_in(one.limits, used, one.last, draining=event is not None)
         )
         one.due, one.last = coalesce(time.monotonic(), wait), used
-
-    def _tell(self, one: Sample, event: Event, used: Used) -> None:
-        post, killed = one.post, event is Event.OVERRUN
-        post.current.excess = excess_words(post.spec, used, killed)
-        draining = post.state is State.STOPPING
-        self._host.advance(post, event)
-        if draining and one.said is not event:  # its state does not change, and so tells nothing
-            self._host.journal.record("service.overrun", post.name, reason=post.current.excess)
-        one.said = event
+        return Usage(one.key, used)
 
     def close(self) -> None:
-        """Look no more."""
-        self._weigher.close()
+        """Measure no more."""
+        self._pss.close()

@@ -6,6 +6,7 @@ each worker says that it is there once it has found the new sockets.
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import tempfile
@@ -19,13 +20,13 @@ import msgspec
 
 from garrison.ipc.errors import StartError
 from garrison.ipc.messages import BAD_BYTES, WIRES, Limits, State, Token
-from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.spec import Restart, ServiceSpec
+from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Effect, Event, StopReason
-from garrison.supervisor.lifecycle.services import Incarnation, Service
+from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.plugins import bound_services
-from garrison.supervisor.processes.local import InheritedState
+from garrison.supervisor.processes.engine import Found, Inherited
 from garrison.supervisor.processes.users import resolve_user
 from garrison.supervisor.tasks import Steps
 
@@ -113,7 +114,6 @@ class Adoption:
         self._host = host
         self._unsaved = False
         self._took = 0.0  # the last writing, in seconds
-        self._tokens: dict[Token, int] = {}  # token → when its process started, in ticks
         self.problem = ""  # why it cannot be written down who lives
         self.due = inf  # when `write` has something to do
         self._unknown: list[Token] = []  # workers of which nothing was written down
@@ -137,21 +137,22 @@ class Adoption:
                 same: what they have is ended.
             services: Those of its services that still are.
         """
-        host, now = self._host, time.monotonic()
-        found = host.engine.adopt()
+        host = self._host
+        found = self._found(living)
+        now = time.monotonic()
         for problem in found.refused:
             host.journal.record("launcher.refused", problem=problem)
-        named = {name: token for token, name in found.living.items()}
+        named = {name: token for token, name in found.running.items()}
         known: set[Token] = set()
         for kept_one in living.services if living is not None else ():
             self._let_in(kept_one.name, token_of(kept_one), kept_one.uid)
         for position, (one, spec) in enumerate(services):
-            if token_of(one) not in found.living and one.name in named:
+            if token_of(one) not in found.running and one.name in named:
                 one = started_after_snapshot(one, named[one.name], now)
                 one = msgspec.structs.replace(one, uid=self._uid_of(spec))
                 self._let_in(one.name, token_of(one), one.uid)
             known.add(self._take(one, spec, position, found, now))
-        for token, name in found.living.items():
+        for token, name in found.running.items():
             if token in known:
                 continue
             if living is None:
@@ -172,6 +173,24 @@ class Adoption:
                 preloaded=len(found.modules),
             )
         self.touch()
+
+    def _found(self, living: Snapshot | None) -> Found:
+        """Return what the engine finds of the workers that were written down."""
+        engine = self._host.engine
+        engine.adopt(
+            [
+                Inherited(token_of(one), one.name, Handle(one.pid, one.ticks, one.log_began))
+                for one in (living.services if living is not None else ())
+                if token_of(one)
+            ]
+        )
+        while True:
+            happened = engine.turn()
+            for place, one in enumerate(happened):
+                if isinstance(one, Found):
+                    self._host.incarnations.backlog = [*happened[:place], *happened[place + 1 :]]
+                    return one
+            select.select(engine.descriptors(), [], [], 0.01)
 
     def _let_in(self, name: str, token: Token, uid: int) -> None:
         """Open the way for what runs as another user: before it comes back."""
@@ -194,7 +213,7 @@ class Adoption:
         one: ServiceSnapshot,
         spec: ServiceSpec,
         position: int,
-        found: InheritedState,
+        found: Found,
         now: float,
     ) -> Token:
         host, token = self._host, token_of(one)
@@ -205,32 +224,26 @@ class Adoption:
             post.next_watchdog = spec.supervision.watchdog
         post.reason, post.traceback = one.reason, one.traceback
         post.last_exit, post.last_exit_at = one.last_exit, one.last_exit_at
+        post.current.handle, post.current.uid = Handle(one.pid, one.ticks, one.log_began), one.uid
         host.roster.posts[one.name] = post
         if not token:
             return token
-        post.current = Incarnation(
+        post.current.token, post.current.pid, post.current.started_at, post.current.adopting = (
             token,
+            one.pid,
             one.started_at,
-            pid=one.pid,
-            uid=one.uid,
-            log_began=one.log_began,
-            adopting=True,
+            True,
         )
         host.roster.by_token[token] = post
         host.bus.admit(token)
-        match fate(one, found.living, found.ended):
+        match fate(one, found.running, found.ended):
             case WorkerFate.LAUNCHED:
                 self.adopted += 1
                 if token in found.ending:
                     self._is_ending(post, now)
-            case WorkerFate.UNSEEN if host.engine.adopt_stray(token, one.pid, one.ticks):
-                self.adopted += 1
-                host.watch.begin(post)
-            case lost:
+            case _:
                 if found.over and spec.supervision.restart is Restart.TEMPORARY:
                     self._is_ending(post, now)
-                if lost is WorkerFate.UNSEEN:  # else the launcher's word of its end is read next
-                    host.engine.gone(token)
         return token
 
     def _is_ending(self, post: Service, now: float) -> None:
@@ -260,6 +273,7 @@ class Adoption:
         while host.engine.has(token) and time.monotonic() < until:
             yield False
         host.engine.signal(token, signal.SIGKILL)
+        host.engine.discard(token)
         self.unclaimed.discard(token)
         host.doors.control.forget(token)
         host.doors.bus.forget(token)
@@ -326,18 +340,8 @@ class Adoption:
         host, began = self._host, time.monotonic()
         if not host.keep_orders():
             self.due = time.monotonic() + AGAIN_S
-        live = {
-            post.current.token: post.current.pid
-            for post in host.roster
-            if post.current.token and post.current.pid
-        }
-        self._tokens = {
-            token: self._tokens.get(token) or process_tree.start_ticks(pid)
-            for token, pid in live.items()
-        }
         services = [
-            kept(post, self._tokens.get(post.current.token, 0), self._is_wanted(post))
-            for post in host.roster
+            kept(post, post.current.handle.ticks, self._is_wanted(post)) for post in host.roster
         ]
         living = Snapshot(
             machine=this_machine(),
@@ -383,7 +387,7 @@ class Adoption:
                 )
             except OSError as error:
                 return f"{python}: {error.strerror}"
-            host.engine.others.add(process.pid)  # none that is to be ended as a leftover
+            host.others.add(process.pid)  # none that is to be ended as a leftover
             until = time.monotonic() + PROVE_S
             try:
                 while process.poll() is None:
@@ -394,7 +398,7 @@ class Adoption:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
-                host.engine.others.discard(process.pid)
+                host.others.discard(process.pid)
             if process.returncode == 0:
                 return ""
             said.seek(0)
@@ -433,11 +437,11 @@ class Adoption:
             for number in os.read(wake, 64):
                 if number in ENDING:
                     os.kill(os.getpid(), number)
-        self._host.bus.turn()
+        self._host.bus.route_pending()
         self.write()
         for lock in locks:
             os.set_inheritable(lock, True)
-        handover = Handover(locks, sorted(self._host.engine.others))
+        handover = Handover(locks, sorted(self._host.others))
         self.environ = {**self._host.environ, HANDOVER: msgspec.json.encode(handover).decode()}
 
     def forget(self) -> None:

@@ -198,7 +198,7 @@ def kept(post: Service, ticks: int, wanted: bool) -> ServiceSnapshot:
         traceback=post.traceback,
         last_exit=post.last_exit,
         last_exit_at=post.last_exit_at,
-        log_began=post.current.log_began,
+        log_began=post.current.handle.log_began,
         agent=post.spec.agent.name,
         uid=post.current.uid,
     )

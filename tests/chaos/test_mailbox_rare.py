@@ -14,7 +14,7 @@ from tests.support.host import Hosting, found
 from tests.support.waiting import eventually
 
 from garrison.ipc import Client, InvalidCall, Overloaded
-from garrison.ipc.posting import AROUND
+from garrison.ipc.mail import AROUND
 
 SMALL = "[host]\nmax_message = 1048576\n"
 

@@ -115,7 +115,7 @@ def test_memory_that_no_worker_lives_with_is_told_beforehand(host: Hosting) -> N
     running = host(CONFIG.format(held="memory_max = 16777216"), ["glutton"], up=False)
     said = running.run("check", "-c", str(running.config), home=False)
     assert said.code == 0
-    told = "warning: services.held.memory_max is 16 MiB: a worker that does nothing has nearly"
+    told = "warning: services.held.memory_max is 16 MiB: an idle worker uses nearly"
     assert told in said.out
 
 

@@ -127,13 +127,17 @@ PURE = [
     "supervisor/chaos/schedule.py",
     "supervisor/chaos/results.py",
     "supervisor/crashes/report.py",
+    "supervisor/lifecycle/handle.py",
     "supervisor/lifecycle/limits.py",
+    "supervisor/processes/engine.py",
     "supervisor/processes/capabilities.py",
     "supervisor/lifecycle/dependencies.py",
     "supervisor/lifecycle/policy.py",
     "supervisor/lifecycle/services.py",
     "supervisor/bus/routes.py",
+    "supervisor/config/keys.py",
     "supervisor/config/spec.py",
+    "supervisor/config/toml_lines.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -229,7 +233,7 @@ WALL |= {"today", "CLOCK_REALTIME"}
 SHOWN = {
     "ipc/flight_recorder.py": {"time.time"},
     "supervisor/logs/console.py": {"datetime.now"},
-    "supervisor/crashes/store.py": {"time.time"},
+    "supervisor/crashes/recorder.py": {"time.time"},
     "supervisor/manager.py": {"time.time"},
     "supervisor/logs/events.py": {"time.time"},
     "workers/agents/content.py": {"time.time"},  # of a Memory

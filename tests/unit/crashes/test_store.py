@@ -13,28 +13,25 @@ import pytest
 from garrison.ipc.flight_record import IN, LATE, OUT, UNKNOWN, FlightRecord, RecordedCall
 from garrison.ipc.messages import Failing, State, Stopped
 from garrison.supervisor.config.spec import Restart, service_spec
-from garrison.supervisor.crashes import store as deaths
 from garrison.supervisor.crashes.report import (
     LOG_CHARS,
     LOG_LINES,
     MESSAGES,
     RECORD_BYTES,
     CrashReport,
+    Evidence,
     ExitContext,
+    build_report,
     cause_of,
-    compose,
     encoded,
     is_crash,
     kind_of,
-    split_stacks,
     what_next,
 )
 from garrison.supervisor.crashes.store import (
     KEPT,
     KEPT_A_SERVICE,
     CrashStore,
-    LogSection,
-    inode_and_size,
 )
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
 
@@ -70,7 +67,7 @@ def end(**said: Any) -> ExitContext:
         "used": (0.5, 0.25, 30 << 20),
         "beat_age_s": 0.2,
         "left": (),
-        "seen": 10,
+        "events_before": 10,
         "log_file": "/h/logs/chat.log",
     }
     return ExitContext(**(usual | said))
@@ -85,7 +82,8 @@ def composed(
     redact: Callable[[str], str] = lambda text: text,
 ) -> CrashReport:
     """Return the record of an end."""
-    return compose(one, log, stacks, FlightRecord(noted), lambda digits: "", events, redact)
+    evidence = Evidence(log, stacks, FlightRecord(noted), events, lambda digits: "")
+    return build_report(one, evidence, redact)
 
 
 def noted(number: int, **said: Any) -> RecordedCall:
@@ -253,103 +251,6 @@ def test_a_record_is_bounded() -> None:
     read = msgspec.json.decode(data, type=CrashReport)
     assert read.id == "chat-7"
     assert any("had to be cut" in said for said in read.unknown)
-
-
-def test_the_stacks_are_told_from_the_log() -> None:
-    """From where the watchdog asked for them, or from faulthandler's words."""
-    fatal = (
-        "Fatal Python error: Segmentation fault\n\nCurrent thread 0x7f (most recent call first):\n"
-    )
-    assert split_stacks(f"one\n{fatal}  File x\n", None) == ("one\n", f"{fatal}  File x\n")
-    assert split_stacks("one\nstacks", 4) == ("one\n", "stacks")
-    only_told = "Fatal Python error: says a bot\n"
-    assert split_stacks(only_told, None) == (only_told, "")
-
-
-# --- a log that is rotated meanwhile ------------------------------------------------------
-
-
-@pytest.fixture
-def log(tmp_path: Path) -> Path:
-    """Return a log with what a former incarnation wrote."""
-    path = tmp_path / "chat.log"
-    path.write_text("former\n")
-    return path
-
-
-def append(path: Path, text: str) -> None:
-    """Write to a log as a worker does."""
-    with path.open("a") as file:
-        file.write(text)
-
-
-def test_a_log_is_of_one_incarnation(log: Path) -> None:
-    """Neither what the former wrote, nor what the next one writes."""
-    part = LogSection(log, inode_and_size(log))
-    append(log, "mine\n")
-    part.end()
-    append(log, "next\n")
-    assert part.read() == ("mine\n", "")
-
-
-def test_stacks_begin_where_they_were_ordered(log: Path) -> None:
-    """The lines before them are the log."""
-    part = LogSection(log, inode_and_size(log))
-    append(log, "mine\n")
-    part.mark()
-    append(log, "Thread 0x1\n")
-    part.mark()
-    append(log, "Thread 0x2\n")
-    part.end()
-    assert part.read() == ("mine\n", "Thread 0x1\nThread 0x2\n")
-
-
-@pytest.mark.parametrize("way", ["renamed", "copied and cut"])
-@pytest.mark.parametrize("when", ["in its life", "after its end"])
-def test_a_rotated_log_is_followed(log: Path, way: str, when: str) -> None:
-    """Its last lines are found, in the new file and in the old."""
-
-    def rotate() -> None:
-        old = log.with_name("chat.log.1")
-        if way == "renamed":
-            log.rename(old)
-        else:
-            old.write_bytes(log.read_bytes())
-            log.write_text("")
-
-    part = LogSection(log, inode_and_size(log))
-    append(log, "first\n")
-    if when == "in its life":
-        rotate()
-        append(log, "last\n")
-        part.end()
-    else:
-        append(log, "last\n")
-        part.end()
-        rotate()
-        append(log, "next\n")
-    assert part.read()[0].endswith("first\nlast\n")
-    assert "next" not in part.read()[0]
-
-
-def test_a_log_that_is_gone_is_no_error(log: Path) -> None:
-    """Somebody removed it, or it is not ours to read."""
-    part = LogSection(log, inode_and_size(log))
-    part.end()
-    log.unlink()
-    part.mark()
-    assert part.read() == ("", "")
-
-
-def test_a_large_log_is_read_from_its_end(log: Path) -> None:
-    """So much and no more, from the beginning of a line."""
-    part = LogSection(log, inode_and_size(log))
-    append(log, "".join(f"line {n:06}\n" for n in range(100_000)))
-    part.end()
-    text, _ = part.read()
-    assert text.startswith("line ")
-    assert text.endswith("line 099999\n")
-    assert len(text) <= deaths.TAIL_BYTES
 
 
 # --- the store ----------------------------------------------------------------------------

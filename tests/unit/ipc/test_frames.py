@@ -74,8 +74,8 @@ def test_a_call_comes_back(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
     """Whatever is large in it, and wherever."""
     arrived = carried(call(*args, **kwargs))
     assert isinstance(arrived, Call)
-    assert large.listed(arrived.args) == list(args)
-    assert large.mapped(arrived.kwargs) == kwargs
+    assert large.decode_args(arrived.args) == list(args)
+    assert large.decode_kwargs(arrived.kwargs) == kwargs
     assert bytes(large.joined(arrived.args)) == encode(args)
     assert bytes(large.joined(arrived.kwargs)) == encode(kwargs)
 
@@ -123,7 +123,7 @@ def test_few_frames_follow_one_message() -> None:
     assert len(frames) == 1 + FRAMES_MOST
     arrived = carried(call(*values))
     assert isinstance(arrived, Call)
-    assert large.listed(arrived.args) == list(values)
+    assert large.decode_args(arrived.args) == list(values)
 
 
 def test_what_looks_like_a_place_is_an_author_s() -> None:
@@ -132,10 +132,10 @@ def test_what_looks_like_a_place_is_an_author_s() -> None:
     for value in ((own,), (own, b"x" * 20), (own, "x" * 20)):
         arrived = carried(call(*value, k=own))
         assert isinstance(arrived, Call)
-        found = large.listed(arrived.args)
+        found = large.decode_args(arrived.args)
         assert isinstance(found[0], Ext)
         assert (found[0].code, found[0].data) == (PLACE, own.data)
-        assert isinstance(large.mapped(arrived.kwargs)["k"], Ext)
+        assert isinstance(large.decode_kwargs(arrived.kwargs)["k"], Ext)
 
 
 def test_a_batch_that_cannot_be_encoded_leaves_no_frame_behind() -> None:

@@ -4,12 +4,13 @@ import os
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
-from garrison.supervisor.config.spec import CgroupLimits, ServiceSpec, service_spec
+from garrison.supervisor.config.spec import CgroupLimits, ProcessLimits, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.limits import (
-    LEAST_S,
-    LOOK_S,
+    CHECK_LEAST_S,
+    CHECK_S,
     PROCESSES_S,
     Used,
     cgroup_limits,
@@ -28,17 +29,17 @@ from garrison.supervisor.processes.capabilities import (
     format_unsupported,
     unsupported_limits,
 )
-from garrison.supervisor.processes.usage import look_at_once, proportional, sample_tree
+from garrison.supervisor.processes.usage import proportional, sample_quickly, sample_tree
 
 MIB = 1 << 20
 
 
-def spec(**said: Any) -> ServiceSpec:
-    """Return a service with limits."""
-    return service_spec(name="bot", plugin="bot", service_type="bot", **said)
+def spec(**keys: Any) -> ServiceSpec:
+    """Return a service with these keys."""
+    return service_spec(name="bot", plugin="bot", service_type="bot", **keys)
 
 
-BOTH = spec(memory_max=100 * MIB, processes=8)
+BOTH = ProcessLimits(memory_max=100 * MIB, processes=8)
 
 # --- what is too much -----------------------------------------------------------------------
 
@@ -65,9 +66,9 @@ def test_a_quarter_beyond_there_is_no_time_left(
 
 def test_a_limit_that_is_not_set_is_none() -> None:
     """And a limit of one process can be exceeded by one, and drained for."""
-    assert check_limits(spec(), Used(0.0, 1 << 50, 10_000)) is None
-    assert check_limits(spec(processes=1), Used(0.0, 0, 2)) is Event.EXCESS
-    assert check_limits(spec(processes=1), Used(0.0, 0, 3)) is Event.OVERRUN
+    assert check_limits(ProcessLimits(), Used(0.0, 1 << 50, 10_000)) is None
+    assert check_limits(ProcessLimits(processes=1), Used(0.0, 0, 2)) is Event.EXCESS
+    assert check_limits(ProcessLimits(processes=1), Used(0.0, 0, 3)) is Event.OVERRUN
 
 
 @pytest.mark.parametrize(
@@ -89,50 +90,44 @@ def test_the_kernel_is_asked_only_where_it_matters(
 def test_the_cause_says_what_was_measured_against_what() -> None:
     """Only of what was too much, and never that a number is more than itself."""
     used = Used(0.0, 612 * MIB, 3)
-    limits = spec(memory_max=512 * MIB, processes=2)
-    assert excess_words(replace_limits(limits, processes=0), used, killed=False) == (
+    limits = ProcessLimits(memory_max=512 * MIB, processes=2)
+    assert excess_words(msgspec.structs.replace(limits, processes=0), used, killed=False) == (
         "it had 612 MiB in 3 processes, and memory_max is 512 MiB, so it was ended"
     )
-    assert excess_words(replace_limits(limits, memory_max=0), used, killed=True) == (
+    assert excess_words(msgspec.structs.replace(limits, memory_max=0), used, killed=True) == (
         "it had 3 processes, and processes is 2, so it was killed at once"
     )
     both = excess_words(limits, replace(used, least=True), killed=True)
     assert both.startswith("it had 612 MiB in at least 3 processes, and memory_max is 512 MiB, and")
-    barely = excess_words(spec(memory_max=MIB), Used(0.0, MIB + 1, 1), killed=False)
+    barely = excess_words(ProcessLimits(memory_max=MIB), Used(0.0, MIB + 1, 1), killed=False)
     assert barely.startswith("it had 1.1 MiB in 1 process, and memory_max is 1 MiB")
 
 
 def test_a_limit_that_nobody_can_live_with_is_told() -> None:
     """Else what is to be done about it can be found out only by trying."""
-    said = excess_words(spec(memory_max=16 * MIB), Used(0.0, 30 * MIB, 1), killed=True)
-    assert "memory_max is 16 MiB (a worker that does nothing has nearly 32 MiB), so" in said
-    assert too_small(spec(memory_max=1))
-    assert not too_small(spec(memory_max=32 * MIB))
-    assert not too_small(spec())
-
-
-def replace_limits(one: ServiceSpec, **limits: int) -> ServiceSpec:
-    """Return a service with other limits."""
-    said = {"memory_max": one.limits.memory_max, "processes": one.limits.processes} | limits
-    return spec(**said)
+    said = excess_words(ProcessLimits(memory_max=16 * MIB), Used(0.0, 30 * MIB, 1), killed=True)
+    assert "memory_max is 16 MiB (an idle worker uses nearly 32 MiB), so" in said
+    assert too_small(ProcessLimits(memory_max=1))
+    assert not too_small(ProcessLimits(memory_max=32 * MIB))
+    assert not too_small(ProcessLimits())
 
 
 # --- when it is looked at again -------------------------------------------------------------
 
-MEMORY = spec(memory_max=100 * MIB)
+MEMORY = ProcessLimits(memory_max=100 * MIB)
 
 
 @pytest.mark.parametrize(
     ("had", "has", "expected"),
     [
-        (10, 10, LOOK_S),  # far below, at rest
+        (10, 10, CHECK_S),  # far below, at rest
         (80, 80, 0.4),  # near: it could begin to fill its whole limit in four seconds
         (10, 40, 1.0),  # 30 a second, and 60 are left
         (10, 70, 0.25),  # 60 a second, and 30 are left
-        (0, 99, LEAST_S),
-        (99, 99, LEAST_S),
+        (0, 99, CHECK_LEAST_S),
+        (99, 99, CHECK_LEAST_S),
         (90, 50, 1.0),  # it shrinks
-        (100, 120, LEAST_S),  # too much by now
+        (100, 120, CHECK_LEAST_S),  # too much by now
     ],
 )
 def test_it_is_looked_at_before_it_can_be_too_late(had: int, has: int, expected: float) -> None:
@@ -150,7 +145,7 @@ def test_while_it_drains_the_next_limit_counts() -> None:
 def test_processes_multiply_faster() -> None:
     """So they are looked at more often from the first look on."""
     assert next_check_in(BOTH, Used(10.0, 0, 1), None, draining=False) == PROCESSES_S
-    assert next_check_in(BOTH, Used(10.0, 0, 8), None, draining=False) == LEAST_S
+    assert next_check_in(BOTH, Used(10.0, 0, 8), None, draining=False) == CHECK_LEAST_S
 
 
 @pytest.mark.parametrize(
@@ -164,7 +159,7 @@ def test_those_in_no_hurry_are_looked_at_together(now: float, wait: float, due: 
 def test_two_looks_at_one_time_break_nothing() -> None:
     """A clock may stand still between them."""
     used = Used(10.0, 10 * MIB, 1)
-    assert next_check_in(MEMORY, used, used, draining=False) == LOOK_S
+    assert next_check_in(MEMORY, used, used, draining=False) == CHECK_S
 
 
 # --- looks ----------------------------------------------------------------------------------
@@ -172,14 +167,14 @@ def test_two_looks_at_one_time_break_nothing() -> None:
 
 def test_a_look_sees_this_process() -> None:
     """Its memory is what the kernel says, and no more than what it shares counted twice."""
-    used = look_at_once(os.getpid())
+    used = sample_quickly(os.getpid())
     assert used.processes >= 1
     assert used.memory >= proportional([os.getpid()]) > MIB
 
 
 def test_what_is_gone_has_nothing() -> None:
     """A process may end at any moment of a look."""
-    assert look_at_once(2**22 + 1).memory == 0
+    assert sample_quickly(2**22 + 1).memory == 0
     assert proportional([2**22 + 1]) == 0
 
 
@@ -203,8 +198,8 @@ def test_a_look_goes_step_by_step_and_ends_at_enough() -> None:
 def test_the_wall_is_behind_what_is_watched() -> None:
     """The kernel acts where the supervisor came too late, and counts threads, which are more."""
     assert cgroup_limits(BOTH) == CgroupLimits(memory=125 * MIB, tasks=4 * 8 + 256)
-    assert cgroup_limits(spec(cpu_weight=7)) == CgroupLimits(cpu_weight=7)
-    assert cgroup_limits(spec()) == CgroupLimits()
+    assert cgroup_limits(ProcessLimits(cpu_weight=7)) == CgroupLimits(cpu_weight=7)
+    assert cgroup_limits(ProcessLimits()) == CgroupLimits()
 
 
 # --- what a machine does not hold -----------------------------------------------------------

@@ -165,7 +165,7 @@ setting = {"hugetlb": lambda walls: {"hugetlb.2MB.max": str(walls.memory)}}
 print(*cgroups.offered(cgroups.own(), {os.getpid()}, ("hugetlb",)))
 groups = cgroups.Cgroups(cgroups.own(), setting)
 cgroup = groups.make()
-print(groups.hold(cgroup, CgroupLimits(memory=8 << 20), {os.getpid()}))
+print(groups.apply_limits(cgroup, CgroupLimits(memory=8 << 20), {os.getpid()}))
 limit = cgroup / "hugetlb.2MB.max"
 print(limit.read_text().strip() if limit.exists() else "none")
 print(cgroups.own().name)

@@ -1,147 +1,112 @@
-"""Looks are spread over turns, and what the kernel does not tell in time is not waited for."""
+"""Measurements are spread over turns, and an answer that the kernel delays is not waited for."""
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from garrison.ipc.messages import Manifest, State
-from garrison.supervisor.config.spec import PluginSpec, service_spec
-from garrison.supervisor.lifecycle.limits import Used
-from garrison.supervisor.lifecycle.policy import Child, Event
-from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.config.spec import ProcessLimits
+from garrison.supervisor.lifecycle.limits import Used, check_limits
+from garrison.supervisor.lifecycle.policy import Event
 from garrison.supervisor.processes import usage
+from garrison.supervisor.processes.engine import Usage
 from garrison.supervisor.processes.usage import UsageMonitor
 
-TOKEN = b"t" * 16
+KEY = b"t" * 16
 MIB = 1 << 20
-
-
-class Supervisor:
-    """Notes what the policy would be told."""
-
-    def __init__(self) -> None:
-        self.told: list[Event] = []
-        self.journal = self
-
-    def advance(self, post: Service, event: Event) -> None:
-        """Note an event."""
-        self.told.append(event)
-
-    def record(self, event: str, service: str, **data: Any) -> None:
-        """Do nothing."""
-
-
-def a_post(pid: int, **limits: int) -> Service:
-    """Return a service that runs."""
-    spec = service_spec(name="bot", plugin="bot", service_type="bot", **limits)
-    post = Service(
-        Child(spec, State.RUNNING), PluginSpec(name="bot", use="bot"), Manifest("bot"), 0
-    )
-    post.current.token, post.current.pid = TOKEN, pid
-    return post
+MEMORY = ProcessLimits(memory_max=100 * MIB)
 
 
 @pytest.fixture
-def host() -> Supervisor:
-    """Return what stands for the supervisor."""
-    return Supervisor()
-
-
-@pytest.fixture
-def watch(host: Supervisor, monkeypatch: pytest.MonkeyPatch) -> Iterator[UsageMonitor]:
-    """Return a watch that looks at once."""
+def monitor(monkeypatch: pytest.MonkeyPatch) -> Iterator[UsageMonitor]:
+    """Return a monitor that measures at once."""
     monkeypatch.setattr(usage, "FIRST_S", 0.0)
-    watch = UsageMonitor(host)  # type: ignore[arg-type]
-    yield watch
-    watch.close()
+    monitor = UsageMonitor()
+    yield monitor
+    monitor.close()
 
 
-def test_a_look_at_many_processes_takes_many_turns(
-    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch
+def test_measuring_many_processes_takes_many_turns(
+    monitor: UsageMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No turn is longer than its share, and the next one goes on where it was."""
+    """No turn takes longer than its share, and the next one continues where it stopped."""
     monkeypatch.setattr(usage, "TURN_S", 0.0)
-    post = a_post(1, processes=4000)  # what is below the first process: at least this one
-    watch.begin(post)
+    limits = ProcessLimits(processes=4000)
+    monitor.begin(KEY, 1, limits)  # all processes below init: at least this one
 
     turns = 0
-    while watch.last(post) is None and turns < 10_000:
-        assert watch.due <= time.monotonic()
-        watch.turn()
+    results: list[Usage] = []
+    while not results and turns < 10_000:
+        assert monitor.due <= time.monotonic()
+        results = monitor.turn()
         turns += 1
 
-    used = watch.last(post)
+    used = monitor.last(KEY)
     assert used is not None
+    assert results == [Usage(KEY, used)]
     assert turns >= used.processes > 1
-    assert host.told == []
+    assert check_limits(limits, used) is None
 
 
-def test_what_ended_is_looked_at_no_more(watch: UsageMonitor) -> None:
-    """Nor what another incarnation took the place of; nor what has no limits."""
-    for post in (a_post(1, processes=5), a_post(1)):
-        watch.begin(post)
-        post.current.token = b""
-        watch.turn()
-        assert watch.due == float("inf")
-        assert watch.last(post) is None
+def test_what_ended_is_not_measured(monitor: UsageMonitor) -> None:
+    """Nor is a worker without limits."""
+    for limits in (ProcessLimits(processes=5), ProcessLimits()):
+        monitor.begin(KEY, 1, limits)
+        monitor.end(KEY)
+        assert monitor.turn() == []
+        assert monitor.due == float("inf")
+        assert monitor.last(KEY) is None
 
 
-# --- where the kernel is asked --------------------------------------------------------------
+# --- proportional sizes ---------------------------------------------------------------------
 
 
 def large(pid: int, enough: int = 0) -> Iterator[None]:
-    """Have a tree of two that has far too much, unless its pages are the same."""
+    """Sample a tree of two processes that exceeds its limit, unless they share their pages."""
     yield
     return Used(time.monotonic(), 500 * MIB, 2), [pid, pid]  # type: ignore[return-value]
 
 
-def test_what_is_shared_is_asked_for(
-    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch
+def test_shared_memory_is_counted_once(
+    monitor: UsageMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And nothing is done before the answer, which says that it is well."""
+    """Nothing is reported before the proportional size is known."""
     monkeypatch.setattr(usage, "sample_tree", large)
     monkeypatch.setattr(usage, "proportional", lambda pids: 50 * MIB)
-    post = a_post(1, memory_max=100 * MIB)
-    watch.begin(post)
+    monitor.begin(KEY, 1, MEMORY)
 
     deadline = time.monotonic() + 5.0
-    while watch.last(post) is None and time.monotonic() < deadline:
-        watch.turn()
+    results: list[Usage] = []
+    while not results and time.monotonic() < deadline:
+        results = monitor.turn()
 
-    used = watch.last(post)
-    assert used is not None
-    assert (used.memory, used.exact) == (50 * MIB, True)
-    assert host.told == []
+    (result,) = results
+    assert (result.used.memory, result.used.exact) == (50 * MIB, True)
+    assert check_limits(MEMORY, result.used) is None
 
 
 @pytest.mark.parametrize("full", [False, True])
 def test_an_answer_that_does_not_come_is_not_waited_for(
-    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch, full: bool
+    monitor: UsageMonitor, monkeypatch: pytest.MonkeyPatch, full: bool
 ) -> None:
-    """Where the kernel holds the thread, or too many wait already, the plain sum counts."""
+    """If the kernel blocks the thread, or too many requests wait, the plain sum counts."""
     monkeypatch.setattr(usage, "sample_tree", large)
-    monkeypatch.setattr(usage.PssSampler, "ask", lambda *_: not full)
-    monkeypatch.setattr(usage, "ASK_S", 0.0)
-    watch.begin(a_post(1, memory_max=100 * MIB))
+    monkeypatch.setattr(usage.PssSampler, "request", lambda *_: not full)
+    monkeypatch.setattr(usage, "PSS_S", 0.0)
+    monitor.begin(KEY, 1, MEMORY)
 
-    watch.turn()
-    watch.turn()
+    (result,) = monitor.turn() + monitor.turn()
 
-    assert host.told == [Event.OVERRUN]
+    assert check_limits(MEMORY, result.used) is Event.OVERRUN
 
 
-def test_a_supervisor_that_was_stopped_asks_again(
-    watch: UsageMonitor, host: Supervisor, monkeypatch: pytest.MonkeyPatch
+def test_a_supervisor_that_was_stopped_requests_again(
+    monitor: UsageMonitor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its thread was stopped as well: nobody is ended for that."""
+    """Its thread was stopped as well: no service is ended for that."""
     monkeypatch.setattr(usage, "sample_tree", large)
-    monkeypatch.setattr(usage.PssSampler, "ask", lambda *_: True)
-    monkeypatch.setattr(usage, "ASK_S", -10.0)  # it was due long ago
-    watch.begin(a_post(1, memory_max=100 * MIB))
+    monkeypatch.setattr(usage.PssSampler, "request", lambda *_: True)
+    monkeypatch.setattr(usage, "PSS_S", -10.0)  # it was due long ago
+    monitor.begin(KEY, 1, MEMORY)
 
-    watch.turn()
-    watch.turn()
-
-    assert host.told == []
+    assert monitor.turn() + monitor.turn() == []

@@ -66,14 +66,14 @@ def post(number: int, padding: str = "", **options: Any) -> PostRequest:
 
 def away(service: MailboxService) -> None:
     """Make the receiver look stopped to the mailbox."""
-    runtime: Any = service.runtime
-    runtime.generation_of = lambda _: 0
+    client: Any = service.runtime.client
+    client.generation_of = lambda _: 0
 
 
 def back(service: MailboxService) -> None:
     """Make the receiver look running again."""
-    runtime: Any = service.runtime
-    del runtime.generation_of
+    client: Any = service.runtime.client
+    del client.generation_of
     for name in service.dispatcher.queues:
         service.dispatcher.receiver_changed(name)
 

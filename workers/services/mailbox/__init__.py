@@ -78,8 +78,8 @@ class MailboxService(Service):
         service._admin = Admin(runtime.data_folder / FILE, store, clock, service.dispatcher)
         service._last_id = 0
         service.subscriptions = await store.execute(schema.get_subscriptions)
-        runtime.on_service_change(service._service_changed)
-        for entry in runtime.directory:
+        runtime.client.on_service_change(service._service_changed)
+        for entry in runtime.client.directory:
             service._service_changed(entry.name)
         service.spawn(service._watch_store(), "store")
         for receiver, *_ in await store.execute(schema.count_by_receiver):
@@ -175,14 +175,14 @@ class MailboxService(Service):
 
     def _receives_events_of(self, receiver: str, agent: str) -> bool:
         """Return True if a receiver is shared or belongs to the agent; "" is any agent."""
-        entry = self.runtime.directory.get(receiver)
+        entry = self.runtime.client.directory.get(receiver)
         return entry is not None and (not agent or entry.agent in {"", agent})
 
     def _service_changed(self, name: str) -> None:
         """Update the subscriptions of a service that runs or is gone, and continue its queue."""
-        entry = self.runtime.directory.get(name)
+        entry = self.runtime.client.directory.get(name)
         events = set() if entry is None else set(entry.events)
-        is_known = entry is None or self.runtime.generation_of(name)
+        is_known = entry is None or self.runtime.client.generation_of(name)
         if is_known and events != self.subscriptions.get(name, set()):
             self.subscriptions[name] = events
             self.spawn(self._save_subscriptions(name, events), f"events of {name}")

@@ -11,6 +11,7 @@ from msgspec import Raw
 
 from garrison.ipc import DELIVER, CallError, Delivery, PostedMessage
 from garrison.workers import Runtime
+from garrison.workers.agents.remote import call_method
 
 from . import receiver_queue, schema
 from .receiver_queue import ReceiverQueue
@@ -104,9 +105,9 @@ class Dispatcher:
         if queue.needs_more:
             queue.is_reading = True
             self._runtime.spawn(self._read(queue), f"read {queue.receiver}")
-        if not self._runtime.generation_of(queue.receiver):
+        if not self._runtime.client.generation_of(queue.receiver):
             return
-        queue.window = self._runtime.mail_window_of(queue.receiver)
+        queue.window = self._runtime.client.mail_window_of(queue.receiver)
         while (message := queue.take_next()) is not None:
             self._runtime.spawn(self._deliver(queue, message), f"deliver {message.id}")
         if queue.is_idle and len(self.queues) > MAX_IDLE_QUEUES:
@@ -166,8 +167,13 @@ class Dispatcher:
         )
         delivery = Delivery(mail, message.method, Raw(message.args), Raw(message.kwargs))
         try:
-            result = await self._runtime.ask(
-                message.receiver, DELIVER, (delivery,), Raw, self._limits.timeout
+            result = await call_method(
+                self._runtime.client,
+                message.receiver,
+                DELIVER,
+                (delivery,),
+                Raw,
+                self._limits.timeout,
             )
         except CallError as error:
             return error, b""
@@ -195,7 +201,9 @@ class Dispatcher:
                     queue.remove(message)
             case Outcome.REDELIVER:
                 queue.put_back(after)
-                if self._runtime.generation_of(queue.receiver):  # it drains, or its window is full
+                if self._runtime.client.generation_of(
+                    queue.receiver
+                ):  # it drains, or its window is full
                     await asyncio.sleep(REJECTED_S)
             case _:
                 assert_never(decision.outcome)

@@ -1,0 +1,290 @@
+"""The engine's interface: what runs workers for the supervisor, here or on another machine. Pure.
+
+No method blocks, except `leave`. A method starts something; `turn` returns what has happened.
+A worker is known by its key, the token of its incarnation. Times are monotonic seconds, sizes are
+bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from garrison.ipc import flight_record
+from garrison.supervisor.config.spec import ProcessLimits
+from garrison.supervisor.lifecycle.handle import NO_PROCESS, Handle
+from garrison.supervisor.lifecycle.limits import Used
+
+Key: TypeAlias = bytes  # the token of a worker's incarnation
+NO_LIMITS = ProcessLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Inherited:
+    """A worker of a former supervisor, from the snapshot."""
+
+    key: Key
+    name: str
+    handle: Handle = NO_PROCESS
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a worker uses, by the engine's latest measurement."""
+
+    rss_bytes: int = 0  # of the worker's own process
+    cpu_percent: float = 0.0  # of one processor, since the measurement before
+    tree: Used | None = None  # the worker and all processes below it
+
+
+# --- what happened ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A worker was forked, or was found again by `adopt`."""
+
+    key: Key
+    handle: Handle
+    unsupported: tuple[str, ...] = ()  # limits that its cgroup does not enforce, in words
+
+
+@dataclass(frozen=True, slots=True)
+class NotForked:
+    """A worker could not be forked."""
+
+    key: Key
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Died:
+    """A worker's process has ended; frames that still arrive from it do not count."""
+
+    key: Key
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a worker's process ended. What it started is being ended."""
+
+    key: Key
+    status: int | None  # wait status; None: unknown
+    user_s: float = 0.0
+    system_s: float = 0.0
+    rss_bytes: int = 0  # peak
+    oom: bool = False  # the kernel's OOM killer killed in its cgroup
+    paused: bool = False  # its process was stopped when its stacks were requested
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Every process of a worker has ended, except those in `left`, which could not be ended."""
+
+    key: Key
+    left: tuple[Handle, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A launcher ended unexpectedly; its workers continue to run."""
+
+    launcher: Handle
+    workers: int
+    importing: bool = False  # it was importing modules for a preload
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The answer to `adopt`: what a former supervisor left running."""
+
+    running: dict[Key, str] = field(default_factory=dict)  # key → name that it was forked for
+    reparented: frozenset[Key] = frozenset()  # those of `running` that no launcher has
+    ended: frozenset[Key] = frozenset()  # ended while there was no supervisor
+    ending: frozenset[Key] = frozenset()  # being ended: the orphan grace was over
+    modules: tuple[str, ...] = ()  # preloaded in the launcher that forks from now on
+    launchers: int = 0
+    over: bool = True  # no launcher continues
+    outdated: bool = False  # that launcher runs the code of another version
+    refused: tuple[str, ...] = ()  # launchers that could not be adopted, and why
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a worker with limits uses, with all processes below it."""
+
+    key: Key
+    used: Used
+
+
+@dataclass(frozen=True, slots=True)
+class FlightRecord:
+    """An answer to `report`: the last calls of an ended worker."""
+
+    key: Key
+    calls: flight_record.FlightRecord
+
+
+@dataclass(frozen=True, slots=True)
+class LogTail:
+    """An answer to `report`: the end of an ended worker's log."""
+
+    key: Key
+    log: str
+    stacks: str
+    complete: bool = True  # False: where its log begins is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Preloaded:
+    """The answer to `preload` and `refresh`."""
+
+    failed: Mapping[str, str]  # module → error
+    threaded: tuple[str, ...] = ()  # modules whose import started threads
+    took_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """The answer to `check_fresh`."""
+
+    changed: tuple[str, ...]  # preloaded files that have changed on disk
+
+
+Happened: TypeAlias = (
+    Forked
+    | NotForked
+    | Died
+    | Ended
+    | Gone
+    | Lost
+    | Found
+    | Usage
+    | FlightRecord
+    | LogTail
+    | Preloaded
+    | Fresh
+)
+
+
+# --- the interface ------------------------------------------------------------------------
+
+
+class Engine(Protocol):
+    """Starts, watches and ends workers."""
+
+    @property
+    def due(self) -> float:
+        """Return when `turn` is to be called even if no descriptor is ready."""
+        ...
+
+    @property
+    def busy(self) -> bool:
+        """Return whether `turn` is to be called soon, though no descriptor is ready."""
+        ...
+
+    def descriptors(self) -> list[int]:
+        """Return the descriptors to poll for reading."""
+        ...
+
+    def turn(self) -> list[Happened]:
+        """Return what has happened since the last call. Takes a few milliseconds at most."""
+        ...
+
+    def fork(
+        self,
+        key: Key,
+        name: str,
+        assignment: bytes,
+        limits: ProcessLimits = NO_LIMITS,
+        log: str = "",
+    ) -> None:
+        """Fork a worker; answered by Forked or NotForked.
+
+        Args:
+            key: The token of its incarnation.
+            name: What is forked, as the inventory of a launcher names it.
+            assignment: What the worker reads first.
+            limits: What its cgroup enforces, and what is measured as after `watch`.
+            log: The name of its log; `name` by default.
+        """
+        ...
+
+    def watch(self, key: Key, limits: ProcessLimits) -> None:
+        """Measure a worker against these limits from now on, if there are any."""
+        ...
+
+    def signal(self, key: Key, number: int, group: bool = True) -> None:
+        """Signal a worker's process group, or the worker alone."""
+        ...
+
+    def has(self, key: Key) -> bool:
+        """Return whether anything of a worker is left."""
+        ...
+
+    def left(self, handles: Sequence[Handle]) -> list[Handle]:
+        """Return those of these processes that still run, as far as the engine knows."""
+        ...
+
+    def measure(self, key: Key, tree: bool = False) -> Measured:
+        """Return what a worker uses, from what the engine knows now.
+
+        Args:
+            key: The worker.
+            tree: Whether to measure all processes below it too, where that is quick.
+        """
+        ...
+
+    def preload(self, modules: tuple[str, ...]) -> None:
+        """Import modules once, for all later workers; answered by Preloaded."""
+        ...
+
+    def check_fresh(self) -> None:
+        """Check whether a preloaded file has changed; answered by Fresh."""
+        ...
+
+    def refresh(self, modules: tuple[str, ...]) -> None:
+        """Fork from a new launcher from now on; answered by Preloaded if there are modules."""
+        ...
+
+    def abandon(self) -> None:
+        """End a launcher that hangs in an import; reported as Lost."""
+        ...
+
+    def adopt(self, known: Sequence[Inherited]) -> None:
+        """Start to take over what a former supervisor left running; answered by one Found.
+
+        After Found come Forked for each worker in it, and Ended and Gone for each known one that
+        has ended. Commands that are given before Found are carried out after it.
+        """
+        ...
+
+    def dump(self, key: Key) -> None:
+        """Make a worker write its stacks to its log."""
+        ...
+
+    def report(self, key: Key) -> None:
+        """Read what a gone worker left for its crash report, then remove it.
+
+        Answered by FlightRecord and LogTail, in this order, also if there is nothing.
+        """
+        ...
+
+    def discard(self, key: Key) -> None:
+        """Remove what a gone worker left for its crash report."""
+        ...
+
+    def status(self) -> Mapping[str, int | None]:
+        """Return what `garrison status` shows of the engine itself."""
+        ...
+
+    def close(self) -> None:
+        """Release descriptors and threads; workers and launchers continue, for a successor."""
+        ...
+
+    def leave(self, kill: bool) -> None:
+        """End all workers and launchers; the one method that may wait, for some seconds.
+
+        Args:
+            kill: Whether to kill workers that still run.
+        """
+        ...

@@ -1,0 +1,173 @@
+"""A launcher, as the supervisor sees it: its process and the socket to it."""
+
+import contextlib
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from garrison.ipc.sockets import check_length
+from garrison.ipc.system import log_stream, process_tree
+
+from .engine import Key
+from .protocol import FRAME_BYTES, Command, encode
+
+LAUNCHER = "garrison.supervisor.processes.launcher"  # the module that it is started as
+FORMER_LAUNCHER = "garrison.supervisor.launcher"  # that module up to 0.1.0; still adopted
+LEAVE_WAIT = 5.0  # seconds for a launcher to end
+
+
+@dataclass(slots=True, eq=False)
+class LauncherProcess:
+    """One launcher."""
+
+    pid: int
+    pidfd: int
+    socket: socket.socket
+    path: str
+    process: subprocess.Popen[bytes] | None = None  # None: another supervisor started it
+    keys: set[Key] = field(default_factory=set)  # its workers
+    retired: bool = False  # it forks no more
+    importing: bool = False  # a preload has not been answered yet
+
+    def send(self, command: Command, fd: int = -1) -> bool:
+        """Send a command, with a descriptor; return False if that is not possible.
+
+        It is not possible if the launcher has ended, which is noticed elsewhere, or if it is so far
+        behind that its socket is full.
+        """
+        try:
+            socket.send_fds(self.socket, [encode(command)], [fd] if fd >= 0 else [])
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> tuple[bytes, list[int]]:
+        """Return a report with its descriptors, which an upgrade does not inherit.
+
+        `recv_fds` accepts MSG_CMSG_CLOEXEC and ignores it. Empty data: the launcher has ended.
+
+        Raises:
+            BlockingIOError: There is none yet.
+        """
+        try:
+            data, fds, _, _ = socket.recv_fds(self.socket, FRAME_BYTES, 4)
+        except BlockingIOError:
+            raise
+        except OSError:
+            return b"", []
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        return data, fds
+
+    def kill(self) -> None:
+        """Kill it."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
+
+    def wait_for_exit(self, seconds: float) -> None:
+        """Wait until it ends, reading its reports so that it can; kill it after that time."""
+        deadline = time.monotonic() + seconds
+        while not process_tree.ended(self.pidfd, 0.005) and time.monotonic() < deadline:
+            with contextlib.suppress(BlockingIOError):
+                while self.receive()[0]:
+                    pass
+        self.kill()
+        self.reap()
+
+    def reap(self) -> None:
+        """Wait for its end after a kill, and release what belongs to it."""
+        process_tree.ended(self.pidfd, LEAVE_WAIT)
+        if self.process is not None:
+            self.process.poll()
+        else:  # after an upgrade it is still a child of this process
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(self.pid, os.WNOHANG)
+        os.close(self.pidfd)
+        self.socket.close()
+        with contextlib.suppress(FileNotFoundError):
+            Path(self.path).unlink()
+
+
+def start(
+    path: Path, log: Path, environment: Mapping[str, str], orphan_grace: float, each_cgroup: bool
+) -> LauncherProcess:
+    """Start a launcher.
+
+    Args:
+        path: Of the socket that it listens on for a next supervisor.
+        log: Where its output goes.
+        environment: Of its workers; they all inherit it.
+        orphan_grace: Seconds that it outlives this process.
+        each_cgroup: Whether to make a cgroup for each worker, where possible.
+    """
+    check_length(str(path))
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    output, _ = log_stream.log_or_nothing(str(log))  # it starts on a full disk, too
+    try:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",  # files in the current folder must not shadow libraries
+                "-m",
+                LAUNCHER,
+                str(theirs.fileno()),
+                str(path),
+                str(orphan_grace),
+                "cgroups" if each_cgroup else "no-cgroups",
+            ],
+            env=environment,
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    finally:
+        os.close(output)
+    theirs.close()
+    ours.setblocking(False)
+    return LauncherProcess(process.pid, os.pidfd_open(process.pid), ours, str(path), process)
+
+
+def connected(connection: socket.socket, path: Path) -> LauncherProcess:
+    """Return the launcher at the other end of a connection.
+
+    Raises:
+        OSError: It has just ended, or another program listens there.
+    """
+    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    pid: int = struct.unpack("3i", peer)[0]
+    try:
+        pidfd = os.pidfd_open(pid)
+    except OSError:
+        raise ConnectionError("it has just ended") from None
+    if not _is_launcher(pid, path.name):
+        os.close(pidfd)
+        raise ConnectionError(f"process {pid} listens there and is not a launcher; left alone")
+    return LauncherProcess(pid, pidfd, connection, str(path))
+
+
+def _is_launcher(pid: int, socket_name: str) -> bool:
+    """Return whether a process was started as the launcher at a socket: any program can listen."""
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        modules = {LAUNCHER.encode(), FORMER_LAUNCHER.encode()}
+        # The folder may have several names, so only the file's own name is compared.
+        names = map(os.path.basename, words)
+        return not modules.isdisjoint(words) and os.fsencode(socket_name) in names
+    return False
+
+
+def socket_number(path: Path) -> int:
+    """Return the number in a launcher's socket path; 0 if there is none."""
+    digits = path.stem.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else 0
