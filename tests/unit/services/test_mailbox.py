@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 from garrison.ipc import PostRequest
 from garrison.supervisor.cli import mail
-from garrison.supervisor.cli.render import status
+from garrison.supervisor.cli.render import table
 from garrison.workers import PermanentFailure
 from garrison.workers.runtime import Runtime
 from garrison.workers.services.mailbox import MailboxService, receiver_queue, schema
@@ -311,7 +311,7 @@ def test_no_column_of_a_list_vanishes_at_80_columns(
     message.state, message.reason = schema.DEAD, "because " * 50
     rows = [{"receiver": name, "waiting": 9, "oldest_s": 1e6, "dead": 9, "oldest_dead_s": 1e6}]
     data = {"receivers": rows, "letters": [summary(message, 1e6)], "damaged": []}
-    status.show(*mail._listed(data))
+    table.show(*mail._list(data))
     out = capsys.readouterr().out
     assert "0123456789abcdef" in out
     (heads,) = [line.split() for line in out.splitlines() if line.startswith("ID")]

@@ -11,7 +11,6 @@ from msgspec import Raw
 
 from garrison.ipc import DELIVER, CallError, Delivery, PostedMessage
 from garrison.workers import Runtime
-from garrison.workers.agents.remote import call_method
 
 from . import receiver_queue, schema
 from .receiver_queue import ReceiverQueue
@@ -167,13 +166,8 @@ class Dispatcher:
         )
         delivery = Delivery(mail, message.method, Raw(message.args), Raw(message.kwargs))
         try:
-            result = await call_method(
-                self._runtime.client,
-                message.receiver,
-                DELIVER,
-                (delivery,),
-                Raw,
-                self._limits.timeout,
+            result = await self._runtime.client.call_method(
+                message.receiver, DELIVER, (delivery,), Raw, self._limits.timeout
             )
         except CallError as error:
             return error, b""
