@@ -32,7 +32,8 @@ from garrison.supervisor.state.orders import OrderStore
 from garrison.supervisor.state.snapshot_writer import SnapshotWriter
 
 from .assignment import AssignmentBuilder
-from .manager import Collaborators, ServiceManager
+from .effects import Effects
+from .manager import ServiceManager
 from .plugins import PluginRegistry, RegistryHooks
 from .tasks import Steps
 
@@ -143,7 +144,7 @@ def build(
     assignments = AssignmentBuilder(
         host, environ, sockets.endpoints, plugins.source, engine.left, loop.report_error
     )
-    use = Collaborators(
+    effects = Effects(
         engine,
         sockets.publisher,
         sockets.bus,
@@ -155,7 +156,7 @@ def build(
         snapshots.touch,
         loop.wake,
     )
-    manager = ServiceManager(services, host.starts_at_once, use)
+    manager = ServiceManager(services, host.starts_at_once, effects)
     adoption = Adoption(host, engine, sockets.endpoints, log)
     upgrade = Upgrade(environ, others, sockets.bus)
     status = StatusReport(

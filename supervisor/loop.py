@@ -16,7 +16,7 @@ import zmq
 
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, GarrisonError
-from garrison.ipc.messages import Token
+from garrison.ipc.messages import State, Token
 from garrison.ipc.system import idle
 from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
@@ -420,7 +420,8 @@ class Supervisor:
         self._settled = True
         gc.freeze()  # and the services stay, too
         if not self._manager.stopping:
-            running, count = self._manager.count_running(), len(self._services.services)
+            states = [service.state for service in self._services]
+            running, count = states.count(State.RUNNING), len(states)
             self._log.record("supervisor.settled", running=running, services=count)
 
     def _host_state(self) -> HostState:
