@@ -1,21 +1,35 @@
-"""Messages that outlast their sender: what is posted, and what a receiver is told of it."""
+"""Posted messages, which outlast their sender: what travels, and how a client posts."""
 
+from collections.abc import Callable
 from contextvars import ContextVar
+from typing import Any
 
 import msgspec
 from msgspec import Raw
 
+from .caller import Caller
+from .errors import InvalidCall, Overloaded, RemoteError, ServiceUnavailable
 from .frames import joined
-from .messages import EMPTY_MAP, Call
+from .messages import EMPTY_MAP, LONGEST_TIMEOUT, Call, Entry
+
+MAILBOX = "mailbox"  # the service_type that stores and delivers posted messages
+DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
+EVENT = "$event"  # the method of an event's subscribers: called, or posted if it is durable
+AROUND = 66 * 1024  # bytes around a delivery's arguments; a little more than around a call's
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+# --- what travels -------------------------------------------------------------------------
 
 
 class PostedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """The posted message that a method is being run for; `runtime.message` has it."""
 
     id: str
-    attempt: int = 1  # 1 for the first delivery; more, where an earlier one ended in vain
+    attempt: int = 1  # 1 for the first delivery; more if earlier ones failed
     posted_at: float = 0.0  # seconds since the epoch
-    sender: str = ""  # NAME of who posted it
+    sender: str = ""  # NAME of the service that posted it
     key: str | None = None
 
 
@@ -37,7 +51,7 @@ class EventPost(msgspec.Struct, frozen=True, omit_defaults=True):
     event: str
     payload: Raw
     sender: str = ""
-    agent: str = ""  # those of its agent hear it, and those who are everybody's
+    agent: str = ""  # delivered to this agent's services and to shared ones
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -49,21 +63,111 @@ class Delivery(msgspec.Struct, frozen=True):
     kwargs: Raw
 
 
-DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
 MESSAGE: ContextVar[PostedMessage | None] = ContextVar("garrison_message", default=None)
-
-EVENT = "$event"  # the method that subscribers of an event are called with, or are posted
 
 _delivery = msgspec.msgpack.Decoder(tuple[Delivery])
 
 
 def unpack_delivery(call: Call) -> tuple[PostedMessage, Call]:
-    """Return what the mailbox hands over: of which message, and the call itself.
+    """Return the posted message of a delivery, and the call that it stands for.
 
     Raises:
-        msgspec.MsgspecError, UnicodeDecodeError, RecursionError: It is none.
+        msgspec.MsgspecError, UnicodeDecodeError, RecursionError: The call is no delivery.
     """
     (delivery,) = _delivery.decode(joined(call.args))
     args, kwargs = delivery.args, delivery.kwargs
     inner = Call(call.id, delivery.method, args, kwargs, call.timeout, frames=call.frames)
     return delivery.mail, inner
+
+
+# --- posting ------------------------------------------------------------------------------
+
+
+async def post(
+    client: Caller,
+    service: str | Callable[..., object],
+    method: str,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    key: str | None,
+    expires: float | None,
+) -> str:
+    """Post one message; see `Client.post`."""
+    entry = client.entry_of(service)
+    if entry is None:
+        raise ServiceUnavailable(str(service), method, "not configured")
+    check_postable(entry, method)
+    if expires is not None and not 0 < expires <= LONGEST_TIMEOUT:
+        raise InvalidCall(entry.name, method, f"expires is seconds above 0, not {expires!r}")
+    encoded = encode_value(entry.name, method, args), encode_value(entry.name, method, kwargs)
+    size = len(encoded[0]) + len(encoded[1]) + 4 * len(key or "")
+    check_size(client, entry.name, method, size)
+    request = PostRequest(entry.name, method, *encoded, key, expires, client.name)
+    message_id: str = await ask_mailbox(client, "post", request, str, key is not None)
+    return message_id
+
+
+async def post_event(client: Caller, event: str, payload: Any) -> int:
+    """Post an event to all services that ever subscribed to it; return how many they are."""
+    encoded = encode_value(MAILBOX, "post_event", payload)
+    check_size(client, MAILBOX, "post_event", len(encoded) + 4 * len(event))
+    request = EventPost(event, encoded, client.name, client.agent)
+    count: int = await ask_mailbox(client, "post_event", request, int, False)
+    return count
+
+
+def check_postable(entry: Entry, method: str) -> None:
+    """Raise InvalidCall if a message to that method could never be delivered."""
+    known = {info.name: info for info in entry.manifest.methods}
+    if method not in known:
+        why = entry.manifest.left_out.get(method, "no such method")
+        raise InvalidCall(entry.name, method, why)
+    if known[method].stream:
+        raise InvalidCall(entry.name, method, "a stream cannot be posted")
+
+
+def check_size(client: Caller, service: str, method: str, size: int) -> None:
+    """Raise InvalidCall if a message of this size could be posted, but not delivered."""
+    if size > client.max_message - AROUND:
+        detail = f"its arguments have {size} bytes; max_message allows {client.max_message}"
+        raise InvalidCall(service, method, detail)
+
+
+def encode_value(service: str, method: str, value: Any) -> Raw:
+    """Return a value as it travels. Raises InvalidCall if it cannot be encoded."""
+    try:
+        return Raw(_encode(value))
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise InvalidCall(service, method, f"its arguments cannot travel: {error}") from error
+
+
+async def ask_mailbox(
+    client: Caller, method: str, request: Any, result: type, idempotent: bool
+) -> Any:
+    """Call a method of the mailbox; return its result.
+
+    Args:
+        client: The caller.
+        method: The mailbox's method.
+        request: Its argument.
+        result: The type of its result.
+        idempotent: A lost call is sent again.
+
+    Raises:
+        ServiceUnavailable: No mailbox is configured.
+        Overloaded: The mailbox is full.
+        CallError: The call failed.
+    """
+    mailbox = client.entry_of(MAILBOX)
+    if mailbox is None:
+        detail = f"not configured: add [plugins.{MAILBOX}] to the config"
+        raise ServiceUnavailable(MAILBOX, method, detail)
+    decode: Any = msgspec.msgpack.Decoder(result).decode
+    future = client.loop.create_future()
+    client.call(mailbox.name, method, (request,), {}, None, decode, future, idempotent)
+    try:
+        return await future
+    except RemoteError as error:
+        if error.type_name != "MailboxFull":
+            raise
+        raise Overloaded(mailbox.name, method, error.detail.partition(": ")[2]) from error

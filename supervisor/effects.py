@@ -71,8 +71,8 @@ class Effects:
 
     def publish_end(self, service: Service, cause: str) -> None:
         """Tell the peers of a worker why its process ended."""
-        self.bus.died(service.current.token)
-        self.bus.cause(service.current.token, cause)
+        self.bus.mark_ended(service.current.token)
+        self.bus.set_cause(service.current.token, cause)
 
     def release(self, name: str, ended: Incarnation) -> None:
         """Give up the addresses of an incarnation that is gone."""

@@ -17,7 +17,7 @@ import zmq
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, GarrisonError
 from garrison.ipc.messages import State, Token
-from garrison.ipc.system import idle
+from garrison.ipc.system import trimmer
 from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
@@ -146,8 +146,11 @@ class Supervisor:
 
     def _turn(self, wake: int) -> None:
         ready = self._poll(wake)
-        if self._endpoints.gates.fileno() in ready or time.monotonic() >= self._endpoints.gates.due:
-            self._endpoints.gates.turn()
+        if (
+            self._endpoints.listeners.fileno() in ready
+            or time.monotonic() >= self._endpoints.listeners.due
+        ):
+            self._endpoints.listeners.turn()
         if wake in ready:
             self._on_signals(wake)
         if self._control.pending or not ready.keys().isdisjoint(self._endpoints.control.all):
@@ -156,7 +159,7 @@ class Supervisor:
         if self._publisher.exit_poll.fileno() in ready:
             self._publisher.remove_ended_programs()
         if self._rotation.wake in ready:
-            for event, name, data in self._rotation.news():
+            for event, name, data in self._rotation.events():
                 self._log.record(event, name, **data)
         self._read_engine(ready)
         self._route(ready)
@@ -167,8 +170,8 @@ class Supervisor:
             self._settle()
         if now >= self._snapshots.due:
             self._snapshots.write()
-        if now >= self._bus.quiet.due and self._bus.quiet.over(now):
-            idle.give_back()
+        if now >= self._bus.trimmer.due and self._bus.trimmer.is_idle(now):
+            trimmer.trim_in_background()
         self._turned_at = time.monotonic()
 
     def _poll(self, wake: int) -> dict[Any, int]:
@@ -178,7 +181,7 @@ class Supervisor:
             self._polled = polled
             self._poller = zmq.Poller()
             fds = [wake, self._publisher.exit_poll.fileno(), self._rotation.wake]
-            fds.append(self._endpoints.gates.fileno())
+            fds.append(self._endpoints.listeners.fileno())
             sockets = (*self._endpoints.control.all, *self._endpoints.bus.all)
             for one in (*sockets, *fds, *workers):
                 self._poller.register(one, zmq.POLLIN)
@@ -190,7 +193,7 @@ class Supervisor:
         if self._bus.settling or self._engine.busy:
             return 0.001
         due = min(self._manager.due, self._publish_due, self._engine.due, self._snapshots.due)
-        due = min(due, self._endpoints.gates.due, self._bus.quiet.due)
+        due = min(due, self._endpoints.listeners.due, self._bus.trimmer.due)
         wait = min(due - time.monotonic(), AGAIN_S if self._bus.waiting else IDLE_S)
         return max(min(wait, TASKS_S) if self._tasks or self._requests else wait, 0.0)
 
@@ -332,9 +335,9 @@ class Supervisor:
     def _route(self, ready: dict[Any, int]) -> None:
         arrived = not ready.keys().isdisjoint(self._endpoints.bus.all)
         if arrived or self._bus.settling or self._bus.waiting:
-            for token in self._bus.turn():
+            for token in self._bus.route_pending():
                 self._manager.on_connected(token)
-            self._bus.tell_ends()
+            self._bus.announce_ends()
 
     def _on_signals(self, wake: int) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -469,7 +472,7 @@ class Supervisor:
 
     def _close_for_successor(self, wake: int) -> None:
         self.upgrade.hand_over(self._locks, wake)
-        self._bus.turn()
+        self._bus.route_pending()
         self._snapshots.write()
         self._crashes.flush()
         self._log.record("supervisor.upgrades", python=self.upgrade.successor)

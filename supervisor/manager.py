@@ -302,7 +302,7 @@ class ServiceManager:
     def on_engine_event(self, event: WorkerEvent) -> None:
         """Take what the engine reports of a worker."""
         if isinstance(event, engine.Died):
-            self._use.bus.died(event.key)  # no more frames of it count
+            self._use.bus.mark_ended(event.key)  # no more frames of it count
         service = self._services.by_token.get(event.key)
         if service is None:
             return

@@ -1,1 +1,1 @@
-"""The data plane: sockets, listeners, routing tables and the router."""
+"""The data plane: ROUTER sockets, their listeners, the routing table and the router."""

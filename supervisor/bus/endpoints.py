@@ -1,10 +1,8 @@
-"""The ways in to this host: a pair of ROUTERs for its own user, and one more for each other user
-that a service runs as.
+"""The supervisor's ROUTER sockets: a pair for its own user, and a pair for each other user.
 
-Another user's sockets are that user's alone, by their owner and mode, and only the incarnations
-that run as that user speak through them. So whose word a message is, the kernel has settled before
-it is read; and since an address is known to one ROUTER alone, nobody can wait at another ROUTER for
-what is sent to it.
+The sockets of another user belong to that user by owner and mode, and only incarnations that run as
+that user have an address there. So the kernel has verified the sender before a message is read. An
+address is known to one ROUTER alone, so no peer at another ROUTER can receive what is sent to it.
 """
 
 import contextlib
@@ -21,65 +19,67 @@ from garrison.supervisor.state.home import grant_access
 
 from .listeners import ListenerSet
 
-USERS = re.compile(r"[bc]\d+\.sock(\.\d+)?")  # sockets' names, see `sockets.control_path`
+USERS = re.compile(r"[bc]\d+\.sock(\.\d+)?")  # names of sockets, see `sockets.control_path`
 USERS_MOST = 250
-FORMER = 256  # addresses of those who have ended, whose last messages are no reason for a warning
-SOCKETS_MOST = 4 * 1024  # of libzmq, which counts a gate's monitor as two
+FORMER = 256  # addresses of ended incarnations whose late messages are not logged
+SOCKETS_MOST = 4 * 1024  # of libzmq, which counts the monitor of a listener as two
 
 
 class RouterSet:
-    """The ROUTERs of one plane, and which of them an address is at.
+    """The ROUTERs of one plane, and which of them each address belongs to.
 
     Args:
-        own: That of the host's own user.
+        own: The ROUTER of the supervisor's own user.
 
     Attributes:
         own: The same.
-        all: It and the others.
-        of: Which one an address is at, where that is not `own`; for who reads it often.
+        all: All ROUTERs.
+        router_of: The ROUTER of an address, where that is not `own`.
     """
 
     def __init__(self, own: "zmq.Socket[bytes]") -> None:
         self.own = own
         self.all: tuple[zmq.Socket[bytes], ...] = (own,)
         self._users: dict[int, zmq.Socket[bytes]] = {}
-        self.of: dict[Token, zmq.Socket[bytes]] = {}
+        self.router_of: dict[Token, zmq.Socket[bytes]] = {}
         self._former: deque[Token] = deque(maxlen=FORMER)
 
     def add(self, uid: int, router: "zmq.Socket[bytes]") -> None:
-        """Take in another user's ROUTER."""
+        """Add another user's ROUTER."""
         self._users[uid] = router
         self.all = (*self.all, router)
 
     def admit(self, token: Token, uid: int) -> None:
-        """Have an address be at a user's ROUTER, whose way is open."""
-        self.of[token] = self._users[uid]
+        """Assign an address to a user's ROUTER, which was added before."""
+        self.router_of[token] = self._users[uid]
 
     def forget(self, token: Token) -> None:
-        """Have nobody there speak under an address any more."""
-        if self.of.pop(token, None) is not None:
+        """Remove an address: later messages from it are rejected."""
+        if self.router_of.pop(token, None) is not None:
             self._former.append(token)
 
     def at(self, token: Token) -> "zmq.Socket[bytes]":
-        """Return the ROUTER that an address is at."""
-        return self.of.get(token, self.own)
+        """Return the ROUTER of an address."""
+        return self.router_of.get(token, self.own)
 
-    def was_here(self, token: Token) -> bool:
-        """Tell whether an address was somebody's lately: what that still sent is ordinary."""
+    def is_former(self, token: Token) -> bool:
+        """Return True for an address that was removed lately: a late message from it is normal."""
         return token in self._former
 
-    def speaks(self, token: Token, router: "zmq.Socket[bytes]") -> bool:
-        """Tell whether an address may be spoken under at a ROUTER: at its own one. What comes by
-        the host's own user is believed: who is that user, or root, can do anything here."""
-        return router is self.own or self.of.get(token) is router
+    def owns_address(self, token: Token, router: "zmq.Socket[bytes]") -> bool:
+        """Return True if a message from an address may come through a ROUTER.
+
+        The supervisor's own ROUTER is trusted: its user, and root, can do anything here.
+        """
+        return router is self.own or self.router_of.get(token) is router
 
 
 class Endpoints:
-    """Every ROUTER of this host.
+    """All ROUTERs of this host.
 
     Args:
         context: Of the sockets.
-        host: Whose they are; its home's lock is held.
+        host: The host, whose home is locked.
         control_bytes: The largest frame of the control plane.
     """
 
@@ -89,23 +89,23 @@ class Endpoints:
         self._context, self._host, self._control_bytes = context, host, control_bytes
         context.set(zmq.MAX_SOCKETS, SOCKETS_MOST)
         for stale in host.run.glob("[bc][0-9]*.sock*"):
-            if USERS.fullmatch(stale.name):  # a former supervisor's; those in need are made anew
+            if USERS.fullmatch(stale.name):  # of a former supervisor; created again when needed
                 stale.unlink(missing_ok=True)
         self._uids: set[int] = set()
         self.control = RouterSet(sockets.router(context, control_bytes))
         self.bus = RouterSet(sockets.router(context, host.max_message))
         control, bus = sockets.control_path(host.run), sockets.bus_path(host.run)
-        self.gates = ListenerSet([(self.control.own, control), (self.bus.own, bus)])
+        self.listeners = ListenerSet([(self.control.own, control), (self.bus.own, bus)])
 
     def __len__(self) -> int:
-        """Return how many users there are besides the host's own."""
+        """Return the number of users besides the supervisor's own."""
         return len(self._uids)
 
     def admit(self, token: Token, uid: int) -> None:
-        """Let an incarnation in that runs as a user; a negative one is the host's own.
+        """Give an incarnation an address at its user's ROUTERs; a negative uid is our own user.
 
         Raises:
-            OSError: That user cannot be let in.
+            OSError: The sockets of that user cannot be created.
         """
         if uid < 0:
             return
@@ -114,7 +114,7 @@ class Endpoints:
         self.bus.admit(token, uid)
 
     def paths(self, uid: int) -> tuple[str, str]:
-        """Return where a user's workers find control plane and bus."""
+        """Return the paths of the control plane's and the bus's socket for a user's workers."""
         run = self._host.run
         return sockets.control_path(run, uid), sockets.bus_path(run, uid)
 
@@ -122,19 +122,19 @@ class Endpoints:
         if uid in self._uids:
             return
         if len(self._uids) >= USERS_MOST:
-            raise OSError(f"{USERS_MOST} users are let in already")
+            raise OSError(f"{USERS_MOST} users have sockets already, which is the maximum")
         grant_access(self._host)
         planes = (self.control, self.bus)
         limits = (self._control_bytes, self._host.max_message)
         made: list[zmq.Socket[bytes]] = []
         try:
-            for path, most in zip(self.paths(uid), limits, strict=True):
-                router = sockets.router(self._context, most, uid)
+            for path, max_message in zip(self.paths(uid), limits, strict=True):
+                router = sockets.router(self._context, max_message, uid)
                 made.append(router)
-                self.gates.add(router, path, uid)
+                self.listeners.add(router, path, uid)
         except BaseException:
             for router in made:
-                self.gates.remove(router)
+                self.listeners.remove(router)
                 router.close(linger=0)
             self._unlink(uid)
             raise
@@ -143,14 +143,14 @@ class Endpoints:
         self._uids.add(uid)
 
     def close(self) -> None:
-        """Close everything; the sockets' files stay."""
-        self.gates.close()
+        """Close all sockets; their files stay."""
+        self.listeners.close()
         for plane in (self.control, self.bus):
             for router in plane.all:
                 router.close()
 
     def unlink(self) -> None:
-        """Take the sockets' files away."""
+        """Remove the sockets' files."""
         for uid in (-1, *self._uids):
             self._unlink(uid)
 

@@ -1,11 +1,11 @@
-"""Who may connect, by how many descriptors are free: libzmq aborts when an accept finds none.
+"""Accepts connections only while descriptors are free: libzmq aborts if an accept finds none.
 
-The listening sockets are made here and given to libzmq. While descriptors are plenty, the one at
-the path is libzmq's, which accepts from it as fast as others connect. Where they are few, the one
-at the path is nobody's: its backlog fills and the kernel holds back who comes after that. Once
-there is room for a whole backlog, another one takes its place at the path, by a rename, and the
-full one is given away: nobody can connect to it any more, so that no more can be accepted from it
-than were counted. Its connections are libzmq's children: it is taken back when they are gone.
+The listening sockets are created here and handed to libzmq. While descriptors are plenty, libzmq
+has the socket at the path and accepts from it. When they are few, the socket at the path is not
+handed to libzmq: its backlog fills, and the kernel makes further clients wait. Once there is room
+for a whole backlog, a new socket replaces it at the path by a rename, and the full one is handed to
+libzmq. No client can reach it any more, so libzmq cannot accept more connections than were counted.
+Its connections belong to libzmq's listener, so it is unbound only after they have closed.
 """
 
 import os
@@ -22,31 +22,31 @@ from typing import TypeAlias
 
 import zmq
 
-PLENTY = 1024  # free descriptors; an accept takes 30 µs, so that many last longer than any turn
-KEPT = 32  # descriptors for what this process opens itself: pidfds, files, a launcher's socket
-BACKLOG = 8  # connections that wait while descriptors are few; the kernel takes one more
-RACING = 4  # may have found the old listener just before another took its place
-WIDE_BACKLOG = 128  # connections that wait while descriptors are plenty
-RETRY_S = 0.02  # until a look whether there is room again
-REAP_S = 0.5  # until a look whether listeners have lost their last connection
-NAMES = 100_000  # of listeners, then from the first
-CONNECTIONS = 512  # of another user at one way in; or an eighth of all descriptors, where few
-EVENT = struct.Struct("=HI")  # of libzmq's monitors: what happened, to which descriptor
+PLENTY = 1024  # free descriptors; an accept takes 30 µs, so they last longer than any turn
+RESERVED = 32  # descriptors for this process itself: pidfds, files, a launcher's socket
+BACKLOG = 8  # waiting connections while descriptors are few; the kernel takes one more
+RACING = 4  # may have found the old socket just before another replaced it
+WIDE_BACKLOG = 128  # waiting connections while descriptors are plenty
+RETRY_S = 0.02  # before the next check for free descriptors
+REAP_S = 0.5  # before the next check for listeners without connections
+NAMES = 100_000  # numbers of sockets' names, then again from the first
+CONNECTIONS = 512  # of another user at one listener; or an eighth of all descriptors, if fewer
+EVENT = struct.Struct("=HI")  # of libzmq's monitors: event, descriptor
 
 
-def room(free: int, promised: int) -> bool:
-    """Tell whether a whole backlog may be accepted.
+def has_room(free: int, promised: int) -> bool:
+    """Return True if a whole backlog may be accepted.
 
     Args:
         free: Descriptors that this process may still open.
-        promised: Those that will be taken by connections given away already.
+        promised: Those that connections will take which were handed to libzmq already.
     """
     batch = BACKLOG + 1 + RACING
-    return free - promised - 1 >= KEPT + batch  # the next listener takes one
+    return free - promised - 1 >= RESERVED + batch  # the next listener takes one
 
 
 def connections_most() -> int:
-    """Return how many connections another user may have at one way in."""
+    """Return how many connections another user may have at one listener."""
     return min(CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 8)
 
 
@@ -61,41 +61,41 @@ ListenSocket: TypeAlias = socket.socket
 
 @dataclass(slots=True)
 class HandedToZmq:
-    """A listener that libzmq has."""
+    """A listening socket that libzmq has."""
 
     name: str  # the path that it was bound to
     fd: int
-    endpoint: str  # as libzmq calls it
-    most: int  # connections that may wait in it, once nobody can find it any more
-    drained: bool = False  # nobody waits in it, and nobody can find it
-    seen_empty: bool = False  # nor has it a connection, as far as the last look could tell
+    endpoint: str  # libzmq's name of it
+    most: int  # connections that may wait in it once it is no longer at the path
+    drained: bool = False  # no connection waits in it, and no client can reach it
+    seen_empty: bool = False  # nor has it an open connection, as of the last check
 
 
 class Listener:
-    """The way in to one ROUTER.
+    """The listening sockets of one ROUTER.
 
     Args:
-        socket: Not bound; this gate binds it.
-        path: Where others connect; the home's lock is held by now.
-        uid: The only user who can, besides root; negative: the host's own.
+        socket: The ROUTER, not bound; this listener binds it.
+        path: Where clients connect. The home's lock is held.
+        uid: The only user that can connect, besides root; negative: the supervisor's own.
     """
 
     def __init__(self, socket: zmq.Socket[bytes], path: str, uid: int = -1) -> None:
         self.socket = socket
         self._path = path
         self.uid = uid
-        self.connections: set[int] = set()  # of another user: descriptors, as libzmq tells of them
+        self.connections: set[int] = set()  # of another user: descriptors, as libzmq reports them
         self._number = 0
-        self._given: list[HandedToZmq] = []
-        self.front: ListenSocket | None = None  # at the path and nobody's
-        self.open = False  # what is at the path is libzmq's
+        self._handed: list[HandedToZmq] = []
+        self.front: ListenSocket | None = None  # the socket at the path, unless libzmq has it
+        self.open = False  # libzmq has the socket at the path
         for stale in Path(path).parent.glob(f"{Path(path).name}.*"):
-            stale.unlink(missing_ok=True)  # of one that was killed in the middle of `_put_front`
-        self._put_front()
+            stale.unlink(missing_ok=True)  # of a supervisor that was killed in `pause`
+        self.pause()
 
-    def _put_front(self) -> None:
-        """Put a new listener at the path; nobody finds the former one from here on."""
-        taken = {given.name for given in self._given}
+    def pause(self) -> None:
+        """Put a new socket at the path that is not accepted from; no client finds the former."""
+        taken = {handed.name for handed in self._handed}
         while (name := f"{self._path}.{self._number % NAMES}") in taken:
             self._number += 1
         self._number += 1
@@ -106,7 +106,7 @@ class Listener:
             Path(name).chmod(0o600)
             if self.uid >= 0:
                 os.chown(name, self.uid, -1)
-            front.listen(BACKLOG)  # until here nobody can connect
+            front.listen(BACKLOG)  # before this no client can connect
             Path(name).rename(self._path)
         except BaseException:
             front.close()
@@ -114,208 +114,210 @@ class Listener:
             raise
         self.front, self.open = front, False
 
-    def _give(self, front: ListenSocket, backlog: int) -> None:
-        """Let libzmq accept from a listener."""
+    def accept_freely(self) -> None:
+        """Hand the socket at the path to libzmq, and leave it there."""
+        assert self.front is not None
+        self.front.listen(WIDE_BACKLOG)
+        self._hand_to_zmq(self.front, WIDE_BACKLOG)
+        self.front, self.open = None, True
+
+    def accept_batch(self) -> None:
+        """Hand the connections that wait to libzmq, and make the next ones wait."""
+        former = self.front
+        assert former is not None
+        self.pause()
+        self._hand_to_zmq(former, BACKLOG)
+
+    def _hand_to_zmq(self, front: ListenSocket, backlog: int) -> None:
         name, fd = front.getsockname(), front.detach()
         self.socket.set(zmq.USE_FD, fd)
         self.socket.bind(f"ipc://{self._path}")
         endpoint = str(self.socket.get_string(zmq.LAST_ENDPOINT))
-        self._given.append(HandedToZmq(name, fd, endpoint, backlog + 1 + RACING))
-
-    def let_all_in(self) -> None:
-        """Give away what is at the path, and leave it there."""
-        assert self.front is not None
-        self.front.listen(WIDE_BACKLOG)
-        self._give(self.front, WIDE_BACKLOG)
-        self.front, self.open = None, True
-
-    def hold_back(self) -> None:
-        """Put a listener at the path that nobody accepts from."""
-        self._put_front()
-
-    def let_in(self) -> None:
-        """Give away those who wait, and have the next ones wait."""
-        former = self.front
-        assert former is not None
-        self._put_front()
-        self._give(former, BACKLOG)
+        self._handed.append(HandedToZmq(name, fd, endpoint, backlog + 1 + RACING))
 
     @property
     def listening(self) -> set[int]:
-        """Return the descriptors of this gate's listeners."""
+        """Return the descriptors of all listening sockets."""
         front = {self.front.fileno()} if self.front is not None else set[int]()
-        return {given.fd for given in self._given} | front
+        return {handed.fd for handed in self._handed} | front
 
     @property
     def former(self) -> list[HandedToZmq]:
-        """Return libzmq's listeners that nobody can find any more."""
-        return self._given[:-1] if self.open else self._given
+        """Return libzmq's listening sockets that are no longer at the path."""
+        return self._handed[:-1] if self.open else self._handed
 
     def promised(self) -> int:
-        """Return how many connections at most are yet to be accepted, of those given away."""
-        for given in self.former:
-            given.drained = given.drained or not _somebody_waits(given.fd)
-        return sum(given.most for given in self.former if not given.drained)
+        """Return how many connections libzmq may still accept from former sockets, at most."""
+        for handed in self.former:
+            handed.drained = handed.drained or not _has_pending(handed.fd)
+        return sum(handed.most for handed in self.former if not handed.drained)
 
     def reap(self, in_use: set[str]) -> None:
-        """Take those listeners back that have had no connection at the last look either."""
-        for given in list(self.former):
-            if not given.drained or given.name in in_use:
-                given.seen_empty = False
-            elif given.seen_empty:
-                self._given.remove(given)
-                self.socket.unbind(given.endpoint)
-            else:  # one that is accepted just now may have no descriptor yet
-                given.seen_empty = True
+        """Unbind the former sockets that have had no connection at the last check either."""
+        for handed in list(self.former):
+            if not handed.drained or handed.name in in_use:
+                handed.seen_empty = False
+            elif handed.seen_empty:
+                self._handed.remove(handed)
+                self.socket.unbind(handed.endpoint)
+            else:  # a connection that is being accepted may have no descriptor yet
+                handed.seen_empty = True
 
     def close(self) -> None:
-        """Close what libzmq has not."""
+        """Close the socket at the path, unless libzmq has it."""
         if self.front is not None:
             self.front.close()
             self.front = None
 
 
 class ListenerSet:
-    """Every way in to this host.
+    """The listeners of all ROUTERs.
 
     Args:
-        ways: Each ROUTER and its path.
+        routers: Each ROUTER and its path.
+
+    Attributes:
+        due: When to call `turn`, even if `fileno` is not readable.
+        paused: How often connections had to wait for free descriptors.
     """
 
-    def __init__(self, ways: Iterable[tuple[zmq.Socket[bytes], str]]) -> None:
+    def __init__(self, routers: Iterable[tuple[zmq.Socket[bytes], str]]) -> None:
         self._ready = select.epoll()
-        self._gates: list[Listener] = []
+        self._listeners: list[Listener] = []
         self._monitors: dict[zmq.Socket[bytes], zmq.Socket[bytes]] = {}
         self._watched: dict[int, Listener] = {}
-        self.due = inf  # when `turn` has something to do though nothing is ready
+        self.due = inf
         self._reap_at = inf
-        self.held_back = 0  # how often there was no room
-        for router, path in ways:
+        self.paused = 0
+        for router, path in routers:
             self._add(router, path, -1)
         self.turn()
 
     def add(self, router: zmq.Socket[bytes], path: str, uid: int) -> None:
-        """Open one more way in, for one user alone."""
+        """Add a listener for one user alone."""
         self._add(router, path, uid)
         self.turn()
 
     def _add(self, router: zmq.Socket[bytes], path: str, uid: int) -> None:
-        gate = Listener(router, path, uid)
+        listener = Listener(router, path, uid)
         events = zmq.EVENT_ACCEPTED | (zmq.EVENT_DISCONNECTED if uid >= 0 else 0)
         monitor = router.get_monitor_socket(events)
         self._monitors[router] = monitor
         self._ready.register(int(monitor.get(zmq.FD)), select.EPOLLIN)
-        self._gates.append(gate)
+        self._listeners.append(listener)
 
     def remove(self, router: zmq.Socket[bytes]) -> None:
-        """Take back a way that could not be opened as a whole."""
-        for gate in [gate for gate in self._gates if gate.socket is router]:
-            self._unwatch(gate)
-            self._gates.remove(gate)
-            gate.close()
+        """Remove a listener whose user's sockets could not all be created."""
+        for listener in [one for one in self._listeners if one.socket is router]:
+            self._unwatch(listener)
+            self._listeners.remove(listener)
+            listener.close()
             monitor = self._monitors.pop(router)
             self._ready.unregister(int(monitor.get(zmq.FD)))
             monitor.close()
 
     def fileno(self) -> int:
-        """Return what is readable when `turn` has something to do."""
+        """Return a descriptor that is readable when `turn` has something to do."""
         return self._ready.fileno()
 
     def turn(self) -> None:
-        """Let in whom there is room for."""
+        """Accept the connections for which there is room."""
         now = time.monotonic()
-        self._hear()
+        self._read_monitors()
         self.due = inf
         if now >= self._reap_at:
             self._reap()
-        for gate in self._gates:
-            self._see_to(gate, now)
-        if any(gate.former for gate in self._gates):
+        for listener in self._listeners:
+            self._adjust(listener, now)
+        if any(listener.former for listener in self._listeners):
             if self._reap_at == inf:
                 self._reap_at = now + REAP_S
             self.due = min(self.due, self._reap_at)
         else:
             self._reap_at = inf
 
-    def _hear(self) -> None:
-        """Read that somebody was accepted: it is time to count. Another user's are counted here."""
-        for gate in self._gates:
-            monitor = self._monitors[gate.socket]
+    def _read_monitors(self) -> None:
+        """Read libzmq's events. They wake this process to count, and count other users' own."""
+        for listener in self._listeners:
+            monitor = self._monitors[listener.socket]
             while int(monitor.get(zmq.EVENTS)) & zmq.POLLIN:
-                said = monitor.recv_multipart(zmq.NOBLOCK)[0]
-                if gate.uid >= 0:
-                    event, fd = EVENT.unpack(said)
-                    came = event == zmq.EVENT_ACCEPTED
-                    (gate.connections.add if came else gate.connections.discard)(fd)
+                frame = monitor.recv_multipart(zmq.NOBLOCK)[0]
+                if listener.uid >= 0:
+                    event, fd = EVENT.unpack(frame)
+                    if event == zmq.EVENT_ACCEPTED:
+                        listener.connections.add(fd)
+                    else:
+                        listener.connections.discard(fd)
 
-    def _see_to(self, gate: Listener, now: float) -> None:
+    def _adjust(self, listener: Listener, now: float) -> None:
         free = free_descriptors()
-        promised = sum(gate.promised() for gate in self._gates)
-        crowded = gate.uid >= 0 and len(gate.connections) >= connections_most()
-        if gate.open:
+        promised = sum(one.promised() for one in self._listeners)
+        crowded = listener.uid >= 0 and len(listener.connections) >= connections_most()
+        if listener.open:
             if crowded or free - promised < PLENTY:
-                gate.hold_back()
-                self._watch(gate)
+                listener.pause()
+                self._watch(listener)
             return
-        if crowded:  # until one of them ends, which the monitor tells
-            self._unwatch(gate)
+        if crowded:  # until a connection closes, which the monitor reports
+            self._unwatch(listener)
             return
         if free - promised >= 2 * PLENTY:
-            self._unwatch(gate)
-            gate.let_all_in()
+            self._unwatch(listener)
+            listener.accept_freely()
             return
-        assert gate.front is not None
-        if not _somebody_waits(gate.front.fileno()):
-            self._watch(gate)
+        assert listener.front is not None
+        if not _has_pending(listener.front.fileno()):
+            self._watch(listener)
             return
-        self._unwatch(gate)
-        if room(free, promised):
-            gate.let_in()
-            self._watch(gate)
+        self._unwatch(listener)
+        if has_room(free, promised):
+            listener.accept_batch()
+            self._watch(listener)
         else:
-            self.held_back += 1
+            self.paused += 1
             self.due = min(self.due, now + RETRY_S)
 
-    def _watch(self, gate: Listener) -> None:
-        assert gate.front is not None
-        fd = gate.front.fileno()
+    def _watch(self, listener: Listener) -> None:
+        assert listener.front is not None
+        fd = listener.front.fileno()
         if fd not in self._watched:
             self._ready.register(fd, select.EPOLLIN)
-            self._watched[fd] = gate
+            self._watched[fd] = listener
 
-    def _unwatch(self, gate: Listener) -> None:
-        """Wake no more for who waits: a full backlog is readable all the time."""
-        for fd in [fd for fd, watched in self._watched.items() if watched is gate]:
+    def _unwatch(self, listener: Listener) -> None:
+        """Stop waking up for waiting connections: a full backlog is readable all the time."""
+        for fd in [fd for fd, watched in self._watched.items() if watched is listener]:
             self._ready.unregister(fd)
             del self._watched[fd]
 
     def _reap(self) -> None:
         began = time.monotonic()
-        in_use = _names({fd for gate in self._gates for fd in gate.listening})
-        for gate in self._gates:
-            gate.reap(in_use)
+        in_use = _names({fd for listener in self._listeners for fd in listener.listening})
+        for listener in self._listeners:
+            listener.reap(in_use)
         now = time.monotonic()
         self._reap_at = now + max(REAP_S, 100 * (now - began))
 
     def close(self) -> None:
-        """Close what is open; the ROUTERs are closed by whoever made them."""
+        """Close what is open, apart from the ROUTERs."""
         self._ready.close()
-        for gate in self._gates:
-            gate.close()
+        for listener in self._listeners:
+            listener.close()
         for monitor in self._monitors.values():
             monitor.close()
 
 
-def _somebody_waits(listener: int) -> bool:
+def _has_pending(listener: int) -> bool:
+    """Return True if a connection waits to be accepted."""
     poll = select.poll()
     poll.register(listener, select.POLLIN)
     return bool(poll.poll(0))
 
 
 def _names(listening: set[int]) -> set[str]:
-    """Return the names of those listeners that this process's connections have come in through.
+    """Return the names of the listening sockets that this process's connections came through.
 
-    Asked of each descriptor: /proc/net/unix leaves lines out while others open and close theirs.
+    Read from each descriptor: /proc/net/unix omits lines while other sockets open and close.
     """
     names: set[str] = set()
     for fd in map(int, os.listdir("/proc/self/fd")):  # noqa: PTH208
@@ -323,7 +325,7 @@ def _names(listening: set[int]) -> set[str]:
             continue
         try:
             one = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, 0, fd)
-        except OSError:  # no socket, or closed by now
+        except OSError:  # no socket, or closed meanwhile
             continue
         try:
             if isinstance(name := one.getsockname(), str):
@@ -331,5 +333,5 @@ def _names(listening: set[int]) -> set[str]:
         except OSError:
             pass
         finally:
-            one.detach()  # it is libzmq's, or another's
+            one.detach()  # the descriptor belongs to libzmq, or to another object
     return names

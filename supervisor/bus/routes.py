@@ -1,7 +1,7 @@
-"""Where frames go (pure), and who has talked to whom.
+"""Decides where a message goes, and records which members have exchanged messages. Pure.
 
-A message is `[source, destination, batch, *blobs]`; the source is the ROUTER's own word. Bodies are
-never read here.
+A message is `[source, destination, batch, *blobs]`; the source is set by the ROUTER. The batch and
+the blobs are never read here.
 """
 
 from collections.abc import Container
@@ -9,23 +9,23 @@ from typing import Any, TypeAlias
 
 from garrison.ipc.messages import GONE, Token
 
-Frames: TypeAlias = list[Any]  # bytes, and after the batch frames of libzmq's own
+Frames: TypeAlias = list[Any]  # bytes; after the batch also frames of libzmq
 
-FRAMES_MOST = 64  # of one message; a batch and what large arguments travel in
-PLAIN = 3  # frames of a message without such
+FRAMES_MOST = 64  # of one message: a batch and its large arguments
+PLAIN = 3  # frames of a message without large arguments
 
 
-def route(frames: Frames, live: Container[Token], most: int) -> Frames | None:
-    """Return what to send for one message received, or None for what is no message of ours.
+def route(frames: Frames, live: Container[Token], max_message: int) -> Frames | None:
+    """Return what to send for one message that arrived; None if the message is invalid.
 
     Args:
-        frames: As they came.
-        live: Who may speak and be spoken to.
-        most: Bytes of one message: of each frame the socket bounds them, of all together this.
+        frames: As they arrived.
+        live: Addresses that may send and receive.
+        max_message: Bytes of one message. The socket bounds each frame; this bounds their sum.
     """
     if not PLAIN <= len(frames) <= FRAMES_MOST:
         return None
-    if len(frames) > PLAIN and sum(map(len, frames)) > most:
+    if len(frames) > PLAIN and sum(map(len, frames)) > max_message:
         return None
     source, destination = frames[0], frames[1]
     if source not in live:
@@ -33,24 +33,24 @@ def route(frames: Frames, live: Container[Token], most: int) -> Frames | None:
     if destination in live:
         frames[0], frames[1] = destination, source
         return frames
-    return [source, GONE, destination, frames[2]]  # never run, so its caller may wait and resend
+    return [source, GONE, destination, frames[2]]  # never run, so its caller may send it again
 
 
 class PeerTable:
-    """Who sent how many messages to whom, so that an end is told to those whom it concerns."""
+    """Counts messages between members, so that an end is announced to those it concerns."""
 
     def __init__(self) -> None:
         self._sent: dict[Token, dict[Token, int]] = {}  # destination → source → messages
 
     def count(self, source: Token, destination: Token) -> None:
-        """Count one message on its way."""
+        """Count one message."""
         sources = self._sent.get(destination)
         if sources is None:
             sources = self._sent[destination] = {}
         sources[source] = sources.get(source, 0) + 1
 
     def forget(self, token: Token) -> set[Token]:
-        """Drop an ended member; return everyone who sent to it or had something from it."""
+        """Remove a member; return all that sent to it or received from it."""
         partners = set(self._sent.pop(token, ()))
         for destination, sources in self._sent.items():
             if sources.pop(token, None) is not None:

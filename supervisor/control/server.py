@@ -64,8 +64,8 @@ class ControlServer:
 
     def _take(self, frames: list[bytes], router: "zmq.Socket[bytes]") -> None:
         token, foreign = frames[0], router is not self._control.own
-        if foreign and not self._control.speaks(token, router):
-            if not self._control.was_here(token):
+        if foreign and not self._control.owns_address(token, router):
+            if not self._control.is_former(token):
                 self.reject("another user under an address that is none of its services'")
             return
         if len(frames) == 2 and not frames[1]:  # a probe: a peer has connected

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from garrison.ipc import sockets
 from garrison.ipc.errors import GarrisonError
+from garrison.ipc.system.locks import hold_lock
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec
 
@@ -134,7 +134,7 @@ def _file_of(found: os.stat_result) -> tuple[int, int]:
 def _take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int]) -> int:
     if path.exists() and (own := held.get(_file_of(path.stat()))) is not None:
         return own
-    lock = sockets.hold_lock(path)
+    lock = hold_lock(path)
     if lock is None:
         holder = _holder(path)
         raise AlreadyRunning(

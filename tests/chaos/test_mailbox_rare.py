@@ -14,11 +14,12 @@ from tests.support.host import Hosting, found
 from tests.support.waiting import eventually
 
 from garrison.ipc import Client, InvalidCall, Overloaded
-from garrison.ipc.posting import AROUND
+from garrison.ipc.mail import AROUND
 
 SMALL = "[host]\nmax_message = 1048576\n"
 
 
+@pytest.mark.external
 async def test_a_disk_that_another_fills_does_not_stop_deliveries(
     host: Hosting, tmp_path: Path
 ) -> None:

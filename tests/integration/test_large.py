@@ -27,7 +27,7 @@ from garrison.ipc import (
     frames as large,
 )
 from garrison.ipc.system import (
-    idle,
+    trimmer,
 )
 
 CONFIG = """
@@ -142,7 +142,7 @@ async def test_what_was_used_is_given_back(echo: ServiceProxy) -> None:
     for _ in range(4):
         await echo.echo(data)
     used = resident(pid)
-    await asyncio.to_thread(until, lambda: resident(pid) < used - 24 * MIB, idle.QUIET_S + 10)
+    await asyncio.to_thread(until, lambda: resident(pid) < used - 24 * MIB, trimmer.IDLE_S + 10)
 
 
 async def outcomes(calls: list[Any]) -> tuple[int, int]:

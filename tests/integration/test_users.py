@@ -24,12 +24,15 @@ from tests.support.waiting import until
 
 from garrison.supervisor.processes.users import Account, access_problem
 from garrison.workers import with_timeout
-from garrison.workers.process.identity import KEYCTL
+from garrison.workers.process.sandbox import KEYCTL
 
 ONE, OTHER = 54321, 54322
 NOBODY = Account("54321", ONE, ONE, (ONE,))
 NAMED = "nobody"
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start others' processes")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start others' processes"),
+    pytest.mark.xdist_group("machine"),  # its user ids are fixed
+]
 
 CONFIG = f"""
 [defaults]

@@ -79,7 +79,7 @@ def test_who_may_speak_under_an_address(via: str, source: bytes, taken: bool) ->
     made = Made()
     router: Router = getattr(made, via)
     router.coming = [[source, MINE, b"batch"], [source, b""]]
-    connected = made.bus.turn()
+    connected = made.bus.route_pending()
     assert bool(made.mine.sent) is taken
     assert len(made.refused) == {True: 0, False: 1 if via == "own" else 2}[taken]
     assert made.bus.connected == ({source} if taken else set())
@@ -90,7 +90,7 @@ def test_what_is_sent_goes_by_the_addresss_own_router() -> None:
     """So nobody else's connection under that address has it."""
     made = Made()
     made.own.coming = [[OWN, to, b"batch"] for to in (MINE, THEIRS, OWN)]
-    made.bus.turn()
+    made.bus.route_pending()
     assert made.mine.sent == [[MINE, OWN, b"batch"]]
     assert made.theirs.sent == [[THEIRS, OWN, b"batch"]]
     assert made.own.sent == [[OWN, OWN, b"batch"]]
@@ -101,10 +101,10 @@ def test_an_address_of_one_that_has_ended_is_nobodys() -> None:
     made = Made()
     made.bus.drop(MINE, "it ended")
     made.mine.coming = [[MINE, OWN, b"batch"]]
-    made.bus.turn()
+    made.bus.route_pending()
     assert made.own.sent == []
     assert made.refused == []
-    assert not made.plane.speaks(MINE, _socket(made.mine))
+    assert not made.plane.owns_address(MINE, _socket(made.mine))
 
 
 def test_a_flood_of_one_user_keeps_no_other_waiting() -> None:
@@ -112,5 +112,5 @@ def test_a_flood_of_one_user_keeps_no_other_waiting() -> None:
     made = Made()
     made.mine.coming = [[MINE, OWN, b"flood"] for _ in range(1000)]
     made.theirs.coming = [[THEIRS, OWN, b"word"]]
-    made.bus.turn()
+    made.bus.route_pending()
     assert [THEIRS, b"word"] in [frames[1:] for frames in made.own.sent[:3]]

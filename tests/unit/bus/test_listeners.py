@@ -13,11 +13,11 @@ from garrison.ipc import sockets
 from garrison.supervisor.bus import listeners
 from garrison.supervisor.bus.listeners import (
     BACKLOG,
-    KEPT,
     PLENTY,
     RACING,
+    RESERVED,
     ListenerSet,
-    room,
+    has_room,
 )
 
 WHOLE = BACKLOG + 1 + RACING
@@ -26,17 +26,17 @@ WHOLE = BACKLOG + 1 + RACING
 @pytest.mark.parametrize(
     ("free", "promised", "expected"),
     [
-        (KEPT + WHOLE + 1, 0, True),
-        (KEPT + WHOLE, 0, False),
-        (KEPT + WHOLE + 1, 1, False),
-        (KEPT + 2 * WHOLE + 1, WHOLE, True),
+        (RESERVED + WHOLE + 1, 0, True),
+        (RESERVED + WHOLE, 0, False),
+        (RESERVED + WHOLE + 1, 1, False),
+        (RESERVED + 2 * WHOLE + 1, WHOLE, True),
         (0, 0, False),
         (-5, 0, False),
     ],
 )
 def test_a_whole_backlog_is_let_in_or_nobody(free: int, promised: int, expected: bool) -> None:
     """What is kept for the supervisor itself is never given to connections."""
-    assert room(free, promised) is expected
+    assert has_room(free, promised) is expected
 
 
 class Free:
@@ -122,12 +122,12 @@ def test_while_there_is_no_room_they_wait_and_then_they_are_let_in(way: Way, fre
     """Those who were let in before are undisturbed meanwhile."""
     before = way.connect()
     assert way.heard(1) == 1
-    free.count = KEPT
+    free.count = RESERVED
     way.gates.turn()
     for _ in range(40):
         way.connect()
     assert way.heard(1, 0.3) == 0
-    assert way.gates.held_back > 0
+    assert way.gates.paused > 0
     before.send(b"hello")
     assert way.heard(1) == 1
     free.count = PLENTY // 2  # few, but enough
@@ -173,12 +173,12 @@ def test_what_says_nothing_gives_its_descriptors_back(way: Way, free: Free) -> N
         one.connect(way.path)
     way.connect()
     assert way.heard(1) == 1
-    gate = way.gates._gates[0]
+    gate = way.gates._listeners[0]
     until = time.monotonic() + 10
     for one in silent:
         one.close()
     way._dealers[0].close(linger=0)
-    while len(gate._given) > 1 and time.monotonic() < until:  # one has had the plenty's first
+    while len(gate._handed) > 1 and time.monotonic() < until:  # one has had the plenty's first
         way.gates.turn()
         way.router.poll(10)
     assert len(gate.former) <= 1

@@ -66,14 +66,14 @@ def test_what_waits_is_bounded_also_where_it_is_many_tiny_messages(
     """Each takes room besides its bytes; what finds none goes back to its sender."""
     for number in range(1000):
         router.coming += [READS, SLEEPS, b"%d" % number + bytes(size)]
-    made.turn()
+    made.route_pending()
     back = [frames for frames in router.sent if frames]
     waiting = 1000 - len(back)
     assert 0 < waiting * (MESSAGE_BYTES + size) <= MOST
     assert {tuple(frames[:3]) for frames in back} == {(READS, FULL, SLEEPS)}
     assert 0 < made.waiting_bytes <= MOST
     router.asleep, router.sent = False, [[]]
-    made.turn()
+    made.route_pending()
     assert [int(frames[2].rstrip(b"\0")) for frames in router.sent if frames] == list(
         range(waiting)
     )
@@ -85,8 +85,8 @@ def test_what_waits_is_nothing_for_the_garbage_collector(router: Router, made: B
     """It would look through all of it in one turn, which lasted 100 ms during a flood."""
     for number in range(50):
         router.coming += [READS, SLEEPS, b"%d" % number]
-    made.turn()
+    made.route_pending()
     gc.collect()
-    (waiting,) = made._waiting.values()
+    (waiting,) = made._queues.values()
     assert len(waiting.messages) == 50
     assert not any(map(gc.is_tracked, waiting.messages))

@@ -65,7 +65,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     args=st.lists(VALUES, max_size=5).map(tuple),
     kwargs=st.dictionaries(st.text(max_size=9), VALUES, max_size=4),
@@ -74,13 +73,12 @@ def test_a_call_comes_back(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
     """Whatever is large in it, and wherever."""
     arrived = carried(call(*args, **kwargs))
     assert isinstance(arrived, Call)
-    assert large.listed(arrived.args) == list(args)
-    assert large.mapped(arrived.kwargs) == kwargs
+    assert large.decode_args(arrived.args) == list(args)
+    assert large.decode_kwargs(arrived.kwargs) == kwargs
     assert bytes(large.joined(arrived.args)) == encode(args)
     assert bytes(large.joined(arrived.kwargs)) == encode(kwargs)
 
 
-@settings(deadline=None)
 @given(value=VALUES)
 def test_a_result_and_an_item_come_back(value: Any) -> None:
     """With the type that is asked for, or as builtins."""
@@ -123,7 +121,7 @@ def test_few_frames_follow_one_message() -> None:
     assert len(frames) == 1 + FRAMES_MOST
     arrived = carried(call(*values))
     assert isinstance(arrived, Call)
-    assert large.listed(arrived.args) == list(values)
+    assert large.decode_args(arrived.args) == list(values)
 
 
 def test_what_looks_like_a_place_is_an_author_s() -> None:
@@ -132,10 +130,10 @@ def test_what_looks_like_a_place_is_an_author_s() -> None:
     for value in ((own,), (own, b"x" * 20), (own, "x" * 20)):
         arrived = carried(call(*value, k=own))
         assert isinstance(arrived, Call)
-        found = large.listed(arrived.args)
+        found = large.decode_args(arrived.args)
         assert isinstance(found[0], Ext)
         assert (found[0].code, found[0].data) == (PLACE, own.data)
-        assert isinstance(large.mapped(arrived.kwargs)["k"], Ext)
+        assert isinstance(large.decode_kwargs(arrived.kwargs)["k"], Ext)
 
 
 def test_a_batch_that_cannot_be_encoded_leaves_no_frame_behind() -> None:
@@ -285,7 +283,7 @@ def test_what_is_forged_is_refused(frames: list[bytes]) -> None:
         large.unpack(frames, MOST)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_batch_is_refused_or_read(data: st.DataObject) -> None:
     """Nothing else is raised, by taking it or by what takes its arguments."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from garrison.ipc import sockets
+from garrison.ipc.system.locks import hold_lock
 from garrison.supervisor.state import home
 
 
@@ -17,7 +17,7 @@ def test_who_has_just_taken_the_lock_is_named(
     """Its pid comes into the file a moment after the lock; on a full disk it never does."""
     monkeypatch.setattr(home, "WRITTEN_S", 10.0 if written else 0.05)
     path = tmp_path / "supervisor.lock"
-    held = sockets.hold_lock(path)
+    held = hold_lock(path)
     assert held is not None
     late = threading.Timer(0.1, os.write, (held, written.encode()))
     late.start()
