@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import zmq
 
@@ -12,7 +13,7 @@ from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import HostSpec, ServiceSpec
 from garrison.supervisor.control.commands.base import CommandContext
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.control.requests import EventFollowers, RequestHooks, RequestQueue
@@ -86,6 +87,16 @@ class Components:
     dispatcher: Dispatcher
 
 
+# Makes an engine for a host: its settings, the environment of workers, and the pids of children of
+# this process that are not the engine's.
+EngineFactory: TypeAlias = Callable[[HostSpec, Mapping[str, str], set[int]], Engine]
+
+
+def local_engine(host: HostSpec, environment: Mapping[str, str], others: set[int]) -> Engine:
+    """Return the engine that runs workers on this machine."""
+    return LocalEngine(host.run, host.logs, environment, host.orphan_grace, host.cgroups, others)
+
+
 def build(
     config: Config,
     environ: Mapping[str, str],
@@ -94,6 +105,7 @@ def build(
     orders: OrderStore,
     former: Snapshot | None,
     loop: LoopHooks,
+    make_engine: EngineFactory,
 ) -> Components:
     """Build all components.
 
@@ -105,8 +117,9 @@ def build(
         orders: The operator's commands of earlier runs of the host.
         former: The snapshot of the former supervisor.
         loop: What the loop does for components.
+        make_engine: Makes the engine.
     """
-    return _Builder(config, environ, log, handover, loop).build(orders, former)
+    return _Builder(config, environ, log, handover, loop, make_engine).build(orders, former)
 
 
 class _Builder:
@@ -119,6 +132,7 @@ class _Builder:
         log: EventLog,
         handover: Handover,
         loop: LoopHooks,
+        make_engine: EngineFactory,
     ) -> None:
         host = config.host
         self._config, self._host, self._environ = config, host, environ
@@ -128,14 +142,7 @@ class _Builder:
         self._others = set(process_tree.children())  # children of this process, not the host's
         if handover.locks:
             self._others &= set(handover.others)
-        self._engine: Engine = LocalEngine(
-            host.run,
-            host.logs,
-            base_environment(environ),
-            host.orphan_grace,
-            host.cgroups,
-            self._others,
-        )
+        self._engine = make_engine(host, base_environment(environ), self._others)
         self._sockets = self._build_sockets()
         self._crashes = CrashRecorder(
             CrashStore(host.state / "deaths"),

@@ -31,7 +31,7 @@ from garrison.supervisor.state.home import lock_home
 from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
-from .components import Components, LoopHooks, build
+from .components import Components, EngineFactory, LoopHooks, build, local_engine
 from .tasks import Steps, TaskSet
 
 TASKS_S = 0.05  # longest wait while a task or a request is under way
@@ -47,6 +47,7 @@ class Supervisor:
         environ: The environment at the start; secrets are taken from it.
         log: Where events go.
         handover: What the supervisor before an upgrade, in this same process, has left.
+        make_engine: Makes the engine that runs the workers.
 
     Attributes:
         failure: Why the host cannot run, after `run` has returned.
@@ -63,6 +64,7 @@ class Supervisor:
         environ: Mapping[str, str],
         log: EventLog,
         handover: Handover | None = None,
+        make_engine: EngineFactory = local_engine,
     ) -> None:
         host, self._log = config.host, log
         self.failure: GarrisonError | None = None
@@ -79,7 +81,9 @@ class Supervisor:
         former, unreadable = load_snapshot(host.state)
         services = adoptable(config, former) if former is not None else []
         self._orders = OrderStore(host.state, orders, self._report_unsaved)
-        self._take(build(config, environ, log, handover, self._orders, former, self._hooks()))
+        hooks = self._hooks()
+        parts = build(config, environ, log, handover, self._orders, former, hooks, make_engine)
+        self._take(parts)
         self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unreadable)):
