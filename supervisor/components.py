@@ -23,9 +23,9 @@ from garrison.supervisor.crashes.recorder import CrashRecorder
 from garrison.supervisor.crashes.store import CrashStore
 from garrison.supervisor.lifecycle.services import ServiceTable
 from garrison.supervisor.logs.events import EventLog
+from garrison.supervisor.processes.detect import detect_capabilities
 from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.processes.local import LocalEngine
-from garrison.supervisor.processes.machine import detect_capabilities
 from garrison.supervisor.processes.preload import Preloader
 from garrison.supervisor.state.adoption import Adoption
 from garrison.supervisor.state.handover import Handover, Upgrade
