@@ -192,7 +192,7 @@ class Supervisor:
         if self.members.leavers.fileno() in ready:
             self.members.see_who_left()
         if self.rotation.wake in ready:
-            for event, log, data in self.rotation.news():
+            for event, log, data in self.rotation.events():
                 self.journal.record(event, log, **data)
         due = self.engine.busy or time.monotonic() >= self.engine.due or self.incarnations.backlog
         if due or any(fd in ready for fd in self.engine.descriptors()):

@@ -1,11 +1,34 @@
-"""Fixtures of all tests."""
+"""Fixtures, the hypothesis profile, and how tests are spread over processes."""
 
+import compileall
 import contextlib
+import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
-from tests.support.host import Hosting, hosting
+from tests.support.host import ROOT, Hosting, hosting
 from tests.support.waiting import LONGEST, ending_within
+
+# A loaded machine makes any example slow, so no example has a deadline. The examples are the same
+# in each run; `--hypothesis-profile=explore` tries new ones, and more.
+LOADED = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile(
+    "garrison", deadline=None, suppress_health_check=LOADED, derandomize=True, print_blob=True
+)
+hypothesis.settings.register_profile(
+    "explore", deadline=None, suppress_health_check=LOADED, max_examples=1000, print_blob=True
+)
+hypothesis.settings.load_profile("garrison")
+
+SLOWEST_FIRST = ("chaos", "docs", "integration", "property", "unit")  # folders
+WORKERS_MOST = 8
+sys.dont_write_bytecode = False  # else each process rewrites the assertions of all tests anew
 
 
 @pytest.fixture(autouse=True)
@@ -20,3 +43,81 @@ def host() -> Iterator[Hosting]:
     """Return what makes a host for one test: `host(config, plugins=["echo"])`, see `Host`."""
     with contextlib.ExitStack() as stack:
         yield lambda *args, **kwargs: stack.enter_context(hosting(*args, **kwargs))
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Return a temporary folder whose path leaves room for a Unix socket's name (107 bytes)."""
+    path = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
+    yield path
+    shutil.rmtree(path, ignore_errors=True)
+
+
+# --- processes --------------------------------------------------------------------------------
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile the package once: hundreds of supervisors are started from it."""
+    if not hasattr(config, "workerinput"):
+        for package in ("ipc", "supervisor", "workers"):
+            compileall.compile_dir(ROOT / ".src" / "garrison" / package, quiet=2)
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return the number of processes for `-n auto`: one more than cores, as tests mostly wait.
+
+    Single files run in this process, and so does what needs the machine for itself.
+    """
+    mark = config.option.markexpr
+    if "soak" in mark.split() and "not soak" not in mark:
+        return 0
+    if "external" in mark.split() and "not external" not in mark:
+        return 0
+    if all(Path(arg.partition("::")[0]).is_file() for arg in config.args):
+        return 0
+    return min(len(os.sched_getaffinity(0)) + 1, WORKERS_MOST)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests that share a process, and begin with the slowest groups.
+
+    A test is a group of its own, unless it shares a host with others of its file, or is so fast
+    that its whole file is a group.
+    """
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None and (group := _group_of(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=_order_of)
+
+
+def _group_of(item: pytest.Item) -> str:
+    if item.path.is_relative_to(ROOT / "tests" / "unit") or "property" in item.path.parts:
+        return str(item.path.relative_to(ROOT / "tests"))
+    shared = [name for name in _shared_fixtures(item) if name != "tmp_path_factory"]
+    return f"{item.path.stem}:{shared[0]}" if shared else ""
+
+
+def _shared_fixtures(item: pytest.Item) -> list[str]:
+    definitions: dict[str, Any] = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009
+    return sorted(name for name, found in definitions.items() if found[-1].scope == "module")
+
+
+def _order_of(item: pytest.Item) -> tuple[bool, int]:
+    folder = item.path.relative_to(ROOT / "tests").parts[0]
+    place = SLOWEST_FIRST.index(folder) if folder in SLOWEST_FIRST else len(SLOWEST_FIRST)
+    alone = item.get_closest_marker("xdist_group")
+    return (alone is None or alone.args[0] != "machine", place)
+
+
+# --- what not every machine can run -------------------------------------------------------------
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+    """Fail an external test that is skipped in CI: there everything must be at hand."""
+    report: pytest.TestReport = yield
+    if report.skipped and os.environ.get("CI") and item.get_closest_marker("external"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, but $CI is set: {report.longrepr}"
+    return report

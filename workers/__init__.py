@@ -1,4 +1,4 @@
-"""What an author needs: `Service`, `Plugin`, `Runtime`, and what an agent is made of."""
+"""The author's API: `Service`, `Plugin`, `Runtime`, and the components of an agent."""
 
 from garrison.ipc import PermanentFailure, state, with_timeout
 from garrison.ipc.character import Character, MessageExample, Style
@@ -24,11 +24,11 @@ from garrison.workers.agents.models import (
     ChatMessage,
     EmbedParams,
     GenerateTextParams,
-    ModelProvider,
     ModelType,
     ModelUnavailable,
 )
 
+from .model_provider import ModelProvider
 from .plugin import Plugin
 from .runtime import Runtime
 from .service import Service, ServiceType, idempotent

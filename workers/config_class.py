@@ -1,4 +1,4 @@
-"""Config values held against an author's `Config` class; a misfit is named by its key."""
+"""Converts config values to an author's `Config` class; an error names the key."""
 
 import difflib
 import re
@@ -11,7 +11,7 @@ from garrison.ipc.messages import ConfigProblem
 
 
 class ConfigMismatch(Exception):
-    """Values that do not fit; it carries the problem as it travels."""
+    """A config value does not match its class; `problem` is its form on the wire."""
 
     def __init__(self, problem: ConfigProblem) -> None:
         self.problem = problem
@@ -19,15 +19,15 @@ class ConfigMismatch(Exception):
 
 
 def convert_config(cls: Any, values: dict[str, Any], keys: tuple[str, ...]) -> Any:
-    """Return an instance of a config class, or the values as they are where there is no class.
+    """Return an instance of a config class, or the values themselves where there is no class.
 
     Args:
         cls: A `msgspec.Struct`, or None.
         values: A table of the config file.
-        keys: The table's own keys, from the top of the file.
+        keys: The table's path: ("services", "discord", "config").
 
     Raises:
-        Misfit: A value does not fit, or a key is unknown.
+        ConfigMismatch: A value does not match, or a key is unknown.
     """
     if cls is None:
         return values
@@ -40,12 +40,12 @@ def convert_config(cls: Any, values: dict[str, Any], keys: tuple[str, ...]) -> A
 
 
 def _refuse_unknown(info: Any, value: Any, keys: tuple[str, ...]) -> None:
-    """Raise Misfit for a key that no class has, and for no choice of several, however deep.
+    """Raise ConfigMismatch for an unknown key or an invalid choice, at any depth.
 
     Args:
-        info: What msgspec says of the type.
-        value: What the file has there.
-        keys: Where.
+        info: The type, as msgspec describes it.
+        value: The value in the file.
+        keys: Its path.
     """
     match info, value:
         case msgspec.inspect.StructType(array_like=False), dict():
@@ -58,7 +58,7 @@ def _refuse_unknown(info: Any, value: Any, keys: tuple[str, ...]) -> None:
                 _refuse_unknown(known.get(key), inner, (*keys, key))
         case msgspec.inspect.UnionType(types), _:
             tables = [one for one in types if isinstance(one, msgspec.inspect.StructType)]
-            if len(tables) == 1:  # among several, the tag decides, and msgspec looks at it
+            if len(tables) == 1:  # with several, msgspec chooses by the tag
                 _refuse_unknown(tables[0], value, keys)
         case msgspec.inspect.ListType(item_type=item) | msgspec.inspect.VarTupleType(
             item_type=item
@@ -70,7 +70,7 @@ def _refuse_unknown(info: Any, value: Any, keys: tuple[str, ...]) -> None:
                 _refuse_unknown(item, inner, (*keys, key))
         case msgspec.inspect.LiteralType(values=choices), _ if value not in choices:
             there = ", ".join(sorted(map(repr, choices)))
-            raise ConfigMismatch(ConfigProblem(keys, f"{value!r:.80} is none of {there}"))
+            raise ConfigMismatch(ConfigProblem(keys, f"{value!r:.80} is not one of {there}"))
 
 
 def _known(names: Iterable[str]) -> str:
@@ -78,7 +78,7 @@ def _known(names: Iterable[str]) -> str:
 
 
 def _human(text: str) -> tuple[tuple[str, ...], str]:
-    """Take `Expected `int`, got `str` - at `$.a.b`` apart."""
+    """Split an error of msgspec, `Expected `int`, got `str` - at `$.a.b``, into path and text."""
     text = text.replace(" - at `key` in `$", ", for a key - at `$")
     problem, _, path = text.partition(" - at `$")
     where = tuple(part for part in re.split(r"[.`]|\[.*?\]", path) if part)

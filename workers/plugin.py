@@ -1,41 +1,38 @@
-"""What an author fills in: a plugin, its services and what they share."""
+"""`Plugin`: services and components that belong together, and their shared configuration."""
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
-from garrison.workers.agents.components import Action, Evaluator, Provider
-
+from .agents.components import Action, Evaluator, Provider
+from .runtime import Runtime
 from .service import Service
 
-if TYPE_CHECKING:
-    from .runtime import Runtime
-
-Init = Callable[[Any, "Runtime"], Awaitable[None] | None]
+Init = Callable[[Any, Runtime], Awaitable[None] | None]
 Handler = Callable[..., Awaitable[Any] | Any]
 
 
 class Plugin:
-    """Services that belong together.
+    """Services and components that belong together.
 
     Args:
-        name: What it calls itself.
-        services: The service classes that it brings; each runs in a worker of its own. What
-            follows lives in the worker of the first, or in one of its own where there is none.
+        name: Its name.
+        services: Its service classes. Each runs in its own worker. Everything else runs in the
+            worker of the first one; without services, in a worker of its own.
         actions: What an agent can do with it.
-        providers: What an agent should know before it answers.
-        evaluators: What looks at answers afterwards.
-        models: Model types to `handler(runtime, params)`; an asynchronous generator streams.
-        events: Events to handlers, as `Runtime.register_event` takes them.
-        description: What it is for.
-        init: Runs once in every worker's life, before `start`: `init(config, runtime)`.
-        config: A `msgspec.Struct` for `[plugins.NAME.config]`; a subclass can have a class
-            `Config` instead.
-        preload: Modules that are imported once for all workers; name here what is slow to import.
-        dependencies: NAMEs of plugins that must be configured too.
-        priority: Of its models; the higher one is asked first.
+        providers: Context for the agent's answers.
+        evaluators: Functions that run after an answer.
+        models: Model type to `handler(runtime, params)`; an asynchronous generator streams.
+        events: Event to one handler or several, `handler(payload)`.
+        description: One sentence on what it does.
+        init: `init(config, runtime)`, run once in each of its workers, before `start`.
+        config: A `msgspec.Struct` for `[plugins.NAME.config]`. A subclass of `Plugin` may define a
+            class `Config` instead.
+        preload: Modules that are slow to import; the launcher imports them once for all workers.
+        dependencies: NAMEs of plugins that must be configured as well.
+        priority: Priority of its models; the highest is preferred.
     """
 
     Config: ClassVar[type[msgspec.Struct] | None] = None
@@ -74,30 +71,34 @@ class Plugin:
         self.priority = priority
         self._init = init
 
-    async def init(self, config: Any, runtime: "Runtime") -> None:
-        """Prepare what the plugin's services share in one worker."""
+    async def init(self, config: Any, runtime: Runtime) -> None:
+        """Prepare a worker of this plugin, before the `start` of its service.
+
+        Args:
+            config: An instance of the config class, else the table `[plugins.NAME.config]`.
+            runtime: The runtime of that worker's service.
+        """
         if self._init is not None:
             result = self._init(config, runtime)
             if inspect.isawaitable(result):
                 await result
 
-    def hosted(self, name: str) -> list[type[Service]]:
-        """Return its services; where it has none, but other things that need a worker, one for
-        these.
+    def worker_services(self, name: str) -> list[type[Service]]:
+        """Return the services that run in workers: its own, or one for its components alone.
 
         Args:
-            name: The plugin's NAME, which is that service's type.
+            name: NAME of the plugin, which becomes the type of that one service.
         """
         rest = (self.actions, self.providers, self.evaluators, self.models, self.events, self._init)
-        inits = type(self).init is not Plugin.init
-        if self.services or not (any(rest) or inits):
+        overrides_init = type(self).init is not Plugin.init
+        if self.services or not (any(rest) or overrides_init):
             return self.services
-        said = {"service_type": name, "capability_description": self.description}
-        return [type("PluginService", (Service,), {"__module__": __name__, **said})]
+        attributes = {"service_type": name, "capability_description": self.description}
+        return [type("PluginService", (Service,), {"__module__": __name__, **attributes})]
 
     def service(self, service_type: str, name: str = "") -> type[Service]:
-        """Return the class of that type. Raises LookupError where there is none."""
-        classes = self.hosted(name)
+        """Return the service class of a type. Raises LookupError if there is none."""
+        classes = self.worker_services(name)
         for cls in classes:
             if cls.service_type == service_type:
                 return cls

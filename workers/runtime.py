@@ -1,276 +1,408 @@
-"""`Runtime`: what a service is given: its settings, its start, background work, events."""
+"""`Runtime`: what a service is handed to reach its settings, other services and its agent."""
 
 import asyncio
-import contextvars
-import inspect
 import logging
-import math
 import os
 import tempfile
-import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from garrison.ipc.character import Character, default_character, setting_of
-from garrison.ipc.client import DEADLINE
+from garrison.ipc.character import Character
+from garrison.ipc.client import Client
 from garrison.ipc.mail import MESSAGE, PostedMessage
-from garrison.ipc.messages import Subscribe, Token, encodable
-from garrison.ipc.session import Session
-from garrison.workers.agents.api import AgentApi
-from garrison.workers.agents.components import EventType
-from garrison.workers.agents.content import with_source
-from garrison.workers.agents.internal_methods import (
-    InternalMethods,
-    await_with_prefix,
-    fitted,
-)
+from garrison.ipc.proxy import ServiceProxy
+from garrison.workers.agents.api import ANSWER_S, PROVIDER_S, AgentApi
+from garrison.workers.agents.components import Action, Evaluator, Provider, State
+from garrison.workers.agents.content import Content, Memory, Processed, TargetInfo
+from garrison.workers.agents.database import DatabaseAdapter
+from garrison.workers.agents.events import Events
+from garrison.workers.agents.models import Model
+from garrison.workers.agents.registry import ComponentRegistry
+from garrison.workers.agents.remote import RemoteAction, RemoteEvaluator, RemoteProvider
+from garrison.workers.agents.settings import Settings
 
-from .service import Service
+from .background import Background
 
-log = logging.getLogger(__name__)
-
-S = TypeVar("S", bound=Service)
+T = TypeVar("T")
 Handler = Callable[..., Awaitable[Any] | Any]
 
-
-class BackgroundFailure(Exception):
-    """A service's background work raised; its cause is what it raised."""
+FACTS_MOST = 16  # numbers that a service may report
 
 
-class Runtime(AgentApi):
-    """What a service is given: other services, an agent's parts, settings, events, background
-    work."""
+class Reports:
+    """What a service reports about itself through its runtime."""
+
+    def __init__(self) -> None:
+        self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.facts: dict[str, float] = {}  # replaced, never changed: a thread may report
+
+
+class Runtime:
+    """What a service uses of its host.
+
+    Its methods belong to the worker's event loop, apart from `get_service` and its relatives,
+    `get_setting`, `report` and the attributes, which also work in the thread of a plain `def`
+    method. Durations are seconds.
+
+    Attributes:
+        name: NAME of the service, with its agent's prefix: `discord`, `ada.discord`.
+        generation: Number of this incarnation: 1 for the first, one more at each restart.
+        config: An instance of the service's class `Config`, else its config table as a dict.
+        logger: A logger with the service's name. Its lines go to the service's log.
+        client: The connection to the host that `garrison.ipc.connect` yields to a program, for
+            what is not here: the directory, notices of changes, orders to the supervisor.
+    """
 
     def __init__(
         self,
+        client: Client,
         name: str,
-        token: Token,
-        secrets: dict[str, str] | None = None,
+        *,
+        components: ComponentRegistry,
+        settings: Settings,
+        background: Background,
+        events: Events,
+        reports: Reports,
         generation: int = 1,
-        session: Session | None = None,
+        data_folder: Path | None = None,
     ) -> None:
-        super().__init__(token, name, session)
+        self.name = name
         self.generation = generation
         self.config: Any = {}
-        self.facts: dict[str, float] = {}
-        self._data = Path(tempfile.gettempdir()) / f"garrison-{os.getpid()}" / name
         self.logger = logging.getLogger(name)
-        self.failed: asyncio.Future[None] = self.loop.create_future()
-        self.finished = asyncio.Event()  # the service asked to end, cleanly
-        self._ready: asyncio.Future[Any] = self.loop.create_future()
-        self.character = default_character()
-        self._withheld: set[str] = set()  # names of the character's secrets that are not ours
-        self._secrets = secrets or {}
-        self.hidden = InternalMethods(self)
-        self._events: dict[str, list[Handler]] = {}
-        self._background: set[asyncio.Task[None]] = set()
+        self.client = client
+        self._api = AgentApi(client, name)
+        self._components, self._settings = components, settings
+        self._background, self._events, self._reports = background, events, reports
+        temporary = Path(tempfile.gettempdir()) / f"garrison-{os.getpid()}" / name
+        self._data_folder = data_folder or temporary
 
-    # --- settings ---------------------------------------------------------------------------
-
-    @property
-    def agent_id(self) -> str:
-        """Return the id of the agent that this service belongs to."""
-        return self.character.agent_id
-
-    def speak_for(self, agent: str, character: Character, withheld: Iterable[str] = ()) -> None:
-        """Belong to an agent; `withheld` are secrets of its character that this one has not."""
-        self.agent, self.character, self._withheld = agent, character, set(withheld)
-
-    def get_setting(self, key: str, default: Any = None) -> Any:
-        """Return a setting: the character's, else this service's secret, else its environment's,
-        else the default.
-
-        An empty string, 0 and False are settings like any other.
-        """
-        if (said := setting_of(self.character, key)) is not None:
-            return said
-        if key in self._secrets:
-            return self._secrets[key]
-        if key in self._withheld:
-            self._withheld.discard(key)  # said once
-            section = f"services.{self.name}"
-            if self.agent:
-                section = f"agents.{self.agent}.services.{self.name.removeprefix(self.agent + '.')}"
-            log.warning(
-                "setting.withheld %s is a secret of %s's character that this service is not "
-                'given; [%s] secrets = ["%s"] in the config hands it over',
-                *(key, self.character.name, section, key),
-            )
-        return os.environ.get(key, default)
-
-    # --- of itself --------------------------------------------------------------------------
-
-    @property
-    def message(self) -> PostedMessage | None:
-        """Return the posted message that the method is being run for; None where it was called."""
-        return MESSAGE.get()
+    # --- the service itself -----------------------------------------------------------------
 
     @property
     def data_folder(self) -> Path:
-        """Return a folder of this service's own, which outlasts its incarnations."""
-        self._data.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return self._data
+        """Return a private folder of this service that outlasts restarts; created on first use."""
+        self._data_folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return self._data_folder
 
-    def report(self, **facts: float) -> None:
-        """Have `garrison status` show these numbers: at most 16, told with the next beat."""
-        self.facts = {name: float(value) for name, value in list(facts.items())[:16]}
+    @property
+    def agent(self) -> str:
+        """Return the NAME of the agent that this service belongs to; empty for a shared service."""
+        return self.client.agent
 
-    # --- a start that blocks ----------------------------------------------------------------
+    @property
+    def agent_id(self) -> str:
+        """Return the id of the agent's character."""
+        return self._settings.character.agent_id
+
+    @property
+    def character(self) -> Character:
+        """Return the agent's character; the default one for a shared service."""
+        return self._settings.character
+
+    def get_setting(self, key: str, default: Any = None) -> Any:
+        """Return a setting.
+
+        The first that has the key decides: the character (`secrets`, `settings`,
+        `settings.secrets`), the secrets that the config grants to this service, its environment,
+        the default. An empty text, 0 and False are values; null is not.
+        """
+        return self._settings.get(key, default)
 
     def ready(self, service: Any) -> None:
-        """Say from within `start` that the service runs, where `start` blocks as long as its
-        connection lives. When `start` then returns or raises, the service has crashed."""
-        if not self._ready.done():
-            self._ready.set_result(service)
+        """Report, from within a `start` that blocks while its connection lives, that the service
+        runs. When that `start` returns or raises later, the service has crashed.
 
-    async def begin(self, cls: type[S]) -> S:
-        """Run a service's `start`; one that blocks says `ready` and goes on in the background."""
-        starting = self.loop.create_task(_started(cls, self), name="start")
-        waiting = {starting, self._ready, self.failed}
-        try:
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:
-            starting.cancel()
-            raise
-        if starting.done():
-            service = starting.result()
-        elif self._ready.done():
-            service = self._ready.result()
-            self.spawn(_outlive(starting), "start")
-        else:
-            starting.cancel()
-            self.failed.result()
-        if not isinstance(service, cls):
-            raise TypeError(
-                f"{cls.__name__}.start returned {service!r}; it must return the service"
-            )
-        service.__dict__.setdefault("_runtime", self)
-        service.__dict__.setdefault("config", self.config)
-        return service
-
-    # --- background work --------------------------------------------------------------------
-
-    def spawn(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[None]:
-        """Run work as long as the service lives; an exception in it is a crash of the service.
-
-        `SystemExit` with no code, or 0, is a clean end of the service.
+        Args:
+            service: The service, as `start` would return it.
         """
-        if not inspect.iscoroutine(work):
-            raise TypeError(f"spawn takes a coroutine, as a call of an async def is; not {work!r}")
-        if threading.get_ident() != self.thread:
-            work.close()
-            raise RuntimeError("spawn was called in a thread: a plain def method runs in one")
-        title = name or work.__qualname__
-        context = contextvars.copy_context()
-        context.run(DEADLINE.set, math.inf)  # it outlives the call that may have begun it
-        task = self.loop.create_task(self._watched(work, title), name=title, context=context)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-        task.add_done_callback(lambda _: work.close())  # one that is cancelled before it began
-        return task
+        if not self._reports.ready.done():
+            self._reports.ready.set_result(service)
 
-    async def _watched(self, work: Coroutine[Any, Any, Any], title: str) -> None:
-        try:
-            await work
-        except asyncio.CancelledError:
-            raise
-        except SystemExit as end:
-            if end.code in {None, 0}:
-                self.finished.set()
-            else:
-                self._fail(title, end)
-        except BaseException as error:  # noqa: BLE001 (never a silent corpse)
-            self._fail(title, error)
+    def spawn(
+        self, work: Coroutine[Any, Any, Any], name: str | None = None
+    ) -> "asyncio.Task[None]":
+        """Run a coroutine until the service stops, which cancels it.
 
-    def _fail(self, title: str, error: BaseException) -> None:
-        if self.failed.done():
-            log.error("background.failed work=%s", title, exc_info=error)
-            return
-        failure = BackgroundFailure(f"background work {title} ended")
-        failure.__cause__ = error
-        self.failed.set_exception(failure)
+        An exception in it is a crash of the service. `SystemExit` without a code, or with 0, ends
+        the service cleanly.
 
-    async def cancel_background(self) -> None:
-        """End all background work."""
-        tasks = [task for task in self._background if task is not asyncio.current_task()]
-        for task in tasks:
-            task.cancel()
-        if tasks:
-            await asyncio.wait(tasks, timeout=2.0)
+        Args:
+            work: A coroutine: `spawn(self.poll())`.
+            name: The task's name in logs and stack dumps.
+        """
+        return self._background.spawn(work, name)
+
+    def report(self, **facts: float) -> None:
+        """Show numbers in `garrison status`, at most 16. They replace those reported before."""
+        chosen = list(facts.items())[:FACTS_MOST]
+        self._reports.facts = {name: float(value) for name, value in chosen}
+
+    # --- other services ---------------------------------------------------------------------
+
+    @overload
+    def get_service(self, wanted: str) -> ServiceProxy | None: ...
+    @overload
+    def get_service(self, wanted: Callable[..., T]) -> T | None: ...
+    def get_service(self, wanted: Any) -> Any:
+        """Return a proxy of a service at once, or None where no such service is configured.
+
+        The proxy outlives restarts. Within an agent, its own services precede the shared ones.
+
+        Args:
+            wanted: A NAME; a service_type, which means the first wanted service of that type in
+                config order; or a class or Protocol with a `service_type`, whose annotations
+                convert results.
+        """
+        return self.client.get_service(wanted)
+
+    @overload
+    def get_services_by_type(self, wanted: str) -> list[ServiceProxy]: ...
+    @overload
+    def get_services_by_type(self, wanted: Callable[..., T]) -> list[T]: ...
+    def get_services_by_type(self, wanted: Any) -> Any:
+        """Return proxies of all services of a type, in config order."""
+        return self.client.get_services_by_type(wanted)
+
+    def get_all_services(self) -> dict[str, list[ServiceProxy]]:
+        """Return proxies of all services, by service_type."""
+        return self.client.get_all_services()
+
+    def has_service(self, wanted: str | Callable[..., object]) -> bool:
+        """Return whether such a service is configured; arguments as of `get_service`."""
+        return self.client.has_service(wanted)
+
+    def get_registered_service_types(self) -> list[str]:
+        """Return all service types, in config order."""
+        return self.client.get_registered_service_types()
+
+    @overload
+    async def get_service_load_promise(self, wanted: str, timeout: float = ...) -> ServiceProxy: ...
+    @overload
+    async def get_service_load_promise(
+        self, wanted: Callable[..., T], timeout: float = ...
+    ) -> T: ...
+    async def get_service_load_promise(self, wanted: Any, timeout: float = 30.0) -> Any:
+        """Return a proxy of a service once it is running.
+
+        Raises:
+            ServiceUnavailable: It is not configured, has failed, or did not run in time.
+        """
+        return await self.client.get_service_load_promise(wanted, timeout)
+
+    async def post(
+        self,
+        service: str | Callable[..., object],
+        method: str,
+        *args: Any,
+        key: str | None = None,
+        expires: float | None = None,
+        **kwargs: Any,
+    ) -> str:
+        """Post a call that outlasts crashes of either side; return the message's id once it is on
+        disk. The mailbox delivers in order, at least once.
+
+        Args:
+            service: As of `get_service`.
+            method: One of its methods; not a stream.
+            args: Positional arguments of the method.
+            key: Messages with the same key are one message: post again safely after an error.
+            expires: Seconds after which an undelivered message is dropped; None is never.
+            kwargs: Keyword arguments of the method.
+
+        Raises:
+            ServiceUnavailable: The service, or the mailbox, is not configured.
+            InvalidCall: There is no such method, or the arguments cannot be encoded.
+            Overloaded: The mailbox is full; post again later.
+            ServiceLost: The mailbox's process ended during the call; the message may be on disk.
+                With a key, the post was already repeated, and may be repeated again.
+        """
+        return await self.client.post(service, method, *args, key=key, expires=expires, **kwargs)
+
+    @property
+    def message(self) -> PostedMessage | None:
+        """Return the posted message that the method runs for; None in an ordinary call."""
+        return MESSAGE.get()
 
     # --- events -----------------------------------------------------------------------------
 
     def register_event(self, event: str, handler: Handler) -> None:
-        """Call a function with every payload of an event; `async def` or plain.
+        """Call `handler(payload)`, `async def` or plain, for every event of a name.
 
         Raises:
-            TypeError: The event has no name that everybody could be told.
+            TypeError: The name is not a text, or the handler is not callable.
         """
-        if not isinstance(event, str) or not callable(handler):
-            given = f"{event!r} and {handler!r}"
-            raise TypeError(f"register_event takes an event's name and a function, not {given}")
-        event = encodable(event)
-        self._events.setdefault(event, []).append(handler)
-        self.subscribe()
-
-    def subscribe(self) -> None:
-        """Tell the supervisor which events this service listens to."""
-        if self._events:
-            self.session.send(Subscribe(tuple(self._events)))
+        self._events.register(event, handler)
 
     async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
-        """Tell every subscriber of an event, in this service and in others.
+        """Emit an event to all subscribers, in this service and in others.
 
-        Returns when each has handled it or failed; one that fails is logged and harms no other.
-        A durable one is posted to those who ever listened, and returns when that is on disk.
+        Returns when each has handled it or failed. A failure is logged and does not affect others.
+
+        Args:
+            event: The event's name.
+            payload: Any value that can be encoded.
+            durable: Post it through the mailbox to every service that has ever subscribed; return
+                when it is on disk.
         """
-        if event == EventType.MESSAGE_RECEIVED:
-            payload = with_source(self.name, payload)
-        if durable:
-            await super().emit_event(event, payload, durable)
-            return
-        listening = self.directory.listening(event, self.agent)
-        others = [entry.name for entry in listening if entry.name != self.name]
-        await asyncio.gather(self._own(event, payload), self.emit_to(others, event, payload))
+        await self._events.emit(event, payload, durable)
 
-    async def _own(self, event: str, payload: Any) -> None:
-        try:
-            await self.handle_event(event, payload)
-        except Exception as error:
-            log.warning("event.failed event=%s subscriber=%s", event, self.name, exc_info=error)
+    # --- components -------------------------------------------------------------------------
 
-    async def handle_event(self, event: str, payload: Any) -> None:
-        """Run this service's handlers of an event, all of them, side by side.
+    def register_action(self, action: Action) -> None:
+        """Offer an action from this worker, in addition to its plugin's.
 
         Raises:
-            Exception: What the first that failed raised, after all have ended.
+            TypeError: It is not an action, or its functions require other arguments.
+            ValueError: It has no name.
         """
-        handlers = self._events.get(event, [])
-        outcomes = await asyncio.gather(
-            *(_handled(handler, payload) for handler in handlers), return_exceptions=True
-        )
-        errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
-        for error in errors[1:]:
-            log.warning("event.failed event=%s subscriber=%s", event, self.name, exc_info=error)
-        if errors:
-            raise errors[0]
+        self._components.add(action)
 
+    def register_provider(self, provider: Provider) -> None:
+        """Offer a provider of context from this worker. Raises as `register_action` does."""
+        self._components.add(provider)
 
-async def _started(cls: type[Service], runtime: Runtime) -> Any:
-    starting = cls.start(runtime)
-    if not inspect.isawaitable(starting):
-        raise TypeError(f"{cls.__name__}.start must be `async def`, under @classmethod")
-    return await starting
+    def register_evaluator(self, evaluator: Evaluator) -> None:
+        """Offer an evaluator from this worker. Raises as `register_action` does."""
+        self._components.add(evaluator)
 
+    def register_model(
+        self, model_type: str, handler: Handler, provider: str = "", priority: int = 0
+    ) -> None:
+        """Offer a model from this worker.
 
-async def _outlive(starting: asyncio.Task[Any]) -> None:
-    try:
-        await starting
-    finally:
-        starting.cancel()
-    raise RuntimeError("start returned after it had said ready: its connection has ended")
+        Args:
+            model_type: One of `ModelType`, or any other text.
+            handler: `handler(runtime, params)`; an asynchronous generator streams its text.
+            provider: The provider's name; the service's NAME by default.
+            priority: The provider with the highest priority is preferred.
+        """
+        self._components.add_model(model_type, provider or self.name, Model(handler, priority))
 
+    def register_send_handler(self, source: str, handler: Handler) -> None:
+        """Send all messages for a source with `handler(runtime, target, content)`."""
+        self._components.add_send_handler(source, handler)
 
-async def _handled(handler: Handler, payload: Any) -> None:
-    await await_with_prefix(handler, fitted(handler, payload))
+    @property
+    def actions(self) -> list[RemoteAction]:
+        """Return the actions of all plugins whose workers run or will run, in config order."""
+        return self._api.actions
+
+    @property
+    def providers(self) -> list[RemoteProvider]:
+        """Return the providers of context of all plugins, likewise."""
+        return self._api.providers
+
+    @property
+    def evaluators(self) -> list[RemoteEvaluator]:
+        """Return the evaluators of all plugins, likewise."""
+        return self._api.evaluators
+
+    # --- the agent --------------------------------------------------------------------------
+
+    async def compose_state(
+        self,
+        memory: Memory,
+        include: Iterable[str] = (),
+        only_include: bool = False,
+        timeout: float = PROVIDER_S,
+    ) -> State:
+        """Compose the context for a message from all providers.
+
+        Args:
+            memory: The message.
+            include: Names of dynamic or private providers to use as well.
+            only_include: Use only these.
+            timeout: Seconds for each provider. One that fails or is late is left out and logged;
+                so is what exceeds a quarter of `max_message` in total.
+        """
+        return await self._api.compose_state(memory, include, only_include, timeout)
+
+    async def use_model(
+        self,
+        model_type: str,
+        params: Any = None,
+        provider: str | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Run a model with the running provider of the highest priority. Where that is stopped,
+        overloaded, or lost several times, the next one is used.
+
+        Args:
+            model_type: One of `ModelType`, or a plugin's own.
+            params: `GenerateTextParams`, `EmbedParams`, a mapping of their fields, or a text.
+            provider: Use only this one: a NAME, a service_type or a plugin's NAME.
+            timeout: Seconds for each provider; None is the service's `timeout`.
+
+        Raises:
+            ModelUnavailable: No service offers the model, or none of those that do runs.
+            CallError: It failed; `RemoteError` is an exception of the provider.
+        """
+        return await self._api.use_model(model_type, params, provider, timeout)
+
+    def use_model_stream(
+        self,
+        model_type: str,
+        params: Any = None,
+        provider: str | None = None,
+        timeout: float | None = None,
+    ) -> AsyncIterator[str]:
+        """Run a model as `use_model` does, and yield its text in pieces. The timeout is for each
+        next piece; a provider that is lost after its first piece raises."""
+        return self._api.use_model_stream(model_type, params, provider, timeout)
+
+    async def process_actions(
+        self,
+        memory: Memory | Content | Mapping[str, Any] | str,
+        responses: Iterable[Memory | Content | Mapping[str, Any] | str] = (),
+        state: State | None = None,
+        timeout: float = ANSWER_S,
+    ) -> Processed:
+        """Have the agent process a message, and send the replies through the message's source.
+
+        Args:
+            memory: The message. Messages with the same `id` are processed once. `room_id` is where
+                replies go, `content.source` the service that sends them (default: this one).
+            responses: Replies to send, and actions to run. Without any, the agent decides.
+            state: The context, if the caller has composed it already.
+            timeout: Seconds.
+
+        Raises:
+            ServiceUnavailable: No agent is configured.
+            CallError: The message was not processed.
+        """
+        return await self._api.process_actions(memory, responses, state, timeout)
+
+    async def send_message_to_target(
+        self,
+        target: TargetInfo | Mapping[str, Any],
+        content: Content | str | Mapping[str, Any],
+        timeout: float | None = None,
+    ) -> Any:
+        """Send a message: with the send handler for `target.source`, else with the method
+        `send_message(channel, text)` of the service of that NAME or type.
+
+        Returns:
+            The return value of that function.
+
+        Raises:
+            ServiceUnavailable: No service sends for that source.
+            CallError: The message was not sent; after `ServiceLost` or `CallTimeout` it may be.
+        """
+        return await self._api.send_message_to_target(target, content, timeout)
+
+    @property
+    def database_adapter(self) -> DatabaseAdapter:
+        """Return the database of memories, tasks and cache: the service of type `database`, else
+        the agent, whose memories end with its process.
+
+        Raises:
+            ServiceUnavailable: Neither is configured.
+        """
+        return self._api.database_adapter
+
+    @property
+    def has_database(self) -> bool:
+        """Return whether a service of type `database` is configured, for the agent or shared."""
+        return self._api.has_database

@@ -1,16 +1,15 @@
-"""What an author subclasses: one service, and the types of services that there are."""
+"""`Service`: the class that an author subclasses; service types; idempotent methods."""
 
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
-if TYPE_CHECKING:
-    from .runtime import Runtime
+from .runtime import Runtime
 
 
 class ServiceType:
-    """The core's service types; a plugin adds its own by subclassing, or just uses a string."""
+    """The core's service types. A plugin may subclass this to add its own, or use any string."""
 
     TRANSCRIPTION = "transcription"
     VIDEO = "video"
@@ -33,65 +32,94 @@ class ServiceType:
 class Service:
     """A long-running task that extends the agent, in a process of its own.
 
-    Its public methods are what other services call: `async def`, plain `def` (run in a thread) and
-    asynchronous generators (streams). `start`, `stop`, `config`, `runtime` and
-    `register_send_handlers` are reserved, and so are `spawn` and `every`.
+    Its public methods can be called by other services: `async def`, plain `def` (run in a thread)
+    and asynchronous generators (streams). Reserved names: `start`, `stop`, `config`, `runtime`,
+    `spawn`, `every` and `register_send_handlers`.
 
-    An `async def health(self) -> bool` is optional. Its worker asks it every `health_interval`, and
-    nobody else can. What is false, raises or comes late, twice in a row, has the service restarted;
-    None is as good as True. One that takes arguments, or is no `async def`, is a method like any.
+    A method `async def health(self) -> bool` is optional. The worker calls it every
+    `health_interval` seconds; other services cannot call it. Two consecutive failures restart the
+    service: a false result other than None, an exception, or no answer within the interval. A
+    `health` that requires arguments, or that is not `async def`, is an ordinary method.
+
+    Attributes:
+        service_type: The type that `get_service` finds it by.
+        capability_description: One sentence on what it does.
+        mail_window: Number of posted messages that it handles concurrently.
+        config: The runtime's `config`.
     """
 
     service_type: ClassVar[str] = ""
     capability_description: str = ""
-    mail_window: ClassVar[int] = 1  # posted messages that it handles at the same time
+    mail_window: ClassVar[int] = 1
 
-    def __init__(self, runtime: "Runtime | None" = None) -> None:
+    def __init__(self, runtime: Runtime | None = None) -> None:
         self._runtime = runtime
         if runtime is not None:
             self.config: Any = runtime.config
 
     @classmethod
-    async def start(cls, runtime: "Runtime") -> Self:
-        """Return the running service. What it raises is logged, and it is tried again later;
-        `PermanentFailure` says that trying again is no use."""
+    async def start(cls, runtime: Runtime) -> Self:
+        """Return the running service.
+
+        An exception is logged, and the start is tried again later, with a growing delay.
+
+        Raises:
+            PermanentFailure: A retry cannot help, for instance with an invalid token.
+        """
         return cls(runtime)
 
     async def stop(self) -> None:
-        """Close what `start` opened; what `spawn` and `every` began ends by itself."""
+        """Close what `start` opened. Work of `spawn` and `every` is cancelled afterwards."""
 
     @classmethod
-    def register_send_handlers(cls, runtime: "Runtime", service: Self) -> Awaitable[None] | None:
-        """Register what sends messages for this service, once it has started.
+    def register_send_handlers(cls, runtime: Runtime, service: Self) -> Awaitable[None] | None:
+        """Register the functions that send messages for this service, after its start.
 
-        Without that, `send_message(channel, text)` is what sends them.
+        Without one, messages are sent with its method `send_message(channel, text)`.
         """
 
     @property
-    def runtime(self) -> "Runtime":
-        """Return the runtime that the service was made with."""
+    def runtime(self) -> Runtime:
+        """Return the runtime that the service was created with.
+
+        Raises:
+            RuntimeError: It was created without one.
+        """
         runtime: Runtime | None = self.__dict__.get("_runtime")
         if runtime is None:
             raise RuntimeError(
-                f"{type(self).__name__} was made without a runtime: make it with cls(runtime)"
+                f"{type(self).__name__} was created without a runtime; create it with cls(runtime)"
             )
         return runtime
 
     def spawn(
         self, work: Coroutine[Any, Any, Any], name: str | None = None
     ) -> "asyncio.Task[None]":
-        """Run work in the background as long as the service lives.
+        """Run a coroutine until the service stops, which cancels it.
 
-        It is cancelled when the service stops; an exception in it is a crash of the service.
+        An exception in it is a crash of the service. `SystemExit` without a code, or with 0, ends
+        the service cleanly.
+
+        Args:
+            work: A coroutine: `self.spawn(self.poll())`.
+            name: The task's name in logs and stack dumps.
         """
         return self.runtime.spawn(work, name)
 
     def every(
         self, seconds: float, work: Callable[[], Awaitable[Any] | Any]
     ) -> "asyncio.Task[None]":
-        """Call a function every so many seconds, first after as many, never twice at once.
+        """Call a function periodically until the service stops.
 
-        An exception in it is a crash of the service. A plain function runs in the service's loop.
+        The first call is after one period; calls never overlap, and missed ones are skipped. An
+        exception is a crash of the service.
+
+        Args:
+            seconds: The period.
+            work: `async def`, or a plain function, which runs in the event loop and must not block.
+
+        Raises:
+            ValueError: The period is not a number above 0.
         """
         if not 0 < seconds < float("inf"):
             raise ValueError(f"every takes a number of seconds above 0, not {seconds!r}")
@@ -104,12 +132,12 @@ class Service:
                 result = work()
                 if inspect.isawaitable(result):
                     await result
-                due = max(due + seconds, loop.time())  # what was missed is not made up for
+                due = max(due + seconds, loop.time())
 
         return self.spawn(repeat(), getattr(work, "__name__", None))
 
     if TYPE_CHECKING:
-        # `start` fills in what the class does not declare: `service.client = …`
+        # `start` may set attributes that the class does not declare: `service.client = …`
         def __getattr__(self, name: str) -> Any: ...
         def __setattr__(self, name: str, value: Any) -> None: ...
 
@@ -119,10 +147,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def idempotent(method: F) -> F:
-    """Say of a method that running it twice does no harm.
+    """Mark a method as safe to run twice.
 
-    A call of it that was lost, with its worker or with the router, is sent again by itself within
-    its deadline, twice at the most. Of no meaning for a stream.
+    A call that is lost with its worker or with the router is sent again within its deadline, at
+    most twice. The mark has no effect on a stream.
     """
     setattr(method, IDEMPOTENT, True)
     return method

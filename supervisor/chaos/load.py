@@ -1,4 +1,4 @@
-"""The calls and the posts that `garrison chaos` makes while it injures: what becomes of each.
+"""The load of `garrison chaos`: calls and posts, and the outcome of each.
 
 Durations are seconds.
 """
@@ -23,32 +23,34 @@ from .observe import Tail
 from .results import DeliveryLog, Stalls, Tally, is_late
 
 ECHO, RELAY, TAKE = "$chaos_echo", "$chaos_relay", "$chaos_take"
-DEADLINES = (1.0, 5.0)  # of the calls, by chance
-NEVER_S = 20.0  # past its deadline, and a call never ends
-PACE_S = 0.01  # between a caller's calls: the machine is to have some room
+DEADLINES = (1.0, 5.0)  # of the calls, at random
+NEVER_S = 20.0  # past its deadline; a call that takes longer counts as never ended
+PACE_S = 0.01  # between a caller's calls, so that the machine is not saturated
 TICK_S = 0.02
-STALL_S = 0.005  # a loop that comes so late stood still
-REMEMBERED = 4096  # answered calls of one caller, for second answers
+STALL_S = 0.005  # a loop that wakes so late has stalled
+REMEMBERED = 4096  # answered calls of one caller, to find second answers
 POSTERS, POST_PACE_S = 4, 0.04
 POST_S = 30.0  # for one post
 WAITING_MOST = 1000  # posts on their way to one receiver
-READ_S = 0.25  # between looks at what was delivered
-QUIET_S = 3.0  # nothing comes for so long: it is looked for in the mailbox
-FILES = "chaos-" + 8 * "[0-9a-f]"  # each run's, in the receivers' data folders
-ASKED_MOST = 200  # letters that are looked for at a time
+READ_S = 0.25  # between reads of the delivered numbers
+QUIET_S = 3.0  # without a delivery, then the mailbox is searched
+FILES = "chaos-" + 8 * "[0-9a-f]"  # one for each run, in the receivers' data folders
+SEARCHED_MOST = 200  # messages that are searched at a time
 
 _anything = msgspec.msgpack.Decoder().decode
 
 
-async def asked(client: Client, name: str, method: str, args: tuple[Any, ...], s: float) -> Any:
-    """Return what a method answers, also one that no manifest names; within `s` seconds."""
+async def call_method(
+    client: Client, name: str, method: str, args: tuple[Any, ...], timeout: float
+) -> Any:
+    """Call a method, also one that no manifest lists, and return its result."""
     future = client.loop.create_future()
-    client.call(name, method, args, {}, s, _anything, future)
+    client.call(name, method, args, {}, timeout, _anything, future)
     return await future
 
 
 async def watch_loop(stalls: Stalls) -> None:
-    """Note for ever when this loop does not turn in time."""
+    """Record when this event loop stalls, until cancelled."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + TICK_S
@@ -59,14 +61,14 @@ async def watch_loop(stalls: Stalls) -> None:
 
 
 def watch_answers(client: Client, tally: Tally) -> None:
-    """Count answers to calls that had one already."""
+    """Count second answers to a call."""
     answered: OrderedDict[int, None] = OrderedDict()
     take = client.calls.answered
 
     def watched(call_id: int, source: Token, outcome: Any, now: float) -> bool:
         if call_id in answered:
             tally.second += 1
-            tally.tell(f"call {call_id} was answered a second time")
+            tally.note(f"call {call_id} was answered a second time")
         taken = take(call_id, source, outcome, now)
         if taken:
             answered[call_id] = None
@@ -78,7 +80,7 @@ def watch_answers(client: Client, tally: Tally) -> None:
 
 
 class Caller:
-    """Calls services, directly or one through another, and notes the end of each call."""
+    """Calls services, directly or one through another, and records the outcome of each call."""
 
     ids = itertools.count(1)
 
@@ -87,7 +89,7 @@ class Caller:
         watch_answers(client, tally)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Call until told to stop; the last call is waited for."""
+        """Call until `stop` is set, and wait for the last call."""
         while not stop.is_set():
             target, through = random.choice(self._names), random.choice(self._names)
             number, deadline = next(self.ids), random.choice(DEADLINES)
@@ -102,23 +104,23 @@ class Caller:
     ) -> None:
         tally, loop = self._tally, self._client.loop
         due = loop.time() + deadline
-        call = asyncio.ensure_future(asked(self._client, name, method, args, deadline))
+        call = asyncio.ensure_future(call_method(self._client, name, method, args, deadline))
         try:
-            for wait in (deadline + NEVER_S, 1.0):  # where this loop stood still, its end is next
+            for wait in (deadline + NEVER_S, 1.0):  # after a stall, the end is in the next turn
                 await asyncio.wait({call}, timeout=wait)
             if not call.done():
                 raise TimeoutError
             if call.result()[0] != number:
                 tally.wrong += 1
-                tally.tell(f"{name} answered {call.result()[0]!r} to {number!r}")
+                tally.note(f"{name} answered {call.result()[0]!r} to {number!r}")
             end = "answered"
-        except RemoteError as error:  # where it went through another: of that one's call
+        except RemoteError as error:  # the call that a relaying service made
             end = f"{error.type_name} at a service"
         except CallError as error:
             end = type(error).__name__
         except TimeoutError:
             tally.unended += 1
-            tally.tell(f"a call of {name}{method} ({deadline:g} s) has never ended")
+            tally.note(f"a call of {name}{method} ({deadline:g} s) has not ended")
             end = "never ended"
         finally:
             call.cancel()
@@ -126,21 +128,21 @@ class Caller:
         if is_late(due, loop.time(), self._stalls):
             tally.late += 1
             over = loop.time() - due
-            tally.tell(
+            stalled = self._stalls.within(due, loop.time())
+            tally.note(
                 f"a call of {name}{method} ({deadline:g} s) ended {over:.2f} s past its deadline "
-                f"({self._stalls.within(due, loop.time()):.2f} s of them the command stood still): "
-                f"{end}"
+                f"({stalled:.2f} s of them this command was stalled): {end}"
             )
 
 
 class PostTraffic:
-    """Posts numbers to services, and finds them in the files that those write.
+    """Posts numbers to services, and reads them back from the files that the services write.
 
     Args:
-        client: Who posts.
-        run: What the run is called in the names of files.
-        rows: The receivers, as the supervisor told of them.
-        tally: What is counted.
+        client: Posts the messages.
+        run: The run's ID, a part of the files' names.
+        rows: The receivers, as the supervisor reported them.
+        tally: Counts.
     """
 
     def __init__(self, client: Client, run: str, rows: list[dict[str, Any]], tally: Tally) -> None:
@@ -152,7 +154,7 @@ class PostTraffic:
             tally.letters[name] = DeliveryLog(in_order=client.mail_window_of(name) == 1)
 
     async def post(self, stop: asyncio.Event) -> None:
-        """Post until told to stop."""
+        """Post until `stop` is set."""
         names = list(self._numbers)
         groups = [names[first::POSTERS] for first in range(POSTERS)]
         await asyncio.gather(*(self._post_to(group, stop) for group in groups if group))
@@ -168,18 +170,20 @@ class PostTraffic:
 
     async def _one(self, name: str, letters: DeliveryLog) -> None:
         number = self._posting[name] = next(self._numbers[name])
-        said = PostRequest(name, TAKE, mail.encode_value(name, TAKE, (self._run, number)))
+        request = PostRequest(name, TAKE, mail.encode_value(name, TAKE, (self._run, number)))
         try:
             async with asyncio.timeout(POST_S):
-                letter = await mail.ask_mailbox(self._client, "post", said, str, idempotent=False)
-        except (CallError, TimeoutError):  # it may be on disk, or not: nobody was promised it
+                letter = await mail.ask_mailbox(
+                    self._client, "post", request, str, idempotent=False
+                )
+        except (CallError, TimeoutError):  # it may be on disk or not: it was not acknowledged
             letters.unsure(number)
             self._tally.refused_posts += 1
         else:
             letters.posted(number, letter)
 
     def read(self) -> int:
-        """Note what was delivered since the last look; return how much that was."""
+        """Record the numbers that were delivered since the last read; return how many."""
         count = 0
         for name, tail in self._tails.items():
             for number in tail.numbers():
@@ -187,16 +191,20 @@ class PostTraffic:
                 self._tally.letters[name].came(number, self._posting.get(name, 0))
         return count
 
-    async def go_on_reading(self) -> None:
-        """Read for ever."""
+    async def keep_reading(self) -> None:
+        """Read until cancelled."""
         while True:
             self.read()
             await asyncio.sleep(READ_S)
 
     async def all_delivered(self, seconds: float) -> None:
-        """Wait until all that was acknowledged has come, for so long; count what has not.
+        """Wait until every acknowledged message was delivered; count those that were not.
 
-        What has killed its receiver twice is a dead letter, and is sent again: it was not lost.
+        A message that killed its receiver twice is a dead letter. It is not lost, and is sent
+        again.
+
+        Args:
+            seconds: For all of them.
         """
         loop = self._client.loop
         until, came = loop.time() + seconds, loop.time()
@@ -206,20 +214,20 @@ class PostTraffic:
             over = loop.time() >= until
             if over or loop.time() - came >= QUIET_S:
                 with contextlib.suppress(GarrisonError):
-                    await self._look_for(self._waiting()[:ASKED_MOST])
+                    await self._search(self._waiting()[:SEARCHED_MOST])
                 came = loop.time()
             if over:
                 break
             await asyncio.sleep(0.05)
         for name, _, letter in self._waiting():
             self._tally.undelivered += 1
-            self._tally.tell(f"{name} was not given message {letter} within {seconds:g} s")
+            self._tally.note(f"{name} did not receive message {letter} within {seconds:g} s")
 
     def _waiting(self) -> list[tuple[str, int, str]]:
         return [
             (name, number, letter)
             for name, letters in self._tally.letters.items()
-            if self._is_wanted(name)  # what is for one that somebody stopped is kept for it
+            if self._is_wanted(name)  # the mailbox keeps the messages for a stopped service
             for number, letter in letters.waiting.items()
         ]
 
@@ -227,14 +235,14 @@ class PostTraffic:
         entry, mailbox = self._client.directory.get(name), self._client.entry_of(mail.MAILBOX)
         return all(one is not None and one.wanted for one in (entry, mailbox))
 
-    async def _look_for(self, missing: list[tuple[str, int, str]]) -> None:
-        """Have dead letters sent again, and count those as lost that the mailbox does not have."""
+    async def _search(self, missing: list[tuple[str, int, str]]) -> None:
+        """Have dead letters sent again; count messages that the mailbox does not have as lost."""
         mailbox = self._client.entry_of(mail.MAILBOX)
         if mailbox is None:
             return
         letters = self._tally.letters
         ids = [letter for _, _, letter in missing]
-        replayed = await asked(self._client, mailbox.name, "replay", (ids,), POST_S)
+        replayed = await call_method(self._client, mailbox.name, "replay", (ids,), POST_S)
         if replayed:
             self._tally.replayed += replayed
             for name, _, _ in missing:
@@ -242,14 +250,14 @@ class PostTraffic:
             return
         for name, number, letter in missing:
             try:
-                await asked(self._client, mailbox.name, "show", (letter,), POST_S)
+                await call_method(self._client, mailbox.name, "show", (letter,), POST_S)
             except RemoteError as error:
                 if error.type_name != "LookupError":
                     raise
-                self.read()  # it may have come just now
+                self.read()  # it may have been delivered just now
                 if letters[name].waiting.pop(number, None) is not None:
                     self._tally.lost += 1
-                    self._tally.tell(f"{name} never got message {letter}")
+                    self._tally.note(f"{name} never received message {letter}")
 
     def remove_former(self) -> None:
         """Remove the files of runs that were killed."""

@@ -1,4 +1,4 @@
-"""What is seen of processes from outside: what is over, and how a supervisor began."""
+"""Processes as seen from outside: remains of ended incarnations, a supervisor's command."""
 
 import contextlib
 import fcntl
@@ -14,15 +14,16 @@ from typing import Any
 from garrison.ipc.system import process_tree
 from garrison.supervisor.state.adoption import HANDOVER
 
-OVER_MOST = 50_000  # incarnations that are remembered, the newest
+REMEMBERED = 50_000  # incarnations, the latest
 SESSION = "--events-only"  # a supervisor without a terminal shows no logs
 
 
 @contextlib.contextmanager
-def alone(folder: Path) -> Iterator[bool]:
-    """Hold a home against another run, and tell whether there is none; a killed one holds nothing.
+def exclusive(folder: Path) -> Iterator[bool]:
+    """Lock a home against another run; yield False if one is under way.
 
-    The folder itself is locked: a file could be root's, and nobody else's then.
+    The kernel releases the lock of a killed run. The folder itself is locked, because a lock file
+    that root created could not be opened by another user.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -36,31 +37,35 @@ def alone(folder: Path) -> Iterator[bool]:
 
 
 class IncarnationHistory:
-    """Every incarnation that was seen: what its processes bear, and which was its own."""
+    """Every incarnation that was seen: its mark, and its worker process if a fault ended that."""
 
     def __init__(self) -> None:
         self._marks: dict[str, None] = {}
-        self._bodies: deque[tuple[int, int]] = deque(maxlen=OVER_MOST)
+        self._workers: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)
 
     def seen(self, token: bytes) -> None:
-        """Note an incarnation's address."""
+        """Record an incarnation's address."""
         if token:
             self._marks[process_tree.incarnation_mark(token)] = None
-            if len(self._marks) > OVER_MOST:
+            if len(self._marks) > REMEMBERED:
                 del self._marks[next(iter(self._marks))]
 
-    def injured(self, pid: int, ticks: int) -> None:
-        """Note a process that is to end, and when it started."""
-        self._bodies.append((pid, ticks))
+    def harmed(self, pid: int, ticks: int) -> None:
+        """Record a worker that is to end, and its start in clock ticks."""
+        self._workers.append((pid, ticks))
 
-    def left(self, living: Iterable[bytes]) -> list[int]:
-        """Return the processes of those that are over; none of another user's, but for root."""
-        over = self._marks.keys() - {process_tree.incarnation_mark(token) for token in living}
-        bodies = [pid for pid, ticks in self._bodies if process_tree.is_alive(pid, ticks)]
-        return [*bodies, *(pid for pid in _bearing(over) if process_tree.is_alive(pid))]
+    def left(self, current: Iterable[bytes]) -> list[int]:
+        """Return the processes of ended incarnations; only root sees those of other users.
+
+        Args:
+            current: The addresses of the incarnations that have not ended.
+        """
+        over = self._marks.keys() - {process_tree.incarnation_mark(token) for token in current}
+        workers = [pid for pid, ticks in self._workers if process_tree.is_alive(pid, ticks)]
+        return [*workers, *(pid for pid in _marked(over) if process_tree.is_alive(pid))]
 
 
-def _bearing(marks: Iterable[str]) -> Iterable[int]:
+def _marked(marks: Iterable[str]) -> Iterable[int]:
     needle, known = f"{process_tree.MARK}=".encode(), set(marks)
     for name in os.listdir("/proc"):  # noqa: PTH208
         if not name.isdigit():
@@ -76,7 +81,7 @@ def _bearing(marks: Iterable[str]) -> Iterable[int]:
 
 @dataclass(frozen=True, slots=True)
 class StartCommand:
-    """How a process was started, as far as /proc tells."""
+    """How a process was started, according to /proc."""
 
     argv: tuple[bytes, ...]
     environ: dict[bytes, bytes]
@@ -84,16 +89,16 @@ class StartCommand:
     uid: int
     gid: int
     groups: tuple[int, ...]
-    watched: bool  # something like systemd may start it again
+    watched: bool  # systemd may start it again
 
 
-def how_it_began(pid: int) -> StartCommand:
-    """Return how a process was started. Raises OSError where that is another user's, or over."""
+def start_command(pid: int) -> StartCommand:
+    """Return how a process was started. Raises OSError if it has ended, or is another user's."""
     proc = Path(f"/proc/{pid}")
     argv = tuple((proc / "cmdline").read_bytes().split(b"\0")[:-1])
     pairs = (entry.partition(b"=") for entry in (proc / "environ").read_bytes().split(b"\0"))
     environ = {name: value for name, _, value in pairs if name}
-    environ.pop(HANDOVER.encode(), None)  # a former supervisor's, taken long ago
+    environ.pop(HANDOVER.encode(), None)  # a former supervisor's; it was used already
     ids = {
         key: [int(number) for number in rest.split()]
         for key, _, rest in (
@@ -112,31 +117,31 @@ def how_it_began(pid: int) -> StartCommand:
     )
 
 
-def begin_again(how: StartCommand, log: Path) -> subprocess.Popen[bytes]:
-    """Start a supervisor as one was started before, without a terminal."""
-    argv = [*how.argv, *([] if SESSION.encode() in how.argv else [SESSION.encode()])]
+def start_again(command: StartCommand, log: Path) -> subprocess.Popen[bytes]:
+    """Start a supervisor with the command of an earlier one, without a terminal."""
+    argv = [*command.argv, *([] if SESSION.encode() in command.argv else [SESSION.encode()])]
     argv = [word for word in argv if word != b"--detach"]
-    as_whom: dict[str, Any] = {}
-    if os.geteuid() == 0 and how.uid != 0:
-        as_whom = {"user": how.uid, "group": how.gid, "extra_groups": how.groups}
+    as_user: dict[str, Any] = {}
+    if os.geteuid() == 0 and command.uid != 0:
+        as_user = {"user": command.uid, "group": command.gid, "extra_groups": command.groups}
     with log.open("ab") as output:
-        if as_whom:  # whose log it is from now on
-            os.fchown(output.fileno(), how.uid, how.gid)
+        if as_user:  # the log is that user's from now on
+            os.fchown(output.fileno(), command.uid, command.gid)
         process: subprocess.Popen[bytes] = subprocess.Popen(
             argv,
-            env=how.environ,
-            cwd=how.folder,
+            env=command.environ,
+            cwd=command.folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             start_new_session=True,
-            **as_whom,
+            **as_user,
         )
     return process
 
 
 def kill(pid: int, seconds: float) -> bool:
-    """Kill a process; tell whether it has ended within so long."""
+    """Kill a process; return False if it has not ended within `seconds`."""
     pidfd = os.pidfd_open(pid)
     try:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -146,18 +151,18 @@ def kill(pid: int, seconds: float) -> bool:
 
 
 class Tail:
-    """What is added to a file of numbers, a line each; it may come later, or be another's soon."""
+    """Reads the numbers that are appended to a file, one a line. The file may be created later."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._read = 0
 
     def numbers(self) -> list[int]:
-        """Return the numbers that were added since the last look, in whole lines."""
+        """Return the numbers that were appended since the last read, in whole lines."""
         try:
             with self.path.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._read:
-                    self._read = 0  # somebody cut it
+                    self._read = 0  # it was truncated
                 file.seek(self._read)
                 data = file.read()
         except FileNotFoundError:

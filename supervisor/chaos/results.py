@@ -1,7 +1,7 @@
-"""What came of a run: recoveries, ends of calls, posts; and whether every zero is one. Pure.
+"""Results of a run: recoveries, outcomes of calls, posts, and counters that must be zero. Pure.
 
-It takes the same memory however long a run is: durations are counted in steps of 1 %, so a
-percentile is right to 1 %; the longest is exact. Durations are seconds.
+Memory does not grow with a run's length: durations are counted in steps of 1 %, so a percentile is
+right to 1 %. The longest is exact. Durations are seconds.
 """
 
 from collections import Counter, deque
@@ -13,14 +13,14 @@ from typing import Any
 from .schedule import Fault
 
 STEP = 1.01
-TOLD_MOST = 20  # problems that are told one by one
+PROBLEMS_MOST = 20  # that are kept, the first ones
 STALLS_KEPT = 1000
 NAMED_MOST = 3
-LATE_S = 0.25  # past its deadline, of its caller's own loop
+LATE_S = 0.25  # past a call's deadline, without the stalls of its caller's loop
 
 
 class Histogram:
-    """How long something took, each time."""
+    """Durations in steps of 1 %."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -28,19 +28,19 @@ class Histogram:
         self._steps: Counter[int] = Counter()
 
     def add(self, seconds: float) -> None:
-        """Note one."""
+        """Add a duration."""
         self.count += 1
         self.most = max(self.most, seconds)
         self._steps[ceil(log(max(seconds, 1e-6)) / log(STEP))] += 1
 
     def add_all(self, other: "Histogram") -> None:
-        """Note all that another has noted."""
+        """Add the durations of another."""
         self.count += other.count
         self.most = max(self.most, other.most)
         self._steps.update(other._steps)
 
     def at(self, share: float) -> float:
-        """Return what so large a share of them did not exceed; 0 where there were none."""
+        """Return the duration that this share of them did not exceed; 0 without any."""
         passed = 0
         for step, count in sorted(self._steps.items()):
             passed += count
@@ -50,48 +50,48 @@ class Histogram:
 
 
 class Stalls:
-    """When a loop did not turn, though it should have: a call's end could not be seen then."""
+    """The spans in which an event loop stalled, and could not notice the end of a call."""
 
     def __init__(self) -> None:
         self._spans: deque[tuple[float, float]] = deque(maxlen=STALLS_KEPT)
         self._due = inf
 
     def expect(self, due: float) -> None:
-        """Note when the loop is to turn next: who looks later than that looks in a stall's end."""
+        """Record when the loop is to wake next: a later `within` is during a stall."""
         self._due = due
 
     def add(self, due: float, turned: float) -> None:
-        """Note that what was due at a time came at another."""
+        """Record a stall from when the loop was to wake until it did."""
         self._spans.append((due, turned))
 
     def within(self, begin: float, end: float) -> float:
-        """Return how long the loop stood still in a span."""
+        """Return how long the loop was stalled in a span."""
         spans = (*self._spans, (self._due, end))
         return sum(max(0.0, min(end, to) - max(begin, since)) for since, to in spans)
 
 
 def is_late(deadline: float, ended: float, stalls: Stalls) -> bool:
-    """Tell whether a call ended too late, by the time that its caller's loop was there to see."""
+    """Return True if a call ended too late; stalls of its caller's loop are not counted."""
     over = ended - deadline
     return over > LATE_S and over - stalls.within(deadline, ended) > LATE_S
 
 
 @dataclass
 class DeliveryLog:
-    """The numbers that one receiver was posted: each is written down by it, in their order."""
+    """The numbers that were posted to one receiver, and those that it recorded."""
 
-    in_order: bool = True  # whether it takes one after the other
-    waiting: dict[int, str] = field(default_factory=dict)  # acknowledged, not seen: number → id
+    in_order: bool = True  # it receives one after the other
+    waiting: dict[int, str] = field(default_factory=dict)  # acknowledged, not recorded: → ID
     acknowledged: int = 0
-    delivered: int = 0  # those that were acknowledged
-    again: int = 0  # came more than once, or without having been acknowledged in time
+    delivered: int = 0  # of those that were acknowledged
+    again: int = 0  # recorded more than once, or not acknowledged in time
     misplaced: int = 0
-    last: int = 0  # the highest that came
-    strict: bool = True  # False once dead letters were sent again, behind the others
-    _early: set[int] = field(default_factory=set)  # seen before its acknowledgement was
+    last: int = 0  # the highest that was recorded
+    strict: bool = True  # False once dead letters were sent again, after the others
+    _early: set[int] = field(default_factory=set)  # recorded before the acknowledgement came
 
     def posted(self, number: int, letter: str) -> None:
-        """Note that it is on disk."""
+        """Record an acknowledgement: the message is on disk."""
         self.acknowledged += 1
         if number in self._early:
             self._early.discard(number)
@@ -100,15 +100,15 @@ class DeliveryLog:
             self.waiting[number] = letter
 
     def unsure(self, number: int) -> None:
-        """Note that nobody knows whether it is on disk; it may come, or not."""
+        """Record that a post was not acknowledged: it may be delivered or not."""
         self._early.discard(number)
 
     def came(self, number: int, posting: int) -> None:
-        """Note a number that the receiver wrote down.
+        """Record a number that the receiver wrote.
 
         Args:
-            number: It.
-            posting: The number that is being posted now, whose acknowledgement may follow.
+            number: The number.
+            posting: The number that is being posted now; its acknowledgement may follow.
         """
         if number > self.last:
             self.last = number
@@ -124,17 +124,17 @@ class DeliveryLog:
 
 @dataclass
 class Growth:
-    """What the supervisor had, and has now."""
+    """The supervisor's memory and descriptors, before and now."""
 
     memory_before: int = 0
     descriptors_before: int = 0
     memory: int = 0
     descriptors: int = 0
-    restarted: bool = False  # it was killed: all this is of the last one
+    restarted: bool = False  # it was killed: the figures are of the latest one
 
 
 class Tally:
-    """Everything that is counted in a run."""
+    """Every counter of a run."""
 
     def __init__(self) -> None:
         self.recoveries: dict[tuple[Fault, str], Histogram] = {}
@@ -144,22 +144,22 @@ class Tally:
         self.lost = self.undelivered = self.replayed = self.refused_posts = 0
         self.orphans = 0
         self.not_back = 0
-        self.restarted = 0  # services, by a supervisor's end
+        self.restarted = 0  # services that ended with a supervisor
         self.problems: list[str] = []
         self.growth = Growth()
 
     def recovered(self, fault: Fault, name: str, seconds: float) -> None:
-        """Note how long a fault was felt."""
+        """Record how long a fault lasted."""
         self.recoveries.setdefault((fault, name), Histogram()).add(seconds)
 
     def failed(self, problem: str) -> None:
-        """Note a fault after which a service did not come back."""
+        """Record a fault after which a service did not come back."""
         self.not_back += 1
-        self.tell(problem)
+        self.note(problem)
 
-    def tell(self, problem: str) -> None:
-        """Keep a sentence about what is not as promised; the first ones of a run say most."""
-        if len(self.problems) < TOLD_MOST:
+    def note(self, problem: str) -> None:
+        """Record a sentence about a broken promise; only the first ones are kept."""
+        if len(self.problems) < PROBLEMS_MOST:
             self.problems.append(problem)
 
     def of_kind(self, fault: Fault) -> Histogram:
@@ -181,7 +181,7 @@ class Tally:
         return sum(letters.acknowledged for letters in self.letters.values())
 
     def zeros(self) -> dict[str, int]:
-        """Return what must be zero, by name."""
+        """Return the counters that must be zero, by name."""
         misplaced = sum(letters.misplaced for letters in self.letters.values())
         return {
             "past_deadline": self.late,
@@ -198,11 +198,11 @@ class Tally:
 
     @property
     def ok(self) -> bool:
-        """Tell whether every zero is one."""
+        """Return True if every counter that must be zero is zero."""
         return not any(self.zeros().values())
 
-    def told(self) -> dict[str, Any]:
-        """Return all of it, for JSON."""
+    def as_data(self) -> dict[str, Any]:
+        """Return all of it, as `--json` prints it."""
         kinds = dict.fromkeys(fault for fault, _ in self.recoveries)
         growth = self.growth
         return {
@@ -257,27 +257,26 @@ def _row(kind: Fault, name: str | None, spread: Histogram) -> dict[str, Any]:
     }
 
 
-def who_takes(
+def takers_of(
     fault: Fault, services: Iterable[dict[str, Any]], room: float
 ) -> tuple[list[str], list[str]]:
-    """Return the NAMEs that a fault can be done to and is recovered from, and sentences on those
-    left out.
+    """Return the NAMEs that can take a fault and recover from it, and sentences on the others.
 
     Args:
         fault: The fault.
-        services: What the supervisor told of each.
-        room: Bytes that a leak may take.
+        services: What the supervisor reported of each.
+        room: Bytes that a leak may allocate.
     """
     names: list[str] = []
     left: dict[str, list[str]] = {}
     for row in services:
         why = _why_not(fault, row, room)
         (left.setdefault(why, []) if why else names).append(row["name"])
-    return names, [f"{fault.value} of {listed(who)}: {why}" for why, who in left.items()]
+    return names, [f"{fault.value} of {listed(left_out)}: {why}" for why, left_out in left.items()]
 
 
 def listed(names: list[str]) -> str:
-    """Return NAMEs in a few words."""
+    """Return the first NAMEs, and how many more there are."""
     more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
     return ", ".join(names[:NAMED_MOST]) + more
 

@@ -1,4 +1,4 @@
-"""One run of `garrison chaos`: faults are injected as the plan says, while calls and posts go on.
+"""One run of `garrison chaos`: injects faults by the schedule, while calls and posts go on.
 
 Durations are seconds.
 """
@@ -6,7 +6,6 @@ Durations are seconds.
 import asyncio
 import contextlib
 import secrets
-import subprocess
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,7 +17,6 @@ import psutil
 from garrison.ipc import mail, sockets
 from garrison.ipc.client import Client, connect
 from garrison.ipc.errors import (
-    CallError,
     GarrisonError,
     InvalidCall,
     OrderFailed,
@@ -27,26 +25,24 @@ from garrison.ipc.errors import (
     SupervisorGone,
 )
 
-from .load import ECHO, Caller, PostTraffic, asked, watch_loop
-from .observe import IncarnationHistory, alone, begin_again, how_it_began, kill
-from .results import Stalls, Tally, listed, who_takes
+from .faults import NotBack, Outcome, Recovered, WorkerFaults
+from .load import ECHO, Caller, PostTraffic, call_method, watch_loop
+from .observe import IncarnationHistory, exclusive
+from .results import Stalls, Tally, takers_of
 from .schedule import HOST, Fault, FaultSchedule
+from .supervisor_fault import STATUS_S, SupervisorFault
+from .targets import POLL_S, PROBE_S, Targets, ended
 
-PROBE_S = 30.0  # for one call that shows whether a service is back
-LOOK_S = 0.1
-FLOOD_S = 2.0  # of one flood
-KILLED_S = 5.0  # for a killed supervisor to be gone
-KEPT_S = 8.0  # for systemd to start it again
-LEFT_S = 5.0  # for what is over to be gone from /proc
-DOWN_S = 30.0  # for a host on its way down to be gone
+REMAINS_S = 5.0  # for the processes of ended incarnations to be gone from /proc
+DOWN_S = 30.0  # for a stopping host to be gone
 SETTLE_S = 3.0  # for the supervisor's descriptors to be as before
-LEAK_SHARE = 0.5  # of the memory that is available, at the most
-WARM_SHARE = 0.25  # of the run, at the most: what is allocated once is allocated by then
+LEAK_SHARE = 0.5  # of the available memory, at most
+WARM_SHARE = 0.25  # of the run, at most: what is allocated once is allocated by then
 
 
 @dataclass(slots=True)
 class RunOptions:
-    """What a run is to be."""
+    """What a run is to do."""
 
     home: Path
     names: tuple[str, ...]
@@ -54,12 +50,12 @@ class RunOptions:
     total: int | None  # faults
     seconds: float | None
     callers: int
-    within: float  # for a service to be back, beyond its watchdog
+    within: float  # for a service to be back, after its watchdog
 
 
 @dataclass(slots=True)
 class RunReport:
-    """What a run found, and who is told how far it is."""
+    """What a run has found so far; `announce` is called before the first fault."""
 
     announce: Callable[["RunReport"], None]
     targets: list[str] = field(default_factory=list)
@@ -71,69 +67,72 @@ class RunReport:
     tally: Tally = field(default_factory=Tally)
 
 
-async def run(wish: RunOptions, scene: RunReport, stop: asyncio.Event) -> None:
-    """Injure a host until what was wished is done, or `stop` is set; count all of it in the scene.
+async def run(options: RunOptions, report: RunReport, stop: asyncio.Event) -> None:
+    """Inject faults until the options are met, or `stop` is set; fill the report.
 
     Raises:
-        OrderFailed: The host does not allow it, or there is nobody to injure.
-        SupervisorGone: There is no supervisor, or none any more.
+        OrderFailed: The host does not allow it, or there is no service to break.
+        SupervisorGone: There is no supervisor, or it has ended.
     """
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(connect(wish.home))
-        host = await client.order("chaos", wish.names)
-        if not stack.enter_context(alone(sockets.run_folder(wish.home))):
+        client = await stack.enter_async_context(connect(options.home))
+        host = await client.order("chaos", options.names)
+        if not stack.enter_context(exclusive(sockets.run_folder(options.home))):
             raise OrderFailed("failed", "another `garrison chaos` is under way in this home")
-        rows = _running(wish, scene, host["services"])
-        await _check_taken(client, rows)
-        _choose(wish, scene, rows)
-        scene.announce(scene)
-        callers = [await stack.enter_async_context(connect(wish.home)) for _ in range(wish.callers)]
-        await Run(wish, scene, host, rows, client, stop).all(callers)
+        rows = _running(options, report, host["services"])
+        await _check_ready(client, rows)
+        _choose(options, report, rows)
+        report.announce(report)
+        callers = [
+            await stack.enter_async_context(connect(options.home)) for _ in range(options.callers)
+        ]
+        await Run(options, report, host, rows, client, stop).all(callers)
 
 
 def _running(
-    wish: RunOptions, scene: RunReport, rows: list[dict[str, Any]]
+    options: RunOptions, report: RunReport, rows: list[dict[str, Any]]
 ) -> list[dict[str, Any]]:
-    there = [row for row in rows if row["state"] == "running"]
+    running = [row for row in rows if row["state"] == "running"]
     for row in rows:
-        if row not in there and wish.names:
-            text = f"{row['name']} is {row['state']}; only what runs can be injured"
+        if row in running:
+            continue
+        if options.names:
+            text = f"{row['name']} is {row['state']}; only a running service takes faults"
             raise OrderFailed("failed", text)
-        if row not in there:
-            scene.left_out.append(f"{row['name']} is {row['state']}")
-    if not there:
-        raise OrderFailed("failed", "no service runs, so there is nothing to injure")
-    return there
+        report.left_out.append(f"{row['name']} is {row['state']}")
+    if not running:
+        raise OrderFailed("failed", "no service runs, so no service can take faults")
+    return running
 
 
-async def _check_taken(client: Client, rows: list[dict[str, Any]]) -> None:
-    """Show that each answers: one that was started before chaos was allowed does not know how."""
+async def _check_ready(client: Client, rows: list[dict[str, Any]]) -> None:
+    """Check that each answers: a worker that was started before chaos was allowed cannot."""
     for row in rows:
         try:
-            await asked(client, row["name"], ECHO, (0,), PROBE_S)
+            await call_method(client, row["name"], ECHO, (0,), PROBE_S)
         except (ServiceLost, ServiceUnavailable):
-            continue  # it ended just now; whether it comes back is for the first fault to see
+            continue  # it ended just now; the first fault finds out whether it comes back
         except InvalidCall:
             text = (
-                f"{row['name']} was started before `chaos = true` was said; first: "
+                f"{row['name']} was started before `chaos = true` was set; first run: "
                 f"garrison restart {row['name']}"
             )
             raise OrderFailed("failed", text) from None
 
 
-def _choose(wish: RunOptions, scene: RunReport, rows: list[dict[str, Any]]) -> None:
-    scene.targets = [row["name"] for row in rows]
-    for fault in wish.faults:
+def _choose(options: RunOptions, report: RunReport, rows: list[dict[str, Any]]) -> None:
+    report.targets = [row["name"] for row in rows]
+    for fault in options.faults:
         if fault is Fault.SUPERVISOR:
-            scene.takers[fault] = [HOST]
+            report.takers[fault] = [HOST]
             continue
         room = psutil.virtual_memory().available * LEAK_SHARE
-        names, left = who_takes(fault, rows, room)
-        scene.left_out += left
+        names, left_out = takers_of(fault, rows, room)
+        report.left_out += left_out
         if names:
-            scene.takers[fault] = names
-    if not scene.takers:
-        why = "; ".join(scene.left_out)
+            report.takers[fault] = names
+    if not report.takers:
+        why = "; ".join(report.left_out)
         raise OrderFailed("failed", f"none of these services takes any of these faults: {why}")
 
 
@@ -142,63 +141,65 @@ class Run:
 
     def __init__(
         self,
-        wish: RunOptions,
-        scene: RunReport,
+        options: RunOptions,
+        report: RunReport,
         host: dict[str, Any],
         rows: list[dict[str, Any]],
         client: Client,
         stop: asyncio.Event,
     ) -> None:
-        self._wish, self._scene, self._host, self._client = wish, scene, host, client
-        self._rows = {row["name"]: row for row in rows}
-        self._tally, self._stop = scene.tally, stop
+        self._options, self._report, self._client = options, report, client
+        self._tally, self._stop = report.tally, stop
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
-        self._plan = FaultSchedule(scene.takers, wish.total, self._began)
-        self._turned = asyncio.Event()  # a fault is over
+        self._schedule = FaultSchedule(report.takers, options.total, self._began)
+        self._history = IncarnationHistory()
+        home, within, tally = options.home, options.within, report.tally
+        self._targets = Targets(home, client, rows, self._schedule, report.left_out)
+        self._workers = WorkerFaults(client, self._targets, self._history, tally, within)
+        self._supervisor = SupervisorFault(home, host, client, self._targets, tally, within)
+        self._over = asyncio.Event()  # set when a fault is over
         self._faults: set[asyncio.Task[None]] = set()
         self._stalls = Stalls()
-        self._past = IncarnationHistory()
         self._warm = False
-        self._lost: Exception | None = None  # why no fault can follow
-        self._children: list[subprocess.Popen[bytes]] = []  # supervisors that were started here
-        client.on_service_change(self._note)
-        for name in self._rows:
-            self._note(name)
+        self._failure: Exception | None = None  # why no fault can follow
+        client.on_service_change(self._note_incarnation)
+        for name in self._targets.names():
+            self._note_incarnation(name)
 
-    def _note(self, name: str) -> None:
+    def _note_incarnation(self, name: str) -> None:
         entry = self._client.directory.get(name)
         if entry is not None:
-            self._past.seen(entry.token)
+            self._history.seen(entry.token)
 
     async def all(self, clients: Sequence[Client]) -> None:
-        """Injure, call and post; return when all that was begun has ended, and was counted."""
-        names, calm = list(self._rows), asyncio.Event()
+        """Inject, call and post; return when all of it has ended and was counted."""
+        names, calm = self._targets.names(), asyncio.Event()
         mail = self._mail()
-        self._scene.mail = mail is not None
+        self._report.mail = mail is not None
         callers = [Caller(client, names, self._tally, self._stalls) for client in clients]
-        ever = [asyncio.create_task(watch_loop(self._stalls))]
+        endless = [asyncio.create_task(watch_loop(self._stalls))]
         work = [asyncio.create_task(caller.run(calm)) for caller in callers]
         if mail is not None:
             mail.remove_former()
             work.append(asyncio.create_task(mail.post(calm)))
-            ever.append(asyncio.create_task(mail.go_on_reading()))
+            endless.append(asyncio.create_task(mail.keep_reading()))
         try:
             await self._measure(before=True)
-            await self._injure()
-            self._scene.seconds = self._loop.time() - self._began
+            await self._inject_all()
+            self._report.seconds = self._loop.time() - self._began
             calm.set()
-            if self._lost is not None:
-                raise self._lost
+            if self._failure is not None:
+                raise self._failure
             await asyncio.gather(*work)
             if mail is not None:
-                await mail.all_delivered(self._wish.within)
+                await mail.all_delivered(self._options.within)
             await self._measure(before=False)
             await self._find_orphans()
         finally:
-            for task in (*ever, *work, *self._faults):
+            for task in (*endless, *work, *self._faults):
                 task.cancel()
-            await asyncio.gather(*ever, *work, *self._faults, return_exceptions=True)
+            await asyncio.gather(*endless, *work, *self._faults, return_exceptions=True)
             if mail is not None:
                 mail.remove()
 
@@ -206,8 +207,8 @@ class Run:
         mailbox = self._client.entry_of(mail.MAILBOX)
         receivers = [
             row
-            for name, row in self._rows.items()
-            if (entry := self._client.directory.get(name)) is not None
+            for row in self._targets.rows()
+            if (entry := self._client.directory.get(row["name"])) is not None
             and entry.manifest.service_type != mail.MAILBOX
         ]
         if mailbox is None or not mailbox.wanted or not receivers:
@@ -216,271 +217,91 @@ class Run:
 
     # --- faults -----------------------------------------------------------------------------
 
-    async def _injure(self) -> None:
-        warm = len(self._rows)
-        if self._wish.total is not None:
-            warm = min(warm, int(self._wish.total * WARM_SHARE))
-        while not self._over():
-            if not self._warm and (self._plan.begun >= warm or self._is_quarter_over()):
-                if not self._plan.busy:
+    async def _inject_all(self) -> None:
+        while not self._is_done():
+            if self._is_to_be_measured():
+                if not self._schedule.busy:
                     await self._measure(before=True)
                     self._warm = True
                     continue
             else:
-                while (begun := self._plan.next(self._loop.time())) is not None:
+                while (begun := self._schedule.next(self._loop.time())) is not None:
                     task = asyncio.create_task(self._one(*begun))
                     self._faults.add(task)
                     task.add_done_callback(self._faults.discard)
-            self._turned.clear()
+            self._over.clear()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._turned.wait()
-        self._scene.interrupted = self._stop.is_set()
+                async with asyncio.timeout(POLL_S):
+                    await self._over.wait()
+        self._report.interrupted = self._stop.is_set()
         while self._faults:
             await asyncio.wait(self._faults)
-        if self._lost is None and self._all_withdrawn():
-            gone = await self._is_going()
-            self._lost = OrderFailed("failed", "every service was stopped in mid-run")
-            if gone:
-                self._lost = SupervisorGone(str(self._wish.home), "it has ended in mid-run")
+        # No target is left, and not because one was not back: operators stopped all of them.
+        if self._failure is None and not len(self._targets) and not self._tally.not_back:
+            self._failure = OrderFailed("failed", "every service was stopped in mid-run")
+            if await self._is_stopping():
+                self._failure = ended(self._options.home)
 
-    async def _is_going(self) -> bool:
-        """Tell whether the host is on its way down; return once it is gone, or in its own time."""
+    def _is_to_be_measured(self) -> bool:
+        """Return True if the warm-up is over, and the memory was not measured since."""
+        warm, seconds = len(self._targets), self._options.seconds
+        if self._options.total is not None:
+            warm = min(warm, int(self._options.total * WARM_SHARE))
+        elapsed = self._loop.time() - self._began
+        quarter_over = seconds is not None and elapsed >= WARM_SHARE * seconds
+        return not self._warm and (self._schedule.begun >= warm or quarter_over)
+
+    def _is_done(self) -> bool:
+        if self._client.supervisor_gone and self._failure is None:
+            self._failure = ended(self._options.home)
+        if self._stop.is_set() or self._failure is not None or self._schedule.spent:
+            return True
+        seconds = self._options.seconds
+        return seconds is not None and self._loop.time() - self._began >= seconds
+
+    async def _is_stopping(self) -> bool:
+        """Return True once a host that stops is gone; False if it does not stop."""
         until = self._loop.time() + DOWN_S
         while not self._client.supervisor_gone and self._loop.time() < until:
             try:
-                head = (await self._client.order("status", timeout=LOOK_S * 20))["supervisor"]
+                head = (await self._client.order("status", timeout=STATUS_S))["supervisor"]
             except GarrisonError:  # it may have gone meanwhile
                 head = {"stopping": True}
             if not head["stopping"]:
                 return False
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         return self._client.supervisor_gone
-
-    def _all_withdrawn(self) -> bool:
-        """Tell whether nobody is left, by somebody's order; who was not back is another matter."""
-        return not self._rows and not self._tally.not_back
-
-    def _over(self) -> bool:
-        if self._client.supervisor_gone and self._lost is None:
-            self._lost = SupervisorGone(str(self._wish.home), "it has ended in mid-run")
-        if self._stop.is_set() or self._lost is not None or self._plan.spent:
-            return True
-        seconds = self._wish.seconds
-        return seconds is not None and self._loop.time() - self._began >= seconds
-
-    def _is_quarter_over(self) -> bool:
-        seconds = self._wish.seconds
-        return seconds is not None and self._loop.time() - self._began >= WARM_SHARE * seconds
 
     async def _one(self, fault: Fault, name: str) -> None:
         try:
-            match fault:
-                case Fault.SUPERVISOR:
-                    await self._end_supervisor()
-                case Fault.FLOOD:
-                    await self._flood(name)
-                case _:
-                    await self._end_worker(fault, name)
+            if fault is Fault.SUPERVISOR:
+                self._record(fault, name, await self._supervisor.inject())
+                await self._measure(before=True)
+            else:
+                self._record(fault, name, await self._workers.inject(fault, name))
         except (SupervisorGone, OSError) as error:
-            self._lost = self._lost or error
+            self._failure = self._failure or error
         except GarrisonError as error:
-            self._failed(fault, name, str(error))
+            self._record(fault, name, NotBack(str(error)))
         finally:
-            self._plan.ended(name, self._loop.time())
-            self._turned.set()
+            self._schedule.ended(name, self._loop.time())
+            self._over.set()
 
-    def _failed(self, fault: Fault, name: str, why: str) -> None:
-        self._tally.failed(f"{fault.value} of {name or 'the supervisor'}: {why}")
-        self._leave(name)
+    def _record(self, fault: Fault, name: str, outcome: Outcome) -> None:
+        match outcome:
+            case Recovered(seconds):
+                self._tally.recovered(fault, name, seconds)
+            case NotBack(reason):
+                self._tally.failed(f"{fault.value} of {name or 'the supervisor'}: {reason}")
+                self._targets.drop(name)
+            case None:
+                pass
 
-    def _leave(self, name: str) -> None:
-        self._rows.pop(name, None)
-        self._plan.drop(name)
-
-    async def _end_worker(self, fault: Fault, name: str) -> None:
-        row = self._rows[name]
-        told = await self._order_fault(fault, name)
-        if told is None:
-            return
-        self._past.injured(told["pid"], told["ticks"])
-        began = self._loop.time()
-        within = self._wish.within
-        doing: asyncio.Future[Any] | None = None
-        if fault is Fault.HANG:
-            within += row["watchdog"]
-            doing = self._do(name, "$chaos_hang", 3 * row["watchdog"] + 10.0)
-        elif fault is Fault.LEAK:
-            doing = self._do(name, "$chaos_leak", 2 * row["memory_max"])
-        elif fault is Fault.STOP:
-            within += row["watchdog"]
-        try:
-            if await self._is_back(name, told["generation"], began + within):
-                self._tally.recovered(fault, name, self._loop.time() - began)
-                return
-        finally:
-            if doing is not None:
-                doing.cancel()
-        if self._is_withdrawn(name):
-            return
-        state = await self._client.order("status", (name,))
-        row = state["services"][0]
-        why = f": {row['reason']}" if row["reason"] else ""
-        if row["generation"] == told["generation"] and row["state"] == "running":
-            why = ": nothing has ended it"
-        self._failed(fault, name, f"it was not back within {within:g} s; it is {row['state']}{why}")
-
-    async def _order_fault(self, fault: Fault, name: str) -> dict[str, Any] | None:
-        """Return whom a fault was done to; None where it was withdrawn.
-
-        One that does not run just now was taken along by another, restarted by somebody, or has
-        failed by itself: it is waited for, as long as for one that was injured.
-        """
-        until = self._loop.time() + self._wish.within
-        while True:
-            try:
-                told: dict[str, Any] = await self._client.order("fault", (name,), kind=fault.value)
-            except OrderFailed:
-                if self._is_withdrawn(name):
-                    return None
-                if self._loop.time() >= until:
-                    raise
-                await asyncio.sleep(LOOK_S)
-            else:
-                return told
-
-    def _is_withdrawn(self, name: str) -> bool:
-        """Tell whether somebody stopped a service meanwhile; then it is left alone, and told."""
-        entry = self._client.directory.get(name)
-        if entry is not None and entry.wanted:
-            return False
-        if name in self._rows:
-            self._leave(name)
-            self._scene.left_out.append(f"{name} from then on: it was stopped in mid-run")
-        return True
-
-    def _do(self, name: str, method: str, *args: Any) -> asyncio.Future[Any]:
-        """Have a worker injure itself; how that call ends is what the fault is."""
-        doing = asyncio.ensure_future(asked(self._client, name, method, args, 3600.0))
-        doing.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return doing
-
-    async def _is_back(self, name: str, generation: int, until: float) -> bool:
-        """Tell whether a service answers as a later incarnation, by then."""
-        began = self._loop.time()
-        while (left := until - self._loop.time()) > 0:
-            try:
-                _, answering = await asked(self._client, name, ECHO, (0,), min(left, PROBE_S))
-            except ServiceUnavailable:  # stopped, or given up; it may be tried again
-                entry = self._client.directory.get(name)
-                if entry is None or not entry.wanted:
-                    return False
-                await asyncio.sleep(LOOK_S)
-            except CallError:  # lost with the one that was to end
-                await asyncio.sleep(0)
-            else:
-                if answering > generation:
-                    return True
-                await asyncio.sleep(min(0.02, 0.001 + (self._loop.time() - began) / 10))
-            if self._client.supervisor_gone:
-                raise SupervisorGone(str(self._wish.home), "it has ended in mid-run")
-        return False
-
-    async def _flood(self, name: str) -> None:
-        names = list(self._rows)
-        victim = names[(names.index(name) + 1) % len(names)]
-        told = await self._client.order("fault", (name,), kind=Fault.FLOOD.value)
-        limit = FLOOD_S + self._wish.within
-        try:
-            await asked(self._client, name, "$chaos_flood", (victim, FLOOD_S), limit)
-        except CallError as error:
-            self._tally.tell(f"the flood by {name} ended as: {error}")
-        began = self._loop.time()
-        until = began + self._wish.within
-        names = self._there()
-        back = await asyncio.gather(*(self._is_back(one, 0, until) for one in names))
-        away = [one for one, is_back in zip(names, back, strict=True) if not is_back]
-        if not (away := [one for one in away if not self._is_withdrawn(one)]):
-            self._tally.recovered(Fault.FLOOD, name, self._loop.time() - began)
-        else:
-            text = f"{listed(away)} did not answer within {self._wish.within:g} s after its end"
-            self._failed(Fault.FLOOD, name, f"generation {told['generation']}: {text}")
-
-    def _there(self) -> list[str]:
-        return [n for n in self._rows if (e := self._client.directory.get(n)) and e.wanted]
-
-    # --- the supervisor ---------------------------------------------------------------------
-
-    async def _end_supervisor(self) -> None:
-        before = await self._client.order("status")
-        head = before["supervisor"]
-        how = how_it_began(head["pid"])
-        grace = self._host["orphan_grace_s"]
-        began, kept = self._loop.time(), False
-        if not kill(head["pid"], KILLED_S):  # nothing may come between this and its successor
-            self._failed(Fault.SUPERVISOR, HOST, "the kernel did not end it")
-            return
-        try:
-            kept = how.watched and await self._is_kept(min(KEPT_S, grace / 2))
-        finally:  # also where this is cancelled: services wait for it
-            if not kept:
-                log = Path(self._host["logs"]) / "supervisor.log"
-                self._children.append(begin_again(how, log))
-        until = began + self._wish.within
-        after = await self._adopted(head["boot"], until)
-        if after is None:
-            text = f"no other has settled within {self._wish.within:g} s; see its supervisor.log"
-            raise SupervisorGone(str(self._wish.home), text)
-        running = [row["name"] for row in before["services"] if row["state"] == "running"]
-        names = [name for name in self._there() if name in running]
-        if all(await asyncio.gather(*(self._is_back(name, 0, until) for name in names))):
-            self._tally.recovered(Fault.SUPERVISOR, HOST, self._loop.time() - began)
-        else:
-            self._failed(Fault.SUPERVISOR, HOST, "not every service answered afterwards")
-        self._count_restarted(before, after)
-        self._tally.growth.restarted = True
-        await self._measure(before=True)
-
-    async def _is_kept(self, seconds: float) -> bool:
-        """Tell whether somebody else starts the supervisor again, as systemd does."""
-        control = sockets.control_path(sockets.run_folder(self._wish.home))
-        until = self._loop.time() + seconds
-        while self._loop.time() < until:
-            try:
-                sockets.check_listening(control)
-            except SupervisorGone:
-                if sockets.is_starting(control):
-                    return True
-                await asyncio.sleep(LOOK_S)
-            else:
-                return True
-        return False
-
-    async def _adopted(self, boot: str, until: float) -> dict[str, Any] | None:
-        """Return the status under the next supervisor once it has settled; None where not in
-        time."""
-        while self._loop.time() < until and not self._client.supervisor_gone:
-            self._children = [child for child in self._children if child.poll() is None]
-            if self._client.boot != boot:
-                with contextlib.suppress(SupervisorGone):
-                    status: dict[str, Any] = await self._client.order("status", timeout=LOOK_S * 20)
-                    if status["supervisor"]["settled"]:
-                        return status
-            await asyncio.sleep(0.01)
-        return None
-
-    def _count_restarted(self, before: dict[str, Any], after: dict[str, Any]) -> None:
-        pids = {row["name"]: row["pid"] for row in after["services"]}
-        for row in before["services"]:
-            if row["state"] == "running" and pids.get(row["name"]) != row["pid"]:
-                self._tally.restarted += 1
-                self._tally.tell(f"{row['name']} did not outlive the supervisor")
-
-    # --- what is left -----------------------------------------------------------------------
+    # --- remains ----------------------------------------------------------------------------
 
     async def _measure(self, before: bool) -> None:
-        """Note what the supervisor has; at the end, once its descriptors are as before, or after
-        a while."""
+        """Measure the supervisor; at the end, once its descriptors are as before, or a while
+        later."""
         growth, until = self._tally.growth, self._loop.time() + SETTLE_S
         while True:
             head = (await self._client.order("status"))["supervisor"]
@@ -490,17 +311,17 @@ class Run:
             growth.memory, growth.descriptors = memory, descriptors
             if descriptors <= growth.descriptors_before or self._loop.time() >= until:
                 return
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     async def _find_orphans(self) -> None:
-        """Count processes of incarnations that are over, once their ends have had time."""
-        until = self._loop.time() + LEFT_S
+        """Count the processes of ended incarnations, after some time for them to end."""
+        until = self._loop.time() + REMAINS_S
         while True:
-            living = [entry.token for entry in self._client.directory if entry.token]
-            left = await asyncio.to_thread(self._past.left, living)
+            current = [entry.token for entry in self._client.directory if entry.token]
+            left = await asyncio.to_thread(self._history.left, current)
             if not left or self._loop.time() >= until:
                 break
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         self._tally.orphans = len(left)
         for pid in left:
-            self._tally.tell(f"process {pid} is left of an incarnation that is over")
+            self._tally.note(f"process {pid} is left of an incarnation that has ended")

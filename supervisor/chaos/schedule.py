@@ -1,29 +1,29 @@
-"""Which fault is next, and whose: so many in all, or until the time is over. Pure.
+"""The schedule of faults: which is next, and in which service. Pure.
 
-Times are monotonic seconds and arrive as `now`.
+Times are monotonic seconds and are passed as `now`.
 """
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
 from math import inf
 
-HOST = ""  # in the place of a NAME: the fault is the supervisor's
+HOST = ""  # in place of a NAME: the supervisor takes the fault
 
 
 class Fault(Enum):
-    """What can be done to a host."""
+    """The kinds of faults."""
 
     KILL = "kill"  # SIGKILL to a worker
     STOP = "stop"  # SIGSTOP to a worker
-    HANG = "hang"  # its loop is blocked
-    LEAK = "leak"  # it takes memory past its memory_max
-    FLOOD = "flood"  # it sends another one calls and events as fast as they go
+    HANG = "hang"  # its event loop is blocked
+    LEAK = "leak"  # it allocates memory past its memory_max
+    FLOOD = "flood"  # it sends another service calls and events as fast as it can
     SUPERVISOR = "supervisor"  # SIGKILL to the supervisor
 
 
-AT_ONCE = {Fault.KILL: 2, Fault.LEAK: 2, Fault.STOP: 8, Fault.HANG: 8}  # of one kind
-ALONE = frozenset({Fault.FLOOD, Fault.SUPERVISOR})  # they touch everybody: nothing else beside them
-ALONE_EVERY_S = 2.0  # where no number says how often
+AT_ONCE = {Fault.KILL: 2, Fault.LEAK: 2, Fault.STOP: 8, Fault.HANG: 8}  # at most, by kind
+ALONE = frozenset({Fault.FLOOD, Fault.SUPERVISOR})  # they affect every service
+ALONE_EVERY_S = 2.0  # between two of them, in a run without a total
 
 
 class FaultSchedule:
@@ -31,8 +31,8 @@ class FaultSchedule:
 
     Args:
         takers: Each fault with the NAMEs that take it.
-        total: Faults in all, shared by the kinds evenly; None is without end.
-        began: Monotonic seconds.
+        total: Faults in all, divided evenly among the kinds; None is no limit.
+        began: When the run began.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class FaultSchedule:
         self._due: dict[Fault, float] = dict.fromkeys(ALONE & set(takers), began)
         self._busy: dict[str, Fault] = {}
         names = {name for some in takers.values() for name in some}
-        self._most = max(1, len(names) // 2)  # others are to be there for the callers
+        self._most = max(1, len(names) // 2)  # the others answer the callers
 
     @property
     def busy(self) -> int:
@@ -57,16 +57,16 @@ class FaultSchedule:
 
     @property
     def begun(self) -> int:
-        """Return how many faults there were."""
+        """Return how many faults have begun."""
         return sum(self._begun.values())
 
     @property
     def spent(self) -> bool:
-        """Tell whether no fault will follow."""
+        """Return True if no fault will follow."""
         return not self._open()
 
     def next(self, now: float) -> tuple[Fault, str] | None:
-        """Begin a fault where one may begin now; its NAME is busy until `ended`."""
+        """Begin the next fault, if one may begin now; its NAME is busy until `ended`."""
         if any(fault in ALONE for fault in self._busy.values()):
             return None
         left = self._open()
@@ -79,13 +79,13 @@ class FaultSchedule:
         return None
 
     def ended(self, name: str, now: float) -> None:
-        """Take back a NAME whose fault is over."""
+        """Record that the fault of a NAME is over."""
         fault = self._busy.pop(name)
         if fault in ALONE:
             self._due[fault] = now + ALONE_EVERY_S
 
     def drop(self, name: str) -> None:
-        """Leave out a NAME from now on: it did not come back."""
+        """Begin no more faults for a NAME."""
         for names in self._takers.values():
             if name in names:
                 names.remove(name)
@@ -110,7 +110,7 @@ class FaultSchedule:
         names = self._takers[fault]
         name = next(name for name in names if name not in self._busy)
         names.remove(name)
-        names.append(name)  # by turns
+        names.append(name)  # in turns
         self._busy[name] = fault
         self._begun[fault] += 1
         return fault, name

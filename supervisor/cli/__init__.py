@@ -1,13 +1,20 @@
-"""The command line: `garrison VERB`. The verbs are in `verbs`; each is imported when it is used."""
+"""The command line: `garrison VERB`. `app` finds the verbs; each is imported when it is used."""
 
 import signal
+import sys
 
 __all__ = ["main"]
 
+NOT_LINUX = (
+    "garrison runs on Linux alone, so start it in Docker (macOS, Windows) or in WSL 2 (Windows)"
+)
+
 
 def main() -> None:
-    """Run the command line; never show a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # nor one of an import, at an early Ctrl-C
+    """Run the command line. Errors are printed as sentences, never as tracebacks."""
+    if sys.platform != "linux":
+        sys.exit(f"error: {NOT_LINUX}")
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if Ctrl-C comes during imports
     from .app import run
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

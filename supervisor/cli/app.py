@@ -1,49 +1,54 @@
-"""Every verb of the command line, in one file a family; each imports what it needs."""
+"""The group of all verbs, each imported when it is used, and the run of one command line."""
 
 import importlib
 import sys
 
 import click
 
-from .output import INTERRUPTED, SETTINGS, fail, options
+from .errors import INTERRUPTED
+from .output import Invocation, options
 
-VERBS = {  # in the order of `garrison --help`; each is imported when it is used
-    "up": "host",
-    "down": "host",
-    "upgrade": "host",
-    "status": "services",
-    "start": "services",
-    "stop": "services",
-    "restart": "services",
-    "reset": "services",
-    "wait": "services",
+# Verbs and the modules that they are in, in the order of `garrison --help`. The orders to services
+# are every command of `services`: that module is imported for a verb that is not listed here.
+BEFORE = {"up": "host", "down": "host", "upgrade": "host"}
+ORDERS = "services"
+AFTER = {
     "logs": "logs",
     "events": "logs",
     "deaths": "crashes",
     "death": "crashes",
     "mail": "mail",
-    "chaos": "garrison.supervisor.chaos",
+    "chaos": "chaos",
     "call": "call",
     "chat": "chat",
-    "check": "host",
-    "init": "host",
-    "version": "host",
+    "check": "config",
+    "config": "config",
+    "init": "init",
+    "docs": "docs",
+    "version": "version",
 }
 
 
+def verbs() -> list[str]:
+    """Return the name of every verb, in the order of `garrison --help`."""
+    module = _module(ORDERS)
+    orders = [name for name, value in vars(module).items() if isinstance(value, click.Command)]
+    return [*BEFORE, *orders, *AFTER]
+
+
+def _module(name: str) -> object:
+    return importlib.import_module(f".{name}", __package__)
+
+
 class LazyGroup(click.Group):
-    """The verbs, loaded as they are used."""
+    """A group that imports a verb's module when the verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return verbs()
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
-            return None
-        name = VERBS[cmd_name]
-        relative = name if name.startswith("garrison.") else f".{name}"
-        module = importlib.import_module(relative, __package__)
-        command = getattr(module, cmd_name)
+        module = _module({**BEFORE, **AFTER}.get(cmd_name, ORDERS))
+        command = getattr(module, cmd_name, None)
         return command if isinstance(command, click.Command) else None
 
     def resolve_command(
@@ -52,39 +57,56 @@ class LazyGroup(click.Group):
         import difflib
 
         name = args[0]
-        if name not in VERBS and not name.startswith("-"):
-            close = difflib.get_close_matches(name, VERBS, n=1)
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            close = difflib.get_close_matches(name, verbs(), n=1)
             hint = f"; did you mean {close[0]}?" if close else ""
             raise click.UsageError(f"there is no verb {name}{hint}", ctx)
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@options
-def garrison() -> None:
-    """Keep services at their posts: each in a worker process of its own, supervised.
+def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from .version import print_version
 
-    Exit codes: 0 done, 1 failed, 2 usage, 3 something wanted is not running (status), 4 no such
+        print_version(ctx.ensure_object(Invocation))
+        ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--version",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Print the version.",
+)
+@options
+def garrison(_: Invocation) -> None:
+    """Run services, each in a worker process of its own, and restart those that fail.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 3 a wanted service is not running (status), 4 no such
     service, death or message, 5 config unusable, 7 no supervisor, 75 timed out, 130 interrupted.
     """
 
 
 def run() -> None:
-    """Run a command line; an error is a sentence."""
-    SETTINGS.json = "--json" in sys.argv[1:]  # an error can come before the options are read
+    """Run a command line, and exit with its code."""
+    # An error can occur before the options are parsed, and `--json` applies to it as well.
+    invocation = Invocation(json="--json" in sys.argv[1:])
     try:
-        code = garrison.main(prog_name="garrison", standalone_mode=False)
+        code = garrison.main(prog_name="garrison", standalone_mode=False, obj=invocation)
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message())
         code = 2
     except (KeyboardInterrupt, click.Abort) as error:
-        fail(error)
+        invocation.fail(error)
         code = INTERRUPTED
-    except BrokenPipeError:  # whoever read has had enough
+    except BrokenPipeError:  # the reader of a pipe has ended
         sys.stderr.close()
         code = 1
-    except Exception as error:  # noqa: BLE001 (an error is a sentence)
-        code = fail(error)
+    except Exception as error:  # noqa: BLE001 (every error becomes a sentence)
+        code = invocation.fail(error)
     sys.exit(code if isinstance(code, int) else 0)

@@ -1,4 +1,4 @@
-"""The verb that makes a call."""
+"""The verb that calls a method."""
 
 import asyncio
 from typing import Any
@@ -8,13 +8,18 @@ import msgspec
 
 from garrison.ipc import Client, OrderFailed, ServiceProxy, connect, with_timeout
 
-from .output import DONE, SETTINGS, answer, encode, no_such_service, options
+from .arguments import parse_arguments
+from .errors import DONE, no_such_service
+from .output import Invocation, encode, options
 
 
-@click.command()
-@click.argument("name")
-@click.argument("method")
-@click.argument("arguments", required=False, metavar="[JSON]")
+@click.command(
+    epilog="Examples: garrison call hello greet Ada; garrison call hello greet name=Ada; "
+    "garrison call hello count '{\"until\": 5}'"
+)
+@click.argument("name", metavar="NAME")
+@click.argument("method", metavar="METHOD")
+@click.argument("arguments", nargs=-1, metavar="[ARGUMENT…]")
 @click.option(
     "--timeout",
     "timeout_s",
@@ -22,17 +27,24 @@ from .output import DONE, SETTINGS, answer, encode, no_such_service, options
     default=30.0,
     show_default=True,
     metavar="S",
-    help="The call's deadline; a stream's, for each of its values.",
+    help="Deadline of the call, in seconds; for a stream, of each of its values.",
 )
 @options
-def call(name: str, method: str, arguments: str | None, timeout_s: float) -> int:
-    """Call a service's method, with a JSON array (positional) or object (keywords)."""
-    args, kwargs = _parsed(arguments)
-    SETTINGS.remote_tracebacks = True  # to the author of the method it says what to do next
+def call(
+    invocation: Invocation, name: str, method: str, arguments: tuple[str, ...], timeout_s: float
+) -> int:
+    """Call a service's method and print what it returns.
 
-    async def made() -> None:
-        async with connect(SETTINGS.home) as client:
-            proxy = with_timeout(service_of(client, name), timeout_s)
+    Each ARGUMENT is a value, or name=VALUE for a named one. A VALUE is JSON (3, true, '"3"',
+    '[1, 2]') or else text. A JSON array or object that stands alone holds all arguments. Values
+    that begin with a dash follow a `--`.
+    """
+    args, kwargs = parse_arguments(arguments, invocation.command(f"call {name} {method}"))
+    invocation.shows_tracebacks = True  # the method's author needs it
+
+    async def make_call() -> None:
+        async with connect(invocation.home) as client:
+            proxy = with_timeout(find_service(client, name), timeout_s)
             try:
                 bound = getattr(proxy, method)
             except AttributeError as error:
@@ -40,39 +52,24 @@ def call(name: str, method: str, arguments: str | None, timeout_s: float) -> int
             result = bound(*args, **kwargs)
             if hasattr(result, "__aiter__"):
                 async for value in result:
-                    _print(value)
+                    _print(invocation, value)
             else:
-                _print(await result)
+                _print(invocation, await result)
 
-    asyncio.run(made())
+    asyncio.run(make_call())
     return DONE
 
 
-def _parsed(arguments: str | None) -> tuple[list[Any], dict[str, Any]]:
-    if arguments is None:
-        return [], {}
-    try:
-        value = msgspec.json.decode(arguments)
-    except msgspec.DecodeError as error:
-        raise click.UsageError(f"the arguments are no JSON: {error}") from error
-    if isinstance(value, list):
-        return value, {}
-    if isinstance(value, dict):
-        return [], value
-    shown = encode([value]).decode()
-    raise click.UsageError(f"arguments are a JSON array or object: write '{shown}'")
-
-
-def service_of(client: Client, name: str) -> ServiceProxy:
-    """Return a service. Raises OrderFailed where there is none of that NAME or type."""
+def find_service(client: Client, name: str) -> ServiceProxy:
+    """Return a service. Raises OrderFailed if none has that NAME or type."""
     proxy = client.get_service(name)
     if proxy is None:
         raise no_such_service(name, [entry.name for entry in client.directory])
     return proxy
 
 
-def _print(value: Any) -> None:
-    answer(value)
-    if not SETTINGS.json:
+def _print(invocation: Invocation, value: Any) -> None:
+    invocation.answer(value)
+    if not invocation.json:
         text = value if isinstance(value, str) else msgspec.json.format(encode(value)).decode()
         click.echo(text)

@@ -1,13 +1,12 @@
-"""The verb that talks: lines go to a service that can chat, and what is said in its room is shown.
+"""The verb that chats: sends lines to a chat service, and shows the messages in its room.
 
-A service can chat that has `greeting()` and `say(text, conversation)`; with a `listen(room)` too,
-what is said between the lines is shown as it comes. Durations are seconds.
+A chat service has `greeting()` and `say(text, conversation)`. If it has `listen(room)` too, the
+messages that are sent between the lines are shown as they arrive. Durations are seconds.
 """
 
 import asyncio
 import contextlib
 import sys
-import unicodedata
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -27,43 +26,45 @@ from garrison.ipc import (
     with_timeout,
 )
 
-from .call import service_of
-from .output import DONE, SETTINGS, answer, fail, options, say
+from .call import find_service
+from .errors import DONE
+from .output import Invocation, options
+from .render.text import sanitize
 
-SAY_AGAIN = 3  # how often a line is said again whose worker died
-SAY_S = 180.0  # for an answer: more than the agent itself allows
-LISTEN_S = 86_400.0  # for something to be said between the lines; then it is listened again
+ATTEMPTS = 3  # at a line whose worker died
+ANSWER_S = 180.0  # more than the agent itself allows
+LISTEN_S = 86_400.0  # for a message between the lines; then `listen` is called again
 ENDED = "it has ended; start another with: garrison up"
-PAUSE_S = 0.25  # before it is listened again
-STILL_S = 5.0  # until people are told that an answer takes its time
+PAUSE_S = 0.25  # before `listen` is called again
+SLOW_S = 5.0  # after which a note says that the answer is still awaited
 
 
 class Terminal:
-    """Where lines are typed and texts are shown; here a pipe."""
+    """Where lines come from and texts go to; here a pipe."""
 
-    is_people = False
+    interactive = False
 
-    async def ask_line(self) -> str | None:
+    async def read_line(self) -> str | None:
         """Return the next line, or None at the end."""
         line = await asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
         return line.rstrip("\n") if line else None
 
     async def show(self, print_it: Callable[[], None]) -> None:
-        """Print something while a line may be being typed."""
+        """Print something while the user may be typing."""
         print_it()
 
 
 class Prompt(Terminal):
-    """A prompt that can be edited; what is printed meanwhile comes above it."""
+    """A prompt with line editing; texts that arrive meanwhile are printed above it."""
 
-    is_people = True
+    interactive = True
 
     def __init__(self) -> None:
         from prompt_toolkit import PromptSession
 
         self._session: PromptSession[str] = PromptSession()
 
-    async def ask_line(self) -> str | None:
+    async def read_line(self) -> str | None:
         try:
             return await self._session.prompt_async("you: ")
         except (EOFError, KeyboardInterrupt):
@@ -75,17 +76,20 @@ class Prompt(Terminal):
         await run_in_terminal(print_it)
 
 
-@click.command()
-@click.argument("name", required=False, default="")
+@click.command(epilog="Examples: garrison chat; garrison chat ada")
+@click.argument("name", required=False, default="", metavar="[NAME]")
 @options
-def chat(name: str) -> int:
-    """Talk to the agent, or to one of several, through the chat service. End with Ctrl-D."""
-    asyncio.run(_chat(name))
+def chat(invocation: Invocation, name: str) -> int:
+    """Chat with the agent through the chat service. End with Ctrl-D.
+
+    With several agents, NAME is one of them. Lines can come from a pipe, too.
+    """
+    asyncio.run(_chat(invocation, name))
     return DONE
 
 
-def _chatting(client: Client, name: str) -> str:
-    """Return the NAME of who is meant: itself, or the chat of an agent, or the only chat."""
+def _chat_name(client: Client, name: str) -> str:
+    """Return the NAME of the service to chat with: itself, an agent's chat, or the only chat."""
     directory = client.directory
     if name and name not in directory and f"{name}.chat" in directory:
         return f"{name}.chat"
@@ -103,27 +107,27 @@ def _chatting(client: Client, name: str) -> str:
     return chats[0].name
 
 
-async def _chat(name: str) -> None:
-    at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
-    async with connect(SETTINGS.home) as client:
-        name = _chatting(client, name)
-        service = service_of(client, name)
+async def _chat(invocation: Invocation, name: str) -> None:
+    async with connect(invocation.home) as client:
+        name = _chat_name(client, name)
+        service = find_service(client, name)
         if not {"greeting", "say"} <= set(dir(service)):
             raise OrderFailed("InvalidCall", f"{name} cannot chat: it has no greeting and say")
+        at_terminal = sys.stdin.isatty() and sys.stdout.isatty()
         terminal = Prompt() if at_terminal else Terminal()
-        talk = ChatSession(client, service, terminal)
-        await talk.greet()
-        listening = asyncio.create_task(talk.listen())
+        session = ChatSession(invocation, client, service, terminal)
+        await session.greet()
+        listening = asyncio.create_task(session.listen())
         try:
-            while (line := await terminal.ask_line()) is not None:
+            while (line := await terminal.read_line()) is not None:
                 if not line.strip():
                     continue
                 try:
-                    await talk.say(line)
+                    await session.say(line)
                 except (CallError, OrderFailed) as error:
                     if not at_terminal:
                         raise
-                    fail(error)  # somebody may have stopped it for a moment: go on
+                    invocation.fail(error)  # the service may be back for the next line
         finally:
             listening.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -131,43 +135,46 @@ async def _chat(name: str) -> None:
 
 
 class ChatSession:
-    """One conversation. It travels with each line, so a line may be said again."""
+    """One conversation. Each line carries it along, so a line can be sent again."""
 
-    def __init__(self, client: Client, service: ServiceProxy, terminal: Terminal) -> None:
+    def __init__(
+        self, invocation: Invocation, client: Client, service: ServiceProxy, terminal: Terminal
+    ) -> None:
+        self._invocation = invocation
         self._client, self._service, self._terminal = client, service, terminal
         self._conversation: Any = None
         self._answerer = ""
-        self._in_a_line = False
-        self._heard: list[str] = []  # while a line was being answered
+        self._answering = False
+        self._held: list[str] = []  # messages that arrived while a line was being answered
 
     async def greet(self) -> None:
         """Show the greeting."""
-        reply = await self._surely(self._service.greeting)
+        reply = await self._call(self._service.greeting)
         self._take(reply)
         if reply["text"]:
             self._show(reply["text"])
 
     async def say(self, line: str) -> None:
-        """Say a line and show the answer."""
-        self._in_a_line = True
+        """Send a line and show the answer."""
+        self._answering = True
         text = ""
         try:
-            say_line = with_timeout(self._service, SAY_S).say
-            reply = await self._surely(say_line, line, self._conversation)
+            say_line = with_timeout(self._service, ANSWER_S).say
+            reply = await self._call(say_line, line, self._conversation)
             text = reply["text"]
         finally:
-            # A chat service that was born within the line may have heard its answer before it
-            # knew of the line.
-            heard, self._heard, self._in_a_line = self._heard, [], False
-            for one in heard:
+            # A chat service that started during the line does not know of it, and may pass the
+            # line's answer on as a message of the room.
+            held, self._held, self._answering = self._held, [], False
+            for one in held:
                 if f"\n{one}\n" not in f"\n{text}\n":
-                    self._pushed(one)
+                    self._show_message(one)
         self._take(reply)
         for one in [*reply.get("messages", ()), text]:
             self._show(one)
 
     async def listen(self) -> None:
-        """Show what is said between the lines, for ever."""
+        """Show the messages that arrive between the lines, until cancelled."""
         room = self._conversation.get("room") if isinstance(self._conversation, dict) else None
         if room is None or "listen" not in dir(self._service):
             return
@@ -175,56 +182,58 @@ class ChatSession:
         while not self._client.supervisor_gone:
             with contextlib.suppress(CallError, AttributeError):
                 async for text in service.listen(room):
-                    if self._in_a_line:
-                        self._heard.append(text)
+                    if self._answering:
+                        self._held.append(text)
                     else:
-                        await self._terminal.show(partial(self._pushed, text))
-            await asyncio.sleep(PAUSE_S)  # it ends, or restarts
+                        await self._terminal.show(partial(self._show_message, text))
+            await asyncio.sleep(PAUSE_S)  # the service ended or restarts
 
-    async def _surely(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
-        """Make a call that may be made again."""
-        for left in reversed(range(SAY_AGAIN)):
+    async def _call(self, method: Callable[..., Awaitable[Any]], *args: Any) -> Any:
+        """Make a call, again if its worker died: the chat's methods are idempotent."""
+        for left in reversed(range(ATTEMPTS)):
             try:
-                return await self._shown(method(*args))
+                return await self._awaited(method(*args))
             except CallError as error:
                 stopped = isinstance(error, ServiceUnavailable) and self._client.is_alone
                 if self._client.supervisor_gone or stopped:
-                    raise SupervisorGone(str(SETTINGS.home), ENDED) from error
-                if isinstance(error, RemoteError):  # a sentence for people, as the service wrote it
+                    raise SupervisorGone(str(self._invocation.home), ENDED) from error
+                if isinstance(error, RemoteError):  # the service wrote its text for users
                     sentence = error.detail.partition(": ")[2]
                     raise OrderFailed("RemoteError", sentence) from error
                 if not isinstance(error, ServiceLost) or not left:
                     raise
-                say(click.style(f"({error.service} was restarted; saying it again)", dim=True))
+                self._note(f"{error.service} was restarted; sending the line again")
         raise AssertionError("unreachable")
 
-    async def _shown(self, answering: Awaitable[Any]) -> Any:
-        """Wait for an answer; say so where it takes long."""
-        waiting = asyncio.get_running_loop().call_later(STILL_S, self._still)
+    async def _awaited(self, answering: Awaitable[Any]) -> Any:
+        """Wait for an answer; note it at a terminal if that takes long."""
+        slow = asyncio.get_running_loop().call_later(SLOW_S, self._note_slow)
         try:
             return await answering
         finally:
-            waiting.cancel()
+            slow.cancel()
 
-    def _still(self) -> None:
-        if self._terminal.is_people:
-            say(click.style("(still waiting for an answer; Ctrl-C leaves)", dim=True))
+    def _note_slow(self) -> None:
+        if self._terminal.interactive:
+            self._note("still waiting for an answer; Ctrl-C leaves")
+
+    def _note(self, text: str) -> None:
+        self._invocation.say(click.style(f"({sanitize(text)})", dim=True))
 
     def _take(self, reply: dict[str, Any]) -> None:
         self._conversation, self._answerer = reply["conversation"], reply["answerer"]
-        answer(reply)
+        self._invocation.answer(reply)
 
-    def _pushed(self, text: str) -> None:
-        answer({"text": text, "conversation": self._conversation, "answerer": self._answerer})
+    def _show_message(self, text: str) -> None:
+        self._invocation.answer(
+            {"text": text, "conversation": self._conversation, "answerer": self._answerer}
+        )
         self._show(text)
 
     def _show(self, text: str) -> None:
+        answerer = sanitize(self._answerer)
         if text.strip():
-            say(f"{click.style(_plain(self._answerer), fg='green')}: {_plain(text)}")
+            shown = sanitize(text, lines=True)
+            self._invocation.say(f"{click.style(answerer, fg='green')}: {shown}")
         else:
-            say(click.style(f"({_plain(self._answerer)} says nothing)", dim=True))
-
-
-def _plain(text: str) -> str:
-    """Return a text without what would move the cursor or change colours."""
-    return "".join(c if c in "\n\t" or unicodedata.category(c) != "Cc" else " " for c in text)
+            self._note(f"{answerer} says nothing")

@@ -1,9 +1,11 @@
-"""Asks the supervisor of a home, and waits for its answer."""
+"""Sends an order to the supervisor of a home, and yields its answers. Durations are seconds."""
 
 import contextlib
 import itertools
+import math
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,13 @@ import zmq
 from garrison.ipc import messages, sockets
 from garrison.ipc.errors import OrderFailed, SupervisorGone
 
+from .errors import unquoted_pattern
+
+NO_LIMIT = math.inf  # an order's wait
 ANSWER_S = 10.0  # beyond the order's own wait, for a supervisor that is busy
-LOOK_S = 1.0  # between looks whether it is still there
-COMING_S = 3.0  # for a supervisor that starts or is being upgraded, until it listens
-COMING_LOOK_S = 0.02
+PROBE_S = 1.0  # between checks that the supervisor still listens
+STARTING_S = 3.0  # for a supervisor that starts or is being upgraded, until it listens
+STARTING_POLL_S = 0.02
 MAX_MESSAGE = 256 * 1024 * 1024
 
 SINCE = {"number": 0}  # of events: those from now on
@@ -29,114 +34,140 @@ def request(
     verb: str,
     names: tuple[str, ...] = (),
     wait: float = 0.0,
+    *,
     pidfd: int | None = None,
+    once: bool = False,
     **options: Any,
 ) -> Any:
-    """Give an order, and return the answer's data.
+    """Send an order, and return the answer's data.
 
     Args:
         home: The home whose supervisor is meant.
-        verb: One of `supervisor.commands`.
+        verb: A verb of `supervisor.control.commands`.
         names: NAMEs and globs.
-        wait: Seconds until the supervisor answers that it is not done yet; 0 is without limit.
-        pidfd: The supervisor's, so that its end is seen at once.
+        wait: Seconds until the supervisor answers `timed_out`; `NO_LIMIT` for an order that may
+            take any time, 0 for one that is answered at once.
+        pidfd: The supervisor's, so that its end is noticed at once.
+        once: Do not repeat the order to a supervisor that takes this one's place.
         options: What the verb takes besides.
 
     Raises:
-        SupervisorGone: Nobody answers.
+        SupervisorGone: No supervisor answers.
         OrderFailed: It was not done; `code` says why.
     """
-    for answer in _answers(home, verb, names, wait, options, pidfd):
+    order = messages.Order(next(_ids), verb, names, 0.0 if wait == NO_LIMIT else wait, options)
+    for answer in _answers(_Exchange(home, order, wait, once, pidfd)):
         return answer.data
     raise SupervisorGone(str(home))
 
 
 def follow(home: Path, verb: str, names: tuple[str, ...] = (), **options: Any) -> Iterator[Any]:
-    """Give an order whose answers keep coming; yield the data of each."""
-    for answer in _answers(home, verb, names, 0.0, options):
+    """Send an order that has any number of answers; yield the data of each."""
+    order = messages.Order(next(_ids), verb, names, 0.0, {**options, "follow": True})
+    for answer in _answers(_Exchange(home, order, NO_LIMIT, follows=True)):
         yield answer.data
 
 
-def _answers(
-    home: Path,
-    verb: str,
-    names: tuple[str, ...],
-    wait: float,
-    options: dict[str, Any],
-    pidfd: int | None = None,
-) -> Iterator[messages.Answer]:
-    path = sockets.control_path(sockets.run_folder(home))
-    _until_answered(path)
+@dataclass
+class _Exchange:
+    """An order, and how long and from which supervisor its answers are expected."""
+
+    home: Path
+    order: messages.Order
+    wait: float
+    once: bool = False
+    pidfd: int | None = None
+    follows: bool = False
+    sent: bool = False
+
+    @property
+    def path(self) -> str:
+        return sockets.control_path(sockets.run_folder(self.home))
+
+    def check(self, answer: messages.Answer) -> None:
+        """Raise the error that an answer reports."""
+        if answer.ok:
+            return
+        message = answer.message
+        if answer.code == "no_such_service":
+            message = unquoted_pattern(self.order.names) or message
+        raise OrderFailed(answer.code, message, answer.data)
+
+
+def _answers(exchange: _Exchange) -> Iterator[messages.Answer]:
+    _wait_until_listening(exchange.path)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    dealer = sockets.dealer(context, path, sockets.new_token(), MAX_MESSAGE)
+    dealer = sockets.dealer(context, exchange.path, sockets.new_token(), MAX_MESSAGE)
     dealer.set(zmq.SNDTIMEO, int(ANSWER_S * 1000))
-    order = messages.Order(next(_ids), verb, names, wait, options)
     try:
-        yield from _received(dealer, path, order, wait, pidfd)
+        yield from _received(dealer, exchange)
     except zmq.Again:
-        raise SupervisorGone(path, "it does not answer; it may be stopped") from None
+        raise SupervisorGone(exchange.path, _silent()) from None
     finally:
-        with contextlib.suppress(zmq.ZMQError):  # nobody waits for what only waited for us
-            bye = [messages.SUPERVISOR, messages.encode([messages.Leave()])]
-            dealer.send_multipart(bye, zmq.NOBLOCK)
+        with contextlib.suppress(zmq.ZMQError):  # spares the supervisor work for an absent client
+            leave = [messages.SUPERVISOR, messages.encode([messages.Leave()])]
+            dealer.send_multipart(leave, zmq.NOBLOCK)
         dealer.close(linger=200)
         context.term()
 
 
-def _until_answered(path: str) -> None:
-    """Raise SupervisorGone where nobody listens, and nobody is about to."""
-    until = time.monotonic() + COMING_S
+def _wait_until_listening(path: str) -> None:
+    """Raise SupervisorGone if no supervisor listens, and none is starting."""
+    deadline = time.monotonic() + STARTING_S
     while True:
         try:
             sockets.check_listening(path)
         except SupervisorGone:
-            if time.monotonic() >= until or not sockets.is_starting(path):
+            if time.monotonic() >= deadline or not sockets.is_starting(path):
                 raise
-            time.sleep(COMING_LOOK_S)
+            time.sleep(STARTING_POLL_S)
         else:
             return
 
 
-def _received(
-    dealer: zmq.Socket[bytes],
-    path: str,
-    order: messages.Order,
-    wait: float,
-    pidfd: int | None,
-) -> Iterator[messages.Answer]:
-    patient = order.verb in {"start", "stop", "restart", "reset", "down", "upgrade", "wait"}
-    following = bool(order.options.get("follow"))
-    until = time.monotonic() + (wait or (1e9 if patient or following else 0.0)) + ANSWER_S
-    asked = False
+def _received(dealer: zmq.Socket[bytes], exchange: _Exchange) -> Iterator[messages.Answer]:
     poller = zmq.Poller()
     poller.register(dealer, zmq.POLLIN)
-    if pidfd is not None:
-        poller.register(pidfd, zmq.POLLIN)
-    heard_by = time.monotonic() + ANSWER_S
-    while time.monotonic() < (until if asked else heard_by):
-        ready = dict(poller.poll(int(LOOK_S * 1000)))
+    if exchange.pidfd is not None:
+        poller.register(exchange.pidfd, zmq.POLLIN)
+    began = time.monotonic()
+    deadline = began + ANSWER_S
+    while time.monotonic() < deadline:
+        ready = dict(poller.poll(int(PROBE_S * 1000)))
         if dealer not in ready:
-            if pidfd in ready:
-                raise SupervisorGone(path, "it has ended")
-            _until_answered(path)
+            if exchange.pidfd in ready:
+                raise SupervisorGone(exchange.path, "it has ended")
+            _wait_until_listening(exchange.path)
             continue
-        frames = dealer.recv_multipart()
-        for message in messages.decode_downward(frames[1]):
+        for message in messages.decode_downward(dealer.recv_multipart()[1]):
             if isinstance(message, messages.Identify):
-                # Each new connection begins so: this one's first, or that to a next supervisor,
-                # which does not know what the one before was asked.
-                if asked and order.verb in {"down", "upgrade"}:
-                    raise SupervisorGone(path, "another has taken its place")
-                if asked and following:
-                    order = msgspec.structs.replace(order, options={**order.options, **SINCE})
-                asked = True
-                dealer.send_multipart([messages.SUPERVISOR, messages.encode([order])])
-                continue
-            if not isinstance(message, messages.Answer) or message.id != order.id:
-                continue
-            if not message.ok:
-                raise OrderFailed(message.code, message.message, message.data)
-            yield message
-            if not message.more and not following:
-                return
-    raise SupervisorGone(path, f"it gave no answer within {ANSWER_S:g} s; is it stopped?")
+                _send(dealer, exchange)
+                deadline = began + exchange.wait + ANSWER_S
+            elif isinstance(message, messages.Answer) and message.id == exchange.order.id:
+                exchange.check(message)
+                yield message
+                if not message.more and not exchange.follows:
+                    return
+    raise SupervisorGone(exchange.path, _silent())
+
+
+def _send(dealer: zmq.Socket[bytes], exchange: _Exchange) -> None:
+    """Send the order on a new connection.
+
+    The first connection begins with Identify, and so does the one to a next supervisor, which does
+    not know the order that the former one received.
+    """
+    order = exchange.order
+    if exchange.sent and exchange.once:
+        raise SupervisorGone(exchange.path, "another has taken its place")
+    if exchange.sent and exchange.follows:
+        order = msgspec.structs.replace(order, options={**order.options, **SINCE})
+    exchange.sent = True
+    dealer.send_multipart([messages.SUPERVISOR, messages.encode([order])])
+
+
+def _silent() -> str:
+    return (
+        f"it gave no answer within {ANSWER_S:g} s; is it stopped? Resume it with fg or kill -CONT, "
+        f"or try again when the machine is less busy"
+    )

@@ -1,4 +1,4 @@
-"""Verbs about deaths: `deaths` lists them, `death` shows one. Both read files alone."""
+"""Verbs about crash reports: `deaths` lists them, `death` shows one. Both read files alone."""
 
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -7,14 +7,16 @@ from pathlib import Path
 import click
 
 from garrison.ipc import OrderFailed, SupervisorGone
+from garrison.supervisor.crashes.report import CrashSummary
 from garrison.supervisor.crashes.store import CrashStore
 from garrison.supervisor.logs.tail import service_logs
 
 from .client import request
-from .output import DONE, SETTINGS, answer, no_such_service, options, say
+from .errors import DONE, no_such_service
+from .output import Invocation, options
 
 
-@click.command()
+@click.command(epilog="Examples: garrison deaths; garrison deaths hello -n 5")
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @click.option(
     "-n",
@@ -22,16 +24,18 @@ from .output import DONE, SETTINGS, answer, no_such_service, options, say
     type=click.IntRange(min=0),
     default=50,
     show_default=True,
-    help="The last so many.",
+    metavar="N",
+    help="How many, the latest.",
 )
 @options
-def deaths(names: tuple[str, ...], number: int) -> int:
-    """List the ends that nobody asked for, the last one at the bottom.
+def deaths(invocation: Invocation, names: tuple[str, ...], number: int) -> int:
+    """List the crashes of services.
 
+    A crash is every end that no order caused. The latest is last.
     Works without a supervisor, too.
     """
-    home = SETTINGS.home
-    running = _up_to_date(home)
+    home = invocation.home
+    running = _flush(home)
     store = CrashStore(home / "state" / "deaths")
     dead = {death_id.rpartition("-")[0] for death_id in store.ids()}
     known = list(dict.fromkeys([*running, *sorted(dead), *service_logs(home / "logs")]))
@@ -41,66 +45,71 @@ def deaths(names: tuple[str, ...], number: int) -> int:
     chosen = {one for one in dead if not names or any(fnmatchcase(one, name) for name in names)}
     ids = store.ids(chosen)[-number:] if chosen and number else []
     lines = store.lines(ids)
-    answer({"deaths": lines, "unreadable": sorted({*ids} - {line.id for line in lines})})
-    if SETTINGS.json:
-        return DONE
-    if lines:
-        from .render import crash, status
-
-        status.show(*crash.table(lines))
-        say(f"more of one: {SETTINGS.garrison(f'death {lines[-1].id}')}")
-    else:
-        say("no deaths")
-    for death_id in ids:
-        if death_id not in {line.id for line in lines}:
-            say(f"{store.folder / death_id}.json cannot be read", error=True)
+    unreadable = sorted({*ids} - {line.id for line in lines})
+    invocation.answer({"deaths": lines, "unreadable": unreadable})
+    if not invocation.json:
+        _print_deaths(invocation, lines)
+        for death_id in unreadable:
+            invocation.say(f"{store.folder / death_id}.json cannot be read", error=True)
     return DONE
 
 
-@click.command()
+def _print_deaths(invocation: Invocation, lines: list[CrashSummary]) -> None:
+    if not lines:
+        invocation.say("no deaths")
+        return
+    from .render import crash, table
+
+    table.show(crash.summary_table(lines))
+    invocation.say(f"for all of one: {invocation.command(f'death {lines[-1].id}')}")
+
+
+@click.command(epilog="Examples: garrison death hello; garrison death hello-3")
 @click.argument("death_id", metavar="ID")
 @options
-def death(death_id: str) -> int:
-    """Show all that is known of one death; a service's NAME means its last one.
+def death(invocation: Invocation, death_id: str) -> int:
+    """Show one crash report.
+
+    ID is that of a report, or the NAME of a service, which means its latest one.
 
     Works without a supervisor, too.
     """
-    home = SETTINGS.home
-    _up_to_date(home)
+    home = invocation.home
+    _flush(home)
     store = CrashStore(home / "state" / "deaths")
     ids = store.ids()
     if death_id not in ids:
-        own = store.ids({death_id})
-        if not own:
+        of_service = store.ids({death_id})
+        if not of_service:
             raise _no_such_death(death_id, ids)
-        death_id = own[-1]
-    found = store.read(death_id)
-    if found is None:
+        death_id = of_service[-1]
+    report = store.read(death_id)
+    if report is None:
         file = store.folder / f"{death_id}.json"
-        text = f"{file} is damaged, or of a newer version, and cannot be read"
+        text = f"{file} cannot be read: it is damaged, or of a newer version of garrison"
         raise OrderFailed("failed", text)
-    answer(found)
-    if not SETTINGS.json:
-        from .render import crash, status
+    invocation.answer(report)
+    if not invocation.json:
+        from .render import crash, table
 
-        status.show(*crash.whole(found))
+        table.show(*crash.full_report(report))
     return DONE
 
 
-def _up_to_date(home: Path) -> list[str]:
-    """Have the supervisor, if there is one, write down what it has just seen; return its NAMEs.
+def _flush(home: Path) -> list[str]:
+    """Have the supervisor, if one runs, write the latest crash reports; return its NAMEs.
 
     Raises:
-        SupervisorGone: There is none, and never was one here.
+        SupervisorGone: None runs, and none has run in this home.
     """
     try:
         names: list[str] = request(home, "deaths")["services"]
         return names
     except SupervisorGone:
-        if not (home / "state").is_dir():  # another home was meant: "no deaths" would be a lie
+        if not (home / "state").is_dir():  # a wrong --home must not show "no deaths"
             raise
     except OrderFailed:
-        pass  # it is busy or stopping: what is written down already is shown
+        pass  # it is busy or stopping: show the reports that are written
     return []
 
 

@@ -1,4 +1,4 @@
-"""Verbs about the host: up, down, upgrade, check, init, version."""
+"""Verbs about the host: up, down, upgrade. Durations are seconds."""
 
 import contextlib
 import os
@@ -19,49 +19,49 @@ from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.control.status import own_version
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
 
-from .client import request
-from .output import CONFIG_UNUSABLE, DONE, SETTINGS, answer, envelope, fail, options, say
+from .client import NO_LIMIT, request
+from .config import config_option
+from .errors import CONFIG_UNUSABLE, DONE
+from .output import Invocation, envelope, options
 
-DETACH_S = 60.0  # for the services to settle
-LOOK_S = 0.05
-
-_config_option = click.option(
-    "-c",
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("config.toml"),
-    show_default=True,
-    help="The configuration.",
-)
+SETTLE_S = 60.0  # for the services to run or fail, and for a supervisor to end
+POLL_S = 0.05
 
 
-@click.command()
-@_config_option
-@click.option("--detach", is_flag=True, help="Return once the services run; go on without them.")
+@click.command(epilog="Examples: garrison up; garrison up -c bot.toml --detach")
+@config_option
+@click.option("--detach", is_flag=True, help="Run in the background; return once services run.")
 @click.option("--events-only", is_flag=True, hidden=True)
-@click.option("--prove", is_flag=True, hidden=True)
+@click.option("--check-takeover", "--prove", "check_takeover", is_flag=True, hidden=True)
 @options
-def up(config: Path, detach: bool, events_only: bool, prove: bool) -> int:
-    """Run the host in the foreground; Ctrl-C stops it in order, twice at once."""
-    SETTINGS.config = config
-    loaded = load(config, SETTINGS.said_home)
-    if prove:
-        return _prove(loaded)
-    return _detached(loaded) if detach else _foreground(loaded, events_only)
+def up(
+    invocation: Invocation, path: Path, detach: bool, events_only: bool, check_takeover: bool
+) -> int:
+    """Run the host in the foreground.
+
+    Ctrl-C stops the services in order; a second Ctrl-C kills them.
+    """
+    invocation.config = path
+    config = load(path, invocation.home_option)
+    if check_takeover:
+        return _check_takeover(config)
+    if detach:
+        return _run_detached(invocation, config)
+    return _run_foreground(invocation, config, events_only)
 
 
-def _foreground(config: Config, events_only: bool) -> int:
+def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -> int:
     from garrison.supervisor.logs.console import Console
     from garrison.supervisor.logs.events import EventLog
     from garrison.supervisor.loop import Supervisor
     from garrison.supervisor.state.adoption import ENDING, handed_over
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the loop listens: then all ends well
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the loop handles them
     raise_descriptor_limit()
     malloc.keep_freed_memory()
     if stat.S_ISREG(os.fstat(1).st_mode):
         log_stream.install(log_stream.standard())
-    process_tree.forbid_cores()  # it has every service's secrets in its memory
+    process_tree.forbid_cores()  # this process has every service's secrets in its memory
     host = config.host
     make_private(host.home)
     make_private(host.logs)
@@ -69,40 +69,40 @@ def _foreground(config: Config, events_only: bool) -> int:
     journal.recall()
     console = Console(
         host.logs,
-        SETTINGS.garrison(_next_verb(config)),
-        envelope if SETTINGS.json else None,
+        invocation.command(_next_verb(config)),
+        envelope if invocation.json else None,
         not events_only,
     )
-    journal.listeners.append(console.heard)
+    journal.listeners.append(console.on_event)
     handover = handed_over(os.environ)
     supervisor = Supervisor(config, os.environ, journal, handover)
-    say(f"garrison {own_version()}, home {host.home}, config {config.path}")
+    invocation.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
     try:
         supervisor.run()
     finally:
         console.close()
     if supervisor.succession.successor:
+        flags = ["--events-only"] if events_only else []
+        flags += ["--json"] if invocation.json else []
         _exec_successor(
-            supervisor.succession.successor, supervisor.succession.environ, config, events_only
+            supervisor.succession.successor, supervisor.succession.environ, config, flags
         )
-    return DONE if supervisor.failure is None else fail(supervisor.failure)
+    return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
 
 
 def _exec_successor(
-    python: str, environ: dict[str, str], config: Config, events_only: bool
+    python: str, environ: dict[str, str], config: Config, flags: list[str]
 ) -> NoReturn:
-    """Put a new supervisor in this one's place: the same process, with its environment of old."""
+    """Replace this process's program with a new supervisor, in the environment of the first."""
     from garrison.supervisor.state.adoption import command
 
-    words = command(python, config)
-    words += [*(["--events-only"] if events_only else []), *(["--json"] if SETTINGS.json else [])]
     sys.stdout.flush()
-    os.execve(python, words, environ)
+    os.execve(python, [*command(python, config), *flags], environ)
 
 
-def _prove(config: Config) -> int:
-    """Do all that a supervisor does before it touches anything: show that it could take over."""
+def _check_takeover(config: Config) -> int:
+    """Check that this version can adopt the running workers; change nothing."""
     from garrison.supervisor.state import adoption
     from garrison.supervisor.state.snapshot import load_living
 
@@ -118,13 +118,35 @@ def _next_verb(config: Config) -> str:
     return "chat" if "chat" in config.plugins else "status"
 
 
-def _detached(config: Config) -> int:
+def _run_detached(invocation: Invocation, config: Config) -> int:
+    log = config.host.logs / "supervisor.log"
+    process, begun = _spawn(config, log)
+    deadline = time.monotonic() + SETTLE_S
+    data: dict[str, Any] = {}
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise _ended_early(process.returncode, log, begun)
+        with contextlib.suppress(SupervisorGone):
+            data = request(config.host.home, "status")
+            head = data["supervisor"]
+            if head["pid"] == process.pid and head["settled"]:
+                break
+        time.sleep(POLL_S)
+    invocation.answer(data)
+    if not invocation.json and data:
+        from .render import status, table  # rich is slow to import
+
+        table.show(*status.status_table(data))
+    invocation.say(f"now: {invocation.command(_next_verb(config))}")
+    return DONE
+
+
+def _spawn(config: Config, log: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a supervisor in the background; return it, and where its output begins in the log."""
     from garrison.supervisor.state.adoption import command
 
-    home = config.host.home
-    make_private(home)
+    make_private(config.host.home)
     make_private(config.host.logs)
-    log = config.host.logs / "supervisor.log"
     with log.open("ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
@@ -134,26 +156,7 @@ def _detached(config: Config) -> int:
             stderr=output,
             start_new_session=True,
         )
-    until = time.monotonic() + DETACH_S
-    data: dict[str, Any] = {}
-    while time.monotonic() < until:
-        if process.poll() is not None:
-            raise _ended_early(process.returncode, log, begun)
-        with contextlib.suppress(SupervisorGone):
-            data = request(home, "status")
-            head = data["supervisor"]
-            if head["pid"] == process.pid and head["settled"]:
-                break
-        time.sleep(LOOK_S)
-    answer(data)
-    if not SETTINGS.json and data:
-        from .render import (
-            status as render,  # rich takes a while to import; the other verbs do without
-        )
-
-        render.show(*render.status_table(data))
-    say(f"now: {SETTINGS.garrison(_next_verb(config))}")
-    return DONE
+    return process, begun
 
 
 def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
@@ -165,42 +168,48 @@ def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
     return OrderFailed("ConfigError" if code == CONFIG_UNUSABLE else "failed", text)
 
 
-@click.command()
+@click.command(epilog="Example: garrison down")
 @options
-def down() -> int:
-    """Stop every service in reverse order of the starts, then the supervisor."""
-    home = SETTINGS.home
-    pid = request(home, "status", ())["supervisor"]["pid"]
+def down(invocation: Invocation) -> int:
+    """Stop every service, then the supervisor. Dependents are stopped first."""
+    home = invocation.home
+    pid = request(home, "status")["supervisor"]["pid"]
     try:
         pidfd = os.pidfd_open(pid)
     except ProcessLookupError:
         return DONE
-    until = time.monotonic() + DETACH_S
     try:
-        while True:
-            try:
-                request(home, "down", pidfd=pidfd)
-            except SupervisorGone:  # it ended before its answer was read
-                if not process_tree.ended(pidfd, LOOK_S) and time.monotonic() < until:
-                    continue  # or became another by an upgrade, which has not been asked
-            break
-        if not process_tree.ended(pidfd, DETACH_S):
-            raise OrderFailed("timed_out", f"pid {pid} has not ended within {DETACH_S:g} s")
+        _order_down(home, pidfd)
+        if not process_tree.ended(pidfd, SETTLE_S):
+            raise OrderFailed("timed_out", f"pid {pid} has not ended within {SETTLE_S:g} s")
     finally:
         os.close(pidfd)
-    answer({"pid": pid})
-    say(f"stopped (pid {pid})")
+    invocation.answer({"pid": pid})
+    invocation.say(f"stopped (pid {pid})")
     return DONE
 
 
-@click.command()
+def _order_down(home: Path, pidfd: int) -> None:
+    deadline = time.monotonic() + SETTLE_S
+    while True:
+        try:
+            request(home, "down", wait=NO_LIMIT, pidfd=pidfd, once=True)
+        except SupervisorGone:
+            # It ended before its answer was read. Or an upgrade replaced it, and the next
+            # supervisor has not received the order.
+            if not process_tree.ended(pidfd, POLL_S) and time.monotonic() < deadline:
+                continue
+        return
+
+
+@click.command(epilog="Example: pip install --upgrade garrison && garrison upgrade")
 @options
-def upgrade() -> int:
-    """Put the installed version in the running supervisor's place; no service ends for it."""
+def upgrade(invocation: Invocation) -> int:
+    """Replace the running supervisor with the installed version. Services keep running."""
     from garrison.supervisor.state.adoption import adoptable
     from garrison.supervisor.state.snapshot import load_living
 
-    home = SETTINGS.home
+    home = invocation.home
     before = request(home, "status")
     head = before["supervisor"]
     config = load(Path(head["config"]), home)
@@ -208,21 +217,22 @@ def upgrade() -> int:
     living, problem = load_living(config.host.state, aside=False)
     if living is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
-    adoptable(config, living)  # a config that does not fit is found here, not by the successor
+    adoptable(config, living)  # a config that does not fit is reported here, by this process
     try:
-        request(home, "upgrade", python=sys.executable)
-    except SupervisorGone:  # unless another upgrade at the same moment was faster
+        request(home, "upgrade", wait=NO_LIMIT, once=True, python=sys.executable)
+    except SupervisorGone:  # unless a concurrent upgrade was faster
         if request(home, "status")["supervisor"]["boot"] == head["boot"]:
             raise
     after = _successor(home, head)
+    data = {"pid": head["pid"], "from": head["version"], "version": own_version(), **after}
+    invocation.answer(data)
+    invocation.say(f"upgraded {head['version']} to {own_version()} (pid {head['pid']})")
     changed = [row["name"] for row in after["services"] if row["pid"] not in _pids(before)]
-    answer({"pid": head["pid"], "from": head["version"], "version": own_version(), **after})
-    say(f"upgraded {head['version']} to {own_version()} (pid {head['pid']})")
     kept = len(after["services"]) - len(changed)
-    going = "1 service goes on as it was" if kept == 1 else f"{kept} services go on as they were"
-    say(f"{going}; restart each for its new code when it suits you")
+    running = "1 service runs on" if kept == 1 else f"{kept} services run on"
+    invocation.say(f"{running} with the old code; restart each when it suits you")
     for name in changed:
-        say(f"{name} was replaced or is not running; garrison status {name} says why")
+        invocation.say(f"{name} was replaced or is not running: garrison status {name} says why")
     return DONE
 
 
@@ -231,54 +241,14 @@ def _pids(status: dict[str, Any]) -> set[int | None]:
 
 
 def _successor(home: Path, head: dict[str, Any]) -> dict[str, Any]:
-    """Return the status once a new supervisor has adopted everything."""
-    until = time.monotonic() + DETACH_S
-    while time.monotonic() < until:
+    """Return the status once a new supervisor has adopted the workers."""
+    deadline = time.monotonic() + SETTLE_S
+    while time.monotonic() < deadline:
         with contextlib.suppress(SupervisorGone):
             data: dict[str, Any] = request(home, "status")
             now = data["supervisor"]
             if now["boot"] != head["boot"] and now["settled"]:
                 return data
-        time.sleep(LOOK_S)
-    text = f"no new supervisor answered within {DETACH_S:g} s; look at {home}/logs/supervisor.log"
-    raise OrderFailed("timed_out", f"{text}, and run: garrison up")
-
-
-@click.command()
-@_config_option
-@options
-def check(config: Path) -> int:
-    """Look whether a configuration can be used, and read its plugins, each on its own."""
-    from garrison.supervisor.check import check_config
-
-    found = check_config(load(config, SETTINGS.said_home), os.environ)
-    if SETTINGS.json and not found.usable:
-        raise OrderFailed("ConfigError", found.errors[0], found.as_data())
-    answer(found.as_data())
-    for line in found.lines():
-        say(line)
-    return DONE if found.usable else CONFIG_UNUSABLE
-
-
-@click.command()
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
-@options
-def init(directory: Path) -> int:
-    """Make a directory with a config and a first service that run."""
-    from .init import write_template
-
-    made = write_template(directory)
-    answer({"files": [str(path) for path in made]})
-    for path in made:
-        say(f"wrote {path}")
-    say(f"now: cd {directory} && garrison up")
-    return DONE
-
-
-@click.command()
-@options
-def version() -> int:
-    """Show the version."""
-    answer({"version": own_version()})
-    say(f"garrison {own_version()}")
-    return DONE
+        time.sleep(POLL_S)
+    text = f"no new supervisor answered within {SETTLE_S:g} s; see {home}/logs/supervisor.log"
+    raise OrderFailed("timed_out", f"{text}, then run: garrison up")

@@ -1,4 +1,4 @@
-"""Verbs that look on: logs and events."""
+"""Verbs that show what happened: logs and events."""
 
 import contextlib
 import time
@@ -14,46 +14,54 @@ from garrison.supervisor.logs.events import RECALLED, Event, EventLog, local_tim
 from garrison.supervisor.logs.tail import LogTail, last_lines, service_logs
 
 from .client import follow, request
-from .output import DONE, SETTINGS, answer, no_such_service, options, say
+from .errors import DONE, no_such_service
+from .output import Invocation, options
 
-LOOK_S = 0.1  # between looks at the files
+POLL_S = 0.1  # between reads of the files
 
 
-@click.command()
+@click.command(epilog="Examples: garrison logs hello -n 100; garrison logs -f")
 @click.argument("names", nargs=-1, metavar="[NAME…]")
-@click.option("-f", "--follow", "following", is_flag=True, help="Go on with what is added.")
+@click.option("-f", "--follow", "following", is_flag=True, help="Continue with new lines.")
 @click.option(
-    "-n", "number", type=click.IntRange(min=0), default=50, show_default=True, help="Last lines."
+    "-n",
+    "number",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="How many lines of each service, the last.",
 )
 @options
-def logs(names: tuple[str, ...], following: bool, number: int) -> int:
-    """Show what services wrote. Works without a supervisor, too."""
-    folder = SETTINGS.home / "logs"
-    found = service_logs(folder)
-    chosen = _chosen(names, found)
+def logs(invocation: Invocation, names: tuple[str, ...], following: bool, number: int) -> int:
+    """Show the output of services. Works without a supervisor, too."""
+    folder = invocation.home / "logs"
+    files = service_logs(folder)
+    chosen = _choose(invocation, names, files)
     alone = len(chosen) == 1 and len(names) == 1 and chosen[0] == names[0]
-    follower = LogTail(folder, lambda name: not names or _matches(name, names))
+    tail = LogTail(folder, lambda name: not names or _matches(name, names))
     for name in chosen:
-        for line in last_lines(found[name], number):
-            _show(name, line, alone)
+        for line in last_lines(files[name], number):
+            _print_line(invocation, name, line, alone)
     while following:
-        for name, line in follower.read():
-            _show(name, line, alone)
-        time.sleep(LOOK_S)  # a file has no event to wait for without inotify
+        for name, line in tail.read():
+            _print_line(invocation, name, line, alone)
+        time.sleep(POLL_S)  # without inotify there is no event to wait for
     return DONE
 
 
-def _chosen(names: tuple[str, ...], found: dict[str, Path]) -> list[str]:
+def _choose(invocation: Invocation, names: tuple[str, ...], files: dict[str, Path]) -> list[str]:
     for name in names:
-        if not any(_matches(known, (name,)) for known in found) and not _silent(name):
-            raise no_such_service(name, list(found))
-    return [known for known in found if not names or _matches(known, names)]
+        has_log = any(_matches(known, (name,)) for known in files)
+        if not has_log and not _is_known(invocation.home, name):
+            raise no_such_service(name, list(files))
+    return [known for known in files if not names or _matches(known, names)]
 
 
-def _silent(name: str) -> bool:
-    """Tell whether there is such a service that has never written anything."""
+def _is_known(home: Path, name: str) -> bool:
+    """Return True if the supervisor knows this service, which has not written anything."""
     with contextlib.suppress(SupervisorGone, OrderFailed):
-        request(SETTINGS.home, "status", (name,))
+        request(home, "status", (name,))
         return True
     return False
 
@@ -62,48 +70,54 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
-def _written_down(names: tuple[str, ...], number: int) -> list[dict[str, Any]]:
-    journal = EventLog(SETTINGS.home / "logs" / "events.jsonl")
-    journal.recall()
-    last: list[Event] = journal.last(RECALLED)
-    told = [event for event in last if not names or _matches(event.service, names)]
-    return [msgspec.to_builtins(event) for event in told[-number:] if number]
+def _print_line(invocation: Invocation, name: str, line: str, alone: bool) -> None:
+    invocation.answer({"service": name, "line": line})
+    invocation.say(line if alone else f"{click.style(name, fg='cyan')} | {line}")
 
 
-def _show(name: str, line: str, alone: bool) -> None:
-    answer({"service": name, "line": line})
-    say(line if alone else f"{click.style(name, fg='cyan')} | {line}")
-
-
-@click.command()
+@click.command(epilog="Examples: garrison events -n 20; garrison events hello -f")
 @click.argument("names", nargs=-1, metavar="[NAME…]")
-@click.option("-f", "--follow", "following", is_flag=True, help="Go on with what happens.")
+@click.option("-f", "--follow", "following", is_flag=True, help="Continue with new events.")
 @click.option(
-    "-n", "number", type=click.IntRange(min=0), default=50, show_default=True, help="Last events."
+    "-n",
+    "number",
+    type=click.IntRange(min=0),
+    default=50,
+    show_default=True,
+    metavar="N",
+    help="How many events, the last.",
 )
 @options
-def events(names: tuple[str, ...], following: bool, number: int) -> int:
-    """Show what happened, a line an event; with --json, a JSON value a line.
+def events(invocation: Invocation, names: tuple[str, ...], following: bool, number: int) -> int:
+    """Show events, one a line; with --json, a JSON value a line.
 
-    Without a supervisor, what the last one wrote down.
+    Without a supervisor, the events that the last one recorded are shown.
     """
-    if not following:
-        try:
-            last = request(SETTINGS.home, "events", names, number=number)
-        except SupervisorGone:
-            last = _written_down(names, number)
-            if not last:
-                raise
-        for event in last:
-            _tell(event)
+    if following:
+        for data in follow(invocation.home, "events", names, number=number):
+            for event in data if isinstance(data, list) else [data]:
+                _print_event(invocation, event)
         return DONE
-    for data in follow(SETTINGS.home, "events", names, number=number, follow=True):
-        for event in data if isinstance(data, list) else [data]:
-            _tell(event)
+    try:
+        last = request(invocation.home, "events", names, number=number)
+    except SupervisorGone:
+        last = _recorded(invocation.home, names, number)
+        if not last:
+            raise
+    for event in last:
+        _print_event(invocation, event)
     return DONE
 
 
-def _tell(event: dict[str, Any]) -> None:
-    answer(event)
-    happened = msgspec.convert(event, Event)
-    say(f"{local_time(happened.time)} {happened.text()}")
+def _recorded(home: Path, names: tuple[str, ...], number: int) -> list[dict[str, Any]]:
+    journal = EventLog(home / "logs" / "events.jsonl")
+    journal.recall()
+    last: list[Event] = journal.last(RECALLED)
+    chosen = [event for event in last if not names or _matches(event.service, names)]
+    return [msgspec.to_builtins(event) for event in chosen[-number:] if number]
+
+
+def _print_event(invocation: Invocation, data: dict[str, Any]) -> None:
+    invocation.answer(data)
+    event = msgspec.convert(data, Event)
+    invocation.say(f"{local_time(event.time)} {event.text()}")

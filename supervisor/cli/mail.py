@@ -9,194 +9,206 @@ import click
 from garrison.ipc import OrderFailed, RemoteError, connect
 from garrison.supervisor.crashes.store import CrashStore
 
-from .output import DONE, SETTINGS, answer, options, say
+from .errors import DONE
+from .output import Invocation, options
+from .render.text import compact, counted, span
 
 MAILBOX = "mailbox"
-MOST = 20
+SHOWN = 20
 STATES = ("waiting", "dead")
 
 
-@click.group()
+@click.group(epilog="Example: garrison mail ls")
 @options
-def mail() -> None:
-    """Look at messages that were posted, and mend what became a dead letter."""
+def mail(_: Invocation) -> None:
+    """List, replay and drop posted messages.
+
+    A message is pending until its receiver has handled it. A dead letter is a message that its
+    receiver refused or crashed on too often.
+    """
 
 
-@mail.command()
+@mail.command(epilog="Examples: garrison mail ls; garrison mail ls hello -n 100")
 @click.argument("name", required=False, metavar="[NAME]")
-@click.option("-n", "most", type=click.IntRange(1, 1000), default=MOST, show_default=True)
+@click.option(
+    "-n",
+    "most",
+    type=click.IntRange(1, 1000),
+    default=SHOWN,
+    show_default=True,
+    metavar="N",
+    help="How many messages of each state, the oldest.",
+)
 @options
-def ls(name: str | None, most: int) -> int:
-    """List what waits, and dead letters: the oldest of each, of all receivers or one."""
-    from .render import status  # rich takes a while to import
+def ls(invocation: Invocation, name: str | None, most: int) -> int:
+    """List pending messages and dead letters, of all receivers or of one."""
+    data = _merge(_query(invocation, lambda mailbox: mailbox.ls(name, most)), most)
+    invocation.answer(data)
+    if not invocation.json:
+        from .render import table  # rich is slow to import
 
-    data = _together(_asked(lambda mailbox: mailbox.ls(name, most)), most)
-    answer(data)
-    if not SETTINGS.json:
-        status.show(*_listed(data))
+        table.show(*_list(data))
     return DONE
 
 
-@mail.command()
+@mail.command(epilog="Example: garrison mail show ID")
 @click.argument("letter", metavar="ID")
 @options
-def show(letter: str) -> int:
-    """Show all of one message, its arguments too."""
-    from .render import status
+def show(invocation: Invocation, letter: str) -> int:
+    """Show one message with its arguments."""
+    (data,) = _query(invocation, lambda mailbox: mailbox.show(letter))[:1]
+    invocation.answer(data)
+    if not invocation.json:
+        from .render import table
 
-    (data,) = _asked(lambda mailbox: mailbox.show(letter))[:1]
-    answer(data)
-    if not SETTINGS.json:
-        status.show(status.pairs(_shown(data)))
+        table.show(table.pairs(_details(invocation, data)))
     return DONE
 
 
-@mail.command()
+@mail.command(epilog="Examples: garrison mail replay ID; garrison mail replay --all")
 @click.argument("letters", nargs=-1, metavar="ID…")
 @click.option("--all", "everything", is_flag=True, help="All dead letters.")
 @options
-def replay(letters: tuple[str, ...], everything: bool) -> int:
-    """Have dead letters delivered again, behind what waits already."""
+def replay(invocation: Invocation, letters: tuple[str, ...], everything: bool) -> int:
+    """Deliver dead letters again, after the messages that are pending."""
     if bool(letters) == everything:
-        raise click.UsageError("name the dead letters, or say --all")
+        raise click.UsageError("name the dead letters, or use --all")
     wanted = None if everything else list(letters)
-    count = sum(_asked(lambda mailbox: mailbox.replay(wanted)))
-    return _told(count, letters, "will be delivered again")
+    count = sum(_query(invocation, lambda mailbox: mailbox.replay(wanted)))
+    return _print_count(invocation, count, letters, "will be delivered again")
 
 
-@mail.command()
+@mail.command(epilog="Example: garrison mail drop ID")
 @click.argument("letters", nargs=-1, required=True, metavar="ID…")
 @options
-def drop(letters: tuple[str, ...]) -> int:
-    """Forget messages, waiting or dead. One that its receiver has just now is still handled."""
-    return _told(sum(_asked(lambda mailbox: mailbox.drop(list(letters)))), letters, "forgotten")
+def drop(invocation: Invocation, letters: tuple[str, ...]) -> int:
+    """Delete messages, pending or dead. A delivery that is under way is not interrupted."""
+    count = sum(_query(invocation, lambda mailbox: mailbox.drop(list(letters))))
+    return _print_count(invocation, count, letters, "dropped")
 
 
-def _told(count: int, letters: tuple[str, ...], what: str) -> int:
-    answer({"count": count})
-    say(f"{count} {'message' if count == 1 else 'messages'} {what}")
+def _print_count(invocation: Invocation, count: int, letters: tuple[str, ...], outcome: str) -> int:
+    invocation.answer({"count": count})
+    invocation.say(f"{counted(count, 'message')} {outcome}")
     if count < len(letters):
         raise OrderFailed("no_such_message", f"{len(letters) - count} of the IDs are no messages")
     return DONE
 
 
-def _asked(ask: Callable[[Any], Awaitable[Any]]) -> list[Any]:
-    """Return what the mailboxes say: there is one, or one for each agent.
+def _query(invocation: Invocation, query: Callable[[Any], Awaitable[Any]]) -> list[Any]:
+    """Return the answers of the mailboxes: there is one, or one for each agent.
 
     Raises:
-        OrderFailed: There is none, or no such message.
+        OrderFailed: There is no mailbox, or none has such a message.
     """
 
-    async def asked() -> list[Any]:
-        async with connect(SETTINGS.home) as client:
+    async def answers() -> list[Any]:
+        async with connect(invocation.home) as client:
             mailboxes = client.get_services_by_type(MAILBOX)
             if not mailboxes:
                 raise OrderFailed(
                     "no_such_service",
                     f"there is no mailbox here: add [plugins.{MAILBOX}] to the config",
                 )
-            said, problem = [], ""
+            results, problem = [], ""
             for mailbox in mailboxes:
                 try:
-                    said.append(await ask(mailbox))
+                    results.append(await query(mailbox))
                 except RemoteError as error:
                     if error.type_name != "LookupError":
                         raise
                     problem = error.detail.partition(": ")[2]
-            if not said:
+            if not results:
                 raise OrderFailed("no_such_message", problem)
-            return said
+            return results
 
-    return asyncio.run(asked())
+    return asyncio.run(answers())
 
 
-def _together(said: list[dict[str, Any]], most: int) -> dict[str, Any]:
-    """Return several mailboxes' lists as one: a receiver's rows stand one below the other."""
-    both: dict[str, list[Any]] = {
-        key: [row for one in said for row in one[key]]
+def _merge(lists: list[dict[str, Any]], most: int) -> dict[str, Any]:
+    """Return the lists of several mailboxes as one, sorted by receiver and by age."""
+    merged: dict[str, list[Any]] = {
+        key: [row for one in lists for row in one[key]]
         for key in ("receivers", "letters", "damaged")
     }
-    both["receivers"].sort(key=lambda row: str(row["receiver"]))
-    both["letters"].sort(key=lambda row: (row["state"] == "dead", -row["age_s"]))
-    of = {state: [row for row in both["letters"] if row["state"] == state] for state in STATES}
-    both["letters"] = [row for rows in of.values() for row in rows[:most]]
-    return both
+    merged["receivers"].sort(key=lambda row: str(row["receiver"]))
+    merged["letters"].sort(key=lambda row: (row["state"] == "dead", -row["age_s"]))
+    by_state = {
+        state: [row for row in merged["letters"] if row["state"] == state] for state in STATES
+    }
+    merged["letters"] = [row for rows in by_state.values() for row in rows[:most]]
+    return merged
 
 
-def _listed(data: dict[str, Any]) -> Iterable[Any]:
-    from .render import status
+def _list(data: dict[str, Any]) -> Iterable[Any]:
+    from .render import table
 
     if not data["receivers"]:
-        yield "nothing waits, and there are no dead letters"
+        yield "no messages wait, and there are no dead letters"
     else:
-        yield status.table(
-            ("RECEIVER", "WAITING", "OLDEST", "DEAD", "OLDEST"),
-            (
-                (
-                    row["receiver"],
-                    str(row["waiting"]),
-                    _age(row["oldest_s"]),
-                    str(row["dead"]),
-                    _age(row["oldest_dead_s"]),
-                )
-                for row in data["receivers"]
-            ),
+        yield table.table(
+            ("RECEIVER", "WAITING", "OLDEST", "DEAD", "OLDEST"), map(_receiver, data["receivers"])
         )
     if data["letters"]:
         yield ""
-        yield status.table(
-            ("ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY"),
-            (
-                (
-                    row["id"],
-                    row["receiver"],
-                    row["method"],
-                    row["state"],
-                    status.span(row["age_s"]),
-                    str(row["attempts"] + row["deaths"]),
-                    row["reason"].splitlines()[0] if row["reason"] else "",
-                )
-                for row in data["letters"]
-            ),
-        )
+        heads = ("ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY")
+        yield table.table(heads, map(_message, data["letters"]))
     for path in data["damaged"]:
-        yield f"a damaged file was set aside: {path}"
+        yield f"a damaged file was moved aside: {path}"
 
 
-def _shown(data: dict[str, Any]) -> list[tuple[str, Any]]:
-    from .render import status
+def _receiver(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["receiver"],
+        str(row["waiting"]),
+        _age(row["oldest_s"]),
+        str(row["dead"]),
+        _age(row["oldest_dead_s"]),
+    )
 
+
+def _message(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["id"],
+        row["receiver"],
+        row["method"],
+        row["state"],
+        span(row["age_s"]),
+        str(row["attempts"] + row["deaths"]),
+        row["reason"].splitlines()[0] if row["reason"] else "",
+    )
+
+
+def _details(invocation: Invocation, data: dict[str, Any]) -> list[tuple[str, Any]]:
     return [
         ("message", data["id"]),
         ("for", f"{data['receiver']}.{data['method']}"),
         ("from", data["sender"]),
         ("state", data["state"]),
-        ("age", status.span(data["age_s"])),
+        ("age", span(data["age_s"])),
         ("key", data["key"]),
-        ("expires in", status.span(data["expires_s"]) if data["expires_s"] is not None else None),
+        ("expires in", span(data["expires_s"]) if data["expires_s"] is not None else None),
         ("refused", f"{data['attempts']} times" if data["attempts"] else None),
         ("deaths", f"{data['deaths']} of its receiver" if data["deaths"] else None),
-        ("last death", _death(data["death"])),
+        ("last death", _last_death(invocation, data["death"])),
         ("why", data["reason"]),
-        ("args", status.compact(data["args"])),
-        ("kwargs", status.compact(data["kwargs"]) if data["kwargs"] else None),
+        ("args", compact(data["args"])),
+        ("kwargs", compact(data["kwargs"]) if data["kwargs"] else None),
     ]
 
 
-def _death(incarnation: str) -> str | None:
-    """Return which record tells of the incarnation that died with a message."""
+def _last_death(invocation: Invocation, incarnation: str) -> str | None:
+    """Return the command that shows the crash report of a receiver's incarnation."""
     if not incarnation:
         return None
     name, _, generation = incarnation.rpartition("-")
-    store = CrashStore(SETTINGS.home / "state" / "deaths")
+    store = CrashStore(invocation.home / "state" / "deaths")
     for death_id in reversed(store.ids({name})):
-        record = store.read(death_id)
-        if record is not None and str(record.generation) == generation:
-            return SETTINGS.garrison(f"death {death_id}")
-    return f"generation {generation} of {name}, of which there is no record any more"
+        report = store.read(death_id)
+        if report is not None and str(report.generation) == generation:
+            return invocation.command(f"death {death_id}")
+    return f"generation {generation} of {name}; its crash report is no longer there"
 
 
 def _age(seconds: float | None) -> str:
-    from .render import status
-
-    return "-" if seconds is None else status.span(seconds)
+    return "-" if seconds is None else span(seconds)

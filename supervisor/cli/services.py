@@ -1,4 +1,4 @@
-"""Verbs about services: status, start, stop, restart, reset, wait."""
+"""Orders to services: status, start, stop, restart, reset, wait. `app` finds each command here."""
 
 from typing import Any
 
@@ -7,9 +7,10 @@ import click
 from garrison.ipc.messages import State
 
 from .client import request
-from .output import DONE, NOT_RUNNING, SETTINGS, answer, options, say
+from .errors import DONE, NOT_RUNNING
+from .output import Invocation, options
 
-WAIT_S = 120.0  # for start, stop and restart, unless --wait says otherwise
+WAIT_S = 120.0  # seconds for start, stop and restart, unless --wait says otherwise
 
 _wait_option = click.option(
     "--wait",
@@ -18,74 +19,72 @@ _wait_option = click.option(
     default=WAIT_S,
     show_default=True,
     metavar="S",
-    help="Seconds until it is given up (exit 75); the order itself goes on.",
+    help="Seconds to wait for the result. After that: exit 75; the order is still carried out.",
 )
 _names = click.argument("names", nargs=-1, required=True, metavar="NAME…")
 
 
-@click.command()
+@click.command(epilog="Examples: garrison status; garrison status hello; garrison status 'ada.*'")
 @click.argument("names", nargs=-1, metavar="[NAME…]")
 @options
-def status(names: tuple[str, ...]) -> int:
-    """Show every service, or all that is known of some.
+def status(invocation: Invocation, names: tuple[str, ...]) -> int:
+    """Show all services, or every detail of some.
 
-    Exits 3 where something that is wanted does not run.
+    Exits 3 if a service that is wanted is not running.
     """
-    from .render import status  # rich takes a while to import; the other verbs do without
+    data = request(invocation.home, "status", names)
+    invocation.answer(data)
+    if not invocation.json:
+        from .render import status, table  # rich is slow to import
 
-    data = request(SETTINGS.home, "status", names)
-    answer(data)
-    if not SETTINGS.json:
-        details = [status.service_detail(row) for row in data["services"]]
-        status.show(*(details if names else status.status_table(data)))
+        details = (status.service_detail(row, invocation.command) for row in data["services"])
+        table.show(*(details if names else status.status_table(data)))
     ok = all(row["state"] == "running" for row in data["services"] if row["wanted"])
     return DONE if ok else NOT_RUNNING
 
 
-@click.command()
+@click.command(epilog="Example: garrison start hello")
 @_names
 @_wait_option
 @options
-def start(names: tuple[str, ...], wait_s: float) -> int:
-    """Start services; return when they run, or say why not."""
-    return _running("start", names, wait_s)
+def start(invocation: Invocation, names: tuple[str, ...], wait_s: float) -> int:
+    """Start services. Returns when they run, or with the reason why not."""
+    return _print_running(invocation, "start", names, wait_s)
 
 
-@click.command()
+@click.command(epilog="Example: garrison stop hello eliza")
 @_names
 @_wait_option
 @options
-def restart(names: tuple[str, ...], wait_s: float) -> int:
-    """Run what is on disk: config and code are read again. Unusable ones change nothing."""
-    return _running("restart", names, wait_s)
+def stop(invocation: Invocation, names: tuple[str, ...], wait_s: float) -> int:
+    """Stop services, those that depend on them first.
+
+    They stay stopped until `garrison start`, also after a reboot.
+    """
+    return _print_states(invocation, request(invocation.home, "stop", names, wait_s))
 
 
-def _running(verb: str, names: tuple[str, ...], wait_s: float) -> int:
-    data = request(SETTINGS.home, verb, names, wait_s)
-    answer(data)
-    for row in data["services"]:
-        say(f"{row['name']} runs (pid {row['pid']}, generation {row['generation']})")
-    return DONE
-
-
-@click.command()
+@click.command(epilog="Example: garrison restart 'ada.*'")
 @_names
 @_wait_option
 @options
-def stop(names: tuple[str, ...], wait_s: float) -> int:
-    """Stop services, dependents first. They stay stopped until `start`, also after a reboot."""
-    return _states(request(SETTINGS.home, "stop", names, wait_s))
+def restart(invocation: Invocation, names: tuple[str, ...], wait_s: float) -> int:
+    """Restart services with the config and code on disk.
+
+    If the config or the plugin is unusable, the running service stays as it is.
+    """
+    return _print_running(invocation, "restart", names, wait_s)
 
 
-@click.command()
+@click.command(epilog="Example: garrison reset hello")
 @_names
 @options
-def reset(names: tuple[str, ...]) -> int:
-    """Forget the restarts of services; what is failed and wanted is tried at once."""
-    return _states(request(SETTINGS.home, "reset", names, WAIT_S))
+def reset(invocation: Invocation, names: tuple[str, ...]) -> int:
+    """Clear the restart counts of services. One that is failed and wanted starts at once."""
+    return _print_states(invocation, request(invocation.home, "reset", names, WAIT_S))
 
 
-@click.command()
+@click.command(epilog="Example: garrison wait hello --for running")
 @_names
 @click.option(
     "--for",
@@ -97,13 +96,22 @@ def reset(names: tuple[str, ...]) -> int:
 )
 @_wait_option
 @options
-def wait(names: tuple[str, ...], state: str, wait_s: float) -> int:
+def wait(invocation: Invocation, names: tuple[str, ...], state: str, wait_s: float) -> int:
     """Wait until services are in a state."""
-    return _states(request(SETTINGS.home, "wait", names, wait_s, state=state))
+    data = request(invocation.home, "wait", names, wait_s, state=state)
+    return _print_states(invocation, data)
 
 
-def _states(data: dict[str, Any]) -> int:
-    answer(data)
+def _print_running(invocation: Invocation, verb: str, names: tuple[str, ...], wait_s: float) -> int:
+    data = request(invocation.home, verb, names, wait_s)
+    invocation.answer(data)
+    for row in data["services"]:
+        invocation.say(f"{row['name']} runs (pid {row['pid']}, generation {row['generation']})")
+    return DONE
+
+
+def _print_states(invocation: Invocation, data: dict[str, Any]) -> int:
+    invocation.answer(data)
     for name, state in data["services"].items():
-        say(f"{name} is {state}")
+        invocation.say(f"{name} is {state}")
     return DONE

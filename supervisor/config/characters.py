@@ -1,4 +1,4 @@
-"""Character files: read when the config is, and which of their secrets nobody asks for."""
+"""Reads the agents' character files, and finds characters and secrets that no service uses."""
 
 import hashlib
 import os
@@ -17,33 +17,33 @@ from garrison.ipc.character import (
     without_foreign_secrets,
 )
 
-from .environment import Unusable, read_with_permission_problem
+from .environment import UnusableFile, read_with_permission_problem
 from .spec import AgentSpec, ServiceSpec
 
 
-def read_agent(name: str, said: Path | None) -> tuple[AgentSpec, str]:
-    """Return an agent, and what tells its character's file from any other text.
+def read_agent(name: str, path: Path | None) -> tuple[AgentSpec, str]:
+    """Return an agent, and the digest of its character file; empty without a file.
 
     Args:
-        name: Its NAME; empty for who speaks for everybody's services.
-        said: The file of its character, "#" and a name after it where it holds several; None where
-            the config names none.
+        name: The agent's NAME; empty for the host's own.
+        path: The character file, with "#" and a name if it holds several; None: no file is
+            configured.
 
     Raises:
         CharacterError: The file cannot be read, or used.
     """
-    if said is None:
+    if path is None:
         character = default_character()
         if name:
             character = msgspec.structs.replace(character, name=name, system="")
         return AgentSpec(name=name, character=character), ""
-    file, wanted = _parted(said)
+    file, wanted = _split(path)
     try:
         data, problem = read_with_permission_problem(file)
         character = choose(parse_all(data), wanted, name)
     except FileNotFoundError:
         raise CharacterError(f"there is no file {file}") from None
-    except Unusable as error:
+    except UnusableFile as error:
         raise CharacterError(f"{file} {error}") from None
     except CharacterError as error:
         raise CharacterError(f"{file}: {error}") from None
@@ -51,61 +51,60 @@ def read_agent(name: str, said: Path | None) -> tuple[AgentSpec, str]:
     return spec, hashlib.sha256(data).hexdigest()
 
 
-def _parted(said: Path) -> tuple[Path, str]:
-    """Return a file, and which of its characters is meant; a file may have a "#" in its name."""
-    if "#" not in said.name or os.path.lexists(said):  # a Path's own `exists` may raise
-        return said, ""
-    name, _, wanted = said.name.rpartition("#")
-    return said.with_name(name or "#"), wanted.strip()
+def _split(path: Path) -> tuple[Path, str]:
+    """Return the file and the character's name behind "#"; a file's name may have a "#" too."""
+    if "#" not in path.name or os.path.lexists(path):  # a Path's own `exists` may raise
+        return path, ""
+    name, _, wanted = path.name.rpartition("#")
+    return path.with_name(name or "#"), wanted.strip()
 
 
 def character_for(spec: ServiceSpec, given: Collection[str]) -> tuple[Character, tuple[str, ...]]:
-    """Return the character as a service's worker is told it, and the names of its secrets that are
-    not among those that the service is given."""
-    agent = spec.agent
-    secrets = secrets_of(agent.character)
-    own = {
-        name
-        for name, source in spec.environment.secrets.items()
-        if name == source and name in secrets
-    }
+    """Return the character that a service's worker gets, and the names of its withheld secrets.
+
+    Args:
+        spec: The service.
+        given: The names of the secrets that the service has.
+    """
+    character = spec.agent.character
+    secrets = secrets_of(character)
+    requested = spec.environment.secrets.items()
+    own = {name for name, source in requested if name == source and name in secrets}
     withheld = tuple(name for name in secrets if name not in own and name not in given)
-    return without_foreign_secrets(agent.character, own, given), withheld
+    return without_foreign_secrets(character, own, given), withheld
 
 
 def unused_characters(agents: Iterable[AgentSpec], services: Iterable[ServiceSpec]) -> list[str]:
-    """Return a sentence for each character of a file that no service of type `agent` answers as."""
+    """Return a note for each character file that no service of type `agent` answers as."""
     answering = {spec.agent.name for spec in services if spec.service_type == "agent"}
-    found = list[str]()
+    notes = list[str]()
     for agent in agents:
         if agent.file is not None and agent.name not in answering:
-            of, how = "[agent]", "a plugin that one of [agents] runs is run for those alone"
+            section, remedy = "[agent]", "a plugin that one of [agents] runs is run for those alone"
             if agent.name:
-                of, how = f"[agents.{agent.name}]", "put the plugin `agent` into its `plugins`"
-            found.append(
-                f"nobody answers as {agent.character.name} ({agent.file}): "
-                f"{of} has no service of type agent; {how}"
+                section = f"[agents.{agent.name}]"
+                remedy = "put the plugin `agent` into its `plugins`"
+            notes.append(
+                f"no service answers as {agent.character.name} ({agent.file}): "
+                f"{section} has no service of type agent; {remedy}"
             )
-    return found
+    return notes
 
 
 def unused_secrets(agents: Iterable[AgentSpec], services: Iterable[ServiceSpec]) -> list[str]:
-    """Return a sentence for each character with secrets that no service of it names."""
-    asked: dict[str, set[str]] = {}
+    """Return a note for each character with secrets that no service of its agent names."""
+    requested: dict[str, set[str]] = {}
     for spec in services:
-        sources = (
-            source for source in spec.environment.secrets.values() if isinstance(source, str)
-        )
-        asked.setdefault(spec.agent.name, set()).update(sources)
-    found = list[str]()
+        sources = (one for one in spec.environment.secrets.values() if isinstance(one, str))
+        requested.setdefault(spec.agent.name, set()).update(sources)
+    notes = list[str]()
     for agent in agents:
-        left = [
-            name for name in secrets_of(agent.character) if name not in asked.get(agent.name, ())
-        ]
+        names = requested.get(agent.name, set())
+        left = [name for name in secrets_of(agent.character) if name not in names]
         if left:
-            where = f"agents.{agent.name}.services" if agent.name else "services"
-            found.append(
+            section = f"agents.{agent.name}.services" if agent.name else "services"
+            notes.append(
                 f"{agent.file} has secrets that no service is given: {', '.join(left)}; "
-                f'[{where}.NAME] secrets = ["{left[0]}"] gives one to it'
+                f'[{section}.NAME] secrets = ["{left[0]}"] gives one to it'
             )
-    return found
+    return notes

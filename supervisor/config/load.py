@@ -1,7 +1,6 @@
-"""`config.toml` to specs; a mistake is named by its file, line and key.
+"""Reads `config.toml` into specs; an error names file, line and key.
 
-What a key takes is in `keys`, which services there are in `binding`, where a key stands in
-`toml_lines`, who its agents are in `characters`. Paths in the file begin at its own directory.
+Relative paths in the file begin at its own folder.
 """
 
 import hashlib
@@ -24,23 +23,23 @@ from .resolve import (
     Namespace,
     ServiceBinding,
     check_names,
-    realms,
+    full_name,
+    namespaces,
     resolve_services,
-    resolved,
 )
 from .spec import AgentSpec, HostSpec, PluginSpec, ServiceSpec, service_spec
 from .toml_lines import Lines, dotted
 from .values import ConfigValueError
 
-LONGEST_SOCKET = "launcher-0000000000.sock"  # the longest of the names in run/
+LONGEST_SOCKET = "launcher-0000000000.sock"  # the longest file name in run/
 SOCKET_LIMIT = 107  # bytes of a Unix socket's path, the NUL aside
 
 
 @dataclass(frozen=True)
 class Document:
-    """A TOML file as it was read, and where its keys stand."""
+    """A parsed TOML file, with the lines of its keys."""
 
-    path: Path  # as the caller wrote it, which is how errors name it
+    path: Path  # as the caller wrote it; errors show it so
     tables: dict[str, Any]
     lines: Lines = field(compare=False)
     digest: str = ""  # of its text
@@ -50,7 +49,7 @@ class Document:
         """Read and parse a file.
 
         Raises:
-            ConfigError: It is missing, unreadable, or no TOML in UTF-8.
+            ConfigError: It is missing or unreadable, or it is not TOML in UTF-8.
         """
         text = _text(path)
         try:
@@ -58,162 +57,164 @@ class Document:
             return cls(path, tomllib.loads(text), Lines(text), digest)
         except RecursionError:
             raise ConfigError("tables or lists are nested too deeply", path=str(path)) from None
-        except ValueError as error:  # also of int(), for a number of thousands of digits
+        except ValueError as error:  # also from int(), for a number of thousands of digits
             raise _syntax_error(path, text, str(error)) from None
 
     @property
     def directory(self) -> Path:
-        """Return where the paths in the file begin."""
+        """Return the folder where relative paths in the file begin."""
         return self.path.expanduser().absolute().parent
 
-    def error_at(self, where: Sequence[str | int], problem: str) -> ConfigError:
-        """Return the error of one key, with the line of its nearest known part."""
-        line = self.lines.find(where)
-        return ConfigError(problem, path=str(self.path), line=line, key=dotted(where))
+    def error_at(self, keys: Sequence[str | int], problem: str) -> ConfigError:
+        """Return the error of one key, with its line or that of the nearest table around it."""
+        line = self.lines.find(keys)
+        return ConfigError(problem, path=str(self.path), line=line, key=dotted(keys))
 
     def home(self) -> Path:
-        """Return the home that the file names, else `.garrison` beside it."""
+        """Return the home: `[host] home`, else `.garrison` beside the file."""
         try:
             with values.at_path("host"):
                 host = values.any_table(self.tables.get("host", {}))
                 with values.at_path("home"):
                     return self.directory / values.path(host.get("home", ".garrison"))
-        except ConfigValueError as misfit:
-            raise self.error_at(misfit.keys, misfit.problem) from None
+        except ConfigValueError as error:
+            raise self.error_at(error.keys, error.problem) from None
 
 
 @dataclass(frozen=True)
 class Config:
-    """A configuration that was read and checked; which services it has, the plugins say."""
+    """A configuration that was read and checked. Its services depend on the plugins."""
 
     path: Path  # absolute
     host: HostSpec
     plugins: dict[str, PluginSpec]  # in file order
     agents: dict[str, AgentSpec]  # the one without a NAME first
-    digest: str  # what tells this text, and those of its characters, from all others
+    digest: str  # of the file and its character files
     _document: Document = field(repr=False)
     _defaults: dict[str, Any]
-    _realms: list[Namespace]
+    _namespaces: list[Namespace]
 
     def services(self, provides: Mapping[str, Sequence[str]]) -> list[ServiceSpec]:
-        """Return every service in config order, ready to be run.
+        """Return the spec of every service, in config order.
 
         Args:
-            provides: Plugin NAME → its service_types, of the plugins that could be read.
+            provides: The plugins that could be read: NAME → service_types.
 
         Raises:
             ConfigError: A section belongs to no plugin, a NAME to two, or `depends_on` or
-                `bind_to` names no service. What may be an unread plugin's affair passes.
+                `bind_to` names no service. Names that an unread plugin may provide are accepted.
         """
         try:
-            bound = resolve_services(self._realms, provides)
-            known = {service.name for _, service in bound}
-            homes = _with_parts(bound, provides)
-            specs = [self._spec(*one, known, one[1].name in homes) for one in bound]
+            resolved = resolve_services(self._namespaces, provides)
+            known = {binding.name for _, binding in resolved}
+            with_parts = _services_with_parts(resolved, provides)
+            specs = [self._spec(*one, known, one[1].name in with_parts) for one in resolved]
             if all(plugin in provides for plugin in self.plugins):
                 self._check_names(specs)
-        except ConfigValueError as misfit:
-            raise self._document.error_at(misfit.keys, misfit.problem) from None
+        except ConfigValueError as error:
+            raise self._document.error_at(error.keys, error.problem) from None
         return specs
 
     @property
     def default_spec(self) -> ServiceSpec:
-        """Return how a service is run of which nothing is said but `[defaults]`."""
+        """Return the spec of a service without a section: `[defaults]` alone."""
         return service_spec(name="", plugin="", service_type="", **self._defaults)
 
     def plugin_of(self, service: str) -> str | None:
-        """Return the plugin that a service's section names, if it names one."""
-        if service not in self._places:
+        """Return the `plugin` of a service's section; None: it has none."""
+        if service not in self._sections:
             return None
-        realm, name = self._places[service]
-        plugin: str | None = realm.sections[name].get("plugin")
+        namespace, name = self._sections[service]
+        plugin: str | None = namespace.sections[name].get("plugin")
         return plugin
 
     def sections(self, plugin: str) -> tuple[Section, ...]:
-        """Return the config tables of the services that are, or may be, a plugin's."""
+        """Return the `config` of each service that is, or may be, a plugin's."""
         return tuple(
             Section(
-                realm.full(name),
-                said.get("type", ""),
-                said.get("config", {}),
-                "plugin" in said,
+                namespace.full(name),
+                section.get("type", ""),
+                section.get("config", {}),
+                "plugin" in section,
                 name,
             )
-            for realm in self._realms
-            if plugin in realm.plugins
-            for name, said in realm.sections.items()
-            if said.get("plugin", plugin) == plugin
+            for namespace in self._namespaces
+            if plugin in namespace.plugins
+            for name, section in namespace.sections.items()
+            if section.get("plugin", plugin) == plugin
         )
 
     def key_path(self, service: str, key: str) -> tuple[str, ...]:
-        """Return the keys that lead to what is said of a service: in its section, or for all."""
-        if service in self._places:
-            realm, name = self._places[service]
-            if key in realm.sections[name]:
-                return (*realm.section(name), key)
+        """Return the path of a service's key: in its section, or in `[defaults]`."""
+        if service in self._sections:
+            namespace, name = self._sections[service]
+            if key in namespace.sections[name]:
+                return (*namespace.section(name), key)
         return ("defaults", key) if key in self._defaults else (*self.section_path(service), key)
 
     def section_path(self, service: str) -> tuple[str, ...]:
-        """Return the keys that lead to a service's section."""
-        if service in self._places:
-            realm, name = self._places[service]
-            return realm.section(name)
+        """Return the path of a service's section, also where the file has none."""
+        if service in self._sections:
+            namespace, name = self._sections[service]
+            return namespace.section(name)
         agent, _, name = service.partition(".")
-        ours = name and agent in self.agents
-        return ("agents", agent, "services", name) if ours else ("services", service)
+        is_agents = name and agent in self.agents
+        return ("agents", agent, "services", name) if is_agents else ("services", service)
 
-    def error_at(self, where: Sequence[str | int], problem: str) -> ConfigError:
+    def error_at(self, keys: Sequence[str | int], problem: str) -> ConfigError:
         """Return the error of one key, with file, line and dotted key.
 
         Args:
-            where: The keys that lead to it, `("services", "discord", "config", "intents")`; a
-                place in a list is an int. After "services" comes a full NAME, wherever in the file
-                its section is. Where the file has not all of them, the line is that of the longest
-                beginning that it has.
+            keys: The path of the key, `("services", "discord", "config", "intents")`; an index in
+                a list is an int. After "services" comes a full NAME, wherever in the file its
+                section is. The line is that of the longest part of the path that the file has.
             problem: What is wrong and what was expected.
         """
-        if len(where) > 1 and where[0] == "services":
-            where = (*self.section_path(str(where[1])), *where[2:])
-        return self._document.error_at(where, problem)
+        if len(keys) > 1 and keys[0] == "services":
+            keys = (*self.section_path(str(keys[1])), *keys[2:])
+        return self._document.error_at(keys, problem)
 
     @cached_property
-    def _places(self) -> dict[str, tuple[Namespace, str]]:
-        """Return where each section is, by its service's full NAME."""
+    def _sections(self) -> dict[str, tuple[Namespace, str]]:
+        """Return the namespace and the short NAME of each section, by its service's full NAME."""
         return {
-            realm.full(name): (realm, name) for realm in self._realms for name in realm.sections
+            namespace.full(name): (namespace, name)
+            for namespace in self._namespaces
+            for name in namespace.sections
         }
 
     def _spec(
-        self, realm: Namespace, bound: ServiceBinding, known: Collection[str], with_parts: bool
+        self, namespace: Namespace, binding: ServiceBinding, known: Collection[str], parts: bool
     ) -> ServiceSpec:
-        section = realm.sections.get(self._short(bound.name), {})
-        said = {key: said for key, said in section.items() if key not in ("plugin", "type")}
-        for key in said.keys() & {"depends_on", "bind_to"}:
-            said[key] = tuple(dict.fromkeys(resolved(name, realm, known) for name in said[key]))
-        said["env"] = {**self._defaults.get("env", {}), **section.get("env", {})}
-        ours = {"agent": self.agents[realm.agent], "with_parts": with_parts}
-        return service_spec(**{**self._defaults, **said, **bound._asdict(), **ours})
-
-    def _short(self, service: str) -> str:
-        return self._places[service][1] if service in self._places else ""
+        _, short = self._sections.get(binding.name, (namespace, ""))
+        section = namespace.sections.get(short, {})
+        keys = {key: value for key, value in section.items() if key not in ("plugin", "type")}
+        for key in keys.keys() & {"depends_on", "bind_to"}:
+            names = (full_name(name, namespace, known) for name in keys[key])
+            keys[key] = tuple(dict.fromkeys(names))
+        keys["env"] = {**self._defaults.get("env", {}), **section.get("env", {})}
+        keys |= {**binding._asdict(), "agent": self.agents[namespace.agent], "with_parts": parts}
+        return service_spec(**{**self._defaults, **keys})
 
     def _check_names(self, specs: Sequence[ServiceSpec]) -> None:
         by_name = {spec.name: spec for spec in specs}
-        for name in self._places:
-            where = self.section_path(name)
-            check_names("depends_on", where, by_name[name].supervision.depends_on, by_name)
-            check_names("bind_to", where, by_name[name].supervision.bind_to, by_name)
+        for name in self._sections:
+            path, supervision = self.section_path(name), by_name[name].supervision
+            check_names("depends_on", path, supervision.depends_on, by_name)
+            check_names("bind_to", path, supervision.bind_to, by_name)
 
 
-def _with_parts(
-    bound: Sequence[tuple[Namespace, ServiceBinding]], provides: Mapping[str, Sequence[str]]
+def _services_with_parts(
+    resolved: Sequence[tuple[Namespace, ServiceBinding]], provides: Mapping[str, Sequence[str]]
 ) -> set[str]:
-    """Return the NAMEs of those services whose workers have their plugin's actions and models: of
-    each agent and plugin the first one of the plugin's first service_type."""
+    """Return the NAMEs of the services whose workers have their plugin's actions and models.
+
+    For each agent and plugin, it is the first service of the plugin's first service_type.
+    """
     first: dict[tuple[str, str], str] = {}
-    for realm, service in bound:
-        if service.service_type == provides[service.plugin][0]:
-            first.setdefault((realm.agent, service.plugin), service.name)
+    for namespace, binding in resolved:
+        if binding.service_type == provides[binding.plugin][0]:
+            first.setdefault((namespace.agent, binding.plugin), binding.name)
     return set(first.values())
 
 
@@ -222,61 +223,58 @@ def load(path: Path, home: Path | None = None, environ: Mapping[str, str] = os.e
 
     Args:
         path: The file.
-        home: `--home`, which goes before `$GARRISON_HOME` and before the file's own.
+        home: `--home`; it overrides `$GARRISON_HOME`, which overrides the file's own.
         environ: The environment, for `GARRISON_HOME`.
 
     Raises:
-        ConfigError: It cannot be used; the text names file, line, key and what was expected.
+        ConfigError: It cannot be used. The text names file, line, key and what was expected.
     """
     document = Document.read(path)
     try:
         read = schema.document(document.tables)
-    except ConfigValueError as misfit:
-        raise document.error_at(misfit.keys, misfit.problem) from None
+    except ConfigValueError as error:
+        raise document.error_at(error.keys, error.problem) from None
     plugins = {
-        name: PluginSpec(**{"name": name, "use": name, **said})
-        for name, said in read.get("plugins", {}).items()
+        name: PluginSpec(**{"name": name, "use": name, **keys})
+        for name, keys in read.get("plugins", {}).items()
     }
-    host = _host(
-        document, _absolute_paths(read.get("host", {}), document), _said_home(home, environ)
-    )
+    host_keys = _absolute_paths(read.get("host", {}), document)
+    host = _host(document, host_keys, _home_override(home, environ))
     try:
-        parted = realms(plugins, *_sections(read, document))
-    except ConfigValueError as misfit:
-        raise document.error_at(misfit.keys, misfit.problem) from None
+        spaces = namespaces(plugins, *_sections(read, document))
+    except ConfigValueError as error:
+        raise document.error_at(error.keys, error.problem) from None
     agents, digest = _agents(read, document)
-    absolute, defaults = (
-        document.directory / path.name,
-        _absolute_paths(read.get("defaults", {}), document),
-    )
-    return Config(absolute, host, plugins, agents, digest, document, defaults, parted)
+    absolute = document.directory / path.name
+    defaults = _absolute_paths(read.get("defaults", {}), document)
+    return Config(absolute, host, plugins, agents, digest, document, defaults, spaces)
 
 
 def _sections(read: dict[str, Any], document: Document) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return everybody's sections, and what is said of each agent, all paths absolute."""
+    """Return the host's service sections, and the sections of the agents, all paths absolute."""
 
-    def placed(sections: dict[str, Any]) -> dict[str, Any]:
-        return {name: _absolute_paths(said, document) for name, said in sections.items()}
+    def absolute(sections: dict[str, Any]) -> dict[str, Any]:
+        return {name: _absolute_paths(keys, document) for name, keys in sections.items()}
 
     agents = {
-        name: {**said, "services": placed(said.get("services", {}))}
-        for name, said in read.get("agents", {}).items()
+        name: {**keys, "services": absolute(keys.get("services", {}))}
+        for name, keys in read.get("agents", {}).items()
     }
-    return placed(read.get("services", {})), agents
+    return absolute(read.get("services", {})), agents
 
 
 def _agents(read: dict[str, Any], document: Document) -> tuple[dict[str, AgentSpec], str]:
-    """Return who the agents are, and what tells this config from all others."""
-    said: dict[tuple[str, ...], dict[str, Any]] = {("agent",): read.get("agent", {})}
-    said |= {("agents", name): section for name, section in read.get("agents", {}).items()}
+    """Return the agents, and the digest of the config with their character files."""
+    sections: dict[tuple[str, ...], dict[str, Any]] = {("agent",): read.get("agent", {})}
+    sections |= {("agents", name): keys for name, keys in read.get("agents", {}).items()}
     agents, digests = dict[str, AgentSpec](), [document.digest]
-    for keys_to, section in said.items():
-        name = "".join(keys_to[1:])
+    for path, section in sections.items():
+        name = "".join(path[1:])
         file = _absolute_paths(section, document).get("character")
         try:
             agents[name], digest = read_agent(name, file)
         except CharacterError as error:
-            raise document.error_at((*keys_to, "character"), str(error)) from None
+            raise document.error_at((*path, "character"), str(error)) from None
         digests += [digest] if digest else []
     if len(digests) == 1:
         return agents, document.digest
@@ -284,67 +282,68 @@ def _agents(read: dict[str, Any], document: Document) -> tuple[dict[str, AgentSp
 
 
 def find_home(home: Path | None, config: Path | None, environ: Mapping[str, str]) -> Path:
-    """Return the home that a verb speaks to.
+    """Return the home of the host that a command addresses.
 
-    It is `--home`, else `$GARRISON_HOME`, else what the config says, else `.garrison` beside the
-    config. A config is read only where the answer depends on it, and of it only that key.
+    It is `--home`, else `$GARRISON_HOME`, else the config's `[host] home`, else `.garrison` beside
+    the config. The config is read only if the answer depends on it, and only this key is checked.
 
     Args:
         home: `--home`.
-        config: `--config`; None is `config.toml` here, if there is one.
+        config: `--config`; None: `config.toml` in the current folder, if there is one.
         environ: The environment, for `GARRISON_HOME`.
 
     Raises:
         ConfigError: The config is needed and cannot be read.
     """
-    if said := _said_home(home, environ):
-        return said
+    if override := _home_override(home, environ):
+        return override
     if config is None and not Path("config.toml").exists():
         return Path(".garrison").absolute()
     return Document.read(config or Path("config.toml")).home()
 
 
-def _said_home(home: Path | None, environ: Mapping[str, str]) -> Path | None:
-    said, origin = (
-        (str(home), "--home") if home else (environ.get("GARRISON_HOME"), "$GARRISON_HOME")
-    )
-    if not said:
+def _home_override(home: Path | None, environ: Mapping[str, str]) -> Path | None:
+    """Return the home of `--home` or `$GARRISON_HOME`."""
+    text, origin = environ.get("GARRISON_HOME"), "$GARRISON_HOME"
+    if home:
+        text, origin = str(home), "--home"
+    if not text:
         return None
     try:
-        return values.path(said).absolute()
-    except ConfigValueError as misfit:
-        raise ConfigError(misfit.problem, key=origin) from None
+        return values.path(text).absolute()
+    except ConfigValueError as error:
+        raise ConfigError(error.problem, key=origin) from None
 
 
-def _host(document: Document, said: dict[str, Any], home: Path | None) -> HostSpec:
+def _host(document: Document, keys: dict[str, Any], home: Path | None) -> HostSpec:
     home = home or document.home()
-    places = {"run": home / "run", "state": home / "state", "logs": home / "logs"}
-    host = HostSpec(**{**places, **said, "home": home})
+    folders = {"run": home / "run", "state": home / "state", "logs": home / "logs"}
+    host = HostSpec(**{**folders, **keys, "home": home})
     longest = host.run / LONGEST_SOCKET
     if (length := len(os.fsencode(longest))) > SOCKET_LIMIT:
         raise document.error_at(
-            ("host", "run" if "run" in said else "home"),
+            ("host", "run" if "run" in keys else "home"),
             f"the path {longest} is {length} bytes long, and a Unix socket's is at most "
             f"{SOCKET_LIMIT}: set `[host] run` to a shorter directory, or give a shorter --home",
         )
     return host
 
 
-def _absolute_paths(said: dict[str, Any], document: Document) -> dict[str, Any]:
-    """Return what a table says, its paths absolute."""
+def _absolute_paths(keys: dict[str, Any], document: Document) -> dict[str, Any]:
+    """Return the values of a table with absolute paths."""
 
-    def placed(value: Any) -> Any:
+    def absolute(value: Any) -> Any:
         return document.directory / value if isinstance(value, Path) else value
 
-    placed_table = {key: placed(value) for key, value in said.items()}
-    if secrets := said.get("secrets"):
-        placed_table["secrets"] = {name: placed(source) for name, source in secrets.items()}
-    return placed_table
+    table = {key: absolute(value) for key, value in keys.items()}
+    if secrets := keys.get("secrets"):
+        table["secrets"] = {name: absolute(source) for name, source in secrets.items()}
+    return table
 
 
 def _text(path: Path) -> str:
     try:
-        return path.expanduser().read_text("utf-8-sig")  # editors on Windows begin it with a BOM
+        return path.expanduser().read_text("utf-8-sig")  # some editors on Windows write a BOM
     except FileNotFoundError:
         problem = "there is no such file; `garrison init DIR` makes a directory with one"
     except UnicodeDecodeError as error:
@@ -354,13 +353,13 @@ def _text(path: Path) -> str:
     raise ConfigError(problem, path=str(path))
 
 
-def _syntax_error(path: Path, text: str, said: str) -> ConfigError:
-    """Return tomllib's error with its line where people look for it."""
-    place = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)", said)
-    problem = f"not TOML: {said[: place.start()] if place else said}"
-    if place and place[2]:
-        problem += f" at column {place[2]}"
-    if "Invalid value" in said:
+def _syntax_error(path: Path, text: str, message: str) -> ConfigError:
+    """Return tomllib's error, with the line in the error's own field."""
+    position = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)", message)
+    problem = f"not TOML: {message[: position.start()] if position else message}"
+    if position and position[2]:
+        problem += f" at column {position[2]}"
+    if "Invalid value" in message:
         problem += '; text stands in "quotes", a switch is true or false'
-    line = int(place[1]) if place and place[1] else text.rstrip("\n").count("\n") + 1
-    return ConfigError(problem, path=str(path), line=line if place else None)
+    line = int(position[1]) if position and position[1] else text.rstrip("\n").count("\n") + 1
+    return ConfigError(problem, path=str(path), line=line if position else None)

@@ -1,9 +1,9 @@
-"""Which services there are: the plugins' own and those of `[services]`, each under one NAME (pure).
+"""Resolves which services there are, from the plugins and the sections, each under one NAME (pure).
 
-A plugin's `service_type` is a service under that NAME by itself, and a section of that NAME tunes
-it. A section with a `plugin` is a service of that plugin under the section's NAME. Each agent runs
-the plugins that it names, or all, under NAMEs that begin with its own; what no agent runs is run
-once, for all.
+Each service_type of a plugin is a service with that NAME, and a section of that NAME configures it.
+A section with a `plugin` is a service of that plugin under the section's NAME. Each agent runs the
+plugins that it names, or all, under NAMEs that begin with its own. A plugin that no agent runs is
+run once, for the host.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from .values import ConfigValueError, did_you_mean, is_name, listed
 
 Provides = Mapping[str, Sequence[str]]  # plugin → its service_types, of those that could be read
-Sections = Mapping[str, Mapping[str, Any]]  # NAME → what its section says
-Agents = Mapping[str, Mapping[str, Any]]  # NAME → what its section says; plugins, services
+Sections = Mapping[str, Mapping[str, Any]]  # NAME → the keys of its section
+Agents = Mapping[str, Mapping[str, Any]]  # NAME → the keys of its section, `services` among them
 
 
 class ServiceBinding(NamedTuple):
@@ -26,171 +26,167 @@ class ServiceBinding(NamedTuple):
 
 
 class Namespace(NamedTuple):
-    """What is bound together: everybody's services, or those of one agent."""
+    """The services of the host, or those of one agent."""
 
-    agent: str  # empty: everybody's
+    agent: str  # empty: the host's
     plugins: tuple[str, ...]  # that run here, in the order of the file
     sections: Sections
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Return what leads to its `services` in the file."""
+        """Return the path of the table that has its `services`."""
         return ("agents", self.agent) if self.agent else ()
 
     def full(self, name: str) -> str:
-        """Return the NAME of a service that is called so here."""
+        """Return the full NAME of a service from its NAME in here."""
         return f"{self.agent}.{name}" if self.agent else name
 
     def section(self, name: str) -> tuple[str, ...]:
-        """Return the keys that lead to a service's section."""
+        """Return the path of a service's section."""
         return (*self.keys, "services", name)
 
 
-def realms(plugins: Collection[str], sections: Sections, agents: Agents) -> list[Namespace]:
-    """Return everybody's realm, then each agent's.
+def namespaces(plugins: Collection[str], sections: Sections, agents: Agents) -> list[Namespace]:
+    """Return the host's namespace, then each agent's.
 
     Raises:
-        Misfit: An agent names a plugin that there is not.
+        ConfigValueError: An agent names a plugin that is not configured.
     """
     found = list[Namespace]()
-    for agent, said in agents.items():
-        wanted = said.get("plugins", tuple(plugins))
-        for place, plugin in enumerate(wanted):
+    for agent, keys in agents.items():
+        wanted = keys.get("plugins", tuple(plugins))
+        for index, plugin in enumerate(wanted):
             if plugin not in plugins:
                 problem = f"there is no [plugins.{plugin}]{did_you_mean(plugin, plugins)}"
-                raise ConfigValueError(problem, "agents", agent, "plugins", place)
+                raise ConfigValueError(problem, "agents", agent, "plugins", index)
         own = tuple(plugin for plugin in plugins if plugin in wanted)
-        found.append(Namespace(agent, own, said.get("services", {})))
-    taken = {plugin for realm in found for plugin in realm.plugins}
+        found.append(Namespace(agent, own, keys.get("services", {})))
+    taken = {plugin for space in found for plugin in space.plugins}
     left = tuple(plugin for plugin in plugins if plugin not in taken)
     return [Namespace("", left, sections), *found]
 
 
 def resolve_services(
-    all_realms: Sequence[Namespace], provides: Provides
+    spaces: Sequence[Namespace], provides: Provides
 ) -> list[tuple[Namespace, ServiceBinding]]:
-    """Return every service under its full NAME, realm by realm, each in config order.
+    """Return every service under its full NAME: by namespace, each in config order.
 
     Raises:
-        Misfit: a section belongs to no plugin, or to one that is run elsewhere, or two services
-            have one NAME.
+        ConfigValueError: A section belongs to no plugin, or to one that runs in another namespace,
+            or two services have one NAME.
     """
     found = dict[str, tuple[Namespace, ServiceBinding]]()
-    for realm in all_realms:
-        _check_where(realm, all_realms, provides)
-        unread = [one for other in all_realms for one in other.plugins if one not in provides]
-        with _within(realm):
-            bound = bind(realm.plugins, realm.sections, provides, unread)
-        for service in bound:
-            name = realm.full(service.name)
-            place = realm.section(service.name)
+    unread = [plugin for space in spaces for plugin in space.plugins if plugin not in provides]
+    for space in spaces:
+        _check_plugins(space, spaces, provides)
+        with _paths_of(space):
+            bindings = resolve_namespace(space.plugins, space.sections, provides, unread)
+        for binding in bindings:
+            name = space.full(binding.name)
             if name in found:
-                problem = f"`{name}` is a service of agent `{realm.agent}` too: give one another"
+                problem = f"`{name}` is a service of agent `{space.agent}` too: give one another"
                 other, first = found[name]
                 raise ConfigValueError(f"{problem} NAME", *other.section(first.name))
             if not is_name(name):
-                raise ConfigValueError(
-                    f"`{name}` is too long for a NAME, which has 64 characters", *place
-                )
-            found[name] = (realm, service._replace(name=name))
+                problem = f"`{name}` is too long for a NAME, which has 64 characters"
+                raise ConfigValueError(problem, *space.section(binding.name))
+            found[name] = (space, binding._replace(name=name))
     return list(found.values())
 
 
-def resolved(name: str, realm: Namespace, known: Collection[str]) -> str:
-    """Return the full NAME of what a realm's section calls so: the agent's own before all others;
-    the name itself where there is none, or none yet."""
-    return full if (full := realm.full(name)) in known else name
+def full_name(name: str, space: Namespace, known: Collection[str]) -> str:
+    """Return the full NAME of the service that a section of a namespace calls `name`.
+
+    The namespace's own service goes before all others. Without one, it is the name itself.
+    """
+    return full if (full := space.full(name)) in known else name
 
 
 @contextmanager
-def _within(realm: Namespace) -> Iterator[None]:
-    """Have a misfit of a section say where in the file that is."""
+def _paths_of(space: Namespace) -> Iterator[None]:
+    """Give an error of a section the section's path in the file."""
     try:
         yield
-    except ConfigValueError as misfit:
-        if misfit.keys[0] != "services" or not realm.agent:
+    except ConfigValueError as error:
+        if error.keys[0] != "services" or not space.agent:
             raise
-        problem = misfit.problem.replace("[services.", f"[agents.{realm.agent}.services.")
-        raise ConfigValueError(problem, *realm.keys, *misfit.keys) from None
+        problem = error.problem.replace("[services.", f"[agents.{space.agent}.services.")
+        raise ConfigValueError(problem, *space.keys, *error.keys) from None
 
 
-def _check_where(realm: Namespace, all_realms: Sequence[Namespace], provides: Provides) -> None:
-    """Refuse a section whose plugin is run elsewhere, with where it belongs."""
-    for name, said in realm.sections.items():
-        wanted = said.get("plugin")
-        here = [plugin for plugin in realm.plugins if name in provides.get(plugin, ())]
-        unread = any(plugin not in provides for plugin in realm.plugins)
-        if wanted in realm.plugins or (wanted is None and (here or unread)):
+def _check_plugins(space: Namespace, spaces: Sequence[Namespace], provides: Provides) -> None:
+    """Refuse a section whose plugin runs in another namespace alone."""
+    for name, keys in space.sections.items():
+        wanted = keys.get("plugin")
+        here = [plugin for plugin in space.plugins if name in provides.get(plugin, ())]
+        unread = any(plugin not in provides for plugin in space.plugins)
+        if wanted in space.plugins or (wanted is None and (here or unread)):
             continue
-        for other in all_realms:
+        for other in spaces:
             for plugin in other.plugins:
                 if plugin == wanted or (wanted is None and name in provides.get(plugin, ())):
-                    raise _misplaced(realm, name, plugin, all_realms)
+                    raise _misplaced(space, name, plugin, spaces)
 
 
 def _misplaced(
-    realm: Namespace, name: str, plugin: str, all_realms: Sequence[Namespace]
+    space: Namespace, name: str, plugin: str, spaces: Sequence[Namespace]
 ) -> ConfigValueError:
-    owners = [other.agent for other in all_realms if plugin in other.plugins]
-    if realm.agent:
-        who = "everybody's" if owners == [""] else f"run by {_agents(owners)}"
-        problem = f"plugin `{plugin}` is {who}, and not run by agent `{realm.agent}`"
-        mend = f'add "{plugin}" to [agents.{realm.agent}] plugins'
+    owners = [other.agent for other in spaces if plugin in other.plugins]
+    if space.agent:
+        owner = "the host" if owners == [""] else _agents(owners)
+        problem = f"plugin `{plugin}` is run by {owner}, and not by agent `{space.agent}`"
+        remedy = f'add "{plugin}" to [agents.{space.agent}] plugins'
         if owners == [""]:
-            mend += f", or write [services.{name}]"
+            remedy += f", or write [services.{name}]"
     else:
         problem = f"plugin `{plugin}` is run by {_agents(owners)}"
-        mend = f"write [agents.{owners[0]}.services.{name}]"
-    return ConfigValueError(f"{problem}: {mend}", *realm.section(name))
+        remedy = f"write [agents.{owners[0]}.services.{name}]"
+    return ConfigValueError(f"{problem}: {remedy}", *space.section(name))
 
 
 def _agents(names: Sequence[str]) -> str:
     return f"agent{'s' if len(names) > 1 else ''} {listed(names)}"
 
 
-def bind(
-    plugins: Collection[str],
-    sections: Sections,
-    provides: Provides,
-    unread: Collection[str] | None = None,
+def resolve_namespace(
+    plugins: Collection[str], sections: Sections, provides: Provides, unread: Collection[str]
 ) -> list[ServiceBinding]:
-    """Return every service of a realm in config order: by plugin as the file has them; of each
-    plugin first those without a section, then the sections.
+    """Return every service of one namespace in config order.
+
+    They are sorted by plugin, in the order of the file; of each plugin, services without a section
+    come first. A NAME that an unread plugin may provide is accepted.
 
     Args:
-        plugins: Those of the realm.
-        sections: Those of the realm.
-        provides: What the plugins have, of those that could be read.
-        unread: Those of the file that could not be; None: those of `plugins` without a word.
+        plugins: The plugins of the namespace.
+        sections: The sections of the namespace.
+        provides: What each plugin provides.
+        unread: The plugins of the whole file that could not be read.
 
     Raises:
-        Misfit: a section belongs to no plugin, or a NAME to two. Nothing is said of what a plugin
-            that could not be read may provide.
+        ConfigValueError: A section belongs to no plugin, or a NAME to two.
     """
-    if unread is None:
-        unread = [plugin for plugin in plugins if plugin not in provides]
     provides = {plugin: provides[plugin] for plugin in plugins if plugin in provides}
     found = [_of_section(name, plugins, sections, provides, unread) for name in sections]
-    claims = [bound for bound in found if bound]
+    claims = [binding for binding in found if binding]
     by_default = [
         ServiceBinding(service_type, plugin, service_type)
         for plugin, types in provides.items()
         for service_type in types
     ]
-    unclaimed = [bound for bound in by_default if bound not in claims]
-    free = [bound for bound in unclaimed if _is_free(bound, sections, claims, provides)]
-    ordered = {name: place for place, name in enumerate(plugins)}
-    return sorted(free + claims, key=lambda bound: ordered[bound.plugin])
+    unclaimed = [binding for binding in by_default if binding not in claims]
+    free = [binding for binding in unclaimed if _is_free(binding, sections, claims, provides)]
+    order = {name: index for index, name in enumerate(plugins)}
+    return sorted(free + claims, key=lambda binding: order[binding.plugin])
 
 
 def check_names(
-    key: str, where: Sequence[str], wanted: Sequence[str], known: Collection[str]
+    key: str, section: Sequence[str], names: Sequence[str], known: Collection[str]
 ) -> None:
-    """Raise a `Misfit` where `depends_on` or `bind_to` names a service that there is not."""
-    for place, other in enumerate(wanted):
-        if other not in known:
-            problem = f"there is no service `{other}`{did_you_mean(other, known)}"
-            raise ConfigValueError(problem, *where, key, place)
+    """Raise a `ConfigValueError` if `depends_on` or `bind_to` names an unknown service."""
+    for index, name in enumerate(names):
+        if name not in known:
+            problem = f"there is no service `{name}`{did_you_mean(name, known)}"
+            raise ConfigValueError(problem, *section, key, index)
 
 
 def _of_section(
@@ -200,7 +196,7 @@ def _of_section(
     provides: Provides,
     unread: Collection[str],
 ) -> ServiceBinding | None:
-    """Return what a section runs; None where that is for an unread plugin to say."""
+    """Return the service of a section; None: that depends on an unread plugin."""
     section = sections[name]
     plugin = section.get("plugin") or _plugin_of(name, plugins, section, provides, unread)
     if plugin and plugin not in plugins:
@@ -208,9 +204,8 @@ def _of_section(
         raise ConfigValueError(problem, "services", name, "plugin")
     if plugin is None or plugin not in provides:
         return None
-    return ServiceBinding(
-        name, plugin, _type_of(name, plugin, section.get("type"), provides[plugin])
-    )
+    service_type = _type_of(name, plugin, section.get("type"), provides[plugin])
+    return ServiceBinding(name, plugin, service_type)
 
 
 def _plugin_of(
@@ -225,29 +220,27 @@ def _plugin_of(
     owners = [plugin for plugin in plugins if service_type in provides.get(plugin, ())]
     if service_type != name:
         owner = owners[0] if owners else "…"
-        raise ConfigValueError(
-            f'a type needs its plugin: add plugin = "{owner}"', "services", name, "type"
-        )
+        problem = f'a type needs its plugin: add plugin = "{owner}"'
+        raise ConfigValueError(problem, "services", name, "type")
     if len(owners) > 1:
         raise _shared(name, owners, "services", name)
     if not owners and not unread:
         known = [known for types in provides.values() for known in types]
         problem = f"no plugin has a service `{name}`{did_you_mean(name, known)}"
-        raise ConfigValueError(
-            f"{problem} (under a NAME of your own it needs a `plugin`)", "services", name
-        )
+        problem += " (under a NAME of your own it needs a `plugin`)"
+        raise ConfigValueError(problem, "services", name)
     return owners[0] if owners else None
 
 
 def _type_of(name: str, plugin: str, wanted: str | None, types: Sequence[str]) -> str:
-    """Return which of a plugin's service_types a section means."""
+    """Return the service_type that a section means, of those that a plugin has."""
     if wanted is None and name in types:
         return name
     if wanted is None and len(types) == 1:
         return types[0]
     has = f"plugin `{plugin}` has {listed(types) or 'no services'}"
     if wanted is None:
-        raise ConfigValueError(f'{has}: say which one with type = "…"', "services", name)
+        raise ConfigValueError(f'{has}: name one of them with type = "…"', "services", name)
     if wanted not in types:
         problem = f"there is no `{wanted}` in it: {has}"
         raise ConfigValueError(problem, "services", name, "type")
@@ -255,22 +248,25 @@ def _type_of(name: str, plugin: str, wanted: str | None, types: Sequence[str]) -
 
 
 def _is_free(
-    bound: ServiceBinding, sections: Sections, claims: Sequence[ServiceBinding], provides: Provides
+    binding: ServiceBinding,
+    sections: Sections,
+    claims: Sequence[ServiceBinding],
+    provides: Provides,
 ) -> bool:
-    """Tell whether a plugin's own service has its NAME; False where it has another one."""
-    name = bound.name
+    """Return True if a plugin's own service has its NAME; False if a section gives it another."""
+    name = binding.name
     if name in sections:
-        if any(claim[1:] == bound[1:] for claim in claims):
+        if any(claim[1:] == binding[1:] for claim in claims):
             return False
         raise ConfigValueError(
-            f"plugin `{bound.plugin}` also has a service `{name}`: give it a NAME of its own, such "
-            f'as [services.{name}-2] with plugin = "{bound.plugin}" and type = "{name}"',
+            f"plugin `{binding.plugin}` also has a service `{name}`: give it a NAME of its own, "
+            f'such as [services.{name}-2] with plugin = "{binding.plugin}" and type = "{name}"',
             "services",
             name,
         )
     owners = [plugin for plugin, types in provides.items() if name in types]
     if len(owners) > 1:
-        raise _shared(name, owners, "plugins", bound.plugin)
+        raise _shared(name, owners, "plugins", binding.plugin)
     return True
 
 

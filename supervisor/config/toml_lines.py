@@ -1,7 +1,7 @@
-"""Where each key of a TOML text stands, which `tomllib` does not tell (pure).
+"""Finds the line of each key of a TOML text, which `tomllib` does not report (pure).
 
-The text has been parsed by `tomllib` before, so it is valid TOML and nothing is checked here.
-Lines count from 1. A path holds keys as `str` and places in arrays as `int`.
+`tomllib` has parsed the text before, so it is valid TOML and is not checked here. Lines count from
+1. A path has keys as `str` and indexes of arrays as `int`.
 """
 
 import json
@@ -12,11 +12,11 @@ from collections.abc import Sequence
 KeyPath = tuple[str | int, ...]
 
 BLANK = re.compile(r"(?:\s|#[^\n]*)*")
-FILLER = re.compile(r"(?:[\s,]|#[^\n]*)*")  # what stands between the items of an array or table
+FILLER = re.compile(r"(?:[\s,]|#[^\n]*)*")  # between the items of an array or table
 WORD = r"""(?:"(?:[^"\\\n]|\\.)*"|'[^'\n]*'|[A-Za-z0-9_-]+)"""
 KEYS = re.compile(rf"{WORD}(?:[ \t]*\.[ \t]*{WORD})*")
 STRING = re.compile(
-    r'"""(?:[^\\]|\\.)*?"{3,5}'  # up to two quotes may stand before the closing three
+    r'"""(?:[^\\]|\\.)*?"{3,5}'  # up to two quotes may come before the closing three
     r"|'''.*?'{3,5}"
     r'|"(?:[^"\\\n]|\\.)*"'
     r"|'[^'\n]*'",
@@ -27,18 +27,18 @@ BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Lines:
-    """The line of every key, table and array item of one text."""
+    """The lines of every key, table and array item of one text."""
 
     def __init__(self, text: str) -> None:
         self._text, self._at = text, 0
         self._named: dict[KeyPath, int] = {}
-        self._implied: dict[KeyPath, int] = {}  # `a` in `[a.b]`: its own header may come later
+        self._implied: dict[KeyPath, int] = {}  # `a` in `[a.b]`; its own header may come later
         self._lengths: dict[KeyPath, int] = {}  # of the arrays of tables
         self._counted_to, self._line = 0, 1
         self._document()
 
     def find(self, path: Sequence[str | int]) -> int | None:
-        """Return the line of a path, else of the longest beginning of it that is in the text."""
+        """Return the line of a path, or of its longest beginning that the text has."""
         for end in range(len(path), 0, -1):
             head = tuple(path[:end])
             line = self._named.get(head, self._implied.get(head))
@@ -102,15 +102,15 @@ class Lines:
 
     def _array(self, path: KeyPath) -> None:
         self._at += 1
-        place = 0
+        index = 0
         while self._text[self._skip(FILLER)] != "]":
-            self._named[(*path, place)] = self._here()
-            self._value((*path, place))
-            place += 1
+            self._named[(*path, index)] = self._here()
+            self._value((*path, index))
+            index += 1
         self._at += 1
 
     def _keys(self) -> list[str]:
-        """Take one dotted key and return its parts, unquoted by tomllib itself."""
+        """Read one dotted key and return its parts; tomllib removes the quotes."""
         start = self._at
         self._skip(KEYS)
         table, keys = tomllib.loads(f"{self._text[start : self._at]} = 0"), list[str]()
@@ -125,14 +125,14 @@ class Lines:
         return self._at
 
     def _here(self) -> int:
-        # Counted from the last place asked for: from the start it would be quadratic.
+        # Counting from the start each time would take quadratic time.
         self._line += self._text.count("\n", self._counted_to, self._at)
         self._counted_to = self._at
         return self._line
 
 
 def dotted(path: Sequence[str | int]) -> str:
-    """Return a path as people read it: `services."a.b".depends_on[0]`."""
+    """Return a path as text: `services."a.b".depends_on[0]`."""
     text = ""
     for part in path:
         if isinstance(part, int):

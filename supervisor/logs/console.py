@@ -1,7 +1,7 @@
-"""What `garrison up` shows: one line an event, and the services' log lines, each with its name.
+"""The output of `garrison up`: one line for each event, and the services' log lines.
 
-A thread writes, so that a terminal that is paused, or a pipe that nobody reads, stops no service.
-What it cannot write is dropped beyond a few thousand lines.
+A thread writes, so that a paused terminal or a pipe without a reader stops no service. Lines that
+cannot be written are dropped beyond a few thousand.
 """
 
 import sys
@@ -18,8 +18,8 @@ from .events import Event
 from .tail import LogTail
 
 WAITING_LINES = 4000  # events that wait for the terminal; older ones are dropped
-LOOK_S = 0.1  # between looks at the log files
-CLOSE_S = 1.0  # for the last lines to be written
+LOOK_S = 0.1  # between two reads of the log files
+CLOSE_S = 1.0  # for writing the last lines
 
 COLOURS = {
     "running": "green",
@@ -35,10 +35,10 @@ class Console:
 
     Args:
         logs: The folder of the services' log files.
-        hint: The command that comes next, once everything is settled.
-        encode: Makes a line of an event or a log line, for programs; None is for people.
-        with_logs: Whether the services' lines are shown, too.
-        out: Where to write.
+        hint: The command to suggest once all services are settled.
+        encode: Encodes an event or a log line for programs; None: plain text.
+        with_logs: Show the services' log lines too.
+        out: The stream to write to.
     """
 
     def __init__(
@@ -53,22 +53,22 @@ class Console:
         self._out = out
         self._hint = hint
         self._events: deque[Event] = deque(maxlen=WAITING_LINES)
-        self._follower = LogTail(logs, lambda name: with_logs)
+        self._tail = LogTail(logs, lambda name: with_logs)
         self._stop = threading.Event()
         self._width = 10
         self._tty = out.isatty()
         self._thread = threading.Thread(target=self._run, name="console", daemon=True)
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start writing."""
         self._thread.start()
 
-    def heard(self, event: Event) -> None:
-        """Take an event; called in the supervisor's loop, and never waits."""
+    def on_event(self, event: Event) -> None:
+        """Queue an event. Called in the supervisor's loop; it never waits."""
         self._events.append(event)
 
     def close(self) -> None:
-        """Write what is left, and end."""
+        """Write what is left, and stop."""
         self._stop.set()
         self._thread.join(CLOSE_S)
 
@@ -77,14 +77,14 @@ class Console:
             while not self._stop.wait(LOOK_S):
                 self._write()
             self._write()
-        except (OSError, ValueError):  # the terminal or the pipe is gone: services go on
+        except (OSError, ValueError):  # the terminal or the pipe is closed; services continue
             self._events.clear()
 
     def _write(self) -> None:
         lines: list[str] = []
         while self._events:
             lines += self._event_lines(self._events.popleft())
-        lines += [self._log_line(name, line) for name, line in self._follower.read()]
+        lines += [self._log_line(name, line) for name, line in self._tail.read()]
         if lines:
             self._out.write("".join(line + "\n" for line in lines))
             self._out.flush()
@@ -92,7 +92,7 @@ class Console:
     def _event_lines(self, event: Event) -> list[str]:
         if self._encode is not None:
             return [self._encode(event)]
-        lines = [self._line(event.service or "garrison", _told(event, self._tty), event.time)]
+        lines = [self._line(event.service or "garrison", _event_text(event, self._tty), event.time)]
         if event.event == "supervisor.settled" and self._hint:
             lines.append(self._styled(f"now: {self._hint}", bold=True))
         if event.event == "supervisor.stopping" and self._tty:
@@ -113,8 +113,8 @@ class Console:
         return click.style(text, **style) if self._tty else text  # type: ignore[arg-type]
 
 
-def _told(event: Event, colours: bool) -> str:
-    """Return an event in words, without its service."""
+def _event_text(event: Event, colours: bool) -> str:
+    """Return an event as text, without its service."""
     if event.event != "service.state":
         return Event(event.n, event.time, event.event, "", event.data).text()
     data = dict(event.data)

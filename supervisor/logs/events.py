@@ -1,6 +1,6 @@
-"""What happened, one line an event, and the questions asked of it.
+"""The log of events: in memory the last few thousand, in a file one JSON line each.
 
-Events are kept in memory, the last few thousand, and in a file that is rotated once by size.
+The file is rotated once by size.
 """
 
 import contextlib
@@ -15,22 +15,22 @@ from typing import Any
 import msgspec
 
 KEPT = 4096  # events in memory
-FILE_BYTES = 4 * 1024 * 1024  # then it is renamed to .1, in place of the one before
-RECALLED = 512  # events of the supervisor before that the next one knows
-RECALLED_BYTES = 256 * 1024  # of the file's end, and of that of the one before
+FILE_BYTES = 4 * 1024 * 1024  # the file is then renamed to .1, which is replaced
+RECALLED = 512  # events of the former supervisor that the next one loads
+RECALLED_BYTES = 256 * 1024  # read from the end of each of the two files
 
 
 class Event(msgspec.Struct, frozen=True):
-    """Something that happened."""
+    """One event."""
 
-    n: int  # since the home began, or since the files of before were lost
+    n: int  # its number, counted from the first event in the files
     time: str  # UTC, RFC 3339
     event: str  # "service.state"
     service: str = ""
     data: dict[str, Any] = {}
 
     def text(self) -> str:
-        """Return the event as people read it, without its time."""
+        """Return the event as text, without its time."""
         fields = {"service": self.service, **self.data} if self.service else self.data
         shown = " ".join(f"{key}={_value(value)}" for key, value in fields.items() if value != "")
         return f"{self.event} {shown}".rstrip()
@@ -45,7 +45,7 @@ def _value(value: Any) -> str:
 
 
 def _last_events(path: Path) -> Iterator[Event]:
-    """Return what can be read at a file's end; whatever else is there is passed over."""
+    """Yield the events at a file's end; damaged lines are skipped."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
@@ -58,13 +58,16 @@ def _last_events(path: Path) -> Iterator[Event]:
             yield msgspec.json.decode(line, type=Event)
 
 
-def local_time(utc: str) -> str:
-    """Return an event's time as people here read it, with their offset."""
-    return datetime.fromisoformat(utc).astimezone().isoformat(timespec="milliseconds")
+def local_time(utc: str, separator: str = "T", precision: str = "milliseconds") -> str:
+    """Return a recorded time in the local timezone, with its offset; text that is none as it is."""
+    try:
+        return datetime.fromisoformat(utc).astimezone().isoformat(separator, precision)
+    except ValueError:
+        return utc
 
 
 class EventLog:
-    """Every event of this host."""
+    """The events of one host."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -72,12 +75,12 @@ class EventLog:
         self._count = 0
         self._fd = -1
         self._size = 0
-        self._lost = 0  # events that a full disk did not take
-        self._in_line = False  # it took a part of one
+        self._lost = 0  # events that a full disk did not accept
+        self._in_line = False  # the last line was written in part
         self.listeners: list[Callable[[Event], None]] = []
 
     def recall(self) -> None:
-        """Know the last events of the supervisor before; its numbers go on."""
+        """Load the last events of the former supervisor and continue its numbers."""
         found: list[Event] = []
         for path in (self._path.with_name(self._path.name + ".1"), self._path):
             found += _last_events(path)
@@ -85,27 +88,27 @@ class EventLog:
         self._count = max((event.n for event in found), default=0)
 
     def record(self, event: str, service: str = "", **data: Any) -> Event:
-        """Write down what happened, and tell those who listen."""
+        """Write an event and pass it to the listeners."""
         self._count += 1
         now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
-        happened = Event(self._count, now.replace("+00:00", "Z"), event, service, data)
-        self._events.append(happened)
-        is_kept = self._write(msgspec.json.encode(happened) + b"\n")
+        entry = Event(self._count, now.replace("+00:00", "Z"), event, service, data)
+        self._events.append(entry)
+        is_kept = self._write(msgspec.json.encode(entry) + b"\n")
         for listener in list(self.listeners):
             try:
-                listener(happened)
-            except Exception:  # noqa: BLE001 (who looks on must not end what is looked at)
+                listener(entry)
+            except Exception:  # noqa: BLE001 (a listener must not stop the supervisor)
                 self.listeners.remove(listener)
         if not is_kept:
             self._lost += 1
         elif lost := self._lost:
             self._lost = 0
             self.record("journal.lost", events=lost)
-            self._lost = lost if self._lost else 0  # it was lost as well
-        return happened
+            self._lost = lost if self._lost else 0  # that event was lost too
+        return entry
 
     def last(self, number: int, services: frozenset[str] = frozenset()) -> list[Event]:
-        """Return the last events, oldest first; of these services, or of all."""
+        """Return the last events, oldest first, of some services or of all."""
         chosen = [e for e in self._events if not services or e.service in services]
         return chosen[-number:] if number > 0 else []
 
@@ -115,7 +118,7 @@ class EventLog:
         return self._count
 
     def backwards(self, newest: int) -> Iterator[Event]:
-        """Return the events in memory from a number on backwards."""
+        """Yield the events in memory backwards, from a number on."""
         return (event for event in reversed(self._events) if event.n <= newest)
 
     def close(self) -> None:
@@ -125,8 +128,8 @@ class EventLog:
             self._fd = -1
 
     def _write(self, line: bytes) -> bool:
-        """Write a line; False where a full disk did not take it, which stops no service."""
-        taken = 0
+        """Write a line; return False if the disk is full, which stops no service."""
+        written = 0
         with contextlib.suppress(OSError):
             if self._fd < 0:
                 flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -134,12 +137,12 @@ class EventLog:
                 self._size = os.fstat(self._fd).st_size
                 if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
                     self._in_line = True
-            if self._in_line:  # a full disk had cut the one before
+            if self._in_line:  # end the line that a full disk had cut
                 line = b"\n" + line
-            taken = os.write(self._fd, line)
-            self._in_line = taken < len(line)
-            self._size += taken
+            written = os.write(self._fd, line)
+            self._in_line = written < len(line)
+            self._size += written
             if self._size >= FILE_BYTES:
                 self.close()
                 self._path.rename(self._path.with_name(self._path.name + ".1"))
-        return taken == len(line)
+        return written == len(line)

@@ -1,8 +1,8 @@
-"""Keeps log files small: what has grown large moves to `NAME.log.1`, what was there to `.2`, …
+"""Rotates log files by size: a large one moves to `NAME.log.1`, that to `NAME.log.2`, and so on.
 
-Services and what they start have their files open, and may be blocked, so the files are cut below
-them. Sizes are bytes, times are seconds. A thread of its own does it, for a disk can block: a cut
-waits until the last lines are on it. It touches files alone; what it has to tell is asked for.
+Services and their child processes keep their files open, and may be blocked, so a file is cut while
+they write to it. A thread does the work, because a disk can block: cutting waits until the last
+lines are written. Sizes are bytes, times are seconds.
 """
 
 import contextlib
@@ -20,77 +20,77 @@ from typing import Any, TypeAlias
 
 from .tail import rotated_path
 
-LOOK_S = 0.1  # between looks at the sizes
-HASTE_S = 0.01  # of a file that grows fast
-FULL = 0.75  # of the largest size: the rest is for what is written until the next look
-KEEP_BYTES = 64 * 1024  # that stay in the live file, where it can be cut at its beginning
-COPY_S = 0.1  # between two moves of one file; a flood that is faster is dropped
-RETRY_S = 5.0  # after a move that failed
-TELL_S = 60.0  # between two words on one file
+LOOK_S = 0.1  # between two checks of the sizes
+HASTE_S = 0.01  # the same, for a file that grows fast
+FULL = 0.75  # of the largest size; the rest is for what is written until the next check
+KEEP_BYTES = 64 * 1024  # that stay in the live file, if it can be cut at its beginning
+COPY_S = 0.1  # between two moves of one file; what comes faster is dropped
+RETRY_S = 5.0  # after a failed move
+REPORT_S = 60.0  # between two reports of dropped bytes of one file
 CHUNK_BYTES = 1 << 20
-TOLD_MOST = 256
+PENDING_MOST = 256
 CLOSE_S = 2.0
 FALLOC_FL_COLLAPSE_RANGE = 0x08  # linux/falloc.h
 
-Told: TypeAlias = tuple[str, str, dict[str, Any]]  # an event, its service, its data
+LogEvent: TypeAlias = tuple[str, str, dict[str, Any]]  # event name, service, data
 
 
 @dataclass(slots=True)
 class _Log:
     """One live file."""
 
-    size: int = 0  # when it was looked at last
-    looked_at: float = 0.0
+    size: int = 0  # at the last check
+    checked_at: float = 0.0
     moved_at: float = -inf
     retry_at: float = -inf
-    problem: str = ""  # the last, while it lasts
-    dropped: int = 0  # since that was told
-    told_at: float = -inf
+    problem: str = ""  # the last one, until it is solved
+    dropped: int = 0  # bytes since the last report
+    reported_at: float = -inf
 
 
 class Rotation:
-    """Looks after the log files of a folder.
+    """Rotates the log files of a folder.
 
     Args:
-        folder: Where they are.
+        folder: The folder of the log files.
         log_bytes: The largest size of one file.
-        log_files: How many there are of one log at most, the live one among them.
+        log_files: The largest number of files of one log, with the live one.
     """
 
     def __init__(self, folder: Path, log_bytes: int, log_files: int) -> None:
         self._folder, self._most, self._files = folder, log_bytes, log_files
         self._keep = min(KEEP_BYTES, log_bytes // 8)
         self._logs: dict[str, _Log] = {}
-        self._told: deque[Told] = deque(maxlen=TOLD_MOST)
-        self._collapses: bool | None = None  # whether the file system can cut at the beginning
+        self._pending: deque[LogEvent] = deque(maxlen=PENDING_MOST)
+        self._collapses: bool | None = None  # the file system can cut at the beginning
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="rotation", daemon=True)
-        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # ready: there is news
+        self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable: there are events
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def close(self) -> None:
-        """Look once more, and end."""
+        """Check once more, and stop."""
         self._stop.set()
         self._thread.join(CLOSE_S)
         if not self._thread.is_alive():
             os.close(self.wake)
 
-    def news(self) -> Iterator[Told]:
-        """Yield what there is to tell, each once."""
+    def events(self) -> Iterator[LogEvent]:
+        """Yield each event once."""
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self.wake)
-        while self._told:
-            yield self._told.popleft()
+        while self._pending:
+            yield self._pending.popleft()
 
-    def _tell(self, event: str, name: str, **data: Any) -> None:
-        self._told.append((event, name.removesuffix(".log"), data))
+    def _report(self, event: str, name: str, **data: Any) -> None:
+        self._pending.append((event, name.removesuffix(".log"), data))
         with contextlib.suppress(BlockingIOError):
             os.eventfd_write(self.wake, 1)
 
-    # --- looking ----------------------------------------------------------------------------
+    # --- checking ----------------------------------------------------------------------------
 
     def _run(self) -> None:
         for name in self._sizes():
@@ -98,15 +98,15 @@ class Rotation:
                 self._recover(name)
         wait = 0.0
         while not self._stop.wait(wait):
-            wait = self.look()
-        self.look()
+            wait = self.check()
+        self.check()
 
-    def look(self) -> float:
-        """Move what is too large; return how long until the next look."""
+    def check(self) -> float:
+        """Rotate the files that are too large; return the time until the next check."""
         sizes = self._sizes()
         for name in self._logs.keys() - sizes.keys():
             del self._logs[name]
-        return min((self._mind(name, size) for name, size in sizes.items()), default=LOOK_S)
+        return min((self._check(name, size) for name, size in sizes.items()), default=LOOK_S)
 
     def _sizes(self) -> dict[str, int]:
         try:
@@ -116,18 +116,18 @@ class Rotation:
                     for entry in entries
                     if entry.name.endswith(".log") and entry.is_file(follow_symlinks=False)
                 }
-        except OSError:  # removed by somebody; the services go on writing into theirs
+        except OSError:  # the folder was removed; services still have their files open
             return {}
 
-    def _mind(self, name: str, size: int) -> float:
-        """Look at one file; return how long until that is to be done again."""
+    def _check(self, name: str, size: int) -> float:
+        """Check one file; return the time until its next check."""
         now = time.monotonic()
         log = self._logs.setdefault(name, _Log(size, now))
-        grown, passed = size - log.size, now - log.looked_at
+        grown, passed = size - log.size, now - log.checked_at
         full = int(self._most * FULL)
         if size >= full:
             size = self._shrink(name, log, size, now)
-        log.size, log.looked_at = size, time.monotonic()
+        log.size, log.checked_at = size, time.monotonic()
         if grown <= 0:
             return LOOK_S
         until_full = max(full - size, 0) * passed / grown
@@ -136,14 +136,14 @@ class Rotation:
     # --- moving -----------------------------------------------------------------------------
 
     def _shrink(self, name: str, log: _Log, size: int, now: float) -> int:
-        """Move a file's content, or drop it where it comes too fast; return its size then."""
+        """Move a file's content, or drop it if it grows too fast; return the new size."""
         may_move = now >= max(log.moved_at + COPY_S, log.retry_at)
         if not may_move and size < 2 * self._most:
             return size
         try:
             flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
             descriptor = os.open(self._folder / name, flags)
-        except FileNotFoundError:  # removed by somebody
+        except FileNotFoundError:  # removed meanwhile
             return 0
         except OSError as error:
             self._failed(name, log, error)
@@ -154,7 +154,7 @@ class Rotation:
             self._failed(name, log, error)
         finally:
             os.close(descriptor)
-        self._tell_dropped(name, log)
+        self._report_dropped(name, log)
         return size
 
     def _cut(self, descriptor: int, name: str, log: _Log, may_move: bool) -> int:
@@ -167,7 +167,7 @@ class Rotation:
         try:
             if may_move:
                 end = self._copy(descriptor, name, begin, end)
-        except OSError as error:  # no room, or no right to write there
+        except OSError as error:  # no room, or no permission
             self._failed(name, log, error)
             with contextlib.suppress(OSError):
                 rotated_path(self._folder / name, 0).unlink()
@@ -177,25 +177,26 @@ class Rotation:
         if self._collapses:
             self._collapse(descriptor, end)
         else:
-            os.ftruncate(descriptor, 0)  # at once: what is written until then is lost
-        if may_move:  # at once as well: what is in between is not to be seen by anyone
+            os.ftruncate(descriptor, 0)  # lines written since the copy ended are lost
+        if may_move:  # without delay: until then a reader misses the moved lines
             self._publish(name)
             log.moved_at, log.problem = time.monotonic(), ""
         log.dropped += begin
         return os.fstat(descriptor).st_size
 
     def _copy(self, descriptor: int, name: str, begin: int, end: int) -> int:
-        """Copy a part of a file beside it; return where it ends."""
+        """Copy a part of a file to the file beside it; return the end of that part."""
         live = self._folder / name
-        for number in range(self._files - 1, self._files + 100):  # also of a time with more files
+        for number in range(self._files - 1, self._files + 100):  # also those of a larger log_files
             try:
-                rotated_path(live, number).unlink()  # now, so that there are never more
+                rotated_path(live, number).unlink()  # before the copy, so that there are never more
             except FileNotFoundError:
                 break
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         copy = os.open(rotated_path(live, 0), flags, 0o600)
         try:
-            most = end if self._collapses else end + self._most  # else all that has come meanwhile
+            # A truncation would lose what is written meanwhile, so copy that too.
+            most = end if self._collapses else end + self._most
             while begin < most:
                 chunk = min(most - begin, CHUNK_BYTES)
                 sent = os.sendfile(copy, descriptor, begin, chunk)
@@ -213,7 +214,7 @@ class Rotation:
                 rotated_path(live, number).rename(rotated_path(live, number + 1))
 
     def _recover(self, name: str) -> None:
-        """Put a copy in its place that a killed supervisor made, if it cut the file as well."""
+        """Keep the copy that a killed supervisor made if it cut the file too; else remove it."""
         live = self._folder / name
         copy = rotated_path(live, 0)
         if not copy.exists():
@@ -227,7 +228,7 @@ class Rotation:
             self._publish(name)
 
     def _can_collapse(self) -> bool:
-        """Tell whether the file system cuts a file at its beginning: ext4 and xfs do."""
+        """Return True if the file system can cut a file at its beginning, as ext4 and xfs can."""
         if self._collapses is None:
             try:
                 probe = os.open(self._folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
@@ -240,7 +241,7 @@ class Rotation:
                 self._collapse(probe, block)
                 self._collapses = os.fstat(probe).st_size == block
             except OSError as error:
-                if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # that tells nothing: later
+                if error.errno in {errno.ENOSPC, errno.EDQUOT}:  # no answer: try again later
                     return False
                 self._collapses = False
             finally:
@@ -248,26 +249,26 @@ class Rotation:
         return self._collapses
 
     def _collapse(self, descriptor: int, end: int) -> None:
-        """Take the beginning out of a file, at once as those see it who append to it."""
+        """Remove the beginning of a file, in one step for the processes that append to it."""
         libc = ctypes.CDLL(None, use_errno=True)
         mode, zero = FALLOC_FL_COLLAPSE_RANGE, ctypes.c_int64(0)
         if end and libc.fallocate(descriptor, mode, zero, ctypes.c_int64(end)) != 0:
             code = ctypes.get_errno()
             if code in {errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS}:
-                self._collapses = False  # from now on as everywhere else
+                self._collapses = False  # from now on, files are truncated
             raise OSError(code, os.strerror(code))
 
-    # --- telling ----------------------------------------------------------------------------
+    # --- reporting ----------------------------------------------------------------------------
 
     def _failed(self, name: str, log: _Log, error: OSError) -> None:
         log.retry_at = time.monotonic() + RETRY_S
         problem = error.strerror or type(error).__name__
-        if problem != log.problem:  # once, until it is over
+        if problem != log.problem:  # report it once, until it is solved
             log.problem = problem
-            self._tell("log.not_rotated", name, problem=problem)
+            self._report("log.not_rotated", name, problem=problem)
 
-    def _tell_dropped(self, name: str, log: _Log) -> None:
+    def _report_dropped(self, name: str, log: _Log) -> None:
         now = time.monotonic()
-        if log.dropped and now >= log.told_at + TELL_S:
-            self._tell("log.dropped", name, bytes=log.dropped)
-            log.dropped, log.told_at = 0, now
+        if log.dropped and now >= log.reported_at + REPORT_S:
+            self._report("log.dropped", name, bytes=log.dropped)
+            log.dropped, log.reported_at = 0, now

@@ -1,7 +1,7 @@
-"""Follows the log files of a folder: their last lines, and what is added to them.
+"""Reads the last lines of log files, and follows what is added to them.
 
-A file's older lines are in `NAME.log.1`, those before in `.2`, …: `rotation` moves them there while
-the file is written and read.
+Older lines are in `NAME.log.1`, still older ones in `NAME.log.2`, and so on: `rotation` moves them
+there while the file is written and read.
 """
 
 import contextlib
@@ -12,31 +12,35 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO, TypeAlias
 
-CHUNK_BYTES = 256 * 1024  # read of one file at a time
+CHUNK_BYTES = 256 * 1024  # of one file in one read
 LINE_BYTES = 16 * 1024  # a longer line is shown in pieces
-TAIL_BYTES = 4 * 1024 * 1024  # looked through for the last lines
-MARK_BYTES = 256  # by which a place is known again
-UNSETTLED_MOST = 5  # looks at a file that does not go on where it ended, until that is taken as so
+TAIL_BYTES = 4 * 1024 * 1024  # searched for the last lines
+MARK_BYTES = 256  # the bytes before a position, to find it again
+UNSETTLED_MOST = 5  # reads of a file without its last position, until it counts as emptied
 GAP = b"[lines were rotated away before they were read here]\n"
 
-LAUNCHER, SUPERVISOR = "launcher.log", "supervisor.log"  # not services'
+LAUNCHER, SUPERVISOR = "launcher.log", "supervisor.log"  # not logs of services
 
-Identity: TypeAlias = tuple[int, int, int]  # a file that is written no more: inode, mtime, size
+Identity: TypeAlias = tuple[
+    int, int, int
+]  # of a file that is no longer written: inode, mtime, size
 
 
 @dataclass(slots=True)
 class _File:
     position: int
     inode: int
-    rotated: Identity | None  # the `.1` beside it, when it was read last
-    mark: bytes = b""  # the last that was read
+    rotated: Identity | None  # of its `.1`, at the last read
+    mark: bytes = b""  # the last bytes that were read
     rest: bytes = b""  # a line without its end
-    moved: list[BinaryIO] = field(default_factory=list)  # rotated away before it was read
+    moved: list[BinaryIO] = field(
+        default_factory=list
+    )  # rotated files with unread lines, the oldest first
     unsettled: int = 0
 
 
 def rotated_path(path: Path, number: int) -> Path:
-    """Return the path of a file's older lines."""
+    """Return the path of a log's rotated file."""
     return path.with_name(f"{path.name}.{number}")
 
 
@@ -49,26 +53,25 @@ def _identity(path: Path) -> Identity | None:
 
 
 def service_logs(folder: Path) -> dict[str, Path]:
-    """Return the log file of every service that has one, by NAME."""
+    """Return the log files of services: NAME → path."""
     found = sorted(folder.glob("*.log")) if folder.is_dir() else []
     return {path.stem: path for path in found if path.name not in {LAUNCHER, SUPERVISOR}}
 
 
 def last_lines(path: Path, number: int) -> list[str]:
-    """Return the last lines of a file, also those that were rotated away; none where it is not
-    there."""
+    """Return the last lines of a log, rotated ones too; none without a file."""
     if number <= 0:
         return []
     for _ in range(3):
         before = _identity(rotated_path(path, 1))
         data = _tail(path, number)
-        if _identity(rotated_path(path, 1)) == before:  # else it was rotated in between
+        if _identity(rotated_path(path, 1)) == before:  # else it was rotated meanwhile
             break
     return [line.decode("utf-8", "replace") for line in data.splitlines()[-number:]]
 
 
 def _tail(path: Path, number: int) -> bytes:
-    """Return at least so many last lines, if there are, of a file and those before it."""
+    """Return a log's end with at least `number` lines, if it has so many."""
     data = b""
     for older in count():
         try:
@@ -85,27 +88,27 @@ def _tail(path: Path, number: int) -> bytes:
 
 
 class LogTail:
-    """What is added to log files from now on.
+    """Follows the log files of a folder from now on.
 
     Args:
-        folder: Where the files are.
-        chosen: Tells whether a service's lines are wanted; new files count as well.
+        folder: The folder of the log files.
+        selects: Returns True for the NAMEs to follow; new files are followed too.
     """
 
-    def __init__(self, folder: Path, chosen: Callable[[str], bool]) -> None:
+    def __init__(self, folder: Path, selects: Callable[[str], bool]) -> None:
         self._folder = folder
-        self._chosen = chosen
+        self._selects = selects
         self._files: dict[Path, _File] = {}
         for path in self._paths():
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
-                state = _begun(path, file)
+                state = _first_state(path, file)
                 state.position = file.seek(0, os.SEEK_END)
                 file.seek(max(state.position - MARK_BYTES, 0))
                 state.mark = file.read(min(state.position, MARK_BYTES))
                 self._files[path] = state
 
     def read(self) -> list[tuple[str, str]]:
-        """Return new whole lines, each with its service's NAME; at most a chunk of each file."""
+        """Return new complete lines with their services' NAMEs; at most a chunk of each file."""
         lines: list[tuple[str, str]] = []
         for path in self._paths():
             lines += [(path.stem, line) for line in self._read(path)]
@@ -113,7 +116,7 @@ class LogTail:
 
     def _paths(self) -> Iterable[Path]:
         logs = service_logs(self._folder)
-        return [path for name, path in logs.items() if self._chosen(name)]
+        return [path for name, path in logs.items() if self._selects(name)]
 
     def _read(self, path: Path) -> list[str]:
         try:
@@ -128,7 +131,7 @@ class LogTail:
         return [line.decode("utf-8", "replace") for line in whole]
 
     def _next(self, path: Path) -> bytes:
-        """Return what comes next, a chunk at most."""
+        """Return the next unread bytes, at most a chunk."""
         state = self._files.get(path)
         while state is not None and state.moved:
             if data := state.moved[0].read(CHUNK_BYTES):
@@ -137,10 +140,10 @@ class LogTail:
         newest = _identity(rotated_path(path, 1))
         with path.open("rb") as file:
             if state is None or os.fstat(file.fileno()).st_ino != state.inode:
-                state = self._files[path] = _begun(path, file)
+                state = self._files[path] = _first_state(path, file)
             if newest != state.rotated and _find_again(path, file, state, newest):
                 state.unsettled = 0
-                return b""  # the next look goes on from there
+                return b""  # the next read continues there
             added = _after(file, state, CHUNK_BYTES)
             if added is not None and (newest == state.rotated or state.mark):
                 state.position += len(added)
@@ -148,19 +151,19 @@ class LogTail:
                 state.unsettled = 0
                 return added
             state.unsettled += 1
-            if state.unsettled < UNSETTLED_MOST:  # in the middle of being rotated
+            if state.unsettled < UNSETTLED_MOST:  # it is being rotated
                 return b""
-            lost = GAP if newest != state.rotated else b""  # else somebody has emptied it
-            self._files[path] = _begun(path, file)
+            lost = GAP if newest != state.rotated else b""  # else another program has emptied it
+            self._files[path] = _first_state(path, file)
             return lost
 
 
-def _begun(path: Path, file: BinaryIO) -> _File:
+def _first_state(path: Path, file: BinaryIO) -> _File:
     return _File(0, os.fstat(file.fileno()).st_ino, _identity(rotated_path(path, 1)))
 
 
 def _after(file: BinaryIO, state: _File, most: int) -> bytes | None:
-    """Return what follows a place in a file, or None: what was before it is not there any more."""
+    """Return what follows a position in a file; None: the bytes before it have changed."""
     mark = state.mark[-state.position :] if state.position else b""
     file.seek(state.position - len(mark))
     data = file.read(len(mark) + most)
@@ -168,7 +171,7 @@ def _after(file: BinaryIO, state: _File, most: int) -> bytes | None:
 
 
 def _find_again(path: Path, live: BinaryIO, state: _File, newest: Identity | None) -> bool:
-    """Find the place that was read up to, after what was there has moved to other files."""
+    """Find the last position again, after its lines have moved to other files."""
     moved: list[BinaryIO] = []  # the oldest first
     try:
         for number in count(1):
@@ -176,34 +179,34 @@ def _find_again(path: Path, live: BinaryIO, state: _File, newest: Identity | Non
             if _identity(file) == state.rotated:  # also None: there is none
                 break
             moved.insert(0, file.open("rb"))
-    except FileNotFoundError:  # it was long ago
-        _closed(moved)
+    except FileNotFoundError:  # its file has been removed
+        _close(moved)
         return False
-    place = _File(state.position, 0, None, state.mark)
+    last = _File(state.position, 0, None, state.mark)
     while moved:
         size = moved[0].seek(0, os.SEEK_END)
-        if place.position <= size:
+        if last.position <= size:
             break
-        place.position -= size
+        last.position -= size
         moved.pop(0).close()
     here = moved[0] if moved else live
     if (
         newest is None
         or _identity(rotated_path(path, 1)) != newest
-        or _after(here, place, 0) is None
+        or _after(here, last, 0) is None
     ):
-        _closed(moved)
+        _close(moved)
         return False
     state.rotated, state.moved = newest, moved
     if moved:
-        moved[0].seek(place.position)
+        moved[0].seek(last.position)
         state.position, state.mark = 0, b""
     else:
-        state.position = place.position
-        state.mark = state.mark[-place.position :] if place.position else b""
+        state.position = last.position
+        state.mark = state.mark[-last.position :] if last.position else b""
     return True
 
 
-def _closed(files: list[BinaryIO]) -> None:
+def _close(files: list[BinaryIO]) -> None:
     for file in files:
         file.close()

@@ -9,8 +9,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from garrison.ipc.system.locks import hold_lock
 from garrison.ipc.errors import GarrisonError
+from garrison.ipc.system.locks import hold_lock
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec
 

@@ -20,7 +20,7 @@ from tests.support.proc import descriptors
 from tests.support.waiting import PATIENCE, ending_within, until
 
 from garrison.ipc import InvalidCall, OrderFailed, SupervisorGone
-from garrison.supervisor.chaos.load import asked
+from garrison.supervisor.chaos.load import call_method
 from garrison.supervisor.chaos.schedule import Fault
 
 KILLS = int(os.environ.get("GARRISON_KILLS", "300"))
@@ -226,7 +226,7 @@ async def test_a_host_that_does_not_say_so_takes_no_faults(host: Hosting) -> Non
                 await client.order(verb, ("echo",), kind="kill")
         for method, args in (("$chaos_echo", (1,)), ("$chaos_hang", (9.0,)), ("$chaos_leak", (1,))):
             with pytest.raises(InvalidCall, match="no such method"):
-                await asked(client, "echo", method, args, PATIENCE)
+                await call_method(client, "echo", method, args, PATIENCE)
     assert running.status("echo")["generation"] == 1
 
 

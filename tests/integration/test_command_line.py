@@ -1,4 +1,4 @@
-"""The command line as people and scripts use it: words, exit codes, JSON, what reads well."""
+"""The command line as people and scripts use it: verbs, exit codes, JSON, output."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from tests.support.following import Following
 from tests.support.host import COMMAND, Host, Hosting, hosting
 from tests.support.waiting import PATIENCE, until
 
-from garrison.supervisor.cli.app import VERBS
+from garrison.supervisor.cli.app import verbs
 
 CONFIG = """
 [plugins.echo]
@@ -40,7 +40,7 @@ LONG = "echo-of-a-very-long-name-that-fills-a-line-by-itself"
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
-    """Run services that are well, and some that are not."""
+    """Run services that work, and some that do not."""
     files = {"broken.py": "import no_such_library\n"}
     with hosting(CONFIG, ["echo", "crash"], files, up=False) as host:
         host.start()
@@ -51,7 +51,7 @@ def running() -> Iterator[Host]:
 
 
 class Row(msgspec.Struct):
-    """What `status --json` promises of each service."""
+    """The fields of each service in `status --json`."""
 
     name: str
     service_type: str | None
@@ -73,9 +73,13 @@ class Row(msgspec.Struct):
 
 # --- exit codes and envelopes -------------------------------------------------------------
 
-# words → exit code, error.code, a part of the sentence
+# arguments → exit code, error.code, a part of the sentence
 OUTCOMES: list[tuple[list[str], int, str, str]] = [
     (["version"], 0, "", ""),
+    (["--version"], 0, "", ""),
+    (["docs"], 0, "", ""),
+    (["docs", "operate/chaos"], 0, "", ""),
+    (["config"], 0, "", ""),
     (["status", "echo"], 0, "", ""),
     (["status"], 3, "", ""),
     (["call", "echo", "echo", "[1]"], 0, "", ""),
@@ -97,20 +101,20 @@ OUTCOMES: list[tuple[list[str], int, str, str]] = [
     (["restart"], 2, "usage", "NAME"),
     (["status", "--nonsense"], 2, "usage", "--nonsense"),
     (["wait", "echo", "--for", "runing"], 2, "usage", "running"),
-    (["call", "echo", "echo", "{"], 2, "usage", "JSON"),
-    (["call", "echo", "echo", "1"], 2, "usage", "[1]"),
-    (["call", "echo", "echo", '"x"'], 2, "usage", "array or object"),
+    (["call", "echo", "echo", "{"], 2, "usage", """garrison call echo echo '["{"]'"""),
+    (["call", "echo", "add", "first=1", "first=2"], 2, "usage", "twice"),
+    (["docs", "operate/caos"], 2, "usage", "did you mean operate/chaos"),
     (["start", "echo", "--wait", "0"], 2, "usage", "--wait"),
     (["logs", "-n", "-1"], 2, "usage", "-n"),
     # 4: no such service
     (["status", "ecko"], 4, "no_such_service", "did you mean echo"),
-    (["start", "nobody"], 4, "no_such_service", "nobody"),
+    (["start", "absent"], 4, "no_such_service", "absent"),
     (["stop", "zz*"], 4, "no_such_service", "zz*"),
-    (["call", "nobody", "echo"], 4, "no_such_service", "nobody"),
-    (["wait", "nobody"], 4, "no_such_service", "nobody"),
-    (["logs", "nobody"], 4, "no_such_service", "nobody"),
-    (["events", "nobody"], 4, "no_such_service", "nobody"),
-    (["chat", "nobody"], 4, "no_such_service", "nobody"),
+    (["call", "absent", "echo"], 4, "no_such_service", "absent"),
+    (["wait", "absent"], 4, "no_such_service", "absent"),
+    (["logs", "absent"], 4, "no_such_service", "absent"),
+    (["events", "absent"], 4, "no_such_service", "absent"),
+    (["chat", "absent"], 4, "no_such_service", "absent"),
     # 5: config unusable
     (["check", "-c", "none.toml"], 5, "ConfigError", "no such file"),
     (["up", "-c", "none.toml"], 5, "ConfigError", "garrison init"),
@@ -121,7 +125,7 @@ OUTCOMES: list[tuple[list[str], int, str, str]] = [
 
 
 def titled(value: object) -> str | None:
-    """Return the words of a case, for its title."""
+    """Return the arguments of a case as its title."""
     return " ".join(value) if isinstance(value, list) else None
 
 
@@ -129,8 +133,8 @@ def titled(value: object) -> str | None:
 def test_each_outcome_has_its_exit_code(
     running: Host, words: list[str], code: int, kind: str, text: str
 ) -> None:
-    """For people a sentence on stderr, never a traceback; with --json an envelope on stdout that
-    has the same code, errors too."""
+    """An error is a sentence on stderr, never a traceback. With --json, results and errors are
+    envelopes on stdout, and the exit code is the same."""
     ran = running.run(*words)
     assert ran.code == code, ran
     assert text in ran.err
@@ -150,15 +154,15 @@ def test_each_outcome_has_its_exit_code(
         assert last["error"] is None
 
 
-ASKING = (
+NEED_SUPERVISOR = (
     *("status", "down", "start x", "stop x", "restart x", "reset x", "wait x", "events"),
     *("upgrade", "deaths", "death x"),
 )
 
 
-@pytest.mark.parametrize("words", [*ASKING, "call x y", "chat"])
+@pytest.mark.parametrize("words", [*NEED_SUPERVISOR, "call x y", "chat"])
 def test_no_supervisor_is_exit_7_and_names_the_path(tmp_path: Path, words: str) -> None:
-    """Every verb that needs one."""
+    """For every verb that needs one. The sentence says how to start one."""
     env = {**os.environ, "GARRISON_HOME": str(tmp_path / "h")}
     done = subprocess.run(
         [*COMMAND, "--json", *words.split()],
@@ -192,7 +196,7 @@ def test_options_stand_before_or_after_the_verb(running: Host) -> None:
 def test_help_is_there_for_every_verb(running: Host) -> None:
     """`--help` says what a verb does, and the list has every one."""
     ran = running.run("--help")
-    for verb in VERBS:
+    for verb in verbs():
         assert re.search(rf"^  {verb} ", ran.out, re.MULTILINE)
     assert running.run("call", "--help").code == 0
 
@@ -217,7 +221,7 @@ def test_status_has_the_promised_fields(running: Host) -> None:
 
 
 def test_status_fits_80_columns(running: Host) -> None:
-    """However long NAMEs and reasons are, and however wide a terminal there is not."""
+    """However long NAMEs and reasons are; 80 columns are assumed without a terminal."""
     for words in (("status",), ("status", "*")):
         ran = running.run(*words)
         head, *lines = ran.out.splitlines()
@@ -226,13 +230,25 @@ def test_status_fits_80_columns(running: Host) -> None:
     assert "bad token" in running.run("status").out
 
 
-def test_status_of_one_tells_all(running: Host) -> None:
+def test_status_of_one_shows_every_detail(running: Host) -> None:
     """Methods with their signatures, those left out with their reasons, where the log is."""
     out = running.run("status", "echo").out
     for part in ("echo is running", "add(first: int, second: int = 2) -> int", "stream count"):
         assert part in out
     assert str(running.home / "logs" / "echo.log") in out
     assert "Say" in out
+
+
+@pytest.mark.parametrize(
+    "words", [["status"], ["stop"], ["logs"], ["deaths"], ["events", "-f"], ["call"]]
+)
+def test_a_pattern_that_the_shell_expanded_is_named(running: Host, words: list[str]) -> None:
+    """A NAME that no service has and a file in this folder does: `garrison stop *`."""
+    rest = ["echo.py"] if words != ["call"] else ["echo.py", "pid"]
+    ran = running.run(*words, *rest)
+    assert ran.code == 4
+    assert "echo.py is a file in this directory" in ran.err
+    assert "quote the pattern" in ran.err
 
 
 def test_globs_stand_for_names(running: Host) -> None:
@@ -246,7 +262,7 @@ def test_globs_stand_for_names(running: Host) -> None:
 
 
 def test_logs_shows_the_last_lines(running: Host) -> None:
-    """Of one service as they are, of several with their NAMEs, of as many as is said."""
+    """Of one service unchanged, of several after their NAMEs; `-n` is how many."""
     running.ask("reset", "refuses")
     until(lambda: running.log("refuses").count("PermanentFailure") > 3)
     running.wait_for("refuses", "failed")
@@ -262,7 +278,7 @@ def test_logs_shows_the_last_lines(running: Host) -> None:
 
 
 def test_logs_can_be_followed(running: Host) -> None:
-    """`-f` goes on with what is added, also to files that are new."""
+    """`-f` continues with new lines, also of new files."""
     with (
         Following(running, "logs", "refuses", "echo", "-n", "0", "-f") as following,
         (running.home / "logs" / "echo.log").open("a") as log,
@@ -273,21 +289,21 @@ def test_logs_can_be_followed(running: Host) -> None:
             log.flush()
             return following.readable(0.3)
 
-        until(appended)  # it is followed from where it stood when the command had begun
+        until(appended)  # lines from before the command began are not shown
         assert re.search(r"^echo \| a line$", following.until("a line$"), re.MULTILINE)
         assert following.interrupt() == 130
         assert "Traceback" not in following.rest()
 
 
-def test_events_tell_what_happened_one_line_each(running: Host) -> None:
-    """A transition tells the whole story; `-n` and NAMEs choose."""
+def test_events_are_one_line_each(running: Host) -> None:
+    """The line of a transition has its cause; `-n` and NAMEs filter."""
     out = running.run("events", "refuses").out
     assert re.search(r"service\.state service=refuses from=\w+ to=failed .*bad token", out)
     assert "service=echo" not in out
-    told = running.run("events", "-n", "2", json=True).answers
-    assert len(told) == 2
-    assert set(told[0]["data"]) == {"n", "time", "event", "service", "data"}
-    assert told[0]["data"]["time"].endswith("Z")
+    last = running.run("events", "-n", "2", json=True).answers
+    assert len(last) == 2
+    assert set(last[0]["data"]) == {"n", "time", "event", "service", "data"}
+    assert last[0]["data"]["time"].endswith("Z")
 
 
 def test_events_can_be_followed(running: Host) -> None:
@@ -312,13 +328,19 @@ def test_events_can_be_followed(running: Host) -> None:
         (["moved", '[{"x": 1}]'], '{\n  "x": 2,\n  "y": 0\n}'),
         (["echo"], "null"),
         (["echo", '["ä"]'], "ä"),
+        (["echo", "Ada"], "Ada"),
+        (["echo", "a sentence, as text"], "a sentence, as text"),
+        (["echo", "7"], "7"),
+        (["add", "1", "5"], "6"),
+        (["add", "first=1", "second=7"], "8"),
+        (["add", "1", "second=7"], "8"),
         (["echo", "[[1, 2]]"], "[\n  1,\n  2\n]"),
         (["count", "[3]"], "0\n1\n2"),
     ],
 )
 def test_call_prints_the_result(running: Host, arguments: list[str], out: str) -> None:
-    """An array is positional, an object keywords; a text is printed as it is, a stream's values
-    as they come, anything else as JSON."""
+    """A lone array is positional, a lone object keywords; else each word is one argument. A text is
+    printed as it is, a stream's values as they come, anything else as JSON."""
     ran = running.run("call", "echo", *arguments)
     assert ran.out.strip() == out
     answers = running.run("call", "echo", *arguments, json=True).answers
@@ -341,8 +363,8 @@ def test_a_failed_call_shows_the_remote_traceback(running: Host) -> None:
     assert ran.err.startswith("error: echo.fail raised ValueError: no luck")
 
 
-def test_a_calls_deadline_can_be_said(running: Host) -> None:
-    """`--timeout`; past it the call has timed out."""
+def test_a_call_has_a_deadline(running: Host) -> None:
+    """`--timeout`, after which the exit code is 75."""
     ran = running.run("call", "echo", "hang", '["late"]', "--timeout", "0.2", json=True)
     assert ran.answer["error"]["code"] == "CallTimeout"
     assert ran.code == 75
@@ -355,7 +377,7 @@ def test_bytes_are_shown_as_base64(running: Host) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_the_end_of_a_caller_cancels_its_call(running: Host, number: signal.Signals) -> None:
-    """However the program ends; Ctrl-C is no traceback."""
+    """However the program ends; Ctrl-C prints no traceback."""
     key = number.name
     with Following(running, "call", "echo", "hang", f'["{key}"]') as calling:
         until(lambda: key in running.run("call", "echo", "hung", json=True).data)
@@ -370,7 +392,7 @@ def test_the_end_of_a_caller_cancels_its_call(running: Host, number: signal.Sign
 
 
 def test_start_stop_and_restart_return_when_it_is_done(running: Host) -> None:
-    """The service runs when `start` and `restart` return, and is gone when `stop` does."""
+    """A service runs when `start` and `restart` return, and has ended when `stop` returns."""
     assert running.run("start", "asleep").out.startswith("asleep runs (pid ")
     assert running.run("call", "asleep", "pid").code == 0
     rows = running.run("restart", "asleep", json=True).data["services"]
@@ -381,8 +403,8 @@ def test_start_stop_and_restart_return_when_it_is_done(running: Host) -> None:
     assert running.run("reset", "asleep", json=True).data["services"] == {"asleep": "stopped"}
 
 
-def test_wait_returns_when_the_state_has_come(running: Host) -> None:
-    """It waits for what another order brings about."""
+def test_wait_returns_when_the_state_is_reached(running: Host) -> None:
+    """Another order may cause it."""
     with Following(running, "wait", LONG, "--for", "stopped") as waiting:
         running.ask("stop", LONG)
         assert waiting.rest() == f"{LONG} is stopped\n"
@@ -390,12 +412,12 @@ def test_wait_returns_when_the_state_has_come(running: Host) -> None:
     running.ask("start", LONG)
 
 
-# --- a newcomer's way ---------------------------------------------------------------------
+# --- the first steps ----------------------------------------------------------------------
 
 
 def test_init_up_call_chat_down(host: Hosting) -> None:
-    """`init` writes a config and a service that run, over nothing that is there; then each verb
-    does what its help says."""
+    """`init` writes a config and a service that run, and overwrites nothing; then each verb does
+    what its help says."""
     one = host(up=False)
     directory = one.folder / "new"
     ran = one.run("init", str(directory), home=False)
@@ -413,6 +435,8 @@ def test_init_up_call_chat_down(host: Hosting) -> None:
     assert {row["state"] for row in one.rows().values()} == {"running"}
     assert one.run("status").code == 0
     assert one.run("call", "hello", "greet", '["Ada"]').out == "Hello, Ada!\n"
+    assert one.run("call", "hello", "greet", "Ada").out == "Hello, Ada!\n"
+    assert one.run("call", "hello", "greet", "name=Ada").out == "Hello, Ada!\n"
     assert one.run("call", "hello", "count", '{"until": 2}').out == "1\n2\n"
     ran = one.run("chat", input="Men are all alike.\n")
     assert ran.code == 0
@@ -420,10 +444,12 @@ def test_init_up_call_chat_down(host: Hosting) -> None:
     assert one.run("down").code == 0
 
 
-def test_version_is_told(running: Host) -> None:
-    """In words and as JSON."""
+def test_version(running: Host) -> None:
+    """As a verb and as an option, as text and as JSON."""
     version = running.run("version", json=True).data["version"]
     assert running.run("version").out == f"garrison {version}\n"
+    assert running.run("--version").out == f"garrison {version}\n"
+    assert running.run("--version", json=True).data["version"] == version
 
 
 # --- check --------------------------------------------------------------------------------
@@ -444,8 +470,7 @@ def test_version_is_told(running: Host) -> None:
     ],
 )
 def test_a_mistake_in_the_config_is_named(host: Hosting, config: str, parts: list[str]) -> None:
-    """By file, line, key and what was expected, with a suggestion for a typo: in `check`, and the
-    same before anything is started in `up` where no plugin has to be read for it."""
+    """By file, line, key and what was expected, with a suggestion for a typo."""
     one = host(config, ["echo"], {"chat.py": ""}, up=False)
     ran = one.run("check")
     assert ran.code == 5, ran
@@ -454,7 +479,7 @@ def test_a_mistake_in_the_config_is_named(host: Hosting, config: str, parts: lis
 
 
 def test_check_needs_no_supervisor_and_starts_nothing(host: Hosting) -> None:
-    """A plugin that hangs at its import is told, and a good config is exit 0."""
+    """A good config is exit 0, and no home is created."""
     one = host("[plugins.echo]\n[plugins.chat]\n", ["echo"], up=False)
     ran = one.run("check", json=True)
     assert ran.code == 0

@@ -24,7 +24,7 @@ from tests.support.waiting import until
 
 from garrison.supervisor.processes.users import Account, access_problem
 from garrison.workers import with_timeout
-from garrison.workers.process.identity import KEYCTL
+from garrison.workers.process.sandbox import KEYCTL
 
 ONE, OTHER = 54321, 54322
 NOBODY = Account("54321", ONE, ONE, (ONE,))

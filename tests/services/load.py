@@ -141,21 +141,23 @@ class LoadService(Service):
 
     async def _control(self, name: str) -> None:
         """Say all that a worker can say of itself, again and again, and never the same."""
-        own = self.runtime.entry_of(self.runtime.name)
-        link: Any = self.runtime.session.control
+        client = self.runtime.client
+        own = client.entry_of(self.runtime.name)
+        link: Any = client.session.control
         assert own is not None
         while await self._goes_on(link):
             described = msgspec.structs.replace(own.manifest, description=f"number {self.made}")
-            self.runtime.session.send(messages.Beat(self.made, 1, 0, {"made": float(self.made)}))
-            self.runtime.session.send(messages.Subscribe((EVENT, f"event-{self.made}")))
-            self.runtime.session.send(messages.Ready(described))
-            self.runtime.session.send(messages.Hello(messages.WIRE, name, self.made, os.getpid()))
+            client.session.send(messages.Beat(self.made, 1, 0, {"made": float(self.made)}))
+            client.session.send(messages.Subscribe((EVENT, f"event-{self.made}")))
+            client.session.send(messages.Ready(described))
+            client.session.send(messages.Hello(messages.WIRE, name, self.made, os.getpid()))
 
     async def _garbage(self, name: str) -> None:
         """Send what is no message, to both sockets."""
-        rng, entry = random.Random(1), self.runtime.entry_of(name)
-        bus: Any = self.runtime.session.bus
-        control: Any = self.runtime.session.control
+        client = self.runtime.client
+        rng, entry = random.Random(1), client.entry_of(name)
+        bus: Any = client.session.bus
+        control: Any = client.session.control
         assert entry is not None
         pieces = [rng.randbytes(rng.randrange(1, 200)) for _ in range(100)]
         while await self._goes_on(bus, control):
@@ -165,8 +167,9 @@ class LoadService(Service):
 
     async def _unbounded(self, name: str) -> None:
         """Send calls past every window, each as a message of its own."""
-        entry = self.runtime.entry_of(name)
-        bus: Any = self.runtime.session.bus
+        client = self.runtime.client
+        entry = client.entry_of(name)
+        bus: Any = client.session.bus
         assert entry is not None
         args = Raw(messages.encode([bytes(100)]))
         while await self._goes_on(bus):

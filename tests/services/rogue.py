@@ -1,4 +1,4 @@
-"""A service that says to others, and to the supervisor, what no service should."""
+"""A service that sends messages which no correct worker sends."""
 
 import os
 from typing import Any
@@ -10,7 +10,7 @@ from garrison.workers import Plugin, Service
 
 
 class RogueService(Service):
-    """Misbehaves when it is told to."""
+    """Misbehaves on request."""
 
     service_type = "rogue"
 
@@ -19,25 +19,27 @@ class RogueService(Service):
         return os.getpid()
 
     async def twice(self, caller: bytes, call_id: int, value: Any) -> Any:
-        """Answer the call under way, and then once more with something else by returning."""
+        """Reply to the running call, and a second time by returning another value."""
         result = msgspec.Raw(msgspec.msgpack.encode(value))
-        self.runtime.session.send_data(caller, messages.Reply(call_id, result))
+        self.runtime.client.session.send_data(caller, messages.Reply(call_id, result))
         return "the second answer"
 
     async def is_a_program(self) -> None:
-        """Say that this worker is a program, and that it leaves."""
-        self.runtime.session.send(messages.Join(messages.WIRE, os.getpid()))
-        self.runtime.session.send(messages.Leave())
+        """Send the messages of a program that joins and leaves."""
+        session = self.runtime.client.session
+        session.send(messages.Join(messages.WIRE, os.getpid()))
+        session.send(messages.Leave())
 
     async def again(self) -> None:
-        """Say once more what was said at the start."""
-        self.runtime.session.send(messages.Hello(messages.WIRE, "another", 99, 1))
-        self.runtime.session.send(messages.Initialized())
-        self.runtime.session.send(messages.Beat(2**62, 2**62, 2**62))
+        """Repeat the messages of a start, with other values."""
+        session = self.runtime.client.session
+        session.send(messages.Hello(messages.WIRE, "another", 99, 1))
+        session.send(messages.Initialized())
+        session.send(messages.Beat(2**62, 2**62, 2**62))
 
     async def break_at_length(self, size: int) -> None:
-        """Say that this worker failed, with a text that nobody wants to keep."""
-        await self.runtime.session.send_last(messages.Failing("run", "r" * size, "t" * size))
+        """Report a failure with a text of this size, and exit."""
+        await self.runtime.client.session.send_last(messages.Failing("run", "r" * size, "t" * size))
         os._exit(1)
 
 

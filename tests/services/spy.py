@@ -7,6 +7,7 @@ import errno
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
@@ -155,16 +156,18 @@ class Spy(Service):
                 return 0
 
     async def own(self, key: str) -> str:
-        """Return a path of its own sockets, or its token in hexadecimal digits."""
-        worker: Any = self.runtime
-        said = worker._assignment
-        return said.token.hex() if key == "token" else str(getattr(said.paths, key))
+        """Return the path of its own socket `control` or `bus`, or its `token` in hexadecimal."""
+        session: Any = self.runtime.client.session
+        if key == "token":
+            return str(session.token.hex())
+        endpoint: bytes = getattr(session, key)._socket.get(zmq.LAST_ENDPOINT)
+        return endpoint.decode().rstrip("\0").removeprefix("ipc://")
 
     async def order(self) -> None:
-        """Say under its own address what only the host's own user may say."""
-        worker: Any = self.runtime
-        worker.session.send(messages.Order(1, "down"))
-        worker.session.send(messages.Join(WIRE, os.getpid()))
+        """Send the supervisor, under its own address, messages that only programs may send."""
+        session = self.runtime.client.session
+        session.send(messages.Order(1, "down"))
+        session.send(messages.Join(WIRE, os.getpid()))
 
     async def say(self, path: str, token: str, what: str, to: str = "") -> list[str]:
         """Say something to the supervisor, or over the bus, under a token; return what is heard."""
@@ -187,9 +190,9 @@ class Spy(Service):
         heard: list[str] = []
         try:
             one.connect(f"ipc://{path}")
-            until = self.runtime.now() + HEARD_S
+            until = time.monotonic() + HEARD_S
             sent = False
-            while self.runtime.now() < until:
+            while time.monotonic() < until:
                 await asyncio.sleep(0.005)
                 if not sent:
                     try:
@@ -216,9 +219,9 @@ class Spy(Service):
         one.set(zmq.RECONNECT_IVL, 1)
         one.set(zmq.LINGER, 0)
         one.connect(f"ipc://{path}")
-        until, heard = self.runtime.now() + seconds, 0
+        until, heard = time.monotonic() + seconds, 0
         try:
-            while self.runtime.now() < until:
+            while time.monotonic() < until:
                 await asyncio.sleep(0.002)
                 try:
                     one.recv_multipart(zmq.NOBLOCK)

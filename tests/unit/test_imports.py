@@ -135,7 +135,9 @@ PURE = [
     "supervisor/lifecycle/policy.py",
     "supervisor/lifecycle/services.py",
     "supervisor/bus/routes.py",
+    "supervisor/config/keys.py",
     "supervisor/config/spec.py",
+    "supervisor/config/toml_lines.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [

@@ -1,1 +1,1 @@
-"""What an agent is made of: components, models, content and the calls between plugins."""
+"""What an agent is made of: components, models, content, and calls to those of other workers."""

@@ -1,11 +1,11 @@
-"""What the services of an agent do together: actions, models, messages, memories.
+"""What the services of an agent do together: actions, context, models, messages, memories.
 
-A client that knows which parts of plugins are in this worker, and finds those of all others.
+The methods are those of `Runtime`, which documents them for authors. Durations are seconds.
 """
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -13,19 +13,11 @@ import msgspec
 from garrison.ipc.client import Client
 from garrison.ipc.directory import accepts_calls
 from garrison.ipc.errors import CallError, Overloaded, ServiceLost, ServiceUnavailable
-from garrison.ipc.messages import (
-    ActionInfo,
-    Entry,
-    EvaluatorInfo,
-    Manifest,
-    ProviderInfo,
-    Token,
-)
-from garrison.ipc.messages import State as Life
-from garrison.ipc.proxy import ServiceProxy, Stream
-from garrison.ipc.session import Session
+from garrison.ipc.messages import ActionInfo, Entry, EvaluatorInfo, Manifest, ProviderInfo
+from garrison.ipc.messages import State as ServiceState
+from garrison.ipc.proxy import ServiceProxy
 
-from .components import Action, Evaluator, Provider, ProviderResult, State
+from .components import ProviderResult, State
 from .content import (
     Content,
     Memory,
@@ -36,81 +28,70 @@ from .content import (
     as_memory,
 )
 from .database import DatabaseAdapter
-from .fallback import ModelFallback, offer_of
-from .models import Model, Offer, as_params
-from .registry import ComponentRegistry
-from .remote import RemoteAction, RemoteEvaluator, RemoteProvider
+from .models import ModelFallback, Offer, as_params, offer_of
+from .remote import (
+    RemoteAction,
+    RemoteEvaluator,
+    RemoteProvider,
+    stream_method,
+)
 
 log = logging.getLogger(__name__)
 
-ANSWER_S = 150.0  # for a message to be answered: more than the agent itself allows
+ANSWER_S = 150.0  # for an answer to a message: more than the agent's own limit
 PROVIDER_S = 5.0  # for each provider of context
-CRASHING_S = 1.0  # for what an answer can do without, where its worker keeps crashing
-Handler = Callable[..., Awaitable[Any] | Any]
+UNAVAILABLE = (ServiceUnavailable, ServiceLost, Overloaded)  # the next model's provider is tried
 P = TypeVar("P", ActionInfo, ProviderInfo, EvaluatorInfo)
 
 
-class AgentApi(Client):
-    """The client of a service that belongs to an agent, or to all of them."""
+class AgentApi:
+    """The agent's functions, called from one service.
 
-    def __init__(self, token: Token, name: str, session: Session | None = None) -> None:
-        super().__init__(token, session, name)
-        self.parts = ComponentRegistry(self._parts_changed)
+    Args:
+        client: The service's client.
+        name: NAME of the service.
+    """
 
-    # --- what a plugin has besides services -------------------------------------------------
+    def __init__(self, client: Client, name: str) -> None:
+        self._client, self._name = client, name
 
-    def register_action(self, action: Action) -> None:
-        """Offer an action from this worker."""
-        self.parts.add(action)
-
-    def register_provider(self, provider: Provider) -> None:
-        """Offer a provider of context from this worker."""
-        self.parts.add(provider)
-
-    def register_evaluator(self, evaluator: Evaluator) -> None:
-        """Offer an evaluator from this worker."""
-        self.parts.add(evaluator)
-
-    def register_model(
-        self, model_type: str, handler: Handler, provider: str = "", priority: int = 0
-    ) -> None:
-        """Offer a model: `handler(runtime, params)`; an asynchronous generator streams."""
-        self.parts.add_model(model_type, provider or self.name, Model(handler, priority))
-
-    def register_send_handler(self, source: str, handler: Handler) -> None:
-        """Send what is for a source: `handler(runtime, target, content)`."""
-        self.parts.add_send_handler(source, handler)
-
-    def _parts_changed(self) -> None:
-        """Have others told; a worker does, once it runs."""
-
-    def _known(self) -> Iterable[Entry]:
-        """Return the services whose parts are this one's to use."""
-        return (entry for entry in self._visible() if accepts_calls(entry.state, entry.wanted))
+    # --- components of all plugins ----------------------------------------------------------
 
     @property
     def actions(self) -> list[RemoteAction]:
-        """Return the actions of all plugins whose workers run, or will, in config order."""
-        return [RemoteAction(*one) for one in self._once(lambda manifest: manifest.actions)]
+        """Return the actions of all plugins whose workers run or will run, in config order."""
+        found = self._components(lambda manifest: manifest.actions)
+        return [RemoteAction(self._client, *one) for one in found]
 
     @property
     def providers(self) -> list[RemoteProvider]:
         """Return the providers of context likewise."""
-        return [RemoteProvider(*one) for one in self._once(lambda manifest: manifest.providers)]
+        found = self._components(lambda manifest: manifest.providers)
+        return [RemoteProvider(self._client, *one) for one in found]
 
     @property
     def evaluators(self) -> list[RemoteEvaluator]:
         """Return the evaluators likewise."""
-        return [RemoteEvaluator(*one) for one in self._once(lambda manifest: manifest.evaluators)]
+        found = self._components(lambda manifest: manifest.evaluators)
+        return [RemoteEvaluator(self._client, *one) for one in found]
 
-    def _once(self, parts: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
-        """Return the NAME of whose worker has it, and each part: of one that several workers of a
-        plugin have, for its `init` registers it in each, the first."""
+    def _components(self, kind: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
+        """Return components, each with the NAME of the service whose worker runs it.
+
+        An `init` registers the same component in every worker of its plugin; the first one counts.
+        """
         found: dict[tuple[str, str], tuple[str, P]] = {}
-        for entry in self._known():
-            for part in parts(entry.manifest):
-                found.setdefault((entry.plugin, part.name), (entry.name, part))
+        for entry in self._visible():
+            if accepts_calls(entry.state, entry.wanted):
+                for info in kind(entry.manifest):
+                    found.setdefault((entry.plugin, info.name), (entry.name, info))
         return found.values()
+
+    def _visible(self) -> Iterable[Entry]:
+        """Return the services of the own agent, then the shared ones."""
+        return self._client.directory.of_agent(self._client.agent)
+
+    # --- context ----------------------------------------------------------------------------
 
     async def compose_state(
         self,
@@ -119,26 +100,32 @@ class AgentApi(Client):
         only_include: bool = False,
         timeout: float = PROVIDER_S,
     ) -> State:
-        """Ask the providers what they know of a message.
-
-        Args:
-            memory: The message.
-            include: Names of providers to ask besides those that are always asked.
-            only_include: Ask those alone.
-            timeout: Seconds for each; one that is late or fails is left out, and logged. So is
-                what makes all that they tell larger than a quarter of `max_message`, for the
-                state travels on to actions and models.
-        """
+        """Compose the context for a message; see `Runtime.compose_state`."""
         named = set(include)
-        wanted = [
+        chosen = [
             provider
             for provider in self.providers
             if provider.name in named or not (only_include or provider.dynamic or provider.private)
         ]
-        wanted.sort(key=lambda provider: provider.position)
-        told = await asyncio.gather(*(self._told(provider, memory, timeout) for provider in wanted))
-        state, texts, left = State(), list[str](), self.max_message // 4
-        for provider, result in zip(wanted, told, strict=True):
+        chosen.sort(key=lambda provider: provider.position)
+        results = await asyncio.gather(
+            *(self._context_of(provider, memory, timeout) for provider in chosen)
+        )
+        return self._merged(zip(chosen, results, strict=True))
+
+    async def _context_of(
+        self, provider: RemoteProvider, memory: Memory, timeout: float
+    ) -> ProviderResult | None:
+        try:
+            return await provider.get(None, memory, State(), timeout=timeout)
+        except CallError as error:
+            log.warning("provider.failed provider=%s error=%s", provider.name, error)
+            return None
+
+    def _merged(self, results: Iterable[tuple[RemoteProvider, ProviderResult | None]]) -> State:
+        """Merge results in order; leave out what exceeds a quarter of `max_message` in total."""
+        state, texts, left = State(), list[str](), self._client.max_message // 4
+        for provider, result in results:
             if result is None:
                 continue
             size = len(msgspec.msgpack.encode(result))
@@ -153,22 +140,6 @@ class AgentApi(Client):
         state.text = "\n\n".join(texts)
         return state
 
-    def patience(self, service: str, timeout: float) -> float:
-        """Return how long to wait for what an answer can do without, in seconds: for a service
-        that keeps crashing, a second. One that crashed once is started again at once."""
-        entry = self.directory.get(service)
-        return min(timeout, CRASHING_S) if entry and entry.state is Life.BACKOFF else timeout
-
-    async def _told(
-        self, provider: RemoteProvider, memory: Memory, timeout: float
-    ) -> ProviderResult | None:
-        timeout = self.patience(provider.service, timeout)
-        try:
-            return await provider.get(self, memory, State(), timeout=timeout)
-        except CallError as error:
-            log.warning("provider.failed provider=%s error=%s", provider.name, error)
-            return None
-
     # --- models -----------------------------------------------------------------------------
 
     async def use_model(
@@ -178,29 +149,18 @@ class AgentApi(Client):
         provider: str | None = None,
         timeout: float | None = None,
     ) -> Any:
-        """Ask a model: the provider of the highest priority that runs, and where that is lost,
-        or will not run, the next.
-
-        Args:
-            model_type: One of `ModelType`, or a plugin's own.
-            params: `GenerateTextParams`, `EmbedParams`, a mapping of their fields, or a text.
-            provider: Ask this one alone: a NAME, a service_type or a plugin's NAME.
-            timeout: Seconds for one provider's answer.
-
-        Raises:
-            ModelUnavailable: Nobody offers that, or none of those who do runs.
-            CallError: It failed: `RemoteError` where the provider raised.
-        """
-        asking = ModelFallback(self.offers, model_type, provider, self.agent)
+        """Run a model; see `Runtime.use_model`."""
+        fallback = ModelFallback(self.offers, model_type, provider, self._client.agent)
         args = as_params(model_type, params)
         while True:
-            offer = asking.next()
+            offer = fallback.next()
+            request = (model_type, offer.provider, args)
             try:
-                return await self.ask(
-                    offer.service, "$model", (model_type, offer.provider, args), Any, timeout
+                return await self._client.call_method(
+                    offer.service, "$model", request, timeout=timeout
                 )
-            except (ServiceUnavailable, ServiceLost, Overloaded) as error:
-                asking.lost(offer, error)
+            except UNAVAILABLE as error:
+                fallback.failed(offer, error)
 
     async def use_model_stream(
         self,
@@ -208,42 +168,36 @@ class AgentApi(Client):
         params: Any = None,
         provider: str | None = None,
         timeout: float | None = None,
-    ) -> AsyncIterator[str]:
-        """Ask a model as `use_model` does, and yield its text in pieces, as they come.
-
-        A provider that is lost after its first piece is the caller's error. The deadline is for
-        each next piece.
-        """
-        asking = ModelFallback(self.offers, model_type, provider, self.agent)
+    ) -> AsyncGenerator[str, None]:
+        """Run a model and stream its text; see `Runtime.use_model_stream`."""
+        fallback = ModelFallback(self.offers, model_type, provider, self._client.agent)
         args = as_params(model_type, params)
-        begun = False
+        started = False
         while True:
-            offer = asking.next()
-            sent = (model_type, offer.provider, args)
-            stream = self.ask_stream(offer.service, "$model_stream", sent, Any, timeout)
+            offer = fallback.next()
+            request = (model_type, offer.provider, args)
+            stream = stream_method(
+                self._client, offer.service, "$model_stream", request, timeout=timeout
+            )
             try:
                 async for piece in stream:
-                    begun = True
+                    started = True
                     yield piece
                 return
-            except (ServiceUnavailable, ServiceLost, Overloaded) as error:
-                if begun:
+            except UNAVAILABLE as error:
+                if started:
                     raise
-                asking.lost(offer, error)
+                fallback.failed(offer, error)
             finally:
                 await stream.aclose()
 
     def offers(self) -> list[tuple[str, Offer]]:
-        """Return every model that there is: its type, and who offers it, in config order."""
+        """Return all offers of models, each with its model type, in config order."""
         return [
             (info.model_type, offer_of(entry, info))
             for entry in self._visible()
             for info in entry.manifest.models
         ]
-
-    def _visible(self) -> Iterable[Entry]:
-        """Return the services of its own agent, then everybody's; no other agent's."""
-        return self.directory.of_agent(self.agent)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -254,27 +208,20 @@ class AgentApi(Client):
         state: State | None = None,
         timeout: float = ANSWER_S,
     ) -> Processed:
-        """Hand a message to the agent: it runs the actions that the responses name, or without
-        responses decides what to do, and has the answer said by the message's source.
-
-        Args:
-            memory: The message. Its `id` tells it from others: the same one is answered once.
-            responses: What is to be said, or done, about it.
-            state: What is known, where the caller knows it already.
-            timeout: Seconds.
-
-        Raises:
-            ServiceUnavailable: No agent is configured.
-            CallError: It was not answered.
-        """
+        """Have the agent process a message; see `Runtime.process_actions`."""
         agent = self._first("agent", "process_actions")
         message = as_memory(memory)
         if not message.content.source:
-            said = msgspec.structs.replace(message.content, source=self.name)
-            message = msgspec.structs.replace(message, content=said)
+            content = msgspec.structs.replace(message.content, source=self._name)
+            message = msgspec.structs.replace(message, content=content)
         args = (message, as_memories(responses), *([state] if state is not None else []))
-        done: Processed | None = await self.ask(
-            agent.name, "process_actions", args, Processed | None, timeout, idempotent=True
+        done: Processed | None = await self._client.call_method(
+            agent.name,
+            "process_actions",
+            args,
+            Processed | None,
+            timeout,
+            idempotent=True,
         )
         return done or Processed()
 
@@ -284,109 +231,62 @@ class AgentApi(Client):
         content: Content | str | Mapping[str, Any],
         timeout: float | None = None,
     ) -> Any:
-        """Have a message sent: by the send handler of `target.source`, else by the
-        `send_message(channel, text)` of the service that it names.
-
-        Returns:
-            What that returned.
-
-        Raises:
-            ServiceUnavailable: Nobody sends for that source.
-            CallError: It was not sent, or perhaps: `ServiceLost`, `CallTimeout`.
-        """
+        """Send a message; see `Runtime.send_message_to_target`."""
         to = target if isinstance(target, TargetInfo) else msgspec.convert(dict(target), TargetInfo)
-        said = as_content(content)
-        found = self._find(to.source)
-        sender, handled = self._sender(to.source, found)
+        message = as_content(content)
+        service = self._client.entry_of(to.source)
+        sender, source = self._send_handler(to.source, service)
         if sender is not None:
-            return await self.ask(sender.name, "$send", (handled, to, said), Any, timeout)
-        if found is None:
+            args = (source, to, message)
+            return await self._client.call_method(sender.name, "$send", args, timeout=timeout)
+        if service is None:
             raise ServiceUnavailable(to.source, "send_message", "not configured")
-        methods = {info.name for info in found.manifest.methods}
-        if "send_message" not in methods:
-            raise ServiceUnavailable(
-                found.name, "send_message", "one that sends no messages: it has no send_message"
-            )
-        proxy = ServiceProxy(self, found.name, None, timeout)
-        return await proxy.send_message(to.channel, said.text)
+        if not any(info.name == "send_message" for info in service.manifest.methods):
+            raise ServiceUnavailable(service.name, "send_message", "without a method send_message")
+        proxy = ServiceProxy(self._client, service.name, None, timeout)
+        return await proxy.send_message(to.channel, message.text)
 
-    def _sender(self, source: str, found: Entry | None) -> tuple[Entry | None, str]:
-        """Return who has a send handler for a source, and what it was registered for.
+    def _send_handler(self, source: str, service: Entry | None) -> tuple[Entry | None, str]:
+        """Return the service with a send handler for a source, and the handler's own source.
 
-        Where the source is a service's NAME, that one's own is meant, also if it was registered
-        for the type or for the NAME within the agent: another of its type is another account.
+        A NAME means the handler of that service, even where it is registered under the service's
+        type or under its NAME within the agent: another service of the type is another account.
         """
-        if found is not None and found.name in {source, f"{self.agent}.{source}"}:
-            within = found.name.removeprefix(f"{found.agent}.")
-            for handled in (source, within, found.manifest.service_type):
-                if handled in found.manifest.sends_for:
-                    return found, handled
-        having = [entry for entry in self._visible() if source in entry.manifest.sends_for]
-        running = (entry for entry in having if entry.state is Life.RUNNING)
-        return next(running, having[0] if having else None), source
+        if service is not None and service.name in {source, f"{self._client.agent}.{source}"}:
+            within_agent = service.name.removeprefix(f"{service.agent}.")
+            for registered in (source, within_agent, service.manifest.service_type):
+                if registered in service.manifest.sends_for:
+                    return service, registered
+        found = [entry for entry in self._visible() if source in entry.manifest.sends_for]
+        running = (entry for entry in found if entry.state is ServiceState.RUNNING)
+        return next(running, found[0] if found else None), source
+
+    # --- memories ---------------------------------------------------------------------------
 
     @property
     def database_adapter(self) -> DatabaseAdapter:
-        """Return who keeps memories and tasks: the service of type `database`, else the agent.
+        """Return the database: the service of type `database`, else the agent.
 
         Raises:
-            ServiceUnavailable: There is neither.
+            ServiceUnavailable: Neither is configured.
         """
         entry = self._database() or self._first("agent", "database_adapter")
-        return cast("DatabaseAdapter", ServiceProxy(self, entry.name, DatabaseAdapter))
+        return cast("DatabaseAdapter", ServiceProxy(self._client, entry.name, DatabaseAdapter))
 
     @property
     def has_database(self) -> bool:
-        """Tell whether a service of type `database` keeps memories: its agent's, or everybody's."""
+        """Return whether a service of type `database` is configured, for the agent or shared."""
         return self._database() is not None
 
     def _database(self) -> Entry | None:
-        """Return it; never another agent's, also where this one is everybody's."""
-        having = [e for e in self._visible() if e.manifest.service_type == "database"]
-        return next((entry for entry in having if entry.wanted), having[0] if having else None)
+        """Return that service; another agent's is never used, not even by a shared service."""
+        found = [one for one in self._visible() if one.manifest.service_type == "database"]
+        return next((entry for entry in found if entry.wanted), found[0] if found else None)
 
     def _first(self, service_type: str, method: str) -> Entry:
-        entry = self._find(service_type)
+        entry = self._client.entry_of(service_type)
         if entry is None:
             raise ServiceUnavailable(
                 service_type, method, f"not configured: add [plugins.{service_type}] to the config"
             )
         return entry
-
-    # --- calls of the runtime's own ---------------------------------------------------------
-
-    async def ask(
-        self,
-        service: str,
-        method: str,
-        args: tuple[Any, ...],
-        result: Any,
-        timeout: float | None = None,
-        idempotent: bool = False,
-    ) -> Any:
-        """Call a service's method by its name, whatever its manifest says.
-
-        Args:
-            service: A NAME.
-            method: A method, or one of `hidden`.
-            args: Positional arguments.
-            result: The type of what it returns.
-            timeout: Seconds; None is the service's own `timeout`.
-            idempotent: It may be run twice: where it is lost, it is sent again.
-        """
-        future = self.loop.create_future()
-        decode = msgspec.msgpack.Decoder(result).decode
-        self.call(service, method, args, {}, timeout, decode, future, idempotent)
-        return await future
-
-    def ask_stream(
-        self,
-        service: str,
-        method: str,
-        args: tuple[Any, ...],
-        item: Any,
-        timeout: float | None = None,
-    ) -> Stream:
-        """Call a service's stream likewise."""
-        decode = msgspec.msgpack.Decoder(item).decode
-        return Stream(self, service, method, args, {}, timeout, decode)

@@ -1,59 +1,86 @@
-"""What a plugin brings besides services: actions, providers, evaluators; the events that there are.
+"""`Action`, `Provider` and `Evaluator`: a plugin's components besides services; event types.
 
-Each runs in its plugin's own worker, whoever asks for it. A function may take fewer arguments than
-are named here: `validate(runtime)` will do.
+Each component runs in its plugin's own worker. The functions may take fewer arguments than listed
+here: `validate(runtime)` is enough. `runtime` is the `Runtime` of that worker.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from typing import Any, TypeAlias
 
 import msgspec
 
-from .content import ActionResult, Content, Memory
+from .content import Memory
 
-if TYPE_CHECKING:
-    from garrison.workers.runtime import Runtime
-
-Made: TypeAlias = "Content | str | ActionResult | Mapping[str, Any] | bool | None"
 Validate: TypeAlias = "Callable[..., Awaitable[bool] | bool]"
 Handle: TypeAlias = "Callable[..., Awaitable[Any] | AsyncIterator[Any] | Any]"
 
 
 class State(msgspec.Struct):
-    """What is known when a message is answered, as the providers told it."""
+    """The context for answering a message, composed from the results of providers."""
 
-    values: dict[str, Any] = {}
-    data: dict[str, Any] = {}
-    text: str = ""
+    values: dict[str, Any] = {}  # of all providers, merged
+    data: dict[str, Any] = {}  # provider's name to its data
+    text: str = ""  # the providers' texts, in order of position
 
 
 class ProviderResult(msgspec.Struct):
-    """What a provider adds to the state."""
+    """What a provider contributes to the state."""
 
     text: str = ""
     values: dict[str, Any] = {}
     data: dict[str, Any] = {}
 
 
-class Action:
-    """Something that an agent can do. Give it functions, or subclass it and write methods.
+class _Component:
+    """The constructor of all components: class attributes are defaults, arguments override them.
 
-    Args:
-        name: As responses name it: "SEND_TIP". Case and underscores do not count.
-        description: What it does, for people and models.
-        validate: `validate(runtime, memory) -> bool`: does it apply to this message?
-        handler: `handler(runtime, memory, state, responses)`: does it. What it returns is said in
-            the room: a text or a `Content`; an asynchronous generator says several. An
-            `ActionResult` is handed on and said to nobody, None is nothing, False is a failure.
-        similes: Other names.
-        examples: Conversations in which it is used, for models.
-        priority: Of the actions that apply, the higher one goes first.
+    A function that is passed as an argument replaces the method of its name.
     """
 
     name: str = ""
     description: str = ""
+
+    def __init__(self, name: str, description: str, **overrides: Any) -> None:
+        self.name = name or self.name
+        self.description = description or self.description
+        vars(self).update({key: value for key, value in overrides.items() if value is not None})
+
+
+class _Conditional(_Component):
+    """A component that has a condition, other names, and examples."""
+
     similes: Iterable[str] = ()
     examples: Iterable[Any] = ()
+
+    def __init__(
+        self,
+        name: str,
+        description: str,
+        similes: Iterable[str],
+        examples: Iterable[Any],
+        **overrides: Any,
+    ) -> None:
+        super().__init__(name, description, **overrides)
+        self.similes = _names(similes or self.similes)
+        self.examples = list(examples or self.examples)
+
+
+class Action(_Conditional):
+    """Something that an agent can do. Pass functions, or subclass it and write methods.
+
+    Args:
+        name: Its name in responses, such as "SEND_TIP". Case and underscores are ignored.
+        description: What it does, for people and models.
+        validate: `validate(runtime, memory) -> bool`: whether it applies to this message.
+        handler: `handler(runtime, memory, state, responses)`: performs the action. Its return
+            value is sent to the room: a text, a `Content`, or a list of these. An asynchronous
+            generator sends each value that it yields. An `ActionResult` goes to the caller and is
+            not sent. None sends nothing. False is a failure.
+        similes: Other names.
+        examples: Conversations that use the action, for models; JSON values.
+        priority: Among actions that apply, the one with the highest priority runs first.
+    """
+
     priority: int = 0
 
     def __init__(
@@ -67,41 +94,43 @@ class Action:
         examples: Iterable[Any] = (),
         priority: int | None = None,
     ) -> None:
-        self.name = name or self.name
-        self.description = description or self.description
-        self.similes = _names(similes or self.similes)
-        self.examples = list(examples or self.examples)
-        self.priority = self.priority if priority is None else priority
-        if validate is not None:
-            vars(self)["validate"] = validate
-        if handler is not None:
-            vars(self)["handler"] = handler
+        own = {"validate": validate, "handler": handler, "priority": priority}
+        super().__init__(name, description, similes, examples, **own)
 
-    def validate(self, runtime: "Runtime", memory: Memory) -> Awaitable[bool] | bool:
-        """Tell whether it applies to a message. One without this applies where it is named."""
+    def validate(self, runtime: Any, memory: Memory) -> Awaitable[bool] | bool:
+        """Return whether the action applies to a message. Default: only where a response names it.
+
+        Args:
+            runtime: The `Runtime` of the plugin's worker.
+            memory: The message.
+        """
         return False
 
-    def handler(
-        self, runtime: "Runtime", memory: Memory, state: State, responses: list[Memory]
-    ) -> Any:
-        """Do it."""
+    def handler(self, runtime: Any, memory: Memory, state: State, responses: list[Memory]) -> Any:
+        """Perform the action; see `Action` for what it may return.
+
+        Args:
+            runtime: The `Runtime` of the plugin's worker.
+            memory: The message.
+            state: The composed context.
+            responses: The replies so far, or those that are about to be sent.
+        """
         raise NotImplementedError(f"action {self.name} has no handler")
 
 
-class Provider:
-    """Something that an agent should know before it answers.
+class Provider(_Component):
+    """A source of context for the agent's answers.
 
     Args:
-        name: As `Content.providers` names it.
-        description: What it tells.
-        get: `get(runtime, memory, state)`: returns a text, a `ProviderResult` or None.
-        position: Its text comes before that of a higher one.
-        dynamic: Asked only where it is named.
-        private: The same, and not shown to models.
+        name: Its name in `Content.providers`.
+        description: What it provides.
+        get: `get(runtime, memory, state)`: returns a text, a `ProviderResult`, a mapping of its
+            fields, or None.
+        position: Texts are ordered by ascending position.
+        dynamic: Included only where it is named.
+        private: Included only where it is named, and not listed to models.
     """
 
-    name: str = ""
-    description: str = ""
     position: int = 0
     dynamic: bool = False
     private: bool = False
@@ -116,36 +145,33 @@ class Provider:
         dynamic: bool | None = None,
         private: bool | None = None,
     ) -> None:
-        self.name = name or self.name
-        self.description = description or self.description
-        self.position = self.position if position is None else position
-        self.dynamic = self.dynamic if dynamic is None else dynamic
-        self.private = self.private if private is None else private
-        if get is not None:
-            vars(self)["get"] = get
+        own = {"get": get, "position": position, "dynamic": dynamic, "private": private}
+        super().__init__(name, description, **own)
 
-    def get(self, runtime: "Runtime", memory: Memory, state: State) -> Any:
-        """Return what it has to say."""
+    def get(self, runtime: Any, memory: Memory, state: State) -> Any:
+        """Return the context for a message.
+
+        Args:
+            runtime: The `Runtime` of the plugin's worker.
+            memory: The message.
+            state: The state so far; empty while it is being composed.
+        """
         raise NotImplementedError(f"provider {self.name} has no get")
 
 
-class Evaluator:
-    """Something that looks at a message and its answer afterwards, to learn or to judge.
+class Evaluator(_Conditional):
+    """Runs after an answer, to learn from the exchange or to rate it.
 
     Args:
-        name: What it is called.
+        name: Its name.
         description: What it does.
-        validate: `validate(runtime, memory, state) -> bool`: is it to run? By default it is.
-        handler: `handler(runtime, memory, state, responses)`.
+        validate: `validate(runtime, memory, state) -> bool`: whether to run. Default: always.
+        handler: `handler(runtime, memory, state, responses)`. Its return value is ignored.
         similes: Other names.
-        examples: For models.
-        always_run: Also where nothing was answered.
+        examples: For models; JSON values.
+        always_run: Run also where the agent did not answer.
     """
 
-    name: str = ""
-    description: str = ""
-    similes: Iterable[str] = ()
-    examples: Iterable[Any] = ()
     always_run: bool = False
 
     def __init__(
@@ -159,43 +185,47 @@ class Evaluator:
         examples: Iterable[Any] = (),
         always_run: bool | None = None,
     ) -> None:
-        self.name = name or self.name
-        self.description = description or self.description
-        self.similes = _names(similes or self.similes)
-        self.examples = list(examples or self.examples)
-        self.always_run = self.always_run if always_run is None else always_run
-        if validate is not None:
-            vars(self)["validate"] = validate
-        if handler is not None:
-            vars(self)["handler"] = handler
+        own = {"validate": validate, "handler": handler, "always_run": always_run}
+        super().__init__(name, description, similes, examples, **own)
 
-    def validate(self, runtime: "Runtime", memory: Memory, state: State) -> Awaitable[bool] | bool:
-        """Tell whether it is to run."""
+    def validate(self, runtime: Any, memory: Memory, state: State) -> Awaitable[bool] | bool:
+        """Return whether to run the handler for a message.
+
+        Args:
+            runtime: The `Runtime` of the plugin's worker.
+            memory: The message.
+            state: The composed context.
+        """
         return True
 
-    def handler(
-        self, runtime: "Runtime", memory: Memory, state: State, responses: list[Memory]
-    ) -> Any:
-        """Look at what was said."""
+    def handler(self, runtime: Any, memory: Memory, state: State, responses: list[Memory]) -> Any:
+        """Process the exchange.
+
+        Args:
+            runtime: The `Runtime` of the plugin's worker.
+            memory: The message.
+            state: The composed context.
+            responses: The replies that were sent.
+        """
         raise NotImplementedError(f"evaluator {self.name} has no handler")
 
 
-def _names(said: Iterable[str] | str) -> list[str]:
-    """Return names; a text alone is one, not one of each of its letters."""
-    return [said] if isinstance(said, str) else list(said)
+def _names(names: Iterable[str] | str) -> list[str]:
+    """Return names as a list. A text is one name, not one for each of its characters."""
+    return [names] if isinstance(names, str) else list(names)
 
 
 class EventType:
-    """The core's events; a plugin may use any other string."""
+    """The core's event types; a plugin may use any other string."""
 
-    MESSAGE_RECEIVED = "MESSAGE_RECEIVED"  # a Memory: the agent answers it
-    MESSAGE_SENT = "MESSAGE_SENT"  # a Memory: what the agent has said
+    MESSAGE_RECEIVED = "MESSAGE_RECEIVED"  # a Memory; the agent answers it
+    MESSAGE_SENT = "MESSAGE_SENT"  # a Memory; a reply of the agent
     RUN_STARTED = "RUN_STARTED"  # {"message": id, "room": …}
-    RUN_ENDED = "RUN_ENDED"  # the same, and "responses", "error"
+    RUN_ENDED = "RUN_ENDED"  # the same, with "responses", "error"
     ACTION_STARTED = "ACTION_STARTED"  # {"action", "message", "room"}
-    ACTION_COMPLETED = "ACTION_COMPLETED"  # the same, and "success", "error"
+    ACTION_COMPLETED = "ACTION_COMPLETED"  # the same, with "success", "error"
     EVALUATOR_STARTED = "EVALUATOR_STARTED"  # {"evaluator", "message", "room"}
-    EVALUATOR_COMPLETED = "EVALUATOR_COMPLETED"  # the same, and "error"
+    EVALUATOR_COMPLETED = "EVALUATOR_COMPLETED"  # the same, with "error"
     WORLD_JOINED = "WORLD_JOINED"
     WORLD_CONNECTED = "WORLD_CONNECTED"
     WORLD_LEFT = "WORLD_LEFT"

@@ -1,7 +1,7 @@
-"""`DatabaseAdapter`: what is asked of whoever keeps memories and tasks.
+"""`DatabaseAdapter`: the methods of a database of memories, tasks and cached values; `Task`.
 
-A service of type `database` answers these calls; where there is none, the agent does, from its own
-memory. Times are seconds since the epoch, or datetimes where they stand in a `Task`.
+The service of type `database` implements them; without one, the agent does, in its own memory.
+Times are seconds since the epoch, except in a `Task`, where they are datetimes with a time zone.
 """
 
 from datetime import datetime
@@ -13,14 +13,14 @@ from .content import Memory
 
 
 class Task(msgspec.Struct, kw_only=True):
-    """Something to be done later, or again and again."""
+    """Work for a later time, once or repeatedly."""
 
     name: str
     id: str = ""
     description: str = ""
     status: str = "pending"  # "pending", "running", "done", "failed"
-    scheduled_for: datetime | None = None  # with a time zone; None is at once
-    tags: list[str] = []  # "queue" has it wait for its time, "repeat" keeps it afterwards
+    scheduled_for: datetime | None = None  # with a time zone; None is now
+    tags: list[str] = []  # "queue": wait for its time; "repeat": keep it afterwards
     metadata: dict[str, Any] = {}
     room_id: str = ""
     world_id: str = ""
@@ -28,16 +28,19 @@ class Task(msgspec.Struct, kw_only=True):
 
 
 class DatabaseAdapter(Protocol):
-    """Memories, tasks and a cache. Tables are names: "messages", "facts" …"""
+    """Memories, tasks and a cache. A table is any name: "messages", "facts" …
+
+    Every method raises CallError where the call to the database fails.
+    """
 
     async def create_memory(
         self, memory: Memory, table_name: str = "messages", unique: bool = False
     ) -> str:
-        """Keep a memory; return its id. One whose id is there already is left as it is."""
+        """Store a memory; return its id. A stored memory with the same id is kept unchanged."""
         ...
 
     async def get_memory_by_id(self, memory_id: str) -> Memory | None:
-        """Return a memory."""
+        """Return a memory, or None."""
         ...
 
     async def get_memories(
@@ -51,19 +54,29 @@ class DatabaseAdapter(Protocol):
         end: float | None = None,
         unique: bool | None = None,
     ) -> list[Memory]:
-        """Return memories, the newest first."""
+        """Return memories, newest first.
+
+        Args:
+            table_name: The table.
+            room_id: Only of this room.
+            entity_id: Only of this sender.
+            count: At most so many.
+            start: Only from this time on.
+            end: Only up to this time.
+            unique: Only those whose `unique` has this value.
+        """
         ...
 
     async def get_memories_by_ids(
         self, ids: list[str], table_name: str | None = None
     ) -> list[Memory]:
-        """Return those that are there."""
+        """Return the stored memories among these ids."""
         ...
 
     async def get_memories_by_room_ids(
         self, room_ids: list[str], *, table_name: str = "messages", limit: int | None = None
     ) -> list[Memory]:
-        """Return memories of several rooms, the newest first."""
+        """Return memories of several rooms, newest first, at most `limit`."""
         ...
 
     async def search_memories(
@@ -75,68 +88,76 @@ class DatabaseAdapter(Protocol):
         count: int = 10,
         room_id: str | None = None,
     ) -> list[Memory]:
-        """Return the memories nearest to a vector, each with its `similarity`."""
+        """Return the memories most similar to a vector, each with its `similarity`.
+
+        Args:
+            embedding: A vector of the length of those stored.
+            table_name: The table.
+            match_threshold: Lowest similarity, -1 to 1.
+            count: At most so many.
+            room_id: Only of this room.
+        """
         ...
 
     async def update_memory(self, memory: Memory) -> bool:
-        """Put a memory in the place of the one with its id; False where there is none."""
+        """Replace the memory with the same id; return False if there is none."""
         ...
 
     async def delete_memory(self, memory_id: str) -> None:
-        """Forget a memory."""
+        """Delete a memory."""
         ...
 
     async def delete_many_memories(self, ids: list[str]) -> None:
-        """Forget memories."""
+        """Delete several memories."""
         ...
 
     async def delete_all_memories(self, room_id: str, table_name: str = "messages") -> None:
-        """Forget all of a room."""
+        """Delete all memories of a room."""
         ...
 
     async def count_memories(
         self, room_id: str | None = None, unique: bool = False, table_name: str = "messages"
     ) -> int:
-        """Return how many there are."""
+        """Return the number of memories."""
         ...
 
     async def create_task(self, task: Task) -> str:
-        """Keep a task; return its id."""
+        """Store a task; return its id."""
         ...
 
     async def get_task(self, task_id: str) -> Task | None:
-        """Return a task."""
+        """Return a task, or None."""
         ...
 
     async def get_tasks(self, params: dict[str, Any] | None = None) -> list[Task]:
-        """Return the tasks whose fields are as asked.
+        """Return the tasks that match.
 
         Args:
-            params: A field to a value, or to a comparison, `{"$lte": now}`: `$eq $ne $lt $lte $gt
-                $gte $in`. `tags` wants all of them to be there.
+            params: Field to value, or to a comparison such as `{"$lte": now}`, with `$eq`, `$ne`,
+                `$lt`, `$lte`, `$gt`, `$gte` or `$in`. A task matches `tags` if it has all of them.
         """
         ...
 
     async def get_tasks_by_name(self, name: str) -> list[Task]:
-        """Return the tasks of that name."""
+        """Return the tasks of a name."""
         ...
 
     async def update_task(self, task_id: str, task: dict[str, Any]) -> None:
-        """Change fields of a task."""
+        """Change the given fields of a task."""
         ...
 
     async def delete_task(self, task_id: str) -> None:
-        """Forget a task."""
+        """Delete a task."""
         ...
 
     async def get_cache(self, key: str) -> Any:
-        """Return what was kept under a key, else None."""
+        """Return the value of a key, or None."""
         ...
 
     async def set_cache(self, key: str, value: Any) -> bool:
-        """Keep a value under a key."""
+        """Store a value under a key; return whether it was stored."""
         ...
 
     async def delete_cache(self, key: str) -> bool:
-        """Forget what is under a key."""
+        """Delete a key; return whether it existed."""
         ...

@@ -1,15 +1,19 @@
-"""Models: what is asked of one, `ModelProvider`, and which of several providers is asked next.
+"""Model types and parameters, and the choice of a provider: the preferred one, then the next."""
 
-Which is asked, `next_of` decides; the asking is the runtime's.
-"""
-
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, TypedDict
+import logging
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
-from garrison.ipc.errors import GarrisonError
-from garrison.workers.service import Service
+from garrison.ipc.directory import accepts_calls
+from garrison.ipc.errors import CallError, GarrisonError, ServiceLost
+from garrison.ipc.messages import Entry, ModelInfo, State
+
+log = logging.getLogger(__name__)
+
+LOSSES = 3  # a provider that is lost so often during one request is not tried again
 
 
 class ModelType:
@@ -37,28 +41,28 @@ class ModelType:
 
 
 class ChatMessage(TypedDict):
-    """One message of a conversation, as the libraries of most providers take it."""
+    """One message of a conversation, in the form that most providers' libraries take."""
 
     role: str  # "system", "user" or "assistant"
     content: str
 
 
 class GenerateTextParams(msgspec.Struct, omit_defaults=True):
-    """What text is to be generated for: a prompt, or the messages of a conversation."""
+    """Parameters of text generation: a prompt, or the messages of a conversation."""
 
     prompt: str = ""
-    messages: list[ChatMessage] = []  # oldest first; where there is a prompt too, it comes last
+    messages: list[ChatMessage] = []  # oldest first; a prompt follows them
     system: str | None = None
-    model: str | None = None  # the provider's own name of one; None is its default
+    model: str | None = None  # the provider's name of a model; None is the provider's default
     temperature: float | None = None  # 0 to 2; None is the provider's default
     max_tokens: int | None = None
-    stop: list[str] = []  # it ends before the first of these
+    stop: list[str] = []  # generation ends before the first of these
     top_p: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
 
     def as_messages(self) -> list[ChatMessage]:
-        """Return everything as the messages of one conversation: system, messages, prompt."""
+        """Return system text, messages and prompt as one conversation, in this order."""
         system: list[ChatMessage] = (
             [{"role": "system", "content": self.system}] if self.system else []
         )
@@ -69,45 +73,33 @@ class GenerateTextParams(msgspec.Struct, omit_defaults=True):
 
 
 class EmbedParams(msgspec.Struct, omit_defaults=True):
-    """A text whose place among all texts is wanted."""
+    """Parameters of an embedding."""
 
     text: str = ""
     model: str | None = None
 
 
-KNOWN: dict[str, frozenset[str]] = {  # model type → what it can be asked with
+TEXT_TYPES = frozenset(
+    {
+        ModelType.TEXT_SMALL,
+        ModelType.TEXT_LARGE,
+        ModelType.TEXT_COMPLETION,
+        ModelType.TEXT_REASONING_SMALL,
+        ModelType.TEXT_REASONING_LARGE,
+    }
+)
+FIELDS: dict[str, frozenset[str]] = {  # model type to the names of its parameters
     ModelType.TEXT_SMALL: frozenset(GenerateTextParams.__struct_fields__),
     ModelType.TEXT_LARGE: frozenset(GenerateTextParams.__struct_fields__),
     ModelType.TEXT_EMBEDDING: frozenset(EmbedParams.__struct_fields__),
 }
 
 
-class ModelProvider(Service):
-    """A service that offers models. Write one or more of its three methods.
-
-    `generate_text` or `stream_text` makes it TEXT_SMALL and TEXT_LARGE, `embed` TEXT_EMBEDDING.
-    Other model types are a plugin's `models`.
-    """
-
-    priority: ClassVar[int] = 0  # the higher one is asked first
-
-    async def generate_text(self, params: GenerateTextParams) -> str:
-        """Return the text that follows."""
-        if type(self).stream_text is ModelProvider.stream_text:
-            raise NotImplementedError(f"{type(self).__name__} generates no text")
-        return "".join([piece async for piece in self.stream_text(params)])
-
-    async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
-        """Yield the text that follows, in pieces, as they come."""
-        yield await self.generate_text(params)
-
-    async def embed(self, params: EmbedParams) -> list[float]:
-        """Return the text's vector."""
-        raise NotImplementedError(f"{type(self).__name__} embeds no text")
-
-
 class ModelUnavailable(GarrisonError):
-    """No provider could be asked; the text says which there are. Configure one, or start it."""
+    """No provider of a model is available; the text lists those that exist.
+
+    Configure one, or start it.
+    """
 
     def __init__(self, model_type: str, reason: str) -> None:
         self.model_type, self.reason = model_type, reason
@@ -119,37 +111,49 @@ class Model(NamedTuple):
 
     handler: Callable[..., Any]  # takes a runtime and params
     priority: int
-    stream: Callable[..., Any] | None = None  # the same, yielding the text in pieces
+    stream: Callable[..., Any] | None = None  # the same, as an asynchronous generator of texts
 
 
 class Offer(NamedTuple):
-    """One provider of one model type, as the directory has it."""
+    """One provider of one model type, as listed in the directory."""
 
     service: str  # NAME
-    provider: str  # what its plugin calls it
+    provider: str  # the plugin's name of the provider
     service_type: str
     priority: int
-    stream: bool  # it yields its text in pieces
+    stream: bool  # it can stream its text
     running: bool
-    coming: bool  # a call to it is worth waiting with
+    coming: bool  # it is not running, but calls to it wait until it is
 
-    def is_of(self, provider: str | None) -> bool:
-        """Tell whether this is meant by a NAME, a service_type or a plugin's NAME; None is any."""
+    def matches(self, provider: str | None) -> bool:
+        """Return whether a NAME, service_type or plugin's NAME means this offer; None is any."""
         return provider is None or provider in {self.service, self.service_type, self.provider}
 
 
+def offer_of(entry: Entry, info: ModelInfo) -> Offer:
+    """Return the offer for one model of a service's manifest."""
+    return Offer(
+        entry.name,
+        info.provider,
+        entry.manifest.service_type,
+        info.priority,
+        info.stream,
+        running=entry.state is State.RUNNING and bool(entry.token),
+        coming=accepts_calls(entry.state, entry.wanted),
+    )
+
+
 def choose_offer(
-    offers: Iterable[Offer], provider: str | None, given_up: Collection[str]
+    offers: Iterable[Offer], provider: str | None, excluded: Collection[str]
 ) -> Offer | None:
-    """Return which provider to ask: the highest of those that run, else of those that will.
+    """Return the offer with the highest priority among running services, else among coming ones.
 
     Args:
-        offers: Those of one model type, in config order, which decides among equals.
+        offers: Offers of one model type, in config order, which decides between equal priorities.
         provider: A NAME, a service_type or a provider's own name; None is any.
-        given_up: NAMEs that are not to be asked again.
+        excluded: NAMEs of services that must not be chosen.
     """
-    named = [offer for offer in offers if offer.is_of(provider)]
-    left = [offer for offer in named if offer.service not in given_up]
+    left = [one for one in offers if one.matches(provider) and one.service not in excluded]
     ordered = sorted(left, key=lambda offer: -offer.priority)  # stable
     running = [offer for offer in ordered if offer.running]
     coming = [offer for offer in ordered if offer.coming]
@@ -157,45 +161,106 @@ def choose_offer(
 
 
 def as_params(model_type: str, params: Any) -> Any:
-    """Return what a model is asked with; a text alone is a prompt, or what is to be embedded.
+    """Convert params to the form that is sent: a text becomes a prompt, or a text to embed.
 
     Raises:
-        TypeError: A model of texts, or of embeddings, is asked with nothing that it knows.
+        TypeError: A mapping has none of the fields that this model type knows.
     """
     if isinstance(params, str):
         embeds = model_type == ModelType.TEXT_EMBEDDING
         return EmbedParams(params) if embeds else GenerateTextParams(params)
-    known = KNOWN.get(model_type)
+    known = FIELDS.get(model_type)
     if known is not None and isinstance(params, Mapping) and params and not known & set(params):
-        there = ", ".join(sorted(known))
         raise TypeError(
-            f"{model_type} is asked with {', '.join(map(str, params))}; it knows {there}"
+            f"{model_type} has no parameters {', '.join(map(str, params))}; "
+            f"it has {', '.join(sorted(known))}"
         )
     return {} if params is None else params
 
 
+def params_class(model_type: str) -> type[msgspec.Struct] | None:
+    """Return the parameters' class of a model type; None for a type that is not the core's."""
+    if model_type in TEXT_TYPES:
+        return GenerateTextParams
+    return EmbedParams if model_type == ModelType.TEXT_EMBEDDING else None
+
+
 def no_offer_error(
-    model_type: str, provider: str | None, known: Iterable[tuple[str, Offer]]
+    model_type: str, provider: str | None, offers: Iterable[tuple[str, Offer]]
 ) -> ModelUnavailable:
-    """Return the error where there is no provider to ask, with what there is.
+    """Return the error for a request that no provider can take; it lists the alternatives.
 
     Args:
-        model_type: What was asked for.
-        provider: Of whom; None is of anybody.
-        known: Every model type that is offered, and its offer.
+        model_type: The requested type.
+        provider: The requested provider; None is any.
+        offers: All offers, each with its model type.
     """
     types = dict[str, list[Offer]]()
-    for name, offer in known:
+    for name, offer in offers:
         types.setdefault(name, []).append(offer)
     if model_type not in types:
-        there = ", ".join(types) or "none at all"
-        how = "; add a plugin with a ModelProvider, such as [plugins.eliza]"
+        there = ", ".join(types) or "none"
+        fix = "; add a plugin with a ModelProvider, such as [plugins.eliza]"
         if types and model_type not in {ModelType.TEXT_LARGE, ModelType.TEXT_SMALL}:
-            how = ""
-        return ModelUnavailable(model_type, f"nobody offers it; there are: {there}{how}")
-    named = [offer for offer in types[model_type] if offer.is_of(provider)]
+            fix = ""
+        return ModelUnavailable(
+            model_type, f"no service offers it; offered model types: {there}{fix}"
+        )
+    named = [offer for offer in types[model_type] if offer.matches(provider)]
     there = ", ".join(offer.service for offer in named or types[model_type])
     if not named:
-        return ModelUnavailable(model_type, f"{provider!r} offers none; it is offered by {there}")
-    why = f"; garrison status {named[0].service} says why"
-    return ModelUnavailable(model_type, f"none of its providers is running: {there}{why}")
+        return ModelUnavailable(
+            model_type, f"{provider!r} does not offer it; it is offered by {there}"
+        )
+    fix = f"run garrison status {named[0].service} for the reason"
+    return ModelUnavailable(model_type, f"none of its providers is running: {there}; {fix}")
+
+
+class ModelFallback:
+    """The providers to try for one request, in order.
+
+    Args:
+        offers: Returns all current offers, each with its model type, in config order.
+        model_type: The requested type.
+        provider: The requested provider; None is any.
+        agent: NAME of the agent that makes the request.
+    """
+
+    def __init__(
+        self,
+        offers: Callable[[], list[tuple[str, Offer]]],
+        model_type: str,
+        provider: str | None,
+        agent: str = "",
+    ) -> None:
+        self._offers, self._type = offers, model_type
+        own = f"{agent}.{provider}"  # within an agent, NAMEs may omit its prefix
+        is_own = any(offer.service == own for _, offer in offers())
+        self._provider = own if is_own and provider is not None else provider
+        self._losses: Counter[str] = Counter()
+        self._excluded: set[str] = set()
+        self._error: CallError | None = None
+
+    def next(self) -> Offer:
+        """Return the provider to try now.
+
+        Raises:
+            ModelUnavailable: There is none, and none was tried.
+            CallError: None is left; this is the error of the last one.
+        """
+        offers = self._offers()
+        of_type = [offer for model_type, offer in offers if model_type == self._type]
+        offer = choose_offer(of_type, self._provider, self._excluded)
+        if offer is not None:
+            return offer
+        if self._error is not None:
+            raise self._error
+        raise no_offer_error(self._type, self._provider, offers)
+
+    def failed(self, offer: Offer, error: CallError) -> None:
+        """Record a failure. A provider that was lost is tried again, up to `LOSSES` times."""
+        self._error = error
+        self._losses[offer.service] += 1
+        if not isinstance(error, ServiceLost) or self._losses[offer.service] >= LOSSES:
+            self._excluded.add(offer.service)
+        log.warning("model.lost model=%s provider=%s error=%s", self._type, offer.service, error)

@@ -1,6 +1,6 @@
-"""What one worker has of its plugin's: actions, providers, evaluators, models, send handlers.
+"""The components of one worker: actions, providers, evaluators, models and send handlers.
 
-It is told in the service's manifest, and run for others by `hidden`.
+They are listed in the service's manifest, and run for other workers by `InternalMethods`.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -16,23 +16,22 @@ from garrison.ipc.messages import (
     ProviderInfo,
     encodable,
 )
-from garrison.workers.plugin import Plugin
-from garrison.workers.service import Service
 
 from .components import Action, Evaluator, Provider
-from .models import Model, ModelProvider, ModelType
-from .validation import check_component, check_names, check_takes
+from .models import Model
+from .validation import check_component
 
 Handler = Callable[..., Any]
 T = TypeVar("T")
 
-# Bytes of one service's manifest. Everybody keeps it, and at each change of a service's state the
-# supervisor writes all of them down: 50 of 1 MB held up calls for 0.4 s.
-MANIFEST_MOST = 256 * 1024
+# Bytes of one service's manifest. Each service keeps the manifests of all others, and the
+# supervisor writes all of them to disk at each change of a service's state: with 50 manifests of
+# 1 MB that delayed calls by 0.4 s.
+MANIFEST_LIMIT = 256 * 1024
 
 
 class ComponentRegistry:
-    """Everything of that kind that was registered in this worker, by name.
+    """The components that are registered in this worker, by name.
 
     Args:
         changed: Called after each registration.
@@ -44,13 +43,13 @@ class ComponentRegistry:
         self.providers: dict[str, Provider] = {}
         self.evaluators: dict[str, Evaluator] = {}
         self.models: dict[tuple[str, str], Model] = {}  # by model type and provider
-        self.send_handlers: dict[str, Handler] = {}
+        self.send_handlers: dict[str, Handler] = {}  # by source
 
-    def add(self, part: Action | Provider | Evaluator) -> None:
-        """Take a part; a later one of the same name takes its place.
+    def add(self, component: Action | Provider | Evaluator) -> None:
+        """Register a component. It replaces a component of the same kind and name.
 
         Raises:
-            TypeError: It is none, or its functions cannot be run with what they are given.
+            TypeError: It is not a component, or its functions require other arguments.
             ValueError: It has no name.
         """
         kinds: list[tuple[type, dict[str, Any]]] = [
@@ -59,74 +58,30 @@ class ComponentRegistry:
             (Evaluator, self.evaluators),
         ]
         for kind, known in kinds:
-            if isinstance(part, kind):
-                if not isinstance(part.name, str) or not part.name:
-                    raise ValueError(f"an {kind.__name__} has no name: {part!r}; give it one")
-                check_component(part)
-                known[part.name] = part
+            if isinstance(component, kind):
+                if not isinstance(component.name, str) or not component.name:
+                    raise ValueError(f"{component!r}, of class {kind.__name__}, needs a name")
+                check_component(component)
+                known[component.name] = component
                 self._changed()
                 return
-        raise TypeError(f"expected an Action, a Provider or an Evaluator, not {part!r}")
+        raise TypeError(f"expected an Action, a Provider or an Evaluator, not {component!r}")
 
     def add_model(self, model_type: str, provider: str, model: Model) -> None:
-        """Take a model."""
+        """Register a model. It replaces a model of the same type and provider."""
         self.models[model_type, provider] = model
         self._changed()
 
     def add_send_handler(self, source: str, handler: Handler) -> None:
-        """Take what sends messages to a source."""
+        """Register the function that sends messages for a source."""
         self.send_handlers[source] = handler
         self._changed()
 
-    def add_plugin(self, plugin: Plugin, provider: str, priority: int | None = None) -> None:
-        """Take what a plugin has, its events aside.
-
-        Args:
-            plugin: The plugin.
-            provider: What its models are known by: its NAME.
-            priority: Of its models, instead of the plugin's own.
+    def add_to_manifest(self, manifest: Manifest) -> Manifest:
+        """Return a copy of a manifest that lists the components.
 
         Raises:
-            TypeError: A function cannot be run with what it is given.
-            ValueError: Something has no name, or that of another.
-        """
-        parts: list[Action | Provider | Evaluator] = [
-            *plugin.actions,
-            *plugin.providers,
-            *plugin.evaluators,
-        ]
-        for part in parts:
-            self.add(part)
-        check_names("actions", plugin.actions)
-        check_names("providers", plugin.providers)
-        check_names("evaluators", plugin.evaluators)
-        for model_type, handler in plugin.models.items():
-            check_takes(handler, f"the model {model_type}", "runtime", "params")
-            rank = plugin.priority if priority is None else priority
-            self.add_model(model_type, provider, Model(handler, rank))
-
-    def add_service(self, service: Service, provider: str, priority: int | None = None) -> None:
-        """Take the models of a service that is a `ModelProvider`.
-
-        Args:
-            service: The service.
-            provider: What its models are known by: its plugin's NAME.
-            priority: Instead of the class's own.
-        """
-        if not isinstance(service, ModelProvider):
-            return
-        rank = service.priority if priority is None else priority
-        for model_type, streams in provided(type(service)).items():
-            embeds = model_type == ModelType.TEXT_EMBEDDING
-            whole = service.embed if embeds else service.generate_text
-            stream = as_model_handler(service.stream_text) if streams else None
-            self.add_model(model_type, provider, Model(as_model_handler(whole), rank, stream))
-
-    def told_in(self, manifest: Manifest) -> Manifest:
-        """Return a manifest with all of this in it.
-
-        Raises:
-            ValueError: Something that is to be told cannot travel.
+            ValueError: A component cannot be encoded, or the manifest exceeds `MANIFEST_LIMIT`.
         """
         made = msgspec.structs.replace(
             manifest,
@@ -137,75 +92,40 @@ class ComponentRegistry:
             sends_for=_infos("send handler for", _sends_for, self.send_handlers),
         )
         size = len(msgspec.msgpack.encode(made))
-        if size > MANIFEST_MOST:
+        if size > MANIFEST_LIMIT:
             raise ValueError(
-                f"actions, models and the like are described in {size:,} bytes; "
-                f"everybody is told of them, so {MANIFEST_MOST:,} are the most: shorten examples"
+                f"the descriptions of its actions, models and other components have {size:,} "
+                f"bytes; the limit is {MANIFEST_LIMIT:,}: shorten the examples"
             )
         return made
 
 
-def provided(cls: type[ModelProvider]) -> dict[str, bool]:
-    """Return the model types that a provider's author has written, and whether each streams."""
-    names = ("generate_text", "stream_text", "embed")
-    written = {name for name in names if getattr(cls, name) is not getattr(ModelProvider, name)}
-    types = dict[str, bool]()
-    if {"generate_text", "stream_text"} & written:
-        types |= dict.fromkeys(
-            (ModelType.TEXT_SMALL, ModelType.TEXT_LARGE), "stream_text" in written
-        )
-    if "embed" in written:
-        types[ModelType.TEXT_EMBEDDING] = False
-    return types
-
-
-def static_manifest(manifest: Manifest, plugin: Plugin, cls: type[Service], name: str) -> Manifest:
-    """Return what a plugin's code alone says that a service will have.
-
-    Args:
-        manifest: Its methods.
-        plugin: The plugin.
-        cls: One of its services; the plugin's own parts live in the first.
-        name: The plugin's NAME.
-    """
-    parts = ComponentRegistry()
-    if not plugin.services or cls is plugin.services[0]:
-        parts.add_plugin(plugin, name)
-    if issubclass(cls, ModelProvider):
-        for model_type, streams in provided(cls).items():
-            model = Model(_never, cls.priority, _never if streams else None)
-            parts.add_model(model_type, name, model)
-    return parts.told_in(manifest)
-
-
-def _never(runtime: Any, params: Any) -> Any:
-    raise AssertionError("a manifest's model is not run")
-
-
 def as_model_handler(method: Handler) -> Handler:
-    """Return a provider's method as a model's handler."""
+    """Wrap a function of params as a model's handler, which takes a runtime and params."""
     return lambda runtime, params: method(params)
 
 
-def _infos(what: str, info: Callable[[Any, Any], T], parts: Mapping[Any, Any]) -> tuple[T, ...]:
-    """Return how parts are told, as others will read it.
+def _infos(
+    what: str, info: Callable[[Any, Any], T], components: Mapping[Any, Any]
+) -> tuple[T, ...]:
+    """Return the manifest's entries for components, as their readers will decode them.
 
     Raises:
-        ValueError: One cannot be told, or not be read; the text says which and why.
+        ValueError: One cannot be encoded, or not be decoded as its type.
     """
-    told = []
-    for key, part in parts.items():
+    infos = []
+    for key, component in components.items():
         try:
-            made = info(key, part)
-            told.append(msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=type(made)))
+            made = info(key, component)
+            infos.append(msgspec.msgpack.decode(msgspec.msgpack.encode(made), type=type(made)))
         except (TypeError, ValueError, AttributeError, RecursionError, OverflowError) as error:
             name = encodable(key if isinstance(key, str) else repr(key))
-            raise ValueError(f"the {what} {name} cannot be told to others: {error}") from error
-    return tuple(told)
+            raise ValueError(f"the {what} {name} cannot be sent to others: {error}") from error
+    return tuple(infos)
 
 
 def _examples(examples: Iterable[Any]) -> tuple[Any, ...]:
-    """Return examples as JSON has them, in which the supervisor writes down who lives."""
+    """Convert examples to JSON values: the supervisor's state file is JSON."""
     return tuple(msgspec.json.decode(msgspec.json.encode(example)) for example in examples)
 
 

@@ -1,67 +1,119 @@
-"""Other workers' actions, providers and evaluators, as objects that look like an author's own."""
+"""Components of other workers, as objects with the interface of an author's own.
+
+Their functions take a `runtime` as an author's do, and ignore it: the component runs with its own
+worker's runtime.
+"""
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import Any
 
+import msgspec
+
+from garrison.ipc.client import Client
 from garrison.ipc.messages import ActionInfo, EvaluatorInfo, ProviderInfo
+from garrison.ipc.messages import State as ServiceState
+from garrison.ipc.proxy import Stream
 
 from .components import ProviderResult, State
-from .content import ActionResult, Content, Memory
-from .internal_methods import ActionOutput
+from .content import ActionOutput, ActionResult, Content, Memory
 
-if TYPE_CHECKING:
-    from .api import AgentApi
+BACKOFF_WAIT_S = 1.0  # for a call to a service in backoff that an answer can do without
+
+
+def stream_method(
+    client: Client,
+    service: str,
+    method: str,
+    args: tuple[Any, ...],
+    item: Any = Any,
+    timeout: float | None = None,
+) -> Stream:
+    """Call a stream that need not be in the service's manifest.
+
+    Args:
+        client: The caller's client.
+        service: A NAME.
+        method: The method's name on the wire.
+        args: Positional arguments.
+        item: The type that items are converted to.
+        timeout: Seconds for each next item; None is the client's default.
+    """
+    decode = msgspec.msgpack.Decoder(item).decode
+    return Stream(client, service, method, args, {}, timeout, decode)
+
+
+def optional_timeout(client: Client, service: str, timeout: float | None) -> float | None:
+    """Return the timeout of a call that an answer can do without: for a service in backoff, at
+    most `BACKOFF_WAIT_S`. A service that crashed once restarts at once."""
+    entry = client.directory.get(service)
+    in_backoff = entry is not None and entry.state is ServiceState.BACKOFF
+    return min(timeout, BACKOFF_WAIT_S) if in_backoff and timeout is not None else timeout
 
 
 class RemoteAction:
-    """An action, which runs in its plugin's worker.
+    """An action that runs in its plugin's worker.
 
     Args:
-        service: NAME of the service whose worker that is.
-        info: What its manifest says of it.
+        client: The caller's client.
+        service: NAME of the service whose worker runs it.
+        info: Its entry in the service's manifest.
     """
 
-    def __init__(self, service: str, info: ActionInfo) -> None:
-        self.service = service
+    def __init__(self, client: Client, service: str, info: ActionInfo) -> None:
+        self._client, self.service = client, service
         self.name, self.description, self.priority = info.name, info.description, info.priority
         self.similes, self.examples = list(info.similes), list(info.examples)
 
     async def validate(
-        self, runtime: "AgentApi", memory: Memory, *, timeout: float | None = None
+        self, runtime: object, memory: Memory, *, timeout: float | None = None
     ) -> bool:
-        """Tell whether it applies to a message. Raises CallError; past `timeout` CallTimeout."""
+        """Return whether the action applies to a message.
+
+        Args:
+            runtime: Ignored.
+            memory: The message.
+            timeout: Seconds, at most `BACKOFF_WAIT_S` while the service is in backoff; None is
+                the default timeout.
+
+        Raises:
+            CallError: The call failed; `CallTimeout` after `timeout`.
+        """
         args = (self.name, memory)
-        applies: bool = await runtime.ask(
+        timeout = optional_timeout(self._client, self.service, timeout)
+        applies: bool = await self._client.call_method(
             self.service, "$applies", args, bool, timeout, idempotent=True
         )
         return applies
 
     async def handler(
         self,
-        runtime: "AgentApi",
+        runtime: object,
         memory: Memory,
         state: State,
         responses: list[Memory],
         *,
         timeout: float | None = None,
     ) -> AsyncIterator[Content | ActionResult]:
-        """Run it; yield what is to be said, and results. Raises CallError.
+        """Run the action; yield content to send, and results.
 
         Args:
-            runtime: The caller's.
+            runtime: Ignored.
             memory: The message.
-            state: What is known.
-            responses: What was said to the message so far, or is to be.
+            state: The composed context.
+            responses: The replies so far, or those that are about to be sent.
             timeout: Seconds for each next value.
+
+        Raises:
+            CallError: The call failed.
         """
         args = (self.name, memory, state, responses)
-        stream = runtime.ask_stream(self.service, "$act", args, ActionOutput, timeout)
+        stream = stream_method(self._client, self.service, "$act", args, ActionOutput, timeout)
         try:
-            async for made in stream:
-                if made.content is not None:
-                    yield made.content
-                if made.result is not None:
-                    yield made.result
+            async for output in stream:
+                if output.content is not None:
+                    yield output.content
+                if output.result is not None:
+                    yield output.result
         finally:
             await stream.aclose()
 
@@ -70,58 +122,60 @@ class RemoteAction:
 
 
 class RemoteProvider:
-    """A provider of context, which runs in its plugin's worker."""
+    """A provider of context that runs in its plugin's worker; arguments as of `RemoteAction`."""
 
-    def __init__(self, service: str, info: ProviderInfo) -> None:
-        self.service = service
+    def __init__(self, client: Client, service: str, info: ProviderInfo) -> None:
+        self._client, self.service = client, service
         self.name, self.description, self.position = info.name, info.description, info.position
         self.dynamic, self.private = info.dynamic, info.private
 
     async def get(
-        self, runtime: "AgentApi", memory: Memory, state: State, *, timeout: float | None = None
+        self, runtime: object, memory: Memory, state: State, *, timeout: float | None = None
     ) -> ProviderResult:
-        """Return what it has to say. Raises CallError."""
+        """Return its context for a message. Raises CallError; `runtime` is ignored."""
         args = (self.name, memory, state)
-        told: ProviderResult = await runtime.ask(
+        timeout = optional_timeout(self._client, self.service, timeout)
+        result: ProviderResult = await self._client.call_method(
             self.service, "$provide", args, ProviderResult, timeout, idempotent=True
         )
-        return told
+        return result
 
     def __repr__(self) -> str:
         return f"<provider {self.name} of {self.service}>"
 
 
 class RemoteEvaluator:
-    """An evaluator, which runs in its plugin's worker."""
+    """An evaluator that runs in its plugin's worker; arguments as of `RemoteAction`."""
 
-    def __init__(self, service: str, info: EvaluatorInfo) -> None:
-        self.service = service
+    def __init__(self, client: Client, service: str, info: EvaluatorInfo) -> None:
+        self._client, self.service = client, service
         self.name, self.description = info.name, info.description
         self.always_run = info.always_run
         self.similes, self.examples = list(info.similes), list(info.examples)
 
     async def validate(
-        self, runtime: "AgentApi", memory: Memory, state: State, *, timeout: float | None = None
+        self, runtime: object, memory: Memory, state: State, *, timeout: float | None = None
     ) -> bool:
-        """Tell whether it is to run. Raises CallError."""
+        """Return whether it wants to run. Raises CallError; `runtime` is ignored."""
         args = (self.name, memory, state)
-        judges: bool = await runtime.ask(
+        timeout = optional_timeout(self._client, self.service, timeout)
+        wants: bool = await self._client.call_method(
             self.service, "$judges", args, bool, timeout, idempotent=True
         )
-        return judges
+        return wants
 
     async def handler(
         self,
-        runtime: "AgentApi",
+        runtime: object,
         memory: Memory,
         state: State,
         responses: list[Memory],
         *,
         timeout: float | None = None,
     ) -> None:
-        """Run it. Raises CallError."""
+        """Run it. Raises CallError; `runtime` is ignored."""
         args = (self.name, memory, state, responses)
-        await runtime.ask(self.service, "$evaluate", args, None, timeout)
+        await self._client.call_method(self.service, "$evaluate", args, None, timeout)
 
     def __repr__(self) -> str:
         return f"<evaluator {self.name} of {self.service}>"

@@ -1,4 +1,4 @@
-"""Whether an author's functions can be run with what they are given, asked before they are."""
+"""Checks that an author's functions accept the arguments that they will be called with."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -10,63 +10,65 @@ UNWRITTEN = (Action.handler, Provider.get, Evaluator.handler)
 RUNTIME, MEMORY, STATE, RESPONSES = "runtime", "memory", "state", "responses"
 
 
-def check_component(part: Action | Provider | Evaluator) -> None:
-    """Look at the functions of a part.
+def check_component(component: Action | Provider | Evaluator) -> None:
+    """Check the functions of a component.
 
     Raises:
-        TypeError: One is missing, is no function, or wants more than it is given.
+        TypeError: A function is missing, is not callable, or requires other arguments.
     """
-    what = f"{type(part).__name__} {part.name}"
-    if isinstance(part, Provider):
-        _check_written(part.get, f"{what}: its get")
-        check_takes(part.get, f"{what}: its get", RUNTIME, MEMORY, STATE)
+    what = f"{type(component).__name__} {component.name}"
+    if isinstance(component, Provider):
+        _check_written(component.get, f"{what}: its get")
+        check_takes(component.get, f"{what}: its get", RUNTIME, MEMORY, STATE)
         return
-    _check_written(part.handler, f"{what}: its handler")
-    check_takes(part.handler, f"{what}: its handler", RUNTIME, MEMORY, STATE, RESPONSES)
-    given = (RUNTIME, MEMORY) if isinstance(part, Action) else (RUNTIME, MEMORY, STATE)
-    check_takes(part.validate, f"{what}: its validate", *given)
+    _check_written(component.handler, f"{what}: its handler")
+    check_takes(component.handler, f"{what}: its handler", RUNTIME, MEMORY, STATE, RESPONSES)
+    given = (RUNTIME, MEMORY) if isinstance(component, Action) else (RUNTIME, MEMORY, STATE)
+    check_takes(component.validate, f"{what}: its validate", *given)
 
 
-def check_names(kind: str, parts: Iterable[Action | Provider | Evaluator]) -> None:
-    """Look at what one plugin lists of a kind.
+def check_names(kind: str, components: Iterable[Action | Provider | Evaluator]) -> None:
+    """Check that the components of one kind in one plugin have different names.
 
     Raises:
-        ValueError: Two have the same name, so that one would hide the other.
+        ValueError: Two have the same name, so one would replace the other.
     """
     known: set[str] = set()
-    for part in parts:
-        if part.name in known:
-            raise ValueError(f"there are two {kind} {part.name}: give one of them another name")
-        known.add(part.name)
+    for component in components:
+        if component.name in known:
+            raise ValueError(
+                f"two {kind} have the name {component.name}; give one of them another name"
+            )
+        known.add(component.name)
 
 
 def check_takes(function: Callable[..., Any], what: str, *given: str) -> None:
-    """Look whether a function can be called with the first of some arguments.
+    """Check that a function can be called with the first of some positional arguments.
 
     Args:
-        function: An author's.
-        what: It, for the error.
-        given: What the arguments are.
+        function: An author's function.
+        what: A description of the function, for the error.
+        given: Names of the arguments that it will be called with.
 
     Raises:
-        TypeError: It is no function, or wants others, or more.
+        TypeError: It is not callable, or it requires more arguments or keyword arguments.
     """
     if not callable(function):
-        raise TypeError(f"{what} is no function, but {function!r:.80}")
+        raise TypeError(f"{what} is not a function but {function!r:.80}")
     try:
         found = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # it says nothing of them
+    except (TypeError, ValueError):  # a builtin without a signature
         return
-    wanted = [
+    required = [
         one
         for one in found
         if one.default is one.empty and one.kind not in {one.VAR_POSITIONAL, one.VAR_KEYWORD}
     ]
-    if len(wanted) > len(given) or any(one.kind is one.KEYWORD_ONLY for one in wanted):
-        names = ", ".join(one.name for one in wanted)
+    if len(required) > len(given) or any(one.kind is one.KEYWORD_ONLY for one in required):
+        names = ", ".join(one.name for one in required)
         raise TypeError(
-            f"{what} wants ({names}), but is given ({', '.join(given)}), "
-            "or the first of these where it takes fewer"
+            f"{what} requires ({names}), but is called with ({', '.join(given)}); "
+            "it may also take only the first of these"
         )
 
 

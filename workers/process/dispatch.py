@@ -1,7 +1,7 @@
-"""A batch in, methods run, answers out: conversion, threads, streams, drain.
+"""Runs the calls that a service receives: conversion, threads, streams, drain.
 
-Belongs to one service and its loop. What a method raises is its caller's; what the wire got wrong
-is counted; neither ends the service.
+It belongs to one service and its event loop. An exception of a method goes to its caller; it does
+not end the service.
 """
 
 import asyncio
@@ -21,29 +21,23 @@ from garrison.ipc.client import DEADLINE, MARGIN
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
 from garrison.ipc.mail import DELIVER, MESSAGE, PostedMessage, unpack_delivery
 from garrison.ipc.messages import Call, Token, encodable
-from garrison.workers.agents.internal_methods import (
-    METHODS,
-    InternalMethods,
-    bound,
-    methods_of,
-)
 from garrison.workers.service import Service
 
+from .internal_methods import METHODS, InternalMethods, bound, methods_of
 from .methods import InvalidArguments, Method, MethodKind
-from .redaction import redacted
-from .tracebacks import formatted
+from .tracebacks import error_text, formatted
 
 log = logging.getLogger(__name__)
 
-THREADS = 16  # plain methods that run at the same time
+THREADS = 16  # plain methods that run concurrently
 TRACEBACK_BYTES = 8 * 1024
-RUNNING_MOST = 16_384  # calls taken at the same time, from all callers together
+RUNNING_MOST = 16_384  # calls that run concurrently, of all callers
 
 
 def _foreign(value: object) -> object:
-    """Say of what cannot be encoded why, where it is a mistake that many make."""
+    """Explain a common mistake when msgspec cannot encode a value."""
     if inspect.isawaitable(value):
-        raise TypeError("it is the future of a call, not its result: write `await` before the call")
+        raise TypeError("it is the future of a call, not its result; write `await` before the call")
     raise NotImplementedError  # msgspec names its type
 
 
@@ -53,81 +47,81 @@ _Key = tuple[Token, int]
 
 
 class Dispatch:
-    """Runs the methods of one service for others.
+    """Runs the methods of one service for its callers.
 
     Args:
-        name: The service's NAME.
-        send: Takes an answer to a caller.
-        hidden: Garrison's own methods of this worker.
-        max_message: The largest frame, in bytes.
+        name: NAME of the service.
+        send: Sends a reply to a caller.
+        internal: The internal methods of this worker.
+        max_message: Largest frame, in bytes.
     """
 
     def __init__(
         self,
         name: str,
         send: Callable[[Token, messages.Data], None],
-        hidden: InternalMethods,
+        internal: InternalMethods,
         max_message: int,
     ) -> None:
         self._name = name
         self._send = send
-        self._hidden = hidden
+        self._internal = internal
         self._most = max_message - MARGIN
         self._loop = asyncio.get_running_loop()
-        self._context = contextvars.copy_context()  # no call's: what is read is anybody's
+        self._context = contextvars.copy_context()  # without any call's variables
         self._service: Service | None = None
         self._methods: dict[str, Method] = {}
         self._bound: dict[str, Callable[..., Any]] = {}
         self._running: dict[_Key, asyncio.Task[None]] = {}
         self._credit: dict[_Key, Credits] = {}
-        self._posted: set[_Key] = set()  # those that the mailbox delivers
+        self._posted: set[_Key] = set()  # calls delivered by the mailbox
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="method")
         self._idle = asyncio.Event()
         self._idle.set()
         self.draining = False
 
     def serve(
-        self, service: Service, methods: dict[str, Method], injuries: object | None = None
+        self, service: Service, methods: dict[str, Method], faults: object | None = None
     ) -> None:
-        """Take calls from now on.
+        """Accept calls from now on.
 
         Args:
-            service: Whose methods they are for.
-            methods: These.
-            injuries: What `garrison chaos` may call, where it may.
+            service: The running service.
+            methods: Its methods.
+            faults: The methods of `garrison chaos`, where the config permits them.
         """
         self._service = service
         self._methods = {**METHODS, **methods}
         own = {name: getattr(service, name) for name in methods}
-        self._bound = {**bound(self._hidden), **own}
-        if injuries is not None:
-            hurting = methods_of(type(injuries))
-            self._methods |= hurting
-            self._bound |= bound(injuries, hurting)
+        self._bound = {**bound(self._internal), **own}
+        if faults is not None:
+            fault_methods = methods_of(type(faults))
+            self._methods |= fault_methods
+            self._bound |= bound(faults, fault_methods)
 
     @property
     def in_flight(self) -> int:
-        """Return how many calls run now."""
+        """Return the number of running calls."""
         return len(self._running)
 
     def call(self, source: Token, call: Call) -> None:
-        """Begin a call."""
+        """Start a call."""
         key = (source, call.id)
         if self.draining or self._service is None:
             self._send(source, messages.Refused(call.id))
             return
         if len(self._running) >= RUNNING_MOST:
-            error = Overloaded(self._name, call.method, f"it runs {RUNNING_MOST} calls already")
+            error = Overloaded(self._name, call.method, f"it already runs {RUNNING_MOST} calls")
             self._send(source, messages.Failed(call.id, error.fault()))
             return
         if key in self._running:
-            return  # an id is used once
+            return  # a repeated id
         mail: PostedMessage | None = None
         if call.method == DELIVER:
             try:
                 mail, call = unpack_delivery(call)
             except messages.BAD_BYTES as error:
-                self._refuse(key, call.method, f"it is no posted message: {error}")
+                self._refuse(key, call.method, f"it is not a posted message: {error}")
                 return
         method = self._methods.get(call.method)
         if method is None:
@@ -151,31 +145,31 @@ class Dispatch:
             self._begin(key, self._answer(key, call, function, args, kwargs), mail)
 
     def cancel(self, source: Token, call_id: int) -> None:
-        """End a call that its caller no longer waits for."""
+        """Cancel a call that its caller has given up."""
         task = self._running.get((source, call_id))
         if task is not None:
             self._cancel((source, call_id), task)
 
     def credit(self, source: Token, call_id: int, items: int) -> None:
-        """Let so many more items of a stream go."""
+        """Permit more items of a stream."""
         credits = self._credit.get((source, call_id))
         if credits is not None:
             credits.grant(items)
 
     def caller_ended(self, source: Token) -> None:
-        """End every call of a caller that is gone."""
+        """Cancel all calls of a caller whose process has ended."""
         for key, task in list(self._running.items()):
             if key[0] == source:
                 self._cancel(key, task)
 
     def router_changed(self) -> None:
-        """End every stream, and what was posted: the caller has given it up along with the old
-        router, and a posted message comes again, which must not be run twice side by side."""
+        """Cancel all streams and posted messages: their callers gave them up with the old router.
+        A posted message is delivered again, and must not run twice concurrently."""
         for key in [*self._credit, *self._posted]:
             self._cancel(key, self._running[key])
 
     async def drain(self, seconds: float) -> None:
-        """Take no more calls; return when none runs, or after so long, when they are cancelled."""
+        """Refuse new calls, and wait for the running ones; cancel those that run longer."""
         self.draining = True
         try:
             async with asyncio.timeout(seconds):
@@ -194,7 +188,7 @@ class Dispatch:
         self._running[key] = self._loop.create_task(work, context=context)
 
     def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
-        # One that has not taken its first step never comes to its own end.
+        # A task that has not taken its first step does not run its `finally` clauses.
         task.add_done_callback(lambda _: self._end(key))
         task.cancel()
 
@@ -219,10 +213,12 @@ class Dispatch:
         try:
             result = frames.result(await function(*args, **kwargs), _encode, call.frames)
             if len(result) > self._most:
-                raise ValueError(f"its result has {len(result)} bytes; max_message forbids it")
+                raise ValueError(
+                    f"its result has {len(result)} bytes, more than max_message permits"
+                )
         except asyncio.CancelledError:
             self._cancelled(key, call)
-        except Exception as error:  # noqa: BLE001 (whatever a method raises is its caller's)
+        except Exception as error:  # noqa: BLE001 (its caller receives it)
             self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
         else:
             self._send(key[0], messages.Reply(key[1], result))
@@ -237,19 +233,21 @@ class Dispatch:
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
     ) -> None:
-        DEADLINE.set(math.inf)  # a stream may be longer than any call
+        DEADLINE.set(math.inf)  # a stream has no total deadline
         credits = self._credit[key]
         values = function(*args, **kwargs)
         try:
             async for value in values:
                 item = frames.result(value, _encode, call.frames)
                 if len(item) > self._most:
-                    raise ValueError(f"an item has {len(item)} bytes; max_message forbids it")
+                    raise ValueError(
+                        f"an item has {len(item)} bytes, more than max_message permits"
+                    )
                 await credits.take()
                 self._send(key[0], messages.Item(key[1], item))
         except asyncio.CancelledError:
             self._cancelled(key, call)
-        except Exception as error:  # noqa: BLE001 (whatever a method raises is its caller's)
+        except Exception as error:  # noqa: BLE001 (its caller receives it)
             self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
         else:
             self._send(key[0], messages.Done(key[1]))
@@ -263,12 +261,12 @@ class Dispatch:
 
     async def _in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         run = functools.partial(
-            contextvars.copy_context().run, _sheltered, function, *args, **kwargs
+            contextvars.copy_context().run, _call_in_thread, function, *args, **kwargs
         )
         return await self._loop.run_in_executor(self._pool, run)
 
     def _cancelled(self, key: _Key, call: Call) -> None:
-        """Tell a caller who may still wait: a method can be cancelled by its own service too."""
+        """Reply to a caller that may still wait: the service may have cancelled its own method."""
         fault = RemoteError(self._name, call.method, "CancelledError: the method was cancelled")
         self._send(key[0], messages.Failed(key[1], fault.fault()))
 
@@ -277,14 +275,15 @@ class Dispatch:
         self._send(key[0], messages.Failed(key[1], fault))
 
     def _fault(self, method: str, error: Exception) -> Fault:
-        """Return a method's exception as it travels, its traceback from the method's own frames."""
-        detail = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        """Convert a method's exception to its form on the wire."""
+        name, text = type(error).__name__, error_text(error)
+        detail = f"{name}: {text}" if text else name
         trace = formatted(error)[-TRACEBACK_BYTES:]
-        return Fault("RemoteError", self._name, method, encodable(redacted(detail))[:2000], trace)
+        return Fault("RemoteError", self._name, method, encodable(detail)[:2000], trace)
 
 
-def _sheltered(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Run a function in a thread; StopIteration, which no future can hold, becomes another."""
+def _call_in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call a function in a thread. A future cannot hold StopIteration: replace it."""
     try:
         return function(*args, **kwargs)
     except StopIteration as error:
@@ -292,20 +291,20 @@ def _sheltered(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 class Credits:
-    """How many items of one stream may go before its consumer asks for more."""
+    """Flow control of a stream: the number of items that its consumer still permits."""
 
     def __init__(self, items: int) -> None:
         self._left = items
         self._more: asyncio.Future[None] | None = None
 
     def grant(self, items: int) -> None:
-        """Let more items go."""
+        """Permit more items."""
         self._left += items
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
 
     async def take(self) -> None:
-        """Wait until one may go."""
+        """Wait until an item is permitted, and use that permit."""
         while self._left <= 0:
             self._more = asyncio.get_running_loop().create_future()
             await self._more

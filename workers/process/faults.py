@@ -1,56 +1,54 @@
-"""What `garrison chaos` calls in a worker: it answers, takes posts, hangs, leaks, floods.
+"""Methods of a worker for `garrison chaos`: echo, receive posts, hang, leak, flood.
 
-A method `chaos_hang` here is called as `$chaos_hang`. A worker has them only where the host's
-config says `chaos = true`. Each ends by itself, whether or not anybody ends it. Durations are
-seconds, sizes are bytes.
+A method `chaos_hang` here is called as `$chaos_hang`. They exist only where the host's config has
+`chaos = true`. Each fault ends by itself. Durations are seconds, sizes are bytes.
 """
 
 import asyncio
 import os
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from garrison.ipc.client import Client
 from garrison.ipc.errors import CallError
 from garrison.ipc.mail import EVENT
-
-if TYPE_CHECKING:
-    from garrison.workers.runtime import Runtime
+from garrison.workers.runtime import Runtime
 
 HANG_MOST = 600.0
 FLOOD_MOST = 30.0
-FLOODING_CALLS, FLOODING_EVENTS = 192, 64  # at the same time
-FLOODED_BYTES = 1024  # of each event
+FLOOD_CALLS, FLOOD_EVENTS = 192, 64  # concurrent
+FLOOD_BYTES = 1024  # of each event
 CALL_S = 5.0  # for each call of a flood
 LEAK_PIECE = 4 << 20
-LEAK_PAUSE = 0.005  # between pieces, so that beats go on: a leak is no hang
-LEAK_HELD = 15.0  # until what was leaked is given back, where nobody ended the process for it
+LEAK_PAUSE = 0.005  # between pieces, so that the loop still sends beats
+LEAK_HELD = 15.0  # until leaked memory is freed, if the process was not ended before
 RUN = re.compile(r"[0-9a-f]{8,32}")
 
 
 class FaultInjection:
-    """The calls of `garrison chaos` that one worker takes.
+    """The fault methods of one worker.
 
     Args:
-        runtime: The worker's.
+        runtime: The service's runtime.
+        client: The service's client.
     """
 
-    def __init__(self, runtime: "Runtime") -> None:
-        self._runtime = runtime
+    def __init__(self, runtime: Runtime, client: Client) -> None:
+        self._runtime, self._client = runtime, client
 
     async def chaos_echo(self, number: int) -> tuple[int, int]:
-        """Return the number, and the generation that answers."""
+        """Return the number, and the generation of this incarnation."""
         return number, self._runtime.generation
 
     async def chaos_relay(self, name: str, number: int) -> Any:
-        """Return what another service answers to the same."""
-        return await self._runtime.ask(name, "$chaos_echo", (number,), Any, None)
+        """Return the reply of another service to `chaos_echo`."""
+        return await self._client.call_method(name, "$chaos_echo", (number,))
 
     async def chaos_take(self, run: str, number: int) -> None:
-        """Write down a number that was posted: a line in a file of that run's, which outlasts this
-        process."""
+        """Append a posted number to the file of a run, which outlasts this process."""
         if not RUN.fullmatch(run):
-            raise ValueError(f"a run is named by hexadecimal digits, not {run!r:.80}")
+            raise ValueError(f"a run's name is 8 to 32 hexadecimal digits, not {run!r:.80}")
         path = self._runtime.data_folder / f"chaos-{run}"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
@@ -59,32 +57,32 @@ class FaultInjection:
             os.close(file)
 
     async def chaos_hang(self, seconds: float) -> None:
-        """Block the loop, until somebody ends the process for it."""
-        time.sleep(min(seconds, HANG_MOST))  # noqa: ASYNC251 (what an author should not do)
+        """Block the event loop."""
+        time.sleep(min(seconds, HANG_MOST))  # noqa: ASYNC251 (the fault itself)
 
     async def chaos_leak(self, most: int) -> None:
-        """Take so much memory, unless the process is ended for it before."""
+        """Allocate and hold so much memory."""
         held: list[bytes] = []
         while len(held) * LEAK_PIECE < most:
-            held.append(b"\x01" * LEAK_PIECE)  # written to, for untouched pages take nothing
+            held.append(b"\x01" * LEAK_PIECE)  # written to: untouched pages use no memory
             await asyncio.sleep(LEAK_PAUSE)
         await asyncio.sleep(LEAK_HELD)
 
     async def chaos_flood(self, name: str, seconds: float) -> int:
-        """Send another service calls and events as fast as they go; return how many it took."""
+        """Send calls and events to another service at full speed; return the number of replies."""
         until = time.monotonic() + min(seconds, FLOOD_MOST)
-        taken = 0
+        replies = 0
 
         async def send(method: str, *args: Any) -> None:
-            nonlocal taken
+            nonlocal replies
             while time.monotonic() < until:
                 try:
-                    await self._runtime.ask(name, method, args, Any, CALL_S)
-                    taken += 1
+                    await self._client.call_method(name, method, args, timeout=CALL_S)
+                    replies += 1
                 except CallError:
                     await asyncio.sleep(0.01)
 
-        event = ("CHAOS_FLOOD", "x" * FLOODED_BYTES)
-        calls = [send("$chaos_echo", 0) for _ in range(FLOODING_CALLS)]
-        await asyncio.gather(*calls, *(send(EVENT, *event) for _ in range(FLOODING_EVENTS)))
-        return taken
+        event = ("CHAOS_FLOOD", "x" * FLOOD_BYTES)
+        calls = [send("$chaos_echo", 0) for _ in range(FLOOD_CALLS)]
+        await asyncio.gather(*calls, *(send(EVENT, *event) for _ in range(FLOOD_EVENTS)))
+        return replies

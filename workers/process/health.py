@@ -1,4 +1,4 @@
-"""A service's own `health`: whether a class has one that can be asked, and asking it.
+"""Health checks: calls the `health` method of a service, if it has a usable one, periodically.
 
 Durations are seconds.
 """
@@ -17,16 +17,16 @@ from .tracebacks import one_line
 log = logging.getLogger(__name__)
 
 NAME = "health"
-SAID_NO = "it said no"
-UNAWAITED = "it returned what is still to be awaited: write await before that"
+UNHEALTHY = "it returned a false value"
+UNAWAITED = "it returned an awaitable: write `await` before the value that it returns"
 
 
 def health_method_problem(value: Any) -> str:
-    """Return why what a class has as `health` cannot be asked how the service is; empty: it can."""
+    """Return why a class's attribute `health` is not a health check; empty if it is one."""
     if not inspect.isfunction(value):
-        return "it belongs to no instance"
+        return "it is not a method of the instance"
     if not inspect.iscoroutinefunction(value):
-        return "it is no async def"
+        return "it is not async def"
     try:
         inspect.signature(value).bind(None)
     except TypeError as error:
@@ -35,95 +35,95 @@ def health_method_problem(value: Any) -> str:
 
 
 def note_on(cls: type) -> str:
-    """Return what an author should know of a method that has that name alone; empty: nothing."""
+    """Return a note for the author of a method that is only named like a health check, or ''."""
     value = inspect.getattr_static(cls, NAME, None)
     if not isinstance(value, classmethod | staticmethod) and not inspect.isfunction(value):
         return ""
     problem = health_method_problem(value)
-    return f"its health is a method like others, and never asked: {problem}" if problem else ""
+    return f"its health is an ordinary method, not a health check: {problem}" if problem else ""
 
 
-def asked_of(service: object) -> Callable[[], Awaitable[Any]] | None:
-    """Return a service's `health`; None where it has none that can be asked."""
+def check_of(service: object) -> Callable[[], Awaitable[Any]] | None:
+    """Return a service's health check; None if it has none."""
     value = inspect.getattr_static(type(service), NAME, None)
     return None if value is None or health_method_problem(value) else getattr(service, NAME)
 
 
 @contextlib.contextmanager
-def asking(service: object, interval: float, tell: Callable[[Health], None]) -> Iterator[None]:
-    """Ask a service how it is, as often as `Asking` says, where it can be asked; 0 is never."""
-    health = asked_of(service) if interval else None
-    one = HealthCheck(health, interval, tell) if health is not None else None
+def checking(service: object, interval: float, report: Callable[[Health], None]) -> Iterator[None]:
+    """Check a service's health within a `with` block; an interval of 0 is never."""
+    health = check_of(service) if interval else None
+    check = HealthCheck(health, interval, report) if health is not None else None
     try:
         yield
     finally:
-        if one is not None:
-            one.end()
+        if check is not None:
+            check.end()
 
 
 class HealthCheck:
-    """Asks a service how it is, every so often, never twice at once.
+    """Calls a health check periodically; calls never overlap.
 
     Args:
-        health: The service's own.
-        interval: Between two questions; an answer that takes longer is late.
-        tell: Takes each answer.
+        health: The service's method.
+        interval: The period, which is also the deadline of each call.
+        report: Called with each result.
     """
 
     def __init__(
         self,
         health: Callable[[], Awaitable[Any]],
         interval: float,
-        tell: Callable[[Health], None],
+        report: Callable[[Health], None],
     ) -> None:
-        self._health, self._interval, self._tell = health, interval, tell
+        self._health, self._interval, self._report = health, interval, report
         self._loop = asyncio.get_running_loop()
-        self._asked: asyncio.Future[Any] | None = None
-        self._task = self._loop.create_task(self._go_on(), name=NAME)
+        self._call: asyncio.Future[Any] | None = None
+        self._task = self._loop.create_task(self._run(), name=NAME)
 
     def end(self) -> None:
-        """Ask no more, and wait for no answer."""
-        for task in (self._task, self._asked):
+        """Cancel the checks, and a call that is running."""
+        for task in (self._task, self._call):
             if task is not None:
                 task.cancel()
 
-    async def _go_on(self) -> None:
+    async def _run(self) -> None:
         due = self._loop.time() + self._interval
         while True:
             await asyncio.sleep(max(due - self._loop.time(), 0))
             began = self._loop.time()
-            problem = await self._answer()
+            problem = await self._check()
             if problem:
                 log.warning("health.bad problem=%s", problem)
-            self._tell(Health(problem, self._loop.time() - began))
-            due = max(due + self._interval, self._loop.time())  # what was missed is not made up for
+            self._report(Health(problem, self._loop.time() - began))
+            due = max(due + self._interval, self._loop.time())  # missed checks are skipped
 
-    async def _answer(self) -> str:
-        """Return why it is not well; empty: it is."""
-        if self._asked is None:
-            self._asked = self._loop.create_task(_said(self._health), name=f"{NAME}()")
-        asked = self._asked
-        done, _ = await asyncio.wait({asked}, timeout=self._interval)
+    async def _check(self) -> str:
+        """Call the health check once; return the problem, or ''."""
+        if self._call is None:
+            self._call = self._loop.create_task(_problem(self._health), name=f"{NAME}()")
+        call = self._call
+        done, _ = await asyncio.wait({call}, timeout=self._interval)
         if not done:
-            asked.cancel()
-            await asyncio.wait({asked}, timeout=self._interval / 10)
-        if asked.done():  # else it holds on in spite of that, and is waited for the next time
-            self._asked = None
+            call.cancel()
+            await asyncio.wait({call}, timeout=self._interval / 10)
+        if call.done():  # one that resists its cancellation is awaited again the next time
+            self._call = None
         if not done:
             return f"no answer within {self._interval:g} s"
-        if asked.cancelled():
+        if call.cancelled():
             return "it was cancelled"
-        problem: str = asked.result()
+        problem: str = call.result()
         return problem
 
 
-async def _said(health: Callable[[], Awaitable[Any]]) -> str:
+async def _problem(health: Callable[[], Awaitable[Any]]) -> str:
     try:
-        answer = await health()
-        if inspect.isawaitable(answer):  # as true as anything, whatever it would say
+        result = await health()
+        if inspect.isawaitable(result):  # it would count as true, whatever its value
             return UNAWAITED
-        return "" if answer is None or answer else SAID_NO
+        return "" if result is None or result else UNHEALTHY
     except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # noqa: BLE001 (else nobody would ask again)
+    except BaseException as error:  # noqa: BLE001 (the checks must continue)
         return one_line(error)

@@ -1,4 +1,4 @@
-"""Finds a plugin's code and imports it: an entry point, a file beside the config, or a module."""
+"""Imports a plugin: from an entry point, a file beside the config, or an installed module."""
 
 import functools
 import importlib
@@ -21,13 +21,13 @@ GROUP = "garrison.plugins"
 def load(source: PluginSource) -> Plugin:
     """Import a plugin.
 
-    `use` is `module:attribute` (attribute `plugin` by default); a bare word is an entry point of
-    the group `garrison.plugins`, or a file beside the config. That file is loaded by its path under
-    a private name, so that a `discord.py` beside the config shadows nothing.
+    `use` is `module:attribute` (attribute `plugin` by default). A bare word is an entry point of
+    the group `garrison.plugins`, or a file beside the config. A file is loaded by its path under a
+    private name, so that a `discord.py` beside the config does not shadow a library.
 
     Raises:
-        ConfigError: There is no such plugin, or more than one.
-        Exception: Whatever its code raises.
+        ConfigError: There is no such plugin, or it is ambiguous.
+        Exception: The plugin's code raised it.
     """
     word, _, attribute = source.use.partition(":")
     folder = Path(source.folder)
@@ -60,7 +60,7 @@ def load(source: PluginSource) -> Plugin:
 
 def _add_folder(folder: Path) -> None:
     if str(folder) not in sys.path:
-        sys.path.append(str(folder))  # last: it shadows nothing either
+        sys.path.append(str(folder))  # last, so that its files shadow nothing
 
 
 def _problem(source: PluginSource, text: str) -> ConfigError:
@@ -81,8 +81,8 @@ def _entry_point(word: str) -> EntryPoint | None:
 
 
 def installed_plugins() -> EntryPoints:
-    """Return the installed plugins. A worker has from its launcher what is still so: to look
-    through every distribution takes longer than to fork."""
+    """Return the installed plugins. A worker inherits its launcher's result while `sys.path` is
+    unchanged: searching all distributions takes longer than a fork."""
     return _installed(tuple((place, _changed_at(place)) for place in sys.path))
 
 
@@ -93,7 +93,7 @@ def _installed(places: tuple[tuple[str, int], ...]) -> EntryPoints:
 
 def _changed_at(place: str) -> int:
     try:
-        return os.stat(place or ".").st_mtime_ns  # noqa: PTH116 (any text may stand in sys.path)
+        return os.stat(place or ".").st_mtime_ns  # noqa: PTH116 (an entry of sys.path may be any text)
     except OSError:
         return 0
 
@@ -102,12 +102,12 @@ def _not_found(word: str, folder: Path) -> str:
     points = ", ".join(sorted(installed_plugins().names)) or "none"
     return (
         f"no plugin {word!r}: there is no {folder / (word + '.py')}, and the installed entry "
-        f'points are {points}; an installed module is written "{word}:plugin"'
+        f'points are {points}; for an installed module, write "{word}:plugin"'
     )
 
 
 class _Loader(SourceFileLoader):
-    """Compiles what is on disk: cached bytecode misses an edit within the same second."""
+    """Always compiles the source: cached bytecode misses an edit within the same second."""
 
     def get_code(self, fullname: str) -> CodeType:
         path = self.get_filename(fullname)
@@ -131,7 +131,7 @@ def _by_path(plugin: str, file: Path) -> ModuleType:
 
 def _by_name(source: PluginSource, word: str) -> ModuleType:
     if not all(word.split(".")):
-        raise _problem(source, f"no module {word!r}: a dot stands between two names")
+        raise _problem(source, f"no module {word!r}: a dot separates two names")
     try:
         return importlib.import_module(word)
     except ModuleNotFoundError as error:

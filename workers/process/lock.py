@@ -1,7 +1,4 @@
-"""The lock of a service: held by its worker, and by whatever that leaves behind.
-
-Seconds are of a monotonic clock.
-"""
+"""The exclusive lock of a service, held by its worker and by processes that it leaves behind."""
 
 import contextlib
 import os
@@ -10,25 +7,26 @@ from pathlib import Path
 
 from garrison.ipc.system.locks import hold_lock
 
-LOCK_S = 5.0  # for what is left of the last incarnation to let go of the lock
+LOCK_S = 5.0  # for processes of the previous incarnation to release the lock
+POLL_S = 0.005  # between attempts: the kernel reports no release of a file lock
 
 
 def take_lock(path: str, seconds: float = LOCK_S) -> int | None:
-    """Return the descriptor of the service's lock, or None: a leftover holds it.
+    """Return the descriptor of the service's lock; None if another process holds it.
 
-    The lock follows fork, and exec too, so whatever the last incarnation left alive keeps it,
-    unless it closed the descriptor.
+    The descriptor is inherited across fork and exec, so a process that the previous incarnation
+    left behind holds the lock until it ends, unless it closed the descriptor.
     """
     deadline = time.monotonic() + seconds
     while (lock := hold_lock(Path(path))) is None and time.monotonic() < deadline:
-        time.sleep(0.005)  # no event tells of a lock that is let go
+        time.sleep(POLL_S)
     if lock is not None:
         os.set_inheritable(lock, True)
     return lock
 
 
 def held_by(path: str) -> str:
-    """Return in words who holds a lock, and what to do, as far as this user may see it."""
+    """Return a sentence on the processes that hold a lock, as far as this user may see them."""
     found: list[str] = []
     with contextlib.suppress(OSError):
         wanted = Path(path).stat()
@@ -37,8 +35,11 @@ def held_by(path: str) -> str:
                 with contextlib.suppress(OSError):
                     if any(os.path.samestat(wanted, fd.stat()) for fd in _open(process)):
                         found.append(f"{process.name} {(process / 'comm').read_text().strip()}")
-    who = f"pid {', '.join(found)}" if found else "another user's, perhaps"
-    return f"a leftover of it still holds {path} ({who}): end that, or say exclusive = false"
+    holder = f"pid {', '.join(found)}" if found else "perhaps of another user"
+    return (
+        f"a leftover process of the service still holds {path} ({holder}); end it, or set "
+        "exclusive = false"
+    )
 
 
 def _open(process: Path) -> list[Path]:

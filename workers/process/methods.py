@@ -1,4 +1,4 @@
-"""A service's public methods: which of them can travel, and what their arguments are made into."""
+"""A service's public methods: which can be called remotely, and the conversion of arguments."""
 
 import inspect
 import re
@@ -27,18 +27,18 @@ class MethodKind(Enum):
 
 
 class InvalidArguments(Exception):
-    """Arguments that do not fit, or a signature that cannot travel; the text says why."""
+    """Arguments do not match, or a signature cannot be used remotely; the text is the reason."""
 
 
 class Method:
-    """One method that others can call.
+    """One method that other processes can call.
 
     Args:
         name: Its name.
-        function: As the class has it.
+        function: The function in its class, unbound.
 
     Raises:
-        Unfit: Its signature cannot travel.
+        InvalidArguments: Its signature has a type that cannot be encoded.
     """
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
@@ -59,10 +59,10 @@ class Method:
 
     @property
     def info(self) -> MethodInfo:
-        """Return what the manifest says of it."""
+        """Return its entry in the manifest."""
         shown = self._signature.replace(parameters=self._parameters)
         summary = (inspect.getdoc(self.function) or "").partition("\n")[0]
-        signature = re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", str(shown))  # the modules say little
+        signature = re.sub(r"\b(?:\w+\.)+(?=[A-Z])", "", str(shown))  # without modules
         idempotent = (
             getattr(self.function, IDEMPOTENT, False) and self.kind is not MethodKind.STREAM
         )
@@ -74,11 +74,11 @@ class Method:
         """Return the arguments of a call, converted to the method's annotations.
 
         Raises:
-            Unfit: They do not fit.
+            InvalidArguments: They do not match.
         """
         try:
             if call.kwargs == EMPTY_MAP and self._positional is not None:
-                values = self._taken(call.args)
+                values = self._convert(call.args)
                 while values and values[-1] is UNSET:
                     values = values[:-1]
                 return values, {}
@@ -89,22 +89,22 @@ class Method:
             raise
         except Exception as error:
             raise InvalidArguments(
-                f"its arguments cannot be read: {type(error).__name__}: {error}"
+                f"its arguments cannot be decoded: {type(error).__name__}: {error}"
             ) from error
 
-    def _taken(self, args: Value) -> tuple[Any, ...]:
-        """Return positional arguments. Bytes that are frames are taken as they are where any
-        bytes fit; the others are decoded along with the rest, by the same rules as ever."""
+    def _convert(self, args: Value) -> tuple[Any, ...]:
+        """Convert positional arguments. Where a parameter takes any bytes, an argument that came
+        as a frame of its own is passed on as it is, without a copy."""
         assert self._positional is not None
         if not isinstance(args, Framed):
             return msgspec.structs.astuple(self._positional(args))
         parts = args.value
         if isinstance(parts, list):
-            large_ones = [n for n, part in enumerate(parts) if type(part) is bytes]
-            if all(n in self._take_bytes for n in large_ones):
+            framed = [n for n, part in enumerate(parts) if type(part) is bytes]
+            if all(n in self._take_bytes for n in framed):
                 rest = [b"" if type(part) is bytes else part for part in parts]
                 values = list(msgspec.structs.astuple(self._positional(_encode(rest))))
-                for n in large_ones:
+                for n in framed:
                     values[n] = parts[n]
                 return tuple(values)
         return msgspec.structs.astuple(self._positional(args.joined()))
@@ -156,10 +156,10 @@ class Method:
         return annotation
 
     def _human(self, text: str) -> str:
-        """Name the parameter that msgspec's `$[2]` means."""
+        """Replace the `$[2]` in an error of msgspec by the parameter's name."""
         signature = self._signature.replace(parameters=self._parameters)
         text = text.replace(" - at `key` in `$", ", for a key - at `$")
-        if "- at `$" not in text:  # about the list itself: too many, or too few
+        if "- at `$" not in text:  # about the list itself: its length
             count = re.search(r"of (at (?:most|least)) length (\d+), got (\d+)", text)
             if count is not None:
                 text = f"it takes {count[1]} {count[2]} arguments, not {count[3]}"
@@ -173,13 +173,13 @@ class Method:
 
 
 def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
-    """Return what a service class offers, and its methods by name. Any class will do: a fake's."""
+    """Return the manifest of a service class, or of a fake's class, and its methods by name."""
     methods: dict[str, Method] = {}
     left_out: dict[str, str] = {}
     for name, function in _public(cls):
         try:
             if not inspect.isfunction(function):
-                raise InvalidArguments("a class method or static method belongs to no instance")
+                raise InvalidArguments("a class method or static method cannot be called remotely")
             methods[name] = Method(name, function)
         except InvalidArguments as error:
             left_out[name] = str(error)
@@ -213,9 +213,9 @@ def _public(cls: type) -> list[tuple[str, Any]]:
             if inspect.isfunction(value) or isinstance(value, classmethod | staticmethod):
                 found[name] = value
             else:
-                found.pop(name, None)  # overridden by something that is no method
+                found.pop(name, None)  # overridden by another attribute
     if health.NAME in found and not health.health_method_problem(found[health.NAME]):
-        del found[health.NAME]  # its worker alone asks it
+        del found[health.NAME]  # only its worker calls it
     return list(found.items())
 
 
@@ -225,7 +225,9 @@ def _kind(function: Callable[..., Any]) -> MethodKind:
     if inspect.iscoroutinefunction(function):
         return MethodKind.ASYNC
     if inspect.isgeneratorfunction(function):
-        raise InvalidArguments("a plain generator cannot travel; an asynchronous one is a stream")
+        raise InvalidArguments(
+            "a plain generator cannot be called remotely; make it async, as a stream"
+        )
     return MethodKind.THREAD
 
 
@@ -233,7 +235,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         return inspect.signature(function, eval_str=True)
     except NameError as error:
-        raise InvalidArguments(f"its annotation {error.name} is not known when it runs") from error
+        raise InvalidArguments(f"its annotation {error.name} is not defined at run time") from error
     except (TypeError, ValueError, SyntaxError, AttributeError) as error:
         raise InvalidArguments(f"its signature cannot be read: {error}") from error
 
@@ -243,20 +245,22 @@ def _annotation(annotation: Any) -> Any:
 
 
 def _check(annotation: Any, what: str) -> None:
-    """Raise Unfit where values of an annotation cannot travel."""
+    """Raise InvalidArguments if values of a type cannot be encoded."""
     try:
         info = msgspec.inspect.type_info(annotation)
         msgspec.msgpack.Decoder(annotation)
     except (TypeError, ValueError, NameError, RecursionError) as error:
-        raise InvalidArguments(f"{what} cannot travel: {str(error).splitlines()[0]}") from error
+        raise InvalidArguments(f"{what} cannot be encoded: {str(error).splitlines()[0]}") from error
     custom = _custom(info, set())
     if custom is not None:
         name = getattr(custom, "__qualname__", None) or repr(custom)
-        raise InvalidArguments(f"{what} cannot travel: {getattr(custom, '__module__', '')}.{name}")
+        raise InvalidArguments(
+            f"{what} cannot be encoded: {getattr(custom, '__module__', '')}.{name}"
+        )
 
 
 def _custom(info: Any, seen: set[int]) -> Any:
-    """Return a type somewhere inside that msgspec knows nothing of, or None."""
+    """Return the first type inside that msgspec does not support, or None."""
     if id(info) in seen:
         return None
     seen.add(id(info))

@@ -1,10 +1,10 @@
-"""Those who could end this worker, and what ends it where none of them is left.
+"""Ends a worker that has lost both its launcher and its supervisor.
 
-A worker belongs to a launcher, its parent, and to a supervisor. Either alone is enough: it ends
-what is stopped or blocked. Where both are gone for longer than the grace the worker leaves by
-itself, and so it does where the launcher is there and yet has not ended it long after; and where
-its loop cannot turn by then, a timer of the kernel's ends it, which needs no loop, no lock of the
-interpreter, and not even a process that runs. Durations are seconds.
+The launcher is the worker's parent. While either of the two is there, it can end a worker that is
+stopped or blocked. When both have been gone for the grace period, the worker ends itself; so it
+does when the launcher exists but has not ended it long after the supervisor's end. Where the event
+loop is blocked by then, a kernel timer kills the process: it needs neither the loop nor the
+interpreter's lock, and works on a stopped process. Durations are seconds.
 """
 
 import contextlib
@@ -14,66 +14,64 @@ import signal
 
 from garrison.ipc.system import process_tree
 
-MARGIN_S = 5.0  # beyond watchdog and grace, so that a supervisor that is there comes first
+MARGIN_S = 5.0  # beyond watchdog and grace, so that a supervisor acts first
 CLOCK_MONOTONIC, SIGEV_SIGNAL = 1, 0  # linux/time.h, bits/sigevent-consts.h
 
 
 class ParentWatch:
-    """The launcher and the supervisor of this process.
+    """Watches the launcher and the supervisor of this process.
 
     Args:
-        launcher: The launcher's pid, which is this process's parent.
-        grace: So long the worker outlives both.
+        launcher: Pid of the launcher, the parent of this process.
+        grace: Seconds that the worker outlives both.
     """
 
     def __init__(self, launcher: int, grace: float) -> None:
         self._launcher = launcher
         self._grace = grace
         self._supervisor = -1  # pidfd
-        self._met = False  # a supervisor has spoken
-        self._since: float | None = None
+        self._had_supervisor = False
+        self._alone_since: float | None = None
         self._timer = KillTimer()
 
-    def meet(self, supervisor: int) -> None:
-        """Take a supervisor's pid: it has just spoken, so it is there."""
-        self._met = True
+    def set_supervisor(self, pid: int) -> None:
+        """Set the pid of the supervisor, which has just sent a message."""
+        self._had_supervisor = True
         if self._supervisor >= 0:
             os.close(self._supervisor)
             self._supervisor = -1
-        try:
-            self._supervisor = os.pidfd_open(supervisor)
-        except OSError:
-            return
+        with contextlib.suppress(OSError):
+            self._supervisor = os.pidfd_open(pid)
 
     @property
     def supervised(self) -> bool:
-        """Tell whether there is a supervisor."""
-        return self._is_there() or not self._met
+        """Return whether there is a supervisor, or will be the first one."""
+        return self._is_there() or not self._had_supervisor
 
-    def next_beat_within(self, silence: float) -> None:
-        """Have the timer wait for the loop's next beat.
+    def expect_beat(self, silence: float) -> None:
+        """Rearm the kernel timer, for the loop's next beat.
 
         Args:
-            silence: So many seconds without one a supervisor would bear; 0 is any number.
+            silence: Seconds without a beat that a supervisor would tolerate; 0 is any number.
         """
-        self._timer.put_off(silence + self._grace + MARGIN_S if silence else 0.0)
+        self._timer.rearm(silence + self._grace + MARGIN_S if silence else 0.0)
 
-    def gone(self, now: float) -> bool:
-        """Tell whether both are gone for longer than the grace, or the one left does nothing."""
-        led = os.getppid() == self._launcher
-        if self._is_there() or (led and not self._met):
-            self._since = None
+    def is_orphaned(self, now: float) -> bool:
+        """Return whether both have been gone for the grace, or the launcher alone fails to act."""
+        has_launcher = os.getppid() == self._launcher
+        if self._is_there() or (has_launcher and not self._had_supervisor):
+            self._alone_since = None
             return False
-        if self._since is None:
-            self._since = now
-        return now - self._since > self._grace + (MARGIN_S if led else 0.0)
+        if self._alone_since is None:
+            self._alone_since = now
+        return now - self._alone_since > self._grace + (MARGIN_S if has_launcher else 0.0)
 
     def end_launcher(self) -> None:
-        """End a launcher that is stopped or hangs: it should have ended this worker by now."""
+        """Kill a launcher that hangs or is stopped: it should have ended this worker by now."""
         with contextlib.suppress(OSError):
             pidfd = os.pidfd_open(self._launcher)
             try:
-                if os.getppid() == self._launcher:  # so the number was still its own
+                if os.getppid() == self._launcher:  # so the pid was not reused
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
             finally:
                 os.close(pidfd)
@@ -83,22 +81,24 @@ class ParentWatch:
 
 
 class KillTimer:
-    """A timer of the kernel's that kills this process unless it is put off in time.
+    """A kernel timer that kills this process unless it is rearmed in time.
 
-    SIGKILL rather than a signal that could be caught: it ends also what is stopped, or blocked in
-    C with the interpreter's lock held.
+    It sends SIGKILL, which also ends a process that is stopped, or blocked in C code that holds
+    the interpreter's lock. Where the kernel has no such timer, nothing happens.
     """
 
     def __init__(self) -> None:
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._id = ctypes.c_void_p()
         event = _Event(0, signal.SIGKILL, SIGEV_SIGNAL)
-        made = self._libc.timer_create(CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._id))
-        self._made = made == 0  # else there is no such timer here: the loop's own beat must do
+        result = self._libc.timer_create(
+            CLOCK_MONOTONIC, ctypes.byref(event), ctypes.byref(self._id)
+        )
+        self._created = result == 0
 
-    def put_off(self, seconds: float) -> None:
-        """Kill after so long from now, unless it is put off again; 0 is never."""
-        if self._made:
+    def rearm(self, seconds: float) -> None:
+        """Kill the process after so many seconds from now; 0 disarms the timer."""
+        if self._created:
             whole = int(seconds)
             after = _Setting(_Time(0, 0), _Time(whole, int((seconds - whole) * 1e9)))
             self._libc.timer_settime(self._id, 0, ctypes.byref(after), None)

@@ -1,4 +1,4 @@
-"""What a plugin has and whether its config fits, found out in a throwaway process."""
+"""Inspects a plugin and checks its config, in a throwaway process without secrets."""
 
 import contextlib
 import inspect
@@ -12,7 +12,6 @@ from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import ConfigProblem, Failing, PluginRead, Reading, encodable
 from garrison.ipc.session import Session
-from garrison.workers.agents.registry import static_manifest
 from garrison.workers.agents.validation import check_takes
 from garrison.workers.config_class import ConfigMismatch, convert_config
 from garrison.workers.plugin import Plugin
@@ -20,26 +19,29 @@ from garrison.workers.service import Service
 
 from .loading import load
 from .methods import describe
-from .redaction import redacted
-from .tracebacks import author_location, formatted, one_line
+from .registration import static_manifest
+from .tracebacks import author_location, error_text, formatted, one_line
 
 
 def inspect_plugin(reading: Reading) -> PluginRead:
-    """Import a plugin and say what it has.
+    """Import a plugin; return its manifests, and the problems of its config.
 
     Raises:
         ConfigError: There is no such plugin.
-        Exception: Whatever its code raises.
+        TypeError: One of its classes or functions has the wrong form.
+        Exception: The plugin's code raised it.
     """
     plugin = load(reading.source)
-    classes = plugin.hosted(reading.source.name)
+    classes = plugin.worker_services(reading.source.name)
     for cls in classes:
         if not (isinstance(cls, type) and issubclass(cls, Service)):
-            raise TypeError(f"services of plugin {plugin.name}: {cls!r} is no Service class")
+            raise TypeError(
+                f"services of plugin {plugin.name}: {cls!r} is not a subclass of Service"
+            )
         if not isinstance(cls.service_type, str) or not cls.service_type:
-            raise TypeError(f"{cls.__name__} has no service_type; give it one: service_type = …")
+            raise TypeError(f'{cls.__name__} has no service_type; add one: service_type = "…"')
         if not inspect.ismethod(cls.start):
-            raise TypeError(f"{cls.__name__}.start is no class method; write @classmethod above it")
+            raise TypeError(f"{cls.__name__}.start is not a class method; add @classmethod")
     for event, handlers in plugin.events.items():
         for handler in handlers:
             check_takes(handler, f"a handler of event {event}", "payload")
@@ -56,23 +58,23 @@ def inspect_plugin(reading: Reading) -> PluginRead:
 
 def _problems(plugin: Plugin, reading: Reading) -> list[ConfigProblem]:
     found: list[ConfigProblem] = []
-    classes = plugin.hosted(reading.source.name)
-    with _noting(found):
+    classes = plugin.worker_services(reading.source.name)
+    with _collecting(found):
         keys = ("plugins", reading.source.name, "config")
         convert_config(plugin.config_class, reading.plugin_config, keys)
     for section in reading.sections:
         wanted = section.service_type or section.called or section.name
-        alone = len(classes) == 1 and not section.service_type and section.bound
+        is_only_one = len(classes) == 1 and not section.service_type and section.bound
         for cls in classes:
-            if cls.service_type == wanted or alone:
-                with _noting(found):
+            if cls.service_type == wanted or is_only_one:
+                with _collecting(found):
                     keys = ("services", section.name, "config")
                     convert_config(getattr(cls, "Config", None), section.config, keys)
     return found
 
 
 @contextlib.contextmanager
-def _noting(found: list[ConfigProblem]) -> Iterator[None]:
+def _collecting(found: list[ConfigProblem]) -> Iterator[None]:
     try:
         yield
     except ConfigMismatch as error:
@@ -80,24 +82,24 @@ def _noting(found: list[ConfigProblem]) -> Iterator[None]:
 
 
 def probe(reading: Reading) -> PluginRead | Failing:
-    """Return what a plugin has, or why it cannot be read."""
+    """Inspect a plugin; return the result, or the failure."""
     try:
         return inspect_plugin(reading)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever a plugin's code raises)
-        if _is_told(error):
-            return Failing("read", encodable(redacted(str(error)))[:2000])
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin's code may raise anything)
+        if _explains_itself(error):
+            return Failing("read", encodable(error_text(error))[:2000])
         return Failing("read", (one_line(error) + author_location(error))[:2000], formatted(error))
 
 
-def _is_told(error: BaseException) -> bool:
-    """Tell whether an error is a sentence of ours, which no line of ours explains further."""
+def _explains_itself(error: BaseException) -> bool:
+    """Return whether an error is a check's own sentence, which needs no traceback."""
     if isinstance(error, SyntaxError | UnicodeError) or author_location(error):
         return False
     return isinstance(error, ConfigError | TypeError | ValueError)
 
 
 async def run_probe(reading: Reading) -> int:
-    """Tell the supervisor what a plugin has; return the exit code."""
+    """Send the result to the supervisor; return the exit code."""
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     session = Session(reading.token)
     session.open(context, reading.control, "")
@@ -106,11 +108,11 @@ async def run_probe(reading: Reading) -> int:
 
 
 def main() -> None:
-    """Read the assignment from standard input, and write what was found to standard output."""
+    """Read the request from standard input, and write the result to standard output."""
     reading = messages.decode_assignment(sys.stdin.buffer.read())
     assert isinstance(reading, Reading)
     with os.fdopen(os.dup(1), "wb") as out:
-        os.dup2(2, 1)  # what the plugin prints is not part of the answer
+        os.dup2(2, 1)  # the plugin's own output is not part of the result
         out.write(messages.encode(probe(reading)))
     os._exit(os.EX_OK)
 

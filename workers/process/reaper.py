@@ -1,13 +1,13 @@
-"""Reaps what a worker adopted, and leaves alone what its author's code waits for.
+"""Reaps the orphans that a worker adopts, and leaves the author's own children alone.
 
-A worker is a subreaper, so orphans of its descendants become its children; unreaped they would
-stay as zombies. The kernel does not say which child was adopted and which is the author's own,
-whose exit status is the author's. So a zombie is taken only after `RIPE_S` seconds in which nobody
-waited for it, and only where nothing in this process knows of it: no `os.fork`, `os.posix_spawn`
-or `pty.fork` made it, no live object of `subprocess`, `multiprocessing` or `multiprocess` has it,
-and no thread but the main one is its parent (orphans fall to the main thread). What is left over
-is a child that native code forked on the main thread and waits for later than that: its status is
-lost. Times are monotonic seconds.
+A worker is a subreaper: orphans of its descendants become its children, and stay as zombies until
+they are reaped. The kernel does not distinguish an adopted child from the author's own, whose exit
+status belongs to the author. A zombie is therefore reaped only after `GRACE_S` seconds, and only if
+nothing in this process refers to it: it was not made by `os.fork`, `os.posix_spawn` or `pty.fork`,
+no live object of `subprocess`, `multiprocessing` or `multiprocess` has its pid, and its parent is
+the main thread (which is where the kernel puts orphans). What remains uncertain is a child that
+native code forks on the main thread and waits for later than that: its status is lost. Times are
+monotonic seconds.
 """
 
 import contextlib
@@ -22,32 +22,33 @@ from typing import Any
 
 from garrison.ipc.system import process_tree
 
-GRACE_S = 2.0  # so long a zombie stands before it is taken for an adopted one
-NOTED_MOST = 64  # own children noted, until those that are gone are forgotten
+GRACE_S = 2.0  # age at which a zombie counts as adopted
+OWN_MOST = 64  # recorded own children; above that, ended ones are dropped
 
-# Where classes live whose instances wait for the process that their `pid` names.
-WAITING = ("subprocess", "multiprocessing", "multiprocess")  # libuv never lets one stand
+# Packages with classes whose instances wait for the process of their `pid`. libuv needs no entry:
+# it reaps its children at once.
+WAITING = ("subprocess", "multiprocessing", "multiprocess")
 
 
 class Reaper:
-    """The children of this process that nobody waits for."""
+    """Finds and reaps the children of this process that no code of it waits for."""
 
     def __init__(self) -> None:
-        self._own: dict[int, int] = {}  # pid → start: forked by this process's own Python code
-        self._owners: dict[int, weakref.ref[Any]] = {}  # pid → the object that waits for it
-        self._zombies: dict[tuple[int, int], float] = {}  # pid and start → first seen
+        self._own: dict[int, int] = {}  # pid to start: forked by Python code of this process
+        self._owners: dict[int, weakref.ref[Any]] = {}  # pid to the object that waits
+        self._zombies: dict[tuple[int, int], float] = {}  # pid and start to first seen
         self._before = threading.local()
 
     def watch_forks(self) -> None:
-        """Note from now on what this process forks itself."""
+        """Record the children that this process forks from now on."""
         os.register_at_fork(before=self._forking, after_in_parent=self._forked)
         for name in ("posix_spawn", "posix_spawnp"):  # these run no hooks
-            setattr(os, name, self._noting(getattr(os, name)))
+            setattr(os, name, self._recording(getattr(os, name)))
 
-    def look(self, now: float) -> list[int]:
-        """Reap what is adopted, ended and ripe; return its pids. To be called now and then.
+    def reap(self, now: float) -> list[int]:
+        """Reap adopted children that ended `GRACE_S` ago; return their pids. Call it periodically.
 
-        Where no child has ended, it costs one system call.
+        It costs one system call while no child has ended.
         """
         if process_tree.peek_ended() is None:
             self._zombies.clear()
@@ -59,47 +60,47 @@ class Reaper:
         ripe = [
             pid
             for (pid, start), since in self._zombies.items()
-            if now - since >= GRACE_S and self._own.get(pid) != start and not self._is_owned(pid)
+            if now - since >= GRACE_S and self._own.get(pid) != start and not self._has_owner(pid)
         ]
         reaped: list[int] = []
         if ripe:
             self._find_owners(set(ripe))
         for pid in ripe:
-            if not self._is_owned(pid):
-                with contextlib.suppress(ChildProcessError):  # somebody did, meanwhile
+            if not self._has_owner(pid):
+                with contextlib.suppress(ChildProcessError):  # reaped elsewhere meanwhile
                     os.waitpid(pid, os.WNOHANG)
                     reaped.append(pid)
         return reaped
 
-    # --- what is this process's own ---------------------------------------------------------
+    # --- own children -----------------------------------------------------------------------
 
     def _forking(self) -> None:
         self._before.children = frozenset(_of_this_thread())
 
     def _forked(self) -> None:
-        """Note what was not there before: the child, perhaps with one adopted just then."""
+        """Record the new child, and possibly one that was adopted at the same moment."""
         before: frozenset[int] = getattr(self._before, "children", frozenset())
         for pid in _of_this_thread():
             if pid not in before:
-                self._note(pid)
+                self._record(pid)
 
-    def _noting(self, spawn: Callable[..., int]) -> Callable[..., int]:
+    def _recording(self, spawn: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(spawn)
-        def noted(*args: Any, **kwargs: Any) -> int:
+        def recorded(*args: Any, **kwargs: Any) -> int:
             pid = spawn(*args, **kwargs)
-            self._note(pid)
+            self._record(pid)
             return pid
 
-        return noted
+        return recorded
 
-    def _note(self, pid: int) -> None:
-        if len(self._own) >= NOTED_MOST:
+    def _record(self, pid: int) -> None:
+        if len(self._own) >= OWN_MOST:
             there = set(process_tree.children())
             for gone in [one for one in self._own if one not in there]:
                 del self._own[gone]
         self._own[pid] = process_tree.start_ticks(pid)
 
-    def _is_owned(self, pid: int) -> bool:
+    def _has_owner(self, pid: int) -> bool:
         reference = self._owners.get(pid)
         if reference is None:
             return False
@@ -110,16 +111,18 @@ class Reaper:
         return False
 
     def _find_owners(self, pids: set[int]) -> None:
-        """Look through all objects for those that wait for these: some 10 ms."""
+        """Find the objects that wait for these among all objects; takes some 10 ms."""
         for owner in _waiting():
             pid = _waits_for(owner)
             if pid in pids:
-                with contextlib.suppress(TypeError):  # no weak reference to it: the next look
+                with contextlib.suppress(
+                    TypeError
+                ):  # it permits no weak reference: search again next time
                     self._owners[pid] = weakref.ref(owner)
 
 
 def _waiting() -> Iterator[Any]:
-    """Yield every object that may wait for a process."""
+    """Yield all objects that may wait for a process."""
     kinds: dict[type, bool] = {}
     for one in gc.get_objects():
         kind = type(one)
@@ -137,14 +140,14 @@ def _waiting() -> Iterator[Any]:
 
 
 def _poll_dropped() -> None:
-    """Have `subprocess` reap what was dropped while it ran, as it does at each new start."""
+    """Let `subprocess` reap children whose objects were deleted, as it does at each new start."""
     poll = getattr(sys.modules.get("subprocess"), "_cleanup", None)
     if poll is not None:
         poll()
 
 
 def _waits_for(owner: Any) -> int | None:
-    """Return the pid that an object waits for; None where it has waited."""
+    """Return the pid that an object waits for; None if it has the status already."""
     if getattr(owner, "returncode", None) is not None:
         return None
     for name in ("pid", "_pid", "_forkserver_pid"):
@@ -159,7 +162,7 @@ def _of_this_thread() -> list[int]:
 
 
 def _has_ended(pid: int) -> bool:
-    """Tell whether a child is a zombie; it stays one."""
+    """Return whether a child is a zombie, without reaping it."""
     try:
         return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
     except ChildProcessError:

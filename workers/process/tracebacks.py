@@ -1,4 +1,4 @@
-"""An author's exception as text: its own frames, without those of garrison that called it."""
+"""An author's exception as text: frames of the author's code only, without secrets."""
 
 import asyncio
 import traceback
@@ -10,8 +10,8 @@ from garrison.ipc.messages import encodable
 from .redaction import redacted
 
 OURS = str(Path(__file__).parent.parent) + "/"
-BUNDLED = OURS + "services/"  # written as an author's are
-MOST = 16 * 1024  # characters, the last ones
+BUNDLED = OURS + "services/"  # counts as an author's
+MOST = 16 * 1024  # characters of a traceback; the last ones are kept
 
 
 def _is_authors(frame: traceback.FrameSummary) -> bool:
@@ -19,20 +19,26 @@ def _is_authors(frame: traceback.FrameSummary) -> bool:
     return not ours and not frame.filename.startswith("<frozen importlib")
 
 
+def _is_syntax_error(shown: traceback.TracebackException) -> bool:
+    # `exc_type` is deprecated since Python 3.13; only syntax errors have a `text`.
+    return hasattr(shown, "text")
+
+
 def formatted(error: BaseException) -> str:
-    """Return a traceback with its causes, beginning with the author's first frame."""
+    """Return a traceback with its causes, starting at the author's first frame."""
     shown = traceback.TracebackException.from_exception(error)
     one: traceback.TracebackException | None = shown
     while one is not None:
         authors = [frame for frame in one.stack if _is_authors(frame)]
-        if authors or one.exc_type is SyntaxError:  # else the mistake is ours, or the config's
+        if authors or _is_syntax_error(one):  # otherwise the error is garrison's, or the config's
             one.stack = traceback.StackSummary.from_list(authors)
         one = one.__cause__ or one.__context__
-    return encodable(redacted("".join(shown.format())))[-MOST:]  # half a secret is not found
+    text = encodable(redacted("".join(shown.format())))
+    return text[-MOST:]  # after redaction, which would not find a part of a secret
 
 
 def format_task(task: "asyncio.Task[Any]") -> str:
-    """Return where a task waits, its innermost frame last, as far as its code is an author's."""
+    """Return where a task waits, innermost frame last; empty if not in an author's code."""
     frames: list[traceback.FrameSummary] = []
     inner: Any = task.get_coro()
     while inner is not None:
@@ -47,13 +53,21 @@ def format_task(task: "asyncio.Task[Any]") -> str:
 
 
 def author_location(error: BaseException) -> str:
-    """Return the author's line that raised, as ` (file:line)`; empty where there is none."""
+    """Return the author's line that raised, as ` (file:line)`; empty if there is none."""
     authors = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_authors(frame)]
     return f" ({authors[-1].filename}:{authors[-1].lineno})" if authors else ""
 
 
+def error_text(error: BaseException) -> str:
+    """Return an exception's text without secrets; its `__str__` may itself raise."""
+    try:
+        return redacted(str(error))
+    except Exception:  # noqa: BLE001 (an author's `__str__` may do anything)
+        return "<its text cannot be printed>"
+
+
 def one_line(error: BaseException) -> str:
-    """Return an exception's type and text."""
-    text = " ".join(redacted(str(error)).split())
+    """Return an exception's type and text on one line."""
+    text = " ".join(error_text(error).split())
     name = type(error).__name__
     return encodable(f"{name}: {text}" if text else name)[:2000]

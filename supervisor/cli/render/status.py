@@ -1,17 +1,16 @@
-"""How answers look to people; asking is elsewhere."""
+"""How the status of services is shown to people."""
 
-import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-import click
-from rich.console import Console, Group, RenderableType
-from rich.padding import Padding
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from garrison.supervisor.cli.output import SETTINGS, encode
 from garrison.supervisor.logs.events import local_time
+
+from .table import indented, pairs
+from .text import sanitize, size, span
 
 STYLES = {
     "running": "green",
@@ -21,18 +20,8 @@ STYLES = {
     "initializing": "yellow",
     "starting": "yellow",
 }
-UNWELL = "!"  # at the state of a service whose own `health` is not good
-LEAST, MOST = 8, 14  # characters of a table's last column; of one that is cut
-
-
-def show(*parts: RenderableType) -> None:
-    """Print to the terminal, within its width; 80 columns where it is none."""
-    console = Console(highlight=False, emoji=False, markup=False)
-    with console.capture() as captured:
-        for part in parts:
-            console.print(part)
-    for line in captured.get().splitlines():  # without the blanks that fill a column
-        click.echo(line.rstrip())
+UNWELL = "!"  # beside the state of a service whose `health` reports a problem
+LINE_MOST = 200  # characters of a reason
 
 
 def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
@@ -50,20 +39,20 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
     yield _table(rows)
     for row in rows:
         if any(row["facts"].values()):
-            yield Text(f"{row['name']}: {facts_line(row['facts'])}")
+            yield Text(sanitize(f"{row['name']}: {facts_line(row['facts'])}"))
         if _unwell(row):
-            yield _in_a_line(f"{row['name']} {UNWELL} its health: {row['health']['problem']}")
+            yield _one_line(f"{row['name']} {UNWELL} its health: {row['health']['problem']}")
         if row["reason"] and row["state"] != "running":
-            yield _in_a_line(f"{row['name']}: {row['reason'].splitlines()[0]}")
+            yield _one_line(f"{row['name']}: {row['reason'].splitlines()[0]}")
 
 
 def _unwell(row: dict[str, Any]) -> bool:
     return row["health"] is not None and not row["health"]["well"]
 
 
-def _in_a_line(text: str) -> Text:
-    line = Text(plain(text))
-    line.truncate(200, overflow="ellipsis")
+def _one_line(text: str) -> Text:
+    line = Text(sanitize(text))
+    line.truncate(LINE_MOST, overflow="ellipsis")
     return line
 
 
@@ -91,7 +80,10 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _memory(row: dict[str, Any]) -> str:
-    """Return a process's memory; that of all that a service started, where that is limited."""
+    """Return a service's memory, beside its limit if it has one.
+
+    A limit applies to the worker and every process that it started, so then all of them count.
+    """
     if not row.get("memory_max"):
         return size(row["rss_bytes"])
     has = row["tree"]["memory_bytes"] if row.get("tree") else row["rss_bytes"]
@@ -99,7 +91,7 @@ def _memory(row: dict[str, Any]) -> str:
 
 
 def _tree(row: dict[str, Any]) -> str | None:
-    """Return what a service has with all that it started, beside its limits."""
+    """Return the usage of a worker and every process that it started, beside the limits."""
     has = row.get("tree")
     if not has:
         return None
@@ -111,40 +103,49 @@ def _tree(row: dict[str, Any]) -> str | None:
     return f"{least}{memory}, {processes}{'es' if not most and count != 1 else ''}"
 
 
-def service_detail(row: dict[str, Any]) -> RenderableType:
-    """Return everything that is known of one service."""
+def service_detail(row: dict[str, Any], command: Callable[[str], str]) -> RenderableType:
+    """Return everything that is known of one service.
+
+    Args:
+        row: As `status NAME` has it.
+        command: Makes a command line to type next.
+    """
     state = row["state"]
     title = Text.assemble((row["name"], "bold"), " is ", (state, STYLES.get(state, "bold")))
     if row["wanted"] != (state == "running"):
         title.append(", and wanted" if row["wanted"] else ", and not wanted")
-    parts: list[RenderableType] = [title, Padding(_facts(row), (0, 0, 0, 2))]
-    if row.get("methods"):
-        parts.append(_section("methods", (_method(method) for method in row["methods"])))
-    if row.get("left_out"):
-        reasons = (Text(f"{name}: {why}") for name, why in row["left_out"].items())
-        parts.append(_section("methods that cannot be called", reasons))
-    if row.get("notes"):
-        parts.append(_section("notes", map(Text, row["notes"])))
-    for kind in ("actions", "providers", "evaluators"):
-        if row.get(kind):
-            parts.append(_section(kind, map(_part, row[kind])))
-    if row.get("models"):
-        parts.append(_section("models", map(_model, row["models"])))
-    if row.get("traceback"):
-        parts.append(_section("last traceback", map(Text, row["traceback"])))
-    if row.get("unheld"):
-        parts.append(_section("limits that are not held here", map(Text, row["unheld"])))
-    if row.get("deaths"):
-        parts.append(_section("deaths", _deaths(row["deaths"])))
+    parts: list[RenderableType] = [title, indented(_facts(row))]
+    left_out = row.get("left_out") or {}
+    sections: list[tuple[str, Iterable[RenderableType]]] = [
+        ("methods", map(_method, row.get("methods") or ())),
+        ("methods that cannot be called", (_line(f"{n}: {why}") for n, why in left_out.items())),
+        ("notes", map(_line, row.get("notes") or ())),
+        ("actions", map(_component, row.get("actions") or ())),
+        ("providers", map(_component, row.get("providers") or ())),
+        ("evaluators", map(_component, row.get("evaluators") or ())),
+        ("models", map(_model, row.get("models") or ())),
+        ("last traceback", map(_line, row.get("traceback") or ())),
+        ("limits that are not enforced here", map(_line, row.get("unheld") or ())),
+        ("deaths", _deaths(row.get("deaths") or [], command)),
+    ]
+    for name, content in sections:
+        if lines := list(content):
+            parts.append(indented(name, indented(*lines)))
     return Group(*parts)
 
 
-def _deaths(lines: list[dict[str, Any]]) -> Iterable[RenderableType]:
+def _line(text: str) -> Text:
+    return Text(sanitize(text.expandtabs(4)))
+
+
+def _deaths(lines: list[dict[str, Any]], command: Callable[[str], str]) -> Iterable[RenderableType]:
+    if not lines:
+        return
     for line in lines:
-        told = f"{line['id']}  {local_time(line['at'])[:19].replace('T', ' ')}  {line['cause']}"
-        yield Text(plain(told), no_wrap=True, overflow="ellipsis")
-    newest = lines[0]["id"]
-    yield Text(f"all of one: {SETTINGS.garrison(f'death {newest}')}")
+        when = local_time(line["at"], " ", "seconds")[:19]
+        text = f"{line['id']}  {when}  {line['cause']}"
+        yield Text(sanitize(text), no_wrap=True, overflow="ellipsis")
+    yield Text(f"all of one: {command('death ' + lines[0]['id'])}")
 
 
 def _facts(row: dict[str, Any]) -> Table:
@@ -175,63 +176,17 @@ def _facts(row: dict[str, Any]) -> Table:
     return pairs(facts)
 
 
-def pairs(facts: Iterable[tuple[str, Any]]) -> Table:
-    """Return names and values, one below the other; what has no value is left out."""
-    shown = Table(box=None, show_header=False, pad_edge=False)
-    shown.add_column(no_wrap=True)
-    shown.add_column(overflow="fold")
-    for key, value in facts:
-        if value not in (None, ""):
-            shown.add_row(key, Text(plain(str(value))))
-    return shown
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
-    """Return rows below their heads; the last column is what is cut where the width ends.
-
-    Where that is not enough, all but the first are cut as well: none may vanish.
-    """
-    cells = [[plain(cell) for cell in row] for row in rows]
-    room = shutil.get_terminal_size().columns - 2 * (len(heads) - 1)
-    widths = [max(len(cell) for cell in column) for column in zip(heads, *cells, strict=True)][:-1]
-    least = max(len(heads[-1]), LEAST)
-    if sum(widths) + least > room:
-        widths[1:] = [
-            min(width, max(len(head), MOST))
-            for width, head in zip(widths[1:], heads[1:], strict=False)
-        ]
-    made = Table(box=None, pad_edge=False, header_style="bold")
-    for head, width in zip(heads, [*widths, max(room - sum(widths), least)], strict=True):
-        made.add_column(
-            head, no_wrap=True, overflow="ellipsis", min_width=len(head), max_width=width
-        )
-    for row in cells:
-        made.add_row(*map(Text, row))
-    return made
-
-
-def plain(text: str) -> str:
-    """Return text without what would move the cursor."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def compact(value: Any) -> str:
-    """Return a value as JSON in one line, cut where it is long."""
-    text = encode(value).decode()
-    return text if len(text) <= 2000 else f"{text[:2000]}… ({len(text):,} characters)"
-
-
 def facts_line(facts: dict[str, float]) -> str:
-    """Return what a service says of itself: names ending in _s are seconds, in _bytes bytes."""
-    told = []
+    """Return the facts that a service reports: names in _s are seconds, in _bytes bytes."""
+    shown = []
     for key, value in facts.items():
         if key.endswith("_s"):
-            told.append(f"{key.removesuffix('_s')} {span(value)}")
+            shown.append(f"{key.removesuffix('_s')} {span(value)}")
         elif key.endswith("_bytes"):
-            told.append(f"{key.removesuffix('_bytes')} {size(int(value))}")
+            shown.append(f"{key.removesuffix('_bytes')} {size(int(value))}")
         else:
-            told.append(f"{key} {value:g}")
-    return plain(", ".join(told).replace("_", " "))
+            shown.append(f"{key} {value:g}")
+    return ", ".join(shown).replace("_", " ")
 
 
 def _process(row: dict[str, Any]) -> str | None:
@@ -244,45 +199,25 @@ def _process(row: dict[str, Any]) -> str | None:
 
 
 def _health(row: dict[str, Any]) -> str | None:
-    said = row["health"]
-    if said is None:
+    check = row["health"]
+    if check is None:
         return None
-    how = f"{span(said['age_s'])} ago, took {said['took_s']:.3g} s"
-    return f"well ({how})" if said["well"] else f"not well: {said['problem']} ({how})"
-
-
-def _section(title: str, lines: Iterable[RenderableType]) -> RenderableType:
-    return Padding(Group(title, Padding(Group(*lines), (0, 0, 0, 2))), (0, 0, 0, 2))
+    when = f"{span(check['age_s'])} ago, took {check['took_s']:.3g} s"
+    return f"well ({when})" if check["well"] else f"not well: {check['problem']} ({when})"
 
 
 def _method(method: dict[str, Any]) -> RenderableType:
     stream = "stream " if method.get("stream") else ""
-    head = Text(f"{stream}{method['name']}{method.get('signature', '')}")
+    head = _line(f"{stream}{method['name']}{method.get('signature', '')}")
     summary = method.get("summary", "")
-    return Group(head, Padding(Text(summary), (0, 0, 0, 2))) if summary else head
+    return Group(head, indented(_line(summary))) if summary else head
 
 
-def _part(part: dict[str, Any]) -> RenderableType:
-    about = part.get("description", "")
-    return Text(f"{part['name']}: {about}" if about else part["name"])
+def _component(component: dict[str, Any]) -> RenderableType:
+    about = component.get("description", "")
+    return _line(f"{component['name']}: {about}" if about else component["name"])
 
 
 def _model(model: dict[str, Any]) -> RenderableType:
-    told = f"{model['model_type']}, priority {model.get('priority', 0)}"
-    return Text(told + (", streams" if model.get("stream") else ""))
-
-
-def span(seconds: float) -> str:
-    """Return a duration as people read it, in a few columns."""
-    if seconds < 100:
-        return f"{seconds:.0f}s"
-    if seconds < 6000:
-        return f"{seconds / 60:.0f}m"
-    if seconds < 360_000:
-        return f"{seconds / 3600:.0f}h"
-    return f"{seconds / 86_400:.0f}d"
-
-
-def size(count: int) -> str:
-    """Return bytes as people read them, in a few columns."""
-    return f"{count / 1024**2:.0f}M" if count < 10 * 1024**3 else f"{count / 1024**3:.0f}G"
+    streams = ", streams" if model.get("stream") else ""
+    return _line(f"{model['model_type']}, priority {model.get('priority', 0)}{streams}")

@@ -1,18 +1,29 @@
-"""What a service finds of its agent's: who sends for a source, which parts there are."""
+"""The agent functions of a service: the choice of send handlers, components and databases."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 
-from garrison.ipc.messages import ActionInfo, Entry, Listed, Manifest, State
-from garrison.workers.testing import TestRuntime
+from garrison.ipc.messages import ActionInfo, Entry, Manifest, State
+from garrison.workers.agents.api import AgentApi
+from garrison.workers.agents.remote import optional_timeout
+from garrison.workers.testing import Harness, LoopbackClient
 
 
 def bird(name: str, agent: str, *sends_for: str, runs: bool = True) -> Entry:
-    """Return a service of the type `bird`, which has send handlers."""
+    """Return a service of the type `bird` with send handlers."""
     state = State.RUNNING if runs else State.QUEUED
     manifest = Manifest("bird", sends_for=sends_for)
     return Entry(name, "birds", 0, manifest, state, True, 1, b"t" * runs, agent=agent)
+
+
+def api_with(entries: Iterable[Entry], agent: str = "") -> tuple[AgentApi, LoopbackClient]:
+    """Return the functions of a service `tested` of an agent, with these services around it."""
+    client = LoopbackClient("tested")
+    client.agent = agent
+    client.directory.replace(entries)
+    return AgentApi(client, "tested"), client
 
 
 ALL = [
@@ -31,10 +42,10 @@ ALL = [
     ("agent", "source", "expected"),
     [
         ("", "bird", ("bird", "bird")),
-        ("", "bird-2", ("bird-2", "bird")),  # though another of its type runs
-        ("", "pigeon", ("post-2", "pigeon")),  # nobody's NAME: whoever runs
+        ("", "bird-2", ("bird-2", "bird")),  # although another one of its type is running
+        ("", "pigeon", ("post-2", "pigeon")),  # not a NAME: the one that is running
         ("", "silent", (None, "silent")),
-        ("", "nobody", (None, "nobody")),
+        ("", "unknown", (None, "unknown")),
         ("ada", "ada.bird", ("ada.bird", "bird")),
         ("ada", "bird", ("ada.bird", "bird")),
         ("ada", "ada.own", ("ada.own", "own")),
@@ -45,46 +56,44 @@ ALL = [
 async def test_a_services_own_send_handler_sends_for_it(
     agent: str, source: str, expected: tuple[str | None, str]
 ) -> None:
-    """By its NAME, also where it was registered for its type; another account's never does."""
-    runtime = TestRuntime("asking", {})
-    runtime.agent = agent
-    runtime.directory.replace(ALL)
+    """A NAME means that service's handler, even if registered for its type; never another's."""
+    api, client = api_with(ALL, agent)
 
-    sender, handled = runtime._sender(source, runtime._find(source))
-    assert (sender.name if sender else None, handled) == expected
-    runtime.close()
+    sender, registered = api._send_handler(source, client.entry_of(source))
+    assert (sender.name if sender else None, registered) == expected
+    client.close()
 
 
-async def test_what_several_workers_of_a_plugin_register_is_one() -> None:
-    """`init` runs in each: its action must not be run twice for a message. Two plugins may call
-    theirs the same."""
-    runtime = TestRuntime("asking", {})
+async def test_a_component_that_several_workers_of_a_plugin_register_is_listed_once() -> None:
+    """`init` runs in each worker, but the action must run once. Other plugins may use its name."""
     manifest = Manifest("x", actions=(ActionInfo("TIP"),))
-    for position, (name, plugin) in enumerate((("a", "p"), ("b", "p"), ("c", "q"))):
-        entry = Entry(name, plugin, position, manifest, State.RUNNING, True, 1, b"t")
-        runtime.directory.apply(Listed(entry))
+    workers = (("a", "p"), ("b", "p"), ("c", "q"))
+    api, client = api_with(
+        Entry(name, plugin, position, manifest, State.RUNNING, True, 1, b"t")
+        for position, (name, plugin) in enumerate(workers)
+    )
 
-    assert [(one.name, one.service) for one in runtime.actions] == [("TIP", "a"), ("TIP", "c")]
-    runtime.close()
+    assert [(one.name, one.service) for one in api.actions] == [("TIP", "a"), ("TIP", "c")]
+    client.close()
 
 
 @pytest.mark.parametrize(
     ("state", "expected"),
     [(State.RUNNING, 5.0), (State.QUEUED, 5.0), (State.BACKOFF, 1.0)],
 )
-async def test_what_keeps_crashing_is_not_waited_for_long(state: State, expected: float) -> None:
-    """Each message would wait for as long; what crashed once is on its way back."""
-    runtime = TestRuntime("asking", {})
-    runtime.directory.replace([Entry("a", "p", 0, Manifest("a"), state, True)])
+async def test_a_service_in_backoff_has_a_short_timeout(state: State, expected: float) -> None:
+    """Otherwise it would delay every message; a service that crashed once restarts at once."""
+    _, client = api_with([Entry("a", "p", 0, Manifest("a"), state, True)])
 
-    assert runtime.patience("a", 5.0) == expected
-    assert runtime.patience("a", 0.5) == 0.5
-    assert runtime.patience("gone", 5.0) == 5.0
-    runtime.close()
+    assert optional_timeout(client, "a", 5.0) == expected
+    assert optional_timeout(client, "a", 0.5) == 0.5
+    assert optional_timeout(client, "a", None) is None
+    assert optional_timeout(client, "gone", 5.0) == 5.0
+    client.close()
 
 
 @pytest.mark.parametrize(
-    ("agent", "there", "expected"),
+    ("agent", "databases", "expected"),
     [
         ("", ["ada.database"], "agent"),
         ("", ["ada.database", "database"], "database"),
@@ -93,27 +102,28 @@ async def test_what_keeps_crashing_is_not_waited_for_long(state: State, expected
         ("max", ["ada.database", "database"], "database"),
     ],
 )
-async def test_no_agents_memories_are_in_anothers_database(
-    agent: str, there: list[str], expected: str
+async def test_an_agents_memories_are_never_in_another_agents_database(
+    agent: str, databases: list[str], expected: str
 ) -> None:
-    """Nor are those of an agent that is everybody's."""
-    runtime = TestRuntime("asking", {})
-    runtime.agent = agent
-    for position, name in enumerate([*there, "agent"]):
+    """The same holds for a shared service."""
+    entries = []
+    for position, name in enumerate([*databases, "agent"]):
         owner, _, service_type = name.rpartition(".")
         manifest = Manifest(service_type)
-        entry = Entry(name, "p", position, manifest, State.RUNNING, True, 1, b"t", agent=owner)
-        runtime.directory.apply(Listed(entry))
+        entries.append(
+            Entry(name, "p", position, manifest, State.RUNNING, True, 1, b"t", agent=owner)
+        )
+    api, client = api_with(entries, agent)
 
-    assert repr(runtime.database_adapter) == f"<service {expected}: running>"
-    assert runtime.has_database is (expected != "agent")
-    runtime.close()
+    assert repr(api.database_adapter) == f"<service {expected}: running>"
+    assert api.has_database is (expected != "agent")
+    client.close()
 
 
 @pytest.mark.parametrize(("event", "handler"), [(5, print), (None, print), ("SAID", None)])
-async def test_an_event_has_a_name_and_a_handler(event: Any, handler: Any) -> None:
-    """What the supervisor could not read would keep the next one from adopting the worker."""
-    runtime = TestRuntime("asking", {})
+async def test_an_event_handler_needs_a_name_and_a_function(event: Any, handler: Any) -> None:
+    """An event's name that cannot be decoded would prevent the worker's adoption."""
+    harness = Harness("tested")
     with pytest.raises(TypeError, match="an event's name and a function"):
-        runtime.register_event(event, handler)
-    runtime.close()
+        harness.runtime.register_event(event, handler)
+    await harness.close()

@@ -30,22 +30,22 @@ def _enough(runtime: Any, memory: Any, *rest: Any, options: Any = None, **more: 
         (Plugin("p", evaluators=[Evaluator("E")]), "Evaluator E: its handler is missing"),
         (
             Plugin("p", actions=[Action("A", handler=_five)]),
-            r"Action A: its handler wants \(runtime, message, state, options, callback\), but is "
-            r"given \(runtime, memory, state, responses\)",
+            r"Action A: its handler requires \(runtime, message, state, options, callback\), "
+            r"but is called with \(runtime, memory, state, responses\)",
         ),
         (
             Plugin("p", actions=[Action("A", handler=str, validate=lambda a, b, c: True)]),
-            r"its validate wants \(a, b, c\), but is given \(runtime, memory\)",
+            r"its validate requires \(a, b, c\), but is called with \(runtime, memory\)",
         ),
         (
             Plugin("p", actions=[Action("A", handler="tell")]),  # type: ignore[arg-type]
-            "Action A: its handler is no function, but 'tell'",
+            "Action A: its handler is not a function but 'tell'",
         ),
-        (Plugin("p", models={"IMAGE": lambda a, b, c: None}), "the model IMAGE wants"),
-        (Plugin("p", events={"E": lambda runtime, payload: None}), "a handler of event E wants"),
+        (Plugin("p", models={"IMAGE": lambda a, b, c: None}), "the model IMAGE requires"),
+        (Plugin("p", events={"E": lambda runtime, payload: None}), "a handler of event E requires"),
         (
             Plugin("p", actions=[Action("A", handler=str), Action("A", handler=str)]),
-            "there are two actions A",
+            "two actions have the name A",
         ),
     ],
 )
@@ -63,7 +63,7 @@ def test_what_is_said_of_a_plugin_is_said_without_lines_of_ours(
     monkeypatch.setattr("garrison.workers.process.probe.load", lambda source: plugin)
     told = probe(_READING)
     assert isinstance(told, Failing)
-    assert told.reason.startswith("Action A: its handler wants")
+    assert told.reason.startswith("Action A: its handler requires")
     assert told.traceback == ""
 
     monkeypatch.setattr("garrison.workers.process.probe.load", lambda source: _five())  # type: ignore[call-arg]
@@ -82,7 +82,7 @@ def test_a_start_that_belongs_to_no_class_is_found_there_too() -> None:
         async def start(self, runtime: Any) -> Any:  # type: ignore[override]
             return self
 
-    with pytest.raises(TypeError, match="write @classmethod above it"):
+    with pytest.raises(TypeError, match="is not a class method; add @classmethod"):
         _read(Plugin("p", services=[Forgetful]))
 
 
@@ -109,7 +109,7 @@ def test_what_takes_fewer_or_any_number_is_fine(function: Any) -> None:
 
 def test_what_wants_a_name_is_not() -> None:
     """Nothing is given by name."""
-    with pytest.raises(TypeError, match=r"it wants \(runtime, memory\)"):
+    with pytest.raises(TypeError, match=r"it requires \(runtime, memory\)"):
         check_takes(_named, "it", "runtime", "memory")
 
 
@@ -117,9 +117,9 @@ def test_what_is_registered_later_is_looked_at_likewise() -> None:
     """And takes nobody's place."""
     parts = ComponentRegistry()
     parts.add(Action("A", handler=str))
-    with pytest.raises(TypeError, match="wants"):
+    with pytest.raises(TypeError, match="requires"):
         parts.add(Action("A", handler=_five))
-    assert parts.actions["A"].handler("said") == "said"  # type: ignore[call-arg,arg-type]
+    assert parts.actions["A"].handler("said") == "said"  # type: ignore[call-arg]
 
 
 _READING = Reading(

@@ -5,6 +5,7 @@ from typing import cast
 import pytest
 import zmq
 
+from garrison.supervisor.bus import router as routing
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.bus.router import BusRouter
 
@@ -53,6 +54,12 @@ class Made:
         self.bus = BusRouter(self.plane, self.refused.append, 1 << 30)
         for token in (OWN, MINE, THEIRS):
             self.bus.admit(token)
+
+
+@pytest.fixture(autouse=True)
+def _long_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A turn ends when nothing is left, on a loaded machine too."""
+    monkeypatch.setattr(routing, "TURN_S", 60.0)
 
 
 def _socket(router: Router) -> "zmq.Socket[bytes]":

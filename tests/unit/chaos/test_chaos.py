@@ -19,8 +19,8 @@ from garrison.ipc.system import process_tree
 from garrison.supervisor.chaos.observe import (
     IncarnationHistory,
     Tail,
-    begin_again,
-    how_it_began,
+    start_again,
+    start_command,
 )
 from garrison.supervisor.chaos.results import (
     LATE_S,
@@ -29,7 +29,7 @@ from garrison.supervisor.chaos.results import (
     Stalls,
     Tally,
     is_late,
-    who_takes,
+    takers_of,
 )
 from garrison.supervisor.chaos.schedule import ALONE, AT_ONCE, HOST, Fault, FaultSchedule
 
@@ -204,7 +204,7 @@ def test_one_may_come_before_its_acknowledgement() -> None:
     assert (made.delivered, made.misplaced) == (1, 0)
 
 
-def test_order_is_not_asked_of_who_takes_several_at_once_or_of_dead_letters() -> None:
+def test_order_is_not_asked_of_takers_of_several_at_once_or_of_dead_letters() -> None:
     """Neither promises one."""
     wide, dead = letters(1, 2), letters(1, 2)
     wide.in_order, dead.strict = False, False
@@ -236,7 +236,7 @@ def test_each_zero_that_is_none_is_a_failure(field: str, name: str) -> None:
     setattr(tally, field, 1)
 
     assert not tally.ok
-    assert [key for key, count in tally.told()["zeros"].items() if count] == [name]
+    assert [key for key, count in tally.as_data()["zeros"].items() if count] == [name]
 
 
 def test_a_message_out_of_order_is_a_failure() -> None:
@@ -256,7 +256,7 @@ def test_recoveries_are_told_by_fault_and_by_service() -> None:
     for name, seconds in (("b", 0.2), ("a", 0.1), ("b", 0.4)):
         tally.recovered(Fault.KILL, name, seconds)
     tally.recovered(Fault.SUPERVISOR, HOST, 1.0)
-    rows = tally.told()["recoveries"]
+    rows = tally.as_data()["recoveries"]
 
     assert [(row["fault"], row["service"], row["count"]) for row in rows] == [
         ("kill", None, 3),
@@ -291,7 +291,7 @@ def test_a_fault_that_nothing_would_mend_is_not_injected(
     fault: Fault, facts: dict[str, Any], takes: bool
 ) -> None:
     """Who is left out is said, with the reason."""
-    names, left = who_takes(fault, [row("a", **facts)], room=1000.0)
+    names, left = takers_of(fault, [row("a", **facts)], room=1000.0)
 
     assert names == (["a"] if takes else [])
     assert bool(left) is not takes
@@ -299,7 +299,7 @@ def test_a_fault_that_nothing_would_mend_is_not_injected(
 
 def test_those_left_out_for_one_reason_are_one_sentence() -> None:
     """However many they are."""
-    _, left = who_takes(Fault.LEAK, [row(name) for name in NAMES], room=1e9)
+    _, left = takers_of(Fault.LEAK, [row(name) for name in NAMES], room=1e9)
 
     assert left == ["leak of s0, s1, s2 and 7 more: nothing would end it (memory_max is 0)"]
 
@@ -321,9 +321,9 @@ def test_what_an_incarnation_left_is_found_once_it_is_over() -> None:
             past.seen(other)
             assert past.left([]) == [one.pid]
             assert past.left([token]) == []
-            past.injured(one.pid, process_tree.start_ticks(one.pid))
+            past.harmed(one.pid, process_tree.start_ticks(one.pid))
             assert past.left([token, other]) == [one.pid]
-            past.injured(one.pid, 1)  # another process of that number
+            past.harmed(one.pid, 1)  # another process of that number
             assert past.left([token]) == [one.pid]
         finally:
             one.kill()
@@ -356,14 +356,14 @@ def test_what_root_starts_again_is_still_its_user_s(tmp_path: Path) -> None:
     again = None
     try:
         until(lambda: b"sleep" in Path(f"/proc/{first.pid}/cmdline").read_bytes()[:5])
-        how = how_it_began(first.pid)
+        how = start_command(first.pid)
         assert (how.argv, how.environ, how.folder) == (
             (b"sleep", b"60"),
             {b"A": b"=1\n"},
             str(folder),
         )
         assert not how.watched
-        again = begin_again(replace(how, argv=LASTING), tmp_path / "log")
+        again = start_again(replace(how, argv=LASTING), tmp_path / "log")
         ids = dict(
             line.split(":", 1)
             for line in Path(f"/proc/{again.pid}/status").read_text().splitlines()

@@ -1,4 +1,4 @@
-"""`garrison chat` at the terminal's end: what is heard within a line is shown once."""
+"""`garrison chat` at the terminal: each message is shown once, and cannot control the terminal."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,21 +9,23 @@ import pytest
 from garrison.ipc import Client, ServiceProxy
 from garrison.supervisor.cli import chat as chatting
 from garrison.supervisor.cli.chat import ChatSession, Terminal
+from garrison.supervisor.cli.output import Invocation
+from garrison.supervisor.cli.render.text import sanitize
 
 
 class Chat:
-    """A chat service whose answer waits until the test lets it go."""
+    """A chat service that answers once the test sets `go`."""
 
     def __init__(self, answer: str) -> None:
         self._answer = answer
-        self.said, self.go = asyncio.Event(), asyncio.Event()
+        self.received, self.go = asyncio.Event(), asyncio.Event()
         self.coming: asyncio.Queue[str] = asyncio.Queue()
 
     async def greeting(self) -> dict[str, Any]:
         return {"text": "Hello", "conversation": {"room": "r"}, "answerer": "Ada"}
 
     async def say(self, text: str, conversation: Any) -> dict[str, Any]:
-        self.said.set()
+        self.received.set()
         await self.go.wait()
         reply = {"text": self._answer, "conversation": conversation, "answerer": "Ada"}
         return {**reply, "messages": ["besides"]}
@@ -34,8 +36,8 @@ class Chat:
             self.coming.task_done()
 
 
-class Alone:
-    """A client that sees nobody else."""
+class FakeClient:
+    """A client of a directory without other services."""
 
     supervisor_gone = False
     is_alone = False
@@ -50,20 +52,22 @@ class Alone:
         ("", ["Ada: Hello", "Ada: yes", "Ada: fire", "Ada: besides", "(Ada says nothing)"]),
     ],
 )
-async def test_what_is_heard_within_a_line_waits_and_its_answer_is_shown_once(
+async def test_messages_during_a_line_are_held_and_its_answer_is_shown_once(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     answer: str,
     shown: list[str],
 ) -> None:
-    """A chat service that was born within the line takes the answer for something else."""
+    """A chat service that started during the line may pass its answer on as a message, too."""
     monkeypatch.setattr(chatting, "with_timeout", lambda service, _: service)
     chat = Chat(answer)
-    talk = ChatSession(cast("Client", Alone()), cast("ServiceProxy", chat), Terminal())
-    await talk.greet()
-    listening = asyncio.create_task(talk.listen())
-    saying = asyncio.create_task(talk.say("well?"))
-    await asyncio.wait_for(chat.said.wait(), 10)
+    session = ChatSession(
+        Invocation(), cast("Client", FakeClient()), cast("ServiceProxy", chat), Terminal()
+    )
+    await session.greet()
+    listening = asyncio.create_task(session.listen())
+    saying = asyncio.create_task(session.say("well?"))
+    await asyncio.wait_for(chat.received.wait(), 10)
     for text in ("yes", "fire"):
         await chat.coming.put(text)
     await asyncio.wait_for(chat.coming.join(), 10)
@@ -73,23 +77,25 @@ async def test_what_is_heard_within_a_line_waits_and_its_answer_is_shown_once(
     assert capsys.readouterr().out.splitlines() == shown
 
 
-@pytest.mark.parametrize("is_people", [True, False])
-async def test_people_are_told_that_an_answer_takes_its_time(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], is_people: bool
+@pytest.mark.parametrize("interactive", [True, False])
+async def test_a_slow_answer_is_noted_at_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], interactive: bool
 ) -> None:
-    """Once, and not where a program reads."""
+    """Once, and not in a pipe."""
     monkeypatch.setattr(chatting, "with_timeout", lambda service, _: service)
-    monkeypatch.setattr(chatting, "STILL_S", 0.0)
+    monkeypatch.setattr(chatting, "SLOW_S", 0.0)
     chat, terminal = Chat("yes"), Terminal()
-    terminal.is_people = is_people
-    talk = ChatSession(cast("Client", Alone()), cast("ServiceProxy", chat), terminal)
-    saying = asyncio.create_task(talk.say("well?"))
-    await asyncio.wait_for(chat.said.wait(), 10)
+    terminal.interactive = interactive
+    session = ChatSession(
+        Invocation(), cast("Client", FakeClient()), cast("ServiceProxy", chat), terminal
+    )
+    saying = asyncio.create_task(session.say("well?"))
+    await asyncio.wait_for(chat.received.wait(), 10)
     asyncio.get_running_loop().call_later(0.01, chat.go.set)
     await asyncio.wait_for(saying, 10)
 
-    told = [line for line in capsys.readouterr().out.splitlines() if "still waiting" in line]
-    assert len(told) == is_people
+    notes = [line for line in capsys.readouterr().out.splitlines() if "still waiting" in line]
+    assert len(notes) == interactive
 
 
 @pytest.mark.parametrize(
@@ -98,7 +104,9 @@ async def test_people_are_told_that_an_answer_takes_its_time(
         ("a\x1b[31mb\x07\x9bc\r", "a [31mb  c "),
         ("two\nlines\there", "two\nlines\there"),
         ("👩‍💻 ok", "👩‍💻 ok"),
+        ("abc\u202edef\u2028x\ud800", "abc def x "),
     ],
 )
-def test_nothing_that_is_said_moves_the_cursor(text: str, shown: str) -> None:
-    assert chatting._plain(text) == shown
+def test_a_message_cannot_control_the_terminal(text: str, shown: str) -> None:
+    """Control characters become blanks; line breaks, tabs and joined emoji stay."""
+    assert sanitize(text, lines=True) == shown

@@ -1,4 +1,4 @@
-"""Agents in the config: which services each has, what they mean by a NAME, and who they are."""
+"""Agents in the config: their services, the NAMEs within an agent, and their characters."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -46,8 +46,8 @@ def loaded(directory: Path, text: str) -> Config:
 def test_each_agent_has_services_of_its_own(
     tmp_path: Path, sections: str, provides: Provides, expected: str
 ) -> None:
-    """Under NAMEs that begin with its own; a plugin that an agent runs is not run for all; and of
-    each agent and plugin one service, `*`, is where the plugin's parts are."""
+    """Under NAMEs that begin with its own. A plugin that an agent runs is not run for the host. Of
+    each agent and plugin, one service, `*`, has the plugin's parts."""
     specs = loaded(tmp_path, P + sections).services(provides)
 
     shown = [f"{s.name}{'*' * s.with_parts}={s.plugin}.{s.service_type}" for s in specs]
@@ -69,10 +69,10 @@ def test_each_agent_has_services_of_its_own(
         ("[agent]\nname='x'", 5, "agent.name", r"no such key in \[agent\]"),
         ("[agent]\ncharacter=3", 5, "agent.character", r"a path in quotes, got a whole number"),
         ("[agents.ada.services.tt]", 4, "agents.ada.services.tt", r"no plugin has.*`t`"),
-        ("[agents.ada.services.x]\nplugin='p'", 4, "agents.ada.services.x", r"say which one"),
+        ("[agents.ada.services.x]\nplugin='p'", 4, "agents.ada.services.x", r"name one of them"),
         ("[agents.ada.services.x]\ngrase=1", 5, "agents.ada.services.x.grase", r"`grace`"),
         ("[agents.ada]\nplugins=['q']\n[agents.ada.services.t]", 6, "agents.ada.services.t",
-         r"`p` is everybody's, and not run by agent `ada`: add \"p\" to \[agents.ada\] plugins, or "
+         r"`p` is run by the host, and not by agent `ada`: add \"p\" to \[agents.ada\] plugins, or "
          r"write \[services.t\]"),
         ("[agents.ada]\nplugins=['q']\n[agents.max]\nplugins=['p']\n[agents.ada.services.x]\n"
          "plugin='p'", 8, "agents.ada.services.x", r"run by agent `max`, and not.*add \"p\" to"),
@@ -108,8 +108,8 @@ def test_a_mistake_says_where_and_what_to_write(
     assert re.search(says, caught.value.problem), caught.value.problem
 
 
-def test_two_plugins_of_one_type_are_told_where_to_be_named(tmp_path: Path) -> None:
-    """As everybody's are, in the agent's own sections."""
+def test_two_plugins_of_one_type_need_sections_of_the_agent(tmp_path: Path) -> None:
+    """The error names sections of the agent."""
     with pytest.raises(ConfigError) as caught:
         loaded(tmp_path, P + "[agents.ada.services.t]").services({"p": ["t"], "q": ["t"]})
     assert "[agents.ada.services.t] with" in caught.value.problem
@@ -117,21 +117,20 @@ def test_two_plugins_of_one_type_are_told_where_to_be_named(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("said", "meant"),
+    ("name", "meant"),
     [("u", "ada.u"), ("ada.u", "ada.u"), ("max.u", "max.u"), ("v", "v"), ("max.t", "max.t")],
 )
-def test_within_an_agent_a_name_means_its_own(tmp_path: Path, said: str, meant: str) -> None:
-    """Then everybody's; another agent's by its full NAME."""
+def test_within_an_agent_a_name_means_its_own(tmp_path: Path, name: str, meant: str) -> None:
+    """Then the host's. A service of another agent has its full NAME."""
     text = P + "[agents.max]\nplugins=['p']\n[agents.ada]\nplugins=['p']\n"
-    text += f"[agents.ada.services.t]\ndepends_on=['{said}']\nbind_to=['{said}']\n"
+    text += f"[agents.ada.services.t]\ndepends_on=['{name}']\nbind_to=['{name}']\n"
 
     specs = {spec.name: spec for spec in loaded(tmp_path, text).services(BOTH)}
     assert specs["ada.t"].supervision.depends_on == specs["ada.t"].supervision.bind_to == (meant,)
 
 
 def test_sections_of_agents_are_read_with_their_plugin(tmp_path: Path) -> None:
-    """Under their full NAMEs, with what they are called within the agent; errors in them lead to
-    where they stand."""
+    """Under their full NAMEs, with their NAMEs within the agent. An error names their own lines."""
     text = P + "[agents.ada]\nplugins=['q']\n[agents.ada.services.v.config]\nx = 1\n[services.t]\n"
     config = loaded(tmp_path, text)
 
@@ -165,10 +164,10 @@ SEVERAL = '[{"name": "Ada"}, {"name": "Max"}]'
         ("[agent]\ncharacter='.'", None, "agent.character", r"cannot be read"),
     ],
 )  # fmt: skip
-def test_a_character_that_cannot_be_used_is_told(
+def test_an_unusable_character_is_an_error(
     tmp_path: Path, text: str, content: str | None, key: str, says: str
 ) -> None:
-    """With the key that names its file."""
+    """The error names the key of the file."""
     if content is not None:
         (tmp_path / "c.json").write_text(content)
     with pytest.raises(ConfigError) as caught:
@@ -177,9 +176,9 @@ def test_a_character_that_cannot_be_used_is_told(
     assert re.search(says, caught.value.problem), caught.value.problem
 
 
-def test_each_agent_is_who_its_file_says(tmp_path: Path) -> None:
-    """One of several is picked by name, or is named as the agent is; without a file it is Eliza,
-    under the agent's NAME."""
+def test_each_agent_has_the_character_of_its_file(tmp_path: Path) -> None:
+    """One of several is picked by its name, or by the agent's NAME. The default is Eliza under the
+    agent's NAME."""
     (tmp_path / "c.json").write_text(SEVERAL)
     text = "[agent]\ncharacter='c.json#ada'\n[agents.max]\ncharacter='c.json'\n[agents.eva]\n"
     config = loaded(tmp_path, text)
@@ -190,7 +189,7 @@ def test_each_agent_is_who_its_file_says(tmp_path: Path) -> None:
 
 
 def test_another_character_is_another_config(tmp_path: Path) -> None:
-    """A supervisor that adopts sees that something has changed; without one nothing has."""
+    """A supervisor that adopts detects the change by the digest."""
     text = "[agent]\ncharacter='c.json'\n"
     (tmp_path / "c.json").write_text('{"name": "A"}')
     before = loaded(tmp_path, text).digest

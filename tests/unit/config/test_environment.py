@@ -1,4 +1,4 @@
-"""A worker sees what its own service was given, and a secret is told to nobody else."""
+"""A worker's environment has what its service is given; no other service gets its secrets."""
 
 import os
 import struct
@@ -40,15 +40,14 @@ def given(text: str = "", **keys: Any) -> tuple[dict[str, str], dict[str, str]]:
     return worker_environment(spec, SUPERVISOR, lambda _: text.encode())
 
 
-def test_only_what_everyone_may_see_passes() -> None:
-    """The launcher has the allow-list and nothing else, and so has a service that asks for no
-    more."""
+def test_only_the_allow_list_passes() -> None:
+    """The launcher has the allow-list and nothing else. A service has the same by default."""
     assert base_environment(SUPERVISOR) == COMMON
     assert given() == (COMMON, {})
 
 
-def test_a_service_is_given_what_it_asks_for() -> None:
-    """`pass_env` hands on what is set, and `env` adds."""
+def test_a_service_is_given_what_its_section_names() -> None:
+    """`pass_env` passes on variables that are set, and `env` adds some."""
     public, secrets = given(pass_env=("EXTRA", "NOT_SET"), env={"LEVEL": "debug"})
     assert public == COMMON | {"EXTRA": "extra", "LEVEL": "debug"}
     assert secrets == {}
@@ -65,8 +64,8 @@ def test_a_service_is_given_what_it_asks_for() -> None:
     ],
 )
 def test_a_secret_is_found(keys: dict[str, Any], expected: dict[str, str]) -> None:
-    """A secret is the supervisor's variable, renamed where the config says so, else what env_file
-    has; it is apart from the environment."""
+    """A secret is a variable of the supervisor, or of env_file, and may be renamed. It is not in
+    the public environment."""
     assert given(**keys) == (COMMON, expected)
 
 
@@ -97,12 +96,12 @@ def secret_of(environ: dict[str, str], source: str | Path, **keys: Any) -> str:
     ],
 )
 def test_a_file_is_one_secret(tmp_path: Path, data: bytes, value: str) -> None:
-    """All of it, but for the end of its last line; also what is no text."""
+    """Its content without the end of the last line; it need not be text."""
     assert secret_of({}, private(tmp_path / "token", data)) == value
 
 
 def test_where_a_secret_is_looked_for(tmp_path: Path) -> None:
-    """First what systemd hands over, then the environment, then env_file."""
+    """First in systemd's credentials, then in the environment, then in env_file."""
     folder = tmp_path / "credentials"
     folder.mkdir()
     env_file = private(tmp_path / "bot.env", b"NAME=env_file\nCREDENTIALS_DIRECTORY=/nowhere\n")
@@ -124,8 +123,8 @@ def refused(environ: dict[str, str], source: str | Path) -> str:
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o602, 0o610, 0o601, 0o644, 0o444])
-def test_a_file_that_others_can_get_at_is_refused(tmp_path: Path, mode: int) -> None:
-    """Whichever of the three it is, with the file, its mode and what to type."""
+def test_a_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
+    """All three kinds of file. The error has the file, its mode and the command to run."""
     path = private(tmp_path / "it's", b"s3cret", mode)
     says = f"{path} has mode {mode:04o}, so others can get at it: chmod 600 '{tmp_path}/it'\"'\"'s'"
     assert refused({}, path) == f"secret TOKEN: {says}"
@@ -137,7 +136,7 @@ def test_a_file_that_others_can_get_at_is_refused(tmp_path: Path, mode: int) -> 
 
 
 def test_a_file_that_is_no_secret_is_refused(tmp_path: Path) -> None:
-    """What is missing, a folder, a pipe that nobody writes to, too large, or has a NUL."""
+    """A missing file, a folder, a pipe without a writer, a large file, one with a NUL."""
     assert "there is no file" in refused({}, tmp_path / "none")
     assert "cannot be read: " in refused({}, tmp_path)
     os.mkfifo(tmp_path / "pipe", 0o600)
@@ -160,11 +159,11 @@ ACL_ENTRIES = {"owner": (1, 4, -1), "mine": (2, 4, os.geteuid()), "mask": (16, 4
         ({"others": (32, 4, -1)}, False),
     ],
 )
-def test_what_systemd_lets_one_user_read_is_taken(
+def test_an_access_list_for_its_own_user_is_accepted(
     tmp_path: Path, change: dict[str, tuple[int, int, int]], taken: bool
 ) -> None:
-    """It hands credentials to a unit's user by an access list, whose mask looks like an open
-    group; what such a list lets others do is seen."""
+    """systemd gives credentials to a unit's user by an access list, whose mask looks like an open
+    group. A list that lets other users read is refused."""
     path = private(tmp_path / "NAME", b"s3cret", 0o400)
     entries = sorted((ACL_ENTRIES | change).values())
     packed = b"".join(struct.pack("<HHI", tag, may, who % 2**32) for tag, may, who in entries)
@@ -191,7 +190,7 @@ def test_what_systemd_lets_one_user_read_is_taken(
         ({"text": "PATH=file", "secrets": {"PATH": "TOKEN"}}, "t0k3n"),
     ],
 )
-def test_the_stronger_word_counts(keys: dict[str, Any], value: str) -> None:
+def test_the_stronger_source_counts(keys: dict[str, Any], value: str) -> None:
     """From weak to strong: allow-list, pass_env, env_file, env, secrets; and each name has one
     value, so the order in which both parts are applied does not matter."""
     name = keys.pop("name", "PATH")
@@ -200,8 +199,8 @@ def test_the_stronger_word_counts(keys: dict[str, Any], value: str) -> None:
     assert (public | secrets)[name] == value
 
 
-def test_what_a_file_says_stays_out_of_the_open_part() -> None:
-    """env_file is where tokens are kept, so all of it goes the secrets' way."""
+def test_all_of_env_file_is_secret() -> None:
+    """Tokens are kept there, so none of its variables is in the public part."""
     public, secrets = given(text="A=1\nB=2\n", env={"B": "3"})
     assert public == COMMON | {"B": "3"}
     assert secrets == {"A": "1"}
@@ -209,7 +208,7 @@ def test_what_a_file_says_stays_out_of_the_open_part() -> None:
 
 @pytest.mark.parametrize(("text", "where"), [("", "an env_file"), ("OTHER=s3cret", "/etc/bot.env")])
 def test_a_missing_secret_says_what_to_do(text: str, where: str) -> None:
-    """A secret that is nowhere stops the start, with both of its names and no value."""
+    """A secret that is not found stops the start. The error has both of its names and no value."""
     with pytest.raises(StartError) as caught:
         given(text, secrets={"PASSWORD": "PASSWORD_EU"})
     assert caught.value.service == "bot"
@@ -242,7 +241,7 @@ def test_a_missing_secret_says_what_to_do(text: str, where: str) -> None:
     ],
 )  # fmt: skip
 def test_a_line_reads_as_in_a_shell(line: str, value: str) -> None:
-    """Quotes, comments and `export` mean what they mean there; nothing is expanded."""
+    """Quotes, comments and `export` have their meaning of the shell; nothing is expanded."""
     assert given(line)[1] == {"K": value}
 
 
@@ -251,15 +250,15 @@ def test_a_line_reads_as_in_a_shell(line: str, value: str) -> None:
     ["s3cret", "=s3cret", "1K=s3cret", "K='s3cret", 'K="s3cret', "K='a' s3cret", "K s3cret=1",
      "K=s3cret\0", 'K="s3cret\\"', "export s3cret"],
 )  # fmt: skip
-def test_a_bad_line_is_told_without_its_content(line: str) -> None:
+def test_an_error_of_a_line_does_not_show_it(line: str) -> None:
     """A line that cannot be read is named by file and number, for it may hold a secret."""
     with pytest.raises(StartError, match=r"/etc/bot.env:2 is not KEY=VALUE") as caught:
         given(f"OK=1\n{line}\n")
     assert "s3cret" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read_is_told(tmp_path: Path) -> None:
-    """A missing file and one that is no text stop the start, and no byte of it is shown."""
+def test_an_unreadable_env_file_stops_the_start(tmp_path: Path) -> None:
+    """A missing file, or one that is not text. The error shows none of its bytes."""
     path = tmp_path / "bot.env"
     spec = service_spec(name="bot", plugin="bot", service_type="bot", env_file=path)
     with pytest.raises(StartError, match=r"bot.env cannot be read: there is no such file"):
@@ -296,11 +295,11 @@ WHO = AgentSpec(
         ({}, {}, {}),
     ],
 )
-def test_a_character_is_asked_first(
+def test_a_characters_secrets_come_first(
     secrets: dict[str, str | Path], expected: dict[str, str], left: dict[str, Any]
 ) -> None:
-    """What it has goes before the supervisor's variables, and is all of its secrets that the
-    worker is told of; of the others it has the names."""
+    """Its value overrides the supervisor's variable. Of other secrets, the worker's character has
+    the names alone."""
     found = given(secrets=secrets, agent=WHO)
     spec = service_spec(name="b", plugin="b", service_type="b", secrets=secrets, agent=WHO)
     character, withheld = character_for(spec, found[1])
@@ -311,16 +310,16 @@ def test_a_character_is_asked_first(
     assert set(withheld) == {"TOKEN", "KEY", "NUMBER", "NUL"} - set(left) - set(expected)
 
 
-def test_an_open_character_hands_out_no_secret(tmp_path: Path) -> None:
-    """Only who names one of its secrets is refused; the rest of it is read."""
+def test_an_open_character_file_gives_no_secret(tmp_path: Path) -> None:
+    """Only a service that names one of its secrets is refused; the rest of the file is used."""
     path = private(tmp_path / "c.json", b'{"name": "C", "secrets": {"TOKEN": "s3cr3t"}}', 0o644)
     agent, _ = read_agent("", path)
 
     assert given(agent=agent, secrets={"EXTRA": "EXTRA"})[1] == {"EXTRA": "extra"}
     with pytest.raises(StartError) as caught:
         given(agent=agent, secrets={"TOKEN": "TOKEN"})
-    says = f"secret TOKEN: {path} has mode 0644, so others can get at it: chmod 600 {path}"
-    assert caught.value.reason == says
+    reason = f"secret TOKEN: {path} has mode 0644, so others can get at it: chmod 600 {path}"
+    assert caught.value.reason == reason
     assert "s3cr3t" not in repr(agent)
     path.chmod(0o600)
     assert given(agent=read_agent("", path)[0], secrets={"TOKEN": "TOKEN"})[1] == {
@@ -328,41 +327,43 @@ def test_an_open_character_hands_out_no_secret(tmp_path: Path) -> None:
     }
 
 
-def test_a_secret_that_cannot_be_a_variable_is_told() -> None:
-    """No value is shown; and where one is nowhere, the character is among the places named."""
-    with pytest.raises(StartError, match=r"secret NUL: /c/ada.json holds a NUL in it$"):
+def test_a_secret_with_a_nul_is_refused() -> None:
+    """The error shows no value. For a secret that is not found, it names the character's file."""
+    with pytest.raises(StartError, match=r"secret NUL: /c/ada.json has a NUL in it$"):
         given(agent=WHO, secrets={"NUL": "NUL"})
     with pytest.raises(StartError, match=r"or into the secrets of /c/ada.json$"):
         given(agent=WHO, secrets={"OTHER": "OTHER"})
 
 
-def test_a_character_that_nobody_answers_as_is_told() -> None:
-    """Its services run all the same, and what answers them is everybody's agent."""
+def test_a_character_that_no_service_answers_as_is_noted() -> None:
+    """The agent's other services run all the same; the host's agent answers them."""
 
-    def post(name: str, service_type: str, agent: AgentSpec) -> ServiceSpec:
+    def service(name: str, service_type: str, agent: AgentSpec) -> ServiceSpec:
         return service_spec(name=name, plugin="p", service_type=service_type, agent=agent)
 
     own = AgentSpec(character=WHO.character, file=Path("/c/all.json"))
-    services = [post("ada.chat", "chat", WHO), post("agent", "agent", own)]
-    (told,) = unused_characters([AgentSpec(), own, WHO], services)
-    assert told.startswith("nobody answers as Ada (/c/ada.json): [agents.ada] has no service of")
+    services = [service("ada.chat", "chat", WHO), service("agent", "agent", own)]
+    (note,) = unused_characters([AgentSpec(), own, WHO], services)
+    assert note.startswith(
+        "no service answers as Ada (/c/ada.json): [agents.ada] has no service of"
+    )
 
-    services = [post("ada.chat", "chat", WHO), post("ada.agent", "agent", WHO)]
-    (told,) = unused_characters([AgentSpec(), own, WHO], services)
-    assert told.startswith("nobody answers as Ada (/c/all.json): [agent] has no service of")
+    services = [service("ada.chat", "chat", WHO), service("ada.agent", "agent", WHO)]
+    (note,) = unused_characters([AgentSpec(), own, WHO], services)
+    assert note.startswith("no service answers as Ada (/c/all.json): [agent] has no service of")
     assert unused_characters([AgentSpec(), WHO], services) == []
 
 
-def test_secrets_that_nobody_asks_for_are_told() -> None:
-    """By name, with what to write."""
+def test_secrets_that_no_service_names_are_noted() -> None:
+    """The note has their names, and the line to write."""
     one = service_spec(
         name="ada.bot", plugin="b", service_type="b", agent=WHO,
         secrets={"T": "TOKEN", "NUL": Path("/x")},
     )  # fmt: skip
     other = service_spec(name="bot", plugin="b", service_type="b", secrets={"KEY": "KEY"})
 
-    (told,) = unused_secrets([AgentSpec(), WHO], [one, other])
-    assert told == (
+    (note,) = unused_secrets([AgentSpec(), WHO], [one, other])
+    assert note == (
         "/c/ada.json has secrets that no service is given: KEY, NUMBER, NUL; "
         '[agents.ada.services.NAME] secrets = ["KEY"] gives one to it'
     )

@@ -1,4 +1,4 @@
-"""A configuration means what it says, and a mistake in it is named by file, line and key."""
+"""Loading a configuration; a mistake in it is reported by file, line and key."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,7 +27,7 @@ def loaded(directory: Path, text: str) -> Config:
 
 
 def refused(directory: Path, text: str, provides: Provides | None = None) -> ConfigError:
-    """Return the error of a text, which names the file."""
+    """Return the error of a configuration; it names the file."""
     with pytest.raises(ConfigError) as caught:
         loaded(directory, text).services(provides or {})
     assert caught.value.path == str(directory / "config.toml")
@@ -125,15 +125,15 @@ S = "[services.chat]\n"
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, text: str, line: int, key: str, says: str) -> None:
-    """A value that does not fit is told by line and key, with what was expected, in words."""
+    """The error of a value has its line and key, and what was expected, in words."""
     error = refused(tmp_path, text)
     assert (error.line, error.key) == (line, key)
     assert re.search(says, error.problem), error.problem
     assert str(error).startswith(f"{tmp_path}/config.toml:{line}: {key}: ")
 
 
-def test_the_first_mistake_of_the_file_is_told(tmp_path: Path) -> None:
-    """Of several mistakes, the one that stands first is named."""
+def test_the_first_mistake_of_the_file_is_reported(tmp_path: Path) -> None:
+    """Of several mistakes, the error names the first in the file."""
     text = "[services.b]\ngrace = 'x'\n[services.a]\ngrace = 'x'\n[host]\nrun = 3\n"
     assert refused(tmp_path, text).line == 2
 
@@ -152,7 +152,7 @@ def test_the_first_mistake_of_the_file_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_a_misplaced_secret_is_not_shown(tmp_path: Path, text: str) -> None:
-    """Where a token stands in the place of a name, the error does not repeat it."""
+    """If a token is written in the place of a name, the error does not show it."""
     assert "s3cret" not in str(refused(tmp_path, S + text))
 
 
@@ -169,10 +169,10 @@ def test_a_misplaced_secret_is_not_shown(tmp_path: Path, text: str) -> None:
         (b"[host]\nrun = '\xff'\n", None, r"not UTF-8"),
     ],
 )
-def test_what_is_no_toml_is_told(
+def test_invalid_toml_is_reported(
     tmp_path: Path, content: bytes, line: int | None, says: str
 ) -> None:
-    """A file that cannot be parsed is a config error with its line, whatever is wrong with it."""
+    """A file that cannot be parsed is a config error, with the line if there is one."""
     path = tmp_path / "config.toml"
     path.write_bytes(content)
     with pytest.raises(ConfigError, match=says) as caught:
@@ -180,8 +180,8 @@ def test_what_is_no_toml_is_told(
     assert caught.value.line == line
 
 
-def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
-    """A missing file is answered with what makes one, a directory with why it cannot be read."""
+def test_a_missing_file_is_reported(tmp_path: Path) -> None:
+    """The error of a missing file names the command that makes one; a directory is an error too."""
     with pytest.raises(ConfigError, match="garrison init"):
         load(tmp_path / "none.toml", None, {})
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
@@ -189,7 +189,7 @@ def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:
-    """A file from an editor that begins it with a mark is read as any other."""
+    """A file that an editor began with a mark is read as any other."""
     path = tmp_path / "config.toml"
     path.write_bytes(b"\xef\xbb\xbf[host]\nstarts_at_once = 2\n")
     assert load(path, Path("/h"), {}).host.starts_at_once == 2
@@ -216,9 +216,8 @@ env_file = "/etc/b.env"
 """
 
 
-def test_what_is_said_arrives(tmp_path: Path) -> None:
-    """Every key has its place in the specs; defaults hold where a section is silent, and only
-    `env` adds up."""
+def test_keys_arrive_in_the_specs(tmp_path: Path) -> None:
+    """A section overrides `[defaults]`; `env` alone is merged."""
     config = loaded(tmp_path, FULL)
     a, b, c = config.services({"p": ["a", "b"], "q": ["c"]})
     assert config.plugins == {
@@ -271,8 +270,8 @@ SAME = {"p": ["t"], "q": ["t"]}
 def test_each_service_has_one_name(
     tmp_path: Path, sections: str, provides: Provides, expected: str
 ) -> None:
-    """A plugin's services run under their types, sections add instances, and what an unread plugin
-    may provide passes; by plugin, those without a section first."""
+    """A plugin's services run under their types, and sections add instances. A NAME that an unread
+    plugin may provide is accepted. The order is by plugin, services without a section first."""
     specs = loaded(tmp_path, P + sections).services(provides)
     assert " ".join(f"{s.name}={s.plugin}.{s.service_type}" for s in specs) == expected
 
@@ -283,7 +282,7 @@ def test_each_service_has_one_name(
         ("[services.tt]", BOTH, 4, "services.tt", r"no plugin has a service `tt`.*`t`"),
         ("[services.x]\nplugin='pp'", BOTH, 5, "services.x.plugin", r"no \[plugins.pp\].*`p`"),
         ("[services.x]\nplugin='pp'", {}, 5, "services.x.plugin", r"no \[plugins.pp\].*`p`"),
-        ("[services.x]\nplugin='p'", BOTH, 4, "services.x", r"has `t`, `u`: say which.*type"),
+        ("[services.x]\nplugin='p'", BOTH, 4, "services.x", r"has `t`, `u`: name one.*type"),
         ("[services.x]\nplugin='p'\ntype='w'", BOTH, 6, "services.x.type", r"no `w`.*`t`, `u`"),
         ("[services.x]\ntype='v'", BOTH, 5, "services.x.type", r'add plugin = "q"'),
         ("[services.x]\nplugin='p'", {"p": [], "q": []}, 4, "services.x", r"has no services"),
@@ -294,18 +293,18 @@ def test_each_service_has_one_name(
         ("[services.t]\nbind_to=['uu']", BOTH, 5, "services.t.bind_to[0]", r"mean `u`"),
     ],
 )
-def test_a_section_that_fits_nothing_is_told(
+def test_a_section_that_fits_nothing_is_refused(
     tmp_path: Path, sections: str, provides: Provides, line: int, key: str, says: str
 ) -> None:
-    """A section without a plugin, a NAME of two owners or a dependency on nothing is an error that
-    says what to write."""
+    """A section without a plugin, a NAME of two owners, an unknown dependency: the error has the
+    line to write."""
     error = refused(tmp_path, P + sections, provides)
     assert (error.line, error.key) == (line, key)
     assert re.search(says, error.problem), error.problem
 
 
 def test_an_error_of_a_service_has_the_nearest_line(tmp_path: Path) -> None:
-    """What only the plugin can check is named by the key's line, or its table's."""
+    """An error that only the plugin can find has the line of the key, or of its table."""
     config = loaded(tmp_path, "[services.a.config]\nx = [\n1,\n2]\n")
     where = ("services", "a", "config")
     assert config.error_at((*where, "x"), "no").line == 2
@@ -330,23 +329,24 @@ def test_an_error_of_a_service_has_the_nearest_line(tmp_path: Path) -> None:
         ("rel", None, "", "CWD/rel"),
     ],
 )
-def test_the_home_is_where_it_was_said(
+def test_the_home_has_an_order_of_sources(
     tmp_path: Path, home: str | None, variable: str | None, text: str, expected: str
 ) -> None:
-    """`--home` goes before the environment, that before the config, and the config is read only
-    where the answer depends on it."""
+    """`--home` overrides the environment, which overrides the config. The config is read only if
+    the answer depends on it."""
     path = tmp_path / "config.toml"
     path.write_text(text)
     environ = {} if variable is None else {"GARRISON_HOME": variable}
     found = find_home(Path(home) if home else None, path, environ)
-    for word, place in {"DIR": tmp_path, "HOME": Path.home(), "CWD": Path.cwd()}.items():
-        expected = expected.replace(word, str(place))
+    folders = {"DIR": tmp_path, "HOME": Path.home(), "CWD": Path.cwd()}
+    for word, path in folders.items():
+        expected = expected.replace(word, str(path))
     assert str(found) == expected
 
 
 @pytest.mark.parametrize("text", ["not toml", "host = 3", "[host]\nhome = 3"])
-def test_a_home_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
-    """Where the config decides and cannot be read, no home is guessed."""
+def test_an_unreadable_home_is_an_error(tmp_path: Path, text: str) -> None:
+    """If the config decides and cannot be read, no home is guessed."""
     path = tmp_path / "config.toml"
     path.write_text(text)
     with pytest.raises(ConfigError):
@@ -354,7 +354,7 @@ def test_a_home_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
 
 
 def test_without_a_config_the_home_is_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With no config named, the one here counts, else `.garrison` here."""
+    """Without `--config`, the config in the current folder counts, else `.garrison` there."""
     monkeypatch.chdir(tmp_path)
     assert find_home(None, None, {}) == tmp_path / ".garrison"
     (tmp_path / "config.toml").write_text("[host]\nhome = 'h'")
@@ -364,7 +364,8 @@ def test_without_a_config_the_home_is_here(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part of the home can be moved; a path is relative to the file, wherever one stands."""
+    """Each part of the home can be moved. A path is relative to the file, not to the current
+    folder."""
     (tmp_path / "config.toml").write_text("[host]\nrun = '/r'\nlogs = 'l'\nstate = '../s'")
     monkeypatch.chdir("/")
     config = load(tmp_path.relative_to("/") / "config.toml", Path("/h"), {})
@@ -375,7 +376,7 @@ def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize(("length", "fits"), [(82, True), (83, False)])
-def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path, length: int, fits: bool) -> None:
+def test_a_path_too_long_for_a_socket_is_refused(tmp_path: Path, length: int, fits: bool) -> None:
     """The longest name in run/ still fits into a Unix socket's 107 bytes, counted in bytes."""
     run = "/é" + "x" * (length - 3)
     text = f"[host]\nrun = '{run}'"
@@ -387,8 +388,8 @@ def test_a_path_too_long_for_a_socket_is_told(tmp_path: Path, length: int, fits:
     assert re.search(r"108 bytes long.*at most 107: set `\[host\] run`", error.problem)
 
 
-def test_a_home_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
-    """A long --home is refused too, although the file says nothing of it."""
+def test_a_home_too_long_for_a_socket_is_refused(tmp_path: Path) -> None:
+    """A long --home is refused too, although it is not in the file."""
     path = tmp_path / "config.toml"
     path.write_text("")
     with pytest.raises(ConfigError, match="--home"):
@@ -397,7 +398,7 @@ def test_a_home_too_long_for_a_socket_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("target", ["/elsewhere/run", "../elsewhere"])
 def test_a_moved_run_is_followed(tmp_path: Path, target: str) -> None:
-    """`run` is where the link in the home leads, also while nothing is there."""
+    """The folder of the sockets is the target of the link `run`, even if it does not exist."""
     assert run_folder(tmp_path) == tmp_path / "run"
     (tmp_path / "run").symlink_to(target)
     assert run_folder(tmp_path) == (tmp_path / target).resolve()

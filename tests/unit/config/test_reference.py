@@ -44,7 +44,7 @@ def _uncommented(tmp_path: Path) -> str:
 
 
 def service_of(config: Config, name: str) -> dict[str, Any]:
-    """Return what is known of one of the bundled services, who it speaks for aside."""
+    """Return the keys of one of the bundled services, without its agent."""
     specs = config.services({plugin: [plugin] for plugin in config.plugins})
     spec = next(spec for spec in specs if spec.name == name)
     assert spec.agent.character.name == "Eliza"
@@ -58,8 +58,8 @@ def test_every_key_is_there(tmp_path: Path, uncommented: str) -> None:
     assert set(read["host"]) == set(schema.HOST)
     assert set(read["defaults"]) == set(schema.DEFAULTS)
     assert set(read["plugins"]["chat"]) == set(schema.PLUGIN)
-    said = set().union(*read["services"].values())
-    assert said == set(schema.SERVICE) - set(schema.DEFAULTS)
+    keys = set().union(*read["services"].values())
+    assert keys == set(schema.SERVICE) - set(schema.DEFAULTS)
     assert set(read["agent"]) == {"character"}
     shown = REFERENCE.read_text().partition("[agents.ada]")[2].partition("\n\n")[0]
     assert [
@@ -68,18 +68,18 @@ def test_every_key_is_there(tmp_path: Path, uncommented: str) -> None:
 
 
 def test_the_defaults_are_right(tmp_path: Path, uncommented: str) -> None:
-    """What config.toml gives as defaults changes nothing when it is put in force."""
+    """The defaults that config.toml shows change nothing when they are put in force."""
     (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
     (tmp_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
     (tmp_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
-    said, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
-    assert (said.host, said.plugins) == (plain.host, plain.plugins)
-    # What has no default is shown by an example.
+    full, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
+    assert (full.host, full.plugins) == (plain.host, plain.plugins)
+    # A key without a default has an example.
     given: dict[str, Any] = {"priority": 10, "env_file": tmp_path / "chat.env"}
     limits = {"nice": 10, "oom_score_adj": 500, "umask": 0o077, "user": "bot", "group": "bot"}
     tuning = limits | {"working_directory": tmp_path / "data"}
-    assert service_of(said, "chat") == service_of(plain, "chat") | given | tuning
+    assert service_of(full, "chat") == service_of(plain, "chat") | given | tuning
     bundled = (
         ("eliza", ElizaService),
         ("notification", NotificationService),
@@ -87,11 +87,11 @@ def test_the_defaults_are_right(tmp_path: Path, uncommented: str) -> None:
     )
     for name, cls in bundled:
         defaults = {"config": msgspec.to_builtins(cls.Config())}
-        assert service_of(said, name) == service_of(plain, name) | defaults | tuning
+        assert service_of(full, name) == service_of(plain, name) | defaults | tuning
 
 
 def test_it_runs_the_bundled_plugins() -> None:
-    """As it stands, config.toml says nothing but which plugins to run; it fits 80 columns."""
+    """As it is, config.toml sets nothing but the plugins to run; it fits 80 columns."""
     config = load(REFERENCE, Path("/h"), {})
     names = ["chat", "agent", "eliza"]
     assert list(config.plugins) == names

@@ -1,4 +1,4 @@
-"""What happened is written down, one line an event, and can be asked for."""
+"""The log of events: one line for each event, in a file and in memory."""
 
 import os
 import stat
@@ -14,7 +14,7 @@ from garrison.supervisor.logs.events import KEPT, Event, EventLog, local_time
 
 @pytest.fixture
 def journal(tmp_path: Path) -> EventLog:
-    """Return a journal with a file of its own."""
+    """Return an event log with a file of its own."""
     return EventLog(tmp_path / "events.log")
 
 
@@ -24,7 +24,7 @@ def lines(path: Path) -> list[Event]:
 
 
 def test_an_event_is_one_line_of_the_file(journal: EventLog, tmp_path: Path) -> None:
-    """It has a number, the time in UTC, its name, its service and what else there is to say."""
+    """It has a number, the time in UTC, its name, its service and its data."""
     happened = journal.record("service.state", "a", to="running", wait_s=0.25)
     journal.record("supervisor.stopping")
     journal.close()
@@ -66,23 +66,23 @@ def test_memory_has_a_bound(journal: EventLog) -> None:
     assert kept[-1].n == 10_000
 
 
-def test_who_listens_is_told(journal: EventLog) -> None:
-    """One who leaves while told takes nothing away from the others."""
-    heard: list[tuple[str, int]] = []
+def test_listeners_get_each_event(journal: EventLog) -> None:
+    """One that leaves during a call does not keep the event from the others."""
+    received: list[tuple[str, int]] = []
 
     def once(event: Event) -> None:
-        heard.append(("once", event.n))
+        received.append(("once", event.n))
         journal.listeners.remove(once)
 
-    journal.listeners += [once, lambda event: heard.append(("always", event.n))]
+    journal.listeners += [once, lambda event: received.append(("always", event.n))]
     journal.record("e")
     journal.record("e")
 
-    assert heard == [("once", 1), ("always", 1), ("always", 2)]
+    assert received == [("once", 1), ("always", 1), ("always", 2)]
 
 
 def test_the_file_is_rotated_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The full one is renamed in place of the one before; no event is in neither."""
+    """A full file replaces the rotated one; each event is in one of them."""
     monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
     path = tmp_path / "events.log"
     journal = EventLog(path)
@@ -96,8 +96,8 @@ def test_the_file_is_rotated_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sorted(file.name for file in tmp_path.iterdir()) == ["events.log", "events.log.1"]
 
 
-def test_the_file_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next supervisor appends, and counts what is there towards the size."""
+def test_the_next_supervisor_appends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The existing content counts towards the size."""
     monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
     path = tmp_path / "events.log"
     for _ in range(2):
@@ -108,10 +108,10 @@ def test_the_file_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monke
     assert [event.n for event in lines(tmp_path / "events.log.1")] == [1, 1]
 
 
-def test_the_next_supervisor_knows_what_happened_before(
+def test_the_next_supervisor_loads_the_last_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its numbers go on; a line that was cut, or is none of ours, is passed over."""
+    """The numbers continue; a line that is cut or of another format is skipped."""
     monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
     monkeypatch.setattr(journal_module, "RECALLED", 5)
     path = tmp_path / "events.log"
@@ -132,15 +132,15 @@ def test_the_next_supervisor_knows_what_happened_before(
     assert msgspec.json.decode(last, type=Event).n == 26
 
 
-def test_a_journal_without_a_file_begins_at_one(journal: EventLog) -> None:
-    """Nothing is there to be recalled."""
+def test_without_a_file_numbers_begin_at_one(journal: EventLog) -> None:
+    """There is nothing to load."""
     journal.recall()
     assert journal.last(10) == []
     assert journal.record("e").n == 1
 
 
 def test_its_own_user_alone_reads_the_file(journal: EventLog, tmp_path: Path) -> None:
-    """Whatever the umask says."""
+    """The umask makes no difference."""
     before = os.umask(0)
     try:
         journal.record("e")
@@ -152,18 +152,18 @@ def test_its_own_user_alone_reads_the_file(journal: EventLog, tmp_path: Path) ->
 
 
 def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
-    """The events are still in memory and still told."""
+    """The events are still in memory, and listeners get them."""
     journal = EventLog(tmp_path / "nowhere" / "events.log")
-    heard: list[Event] = []
-    journal.listeners.append(heard.append)
+    received: list[Event] = []
+    journal.listeners.append(received.append)
 
     journal.record("e")
 
-    assert len(journal.last(1)) == len(heard) == 1
+    assert len(journal.last(1)) == len(received) == 1
 
 
-def test_closing_twice_is_closing(journal: EventLog, tmp_path: Path) -> None:
-    """A closed one opens its file again with the next event."""
+def test_it_can_be_closed_twice(journal: EventLog, tmp_path: Path) -> None:
+    """The next event opens the file again."""
     journal.record("e")
     journal.close()
     journal.close()
@@ -190,20 +190,20 @@ def event(service: str = "a", **data: Any) -> Event:
         ({"n": 0, "ok": False}, "service.state service=a n=0 ok=False"),
     ],
 )
-def test_an_event_as_people_read_it(data: dict[str, Any], text: str) -> None:
-    """Its name, its service, and keys with values; what is empty is not shown."""
+def test_an_event_as_text(data: dict[str, Any], text: str) -> None:
+    """Its name, its service, and its data; empty values are not shown."""
     assert event(**data).text() == text
 
 
 def test_an_event_of_no_service() -> None:
-    """The host's own have none."""
+    """An event of the host has no service."""
     assert event("", pid=7).text() == "service.state pid=7"
     assert event("").text() == "service.state"
 
 
 @pytest.mark.parametrize("reason", ["one\ntwo", "one\r\ntwo", "one\x1b[2Jtwo", "one\x00two"])
-def test_an_event_is_one_line_whatever_it_says(reason: str) -> None:
-    """The text of an exception may have line breaks, and a terminal's own letters."""
+def test_an_event_is_one_line_whatever_its_data(reason: str) -> None:
+    """The text of an exception may have line breaks and control characters."""
     text = event(reason=reason).text()
 
     assert text.isprintable()
@@ -212,7 +212,7 @@ def test_an_event_is_one_line_whatever_it_says(reason: str) -> None:
 
 
 def test_times_are_shown_with_their_offset(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Local to who reads."""
+    """In local time."""
     shown = local_time("2024-05-06T07:08:09.123Z")
 
     assert shown[10] == "T"

@@ -215,7 +215,7 @@ async def test_what_is_no_text_is_said_to_nobody(platform: Platform, answer: Any
     """A model that answers with something else has failed; people see no `None`."""
     models = {ModelType.TEXT_LARGE: lambda params: answer}
     async with run(AgentService, fakes={"platform": platform}, models=models) as agent:
-        with pytest.raises(RemoteError, match="is to return a text"):
+        with pytest.raises(RemoteError, match="must return a text"):
             await agent.process_actions(heard())
 
     assert platform.sent == []
@@ -586,7 +586,7 @@ async def test_an_action_that_makes_too_much_is_ended(running: Running, made: An
 
     plugin = Plugin("p", actions=[Action("ENDLESS", handler=endless)])
     async with running(plugin) as agent:
-        agent.runtime.session.limits = CallLimits(max_message=1 << 20)
+        agent.runtime.client.session.limits = CallLimits(max_message=1 << 20)
         processed = await agent.process_actions(
             heard(), [Memory(content=Content(actions=["ENDLESS"]))]
         )
@@ -604,7 +604,7 @@ async def test_a_provider_that_tells_too_much_is_left_out(running: Running, mode
         ],
     )
     async with running(plugin) as agent:
-        agent.runtime.session.limits = CallLimits(max_message=1 << 20)
+        agent.runtime.client.session.limits = CallLimits(max_message=1 << 20)
         await agent.process_actions(heard())
 
     system = model.asked[0].system or ""

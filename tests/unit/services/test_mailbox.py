@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 
 from garrison.ipc import PostRequest
 from garrison.supervisor.cli import mail
-from garrison.supervisor.cli.render import status
+from garrison.supervisor.cli.render import table
 from garrison.workers import PermanentFailure
 from garrison.workers.runtime import Runtime
 from garrison.workers.services.mailbox import MailboxService, lanes, schema, shown
@@ -70,14 +70,14 @@ def post(number: int, padding: str = "", **said: Any) -> PostRequest:
 
 def away(service: MailboxService) -> None:
     """Have the mailbox think that nobody is there."""
-    runtime: Any = service.runtime
-    runtime.generation_of = lambda _: 0
+    client: Any = service.runtime.client
+    client.generation_of = lambda _: 0
 
 
 def back(service: MailboxService) -> None:
     """Have it look again."""
-    runtime: Any = service.runtime
-    del runtime.generation_of
+    client: Any = service.runtime.client
+    del client.generation_of
     for lane in service.lanes.values():
         service._pump(lane)
 
@@ -316,7 +316,7 @@ def test_no_column_of_a_list_vanishes_at_80_columns(
     letter.state, letter.reason = schema.DEAD, "because " * 50
     rows = [{"receiver": name, "waiting": 9, "oldest_s": 1e6, "dead": 9, "oldest_dead_s": 1e6}]
     data = {"receivers": rows, "letters": [shown(letter, 1e6)], "damaged": []}
-    status.show(*mail._listed(data))
+    table.show(*mail._list(data))
     out = capsys.readouterr().out
     assert "0123456789abcdef" in out
     (heads,) = [line.split() for line in out.splitlines() if line.startswith("ID")]

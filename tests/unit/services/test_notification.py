@@ -78,7 +78,7 @@ async def test_who_did_not_take_it_is_left_out_and_logged(caplog: pytest.LogCapt
         "half": "no channel 4",
         "hanging": "no answer within 0.2 s",
         "nobody": "not configured",
-        "mute": "no send_message",
+        "mute": "without a method send_message",
     }.items():
         assert any(
             f"platform={name} " in line.getMessage() and reason in line.getMessage()

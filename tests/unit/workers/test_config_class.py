@@ -171,9 +171,9 @@ def test_what_can_be_chosen_is_told() -> None:
     assert convert_config(Choosing, {"decide": "model", "of": ["a", 1]}, KEYS).decide == "model"
     assert misfit({"decide": "modl"}, Choosing) == (
         "decide",
-        "'modl' is none of 'model', 'validate'",
+        "'modl' is not one of 'model', 'validate'",
     )
-    assert misfit({"of": ["b"]}, Choosing)[1] == "'b' is none of 'a', 1"
+    assert misfit({"of": ["b"]}, Choosing)[1] == "'b' is not one of 'a', 1"
     assert misfit({"maybe": "y"}, Choosing)[0] == "maybe"
 
 

@@ -10,12 +10,11 @@ from msgspec import Raw
 from garrison.ipc import messages
 from garrison.ipc.errors import InvalidCall, Overloaded, RemoteError, from_fault
 from garrison.ipc.messages import EMPTY_MAP, Call, Token
-from garrison.workers import Runtime, Service
-from garrison.workers.agents.internal_methods import InternalMethods
+from garrison.workers import Service
 from garrison.workers.process import dispatch
 from garrison.workers.process.dispatch import Dispatch
 from garrison.workers.process.methods import describe
-from garrison.workers.testing import run
+from garrison.workers.testing import Harness, run
 
 CALLER = b"g-caller"
 
@@ -48,10 +47,7 @@ async def served() -> tuple[Dispatch, Slow, list[messages.Data]]:
         assert to == CALLER
         sent.append(message)
 
-    made, service = (
-        Dispatch("slow", send, InternalMethods(Runtime("slow", CALLER)), 1 << 20),
-        Slow(),
-    )
+    made, service = Dispatch("slow", send, Harness("slow").internal, 1 << 20), Slow()
     made.serve(service, describe(Slow)[1])
     return made, service, sent
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from garrison.workers import Character, Service
+from garrison.workers.agents.settings import Settings
 from garrison.workers.testing import run
 
 ADA = {
@@ -50,7 +51,7 @@ async def test_the_character_is_asked_first(
 
 
 async def test_without_a_character_it_is_eliza() -> None:
-    """Who is there in a host without one, too; a Character is taken as it is."""
+    """The default character is Eliza; a `Character` object is used as it is."""
     async with run(Plain) as service:
         assert service.runtime.character.name == "Eliza"
         unknown: Any = service.runtime.get_setting("NOT_SET_ANYWHERE")
@@ -59,16 +60,15 @@ async def test_without_a_character_it_is_eliza() -> None:
         assert (service.runtime.agent_id, service.runtime.character.name) == ("m", "Max")
 
 
-async def test_a_secret_that_is_withheld_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """With what to write, and the service's section as its agent has it."""
-    async with run(Plain) as service:
-        service.runtime.name = "ada.bot"
-        service.runtime.speak_for("ada", Character(name="Ada"), ["KEY"])
-        with caplog.at_level(logging.WARNING):
-            assert [service.runtime.get_setting("KEY", 1) for _ in range(3)] == [1, 1, 1]
-            assert service.runtime.get_setting("OTHER") is None
+def test_a_withheld_secret_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The warning has the line to add, and the service's section within its agent."""
+    ada = Character(name="Ada")
+    settings = Settings("ada.bot", agent="ada", character=ada, withheld=["KEY"])
+    with caplog.at_level(logging.WARNING):
+        assert [settings.get("KEY", 1) for _ in range(3)] == [1, 1, 1]
+        assert settings.get("OTHER") is None
     (line,) = caplog.messages
     assert line == (
-        "setting.withheld KEY is a secret of Ada's character that this service is not given; "
-        '[agents.ada.services.bot] secrets = ["KEY"] in the config hands it over'
+        "setting.withheld KEY is a secret of Ada's character that this service is not granted; "
+        'add secrets = ["KEY"] to [agents.ada.services.bot] in the config'
     )

@@ -86,69 +86,71 @@ class Without(Service):
 
 
 @pytest.mark.parametrize("cls", [Fit, Inherits, Optional])
-def test_a_health_that_can_be_asked_is_nobody_elses(cls: type[Service]) -> None:
-    """Its worker asks it, so it is no method of the service."""
+def test_a_health_check_is_not_a_method_of_the_service(cls: type[Service]) -> None:
+    """Only its worker calls it."""
     manifest, methods = describe(cls)
 
-    assert health.asked_of(cls()) is not None
+    assert health.check_of(cls()) is not None
     assert (methods, manifest.left_out, manifest.notes) == ({}, {}, ())
 
 
 @pytest.mark.parametrize(
     ("cls", "why"),
     [
-        (Plain, "it is no async def"),
+        (Plain, "it is not async def"),
         (Wants, "it cannot be called without arguments: missing a required argument: 'patient'"),
-        (Streams, "it is no async def"),
-        (Belongs, "it belongs to no instance"),
-        (Wrapped, "it is no async def"),
+        (Streams, "it is not async def"),
+        (Belongs, "it is not a method of the instance"),
+        (Wrapped, "it is not async def"),
     ],
 )
-def test_any_other_is_a_method_as_ever_and_its_author_is_told(cls: type[Service], why: str) -> None:
-    """It is never asked."""
+def test_any_other_health_is_an_ordinary_method_with_a_note(cls: type[Service], why: str) -> None:
+    """The note says why it is not a health check."""
     manifest, methods = describe(cls)
 
-    assert health.asked_of(cls()) is None
-    assert manifest.notes == (f"its health is a method like others, and never asked: {why}",)
+    assert health.check_of(cls()) is None
+    assert manifest.notes == (f"its health is an ordinary method, not a health check: {why}",)
     assert set(methods) | set(manifest.left_out) == {"health"}
 
 
 @pytest.mark.parametrize("cls", [Overrides, Without])
-def test_what_is_no_method_is_nothing(cls: type[Service]) -> None:
-    """Neither asked, nor called, nor spoken of."""
+def test_an_attribute_that_is_not_a_function_is_ignored(cls: type[Service]) -> None:
+    """It is neither a check nor a method, and has no note."""
     manifest, methods = describe(cls)
 
-    assert health.asked_of(cls()) is None
+    assert health.check_of(cls()) is None
     assert (methods, manifest.notes) == ({}, ())
 
 
-async def told(answer: Callable[[], Awaitable[Any]], number: int, interval: float) -> list[Health]:
-    """Return what is told of so many questions."""
-    heard: list[Health] = []
+async def results(
+    check: Callable[[], Awaitable[Any]], number: int, interval: float
+) -> list[Health]:
+    """Return the first results of a health check."""
+    found: list[Health] = []
     enough = asyncio.Event()
 
-    def tell(said: Health) -> None:
-        heard.append(said)
-        if len(heard) == number:
+    def report(result: Health) -> None:
+        found.append(result)
+        if len(found) == number:
             enough.set()
 
-    asking = health.HealthCheck(answer, interval, tell)
+    checks = health.HealthCheck(check, interval, report)
     await enough.wait()
-    asking.end()
-    return heard
+    checks.end()
+    return found
 
 
 class Stray(BaseException):
-    """Is no Exception."""
+    """Not a subclass of Exception."""
 
 
 def unawaited() -> Any:
-    """Return what is to be awaited, as a method that lacks an await would."""
+    """Return an awaitable, as a method with a missing await does."""
     return asyncio.get_running_loop().create_future()
 
 
 class Odd:
-    """Cannot be judged."""
+    """Neither true nor false."""
 
     def __bool__(self) -> bool:
         raise ValueError("neither true nor false")
@@ -160,9 +162,9 @@ class Odd:
         (True, ""),
         (None, ""),
         ("connected", ""),
-        (False, "it said no"),
-        (0, "it said no"),
-        ("", "it said no"),
+        (False, health.UNHEALTHY),
+        (0, health.UNHEALTHY),
+        ("", health.UNHEALTHY),
         (Odd(), "ValueError: neither true nor false"),
         (OSError(5, "no disk"), "OSError: [Errno 5] no disk"),
         (asyncio.CancelledError(), "it was cancelled"),
@@ -172,15 +174,15 @@ class Odd:
         (unawaited, health.UNAWAITED),
     ],
 )
-async def test_what_an_answer_means(answer: Any, problem: str) -> None:
-    """None is as good as True; what is false is not, nor is what raises."""
+async def test_the_problem_of_each_result(answer: Any, problem: str) -> None:
+    """None counts as healthy; other false values and exceptions do not."""
 
     async def said() -> Any:
         if isinstance(answer, BaseException):
             raise answer
         return answer() if answer is unawaited else answer
 
-    assert [one.problem for one in await told(said, 2, 0.01)] == [problem] * 2
+    assert [one.problem for one in await results(said, 2, 0.01)] == [problem] * 2
 
 
 async def test_a_late_one_is_cancelled_and_the_next_is_asked_anew() -> None:
@@ -194,7 +196,7 @@ async def test_a_late_one_is_cancelled_and_the_next_is_asked_anew() -> None:
             ended.append("cancelled")
         return True
 
-    heard = await told(said, 3, 0.05)
+    heard = await results(said, 3, 0.05)
 
     assert [one.problem for one in heard] == ["no answer within 0.05 s"] * 3
     assert all(one.took_s >= 0.05 for one in heard)
@@ -215,7 +217,7 @@ async def test_one_that_cannot_be_cancelled_is_not_asked_twice_at_once() -> None
                 continue
         return True
 
-    assert [one.problem for one in await told(said, 3, 0.03)] == ["no answer within 0.03 s"] * 3
+    assert [one.problem for one in await results(said, 3, 0.03)] == ["no answer within 0.03 s"] * 3
     assert begun == 1
     let_go.set()
 

@@ -7,7 +7,7 @@ import pytest
 
 from garrison.ipc.errors import PermanentFailure
 from garrison.ipc.messages import Limits
-from garrison.workers.process.belongings import hand_over
+from garrison.workers.process.sandbox import chown_data_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 FORMER, NEXT = 54331, 54332
@@ -26,7 +26,7 @@ def owners(folder: Path) -> dict[str, int]:
 
 def filled(folder: Path) -> Path:
     """Make a former user's data folder, with what that user may have put there to do harm."""
-    hand_over(str(folder), limits(FORMER))
+    chown_data_folder(str(folder), limits(FORMER))
     (folder / "deep" / "er").mkdir(parents=True)
     for name in ("file", "deep/er/file"):
         (folder / name).write_text("data")
@@ -50,7 +50,7 @@ def filled(folder: Path) -> Path:
 def test_it_is_made_for_its_user_alone(tmp_path: Path) -> None:
     """With what is above it as it was."""
     folder = tmp_path / "services" / "one"
-    hand_over(str(folder), limits(FORMER))
+    chown_data_folder(str(folder), limits(FORMER))
     assert owners(folder) == {".": FORMER}
     assert folder.stat().st_mode & 0o777 == 0o700
     assert folder.parent.stat().st_uid == 0
@@ -61,7 +61,7 @@ def test_it_is_handed_over(tmp_path: Path, to: int) -> None:
     """To the next user, or back to the host's own; no link is followed, and what has a second name
     elsewhere stays whose it is."""
     folder = filled(tmp_path / "one")
-    hand_over(str(folder), limits(to))
+    chown_data_folder(str(folder), limits(to))
     uid = max(to, 0)
     theirs = {".", "file", "deep", "deep/er", "deep/er/file", "link", "tree", "gone", "pipe"}
     kept = {"hard": 0, "also": FORMER, "left by root": 0}
@@ -73,17 +73,17 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     """However it came there."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "one").symlink_to("elsewhere")
-    with pytest.raises(PermanentFailure, match="cannot be handed over to user 54332"):
-        hand_over(str(tmp_path / "one"), limits(NEXT))
+    with pytest.raises(PermanentFailure, match="cannot be changed to user 54332"):
+        chown_data_folder(str(tmp_path / "one"), limits(NEXT))
     assert (tmp_path / "elsewhere").stat().st_uid == 0
 
 
 def test_what_was_nobody_elses_stays(tmp_path: Path) -> None:
     """A service without a user needs no folder; one that is of whose home it is is as it was."""
-    hand_over(str(tmp_path / "one"), limits(-1))
+    chown_data_folder(str(tmp_path / "one"), limits(-1))
     assert not (tmp_path / "one").exists()
     os.chown(tmp_path, FORMER, FORMER)
     (tmp_path / "one").mkdir()
     os.chown(tmp_path / "one", FORMER, FORMER)
-    hand_over(str(tmp_path / "one"), limits(-1))
+    chown_data_folder(str(tmp_path / "one"), limits(-1))
     assert owners(tmp_path / "one") == {".": FORMER}

@@ -185,7 +185,7 @@ class AgentService(MemoryDatabase):
     def _is_to_answer(self, source: str) -> bool:
         """Tell whether a message told to every agent is this one's: what an agent's own service
         heard is, and of what is everybody's the first agent's, as with `process_actions`."""
-        directory, own = self.runtime.directory, self.runtime.agent
+        directory, own = self.runtime.client.directory, self.runtime.agent
         heard = directory.get(source) or directory.find(source, own)
         if heard is not None and heard.agent:
             return heard.agent == own

@@ -165,7 +165,7 @@ class AnswerPipeline:
         return [action for action, applies in zip(actions, told, strict=True) if applies]
 
     async def _applies(self, action: Any, memory: Memory) -> bool:
-        timeout = self._runtime.patience(action.service, self._config.provider_timeout)
+        timeout = self._config.provider_timeout
         try:
             applies = await action.validate(self._runtime, memory, timeout=timeout)
         except CallError as error:
@@ -217,7 +217,7 @@ class AnswerPipeline:
             RuntimeError: It is too much.
         """
         answer.bytes += len(_encode(made))
-        most = self._runtime.max_message // SHARE
+        most = self._runtime.client.max_message // SHARE
         if answer.bytes > most:
             raise RuntimeError(
                 f"{most:,} bytes of responses and results to one message are the most"

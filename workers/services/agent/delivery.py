@@ -12,7 +12,7 @@ from garrison.ipc import (
 )
 from garrison.workers import Memory, Runtime, TargetInfo
 
-NOBODY = ("not configured", "one that sends no messages")  # how an unavailable source is told
+NO_SENDER = ("not configured", "without a method send_message")  # states of such a source
 
 
 class SendOutcome(Enum):
@@ -53,7 +53,7 @@ async def say(runtime: Runtime, response: Memory, timeout: float) -> Spoken:
             SendOutcome.DOUBTFUL, f"{error}; perhaps it was said, so it is not said again"
         )
     except ServiceUnavailable as error:
-        if error.state.startswith(NOBODY):
+        if error.state.startswith(NO_SENDER):
             return Spoken(SendOutcome.RETURNED)
         return Spoken(SendOutcome.FAILED, str(error))
     except (CallError, GarrisonError) as error:

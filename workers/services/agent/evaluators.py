@@ -45,8 +45,7 @@ class EvaluatorRun:
         error = ""
         try:
             heard = (self._runtime, answer.memory, state)
-            patience = self._runtime.patience(evaluator.service, limit)
-            if not await evaluator.validate(*heard, timeout=patience):
+            if not await evaluator.validate(*heard, timeout=limit):
                 return
             self._announce(EventType.EVALUATOR_STARTED, about)
             await evaluator.handler(*heard, answer.said, timeout=limit)

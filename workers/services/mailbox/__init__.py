@@ -84,17 +84,17 @@ class MailboxService(Service):
     async def start(cls, runtime: Runtime) -> Self:
         service = cls(runtime)
         service.store = await asyncio.to_thread(_open, runtime, service.config.max_bytes)
-        service.store.begin(runtime.loop)
+        service.store.begin(asyncio.get_running_loop())
         service.last_id = 0
         service.clock = Clock(await service.store.change(schema.last_kept), _read_clocks())
         await service._keep_time()
         service.lanes = dict[str, ReceiverQueue]()
         service.expired, service.stopping = 0, False
-        service.landing = runtime.loop.create_future()
+        service.landing = asyncio.get_running_loop().create_future()
         service.pauses = dict[str, asyncio.Event]()  # by id, of those that are tried again later
         service.listening = await service.store.change(schema.subscriptions)
-        runtime.on_service_change(service._changed)
-        for entry in runtime.directory:
+        runtime.client.on_service_change(service._changed)
+        for entry in runtime.client.directory:
             service._changed(entry.name)
         service.spawn(service._watch_store(), "store")
         for receiver, *_ in await service.store.change(schema.counts):
@@ -177,7 +177,7 @@ class MailboxService(Service):
 
     def _hears(self, receiver: str, agent: str) -> bool:
         """Tell whether a receiver hears an agent's events: everybody's are for all."""
-        entry = self.runtime.directory.get(receiver)
+        entry = self.runtime.client.directory.get(receiver)
         return entry is not None and (not agent or entry.agent in {"", agent})
 
     def _posted(self, kept: Iterable[tuple[Message, int]]) -> None:
@@ -216,9 +216,9 @@ class MailboxService(Service):
 
     def _changed(self, name: str) -> None:
         """Go on where a receiver came, or went, and know what it listens to while it runs."""
-        entry = self.runtime.directory.get(name)
+        entry = self.runtime.client.directory.get(name)
         events = set() if entry is None else set(entry.events)
-        is_known = entry is None or self.runtime.generation_of(name)
+        is_known = entry is None or self.runtime.client.generation_of(name)
         if is_known and events != self.listening.get(name, set()):
             self.listening[name] = events
             self.spawn(self._listens(name, events), f"events of {name}")
@@ -235,9 +235,9 @@ class MailboxService(Service):
         if lane.wants_more:
             lane.reading = True
             self.spawn(self._read(lane), f"read {lane.receiver}")
-        if not self.runtime.generation_of(lane.receiver):
+        if not self.runtime.client.generation_of(lane.receiver):
             return
-        lane.window = self.runtime.mail_window_of(lane.receiver)
+        lane.window = self.runtime.client.mail_window_of(lane.receiver)
         while (letter := lane.next()) is not None:
             self.spawn(self._deliver(lane, letter), f"deliver {letter.id}")
         if lane.idle and len(self.lanes) > LANES_KEPT:
@@ -259,7 +259,7 @@ class MailboxService(Service):
 
     async def _landed(self) -> None:
         while any(lane.flying for lane in self.lanes.values()):
-            self.landing = self.runtime.loop.create_future()
+            self.landing = asyncio.get_running_loop().create_future()
             await self.landing
 
     # --- looking at it, and mending -----------------------------------------------------------
@@ -355,9 +355,9 @@ class MailboxService(Service):
 
     async def _go_on_reporting(self) -> None:
         while True:
-            began = self.runtime.now()
+            began = time.monotonic()
             await self._report()
-            took = self.runtime.now() - began
+            took = time.monotonic() - began
             await asyncio.sleep(max(REPORT_S, REPORT_SHARE * took))
 
     async def _report(self) -> None:
@@ -405,8 +405,12 @@ class MailboxService(Service):
         )
         delivery = Delivery(mail, letter.method, Raw(letter.args), Raw(letter.kwargs))
         try:
-            answer = await self.runtime.ask(
-                letter.receiver, DELIVER, (delivery,), Raw, self.config.timeout
+            answer = await self.runtime.client.call_method(
+                letter.receiver,
+                DELIVER,
+                (delivery,),
+                Raw,
+                self.config.timeout,
             )
         except CallError as error:
             return error, b""
@@ -434,7 +438,7 @@ class MailboxService(Service):
                     lane.landed(letter)
             case Next.AWAY:
                 lane.back(after)
-                if self.runtime.generation_of(lane.receiver):
+                if self.runtime.client.generation_of(lane.receiver):
                     await asyncio.sleep(0.05)  # it drains, or its window is full
         self._pump(lane)
 

@@ -1,4 +1,4 @@
-"""What authors' functions are given, and what is made of what they return."""
+"""The arguments that authors' functions receive, and the conversion of what they return."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -22,18 +22,21 @@ from garrison.workers import (
     Service,
     as_memory,
 )
-from garrison.workers.agents.internal_methods import (
-    ActionOutput,
-    call_with_prefix,
-    fitted,
-    made_of,
-    told_by,
+from garrison.workers.agents.content import ActionOutput
+from garrison.workers.agents.functions import call_with_prefix, convert_argument
+from garrison.workers.agents.models import params_class
+from garrison.workers.agents.registry import MANIFEST_LIMIT, ComponentRegistry
+from garrison.workers.process.internal_methods import (
+    METHODS,
+    action_outputs,
+    provider_result,
 )
-from garrison.workers.agents.registry import MANIFEST_MOST, ComponentRegistry
 from garrison.workers.testing import run
 
 if TYPE_CHECKING:
     from garrison.workers.runtime import Runtime
+
+FAILED = ActionResult(success=False, error="it returned False", action="A")
 
 
 @pytest.mark.parametrize(
@@ -43,7 +46,11 @@ if TYPE_CHECKING:
         (True, []),
         (
             False,
-            [ActionOutput(result=ActionResult(success=False, error="it said False", action="A"))],
+            [
+                ActionOutput(
+                    result=ActionResult(success=False, error="it returned False", action="A")
+                )
+            ],
         ),
         ("hi", [ActionOutput(Content("hi"))]),
         ({"text": "hi"}, [ActionOutput(Content("hi"))]),
@@ -53,18 +60,18 @@ if TYPE_CHECKING:
         (["hi", None, ("ho",)], [ActionOutput(Content("hi")), ActionOutput(Content("ho"))]),
     ],
 )
-def test_what_an_action_returns_is_said_or_is_its_result(
+def test_an_actions_values_become_content_or_results(
     value: Any, expected: list[ActionOutput]
 ) -> None:
-    """A text and a Content are said; a result is not."""
-    assert list(made_of(value, "A")) == expected
+    """A text and a `Content` are sent; a result goes to the caller."""
+    assert list(action_outputs(value, "A")) == expected
 
 
 @pytest.mark.parametrize("value", [1, object(), {"text": 1}, [2], {"txt": "hi", "succes": True}])
 def test_what_means_nothing_is_refused(value: Any) -> None:
     """It is the author's mistake, and told as one."""
     with pytest.raises((TypeError, msgspec.ValidationError)):
-        list(made_of(value, "A"))
+        list(action_outputs(value, "A"))
 
 
 @pytest.mark.parametrize(
@@ -77,28 +84,28 @@ def test_what_means_nothing_is_refused(value: Any) -> None:
 )
 def test_what_a_provider_returns_is_told(value: Any, expected: ProviderResult) -> None:
     """A text alone will do."""
-    assert told_by(value) == expected
+    assert provider_result(value) == expected
 
 
 def test_what_a_provider_may_return_is_said() -> None:
     """A number is none of it."""
     with pytest.raises(TypeError, match="returns a text, a ProviderResult or None, not int"):
-        told_by(21)
+        provider_result(21)
 
 
-async def test_a_model_of_texts_returns_a_text() -> None:
-    """Else somebody would be answered "None"; other types may return what they like."""
+async def test_a_text_model_must_return_a_text() -> None:
+    """Otherwise a user would read "None". Models of other types may return anything."""
     plugin = Plugin("p", models={"TEXT_LARGE": lambda runtime: None, "IMAGE": lambda: None})
     async with run(Plain, plugin=plugin) as service:
-        with pytest.raises(RemoteError, match="TEXT_LARGE is to return a text, not None"):
+        with pytest.raises(RemoteError, match="TEXT_LARGE must return a text, not None"):
             await service.runtime.use_model("TEXT_LARGE", "hi")
         assert await service.runtime.use_model("IMAGE", {}) is None
 
 
-async def test_what_an_author_s_function_raises_is_in_the_log_of_its_own_service(
+async def test_an_error_of_an_authors_function_is_logged_by_its_own_service(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """With the line that raised: who asked may go on without it, and say nothing of where."""
+    """With the line that raised: the caller may continue without the result."""
     plugin = Plugin("p", providers=[Provider("RAIN", get=_raining)])
     async with run(Plain, plugin=plugin) as service:
         await service.runtime.compose_state(as_memory("hi"))
@@ -109,7 +116,7 @@ async def test_what_an_author_s_function_raises_is_in_the_log_of_its_own_service
     texts = [
         one.message
         for one in caplog.records
-        if one.name == "garrison.workers.agents.internal_methods"
+        if one.name == "garrison.workers.process.internal_methods"
     ]
     text, mistaken = texts
     assert text.startswith("provider RAIN failed\nTraceback")
@@ -123,18 +130,18 @@ def _raining() -> str:
 
 
 class Plain(Service):
-    """Has nothing of its own."""
+    """Has no methods."""
 
     service_type = "plain"
 
 
-def test_a_function_is_given_as_much_as_it_takes() -> None:
-    """The first arguments, in order; all of them where it takes any number."""
+def test_a_function_receives_as_many_arguments_as_it_takes() -> None:
+    """The first ones, in order; all of them where it takes any number."""
     assert call_with_prefix(lambda: "none", 1, 2) == "none"
     assert call_with_prefix(lambda a: a, 1, 2) == 1
     assert call_with_prefix(lambda *all_of_them: all_of_them, 1, 2) == (1, 2)
     assert call_with_prefix(lambda a, b=5: (a, b), 1, 2) == (1, 2)
-    assert call_with_prefix(max, 1, 2) == 2  # its signature cannot be read
+    assert call_with_prefix(max, 1, 2) == 2  # it has no signature
 
 
 def typed(runtime: "Runtime", params: GenerateTextParams) -> None: ...
@@ -161,15 +168,16 @@ def bare(runtime: Any, params) -> None: ...  # type: ignore[no-untyped-def]
         (lambda: None, "IMAGE", 1, 1),
     ],
 )
-def test_params_become_what_the_handler_says(
+def test_params_are_converted_to_the_handlers_annotation(
     function: Callable[..., Any], model_type: str, value: Any, expected: Any
 ) -> None:
-    """By its annotation, also one that stands in quotes; without one by the model's type."""
-    assert fitted(function, value, 1, model_type) == expected
+    """An annotation may be a string. Without one, the model's type decides."""
+    default = params_class(model_type)
+    assert convert_argument(function, value, 1, default) == expected
 
 
-def test_messages_come_in_many_forms() -> None:
-    """Each has an id and a time in the end, and keeps those that it has."""
+def test_a_memory_is_made_of_many_forms() -> None:
+    """It always has an id and a time; given ones are kept."""
     assert as_memory("hi").content.text == "hi"
     assert as_memory({"text": "hi"}).content.text == "hi"
     made = as_memory({"content": {"text": "hi"}, "id": "1", "created_at": 5.0, "room_id": "r"})
@@ -182,52 +190,54 @@ def test_messages_come_in_many_forms() -> None:
 
 def test_parts_without_a_name_or_kind_are_refused() -> None:
     """At once, where they are registered."""
-    with pytest.raises(ValueError, match="has no name"):
+    with pytest.raises(ValueError, match="needs a name"):
         ComponentRegistry().add(Action(description="nameless"))
     with pytest.raises(TypeError, match="expected an Action"):
         ComponentRegistry().add("SHOUT")  # type: ignore[arg-type]
 
 
-def test_what_everybody_is_told_is_bounded_and_can_travel() -> None:
-    """Examples of a megabyte, or of no known type, are the author's to mend."""
+def test_a_manifest_has_a_size_limit() -> None:
+    """The error names what to shorten."""
     parts = ComponentRegistry()
-    parts.add(Action("A", handler=str, examples=["x" * MANIFEST_MOST]))
-    with pytest.raises(ValueError, match="shorten examples"):
-        parts.told_in(Manifest("a"))
+    parts.add(Action("A", handler=str, examples=["x" * MANIFEST_LIMIT]))
+    with pytest.raises(ValueError, match="shorten the examples"):
+        parts.add_to_manifest(Manifest("a"))
 
 
 @pytest.mark.parametrize(
     ("part", "problem"),
     [
-        (Action("A", handler=str, examples=[object()]), "action A cannot be told.* type object"),
-        (Action("A", handler=str, examples=[2**70]), "action A cannot be told"),
+        (Action("A", handler=str, examples=[object()]), "action A cannot be sent.* type object"),
+        (Action("A", handler=str, examples=[2**70]), "action A cannot be sent"),
         (
             Action("A", handler=str, examples=[{(1, 2): "no key of JSON's"}]),
-            "action A cannot be told.*keys",
+            "action A cannot be sent.*keys",
         ),
         (
             Action("A", handler=str, similes=[1]),  # type: ignore[list-item]
-            r"action A cannot be told.*Expected `str`.*similes",
+            r"action A cannot be sent.*Expected `str`.*similes",
         ),
         (
             Action("A", handler=str, priority=1.5),  # type: ignore[arg-type]
-            r"action A cannot be told.*Expected `int`.*priority",
+            r"action A cannot be sent.*Expected `int`.*priority",
         ),
-        (Action("A", 5, handler=str), "action A cannot be told"),  # type: ignore[arg-type]
-        (Provider("P", get=str, position="1"), "provider P cannot be told.*position"),  # type: ignore[arg-type]
-        (Evaluator("E", handler=str, examples=[{None: 1}]), "evaluator E cannot be told.*keys"),
+        (Action("A", 5, handler=str), "action A cannot be sent"),  # type: ignore[arg-type]
+        (Provider("P", get=str, position="1"), "provider P cannot be sent.*position"),  # type: ignore[arg-type]
+        (Evaluator("E", handler=str, examples=[{None: 1}]), "evaluator E cannot be sent.*keys"),
     ],
 )
-def test_what_cannot_be_told_is_named(part: Action | Provider | Evaluator, problem: str) -> None:
-    """To its author, before a supervisor or anybody else is to read it, or to write it down."""
+def test_a_component_that_cannot_be_encoded_is_named(
+    part: Action | Provider | Evaluator, problem: str
+) -> None:
+    """Its author gets the error, before another process would have to decode the manifest."""
     parts = ComponentRegistry()
     parts.add(part)
     with pytest.raises(ValueError, match=problem):
-        parts.told_in(Manifest("a"))
+        parts.add_to_manifest(Manifest("a"))
 
 
-def test_one_simile_is_a_text_alone() -> None:
-    """It is not one of each of its letters."""
+def test_a_text_is_one_simile() -> None:
+    """It is not a list of its characters."""
 
     class Loud(Action):
         name = "SHOUT"
@@ -237,10 +247,25 @@ def test_one_simile_is_a_text_alone() -> None:
     assert Evaluator("E", similes="NOTE").similes == ["NOTE"]
 
 
-def test_a_plugin_without_services_has_one_where_it_needs_a_worker() -> None:
-    """Under its NAME; one that has nothing at all needs none."""
-    (cls,) = Plugin("p", providers=[Provider("X")]).hosted("named")
+def test_a_plugin_of_components_alone_gets_a_worker() -> None:
+    """Under its NAME. A plugin with nothing at all needs none."""
+    (cls,) = Plugin("p", providers=[Provider("X")]).worker_services("named")
     assert cls.service_type == "named"
-    (cls,) = Plugin("p", init=lambda config, runtime: None).hosted("named")
+    (cls,) = Plugin("p", init=lambda config, runtime: None).worker_services("named")
     assert cls.service_type == "named"
-    assert Plugin("p").hosted("named") == []
+    assert Plugin("p").worker_services("named") == []
+
+
+def test_names_on_the_wire_are_those_of_earlier_releases() -> None:
+    """Workers of different releases call each other during an upgrade."""
+    assert set(METHODS) == {
+        "$event",
+        "$applies",
+        "$act",
+        "$provide",
+        "$judges",
+        "$evaluate",
+        "$model",
+        "$model_stream",
+        "$send",
+    }

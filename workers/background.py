@@ -1,0 +1,78 @@
+"""Background work of a service: tasks that run until it stops, and whose errors are crashes."""
+
+import asyncio
+import contextvars
+import inspect
+import logging
+import math
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+from garrison.ipc.client import DEADLINE
+
+log = logging.getLogger(__name__)
+
+CANCEL_S = 2.0  # for cancelled tasks to end
+
+
+class BackgroundFailure(Exception):
+    """Background work of a service failed; `__cause__` is its error."""
+
+
+class Background:
+    """The background tasks of one service; they belong to the loop that is running."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.failed: asyncio.Future[None] = self._loop.create_future()  # holds a BackgroundFailure
+        self.finished = asyncio.Event()  # the service ended itself: SystemExit without an error
+
+    def spawn(self, work: Coroutine[Any, Any, Any], name: str | None = None) -> asyncio.Task[None]:
+        """Start a task; see `Runtime.spawn`."""
+        if not inspect.iscoroutine(work):
+            raise TypeError(f"spawn takes a coroutine (call an async def function), not {work!r}")
+        if threading.get_ident() != self._thread:
+            work.close()
+            raise RuntimeError(
+                "spawn was called from a thread; a plain def method runs in one: use async def"
+            )
+        title = name or work.__qualname__
+        context = contextvars.copy_context()
+        context.run(DEADLINE.set, math.inf)  # the task outlives the call that started it
+        task = self._loop.create_task(self._run(work, title), name=title, context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: work.close())  # it may be cancelled before its first step
+        return task
+
+    async def _run(self, work: Coroutine[Any, Any, Any], title: str) -> None:
+        try:
+            await work
+        except asyncio.CancelledError:
+            raise
+        except SystemExit as end:
+            if end.code in {None, 0}:
+                self.finished.set()
+            else:
+                self._fail(title, end)
+        except BaseException as error:  # noqa: BLE001 (no task may fail unnoticed)
+            self._fail(title, error)
+
+    def _fail(self, title: str, error: BaseException) -> None:
+        if self.failed.done():
+            log.error("background.failed work=%s", title, exc_info=error)
+            return
+        failure = BackgroundFailure(f"background work {title} failed")
+        failure.__cause__ = error
+        self.failed.set_exception(failure)
+
+    async def cancel(self) -> None:
+        """Cancel all tasks, and wait for their end, `CANCEL_S` at most."""
+        tasks = [task for task in self._tasks if task is not asyncio.current_task()]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CANCEL_S)

@@ -1,0 +1,45 @@
+"""`ModelProvider`: a service that offers models."""
+
+from collections.abc import AsyncIterator
+from typing import ClassVar
+
+from .agents.models import EmbedParams, GenerateTextParams, ModelType
+from .service import Service
+
+
+class ModelProvider(Service):
+    """A service that offers models. Write one or more of its three methods.
+
+    `generate_text` or `stream_text` provides the types TEXT_SMALL and TEXT_LARGE; `embed` provides
+    TEXT_EMBEDDING. Other model types are entries of a plugin's `models`.
+    """
+
+    priority: ClassVar[int] = 0  # the provider with the highest priority is preferred
+
+    async def generate_text(self, params: GenerateTextParams) -> str:
+        """Return the generated text. Default: the text of `stream_text`, joined."""
+        if type(self).stream_text is ModelProvider.stream_text:
+            raise NotImplementedError(f"{type(self).__name__} does not generate text")
+        return "".join([piece async for piece in self.stream_text(params)])
+
+    async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
+        """Yield the generated text in pieces. Default: the text of `generate_text`, as one."""
+        yield await self.generate_text(params)
+
+    async def embed(self, params: EmbedParams) -> list[float]:
+        """Return the vector of a text. Every vector of a provider has the same length."""
+        raise NotImplementedError(f"{type(self).__name__} does not embed text")
+
+
+def provided_types(cls: type[ModelProvider]) -> dict[str, bool]:
+    """Return the model types that a class implements, each with whether it streams."""
+    names = ("generate_text", "stream_text", "embed")
+    written = {name for name in names if getattr(cls, name) is not getattr(ModelProvider, name)}
+    types = dict[str, bool]()
+    if {"generate_text", "stream_text"} & written:
+        types |= dict.fromkeys(
+            (ModelType.TEXT_SMALL, ModelType.TEXT_LARGE), "stream_text" in written
+        )
+    if "embed" in written:
+        types[ModelType.TEXT_EMBEDDING] = False
+    return types

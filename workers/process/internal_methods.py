@@ -1,0 +1,225 @@
+"""Methods of a worker for the runtimes of other workers: events, actions, models and the like.
+
+A method `act` here is called as `$act`. Each one runs an author's function with as many of its
+arguments as it takes. Errors go to the caller, and to this service's log, because most callers
+continue without the result.
+"""
+
+import contextlib
+import inspect
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from garrison.workers.agents.components import Evaluator, ProviderResult, State
+from garrison.workers.agents.content import (
+    ActionOutput,
+    ActionResult,
+    Content,
+    Memory,
+    TargetInfo,
+    as_content,
+)
+from garrison.workers.agents.events import Events
+from garrison.workers.agents.functions import (
+    await_with_prefix,
+    call_with_prefix,
+    convert_argument,
+)
+from garrison.workers.agents.models import TEXT_TYPES, Model, params_class
+from garrison.workers.agents.registry import ComponentRegistry
+
+from .methods import Method, describe
+from .tracebacks import author_location, formatted, one_line
+
+log = logging.getLogger(__name__)
+
+CONTENT_FIELDS = frozenset(Content.__struct_fields__)
+WIRE_NAMES = {"should_evaluate": "$judges"}  # fixed by earlier releases
+
+
+class InternalMethods:
+    """The internal methods of one worker.
+
+    Args:
+        runtime: Passed to authors' functions.
+        components: The components of this worker.
+        events: The event handlers of this worker.
+    """
+
+    def __init__(self, runtime: object, components: ComponentRegistry, events: Events) -> None:
+        self._runtime, self._components, self._events = runtime, components, events
+
+    async def event(self, event: str, payload: Any) -> None:
+        """Run the handlers of an event."""
+        with logged(f"a handler of event {event}"):
+            await self._events.handle(event, payload)
+
+    async def applies(self, name: str, memory: Memory) -> bool:
+        """Return whether an action applies to a message."""
+        action = _lookup(self._components.actions, name, "action")
+        with logged(f"validate of action {name}"):
+            return bool(await await_with_prefix(action.validate, self._runtime, memory))
+
+    async def act(
+        self, name: str, memory: Memory, state: State, responses: list[Memory]
+    ) -> AsyncIterator[ActionOutput]:
+        """Run an action; yield its outputs."""
+        action = _lookup(self._components.actions, name, "action")
+        with logged(f"action {name}"):
+            result = call_with_prefix(action.handler, self._runtime, memory, state, responses)
+            if inspect.isawaitable(result):
+                result = await result
+            if hasattr(result, "__aiter__"):
+                async for one in result:
+                    for output in action_outputs(one, name):
+                        yield output
+                return
+            for output in action_outputs(result, name):
+                yield output
+
+    async def provide(self, name: str, memory: Memory, state: State) -> ProviderResult:
+        """Return a provider's context for a message."""
+        provider = _lookup(self._components.providers, name, "provider")
+        with logged(f"provider {name}"):
+            result = await await_with_prefix(provider.get, self._runtime, memory, state)
+            return provider_result(result)
+
+    async def should_evaluate(self, name: str, memory: Memory, state: State) -> bool:
+        """Return whether an evaluator wants to run."""
+        evaluator = self._evaluator(name)
+        with logged(f"validate of evaluator {name}"):
+            return bool(await await_with_prefix(evaluator.validate, self._runtime, memory, state))
+
+    async def evaluate(
+        self, name: str, memory: Memory, state: State, responses: list[Memory]
+    ) -> None:
+        """Run an evaluator."""
+        evaluator = self._evaluator(name)
+        with logged(f"evaluator {name}"):
+            await await_with_prefix(evaluator.handler, self._runtime, memory, state, responses)
+
+    async def model(self, model_type: str, provider: str, params: Any) -> Any:
+        """Run a model; return its whole output."""
+        model = self._model(model_type, provider)
+        with logged(f"model {model_type}"):
+            output = self._run(model.handler, model_type, params)
+            if hasattr(output, "__aiter__"):
+                return "".join([piece async for piece in output])
+            output = await output if inspect.isawaitable(output) else output
+            if model_type in TEXT_TYPES and not isinstance(output, str):
+                raise TypeError(f"a model {model_type} must return a text, not {output!r:.80}")
+            return output
+
+    async def model_stream(self, model_type: str, provider: str, params: Any) -> AsyncIterator[Any]:
+        """Run a model; yield its output in pieces."""
+        model = self._model(model_type, provider)
+        with logged(f"model {model_type}"):
+            output = self._run(model.stream or model.handler, model_type, params)
+            if hasattr(output, "__aiter__"):
+                async for piece in output:
+                    yield piece
+            else:
+                yield await output if inspect.isawaitable(output) else output
+
+    async def send(self, source: str, target: TargetInfo, content: Content) -> Any:
+        """Send a message with the send handler for a source."""
+        handler = _lookup(self._components.send_handlers, source, "send handler for")
+        with logged(f"send handler for {source}"):
+            return await await_with_prefix(handler, self._runtime, target, content)
+
+    def _evaluator(self, name: str) -> Evaluator:
+        evaluator: Evaluator = _lookup(self._components.evaluators, name, "evaluator")
+        return evaluator
+
+    def _model(self, model_type: str, provider: str) -> Model:
+        model = self._components.models.get((model_type, provider))
+        if model is None:
+            raise LookupError(f"the model {model_type} of {provider} is no longer registered")
+        return model
+
+    def _run(self, handler: Callable[..., Any], model_type: str, params: Any) -> Any:
+        converted = convert_argument(handler, params, 1, params_class(model_type))
+        return call_with_prefix(handler, self._runtime, converted)
+
+
+def methods_of(cls: type) -> dict[str, Method]:
+    """Return the methods of a class by their names on the wire."""
+    return {WIRE_NAMES.get(name, f"${name}"): method for name, method in describe(cls)[1].items()}
+
+
+METHODS = methods_of(InternalMethods)
+
+
+def bound(target: object, methods: Mapping[str, Method] = METHODS) -> dict[str, Callable[..., Any]]:
+    """Return an object's functions behind such methods."""
+    return {wire_name: getattr(target, method.name) for wire_name, method in methods.items()}
+
+
+@contextlib.contextmanager
+def logged(what: str) -> Iterator[None]:
+    """Log an exception of an author's function, and raise it."""
+    try:
+        yield
+    except Exception as error:
+        # A check of garrison's own explains itself; the frames would be garrison's.
+        own = isinstance(error, TypeError | msgspec.ValidationError) and not author_location(error)
+        log.warning("%s failed\n%s", what, one_line(error) if own else formatted(error).rstrip())
+        raise
+
+
+def provider_result(value: Any) -> ProviderResult:
+    """Convert the return value of a provider.
+
+    Raises:
+        TypeError: It is not a text, a `ProviderResult`, a mapping or None.
+        msgspec.ValidationError: A field of the mapping has the wrong type.
+    """
+    if value is None or isinstance(value, str):
+        return ProviderResult(value or "")
+    if isinstance(value, ProviderResult):
+        return value
+    if isinstance(value, Mapping):
+        return msgspec.convert(dict(value), ProviderResult)
+    raise TypeError(
+        f"a provider returns a text, a ProviderResult or None, not {type(value).__name__}"
+    )
+
+
+def action_outputs(value: Any, action: str) -> Iterator[ActionOutput]:
+    """Convert a value that an action returned or yielded.
+
+    Raises:
+        TypeError: It is neither content nor a result.
+    """
+    match value:
+        case None | True:
+            return
+        case False:
+            failure = ActionResult(success=False, error="it returned False", action=action)
+            yield ActionOutput(result=failure)
+        case ActionResult():
+            yield ActionOutput(result=msgspec.structs.replace(value, action=action))
+        case list() | tuple():
+            for one in value:
+                yield from action_outputs(one, action)
+        case Mapping() if "success" in value:
+            yield from action_outputs(msgspec.convert(dict(value), ActionResult), action)
+        case Memory():
+            yield ActionOutput(content=value.content)
+        case Mapping() if value and not CONTENT_FIELDS & set(value):
+            keys = ", ".join(map(str, value))
+            raise TypeError(
+                f"it returned a mapping of {keys:.200}, which is neither a Content (text, "
+                "actions, attachments …) nor an ActionResult (success …)"
+            )
+        case _:
+            yield ActionOutput(content=as_content(value))
+
+
+def _lookup(known: Mapping[str, Any], name: str, what: str) -> Any:
+    if name not in known:
+        raise LookupError(f"the {what} {name} is no longer registered")
+    return known[name]

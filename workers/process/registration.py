@@ -1,0 +1,80 @@
+"""Registers the components that a plugin and its services bring, at run time or for `check`."""
+
+from typing import Any
+
+from garrison.ipc.messages import Manifest
+from garrison.workers.agents.components import Action, Evaluator, Provider
+from garrison.workers.agents.models import Model, ModelType
+from garrison.workers.agents.registry import ComponentRegistry, as_model_handler
+from garrison.workers.agents.validation import check_names, check_takes
+from garrison.workers.model_provider import ModelProvider, provided_types
+from garrison.workers.plugin import Plugin
+from garrison.workers.service import Service
+
+
+def add_plugin(
+    registry: ComponentRegistry, plugin: Plugin, provider: str, priority: int | None = None
+) -> None:
+    """Register a plugin's components; its events are registered elsewhere.
+
+    Args:
+        registry: Where to.
+        plugin: The plugin.
+        provider: The name of its models' provider: the plugin's NAME.
+        priority: Priority of its models, in place of the plugin's own.
+
+    Raises:
+        TypeError: A function requires other arguments.
+        ValueError: A component has no name, or two have the same.
+    """
+    components: list[Action | Provider | Evaluator] = [
+        *plugin.actions,
+        *plugin.providers,
+        *plugin.evaluators,
+    ]
+    for component in components:
+        registry.add(component)
+    check_names("actions", plugin.actions)
+    check_names("providers", plugin.providers)
+    check_names("evaluators", plugin.evaluators)
+    rank = plugin.priority if priority is None else priority
+    for model_type, handler in plugin.models.items():
+        check_takes(handler, f"the model {model_type}", "runtime", "params")
+        registry.add_model(model_type, provider, Model(handler, rank))
+
+
+def add_service(
+    registry: ComponentRegistry, service: Service, provider: str, priority: int | None = None
+) -> None:
+    """Register the models of a service that is a `ModelProvider`; arguments as of `add_plugin`."""
+    if not isinstance(service, ModelProvider):
+        return
+    rank = service.priority if priority is None else priority
+    for model_type, streams in provided_types(type(service)).items():
+        embeds = model_type == ModelType.TEXT_EMBEDDING
+        whole = service.embed if embeds else service.generate_text
+        stream = as_model_handler(service.stream_text) if streams else None
+        registry.add_model(model_type, provider, Model(as_model_handler(whole), rank, stream))
+
+
+def static_manifest(manifest: Manifest, plugin: Plugin, cls: type[Service], name: str) -> Manifest:
+    """Return the manifest that a service will have, as far as its plugin's code defines it.
+
+    Args:
+        manifest: The manifest of its methods.
+        plugin: The plugin.
+        cls: One of its services; the plugin's components belong to the first.
+        name: NAME of the plugin.
+    """
+    registry = ComponentRegistry()
+    if not plugin.services or cls is plugin.services[0]:
+        add_plugin(registry, plugin, name)
+    if issubclass(cls, ModelProvider):
+        for model_type, streams in provided_types(cls).items():
+            model = Model(_unused, cls.priority, _unused if streams else None)
+            registry.add_model(model_type, name, model)
+    return registry.add_to_manifest(manifest)
+
+
+def _unused(runtime: Any, params: Any) -> Any:
+    raise AssertionError("the models of a static manifest are never run")

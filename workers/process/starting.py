@@ -1,0 +1,64 @@
+"""Runs a service's `start`, also one that blocks as long as its connection lives."""
+
+import asyncio
+import inspect
+from typing import Any, TypeVar
+
+from garrison.workers.background import Background
+from garrison.workers.runtime import Reports, Runtime
+from garrison.workers.service import Service
+
+S = TypeVar("S", bound=Service)
+
+
+async def start_service(
+    cls: type[S], runtime: Runtime, background: Background, reports: Reports
+) -> S:
+    """Start a service and return it. A `start` that calls `runtime.ready` continues in background.
+
+    Args:
+        cls: The service's class.
+        runtime: Passed to `start`.
+        background: The background work of that runtime; its failure ends the start.
+        reports: Where `runtime.ready` reports the service.
+
+    Raises:
+        TypeError: `start` is not `async def`, or did not return the service.
+        BackgroundFailure: Background work failed before the service was running.
+        Exception: What `start` raised.
+    """
+    starting = asyncio.create_task(_start(cls, runtime), name="start")
+    waiting = {starting, reports.ready, background.failed}
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    except asyncio.CancelledError:
+        starting.cancel()
+        raise
+    if starting.done():
+        service = starting.result()
+    elif reports.ready.done():
+        service = reports.ready.result()
+        background.spawn(_keep_alive(starting), "start")
+    else:
+        starting.cancel()
+        background.failed.result()
+    if not isinstance(service, cls):
+        raise TypeError(f"{cls.__name__}.start returned {service!r}; it must return the service")
+    service.__dict__.setdefault("_runtime", runtime)
+    service.__dict__.setdefault("config", runtime.config)
+    return service
+
+
+async def _start(cls: type[Service], runtime: Runtime) -> Any:
+    starting = cls.start(runtime)
+    if not inspect.isawaitable(starting):
+        raise TypeError(f"{cls.__name__}.start must be `async def`, under @classmethod")
+    return await starting
+
+
+async def _keep_alive(starting: asyncio.Task[Any]) -> None:
+    try:
+        await starting
+    finally:
+        starting.cancel()
+    raise RuntimeError("start returned after runtime.ready(): its connection has ended")

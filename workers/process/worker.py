@@ -1,0 +1,441 @@
+"""One incarnation of one service: init, start, serve, drain, stop, and its reports.
+
+Durations are seconds.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Coroutine, Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn, TypeVar, assert_never
+
+import msgspec
+import zmq
+
+from garrison.ipc import messages
+from garrison.ipc.character import Character
+from garrison.ipc.client import Client
+from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
+from garrison.ipc.flight_recorder import Recorder, ValueRecorder
+from garrison.ipc.messages import WIRE, Assignment, Token, encodable
+from garrison.ipc.session import ACKNOWLEDGE_S, Session, WorkerHooks
+from garrison.ipc.system import process_tree
+from garrison.workers.agents.events import Events
+from garrison.workers.agents.functions import await_with_prefix
+from garrison.workers.agents.registry import ComponentRegistry
+from garrison.workers.agents.settings import Settings
+from garrison.workers.background import Background, BackgroundFailure
+from garrison.workers.config_class import ConfigMismatch, convert_config
+from garrison.workers.plugin import Plugin
+from garrison.workers.runtime import Reports, Runtime
+from garrison.workers.service import Service
+
+from . import health, redaction
+from .dispatch import Dispatch
+from .exit import CRASHED, NOT_STARTED, leave
+from .internal_methods import InternalMethods
+from .loading import load
+from .lock import held_by, take_lock
+from .methods import describe
+from .orphan import ParentWatch
+from .reaper import Reaper
+from .registration import add_plugin, add_service
+from .sandbox import apply_limits, chown_data_folder, unreadable_code
+from .starting import start_service
+from .tracebacks import error_text, format_task, formatted, one_line
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+BEAT_S = 1.0  # longest interval between beats; a quarter of the watchdog if that is shorter
+DRAIN_SHARE = 0.7  # of the grace is for running calls, the rest for Service.stop
+UNDO_S = 2.0  # for a cancelled init or start to clean up
+TREE_S = 2.0  # for descendants to end when the worker ends them itself
+
+
+class Names:
+    """The NAMEs behind tokens; empty until there is a directory."""
+
+    def __init__(self) -> None:
+        self.directory: Iterable[messages.Entry] = ()
+
+    def of(self, token: Token) -> str:
+        """Return the NAME of an incarnation, or ''."""
+        return next((entry.name for entry in self.directory if entry.token == token), "")
+
+
+class Prepared(NamedTuple):
+    """The result of `drop_privileges`."""
+
+    recorder: Recorder
+    names: Names  # used by the recorder
+    problem: Exception | None  # why the service cannot run; reported once it is connected
+    launcher: int  # pid
+
+
+def drop_privileges(assignment: Assignment) -> Prepared:
+    """Open what the service's user may not open, then apply limits and switch to that user.
+
+    Call it before any plugin code runs, and while the process has one thread.
+    """
+    paths, limits, names = assignment.paths, assignment.limits, Names()
+    if assignment.record_values:
+        recorder: Recorder = ValueRecorder(paths.recorder, names.of, redaction.redacted)
+    else:
+        recorder = Recorder(paths.recorder, names.of)
+    problem: Exception | None = None
+    if paths.lock and take_lock(paths.lock) is None:
+        problem = GarrisonError(held_by(paths.lock))
+    try:
+        if problem is None:
+            chown_data_folder(paths.data, limits)
+        for refused in apply_limits(limits):
+            print(f"limit not granted: {refused}", file=sys.stderr)
+    except PermanentFailure as error:
+        problem = error
+    return Prepared(recorder, names, problem, os.getppid())
+
+
+async def run_worker(assignment: Assignment, secrets: dict[str, str], prepared: Prepared) -> int:
+    """Run a service until its end; return the process's exit code."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    worker = Worker(assignment, secrets, prepared)
+    try:
+        return await worker.run(context)
+    finally:
+        worker.close()
+        context.term()  # returns when the last replies have left
+
+
+class Shutdown(Exception):
+    """This incarnation is to end cleanly; the text is the reason."""
+
+
+class Worker:
+    """One incarnation of one service.
+
+    Args:
+        assignment: What to run.
+        secrets: The secrets that the service is granted.
+        prepared: The result of `drop_privileges`.
+    """
+
+    def __init__(self, assignment: Assignment, secrets: dict[str, str], prepared: Prepared) -> None:
+        self._assignment = a = assignment
+        self._problem = prepared.problem
+        self._loop = asyncio.get_running_loop()
+        self._recorder = prepared.recorder
+        self._session = session = self._new_session(a)
+        self._client = client = Client(a.token, session, a.name)
+        if bytes(a.identity.character) != bytes(messages.NIL):
+            client.agent = a.identity.agent
+        prepared.names.directory = session.directory
+        self._components = ComponentRegistry(self._components_changed)
+        self._events = Events(client, a.name, self._subscribe)
+        self._background, self._reports = Background(), Reports()
+        self._runtime = Runtime(
+            client,
+            a.name,
+            components=self._components,
+            settings=self._settings(secrets),
+            background=self._background,
+            events=self._events,
+            reports=self._reports,
+            generation=a.generation,
+            data_folder=Path(a.paths.data),
+        )
+        internal = InternalMethods(self._runtime, self._components, self._events)
+        self._dispatch = Dispatch(a.name, self._reply, internal, a.calls.max_message)
+        self._service: Service | None = None
+        self._phase = "init"
+        self._drain: asyncio.Future[tuple[float, str]] = self._loop.create_future()
+        self._seq = 0
+        watchdog = a.timing.watchdog
+        self._beat_interval = min(BEAT_S, watchdog / 4) if watchdog else BEAT_S
+        self._methods = messages.Manifest("")  # the manifest of the methods alone
+        self._manifest: messages.Manifest | None = None  # as sent with Ready
+        self._update_pending = False
+        self._parents = ParentWatch(prepared.launcher, a.timing.orphan_grace)
+        self._reaper = Reaper()
+        self._reaper.watch_forks()
+
+    def _new_session(self, a: Assignment) -> Session:
+        hooks = WorkerHooks(
+            redact=redaction.redact_control,
+            welcomed=self._welcomed,
+            ordered=self._ordered,
+            router_changed=lambda: self._dispatch.router_changed(),
+            peer_ended=self._peer_ended,
+        )
+        session = Session(a.token, a.calls, worker=hooks, zero_copy=True)
+        session.handlers |= {
+            messages.Call: self._on_call,
+            messages.Cancel: self._on_cancel,
+            messages.Credit: self._on_credit,
+        }
+        session.calls.observer = self._recorder
+        return session
+
+    def _settings(self, secrets: dict[str, str]) -> Settings:
+        name, identity = self._assignment.name, self._assignment.identity
+        encoded = bytes(identity.character)
+        if encoded == bytes(messages.NIL):
+            return Settings(name, secrets)
+        character = msgspec.msgpack.Decoder(Character).decode(encoded)
+        return Settings(
+            name, secrets, agent=identity.agent, character=character, withheld=identity.withheld
+        )
+
+    async def run(self, context: "zmq.Context[zmq.Socket[bytes]]") -> int:
+        """Connect, run the service until its end, and return the exit code."""
+        paths = self._assignment.paths
+        self._session.open(context, paths.control, paths.bus)
+        self._introduce()
+        self._beat()
+        try:
+            if self._problem is not None:
+                raise self._problem
+            return await self._serve()
+        except Shutdown as end:
+            return await self._stop(str(end))
+        except Exception as error:  # noqa: BLE001 (an author's code may raise anything)
+            return await self._fail(error)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    # --- its life ---------------------------------------------------------------------------
+
+    async def _serve(self) -> int:
+        a, runtime = self._assignment, self._runtime
+        plugin = self._load()
+        cls = plugin.service(a.service_type, a.source.name)
+        await self._session.wait_welcome()
+        self._loop.add_signal_handler(signal.SIGTERM, self._on_term)
+        plugin_config = convert_config(
+            plugin.config_class, a.plugin_config, ("plugins", a.source.name, "config")
+        )
+        runtime.config = convert_config(
+            getattr(cls, "Config", None), a.config, ("services", a.name, "config")
+        )
+        if a.with_parts:
+            add_plugin(self._components, plugin, a.source.name, a.priority)
+            for event, handlers in plugin.events.items():
+                for handler in handlers:
+                    self._events.register(event, handler)
+        await self._until_ended(plugin.init(plugin_config, runtime))
+        self._phase = "start"
+        self._session.send(messages.Initialized())
+        starting = start_service(cls, runtime, self._background, self._reports)
+        self._service = service = await self._until_ended(starting)
+        add_service(self._components, service, a.source.name, a.priority)
+        await self._until_ended(await_with_prefix(cls.register_send_handlers, runtime, service))
+        self._methods, methods = describe(type(service))
+        self._manifest = self._components.add_to_manifest(self._methods)
+        self._dispatch.serve(service, methods, self._faults())
+        self._phase = "run"
+        self._parents.expect_beat(self._silence)
+        self._session.send(messages.Ready(self._manifest))
+        with health.checking(service, a.timing.health_interval, self._session.send):
+            await self._until_ended(self._background.finished.wait())
+        raise Shutdown("it asked to end")
+
+    def _load(self) -> Plugin:
+        """Import the plugin. Where the service's user cannot read its code, name that as the cause
+        in place of "no module"."""
+        a = self._assignment
+        try:
+            return load(a.source)
+        except (OSError, ImportError, ConfigError) as error:
+            folders = dict.fromkeys([a.source.folder, *sys.path])
+            reason = unreadable_code(a.limits, folders, error)
+            if not reason:
+                raise
+            raise PermanentFailure(f"its plugin cannot be imported: {reason}") from error
+
+    def _faults(self) -> object | None:
+        """Return the methods of `garrison chaos`, where the config permits them."""
+        if not self._assignment.chaos:
+            return None
+        from .faults import FaultInjection  # other workers do not even import it
+
+        return FaultInjection(self._runtime, self._client)
+
+    async def _until_ended(self, work: Coroutine[Any, Any, T]) -> T:
+        """Await work. Cancel it if background work fails, or if the worker is to drain.
+
+        Raises:
+            BackgroundFailure: Background work failed.
+            Shutdown: The worker is to drain.
+            Exception: What the work raised.
+        """
+        task: asyncio.Future[Any] = asyncio.ensure_future(work)
+        failed, drain = self._background.failed, self._drain
+        await asyncio.wait({task, failed, drain}, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            task.cancel()
+            failed.result()
+        if drain.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=UNDO_S)  # its `finally` clauses run
+            raise Shutdown(drain.result()[1])
+        result: T = task.result()
+        return result
+
+    # --- its end ----------------------------------------------------------------------------
+
+    async def _stop(self, reason: str) -> int:
+        """Drain, stop the service and report a clean end; return the exit code."""
+        self._phase = "stop"
+        grace = self._drain.result()[0] if self._drain.done() else self._assignment.timing.grace
+        await self._dispatch.drain(grace * DRAIN_SHARE)
+        if self._service is not None:
+            try:
+                await self._service.stop()
+            except Exception as error:
+                log.exception("stop raised")
+                reason = f"its stop raised {one_line(error)}"
+        await self._background.cancel()
+        await self._session.send_last(messages.Stopped(reason), self._last_words_timeout)
+        return 0
+
+    async def _fail(self, error: Exception) -> int:
+        """Report a failure; return the exit code."""
+        cause = error
+        if isinstance(error, BackgroundFailure) and isinstance(error.__cause__, Exception):
+            cause = error.__cause__
+        text = formatted(cause)
+        log.error("%s failed in %s\n%s", self._assignment.name, self._phase, text.rstrip())
+        permanent = isinstance(cause, PermanentFailure | ConfigMismatch | ConfigError)
+        reason = encodable(error_text(cause))[:2000] if permanent else one_line(cause)
+        failing = messages.Failing(self._phase, reason, text, permanent)
+        await self._session.send_last(failing, self._last_words_timeout)
+        return CRASHED if self._phase == "run" else NOT_STARTED
+
+    @property
+    def _last_words_timeout(self) -> float:
+        """Return how long to wait for the last message to be received.
+
+        A worker that ends by itself while there is no supervisor waits for the next one, which
+        would otherwise restart the service.
+        """
+        alone = not self._parents.supervised and not self._drain.done()
+        return max(self._assignment.timing.orphan_grace if alone else 0.0, ACKNOWLEDGE_S)
+
+    def _on_term(self) -> None:
+        if self._drain.done():
+            leave(128 + signal.SIGTERM)  # the second SIGTERM, or one during a drain
+        self._drain.set_result((self._assignment.timing.grace, "received SIGTERM"))
+
+    def _abandon(self, reason: str) -> NoReturn:
+        """End this process and its descendants, which no other process would end."""
+        log.error("%s; ending", reason)
+        process_tree.end_everything_below(TREE_S)
+        leave(CRASHED)
+
+    # --- messages to the supervisor ---------------------------------------------------------
+
+    def _introduce(self) -> None:
+        """Report the current state to a supervisor: the first one, or its successor."""
+        a, session = self._assignment, self._session
+        session.send(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
+        if self._phase in {"start", "run"}:
+            session.send(messages.Initialized())
+        if self._phase == "run" and self._manifest is not None:
+            session.send(messages.Ready(self._manifest))
+        self._events.subscribe()
+
+    def _subscribe(self, events: tuple[str, ...]) -> None:
+        self._session.send(messages.Subscribe(events))
+
+    def _components_changed(self) -> None:
+        """Send components that are registered after the start, once for each turn of the loop."""
+        if self._manifest is not None and not self._update_pending:
+            self._update_pending = True
+            self._loop.call_soon(self._send_manifest)
+
+    def _send_manifest(self) -> None:
+        self._update_pending = False
+        try:
+            self._manifest = self._components.add_to_manifest(self._methods)
+        except ValueError as error:
+            log.error("components.not_sent error=%s", error)
+        else:
+            self._session.send(messages.Ready(self._manifest))
+
+    def _beat(self) -> None:
+        session = self._session
+        self._seq += 1
+        beat = messages.Beat(
+            self._seq, self._dispatch.in_flight, session.refused, self._reports.facts
+        )
+        session.send(beat)
+        self._reaper.reap(session.now())
+        self._parents.expect_beat(self._silence)
+        if self._parents.is_orphaned(session.now()):
+            self._parents.end_launcher()
+            self._abandon("the supervisor and the launcher are gone, or stopped")
+        self._loop.call_later(self._beat_interval, self._beat)
+
+    @property
+    def _silence(self) -> float:
+        """Return how long the loop may be blocked in the current phase; 0 is without limit."""
+        timing = self._assignment.timing
+        serving = self._phase == "run" and not self._drain.done()
+        if serving or not timing.watchdog:
+            return timing.watchdog
+        return max(timing.watchdog, timing.start_timeout, timing.grace)
+
+    # --- messages from the supervisor -------------------------------------------------------
+
+    def _ordered(self, message: messages.Drain | messages.ShowTasks | messages.Rejected) -> None:
+        match message:
+            case messages.Drain(grace):
+                if not self._drain.done():
+                    self._drain.set_result((grace, "ordered"))
+            case messages.ShowTasks():
+                self._show_tasks()
+            case messages.Rejected(reason):
+                self._abandon(f"the supervisor rejected this worker: {reason}")
+            case _:
+                assert_never(message)
+
+    def _welcomed(self, message: messages.Welcome, is_successor: bool) -> None:
+        self._parents.set_supervisor(message.pid)
+        self._session.watch_supervisor()
+        if is_successor:
+            self._introduce()
+
+    def _peer_ended(self, token: Token) -> None:
+        self._recorder.caller_ended(token)
+        self._dispatch.caller_ended(token)
+
+    def _show_tasks(self) -> None:
+        """Log where each task waits: a stack dump shows only the loop."""
+        tasks = [format_task(task) for task in asyncio.all_tasks(self._loop)]
+        text = "".join(tasks).rstrip()
+        log.error("%s is late; where it waits:\n%s", self._assignment.name, text)
+
+    # --- messages of callers ----------------------------------------------------------------
+
+    def _on_call(self, source: Token, message: messages.Call) -> None:
+        self._recorder.received(source, message)
+        self._dispatch.call(source, message)
+
+    def _on_cancel(self, source: Token, message: messages.Cancel) -> None:
+        self._recorder.cancelled(source, message.id)
+        self._dispatch.cancel(source, message.id)
+
+    def _on_credit(self, source: Token, message: messages.Credit) -> None:
+        self._dispatch.credit(source, message.id, message.items)
+
+    def _reply(self, to: Token, message: messages.Data) -> None:
+        message = redaction.redact_reply(message)
+        self._recorder.answered(to, message)
+        bus = self._session.bus
+        if bus is not None:  # in place of `send_data`, which would be one more call
+            bus.send(to, message)
