@@ -157,7 +157,7 @@ class Client:
         if durable:
             await mail.post_event(self, event, payload)
             return
-        targets = [entry.name for entry in self.directory.listening(event, self.agent)]
+        targets = [entry.name for entry in self.directory.subscribers(event, self.agent)]
         await self.emit_to(targets, event, payload)
 
     async def emit_to(self, targets: list[str], event: str, payload: Any) -> None:
