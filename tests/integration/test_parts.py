@@ -129,7 +129,9 @@ async def test_a_model_or_provider_that_is_unknown_is_named_with_what_there_is(
     """The sentence says what could be asked instead."""
     async with running.connect() as client:
         front = asker(client)
-        assert "no service offers it; offered model types: IMAGE, SEEN" in await front.model("X", "")
+        assert "no service offers it; offered model types: IMAGE, SEEN" in await front.model(
+            "X", ""
+        )
         error = await front.model("TEXT_LARGE", "", "gpt")
         assert error.endswith("'gpt' does not offer it; it is offered by words, plain, words-2")
 
