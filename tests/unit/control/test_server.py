@@ -98,7 +98,7 @@ def test_a_batch_beyond_the_bound_is_refused_as_a_whole(received: Received) -> N
     received.take_turn()
     assert received.senders == [OTHER]
     assert received.server.rejected == 1
-    assert received.refused == [f"not a message of ours: {BATCH_MOST + 1} messages at once"]
+    assert received.refused == [f"not a valid message: {BATCH_MOST + 1} messages at once"]
 
 
 def test_texts_of_a_worker_are_cut() -> None:
