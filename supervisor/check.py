@@ -23,7 +23,7 @@ from garrison.supervisor.processes.capabilities import format_unsupported, unsup
 from garrison.supervisor.processes.machine import detect_capabilities
 from garrison.supervisor.processes.users import access_problem, code, may_write, resolve_user
 
-from .plugins import READ_S, bound_services, checked
+from .plugins import READ_S, checked, configured_services
 
 _decode = msgspec.msgpack.Decoder(PluginRead | Failing).decode
 
@@ -85,7 +85,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
             provides[name] = [manifest.service_type for manifest in read.services]
             _add_plugin(report, read)
     try:
-        report.services = bound_services(config, provides)
+        report.services = configured_services(config, provides)
     except ConfigError as error:
         report.errors.append(str(error))
     else:
@@ -191,9 +191,10 @@ def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead
             start_new_session=True,
             check=False,
         )
-        result = _decode(done.stdout)
     except subprocess.TimeoutExpired:
         return Failing("read", f"its import took longer than {READ_S:g} s")
+    try:
+        result = _decode(done.stdout)
     except msgspec.MsgspecError:
         return Failing("read", f"its process ended with code {done.returncode} while it was read")
     return checked(result, spec, config.plugins)

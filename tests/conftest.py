@@ -2,18 +2,19 @@
 
 import compileall
 import contextlib
+import faulthandler
 import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 from tests.support.host import ROOT, Hosting, hosting
-from tests.support.waiting import LONGEST, ending_within
+from tests.support.waiting import LONGEST, LONGEST_SOAK, ending_within
 
 # A loaded machine makes any example slow, so no example has a deadline. The examples are the same
 # in each run; `--hypothesis-profile=explore` tries new ones, and more.
@@ -32,9 +33,12 @@ sys.dont_write_bytecode = False  # else each process rewrites the assertions of 
 
 
 @pytest.fixture(autouse=True)
-def bounded() -> Iterator[None]:
+def bounded(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that does not end: every call has one outcome, so waiting for ever is one too."""
-    with ending_within(LONGEST):
+    soak = request.node.get_closest_marker("soak") is not None
+    if soak:
+        faulthandler.cancel_dump_traceback_later()  # a minute is not long for these
+    with ending_within(LONGEST_SOAK if soak else LONGEST):
         yield
 
 
@@ -114,7 +118,9 @@ def _order_of(item: pytest.Item) -> tuple[bool, int]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[Any]:
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, Any, Any]:
     """Fail an external test that is skipped in CI: there everything must be at hand."""
     report: pytest.TestReport = yield
     if report.skipped and os.environ.get("CI") and item.get_closest_marker("external"):

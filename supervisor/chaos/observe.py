@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.ipc.system import process_tree
-from garrison.supervisor.state.adoption import HANDOVER
+from garrison.supervisor.state.handover import HANDOVER
 
 REMEMBERED = 50_000  # incarnations, the latest
 SESSION = "--events-only"  # a supervisor without a terminal shows no logs

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from tests.support.host import ROOT, Host, Hosting, found
 from tests.support.proc import alive, descriptors, stat
+from tests.support.sizes import sizes
 from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, ServiceLost, state
@@ -51,7 +52,6 @@ class Slow(Service):
 plugin = Plugin(name="slow", services=[Slow])
 """
 PLUGINS = ["steady", "leak"]
-KILLED = int(os.environ.get("GARRISON_SUPERVISOR_KILLS", "10"))
 
 
 def lives(host: Host) -> dict[str, tuple[int, int]]:
@@ -138,20 +138,21 @@ async def test_what_runs_runs_on(host: Hosting) -> None:
     assert not [pid for pid in family if alive(pid)]
 
 
-async def test_supervisors_killed_again_and_again(host: Hosting) -> None:
+@pytest.mark.parametrize("kills", sizes(5, 100))
+async def test_supervisors_killed_again_and_again(host: Hosting, kills: int) -> None:
     """No service is restarted by it, none is there twice, and calls flow each time."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
     async with one.connect() as client:
         steady = found(client, "steady")
-        for _ in range(KILLED):
+        for _ in range(kills):
             await asyncio.to_thread(one.end, signal.SIGKILL)
             await asyncio.to_thread(one.up)
             assert await steady.relay("other", "pid") == ["result", before["other"][0]]
             assert await asyncio.to_thread(lives, one) == before
             assert set(incarnations(one)) == {"steady", "other", "leak"}
             assert set(incarnations(one).values()) == {1}
-    print(f"\nsupervisor killed {KILLED} times: restarted 0, duplicates 0")
+    print(f"\nsupervisor killed {kills} times: restarted 0, duplicates 0")
 
 
 async def test_killed_at_any_moment(host: Hosting) -> None:
@@ -627,7 +628,8 @@ def test_what_was_taken_out_of_the_config_ends(host: Hosting) -> None:
 
 def test_what_was_taken_out_of_the_config_ends_in_order(host: Hosting) -> None:
     """It is told to end, and not cut short."""
-    one = host(CONFIG + "[plugins.slow]\n", PLUGINS, {"slow.py": SLOW})
+    slow = "[plugins.slow]\n[services.slow]\ngrace = 10.0\n"
+    one = host(CONFIG + slow, PLUGINS, {"slow.py": SLOW})
     pid = lives(one)["slow"][0]
     one.end(signal.SIGKILL)
     one.write("config.toml", CONFIG)

@@ -17,6 +17,8 @@ from tests.support.waiting import eventually, until
 
 from garrison.ipc import CallTimeout, with_timeout
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 DAY = 86_400.0
 # Read by each Python process before anything else is.
 SITE = """

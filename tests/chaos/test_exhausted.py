@@ -18,6 +18,8 @@ from tests.support.waiting import eventually, until
 
 from garrison.ipc import ServiceLost, with_timeout
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 SOON = 3.0  # seconds, for a healthy call whatever others do
 CONFIG = """
 [plugins.echo]

@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.proc import alive, children, descriptors, resident
+from tests.support.sizes import sizes
 from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, RemoteError, ServiceLost
-
-RESTARTS = 300
 
 CONFIG = """
 [plugins.echo]
@@ -190,7 +189,8 @@ async def test_what_a_worker_started_ends_with_it(running: Host, client: Client,
 # --- what stays ---------------------------------------------------------------------------
 
 
-def test_nothing_grows_over_restarts(running: Host) -> None:
+@pytest.mark.parametrize("restarts", sizes(60, 3000))
+def test_nothing_grows_over_restarts(running: Host, restarts: int) -> None:
     """Descriptors, processes, zombies, files and memory of the supervisor and its launcher are
     after hundreds of restarts what they were."""
     names = ("echo", "target-1", "target-2")
@@ -216,7 +216,7 @@ def test_nothing_grows_over_restarts(running: Host) -> None:
     live = sum(row["pid"] is not None for row in running.rows().values())
     until(lambda: len(children(running.launcher)) == live + 1, what="one worker is forked ahead")
     before, memory = standing(), (resident(running.pid), resident(running.launcher))
-    restart(RESTARTS // len(names))
+    restart(restarts // len(names))
 
     def nothing_more() -> bool:
         """Compare with no more than: the first count may have seen a connection on its way out."""

@@ -12,6 +12,8 @@ from tests.support.waiting import until
 
 from garrison.ipc import GarrisonError
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 MIB = 1 << 20
 CONFIG = """
 [plugins.glutton]

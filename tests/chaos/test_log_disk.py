@@ -20,6 +20,8 @@ from tests.support.waiting import until
 
 from garrison.ipc import RemoteError
 
+pytestmark = pytest.mark.external  # mounts file systems of its own
+
 CONFIG = """
 [host]
 {where}

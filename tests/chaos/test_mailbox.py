@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from tests.support.host import Host, Hosting, found
-from tests.support.waiting import LONGEST, ending_within, eventually, until
+from tests.support.sizes import sizes
+from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, InvalidCall, Overloaded, ServiceUnavailable
 
@@ -28,7 +29,6 @@ intensity = 0
 plugin = "post"
 type = "receiver"
 """
-MESSAGES = int(os.environ.get("GARRISON_POSTS", "1000"))
 
 
 @pytest.fixture
@@ -226,8 +226,9 @@ async def test_what_expired_is_not_delivered(running: Host, tmp_path: Path) -> N
     assert numbers(tmp_path) == [2]
 
 
+@pytest.mark.parametrize("posts", sizes(150, 10_000))
 async def test_killed_throughout_it_loses_nothing_and_keeps_the_order(
-    running: Host, tmp_path: Path
+    running: Host, tmp_path: Path, posts: int
 ) -> None:
     """The mailbox, the receivers and the supervisor die while messages flow: each arrives, in
     order, and twice at the most where it was in flight at a kill."""
@@ -250,17 +251,16 @@ async def test_killed_throughout_it_loses_nothing_and_keeps_the_order(
 
     async def posting() -> None:
         done = 0
-        while done < MESSAGES:
-            batch = min(50, MESSAGES - done)
+        while done < posts:
+            batch = min(50, posts - done)
             async with running.connect() as client:
                 for name in ("receiver", "receiver-2"):
                     await _posted(client, name, done, batch)
             done += batch
 
-    with ending_within(LONGEST + MESSAGES / 10):
-        work = asyncio.ensure_future(posting())
-        await killing(work)
-        await work
+    work = asyncio.ensure_future(posting())
+    await killing(work)
+    await work
     async with running.connect() as client:
         await empty(client)
         told = await found(client, "mailbox").ls()
@@ -268,8 +268,8 @@ async def test_killed_throughout_it_loses_nothing_and_keeps_the_order(
     for name in ("receiver", "receiver-2"):
         got = noted(tmp_path, name)
         first = list(dict.fromkeys(number for number, _, _ in got))
-        assert first == list(range(MESSAGES)), f"{name}: lost or out of order, {kills}"
-        again = len(got) - MESSAGES
+        assert first == list(range(posts)), f"{name}: lost or out of order, {kills}"
+        again = len(got) - posts
         assert again <= len(kills), f"{name}: {again} of them twice, at {len(kills)} kills"
 
 

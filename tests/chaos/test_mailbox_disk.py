@@ -20,6 +20,8 @@ from tests.support.waiting import eventually
 
 from garrison.ipc import CallError, Client, Overloaded
 
+pytestmark = pytest.mark.external  # mounts file systems of its own
+
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/fs/ext4/ext4.h
 NO_FLUSH = 2  # not even the file system's own log
 

@@ -19,6 +19,7 @@ from garrison.ipc.mail import AROUND
 SMALL = "[host]\nmax_message = 1048576\n"
 
 
+@pytest.mark.external
 async def test_a_disk_that_another_fills_does_not_stop_deliveries(
     host: Hosting, tmp_path: Path
 ) -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from tests.support.host import Host, Hosting
 
+pytestmark = pytest.mark.xdist_group("machine")
+
 LIMITS = """
 open_files = 99
 nice = 7

@@ -29,7 +29,10 @@ from garrison.workers.process.sandbox import KEYCTL
 ONE, OTHER = 54321, 54322
 NOBODY = Account("54321", ONE, ONE, (ONE,))
 NAMED = "nobody"
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start others' processes")
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root can start others' processes"),
+    pytest.mark.xdist_group("machine"),  # its user ids are fixed
+]
 
 CONFIG = f"""
 [defaults]

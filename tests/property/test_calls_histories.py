@@ -374,6 +374,4 @@ class World(RuleBasedStateMachine):
 
 def test_any_history() -> None:
     """Starts, answers, ends, changes, cancels and time in any order."""
-    run_state_machine_as_test(
-        World, settings=settings(max_examples=300, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(World, settings=settings(max_examples=300, stateful_step_count=40))

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from garrison.ipc.character import (
@@ -44,7 +44,6 @@ def test_bytes_are_a_character_or_an_error(data: bytes) -> None:
     assert all(isinstance(one, Character) for one in found)
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 @given(st.dictionaries(keys, values, max_size=5))
 def test_any_json_is_a_character_or_an_error(document: dict[str, Any]) -> None:
     """Of the first the whole travels; the second shows no value."""

@@ -131,14 +131,14 @@ def decoded(frame: bytes) -> None:
 
 
 @given(batch=st.lists(data, max_size=4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_batch_of_the_bus_comes_back(batch: list[messages.Data]) -> None:
     """Bytes for bytes, in order."""
     assert encode(decode_data(encode(batch))) == encode(batch)
 
 
 @given(timeout=st.floats())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_a_timeout_is_a_time_or_refused(timeout: float) -> None:
     """No NaN, nothing endless, nothing that is over."""
     call = messages.Call(1, "m", Raw(b"\x90"), EMPTY_MAP, timeout)
@@ -152,35 +152,35 @@ def test_a_timeout_is_a_time_or_refused(timeout: float) -> None:
 
 
 @given(batch=st.lists(upward, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_batch_to_the_supervisor_comes_back(batch: list[messages.Upward]) -> None:
     """Field for field, in order."""
     assert decode_upward(encode(batch)) == batch
 
 
 @given(batch=st.lists(downward, max_size=4))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_batch_from_the_supervisor_comes_back(batch: list[messages.Downward]) -> None:
     """Field for field, in order."""
     assert decode_downward(encode(batch)) == batch
 
 
 @given(reading=readings)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_assignment_comes_back(reading: messages.Reading) -> None:
     """Field for field."""
     assert decode_assignment(encode(reading)) == reading
 
 
 @given(frame=st.binary(max_size=64))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_bytes_break_a_decoder(frame: bytes) -> None:
     """Noise."""
     decoded(frame)
 
 
 @given(value=values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_no_value_breaks_a_decoder(value: object) -> None:
     """MessagePack that was meant for somebody else, alone and as a batch."""
     decoded(msgspec.msgpack.encode(value))
@@ -188,7 +188,7 @@ def test_no_value_breaks_a_decoder(value: object) -> None:
 
 
 @given(frame=frames, at=st.floats(0, 1), cut=st.integers(0, 4), put=st.binary(max_size=4))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_mutation_breaks_a_decoder(frame: bytes, at: float, cut: int, put: bytes) -> None:
     """A real frame with some bytes taken out, put in or exchanged."""
     place = int(at * len(frame))
@@ -196,7 +196,7 @@ def test_no_mutation_breaks_a_decoder(frame: bytes, at: float, cut: int, put: by
 
 
 @given(frame=frames, at=st.floats(0, 1), mask=st.integers(1, 255))
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_no_flipped_bits_break_a_decoder(frame: bytes, at: float, mask: int) -> None:
     """A real frame with one byte otherwise."""
     place = min(int(at * len(frame)), len(frame) - 1)
@@ -204,7 +204,7 @@ def test_no_flipped_bits_break_a_decoder(frame: bytes, at: float, mask: int) -> 
 
 
 @given(frame=frames)
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_no_truncation_breaks_a_decoder(frame: bytes) -> None:
     """A real frame, cut at every byte, is refused wherever it is cut."""
     for end in range(len(frame)):
@@ -220,7 +220,7 @@ def test_no_truncation_breaks_a_decoder(frame: bytes) -> None:
     start=st.sampled_from([b"", b"\x91", b"\x91\x93\x01\x05"]),
     level=st.binary(min_size=1, max_size=3),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_depth_breaks_a_decoder(start: bytes, level: bytes) -> None:
     """The same bytes again and again open level in level."""
     decoded(start + level * 20_000)

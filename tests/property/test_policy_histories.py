@@ -234,6 +234,4 @@ class Life(RuleBasedStateMachine):
 
 def test_any_life() -> None:
     """Orders, ends, beats, luck and time in any order."""
-    run_state_machine_as_test(
-        Life, settings=settings(max_examples=150, stateful_step_count=40, deadline=None)
-    )
+    run_state_machine_as_test(Life, settings=settings(max_examples=150, stateful_step_count=40))

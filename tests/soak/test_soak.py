@@ -1,14 +1,13 @@
 """The same faults again and again: kills under load, fuzzed frames, a crash loop; with figures.
 
-    python -m pytest tests/soak/test_soak.py -s                  # as in each run of the tests
-    GARRISON_SOAK=1 python -m pytest tests/soak/test_soak.py -s  # as many as the README names
+    pytest tests/soak/test_soak.py -s          # the short form, which is part of each run
+    pytest tests/soak/test_soak.py -s -m soak  # the long form
 
 Each test prints its figures. Bounds that are promised are asserted; times, which a busy machine
 stretches, are printed alone.
 """
 
 import asyncio
-import faulthandler
 import itertools
 import os
 import random
@@ -16,7 +15,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -26,7 +25,8 @@ from tests.support.figures import processor_s, show, spread
 from tests.support.host import Host, found, hosting
 from tests.support.proc import descriptors, resident
 from tests.support.rogue import Rogue, joined, mutated, reframed
-from tests.support.waiting import ending_within, until
+from tests.support.sizes import sizes
+from tests.support.waiting import until
 
 from garrison.ipc import (
     CallTimeout,
@@ -41,11 +41,6 @@ from garrison.ipc import (
 from garrison.ipc.errors import Fault
 from garrison.ipc.messages import SUPERVISOR, Token, encode
 
-LARGE = os.environ.get("GARRISON_SOAK", "") not in {"", "0"}
-KILLS = 2000 if LARGE else 200
-FUZZED = 200_000 if LARGE else 20_000
-TINY = 200_000 if LARGE else 20_000
-LOOP_S = 60.0 if LARGE else 3.0
 SERVICES = 20
 CALLERS = 8
 CALL_S = 10.0  # the deadline of each call under load
@@ -53,17 +48,7 @@ LATE_S = 0.25  # past its deadline no call may last longer
 SOON = 3.0  # seconds, for a healthy call whatever others do
 PACE_S = 0.004  # between a caller's calls: the load is to leave the machine some room
 MEMORY = 16 << 20
-LONGEST = 1800.0 if LARGE else 120.0
 SEED = int(os.environ.get("GARRISON_SEED", "1"))
-
-
-@pytest.fixture(autouse=True)
-def bounded() -> Iterator[None]:
-    """Fail a test that does not end, in place of the shorter one that other tests have."""
-    if LARGE:
-        faulthandler.cancel_dump_traceback_later()  # a minute is not long for these
-    with ending_within(LONGEST):
-        yield
 
 
 # --- kills under load -----------------------------------------------------------------------
@@ -109,7 +94,8 @@ class Record:
         self.late += time.monotonic() - began > CALL_S + LATE_S
 
 
-async def test_kills_under_load() -> None:
+@pytest.mark.parametrize("kills", sizes(40, 2000))
+async def test_kills_under_load(kills: int) -> None:
     """Twenty services under eight callers, killed by turns: each call ends once, in time, with its
     own answer or one typed error; nothing of the supervisor's grows."""
     names = [f"target-{n}" for n in range(SERVICES)]
@@ -145,7 +131,7 @@ async def test_kills_under_load() -> None:
             async with asyncio.TaskGroup() as group:
                 for number, client in enumerate(callers):
                     group.create_task(calling(client, number))
-                await killed.some(KILLS)
+                await killed.some(kills)
                 stop.set()
             took = time.monotonic() - began
             await killed.all_run()
@@ -154,10 +140,10 @@ async def test_kills_under_load() -> None:
         grown = resident(host.pid) - memory
         rows_now = host.rows()
         restarts = sum(rows_now[name]["restarts"] for name in names)
-        assert restarts == KILLS + SERVICES
+        assert restarts == kills + SERVICES
         assert rows_now["echo"]["restarts"] == 0
     show(
-        f"{KILLS:,} kills of {SERVICES} services under {CALLERS} callers in {took:.1f} s",
+        f"{kills:,} kills of {SERVICES} services under {CALLERS} callers in {took:.1f} s",
         calls=f"{sum(record.ends.values()):,}: {dict(record.ends)}",
         past_their_deadline=record.late,
         second_answers=record.second,
@@ -166,7 +152,7 @@ async def test_kills_under_load() -> None:
         supervisors_descriptors="+0",
         supervisors_memory=f"{grown / (1 << 20):+.1f} MiB",
     )
-    assert record.ends["answered"] > KILLS
+    assert record.ends["answered"] > kills
     assert record.ends["never ended"] == 0
     assert (record.late, record.second, record.wrong) == (0, 0, 0)
     assert grown < MEMORY, f"the supervisor grew by {grown:,} bytes"
@@ -252,7 +238,8 @@ async def recorded(host: Host, monkeypatch: pytest.MonkeyPatch) -> tuple[list[by
     return control, bus
 
 
-async def test_fuzzed_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("number", sizes(5_000, 200_000))
+async def test_fuzzed_frames(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
     """Mutations of real traffic at both sockets, at a worker and at a program: nobody dies of
     them, and who speaks as he should is answered in time."""
     config = "[plugins.echo]\n[services.echo]\n[services.other]\nplugin = 'echo'\n"
@@ -268,7 +255,7 @@ async def test_fuzzed_frames(monkeypatch: pytest.MonkeyPatch) -> None:
             with joined(host) as rogue:
                 fuzzer = Fuzzer(rogue, control, bus, [entry.token, target.token])
                 began = time.monotonic()
-                working = threading.Thread(target=fuzzer.run, args=(FUZZED,))
+                working = threading.Thread(target=fuzzer.run, args=(number,))
                 working.start()
                 times: list[float] = []
                 while working.is_alive():
@@ -279,12 +266,12 @@ async def test_fuzzed_frames(monkeypatch: pytest.MonkeyPatch) -> None:
                     await asyncio.sleep(PACE_S)
                 working.join()
                 took = time.monotonic() - began
-            assert fuzzer.sent == FUZZED
+            assert fuzzer.sent == number
             assert await echo.echo("after") == "after"
             head = host.head()
             assert head is not None
             assert {name: row["pid"] for name, row in host.rows().items()} == pids
-            least = FUZZED // 100  # else they were no fuzzed frames
+            least = number // 100  # else they were no fuzzed frames
             by_worker = until(  # its next beat tells
                 lambda: max(host.status("echo")["refused_frames"] - least, 0)
             )
@@ -292,7 +279,7 @@ async def test_fuzzed_frames(monkeypatch: pytest.MonkeyPatch) -> None:
         grown = resident(host.pid) - memory
         assert not host.events("supervisor.erred")
         show(
-            f"{FUZZED:,} fuzzed frames in {took:.1f} s, seed {SEED}",
+            f"{number:,} fuzzed frames in {took:.1f} s, seed {SEED}",
             crashes=0,
             refused=f"{refused[0]:,} by the supervisor, {refused[1]:,} by a worker",
             two_healthy_calls_meanwhile=spread(times),
@@ -327,7 +314,8 @@ class Fuzzer:
             self.sent += 1
 
 
-async def test_tiny_frames() -> None:
+@pytest.mark.parametrize("number", sizes(5_000, 200_000))
+async def test_tiny_frames(number: int) -> None:
     """Messages of one frame and one byte, as fast as they can be sent, to both sockets."""
     with hosting("[plugins.echo]\n[services.echo]\n", ["echo"]) as host:
         memory = resident(host.pid)
@@ -336,7 +324,7 @@ async def test_tiny_frames() -> None:
             with joined(host) as rogue:
 
                 def flood() -> None:
-                    for n in range(TINY // 2):
+                    for n in range(number // 2):
                         rogue.control.send(b"x" if n % 2 else b"")
                         rogue.bus.send(b"x" if n % 2 else b"")
 
@@ -353,7 +341,7 @@ async def test_tiny_frames() -> None:
             assert await echo.echo("after") == "after"
         grown = resident(host.pid) - memory
         show(
-            f"{TINY:,} tiny frames in {took:.1f} s",
+            f"{number:,} tiny frames in {took:.1f} s",
             healthy_calls_meanwhile=spread(times),
             supervisors_memory=f"{grown / (1 << 20):+.1f} MiB",
         )
@@ -363,7 +351,8 @@ async def test_tiny_frames() -> None:
 # --- a crash loop ---------------------------------------------------------------------------
 
 
-async def test_a_crash_loop_beside_healthy_services() -> None:
+@pytest.mark.parametrize("seconds", sizes(2.0, 60.0))
+async def test_a_crash_loop_beside_healthy_services(seconds: float) -> None:
     """One service crashes as soon as it runs, for ever; the others' calls are answered, orders
     are, and the supervisor has little to do."""
     names = [f"healthy-{n}" for n in range(5)]
@@ -376,25 +365,25 @@ async def test_a_crash_loop_beside_healthy_services() -> None:
         async with host.connect() as client:
             healthy = [with_timeout(found(client, name), SOON) for name in names]
 
-            async def measured(seconds: float) -> tuple[list[float], float]:
+            async def measured(lasting: float) -> tuple[list[float], float]:
                 times: list[float] = []
                 used, began = processor_s(host.pid), time.monotonic()
-                async for n in _paced(seconds):
+                async for n in _paced(lasting):
                     asked = time.perf_counter()
                     assert await healthy[n % len(healthy)].echo(n) == n
                     times.append(time.perf_counter() - asked)
                 return times, (processor_s(host.pid) - used) / (time.monotonic() - began)
 
-            idle, idle_cpu = await measured(LOOP_S / 2)
+            idle, idle_cpu = await measured(seconds / 2)
             client.session.send(messages.Order(1, "start", ("crash",)))
-            looping, cpu = await measured(LOOP_S)
+            looping, cpu = await measured(seconds)
             began = time.monotonic()
             row = await asyncio.to_thread(host.status, "crash")
             assert time.monotonic() - began < SOON
         assert row["restarts"] >= 2
         assert all(row["restarts"] == 0 for name, row in host.rows().items() if name in names)
     show(
-        f"a crash loop of {LOOP_S:g} s beside {len(names)} healthy services",
+        f"a crash loop of {seconds:g} s beside {len(names)} healthy services",
         restarts=row["restarts"],
         healthy_calls_before=spread(idle),
         healthy_calls_meanwhile=spread(looping),

@@ -11,9 +11,10 @@ import pytest
 
 T = TypeVar("T")
 
-PATIENCE = 20.0  # default timeout: long, because the machine may be loaded
+PATIENCE = 60.0  # default timeout: long, because the machine may be loaded
 LOOK_S = 0.02
-LONGEST = 120.0  # of one test
+LONGEST = 240.0  # of one test
+LONGEST_SOAK = 3600.0
 
 
 def until(condition: Callable[[], T], timeout: float = PATIENCE, what: str = "") -> T:

@@ -176,7 +176,7 @@ class Worker:
             messages.Cancel: self._on_cancel,
             messages.Credit: self._on_credit,
         }
-        session.calls.notes = self._recorder
+        session.calls.observer = self._recorder
         return session
 
     def _settings(self, secrets: dict[str, str]) -> Settings:
@@ -423,7 +423,7 @@ class Worker:
     # --- messages of callers ----------------------------------------------------------------
 
     def _on_call(self, source: Token, message: messages.Call) -> None:
-        self._recorder.called(source, message)
+        self._recorder.received(source, message)
         self._dispatch.call(source, message)
 
     def _on_cancel(self, source: Token, message: messages.Cancel) -> None:

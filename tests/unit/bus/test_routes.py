@@ -58,7 +58,7 @@ def test_the_most_frames_pass() -> None:
 
 
 @given(frames=st.lists(st.one_of(st.sampled_from([A, B, STRANGER]), st.binary(max_size=4))))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_frames_go_to_the_living_alone(frames: Frames) -> None:
     """What is sent on goes to a live member, and names a live source or none."""
     before = list(frames)

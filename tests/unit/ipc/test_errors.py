@@ -108,7 +108,7 @@ def test_an_error_has_the_fields_of_its_kind() -> None:
         (ConfigError("bad", key="host.home"), "host.home: bad"),
         (StartError("a", "it hung"), "a did not start: it hung"),
         (PermanentFailure("bad token"), "bad token"),
-        (WireError("truncated", b"x" * 200), "not a message of ours: truncated"),
+        (WireError("truncated", b"x" * 200), "not a valid message: truncated"),
         (
             SupervisorGone("/h/run"),
             "no supervisor at /h/run; start one with: garrison up, "

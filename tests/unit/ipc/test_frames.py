@@ -65,7 +65,6 @@ VALUES = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     args=st.lists(VALUES, max_size=5).map(tuple),
     kwargs=st.dictionaries(st.text(max_size=9), VALUES, max_size=4),
@@ -80,7 +79,6 @@ def test_a_call_comes_back(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
     assert bytes(large.joined(arrived.kwargs)) == encode(kwargs)
 
 
-@settings(deadline=None)
 @given(value=VALUES)
 def test_a_result_and_an_item_come_back(value: Any) -> None:
     """With the type that is asked for, or as builtins."""
@@ -285,7 +283,7 @@ def test_what_is_forged_is_refused(frames: list[bytes]) -> None:
         large.unpack(frames, MOST)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_batch_is_refused_or_read(data: st.DataObject) -> None:
     """Nothing else is raised, by taking it or by what takes its arguments."""

@@ -89,7 +89,7 @@ GRAPHS = st.dictionaries(
 
 
 @given(needs=GRAPHS)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_graph_has_a_cycle_or_an_order(needs: dict[str, str]) -> None:
     """A path that is named is one; where none is, each comes after what it depends on."""
     specs = graph(**needs)
@@ -165,7 +165,7 @@ def test_a_dependency_stops_once_its_dependents_have_no_process(state: State) ->
 
 
 @given(needs=GRAPHS)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_everything_stops_in_the_reverse_of_its_start(needs: dict[str, str]) -> None:
     """Starts in waves as waits_for lets them, stops in waves as may_stop does: in reverse, each."""
     specs = graph(**needs)

@@ -1,7 +1,7 @@
 """Load: receivers that are slow or stopped, workers that flood, everything that crashes at once.
 
-    python -m pytest tests/chaos/test_load.py -s                  # as in each run of the tests
-    GARRISON_SOAK=1 python -m pytest tests/chaos/test_load.py -s  # for longer, and more of it
+    pytest tests/soak/test_load.py -s          # the short form, which is part of each run
+    pytest tests/soak/test_load.py -s -m soak  # the long form
 
 Each test prints its figures, times among them. Asserted is how everything ends and that nothing
 grows beyond its bound; of times only what shows that something hangs (`HANGS_S`): the promised ones
@@ -21,22 +21,13 @@ import pytest
 from tests.support.figures import mib, processor_s, show, spread
 from tests.support.host import Host, found, hosting
 from tests.support.proc import descriptors, resident
-from tests.support.waiting import ending_within
+from tests.support.sizes import sizes
 
 from garrison.ipc import CallTimeout, Client, ServiceLost, with_timeout
 
-LARGE = os.environ.get("GARRISON_SOAK", "") not in {"", "0"}
 LONG = 600.0  # seconds: no deadline of the test's own calls
 HANGS_S = 10.0  # what takes longer does not go on by itself, on any machine
-RUNNING_S = 90.0  # the same of 200 that crashed at once
-LONGEST = 600.0 if LARGE else 300.0  # of one test
-
-
-@pytest.fixture(autouse=True)
-def bounded() -> Iterator[None]:
-    """Fail a test that does not end, in place of the shorter one that other tests have."""
-    with ending_within(LONGEST):
-        yield
+RUNNING_S = 90.0  # the same of all that crashed at once
 
 
 def load(*names: str, **defaults: Any) -> str:
@@ -64,7 +55,7 @@ CALLERS = 3  # services, each with so many calls:
 CALLS = {"small": 1000, "large": 24}
 SIZES = {"small": 100, "large": 1 << 20}
 STUCK_S = 1.0  # the calls' deadline
-IDLE_S = 1.0 if LARGE else 0.3  # of calls between others before
+IDLE_S = 0.3  # of calls between others before
 # What a receiver that reads nothing may cost: the router holds 64 MiB for it, and libzmq at both
 # its ends 64 messages; a caller what waits, 16 windows at the most.
 SUPERVISORS = 160 << 20
@@ -145,8 +136,7 @@ async def test_a_receiver_that_does_not_keep_up(receiving: Host, how: str, size:
 
 # --- floods ---------------------------------------------------------------------------------
 
-FLOOD_S = 20.0 if LARGE else 2.0
-KILLS = 30 if LARGE else 4
+KILLS = 30  # at most, during one flood
 
 
 @pytest.fixture(scope="module")
@@ -157,7 +147,8 @@ def flooded() -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("kind", ["calls", "events", "control", "garbage", "unbounded"])
-async def test_two_workers_that_flood(flooded: Host, kind: str) -> None:
+@pytest.mark.parametrize("seconds", sizes(1.5, 20.0))
+async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) -> None:
     """Orders are answered, deaths are told and deadlines are kept, also of those who have nothing
     to do with it: a death is that of a third worker, told to a program."""
     host = flooded
@@ -167,14 +158,14 @@ async def test_two_workers_that_flood(flooded: Host, kind: str) -> None:
         before, used, began = resident(host.pid), processor_s(host.pid), time.monotonic()
         floods = [with_timeout(found(client, name), LONG) for name in ("flood-0", "flood-1")]
         for flood in floods:
-            await flood.flood(kind, "target", FLOOD_S)
+            await flood.flood(kind, "target", seconds)
         over = asyncio.Event()
         asked = asyncio.ensure_future(orders(host, over))
         called = asyncio.ensure_future(
-            with_timeout(found(client, "one"), LONG).timed("two", FLOOD_S - 1, 0.005)
+            with_timeout(found(client, "one"), LONG).timed("two", seconds - 1, 0.005)
         )
         late = asyncio.ensure_future(deadlines(client, over))
-        told = await deaths(host, client, KILLS, until_=began + FLOOD_S)
+        told = await deaths(host, client, KILLS, until_=began + seconds)
         over.set()
         statuses, calls, lateness = await asked, await called, await late
         cpu = (processor_s(host.pid) - used) / (time.monotonic() - began)
@@ -184,7 +175,7 @@ async def test_two_workers_that_flood(flooded: Host, kind: str) -> None:
         assert await found(client, "one").echo(kind) == kind
     restarts = {name: rows[name]["restarts"] for name in pids if name != "victim"}
     show(
-        f"two workers flood with {kind}: {made:,} messages in {FLOOD_S:g} s",
+        f"two workers flood with {kind}: {made:,} messages in {seconds:g} s",
         status=spread(statuses),
         SIGKILL_to_ServiceLost=spread(told),
         SIGKILL_to_ServiceLost_before=spread(idle),
@@ -209,7 +200,7 @@ async def deaths(host: Host, client: Client, number: int, until_: float = 0.0) -
         pid = await victim.pid()
         call = asyncio.ensure_future(victim.never())
         await asyncio.sleep(0.05)
-        if until_ and time.monotonic() >= until_:
+        if until_ and times and time.monotonic() >= until_:
             call.cancel()
             break
         began = time.monotonic()
@@ -234,15 +225,15 @@ async def deadlines(client: Client, over: asyncio.Event) -> list[float]:
 
 # --- everything crashes at once -------------------------------------------------------------
 
-MANY = 200
-CRASHES = ("once", "again", "a third time")[: 3 if LARGE else 2]
+CRASHES = ("once", "again")
 STARTING = 8  # at a time: of four, and of those that took so long that they lost their slots
 
 
-def test_two_hundred_services_crash_at_once() -> None:
+@pytest.mark.parametrize("many", sizes(30, 200))
+def test_many_services_crash_at_once(many: int) -> None:
     """And once more as soon as they run, with which they back off: a few start at a time, all run
     again in time, `status` answers all the while, none is given up, nothing grows."""
-    names = [f"s{n}" for n in range(MANY)]
+    names = [f"s{n}" for n in range(many)]
     rows = "".join(f'[services.{name}]\nplugin = "load"\n' for name in names)
     with hosting(f"[plugins.load]\n{rows}[services.load]\nautostart = false\n", ["load"]) as host:
         counts: list[tuple[int, int, int]] = []  # descriptors, of the supervisor and the launcher
@@ -250,7 +241,7 @@ def test_two_hundred_services_crash_at_once() -> None:
             before, statuses, starting = host.rows(), list[float](), 0
             pids = {name: before[name]["pid"] for name in names}
             used, began = processor_s(host.pid), time.monotonic()
-            for pid in random.sample(list(pids.values()), MANY):
+            for pid in random.sample(list(pids.values()), many):
                 os.kill(pid, signal.SIGKILL)
             while True:
                 asked = time.monotonic()
@@ -260,7 +251,7 @@ def test_two_hundred_services_crash_at_once() -> None:
                 assert not states["failed"]
                 starting = max(starting, states["initializing"])
                 running = [n for n in names if now[n]["state"] == "running"]
-                if len(running) == MANY and all(now[n]["pid"] != pids[n] for n in names):
+                if len(running) == many and all(now[n]["pid"] != pids[n] for n in names):
                     break
                 assert time.monotonic() - began < RUNNING_S, states
                 time.sleep(0.1)
@@ -269,7 +260,7 @@ def test_two_hundred_services_crash_at_once() -> None:
                 (len(descriptors(host.pid)), len(descriptors(host.launcher)), resident(host.pid))
             )
             show(
-                f"{MANY} services crash {crash}",
+                f"{many} services crash {crash}",
                 all_run_again_after=f"{took:.1f} s",
                 status=spread(statuses),
                 starting_at_the_same_time=starting,
@@ -285,7 +276,7 @@ def test_two_hundred_services_crash_at_once() -> None:
             for event in host.events("service.state")
             if event["data"]["to"] == "backoff"
         ]
-        assert len(waits) == (len(CRASHES) - 1) * MANY  # none after the first crash
+        assert len(waits) == (len(CRASHES) - 1) * many  # none after the first crash
         assert max(waits) - min(waits) > 0.3  # seconds, by chance: up to 0.5, then up to 1
         assert counts[-1][0] <= counts[0][0] + 2
         assert counts[-1][1] <= counts[0][1] + 2
