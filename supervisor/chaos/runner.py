@@ -279,7 +279,11 @@ class Run:
                 await self._measure(before=True)
             else:
                 self._record(fault, name, await self._workers.inject(fault, name))
-        except (SupervisorGone, OSError) as error:
+        except SupervisorGone as error:
+            if fault is not Fault.SUPERVISOR:  # that one's own text says more
+                error = ended(self._options.home)
+            self._failure = self._failure or error
+        except OSError as error:
             self._failure = self._failure or error
         except GarrisonError as error:
             self._record(fault, name, NotBack(str(error)))
