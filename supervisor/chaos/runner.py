@@ -279,12 +279,10 @@ class Run:
                 await self._measure(before=True)
             else:
                 self._record(fault, name, await self._workers.inject(fault, name))
-        except SupervisorGone as error:
-            if fault is not Fault.SUPERVISOR:  # that one's own text says more
-                error = ended(self._options.home)
-            self._failure = self._failure or error
-        except OSError as error:
-            self._failure = self._failure or error
+        except (SupervisorGone, OSError) as error:
+            if self._failure is None:  # the supervisor fault's own text says more than `ended`
+                gone = isinstance(error, SupervisorGone) and fault is not Fault.SUPERVISOR
+                self._failure = ended(self._options.home) if gone else error
         except GarrisonError as error:
             self._record(fault, name, NotBack(str(error)))
         finally:
