@@ -26,7 +26,7 @@ from garrison.ipc.system.process_tree import ended
 
 CONFIG = """
 [host]
-orphan_grace = 5.0
+orphan_grace = 30.0
 [defaults]
 watchdog = 2.0
 grace = 1.0
@@ -347,7 +347,7 @@ async def test_the_launcher_of_the_adopted_is_killed(host: Hosting) -> None:
 
 def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
     """Its loop cannot notice anything: a timer of the kernel's ends it."""
-    one = host(CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.5"), PLUGINS)
+    one = host(CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.5"), PLUGINS)
     one.kill("steady", signal.SIGSTOP)
     kill_launcher_and_supervisor(one)
     until(lambda: not one.processes(), what="every process is gone")
@@ -355,7 +355,7 @@ def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
 
 def test_a_stopped_launcher_keeps_nothing_alive(host: Hosting) -> None:
     """It cannot end its workers: they do without it, and end it."""
-    one = host(CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.5"), PLUGINS)
+    one = host(CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.5"), PLUGINS)
     os.kill(one.launcher, signal.SIGSTOP)
     one.end(signal.SIGKILL)
     until(lambda: not one.processes(), what="every process is gone")
@@ -405,7 +405,7 @@ def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> 
         f'[services.{name}]\nplugin = "slow"\ntype = "slow"\nrestart = "{name}"\n'
         for name in ("transient", "temporary")
     )
-    config = CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.2") + "[plugins.slow]\n"
+    config = CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.2") + "[plugins.slow]\n"
     one = host(config + services, PLUGINS, {"slow.py": SLOW})
     before = lives(one)
     one.end(signal.SIGKILL)
