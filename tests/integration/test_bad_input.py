@@ -16,13 +16,12 @@ import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.proc import resident
 from tests.support.rogue import ABSURD, Rogue, dealer, greeting, joined, raw
-from tests.support.waiting import eventually, until
+from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import Client, ServiceLost, messages, sockets, with_timeout
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR, WIRE, Token
 
 MIB = 1 << 20
-SOON = 3.0  # seconds, for a healthy call whatever others do
 GROWTH = 48 * MIB  # of the supervisor, for whatever is not meant to be large
 NIL = msgspec.Raw(b"\xc0")
 NO_ARGS = msgspec.Raw(b"\x90")

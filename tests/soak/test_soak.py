@@ -26,7 +26,7 @@ from tests.support.host import Host, found, hosting
 from tests.support.proc import descriptors, resident
 from tests.support.rogue import Rogue, joined, mutated, reframed
 from tests.support.sizes import sizes
-from tests.support.waiting import until
+from tests.support.waiting import SOON, until
 
 from garrison.ipc import (
     CallTimeout,
@@ -45,7 +45,6 @@ SERVICES = 20
 CALLERS = 8
 CALL_S = 10.0  # the deadline of each call under load
 LATE_S = 0.25  # past its deadline no call may last longer
-SOON = 3.0  # seconds, for a healthy call whatever others do
 PACE_S = 0.004  # between a caller's calls: the load is to leave the machine some room
 MEMORY = 16 << 20
 SEED = int(os.environ.get("GARRISON_SEED", "1"))
