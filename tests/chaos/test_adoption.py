@@ -124,8 +124,8 @@ async def test_what_runs_runs_on(host: Hosting) -> None:
         assert after[name]["uptime_s"] > before[name]["uptime_s"]
         assert after[name]["restarts"] == 0
     for name in ("other", "bad"):
-        told = ("state", "wanted", "restarts", "reason")
-        assert [after[name][key] for key in told] == [before[name][key] for key in told]
+        keys = ("state", "wanted", "restarts", "reason")
+        assert [after[name][key] for key in keys] == [before[name][key] for key in keys]
     assert after["other"]["state"] == "stopped"
     assert "bad token" in after["bad"]["reason"]
     assert one.launcher == launcher
@@ -692,11 +692,11 @@ def test_orders_in_the_middle_of_an_upgrade_are_carried_out(host: Hosting) -> No
     one = host("[plugins.echo]", ["echo"])
     with ThreadPoolExecutor(2) as pool:
         upgrades = [pool.submit(one.run, "upgrade") for _ in range(2)]
-        asked = 0
+        orders = 0
         while not all(upgrade.done() for upgrade in upgrades):
             assert one.status("echo")["state"] == "running"
-            asked += 1
-    assert asked > 10
+            orders += 1
+    assert orders > 10
     for upgrade in upgrades:
         ran = upgrade.result()
         assert ran.code == 0, ran.err

@@ -17,7 +17,7 @@ radio = {}
 oracle = {}
 deeds = {}
 [services.radio.config]
-file = "said.txt"
+file = "sent.txt"
 """
 TWO = """
 [plugins]
@@ -38,7 +38,7 @@ file = "FOLDER/NAME.txt"
 def radio() -> Iterator[Host]:
     """Run an agent, a platform, a model and actions."""
     with hosting(CONFIG, ["radio", "oracle", "deeds"], up=False) as host:
-        host.write("config.toml", CONFIG.replace("said.txt", str(host.folder / "said.txt")))
+        host.write("config.toml", CONFIG.replace("sent.txt", str(host.folder / "sent.txt")))
         yield host.up()
 
 
@@ -49,9 +49,9 @@ async def client(radio: Host) -> AsyncIterator[Client]:
         yield client
 
 
-def said(host: Host) -> list[str]:
+def sent_by(host: Host) -> list[str]:
     """Return what listeners have heard, in order."""
-    path = host.folder / "said.txt"
+    path = host.folder / "sent.txt"
     return path.read_text().splitlines() if path.exists() else []
 
 
@@ -76,10 +76,10 @@ async def test_a_platform_that_dies_in_mid_answer_says_it_in_its_next_life(
     await asyncio.to_thread(radio.until_reborn, "radio", old)
     await found(client, "oracle").release()
 
-    await asyncio.to_thread(until, lambda: said(radio), what="it is said")
+    await asyncio.to_thread(until, lambda: sent_by(radio), what="it is said")
     again = await found(client, "radio").hear("hang", "1")
-    assert again == {"said": ["You said: hang"], "failed": []}
-    assert said(radio) == ["r: You said: hang"]
+    assert again == {"sent": ["You said: hang"], "failed": []}
+    assert sent_by(radio) == ["r: You said: hang"]
 
 
 async def test_an_answer_is_said_while_its_platform_is_on_its_way_back(
@@ -93,16 +93,16 @@ async def test_an_answer_is_said_while_its_platform_is_on_its_way_back(
     await asyncio.to_thread(until, gone, what="its end was seen")
     await found(client, "oracle").release()
 
-    assert (await asking)["said"] == ["You said: hang"]
-    assert said(radio) == ["r: You said: hang"]
+    assert (await asking)["sent"] == ["You said: hang"]
+    assert sent_by(radio) == ["r: You said: hang"]
 
 
 async def test_what_was_perhaps_said_is_not_said_again(radio: Host, client: Client) -> None:
     """A platform that dies while it says something: who asks is told."""
     answer = await found(client, "radio").ask("die", "1")
 
-    assert answer == {"said": ["You said: die"], "failed": ["REPLY"]}
-    assert said(radio) == ["r: You said: die"]
+    assert answer == {"sent": ["You said: die"], "failed": ["REPLY"]}
+    assert sent_by(radio) == ["r: You said: die"]
 
 
 async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client: Client) -> None:
@@ -113,8 +113,8 @@ async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client:
     await asyncio.to_thread(radio.until_reborn, "agent", old)
     await found(client, "oracle").release()
 
-    assert (await asking)["said"] == ["You said: hang"]
-    assert said(radio) == ["r: You said: hang"]
+    assert (await asking)["sent"] == ["You said: hang"]
+    assert sent_by(radio) == ["r: You said: hang"]
 
 
 async def test_a_model_that_dies_in_mid_answer_is_asked_again(radio: Host, client: Client) -> None:
@@ -123,8 +123,8 @@ async def test_a_model_that_dies_in_mid_answer_is_asked_again(radio: Host, clien
     await until_asked(client, "hang")
     radio.kill("oracle")
 
-    assert (await asking)["said"] == ["You said: hang"]
-    assert said(radio) == ["r: You said: hang"]
+    assert (await asking)["sent"] == ["You said: hang"]
+    assert sent_by(radio) == ["r: You said: hang"]
 
 
 async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client) -> None:
@@ -134,9 +134,9 @@ async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client)
     hear = found(client, "radio").hear
 
     one = await hear("run both", "1", "r", ["SEGFAULT", "TELL"])
-    assert one == {"said": ["told"], "failed": ["SEGFAULT"]}
+    assert one == {"sent": ["told"], "failed": ["SEGFAULT"]}
     two = await hear("crash", "2")
-    assert two == {"said": ["You said: crash"], "failed": ["SEGFAULT"]}
+    assert two == {"sent": ["You said: crash"], "failed": ["SEGFAULT"]}
     assert radio.status("agent")["pid"] == agent
     assert radio.status("deeds")["pid"] != deeds
 
@@ -146,13 +146,13 @@ async def test_rooms_side_by_side_each_in_its_order(radio: Host, client: Client)
     hear = found(client, "radio").hear
     held = [hear("hang", "1"), hear("hang", "1"), hear("two", "2"), hear("three", "3")]
     await until_asked(client, "hang")
-    assert (await hear("elsewhere", "4", "other"))["said"] == ["You said: elsewhere"]
-    assert said(radio) == ["other: You said: elsewhere"]
+    assert (await hear("elsewhere", "4", "other"))["sent"] == ["You said: elsewhere"]
+    assert sent_by(radio) == ["other: You said: elsewhere"]
     await found(client, "oracle").release()
     one, same, *_ = await asyncio.gather(*held)
 
     assert one == same
-    assert said(radio)[1:] == [f"r: You said: {text}" for text in ("hang", "two", "three")]
+    assert sent_by(radio)[1:] == [f"r: You said: {text}" for text in ("hang", "two", "three")]
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ async def test_two_agents_answer_for_themselves(two: Host) -> None:
     async with two.connect() as client:
         for name in ("ada", "max"):
             answer = await found(client, f"{name}.radio").hear("who", "1")
-            assert answer == {"said": [f"You are {name}."], "failed": []}
+            assert answer == {"sent": [f"You are {name}."], "failed": []}
         held = [found(client, f"{name}.radio").ask("hang", "2") for name in ("ada", "max")]
         await until_asked(client, "hang")
         old = two.kill("ada.radio")

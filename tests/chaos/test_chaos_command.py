@@ -236,7 +236,7 @@ def test_who_was_started_before_it_was_allowed_is_named(host: Hosting) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "told"),
+    ("words", "code", "expected"),
     [
         (("nobody",), 4, "no service nobody"),
         (("--faults", "kill,kil"), 2, "there is no fault 'kil'"),
@@ -254,12 +254,12 @@ def test_who_was_started_before_it_was_allowed_is_named(host: Hosting) -> None:
     ],
 )
 def test_what_cannot_be_done_is_said(
-    quiet: Host, words: tuple[str, ...], code: int, told: str
+    quiet: Host, words: tuple[str, ...], code: int, expected: str
 ) -> None:
     """In a sentence; nothing was injured."""
     ran = quiet.run("chaos", *words)
 
-    assert (ran.code, told in ran.err) == (code, True), ran
+    assert (ran.code, expected in ran.err) == (code, True), ran
     assert not quiet.events("service.fault")
 
 

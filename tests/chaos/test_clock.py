@@ -197,10 +197,10 @@ async def test_mail_comes_again_and_none_expires(
             return path.exists() and len(path.read_text().split()) >= 9
 
         await eventually(there)
-        told = await found(client, "mailbox").ls()
+        listed = await found(client, "mailbox").ls()
     lines = [line.split() for line in path.read_text().splitlines()]
     assert [(line[0], line[2]) for line in lines] == [("1", "1"), ("1", "2"), ("2", "1")]
-    assert not told["letters"]
+    assert not listed["letters"]
 
 
 @JUMPS

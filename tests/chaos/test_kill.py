@@ -93,11 +93,13 @@ async def test_calls_made_while_it_restarts_wait_and_are_answered(
     assert before is not None
     await asyncio.to_thread(kill, running, "target-1")
 
-    async def told() -> bool:
+    async def is_announced() -> bool:
         now = client.directory.get("target-1")
         return now is not None and now.token != before.token
 
-    await eventually(told)  # until then a call may still be sent to the dead one, and is lost
+    await eventually(
+        is_announced
+    )  # until then a call may still be sent to the dead one, and is lost
     assert not alive(old)
     assert await asyncio.gather(*(target.echo(n) for n in range(200))) == list(range(200))
 

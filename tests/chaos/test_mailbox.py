@@ -55,8 +55,8 @@ async def empty(client: Client) -> None:
     """Return when nothing waits."""
 
     async def nothing() -> bool:
-        told = await found(client, "mailbox").ls()
-        return not sum(row["waiting"] for row in told["receivers"])
+        listed = await found(client, "mailbox").ls()
+        return not sum(row["waiting"] for row in listed["receivers"])
 
     await eventually(nothing, timeout=60.0)
 
@@ -263,8 +263,8 @@ async def test_killed_throughout_it_loses_nothing_and_keeps_the_order(
     await work
     async with running.connect() as client:
         await empty(client)
-        told = await found(client, "mailbox").ls()
-        assert [row["dead"] for row in told["receivers"]] in ([], [0], [0, 0])
+        listed = await found(client, "mailbox").ls()
+        assert [row["dead"] for row in listed["receivers"]] in ([], [0], [0, 0])
     for name in ("receiver", "receiver-2"):
         got = noted(tmp_path, name)
         first = list(dict.fromkeys(number for number, _, _ in got))
@@ -297,9 +297,9 @@ async def test_a_damaged_file_is_set_aside_and_named(running: Host, tmp_path: Pa
         await asyncio.to_thread(running.ask, "start", "mailbox", "receiver")
         await client.post("receiver", "take", 2)
         await empty(client)
-        told = await found(client, "mailbox").ls()
+        listed = await found(client, "mailbox").ls()
 
-    (aside,) = told["damaged"]
+    (aside,) = listed["damaged"]
     assert (file.parent / Path(aside).name).read_bytes()[4096:] == whole[4096:]
     assert "mail.damaged" in running.log("mailbox")
     assert numbers(tmp_path) == [2]

@@ -225,7 +225,7 @@ async def test_a_characters_secret_reaches_who_names_it_alone(host: Hosting) -> 
     """Not another worker's environment, settings, log or record; and who looks for one that is
     there in vain is told once what to write."""
     secret, nested, loose = (f"cAn4ry-{uuid.uuid4().hex}" for _ in range(3))
-    said = {
+    character = {
         "name": "Eliza",
         "secrets": {"TOKEN": secret, "EMPTY": ""},
         "settings": {"secrets": {"NESTED": nested, "LOOSE": loose}, "url": "u"},
@@ -233,7 +233,7 @@ async def test_a_characters_secret_reaches_who_names_it_alone(host: Hosting) -> 
     running = host(
         NAMED + '[services.second]\nplugin = "echo"\nsecrets = { MINE = "NESTED" }\n',
         ["echo", "keeper"],
-        files={"eliza.json": json.dumps(said)},
+        files={"eliza.json": json.dumps(character)},
         env={"TOKEN": "the supervisor's"},
         up=False,
     )

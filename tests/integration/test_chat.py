@@ -146,9 +146,9 @@ def test_a_notification_is_shown_between_the_lines(running: Host) -> None:
         assert "sad" in heard(talk, 3)[2]["text"]
         running.until_reborn("chat", running.kill("chat"))
         assert notify(running, "two", room) == ["chat"]
-        told = heard(talk, 4)
-        assert told[3]["text"] == "two"
-        assert set(told[3]) <= set(told[2])
+        lines = heard(talk, 4)
+        assert lines[3]["text"] == "two"
+        assert set(lines[3]) <= set(lines[2])
         talk.say("I am sad")
         assert "sad" in heard(talk, 5)[4]["text"]
         assert talk.leave() == 0

@@ -130,8 +130,8 @@ async def test_a_model_or_provider_that_is_unknown_is_named_with_what_there_is(
     async with running.connect() as client:
         front = asker(client)
         assert "nobody offers it; there are: IMAGE, SEEN, TEXT_SMALL" in await front.model("X", "")
-        told = await front.model("TEXT_LARGE", "", "gpt")
-        assert told.endswith("'gpt' offers none; it is offered by words, plain, words-2")
+        answer = await front.model("TEXT_LARGE", "", "gpt")
+        assert answer.endswith("'gpt' offers none; it is offered by words, plain, words-2")
 
 
 async def test_a_model_that_raises_is_not_asked_elsewhere(running: Host) -> None:

@@ -585,8 +585,8 @@ def test_a_preload_that_cannot_be_is_a_warning(host: Hosting) -> None:
     one = host(config, ["signs"], files, up=False)
     one.env["PYTHONPATH"] = f"{ROOT / '.src'}:{one.folder}"
     one.up()
-    told = {event["data"]["module"]: event for event in one.events("preload.failed")}
-    assert set(told) == {"not_there", "raising"}
+    failed = {event["data"]["module"]: event for event in one.events("preload.failed")}
+    assert set(failed) == {"not_there", "raising"}
     assert [event["data"]["module"] for event in one.events("preload.refused")] == ["threaded"]
     assert one.status("signs")["state"] == "running"
     assert len(list(Path(f"/proc/{one.launcher}/task").iterdir())) == 1

@@ -86,8 +86,8 @@ def test_memories(history: list[tuple[str, int, str, str, int]]) -> None:
         assert len(found) == len(kept) == sum(map(len, by_room)) <= 6
         assert all(len(room) <= 3 for room in by_room)
         assert kept.rooms == sum(bool(room) for room in by_room)
-        told = [(one, kept.table_of(one.id)) for one in found]
-        assert kept.bytes == sum(len(msgspec.msgpack.encode(one)) - 1 for one in told) <= 900
+        tables = [(one, kept.table_of(one.id)) for one in found]
+        assert kept.bytes == sum(len(msgspec.msgpack.encode(one)) - 1 for one in tables) <= 900
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.binary(max_size=12))))

@@ -24,7 +24,7 @@ class Model:
         self.lane.window = window
         self.disk: dict[int, Message] = {}
         self.seq = 0
-        self.told: list[Message | tuple[list[Message], bool]] = []  # commits, in their order
+        self.notices: list[Message | tuple[list[Message], bool]] = []  # commits, in their order
         self.flown: list[int] = []
         self.flying: dict[int, Message] = {}
         self.landed: list[int] = []
@@ -40,7 +40,7 @@ class Model:
             seq=self.seq,
         )
         self.disk[self.seq] = letter
-        self.told.append(letter)
+        self.notices.append(letter)
 
     def begin(self) -> None:
         if self.lane.wants_more:
@@ -53,11 +53,11 @@ class Model:
                 if kept and size > self.lane.room:
                     break
                 kept.append(letter)
-            self.told.append((kept, len(kept) == len(found) < most))
+            self.notices.append((kept, len(kept) == len(found) < most))
 
     def tell(self) -> None:
-        while self.told:
-            what = self.told.pop(0)
+        while self.notices:
+            what = self.notices.pop(0)
             if isinstance(what, Message):
                 self.lane.posted(what)
             else:
@@ -89,7 +89,7 @@ class Model:
 
     def drop(self, which: int) -> None:
         waiting = [seq for seq in self.disk if seq not in self.flying]
-        if waiting and not self.told:
+        if waiting and not self.notices:
             seq = waiting[which % len(waiting)]
             self.lane.forget([self.disk.pop(seq).id])
             self.landed.append(seq)

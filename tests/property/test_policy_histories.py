@@ -44,7 +44,7 @@ class Life(RuleBasedStateMachine):
         self.alive = False
         self.speaks = ""  # what the process has said of its start
         self.signals: list[Effect] = []  # what this process was sent
-        self.asked = False  # the last order was to run
+        self.start_ordered = False  # the last order was to run
         self.refused = False  # it said that no retry can help
 
     @initialize(spec=SPECS)
@@ -83,7 +83,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(event=st.sampled_from([Event.START, Event.STOP]))
     def ordered(self, event: Event) -> None:
-        self.asked = event is Event.START
+        self.start_ordered = event is Event.START
         self.refused = self.refused and event is not Event.START
         self.happens(event)
 
@@ -175,9 +175,9 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def only_a_policy_takes_the_wish_back(self) -> None:
-        if self.asked and not self.child.wanted:
+        if self.start_ordered and not self.child.wanted:
             assert self.child.spec.supervision.restart is not Restart.PERMANENT
-        if not self.asked:
+        if not self.start_ordered:
             assert not self.child.wanted
 
     @invariant()

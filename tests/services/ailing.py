@@ -24,13 +24,13 @@ class AilingService(Service):
     async def health(self) -> bool | None:
         """Note that it is asked, and answer as told."""
         folder = Path(self.config.says)
-        with (folder / "asked").open("a") as asked:
-            asked.write(f"{self.runtime.generation} begins\n")
-            asked.flush()
+        with (folder / "asked").open("a") as log:
+            log.write(f"{self.runtime.generation} begins\n")
+            log.flush()
             try:
                 return await self._answer(self._told())
             finally:
-                asked.write(f"{self.runtime.generation} ends\n")
+                log.write(f"{self.runtime.generation} ends\n")
 
     def _told(self) -> str:
         """Return what it is to say; "… in 1" is meant for the first incarnation alone."""

@@ -95,7 +95,7 @@ def held_to() -> dict[str, Any]:
     """Return what this process is held to, and what a child says of that."""
     mask = os.umask(0)
     os.umask(mask)
-    told = ["sh", "-c", "umask; nice; ulimit -n; cat /proc/self/oom_score_adj; pwd"]
+    command = ["sh", "-c", "umask; nice; ulimit -n; cat /proc/self/oom_score_adj; pwd"]
     return {
         "open_files": resource.getrlimit(resource.RLIMIT_NOFILE),
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
@@ -103,7 +103,7 @@ def held_to() -> dict[str, Any]:
         "umask": mask,
         "folder": str(Path.cwd()),
         "no_new_privs": ctypes.CDLL(None).prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0),
-        "child": subprocess.run(told, capture_output=True, check=True).stdout.decode().split(),
+        "child": subprocess.run(command, capture_output=True, check=True).stdout.decode().split(),
     }
 
 

@@ -68,12 +68,12 @@ class Spy(Service):
         """Ask another one who that is."""
         proxy = self.runtime.get_service(other)
         assert proxy is not None
-        said: dict[str, Any] = await proxy.who()
-        return said
+        results: dict[str, Any] = await proxy.who()
+        return results
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> list[str]:
         """Signal a process, in every way."""
-        said: list[str] = []
+        results: list[str] = []
         ways: tuple[Callable[[], None], ...] = (
             lambda: os.kill(pid, number),
             lambda: os.killpg(os.getpgid(pid), number),
@@ -83,21 +83,21 @@ class Spy(Service):
             try:
                 way()
             except OSError as error:
-                said.append(named(error))
+                results.append(named(error))
             else:
-                said.append("done")
-        return said
+                results.append("done")
+        return results
 
     def trace(self, pid: int) -> list[str]:
         """Look into a process, in every way."""
         libc = ctypes.CDLL(None, use_errno=True)
-        said: list[str] = []
+        results: list[str] = []
         for request in (PTRACE_ATTACH, PTRACE_SEIZE):
             done = libc.ptrace(request, pid, None, None) == 0
-            said.append("done" if done else errno.errorcode[ctypes.get_errno()])
+            results.append("done" if done else errno.errorcode[ctypes.get_errno()])
         for file in ("mem", "environ", "fd", "maps"):
-            said.append(self.read(f"/proc/{pid}/{file}"))
-        return said
+            results.append(self.read(f"/proc/{pid}/{file}"))
+        return results
 
     def read(self, path: str) -> str:
         """Read a file, or list a folder."""

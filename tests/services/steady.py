@@ -64,8 +64,8 @@ class SteadyService(Service):
         key = f"{method} {args}"
         if key not in self.begun:  # the first time counts: what comes of it is told
             self.begun[key] = asyncio.ensure_future(self.relay(name, method, *args))
-        told: list[Any] = await asyncio.shield(self.begun[key])
-        return told
+        result: list[Any] = await asyncio.shield(self.begun[key])
+        return result
 
     async def relay(self, name: str, method: str, *args: Any) -> list[Any]:
         """Call another service; return what came of it, in words."""

@@ -117,10 +117,10 @@ class Client:
         if self._writer is not None:
             self._writer.close()
 
-    def _hear(self, said: dict[str, Any]) -> None:
-        author = User(said["author"], said["name"], said["bot"])
-        text = said["text"] if self._intents.message_content else ""
-        message = Message(said["id"], author, text, Channel(self, said["channel"]))
+    def _hear(self, message_data: dict[str, Any]) -> None:
+        author = User(message_data["author"], message_data["name"], message_data["bot"])
+        text = message_data["text"] if self._intents.message_content else ""
+        message = Message(message_data["id"], author, text, Channel(self, message_data["channel"]))
         if handler := self._handlers.get("on_message"):
             task = asyncio.create_task(_handled(handler, message))
             self._handling.add(task)
@@ -132,9 +132,9 @@ class Client:
         self._write({"id": self._sent, "channel": channel.id, "text": text})
         return Message(self._sent, self.user, text, channel)
 
-    def _write(self, said: dict[str, Any]) -> None:
+    def _write(self, message_data: dict[str, Any]) -> None:
         assert self._writer is not None
-        self._writer.write(json.dumps(said).encode() + b"\n")
+        self._writer.write(json.dumps(message_data).encode() + b"\n")
 
 
 async def _handled(handler: Callable[..., Awaitable[None]], message: Message) -> None:

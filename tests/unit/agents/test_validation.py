@@ -61,16 +61,16 @@ def test_what_is_said_of_a_plugin_is_said_without_lines_of_ours(
     """They explain nothing; its author's own lines do."""
     plugin = Plugin("p", actions=[Action("A", handler=_five)])
     monkeypatch.setattr("garrison.workers.process.probe.load", lambda source: plugin)
-    told = probe(_READING)
-    assert isinstance(told, Failing)
-    assert told.reason.startswith("Action A: its handler requires")
-    assert told.traceback == ""
+    result = probe(_READING)
+    assert isinstance(result, Failing)
+    assert result.reason.startswith("Action A: its handler requires")
+    assert result.traceback == ""
 
     monkeypatch.setattr("garrison.workers.process.probe.load", lambda source: _five())  # type: ignore[call-arg]
-    told = probe(_READING)
-    assert isinstance(told, Failing)
-    assert told.reason.startswith("TypeError: _five() missing 5 required")
-    assert "test_validation.py" in told.traceback
+    result = probe(_READING)
+    assert isinstance(result, Failing)
+    assert result.reason.startswith("TypeError: _five() missing 5 required")
+    assert "test_validation.py" in result.traceback
 
 
 def test_a_start_that_belongs_to_no_class_is_found_there_too() -> None:

@@ -48,7 +48,7 @@ def child(
     return Child(spec, state, True, why=why, generation=3)
 
 
-def end(**said: Any) -> ExitContext:
+def end(**fields: Any) -> ExitContext:
     """Return what was known of an end."""
     usual: dict[str, Any] = {
         "id": "chat-7",
@@ -70,7 +70,7 @@ def end(**said: Any) -> ExitContext:
         "events_before": 10,
         "log_file": "/h/logs/chat.log",
     }
-    return ExitContext(**(usual | said))
+    return ExitContext(**(usual | fields))
 
 
 def composed(
@@ -86,7 +86,7 @@ def composed(
     return build_report(one, evidence, redact)
 
 
-def noted(number: int, **said: Any) -> RecordedCall:
+def noted(number: int, **fields: Any) -> RecordedCall:
     """Return a call as a flight recorder had it."""
     usual: dict[str, Any] = {
         "kind": IN,
@@ -99,7 +99,7 @@ def noted(number: int, **said: Any) -> RecordedCall:
         "result_size": 20,
         "outcome": "ok",
     }
-    return RecordedCall(number, **(usual | said))
+    return RecordedCall(number, **(usual | fields))
 
 
 # --- which ends, and what they are called -------------------------------------------------
@@ -250,7 +250,7 @@ def test_a_record_is_bounded() -> None:
     assert len(data) <= RECORD_BYTES
     read = msgspec.json.decode(data, type=CrashReport)
     assert read.id == "chat-7"
-    assert any("had to be cut" in said for said in read.unknown)
+    assert any("had to be cut" in fields for fields in read.unknown)
 
 
 # --- the store ----------------------------------------------------------------------------

@@ -408,11 +408,11 @@ def test_not_running_by_the_deadline_is_unavailable(state: State) -> None:
     assert error.state == state.value
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_between_two_incarnations_it_is_restarting(caller: Caller, told: bool) -> None:
+@pytest.mark.parametrize("informed", [False, True])
+def test_between_two_incarnations_it_is_restarting(caller: Caller, informed: bool) -> None:
     """A service whose process is gone is not called running, with or without an address."""
     caller.calls.ended(ONE, "was killed", caller.now)
-    if told:
+    if informed:
         caller.changed(State.RUNNING, b"")
     call_id = caller.call(timeout=2.0)
 

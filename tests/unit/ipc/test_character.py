@@ -84,8 +84,8 @@ def test_a_file_of_0_x_loads() -> None:
 
     assert (bram.name, bram.bio, bram.topics) == ("Bram", ["Mends clocks."], ["time"])
     assert bram.style == Style(["dry"], ["short"], [])
-    asked, answered = bram.message_examples[0]
-    assert (asked.name, asked.text) == ("{{user1}}", "Is it late?")
+    question, answered = bram.message_examples[0]
+    assert (question.name, question.text) == ("{{user1}}", "Is it late?")
     assert answered.content == {"text": "By a minute.", "action": "CONTINUE"}
     assert bram.settings == OLD["settings"]
     assert set(bram.extra) == {
@@ -114,7 +114,7 @@ def test_a_file_of_2_x_loads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "field", "expected"),
+    ("document", "field", "expected"),
     [
         ({"bio": ""}, "bio", []),
         ({"bio": None}, "bio", []),
@@ -132,10 +132,10 @@ def test_a_file_of_2_x_loads() -> None:
         ({"name": " Ada "}, "name", "Ada"),
     ],
 )  # fmt: skip
-def test_odd_shapes_are_taken(said: dict[str, Any], field: str, expected: object) -> None:
+def test_odd_shapes_are_taken(document: dict[str, Any], field: str, expected: object) -> None:
     """One text is a list of one, null is nothing, and a number that the wire has no room for is
     its digits."""
-    assert getattr(of(**said), field) == expected
+    assert getattr(of(**document), field) == expected
 
 
 @pytest.mark.parametrize(
@@ -277,8 +277,8 @@ def test_no_secret_is_told_but_those_that_are_given(
 ) -> None:
     """An empty one is told, unless it would hide what the service has from elsewhere; what is
     hidden by another of its name is not told either."""
-    said = {"secrets": {"A": "other", "B": "b", "EMPTY": "c"}, "url": "x"}
-    whole = of(secrets={"A": "a", "EMPTY": ""}, settings=said)
+    document = {"secrets": {"A": "other", "B": "b", "EMPTY": "c"}, "url": "x"}
+    whole = of(secrets={"A": "a", "EMPTY": ""}, settings=document)
 
     assert secrets_of(whole) == {"A": "a", "B": "b"}
     copy = without_foreign_secrets(whole, own, given)

@@ -135,11 +135,11 @@ def test_what_a_worker_tells_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> N
     )
     assert redaction.redact_control(Stopped(f"it had {PLAIN}")) == Stopped("it had [PLAIN]")
     method = MethodInfo("say", False, f"(key: str = '{PLAIN}')", f"Use {PLAIN}.")
-    told = redaction.redact_control(
+    redacted = redaction.redact_control(
         Ready(Manifest(PLAIN, PLAIN, (method,), {PLAIN: f"no {PLAIN}"}))
     )
     shown = MethodInfo("say", False, "(key: str = '[PLAIN]')", "Use [PLAIN].")
-    assert told == Ready(Manifest(PLAIN, "[PLAIN]", (shown,), {PLAIN: "no [PLAIN]"}))
+    assert redacted == Ready(Manifest(PLAIN, "[PLAIN]", (shown,), {PLAIN: "no [PLAIN]"}))
     failed = Failed(1, Fault("RemoteError", "bot", PLAIN, f"no {PLAIN}", PLAIN))
     assert redaction.redact_reply(failed) == Failed(
         1, Fault("RemoteError", "bot", PLAIN, "no [PLAIN]", "[PLAIN]")

@@ -53,14 +53,14 @@ class Model:
     """A model that says what it was asked last, and remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.asked: list[GenerateTextParams] = []
+        self.requests: list[GenerateTextParams] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.answers: list[str] = []
         self.error: Exception | None = None
 
     async def __call__(self, params: GenerateTextParams) -> str:
-        self.asked.append(params)
+        self.requests.append(params)
         if self.error is not None:
             raise self.error
         text = params.as_messages()[-1]["content"]
@@ -143,8 +143,8 @@ async def test_a_message_is_answered_where_it_was_heard(
     assert platform.sent == [("r", "You said: Hi"), ("r", "You said: And?")]
     (response,) = first.responses
     assert (response.content.in_reply_to, response.entity_id, response.room_id) == ("m1", me, "r")
-    assert [one["content"] for one in model.asked[1].messages] == ["Hi", "You said: Hi", "And?"]
-    assert agent.runtime.character.name in (model.asked[0].system or "")
+    assert [one["content"] for one in model.requests[1].messages] == ["Hi", "You said: Hi", "And?"]
+    assert agent.runtime.character.name in (model.requests[0].system or "")
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ async def test_rooms_without_a_name_share_no_conversation(running: Running, mode
         await agent.process_actions(heard("secret", "3", "r", source="other"))
         await agent.process_actions(heard("Hi", "4", "r"))
 
-    assert [len(asked.messages) for asked in model.asked] == [1, 1, 1, 1]
+    assert [len(request.messages) for request in model.requests] == [1, 1, 1, 1]
 
 
 async def test_without_a_model_the_caller_is_told_which_plugin_to_add() -> None:
@@ -202,12 +202,12 @@ async def test_an_empty_message_is_not_put_to_a_model(running: Running, model: M
     """There is nothing to answer, and the result says so."""
     async with running() as agent:
         await agent.process_actions(heard("Hi", "m0"))
-        model.asked.clear()
+        model.requests.clear()
         processed = await agent.process_actions(heard(""))
 
     assert processed.responses == []
     assert "empty" in processed.results[0].error
-    assert model.asked == []
+    assert model.requests == []
 
 
 @pytest.mark.parametrize("answer", [None, 7, {"a": "text"}])
@@ -238,7 +238,7 @@ async def test_the_agent_does_not_answer_itself(running: Running, model: Model) 
         own = heard()
         own.entity_id = agent.runtime.agent_id
         assert await agent.process_actions(own) == Processed()
-    assert model.asked == []
+    assert model.requests == []
 
 
 async def test_a_message_may_bring_along_what_was_said_before_it(
@@ -252,8 +252,8 @@ async def test_a_message_may_bring_along_what_was_said_before_it(
             await agent.process_actions(heard("Hi", str(number), metadata={"earlier": brought}))
         assert await agent.get_memories(room_id="other") == []
 
-    assert [one["content"] for one in model.asked[0].messages] == ["before", "Hi"]
-    assert len(model.asked) == 3
+    assert [one["content"] for one in model.requests[0].messages] == ["before", "Hi"]
+    assert len(model.requests) == 3
 
 
 # --- once, and in order -------------------------------------------------------------------
@@ -266,13 +266,13 @@ async def test_the_same_message_is_answered_once(
     async with running() as agent:
         model.gate.clear()
         both = [asyncio.create_task(agent.process_actions(heard("hang"))) for _ in range(2)]
-        await happens(lambda: bool(model.asked), what="the model was asked")
+        await happens(lambda: bool(model.requests), what="the model was asked")
         model.gate.set()
         one, two = await asyncio.gather(*both)
         three = await agent.process_actions(heard("hang"))
 
     assert one == two == three
-    assert len(platform.sent) == len(model.asked) == 1
+    assert len(platform.sent) == len(model.requests) == 1
 
 
 async def test_two_platforms_may_number_their_messages_alike(
@@ -333,7 +333,7 @@ async def test_past_a_bound_the_caller_is_told_at_once(running: Running, model: 
         held = [
             asyncio.create_task(agent.process_actions(heard(text, text))) for text in ("hang", "2")
         ]
-        await happens(lambda: bool(model.asked), what="the model was asked")
+        await happens(lambda: bool(model.requests), what="the model was asked")
         with pytest.raises(Exception, match="1 messages wait in room 'r'"):
             await agent.process_actions(heard("3", "3"))
         model.gate.set()
@@ -346,7 +346,7 @@ async def test_who_asked_may_go_away(running: Running, platform: Platform, model
     async with running() as agent:
         model.gate.clear()
         asking = asyncio.create_task(agent.process_actions(heard("hang")))
-        await happens(lambda: bool(model.asked), what="the model was asked")
+        await happens(lambda: bool(model.requests), what="the model was asked")
         asking.cancel()
         model.gate.set()
         await happens(lambda: bool(platform.sent), what="it was said")
@@ -371,7 +371,7 @@ async def test_messages_without_a_room_do_not_wait_for_each_other(
     async with running() as agent:
         model.gate.clear()
         held = asyncio.create_task(agent.process_actions(heard("hang", "1", "")))
-        await happens(lambda: bool(model.asked), "the model was asked")
+        await happens(lambda: bool(model.requests), "the model was asked")
         await agent.process_actions(heard("Hi", "2", ""))
         model.gate.set()
         await held
@@ -390,7 +390,7 @@ async def test_what_was_being_said_when_the_time_was_over_is_not_said_again(
 
     assert texts(processed) == ["You said: Hi"]
     assert platform.sent == [("r", "You said: Hi")]
-    assert len(model.asked) == 2
+    assert len(model.requests) == 2
 
 
 # --- with responses -----------------------------------------------------------------------
@@ -452,7 +452,7 @@ async def test_a_response_is_said_as_it_stands(
 
     assert platform.sent == [("r", "a"), ("r", "b")]
     assert processed == again
-    assert model.asked == []
+    assert model.requests == []
 
 
 async def test_a_message_may_be_given_responses_after_it_was_answered(
@@ -505,7 +505,7 @@ async def test_actions_that_apply_are_run_instead_of_a_reply(
         await agent.process_actions(heard("Hi", "m2"))
 
     assert [text for _, text in platform.sent] == ["high", "low", "You said: Hi"]
-    assert len(model.asked) == 1
+    assert len(model.requests) == 1
 
 
 @pytest.mark.parametrize("made", [False, ActionResult(success=False), ValueError("broken")])
@@ -607,7 +607,7 @@ async def test_a_provider_that_tells_too_much_is_left_out(running: Running, mode
         agent.runtime.client.session.limits = CallLimits(max_message=1 << 20)
         await agent.process_actions(heard())
 
-    system = model.asked[0].system or ""
+    system = model.requests[0].system or ""
     assert "a small thing" in system
     assert "xxx" not in system
 
@@ -637,7 +637,7 @@ async def test_providers_tell_the_model_what_they_know(running: Running, model: 
         asking.content.providers = ["FACTS"]
         await agent.process_actions(asking)
 
-    first, second = (str(asked.system) for asked in model.asked)
+    first, second = (str(request.system) for request in model.requests)
     assert first.endswith("It is noon.")
     assert "Ada counts." in second
     assert "late" not in second
@@ -653,15 +653,15 @@ async def test_a_model_may_decide(running: Running, platform: Platform, model: M
         ],
     )
     async with running(plugin, decide="model") as agent:
-        for number, said in enumerate(
+        for number, answer_text in enumerate(
             ['{"actions": ["ROLL"]}', '{"actions": ["IGNORE"]}', '["NEVER"]', "Well …"]
         ):
-            model.answers = [said]
+            model.answers = [answer_text]
             await agent.process_actions(heard("Roll", str(number)))
             model.answers = []
 
-    assert "ROLL: Rolls a die" in model.asked[0].prompt
-    assert "NEVER" not in model.asked[0].prompt
+    assert "ROLL: Rolls a die" in model.requests[0].prompt
+    assert "NEVER" not in model.requests[0].prompt
     assert [text for _, text in platform.sent] == ["four", "You said: Roll", "You said: Roll"]
 
 
@@ -698,7 +698,7 @@ async def test_evaluators_look_at_the_answer_before_the_rooms_next_message(
         await agent.process_actions(heard("1", "1"))
         following = asyncio.create_task(agent.process_actions(heard("2", "2")))
         await happens(lambda: bool(emitted(agent, "EVALUATOR_STARTED")), what="they have begun")
-        assert (seen, len(model.asked)) == ([], 1)
+        assert (seen, len(model.requests)) == ([], 1)
         gate.set()
         await following
 
@@ -773,8 +773,8 @@ async def test_events_that_nobody_takes_are_dropped(
         taken.append(payload)
         await asyncio.Event().wait()
 
-    told = (EventType.RUN_STARTED, EventType.MESSAGE_SENT, EventType.RUN_ENDED)
-    plugin = Plugin("p", events=dict.fromkeys(told, slow))
+    events = (EventType.RUN_STARTED, EventType.MESSAGE_SENT, EventType.RUN_ENDED)
+    plugin = Plugin("p", events=dict.fromkeys(events, slow))
     async with running(plugin, events=2) as agent:
         for number in range(4):
             await agent.process_actions(heard("Hi", str(number)))
@@ -871,7 +871,7 @@ async def test_a_database_takes_its_place(running: Running, model: Model) -> Non
         "And?",
         "You said: And?",
     ]
-    assert [len(asked.messages) for asked in model.asked] == [1, 3, 1]
+    assert [len(request.messages) for request in model.requests] == [1, 3, 1]
     assert texts(processed) == ["You said: Still?"]
     assert health["memories"] == 0
 

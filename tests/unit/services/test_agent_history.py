@@ -14,10 +14,10 @@ class Model:
     """A model that remembers what it was asked."""
 
     def __init__(self) -> None:
-        self.asked: list[list[str]] = []
+        self.requests: list[list[str]] = []
 
     async def __call__(self, params: GenerateTextParams) -> str:
-        self.asked.append([one["content"] for one in params.messages])
+        self.requests.append([one["content"] for one in params.messages])
         return "Well."
 
 
@@ -45,7 +45,7 @@ async def test_what_is_unknown_is_learnt_and_what_is_known_stays_as_it_was() -> 
         changed = [message(1, "changed"), message(2, "changed")]
         await agent.process_actions(message(4, earlier=changed))
         kept = await agent.get_memories(room_id="r")
-    assert model.asked == [
+    assert model.requests == [
         ["line 1", "line 2", "line 3"],
         ["line 1", "line 2", "line 3", "Well.", "line 4"],
     ]
@@ -58,7 +58,7 @@ async def test_what_is_partly_known_is_completed() -> None:
     async with running(model) as agent:
         await agent.create_memory(message(2))
         await agent.process_actions(message(4, earlier=[message(1), message(2), message(3)]))
-    assert model.asked == [["line 1", "line 2", "line 3", "line 4"]]
+    assert model.requests == [["line 1", "line 2", "line 3", "line 4"]]
 
 
 async def test_only_its_own_room_is_learnt_and_no_more_than_a_model_is_shown() -> None:
@@ -81,7 +81,7 @@ async def test_an_authors_own_word_is_left_alone(word: object) -> None:
         await agent.process_actions(message(1, earlier=word))
         (mine,) = [one for one in await agent.get_memories() if one.id == "m1"]
     assert mine.metadata == {"earlier": word}
-    assert model.asked == [["line 1"]]
+    assert model.requests == [["line 1"]]
 
 
 async def test_a_database_that_hangs_is_asked_once_for_it() -> None:
@@ -89,13 +89,13 @@ async def test_a_database_that_hangs_is_asked_once_for_it() -> None:
 
     class Database:
         def __init__(self) -> None:
-            self.asked: list[str] = []
+            self.requests: list[str] = []
 
         async def count_memories(self, room_id: str | None = None) -> int:
             return 0
 
         async def create_memory(self, memory: dict[str, Any]) -> str:
-            self.asked.append(memory["id"])
+            self.requests.append(memory["id"])
             await asyncio.Event().wait()
             return ""
 
@@ -104,5 +104,5 @@ async def test_a_database_that_hangs_is_asked_once_for_it() -> None:
     config = {"provider_timeout": 0.1}
     async with running(model, fakes={"database": database}, config=config) as agent:
         await agent.process_actions(message(20, earlier=earlier))
-    assert database.asked[:2] == ["m1", "m20"]
-    assert model.asked == [["line 20"]]
+    assert database.requests[:2] == ["m1", "m20"]
+    assert model.requests == [["line 20"]]

@@ -109,7 +109,7 @@ def test_a_room_is_forgotten_in_one_table_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "expected"),
+    ("query", "expected"),
     [
         ({}, ["c", "b", "a"]),
         ({"count": 2}, ["c", "b"]),
@@ -122,7 +122,7 @@ def test_a_room_is_forgotten_in_one_table_alone() -> None:
         ({"unique": False}, ["c", "b", "a"]),
     ],
 )
-def test_memories_are_selected(asked: dict[str, object], expected: list[str]) -> None:
+def test_memories_are_selected(query: dict[str, object], expected: list[str]) -> None:
     """Each condition by itself."""
     memories = [
         memory("c", at=3.0),
@@ -130,7 +130,7 @@ def test_memories_are_selected(asked: dict[str, object], expected: list[str]) ->
         memory("a", at=1.0, entity_id="ada"),
     ]
 
-    assert texts(selected(memories, **asked)) == expected  # type: ignore[arg-type]
+    assert texts(selected(memories, **query)) == expected  # type: ignore[arg-type]
 
 
 def test_the_nearest_are_those_of_the_same_direction() -> None:

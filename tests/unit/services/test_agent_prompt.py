@@ -16,14 +16,19 @@ from garrison.workers.services.agent.prompt import (
 ME = "agent"
 
 
-def said(by: str, text: str, **more: Any) -> Memory:
+def message(by: str, text: str, **more: Any) -> Memory:
     """Return a message."""
     return Memory(content=Content(text, **more.pop("content", {})), entity_id=by, **more)
 
 
 def test_the_agents_own_messages_are_the_assistants() -> None:
     """A conversation begins with somebody else; what has no words is left out."""
-    conversation = [said(ME, "Welcome."), said("1", "Hi"), said("1", ""), said(ME, "Hello.")]
+    conversation = [
+        message(ME, "Welcome."),
+        message("1", "Hi"),
+        message("1", ""),
+        message(ME, "Hello."),
+    ]
 
     assert messages(conversation, ME) == [
         {"role": "user", "content": "Hi"},
@@ -34,9 +39,9 @@ def test_the_agents_own_messages_are_the_assistants() -> None:
 @pytest.mark.parametrize("key", ["entity_name", "entityName", "username", "name"])
 def test_several_people_are_told_apart_by_their_names(key: str) -> None:
     """One alone needs none."""
-    ada = said("1", "Hi", metadata={key: "Ada"})
-    bob = said("2", "Ho", metadata={key: "Bob"})
-    nameless = said("3", "Ha")
+    ada = message("1", "Hi", metadata={key: "Ada"})
+    bob = message("2", "Ho", metadata={key: "Bob"})
+    nameless = message("3", "Ha")
 
     assert [one["content"] for one in messages([ada, ada], ME)] == ["Hi", "Hi"]
     assert [one["content"] for one in messages([ada, bob, nameless], ME)] == [
@@ -48,7 +53,7 @@ def test_several_people_are_told_apart_by_their_names(key: str) -> None:
 
 def test_what_is_attached_is_told() -> None:
     """A picture without a word is a message, too."""
-    picture = said("1", "", content={"attachments": [Media("http://x/1", description="A cat")]})
+    picture = message("1", "", content={"attachments": [Media("http://x/1", description="A cat")]})
 
     assert messages([picture], ME) == [{"role": "user", "content": "[attached: A cat]"}]
 
@@ -110,8 +115,13 @@ def test_what_the_config_says_goes_before_the_character(
 def test_a_model_is_asked_with_all_of_it() -> None:
     """System, conversation, sampling."""
     character = Character(name="Ada", settings={"temperature": 0.5})
-    asked = params(character, [said("1", "Hi")], ME, "It is noon.", Sampling(max_tokens=7))
+    request = params(character, [message("1", "Hi")], ME, "It is noon.", Sampling(max_tokens=7))
 
-    assert asked.system == "You are Ada.\n\nIt is noon."
-    assert asked.messages == [{"role": "user", "content": "Hi"}]
-    assert (asked.temperature, asked.max_tokens, asked.stop, asked.prompt) == (0.5, 7, [], "")
+    assert request.system == "You are Ada.\n\nIt is noon."
+    assert request.messages == [{"role": "user", "content": "Hi"}]
+    assert (request.temperature, request.max_tokens, request.stop, request.prompt) == (
+        0.5,
+        7,
+        [],
+        "",
+    )

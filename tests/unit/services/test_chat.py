@@ -22,20 +22,20 @@ class Agent:
         self.also: list[str] = []  # what is said in the room besides
         self.answers = 1
         self.error: Exception | None = None
-        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+        self.called, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
 
     async def process_actions(self, memory: Memory, responses: list[Memory]) -> Processed:
         self.heard.append(memory)
-        self.asked.set()
+        self.called.set()
         await self.gate.wait()
         if self.error is not None:
             raise self.error
         text = memory.content.text
-        said = [f"{text.upper()} {n}" if n else text.upper() for n in range(self.answers)]
-        for one in [*self.also, *said]:
+        texts = [f"{text.upper()} {n}" if n else text.upper() for n in range(self.answers)]
+        for one in [*self.also, *texts]:
             await self.chat.send_message(memory.room_id, one)
-        return Processed([self._response(memory, one) for one in said])
+        return Processed([self._response(memory, one) for one in texts])
 
     def _response(self, memory: Memory, text: str) -> Memory:
         return Memory(
@@ -169,7 +169,7 @@ async def test_what_was_said_to_a_line_that_failed_is_shown(agent: Agent) -> Non
     hello = await agent.chat.greeting()
     agent.gate.clear()
     saying = asyncio.ensure_future(say(agent, "hi", hello))
-    await agent.asked.wait()
+    await agent.called.wait()
     await agent.chat.send_message(hello.conversation.room, "HI")
     agent.error = RuntimeError("no luck")
     agent.gate.set()

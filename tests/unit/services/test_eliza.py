@@ -42,11 +42,11 @@ async def test_an_answer_follows_from_the_messages_alone(eliza: Any) -> None:
     asked what before does not count."""
     conversation, held = Conversation(), []
     for line in SAID:
-        said, conversation = respond(SCRIPT, line, conversation)
-        held.append(said)
+        answer_text, conversation = respond(SCRIPT, line, conversation)
+        held.append(answer_text)
     numbers = [*range(len(SAID)), *reversed(range(len(SAID)))]
-    asked = [await eliza.generate_text({"messages": user(*SAID[: n + 1])}) for n in numbers]
-    assert asked == [held[n] for n in numbers]
+    answers = [await eliza.generate_text({"messages": user(*SAID[: n + 1])}) for n in numbers]
+    assert answers == [held[n] for n in numbers]
     assert len(set(held)) == len(held)
 
 
@@ -70,8 +70,8 @@ async def test_who_has_said_nothing_is_greeted(eliza: Any, params: dict[str, Any
 
 
 async def test_an_empty_line_is_silence_and_no_greeting(eliza: Any) -> None:
-    said = await eliza.generate_text({"messages": user("")})
-    assert said not in {"", SCRIPT.greeting}
+    answer_text = await eliza.generate_text({"messages": user("")})
+    assert answer_text not in {"", SCRIPT.greeting}
 
 
 def test_only_the_last_lines_are_gone_through() -> None:

@@ -196,8 +196,8 @@ def test_decomposition_agrees_with_trying_every_way(elements: list[str], line: l
     assert (taken is not None) == fits(elements, line)
     if taken is not None:
         parts = iter(taken)
-        said = [next(parts) if e in {"*", "@family"} else (e,) for e in elements]
-        assert [word for part in said for word in part] == line
+        expected = [next(parts) if e in {"*", "@family"} else (e,) for e in elements]
+        assert [word for part in expected for word in part] == line
 
 
 def test_a_sentence_that_would_have_a_hole_is_not_said() -> None:
@@ -212,7 +212,7 @@ def test_pronouns_are_turned_round() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heard", "said"),
+    ("heard", "expected"),
     [
         ("you hate me", "I hate you"),
         ("i am sure you are", "you are sure I am"),
@@ -222,8 +222,8 @@ def test_pronouns_are_turned_round() -> None:
         ("nothing Else", "nothing Else"),
     ],
 )
-def test_phrases_are_turned_round_before_words(heard: str, said: str) -> None:
-    assert reflect(parse(SMALL), words(heard)) == words(said)
+def test_phrases_are_turned_round_before_words(heard: str, expected: str) -> None:
+    assert reflect(parse(SMALL), words(heard)) == words(expected)
 
 
 # --- turns, links, memory -----------------------------------------------------------------------
@@ -423,7 +423,7 @@ def test_the_bundled_script_is_rich() -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "expected"),
     [
         ("I am sad about my mother", "sad about your mother"),
         ("Hello, I can't sleep", "tried"),
@@ -437,9 +437,9 @@ def test_the_bundled_script_is_rich() -> None:
         ("goodbye", "Goodbye"),
     ],
 )
-def test_the_bundled_script_speaks_to_what_was_said(line: str, said: str) -> None:
+def test_the_bundled_script_speaks_to_what_was_said(line: str, expected: str) -> None:
     (answer,) = say(line, script=BUNDLED)
-    assert said in answer
+    assert expected in answer
 
 
 @pytest.mark.parametrize(

@@ -40,11 +40,11 @@ class Receiver:
     def __init__(self) -> None:
         self.taken: list[int] = []
         self.refusing: set[int] = set()
-        self.asked = 0
+        self.calls = 0
 
     async def take(self, number: int, padding: str = "") -> str:
         """Take a number."""
-        self.asked += 1
+        self.calls += 1
         if number in self.refusing:
             raise ValueError("not this one")
         self.taken.append(number)
@@ -62,10 +62,10 @@ async def mailbox(
         yield service, receiver
 
 
-def post(number: int, padding: str = "", **said: Any) -> PostRequest:
+def post(number: int, padding: str = "", **options: Any) -> PostRequest:
     """Return a message for the receiver."""
     args = Raw(msgspec.msgpack.encode([number, padding]))
-    return PostRequest("receiver", "take", args, **said)
+    return PostRequest("receiver", "take", args, **options)
 
 
 def away(service: MailboxService) -> None:
@@ -125,7 +125,7 @@ async def test_a_message_that_is_dropped_while_it_waits_for_its_next_attempt_is_
         assert receiver.taken == []
         assert await service.drop([stuck]) == 1
         await taken(receiver, [2])
-        assert receiver.asked == 2
+        assert receiver.calls == 2
 
 
 async def test_large_messages_are_read_a_few_at_a_time(
@@ -192,8 +192,8 @@ async def test_full_to_its_bound_it_notes_results_and_refusals(
         receiver.refusing = set(range(1, number, 2))
         back(service)
         await taken(receiver, list(range(0, number, 2)))
-        told = await service.ls()
-        assert sum(row["dead"] for row in told["receivers"]) == number // 2
+        listed = await service.ls()
+        assert sum(row["dead"] for row in listed["receivers"]) == number // 2
         await service.drop([letter["id"] for letter in (await service.ls(None, 1000))["letters"]])
         await service.post(post(number + 1 - number % 2))
 

@@ -24,10 +24,10 @@ from garrison.workers.services.mailbox.schema import DEAD, WAITING, Message
 NOW = 1_000_000.0
 
 
-def letter(**said: object) -> Message:
+def letter(**fields: object) -> Message:
     """Return a message that nothing happened to, but what is said."""
     new = Message(id="1", receiver="bot", method="say", args=b"\x90", kwargs=b"\x80", seq=1)
-    return msgspec.structs.replace(new, **said)
+    return msgspec.structs.replace(new, **fields)
 
 
 def error(kind: type[CallError]) -> CallError:

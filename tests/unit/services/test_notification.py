@@ -16,14 +16,14 @@ class Platform:
 
     def __init__(self, bad: str = "") -> None:
         self.sent: list[tuple[str, str]] = []
-        self.told = asyncio.Event()
+        self.received = asyncio.Event()
         self._bad = bad  # a channel that it refuses
 
     async def send_message(self, channel_id: str, text: str) -> str:
         if channel_id == self._bad:
             raise LookupError(f"no channel {channel_id}")
         self.sent.append((channel_id, text))
-        self.told.set()
+        self.received.set()
         return "1"
 
 
@@ -70,7 +70,7 @@ async def test_who_did_not_take_it_is_left_out_and_logged(caplog: pytest.LogCapt
         async with notifying(fakes, targets=targets, timeout=0.2) as service:
             telling = asyncio.ensure_future(service.notify("fire"))
             await hanging.called.wait()
-            await well.told.wait()
+            await well.received.wait()
             assert not telling.done()
             assert await telling == ["well"]
     assert half.sent == [("3", "fire")]

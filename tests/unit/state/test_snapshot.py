@@ -163,7 +163,7 @@ SPEC = service_spec(name="echo", plugin="echo", service_type="echo", watchdog=7.
 TOKEN = b"g" + bytes(15)
 
 
-def one(**said: Any) -> ServiceSnapshot:
+def one(**fields: Any) -> ServiceSnapshot:
     """Return a service as it was written down, running unless something else is said."""
     usual: dict[str, Any] = {
         "name": "echo",
@@ -178,17 +178,17 @@ def one(**said: Any) -> ServiceSnapshot:
         "pid": 4711,
         "ticks": 99,
     }
-    return ServiceSnapshot(**{**usual, **said})
+    return ServiceSnapshot(**{**usual, **fields})
 
 
-def living(**said: Any) -> Snapshot:
+def living(**fields: Any) -> Snapshot:
     """Return what a supervisor wrote down on this machine."""
     usual: dict[str, Any] = {
         "machine": this_machine(),
         "plugins": {"echo": PluginRead((MANIFEST,), preload=("json",))},
         "services": [one(), one(name="other", state=State.BACKOFF, token="", deadline=99.5)],
     }
-    return Snapshot(**{**usual, **said})
+    return Snapshot(**{**usual, **fields})
 
 
 @pytest.mark.parametrize(("agent", "adopted"), [("", ["echo"]), ("ada", [])])
@@ -242,7 +242,7 @@ def test_after_an_end_in_order_nobody_lives(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "living", "ended", "expected"),
+    ("fields", "living", "ended", "expected"),
     [
         ({}, {TOKEN}, set(), WorkerFate.LAUNCHED),
         ({}, set(), {TOKEN}, WorkerFate.ENDED),
@@ -256,14 +256,14 @@ def test_after_an_end_in_order_nobody_lives(tmp_path: Path) -> None:
     ],
 )
 def test_what_became_of_a_process(
-    said: dict[str, Any], living: set[bytes], ended: set[bytes], expected: WorkerFate
+    fields: dict[str, Any], living: set[bytes], ended: set[bytes], expected: WorkerFate
 ) -> None:
     """By what its launcher says; what no launcher knows is to be looked for."""
-    assert fate(one(**said), living, ended) is expected
+    assert fate(one(**fields), living, ended) is expected
 
 
 @pytest.mark.parametrize(
-    ("said", "state", "deadline"),
+    ("fields", "state", "deadline"),
     [
         ({}, State.RUNNING, 107.0),
         ({"deadline": 51.0}, State.RUNNING, 107.0),
@@ -282,14 +282,14 @@ def test_what_became_of_a_process(
     ],
 )
 def test_a_service_goes_on_where_it_was(
-    said: dict[str, Any], state: State, deadline: float
+    fields: dict[str, Any], state: State, deadline: float
 ) -> None:
     """A process has its watchdog's time to say that it is there; what has none is as it was."""
-    child = restored(one(**said), SPEC, now=100.0)
+    child = restored(one(**fields), SPEC, now=100.0)
 
     assert (child.state, child.deadline) == (state, deadline)
     assert (child.generation, child.since) == (4, 50.0)
-    assert child.wanted is said.get("wanted", True)
+    assert child.wanted is fields.get("wanted", True)
 
 
 def test_without_a_watchdog_there_is_no_hurry() -> None:
@@ -301,9 +301,9 @@ def test_without_a_watchdog_there_is_no_hurry() -> None:
 
 def test_what_counts_towards_failed_is_kept() -> None:
     """A crash loop is not forgiven because the supervisor died; a time to come is no crash."""
-    said = one(restarts=(90.0, 95.0, 101.0), attempts=2, restarted=7, probes=1, since=101.0)
+    fields = one(restarts=(90.0, 95.0, 101.0), attempts=2, restarted=7, probes=1, since=101.0)
 
-    child = restored(said, SPEC, now=100.0)
+    child = restored(fields, SPEC, now=100.0)
 
     assert (child.restarts, child.attempts, child.restarted) == ((90.0, 95.0), 2, 7)
     assert (child.probes, child.since) == (1, 100.0)
@@ -315,14 +315,14 @@ def test_nothing_rests_that_is_wanted(
 ) -> None:
     """Whatever was written down: a restored service has a process to hear of, or a time when
     something happens, or waits for its slot, or was given up or never asked for."""
-    said = one(
+    fields = one(
         state=state,
         wanted=wanted,
         deadline=deadline if bounded else None,
         token=TOKEN.hex() if process else "",
     )
 
-    child = restored(said, SPEC, now=100.0)
+    child = restored(fields, SPEC, now=100.0)
 
     resting = child.state in {State.REGISTERED, State.STOPPED, State.FAILED, State.BACKOFF}
     assert has_process(child.state) <= (child.deadline < inf)

@@ -177,26 +177,26 @@ class Odd:
 async def test_the_problem_of_each_result(answer: Any, problem: str) -> None:
     """None counts as healthy; other false values and exceptions do not."""
 
-    async def said() -> Any:
+    async def check() -> Any:
         if isinstance(answer, BaseException):
             raise answer
         return answer() if answer is unawaited else answer
 
-    assert [one.problem for one in await results(said, 2, 0.01)] == [problem] * 2
+    assert [one.problem for one in await results(check, 2, 0.01)] == [problem] * 2
 
 
 async def test_a_late_one_is_cancelled_and_the_next_is_asked_anew() -> None:
     """Each that is late is told as such, with how long it was waited for."""
     ended: list[str] = []
 
-    async def said() -> bool:
+    async def check() -> bool:
         try:
             await asyncio.Event().wait()
         finally:
             ended.append("cancelled")
         return True
 
-    heard = await results(said, 3, 0.05)
+    heard = await results(check, 3, 0.05)
 
     assert [one.problem for one in heard] == ["no answer within 0.05 s"] * 3
     assert all(one.took_s >= 0.05 for one in heard)
@@ -207,7 +207,7 @@ async def test_one_that_cannot_be_cancelled_is_not_asked_twice_at_once() -> None
     """It is late again and again; once it has ended, another is asked."""
     begun, let_go = 0, asyncio.Event()
 
-    async def said() -> bool:
+    async def check() -> bool:
         nonlocal begun
         begun += 1
         while not let_go.is_set():
@@ -217,7 +217,7 @@ async def test_one_that_cannot_be_cancelled_is_not_asked_twice_at_once() -> None
                 continue
         return True
 
-    assert [one.problem for one in await results(said, 3, 0.03)] == ["no answer within 0.03 s"] * 3
+    assert [one.problem for one in await results(check, 3, 0.03)] == ["no answer within 0.03 s"] * 3
     assert begun == 1
     let_go.set()
 
@@ -227,12 +227,12 @@ async def test_nothing_is_asked_once_it_has_ended() -> None:
     begun = asyncio.Event()
     heard: list[Health] = []
 
-    async def said() -> bool:
+    async def check() -> bool:
         begun.set()
         await asyncio.Event().wait()
         return True
 
-    asking = health.HealthCheck(said, 0.02, heard.append)
+    asking = health.HealthCheck(check, 0.02, heard.append)
     await begun.wait()
     asking.end()
     await asyncio.sleep(0)
