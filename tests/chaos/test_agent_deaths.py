@@ -17,7 +17,7 @@ radio = {}
 oracle = {}
 deeds = {}
 [services.radio.config]
-file = "said.txt"
+file = "sent.txt"
 """
 TWO = """
 [plugins]
@@ -38,7 +38,7 @@ file = "FOLDER/NAME.txt"
 def radio() -> Iterator[Host]:
     """Run an agent, a platform, a model and actions."""
     with hosting(CONFIG, ["radio", "oracle", "deeds"], up=False) as host:
-        host.write("config.toml", CONFIG.replace("said.txt", str(host.folder / "said.txt")))
+        host.write("config.toml", CONFIG.replace("sent.txt", str(host.folder / "sent.txt")))
         yield host.up()
 
 
@@ -136,9 +136,9 @@ async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client)
     hear = found(client, "radio").hear
 
     one = await hear("run both", "1", "r", ["SEGFAULT", "TELL"])
-    assert one == {"said": ["told"], "failed": ["SEGFAULT"]}
+    assert one == {"sent": ["told"], "failed": ["SEGFAULT"]}
     two = await hear("crash", "2")
-    assert two == {"said": ["You said: crash"], "failed": ["SEGFAULT"]}
+    assert two == {"sent": ["You said: crash"], "failed": ["SEGFAULT"]}
     assert radio.status("agent")["pid"] == agent
     assert radio.status("deeds")["pid"] != deeds
 
@@ -172,7 +172,7 @@ async def test_two_agents_answer_separately(two: Host) -> None:
     async with two.connect() as client:
         for name in ("ada", "max"):
             answer = await found(client, f"{name}.radio").hear("who", "1")
-            assert answer == {"said": [f"You are {name}."], "failed": []}
+            assert answer == {"sent": [f"You are {name}."], "failed": []}
         held = [found(client, f"{name}.radio").ask("hang", "2") for name in ("ada", "max")]
         await until_called(client, "hang")
         old = two.kill("ada.radio")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.support.host import ROOT, Host, Hosting, found, hosting
 from tests.support.proc import alive
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import SOON, until
 
 from garrison.ipc import OrderFailed, RemoteError, ServiceLost, ServiceUnavailable
 
@@ -46,7 +46,7 @@ def named(mode: str) -> str:
 def failing() -> Iterator[Host]:
     """Run a service for each way not to start, and one that is well."""
     config = "[plugins.crash]\n[services.crash]\n" + "".join(
-        crashing(named(mode), mode, start_timeout=1.0, grace=0.5)
+        crashing(named(mode), mode, start_timeout=3.0, grace=0.5)
         for mode in [*START_FAILURES, "start refuses"]
     )
     with hosting(config, ["crash"]) as host:
@@ -93,7 +93,7 @@ def test_orders_are_answered_while_others_fail(failing: Host) -> None:
     failing.ask("stop", "crash")
     failing.ask("start", "crash")
     assert failing.status("crash")["state"] == "running"
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < SOON
 
 
 def test_a_start_that_hangs_leaves_its_stacks_in_its_log(failing: Host) -> None:
@@ -254,7 +254,7 @@ def test_a_stop_that_hangs_is_killed_after_the_grace(ending: Host) -> None:
     began = time.monotonic()
     assert ending.ask("stop", "stop-hangs")["services"] == {"stop-hangs": "stopped"}
     assert not alive(pid)
-    assert 0.9 < time.monotonic() - began < 10.0
+    assert 0.9 < time.monotonic() - began < SOON
 
 
 def test_a_restart_of_what_hangs_in_stop_runs_again(ending: Host) -> None:
@@ -610,10 +610,10 @@ def test_crash_loops_beside_healthy_services_hold_nothing_up(host: Hosting) -> N
         one.ask("status")
         one.ask(verb, name)
         took[f"{verb} {name}"] = time.monotonic() - began
-    assert max(took.values()) < 5.0, took
+    assert max(took.values()) < SOON, took
     rows = one.rows()
     assert rows["loop-0"]["state"] == rows["loop-1"]["state"] == "stopped"
     assert rows["crash"]["restarts"] == 0
     began = time.monotonic()
     assert one.end() == 0
-    assert time.monotonic() - began < PATIENCE / 2
+    assert time.monotonic() - began < SOON
