@@ -83,9 +83,9 @@ class Poster(Service):
 
     service_type = "poster"
 
-    async def post(self, receiver: str, method: str, args: list[Any], **said: Any) -> str:
+    async def post(self, receiver: str, method: str, args: list[Any], **options: Any) -> str:
         """Post one message; return its id."""
-        return await self.runtime.post(receiver, method, *args, **said)
+        return await self.runtime.post(receiver, method, *args, **options)
 
     async def many(self, receiver: str, start: int, count: int) -> list[int]:
         """Post numbers one after the other, each until it was acknowledged; return those."""
