@@ -606,7 +606,7 @@ def test_who_lives_keeps_the_folder_of_sockets(host: Hosting, tmp_path: Path) ->
     assert "Run garrison down" in one.run("upgrade").err
     one.end(signal.SIGKILL)
     assert one.start().wait(10) == 1
-    assert "still runs" in one.output
+    assert "still use their sockets" in one.output
     one.write("config.toml", moved("a"))
     one.up()
     assert lives(one) == before
