@@ -79,6 +79,7 @@ class CallObserver(Protocol):
 
     def started(self, call: Call) -> int:
         """Record a call that this process makes; return its number."""
+        ...
 
     def item(self, number: int, value: Value) -> None:
         """Record the next item of a stream."""

@@ -81,10 +81,10 @@ class Client:
             wanted: A NAME; a service_type, then the first wanted of that type in config order; or
                 a class or Protocol with a `service_type`, by which results are then converted.
         """
-        entry = self._find(wanted)
+        entry = self.entry_of(wanted)
         return None if entry is None else ServiceProxy(self, entry.name, service_name_of(wanted)[1])
 
-    def _find(self, wanted: str | Callable[..., object]) -> Entry | None:
+    def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
         """Return the entry of a NAME or else of a type; a class stands for its type alone."""
         name, cls = service_name_of(wanted)
         find = self.directory.find if cls is None else self.directory.first_of
@@ -107,7 +107,7 @@ class Client:
 
     def has_service(self, wanted: str | Callable[..., object]) -> bool:
         """Return True if such a service is configured."""
-        return self._find(wanted) is not None
+        return self.entry_of(wanted) is not None
 
     def get_registered_service_types(self) -> list[str]:
         """Return every service_type, in config order."""
@@ -128,7 +128,7 @@ class Client:
         name, _ = service_name_of(wanted)
         deadline = min(self.now() + timeout, DEADLINE.get())
         while True:
-            entry = self._find(wanted)
+            entry = self.entry_of(wanted)
             if self.supervisor_gone:
                 raise ServiceUnavailable(name, "start", "out of reach: the supervisor has ended")
             if entry is None:
@@ -157,7 +157,7 @@ class Client:
         if durable:
             await mail.post_event(self, event, payload)
             return
-        targets = [entry.name for entry in self.directory.listening(event, self.agent)]
+        targets = [entry.name for entry in self.directory.subscribers(event, self.agent)]
         await self.emit_to(targets, event, payload)
 
     async def emit_to(self, targets: list[str], event: str, payload: Any) -> None:
@@ -208,10 +208,6 @@ class Client:
                 key it is posted again automatically, and can be posted again safely.
         """
         return await mail.post(self, service, method, args, kwargs, key, expires)
-
-    def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
-        """Return the directory's entry of a NAME or type."""
-        return self._find(wanted)
 
     def generation_of(self, name: str) -> int:
         """Return the generation of the incarnation that accepts calls; 0: none does."""

@@ -91,7 +91,7 @@ class Directory:
         entries = self.visible_to(agent)
         return [entry for entry in entries if entry.manifest.service_type == service_type]
 
-    def listening(self, event: str, agent: str = "") -> list[Entry]:
+    def subscribers(self, event: str, agent: str = "") -> list[Entry]:
         """Return the services that subscribed to an event."""
         return [entry for entry in self.visible_to(agent) if event in entry.events]
 

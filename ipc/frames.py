@@ -1,8 +1,8 @@
 """Moves large values out of a message into frames of their own, and back. Pure.
 
-A message with a `Framed` in place of a `Raw` is sent as `[batch][frame …]`: in the batch, the number
-of its frame takes its place, and a `Frames` behind the message has their count. The router
-forwards frames without copying them. Sizes are bytes.
+A message with a `Framed` in place of a `Raw` is sent as `[batch][frame …]`. In the batch, a number
+stands for the frame, and a `Frames` behind the message has their count. The router forwards frames
+without copying them. Sizes are bytes.
 """
 
 from collections.abc import Callable, Sequence

@@ -94,9 +94,10 @@ class AssignmentBuilder:
                 of_user = account.environment
                 check_access(spec.name, account, required_folders(host.run, host.state))
         control, bus = self._endpoints.paths(uid)
+        lock = str(host.run / f"{spec.name}.service.lock") if spec.supervision.exclusive else ""
         env, secrets = worker_environment(spec, self._environ, of_user=of_user)
         character, withheld = character_for(spec, secrets)
-        times, calls = spec.supervision, spec.calls
+        calls = spec.calls
         assignment = messages.Assignment(
             name=spec.name,
             source=self._source(service.plugin),
@@ -106,20 +107,14 @@ class AssignmentBuilder:
             paths=messages.Paths(
                 control,
                 bus,
-                lock=str(host.run / f"{spec.name}.service.lock") if times.exclusive else "",
-                recorder=str(flight_path(host.run, spec.name, token)),
-                data=str(data),
+                lock,
+                str(flight_path(host.run, spec.name, token)),
+                str(data),
             ),
             environment=messages.Environment(messages.packed(env), messages.packed(secrets)),
             config=spec.config,
             plugin_config=service.plugin.config,
-            timing=messages.Timing(
-                times.watchdog,
-                times.start_timeout,
-                times.grace,
-                host.orphan_grace,
-                times.health_interval,
-            ),
+            timing=_timing(spec, host),
             calls=messages.CallLimits(
                 calls.timeout, calls.window, calls.window_bytes, host.max_message
             ),
@@ -133,6 +128,13 @@ class AssignmentBuilder:
             chaos=host.chaos,
         )
         return Prepared(messages.encode_assignment(assignment), uid, secrets)
+
+
+def _timing(spec: ServiceSpec, host: HostSpec) -> messages.Timing:
+    own = spec.supervision
+    return messages.Timing(
+        own.watchdog, own.start_timeout, own.grace, host.orphan_grace, own.health_interval
+    )
 
 
 def _limits(spec: ServiceSpec) -> messages.Limits:

@@ -20,8 +20,13 @@ from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.lifecycle.limits import format_mib, too_small
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
-from garrison.supervisor.processes.machine import detect_capabilities
-from garrison.supervisor.processes.users import access_problem, code, may_write, resolve_user
+from garrison.supervisor.processes.detect import detect_capabilities
+from garrison.supervisor.processes.users import (
+    access_problem,
+    code_folders,
+    may_write,
+    resolve_user,
+)
 
 from .plugins import READ_S, checked, configured_services
 
@@ -151,7 +156,7 @@ def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[st
     needed += [(path, 5 if path.is_dir() else 4) for path in code_paths]
     folder = spec.limits.working_directory
     needed += [(folder, 1)] if folder is not None else []
-    problems = [access_problem(path, account, mode) for path, mode in (*needed, *code())]
+    problems = [access_problem(path, account, mode) for path, mode in (*needed, *code_folders())]
     errors = [str(config.error_at(keys, problem)) for problem in problems if problem]
     writable = next((one for one in code_paths if account.uid and may_write(one, account)), None)
     if writable is None:

@@ -14,32 +14,28 @@ from typing import Any
 
 import zmq
 
-from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, GarrisonError
-from garrison.ipc.messages import Token
+from garrison.ipc.messages import State, Token
 from garrison.ipc.system import trimmer
 from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
-from garrison.supervisor.control.server import Input
 from garrison.supervisor.control.status import HostState
 from garrison.supervisor.lifecycle.ordering import have_processes
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
 from garrison.supervisor.processes import engine
-from garrison.supervisor.state import adoption as adoptions
-from garrison.supervisor.state.adoption import Adoptable
+from garrison.supervisor.state.adoption import adoptable
 from garrison.supervisor.state.handover import SIGNALS, Handover
 from garrison.supervisor.state.home import lock_home
 from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
-from .components import Components, LoopHooks, build
+from .components import Components, EngineFactory, LoopHooks, build, local_engine
 from .tasks import Steps, TaskSet
 
 TASKS_S = 0.05  # longest wait while a task or a request is under way
 IDLE_S = 60.0  # longest wait
-EARLY_MOST = 4096  # inputs of unknown workers that wait for the adoption
 ERRORS_MOST = 1000  # of the supervisor itself; with more, it is better to end
 
 
@@ -51,6 +47,7 @@ class Supervisor:
         environ: The environment at the start; secrets are taken from it.
         log: Where events go.
         handover: What the supervisor before an upgrade, in this same process, has left.
+        make_engine: Makes the engine that runs the workers.
 
     Attributes:
         failure: Why the host cannot run, after `run` has returned.
@@ -67,6 +64,7 @@ class Supervisor:
         environ: Mapping[str, str],
         log: EventLog,
         handover: Handover | None = None,
+        make_engine: EngineFactory = local_engine,
     ) -> None:
         host, self._log = config.host, log
         self.failure: GarrisonError | None = None
@@ -75,23 +73,22 @@ class Supervisor:
         self._errors = self._signals = 0
         self._publish_due = 0.0
         self._turned_at = time.monotonic()
-        self._joining: set[Token] = set()  # programs that are to be welcomed
-        self._early: list[Input] = []  # inputs of unknown workers, before the adoption is over
         self._poller, self._polled = zmq.Poller(), list[int]()
         self._tasks = TaskSet(self._report_error)
         handover = handover or Handover()
         self._locks = lock_home(config, handover.locks)
         orders, problem = load_orders(host.state)
-        self._former, unreadable = load_snapshot(host.state)
-        former = self._former
-        adoptable = adoptions.adoptable(config, former) if former is not None else []
+        former, unreadable = load_snapshot(host.state)
+        services = adoptable(config, former) if former is not None else []
         self._orders = OrderStore(host.state, orders, self._report_unsaved)
-        self._take(build(config, environ, log, handover, self._orders, self._hooks()))
+        hooks = self._hooks()
+        parts = build(config, environ, log, handover, self._orders, former, hooks, make_engine)
+        self._take(parts)
         self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unreadable)):
             log.record("state.damaged", problem=damaged)
-        self._restore(config, adoptable)
+        self._takeover.begin(config, services)
 
     def _hooks(self) -> LoopHooks:
         return LoopHooks(
@@ -109,12 +106,20 @@ class Supervisor:
 
     def _take(self, parts: Components) -> None:
         self._services, self._engine, self._crashes = parts.services, parts.engine, parts.crashes
-        self._plugins, self._snapshots = parts.plugins, parts.snapshots
-        self._manager, self._adoption, self.upgrade = parts.manager, parts.adoption, parts.upgrade
+        self._plugins, self._snapshots, self._manager = (
+            parts.plugins,
+            parts.snapshots,
+            parts.manager,
+        )
+        self._takeover, self._dispatcher, self.upgrade = (
+            parts.takeover,
+            parts.dispatcher,
+            parts.upgrade,
+        )
         self._requests, sockets = parts.requests, parts.sockets
         self._context, self._endpoints = sockets.context, sockets.endpoints
         self._control, self._bus = sockets.control, sockets.bus
-        self._publisher, self._followers = sockets.publisher, sockets.followers
+        self._publisher = sockets.publisher
 
     # --- the loop ---------------------------------------------------------------------------
 
@@ -154,8 +159,7 @@ class Supervisor:
         if wake in ready:
             self._on_signals(wake)
         if self._control.pending or not ready.keys().isdisjoint(self._endpoints.control.all):
-            for token, message in self._control.receive():
-                self._dispatch_safely(token, message)
+            self._dispatcher.receive()
         if self._publisher.exit_poll.fileno() in ready:
             self._publisher.remove_ended_programs()
         if self._rotation.wake in ready:
@@ -232,83 +236,8 @@ class Supervisor:
 
     # --- inputs -----------------------------------------------------------------------------
 
-    def _dispatch_safely(self, token: Token, message: messages.Upward | None) -> None:
-        try:
-            if message is None:
-                self._on_connected(token)
-            else:
-                self._dispatch(token, message)
-        except Exception as error:  # noqa: BLE001 (one message must not end the host)
-            self._report_error(f"a {type(message).__name__}", error)
-
-    def _on_connected(self, token: Token) -> None:
-        if self._manager.on_probe(token) or self._plugins.has_probe(token):
-            return
-        self._keep_early(token, None)
-        # a program of a former supervisor answers; any other peer is about to send
-        self._publisher.send(token, messages.Identify())
-
-    def _keep_early(self, token: Token, message: messages.Upward | None) -> bool:
-        """Keep an input that may come from a worker that the engine has yet to find."""
-        early = self._manager.hold_starts
-        if early and len(self._early) < EARLY_MOST:
-            self._early.append((token, message))
-        return early
-
-    def _dispatch(self, token: Token, message: messages.Upward) -> None:
-        match message:
-            case messages.Order():
-                self._requests.take(token, message)
-                self._wake()
-            case messages.Join(wire, pid):
-                self._on_join(token, wire, pid)
-            case messages.Leave():
-                self._publisher.leave(token)
-                self._forget_program(token)
-            case _:
-                taken = self._plugins.on_message(token, message)
-                if not taken and not self._manager.on_message(token, message):
-                    self._on_unknown_worker(token, message)
-
-    def _on_join(self, token: Token, wire: int, pid: int) -> None:
-        if token in self._services.by_token or self._plugins.has_probe(token):
-            self._control.reject("a worker that says it is a program")
-        elif self._publisher.join(token, wire, pid):
-            self._bus.admit(token)
-            if token not in self._joining:
-                self._joining.add(token)
-                self._add_task(self._welcome(token))
-
-    def _welcome(self, token: Token) -> Steps:
-        """Welcome a program once the plugins have been read."""
-        while not self._plugins.finished:
-            yield False
-        self._joining.discard(token)
-        if self._publisher.has_program(token):
-            self._publisher.welcome(token)
-
-    def _on_unknown_worker(self, token: Token, message: messages.Upward) -> None:
-        if self._keep_early(token, message):
-            return
-        if token in self._adoption.unclaimed:  # it is being ended: let it end in order
-            if isinstance(message, messages.Stopped | messages.Failing):
-                self._acknowledge(token)
-        elif isinstance(message, messages.Hello):
-            self._publisher.reject(token, "no such incarnation is expected here")
-        elif isinstance(message, messages.Beat):  # late, or of a former supervisor's worker
-            rejected = messages.Rejected("no such incarnation is expected here")
-            self._publisher.send(token, rejected)
-
-    def _acknowledge(self, token: Token) -> None:
-        self._publisher.send(token, messages.Acknowledged())
-
     def _on_program_left(self, token: Token) -> None:
-        self._forget_program(token)
-        self._bus.drop(token, "the program ended")
-
-    def _forget_program(self, token: Token) -> None:
-        self._requests.forget(token)
-        self._followers.remove(token)
+        self._dispatcher.on_program_left(token)
 
     def _read_engine(self, ready: dict[Any, int]) -> None:
         due = self._engine.busy or time.monotonic() >= self._engine.due
@@ -320,7 +249,9 @@ class Supervisor:
     def _on_engine_event(self, event: engine.Happened) -> None:
         match event:
             case engine.Found():
-                self._on_found(event)
+                self._takeover.on_found(event)
+                self._snapshots.touch()
+                self._dispatcher.dispatch_early()
             case engine.FlightRecord() | engine.LogTail():
                 self._crashes.take(event)
             case engine.Preloaded() | engine.Fresh():
@@ -354,54 +285,9 @@ class Supervisor:
 
     # --- the host as a whole ----------------------------------------------------------------
 
-    def _restore(self, config: Config, adoptable: Adoptable) -> None:
-        """Restore the services of a former supervisor, and start to take over its workers: before
-        the first turn, so that no worker's message comes too early."""
-        now, former = time.monotonic(), self._former
-        if former is not None:
-            workers = [(one.name, one.current) for one in former.services]
-            self._adoption.open_endpoints((name, own.token, own.uid) for name, own in workers)
-            self._plugins.resume(former.plugins)
-        for position, (one, spec) in enumerate(adoptable):
-            plugin = config.plugins[spec.plugin]
-            service = adoptions.restore_service(one, spec, plugin, position, now)
-            self._manager.add(service)
-        self._manager.hold_starts = True
-        self._engine.adopt(adoptions.inherited(former))
-
-    def _on_found(self, found: engine.Found) -> None:
-        """Match the restored services with the workers that the engine has found."""
-        for problem in found.refused:
-            self._log.record("launcher.refused", problem=problem)
-        plan = self._adoption.plan(list(self._services), found)
-        self._manager.adopt(plan, time.monotonic())
-        for token, name in plan.unclaimed:
-            is_known = self._former is not None
-            self._add_task(self._adoption.end_unclaimed(token, name, is_known))
-        self._plugins.resume_preload(found.modules, found.outdated)
-        if self._former is not None and self._plugins.config.digest != self._former.config:
-            self._manager.retry_failed()
-        if found.launchers or plan.adopted:
-            self._log.record(
-                "supervisor.adopts",
-                services=plan.adopted,
-                launchers=found.launchers,
-                preloaded=len(found.modules),
-            )
-        self._manager.hold_starts, self._former = False, None
-        self._snapshots.touch()
-        early, self._early = self._early, []
-        for token, message in early:
-            self._dispatch_safely(token, message)
-
-    def _until_adopted(self) -> Steps:
-        while self._manager.hold_starts:
-            yield False
-        yield from self._adoption.until_unknown_ended()
-
     def _register(self) -> Steps:
         try:
-            yield from self._plugins.read_all(self._until_adopted())
+            yield from self._plugins.read_all(self._takeover.until_adopted())
         except ConfigError as error:
             self.failure, self._done = error, True
         except Exception as error:  # noqa: BLE001 (without its services the host is of no use)
@@ -423,7 +309,8 @@ class Supervisor:
         self._settled = True
         gc.freeze()  # and the services stay, too
         if not self._manager.stopping:
-            running, count = self._manager.count_running(), len(self._services.services)
+            states = [service.state for service in self._services]
+            running, count = states.count(State.RUNNING), len(states)
             self._log.record("supervisor.settled", running=running, services=count)
 
     def _host_state(self) -> HostState:

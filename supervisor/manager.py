@@ -7,19 +7,15 @@ events of processes, commands yield actions. Times are monotonic seconds.
 import random
 import signal
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from math import inf
 from typing import TypeAlias, assert_never
 
 from garrison.ipc import messages, sockets
 from garrison.ipc.messages import WIRES, State, Token
 from garrison.ipc.system import process_tree
-from garrison.supervisor.bus.endpoints import Endpoints
-from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.spec import ServiceSpec, service_spec
-from garrison.supervisor.control.publisher import DirectoryPublisher
-from garrison.supervisor.crashes.recorder import CrashRecorder
 from garrison.supervisor.lifecycle.actions import (
     Action,
     Apply,
@@ -40,20 +36,12 @@ from garrison.supervisor.lifecycle.ordering import (
 from garrison.supervisor.lifecycle.policy import (
     Effect,
     Event,
-    StopReason,
     has_process,
     step,
 )
 from garrison.supervisor.lifecycle.services import Incarnation, Service, ServiceTable
 from garrison.supervisor.lifecycle.transitions import ended_by_itself, transition_data
-from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.processes import engine
-from garrison.supervisor.processes.capabilities import (
-    Capabilities,
-    format_unsupported,
-    unsupported_limits,
-)
-from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.state.adoption import (
     AdoptionPlan,
     ending_unattended,
@@ -61,11 +49,11 @@ from garrison.supervisor.state.adoption import (
 )
 from garrison.supervisor.state.orders import OrderStore
 
-from .assignment import AssignmentBuilder, CannotStart
+from .assignment import CannotStart
+from .effects import Effects
 
 LATE_S = 1.0  # a turn that is so late was stopped from outside; the watchdogs are not at fault
 SETTLE_S = 2.0  # for an adopted worker without a watchdog to answer
-UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell in turns
 LIMIT_EVENTS_MOST = 10_000  # events about unsupported limits that are remembered
 
 
@@ -74,29 +62,13 @@ WorkerEvent: TypeAlias = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Collaborators:
-    """What the manager performs effects with."""
-
-    engine: Engine
-    publisher: DirectoryPublisher
-    bus: BusRouter
-    endpoints: Endpoints
-    log: EventLog
-    crashes: CrashRecorder
-    assignments: AssignmentBuilder
-    machine: Capabilities
-    touch: Callable[[], None]  # the snapshot on disk is out of date
-    wake: Callable[[], None]  # the next turn of the loop must not wait
-
-
 class ServiceManager:
     """Applies events to services.
 
     Args:
         services: The services; only this class changes one.
         starts_at_once: How many workers may initialize at the same time.
-        use: What effects are performed with.
+        effects: What effects are performed with.
 
     Attributes:
         due: When `check_deadlines` or `start_next` has something to do.
@@ -104,10 +76,9 @@ class ServiceManager:
         hold_starts: Whether starts wait, because running workers are still being adopted.
     """
 
-    def __init__(self, services: ServiceTable, starts_at_once: int, use: Collaborators) -> None:
-        self._services, self._starts_at_once, self._use = services, starts_at_once, use
+    def __init__(self, services: ServiceTable, starts_at_once: int, effects: Effects) -> None:
+        self._services, self._starts_at_once, self._use = services, starts_at_once, effects
         self._began = time.monotonic()
-        self._logged_limits: set[tuple[str, str]] = set()
         self.due = inf
         self.stopping = False
         self.hold_starts = False
@@ -164,21 +135,18 @@ class ServiceManager:
                 assert_never(action)
 
     def _perform_effect(self, service: Service, effect: Effect) -> None:
-        workers, publisher, token = self._use.engine, self._use.publisher, service.current.token
+        token = service.current.token
         match effect:
             case Effect.SPAWN:
                 self._start(service)
             case Effect.DRAIN:
-                drain = messages.Drain(service.spec.supervision.grace)
-                if not service.current.welcomed or not publisher.send(token, drain):
-                    workers.signal(token, signal.SIGTERM)
+                self._use.drain(service)
             case Effect.DUMP:
-                workers.dump(token)
-                publisher.send(token, messages.ShowTasks())  # works only while its loop turns
+                self._use.dump(token)
             case Effect.TERM:
-                workers.signal(token, signal.SIGTERM)
+                self._use.engine.signal(token, signal.SIGTERM)
             case Effect.KILL:
-                workers.signal(token, signal.SIGKILL)
+                self._use.engine.signal(token, signal.SIGKILL)
             case _:
                 assert_never(effect)
 
@@ -237,10 +205,6 @@ class ServiceManager:
                 self.apply(service, Event.STOP)
                 service.reason = "stopped by order"
                 self._use.log.record("service.stays_stopped", service.name)
-
-    def count_running(self) -> int:
-        """Return how many services run."""
-        return sum(service.state is State.RUNNING for service in self._services)
 
     def adopt(self, plan: AdoptionPlan, now: float) -> None:
         """Bring the restored services in line with the processes that were found."""
@@ -317,8 +281,7 @@ class ServiceManager:
         self._services.by_token[token] = service
         self._use.bus.admit(token)
         self._use.crashes.on_start(service)
-        for limit in unsupported_limits(service.spec, self._use.machine):
-            self._log_unsupported(service, format_unsupported(service.name, limit))
+        self._use.log_unsupported_limits(service)
         try:
             prepared = self._use.assignments.prepare(service)
         except CannotStart as error:
@@ -327,13 +290,6 @@ class ServiceManager:
         service.current.uid = prepared.uid
         self._use.crashes.on_secrets(service.name, prepared.secrets)
         self._use.engine.fork(token, service.name, prepared.assignment, service.spec.limits)
-
-    def _log_unsupported(self, service: Service, reason: str) -> None:
-        """Record once for each service what the machine does not support of its limits."""
-        key = (service.name, reason)
-        if key not in self._logged_limits and len(self._logged_limits) < LIMIT_EVENTS_MOST:
-            self._logged_limits.add(key)
-            self._use.log.record("limit.unheld", service.name, reason=reason)
 
     def _not_started(self, service: Service, reason: str, permanent: bool) -> None:
         service.current.failing = messages.Failing("fork", reason, permanent=permanent)
@@ -359,7 +315,7 @@ class ServiceManager:
                 current.handle = handle
                 self._use.engine.watch(key, service.spec.limits)
                 for problem in unsupported:
-                    self._log_unsupported(service, problem)
+                    self._use.log_unsupported(service, problem)
                 self._use.touch()
             case engine.NotForked(_, reason):
                 reason = f"it could not be forked: {reason}"
@@ -376,18 +332,10 @@ class ServiceManager:
                 assert_never(event)
 
     def _on_ended(self, service: Service, status: int | None) -> None:
-        current, words = service.current, process_tree.describe(status)
+        words = process_tree.describe(status)
         cause = service.cause(words)
-        current.ended, current.status = True, status
-        service.last_exit, service.last_exit_at = words, time.time()
-        self._use.bus.mark_ended(current.token)
-        self._use.bus.set_cause(current.token, cause)
-        ordered = service.state is State.STOPPING and service.child.why is StopReason.ORDER
-        announced = current.stopped is not None and current.stopped.reason in {"", "ordered"}
-        if not (ordered and announced):
-            service.reason = cause
-        if current.failing is not None:
-            service.traceback = current.failing.traceback
+        service.record_exit(status, words, cause, time.time())
+        self._use.publish_end(service, cause)
 
     def _on_gone(self, service: Service, left: tuple[Handle, ...]) -> None:
         if left:
@@ -395,15 +343,11 @@ class ServiceManager:
             self._use.log.record("service.leftover", service.name, pids=pids)
             service.left = left
         ended = service.current
-        event, token = ended.outcome(), ended.token
+        event = ended.outcome()
         crash = self._use.crashes.on_exit(service, event, left)
         service.current = Incarnation()
-        self._services.by_token.pop(token, None)
-        self._use.endpoints.control.forget(token)
-        if ended.events:
-            self._use.publisher.listed(service.name)
-        if token not in self._use.bus.connected:  # it sent nothing: nobody waits for its notice
-            self._use.bus.drop(token, "")
+        self._services.by_token.pop(ended.token, None)
+        self._use.release(service.name, ended)
         self.apply(service, event, crash.id if crash is not None else "")
         self._use.crashes.on_restart_decided(crash, service)
 
@@ -533,13 +477,9 @@ class ServiceManager:
             self.apply(service, Event.READY)
 
     def _on_health(self, service: Service, health: messages.Health) -> None:
-        current, now, problem = service.current, time.monotonic(), health.problem
-        if current.adopting or service.state is not State.RUNNING:  # outdated
+        if service.current.adopting or service.state is not State.RUNNING:  # outdated
             return
-        was_unwell = current.health is not None and bool(current.health.problem)
-        current.health, current.health_at = health, now
-        if problem and not was_unwell and now >= service.unwell_logged_at + UNWELL_LOG_S:
-            service.unwell_logged_at = now
-            data = {"problem": problem, "took_s": health.took_s}
+        if service.record_health(health, time.monotonic()):
+            data = {"problem": health.problem, "took_s": health.took_s}
             self._use.log.record("service.unwell", service.name, **data)
-        self.apply(service, Event.UNWELL if problem else Event.WELL)
+        self.apply(service, Event.UNWELL if health.problem else Event.WELL)

@@ -122,7 +122,7 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, Any, Any]:
     """Fail an external test that is skipped in CI: there everything must be at hand."""
-    report: pytest.TestReport = yield
+    report = yield
     if report.skipped and os.environ.get("CI") and item.get_closest_marker("external"):
         report.outcome = "failed"
         report.longrepr = f"skipped, but $CI is set: {report.longrepr}"

@@ -102,14 +102,14 @@ def _exec_successor(
 
 def _check_takeover(config: Config) -> int:
     """Check that this version can adopt the running workers; change nothing."""
-    from garrison.supervisor.state import adoption
+    from garrison.supervisor.state.adoption import adoptable
     from garrison.supervisor.state.snapshot import load_snapshot
 
     check_paths_unchanged(config)
-    living, problem = load_snapshot(config.host.state, set_aside=False)
-    if living is None:
+    snapshot, problem = load_snapshot(config.host.state, set_aside=False)
+    if snapshot is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
-    adoption.adoptable(config, living)
+    adoptable(config, snapshot)
     return DONE
 
 
@@ -205,18 +205,11 @@ def _order_down(home: Path, pidfd: int) -> None:
 @options
 def upgrade(invocation: Invocation) -> int:
     """Replace the running supervisor with the installed version. Services keep running."""
-    from garrison.supervisor.state.adoption import adoptable
-    from garrison.supervisor.state.snapshot import load_snapshot
-
     home = invocation.home
     before = request(home, "status")
     head = before["supervisor"]
-    config = load(Path(head["config"]), home)
-    check_paths_unchanged(config)
-    living, problem = load_snapshot(config.host.state, set_aside=False)
-    if living is None:
-        raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
-    adoptable(config, living)  # a config that does not fit is reported here, by this process
+    # A config that does not fit is reported by this process; the supervisor runs on.
+    _check_takeover(load(Path(head["config"]), home))
     try:
         request(home, "upgrade", wait=NO_LIMIT, once=True, python=sys.executable)
     except SupervisorGone:  # unless a concurrent upgrade was faster

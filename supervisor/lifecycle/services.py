@@ -22,6 +22,8 @@ from .handle import NO_PROCESS, Handle
 from .limits import oom_words
 from .policy import Child, Event, StopReason
 
+UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell in turns
+
 
 @dataclass(slots=True)
 class Incarnation:
@@ -133,6 +135,38 @@ class Service:
         """Return its state as an update of the directory."""
         child = self.child
         return Changed(self.name, child.state, child.wanted, child.generation, self.open_token)
+
+    def record_exit(self, status: int | None, words: str, cause: str, at: float) -> None:
+        """Record how the current process ended.
+
+        Args:
+            status: The exit status, as `os.wait` returns it; None: unknown.
+            words: The same in words.
+            cause: Why it ended, in words.
+            at: The time, of the wall clock.
+        """
+        current = self.current
+        current.ended, current.status = True, status
+        self.last_exit, self.last_exit_at = words, at
+        ordered = self.state is State.STOPPING and self.child.why is StopReason.ORDER
+        announced = current.stopped is not None and current.stopped.reason in {"", "ordered"}
+        if not (ordered and announced):
+            self.reason = cause
+        if current.failing is not None:
+            self.traceback = current.failing.traceback
+
+    def record_health(self, health: Health, now: float) -> bool:
+        """Record a result of its own `health`; return True if an event is to be recorded.
+
+        A service that is well and unwell in turns has few events.
+        """
+        before = self.current.health
+        self.current.health, self.current.health_at = health, now
+        if not health.problem or (before is not None and before.problem):
+            return False
+        due = now >= self.unwell_logged_at + UNWELL_LOG_S
+        self.unwell_logged_at = now if due else self.unwell_logged_at
+        return due
 
     def cause(self, exit_words: str) -> str:
         """Return why the process ended, in words.

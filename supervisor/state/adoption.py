@@ -118,12 +118,19 @@ def restore_service(
     one: ServiceSnapshot, spec: ServiceSpec, plugin: PluginSpec, position: int, now: float
 ) -> Service:
     """Return a service of a snapshot; if it had a worker, that has yet to answer."""
-    service = Service(restored(one, spec, now), plugin, one.manifest, position, one.current)
-    if service.spec.supervision.watchdog != spec.supervision.watchdog:
-        service.next_watchdog = spec.supervision.watchdog
-    service.reason, service.traceback = one.reason, one.traceback
-    service.last_exit, service.last_exit_at = one.last_exit, one.last_exit_at
-    return service
+    child, watchdog = restored(one, spec, now), spec.supervision.watchdog
+    return Service(
+        child,
+        plugin,
+        one.manifest,
+        position,
+        one.current,
+        next_watchdog=watchdog if child.spec.supervision.watchdog != watchdog else None,
+        reason=one.reason,
+        traceback=one.traceback,
+        last_exit=one.last_exit,
+        last_exit_at=one.last_exit_at,
+    )
 
 
 def inherited(snapshot: Snapshot | None) -> list[Inherited]:

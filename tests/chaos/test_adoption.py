@@ -26,7 +26,7 @@ from garrison.ipc.system.process_tree import ended
 
 CONFIG = """
 [host]
-orphan_grace = 5.0
+orphan_grace = 30.0
 [defaults]
 watchdog = 2.0
 grace = 1.0
@@ -124,8 +124,8 @@ async def test_what_runs_runs_on(host: Hosting) -> None:
         assert after[name]["uptime_s"] > before[name]["uptime_s"]
         assert after[name]["restarts"] == 0
     for name in ("other", "bad"):
-        told = ("state", "wanted", "restarts", "reason")
-        assert [after[name][key] for key in told] == [before[name][key] for key in told]
+        keys = ("state", "wanted", "restarts", "reason")
+        assert [after[name][key] for key in keys] == [before[name][key] for key in keys]
     assert after["other"]["state"] == "stopped"
     assert "bad token" in after["bad"]["reason"]
     assert one.launcher == launcher
@@ -347,7 +347,7 @@ async def test_the_launcher_of_the_adopted_is_killed(host: Hosting) -> None:
 
 def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
     """Its loop cannot notice anything: a timer of the kernel's ends it."""
-    one = host(CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.5"), PLUGINS)
+    one = host(CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.5"), PLUGINS)
     one.kill("steady", signal.SIGSTOP)
     kill_launcher_and_supervisor(one)
     until(lambda: not one.processes(), what="every process is gone")
@@ -355,7 +355,7 @@ def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
 
 def test_a_stopped_launcher_keeps_nothing_alive(host: Hosting) -> None:
     """It cannot end its workers: they do without it, and end it."""
-    one = host(CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.5"), PLUGINS)
+    one = host(CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.5"), PLUGINS)
     os.kill(one.launcher, signal.SIGSTOP)
     one.end(signal.SIGKILL)
     until(lambda: not one.processes(), what="every process is gone")
@@ -405,7 +405,7 @@ def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> 
         f'[services.{name}]\nplugin = "slow"\ntype = "slow"\nrestart = "{name}"\n'
         for name in ("transient", "temporary")
     )
-    config = CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.2") + "[plugins.slow]\n"
+    config = CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.2") + "[plugins.slow]\n"
     one = host(config + services, PLUGINS, {"slow.py": SLOW})
     before = lives(one)
     one.end(signal.SIGKILL)
@@ -692,11 +692,11 @@ def test_orders_in_the_middle_of_an_upgrade_are_carried_out(host: Hosting) -> No
     one = host("[plugins.echo]", ["echo"])
     with ThreadPoolExecutor(2) as pool:
         upgrades = [pool.submit(one.run, "upgrade") for _ in range(2)]
-        asked = 0
+        orders = 0
         while not all(upgrade.done() for upgrade in upgrades):
             assert one.status("echo")["state"] == "running"
-            asked += 1
-    assert asked > 10
+            orders += 1
+    assert orders > 10
     for upgrade in upgrades:
         ran = upgrade.result()
         assert ran.code == 0, ran.err
@@ -749,7 +749,7 @@ def test_an_upgrade_to_what_cannot_run_changes_nothing(host: Hosting, tmp_path: 
 def test_a_signal_during_an_upgrade_is_heard(host: Hosting, wait: float) -> None:
     """By this supervisor or by the next: everything ends in order."""
     one = host(CONFIG, PLUGINS)
-    one.ask("upgrade", python=sys.executable)
+    one.ask("upgrade", once=True, python=sys.executable)
     assert one.process is not None
     with contextlib.suppress(subprocess.TimeoutExpired):
         one.process.wait(wait)

@@ -14,13 +14,12 @@ import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.proc import descriptors
 from tests.support.rogue import dealer
-from tests.support.waiting import eventually, until
+from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import ServiceLost, with_timeout
 
 pytestmark = pytest.mark.xdist_group("machine")
 
-SOON = 3.0  # seconds, for a healthy call whatever others do
 CONFIG = """
 [plugins.echo]
 [defaults]

@@ -157,7 +157,7 @@ async def test_blocked_in_every_way_at_once(without: Host) -> None:
     every one is ended and runs again; neighbours go on, though processors are busy. What takes no
     signal is reached without cgroups."""
     logs = {name: len(without.log(name)) for name in TOLD}
-    told: dict[str, float] = {}
+    dumped: dict[str, float] = {}
     async with undisturbed(without), without.connect() as client:
         before = {name: await found(client, name).pid() for name in BLOCKS}
         began = time.monotonic()
@@ -165,13 +165,13 @@ async def test_blocked_in_every_way_at_once(without: Host) -> None:
 
         async def all_told() -> bool:
             for name in TOLD:
-                if name not in told and f"in {name}" in without.log(name)[logs[name] :]:
-                    told[name] = time.monotonic() - began
-            return len(told) == len(TOLD)
+                if name not in dumped and f"in {name}" in without.log(name)[logs[name] :]:
+                    dumped[name] = time.monotonic() - began
+            return len(dumped) == len(TOLD)
 
         await eventually(all_told, what="every stack is in its log")
-        print({name: f"{after:.2f} s" for name, after in told.items()})
-        assert max(told.values()) <= TELL_S + MARGIN_S
+        print({name: f"{after:.2f} s" for name, after in dumped.items()})
+        assert max(dumped.values()) <= TELL_S + MARGIN_S
         outcomes = await asyncio.gather(*lost, return_exceptions=True)
         assert [one for one in outcomes if not isinstance(one, ServiceLost)] == []
         for name, pid in before.items():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.support.host import COMMAND, ROOT, Host, Hosting, found
 from tests.support.proc import alive, children, ignores
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, SOON, until
 
 from garrison.ipc import OrderFailed, ServiceLost, ServiceUnavailable, SupervisorGone
 
@@ -43,7 +43,7 @@ def test_a_second_supervisor_is_refused_fast(host: Hosting) -> None:
     pid = one.status("echo")["pid"]
     began = time.monotonic()
     ran = one.run("up", "-c", str(one.config))
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < SOON
     assert ran.code == 1
     assert f"pid {one.pid}" in ran.err
     assert "garrison down" in ran.err
@@ -120,10 +120,10 @@ async def test_a_program_learns_of_the_supervisors_death(host: Hosting) -> None:
         with pytest.raises(ServiceLost, match="supervisor ended"):
             await lost
         with pytest.raises((ServiceLost, ServiceUnavailable)):
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(SOON):
                 await echo.echo(2)
     with pytest.raises(SupervisorGone, match=r"control\.sock"):
-        async with asyncio.timeout(5.0), one.connect():
+        async with asyncio.timeout(SOON), one.connect():
             pass
     await asyncio.to_thread(until_nothing_is_left, one)
 
@@ -203,7 +203,7 @@ def test_a_second_signal_is_at_once(host: Hosting) -> None:
     until(lambda: one.rows()["deaf"]["state"] == "stopping")
     began = time.monotonic()
     one.end(signal.SIGINT)
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < SOON
     until_nothing_is_left(one)
 
 

@@ -32,9 +32,9 @@ RUNNING_S = 90.0  # the same of all that crashed at once
 
 def load(*names: str, **defaults: Any) -> str:
     """Return a config with services that load each other."""
-    told = "".join(f"{key} = {value}\n" for key, value in ({"intensity": 0} | defaults).items())
+    detected = "".join(f"{key} = {value}\n" for key, value in ({"intensity": 0} | defaults).items())
     rows = "".join(f'[services.{name}]\nplugin = "load"\n' for name in names)
-    return f"[plugins.load]\n[defaults]\n{told}[services.load]\nautostart = false\n{rows}"
+    return f"[plugins.load]\n[defaults]\n{detected}[services.load]\nautostart = false\n{rows}"
 
 
 async def orders(host: Host, until_: asyncio.Event, rest: float = 0.05) -> list[float]:
@@ -160,14 +160,14 @@ async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) 
         for flood in floods:
             await flood.flood(kind, "target", seconds)
         over = asyncio.Event()
-        asked = asyncio.ensure_future(orders(host, over))
+        sent = asyncio.ensure_future(orders(host, over))
         called = asyncio.ensure_future(
             with_timeout(found(client, "one"), LONG).timed("two", seconds - 1, 0.005)
         )
         late = asyncio.ensure_future(deadlines(client, over))
-        told = await deaths(host, client, KILLS, until_=began + seconds)
+        detected = await deaths(host, client, KILLS, until_=began + seconds)
         over.set()
-        statuses, calls, lateness = await asked, await called, await late
+        statuses, calls, lateness = await sent, await called, await late
         cpu = (processor_s(host.pid) - used) / (time.monotonic() - began)
         made = sum([await flood.flooded() for flood in floods])
         grown = resident(host.pid) - before
@@ -177,7 +177,7 @@ async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) 
     show(
         f"two workers flood with {kind}: {made:,} messages in {seconds:g} s",
         status=spread(statuses),
-        SIGKILL_to_ServiceLost=spread(told),
+        SIGKILL_to_ServiceLost=spread(detected),
         SIGKILL_to_ServiceLost_before=spread(idle),
         past_a_deadline=spread(lateness),
         calls_between_others=spread(calls),
@@ -185,8 +185,8 @@ async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) 
         supervisors_memory=mib(grown),
     )
     assert set(restarts.values()) == {0}
-    assert told
-    assert max(*told, *statuses, *lateness, *calls) < HANGS_S
+    assert detected
+    assert max(*detected, *statuses, *lateness, *calls) < HANGS_S
     assert grown < SUPERVISORS
 
 
@@ -244,9 +244,9 @@ def test_many_services_crash_at_once(many: int) -> None:
             for pid in random.sample(list(pids.values()), many):
                 os.kill(pid, signal.SIGKILL)
             while True:
-                asked = time.monotonic()
+                sent = time.monotonic()
                 now = host.rows()
-                statuses.append(time.monotonic() - asked)
+                statuses.append(time.monotonic() - sent)
                 states = Counter(now[name]["state"] for name in names)
                 assert not states["failed"]
                 starting = max(starting, states["initializing"])

@@ -26,7 +26,7 @@ from tests.support.host import Host, found, hosting
 from tests.support.proc import descriptors, resident
 from tests.support.rogue import Rogue, joined, mutated, reframed
 from tests.support.sizes import sizes
-from tests.support.waiting import until
+from tests.support.waiting import SOON, until
 
 from garrison.ipc import (
     CallTimeout,
@@ -45,7 +45,6 @@ SERVICES = 20
 CALLERS = 8
 CALL_S = 10.0  # the deadline of each call under load
 LATE_S = 0.25  # past its deadline no call may last longer
-SOON = 3.0  # seconds, for a healthy call whatever others do
 PACE_S = 0.004  # between a caller's calls: the load is to leave the machine some room
 MEMORY = 16 << 20
 SEED = int(os.environ.get("GARRISON_SEED", "1"))
@@ -127,7 +126,7 @@ async def test_kills_under_load(kills: int) -> None:
                     await asyncio.sleep(PACE_S)
 
             began = time.monotonic()
-            killed.told.clear()
+            killed.detected.clear()
             async with asyncio.TaskGroup() as group:
                 for number, client in enumerate(callers):
                     group.create_task(calling(client, number))
@@ -148,7 +147,7 @@ async def test_kills_under_load(kills: int) -> None:
         past_their_deadline=record.late,
         second_answers=record.second,
         wrong_answers=record.wrong,
-        SIGKILL_to_ServiceLost=spread(killed.told),
+        SIGKILL_to_ServiceLost=spread(killed.detected),
         supervisors_descriptors="+0",
         supervisors_memory=f"{grown / (1 << 20):+.1f} MiB",
     )
@@ -166,7 +165,7 @@ class Killer:
         self._all = names
         self._names = itertools.cycle(names)
         self._orders = itertools.count(1)
-        self.told: list[float] = []  # from the kill until its caller heard of it
+        self.detected: list[float] = []  # from the kill until its caller heard of it
 
     async def some(self, times: int) -> None:
         """Kill so many."""
@@ -189,7 +188,7 @@ class Killer:
         try:
             await lost
         except ServiceLost:
-            self.told.append(time.perf_counter() - began)
+            self.detected.append(time.perf_counter() - began)
 
 
 # --- fuzzed frames --------------------------------------------------------------------------
@@ -259,10 +258,10 @@ async def test_fuzzed_frames(monkeypatch: pytest.MonkeyPatch, number: int) -> No
                 working.start()
                 times: list[float] = []
                 while working.is_alive():
-                    asked = time.monotonic()
-                    assert await echo.echo(asked) == asked
-                    assert await other.ask("echo", "echo", [asked]) == asked
-                    times.append(time.monotonic() - asked)
+                    sent = time.monotonic()
+                    assert await echo.echo(sent) == sent
+                    assert await other.ask("echo", "echo", [sent]) == sent
+                    times.append(time.monotonic() - sent)
                     await asyncio.sleep(PACE_S)
                 working.join()
                 took = time.monotonic() - began
@@ -333,9 +332,9 @@ async def test_tiny_frames(number: int) -> None:
                 working.start()
                 times: list[float] = []
                 while working.is_alive():
-                    asked = time.monotonic()
-                    assert await echo.echo(asked) == asked
-                    times.append(time.monotonic() - asked)
+                    sent = time.monotonic()
+                    assert await echo.echo(sent) == sent
+                    times.append(time.monotonic() - sent)
                 working.join()
                 took = time.monotonic() - began
             assert await echo.echo("after") == "after"
@@ -369,9 +368,9 @@ async def test_a_crash_loop_beside_healthy_services(seconds: float) -> None:
                 times: list[float] = []
                 used, began = processor_s(host.pid), time.monotonic()
                 async for n in _paced(lasting):
-                    asked = time.perf_counter()
+                    sent = time.perf_counter()
                     assert await healthy[n % len(healthy)].echo(n) == n
-                    times.append(time.perf_counter() - asked)
+                    times.append(time.perf_counter() - sent)
                 return times, (processor_s(host.pid) - used) / (time.monotonic() - began)
 
             idle, idle_cpu = await measured(seconds / 2)

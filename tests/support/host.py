@@ -199,8 +199,8 @@ class Host:
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            told = "\n".join(map(str, self.events()[-30:]))
-            pytest.fail(f"it does not end; its last events:\n{told}\n{self.output[-2000:]}")
+            recorded = "\n".join(map(str, self.events()[-30:]))
+            pytest.fail(f"it does not end; its last events:\n{recorded}\n{self.output[-2000:]}")
 
     def restart(self) -> Self:
         """End the supervisor in order, and start it again."""
@@ -266,9 +266,11 @@ class Host:
     def events(self, event: str = "", service: str = "") -> list[dict[str, Any]]:
         """Return what the journal's file tells, of one kind, of one service."""
         path = self.home / "logs" / "events.jsonl"
-        told = [json.loads(line) for line in path.read_text().splitlines()]
+        recorded = [json.loads(line) for line in path.read_text().splitlines()]
         return [
-            one for one in told if event in {"", one["event"]} and service in {"", one["service"]}
+            one
+            for one in recorded
+            if event in {"", one["event"]} and service in {"", one["service"]}
         ]
 
     def wait_for(self, name: str, state: str, timeout: float = PATIENCE) -> dict[str, Any]:

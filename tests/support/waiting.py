@@ -13,6 +13,7 @@ T = TypeVar("T")
 
 PATIENCE = 60.0  # default timeout: long, because the machine may be loaded
 LOOK_S = 0.02
+SOON = 15.0  # for what is prompt: a loaded machine takes seconds, and a hang takes longer
 LONGEST = 240.0  # of one test
 LONGEST_SOAK = 3600.0
 

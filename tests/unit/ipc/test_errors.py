@@ -46,7 +46,7 @@ CASES: list[tuple[CallError, str]] = [
 
 @pytest.mark.parametrize(("error", "text"), CASES)
 def test_a_call_error_travels(error: CallError, text: str) -> None:
-    """Through a fault, encoded and decoded, it is of the same class and says the same."""
+    """As a fault, encoded and decoded, it has the same class and text."""
     encoded = msgspec.msgpack.encode(error.fault())
 
     arrived = from_fault(msgspec.msgpack.decode(encoded, type=Fault))

@@ -47,7 +47,7 @@ def made(path: Path) -> Iterator[Recorder]:
 
 
 def test_a_call_is_one_entry_that_its_end_completes(made: Recorder, path: Path) -> None:
-    """Who, what, how much, when, and how it ended; without an outcome it is in flight."""
+    """Peer, method, size, times and outcome; without an outcome it is in flight."""
     made.received(CALLER, called(1))
     made.answered(CALLER, Reply(1, RESULT))
     made.received(CALLER, called(2, "hang"))
@@ -94,7 +94,7 @@ def test_calls_that_go_out_end_as_their_callers_see_it(made: Recorder, path: Pat
 
 
 def test_a_stream_counts_its_items(made: Recorder, path: Path) -> None:
-    """Both that it gives and that it takes."""
+    """Streams that it sends, and streams that it consumes."""
     made.received(CALLER, called(1))
     number = made.started(asking(1, "count"))
     for _ in range(3):
@@ -109,7 +109,7 @@ def test_a_stream_counts_its_items(made: Recorder, path: Path) -> None:
 def test_cancelled_calls_and_those_of_a_caller_that_is_gone_are_not_in_flight(
     made: Recorder, path: Path
 ) -> None:
-    """Nobody waits for them."""
+    """No caller waits for them."""
     for n in range(3):
         made.received(CALLER, called(n))
     made.cancelled(CALLER, 0)
@@ -161,10 +161,10 @@ def test_an_id_is_used_once(made: Recorder, path: Path) -> None:
 
 
 def test_a_caller_without_a_name_is_told_by_its_token(made: Recorder, path: Path) -> None:
-    """Whoever reads it may know it."""
-    stranger: Token = b"g-stranger"
-    made.received(stranger, called(1))
-    assert read(path).noted[0].peer == UNKNOWN + stranger.hex()
+    """The reader may know the token's NAME."""
+    unknown: Token = b"g-unknown"
+    made.received(unknown, called(1))
+    assert read(path).noted[0].peer == UNKNOWN + unknown.hex()
 
 
 def test_long_names_are_cut(made: Recorder, path: Path) -> None:
@@ -233,7 +233,7 @@ def test_any_damage_is_read_without_an_error(made: Recorder, path: Path) -> None
 
 
 def test_where_no_file_can_be_made_nothing_stops(tmp_path: Path) -> None:
-    """It records for nobody, and says why; an existing file is not taken over."""
+    """It writes to memory alone and has the reason; an existing file is not overwritten."""
     there = tmp_path / "there"
     there.write_text("kept")
     for path in (tmp_path / "no" / "folder", there):

@@ -7,7 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from garrison.supervisor.config.spec import CgroupLimits, ProcessLimits, ServiceSpec, service_spec
+from garrison.supervisor.config.spec import (
+    CgroupLimits,
+    ProcessLimits,
+    ServiceSpec,
+    service_spec,
+)
 from garrison.supervisor.lifecycle.limits import (
     CHECK_LEAST_S,
     CHECK_S,
@@ -105,8 +110,8 @@ def test_the_cause_says_what_was_measured_against_what() -> None:
 
 def test_a_limit_that_nobody_can_live_with_is_told() -> None:
     """Else what is to be done about it can be found out only by trying."""
-    said = excess_words(ProcessLimits(memory_max=16 * MIB), Used(0.0, 30 * MIB, 1), killed=True)
-    assert "memory_max is 16 MiB (an idle worker uses nearly 32 MiB), so" in said
+    fields = excess_words(ProcessLimits(memory_max=16 * MIB), Used(0.0, 30 * MIB, 1), killed=True)
+    assert "memory_max is 16 MiB (an idle worker uses nearly 32 MiB), so" in fields
     assert too_small(ProcessLimits(memory_max=1))
     assert not too_small(ProcessLimits(memory_max=32 * MIB))
     assert not too_small(ProcessLimits())
@@ -212,7 +217,7 @@ LESS = replace(ROOT, may_resource=False)
 
 
 @pytest.mark.parametrize(
-    ("machine", "said", "keys"),
+    ("machine", "fields", "keys"),
     [
         (USER, {}, []),
         (USER, {"open_files": 1024}, []),
@@ -237,11 +242,11 @@ LESS = replace(ROOT, may_resource=False)
     ],
 )
 def test_what_is_not_held_is_known(
-    machine: Capabilities, said: dict[str, Any], keys: list[str]
+    machine: Capabilities, fields: dict[str, Any], keys: list[str]
 ) -> None:
     """By an ordinary user's machine, by root's, by that of a root without all of its rights; what
     is watched or always granted is held by all."""
-    found = unsupported_limits(spec(**said), machine)
+    found = unsupported_limits(spec(**fields), machine)
     assert [key for key, _ in found] == keys
     assert all(
         format_unsupported("bot", one).startswith(f"services.bot.{one[0]} cannot be")

@@ -103,10 +103,10 @@ def test_controllers_are_offered_where_room_can_be_made(
     tmp_path: Path, has: str, on: str, pids: str, expected: set[str], why: str
 ) -> None:
     """Not where others than this host's processes are in the way, unless they are on already."""
-    found, told = cgroups.offered(group(tmp_path / "g", has, on, pids), {7})
+    found, reason = cgroups.offered(group(tmp_path / "g", has, on, pids), {7})
     assert found == expected
-    assert why in told
-    assert bool(why) == bool(told)
+    assert why in reason
+    assert bool(why) == bool(reason)
 
 
 def test_who_moved_out_is_asked_for_where_it_was(tmp_path: Path) -> None:
@@ -224,5 +224,5 @@ def test_nobody_else_is_moved(real: Path) -> None:
         stranger.kill()
         stranger.wait()
     assert f"such as pid {stranger.pid}" in offered
-    assert f"does not hold hugetlb: other processes are in {real}" in problems
+    assert f"does not enforce hugetlb: other processes are in {real}" in problems
     assert (limit, where) == ("none", real.name)

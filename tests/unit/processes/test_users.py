@@ -96,12 +96,12 @@ def test_ones_own_user_is_no_other(user: str, group: str) -> None:
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(
-    ("user", "group", "said"),
+    ("user", "group", "problem"),
     [("nobody-at-all", "", "no user `nobody-at-all`"), ("1", "none-such", "no group `none-such`")],
 )
-def test_who_is_unknown_is_named(user: str, group: str, said: str) -> None:
+def test_who_is_unknown_is_named(user: str, group: str, problem: str) -> None:
     """In the words of the config."""
-    with pytest.raises(StartError, match=said):
+    with pytest.raises(StartError, match=problem):
         resolve_user(spec(user, group), DATA)
 
 
@@ -136,9 +136,9 @@ def test_the_first_folder_that_is_closed_is_named(public: Path) -> None:
     shut = public / "shut"
     (shut / "in").mkdir(parents=True)
     shut.chmod(0o700)
-    said = access_problem(shut / "in", SOMEBODY)
-    assert f"somebody cannot get into {shut}, on the way to {shut / 'in'}" in said
-    assert "0700" in said
+    problem = access_problem(shut / "in", SOMEBODY)
+    assert f"somebody cannot get into {shut}, on the way to {shut / 'in'}" in problem
+    assert "0700" in problem
     shut.chmod(0o711)
     assert access_problem(shut / "in", SOMEBODY) == ""
     assert access_problem(shut / "not there", SOMEBODY) == ""

@@ -14,19 +14,19 @@ EXAMPLES = {"temperature", "max_tokens"}  # keys without a default
 
 
 def test_the_reference_has_every_key_with_its_default() -> None:
-    """What config.toml gives as defaults changes nothing when it is put in force."""
+    """The values in config.toml equal the defaults."""
     section = REFERENCE.read_text().partition("# [services.agent.config]\n")[2]
     section = section.partition("# [")[0]
-    said = tomllib.loads("\n".join(re.findall(r"^# ([a-z_]+ = .*)$", section, re.MULTILINE)))
+    values = tomllib.loads("\n".join(re.findall(r"^# ([a-z_]+ = .*)$", section, re.MULTILINE)))
 
-    assert set(said) == set(Config.__struct_fields__)
-    given = {key: value for key, value in said.items() if key not in EXAMPLES}
-    assert msgspec.convert(given, Config) == Config()
-    assert msgspec.convert(said, Config)
+    assert set(values) == set(Config.__struct_fields__)
+    defaults = {key: value for key, value in values.items() if key not in EXAMPLES}
+    assert msgspec.convert(defaults, Config) == Config()
+    assert msgspec.convert(values, Config)
 
 
 @pytest.mark.parametrize(
-    "said",
+    "values",
     [
         {"answer_timeout": 0},
         {"answer_timeout": float("inf")},
@@ -38,7 +38,7 @@ def test_the_reference_has_every_key_with_its_default() -> None:
         {"waiting": -1},
     ],
 )
-def test_a_mistake_is_named(said: dict[str, object]) -> None:
-    """Nothing is without a bound, and no key is overlooked."""
-    with pytest.raises(msgspec.ValidationError, match=next(iter(said))):
-        msgspec.convert(said, Config)
+def test_an_error_names_the_key(values: dict[str, object]) -> None:
+    """Every value has bounds, and unknown keys are rejected."""
+    with pytest.raises(msgspec.ValidationError, match=next(iter(values))):
+        msgspec.convert(values, Config)

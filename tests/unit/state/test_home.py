@@ -1,4 +1,4 @@
-"""The home's locks: who comes second is told who is there."""
+"""The home's locks: a second supervisor gets an error that names the first."""
 
 import os
 import threading
