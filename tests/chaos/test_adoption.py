@@ -603,7 +603,7 @@ def test_who_lives_keeps_the_folder_of_sockets(host: Hosting, tmp_path: Path) ->
     one = host(moved("a"), PLUGINS)
     before = lives(one)
     one.write("config.toml", moved("b"))
-    assert "takes garrison down" in one.run("upgrade").err
+    assert "Run garrison down" in one.run("upgrade").err
     one.end(signal.SIGKILL)
     assert one.start().wait(10) == 1
     assert "still runs" in one.output

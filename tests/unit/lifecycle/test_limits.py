@@ -1,6 +1,5 @@
-"""When a service has too much, when it is looked at again, and what a machine does not hold."""
+"""When a service exceeds its limits, and when it is measured again."""
 
-import os
 from dataclasses import replace
 from typing import Any
 
@@ -27,14 +26,6 @@ from garrison.supervisor.lifecycle.limits import (
     too_small,
 )
 from garrison.supervisor.lifecycle.policy import Event
-from garrison.supervisor.processes.capabilities import (
-    UNLIMITED,
-    Capabilities,
-    files_allowed,
-    format_unsupported,
-    unsupported_limits,
-)
-from garrison.supervisor.processes.usage import proportional, sample_quickly, sample_tree
 
 MIB = 1 << 20
 
@@ -46,7 +37,7 @@ def spec(**keys: Any) -> ServiceSpec:
 
 BOTH = ProcessLimits(memory_max=100 * MIB, processes=8)
 
-# --- what is too much -----------------------------------------------------------------------
+# --- limits -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -62,15 +53,15 @@ BOTH = ProcessLimits(memory_max=100 * MIB, processes=8)
         (101, 11, Event.OVERRUN),
     ],
 )
-def test_a_quarter_beyond_there_is_no_time_left(
+def test_a_quarter_above_the_limit_a_service_is_killed(
     memory: int, processes: int, expected: Event | None
 ) -> None:
-    """Up to the limit it is well, up to a quarter beyond it is drained."""
+    """Up to the limit nothing happens; up to a quarter above, it is drained."""
     assert check_limits(BOTH, Used(0.0, memory * MIB, processes)) is expected
 
 
-def test_a_limit_that_is_not_set_is_none() -> None:
-    """And a limit of one process can be exceeded by one, and drained for."""
+def test_a_limit_that_is_not_set_is_never_exceeded() -> None:
+    """A limit of one process can be exceeded by one and still be drained."""
     assert check_limits(ProcessLimits(), Used(0.0, 1 << 50, 10_000)) is None
     assert check_limits(ProcessLimits(processes=1), Used(0.0, 0, 2)) is Event.EXCESS
     assert check_limits(ProcessLimits(processes=1), Used(0.0, 0, 3)) is Event.OVERRUN
@@ -80,20 +71,20 @@ def test_a_limit_that_is_not_set_is_none() -> None:
     ("memory", "processes", "exact", "expected"),
     [
         (200, 2, False, True),
-        (200, 2, True, False),  # it was asked
-        (100, 2, False, False),  # nothing to ask for
-        (200, 20, False, False),  # it goes for its processes anyway
+        (200, 2, True, False),  # it is known
+        (100, 2, False, False),  # within the limit
+        (200, 20, False, False),  # its processes exceed their limit anyway
     ],
 )
-def test_the_kernel_is_asked_only_where_it_matters(
+def test_the_proportional_size_is_read_only_if_it_matters(
     memory: int, processes: int, exact: bool, expected: bool
 ) -> None:
-    """Asking costs much more than the sum."""
+    """Reading it costs much more than the plain sum."""
     assert needs_pss(BOTH, Used(0.0, memory * MIB, processes, exact)) is expected
 
 
-def test_the_cause_says_what_was_measured_against_what() -> None:
-    """Only of what was too much, and never that a number is more than itself."""
+def test_the_cause_has_measurement_and_limit() -> None:
+    """Only of limits that were exceeded; the first number is always larger than the second."""
     used = Used(0.0, 612 * MIB, 3)
     limits = ProcessLimits(memory_max=512 * MIB, processes=2)
     assert excess_words(msgspec.structs.replace(limits, processes=0), used, killed=False) == (
@@ -117,7 +108,7 @@ def test_a_limit_that_nobody_can_live_with_is_told() -> None:
     assert not too_small(ProcessLimits())
 
 
-# --- when it is looked at again -------------------------------------------------------------
+# --- when it is measured again --------------------------------------------------------------
 
 MEMORY = ProcessLimits(memory_max=100 * MIB)
 
@@ -135,20 +126,22 @@ MEMORY = ProcessLimits(memory_max=100 * MIB)
         (100, 120, CHECK_LEAST_S),  # too much by now
     ],
 )
-def test_it_is_looked_at_before_it_can_be_too_late(had: int, has: int, expected: float) -> None:
-    """The nearer it is and the faster it grows, the sooner."""
+def test_a_service_is_measured_before_it_can_exceed_its_limit(
+    had: int, has: int, expected: float
+) -> None:
+    """The closer to the limit and the faster it grows, the sooner."""
     used, before = Used(11.0, has * MIB, 1), Used(10.0, had * MIB, 1)
     assert next_check_in(MEMORY, used, before, draining=False) == pytest.approx(expected)
 
 
-def test_while_it_drains_the_next_limit_counts() -> None:
-    """That is where it is killed: 5 MiB off, at 25 a second."""
+def test_while_a_service_drains_the_kill_threshold_counts() -> None:
+    """It is 5 MiB away, at 25 MiB a second."""
     used = Used(10.0, 120 * MIB, 1)
     assert next_check_in(MEMORY, used, used, draining=True) == pytest.approx(0.1)
 
 
 def test_processes_multiply_faster() -> None:
-    """So they are looked at more often from the first look on."""
+    """So they are counted more often from the start."""
     assert next_check_in(BOTH, Used(10.0, 0, 1), None, draining=False) == PROCESSES_S
     assert next_check_in(BOTH, Used(10.0, 0, 8), None, draining=False) == CHECK_LEAST_S
 
@@ -156,52 +149,22 @@ def test_processes_multiply_faster() -> None:
 @pytest.mark.parametrize(
     ("now", "wait", "due"), [(10.1, 1.0, 11.0), (10.2, 0.25, 10.45), (10.1, 0.25, 10.25)]
 )
-def test_those_in_no_hurry_are_looked_at_together(now: float, wait: float, due: float) -> None:
+def test_measurements_that_are_not_urgent_coincide(now: float, wait: float, due: float) -> None:
     """Never later than they are due, and not much more often."""
     assert coalesce(now, wait) == pytest.approx(due)
 
 
-def test_two_looks_at_one_time_break_nothing() -> None:
-    """A clock may stand still between them."""
+def test_two_measurements_at_the_same_time_are_no_error() -> None:
+    """The clock may not advance between them."""
     used = Used(10.0, 10 * MIB, 1)
     assert next_check_in(MEMORY, used, used, draining=False) == CHECK_S
 
 
-# --- looks ----------------------------------------------------------------------------------
+# --- cgroups --------------------------------------------------------------------------------
 
 
-def test_a_look_sees_this_process() -> None:
-    """Its memory is what the kernel says, and no more than what it shares counted twice."""
-    used = sample_quickly(os.getpid())
-    assert used.processes >= 1
-    assert used.memory >= proportional([os.getpid()]) > MIB
-
-
-def test_what_is_gone_has_nothing() -> None:
-    """A process may end at any moment of a look."""
-    assert sample_quickly(2**22 + 1).memory == 0
-    assert proportional([2**22 + 1]) == 0
-
-
-def test_a_look_goes_step_by_step_and_ends_at_enough() -> None:
-    """A tree may be larger than one turn has time for, or than any limit."""
-    steps, looking = 0, sample_tree(1, enough=3)  # the first process: there are more below it
-    while True:
-        try:
-            next(looking)
-        except StopIteration as end:
-            used, pids = end.value
-            break
-        steps += 1
-    assert len(pids) == used.processes
-    assert steps <= 4
-
-
-# --- walls ----------------------------------------------------------------------------------
-
-
-def test_the_wall_is_behind_what_is_watched() -> None:
-    """The kernel acts where the supervisor came too late, and counts threads, which are more."""
+def test_the_cgroups_limits_are_above_the_measured_ones() -> None:
+    """The kernel acts if the supervisor is too late; it counts threads, of which there are more."""
     assert cgroup_limits(BOTH) == CgroupLimits(memory=125 * MIB, tasks=4 * 8 + 256)
     assert cgroup_limits(ProcessLimits(cpu_weight=7)) == CgroupLimits(cpu_weight=7)
     assert cgroup_limits(ProcessLimits()) == CgroupLimits()
