@@ -1,9 +1,8 @@
 """Calls in flight, seen from the caller. Pure: no socket, no clock, no task.
 
-An entry leaves once: answered, due, cancelled, or lost with the incarnation that it was sent to.
-One that was never run waits for the next incarnation as if it had not been sent; so does one that
-was lost, where to run it twice does no harm, a few times.
-Times are monotonic seconds and arrive as `now`; sizes are bytes.
+A call leaves the table once: answered, due, cancelled, or lost with the incarnation that it was
+sent to. A call that was returned unsent waits for the next incarnation; so does a lost call that is
+idempotent, a few times. Times are monotonic seconds, passed in as `now`; sizes are bytes.
 """
 
 from collections import OrderedDict
@@ -21,14 +20,14 @@ from .directory import accepts_calls
 from .errors import CallError, CallTimeout, Overloaded, ServiceLost, ServiceUnavailable
 from .messages import LONGEST_TIMEOUT, Entry, State, Token, Value
 
-Outcome: TypeAlias = Value | CallError  # a stream's good end is an empty Raw
+Outcome: TypeAlias = Value | CallError  # the regular end of a stream is an empty Raw
 
-WAITING_CALLS = 65_536  # to one service; the next is Overloaded at once
-WAITING_WINDOWS = 16  # so many windows' bytes may wait for one service, likewise
-SENT_AGAIN = 2  # an idempotent call, after ends of its receiver: it may be what ends it
+WAITING_CALLS = 65_536  # to one service; the next call is Overloaded at once
+WAITING_WINDOWS = 16  # bytes that may wait for one service, in windows; likewise
+SENT_AGAIN = 2  # times an idempotent call is sent again: it may be what crashes its callee
 
 
-class Call(msgspec.Struct, eq=False):  # made three times faster than a dataclass
+class Call(msgspec.Struct, eq=False):  # three times faster to create than a dataclass
     """One call on its way, or waiting to be sent."""
 
     id: int
@@ -36,67 +35,65 @@ class Call(msgspec.Struct, eq=False):  # made three times faster than a dataclas
     method: str
     args: Value
     kwargs: Value
-    size: int  # of both: the bytes that it counts for in the window
-    timeout: float  # what its caller gave it; its error's text says so
+    size: int  # of both: what it counts for in the window
+    timeout: float  # as its caller set it, for the text of its error
     deadline: float
     settle: Callable[[Outcome], None]
-    item: Callable[[Value], None] | None = None  # takes the values of a stream
-    wants_more: Callable[[], bool] | None = (
-        None  # a stream's: does somebody wait for its next value
-    )
+    item: Callable[[Value], None] | None = None  # receives the items of a stream
+    wants_more: Callable[[], bool] | None = None  # for a stream: whether a consumer waits
     credit: int = 0
-    to: Token = b""  # the incarnation that has it; empty while it waits
-    generation: int = 0  # of that
+    to: Token = b""  # the incarnation that it was sent to; empty while it waits
+    generation: int = 0  # of that incarnation
     idempotent: bool = False
     sent_again: int = 0
-    lost: str = ""  # why it was lost the last time, where it waits to be sent again
-    note: int = 0  # its number in the flight recorder; 0 where there is none
+    lost: str = ""  # why it was lost before, if it waits to be sent again
+    note: int = 0  # its number in the flight recorder; 0: none
 
 
 @dataclass(slots=True, eq=False)
 class Peer:
-    """One service as calls see it: is it open, and how much of its window is taken."""
+    """One callee: whether it accepts calls, and how much of its window is used."""
 
     name: str
     state: State | None = None  # None: not configured
-    takes: bool = False  # calls, now or in time; the others are refused
+    takes: bool = False  # it accepts calls now, or will; otherwise they fail at once
     token: Token = b""
     generation: int = 0
-    frames: bool = False  # it takes large values as frames; an older release does not
-    closed: Token = b""  # an incarnation that takes no more: draining, or gone before we were told
-    blocked: bool = False  # the router had no room for it; a moment later it may
+    frames: bool = False  # it accepts large values as frames; an older release does not
+    closed: Token = b""  # an incarnation that accepts no more: draining, or ended
+    blocked: bool = False  # the router's queue to it was full; tried again a moment later
     calls: int = 0
     bytes: int = 0
     waiting: OrderedDict[int, Call] = field(default_factory=OrderedDict)  # in order of their ids
     waiting_bytes: int = 0
-    disordered: bool = False  # one was handed back, so the order is to be made anew
+    disordered: bool = False  # a call was returned, so `waiting` is to be sorted
 
     @property
     def open(self) -> bool:
-        """Tell whether an incarnation takes calls now."""
+        """Return True if an incarnation accepts calls now."""
         return bool(self.token) and self.token != self.closed and not self.blocked
 
 
 class CallObserver(Protocol):
-    """What is told of each call; see `recorder.Recorder`."""
+    """Is notified of each call; see `flight_recorder.Recorder`."""
 
-    def asked(self, call: Call) -> int:
-        """Note a call that goes out; return its number."""
+    def started(self, call: Call) -> int:
+        """Record a call that this process makes; return its number."""
 
     def item(self, number: int, value: Value) -> None:
-        """Note a stream's next value."""
+        """Record the next item of a stream."""
 
     def settled(self, number: int, outcome: Outcome | None) -> None:
-        """Note how a call has ended; None is a cancellation."""
+        """Record the outcome of a call; None: it was cancelled."""
 
 
 class Calls:
-    """Every call that this process waits for.
+    """All calls that this process waits for.
 
     Args:
-        send: Takes a message to an incarnation; it queues and returns at once.
+        send: Queues a message to an incarnation, and returns at once.
         window: Calls in flight to one service.
-        window_bytes: Their arguments' bytes; one larger call may go alone.
+        window_bytes: Bytes of their arguments; one larger call may be in flight alone.
     """
 
     def __init__(
@@ -105,7 +102,7 @@ class Calls:
         self._send = send
         self.window = window
         self.window_bytes = window_bytes
-        self.notes: CallObserver | None = None  # a worker's alone
+        self.observer: CallObserver | None = None  # of a worker
         self._calls: dict[int, Call] = {}
         self._peers: dict[str, Peer] = {}
         self._deadlines: list[tuple[float, int]] = []
@@ -115,16 +112,16 @@ class Calls:
 
     @property
     def next_deadline(self) -> float:
-        """Return when `due` has something to do, at the earliest."""
+        """Return the earliest time at which `due` may have something to do."""
         return self._deadlines[0][0] if self._deadlines else inf
 
     def start(self, call: Call, now: float) -> None:
-        """Send a call, or let it wait; settle it at once where waiting is no use."""
+        """Send a call or let it wait; fail it at once if waiting cannot help."""
         peer = self._peers.get(call.name) or self._peer(call.name)
-        if self.notes is not None:
-            call.note = self.notes.asked(call)
+        if self.observer is not None:
+            call.note = self.observer.started(call)
         if not peer.takes:
-            self._refuse(call, self._unavailable(peer, call))
+            self._fail(call, self._unavailable(peer, call))
             return
         size = call.size
         fits = not peer.waiting and peer.open and self._fits(peer, size)
@@ -133,7 +130,7 @@ class Calls:
             or 0 < peer.waiting_bytes > WAITING_WINDOWS * self.window_bytes - size
         ):
             detail = "too many calls wait for it already"
-            self._refuse(call, Overloaded(call.name, call.method, detail))
+            self._fail(call, Overloaded(call.name, call.method, detail))
             return
         self._calls[call.id] = call
         heappush(self._deadlines, (call.deadline, call.id))
@@ -144,55 +141,55 @@ class Calls:
             self._dispatch(peer, call, size, now)
         else:
             self._park(peer, call, size)
-            self._pump(peer, now)
+            self._send_waiting(peer, now)
 
     def answered(self, call_id: int, source: Token, outcome: Outcome, now: float) -> bool:
-        """Settle a call; False where it is none of ours: late, or of another incarnation."""
+        """Settle a call; return False if the answer is late or of another incarnation."""
         call = self._calls.get(call_id)
         if call is None or call.to != source:
             return False
         peer = self._leave(call, outcome)
         call.settle(outcome)
         if peer.waiting:
-            self._pump(peer, now)
+            self._send_waiting(peer, now)
         return True
 
     def item(self, call_id: int, source: Token, value: Value, now: float) -> bool:
-        """Hand on a stream's next value, which also renews its deadline."""
+        """Pass on the next item of a stream, and renew its deadline."""
         call = self._calls.get(call_id)
         if call is None or call.to != source or call.item is None:
             return False
         call.deadline = now + call.timeout
-        if self.notes is not None:
-            self.notes.item(call.note, value)
+        if self.observer is not None:
+            self.observer.item(call.note, value)
         call.item(value)
         return True
 
     def grant(self, call_id: int, items: int) -> None:
-        """Let so many more items of a stream come."""
+        """Allow the callee of a stream to send more items."""
         call = self._calls.get(call_id)
         if call is not None and call.to:
             self._send(call.to, messages.Credit(call_id, items))
 
     def renew(self, call_id: int, now: float) -> None:
-        """Give a stream its whole time again: somebody begins to wait for its next value."""
+        """Renew the deadline of a stream: a consumer begins to wait for its next item."""
         call = self._calls.get(call_id)
         if call is not None:
             call.deadline = now + call.timeout
 
     def cancel(self, call_id: int, now: float) -> bool:
-        """Forget a call that nobody waits for; its receiver is told, and the next one goes."""
+        """Cancel a call, also at its callee, and send the next that waits."""
         call = self._calls.get(call_id)
         if call is None:
             return False
         if call.to:
             self._send(call.to, messages.Cancel(call_id))
         self._leave(call)
-        self._pump(self._peers[call.name], now)
+        self._send_waiting(self._peers[call.name], now)
         return True
 
     def due(self, now: float) -> float:
-        """Fail what is past its deadline; return when to ask again."""
+        """Fail all calls that are past their deadline; return the next deadline."""
         freed: dict[str, Peer] = {}
         while self._deadlines and self._deadlines[0][0] <= now:
             _, call_id = heappop(self._deadlines)
@@ -201,33 +198,33 @@ class Calls:
                 continue
             if call.wants_more is not None and not call.wants_more():
                 call.deadline = max(call.deadline, now + call.timeout)
-            if call.deadline > now:  # a stream's, renewed meanwhile
+            if call.deadline > now:  # a stream whose deadline was renewed
                 heappush(self._deadlines, (call.deadline, call_id))
                 continue
-            error = self._too_late(call)
+            error = self._timeout_error(call)
             if call.to:
                 self._send(call.to, messages.Cancel(call_id))
             self._leave(call, error)
             call.settle(error)
             freed[call.name] = self._peers[call.name]
-        for peer in freed.values():  # not before: who is due as well must not be sent any more
-            self._pump(peer, now)
+        for peer in freed.values():  # after the loop: a call that is due as well must not be sent
+            self._send_waiting(peer, now)
         return self.next_deadline
 
     def ended(self, token: Token, cause: str, now: float, blamed: bool = True) -> int:
-        """Fail every call that an ended incarnation still had; return how many.
+        """Fail all calls that were sent to an ended incarnation; return how many.
 
-        An idempotent one waits for the next incarnation instead.
+        Idempotent calls wait for the next incarnation instead.
 
         Args:
             token: The incarnation.
-            cause: Why it ended, in words.
+            cause: Why it ended.
             now: Monotonic seconds.
-            blamed: Whether a call may be what ended it; such a call is sent again a few times only.
+            blamed: Whether a call may have ended it. Then a call is sent again a few times only.
         """
         for peer in self._peers.values():
             if peer.token == token:
-                peer.closed = token  # the directory's word may come later
+                peer.closed = token  # the directory's change may arrive later
         had = [call for call in self._calls.values() if call.to == token]
         lost = 0
         for call in had:
@@ -243,18 +240,20 @@ class Calls:
                 self._leave(call, error)
                 call.settle(error)
         for name in {call.name for call in had}:
-            self._settle_waiting(self._peers[name], now)  # the next may be there already
+            self._settle_waiting(
+                self._peers[name], now
+            )  # the next incarnation may be running already
         return lost
 
     def returned_unsent(self, call_id: int, to: Token, now: float, full: bool = False) -> bool:
-        """Take back a call that its incarnation never ran: it waits as if unsent.
+        """Let a call that its incarnation did not run wait as if it had not been sent.
 
         Args:
             call_id: The call.
             to: The incarnation that it was sent to.
             now: Monotonic seconds.
-            full: The router had no room for that peer; otherwise nobody has that address, or
-                it drains. `unblock` ends the first, a new incarnation the second.
+            full: The router's queue to the incarnation was full; `unblock` ends that. Otherwise
+                the incarnation has ended or drains; the next incarnation ends that.
         """
         call = self._calls.get(call_id)
         if call is None or call.to != to:
@@ -276,14 +275,14 @@ class Calls:
         peer.disordered = True
 
     def unblock(self, now: float) -> None:
-        """Try again what the router had no room for."""
+        """Send again what the router had no room for."""
         for peer in self._peers.values():
             if peer.blocked:
                 peer.blocked = False
-                self._pump(peer, now)
+                self._send_waiting(peer, now)
 
     def changed(self, name: str, entry: Entry | None, now: float) -> None:
-        """Take the directory's word on a service: send what waited for it, or fail it."""
+        """Apply a change of the directory: send the calls that wait for a service, or fail them."""
         peer = self._peer(name)
         if entry is None:
             peer.state, peer.takes, peer.token = None, False, b""
@@ -294,9 +293,9 @@ class Calls:
         self._settle_waiting(peer, now)
 
     def router_changed(self, cause: str, now: float) -> None:
-        """Fail what was in flight through a router that is gone; what waits goes on waiting.
+        """Fail the calls in flight through a former router; the others go on waiting.
 
-        Nobody is in reach until the new router's directory says so.
+        No service can be reached until the new router's directory has arrived.
         """
         for peer in self._peers.values():
             peer.token = b""
@@ -306,7 +305,7 @@ class Calls:
             peer.closed, peer.blocked = b"", False
 
     def drop_all(self, error: Callable[[str, str], CallError]) -> None:
-        """Settle everything: this process is leaving."""
+        """Fail all calls, because this process leaves."""
         for call in list(self._calls.values()):
             why = error(call.name, call.method)
             self._leave(call, why)
@@ -339,7 +338,7 @@ class Calls:
         peer.waiting[call.id] = call
         peer.waiting_bytes += size
 
-    def _pump(self, peer: Peer, now: float) -> None:
+    def _send_waiting(self, peer: Peer, now: float) -> None:
         if peer.disordered:
             peer.waiting = OrderedDict(sorted(peer.waiting.items()))
             peer.disordered = False
@@ -354,22 +353,22 @@ class Calls:
 
     def _settle_waiting(self, peer: Peer, now: float) -> None:
         if peer.takes:
-            self._pump(peer, now)
+            self._send_waiting(peer, now)
             return
         for call in [peer.waiting[call_id] for call_id in sorted(peer.waiting)]:
             error = self._unavailable(peer, call)
             self._leave(call, error)
             call.settle(error)
 
-    def _refuse(self, call: Call, error: CallError) -> None:
-        if self.notes is not None:
-            self.notes.settled(call.note, error)
+    def _fail(self, call: Call, error: CallError) -> None:
+        if self.observer is not None:
+            self.observer.settled(call.note, error)
         call.settle(error)
 
     def _leave(self, call: Call, outcome: Outcome | None = None) -> Peer:
         del self._calls[call.id]
-        if self.notes is not None:
-            self.notes.settled(call.note, outcome)
+        if self.observer is not None:
+            self.observer.settled(call.note, outcome)
         peer = self._peers[call.name]
         if call.to:
             peer.calls -= 1
@@ -384,7 +383,7 @@ class Calls:
         state = peer.state.value if peer.state else "not configured"
         return ServiceUnavailable(call.name, call.method, state)
 
-    def _too_late(self, call: Call) -> CallError:
+    def _timeout_error(self, call: Call) -> CallError:
         if call.to:
             return CallTimeout(call.name, call.method, f"{call.timeout:g}")
         peer = self._peers[call.name]
@@ -393,6 +392,6 @@ class Calls:
         if peer.open or peer.blocked:
             detail = f"its window stayed full for {call.timeout:g} s ({peer.calls} calls in flight)"
             return Overloaded(call.name, call.method, detail)
-        if peer.state is State.RUNNING:  # and yet not open: its process is gone
+        if peer.state is State.RUNNING:  # but not open: its process has ended
             return ServiceUnavailable(call.name, call.method, "restarting")
         return self._unavailable(peer, call)

@@ -1,7 +1,7 @@
-"""Who an agent is: elizaOS's character files, of 0.x, 1.x and 2.x, read unchanged. Pure.
+"""Characters of agents: reads character files of elizaOS 0.x, 1.x and 2.x unchanged. Pure.
 
-The fields are elizaOS's, in snake_case; what it has no field for here is kept in `extra`. No error
-shows a value: files like these hold secrets.
+The fields are elizaOS's, in snake_case; other keys of a file are kept in `extra`. No error shows a
+value, because such files hold secrets.
 """
 
 import uuid
@@ -11,15 +11,17 @@ from typing import Any
 
 import msgspec
 
-MOST_BYTES = 1 << 20  # of a file with characters
+MOST_BYTES = 1 << 20  # of a character file
 MOST = 100  # characters in one file
-DEEPEST = 64  # objects and lists within each other
-LARGEST, LEAST = 2**64 - 1, -(2**63)  # what the wire's integers hold
-ALIKE = uuid.UUID("3f1c64c2-2f0e-5d5c-9a51-6c1c8a1f7b5e")  # ids made from names are in here
+DEEPEST = 64  # levels of objects and lists
+LARGEST, LEAST = 2**64 - 1, -(2**63)  # range of integers on the wire
+ALIKE = uuid.UUID(
+    "3f1c64c2-2f0e-5d5c-9a51-6c1c8a1f7b5e"
+)  # namespace of ids that are made from names
 
 
 class CharacterError(ValueError):
-    """A file holds no usable character; `key` is where, as "style.all", or empty."""
+    """A file has no valid character; `key` is the place, as "style.all", or empty."""
 
     def __init__(self, problem: str, key: str = "") -> None:
         self.problem, self.key = problem, key
@@ -29,14 +31,14 @@ class CharacterError(ValueError):
 class MessageExample(msgspec.Struct, omit_defaults=True):
     """One line of an example conversation."""
 
-    name: str  # who says it; "{{user1}}" and the like stand for anyone
+    name: str  # the speaker; "{{user1}}" and the like stand for any user
     content: dict[str, Any] = {}
 
     @property
     def text(self) -> str:
-        """Return what is said."""
-        said = self.content.get("text")
-        return said if isinstance(said, str) else ""
+        """Return the text of the line."""
+        text = self.content.get("text")
+        return text if isinstance(text, str) else ""
 
 
 class Style(msgspec.Struct, omit_defaults=True):
@@ -48,7 +50,7 @@ class Style(msgspec.Struct, omit_defaults=True):
 
 
 class Character(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """Who an agent is, and what it is set to."""
+    """An agent's personality and settings."""
 
     name: str
     bio: list[str] = []
@@ -65,34 +67,34 @@ class Character(msgspec.Struct, kw_only=True, omit_defaults=True):
     settings: dict[str, Any] = {}
     secrets: dict[str, Any] = {}
     style: Style = msgspec.field(default_factory=Style)
-    extra: dict[str, Any] = {}  # every other key of the file, as it stands there
+    extra: dict[str, Any] = {}  # all other keys of the file, unchanged
 
     @property
     def agent_id(self) -> str:
-        """Return its id; where the file has none, one that is made of its name."""
+        """Return its id; if the file has none, one made from its name."""
         return self.id or str(uuid.uuid5(ALIKE, self.name))
 
 
 def default_character() -> Character:
-    """Return who an agent is where no file says so."""
+    """Return the character of an agent without a file."""
     return Character(
         name="Eliza",
         bio=[
             "Eliza listens, and asks about what she hears.",
-            "She gives no advice that nobody asked for, and claims no more than she knows.",
+            "She gives advice only when it is wanted, and claims no more than she knows.",
         ],
         system="You are Eliza. Listen, ask back, and answer in a sentence or two.",
-        topics=["what is on somebody's mind"],
+        topics=["what is on a person's mind"],
         adjectives=["attentive", "calm", "brief"],
         style=Style(all=["Plain words.", "Short sentences."], chat=["One question at a time."]),
     )
 
 
 def parse(data: bytes) -> Character:
-    """Return the one character that a file holds.
+    """Return the only character of a file.
 
     Raises:
-        CharacterError: It holds none, several, or something else; the text says where.
+        CharacterError: The file has none, several, or invalid content; the text names the place.
     """
     found = parse_all(data)
     if len(found) > 1:
@@ -101,10 +103,10 @@ def parse(data: bytes) -> Character:
 
 
 def parse_all(data: bytes) -> list[Character]:
-    """Return the characters of a file, which holds one or a list of them.
+    """Return the characters of a file, which has one or a list of them.
 
     Raises:
-        CharacterError: It holds none, or something else; the text says where.
+        CharacterError: The file has none, or invalid content; the text names the place.
     """
     document = _wired(_decoded(data))
     if not isinstance(document, list):
@@ -119,16 +121,15 @@ def parse_all(data: bytes) -> list[Character]:
 
 
 def choose(characters: list[Character], wanted: str = "", agent: str = "") -> Character:
-    """Return one of a file's characters: the one that is named, or the only one, or the agent's.
+    """Return one of a file's characters: the named one, else the only one, else the agent's.
 
     Args:
-        characters: What the file holds, at least one.
+        characters: The file's, at least one.
         wanted: The name after the "#" of a path, in any case; empty for none.
-        agent: The NAME of the agent that it is for; a character of that name is meant, if none is
-            named.
+        agent: The NAME of the agent; if no name is wanted, a character of that name is chosen.
 
     Raises:
-        CharacterError: None of them is meant, or several are.
+        CharacterError: No character fits, or several do.
     """
     called = wanted or (agent if len(characters) > 1 else "")
     fits = [one for one in characters if one.name.casefold() == called.casefold()]
@@ -146,27 +147,27 @@ def choose(characters: list[Character], wanted: str = "", agent: str = "") -> Ch
 
 
 def names(characters: Iterable[Character]) -> str:
-    """Return the names of characters as a sentence has them."""
+    """Return the names of characters, for a sentence."""
     return ", ".join(one.name for one in characters)
 
 
-def as_character(said: object) -> Character:
-    """Return a character from what a file says, in elizaOS's camelCase or in snake_case.
+def as_character(value: object) -> Character:
+    """Return a character from a file's value, in elizaOS's camelCase or in snake_case.
 
     Raises:
-        CharacterError: Something does not fit; the text says where.
+        CharacterError: Something does not fit; the text names the place.
     """
-    table = _table(said, "a character, which is an object in { }")
+    table = _table(value, "a character, which is an object in { }")
     if table.get("name") is None:
         raise CharacterError("name is missing")
     fields, extra = dict[str, Any](), dict[str, Any]()
-    for key, value in table.items():
+    for key, part in table.items():
         field = FIELDS.get(key, key)
         if field not in READERS:
-            extra[key] = value
-        elif value is not None:  # null is as good as nothing
+            extra[key] = part
+        elif part is not None:  # null means absent
             with _under(key):
-                fields[field] = READERS[field](value)
+                fields[field] = READERS[field](part)
     more = fields.pop("extra", {})
     return Character(**fields, extra={**more, **extra})
 
@@ -175,9 +176,9 @@ def as_character(said: object) -> Character:
 
 
 def setting_of(character: Character, key: str) -> Any:
-    """Return what a character is set to, in elizaOS's order; None where it says nothing.
+    """Return a setting of a character, in elizaOS's order; None if it has none.
 
-    False, 0 and "" are settings like any other.
+    False, 0 and "" are values like any other.
     """
     for table in (character.secrets, character.settings, _nested(character)):
         if table.get(key) is not None:
@@ -186,8 +187,8 @@ def setting_of(character: Character, key: str) -> Any:
 
 
 def secrets_of(character: Character) -> dict[str, str]:
-    """Return a character's secrets by name, each as a text; an empty one is none."""
-    found = {**_nested(character), **_said(character.secrets)}
+    """Return a character's secrets by name, each as text; empty ones are left out."""
+    found = {**_nested(character), **_without_null(character.secrets)}
     texts = {name: _as_text(value) for name, value in found.items()}
     return {name: text for name, text in texts.items() if text}
 
@@ -195,12 +196,12 @@ def secrets_of(character: Character) -> dict[str, str]:
 def without_foreign_secrets(
     character: Character, own: Collection[str], given: Collection[str]
 ) -> Character:
-    """Return a character as one service is told it, with no secret that is not its own.
+    """Return a character for one service, without the secrets of other services.
 
     Args:
         character: The character, as its file has it.
-        own: Names of the secrets that the service has out of the character.
-        given: Names of all secrets that the service has: an empty one here does not hide those.
+        own: Names of the character's secrets that the service has.
+        given: Names of all secrets that the service has; an empty value here must not hide them.
     """
     known = secrets_of(character)
 
@@ -214,7 +215,7 @@ def without_foreign_secrets(
     secrets = kept(character.secrets)
     settings = dict(character.settings)
     if "secrets" in settings:
-        settings["secrets"] = kept(_nested(character), _said(character.secrets))
+        settings["secrets"] = kept(_nested(character), _without_null(character.secrets))
     return msgspec.structs.replace(character, secrets=secrets, settings=settings)
 
 
@@ -223,12 +224,12 @@ def _nested(character: Character) -> dict[str, Any]:
     return nested if isinstance(nested, dict) else {}
 
 
-def _said(table: Mapping[str, Any]) -> dict[str, Any]:
+def _without_null(table: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in table.items() if value is not None}
 
 
 def _as_text(value: Any) -> str:
-    """Return a secret as an environment variable holds it."""
+    """Return a secret as the value of an environment variable."""
     if value is None:
         return ""
     return value if isinstance(value, str) else msgspec.json.encode(value).decode()
@@ -240,7 +241,7 @@ def _as_text(value: Any) -> str:
 def _decoded(data: bytes) -> Any:
     if len(data) > MOST_BYTES:
         raise CharacterError(f"it is larger than {MOST_BYTES:,} bytes")
-    data = data.removeprefix(b"\xef\xbb\xbf")  # editors on Windows begin a file with it
+    data = data.removeprefix(b"\xef\xbb\xbf")  # a byte order mark, as editors on Windows write it
     try:
         return msgspec.json.decode(data.decode())
     except msgspec.DecodeError as error:
@@ -251,9 +252,9 @@ def _decoded(data: bytes) -> Any:
         raise CharacterError("it is nested too deeply") from None
 
 
-def _placed(data: bytes, said: str) -> str:
-    """Return a decoder's words with the line where people look for it."""
-    problem, _, place = said.removeprefix("JSON is malformed: ").partition(" (byte ")
+def _placed(data: bytes, message: str) -> str:
+    """Return a decoder's message with a line number in place of the byte's."""
+    problem, _, place = message.removeprefix("JSON is malformed: ").partition(" (byte ")
     if not (digits := place.removesuffix(")")).isdecimal():
         return f"{problem}; it is cut off" if "truncated" in problem else problem
     line = data[: int(digits)].count(b"\n") + 1
@@ -261,7 +262,7 @@ def _placed(data: bytes, said: str) -> str:
 
 
 def _wired(value: Any, depth: int = 0) -> Any:
-    """Return a value that the wire can carry: of a number beyond 64 bits, its digits."""
+    """Return a value that can be encoded: a number beyond 64 bits becomes its digits."""
     if depth > DEEPEST:
         raise CharacterError("it is nested too deeply")
     match value:
@@ -276,7 +277,7 @@ def _wired(value: Any, depth: int = 0) -> Any:
 
 @contextmanager
 def _under(key: str | int) -> Iterator[None]:
-    """Put a key before that of an error which is raised inside."""
+    """Put a key in front of that of an error raised inside."""
     try:
         yield
     except CharacterError as error:
@@ -312,7 +313,7 @@ def _name(value: object) -> str:
 
 
 def _texts(value: object) -> list[str]:
-    """Read a list of texts, or one text, which is a list of one."""
+    """Read a list of texts; one text is a list of one."""
     if isinstance(value, str):
         return [value] if value else []
     if not isinstance(value, list):
@@ -331,7 +332,7 @@ def _table(value: object, expected: str = "an object") -> dict[str, Any]:
 
 
 def _knowledge(value: object) -> list[Any]:
-    """Read what an agent knows: texts, and files and folders in forms of many kinds."""
+    """Read an agent's knowledge: texts, files and folders, in several forms."""
     return value if isinstance(value, list) else [value]
 
 
@@ -343,7 +344,7 @@ def _settings(value: object) -> dict[str, Any]:
 
 
 def _style(value: object) -> Style:
-    """Read a style; a text, or a list of them, is for everywhere."""
+    """Read a style; a text, or a list of texts, applies everywhere."""
     if not isinstance(value, dict):
         return Style(all=_texts(value))
     lists = dict[str, list[str]]()
@@ -355,7 +356,7 @@ def _style(value: object) -> Style:
 
 
 def _conversations(value: object) -> list[list[MessageExample]]:
-    """Read conversations: lists of lines (0.x, 1.x) or objects that hold such a list (2.x)."""
+    """Read conversations: lists of lines (0.x, 1.x) or objects with such a list (2.x)."""
     if not isinstance(value, list):
         raise _unlike("a list of conversations", value)
     read = list[list[MessageExample]]()
@@ -373,12 +374,12 @@ def _lines(lines: list[Any]) -> list[MessageExample]:
     for place, part in enumerate(lines):
         with _under(place):
             line = _table(part, "a message, which is an object")
-            who = line.get("name", line.get("user"))
-            if who is None:
+            speaker = line.get("name", line.get("user"))
+            if speaker is None:
                 raise CharacterError("it has neither name nor user")
             with _under("name" if "name" in line else "user"):
-                who = _text(who)
-            read.append(MessageExample(who, _content(line.get("content"))))
+                speaker = _text(speaker)
+            read.append(MessageExample(speaker, _content(line.get("content"))))
     return read
 
 
@@ -389,7 +390,7 @@ def _content(value: object) -> dict[str, Any]:
         return {} if value is None else _table(value)
 
 
-FIELDS = {  # elizaOS's names, where they are others; ours are taken as well
+FIELDS = {  # elizaOS's names that differ from ours; both are accepted
     "messageExamples": "message_examples",
     "postExamples": "post_examples",
 }

@@ -1,7 +1,7 @@
-"""A member of the host as it calls others: the directory, `get_service` and its family.
+"""The client of a host: `get_service` and its family, calls, streams, posting, events.
 
-`connect(home)` makes one for any program; `garrison.workers.Runtime` is one with a service.
-Durations are seconds, sizes are bytes.
+`connect(home)` returns one for any program; a worker's runtime has one. Durations are seconds,
+sizes are bytes.
 """
 
 import asyncio
@@ -32,18 +32,18 @@ from .session import REQUEST_S, Session
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CONNECT_S = 10.0  # until a supervisor that does not answer is given up
-COMING_LOOK_S = 0.02  # between looks for one that is about to listen
-MARGIN = 65_536  # bytes of a frame that are not arguments
+CONNECT_S = 10.0  # longest wait for a supervisor to answer
+STARTING_POLL_S = 0.02  # between checks for a supervisor that is starting
+MARGIN = 65_536  # bytes of a message besides its arguments
 
-# The deadline of the method that runs now, monotonic; calls that it makes end by then.
+# Deadline of the method that is running, in monotonic seconds; calls that it makes end by then.
 DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf"))
 
 _encode_args = msgspec.msgpack.Encoder().encode
 
 
 class Client:
-    """A program or service as a caller of services. It belongs to the loop that made it.
+    """Calls the services of a host. It belongs to the loop that made it.
 
     Args:
         token: The routing id of this process.
@@ -75,17 +75,17 @@ class Client:
     @overload
     def get_service(self, wanted: Callable[..., T]) -> T | None: ...
     def get_service(self, wanted: Any) -> Any:
-        """Return a service, or None where none is configured.
+        """Return a service, or None if it is not configured.
 
         Args:
             wanted: A NAME; a service_type, then the first wanted of that type in config order; or
                 a class or Protocol with a `service_type`, by which results are then converted.
         """
-        entry = self._find(wanted)
+        entry = self.entry_of(wanted)
         return None if entry is None else ServiceProxy(self, entry.name, service_name_of(wanted)[1])
 
-    def _find(self, wanted: str | Callable[..., object]) -> Entry | None:
-        """Return what a NAME, else a type, means; a class means its type alone."""
+    def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
+        """Return the entry of a NAME or else of a type; a class stands for its type alone."""
         name, cls = service_name_of(wanted)
         find = self.directory.find if cls is None else self.directory.first_of
         return find(name, self.agent)
@@ -106,8 +106,8 @@ class Client:
         return {name: self.get_services_by_type(name) for name in types}
 
     def has_service(self, wanted: str | Callable[..., object]) -> bool:
-        """Tell whether such a service is configured."""
-        return self._find(wanted) is not None
+        """Return True if such a service is configured."""
+        return self.entry_of(wanted) is not None
 
     def get_registered_service_types(self) -> list[str]:
         """Return every service_type, in config order."""
@@ -128,7 +128,7 @@ class Client:
         name, _ = service_name_of(wanted)
         deadline = min(self.now() + timeout, DEADLINE.get())
         while True:
-            entry = self._find(wanted)
+            entry = self.entry_of(wanted)
             if self.supervisor_gone:
                 raise ServiceUnavailable(name, "start", "out of reach: the supervisor has ended")
             if entry is None:
@@ -145,19 +145,19 @@ class Client:
                 raise ServiceUnavailable(entry.name, "start", f"still {state}") from None
 
     async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
-        """Tell every subscriber of an event; return when each has handled it or failed.
+        """Send an event to every subscriber; return when each has handled it or failed.
 
-        A subscriber that fails is logged and harms no other.
+        A subscriber that fails is logged, and does not affect the others.
 
         Args:
             event: Its name.
-            payload: Whatever can travel.
-            durable: Post it instead, to those who ever listened: it returns when that is on disk.
+            payload: Any value that can be encoded.
+            durable: Post it to all services that ever subscribed, and return once it is on disk.
         """
         if durable:
             await mail.post_event(self, event, payload)
             return
-        targets = [entry.name for entry in self.directory.listening(event, self.agent)]
+        targets = [entry.name for entry in self.directory.subscribers(event, self.agent)]
         await self.emit_to(targets, event, payload)
 
     async def emit_to(self, targets: list[str], event: str, payload: Any) -> None:
@@ -176,7 +176,7 @@ class Client:
             elif isinstance(outcome, BaseException):
                 raise outcome
 
-    # --- messages that outlast their sender -------------------------------------------------
+    # --- posted messages --------------------------------------------------------------------
 
     async def post(
         self,
@@ -187,42 +187,40 @@ class Client:
         expires: float | None = None,
         **kwargs: Any,
     ) -> str:
-        """Have a method called, however long its service is away; return the message's id once it
-        is on disk. The mailbox delivers in order, at least once.
+        """Post a message: a call that is made once its service runs, however long that takes.
+
+        It returns the message's id once the message is on disk. The mailbox delivers in order, at
+        least once.
 
         Args:
             service: As `get_service` takes it.
-            method: One of its methods; no stream.
+            method: One of its methods, but no stream.
             args: Its arguments.
-            key: The same key is the same message: it may be posted again where this fails.
-            expires: Seconds; what was not delivered by then is dropped.
+            key: A second message with the same key is ignored, so posting can be repeated.
+            expires: Seconds after which a message that was not delivered is dropped.
             kwargs: Its arguments.
 
         Raises:
             ServiceUnavailable: No such service, or no mailbox, is configured.
-            InvalidCall: There is no such method, or the arguments cannot travel.
+            InvalidCall: There is no such method, or the arguments cannot be encoded.
             Overloaded: The mailbox is full: post again later.
-            ServiceLost: The mailbox's process ended in mid-post: it may be on disk. With a key it
-                is posted again by itself, and by hand harmlessly.
+            ServiceLost: The mailbox's process ended meanwhile: the message may be on disk. With a
+                key it is posted again automatically, and can be posted again safely.
         """
         return await mail.post(self, service, method, args, kwargs, key, expires)
 
-    def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
-        """Return what the directory has of a NAME or type."""
-        return self._find(wanted)
-
     def generation_of(self, name: str) -> int:
-        """Return the generation of the incarnation that takes calls; 0 where none does."""
+        """Return the generation of the incarnation that accepts calls; 0: none does."""
         entry = self.directory.get(name)
         return entry.generation if entry is not None and entry.token else 0
 
     def mail_window_of(self, name: str) -> int:
-        """Return how many posted messages may be on their way to a service at the same time."""
+        """Return how many posted messages may be in delivery to a service at the same time."""
         entry = self.directory.get(name)
         return entry.manifest.mail_window if entry is not None else 1
 
     def on_service_change(self, notice: Callable[[str], None]) -> None:
-        """Have a function called with a service's NAME after each change of it."""
+        """Call a function with a service's NAME after each change of it."""
         self.session.on_change.append(notice)
 
     # --- calls ------------------------------------------------------------------------------
@@ -238,7 +236,7 @@ class Client:
         future: asyncio.Future[Any],
         idempotent: bool = False,
     ) -> None:
-        """Make a call whose outcome a future takes; cancelling the future cancels the call."""
+        """Start a call; a future receives its outcome. Cancelling the future cancels the call."""
 
         def settle(outcome: Value | CallError) -> None:
             if future.done():
@@ -301,8 +299,10 @@ class Client:
         timeout: float | None,
         stream: ItemSink,
     ) -> int:
-        """Begin a stream; return its call's id."""
-        reference = weakref.ref(stream)  # a dropped iterator is collected, and cancels
+        """Start a stream; return its call's id."""
+        reference = weakref.ref(
+            stream
+        )  # an iterator without references is collected, which cancels
 
         def settle(outcome: Value | CallError) -> None:
             if (alive := reference()) is not None:
@@ -360,7 +360,7 @@ class Client:
         return Call(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
 
     def cancel(self, call_id: int) -> None:
-        """Forget a call; its method is cancelled."""
+        """Cancel a call, and the method that it runs."""
         self.calls.cancel(call_id, self.now())
 
     def schedule(self) -> None:
@@ -428,10 +428,10 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
 
     Args:
         home: The host's home, where `run/control.sock` lies.
-        timeout: Seconds until a supervisor that does not answer is given up.
+        timeout: Seconds to wait for a supervisor to answer.
 
     Raises:
-        SupervisorGone: Nobody answers there; the text names the path.
+        SupervisorGone: No supervisor answers; the text names the path.
     """
     run = sockets.run_folder(Path(home))
     control = sockets.control_path(run)
@@ -443,7 +443,7 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
         except SupervisorGone:
             if time.monotonic() >= until or not sockets.is_starting(control):
                 raise
-            await asyncio.sleep(COMING_LOOK_S)
+            await asyncio.sleep(STARTING_POLL_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(sockets.new_token())
     try:

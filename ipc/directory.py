@@ -1,45 +1,52 @@
-"""Which services there are and where, as the supervisor last told it. Pure: no socket, no task.
+"""The directory of services, as the supervisor sent it. Pure.
 
-Who asks from within an agent finds that agent's services, then everybody's; another agent's by its
-full NAME alone. Who belongs to no agent finds everybody's, then those of every agent.
+A service of an agent finds that agent's services first, then the shared ones; it finds another
+agent's by full NAME alone. Shared services and programs find shared ones first, then all others.
 """
 
 from collections.abc import Iterable, Iterator
+from typing import assert_never
 
 from .errors import WireError
 from .messages import Changed, Delisted, Entry, Listed, State
 
-# A call to a service in one of these ends at once; in the others it waits for its deadline.
+# A call to a service in one of these states fails at once; in the others it waits.
 AWAY = frozenset({State.REGISTERED, State.STOPPED, State.FAILED})
 
 
 def accepts_calls(state: State, wanted: bool) -> bool:
-    """Tell whether a call to such a service is worth waiting with."""
+    """Return True if a call to a service in this state may wait for it."""
     return state not in AWAY and (wanted or state is State.RUNNING)
 
 
 class Directory:
-    """Every service by NAME, in config order."""
+    """All services by NAME, in config order."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self._entries: dict[str, Entry] = {}
         self.replace(entries)
 
     def replace(self, entries: Iterable[Entry]) -> None:
-        """Take a whole directory in place of the old one."""
+        """Replace the whole directory."""
         ordered = sorted(entries, key=lambda entry: entry.position)
         self._entries = {entry.name: entry for entry in ordered}
 
     def apply(self, change: Listed | Delisted | Changed) -> Entry:
-        """Take one change; return the entry that it is about, as it is now or last was."""
+        """Apply one change; return its entry, as it is now or was last.
+
+        Raises:
+            WireError: The change is of a service that is not in the directory.
+        """
         match change:
             case Listed(entry):
                 self.replace([*(e for e in self if e.name != entry.name), entry])
                 return entry
-            case Delisted(name) if name in self._entries:
-                return self._entries.pop(name)
-            case Changed(name, state, wanted, generation, token) if name in self._entries:
-                old = self._entries[name]
+            case Delisted(name):
+                if name in self._entries:
+                    return self._entries.pop(name)
+            case Changed(name, state, wanted, generation, token):
+                if (old := self._entries.get(name)) is None:
+                    raise _unknown(change)
                 entry = Entry(
                     old.name,
                     old.plugin,
@@ -54,12 +61,14 @@ class Directory:
                 )
                 self._entries[name] = entry
                 return entry
-        raise WireError(f"a change of a service that is not in the directory: {change!r:.100}")
+            case _:
+                assert_never(change)
+        raise _unknown(change)
 
     def find(self, wanted: str, agent: str = "") -> Entry | None:
         """Return the service of that NAME, else the first wanted of that service_type.
 
-        Within an agent its own are meant first, whose NAMEs need not begin with its own there.
+        For an agent its own services come first, and their NAMEs need no prefix.
         """
         if not agent:
             entry = self._entries.get(wanted)
@@ -79,23 +88,23 @@ class Directory:
 
     def of_type(self, service_type: str, agent: str = "") -> list[Entry]:
         """Return the services of a type, in config order."""
-        entries = self.seen_by(agent)
+        entries = self.visible_to(agent)
         return [entry for entry in entries if entry.manifest.service_type == service_type]
 
-    def listening(self, event: str, agent: str = "") -> list[Entry]:
+    def subscribers(self, event: str, agent: str = "") -> list[Entry]:
         """Return the services that subscribed to an event."""
-        return [entry for entry in self.seen_by(agent) if event in entry.events]
+        return [entry for entry in self.visible_to(agent) if event in entry.events]
 
     def types(self, agent: str = "") -> list[str]:
         """Return each service_type once, in config order."""
-        return list(dict.fromkeys(entry.manifest.service_type for entry in self.seen_by(agent)))
+        return list(dict.fromkeys(entry.manifest.service_type for entry in self.visible_to(agent)))
 
-    def seen_by(self, agent: str) -> list[Entry]:
-        """Return those that are found from within an agent, its own first; from elsewhere all."""
+    def visible_to(self, agent: str) -> list[Entry]:
+        """Return the services that an agent can find, its own first; without an agent, all."""
         return self.of_agent(agent) if agent else sorted(self, key=lambda entry: entry.agent != "")
 
     def of_agent(self, agent: str) -> list[Entry]:
-        """Return an agent's own services, then everybody's; no other agent's, whoever asks."""
+        """Return an agent's own services, then the shared ones."""
         ours = (entry for entry in self if entry.agent in {agent, ""})
         return sorted(ours, key=lambda entry: entry.agent != agent)
 
@@ -111,3 +120,7 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._entries)
+
+
+def _unknown(change: Delisted | Changed) -> WireError:
+    return WireError(f"a change of a service that is not in the directory: {change!r:.100}")

@@ -1,4 +1,4 @@
-"""Every error of garrison's own, and each call error as a `Fault` on the wire and back."""
+"""All errors of garrison, and the conversion of call errors to a `Fault` and back."""
 
 from typing import Any, Self
 
@@ -6,7 +6,7 @@ import msgspec
 
 from .marks import Identifier, Text
 
-REMEDIES = {  # state → what to do, as the end of a sentence
+REMEDIES = {  # state → what to do, appended to a sentence
     "stopped": "; start it with: garrison start {}",
     "failed": "; garrison status {} says why",
     "backoff": "; garrison status {} says why",
@@ -14,11 +14,11 @@ REMEDIES = {  # state → what to do, as the end of a sentence
 
 
 class GarrisonError(Exception):
-    """Something that garrison itself has to say; catch this for everything of ours."""
+    """Base of all errors of garrison."""
 
 
 class ConfigError(GarrisonError):
-    """The configuration cannot be used: mend the file where the text says."""
+    """The configuration is invalid; correct the file at the place that the text names."""
 
     def __init__(
         self, problem: str, *, path: str = "", line: int | None = None, key: str = ""
@@ -37,19 +37,19 @@ class StartError(GarrisonError):
 
 
 class PermanentFailure(GarrisonError):
-    """Raised by a service in `start`: no retry can help, so it is failed until someone acts."""
+    """Raised by a service in `start`: a retry cannot succeed, so the service is failed."""
 
 
 class WireError(GarrisonError):
-    """Bytes that are no message of ours; they were dropped and counted."""
+    """Bytes that are no valid message; they were dropped and counted."""
 
     def __init__(self, reason: str, frame: bytes = b"") -> None:
         self.reason, self.frame = reason, frame[:64]
-        super().__init__(f"not a message of ours: {reason}")
+        super().__init__(f"not a valid message: {reason}")
 
 
 class SupervisorGone(GarrisonError):
-    """No supervisor answers at the path that the text names; `garrison up` starts one."""
+    """No supervisor answers at the path in the text; `garrison up` starts one."""
 
     def __init__(
         self, path: str, hint: str = "start one with: garrison up, or name another home with --home"
@@ -59,7 +59,7 @@ class SupervisorGone(GarrisonError):
 
 
 class OrderFailed(GarrisonError):
-    """The supervisor refused an order or could not carry it out; `code` is a listed word."""
+    """The supervisor rejected a request, or it failed; `code` is the reason."""
 
     def __init__(self, code: str, message: str, data: Any = None) -> None:
         self.code, self.message, self.data = code, message, data
@@ -67,7 +67,7 @@ class OrderFailed(GarrisonError):
 
 
 class Fault(msgspec.Struct, array_like=True, frozen=True):
-    """A call error on the wire: the class's name, its fields as text."""
+    """A call error on the wire: its class's name and its fields."""
 
     kind: Identifier
     service: Identifier
@@ -84,11 +84,11 @@ class CallError(GarrisonError):
         super().__init__(self.text())
 
     def text(self) -> str:
-        """Return the sentence that people read."""
+        """Return the error's sentence."""
         return f"{self.service}.{self.method}: {self.detail}"
 
     def fault(self) -> Fault:
-        """Return this error as it travels."""
+        """Return this error for the wire."""
         return Fault(type(self).__name__, self.service, self.method, self.detail)
 
     @classmethod
@@ -98,12 +98,11 @@ class CallError(GarrisonError):
 
 
 class ServiceUnavailable(CallError):
-    """Not run: the service is failed or stopped, or was not running by the deadline. Ask again
-    later."""
+    """Not run: the service is failed or stopped, or did not run by the deadline. Retry later."""
 
     def text(self) -> str:
-        said = f"{self.service}.{self.method} was not run: {self.service} is {self.detail}"
-        return f"{said}{REMEDIES.get(self.detail, '').format(self.service)}"
+        sentence = f"{self.service}.{self.method} was not run: {self.service} is {self.detail}"
+        return f"{sentence}{REMEDIES.get(self.detail, '').format(self.service)}"
 
     @property
     def state(self) -> str:
@@ -112,14 +111,14 @@ class ServiceUnavailable(CallError):
 
 
 class Overloaded(CallError):
-    """Not run: the window to the service stayed full until the deadline. Send less, or later."""
+    """Not run: the window to the service stayed full until the deadline. Retry later, or less."""
 
     def text(self) -> str:
         return f"{self.service}.{self.method} was not run: {self.detail}"
 
 
 class InvalidCall(CallError):
-    """Not run: no such method, or arguments that do not fit it. Mend the call."""
+    """Not run: there is no such method, or the arguments do not fit it. Correct the call."""
 
     def text(self) -> str:
         return f"{self.service}.{self.method} was not run: {self.detail}"
@@ -131,40 +130,40 @@ class InvalidCall(CallError):
 
 
 class CallTimeout(CallError):
-    """No answer in time; it may still take effect."""
+    """No answer before the deadline; the call may still take effect."""
 
     def text(self) -> str:
         return f"{self.service}.{self.method} gave no answer within {self.detail} s"
 
     @property
     def timeout(self) -> float:
-        """Return the seconds that the call was given."""
+        """Return the deadline of the call, in seconds."""
         return float(self.detail)
 
 
 class ServiceLost(CallError):
-    """The service's process ended in mid-call; it may have taken effect."""
+    """The service's process ended during the call, which may have taken effect."""
 
-    died = True  # False: only the way to it was lost, with the router
-    generation = 0  # of the incarnation that was lost, where that is known
+    died = True  # False: only the connection to it was lost, with the router
+    generation = 0  # of the lost incarnation, if known
 
     def text(self) -> str:
         return f"{self.service}.{self.method} was lost: {self.detail}"
 
     @property
     def cause(self) -> str:
-        """Return how the process ended, in words."""
+        """Return why the process ended."""
         return self.detail
 
 
 class RemoteError(CallError):
-    """The method itself raised; `type_name` and `traceback` are those of the other process."""
+    """The method raised; `type_name` and `traceback` are those of its exception."""
 
     def __init__(
         self, service: str, method: str, detail: str = "", traceback: str = "", type_name: str = ""
     ) -> None:
         self.traceback = traceback
-        if traceback:  # so that it is seen wherever this error is, and travels on with it
+        if traceback:  # shown wherever this error is, and sent on with it
             self.add_note(f"in {service}'s process:\n{traceback.rstrip()}")
         self.type_name = type_name or detail.partition(":")[0]
         super().__init__(service, method, detail)
@@ -194,5 +193,5 @@ KINDS: dict[str, type[CallError]] = {
 
 
 def from_fault(fault: Fault) -> CallError:
-    """Return the error that a fault describes; one of a later version is a plain `CallError`."""
+    """Return the error that a fault describes; `CallError` if this version does not know it."""
     return KINDS.get(fault.kind, CallError).arrived(fault)

@@ -1,26 +1,26 @@
-"""What a flight recorder told of one process's calls. Pure.
+"""The calls of one process, as read from its flight recorder. Pure.
 
-Sizes are bytes, times are wall clock, in seconds.
+Sizes are bytes, times are wall clock in seconds.
 """
 
 from dataclasses import dataclass
 
-IN, OUT, LATE = 1, 2, 4  # LATE: an end alone, of a call that began long before
-UNKNOWN = "\0"  # before a token, where a caller's NAME is not known
+IN, OUT, LATE = 1, 2, 4  # LATE: the end of a call that began long before
+UNKNOWN = "\0"  # stands before a token, if a caller's NAME is not known
 
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """One call as the recorder has it."""
+    """One recorded call."""
 
     number: int
     kind: int  # IN or OUT, with LATE
-    peer: str  # a NAME; after `UNKNOWN`, a token in hexadecimal digits
+    peer: str  # a NAME, or `UNKNOWN` and a token in hexadecimal digits
     method: str
     call: int
     began: float
     size: int
-    ended: float = 0.0  # 0 while in flight, unless a stream's item came
+    ended: float = 0.0  # 0 while in flight, unless an item of a stream has arrived
     result_size: int = 0
     items: int = 0
     outcome: str = ""  # empty: in flight
@@ -30,8 +30,8 @@ class RecordedCall:
 
 @dataclass(frozen=True, slots=True)
 class FlightRecord:
-    """What a recorder's file told."""
+    """The content of a recorder's file."""
 
     noted: tuple[RecordedCall, ...] = ()  # oldest first
-    without: int = 0  # calls in flight that are not among them
+    without: int = 0  # calls in flight that had no room
     problem: str = ""

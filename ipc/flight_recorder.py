@@ -1,8 +1,8 @@
-"""The flight recorder: a worker's last calls, in and out, in memory that survives its SIGKILL.
+"""The flight recorder: a worker's last calls, in and out, in a file that survives its SIGKILL.
 
-One process writes, into a file that it maps; whoever has the path reads it after the end, also
-where that came in the middle of an entry. A call is one entry, which its end completes, so what
-has no outcome was in flight. Sizes are bytes, times are wall clock.
+One process writes to the file through a memory map; another reads it after that process ended, even
+in the middle of an entry. A call is one entry, completed when the call ends, so an entry without an
+outcome was in flight. Sizes are bytes, times are wall clock.
 """
 
 import mmap
@@ -23,11 +23,11 @@ from .errors import CallError, RemoteError
 from .flight_record import IN, LATE, OUT, UNKNOWN, FlightRecord, RecordedCall
 from .messages import Framed, Token, Value
 
-RING = 128  # calls; the last 64 messages are always among their beginnings and ends
-KEPT = 256  # calls that are in flight for longer than that; more are only counted
-VALUE_BYTES = 256  # of the arguments, and of the result, where values are recorded
-VALUE_MOST = 4096  # a larger one is not looked at
-NAMES_MOST = 4096  # callers and methods that are remembered as bytes
+RING = 128  # calls; their begins and ends include the last 64 messages
+KEPT = 256  # calls in flight that left the ring; more are only counted
+VALUE_BYTES = 256  # of the arguments, and of the result, if values are recorded
+VALUE_MOST = 4096  # a larger value is not decoded
+NAMES_MOST = 4096  # callers and methods whose encoding is cached
 SUFFIX = ".flight"
 MAGIC = b"GARFLT01"
 
@@ -43,44 +43,43 @@ OK, CANCELLED, REFUSED, DONE = b"ok", b"cancelled", b"refused", b"done"
 
 
 class Recorder:
-    """What one process has called and was called for.
+    """Records the calls that one process makes and serves. It belongs to that process's loop.
 
-    Belongs to its loop. Without a path, or where the file cannot be made, it records for nobody.
-    Every call passes through here twice, so `called`, `answered`, `asked` and `settled` are written
-    out rather than made of parts.
+    Without a path, or if the file cannot be created, it writes to memory alone. Every call passes
+    through here twice, so `received`, `answered`, `started` and `settled` are inlined by hand.
 
     Args:
-        path: Of the file that is made; empty for none.
-        naming: Returns the NAME that a token stands for, or an empty text.
+        path: Of the file to create; empty for none.
+        name_of: Returns the NAME of a token, or an empty string.
     """
 
     _stride = _ENTRY
 
-    def __init__(self, path: str = "", naming: Callable[[Token], str] = lambda token: "") -> None:
-        self._naming = naming
+    def __init__(self, path: str = "", name_of: Callable[[Token], str] = lambda token: "") -> None:
+        self._name_of = name_of
         past = _AT + RING * self._stride
         size = past + KEPT * self._stride
         self.problem = ""
         try:
             self._map = _mapped(path, size)
-        except OSError as error:  # a full disk stops no service
-            self.problem = f"{path} cannot be made: {error.strerror}"
+        except OSError as error:  # a full disk must not stop a service
+            self.problem = f"{path} cannot be created: {error.strerror}"
             self._map = mmap.mmap(-1, size)
         _HEADER.pack_into(self._map, 0, MAGIC, RING, KEPT, self._stride, 0)
         self._number = 0
         self._places = [_AT + n * self._stride for n in range(RING)]
-        self._open: dict[tuple[Token, int], int] = {}  # calls that are served: their numbers
-        self._items: dict[int, int] = {}  # of streams
-        self._kept: dict[int, int] = {}  # entries that were moved: number → place
+        self._open: dict[tuple[Token, int], int] = {}  # calls that are served → their numbers
+        self._items: dict[int, int] = {}  # items of streams
+        self._kept: dict[int, int] = {}  # entries that left the ring: number → place
         self._free = [past + n * self._stride for n in reversed(range(KEPT))]
-        self._without: set[int] = set()  # numbers of calls that found no place
+        self._without: set[int] = set()  # numbers of calls for which there was no room
         self._names: dict[Token, bytes] = {}
-        self._methods: dict[str, bytes] = {}  # NAMEs of services, too
+        self._methods: dict[str, bytes] = {}  # also NAMEs of services
 
     # --- calls that this process serves -----------------------------------------------------
 
-    def called(self, source: Token, call: messages.Call) -> int:
-        """Note a call that came in; return its number, or 0 where it is there already."""
+    def received(self, source: Token, call: messages.Call) -> int:
+        """Record a call that arrived; return its number, or 0 if it is recorded already."""
         call_id = call.id
         number = self._number + 1
         if self._open.setdefault((source, call_id), number) != number:
@@ -102,7 +101,7 @@ class Recorder:
         return number
 
     def answered(self, to: Token, message: messages.Data) -> None:
-        """Note what goes to a caller."""
+        """Record a message to a caller."""
         if type(message) is messages.Reply:
             number = self._open.pop((to, message.id), 0)
             if self._number - number < RING and number:
@@ -118,19 +117,19 @@ class Recorder:
                 self._end(number, _outcome(message))
 
     def cancelled(self, source: Token, call_id: int) -> None:
-        """Note that a caller no longer waits."""
+        """Record that a caller cancelled a call."""
         if number := self._open.pop((source, call_id), 0):
             self._end(number, CANCELLED)
 
     def caller_ended(self, source: Token) -> None:
-        """Note that a caller is gone, with all that it waited for."""
+        """Record that a caller ended, which cancels its calls."""
         for key in [key for key in self._open if key[0] == source]:
             self._end(self._open.pop(key), CANCELLED)
 
     # --- calls that this process makes ------------------------------------------------------
 
-    def asked(self, call: Call) -> int:
-        """Note a call that goes out, or waits to; return its number."""
+    def started(self, call: Call) -> int:
+        """Record a call that this process makes; return its number."""
         try:
             peer, method = self._methods[call.name], self._methods[call.method]
         except KeyError:
@@ -143,7 +142,7 @@ class Recorder:
         return number
 
     def settled(self, number: int, outcome: Value | CallError | None) -> None:
-        """Note how a call that went out has ended; None is a cancellation."""
+        """Record the outcome of a call that this process made; None: it was cancelled."""
         if type(outcome) is Raw:
             if self._number - number < RING and not self._items:
                 place = self._places[number % RING] + _END_AT
@@ -160,7 +159,7 @@ class Recorder:
             self._end(number, type(outcome).__name__.encode())
 
     def item(self, number: int, value: Value) -> None:
-        """Note a stream's next value."""
+        """Record the next item of a stream."""
         place = self.place_of(number)
         if number:
             self._items[number] = items = self._items.get(number, 0) + 1
@@ -168,13 +167,13 @@ class Recorder:
                 _pack_end(self._map, place + _END_AT, _now(), len(value), items, b"")
 
     def close(self) -> None:
-        """Let go of the memory; the file stays for whoever reads it."""
+        """Unmap the file, which stays."""
         self._map.close()
 
     # --- entries ----------------------------------------------------------------------------
 
     def place_of(self, number: int) -> int:
-        """Return where a call's entry is; 0 where there is none."""
+        """Return the place of a call's entry; 0: it has none."""
         if self._number - number < RING:
             return self._places[number % RING] if number else 0
         return self._kept.get(number, 0)
@@ -187,7 +186,7 @@ class Recorder:
         _pack_end(self._map, place + _END_AT, _now(), size, items, outcome)
 
     def _keep(self, place: int) -> None:
-        """Move an entry out of the ring's way: its call is still in flight."""
+        """Move an entry out of the ring, because its call is still in flight."""
         number: int = _NUMBER.unpack_from(self._map, place)[0]
         if not self._free:
             self._without.add(number)
@@ -198,7 +197,7 @@ class Recorder:
         self._kept[number] = kept
 
     def _late(self, number: int) -> int:
-        """Make a new entry for the end of a call whose first one has left the ring."""
+        """Create an entry for the end of a call whose first entry has left the ring."""
         kept = self._kept.pop(number, 0)
         if not kept:
             if number in self._without:
@@ -223,7 +222,7 @@ class Recorder:
     def _name(self, token: Token) -> bytes:
         if len(self._names) >= NAMES_MOST:
             self._names.clear()
-        name = self._naming(token)
+        name = self._name_of(token)
         peer = _as_bytes(name, 64) if name else UNKNOWN.encode() + token[:62]
         self._names[token] = peer
         return peer
@@ -236,12 +235,12 @@ class Recorder:
 
 
 class ValueRecorder(Recorder):
-    """One that also has the first bytes of arguments and results.
+    """Also records the first bytes of arguments and results.
 
     Args:
-        path: Of the file that is made; empty for none.
-        naming: Returns the NAME that a token stands for, or an empty text.
-        redact: What each value passes through before it is cut.
+        path: Of the file to create; empty for none.
+        name_of: Returns the NAME of a token, or an empty string.
+        redact: Removes secrets from a value before it is truncated.
     """
 
     _stride = _ENTRY + 2 * VALUE_BYTES
@@ -249,24 +248,26 @@ class ValueRecorder(Recorder):
     def __init__(
         self,
         path: str = "",
-        naming: Callable[[Token], str] = lambda token: "",
+        name_of: Callable[[Token], str] = lambda token: "",
         redact: Callable[[str], str] = lambda text: text,
     ) -> None:
-        super().__init__(path, naming)
+        super().__init__(path, name_of)
         self._redact = redact
 
-    def called(self, source: Token, call: messages.Call) -> int:
-        number = super().called(source, call)
+    def received(self, source: Token, call: messages.Call) -> int:
+        number = super().received(source, call)
         self._note(number, 0, call.args, call.kwargs)
         return number
 
-    def asked(self, call: Call) -> int:
-        number = super().asked(call)
+    def started(self, call: Call) -> int:
+        number = super().started(call)
         self._note(number, 0, call.args, call.kwargs)
         return number
 
     def answered(self, to: Token, message: messages.Data) -> None:
-        if isinstance(message, messages.Reply):  # before its end, which may move it
+        if isinstance(
+            message, messages.Reply
+        ):  # before the end is recorded, which may move the entry
             self._note(self._open.get((to, message.id), 0), VALUE_BYTES, message.result)
         super().answered(to, message)
 
@@ -286,7 +287,7 @@ class ValueRecorder(Recorder):
         text = " ".join(_shown(value) for value in values if value != messages.EMPTY_MAP)
         try:
             shown = _as_bytes(self._redact(text), VALUE_BYTES)
-        except Exception:  # noqa: BLE001 (a call is not lost for what is noted of it)
+        except Exception:  # noqa: BLE001 (recording must not fail a call)
             shown = b"(not shown)"
         first = place + _ENTRY + part
         self._map[first : first + VALUE_BYTES] = shown.ljust(VALUE_BYTES, b"\0")
@@ -300,7 +301,9 @@ def _mapped(path: str, size: int) -> mmap.mmap:
         return mmap.mmap(-1, size)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.posix_fallocate(descriptor, 0, size)  # on a full disk a hole in it would kill
+        os.posix_fallocate(
+            descriptor, 0, size
+        )  # on a full disk, a write to a hole would end this process
         return mmap.mmap(descriptor, size)
     except BaseException:
         Path(path).unlink(missing_ok=True)
@@ -310,7 +313,7 @@ def _mapped(path: str, size: int) -> mmap.mmap:
 
 
 def _as_bytes(text: str, most: int) -> bytes:
-    """Return text in so many bytes at most, cut between characters."""
+    """Return text as at most that many bytes, truncated between characters."""
     encoded = text.encode("utf-8", "backslashreplace")
     if len(encoded) <= most:
         return encoded
@@ -329,7 +332,7 @@ def _outcome(message: messages.Failed | messages.Done | messages.Refused) -> byt
 
 
 def _shown(part: Value) -> str:
-    """Return a value as text; one that is no JSON, as what msgpack made of it."""
+    """Return a value as JSON, or as its repr if it is none."""
     if isinstance(part, Framed) or len(part) > VALUE_MOST:
         return f"({len(part)} bytes)"
     try:
@@ -346,7 +349,7 @@ def _shown(part: Value) -> str:
 
 
 def read(path: Path) -> FlightRecord:
-    """Return what was recorded; of a damaged file, what can be read. Raises nothing."""
+    """Return what was recorded; of a damaged file, what is readable. Never raises."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
@@ -361,9 +364,9 @@ def read(path: Path) -> FlightRecord:
     found: dict[int, RecordedCall] = {}
     places = min((len(data) - _AT) // stride, ring + kept)
     for n in range(places):
-        noted = _read_entry(data, _AT + n * stride, stride > _ENTRY)
-        if noted is not None:
-            found[noted.number] = noted
+        entry = _read_entry(data, _AT + n * stride, stride > _ENTRY)
+        if entry is not None:
+            found[entry.number] = entry
     whole = places == ring + kept
     cut = "" if whole else "the file of messages is cut: some are missing"
     return FlightRecord(tuple(found[n] for n in sorted(found)), min(without, 1 << 20), cut)

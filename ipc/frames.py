@@ -1,13 +1,12 @@
-"""Large values travel as frames of their own: taken out of their message, and put back. Pure.
+"""Moves large values out of a message into frames of their own, and back. Pure.
 
-A message that has a `Large` where a `Raw` would be leaves as `[batch][frame …]`: in the batch
-stands the number of the frame instead, and a `Frames` behind the message tells how many follow.
-The router carries them uncopied; at both ends `bytes` are what the socket takes and gives.
-Sizes are bytes.
+A message with a `Framed` in place of a `Raw` is sent as `[batch][frame …]`. In the batch, a number
+stands for the frame, and a `Frames` behind the message has their count. The router forwards frames
+without copying them. Sizes are bytes.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, assert_never
 
 import msgspec
 from msgspec import Raw
@@ -17,27 +16,33 @@ from .errors import WireError
 from .messages import (
     BAD_BYTES,
     Call,
+    Cancel,
+    Credit,
     Data,
+    Done,
+    Ended,
+    Failed,
     Frame,
     Framed,
     Frames,
     Item,
+    Refused,
     Reply,
     Value,
     decode_data,
 )
 
-LARGE = 1 << 20  # from here on a value is a frame; below it, one more frame costs more than copying
-LENT = 4 << 20  # from here on a frame is better lent to libzmq, where a thread may be, than copied
-FRAMES_MOST = 60  # of one message; what is beyond them stays in the batch
-PLACE = 103  # our code of msgpack's extension types, where a frame's number stands
+LARGE = 1 << 20  # from this size a value is a frame; below it, a frame costs more than a copy
+LENT = 4 << 20  # from this size lending a frame to libzmq is faster than a copy
+FRAMES_MOST = 60  # of one message; further values stay in the batch
+PLACE = 103  # our code of msgpack's extension types: a frame's number
 
 Encode: TypeAlias = Callable[[Any], bytes]
-_Place: TypeAlias = int  # n: `bytes`, the frame n as it is; ~n: what the frame n is the encoding of
+_Place: TypeAlias = int  # n: the bytes of frame n; ~n: the value that frame n encodes
 
 
 class _Apart(msgspec.Struct, array_like=True, frozen=True):
-    """Arguments of which some are frames; in `rest` is nil for each of them."""
+    """Arguments of which some are frames; `rest` has nil in their place."""
 
     places: list[tuple[int | str, _Place]]
     rest: Raw
@@ -49,14 +54,14 @@ _mapped = msgspec.msgpack.Decoder(dict[str, Raw]).decode
 _ext = msgspec.msgpack.Decoder(Ext).decode
 _place = msgspec.msgpack.Decoder(int | _Apart).decode
 _NIL = Raw(b"\xc0")
-_EXTENSIONS = frozenset({0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})  # first bytes of msgpack's
+_EXTENSIONS = frozenset({0xC7, 0xC8, 0xC9, *range(0xD4, 0xD9)})  # first bytes of extension types
 
 
-# --- on the way out -----------------------------------------------------------------------
+# --- sending ------------------------------------------------------------------------------
 
 
 def arguments(given: tuple[Any, ...] | dict[str, Any], encode: Encode) -> Value:
-    """Return arguments as they travel. Raises what `encode` does."""
+    """Encode arguments, large ones as frames. Raises what `encode` raises."""
     for value in given.values() if type(given) is dict else given:
         if type(value) is bytes and len(value) >= LARGE:
             return _apart(given, encode)
@@ -64,8 +69,10 @@ def arguments(given: tuple[Any, ...] | dict[str, Any], encode: Encode) -> Value:
 
 
 def result(value: Any, encode: Encode, frames: bool = True) -> Value:
-    """Return a result, or an item of a stream, as it travels to who takes frames, or does not.
-    Raises what `encode` does."""
+    """Encode a result, or an item of a stream, for a peer with or without frame support.
+
+    Raises what `encode` raises.
+    """
     if not frames:
         return Raw(encode(value))
     if type(value) is bytes and len(value) >= LARGE:
@@ -87,7 +94,7 @@ def _apart(given: tuple[Any, ...] | dict[str, Any], encode: Encode) -> Framed:
 
 
 class Packer:
-    """Makes frames of batches. Belongs to one thread."""
+    """Encodes batches as frames. It belongs to one thread."""
 
     def __init__(self) -> None:
         self._frames: list[Frame] = []
@@ -95,7 +102,7 @@ class Packer:
 
     def pack(self, batch: list[Any]) -> list[Any]:
         """Return a batch's bytes, and the frames that follow it."""
-        self._frames = []  # of a batch that could not be encoded
+        self._frames = []  # those of a batch that could not be encoded
         encoded = self._encode(batch)
         if not self._frames:
             return [encoded]
@@ -106,7 +113,7 @@ class Packer:
         return [encoded, *frames]
 
     def _leave_out(self, large: Framed) -> Any:
-        """Return what stands in the batch for what is a frame of its own."""
+        """Return what takes a value's place in the batch."""
         value = large.value
         if isinstance(value, list):
             rest, places = self._parts(list(enumerate(value)))
@@ -139,26 +146,26 @@ class Packer:
         return number if isinstance(value, bytes) else ~number
 
 
-# --- on the way in ------------------------------------------------------------------------
+# --- receiving ----------------------------------------------------------------------------
 
 
-def unpack(frames: Sequence[bytes], most: int) -> list[Data]:
-    """Return the one message that came with frames of its own.
+def unpack(frames: Sequence[bytes], max_message: int) -> list[Data]:
+    """Return the one message that has frames of its own.
 
     Args:
-        frames: The batch, and what follows it.
-        most: How large all of it may be.
+        frames: The batch, and the frames that follow it.
+        max_message: Bytes of all of them.
 
     Raises:
-        WireError: It is none of ours.
+        WireError: They are no valid message.
     """
     batch, blobs = frames[0], frames[1:]
     try:
         message, count = decode_data(batch)
         if not isinstance(count, Frames) or count.count != len(blobs):
-            raise WireError("it tells of other frames", batch)
-        if sum(map(len, frames)) > most:
-            raise WireError(f"all its frames have more than {most} bytes", batch)
+            raise WireError("its count of frames is wrong", batch)
+        if sum(map(len, frames)) > max_message:
+            raise WireError(f"its frames have more than {max_message} bytes", batch)
         whole = _put_back(message, _Blobs(blobs))
     except (*BAD_BYTES, LookupError, TypeError) as error:
         raise WireError(str(error), batch) from error
@@ -166,7 +173,7 @@ def unpack(frames: Sequence[bytes], most: int) -> list[Data]:
 
 
 class _Blobs:
-    """The frames of one message: each is taken once, and in the end all are."""
+    """The frames of one message. Each must be used exactly once."""
 
     def __init__(self, frames: Sequence[bytes]) -> None:
         self._frames = dict(enumerate(frames))
@@ -175,11 +182,11 @@ class _Blobs:
         return bool(self._frames)
 
     def at(self, place: _Place) -> Frame:
-        """Return what stands for a place. Raises LookupError."""
+        """Return the frame of a place. Raises LookupError."""
         return self._frames.pop(place) if place >= 0 else Raw(self._frames.pop(~place))
 
     def value(self, raw: Any) -> Value:
-        """Return the value that a frame is."""
+        """Return the value that stands in a frame."""
         place = _place_in(raw)
         if not isinstance(place, int):
             raise LookupError("a single value has no parts")
@@ -187,7 +194,7 @@ class _Blobs:
         return Framed(found) if type(found) is bytes else Raw(found)
 
     def arguments(self, raw: Any, named: bool) -> Value:
-        """Return arguments with those that are frames, if any are."""
+        """Return arguments with their frames, if there are any."""
         if memoryview(raw)[0] not in _EXTENSIONS:
             plain: Raw = raw
             return plain
@@ -207,7 +214,7 @@ class _Blobs:
 def _place_in(raw: Raw) -> _Place | _Apart:
     ext = _ext(raw)
     if ext.code != PLACE:
-        raise LookupError(f"{ext.code} is no code of ours")
+        raise LookupError(f"{ext.code} is not the code of a place")
     place: _Place | _Apart = _place(ext.data)
     return place
 
@@ -222,14 +229,16 @@ def _put_back(message: Data, blobs: _Blobs) -> Data:
             whole = Reply(id, blobs.value(result))
         case Item(id, value):
             whole = Item(id, blobs.value(value))
-        case _:
+        case Failed() | Refused() | Cancel() | Done() | Credit() | Ended() | Frames():
             raise LookupError(f"a {type(message).__name__} has no frames")
+        case _:
+            assert_never(message)
     if blobs:
-        raise LookupError("a frame belongs nowhere")
+        raise LookupError("a frame is not used")
     return whole
 
 
-# --- for who takes it ---------------------------------------------------------------------
+# --- decoding -----------------------------------------------------------------------------
 
 
 def joined(value: Value) -> Raw:
@@ -238,10 +247,10 @@ def joined(value: Value) -> Raw:
 
 
 def decoded(decode: Callable[[Any], Any], value: Value) -> Any:
-    """Return what a decoder makes of a value. Raises what it does."""
+    """Decode a value. Raises what the decoder raises."""
     if not isinstance(value, Framed):
         return decode(value)
-    # A decoder of anything, or of bytes, would make these very bytes, by copying them.
+    # A decoder of Any or bytes would return the same bytes, but copied.
     wanted = getattr(getattr(decode, "__self__", None), "type", None)
     if type(value.value) is bytes and (wanted is Any or wanted is bytes):
         return value.value
@@ -249,7 +258,7 @@ def decoded(decode: Callable[[Any], Any], value: Value) -> Any:
 
 
 def decode_args(args: Value) -> list[Any]:
-    """Return positional arguments as builtins. Raises what decoding does."""
+    """Return positional arguments as builtins. Raises what decoding raises."""
     if isinstance(args, Framed) and isinstance(args.value, list):
         return [_built(part) for part in args.value]
     found: list[Any] = msgspec.msgpack.decode(joined(args), type=list[Any])

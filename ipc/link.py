@@ -1,8 +1,8 @@
-"""Batches out and in over one DEALER in an asyncio loop, with its backlog.
+"""Sends and receives batches over one DEALER socket in an asyncio loop.
 
-All that one turn of the loop queues for a peer leaves as one message, but one with frames of its
-own leaves alone. A turn that follows a quiet one sends its first message at once, so that a lone
-call waits for nobody.
+What one turn of the loop queues for a peer is sent as one message; a message with large frames is
+sent alone. After a turn that sent at most one message, the next turn sends its first message at
+once, so a single call is not delayed.
 """
 
 import asyncio
@@ -18,9 +18,9 @@ from .messages import Token
 from .system import trimmer
 from .system.trimmer import IdleTrimmer
 
-MESSAGES_A_TURN = 64  # read before the loop's other work has its turn
-BATCH_BYTES = 1 << 20  # a batch that reaches this leaves, and a new one begins
-RETRY_S = 0.1  # with a backlog: look again, should an edge of the descriptor have been missed
+MESSAGES_A_TURN = 64  # read before the loop's other work runs
+BATCH_BYTES = 1 << 20  # a larger batch is split
+RETRY_S = 0.1  # with a backlog: check again, in case an edge of the descriptor was missed
 
 
 class Link:
@@ -28,11 +28,11 @@ class Link:
 
     Args:
         socket: Connected; the link closes it.
-        receive: Takes the frames of each message that arrives: source, batch, and what follows.
-        malformed: Told of each message that has no two frames.
-        most: Returns the largest frame that the other side takes, in bytes.
+        receive: Called with the frames of each message: source, batch, large frames.
+        malformed: Called for each message of fewer than two frames.
+        max_message: Returns the largest frame that the other side accepts, in bytes.
         zero_copy: Lend very large frames to libzmq while they are sent, instead of copying them.
-            pyzmq keeps a thread for that, and a context of its own, from the first one on.
+            From the first one on, pyzmq keeps a thread and a context of its own for that.
     """
 
     def __init__(
@@ -40,26 +40,28 @@ class Link:
         socket: zmq.Socket[bytes],
         receive: Callable[[list[bytes]], None],
         malformed: Callable[[], None],
-        most: Callable[[], int] = lambda: BATCH_BYTES,
+        max_message: Callable[[], int] = lambda: BATCH_BYTES,
         zero_copy: bool = False,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._socket = socket
         self._receive = receive
         self._malformed = malformed
-        self._most = most
+        self._max_message = max_message
         self._zero_copy = zero_copy
         self._outgoing: dict[Token, list[Any]] = {}
         self._pack = Packer().pack
         self._backlog: deque[list[Any]] = deque()
-        self._turn_open = False  # something was sent in this turn already
+        self._turn_open = False  # this turn has sent something
         self._busy = False  # the last turn sent more than one message
         self._trimmer = IdleTrimmer()
         self._trimming: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._fd = int(socket.get(zmq.FD))
         self._loop.add_reader(self._fd, self._readable)
-        self._loop.call_soon(self._readable)  # what arrived before the reader was there
+        self._loop.call_soon(
+            self._readable
+        )  # for messages that arrived before the reader was added
 
     def send(self, peer: Token, message: Any) -> None:
         """Queue a message to a peer."""
@@ -68,7 +70,7 @@ class Link:
             self._loop.call_soon(self._flush)
             if not self._busy and not self._backlog:
                 self._post([peer, *self._pack([message])])
-                self._look()
+                self._check_readable()
                 return
         queue = self._outgoing.get(peer)
         if queue is None:
@@ -77,13 +79,13 @@ class Link:
             queue.append(message)
 
     def flush(self) -> None:
-        """Send now what this turn has queued."""
+        """Send what this turn has queued."""
         outgoing, self._outgoing = self._outgoing, {}
         for peer, batch in outgoing.items():
             self._post_batch(peer, batch)
 
     def take_back(self) -> list[tuple[Token, bytes]]:
-        """Return, with its receiver, every batch that has not left, and do not send it any more."""
+        """Return all batches that were not sent, each with its receiver, and drop them here."""
         unsent = [(peer, self._pack(batch)[0]) for peer, batch in self._outgoing.items()]
         unsent[:0] = [(frames[0], frames[1]) for frames in self._backlog]
         self._outgoing.clear()
@@ -91,7 +93,7 @@ class Link:
         return unsent
 
     def close(self) -> None:
-        """Send what is queued, as far as the socket takes it, and close it."""
+        """Send what is queued, as far as the socket accepts it, and close the socket."""
         if self._socket.closed:
             return
         self._loop.remove_reader(self._fd)
@@ -109,11 +111,11 @@ class Link:
             return
         if self._outgoing:
             self.flush()
-            self._look()
+            self._check_readable()
 
     def _post_batch(self, peer: Token, batch: list[Any]) -> None:
         frames = self._pack(batch)
-        large = len(frames) > 1 or len(frames[0]) > min(BATCH_BYTES, self._most() // 2)
+        large = len(frames) > 1 or len(frames[0]) > min(BATCH_BYTES, self._max_message() // 2)
         if large and len(batch) > 1:
             middle = len(batch) // 2
             self._post_batch(peer, batch[:middle])
@@ -129,13 +131,13 @@ class Link:
         if not self._backlog:
             try:
                 sockets.send(self._socket, frames)
-            except zmq.Again:  # the router is away: keep the order, go on when POLLOUT says so
+            except zmq.Again:  # no router: keep the order, and go on at POLLOUT
                 pass
             else:
                 return
         self._backlog.append(frames)
         if self._retry is None:
-            self._retry = self._loop.call_later(RETRY_S, self._try_again)
+            self._retry = self._loop.call_later(RETRY_S, self._on_retry)
 
     def _note_large(self) -> None:
         if self._trimmer.note_large(self._loop.time()):
@@ -147,12 +149,12 @@ class Link:
         else:
             self._trimming = self._loop.call_at(self._trimmer.due, self._trim_if_idle)
 
-    def _try_again(self) -> None:
+    def _on_retry(self) -> None:
         self._retry = None
         self._drain_backlog()
         if self._backlog:
-            self._retry = self._loop.call_later(RETRY_S, self._try_again)
-        self._look()
+            self._retry = self._loop.call_later(RETRY_S, self._on_retry)
+        self._check_readable()
 
     def _drain_backlog(self) -> None:
         while self._backlog:
@@ -162,8 +164,8 @@ class Link:
                 return
             self._backlog.popleft()
 
-    def _look(self) -> None:
-        # The descriptor is edge-triggered: a send may swallow the edge of what has arrived.
+    def _check_readable(self) -> None:
+        # The descriptor is edge-triggered: a send may consume the edge of a message that arrived.
         if self._socket.getsockopt(sockets.EVENTS) & sockets.POLLIN:  # type: ignore[operator]
             self._loop.call_soon(self._readable)
 

@@ -1,4 +1,4 @@
-"""A service elsewhere, as an object with its methods; streams; `with_timeout` and `state`."""
+"""Proxies of services in other processes, streams, `with_timeout` and `state`."""
 
 import asyncio
 import concurrent.futures
@@ -18,14 +18,14 @@ from .messages import MethodInfo, State, Value
 
 T = TypeVar("T")
 
-STREAM_CREDIT = 32  # items that may come before the consumer took one
+STREAM_CREDIT = 32  # items that may arrive before the consumer took one
 
 
 class ServiceProxy:
-    """A service by its NAME, wherever it runs; it outlives the service's restarts.
+    """A service by its NAME. It stays valid when the service restarts.
 
-    A method sends at once and returns a future; in another thread than the loop's, a
-    `concurrent.futures.Future`. An async generator's method returns an asynchronous iterator.
+    A method sends its call at once and returns a future; outside of the loop's thread, a
+    `concurrent.futures.Future`. A method that streams returns an asynchronous iterator.
     """
 
     __slots__ = ("__dict__", "__weakref__", "_class", "_client", "_name", "_timeout")
@@ -89,7 +89,7 @@ class ServiceProxy:
 
 
 def with_timeout(proxy: T, seconds: float) -> T:
-    """Return the same service with another deadline for its calls, in seconds."""
+    """Return a proxy of the same service with another deadline for its calls, in seconds."""
     if not isinstance(proxy, ServiceProxy):
         raise TypeError(f"with_timeout takes what get_service returned, not {proxy!r}")
     if not 0 < seconds < float("inf"):
@@ -99,7 +99,7 @@ def with_timeout(proxy: T, seconds: float) -> T:
 
 
 def state(proxy: object) -> State | None:
-    """Return where a service is in life; None where it is no longer configured."""
+    """Return the state of a service; None if it is no longer configured."""
     if not isinstance(proxy, ServiceProxy):
         raise TypeError(f"state takes what get_service returned, not {proxy!r}")
     entry = proxy._client.directory.get(proxy._name)
@@ -107,7 +107,7 @@ def state(proxy: object) -> State | None:
 
 
 class RemoteMethod:
-    """One method of a service elsewhere."""
+    """One method of a service."""
 
     __slots__ = ("_client", "_decode", "_info", "_name", "_timeout")
 
@@ -159,7 +159,7 @@ class RemoteMethod:
 
 
 def result_decoder(cls: type | None, info: MethodInfo) -> Decode:
-    """Return what turns a result's bytes into the method's annotation, or into builtins."""
+    """Return a decoder for the method's return annotation; without one, for builtins."""
     annotation: Any = Any
     if cls is not None and (method := getattr(cls, info.name, None)) is not None:
         annotation = return_annotation(method)
@@ -170,7 +170,7 @@ def result_decoder(cls: type | None, info: MethodInfo) -> Decode:
 
 
 def return_annotation(method: Callable[..., Any]) -> Any:
-    """Return what a method returns, or what its items are where it is an asynchronous generator."""
+    """Return the annotation of a method's result, or of its items if it is a generator."""
     function = inspect.unwrap(method)
     try:
         signature = inspect.signature(function, eval_str=True)
@@ -186,10 +186,10 @@ def return_annotation(method: Callable[..., Any]) -> Any:
 
 
 class Stream:
-    """The values of an asynchronous generator in another process.
+    """The items of an asynchronous generator in another process.
 
-    The deadline is for each next value, while somebody waits for it. Ending early with `aclose`,
-    or dropping the iterator, cancels the method.
+    The deadline is for each next item, and counts while a consumer waits. Closing it early with
+    `aclose`, or dropping the iterator, cancels the method.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class Stream:
         self.call_id = client.stream(name, method, args, kwargs, timeout, self)
 
     def arrived(self, value: Value) -> None:
-        """Take a value from the wire."""
+        """Take the next item from the wire."""
         self._values.append(value)
         self._wake()
 
@@ -225,7 +225,7 @@ class Stream:
 
     @property
     def wants_more(self) -> bool:
-        """Tell whether somebody waits for a value that has not come."""
+        """Return True if a consumer waits for the next item."""
         return self._waiter is not None
 
     def __aiter__(self) -> Self:
@@ -251,7 +251,7 @@ class Stream:
         return decoded(self._decode, value, *self._where)
 
     async def aclose(self) -> None:
-        """End the stream; its method is cancelled."""
+        """End the stream and cancel its method."""
         self._values.clear()
         if not self._ended:
             self._ended = True
@@ -267,7 +267,7 @@ class Stream:
 
 
 def service_name_of(wanted: str | Callable[..., object]) -> tuple[str, type | None]:
-    """Return the NAME or type that is meant, and the class that its results are converted by."""
+    """Return a NAME or type, and the class by which results are converted."""
     if isinstance(wanted, str):
         return wanted, None
     service_type = getattr(wanted, "service_type", None)
@@ -279,9 +279,9 @@ def service_name_of(wanted: str | Callable[..., object]) -> tuple[str, type | No
 
 
 def decoded(decode: Decode, value: Value, name: str, method: str) -> Any:
-    """Return a result, converted. Raises RemoteError where it does not fit its annotation."""
+    """Decode a result. Raises RemoteError if it does not fit its annotation."""
     try:
         return frames.decoded(decode, value)
-    except Exception as error:  # a result type's own code runs, too
+    except Exception as error:  # a result type's own code may raise anything
         detail = f"ValidationError: its result does not fit: {error}"
         raise RemoteError(name, method, detail) from error

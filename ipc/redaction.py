@@ -1,7 +1,7 @@
-"""Secrets taken out of text and bytes, by value. Pure.
+"""Removes secrets from text and bytes, by value. Pure.
 
-Looked for is a value as it is and as it stands in a repr, in JSON, in a URL and in base64; of one
-with several lines, each line as well. What a program made of it otherwise is not found.
+A value is found as it is, and as it appears in a repr, in JSON, in a URL and in base64; if it has
+several lines, each line is found as well. Other encodings are not found.
 """
 
 import base64
@@ -10,18 +10,18 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import quote, quote_plus
 
-SHORTEST = 4  # characters: marks in place of every `1` or `on` would tell it, and spoil the log
-SHORTEST_PART = 8  # of a line, or of base64 within base64: what is shorter may stand for anything
+SHORTEST = 4  # characters: a mark for every `1` or `on` would reveal it, and clutter the log
+SHORTEST_PART = 8  # of a line, or of a part in base64: a shorter one occurs by chance
 
-# How the streams, the supervisor and others spell what is no UTF-8.
+# How streams and the supervisor write bytes that are not UTF-8
 SPELLINGS = ("surrogatepass", "surrogateescape", "backslashreplace")
 
 
 class Redactor:
-    """Puts `[NAME]` in the place of secrets.
+    """Replaces secrets by `[NAME]`.
 
     Args:
-        secrets: Name → value; a value of less than `SHORTEST` characters is not looked for.
+        secrets: Name → value; a value shorter than `SHORTEST` characters is ignored.
     """
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
@@ -42,16 +42,16 @@ class Redactor:
         return text if done is data else done.decode("utf-8", "surrogatepass")
 
     def data(self, data: bytes) -> bytes:
-        """Return bytes without the secrets; the same object where there is none."""
+        """Return bytes without the secrets; the same object if there is none."""
         if not any(form in data for form in self._marks):  # much faster than the pattern
             return data
         return self._pattern.sub(lambda found: self._marks[found[0]], data)
 
     def split(self, data: bytes) -> tuple[bytes, bytes]:
-        """Return what of a stream can be written, without secrets, and what is to be held back.
+        """Return the part of a stream that can be written, without secrets, and the rest.
 
-        Held back is the end where it may be the beginning of a secret, and nothing that ends a
-        line: a line that was written is there, whatever becomes of the process.
+        The rest is an end that may be the beginning of a secret. It never includes the end of a
+        line, so a line that was written is in the log even if the process is killed.
         """
         held = len(data) - self._unfinished(data)
         if held < len(data) and (last := self._across(data, held)) is not None:
@@ -59,7 +59,7 @@ class Redactor:
         return self.data(data[:held]), data[held:]
 
     def _unfinished(self, data: bytes) -> int:
-        """Return the length of the longest end of the data that begins a secret."""
+        """Return the length of the longest end of the data that is the beginning of a secret."""
         line = data.rfind(b"\n") + 1
         first = len(data)
         for form in self._marks:
@@ -72,7 +72,7 @@ class Redactor:
         return len(data) - first
 
     def _across(self, data: bytes, held: int) -> int | None:
-        """Return the end of a whole secret that reaches into what would be held back."""
+        """Return the end of a whole secret that overlaps the rest."""
         for found in self._pattern.finditer(data):
             if found.start() < held < found.end():
                 return found.end()
@@ -80,7 +80,7 @@ class Redactor:
 
 
 def _forms(value: str) -> Iterator[bytes]:
-    """Yield every form of a value, some of them more than once."""
+    """Yield every form of a value; some are repeated."""
     values = [value, value.strip()]
     if len(lines := value.split("\n")) > 1:
         values += [line for line in map(str.strip, lines) if len(line) >= SHORTEST_PART]
@@ -96,7 +96,7 @@ def _forms(value: str) -> Iterator[bytes]:
 
 def _raw(value: str) -> bytes:
     try:
-        return value.encode("utf-8", "surrogateescape")  # as an environment has it
+        return value.encode("utf-8", "surrogateescape")  # as in an environment
     except UnicodeEncodeError:
         return value.encode("utf-8", "surrogatepass")
 
@@ -111,16 +111,16 @@ def _spelled(texts: Iterable[str]) -> Iterator[bytes]:
         for spelling in SPELLINGS:
             try:
                 yield text.encode("utf-8", spelling)
-            except UnicodeEncodeError:  # another spelling can
+            except UnicodeEncodeError:  # another one can
                 continue
 
 
 def _base64(raw: bytes) -> Iterator[bytes]:
-    """Yield what is seen of it in base64, wherever in something longer it begins."""
+    """Yield the parts that appear in base64, wherever in the encoded bytes the value begins."""
     for before in range(3):
         encode = base64.b64encode(bytes(before) + raw)
-        whole = (before + len(raw)) * 8 // 6  # characters that nothing after it changes
-        part = encode[(before * 8 + 5) // 6 : whole]  # nor anything before it
+        whole = (before + len(raw)) * 8 // 6  # characters that do not depend on what follows
+        part = encode[(before * 8 + 5) // 6 : whole]  # nor on what precedes
         if len(part) >= SHORTEST_PART:
             yield part
             yield part.translate(bytes.maketrans(b"+/", b"-_"))

@@ -107,12 +107,16 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._supervisor_pid = 0
         self._supervisor = -1  # pidfd
-        self._is_final = False  # this supervisor said that no other will follow
+        self._is_final = False  # this supervisor announced that no other will follow
         self._orphan_grace = 0.0
         self._requests: dict[int, asyncio.Future[Any]] = {}
         self._welcomed: asyncio.Future[None] = self.loop.create_future()
         self._acknowledged: asyncio.Future[None] = self.loop.create_future()
-        self.handlers: dict[type, Handler] = {  # of the bus, by message; a worker sets its own
+        self.handlers = self._handlers()
+
+    def _handlers(self) -> dict[type, Handler]:
+        """Return the handlers of the bus, by message. A worker replaces some."""
+        return {
             messages.Reply: self._on_reply,
             messages.Failed: self._on_failed,
             messages.Refused: self._on_refused,

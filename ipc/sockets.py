@@ -1,4 +1,4 @@
-"""The one place that makes sockets and sets their options; the home's paths; tokens."""
+"""Creates ZeroMQ sockets and sets their options; paths of sockets; tokens."""
 
 import contextlib
 import os
@@ -22,39 +22,39 @@ NOBLOCK, RCVMORE, EVENTS, POLLIN = (
     int(zmq.POLLIN),
 )
 MORE_NOBLOCK = NOBLOCK | int(zmq.SNDMORE)
-LINGER_MS = 500  # how long a closing socket still tries to send
-PROBE_S = 5.0  # for a plain connect to be taken or refused
-PEER_QUEUE = 20_000  # messages to one peer; the callers' windows are what really bounds them
-ROUTED = 64  # messages in the supervisor for and from one peer; `Bus` bounds the rest by bytes
+LINGER_MS = 500  # how long a closing socket goes on sending
+PROBE_S = 5.0  # for a plain connect to be accepted or refused
+PEER_QUEUE = 20_000  # messages to one peer; in practice callers' windows are the bound
+ROUTED = 64  # messages in libzmq to and from one peer; `BusRouter` bounds the rest by bytes
 
 
 def new_token() -> Token:
-    """Return a routing id that no other incarnation has, ever."""
-    return b"g" + secrets.token_bytes(TOKEN_BYTES - 1)  # libzmq keeps ids with a leading 0
+    """Return a routing id that no other incarnation ever has."""
+    return b"g" + secrets.token_bytes(TOKEN_BYTES - 1)  # libzmq reserves ids with a leading 0
 
 
 def is_token(routing_id: bytes) -> bool:
-    """Tell whether a routing id is shaped as `new_token` makes them: GONE and FULL are not."""
+    """Return True for a routing id of the form that `new_token` returns; not GONE or FULL."""
     return len(routing_id) == TOKEN_BYTES and routing_id[:1] == b"g"
 
 
 def control_path(run: Path, uid: int = -1) -> str:
-    """Return where the supervisor answers the control plane, to its own user or to another."""
+    """Return the path of the control socket, for the supervisor's own user or for another."""
     return str(run / ("control.sock" if uid < 0 else f"c{uid}.sock"))
 
 
 def bus_path(run: Path, uid: int = -1) -> str:
-    """Return where the supervisor routes the data plane, of its own user or of another."""
+    """Return the path of the bus, for the supervisor's own user or for another."""
     return str(run / ("bus.sock" if uid < 0 else f"b{uid}.sock"))
 
 
 def run_folder(home: Path) -> Path:
-    """Return the folder of a home's sockets and locks: `run`, or where that link leads."""
+    """Return the folder of a home's sockets and locks: `run`, or the target of that link."""
     return Path(os.path.realpath(home / "run"))
 
 
 def raise_descriptor_limit() -> None:
-    """Allow as many descriptors as the kernel lets us: libzmq aborts when an accept finds none."""
+    """Raise the limit of descriptors to the hard limit: libzmq aborts if an accept finds none."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ceiling = 65_536 if hard == resource.RLIM_INFINITY else hard
     if soft < ceiling:
@@ -64,17 +64,16 @@ def raise_descriptor_limit() -> None:
 def router(
     context: "zmq.Context[zmq.Socket[bytes]]", max_message: int, uid: int = -1
 ) -> zmq.Socket[bytes]:
-    """Return one of the supervisor's two sockets, for its own user, or one of those for another;
-    `supervisor.gates` binds it."""
+    """Return a ROUTER for the supervisor's own user or for another; `bus.listeners` binds it."""
     socket = context.socket(zmq.ROUTER)
-    socket.set(zmq.ROUTER_MANDATORY, 1)  # without it, what cannot be delivered vanishes
+    socket.set(zmq.ROUTER_MANDATORY, 1)  # without it, undeliverable messages are dropped silently
     socket.set(zmq.LINGER, LINGER_MS)
     socket.set(zmq.HANDSHAKE_IVL, 500)
     socket.set(zmq.MAXMSGSIZE, max_message)
     socket.set(zmq.SNDHWM, ROUTED)
     socket.set(zmq.RCVHWM, ROUTED)
     with contextlib.suppress(zmq.ZMQError, AttributeError):  # a build without the uid filter
-        for one in {os.getuid(), 0, uid} - {-1}:  # root could do anything anyway
+        for one in {os.getuid(), 0, uid} - {-1}:  # root is not restricted anyway
             socket.set(zmq.IPC_FILTER_UID, one)
     return socket
 
@@ -85,7 +84,7 @@ def dealer(
     """Connect to one of the supervisor's two sockets, under a token."""
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.ROUTING_ID, token)
-    socket.set(zmq.IMMEDIATE, 1)  # with 0, what an old router never took goes to the next one
+    socket.set(zmq.IMMEDIATE, 1)  # with 0, messages for a former router go to the next one
     socket.set(zmq.PROBE_ROUTER, 1)  # the router sees each connection
     socket.set(zmq.RECONNECT_IVL, 20)
     socket.set(zmq.LINGER, LINGER_MS)
@@ -97,9 +96,9 @@ def dealer(
 
 
 def send(socket: zmq.Socket[bytes], frames: Sequence[Any]) -> None:
-    """Send a message without waiting. Raises zmq.Again where there is no room.
+    """Send a message without blocking. Raises zmq.Again if the queue is full.
 
-    As `send_multipart`, whose flags are enums: they cost more than the sending.
+    Replaces `send_multipart`, whose enum flags cost more than the sending.
     """
     *first, last = frames
     for frame in first:
@@ -108,7 +107,7 @@ def send(socket: zmq.Socket[bytes], frames: Sequence[Any]) -> None:
 
 
 def receive(socket: zmq.Socket[bytes]) -> list[bytes]:
-    """Take a message without waiting. Raises zmq.Again where there is none."""
+    """Receive a message without blocking. Raises zmq.Again if there is none."""
     frames = [socket.recv(NOBLOCK)]
     while socket.getsockopt(RCVMORE):
         frames.append(socket.recv(NOBLOCK))
@@ -116,7 +115,7 @@ def receive(socket: zmq.Socket[bytes]) -> list[bytes]:
 
 
 def receive_for_forwarding(socket: zmq.Socket[bytes]) -> list[Any]:
-    """Take a message that is passed on: as `receive`, but nothing after its batch is copied."""
+    """Receive a message to be forwarded: as `receive`, but large frames are not copied."""
     frames: list[Any] = [socket.recv(NOBLOCK)]
     while socket.getsockopt(RCVMORE):
         if len(frames) < 3:
@@ -127,13 +126,13 @@ def receive_for_forwarding(socket: zmq.Socket[bytes]) -> list[Any]:
 
 
 def check_listening(path: str) -> None:
-    """Raise SupervisorGone where nobody listens at a socket's path."""
+    """Raise SupervisorGone if no process listens at a socket's path."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(PROBE_S)
         try:
             probe.connect(path)
         except BlockingIOError:
-            return  # somebody listens, and so many wait already that one more finds no room
+            return  # a process listens, but its backlog is full
         except OSError as error:
             if isinstance(error, PermissionError):
                 raise SupervisorGone(path, "it belongs to another user") from error
@@ -141,10 +140,10 @@ def check_listening(path: str) -> None:
 
 
 def is_starting(path: str) -> bool:
-    """Tell whether a supervisor has the run folder but listens not yet, as in an upgrade.
+    """Return True if a supervisor has the run folder but does not listen yet, as in an upgrade.
 
-    Whoever has the lock has its file open, and is named in it. Trying the lock could turn away a
-    supervisor that starts now, and `/proc/locks` leaves lines out while others come and go.
+    The holder of the lock has its file open, and its pid is in the file. An attempt to lock could
+    make a starting supervisor fail, and `/proc/locks` omits lines while other processes change it.
     """
     lock = Path(path).with_name("supervisor.lock")
     try:
@@ -153,14 +152,14 @@ def is_starting(path: str) -> bool:
     except (OSError, ValueError):
         return False
     for descriptor in opened:
-        with contextlib.suppress(OSError):  # closed since it was listed
+        with contextlib.suppress(OSError):  # closed meanwhile
             if os.path.samestat(descriptor.stat(), found):
                 return True
     return False
 
 
 def check_length(path: str) -> None:
-    """Raise GarrisonError where a path is too long for a socket."""
+    """Raise GarrisonError if a path is too long for a socket."""
     length = len(os.fsencode(path))
     if length > LONGEST_PATH:
         raise GarrisonError(

@@ -20,10 +20,15 @@ from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.lifecycle.limits import format_mib, too_small
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
-from garrison.supervisor.processes.machine import detect_capabilities
-from garrison.supervisor.processes.users import access_problem, code, may_write, resolve_user
+from garrison.supervisor.processes.detect import detect_capabilities
+from garrison.supervisor.processes.users import (
+    access_problem,
+    code_folders,
+    may_write,
+    resolve_user,
+)
 
-from .plugins import READ_S, bound_services, checked
+from .plugins import READ_S, checked, configured_services
 
 _decode = msgspec.msgpack.Decoder(PluginRead | Failing).decode
 
@@ -85,7 +90,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
             provides[name] = [manifest.service_type for manifest in read.services]
             _add_plugin(report, read)
     try:
-        report.services = bound_services(config, provides)
+        report.services = configured_services(config, provides)
     except ConfigError as error:
         report.errors.append(str(error))
     else:
@@ -151,7 +156,7 @@ def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[st
     needed += [(path, 5 if path.is_dir() else 4) for path in code_paths]
     folder = spec.limits.working_directory
     needed += [(folder, 1)] if folder is not None else []
-    problems = [access_problem(path, account, mode) for path, mode in (*needed, *code())]
+    problems = [access_problem(path, account, mode) for path, mode in (*needed, *code_folders())]
     errors = [str(config.error_at(keys, problem)) for problem in problems if problem]
     writable = next((one for one in code_paths if account.uid and may_write(one, account)), None)
     if writable is None:
@@ -191,9 +196,10 @@ def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead
             start_new_session=True,
             check=False,
         )
-        result = _decode(done.stdout)
     except subprocess.TimeoutExpired:
         return Failing("read", f"its import took longer than {READ_S:g} s")
+    try:
+        result = _decode(done.stdout)
     except msgspec.MsgspecError:
         return Failing("read", f"its process ended with code {done.returncode} while it was read")
     return checked(result, spec, config.plugins)

@@ -1,262 +1,485 @@
-"""The beginning and the end of each incarnation: its order, and what the engine tells of it.
+"""The one place that applies events to services and performs what the policy decides.
 
-Times are monotonic seconds.
+Other components report what happened: the control server returns messages, the engine returns
+events of processes, commands yield actions. Times are monotonic seconds.
 """
 
+import random
+import signal
 import time
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
-
-import msgspec
+from math import inf
+from typing import TypeAlias, assert_never
 
 from garrison.ipc import messages, sockets
-from garrison.ipc.errors import StartError
-from garrison.ipc.messages import State, encode
+from garrison.ipc.messages import WIRES, State, Token
 from garrison.ipc.system import process_tree
-from garrison.supervisor.config.characters import character_for
-from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.spec import ServiceSpec, service_spec
+from garrison.supervisor.lifecycle.actions import (
+    Action,
+    Apply,
+    Configure,
+    InjectFault,
+    RestartBound,
+)
+from garrison.supervisor.lifecycle.dependencies import bound_services
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
-from garrison.supervisor.lifecycle.policy import Event, StopReason
-from garrison.supervisor.lifecycle.services import Incarnation, Service
-from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
-from garrison.supervisor.processes.post_mortem import flight_path
-from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
+from garrison.supervisor.lifecycle.ordering import (
+    SLOT_S,
+    have_processes,
+    is_settling,
+    next_starts,
+    next_stops,
+)
+from garrison.supervisor.lifecycle.policy import (
+    Effect,
+    Event,
+    has_process,
+    step,
+)
+from garrison.supervisor.lifecycle.services import Incarnation, Service, ServiceTable
+from garrison.supervisor.lifecycle.transitions import ended_by_itself, transition_data
+from garrison.supervisor.processes import engine
+from garrison.supervisor.state.adoption import (
+    AdoptionPlan,
+    ending_unattended,
+    started_after_snapshot,
+)
+from garrison.supervisor.state.orders import OrderStore
 
-from .processes import engine
+from .assignment import CannotStart
+from .effects import Effects
 
-if TYPE_CHECKING:
-    from .loop import Supervisor
+LATE_S = 1.0  # a turn that is so late was stopped from outside; the watchdogs are not at fault
+SETTLE_S = 2.0  # for an adopted worker without a watchdog to answer
+LIMIT_EVENTS_MOST = 10_000  # events about unsupported limits that are remembered
 
-SAID_MOST = 10_000  # sentences about limits that are said once
-SLOT_S = 2.0  # a start keeps its slot no longer: one that hangs must not keep others waiting
+
+WorkerEvent: TypeAlias = (
+    engine.Forked | engine.NotForked | engine.Died | engine.Ended | engine.Gone | engine.Usage
+)
 
 
 class ServiceManager:
-    """The processes of this host's services.
+    """Applies events to services.
 
     Args:
-        host: The supervisor.
+        services: The services; only this class changes one.
+        starts_at_once: How many workers may initialize at the same time.
+        effects: What effects are performed with.
+
+    Attributes:
+        due: When `check_deadlines` or `start_next` has something to do.
+        stopping: Whether everything is being stopped.
+        hold_starts: Whether starts wait, because running workers are still being adopted.
     """
 
-    def __init__(self, host: "Supervisor") -> None:
-        self._host = host
-        self.backlog: list[engine.Happened] = []  # what came with the answer to `adopt`
-        self._said: set[tuple[str, str]] = set()  # NAME and what is not held of its limits
+    def __init__(self, services: ServiceTable, starts_at_once: int, effects: Effects) -> None:
+        self._services, self._starts_at_once, self._use = services, starts_at_once, effects
+        self._began = time.monotonic()
+        self.due = inf
+        self.stopping = False
+        self.hold_starts = False
 
-    def begin(self, post: Service) -> None:
-        """Order a process for a service, as it is configured."""
-        host, now = self._host, time.monotonic()
-        token = sockets.new_token()
-        if post.next_watchdog is not None:  # the adopted incarnation kept its own
-            spec = service_spec(post.spec, watchdog=post.next_watchdog)
-            post.child, post.next_watchdog = replace(post.child, spec=spec), None
-        post.current = Incarnation(token, started_at=now, slot_until=now + SLOT_S)
-        host.roster.by_token[token] = post
-        host.bus.admit(token)
-        host.deaths.on_start(post)
-        self._tell_unheld(post)
-        alive = [str(handle.pid) for handle in host.engine.left(post.left)]
-        if alive and post.spec.supervision.exclusive:
-            reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
-            self._not_started(post, f"{reason} exclusive = false", permanent=False)
+    # --- events -----------------------------------------------------------------------------
+
+    def apply(self, service: Service, event: Event, crash_id: str = "") -> None:
+        """Apply an event to a service and perform the effect that the policy decides.
+
+        Args:
+            service: The service.
+            event: What happened to it.
+            crash_id: The id of the crash report, where the event is a crash that has one.
+        """
+        before, now = service.child, time.monotonic()
+        after, effect = step(before, event, now, random.random())
+        if after is before:
             return
-        try:
-            assignment = messages.encode_assignment(self._assignment(post))
-        except StartError as error:
-            self._not_started(post, error.reason, permanent=True)
-        except OSError as error:
-            reason = f"its user cannot be let in: {error}"
-            self._not_started(post, reason, permanent=False)
-        except Exception as error:  # noqa: BLE001 (one service's start must not end the host)
-            host.erred(f"the start of {post.name}", error)
-            reason = f"it cannot be told what to be: {type(error).__name__}: {error}"
-            self._not_started(post, reason, permanent=True)
-        else:
-            host.engine.fork(token, post.name, assignment, post.spec.limits)
+        service.child = after
+        if after.state is not before.state:
+            data = transition_data(service, before, event, now, crash_id)
+            if after.state is State.RUNNING:
+                service.reason = service.traceback = ""
+            self._use.log.record("service.state", service.name, **data)
+            if ended_by_itself(before, event) and not self.stopping:
+                self._restart_bound(service.name)
+        if (after.state, after.wanted) != (before.state, before.wanted):
+            self._use.publisher.changed(service.name)
+            self._use.wake()
+            self._use.touch()
+        self.due = min(self.due, after.deadline)
+        if effect is not None:
+            self._perform_effect(service, effect)
 
-    def _tell_unheld(self, post: Service) -> None:
-        """Say what its limits lack on this machine, once for each that is asked for."""
-        for one in unsupported_limits(post.spec, self._host.machine):
-            self._say_unheld(post, format_unsupported(post.name, one))
-
-    def _say_unheld(self, post: Service, reason: str) -> None:
-        if (post.name, reason) not in self._said and len(self._said) < SAID_MOST:
-            self._said.add((post.name, reason))
-            self._host.journal.record("limit.unheld", post.name, reason=reason)
-
-    def _assignment(self, post: Service) -> messages.Assignment:
-        spec, host = post.spec, self._host.config.host
-        data = host.state / "services" / spec.name
-        limits, of_user = _limits(spec), None
-        if (account := resolve_user(spec, data)) is not None:
-            limits = account.put_on(limits)
-            post.current.uid = limits.uid
-            self._host.doors.admit(post.current.token, post.current.uid)
-            if post.current.uid >= 0:
-                of_user = account.environment
-                check_access(spec.name, account, required_folders(host.run, host.state))
-        control, bus = self._host.doors.paths(post.current.uid)
-        env, secret = worker_environment(spec, self._host.environ, of_user=of_user)
-        character, withheld = character_for(spec, secret)
-        self._host.deaths.on_secrets(spec.name, secret)
-        times, calls = spec.supervision, spec.calls
-        return messages.Assignment(
-            name=spec.name,
-            source=self._host.registration.source(post.plugin),
-            service_type=spec.service_type,
-            generation=post.child.generation,
-            token=post.current.token,
-            paths=messages.Paths(
-                control,
-                bus,
-                lock=str(host.run / f"{spec.name}.service.lock") if times.exclusive else "",
-                recorder=str(flight_path(host.run, post.name, post.current.token)),
-                data=str(data),
-            ),
-            environment=messages.Environment(messages.packed(env), messages.packed(secret)),
-            config=spec.config,
-            plugin_config=post.plugin.config,
-            timing=messages.Timing(
-                times.watchdog,
-                times.start_timeout,
-                times.grace,
-                host.orphan_grace,
-                times.health_interval,
-            ),
-            calls=messages.CallLimits(
-                calls.timeout, calls.window, calls.window_bytes, host.max_message
-            ),
-            identity=messages.AgentIdentity(
-                spec.agent.name, msgspec.Raw(encode(character)), withheld
-            ),
-            record_values=calls.record_values,
-            with_parts=spec.with_parts,
-            priority=spec.priority,
-            limits=limits,
-            chaos=host.chaos,
-        )
-
-    def _not_started(self, post: Service, reason: str, permanent: bool) -> None:
-        post.current.failing = messages.Failing("fork", reason, permanent=permanent)
-        self._ended(post, None)
-        post.last_exit = "was not forked"
-        self._gone(post, ())
-
-    # --- ends -------------------------------------------------------------------------------
-
-    def read_engine(self) -> None:
-        """Take what the engine has seen and heard."""
-        host = self._host
-        backlog, self.backlog = self.backlog, []
-        for happened in [*backlog, *host.engine.turn()]:
-            self._take(happened)
-
-    def _take(self, happened: engine.Happened) -> None:
-        host, by_token = self._host, self._host.roster.by_token
-        match happened:
-            case engine.Died(key):
-                host.bus.mark_ended(key)
-                post = by_token.get(key)
-                if post is not None:
-                    post.current.ended = True
-                    host.members.changed(post.name)
-            case engine.Forked(key, handle, problems):
-                post = by_token.get(key)
-                if post is not None:
-                    post.current.pid, post.current.handle = handle.pid, handle
-                    host.engine.watch(key, post.spec.limits)
-                    for problem in problems:
-                        self._say_unheld(post, problem)
-                    host.succession.touch()
-            case engine.NotForked(key, reason):
-                post = by_token.get(key)
-                if post is not None:
-                    self._not_started(post, f"it could not be forked: {reason}", permanent=False)
-            case engine.Ended(key, status, user_s, system_s, rss_bytes, oom, paused):
-                post = by_token.get(key)
-                if post is not None:
-                    post.current.oom, post.current.paused = oom, paused
-                    post.current.used = (user_s, system_s, rss_bytes) if rss_bytes else None
-                    self._ended(post, status)
-            case engine.Gone(key, left):
-                post = by_token.get(key)
-                if post is not None:
-                    self._gone(post, left)
-            case engine.Lost(launcher, workers):
-                host.journal.record("launcher.lost", pid=launcher.pid, workers=workers)
-            case engine.Usage(key, used):
-                post = by_token.get(key)
-                if post is not None:
-                    self._check_limits(post, used)
-            case engine.FlightRecord() | engine.LogTail():
-                host.deaths.take(happened)
-            case engine.Preloaded() | engine.Fresh() | engine.Found():
-                pass
+    def perform(self, action: Action) -> None:
+        """Perform what a command wants done."""
+        match action:
+            case Apply(name, event, reason):
+                service = self._services.services[name]
+                self.apply(service, event)
+                service.reason = reason or service.reason
+            case Configure(spec, plugin):
+                service = self._services.services[spec.name]
+                service.child, service.plugin = replace(service.child, spec=spec), plugin
+                service.next_watchdog = None
+            case RestartBound(name):
+                self._restart_bound(name)
+            case InjectFault(name, kind, number):
+                current = self._services.services[name].current
+                self._use.log.record("service.fault", name, fault=kind, pid=current.pid)
+                if number is not None:
+                    self._use.engine.signal(current.token, number, group=False)
             case _:
-                assert_never(happened)
-        host.registration.take(happened)
-        host.stir()
+                assert_never(action)
 
-    def _check_limits(self, post: Service, used: Used) -> None:
-        event = check_limits(post.spec.limits, used)
-        draining = post.state is State.STOPPING
-        if event is None or (draining and event is not Event.OVERRUN):
+    def _perform_effect(self, service: Service, effect: Effect) -> None:
+        token = service.current.token
+        match effect:
+            case Effect.SPAWN:
+                self._start(service)
+            case Effect.DRAIN:
+                self._use.drain(service)
+            case Effect.DUMP:
+                self._use.dump(token)
+            case Effect.TERM:
+                self._use.engine.signal(token, signal.SIGTERM)
+            case Effect.KILL:
+                self._use.engine.signal(token, signal.SIGKILL)
+            case _:
+                assert_never(effect)
+
+    def _restart_bound(self, name: str) -> None:
+        for bound in bound_services(name, self._services.children()):
+            other = self._services.services[bound]
+            if has_process(other.state) and other.child.wanted:
+                self._use.log.record("service.taken_along", bound, by=name)
+                self.apply(other, Event.STOP)
+                self.apply(other, Event.START)
+
+    def check_deadlines(self, now: float, turned_at: float) -> None:
+        """Apply every deadline that has passed.
+
+        Args:
+            now: The time.
+            turned_at: When the last turn of the loop ended.
+        """
+        late = now - turned_at > LATE_S + max(self.due - turned_at, 0.0)
+        for service in list(self._services):
+            if service.child.deadline > now:
+                continue
+            unread = late and service.state is State.RUNNING  # its beats wait in the socket
+            self.apply(service, Event.BEAT if unread else Event.DEADLINE)
+        self.due = min((service.child.deadline for service in self._services), default=inf)
+        self._use.wake()  # a start slot may have expired
+
+    # --- which services there are -------------------------------------------------------------
+
+    def add(self, service: Service) -> None:
+        """Add a service; one that was restored with its incarnation keeps its address."""
+        self._services.services[service.name] = service
+        if token := service.current.token:
+            self._services.by_token[token] = service
+            self._use.bus.admit(token)
+        self.due = min(self.due, service.child.deadline)
+
+    def add_configured(
+        self, new: list[Service], specs: list[ServiceSpec], orders: OrderStore
+    ) -> None:
+        """Add services of the config, and start those that are to run.
+
+        Args:
+            new: The services.
+            specs: All services, in the order of the config.
+            orders: The operator's commands of earlier runs of the host.
+        """
+        for service in new:
+            self.add(service)
+        self._services.reorder(specs)
+        for service in new:
+            self._use.publisher.listed(service.name)
+            if orders.wants_start(service.name, service.spec.supervision.autostart):
+                self.apply(service, Event.START)
+            elif orders.is_stopped(service.name):
+                self.apply(service, Event.STOP)
+                service.reason = "stopped by order"
+                self._use.log.record("service.stays_stopped", service.name)
+
+    def adopt(self, plan: AdoptionPlan, now: float) -> None:
+        """Bring the restored services in line with the processes that were found."""
+        for service, token, uid in plan.started_later:
+            self._services.by_token.pop(service.current.token, None)
+            service.child = started_after_snapshot(service.child, now)
+            service.current = Incarnation(token, started_at=now, uid=uid, adopting=True)
+            self.add(service)
+        for service in plan.ending:
+            service.child = ending_unattended(service.child, now)
+            self.due = min(self.due, service.child.deadline)
+
+    def retry_failed(self) -> None:
+        """Start what was given up once more: the config may be better now."""
+        for service in self._services:
+            if service.state is State.FAILED and service.child.wanted:
+                self.apply(service, Event.START)
+
+    def refuse(self, service: Service, reason: str) -> None:
+        """Fail a service whose config is unusable, before a process is started for it."""
+        service.reason = reason
+        self.apply(service, Event.REFUSED)
+
+    def take_specs(self, specs: Iterable[ServiceSpec]) -> None:
+        """Take dependencies and placement from a new config: they hold for all services at once,
+        so that there is one order. All else is taken when a service is started by a command."""
+        by_name = {spec.name: spec for spec in specs}
+        for service in self._services:
+            if (new := by_name.get(service.name)) is not None:
+                spec = service_spec(
+                    service.spec,
+                    depends_on=new.supervision.depends_on,
+                    bind_to=new.supervision.bind_to,
+                    with_parts=new.with_parts,
+                )
+                service.child = replace(service.child, spec=spec)
+
+    # --- starting and stopping everything -----------------------------------------------------
+
+    def start_next(self) -> None:
+        """Start queued services whose dependencies run, as far as start slots are free."""
+        if self.hold_starts:
             return
-        post.current.excess = excess_words(post.spec.limits, used, event is Event.OVERRUN)
-        self._host.advance(post, event)
-        if (
-            draining and not post.current.overran
-        ):  # its state does not change, so no other event says it
-            self._host.journal.record("service.overrun", post.name, reason=post.current.excess)
-        post.current.overran = event is Event.OVERRUN
+        chosen, due = next_starts(self._services, self._starts_at_once, time.monotonic())
+        self.due = min(self.due, due)
+        for service in chosen:
+            self.apply(service, Event.SLOT)
 
-    def _ended(self, post: Service, status: int | None) -> None:
+    def stop_next(self) -> bool:
+        """Stop the services that no other depends on; return True once no process is left."""
+        for service in next_stops(self._services):
+            self.apply(service, Event.STOP)
+        return not have_processes(self._services)
+
+    def is_settling(self) -> bool:
+        """Return True while a service is on its way to running or to being given up."""
+        early = time.monotonic() < self._began + SETTLE_S
+        return self.hold_starts or is_settling(self._services, early)
+
+    def suspend_calls(self) -> None:
+        """Publish that no service takes calls, so that they wait for the next supervisor."""
+        for service in self._services:
+            service.current.connected = False
+            self._use.publisher.changed(service.name)
+
+    # --- the start of an incarnation ----------------------------------------------------------
+
+    def _start(self, service: Service) -> None:
+        now, token = time.monotonic(), sockets.new_token()
+        if service.next_watchdog is not None:  # an adopted incarnation kept its own until here
+            spec = service_spec(service.spec, watchdog=service.next_watchdog)
+            service.child, service.next_watchdog = replace(service.child, spec=spec), None
+        service.current = Incarnation(token, started_at=now, slot_until=now + SLOT_S)
+        self._services.by_token[token] = service
+        self._use.bus.admit(token)
+        self._use.crashes.on_start(service)
+        self._use.log_unsupported_limits(service)
+        try:
+            prepared = self._use.assignments.prepare(service)
+        except CannotStart as error:
+            self._not_started(service, error.reason, error.permanent)
+            return
+        service.current.uid = prepared.uid
+        self._use.crashes.on_secrets(service.name, prepared.secrets)
+        self._use.engine.fork(token, service.name, prepared.assignment, service.spec.limits)
+
+    def _not_started(self, service: Service, reason: str, permanent: bool) -> None:
+        service.current.failing = messages.Failing("fork", reason, permanent=permanent)
+        self._on_ended(service, None)
+        service.last_exit = "was not forked"
+        self._on_gone(service, ())
+
+    # --- the engine's events ------------------------------------------------------------------
+
+    def on_engine_event(self, event: WorkerEvent) -> None:
+        """Take what the engine reports of a worker."""
+        if isinstance(event, engine.Died):
+            self._use.bus.mark_ended(event.key)  # no more frames of it count
+        service = self._services.by_token.get(event.key)
+        if service is None:
+            return
+        current = service.current
+        match event:
+            case engine.Died():
+                current.ended = True
+                self._use.publisher.changed(service.name)
+            case engine.Forked(key, handle, unsupported):
+                current.handle = handle
+                self._use.engine.watch(key, service.spec.limits)
+                for problem in unsupported:
+                    self._use.log_unsupported(service, problem)
+                self._use.touch()
+            case engine.NotForked(_, reason):
+                reason = f"it could not be forked: {reason}"
+                self._not_started(service, reason, permanent=False)
+            case engine.Ended(_, status, user_s, system_s, rss_bytes, oom, paused):
+                current.oom, current.paused = oom, paused
+                current.used = (user_s, system_s, rss_bytes) if rss_bytes else None
+                self._on_ended(service, status)
+            case engine.Gone(_, left):
+                self._on_gone(service, left)
+            case engine.Usage(_, used):
+                self._on_usage(service, used)
+            case _:
+                assert_never(event)
+
+    def _on_ended(self, service: Service, status: int | None) -> None:
         words = process_tree.describe(status)
-        cause = post.cause(words)
-        post.current.ended = True
-        post.current.status = status
-        post.last_exit = words
-        post.last_exit_at = time.time()
-        self._host.bus.mark_ended(post.current.token)
-        self._host.bus.set_cause(post.current.token, cause)
-        unasked = post.state is not State.STOPPING or post.child.why is not StopReason.ORDER
-        if (
-            unasked
-            or post.current.stopped is None
-            or post.current.stopped.reason not in {"", "ordered"}
-        ):
-            post.reason = cause
-        if post.current.failing is not None:
-            post.traceback = post.current.failing.traceback
+        cause = service.cause(words)
+        service.record_exit(status, words, cause, time.time())
+        self._use.publish_end(service, cause)
 
-    def _gone(self, post: Service, left: tuple[Handle, ...]) -> None:
-        host = self._host
+    def _on_gone(self, service: Service, left: tuple[Handle, ...]) -> None:
         if left:
             pids = " ".join(str(handle.pid) for handle in left)
-            host.journal.record("service.leftover", post.name, pids=pids)
-            post.left = left
-        ended, event = post.current, post.current.outcome()
-        death = host.deaths.on_exit(post, event, left)
-        token, post.current = ended.token, Incarnation()
-        host.roster.by_token.pop(token, None)
-        host.doors.control.forget(token)
-        if ended.events:
-            host.members.listed(post.name)
-        if token not in host.bus.connected:  # it never spoke: nobody waits for its notice
-            host.bus.drop(token, "")
-        host.advance(post, event, death.id if death is not None else "")
-        host.deaths.on_restart_decided(death, post)
+            self._use.log.record("service.leftover", service.name, pids=pids)
+            service.left = left
+        ended = service.current
+        event = ended.outcome()
+        crash = self._use.crashes.on_exit(service, event, left)
+        service.current = Incarnation()
+        self._services.by_token.pop(ended.token, None)
+        self._use.release(service.name, ended)
+        self.apply(service, event, crash.id if crash is not None else "")
+        self._use.crashes.on_restart_decided(crash, service)
 
+    def _on_usage(self, service: Service, used: Used) -> None:
+        """Compare what a worker's process tree uses with the limits of its service."""
+        limits = service.spec.limits
+        event, draining = check_limits(limits, used), service.state is State.STOPPING
+        if event is None or (draining and event is not Event.OVERRUN):
+            return
+        first = not service.current.overrun
+        service.current.overrun = event is Event.OVERRUN
+        service.current.excess = excess_words(limits, used, event is Event.OVERRUN)
+        self.apply(service, event)
+        if draining and first:  # the state does not change, so no transition records it
+            reason = service.current.excess
+            self._use.log.record("service.overrun", service.name, reason=reason)
 
-def _limits(spec: ServiceSpec) -> messages.Limits:
-    """Return what a worker is to put itself under."""
-    return messages.Limits(
-        open_files=spec.limits.open_files,
-        nice=spec.limits.nice,
-        oom_score_adj=spec.limits.oom_score_adj,
-        umask=spec.limits.umask,
-        working_directory=str(spec.limits.working_directory or ""),
-        no_new_privs=spec.limits.no_new_privs,
-    )
+    # --- the workers' messages ----------------------------------------------------------------
+
+    def on_connected(self, token: Token) -> None:
+        """Take a worker's bus connection."""
+        service = self._services.by_token.get(token)
+        if service is not None:
+            service.current.connected = True
+            self._check_ready(service)
+            if service.state is State.RUNNING:  # an adopted one can be called again
+                self._use.publisher.changed(service.name)
+                self._use.wake()
+
+    def on_probe(self, token: Token) -> bool:
+        """Welcome an adopted worker that has found the new sockets; it answers with a Hello.
+
+        Returns False if the token is not that of an incarnation.
+        """
+        service = self._services.by_token.get(token)
+        if service is None:
+            return False
+        current = service.current
+        if current.adopting and not current.ended and not current.welcomed:
+            current.welcomed = self._use.publisher.welcome(token)
+        return True
+
+    def on_message(self, token: Token, message: messages.Upward) -> bool:
+        """Take a worker's message; return False if its sender is no running incarnation."""
+        service = self._services.by_token.get(token)
+        if service is None or service.current.ended:
+            return False
+        match message:
+            case messages.Hello():
+                self._on_hello(service, message)
+            case messages.Initialized():
+                self.apply(service, Event.INITIALIZED)
+            case messages.Ready(manifest):
+                self._on_ready(service, manifest)
+            case messages.Beat(_, in_flight, refused, facts):
+                current = service.current
+                current.in_flight, current.refused_frames = in_flight, refused
+                current.facts, current.beat_at = facts, time.monotonic()
+                self.apply(service, Event.BEAT)
+            case messages.Health():
+                self._on_health(service, message)
+            case messages.Failing():
+                service.current.failing = message
+                self._use.publisher.send(token, messages.Acknowledged())
+            case messages.Stopped():
+                service.current.stopped = message
+                self._use.publisher.send(token, messages.Acknowledged())
+            case messages.Subscribe(events):
+                if events != service.current.events:
+                    service.current.events = events
+                    self._use.publisher.listed(service.name)
+                    self._use.wake()
+            case messages.Join() | messages.Leave() | messages.Order() | messages.PluginRead():
+                pass  # not a worker's; the server and the loop take them
+            case _:
+                assert_never(message)
+        return True
+
+    def _on_hello(self, service: Service, hello: messages.Hello) -> None:
+        publisher, current = self._use.publisher, service.current
+        if current.adopting:
+            self._on_adopted_hello(service, hello)
+        elif publisher.accepts_wire(current.token, hello.wire):
+            if current.welcomed:  # a repeated Hello; a directory costs more than a Hello
+                publisher.resend_directory(current.token)
+                self._use.wake()
+                return
+            current.welcomed = True
+            publisher.welcome(current.token)
+
+    def _on_adopted_hello(self, service: Service, hello: messages.Hello) -> None:
+        """Adopt a worker; it is replaced if it answers too late or has another wire version."""
+        publisher, current = self._use.publisher, service.current
+        if service.state is State.STOPPING and service.adoption_timed_out:
+            publisher.reject(current.token, "it is being replaced")
+            return
+        current.adopting = False
+        generation = max(service.child.generation, hello.generation)
+        service.child = replace(service.child, generation=generation)
+        data = {"pid": current.pid, "generation": generation, "state": service.state.value}
+        self._use.log.record("service.adopted", service.name, **data)
+        self.apply(service, Event.BEAT)
+        publisher.changed(service.name)
+        if hello.wire not in WIRES:
+            reason = f"it speaks wire {hello.wire}"
+            self._use.log.record("service.replaced", service.name, reason=reason)
+            current.welcomed = False  # it would not understand a Drain; TERM makes it drain
+            wanted = service.child.wanted
+            self.apply(service, Event.STOP)
+            if wanted:
+                self.apply(service, Event.START)
+
+    def _on_ready(self, service: Service, manifest: messages.Manifest) -> None:
+        if manifest != service.manifest:
+            service.manifest = manifest
+            self._use.publisher.listed(service.name)
+            self._use.touch()
+            self._use.wake()
+        service.current.ready = True
+        self._check_ready(service)
+
+    def _check_ready(self, service: Service) -> None:
+        """Apply READY once `start` has returned and the bus connection was seen: not before, or
+        the first call could come back undelivered."""
+        current = service.current
+        if current.ready and current.connected and not current.ended:
+            self.apply(service, Event.READY)
+
+    def _on_health(self, service: Service, health: messages.Health) -> None:
+        if service.current.adopting or service.state is not State.RUNNING:  # outdated
+            return
+        if service.record_health(health, time.monotonic()):
+            data = {"problem": health.problem, "took_s": health.took_s}
+            self._use.log.record("service.unwell", service.name, **data)
+        self.apply(service, Event.UNWELL if health.problem else Event.WELL)

@@ -1,324 +1,383 @@
-"""Which services there are: plugins read in throwaway processes, and held against the config.
+"""Which services there are: plugins are read in processes of their own and matched to the config.
 
-A plugin that cannot be read is one failed row, tried again as a failed service is; the others'
-services start without it.
+A plugin that cannot be read is shown as one failed service, and read again later; the services of
+the other plugins start without it. Times are monotonic seconds.
 """
 
 import time
-from collections.abc import Container
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING
 
 from garrison.ipc import messages, sockets
 from garrison.ipc.errors import ConfigError
-from garrison.ipc.messages import Failing, PluginRead, PluginSource, Token, encode
+from garrison.ipc.messages import Failing, Manifest, PluginRead, PluginSource, Token
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.environment import base_environment
+from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 from garrison.supervisor.config.values import is_name
 from garrison.supervisor.lifecycle.dependencies import find_cycle
-from garrison.supervisor.lifecycle.policy import PROBE_FIRST, PROBE_MOST, Child, Event
-from garrison.supervisor.lifecycle.services import Service, UnreadablePlugin
+from garrison.supervisor.lifecycle.policy import PROBE_FIRST, PROBE_MOST, Child
+from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin
+from garrison.supervisor.logs.events import EventLog
 
 from .processes import engine
+from .processes.engine import Engine
 from .processes.preload import Preloader
 from .tasks import Steps
 
-if TYPE_CHECKING:
-    from garrison.supervisor.config.load import Config
-
-    from .loop import Supervisor
-
 READ_S = 60.0  # for a plugin's import
-BARRIER_S = 10.0  # so long the first starts wait for a slow plugin's reading
+BARRIER_S = 10.0  # the first starts wait no longer for a plugin that is slow to read
 
 
 @dataclass(slots=True, eq=False)
 class PluginProbe:
-    """One reading of a plugin."""
+    """One reading of a plugin in a process of its own."""
 
     plugin: PluginSpec
-    plugins: Container[str]  # those that its config has
+    plugins: Container[str]  # the plugins that its config has
     token: Token
     until: float
-    said: PluginRead | Failing | None = None
+    result: PluginRead | Failing | None = None
     done: bool = False
 
     @property
     def found(self) -> PluginRead | None:
         """Return what was read."""
-        return self.said if isinstance(self.said, PluginRead) else None
+        return self.result if isinstance(self.result, PluginRead) else None
 
     @property
     def problem(self) -> Failing:
-        """Return why it could not be read."""
-        said = self.said
-        return said if isinstance(said, Failing) else Failing("read", "it said nothing")
+        """Return why the plugin could not be read."""
+        result = self.result
+        return result if isinstance(result, Failing) else Failing("read", "it reported nothing")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryHooks:
+    """What the registry has done by others."""
+
+    add_services: Callable[[list[ServiceSpec]], None]  # those that are new
+    take_specs: Callable[[list[ServiceSpec]], None]
+    acknowledge: Callable[[Token], object]
+    add_task: Callable[[Steps], None]
+    wake: Callable[[], None]
+    is_stopping: Callable[[], bool]
 
 
 class PluginRegistry:
-    """The plugins of one host, and what became of reading each."""
+    """The plugins of one host, and what was read of each.
 
-    def __init__(self, supervisor: "Supervisor") -> None:
-        self._host = supervisor
-        self.finished = False  # what can be read has been read, once
+    Args:
+        config: The config that the host was started with.
+        environ: The environment of the supervisor.
+        engine: Starts the processes that read plugins.
+        preloader: Has what plugins want preloaded.
+        services: All services; plugins that cannot be read are noted there.
+        log: Where events are recorded.
+        hooks: What is done by others.
+
+    Attributes:
+        config: The config that is in use.
+        finished: Whether what can be read has been read once.
+        read: What was read, by plugin.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        engine: Engine,
+        preloader: Preloader,
+        services: ServiceTable,
+        log: EventLog,
+        hooks: RegistryHooks,
+    ) -> None:
+        self.config, self._environ, self._engine = config, environ, engine
+        self._preloader, self._services, self._log = preloader, services, log
+        self._hooks = hooks
+        self.finished = False
         self.read: dict[str, PluginRead] = {}
-        self._readers: dict[Token, PluginProbe] = {}
-        self._resumed = False  # services were adopted, with what was read of their plugins
-        self._preloader = Preloader(supervisor.engine, supervisor.journal.record)
+        self._probes: dict[Token, PluginProbe] = {}
+        self._resumed = False
+        self._outdated = False  # the launcher runs the code of another version
 
-    # --- reading ----------------------------------------------------------------------------
+    # --- probes -----------------------------------------------------------------------------
 
     def source(self, plugin: PluginSpec) -> PluginSource:
         """Return where a plugin's code is."""
-        return PluginSource(plugin.name, plugin.use, str(self._host.config.path.parent))
+        return PluginSource(plugin.name, plugin.use, str(self.config.path.parent))
 
-    def begin(self, plugin: str, config: "Config | None" = None) -> PluginProbe:
-        """Have a plugin read in a process of its own."""
-        config = config or self._host.config
+    def probe(self, plugin: str, config: Config | None = None) -> PluginProbe:
+        """Start to read a plugin in a process of its own."""
+        config = config or self.config
         spec, host = config.plugins[plugin], config.host
         token = sockets.new_token()
-        reader = PluginProbe(spec, config.plugins, token, time.monotonic() + READ_S)
-        self._readers[token] = reader
+        probe = PluginProbe(spec, config.plugins, token, time.monotonic() + READ_S)
+        self._probes[token] = probe
         reading = messages.Reading(
             source=self.source(spec),
             token=token,
             control=sockets.control_path(host.run),
-            env=messages.packed(base_environment(self._host.environ)),
+            env=messages.packed(base_environment(self._environ)),
             plugin_config=spec.config,
             sections=config.sections(plugin),
         )
-        self._host.engine.fork(token, f"{plugin} (reading)", encode(reading), log=plugin)
-        return reader
+        assignment = messages.encode_assignment(reading)
+        self._engine.fork(token, f"{plugin} (reading)", assignment, log=plugin)
+        return probe
 
-    def until_done(self, *readers: PluginProbe) -> Steps:
-        """Wait until every reading has ended, or been ended."""
-        while not all(reader.done for reader in readers):
+    def until_done(self, *probes: PluginProbe) -> Steps:
+        """Wait until every probe has ended; one that takes too long is ended."""
+        while not all(probe.done for probe in probes):
             now = time.monotonic()
-            for reader in readers:
-                if not reader.done and now >= reader.until:
+            for probe in probes:
+                if not probe.done and now >= probe.until:
                     text = f"its import took longer than {READ_S:g} s"
-                    reader.said = Failing("read", text)
-                    reader.until = inf
-                    self._host.engine.signal(reader.token, 9)
+                    probe.result = Failing("read", text)
+                    probe.until = inf
+                    self._engine.signal(probe.token, 9)
             yield False
 
-    def reads(self, token: Token) -> bool:
-        """Tell whether a token is a reading process's."""
-        return token in self._readers
+    def has_probe(self, token: Token) -> bool:
+        """Return True if a token is that of a process that reads a plugin."""
+        return token in self._probes
 
-    def hear(self, token: Token, message: messages.Upward) -> bool:
-        """Take a message of a reading process; False where it is none."""
-        reader = self._readers.get(token)
-        if reader is None:
+    def on_message(self, token: Token, message: messages.Upward) -> bool:
+        """Take a message of a probe; return False if its sender is none."""
+        probe = self._probes.get(token)
+        if probe is None:
             return False
-        if isinstance(message, PluginRead | Failing) and reader.said is None:
-            reader.said = checked(message, reader.plugin, reader.plugins)
-            reader.done = True
-            self._host.members.send(token, messages.Acknowledged())
-            self._host.stir()
+        if isinstance(message, PluginRead | Failing) and probe.result is None:
+            probe.result = checked(message, probe.plugin, probe.plugins)
+            probe.done = True
+            self._hooks.acknowledge(token)
+            self._hooks.wake()
         return True
 
-    def take(self, happened: engine.Happened) -> None:
-        """Take what the engine reports of reading processes and of its launcher."""
-        match happened:
-            case engine.Ended(key, status) if (reader := self._readers.get(key)) is not None:
+    def on_engine_event(self, event: engine.Happened) -> None:
+        """Take what the engine reports of probes and of the launcher."""
+        self._preloader.take(event)
+        match event:
+            case engine.Ended(key, status) if (probe := self._probes.get(key)) is not None:
                 words = f"its process {process_tree.describe(status)} while it was read"
-                reader.said = reader.said or Failing("read", words)
-            case engine.Gone(key, _) if (reader := self._readers.pop(key, None)) is not None:
-                reader.done = True
-            case engine.NotForked(key, why) if (reader := self._readers.pop(key, None)) is not None:
-                reader.said = Failing("read", f"no process could be forked to read it: {why}")
-                reader.done = True
-            case _:
-                self._preloader.take(happened)
+                probe.result = probe.result or Failing("read", words)
+            case engine.Gone(key) if (probe := self._probes.pop(key, None)) is not None:
+                probe.done = True
+            case engine.NotForked(key, why) if (probe := self._probes.pop(key, None)) is not None:
+                text = f"no process could be forked to read it: {why}"
+                probe.result = Failing("read", text)
+                probe.done = True
 
-    # --- the first time ---------------------------------------------------------------------
+    # --- reading plugins --------------------------------------------------------------------
 
-    def resume(self, read: dict[str, PluginRead], modules: tuple[str, ...]) -> None:
-        """Go on with what a former supervisor had read, and had its launcher preload."""
-        self.read, self._resumed = dict(read), True
+    def resume(self, read: dict[str, PluginRead]) -> None:
+        """Take over what a former supervisor had read."""
+        self.read = {name: one for name, one in read.items() if name in self.config.plugins}
+        self._resumed = True
+
+    def resume_preload(self, modules: tuple[str, ...], outdated: bool) -> None:
+        """Take over what an adopted launcher has imported.
+
+        Args:
+            modules: The modules.
+            outdated: Whether it runs the code of another version.
+        """
         self._preloader.resume(modules)
+        self._outdated = outdated
 
-    def all(self) -> Steps:
-        """Read every plugin that is not known yet, then have what they provide started."""
-        host = self._host
-        unknown = [name for name in host.config.plugins if not self._is_known(name)]
-        for position, name in enumerate(host.config.plugins):
+    def read_all(self, until_adopted: Steps) -> Steps:
+        """Read every plugin that is not known yet, then add the services.
+
+        Args:
+            until_adopted: Ends when no worker of a former supervisor is in the way of a start.
+
+        Raises:
+            ConfigError: The config does not fit the plugins, and there is nothing else to run.
+        """
+        unknown = [name for name in self.config.plugins if not self._is_known(name)]
+        for position, name in enumerate(self.config.plugins):
             if name in unknown:
-                host.roster.unread[name] = UnreadablePlugin(name, position)
-        readers = [self.begin(name) for name in unknown]
-        barrier = time.monotonic() + BARRIER_S
-        waiting = self.until_done(*readers)
-        while time.monotonic() < barrier:
-            try:
-                next(waiting)
-            except StopIteration:
-                break
-            yield False
-        for reader in readers:
-            if reader.done:
-                self._note(reader)
+                self._services.unreadable[name] = UnreadablePlugin(name, position)
+        probes = [self.probe(name) for name in unknown]
+        yield from _until(time.monotonic() + BARRIER_S, self.until_done(*probes))
+        for probe in probes:
+            if probe.done:
+                self._note(probe)
             else:
-                host.later(self._slow(reader))
+                self._hooks.add_task(self._take_late(probe))
         try:
             specs = self.specs()
         except ConfigError as error:
-            if not host.roster.posts:
-                host.failure = error
-                host.done = True
-                return
-            # What was adopted runs; the rest waits for a config that is right.
-            host.journal.record("config.unusable", problem=str(error))
+            if not self._services.services:
+                raise
+            # What was adopted keeps running; the rest waits for a correct config.
+            self._log.record("config.unusable", problem=str(error))
             self.finished = True
-            host.stir()
+            self._hooks.wake()
             return
-        yield from host.succession.until_ended()
+        yield from until_adopted
         if self._resumed:
-            yield from self.refresh()
-        yield from self.preload(host.config.host.preload)
-        self.admit(specs)
+            yield from self._refresh()
+        yield from self.preload()
+        self.add_services(specs)
         self.finished = True
-        host.journal.record("supervisor.registered", services=len(host.roster.posts))
-        host.stir()
+        self._log.record("supervisor.registered", services=len(self._services.services))
+        self._hooks.wake()
 
     def _is_known(self, plugin: str) -> bool:
-        """Tell whether what was read of a plugin is of use still: a misfit may be mended by now."""
+        """Return True if there is no need to read a plugin again: a config problem that was found
+        in it may be corrected by now."""
         return plugin in self.read and not self.read[plugin].problems
 
-    def _slow(self, reader: PluginProbe) -> Steps:
-        yield from self.until_done(reader)
-        self._note(reader)
-        yield from self._admit_read(reader.plugin.name, self._host.config)
+    def _take_late(self, probe: PluginProbe) -> Steps:
+        yield from self.until_done(probe)
+        self._note(probe)
+        yield from self._add_read(probe.plugin.name, self.config)
 
-    def again(self, plugin: str, config: "Config | None" = None) -> Steps:
+    def probe_again(self, plugin: str, config: Config | None = None) -> Steps:
         """Read a plugin once more that could not be read, as a config has it now."""
-        config = config or self._host.config
-        unread = self._host.roster.unread.get(plugin)
-        if unread is None or unread.reading:
+        config = config or self.config
+        unreadable = self._services.unreadable.get(plugin)
+        if unreadable is None or unreadable.reading:
             return
         if plugin not in config.plugins:  # it was taken out of the config
-            del self._host.roster.unread[plugin]
+            del self._services.unreadable[plugin]
             return
-        unread.reading, unread.again_at = True, inf
-        reader = self.begin(plugin, config)
-        yield from self.until_done(reader)
-        self._note(reader)
-        yield from self._admit_read(plugin, config)
+        unreadable.reading, unreadable.again_at = True, inf
+        probe = self.probe(plugin, config)
+        yield from self.until_done(probe)
+        self._note(probe)
+        yield from self._add_read(plugin, config)
 
-    def _probe(self, plugin: str, at: float) -> Steps:
-        """Read it again by itself, as a failed service is tried again."""
+    def _retry_at(self, plugin: str, at: float) -> Steps:
+        """Read a plugin again by itself, as a failed service is tried again."""
         while time.monotonic() < at:
             yield False
-        unread = self._host.roster.unread.get(plugin)
-        if unread is not None and unread.again_at == at and not self._host.stopping:
-            yield from self.again(plugin)
+        unreadable = self._services.unreadable.get(plugin)
+        due = unreadable is not None and unreadable.again_at == at
+        if due and not self._hooks.is_stopping():
+            yield from self.probe_again(plugin)
 
-    def _note(self, reader: PluginProbe) -> None:
-        """Keep what was found, or why nothing was."""
-        host, name = self._host, reader.plugin.name
-        if (found := reader.found) is not None:
-            self.read[name] = found
-            host.roster.unread.pop(name, None)
-            host.journal.record("plugin.read", name, services=len(found.services))
-            for manifest in found.services:
-                for note in manifest.notes:
-                    service_type = manifest.service_type
-                    host.journal.record("plugin.note", name, service_type=service_type, note=note)
+    def _note(self, probe: PluginProbe) -> None:
+        """Record what was read, or why nothing was."""
+        name = probe.plugin.name
+        if (found := probe.found) is None:
+            self._note_unreadable(name, probe.problem)
             return
-        unread = host.roster.unread.setdefault(
-            name, UnreadablePlugin(name, len(host.roster.unread))
-        )
-        problem = reader.problem
-        unread.reading = False
-        unread.reason, unread.traceback = problem.reason, problem.traceback
-        wait = min(PROBE_FIRST * 2.0 ** min(unread.tries, 32), PROBE_MOST)
-        unread.tries += 1
-        unread.again_at = time.monotonic() + wait
-        host.journal.record("plugin.unreadable", name, reason=problem.reason, wait_s=wait)
-        host.later(self._probe(name, unread.again_at))
+        self.read[name] = found
+        self._services.unreadable.pop(name, None)
+        self._log.record("plugin.read", name, services=len(found.services))
+        for manifest in found.services:
+            for note in manifest.notes:
+                service_type = manifest.service_type
+                self._log.record("plugin.note", name, service_type=service_type, note=note)
 
-    def _admit_read(self, plugin: str, config: "Config") -> Steps:
-        """Take up the services of a plugin that was read late."""
+    def _note_unreadable(self, name: str, problem: Failing) -> None:
+        table = self._services.unreadable
+        unreadable = table.setdefault(name, UnreadablePlugin(name, len(table)))
+        unreadable.reading = False
+        unreadable.reason, unreadable.traceback = problem.reason, problem.traceback
+        wait = min(PROBE_FIRST * 2.0 ** min(unreadable.tries, 32), PROBE_MOST)
+        unreadable.tries += 1
+        unreadable.again_at = time.monotonic() + wait
+        self._log.record("plugin.unreadable", name, reason=problem.reason, wait_s=wait)
+        self._hooks.add_task(self._retry_at(name, unreadable.again_at))
+
+    def _add_read(self, plugin: str, config: Config) -> Steps:
+        """Add the services of a plugin that was read late."""
         if plugin not in self.read:
             return
-        yield from self.preload(self.read[plugin].preload)
+        yield from self.preload()
         try:
             specs = self.specs(config)
-            self._host.take_config(config, specs)
-            self.admit(specs)
+            self.take_config(config, specs)
+            self.add_services(specs)
         except ConfigError as error:
             del self.read[plugin]
-            spec = PluginSpec(name=plugin, use=plugin)
-            self._note(PluginProbe(spec, (), b"", 0.0, Failing("read", str(error))))
+            self._note_unreadable(plugin, Failing("read", str(error)))
 
     # --- services ---------------------------------------------------------------------------
 
     def specs(
-        self, config: "Config | None" = None, newly: dict[str, PluginRead] | None = None
+        self, config: Config | None = None, newly: dict[str, PluginRead] | None = None
     ) -> list[ServiceSpec]:
-        """Return every service of the plugins that were read, or were read anew just now.
+        """Return every service of the plugins that were read.
+
+        Args:
+            config: The config; None: the one in use.
+            newly: What was read of plugins just now.
 
         Raises:
             ConfigError: The config does not fit what the plugins provide.
         """
-        config = config or self._host.config
         provides = {
             name: [manifest.service_type for manifest in read.services]
             for name, read in (self.read | (newly or {})).items()
         }
-        return bound_services(config, provides)
+        return configured_services(config or self.config, provides)
 
-    def admit(self, specs: list[ServiceSpec]) -> None:
-        """Take up services that are new, and start those that are to run."""
-        host = self._host
-        new: list[Service] = []
-        for position, spec in enumerate(specs):
-            if spec.name in host.roster.posts:
-                continue
-            plugin = host.config.plugins[spec.plugin]
-            post = Service(Child(spec), plugin, self._manifest(spec), position)
-            host.roster.posts[spec.name] = post
-            new.append(post)
-        host.roster.reorder(specs)
-        for post in new:
-            host.members.listed(post.name)
-            asked = post.name in host.saved.started
-            if (post.spec.supervision.autostart and post.name not in host.saved.stopped) or asked:
-                host.advance(post, Event.START)
-            elif post.name in host.saved.stopped:
-                host.advance(post, Event.STOP)
-                post.reason = "stopped by order"
-                host.journal.record("service.stays_stopped", post.name)
-            self._refuse_misfit(post)
+    def take_config(self, config: Config, specs: list[ServiceSpec]) -> None:
+        """Use another config from now on; services take their own part of it when they start."""
+        self.config = config
+        self._hooks.take_specs(specs)
 
-    def _manifest(self, spec: ServiceSpec) -> messages.Manifest:
+    def take_plugins(self, newly: dict[str, PluginRead]) -> Steps:
+        """Use what was read of plugins just now, with fresh code where it has changed."""
+        yield from self._refresh()
+        self.read.update(newly)
+        yield from self.preload()
+
+    def add_services(self, specs: list[ServiceSpec]) -> None:
+        """Add the services that are new."""
+        self._hooks.add_services(specs)
+
+    def new_services(self, specs: list[ServiceSpec]) -> list[Service]:
+        """Return a service for each spec that has none yet."""
+        return [
+            Service(Child(spec), self.config.plugins[spec.plugin], self._manifest(spec), position)
+            for position, spec in enumerate(specs)
+            if spec.name not in self._services.services
+        ]
+
+    def _manifest(self, spec: ServiceSpec) -> Manifest:
         manifests = self.read[spec.plugin].services
         return next(m for m in manifests if m.service_type == spec.service_type)
 
-    def _refuse_misfit(self, post: Service) -> None:
-        """Fail a service whose config does not fit, before any process is started for it."""
-        for problem in self.read[post.spec.plugin].problems:
-            service = problem.keys[:2] == ("services", post.name)
-            if service or problem.keys[:2] == ("plugins", post.spec.plugin):
-                post.reason = str(self._host.config.error_at(problem.keys, problem.problem))
-                self._host.advance(post, Event.REFUSED)
+    def config_problem(self, spec: ServiceSpec) -> str:
+        """Return why a service cannot run with its config, as its plugin sees it; or nothing."""
+        for problem in self.read[spec.plugin].problems:
+            service = problem.keys[:2] == ("services", spec.name)
+            if service or problem.keys[:2] == ("plugins", spec.plugin):
+                return str(self.config.error_at(problem.keys, problem.problem))
+        return ""
 
-    def preload(self, modules: tuple[str, ...]) -> Steps:
-        """Have the launcher import what is not imported yet; return when it has."""
-        plugins = [module for read in self.read.values() for module in read.preload]
-        wanted = tuple(dict.fromkeys([*self._host.config.host.preload, *plugins, *modules]))
-        yield from self._preloader.preload(wanted)
-
-    def refresh(self) -> Steps:
-        """Put a fresh launcher in the old one's place where a preloaded file changed."""
-        outdated, self._host.succession.outdated = self._host.succession.outdated, False
+    def _refresh(self) -> Steps:
+        """Have a new launcher if the code that it has imported has changed."""
+        outdated, self._outdated = self._outdated, False
         yield from self._preloader.refresh(outdated)
 
+    def preload(self) -> Steps:
+        """Have the launcher import what the host and the plugins want preloaded."""
+        plugins = [module for read in self.read.values() for module in read.preload]
+        yield from self._preloader.preload(
+            tuple(dict.fromkeys([*self.config.host.preload, *plugins]))
+        )
 
-def bound_services(config: "Config", provides: dict[str, list[str]]) -> list[ServiceSpec]:
-    """Return every service of a config, given what its plugins provide.
+
+def _until(deadline: float, steps: Steps) -> Steps:
+    """Take steps until a time."""
+    while time.monotonic() < deadline:
+        try:
+            next(steps)
+        except StopIteration:
+            return
+        yield False
+
+
+def configured_services(config: Config, provides: dict[str, list[str]]) -> list[ServiceSpec]:
+    """Return every service of a config, given the service types of its plugins.
 
     Raises:
         ConfigError: They do not fit each other, or `depends_on` goes in a circle.
@@ -334,18 +393,24 @@ def bound_services(config: "Config", provides: dict[str, list[str]]) -> list[Ser
 
 
 def checked(
-    said: PluginRead | Failing, plugin: PluginSpec, plugins: Container[str]
+    result: PluginRead | Failing, plugin: PluginSpec, plugins: Container[str]
 ) -> PluginRead | Failing:
-    """Return what was read, or what is wrong with it that the plugin cannot know."""
-    if isinstance(said, Failing):
-        return said
-    types = [manifest.service_type for manifest in said.services]
+    """Return what was read, or a problem that the plugin itself cannot know.
+
+    Args:
+        result: What the probe reported.
+        plugin: The plugin.
+        plugins: The plugins that the config has.
+    """
+    if isinstance(result, Failing):
+        return result
+    types = [manifest.service_type for manifest in result.services]
     for service_type in types:
         if not is_name(service_type):
             return Failing("read", f"its service_type {service_type!r} cannot be a NAME")
         if types.count(service_type) > 1:
             return Failing("read", f"two of its services are of the type {service_type}")
-    missing = [name for name in said.dependencies if name not in plugins]
+    missing = [name for name in result.dependencies if name not in plugins]
     if missing:
         return Failing("read", f"it needs [plugins.{missing[0]}], which is not configured")
-    return said
+    return result

@@ -1,42 +1,42 @@
-"""Work that goes on from turn to turn of the loop until it ends: it yields where it waits."""
+"""Background tasks of the loop: generators that are resumed once a turn."""
 
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias
 
-Steps: TypeAlias = Generator[bool, None, Any]  # yields True where it only waits for others
+Steps: TypeAlias = Generator[bool, None, Any]  # yields True while it only waits for other events
 
 
 class TaskSet:
-    """All work in the background.
+    """All background tasks.
 
     Args:
-        erred: Told of each exception: one piece of work must not end the host.
+        report_error: Called with each exception of a task; the other tasks continue.
     """
 
-    def __init__(self, erred: Callable[[str, Exception], None]) -> None:
-        self._erred = erred
-        self._works: list[Steps] = []
+    def __init__(self, report_error: Callable[[str, Exception], None]) -> None:
+        self._report_error = report_error
+        self._tasks: list[Steps] = []
 
     def __bool__(self) -> bool:
-        return bool(self._works)
+        return bool(self._tasks)
 
-    def add(self, work: Steps) -> None:
-        """Begin with it at the next step."""
-        self._works.append(work)
+    def add(self, task: Steps) -> None:
+        """Start a task with the next step."""
+        self._tasks.append(task)
 
-    def go_on(self) -> bool:
-        """Take each a step further; tell whether one has come to its end."""
-        before, self._works = self._works, []
-        left = [work for work in before if self._goes_on(work)]
-        self._works[:0] = left  # before what they have begun
-        return len(left) < len(before)
+    def step_all(self) -> bool:
+        """Resume each task once; return True if one has finished."""
+        before, self._tasks = self._tasks, []
+        remaining = [task for task in before if self._continues(task)]
+        self._tasks[:0] = remaining  # before the tasks that they have added
+        return len(remaining) < len(before)
 
-    def _goes_on(self, work: Steps) -> bool:
+    def _continues(self, task: Steps) -> bool:
         try:
-            next(work)
+            next(task)
         except StopIteration:
             return False
-        except Exception as error:  # noqa: BLE001 (see above)
-            self._erred("work in the background", error)
+        except Exception as error:  # noqa: BLE001 (one task must not end the host)
+            self._report_error("work in the background", error)
             return False
         return True

@@ -59,9 +59,10 @@ class Direct(Service):
 
     async def listen(self, path: str) -> None:
         """Open a socket of this worker's own."""
-        runtime: Any = self.runtime
-        ways = runtime.session.bus = Ways(runtime._bus)
-        router = runtime._context.socket(zmq.ROUTER)
+        session: Any = self.runtime.client.session
+        context = session.bus._socket.context
+        ways = session.bus = Ways(session.bus)
+        router = context.socket(zmq.ROUTER)
         router.set(zmq.ROUTER_MANDATORY, 1)
         router.set(zmq.LINGER, sockets.LINGER_MS)
         router.set(zmq.SNDHWM, sockets.PEER_QUEUE)
@@ -72,27 +73,28 @@ class Direct(Service):
             if len(frames) == 2:  # its probe: somebody connected
                 ways.direct[frames[0]] = self._door
             else:
-                runtime.session.on_bus([frames[0], frames[2]])
+                session.on_bus([frames[0], frames[2]])
 
-        self._door = Door(router, receive, runtime.session.malformed)
-        self._door.token = runtime.token
+        self._door = Door(router, receive, session.malformed)
+        self._door.token = session.token
 
     async def connect(self, name: str, path: str) -> None:
         """Have a way to another service without the router; it is used from `go_direct` on."""
-        runtime: Any = self.runtime
-        entry = runtime.directory.get(name)
-        socket = sockets.dealer(runtime._context, path, runtime.token, runtime.max_message)
-        self._way = entry.token, Link(socket, runtime.session.on_bus, runtime.session.malformed)
-        runtime.session.bus = Ways(runtime._bus)
+        session: Any = self.runtime.client.session
+        entry = session.directory.get(name)
+        context, most = session.bus._socket.context, session.limits.max_message
+        socket = sockets.dealer(context, path, session.token, most)
+        self._way = entry.token, Link(socket, session.on_bus, session.malformed)
+        session.bus = Ways(session.bus)
 
     async def go_direct(self, direct: bool) -> None:
         """Use the one way or the other."""
         token, link = self._way
-        runtime: Any = self.runtime
+        bus: Any = self.runtime.client.session.bus
         if direct:
-            runtime.session.bus.direct[token] = link
+            bus.direct[token] = link
         else:
-            runtime.session.bus.direct.pop(token, None)
+            bus.direct.pop(token, None)
 
     async def one_by_one(self, name: str, text: str, count: int) -> list[float]:
         """Return the time of each call, made one after another."""

@@ -13,7 +13,7 @@ BATCHED = Link.send
 def alone(link: Link, peer: bytes, message: Any) -> None:
     """Send a message at once, whatever else this turn will send to the same peer."""
     link._post([peer, encode([message])])
-    link._look()
+    link._check_readable()
 
 
 class Echo(Service):

@@ -1,7 +1,7 @@
-"""Below standard streams that go to a log file: a full disk is not the error of whoever prints.
+"""Streams to a log file that never fail: on a full disk, output is lost and counted.
 
-What the disk does not take is lost, counted, and told in one line before the next that it takes.
-A file that could not be made is tried again at most once a second. Sizes are bytes.
+The number of lost bytes is written as one line before the next output. If the file could not be
+created, that is tried again at most once a second. Sizes are bytes.
 """
 
 import contextlib
@@ -14,23 +14,22 @@ from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
-REOPEN_S = 1.0  # between attempts to make a file
+REOPEN_S = 1.0  # between attempts to create a file
 
-Split: TypeAlias = Callable[[bytes], tuple[bytes, bytes]]  # what can be written, what is held back
+Split: TypeAlias = Callable[[bytes], tuple[bytes, bytes]]  # what to write now, what to hold back
 
 
 def open_log(path: str) -> int:
-    """Open a log file to append to, its user's alone; return its descriptor."""
+    """Open a log file for appending, readable by its user alone; return its descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     return os.open(path, flags, 0o600)
 
 
 def log_or_nothing(path: str) -> tuple[int, str]:
-    """Return the descriptor of a log file, or where a disk has no room for it of nothing at all,
-    and the problem in words.
+    """Return the descriptor of a log file and "". If the disk is full, return /dev/null and why.
 
     Raises:
-        OSError: Something else is wrong with it.
+        OSError: The file cannot be opened for another reason.
     """
     try:
         return open_log(path), ""
@@ -41,12 +40,15 @@ def log_or_nothing(path: str) -> tuple[int, str]:
 
 
 class LossyStream(io.RawIOBase):
-    """A descriptor that takes everything; the lock of the buffer above keeps threads apart.
+    """A raw stream whose writes never fail. The lock of the buffer above serialises threads.
 
     Args:
         descriptor: Of the file.
-        name: As the stream has it.
-        missing: The path of the file, where it could not be made: the descriptor leads nowhere.
+        name: The stream's.
+        missing: The path of the file if it could not be created; the descriptor is /dev/null.
+
+    Attributes:
+        split: Removes secrets, see `Redactor.split`.
     """
 
     def __init__(self, descriptor: int, name: str, missing: str = "") -> None:
@@ -55,8 +57,8 @@ class LossyStream(io.RawIOBase):
         self._held = b""
         self._lost = 0
         self._why = ""
-        self._in_line = False  # the last byte that was taken ended no line
-        self.split: Split | None = None  # keeps secrets out
+        self._in_line = False  # the last byte on the disk was no newline
+        self.split: Split | None = None
 
     def writable(self) -> bool:
         return True
@@ -65,7 +67,9 @@ class LossyStream(io.RawIOBase):
         return self._descriptor
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        return os.lseek(self._descriptor, offset, whence)  # a stream on a file asks where it is
+        return os.lseek(
+            self._descriptor, offset, whence
+        )  # a text stream on a file reads its position
 
     def write(self, data: Any) -> int:
         if self.split is None:
@@ -83,26 +87,26 @@ class LossyStream(io.RawIOBase):
     def _put(self, data: bytes) -> None:
         if not data:
             return
-        if self._missing and not self._made():
+        if self._missing and not self._reopen():
             self._lost += len(data)
             return
-        if self._lost and not self._told():
+        if self._lost and not self._write_lost():
             self._lost += len(data)
             return
-        self._lost += len(data) - self._taken(data)
+        self._lost += len(data) - self._write(data)
 
-    def _told(self) -> bool:
-        """Say how much was lost; False where the disk has no room for that either."""
+    def _write_lost(self) -> bool:
+        """Write how much was lost; return False if the disk has no room for that either."""
         begin = "\n" if self._in_line else ""
-        words = f"{begin}garrison: {self._lost} bytes of this log were lost here: {self._why}\n"
-        line = words.encode()
-        if self._taken(line) < len(line):
+        text = f"{begin}garrison: {self._lost} bytes of this log were lost here: {self._why}\n"
+        line = text.encode()
+        if self._write(line) < len(line):
             return False
         self._lost = 0
         return True
 
-    def _taken(self, data: bytes) -> int:
-        """Write; return how many bytes the disk took."""
+    def _write(self, data: bytes) -> int:
+        """Write; return how many bytes are on the disk."""
         taken, rest = 0, memoryview(data)
         try:
             while rest:
@@ -116,8 +120,8 @@ class LossyStream(io.RawIOBase):
             self._in_line = data[taken - 1] != ord("\n")
         return taken
 
-    def _made(self) -> bool:
-        """Try again to make the file, and put it where nothing is."""
+    def _reopen(self) -> bool:
+        """Try again to create the file, in place of /dev/null."""
         now = time.monotonic()
         if now < self._tried_at + REOPEN_S:
             return False
@@ -127,13 +131,13 @@ class LossyStream(io.RawIOBase):
         except OSError as error:
             self._why = str(error.strerror)
             return False
-        os.dup2(opened, self._descriptor)  # what is started from now on has it as well
+        os.dup2(opened, self._descriptor)  # children that start from now on inherit it
         os.close(opened)
         self._missing = ""
         return True
 
     def note_lost(self, problem: str) -> None:
-        """Note why the file could not be made."""
+        """Set the reason of the loss."""
         self._why = problem
 
 
@@ -141,7 +145,7 @@ _placed: list[LossyStream] = []
 
 
 class _Unbuffered(io.BufferedWriter):
-    """Has a lock, and keeps nothing."""
+    """Has a lock, but no buffer."""
 
     def write(self, data: Any) -> int:
         written = super().write(data)
@@ -150,12 +154,12 @@ class _Unbuffered(io.BufferedWriter):
 
 
 def install(streams: Iterable[Any], missing: str = "", problem: str = "") -> list[LossyStream]:
-    """Put outlets below streams that others may have taken hold of already; return them.
+    """Replace the raw streams below text streams, which other code may refer to already.
 
     Args:
-        streams: Such as `sys.stdout`; what is no stream on a descriptor is left as it is.
-        missing: The path of the file, where it could not be made.
-        problem: Why.
+        streams: Such as `sys.stdout`; a stream without a descriptor is left as it is.
+        missing: The path of the file if it could not be created.
+        problem: Why it could not be.
     """
     _placed.clear()
     for stream in streams:
@@ -168,23 +172,23 @@ def install(streams: Iterable[Any], missing: str = "", problem: str = "") -> lis
 
 
 def placed() -> list[LossyStream]:
-    """Return those that were put below streams last."""
+    """Return the streams that were installed last."""
     return _placed
 
 
 def _below(stream: io.TextIOWrapper, missing: str) -> LossyStream:
-    stream.reconfigure(encoding="utf-8", errors=stream.errors)  # as everybody reads it
-    outlet = LossyStream(stream.fileno(), stream.name, missing)
+    stream.reconfigure(encoding="utf-8", errors=stream.errors)  # the encoding of all logs
+    raw = LossyStream(stream.fileno(), stream.name, missing)
     buffer: Any = stream.buffer
     if type(buffer) is io.BufferedWriter:
-        buffer.__init__(outlet)  # type: ignore[misc]  # the object stays the same
+        buffer.__init__(raw)  # type: ignore[misc]  # the object keeps its identity
     else:  # PYTHONUNBUFFERED
         stream.__init__(  # type: ignore[misc]
-            _Unbuffered(outlet), encoding="utf-8", errors=stream.errors, write_through=True
+            _Unbuffered(raw), encoding="utf-8", errors=stream.errors, write_through=True
         )
-    return outlet
+    return raw
 
 
 def standard() -> list[Any]:
-    """Return the standard streams that are written to."""
+    """Return the standard output streams."""
     return [sys.stdout, sys.stderr]

@@ -1,7 +1,7 @@
-"""Ends process trees: what a worker started is gone when the worker is.
+"""Ends process trees: the processes that a worker started end with it.
 
-The process that uses this is a subreaper: whatever a dead worker leaves behind, also what called
-`setsid` and forked twice, becomes its child, and is ended and reaped here.
+The process that uses this is a subreaper: a process that an ended worker leaves behind becomes its
+child, even if it called `setsid` or forked twice, and is killed and reaped here.
 """
 
 import contextlib
@@ -16,23 +16,23 @@ from collections.abc import Container
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
-PROC_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # the kernel has them
+PROC_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # the kernel provides it
 TICKS, PAGE_BYTES = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
-LOOKS = 3  # until nothing is taken for nothing
-STOP_ROUNDS = 20  # of stopping what came up meanwhile, until it is killed as it is
+LOOKS = 3  # before an empty list is trusted
+STOP_ROUNDS = 20  # of stopping new processes, before all are killed
 
 
 def become_subreaper() -> None:
-    """Adopt every descendant whose own parent ends."""
+    """Become the parent of every descendant whose own parent ends."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
 def forbid_cores() -> None:
-    """Keep this process's memory, and that of what it starts, out of core files.
+    """Disable core files of this process and its children.
 
-    A core that is piped to a program is not held to the limit, so it is given no memory either.
+    The limit does not apply to a core that is piped to a program, so its content is emptied too.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     with contextlib.suppress(OSError):  # a kernel without core files
@@ -40,16 +40,16 @@ def forbid_cores() -> None:
 
 
 def children(of: int | None = None) -> list[int]:
-    """Return the pids of a process's children, this one's by default, zombies among them."""
+    """Return the pids of a process's children, zombies included; by default of this process."""
     folder = f"/proc/{of or 'self'}/task"
     found: list[int] = []
     try:
         for task in os.listdir(folder):  # noqa: PTH208 (a thousand times a second)
             found += _children(folder, task)
     except OSError:
-        if PROC_CHILDREN:  # it has ended meanwhile
+        if PROC_CHILDREN:  # the process ended meanwhile
             return found
-        import psutil  # seldom needed, and every worker would have it
+        import psutil  # rarely needed, and every worker would import it
 
         with contextlib.suppress(psutil.Error):
             found = [process.pid for process in psutil.Process(of).children()]
@@ -57,8 +57,10 @@ def children(of: int | None = None) -> list[int]:
 
 
 def children_of_thread(thread: int) -> list[int]:
-    """Return the pids of the children of one of this process's threads; of all where the kernel
-    does not tell."""
+    """Return the pids of the children of one of this process's threads.
+
+    Without kernel support, return those of all threads.
+    """
     try:
         return _children("/proc/self/task", thread)
     except OSError:  # without CONFIG_PROC_CHILDREN
@@ -70,7 +72,7 @@ def _children(folder: str, task: int | str) -> list[int]:
 
 
 def peek_ended() -> int | None:
-    """Return the pid of a child that ended and is not reaped yet, or None."""
+    """Return the pid of a child that ended and was not reaped, or None."""
     try:
         found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -79,17 +81,19 @@ def peek_ended() -> int | None:
 
 
 def start_ticks(pid: int) -> int:
-    """Return when a process began, in clock ticks since the boot; 0 where there is none.
+    """Return a process's start time in clock ticks since boot; 0 if there is no such process.
 
-    With the number it names a process for good: a number alone is used again.
+    Pid and start time identify a process; a pid alone is reused.
     """
     fields = _stat(pid)
     return int(fields[19]) if fields else 0
 
 
 def usage(pid: int) -> tuple[int, int, float]:
-    """Return when a process began, its resident bytes and the seconds of a processor that it has
-    used; nothing of all where there is none. One file is read: 200 are asked for at a time."""
+    """Return a process's start ticks, resident bytes and CPU seconds; zeros if it has ended.
+
+    It reads a single file, because up to 200 processes are sampled at a time.
+    """
     fields = _stat(pid)
     if not fields:
         return 0, 0, 0.0
@@ -98,7 +102,7 @@ def usage(pid: int) -> tuple[int, int, float]:
 
 
 def _stat(pid: int) -> list[str]:
-    """Return what follows a process's name in its stat: its state, its parent, its group, …"""
+    """Return the fields after a process's name in its stat: state, parent, group, …"""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -106,38 +110,38 @@ def _stat(pid: int) -> list[str]:
 
 
 def is_alive(pid: int, start: int | None = None) -> bool:
-    """Tell whether a process is there, and does not only wait to be reaped."""
+    """Return True if a process is running, and is not a zombie."""
     fields = _stat(pid)
     there = bool(fields) and fields[0] not in {"Z", "X"}
     return there and start in {None, int(fields[19])}
 
 
 def stopped(pid: int) -> bool:
-    """Tell whether a process is stopped, by SIGSTOP or by a debugger."""
+    """Return True if a process is stopped, by SIGSTOP or by a debugger."""
     return _stat(pid)[:1] in (["T"], ["t"])
 
 
 def signal_one(pid: int, number: int) -> None:
-    """Signal a child that is not reaped, unless it became another user's."""
+    """Signal a child that was not reaped, unless it changed its user."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Signal a worker's process group; the worker itself where it made none yet.
+    """Signal a worker's process group, or the worker itself if it has no group yet.
 
-    The worker must be a child that is not reaped, so that its number is nobody else's.
+    The worker must be a child that was not reaped, so that its pid was not reused.
     """
     try:
         os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):  # none yet; or no member is ours, but it may be
+    except (ProcessLookupError, PermissionError):  # no group yet, or no member of our user
         signal_one(pid, number)
 
 
 def below(keep: Container[int] = ()) -> dict[int, int]:
-    """Return this process's descendants, but for those to keep and theirs: pid → parent.
+    """Return this process's descendants as pid → parent, parents first.
 
-    Parents come before their children.
+    Processes in `keep` and their descendants are left out.
     """
     found = {pid: os.getpid() for pid in children() if pid not in keep}
     todo = list(found)
@@ -151,12 +155,12 @@ def below(keep: Container[int] = ()) -> dict[int, int]:
 
 
 def kill_orphans(keep: Container[int] = ()) -> list[int]:
-    """Kill all that is below this process, but for what is to be kept; return what is not gone.
+    """Kill all descendants of this process that are not to be kept; return those still there.
 
-    Everything is stopped before anything is killed: of processes that start each other again,
-    one killed after the other, there would always be one.
+    All are stopped before any is killed: processes that restart each other would otherwise survive
+    being killed one after another.
     """
-    found = _seen_below(keep)
+    found = _find_below(keep)
     if not found:
         return []
     stopped: set[int] = set()
@@ -171,11 +175,11 @@ def kill_orphans(keep: Container[int] = ()) -> list[int]:
     for pid, parent in found.items():
         _signal_below(pid, parent, signal.SIGKILL, keep)
     left = [pid for pid, parent in found.items() if not _reaped(pid, parent)]
-    return left or list(_seen_below(keep))
+    return left or list(_find_below(keep))
 
 
-def _seen_below(keep: Container[int]) -> dict[int, int]:
-    """Return what is below, from more than one look: what falls to us just now is in no list."""
+def _find_below(keep: Container[int]) -> dict[int, int]:
+    """Return the descendants. Repeated, since a process that is being reparented is in no list."""
     for _ in range(LOOKS):
         if found := below(keep):
             return found
@@ -183,47 +187,47 @@ def _seen_below(keep: Container[int]) -> dict[int, int]:
 
 
 def _reaped(pid: int, parent: int) -> bool:
-    """Reap a child that has ended; tell whether a descendant is gone."""
+    """Reap a child that has ended; return True if a descendant is gone."""
     if parent == os.getpid():
         with contextlib.suppress(ChildProcessError):
             return os.waitpid(pid, os.WNOHANG)[0] != 0
         return True
-    return not is_alive(pid)  # once it falls to us, the next round reaps it
+    return not is_alive(pid)  # reparented to this process, it is reaped in the next round
 
 
 def _signal_below(pid: int, parent: int, number: int, keep: Container[int]) -> None:
-    """Signal a descendant, and its group, which cannot fork out of a signal's way.
+    """Signal a descendant and its group: a fork cannot escape a signal to the group.
 
-    A session begins in one worker's tree and nobody joins it from outside, so a group that has a
-    member below is wholly below, unless its leader is kept.
+    A session starts in one worker's tree and no process joins it from outside. So if one member of
+    a group is a descendant, all are, unless its leader is kept.
     """
     with contextlib.suppress(OSError):
         group = os.getpgid(pid)
         if group != os.getpgrp() and group not in keep:
             os.killpg(group, number)
-    if parent == os.getpid():  # not reaped yet, so the number is its own
+    if parent == os.getpid():  # not reaped, so the pid was not reused
         signal_one(pid, number)
         return
     with contextlib.suppress(OSError):
         watched = os.pidfd_open(pid)
         try:
-            if _stat(pid)[1:2] == [str(parent)]:  # it is still the one that was seen
+            if _stat(pid)[1:2] == [str(parent)]:  # still the same process
                 signal.pidfd_send_signal(watched, number)
         finally:
             os.close(watched)
 
 
 def end_everything_below(seconds: float, keep: Container[int] = ()) -> None:
-    """End all descendants of this process, a subreaper, as far as that can be done in time."""
+    """Kill all descendants of this process, a subreaper, within a time."""
     deadline = time.monotonic() + seconds
     while kill_orphans(keep) and time.monotonic() < deadline:
-        time.sleep(0.002)  # no event tells of grandchildren that fall to us
+        time.sleep(0.002)  # no event reports that a process was reparented
 
 
 def describe(status: int | None) -> str:
-    """Return a wait status in words; None is an end that nobody could wait for."""
+    """Return a wait status in words; None is the end of a process without a known parent."""
     if status is None:
-        return "ended, nobody knows how"
+        return "ended with an unknown status"
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         try:
@@ -234,28 +238,29 @@ def describe(status: int | None) -> str:
     return f"exited with code {os.WEXITSTATUS(status)}"
 
 
-# --- what is nobody's child ---------------------------------------------------------------
+# --- processes that are not descendants ---------------------------------------------------
 
-MARK = "GARRISON_INCARNATION"  # in the environment of whatever a worker starts
+MARK = "GARRISON_INCARNATION"  # environment variable of a worker's processes
 
 
 def incarnation_mark(token: bytes) -> str:
-    """Return what an incarnation's processes bear; not the token, which is its address."""
+    """Return the mark of an incarnation's processes; not the token, which is its address."""
     return hashlib.sha256(token).hexdigest()[:16]
 
 
 def ended(pidfd: int, seconds: float) -> bool:
-    """Tell whether a process ends within so long."""
-    poll = select.poll()  # not select(), which knows no descriptor above 1023
+    """Return True if a process ends within that time."""
+    poll = select.poll()  # not select(), which supports no descriptor above 1023
     poll.register(pidfd, select.POLLIN)
     return bool(poll.poll(seconds * 1000))
 
 
 def end_marked(marked: str) -> list[int]:
-    """Kill every process that began with a mark in its environment; return their pids.
+    """Kill every process that was started with a mark in its environment; return their pids.
 
-    It finds what an incarnation started by `exec`, and what that started, wherever it has gone;
-    not what cleared its environment. Reads every process's: tens of milliseconds.
+    It finds processes that an incarnation started by `exec`, and their children, wherever they were
+    reparented, but not those that cleared their environment. It reads the environment of every
+    process, which takes tens of milliseconds.
     """
     needle = f"{MARK}={marked}".encode()
     found: list[int] = []
@@ -266,7 +271,7 @@ def end_marked(marked: str) -> list[int]:
             if needle not in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
                 continue
             pidfd = os.pidfd_open(int(name))
-            try:  # once more: the number may be another's by now
+            try:  # again: the pid may have been reused
                 if needle in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                     found.append(int(name))

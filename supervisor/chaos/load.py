@@ -151,7 +151,7 @@ class PostTraffic:
         self._numbers = {row["name"]: itertools.count(1) for row in rows}
         self._tails = {row["name"]: Tail(Path(row["data"]) / f"chaos-{run}") for row in rows}
         for name in self._numbers:
-            tally.letters[name] = DeliveryLog(in_order=client.mail_window_of(name) == 1)
+            tally.deliveries[name] = DeliveryLog(in_order=client.mail_window_of(name) == 1)
 
     async def post(self, stop: asyncio.Event) -> None:
         """Post until `stop` is set."""
@@ -163,24 +163,24 @@ class PostTraffic:
         for name in itertools.cycle(names):
             if stop.is_set():
                 return
-            letters = self._tally.letters[name]
-            if self._is_wanted(name) and len(letters.waiting) < WAITING_MOST:
-                await self._one(name, letters)
+            log = self._tally.deliveries[name]
+            if self._is_wanted(name) and len(log.waiting) < WAITING_MOST:
+                await self._one(name, log)
             await asyncio.sleep(POST_PACE_S)
 
-    async def _one(self, name: str, letters: DeliveryLog) -> None:
+    async def _one(self, name: str, log: DeliveryLog) -> None:
         number = self._posting[name] = next(self._numbers[name])
         request = PostRequest(name, TAKE, mail.encode_value(name, TAKE, (self._run, number)))
         try:
             async with asyncio.timeout(POST_S):
-                letter = await mail.ask_mailbox(
+                message_id = await mail.ask_mailbox(
                     self._client, "post", request, str, idempotent=False
                 )
         except (CallError, TimeoutError):  # it may be on disk or not: it was not acknowledged
-            letters.unsure(number)
+            log.unsure(number)
             self._tally.refused_posts += 1
         else:
-            letters.posted(number, letter)
+            log.posted(number, message_id)
 
     def read(self) -> int:
         """Record the numbers that were delivered since the last read; return how many."""
@@ -188,7 +188,7 @@ class PostTraffic:
         for name, tail in self._tails.items():
             for number in tail.numbers():
                 count += 1
-                self._tally.letters[name].came(number, self._posting.get(name, 0))
+                self._tally.deliveries[name].came(number, self._posting.get(name, 0))
         return count
 
     async def keep_reading(self) -> None:
@@ -219,16 +219,16 @@ class PostTraffic:
             if over:
                 break
             await asyncio.sleep(0.05)
-        for name, _, letter in self._waiting():
+        for name, _, message_id in self._waiting():
             self._tally.undelivered += 1
-            self._tally.note(f"{name} did not receive message {letter} within {seconds:g} s")
+            self._tally.note(f"{name} did not receive message {message_id} within {seconds:g} s")
 
     def _waiting(self) -> list[tuple[str, int, str]]:
         return [
-            (name, number, letter)
-            for name, letters in self._tally.letters.items()
+            (name, number, message_id)
+            for name, log in self._tally.deliveries.items()
             if self._is_wanted(name)  # the mailbox keeps the messages for a stopped service
-            for number, letter in letters.waiting.items()
+            for number, message_id in log.waiting.items()
         ]
 
     def _is_wanted(self, name: str) -> bool:
@@ -240,24 +240,24 @@ class PostTraffic:
         mailbox = self._client.entry_of(mail.MAILBOX)
         if mailbox is None:
             return
-        letters = self._tally.letters
-        ids = [letter for _, _, letter in missing]
+        deliveries = self._tally.deliveries
+        ids = [message_id for _, _, message_id in missing]
         replayed = await call_method(self._client, mailbox.name, "replay", (ids,), POST_S)
         if replayed:
             self._tally.replayed += replayed
             for name, _, _ in missing:
-                letters[name].strict = False
+                deliveries[name].strict = False
             return
-        for name, number, letter in missing:
+        for name, number, message_id in missing:
             try:
-                await call_method(self._client, mailbox.name, "show", (letter,), POST_S)
+                await call_method(self._client, mailbox.name, "show", (message_id,), POST_S)
             except RemoteError as error:
                 if error.type_name != "LookupError":
                     raise
                 self.read()  # it may have been delivered just now
-                if letters[name].waiting.pop(number, None) is not None:
+                if deliveries[name].waiting.pop(number, None) is not None:
                     self._tally.lost += 1
-                    self._tally.note(f"{name} never received message {letter}")
+                    self._tally.note(f"{name} never received message {message_id}")
 
     def remove_former(self) -> None:
         """Remove the files of runs that were killed."""

@@ -9,10 +9,9 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from garrison.ipc.system import process_tree
-from garrison.supervisor.state.adoption import HANDOVER
+from garrison.supervisor.state.handover import HANDOVER
 
 REMEMBERED = 50_000  # incarnations, the latest
 SESSION = "--events-only"  # a supervisor without a terminal shows no logs
@@ -121,13 +120,11 @@ def start_again(command: StartCommand, log: Path) -> subprocess.Popen[bytes]:
     """Start a supervisor with the command of an earlier one, without a terminal."""
     argv = [*command.argv, *([] if SESSION.encode() in command.argv else [SESSION.encode()])]
     argv = [word for word in argv if word != b"--detach"]
-    as_user: dict[str, Any] = {}
-    if os.geteuid() == 0 and command.uid != 0:
-        as_user = {"user": command.uid, "group": command.gid, "extra_groups": command.groups}
+    switches = os.geteuid() == 0 and command.uid != 0  # this is root, and the host is not
     with log.open("ab") as output:
-        if as_user:  # the log is that user's from now on
+        if switches:  # the log is that user's from now on
             os.fchown(output.fileno(), command.uid, command.gid)
-        process: subprocess.Popen[bytes] = subprocess.Popen(
+        return subprocess.Popen(
             argv,
             env=command.environ,
             cwd=command.folder,
@@ -135,9 +132,10 @@ def start_again(command: StartCommand, log: Path) -> subprocess.Popen[bytes]:
             stdout=output,
             stderr=output,
             start_new_session=True,
-            **as_user,
+            user=command.uid if switches else None,
+            group=command.gid if switches else None,
+            extra_groups=command.groups if switches else None,
         )
-    return process
 
 
 def kill(pid: int, seconds: float) -> bool:

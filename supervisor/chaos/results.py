@@ -90,14 +90,14 @@ class DeliveryLog:
     strict: bool = True  # False once dead letters were sent again, after the others
     _early: set[int] = field(default_factory=set)  # recorded before the acknowledgement came
 
-    def posted(self, number: int, letter: str) -> None:
+    def posted(self, number: int, message_id: str) -> None:
         """Record an acknowledgement: the message is on disk."""
         self.acknowledged += 1
         if number in self._early:
             self._early.discard(number)
             self.delivered += 1
         else:
-            self.waiting[number] = letter
+            self.waiting[number] = message_id
 
     def unsure(self, number: int) -> None:
         """Record that a post was not acknowledged: it may be delivered or not."""
@@ -140,7 +140,7 @@ class Tally:
         self.recoveries: dict[tuple[Fault, str], Histogram] = {}
         self.ends: Counter[str] = Counter()  # of calls
         self.late = self.second = self.wrong = self.unended = 0
-        self.letters: dict[str, DeliveryLog] = {}
+        self.deliveries: dict[str, DeliveryLog] = {}
         self.lost = self.undelivered = self.replayed = self.refused_posts = 0
         self.orphans = 0
         self.not_back = 0
@@ -178,11 +178,11 @@ class Tally:
     @property
     def acknowledged(self) -> int:
         """Return how many posts were acknowledged."""
-        return sum(letters.acknowledged for letters in self.letters.values())
+        return sum(log.acknowledged for log in self.deliveries.values())
 
     def zeros(self) -> dict[str, int]:
         """Return the counters that must be zero, by name."""
-        misplaced = sum(letters.misplaced for letters in self.letters.values())
+        misplaced = sum(log.misplaced for log in self.deliveries.values())
         return {
             "past_deadline": self.late,
             "never_ended": self.unended,
@@ -221,8 +221,8 @@ class Tally:
             "calls": {"total": self.ends.total(), "outcomes": dict(self.ends.most_common())},
             "posts": {
                 "acknowledged": self.acknowledged,
-                "delivered": sum(letters.delivered for letters in self.letters.values()),
-                "delivered_again": sum(letters.again for letters in self.letters.values()),
+                "delivered": sum(log.delivered for log in self.deliveries.values()),
+                "delivered_again": sum(log.again for log in self.deliveries.values()),
                 "dead_letters_replayed": self.replayed,
                 "not_acknowledged": self.refused_posts,
             },
@@ -239,8 +239,8 @@ class Tally:
                 *self.problems,
                 *(
                     f"{name} took {counted} of its messages out of order"
-                    for name, letters in self.letters.items()
-                    if (counted := letters.misplaced)
+                    for name, log in self.deliveries.items()
+                    if (counted := log.misplaced)
                 ),
             ],
         }

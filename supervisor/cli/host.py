@@ -54,9 +54,9 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
     from garrison.supervisor.logs.console import Console
     from garrison.supervisor.logs.events import EventLog
     from garrison.supervisor.loop import Supervisor
-    from garrison.supervisor.state.adoption import ENDING, handed_over
+    from garrison.supervisor.state.handover import SIGNALS, take_handover
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # until the loop handles them
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the loop handles them
     raise_descriptor_limit()
     malloc.keep_freed_memory()
     if stat.S_ISREG(os.fstat(1).st_mode):
@@ -74,7 +74,7 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
         not events_only,
     )
     journal.listeners.append(console.on_event)
-    handover = handed_over(os.environ)
+    handover = take_handover(os.environ)
     supervisor = Supervisor(config, os.environ, journal, handover)
     invocation.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
@@ -82,12 +82,11 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
         supervisor.run()
     finally:
         console.close()
-    if supervisor.succession.successor:
+    upgrade = supervisor.upgrade
+    if upgrade.successor:
         flags = ["--events-only"] if events_only else []
         flags += ["--json"] if invocation.json else []
-        _exec_successor(
-            supervisor.succession.successor, supervisor.succession.environ, config, flags
-        )
+        _exec_successor(upgrade.successor, upgrade.environ, config, flags)
     return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
 
 
@@ -95,22 +94,22 @@ def _exec_successor(
     python: str, environ: dict[str, str], config: Config, flags: list[str]
 ) -> NoReturn:
     """Replace this process's program with a new supervisor, in the environment of the first."""
-    from garrison.supervisor.state.adoption import command
+    from garrison.supervisor.state.handover import supervisor_command
 
     sys.stdout.flush()
-    os.execve(python, [*command(python, config), *flags], environ)
+    os.execve(python, [*supervisor_command(python, config), *flags], environ)
 
 
 def _check_takeover(config: Config) -> int:
     """Check that this version can adopt the running workers; change nothing."""
-    from garrison.supervisor.state import adoption
-    from garrison.supervisor.state.snapshot import load_living
+    from garrison.supervisor.state.adoption import adoptable
+    from garrison.supervisor.state.snapshot import load_snapshot
 
     check_paths_unchanged(config)
-    living, problem = load_living(config.host.state, aside=False)
-    if living is None:
+    snapshot, problem = load_snapshot(config.host.state, set_aside=False)
+    if snapshot is None:
         raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
-    adoption.adoptable(config, living)
+    adoptable(config, snapshot)
     return DONE
 
 
@@ -143,14 +142,14 @@ def _run_detached(invocation: Invocation, config: Config) -> int:
 
 def _spawn(config: Config, log: Path) -> tuple[subprocess.Popen[bytes], int]:
     """Start a supervisor in the background; return it, and where its output begins in the log."""
-    from garrison.supervisor.state.adoption import command
+    from garrison.supervisor.state.handover import supervisor_command
 
     make_private(config.host.home)
     make_private(config.host.logs)
     with log.open("ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
-            [*command(sys.executable, config), "--events-only"],
+            [*supervisor_command(sys.executable, config), "--events-only"],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -206,18 +205,11 @@ def _order_down(home: Path, pidfd: int) -> None:
 @options
 def upgrade(invocation: Invocation) -> int:
     """Replace the running supervisor with the installed version. Services keep running."""
-    from garrison.supervisor.state.adoption import adoptable
-    from garrison.supervisor.state.snapshot import load_living
-
     home = invocation.home
     before = request(home, "status")
     head = before["supervisor"]
-    config = load(Path(head["config"]), home)
-    check_paths_unchanged(config)
-    living, problem = load_living(config.host.state, aside=False)
-    if living is None:
-        raise OrderFailed("failed", problem or f"{config.host.state}/living.json is not there")
-    adoptable(config, living)  # a config that does not fit is reported here, by this process
+    # A config that does not fit is reported by this process; the supervisor runs on.
+    _check_takeover(load(Path(head["config"]), home))
     try:
         request(home, "upgrade", wait=NO_LIMIT, once=True, python=sys.executable)
     except SupervisorGone:  # unless a concurrent upgrade was faster

@@ -41,7 +41,10 @@ def mail(_: Invocation) -> None:
 )
 @options
 def ls(invocation: Invocation, name: str | None, most: int) -> int:
-    """List pending messages and dead letters, of all receivers or of one."""
+    """List pending messages and dead letters.
+
+    With NAME, those of one receiver.
+    """
     data = _merge(_query(invocation, lambda mailbox: mailbox.ls(name, most)), most)
     invocation.answer(data)
     if not invocation.json:
@@ -52,11 +55,11 @@ def ls(invocation: Invocation, name: str | None, most: int) -> int:
 
 
 @mail.command(epilog="Example: garrison mail show ID")
-@click.argument("letter", metavar="ID")
+@click.argument("message_id", metavar="ID")
 @options
-def show(invocation: Invocation, letter: str) -> int:
+def show(invocation: Invocation, message_id: str) -> int:
     """Show one message with its arguments."""
-    (data,) = _query(invocation, lambda mailbox: mailbox.show(letter))[:1]
+    (data,) = _query(invocation, lambda mailbox: mailbox.show(message_id))[:1]
     invocation.answer(data)
     if not invocation.json:
         from .render import table
@@ -66,32 +69,35 @@ def show(invocation: Invocation, letter: str) -> int:
 
 
 @mail.command(epilog="Examples: garrison mail replay ID; garrison mail replay --all")
-@click.argument("letters", nargs=-1, metavar="ID…")
+@click.argument("ids", nargs=-1, metavar="ID…")
 @click.option("--all", "everything", is_flag=True, help="All dead letters.")
 @options
-def replay(invocation: Invocation, letters: tuple[str, ...], everything: bool) -> int:
-    """Deliver dead letters again, after the messages that are pending."""
-    if bool(letters) == everything:
+def replay(invocation: Invocation, ids: tuple[str, ...], everything: bool) -> int:
+    """Deliver dead letters again.
+
+    They come after the messages that are pending.
+    """
+    if bool(ids) == everything:
         raise click.UsageError("name the dead letters, or use --all")
-    wanted = None if everything else list(letters)
+    wanted = None if everything else list(ids)
     count = sum(_query(invocation, lambda mailbox: mailbox.replay(wanted)))
-    return _print_count(invocation, count, letters, "will be delivered again")
+    return _print_count(invocation, count, ids, "will be delivered again")
 
 
 @mail.command(epilog="Example: garrison mail drop ID")
-@click.argument("letters", nargs=-1, required=True, metavar="ID…")
+@click.argument("ids", nargs=-1, required=True, metavar="ID…")
 @options
-def drop(invocation: Invocation, letters: tuple[str, ...]) -> int:
+def drop(invocation: Invocation, ids: tuple[str, ...]) -> int:
     """Delete messages, pending or dead. A delivery that is under way is not interrupted."""
-    count = sum(_query(invocation, lambda mailbox: mailbox.drop(list(letters))))
-    return _print_count(invocation, count, letters, "dropped")
+    count = sum(_query(invocation, lambda mailbox: mailbox.drop(list(ids))))
+    return _print_count(invocation, count, ids, "dropped")
 
 
-def _print_count(invocation: Invocation, count: int, letters: tuple[str, ...], outcome: str) -> int:
+def _print_count(invocation: Invocation, count: int, ids: tuple[str, ...], outcome: str) -> int:
     invocation.answer({"count": count})
     invocation.say(f"{counted(count, 'message')} {outcome}")
-    if count < len(letters):
-        raise OrderFailed("no_such_message", f"{len(letters) - count} of the IDs are no messages")
+    if count < len(ids):
+        raise OrderFailed("no_such_message", f"{len(ids) - count} of the IDs are no messages")
     return DONE
 
 

@@ -13,8 +13,6 @@ from .app import garrison
 HEAD = """\
 # Command line
 
-<!-- Generated: python -m garrison.supervisor.cli.reference > docs/reference/cli.md -->
-
 `garrison VERB` controls a host. Run it in the folder of the host's `config.toml`, or name the host
 with `--home`. `garrison --help` lists the verbs, `garrison VERB --help` shows one.
 

@@ -34,6 +34,16 @@ def count(doc: str, unit: str, least: int = 1, *, zero: str = "") -> Key:
     return Key(doc, unit=unit, least=least, zero=zero)
 
 
+def inherited(doc: str, example: str, **rest: Any) -> Key:
+    """Return the key of a property that a worker has from the supervisor by default."""
+    return Key(doc, unset="as the supervisor", example=example, **rest)
+
+
+def services(doc: str, example: str) -> Key:
+    """Return the key of a list of services, in the section of one service."""
+    return Key(doc, kind="name", unit="NAMEs", own=True, example=example)
+
+
 class KeyGroup(msgspec.Struct, frozen=True, kw_only=True):
     """A group of keys: a part of a spec, whose keys stand in the spec's own table."""
 

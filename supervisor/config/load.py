@@ -360,6 +360,6 @@ def _syntax_error(path: Path, text: str, message: str) -> ConfigError:
     if position and position[2]:
         problem += f" at column {position[2]}"
     if "Invalid value" in message:
-        problem += '; text stands in "quotes", a switch is true or false'
+        problem += '; text is in "quotes", a switch is true or false'
     line = int(position[1]) if position and position[1] else text.rstrip("\n").count("\n") + 1
     return ConfigError(problem, path=str(path), line=line if position else None)

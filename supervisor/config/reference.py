@@ -1,10 +1,11 @@
 """Writes the reference of the config, `config.toml` and `docs/reference/config.md`, from `spec`.
 
-Run `python -m garrison.supervisor.config.reference` at the root of a checkout.
+Run `python -m garrison.supervisor.config.reference` in a checkout.
 """
 
 import json
 import re
+import sys
 import textwrap
 from collections.abc import Iterable
 from enum import Enum
@@ -149,11 +150,12 @@ def _key_lines(field: KeyField, indent: str) -> list[str]:
 
     Args:
         field: The key.
-        indent: What stands between "#" and the key; more than a space in an example, which stays a
-            comment when it is put in force.
+        indent: The text between "#" and the key; a single space marks a key to put in force, more
+            mark an example.
     """
     mark = "# " if indent == " " else f"#{indent}# "
-    doc = field.key.doc + (f" Without it: {field.key.unset}." if field.key.unset else "")
+    has_fallback = field.key.unset not in {"", "none"}
+    doc = field.key.doc + (f" Without it: {field.key.unset}." if has_fallback else "")
     lines = textwrap.wrap(doc, WIDTH, initial_indent=mark, subsequent_indent=mark)
     line = f"#{indent}{field.name} = {default_toml(field) or field.key.example}"
     note = _note(field)
@@ -235,6 +237,14 @@ def files() -> dict[str, str]:
     return {"config.toml": reference_toml(), "docs/reference/config.md": reference_markdown()}
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write the generated files of this checkout."""
+    root = Path(__file__).resolve().parents[2]
+    if not (root / "pyproject.toml").exists():
+        sys.exit("this is an installed package; run it in a checkout of garrison")
     for path, text in files().items():
-        Path(path).write_text(text, "utf-8")
+        (root / path).write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

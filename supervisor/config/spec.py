@@ -12,7 +12,7 @@ import msgspec
 
 from garrison.ipc.character import Character, default_character
 
-from .keys import Key, KeyGroup, count, duration
+from .keys import Key, KeyGroup, count, duration, inherited, services
 
 
 class Restart(Enum):
@@ -40,23 +40,11 @@ class Supervision(KeyGroup, frozen=True, kw_only=True):
 
     depends_on: Annotated[
         tuple[str, ...],
-        Key(
-            "Services that run before this one starts, and stop after it.",
-            kind="name",
-            unit="NAMEs",
-            own=True,
-            example='["database"]',
-        ),
+        services("Services that run before this one starts, and stop after it.", '["database"]'),
     ] = ()
     bind_to: Annotated[
         tuple[str, ...],
-        Key(
-            "Services whose restart restarts this one too.",
-            kind="name",
-            unit="NAMEs",
-            own=True,
-            example='["browser"]',
-        ),
+        services("Services whose restart restarts this one too.", '["browser"]'),
     ] = ()
     restart: Annotated[
         Restart,
@@ -66,12 +54,10 @@ class Supervision(KeyGroup, frozen=True, kw_only=True):
         ),
     ] = Restart.PERMANENT
     autostart: Annotated[
-        bool,
-        Key("Start the service with the host. Otherwise `garrison start NAME` starts it."),
+        bool, Key("Start the service with the host. Otherwise `garrison start NAME` starts it.")
     ] = True
     exclusive: Annotated[
-        bool,
-        Key("Start a new process only when the old one and all its child processes are gone."),
+        bool, Key("Start a new process only when the old one and all its child processes are gone.")
     ] = True
     start_timeout: Annotated[
         float,
@@ -183,48 +169,33 @@ class ProcessLimits(KeyGroup, frozen=True, kw_only=True):
     ] = 0
     nice: Annotated[
         int | None,
-        Key(
-            "The CPU priority: a higher value yields to other processes.",
-            least=-20,
-            most=19,
-            unset="as the supervisor",
-            example="10",
+        inherited(
+            "The CPU priority: a higher value yields to other processes.", "10", least=-20, most=19
         ),
     ] = None
     oom_score_adj: Annotated[
         int | None,
-        Key(
+        inherited(
             "The out-of-memory killer ends processes with a higher value first.",
+            "500",
             least=-1000,
             most=1000,
-            unset="as the supervisor",
-            example="500",
         ),
     ] = None
     umask: Annotated[
         int | None,
-        Key(
-            "The permissions that files of the service do not get.",
-            kind="umask",
-            unset="as the supervisor",
-            example='"077"',
-        ),
+        inherited("The permissions that files of the service do not get.", '"077"', kind="umask"),
     ] = None
     working_directory: Annotated[
         Path | None,
-        Key(
-            "The folder in which the process runs.",
-            unset="as the supervisor",
-            example='"data"',
-        ),
+        inherited("The folder in which the process runs.", '"data"'),
     ] = None
     user: Annotated[
         str,
-        Key(
+        inherited(
             "The user that the service runs as. The supervisor has to be root for that.",
+            '"bot"',
             kind="account",
-            unset="as the supervisor",
-            example='"bot"',
         ),
     ] = ""
     group: Annotated[
@@ -247,7 +218,8 @@ class Environment(KeyGroup, frozen=True, kw_only=True):
     env: Annotated[
         dict[str, str],
         Key(
-            "Environment variables. The tables of [defaults] and of the service are merged.",
+            "Environment variables, besides PATH, HOME, LANG and the like, which every service "
+            "has. The tables of [defaults] and of the service are merged.",
             kind="env",
             example='{ LOG_LEVEL = "debug" }',
         ),
@@ -327,8 +299,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, kw_only=True):
     limits: ProcessLimits = ProcessLimits()
     environment: Environment = Environment()
     config: Annotated[
-        dict[str, Any],
-        Key("The service's own settings; its class declares them.", own=True),
+        dict[str, Any], Key("The service's own settings; its class declares them.", own=True)
     ] = {}
 
 
@@ -403,18 +374,10 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ]
     state: Annotated[
-        Path,
-        Key(
-            "The folder for what outlives a supervisor.",
-            default='".garrison/state"',
-        ),
+        Path, Key("The folder for what outlives a supervisor.", default='".garrison/state"')
     ]
     logs: Annotated[
-        Path,
-        Key(
-            "The folder for the log files, one for each service.",
-            default='".garrison/logs"',
-        ),
+        Path, Key("The folder for the log files, one for each service.", default='".garrison/logs"')
     ]
     log_bytes: Annotated[
         int,
@@ -452,8 +415,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = True
     starts_at_once: Annotated[
-        int,
-        count("The number of workers that import and initialize at the same time.", "workers"),
+        int, count("The number of workers that import and initialize at the same time.", "workers")
     ] = 4
     max_message: Annotated[
         int, count("The largest message that is accepted from any process.", "bytes", 1 << 20)
@@ -479,15 +441,14 @@ def service_spec(base: ServiceSpec | None = None, /, **values: Any) -> ServiceSp
     """Return a spec from flat keys, such as `name`, `watchdog` and `env`.
 
     Args:
-        base: Where the keys that are not given come from; None: the defaults.
+        base: The spec that has the other keys; None: they have their defaults.
         values: Keys of `ServiceSpec` and of its groups.
 
     Raises:
         TypeError: A key is unknown, or the names are missing.
     """
     for group, kind in GROUPS.items():
-        keys = {key: values.pop(key) for key in kind.__struct_fields__ if key in values}
-        if keys:
+        if keys := {key: values.pop(key) for key in kind.__struct_fields__ if key in values}:
             current = kind() if base is None else getattr(base, group)
             values[group] = msgspec.structs.replace(current, **keys)
     return ServiceSpec(**values) if base is None else msgspec.structs.replace(base, **values)

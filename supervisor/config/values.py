@@ -339,7 +339,7 @@ def secret_source(value: object) -> str | Path:
     """Read where a secret comes from: the name of a variable, or a file of its own."""
     if not isinstance(value, dict):
         return secret_name(value)
-    for key in value.keys() - {"file"}:
+    for key in (key for key in value if key != "file"):
         with at_path(key):
             raise ConfigValueError(f"no such key in a secret{did_you_mean(key, ['file'])}")
     if "file" not in value:

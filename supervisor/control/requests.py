@@ -1,145 +1,189 @@
-"""Orders of the command line while they are carried out; each is answered once, in time."""
+"""Requests of the command line while they are carried out; each is answered once."""
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Answer, Token
+from garrison.supervisor.lifecycle.actions import Action
 from garrison.supervisor.logs.events import Event
-from garrison.supervisor.tasks import Steps
 
-from .commands import COMMANDS, Refusal
+from .commands import COMMANDS
+from .commands.base import Command, CommandContext, CommandSpec, Refusal
 
-if TYPE_CHECKING:
-    from garrison.supervisor.loop import Supervisor
+REQUESTS_MOST = 256
+REQUESTS_EACH = 32  # of one connection, so that none takes all the room
+TURN_S = 0.005  # of one turn, for all requests; the rest continues in the next
+ACTIONS_MOST = 1000  # that a command performs in one step
 
-ORDERS_MOST = 256
-ORDERS_EACH = 32  # of one connection, so that none takes all the room
-TURN_S = 0.005  # of all orders in one turn; the others go on in the next
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """An order that waits for its end."""
-
-    peer: Token
-    order: messages.Order
-    work: Steps
-    deadline: float
-    answered: bool = False  # it was not done in time; it goes on, and nobody waits for it
+Send = Callable[[Token, messages.Downward], bool]
 
 
-class RequestQueue:
-    """Every order that is under way, and who follows the journal.
+class EventFollowers:
+    """The connections that every event is sent to.
 
     Args:
-        host: What orders are about.
-        send: Sends to one connection; False where it is gone, or does not read.
+        send: Sends to one connection; returns False if it is gone or does not read.
     """
 
-    def __init__(
-        self, host: "Supervisor", send: Callable[[Token, messages.Downward], bool]
-    ) -> None:
-        self._host = host
+    def __init__(self, send: Send) -> None:
         self._send = send
-        self._pending: list[Request] = []
         self._followers: dict[Token, tuple[int, frozenset[str]]] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._pending)
-
-    def take(self, peer: Token, order: messages.Order) -> None:
-        """Begin to carry out an order."""
-        command = COMMANDS.get(order.verb)
-        if command is None:
-            self._answer(peer, order, Refusal("usage", f"this supervisor has no {order.verb}"))
-            return
-        if sum(pending.peer == peer for pending in self._pending) >= ORDERS_EACH:
-            self._answer(peer, order, Refusal("failed", f"{ORDERS_EACH} of yours wait already"))
-            return
-        if len(self._pending) >= ORDERS_MOST:  # the oldest of those that only look on gives way
-            oldest = next((p for p in self._pending if p.order.verb == "wait"), self._pending[0])
-            self._reply(oldest, Refusal("failed", f"{ORDERS_MOST} orders wait already"))
-            oldest.work.close()
-            self._pending.remove(oldest)
-        wait = order.wait if 0 < order.wait < 1e9 else 1e9
-        work = command(self._host, peer, order)
-        self._pending.append(Request(peer, order, work, time.monotonic() + wait))
-
-    def go_on(self) -> None:
-        """Take every order a step further, for a bounded time."""
-        until = time.monotonic() + TURN_S
-        looked_at: list[Request] = []
-        while self._pending and time.monotonic() < until:
-            pending = self._pending.pop(0)
-            if self._waits(pending):
-                looked_at.append(pending)
-        if self._pending:
-            self._host.stir()
-        self._pending += looked_at
-
-    def forget(self, peer: Token) -> None:
-        """Drop what only waited for the sake of a connection that is gone."""
-        self._followers.pop(peer, None)
-        self._pending = [p for p in self._pending if p.peer != peer or p.order.verb != "wait"]
-
-    def end(self) -> None:
-        """Answer everything that still waits: the supervisor is ending."""
-        for pending in self._pending:
-            done = pending.order.verb == "down"
-            refusal = Refusal("failed", "the supervisor is ending")
-            self._reply(pending, {} if done else refusal)
-
-    def follow(self, peer: Token, order: messages.Order, services: frozenset[str]) -> None:
-        """Send a connection every event from now on."""
+    def add(self, peer: Token, order: messages.Order, services: frozenset[str]) -> None:
+        """Send a connection every event from now on; of these services, or all."""
         self._followers[peer] = (order.id, services)
 
-    def heard(self, event: Event) -> None:
-        """Pass an event on to those who follow."""
+    def remove(self, peer: Token) -> None:
+        """Send a connection no more events."""
+        self._followers.pop(peer, None)
+
+    def publish_event(self, event: Event) -> None:
+        """Send an event to those that follow it."""
         for peer, (order_id, services) in list(self._followers.items()):
             if services and event.service not in services:
                 continue
             if not self._send(peer, Answer(order_id, True, event, more=True)):
                 del self._followers[peer]
 
-    def _waits(self, pending: Request) -> bool:
-        """Take an order a step further; False where that was its last."""
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A request that is not finished."""
+
+    peer: Token
+    order: messages.Order
+    command: CommandSpec
+    steps: Command
+    deadline: float
+    answered: bool = False  # it timed out; it is carried out all the same
+
+
+@dataclass(frozen=True, slots=True)
+class RequestHooks:
+    """What requests have done by others."""
+
+    send: Send
+    perform: Callable[[Action], None]
+    write_snapshot: Callable[[], None]  # before an answer: what was answered holds
+    publish: Callable[[], None]  # likewise: what the client asks next is answered accordingly
+    wake: Callable[[], None]
+    report_error: Callable[[str, Exception], None]
+
+
+class RequestQueue:
+    """All requests that are under way.
+
+    Args:
+        context: What commands may look at.
+        hooks: What is done by others.
+    """
+
+    def __init__(self, context: CommandContext, hooks: RequestHooks) -> None:
+        self._context, self._hooks = context, hooks
+        self._requests: list[Request] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._requests)
+
+    def take(self, peer: Token, order: messages.Order) -> None:
+        """Begin to carry out a request."""
+        command = COMMANDS.get(order.verb)
+        if command is None:
+            refusal = Refusal("usage", f"this supervisor has no {order.verb}")
+            self._answer(peer, order, refusal)
+            return
+        if sum(request.peer == peer for request in self._requests) >= REQUESTS_EACH:
+            refusal = Refusal("failed", f"{REQUESTS_EACH} of yours wait already")
+            self._answer(peer, order, refusal)
+            return
+        if len(self._requests) >= REQUESTS_MOST:
+            self._drop_one()
+        wait = order.wait if 0 < order.wait < 1e9 else 1e9
+        steps = command.body(self._context, peer, order)
+        self._requests.append(Request(peer, order, command, steps, time.monotonic() + wait))
+
+    def _drop_one(self) -> None:
+        """Drop the oldest request that only waits, or the oldest of all."""
+        waiting = (request for request in self._requests if request.command.waits)
+        oldest = next(waiting, self._requests[0])
+        self._reply(oldest, Refusal("failed", f"{REQUESTS_MOST} orders wait already"))
+        oldest.steps.close()
+        self._requests.remove(oldest)
+
+    def step_all(self) -> None:
+        """Continue every request, for a bounded time."""
+        until = time.monotonic() + TURN_S
+        continued: list[Request] = []
+        while self._requests and time.monotonic() < until:
+            request = self._requests.pop(0)
+            if self._step(request):
+                continued.append(request)
+        if self._requests:
+            self._hooks.wake()
+        self._requests += continued
+
+    def forget(self, peer: Token) -> None:
+        """Drop the requests of a connection that is gone which only wait."""
+        self._requests = [r for r in self._requests if r.peer != peer or not r.command.waits]
+
+    def answer_all(self) -> None:
+        """Answer everything that still waits: the supervisor is ending."""
+        for request in self._requests:
+            refusal = Refusal("failed", "the supervisor is ending")
+            self._reply(request, {} if request.command.ends_host else refusal)
+
+    def _step(self, request: Request) -> bool:
+        """Continue a request; return False if it has finished."""
+        verb = request.order.verb
         try:
-            only_waits = next(pending.work)
+            only_waits = self._run(request.steps)
         except StopIteration as end:
             if end.value is not None:
-                self._reply(pending, end.value)
-            self._host.stir()
+                self._reply(request, end.value)
+            self._hooks.wake()
             return False
         except (Refusal, ConfigError) as error:
-            self._reply(pending, error)
+            self._reply(request, error)
             return False
-        except Exception as error:  # noqa: BLE001 (one order must not end the host)
-            self._host.erred(pending.order.verb, error)
-            refusal = Refusal("failed", f"{pending.order.verb}: {type(error).__name__}: {error}")
-            self._reply(pending, refusal)
+        except Exception as error:  # noqa: BLE001 (one request must not end the host)
+            self._hooks.report_error(verb, error)
+            self._reply(request, Refusal("failed", f"{verb}: {type(error).__name__}: {error}"))
             return False
-        if time.monotonic() < pending.deadline:
+        if time.monotonic() < request.deadline:
             return True
-        what = "not so" if pending.order.verb == "wait" else "not done"
-        text = f"{pending.order.verb}: {what} within {pending.order.wait:g} s"
-        if pending.order.verb != "wait":
-            text += "; it goes on"
-        self._reply(pending, Refusal("timed_out", text))
-        pending.answered = True
+        self._time_out(request)
         if only_waits:
-            pending.work.close()
+            request.steps.close()
         return not only_waits
 
-    def _reply(self, pending: Request, result: Any) -> None:
-        self._host.succession.write_now()  # what was answered holds, whatever happens next
-        if pending.order.verb != "status":  # asked often, and changes nothing
-            self._host.members.publish(at_once=True)  # and whoever is called next knows it, too
-        if not pending.answered:
-            self._answer(pending.peer, pending.order, result)
+    def _run(self, steps: Command) -> bool:
+        """Perform what a command yields until it waits; return True if it only waits for others."""
+        for _ in range(ACTIONS_MOST):
+            match next(steps):
+                case bool(only_waits):
+                    return only_waits
+                case action:
+                    self._hooks.perform(action)
+        self._hooks.wake()
+        return False
+
+    def _time_out(self, request: Request) -> None:
+        verb, waits = request.order.verb, request.command.waits
+        what = "not so" if waits else "not done"
+        text = f"{verb}: {what} within {request.order.wait:g} s"
+        self._reply(request, Refusal("timed_out", text if waits else f"{text}; it goes on"))
+        request.answered = True
+
+    def _reply(self, request: Request, result: Any) -> None:
+        self._hooks.write_snapshot()
+        if not request.command.reads:
+            self._hooks.publish()
+        if not request.answered:
+            self._answer(request.peer, request.order, result)
 
     def _answer(self, peer: Token, order: messages.Order, result: Any) -> None:
         if isinstance(result, Refusal):
@@ -148,4 +192,4 @@ class RequestQueue:
             answer = Answer(order.id, False, None, "ConfigError", str(result))
         else:
             answer = Answer(order.id, True, result)
-        self._send(peer, answer)
+        self._hooks.send(peer, answer)

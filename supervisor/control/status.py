@@ -1,27 +1,32 @@
-"""What `status` tells of the host and of each service."""
+"""The rows of `garrison status`: the host and each service."""
 
 import contextlib
 import os
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from garrison.ipc.messages import State
-from garrison.ipc.system import process_tree
+from garrison.supervisor.bus.router import BusRouter
+from garrison.supervisor.config.spec import HostSpec
+from garrison.supervisor.crashes.report import CrashSummary
 from garrison.supervisor.lifecycle.limits import Used
 from garrison.supervisor.lifecycle.policy import has_process
-from garrison.supervisor.lifecycle.services import Service, UnreadablePlugin
-from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
-from garrison.supervisor.processes.engine import Measured
-
-if TYPE_CHECKING:
-    from garrison.supervisor.loop import Supervisor
+from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin
+from garrison.supervisor.processes.capabilities import (
+    Capabilities,
+    format_unsupported,
+    unsupported_limits,
+)
+from garrison.supervisor.processes.engine import Engine, Measured
+from garrison.supervisor.processes.usage import CpuMeter
 
 LAST_LINES = 12  # of a traceback
-DEATHS = 5  # that are told of one service
-
-_asked: dict[int, tuple[int, float, float]] = {}  # pid → when it began, had used what, and when
+CRASHES = 5  # shown of one service
 
 
 def own_version() -> str:
@@ -32,78 +37,175 @@ def own_version() -> str:
         return "0+checkout"
 
 
-def supervisor_row(host: "Supervisor") -> dict[str, Any]:
-    """Return what is told of the supervisor itself."""
-    rss, cpu = _usage(os.getpid())
+@dataclass(frozen=True, slots=True)
+class HostState:
+    """The state of the supervisor itself."""
+
+    config: Path
+    stopping: bool
+    registered: bool
+    settled: bool
+    rejected_frames: int
+
+
+class StatusReport:
+    """Composes the rows.
+
+    Args:
+        host: The settings of the host.
+        boot: The id of this run of the supervisor.
+        services: The services.
+        engine: Has the workers.
+        bus: Has counted messages.
+        machine: What this machine supports.
+        host_state: Returns the state of the supervisor.
+        last_crashes: Returns a service's last crashes.
+    """
+
+    def __init__(
+        self,
+        host: HostSpec,
+        boot: str,
+        services: ServiceTable,
+        engine: Engine,
+        bus: BusRouter,
+        machine: Capabilities,
+        host_state: Callable[[], HostState],
+        last_crashes: Callable[[str, int], list[CrashSummary]],
+    ) -> None:
+        self._host, self._boot, self._services = host, boot, services
+        self._engine, self._bus, self._machine = engine, bus, machine
+        self._host_state, self._last_crashes = host_state, last_crashes
+        self._began = time.monotonic()
+        self._meter = CpuMeter()
+
+    def supervisor_row(self) -> dict[str, Any]:
+        """Return the row of the supervisor."""
+        rss, cpu = self._meter.measure(os.getpid())
+        state = self._host_state()
+        return {
+            "pid": os.getpid(),
+            **self._engine.status(),
+            "version": own_version(),
+            "home": str(self._host.home),
+            "config": str(state.config),
+            "boot": self._boot,
+            "uptime_s": time.monotonic() - self._began,
+            "stopping": state.stopping,
+            "registered": state.registered,
+            "settled": state.settled,
+            "rss_bytes": rss,
+            "cpu_percent": cpu,
+            "descriptors": _descriptors(),
+            "messages": self._bus.carried,
+            "refused_frames": state.rejected_frames,
+        }
+
+    def service_row(self, service: Service, detail: bool) -> dict[str, Any]:
+        """Return the row of a service.
+
+        Args:
+            service: The service.
+            detail: Whether to add what only `status NAME` shows.
+        """
+        child, current, now = service.child, service.current, time.monotonic()
+        live = has_process(child.state) and current.pid != 0
+        measured = self._engine.measure(current.token, tree=detail) if live else Measured()
+        row = {
+            "name": service.name,
+            "service_type": service.spec.service_type,
+            "plugin": service.spec.plugin,
+            "agent": service.spec.agent.name or None,
+            "state": child.state.value,
+            "wanted": child.wanted,
+            "pid": current.pid or None,
+            "uid": current.uid if live and current.uid >= 0 else None,
+            "generation": child.generation,
+            "uptime_s": now - child.since if child.state is State.RUNNING else 0.0,
+            "restarts": child.restarted,
+            "last_exit": service.last_exit or None,
+            "reason": self._reason(service) or None,
+            "traceback": _last_lines(service.traceback),
+            "rss_bytes": measured.rss_bytes,
+            "cpu_percent": measured.cpu_percent,
+            "memory_max": service.spec.limits.memory_max or None,
+            "processes_max": service.spec.limits.processes or None,
+            "tree": _tree(measured.tree),
+            "in_flight": current.in_flight,
+            "facts": current.facts,
+            "health": _health(service, now),
+            "beat_age_s": now - current.beat_at if live and current.beat_at else None,
+        }
+        return row | self._detail(service) if detail else row
+
+    def _reason(self, service: Service) -> str:
+        """Return why a service does not run, in words."""
+        if service.state is State.RUNNING:
+            return ""
+        if service.state is State.QUEUED:
+            return self._services.waiting_reason(service) or service.reason
+        return service.reason
+
+    def _detail(self, service: Service) -> dict[str, Any]:
+        return _capabilities(service) | self._supervision(service)
+
+    def _supervision(self, service: Service) -> dict[str, Any]:
+        child, spec, current = service.child, service.spec, service.current
+        timed = child.state in {State.BACKOFF, State.FAILED} and child.deadline < inf
+        callers = self._bus.pairs.to(current.token) if current.token else {}
+        by_token = self._services.by_token
+        unsupported = unsupported_limits(spec, self._machine)
+        return {
+            "again_in_s": max(child.deadline - time.monotonic(), 0.0) if timed else None,
+            "log": str(self._host.logs / f"{service.name}.log"),
+            "messages_from": {
+                by_token[token].name: count for token, count in callers.items() if token in by_token
+            },
+            "refused_frames": current.refused_frames,
+            "last_exit_time": service.last_exit_at or None,
+            "deaths": self._last_crashes(service.name, CRASHES),
+            "unheld": [format_unsupported(service.name, limit) for limit in unsupported],
+        }
+
+
+def _capabilities(service: Service) -> dict[str, Any]:
+    spec, manifest = service.spec, service.manifest
     return {
-        "pid": os.getpid(),
-        **host.engine.status(),
-        "version": own_version(),
-        "home": str(host.config.host.home),
-        "config": str(host.config.path),
-        "boot": host.boot,
-        "uptime_s": time.monotonic() - host.began,
-        "stopping": host.stopping,
-        "registered": host.registration.finished,
-        "settled": host.settled,
-        "rss_bytes": rss,
-        "cpu_percent": cpu,
-        "descriptors": _descriptors(),
-        "messages": host.bus.carried,
-        "refused_frames": host.hearing.refused,
+        "capability_description": manifest.description,
+        "character": spec.agent.character.name,
+        "methods": list(manifest.methods),
+        "left_out": manifest.left_out,
+        "actions": list(manifest.actions),
+        "providers": list(manifest.providers),
+        "evaluators": list(manifest.evaluators),
+        "models": list(manifest.models),
+        "sends_for": list(manifest.sends_for),
+        "events": list(service.current.events),
+        "depends_on": list(spec.supervision.depends_on),
+        "bind_to": list(spec.supervision.bind_to),
+        "notes": list(manifest.notes),
+        "restart": spec.supervision.restart.value,
+        "autostart": spec.supervision.autostart,
     }
 
 
-def service_row(host: "Supervisor", post: Service, detail: bool) -> dict[str, Any]:
-    """Return what is told of one service."""
-    child, now = post.child, time.monotonic()
-    live = has_process(child.state) and post.current.pid != 0
-    measured = host.engine.measure(post.current.token, tree=detail) if live else Measured()
-    row = {
-        "name": post.name,
-        "service_type": post.spec.service_type,
-        "plugin": post.spec.plugin,
-        "agent": post.spec.agent.name or None,
-        "state": child.state.value,
-        "wanted": child.wanted,
-        "pid": post.current.pid or None,
-        "uid": post.current.uid if live and post.current.uid >= 0 else None,
-        "generation": child.generation,
-        "uptime_s": now - child.since if child.state is State.RUNNING else 0.0,
-        "restarts": child.restarted,
-        "last_exit": post.last_exit or None,
-        "reason": reason(host, post) or None,
-        "traceback": _last(post.traceback),
-        "rss_bytes": measured.rss_bytes,
-        "cpu_percent": measured.cpu_percent,
-        "memory_max": post.spec.limits.memory_max or None,
-        "processes_max": post.spec.limits.processes or None,
-        "tree": _tree(measured.tree),
-        "in_flight": post.current.in_flight,
-        "facts": post.current.facts,
-        "health": _health(post, now),
-        "beat_age_s": now - post.current.beat_at if live and post.current.beat_at else None,
-    }
-    return row | _detail(host, post) if detail else row
-
-
-def unread_row(unread: UnreadablePlugin, detail: bool) -> dict[str, Any]:
-    """Return what is told of a plugin that could not be read: one failed service of its NAME."""
+def unreadable_row(plugin: UnreadablePlugin, detail: bool) -> dict[str, Any]:
+    """Return the row of a plugin that could not be read: one failed service of its NAME."""
     row: dict[str, Any] = {
-        "name": unread.name,
+        "name": plugin.name,
         "service_type": None,
-        "plugin": unread.name,
+        "plugin": plugin.name,
         "agent": None,
-        "state": (State.REGISTERED if unread.reading else State.FAILED).value,
+        "state": (State.REGISTERED if plugin.reading else State.FAILED).value,
         "wanted": True,
         "pid": None,
         "uid": None,
         "generation": 0,
         "uptime_s": 0.0,
-        "restarts": max(unread.tries - 1, 0),
+        "restarts": max(plugin.tries - 1, 0),
         "last_exit": None,
-        "reason": unread.reason if unread.reading else f"its plugin: {unread.reason}",
-        "traceback": _last(unread.traceback),
+        "reason": plugin.reason if plugin.reading else f"its plugin: {plugin.reason}",
+        "traceback": _last_lines(plugin.traceback),
         "rss_bytes": 0,
         "cpu_percent": 0.0,
         "memory_max": None,
@@ -115,94 +217,37 @@ def unread_row(unread: UnreadablePlugin, detail: bool) -> dict[str, Any]:
         "beat_age_s": None,
     }
     if detail:
-        again = unread.again_at - time.monotonic()
+        again = plugin.again_at - time.monotonic()
         row["again_in_s"] = None if again == inf else max(again, 0.0)
     return row
 
 
-def reason(host: "Supervisor", post: Service) -> str:
-    """Return why a service does not run, in words."""
-    if post.state is State.RUNNING:
-        return ""
-    if post.state is State.QUEUED:
-        return host.roster.waiting_reason(post) or post.reason
-    return post.reason
-
-
-def _detail(host: "Supervisor", post: Service) -> dict[str, Any]:
-    """Return what `status NAME` tells besides."""
-    child, spec = post.child, post.spec
-    timed = child.state in {State.BACKOFF, State.FAILED} and child.deadline < inf
-    callers = host.bus.pairs.to(post.current.token) if post.current.token else {}
-    by_token = host.roster.by_token
-    return {
-        "capability_description": post.manifest.description,
-        "character": spec.agent.character.name,
-        "methods": list(post.manifest.methods),
-        "left_out": post.manifest.left_out,
-        "actions": list(post.manifest.actions),
-        "providers": list(post.manifest.providers),
-        "evaluators": list(post.manifest.evaluators),
-        "models": list(post.manifest.models),
-        "sends_for": list(post.manifest.sends_for),
-        "events": list(post.current.events),
-        "depends_on": list(spec.supervision.depends_on),
-        "bind_to": list(spec.supervision.bind_to),
-        "notes": list(post.manifest.notes),
-        "restart": spec.supervision.restart.value,
-        "autostart": spec.supervision.autostart,
-        "again_in_s": max(child.deadline - time.monotonic(), 0.0) if timed else None,
-        "log": str(host.config.host.logs / f"{post.name}.log"),
-        "messages_from": {
-            by_token[token].name: count for token, count in callers.items() if token in by_token
-        },
-        "refused_frames": post.current.refused_frames,
-        "last_exit_time": post.last_exit_at or None,
-        "deaths": host.deaths.recent(post.name, DEATHS),
-        "unheld": [
-            format_unsupported(post.name, one) for one in unsupported_limits(spec, host.machine)
-        ],
-    }
-
-
-def _health(post: Service, now: float) -> dict[str, Any] | None:
-    """Return what its own `health` said last; None where it has said nothing."""
-    if post.current.health is None or not has_process(post.state):
+def _health(service: Service, now: float) -> dict[str, Any] | None:
+    """Return the last result of a service's own `health`; None if there is none."""
+    current = service.current
+    if current.health is None or not has_process(service.state):
         return None
     return {
-        "well": not post.current.health.problem,
-        "problem": post.current.health.problem or None,
-        "age_s": now - post.current.health_at,
-        "took_s": post.current.health.took_s,
+        "well": not current.health.problem,
+        "problem": current.health.problem or None,
+        "age_s": now - current.health_at,
+        "took_s": current.health.took_s,
     }
 
 
 def _tree(used: Used | None) -> dict[str, Any] | None:
-    """Return what a service has with all that it started, as of the last look."""
+    """Return what a service's process tree uses."""
     if used is None:
         return None
     return {"memory_bytes": used.memory, "processes": used.processes, "more": used.least}
 
 
-def _last(traceback: str) -> list[str]:
+def _last_lines(traceback: str) -> list[str]:
     return traceback.rstrip().splitlines()[-LAST_LINES:]
 
 
 def _descriptors() -> int:
-    """Return how many descriptors this process has open; 0 where none is left to count them."""
+    """Return how many descriptors this process has open; 0 if none is left to count them."""
     with contextlib.suppress(OSError):
-        return len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 (its own is gone by now)
+        return len(os.listdir("/proc/self/fd")) - 1  # noqa: PTH208 (its own is closed by now)
     return 0
-
-
-def _usage(pid: int) -> tuple[int, float]:
-    """Return resident bytes, and per cent of one processor since the last question."""
-    began, rss, used = process_tree.usage(pid)
-    now = time.monotonic()
-    if len(_asked) > 1000:
-        _asked.clear()
-    before = _asked.get(pid)
-    _asked[pid] = began, used, now
-    if before is None or before[0] != began or now <= before[2]:
-        return rss, 0.0
-    return rss, round(max(used - before[1], 0.0) / (now - before[2]) * 100, 1)

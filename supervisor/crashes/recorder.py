@@ -20,7 +20,6 @@ from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Event as PolicyEvent
-from garrison.supervisor.lifecycle.policy import StopReason
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.logs.events import Event, EventLog
 from garrison.supervisor.processes import engine
@@ -120,7 +119,7 @@ class CrashRecorder:
         try:
             return self._noted(service, event, left)
         except Exception as error:  # noqa: BLE001 (see above)
-            self._erred(f"the death of {service.name}", error)
+            self._erred(f"the crash report of {service.name}", error)
             return None
 
     def _noted(
@@ -138,41 +137,24 @@ class CrashRecorder:
         return end
 
     def _context(self, service: Service, left: Collection[Handle]) -> ExitContext:
-        at, now = service.last_exit_at or time.time(), time.monotonic()
         number = self.store.next_number()
-        before, status = service.child, service.current.status
-        lost = service.current.adopting and (status is None or service.adoption_timed_out)
-        kind = (
-            "lost"
-            if lost
-            else kind_of(
-                before,
-                service.current.failing,
-                service.current.stopped,
-                status,
-                service.current.oom,
-            )
-        )
+        current = service.current
+        lost = current.adopting and (current.status is None or service.adoption_timed_out)
+        kind = "lost" if lost else kind_of(service.child, current)
         return ExitContext(
             id=f"{service.name}-{number}",
             n=number,
-            at=at,
-            before=before,
-            after=before,
-            service_type=service.spec.service_type,
+            at=service.last_exit_at or time.time(),
+            now=time.monotonic(),
+            before=service.child,
+            after=service.child,
+            current=current,
             kind=kind,
             cause=cause_of(kind, service.cause(service.last_exit)),
             exit=service.last_exit,
-            status=status,
-            pid=service.current.pid,
-            began=at - (now - service.current.started_at) if service.current.started_at else 0.0,
-            broken=service.current.failing,
-            used=service.current.used,
-            beat_age_s=now - service.current.beat_at if service.current.beat_at else None,
             left=tuple(handle.pid for handle in left),
             events_before=self._events.count,
             log_file=str(self._logs / f"{service.name}.log"),
-            ready=service.current.ready and before.why is not StopReason.START_TIMEOUT,
         )
 
     def on_restart_decided(self, end: ExitContext | None, service: Service) -> None:
@@ -240,7 +222,7 @@ class CrashRecorder:
         except (OSError, GarrisonError) as error:  # a full disk stops no service
             self._events.record("death.unrecorded", name, error=str(error))
         except Exception as error:  # noqa: BLE001 (one report must not stop the others)
-            self._erred(f"the record of {one.end.id}", error)
+            self._erred(f"the crash report {one.end.id}", error)
         return True
 
     def _evidence(self, one: _Unwritten) -> Evidence:

@@ -1,7 +1,7 @@
-"""The record of one death: what it holds, and how it is put together. Pure.
+"""Crash reports: what a report contains, and how it is built. Pure.
 
-Times of the record are UTC text, RFC 3339; durations are seconds, sizes are bytes. All text that
-a service may have had a hand in passes through `redact` before it is cut to its bound.
+Times in a report are UTC text, RFC 3339; durations are seconds, sizes are bytes. All text that a
+service may have produced passes through `redact` before it is cut to its limit.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -16,39 +16,41 @@ from garrison.ipc.flight_record import IN, LATE, UNKNOWN, FlightRecord, Recorded
 from garrison.ipc.messages import Failing, State, Stopped
 from garrison.supervisor.config.spec import Restart
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
+from garrison.supervisor.lifecycle.services import Incarnation
 
 FORMAT = 1
-RECORD_BYTES = 256 * 1024  # of one record as JSON
+RECORD_BYTES = 256 * 1024  # of one report as JSON
 LOG_LINES, LOG_CHARS, LINE_CHARS = 50, 16 * 1024, 1024
 STACK_CHARS = 48 * 1024
 TRACEBACK_CHARS = 16 * 1024
 CAUSE_CHARS = 2000
 MESSAGES = 64
-IN_FLIGHT = 64  # that are told one by one
+IN_FLIGHT = 64  # calls that are listed; further ones are only counted
 BEFORE = 20  # events
 EVENT_CHARS = 500
+LEFT = 100  # pids
 
 Redact: TypeAlias = Callable[[str], str]
 
 
 class Message(msgspec.Struct, omit_defaults=True):
-    """One message that a service sent or was sent, without what it held."""
+    """One message that a service sent or received, without its content."""
 
     time: str
     direction: str  # "in", "out"
     kind: str  # "call", "reply", "failed", "cancel", "items", "done", "refused", "lost", "timeout"
-    service: str  # whom it was from, or went to; "a program" where that is none
+    service: str  # the sender or receiver; "a program" if it is no service
     method: str
     size: int
     outcome: str  # of its call: "ok", an error's name, "in flight"
     call: int
-    value: str = ""  # only where `record_values` says so
+    value: str = ""  # only with `record_values`
 
 
 class InFlight(msgspec.Struct, omit_defaults=True):
     """A call that had not ended."""
 
-    direction: str  # "in": it was being served; "out": it was waited for
+    direction: str  # "in": the service was handling it; "out": the service was waiting for it
     service: str
     method: str
     size: int
@@ -60,7 +62,7 @@ class InFlight(msgspec.Struct, omit_defaults=True):
 
 
 class Failure(msgspec.Struct):
-    """The exception that a worker said it ended of."""
+    """The exception that a worker reported as the reason of its end."""
 
     phase: str  # "init", "start", "run", "stop", "fork"
     reason: str
@@ -69,10 +71,10 @@ class Failure(msgspec.Struct):
 
 
 class Policy(msgspec.Struct, frozen=True):
-    """Where the restart policy stood after it."""
+    """The restart policy after the exit."""
 
     restart: str = ""
-    crashes: int = 0  # within the period, this one included
+    crashes: int = 0  # within the period, including this one
     intensity: int = 0
     period: float = 0.0
     restarts: int = 0  # in all
@@ -80,7 +82,7 @@ class Policy(msgspec.Struct, frozen=True):
 
 
 class CrashSummary(msgspec.Struct):
-    """A death in a line."""
+    """One crash in a line."""
 
     id: str
     n: int
@@ -95,92 +97,91 @@ class CrashSummary(msgspec.Struct):
 
 
 class CrashReport(CrashSummary, kw_only=True):
-    """An end that nobody asked for, and all that is known of it."""
+    """One unexpected exit, and everything that is known about it. The format of its file."""
 
     service_type: str = ""
     plugin: str = ""
-    state: str = ""  # that it was in
+    state: str = ""  # before its end
     exit: str = ""  # how its process ended, in words
     exit_code: int | None = None
     signal: int | None = None
-    began: str = ""  # when its process was ordered
+    began: str = ""  # when its process was started
     exception: Failure | None = None
     in_flight: list[InFlight] = []
     in_flight_count: int = 0
     messages: list[Message] = []  # oldest first
-    calls: int = 0  # in and out, in its whole life
+    calls: int = 0  # in and out, since its start
     stacks: str = ""
-    log: list[str] = []  # its last lines, what is in `stacks` aside
+    log: list[str] = []  # its last lines, without `stacks`
     log_file: str = ""
     user_s: float | None = None  # processor time
     system_s: float | None = None
-    rss_bytes: int | None = None  # at its peak
-    beat_age_s: float | None = None  # how long before its end its loop last turned
+    rss_bytes: int | None = None  # peak
+    beat_age_s: float | None = None  # from its last heartbeat to its end
     policy: Policy = Policy()
-    before: list[str] = []  # what happened to it and to what it depends on, oldest first
-    left: list[int] = []  # pids that it started and that could not be ended
+    before: list[str] = []  # events of it and of its dependencies, oldest first
+    left: list[int] = []  # pids of its processes that could not be ended
     unknown: list[str] = []  # what could not be found out
 
 
 @dataclass(slots=True, eq=False)
 class ExitContext:
-    """What the supervisor knew when a process was gone, kept from what comes next."""
+    """What the supervisor knew about an exit when the process was gone."""
 
     id: str
     n: int
     at: float  # wall clock
-    before: Child  # as the policy had it before this end
-    after: Child  # and after it
-    service_type: str
+    now: float  # the same moment by the monotonic clock
+    before: Child  # before the exit
+    after: Child  # as the policy decided
+    current: Incarnation  # that ended
     kind: str
     cause: str
     exit: str
-    status: int | None  # as wait() has it
-    pid: int
-    began: float  # wall clock; 0 where that is not known
-    broken: Failing | None
-    used: tuple[float, float, int] | None  # user s, system s, peak bytes
-    beat_age_s: float | None
     left: tuple[int, ...]
-    events_before: int  # how many events were recorded before it
+    events_before: int  # number of the last event before the exit
     log_file: str
-    ready: bool = False  # it had said that it had started
-    decided: float = 0.0  # monotonic, when the policy had `after`
+    decided: float = 0.0  # monotonic, when the policy decided
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def began(self) -> float | None:
+        """Return when its process was started, by the wall clock; None if unknown."""
+        started = self.current.started_at
+        return self.at - (self.now - started) if started else None
 
-def is_crash(before: Child, event: Event, clean: Stopped | None) -> bool:
-    """Tell whether nobody asked for an end: no order, nor a service that may end by itself."""
+
+def is_crash(before: Child, event: Event, stopped: Stopped | None) -> bool:
+    """Return whether an exit was unexpected.
+
+    It was expected if an operator ordered it, or if the service ended itself and need not run for
+    ever.
+    """
     if before.state is State.STOPPING:
         return before.why is not StopReason.ORDER
     if event is not Event.CLEAN_EXIT:
         return True
-    by_itself = clean is not None and clean.reason in {"", "ordered", "it asked to end"}
+    by_itself = stopped is not None and stopped.reason in {"", "ordered", "it asked to end"}
     return not by_itself or before.spec.supervision.restart is Restart.PERMANENT
 
 
-# Of what was ended for its own fault
+# Reasons for which the supervisor ends a service that is at fault
 KINDS = {StopReason.WATCHDOG: "watchdog", StopReason.HEALTH: "health", StopReason.LIMIT: "limit"}
 
 
-def kind_of(
-    before: Child,
-    broken: Failing | None,
-    clean: Stopped | None,
-    status: int | None,
-    oom: bool = False,
-) -> str:
-    """Return what sort of end it was, in one word."""
+def kind_of(before: Child, current: Incarnation) -> str:
+    """Return the kind of an exit, in one word."""
+    failing, stopped, status = current.failing, current.stopped, current.status
     if before.state is State.STOPPING and before.why in KINDS:
         return KINDS[before.why]
-    if oom and broken is None and clean is None:
+    if current.oom and failing is None and stopped is None:
         return "limit"
-    started = before.state is State.RUNNING and (broken is None or broken.phase in {"run", "stop"})
-    if not started:
+    ran = failing is None or failing.phase in {"run", "stop"}
+    if before.state is not State.RUNNING or not ran:
         return "start"
-    if broken is not None:
+    if failing is not None:
         return "exception"
-    if clean is not None:
+    if stopped is not None:
         return "clean"
     if status is None:
         return "unknown"
@@ -188,14 +189,14 @@ def kind_of(
 
 
 def cause_of(kind: str, cause: str) -> str:
-    """Return why it ended as a sentence that can stand alone."""
+    """Return the cause of an exit as a sentence that can stand alone."""
     if kind == "start" and not cause.startswith("it did not start"):
         return f"it did not start: {cause}"
     return f"an exception ended it: {cause}" if kind == "exception" else cause
 
 
 def what_next(after: Child, now: float) -> str:
-    """Return what the policy does about it, in words."""
+    """Return what the policy does next, in words."""
     wait = after.deadline - now
     match after.state:
         case State.QUEUED:
@@ -205,10 +206,11 @@ def what_next(after: Child, now: float) -> str:
         case State.FAILED if after.deadline < inf:
             return f"failed for now, and tried again {max(wait, 0.0):.0f} s later"
         case State.FAILED:
-            return "failed until somebody acts: trying again is no use"
+            return "failed until an operator starts it: trying again is no use"
         case State.STOPPED if after.spec.supervision.restart is not Restart.PERMANENT:
             return f'stays stopped: restart = "{after.spec.supervision.restart.value}"'
-    return f"stays {after.state.value}"
+        case _:
+            return f"stays {after.state.value}"
 
 
 @dataclass(slots=True, eq=False)
@@ -230,7 +232,7 @@ def build_report(end: ExitContext, evidence: Evidence, redact: Redact) -> CrashR
         evidence: What was found out afterwards.
         redact: Removes secrets from a text.
     """
-    child, spec = end.before, end.before.spec
+    spec, current = end.before.spec, end.current
     calls = [_with_peer_name(call, evidence.name_of) for call in evidence.calls.noted]
     open_calls = [call for call in calls if not call.outcome]
     problem = evidence.calls.problem
@@ -241,17 +243,17 @@ def build_report(end: ExitContext, evidence: Evidence, redact: Redact) -> CrashR
         at=utc(end.at),
         kind=end.kind,
         cause=_cut(redact(end.cause), CAUSE_CHARS),
-        uptime_s=end.at - end.began if end.began else None,
-        generation=child.generation,
-        pid=end.pid,
-        service_type=end.service_type,
+        uptime_s=end.at - end.began if end.began is not None else None,
+        generation=end.before.generation,
+        pid=current.pid,
+        service_type=spec.service_type,
         plugin=spec.plugin,
-        state=_state_before(child, end.ready),
+        state=_state_before(end.before, current.ready),
         exit=end.exit,
-        exit_code=_exit_code(end.status),
-        signal=_signal(end.status),
-        began=utc(end.began) if end.began else "",
-        exception=_failure(end.broken, redact),
+        exit_code=_exit_code(current.status),
+        signal=_signal(current.status),
+        began=utc(end.began) if end.began is not None else "",
+        exception=_failure(current.failing, redact),
         in_flight=[_in_flight(one, end.at, redact) for one in open_calls[-IN_FLIGHT:]],
         in_flight_count=len(open_calls) + evidence.calls.without,
         messages=_messages(calls, redact),
@@ -261,12 +263,12 @@ def build_report(end: ExitContext, evidence: Evidence, redact: Redact) -> CrashR
         log_file=end.log_file,
         policy=_policy(end),
         before=[_cut(redact(text), EVENT_CHARS) for text in evidence.events],
-        left=list(end.left[:100]),
-        beat_age_s=end.beat_age_s,
+        left=list(end.left[:LEFT]),
+        beat_age_s=end.now - current.beat_at if current.beat_at else None,
         unknown=[*end.problems, *([problem] if problem else [])],
     )
-    if end.used is not None:
-        report.user_s, report.system_s, report.rss_bytes = end.used
+    if current.used is not None:
+        report.user_s, report.system_s, report.rss_bytes = current.used
     return report
 
 
@@ -290,15 +292,15 @@ def _signal(status: int | None) -> int | None:
     return None if status is None else status & 0x7F or None
 
 
-def encoded(death: CrashReport) -> bytes:
-    """Return a record as JSON within its bound; what is least missed gives way."""
-    data = msgspec.json.encode(death)
+def encoded(report: CrashReport) -> bytes:
+    """Return a report as JSON of `RECORD_BYTES` at most; the least important parts are cut."""
+    data = msgspec.json.encode(report)
     steps: tuple[tuple[str, Any], ...] = (
         ("before", []),
-        ("stacks", death.stacks[: STACK_CHARS // 8]),
-        ("in_flight", death.in_flight[-8:]),
-        ("messages", death.messages[-16:]),
-        ("log", death.log[-10:]),
+        ("stacks", report.stacks[: STACK_CHARS // 8]),
+        ("in_flight", report.in_flight[-8:]),
+        ("messages", report.messages[-16:]),
+        ("log", report.log[-10:]),
         ("exception", None),
         ("messages", []),
         ("log", []),
@@ -306,14 +308,14 @@ def encoded(death: CrashReport) -> bytes:
     for name, less in steps:
         if len(data) <= RECORD_BYTES:
             break
-        setattr(death, name, less)
-        death.unknown.append(f"{name} had to be cut: the record was too large")
-        data = msgspec.json.encode(death)
+        setattr(report, name, less)
+        report.unknown.append(f"{name} had to be cut: the report was too large")
+        data = msgspec.json.encode(report)
     return data
 
 
 def last_lines(text: str) -> list[str]:
-    """Return the last lines of a text, each of them and all together bounded."""
+    """Return the last lines of a text, of `LOG_CHARS` at most together."""
     lines = [_cut(line.rstrip("\r"), LINE_CHARS) for line in text.split("\n")]
     if lines and not lines[-1]:
         del lines[-1]
@@ -330,52 +332,53 @@ def utc(seconds: float) -> str:
 
 
 def _state_before(child: Child, ready: bool) -> str:
-    """Return what state it was in, before it was being ended."""
+    """Return the state before the exit; for a service that was being ended, the one before that."""
     state = child.state
     if state is State.STOPPING:
-        ran = ready or child.why in {StopReason.WATCHDOG, StopReason.HEALTH}
+        ran = child.why in {StopReason.WATCHDOG, StopReason.HEALTH}
+        ran = ran or (ready and child.why is not StopReason.START_TIMEOUT)
         state = State.RUNNING if ran else State.STARTING
-    was: str = state.value
-    return was
+    value: str = state.value
+    return value
 
 
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
-def _failure(broken: Failing | None, redact: Redact) -> Failure | None:
-    if broken is None:
+def _failure(failing: Failing | None, redact: Redact) -> Failure | None:
+    if failing is None:
         return None
-    reason = _cut(redact(broken.reason), CAUSE_CHARS)
-    traceback = redact(broken.traceback)[-TRACEBACK_CHARS:]
-    return Failure(broken.phase[:20], reason, traceback, broken.permanent)
+    reason = _cut(redact(failing.reason), CAUSE_CHARS)
+    traceback = redact(failing.traceback)[-TRACEBACK_CHARS:]
+    return Failure(failing.phase[:20], reason, traceback, failing.permanent)
 
 
-def _with_peer_name(noted: RecordedCall, names: Callable[[str], str]) -> RecordedCall:
-    if not noted.peer.startswith(UNKNOWN):
-        return noted
-    return replace(noted, peer=names(noted.peer[1:]) or "a program")
+def _with_peer_name(call: RecordedCall, name_of: Callable[[str], str]) -> RecordedCall:
+    if not call.peer.startswith(UNKNOWN):
+        return call
+    return replace(call, peer=name_of(call.peer[1:]) or "a program")
 
 
-def _in_flight(noted: RecordedCall, at: float, redact: Redact) -> InFlight:
+def _in_flight(call: RecordedCall, at: float, redact: Redact) -> InFlight:
     return InFlight(
-        _direction(noted),
-        redact(noted.peer),
-        redact(noted.method),
-        noted.size,
-        utc(noted.began),
-        max(at - noted.began, 0.0),
-        noted.call,
-        noted.items,
-        redact(noted.args),
+        _direction(call),
+        redact(call.peer),
+        redact(call.method),
+        call.size,
+        utc(call.began),
+        max(at - call.began, 0.0),
+        call.call,
+        call.items,
+        redact(call.args),
     )
 
 
-def _direction(noted: RecordedCall) -> str:
-    return "in" if noted.kind & ~LATE == IN else "out"
+def _direction(call: RecordedCall) -> str:
+    return "in" if call.kind & ~LATE == IN else "out"
 
 
-# outcome → the message that brought it, and whether it went the way of the call
+# outcome → the message that ended the call, and whether it had the direction of the call
 LAST = {
     "ok": ("reply", False),
     "done": ("done", False),
@@ -384,32 +387,43 @@ LAST = {
     "CallTimeout": ("timeout", True),
     "ServiceLost": ("lost", False),
 }
-UNSENT = frozenset({"ServiceUnavailable", "Overloaded"})  # of a call that was made: no message
+# Outcomes of outgoing calls that no message brought
+UNSENT = frozenset({"ServiceUnavailable", "Overloaded"})
 
 
-def _messages(noted: Iterable[RecordedCall], redact: Redact) -> list[Message]:
-    """Return the last messages, from the calls that they began and ended."""
+def _messages(calls: Iterable[RecordedCall], redact: Redact) -> list[Message]:
+    """Return the last messages: those that began and ended these calls."""
     found: list[tuple[float, Message]] = []
-    for one in noted:
-        shown = (redact(one.peer), redact(one.method), redact(one.outcome) or "in flight")
-        if not one.kind & LATE:
-            found.append(_message(one, shown, "call", True, redact(one.args)))
-        if one.items and one.ended:
-            found.append(_message(one, shown, f"items ({one.items})", False, redact(one.result)))
-        if one.outcome and not (one.outcome in UNSENT and _direction(one) == "out"):
-            kind, same_way = LAST.get(one.outcome, ("failed", False))
-            value = "" if one.items else redact(one.result)
-            found.append(_message(one, shown, kind, same_way, value))
+    for call in calls:
+        texts = (redact(call.peer), redact(call.method), redact(call.outcome) or "in flight")
+        if not call.kind & LATE:
+            found.append(_message(call, texts, "call", True, redact(call.args)))
+        if call.items and call.ended:
+            kind = f"items ({call.items})"
+            found.append(_message(call, texts, kind, False, redact(call.result)))
+        if call.outcome and not (call.outcome in UNSENT and _direction(call) == "out"):
+            kind, same_way = LAST.get(call.outcome, ("failed", False))
+            value = "" if call.items else redact(call.result)
+            found.append(_message(call, texts, kind, same_way, value))
     found.sort(key=lambda entry: entry[0])
     return [message for _, message in found[-MESSAGES:]]
 
 
 def _message(
-    one: RecordedCall, shown: tuple[str, str, str], kind: str, same_way: bool, value: str
+    call: RecordedCall, texts: tuple[str, str, str], kind: str, same_way: bool, value: str
 ) -> tuple[float, Message]:
+    """Return one message of a call, with its time.
+
+    Args:
+        call: The call.
+        texts: Peer, method and outcome, redacted.
+        kind: The message's kind.
+        same_way: Whether the message had the direction of the call.
+        value: What it contained, redacted; empty if that is not recorded.
+    """
     begins = kind == "call"
-    at, size = (one.began, one.size) if begins else (one.ended, one.result_size)
-    way = (_direction(one) == "in") == same_way
-    peer, method, outcome = shown
-    direction = "in" if way else "out"
-    return at, Message(utc(at), direction, kind, peer, method, size, outcome, one.call, value)
+    at, size = (call.began, call.size) if begins else (call.ended, call.result_size)
+    inward = (_direction(call) == "in") == same_way
+    peer, method, outcome = texts
+    direction = "in" if inward else "out"
+    return at, Message(utc(at), direction, kind, peer, method, size, outcome, call.call, value)

@@ -23,10 +23,10 @@ FILE_NAME = re.compile(r"(.+)-(\d{1,15})\.json")
 
 
 class CrashStore:
-    """The records on disk.
+    """The crash reports on disk.
 
     Args:
-        folder: Where they are, or will be.
+        folder: Where they are kept; it is made when the first one is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,21 +42,21 @@ class CrashStore:
         self._last = max(self._known, default=0)
 
     def next_number(self) -> int:
-        """Return a number that no record has, nor had: the newest is never pruned."""
+        """Return a number that no report has had: the newest report is never removed."""
         self._last += 1
         return self._last
 
-    def write(self, death: CrashReport) -> None:
-        """Write a record down, and let the oldest go that are beyond the bounds.
+    def write(self, report: CrashReport) -> None:
+        """Write a report, and remove the oldest ones beyond the limits.
 
         Raises:
             OSError, GarrisonError: It cannot be written.
         """
         if not self._known:
             make_private(self.folder)
-        write_atomic(self.folder / f"{death.id}.json", encoded(death))
-        self._known[death.n] = death.service
-        self._prune(death.service)
+        write_atomic(self.folder / f"{report.id}.json", encoded(report))
+        self._known[report.n] = report.service
+        self._prune(report.service)
 
     def _prune(self, service: str) -> None:
         own = [n for n, name in self._known.items() if name == service]
@@ -66,25 +66,25 @@ class CrashStore:
             (self.folder / f"{self._known.pop(n)}-{n}.json").unlink(missing_ok=True)
 
     def ids(self, services: Collection[str] = ()) -> list[str]:
-        """Return the ids of records, oldest first; of these services, or of all."""
+        """Return the ids of all reports, or of these services' reports, oldest first."""
         return [
             f"{name}-{n}" for n, name in self._known.items() if not services or name in services
         ]
 
     def lines(self, ids: Iterable[str]) -> list[CrashSummary]:
-        """Return these deaths in a line each; one whose file is damaged or newer is left out."""
-        found = (self._read(death_id, CrashSummary) for death_id in ids)
+        """Return a line for each report; a damaged or newer file is left out."""
+        found = (self._read(report_id, CrashSummary) for report_id in ids)
         return [line for line in found if line is not None]
 
-    def read(self, death_id: str) -> CrashReport | None:
-        """Return a whole record; None where its file is damaged, or not there."""
-        death: CrashReport | None = self._read(death_id, CrashReport)
-        return death
+    def read(self, report_id: str) -> CrashReport | None:
+        """Return a report; None if its file is damaged, newer or missing."""
+        report: CrashReport | None = self._read(report_id, CrashReport)
+        return report
 
-    def _read(self, death_id: str, form: Any) -> Any:
+    def _read(self, report_id: str, kind: Any) -> Any:
         with contextlib.suppress(OSError, *BAD_BYTES):
-            with (self.folder / f"{death_id}.json").open("rb") as file:
+            with (self.folder / f"{report_id}.json").open("rb") as file:
                 data = file.read(2 * RECORD_BYTES)
-            read = msgspec.json.decode(data, type=form)
-            return read if read.format <= FORMAT else None
+            report = msgspec.json.decode(data, type=kind)
+            return report if report.format <= FORMAT else None
         return None

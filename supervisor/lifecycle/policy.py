@@ -1,6 +1,6 @@
 """Restart policy: what happens next to one service, as a pure function.
 
-Times are seconds on one monotonic clock and arrive as `now`; chance arrives as `luck`, from 0 up
+Times are seconds on one monotonic clock and arrive as `now`; chance arrives as `jitter`, from 0 up
 to 1. This module only decides: `supervisor.loop` starts, signals and logs.
 """
 
@@ -77,7 +77,7 @@ class Child:
     restarted: int = 0  # how often it was started again by itself
     probes: int = 0  # how often it was given up; 0 where it is trusted
     why: StopReason = StopReason.ORDER  # while stopping
-    harder: Effect = Effect.TERM  # while stopping: what DEADLINE does next
+    escalation: Effect = Effect.TERM  # while stopping: what DEADLINE does next
     unwell: int = 0  # how often in a row its `health` was not good
 
 
@@ -85,7 +85,7 @@ Step: TypeAlias = tuple[Child, Effect | None]
 Rule: TypeAlias = Callable[[Child, Event, float, float], Step]
 
 
-def step(child: Child, event: Event, now: float, luck: float = 0.5) -> Step:
+def step(child: Child, event: Event, now: float, jitter: float = 0.5) -> Step:
     """Return the child's next form and the one effect to carry out.
 
     A pair absent from `TRANSITIONS` changes nothing: late messages are ordinary.
@@ -93,7 +93,7 @@ def step(child: Child, event: Event, now: float, luck: float = 0.5) -> Step:
     if event in {Event.START, Event.STOP}:
         child = replace(child, wanted=event is Event.START)
     rule = TRANSITIONS[child.state].get(event)
-    return (child, None) if rule is None else rule(child, event, now, luck)
+    return (child, None) if rule is None else rule(child, event, now, jitter)
 
 
 def has_process(state: State) -> bool:
@@ -108,15 +108,15 @@ def _to(child: Child, state: State, now: float, deadline: float = inf) -> Child:
     return replace(child, state=state, since=now, deadline=deadline)
 
 
-def _queue(child: Child, event: Event, now: float, luck: float) -> Step:
+def _queue(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _to(child, State.QUEUED, now), None
 
 
-def _reset_and_queue(child: Child, event: Event, now: float, luck: float) -> Step:
+def _reset_and_queue(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _to(_forgotten(child), State.QUEUED, now), None
 
 
-def _forget(child: Child, event: Event, now: float, luck: float) -> Step:
+def _forget(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _forgotten(child), None
 
 
@@ -129,83 +129,83 @@ def _if_healthy_forgotten(child: Child, now: float) -> Child:
     return _forgotten(child) if healthy else child
 
 
-def _stop(child: Child, event: Event, now: float, luck: float) -> Step:
+def _stop(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _to(child, State.STOPPED, now), None
 
 
-def _spawn(child: Child, event: Event, now: float, luck: float) -> Step:
+def _spawn(child: Child, event: Event, now: float, jitter: float) -> Step:
     child = replace(child, generation=child.generation + 1, unwell=0)
     return _to(
         child, State.INITIALIZING, now, now + child.spec.supervision.start_timeout
     ), Effect.SPAWN
 
 
-def _starting(child: Child, event: Event, now: float, luck: float) -> Step:
+def _starting(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _to(child, State.STARTING, now, child.deadline), None
 
 
-def _running(child: Child, event: Event, now: float, luck: float) -> Step:
-    return _renew_watchdog(_to(child, State.RUNNING, now), event, now, luck)
+def _running(child: Child, event: Event, now: float, jitter: float) -> Step:
+    return _renew_watchdog(_to(child, State.RUNNING, now), event, now, jitter)
 
 
-def _renew_watchdog(child: Child, event: Event, now: float, luck: float) -> Step:
+def _renew_watchdog(child: Child, event: Event, now: float, jitter: float) -> Step:
     return replace(
         child,
         deadline=now + child.spec.supervision.watchdog if child.spec.supervision.watchdog else inf,
     ), None
 
 
-def _drain(child: Child, event: Event, now: float, luck: float) -> Step:
-    child = replace(child, why=WHY_DRAINED[event], harder=Effect.TERM)
+def _drain(child: Child, event: Event, now: float, jitter: float) -> Step:
+    child = replace(child, why=WHY_DRAINED[event], escalation=Effect.TERM)
     return _to(child, State.STOPPING, now, now + child.spec.supervision.grace), Effect.DRAIN
 
 
-def _well(child: Child, event: Event, now: float, luck: float) -> Step:
+def _well(child: Child, event: Event, now: float, jitter: float) -> Step:
     return replace(child, unwell=0), None
 
 
-def _unwell(child: Child, event: Event, now: float, luck: float) -> Step:
+def _unwell(child: Child, event: Event, now: float, jitter: float) -> Step:
     child = replace(child, unwell=child.unwell + 1)
-    return (child, None) if child.unwell < UNWELL_MOST else _drain(child, event, now, luck)
+    return (child, None) if child.unwell < UNWELL_MOST else _drain(child, event, now, jitter)
 
 
-def _overrun(child: Child, event: Event, now: float, luck: float) -> Step:
+def _overrun(child: Child, event: Event, now: float, jitter: float) -> Step:
     """Kill at once. What was being ended for another reason is so still."""
     if child.state is not State.STOPPING:
         child = replace(_to(child, State.STOPPING, now), why=StopReason.LIMIT)
-    return replace(child, harder=Effect.KILL, deadline=now + KILL_WAIT), Effect.KILL
+    return replace(child, escalation=Effect.KILL, deadline=now + KILL_WAIT), Effect.KILL
 
 
-def _silent(child: Child, event: Event, now: float, luck: float) -> Step:
+def _silent(child: Child, event: Event, now: float, jitter: float) -> Step:
     why = StopReason.WATCHDOG if child.state is State.RUNNING else StopReason.START_TIMEOUT
     child = _if_healthy_forgotten(
         child, now - child.spec.supervision.watchdog
     )  # silence is no health
-    child = replace(child, why=why, harder=Effect.TERM)
+    child = replace(child, why=why, escalation=Effect.TERM)
     return _to(child, State.STOPPING, now, now + DUMP_WAIT), Effect.DUMP
 
 
-def _harder(child: Child, event: Event, now: float, luck: float) -> Step:
-    if child.harder is Effect.TERM:
-        return replace(child, harder=Effect.KILL, deadline=now + TERM_WAIT), Effect.TERM
+def _escalate(child: Child, event: Event, now: float, jitter: float) -> Step:
+    if child.escalation is Effect.TERM:
+        return replace(child, escalation=Effect.KILL, deadline=now + TERM_WAIT), Effect.TERM
     return replace(child, deadline=now + KILL_WAIT), Effect.KILL
 
 
-def _as_ordered(child: Child, event: Event, now: float, luck: float) -> Step:
+def _as_ordered(child: Child, event: Event, now: float, jitter: float) -> Step:
     return replace(child, why=StopReason.ORDER), None
 
 
-def _settle(child: Child, event: Event, now: float, luck: float) -> Step:
+def _settle(child: Child, event: Event, now: float, jitter: float) -> Step:
     if not child.wanted:
-        return _stop(child, event, now, luck)
+        return _stop(child, event, now, jitter)
     if child.why in AS_CRASHED:
-        return _crashed(child, Event.CRASH, now, luck)
+        return _crashed(child, Event.CRASH, now, jitter)
     if child.why is StopReason.START_TIMEOUT:
-        return _unstarted(child, Event.CRASH, now, luck)
-    return _reset_and_queue(child, event, now, luck)
+        return _unstarted(child, Event.CRASH, now, jitter)
+    return _reset_and_queue(child, event, now, jitter)
 
 
-def _crashed(child: Child, event: Event, now: float, luck: float) -> Step:
+def _crashed(child: Child, event: Event, now: float, jitter: float) -> Step:
     """An end after RUNNING: at once again, then later and later, past the intensity no more."""
     if event not in RESTARTED_AFTER[child.spec.supervision.restart]:
         return _to(replace(child, wanted=False), State.STOPPED, now), None
@@ -215,17 +215,17 @@ def _crashed(child: Child, event: Event, now: float, luck: float) -> Step:
     too_many = 0 < child.spec.supervision.intensity < len(child.restarts)
     if child.probes or too_many:
         return _give_up(child, now), None
-    wait = 0.0 if child.attempts == 0 else luck * _backoff(child.attempts - 1)
+    wait = 0.0 if child.attempts == 0 else jitter * _backoff(child.attempts - 1)
     return _again(child, wait, now), None
 
 
-def _unstarted(child: Child, event: Event, now: float, luck: float) -> Step:
+def _unstarted(child: Child, event: Event, now: float, jitter: float) -> Step:
     """An end before RUNNING: later and later, and it does not count."""
     if child.spec.supervision.restart is Restart.TEMPORARY:
         return _to(child, State.FAILED, now), None
     if child.probes:
         return _give_up(child, now), None
-    return _again(child, luck * _backoff(child.attempts), now), None
+    return _again(child, jitter * _backoff(child.attempts), now), None
 
 
 def _again(child: Child, wait: float, now: float) -> Child:
@@ -244,21 +244,21 @@ def _give_up(child: Child, now: float) -> Child:
     return _to(replace(child, probes=child.probes + 1), State.FAILED, now, now + wait)
 
 
-def _probe(child: Child, event: Event, now: float, luck: float) -> Step:
+def _probe(child: Child, event: Event, now: float, jitter: float) -> Step:
     child = replace(child, restarted=child.restarted + 1)
     return _to(child, State.QUEUED, now), None
 
 
-def _refused(child: Child, event: Event, now: float, luck: float) -> Step:
+def _refused(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _to(child, State.FAILED, now), None
 
 
-def _settle_refused(child: Child, event: Event, now: float, luck: float) -> Step:
+def _settle_refused(child: Child, event: Event, now: float, jitter: float) -> Step:
     if not child.wanted:
-        return _stop(child, event, now, luck)
+        return _stop(child, event, now, jitter)
     if child.why is StopReason.ORDER:  # it was to be restarted: what is on disk may be better
-        return _reset_and_queue(child, event, now, luck)
-    return _refused(child, event, now, luck)
+        return _reset_and_queue(child, event, now, jitter)
+    return _refused(child, event, now, jitter)
 
 
 RESTARTED_AFTER: dict[Restart, frozenset[Event]] = {
@@ -314,7 +314,7 @@ TRANSITIONS: dict[State, dict[Event, Rule]] = {
         Event.CLEAN_EXIT: _settle,
         Event.CRASH: _settle,
         Event.REFUSED: _settle_refused,
-        Event.DEADLINE: _harder,
+        Event.DEADLINE: _escalate,
         Event.START: _as_ordered,
         Event.RESET: _forget,
         Event.OVERRUN: _overrun,

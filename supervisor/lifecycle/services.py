@@ -1,4 +1,4 @@
-"""The services of this host: what each is, where its process is, what is told of it. Pure."""
+"""The services of this host: configuration, lifecycle state and current process of each. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -22,8 +22,10 @@ from .handle import NO_PROCESS, Handle
 from .limits import oom_words
 from .policy import Child, Event, StopReason
 
+UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell in turns
 
-@dataclass(slots=True, eq=False)
+
+@dataclass(slots=True)
 class Incarnation:
     """One worker process of a service, from its order to its end. The next start makes a new one.
 
@@ -33,7 +35,6 @@ class Incarnation:
     token: Token = b""
     started_at: float = 0.0  # monotonic time of the order to fork
     slot_until: float = 0.0  # it occupies a start slot until then, or until it is initialized
-    pid: int = 0
     handle: Handle = NO_PROCESS  # the engine's note of its process
     uid: int = -1  # the user that it runs as; -1: the host's own
     adopting: bool = False  # a former supervisor started it, and it has not answered this one yet
@@ -48,7 +49,7 @@ class Incarnation:
     health: Health | None = None  # the last result of its own `health`
     health_at: float = 0.0
     excess: str = ""  # which limit it exceeded, in words, once it is being ended for that
-    overran: bool = False  # it was killed for its last excess
+    overrun: bool = False  # it exceeded a limit so far that it was killed
     paused: bool = False  # its process was stopped (SIGSTOP) when its stacks were requested
     failing: Failing | None = None  # its own report of a failure
     stopped: Stopped | None = None  # its own report of an orderly end
@@ -56,6 +57,11 @@ class Incarnation:
     status: int | None = None  # exit status, as `os.wait` returns it
     used: tuple[float, float, int] | None = None  # user s, system s, peak bytes at its end
     oom: bool = False  # the kernel killed a process in its cgroup for lack of memory
+
+    @property
+    def pid(self) -> int:
+        """Return its pid; 0 while it has no process."""
+        return self.handle.pid
 
     def outcome(self) -> Event:
         """Return the event that the end of this process is for the policy."""
@@ -130,6 +136,38 @@ class Service:
         child = self.child
         return Changed(self.name, child.state, child.wanted, child.generation, self.open_token)
 
+    def record_exit(self, status: int | None, words: str, cause: str, at: float) -> None:
+        """Record how the current process ended.
+
+        Args:
+            status: The exit status, as `os.wait` returns it; None: unknown.
+            words: The same in words.
+            cause: Why it ended, in words.
+            at: The time, of the wall clock.
+        """
+        current = self.current
+        current.ended, current.status = True, status
+        self.last_exit, self.last_exit_at = words, at
+        ordered = self.state is State.STOPPING and self.child.why is StopReason.ORDER
+        announced = current.stopped is not None and current.stopped.reason in {"", "ordered"}
+        if not (ordered and announced):
+            self.reason = cause
+        if current.failing is not None:
+            self.traceback = current.failing.traceback
+
+    def record_health(self, health: Health, now: float) -> bool:
+        """Record a result of its own `health`; return True if an event is to be recorded.
+
+        A service that is well and unwell in turns has few events.
+        """
+        before = self.current.health
+        self.current.health, self.current.health_at = health, now
+        if not health.problem or (before is not None and before.problem):
+            return False
+        due = now >= self.unwell_logged_at + UNWELL_LOG_S
+        self.unwell_logged_at = now if due else self.unwell_logged_at
+        return due
+
     def cause(self, exit_words: str) -> str:
         """Return why the process ended, in words.
 
@@ -192,25 +230,25 @@ class UnreadablePlugin:
 
 @dataclass(slots=True)
 class ServiceTable:
-    """Every service, and every plugin that has shown none yet."""
+    """Every service, and every plugin whose services are not known yet."""
 
-    posts: dict[str, Service] = field(default_factory=dict)
-    unread: dict[str, UnreadablePlugin] = field(default_factory=dict)
+    services: dict[str, Service] = field(default_factory=dict)
+    unreadable: dict[str, UnreadablePlugin] = field(default_factory=dict)
     by_token: dict[Token, Service] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Service]:
-        return iter(self.posts.values())
+        return iter(self.services.values())
 
     def children(self) -> Mapping[str, Child]:
-        """Return every service as the policy sees it."""
-        return {name: post.child for name, post in self.posts.items()}
+        """Return the policy's view of every service."""
+        return {name: service.child for name, service in self.services.items()}
 
     def names(self) -> list[str]:
-        """Return every NAME that an order may speak of."""
-        return list(dict.fromkeys([*self.posts, *self.unread]))
+        """Return every NAME that a command accepts."""
+        return list(dict.fromkeys([*self.services, *self.unreadable]))
 
     def match(self, patterns: Iterable[str]) -> tuple[list[str], list[str]]:
-        """Return the NAMEs that names and globs stand for, and those that stand for nothing."""
+        """Return the NAMEs that match names or globs, and the patterns that match nothing."""
         found: dict[str, None] = {}
         missing: list[str] = []
         known = self.names()
@@ -225,7 +263,7 @@ class ServiceTable:
         return list(found), missing
 
     def unknown(self, name: str) -> str:
-        """Return the sentence for a NAME that is none."""
+        """Return the error text for a NAME that does not exist."""
         known = self.names()
         if any(one.startswith(f"{name}.") for one in known):
             return f"no service {name}; that agent's are '{name}.*'"
@@ -234,36 +272,37 @@ class ServiceTable:
         return f"no service {name}; {hint}"
 
     def reorder(self, specs: Iterable[ServiceSpec]) -> None:
-        """Take the order of the config as that of the services."""
+        """Put the services in the order of the config."""
         for position, spec in enumerate(specs):
-            if spec.name in self.posts:
-                self.posts[spec.name].position = position
-        self.posts = dict(sorted(self.posts.items(), key=lambda pair: pair[1].position))
+            if spec.name in self.services:
+                self.services[spec.name].position = position
+        ordered = sorted(self.services.items(), key=lambda pair: pair[1].position)
+        self.services = dict(ordered)
 
-    def waiting_reason(self, post: Service) -> str:
-        """Return what a queued service waits for, in words; empty where for a slot alone."""
-        blockers = blocking_dependencies(post.child, self.children())
+    def waiting_reason(self, service: Service) -> str:
+        """Return what a queued service waits for, in words; empty if only for a start slot."""
+        blockers = blocking_dependencies(service.child, self.children())
         return ", ".join(f"waits for {name}, which is {self._is(name)}" for name in blockers)
 
-    def stuck(self, post: Service) -> bool:
-        """Tell whether a queued service waits for one that will not come by itself."""
+    def is_blocked(self, service: Service) -> bool:
+        """Return True if a queued service waits for one that cannot start by itself."""
         children = self.children()
-        looked_at, to_look_at = {post.name}, [post]
-        while to_look_at:
-            waiting = to_look_at.pop()
+        seen, pending = {service.name}, [service]
+        while pending:
+            waiting = pending.pop()
             if waiting.state is not State.QUEUED:
                 continue
             for name in blocking_dependencies(waiting.child, children):
-                other = self.posts.get(name)
+                other = self.services.get(name)
                 if other is None or other.state is State.FAILED or not other.child.wanted:
                     return True
-                if name not in looked_at:
-                    looked_at.add(name)
-                    to_look_at.append(other)
+                if name not in seen:
+                    seen.add(name)
+                    pending.append(other)
         return False
 
     def _is(self, name: str) -> str:
-        post = self.posts.get(name)
-        if post is None:
+        service = self.services.get(name)
+        if service is None:
             return "not there: its plugin cannot be read"
-        return post.state.value
+        return service.state.value

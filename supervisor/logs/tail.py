@@ -62,6 +62,7 @@ def last_lines(path: Path, number: int) -> list[str]:
     """Return the last lines of a log, rotated ones too; none without a file."""
     if number <= 0:
         return []
+    data = b""
     for _ in range(3):
         before = _identity(rotated_path(path, 1))
         data = _tail(path, number)

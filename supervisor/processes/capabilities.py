@@ -1,7 +1,7 @@
-"""Which limits of a service this machine cannot hold, and what can be done about it. Pure.
+"""Which limits of a service this machine does not support, and what to do about it. Pure.
 
-A limit that is not held is said, by `garrison check` and when the service starts: it runs without.
-What a service relies on, or what is about security, is not here: without that it does not start.
+`garrison check` and the start of a service report unsupported limits; a service runs without
+them. Settings that it relies on, or that protect, are not here: without them it does not start.
 """
 
 from dataclasses import dataclass, field
@@ -9,30 +9,31 @@ from typing import TypeAlias
 
 from garrison.supervisor.config.spec import ServiceSpec
 
-Unheld: TypeAlias = tuple[str, str]  # a key, and why it is not held and what to do
+UnsupportedLimit: TypeAlias = tuple[str, str]  # a key, and why it is unsupported and what to do
 
-UNLIMITED = -1  # as RLIM_INFINITY is
-CONTROLLERS = {"memory_max": "memory", "processes": "pids", "cpu_weight": "cpu"}  # key → cgroup's
+UNLIMITED = -1  # RLIM_INFINITY
+# key → controller of the cgroup
+CONTROLLERS = {"memory_max": "memory", "processes": "pids", "cpu_weight": "cpu"}
 
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What this machine allows this process to do to those that it starts."""
+    """What this process may do to the processes that it starts."""
 
     root: bool = False
     may_resource: bool = False  # CAP_SYS_RESOURCE
     may_nice: bool = False  # CAP_SYS_NICE
     files_hard: int = UNLIMITED  # RLIMIT_NOFILE
-    files_most: int = UNLIMITED  # fs.nr_open: no process has more
+    files_most: int = UNLIMITED  # fs.nr_open, the most for any process
     nice: int = 0  # this process's
     nice_least: int = 19  # by RLIMIT_NICE
-    oom_least: int = 0  # what oom_score_adj can be lowered to without rights
+    oom_least: int = 0  # lowest oom_score_adj without privileges
     controllers: frozenset[str] = field(default_factory=frozenset)  # for each worker's cgroup
-    no_controllers: str = ""  # why there are none, or not all, in words
+    no_controllers: str = ""  # why some or all are missing, in words
 
 
-def unsupported_limits(spec: ServiceSpec, machine: Capabilities) -> list[Unheld]:
-    """Return what of a service's limits this machine does not hold, each with what to do."""
+def unsupported_limits(spec: ServiceSpec, machine: Capabilities) -> list[UnsupportedLimit]:
+    """Return the limits of a service that this machine does not support, each with what to do."""
     found = (
         ("open_files", _files(spec, machine)),
         ("nice", _nice(spec, machine)),
@@ -42,18 +43,18 @@ def unsupported_limits(spec: ServiceSpec, machine: Capabilities) -> list[Unheld]
     return [(key, why) for key, why in found if why]
 
 
-def format_unsupported(name: str, one: Unheld) -> str:
-    """Return it as a sentence that can stand alone."""
+def format_unsupported(name: str, one: UnsupportedLimit) -> str:
+    """Return an unsupported limit as a sentence that can stand alone."""
     return f"services.{name}.{one[0]} cannot be held here: {one[1]}"
 
 
 def files_allowed(wanted: int, machine: Capabilities) -> int:
-    """Return how many descriptors a process gets that is to have so many."""
+    """Return how many descriptors a process gets if it wants this number."""
     most = [machine.files_most, *([] if machine.may_resource else [machine.files_hard])]
     return min([wanted, *(one for one in most if one != UNLIMITED)])
 
 
-def _who(machine: Capabilities) -> str:
+def _user_kind(machine: Capabilities) -> str:
     return "root without all of its rights" if machine.root else "an ordinary user"
 
 
@@ -65,8 +66,8 @@ def _files(spec: ServiceSpec, machine: Capabilities) -> str:
     if gets == machine.files_most:
         return f"{why}; it runs with those. Raise the sysctl fs.nr_open, or ask for less"
     return (
-        f"{why}, and {_who(machine)} cannot raise that; it runs with those. Start the supervisor "
-        "with a higher hard limit (systemd's LimitNOFILE=, limits.conf), or ask for less"
+        f"{why}, and {_user_kind(machine)} cannot raise that; it runs with those. Start the "
+        "supervisor with a higher hard limit (systemd's LimitNOFILE=, limits.conf), or ask for less"
     )
 
 
@@ -75,7 +76,7 @@ def _nice(spec: ServiceSpec, machine: Capabilities) -> str:
     if spec.limits.nice is None or machine.may_nice or spec.limits.nice >= least:
         return ""
     return (
-        f"{_who(machine)} goes no lower than {least}, and {spec.limits.nice} is asked for; "
+        f"{_user_kind(machine)} goes no lower than {least}, and {spec.limits.nice} is asked for; "
         f"it runs with {machine.nice}. Start the supervisor with systemd's "
         f"LimitNICE={spec.limits.nice:+d}, or as root"
     )
@@ -86,8 +87,8 @@ def _oom(spec: ServiceSpec, machine: Capabilities) -> str:
     if wanted is None or machine.may_resource or wanted >= machine.oom_least:
         return ""
     return (
-        f"{_who(machine)} goes no lower than {machine.oom_least}, and {wanted} is asked for; it "
-        f"runs without. Start the supervisor with systemd's OOMScoreAdjust={wanted}"
+        f"{_user_kind(machine)} goes no lower than {machine.oom_least}, and {wanted} is asked for; "
+        f"it runs without. Start the supervisor with systemd's OOMScoreAdjust={wanted}"
     )
 
 

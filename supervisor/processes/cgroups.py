@@ -1,11 +1,11 @@
-"""A cgroup for each worker, below the launcher's own: whatever is in it can be ended at once.
+"""A cgroup for each worker, below the launcher's own: it ends all processes of a worker at once.
 
-Where none can be made (an ordinary user without a delegated cgroup, a kernel before 5.14, cgroups
-of version 1 alone) there are none, and trees are ended by group and subreaper alone.
+Some machines allow none: an ordinary user has no delegated cgroup, the kernel is older than 5.14,
+or there is only cgroup version 1. Then process groups and subreapers alone end a worker's tree.
 
-Where the launcher's cgroup offers controllers, a worker's cgroup also holds its service to limits,
-as a wall behind what the supervisor watches. The kernel gives controllers only to a cgroup that no
-process is in, so the supervisor and the launcher move to one of their own then.
+If the launcher's cgroup has controllers, a worker's cgroup also enforces limits, for growth that is
+too fast for the supervisor's measurements. The kernel enables controllers only below a cgroup
+without processes, so the supervisor and the launcher move to a cgroup of their own.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ from typing import TypeAlias
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import CgroupLimits
 
-LEAF = "garrison-supervisor"  # where the supervisor and launchers are, beside their workers
-ROOM_S = 0.2  # for workers just forked to go where they belong
+LEAF = "garrison-supervisor"  # the cgroup of supervisor and launchers
+EVACUATE_S = 0.2  # for workers just forked to enter their cgroups
 PREFIX = "garrison-"
-NAMED = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # a launcher's pid, and when it began
+NAMED = re.compile(rf"{PREFIX}(\d+)-(\d+)")  # a launcher's pid and start ticks
 
 
-Setting: TypeAlias = Callable[[CgroupLimits], dict[str, str]]  # → file: what to write there
+Setting: TypeAlias = Callable[[CgroupLimits], dict[str, str]]  # limits → file: content
 
-# Controller → what is written into its files; none where there is nothing to hold
+# Controller → what is written into its files; nothing if it has nothing to enforce
 SETTINGS: Mapping[str, Setting] = {
-    "memory": lambda walls: (
-        {"memory.max": str(walls.memory), "memory.oom.group": "1"} if walls.memory else {}
+    "memory": lambda limits: (
+        {"memory.max": str(limits.memory), "memory.oom.group": "1"} if limits.memory else {}
     ),
-    "pids": lambda walls: {"pids.max": str(walls.tasks)} if walls.tasks else {},
-    "cpu": lambda walls: {"cpu.weight": str(walls.cpu_weight)} if walls.cpu_weight else {},
+    "pids": lambda limits: {"pids.max": str(limits.tasks)} if limits.tasks else {},
+    "cpu": lambda limits: {"cpu.weight": str(limits.cpu_weight)} if limits.cpu_weight else {},
 }
 
 
@@ -58,7 +58,7 @@ def own(proc: Path = Path("/proc/self")) -> Path | None:
 
 
 def cgroup_of(pid: int) -> Path | None:
-    """Return the cgroup that a launcher made for a worker, if the worker is still in it."""
+    """Return the cgroup that a launcher made for a worker; None if the worker has left it."""
     found = own(Path(f"/proc/{pid}"))
     return found if found is not None and NAMED.fullmatch(found.parent.name) else None
 
@@ -68,7 +68,7 @@ def _unescaped(field: str) -> str:
 
 
 def _inside(member: str, root: str) -> str | None:
-    """Return a cgroup's path from a mount's root on, or None where it is not in it."""
+    """Return a cgroup's path relative to a mount's root; None if it is not below it."""
     member, root = member.rstrip("/"), root.rstrip("/")
     if ".." in member.split("/") or not f"{member}/".startswith(f"{root}/"):
         return None
@@ -78,10 +78,10 @@ def _inside(member: str, root: str) -> str | None:
 def offered(
     own: Path | None, ours: Collection[int], wanted: Collection[str] = tuple(SETTINGS)
 ) -> tuple[frozenset[str], str]:
-    """Return which controllers a worker's cgroup can have, and why not all that are wanted.
+    """Return which controllers a worker's cgroup can have, and why some are missing.
 
     Args:
-        own: The cgroup that the supervisor or the launcher is in.
+        own: The cgroup of the supervisor or the launcher.
         ours: The pids of this host's processes, which can be moved out of it.
         wanted: The controllers.
     """
@@ -103,13 +103,15 @@ def offered(
 
 
 def parent_cgroup(own: Path) -> Path:
-    """Return the cgroup that workers' cgroups are made in: this process's own, or the one that it
-    has moved out of."""
+    """Return the cgroup that contains workers' cgroups.
+
+    It is this process's own, or the one that this process has moved out of.
+    """
     return own.parent if own.name == LEAF else own
 
 
 def oom_killed(cgroup: Path | None) -> bool:
-    """Tell whether the kernel has killed something in a cgroup for want of memory there."""
+    """Return whether the kernel's OOM killer has killed a process in a cgroup."""
     if cgroup is None:
         return False
     try:
@@ -123,11 +125,11 @@ class Cgroups:
     """The cgroups of one launcher's workers.
 
     Args:
-        own: The launcher's own cgroup; None is none at all.
-        settings: What each controller can hold them to.
+        own: The launcher's own cgroup; None: there is none.
+        settings: What is written for each controller.
 
     Attributes:
-        problem: Why there are none, in words; empty where there are.
+        problem: Why workers have no cgroups, in words; empty if they have.
     """
 
     def __init__(self, own: Path | None, settings: Mapping[str, Setting] = SETTINGS) -> None:
@@ -135,23 +137,23 @@ class Cgroups:
         self._settings = settings
         self._base: Path | None = None
         self._number = 0
-        self._ended: list[Path] = []  # not empty yet, or not to be removed
+        self._ended: list[Path] = []  # not removed yet
         if own is None:
             self.problem = "no cgroup of version 2 is mounted that this process is in"
             return
         parent = parent_cgroup(own)
         try:
             remove_leftovers(parent)
-            self._base = self._made(parent)
+            self._base = self._make_base(parent)
         except OSError as error:
-            self.problem = f"{parent} does not let this process make any: {error.strerror}"
+            self.problem = f"{parent} does not allow this process to create any: {error.strerror}"
 
-    def _made(self, parent: Path) -> Path | None:
+    def _make_base(self, parent: Path) -> Path | None:
         base = parent / f"{PREFIX}{os.getpid()}-{process_tree.start_ticks(os.getpid())}"
         base.mkdir()
         kind = (base / "cgroup.type").read_text().strip()
         if kind != "domain":
-            self.problem = f"what is made in {parent} is {kind}"
+            self.problem = f"a cgroup in {parent} has the type {kind}"
         elif not (base / "cgroup.kill").exists():
             self.problem = "the kernel has no cgroup.kill (Linux 5.14)"
         elif not os.access(parent / "cgroup.procs", os.W_OK):
@@ -162,45 +164,45 @@ class Cgroups:
         return base
 
     def make(self) -> Path | None:
-        """Make the cgroup of one worker; None where there are none."""
+        """Make the cgroup of one worker; None if that is not possible."""
         if self._base is None:
             return None
         self._number += 1
         cgroup = self._base / str(self._number)
         try:
             cgroup.mkdir()
-        except OSError:  # cgroup.max.descendants, or somebody removed what is above
+        except OSError:  # cgroup.max.descendants, or the parent was removed
             return None
         return cgroup
 
     def apply_limits(
-        self, cgroup: Path | None, walls: CgroupLimits, ours: Collection[int]
+        self, cgroup: Path | None, limits: CgroupLimits, ours: Collection[int]
     ) -> list[str]:
-        """Hold a worker to limits; return what could not be, in words.
+        """Make a cgroup enforce limits; return what failed, in words.
 
-        What the machine has no controller for is left out: the supervisor says that.
+        A controller that the machine lacks is left out; the supervisor reports that.
 
         Args:
-            cgroup: The worker's.
-            walls: The limits.
+            cgroup: The worker's cgroup.
+            limits: The limits.
             ours: The pids of the supervisor and the launcher.
         """
         problems: list[str] = []
         if cgroup is None:
             return problems
         for controller, setting in self._settings.items():
-            files = setting(walls)
+            files = setting(limits)
             try:
-                if not files or not self._enabled(controller, ours):
+                if not files or not self._enable(controller, ours):
                     continue
                 for name, value in files.items():
                     _write(cgroup / name, value.encode())
             except OSError as error:
-                problems.append(f"its cgroup does not hold {controller}: {error.strerror}")
+                problems.append(f"its cgroup does not enforce {controller}: {error.strerror}")
         return problems
 
-    def _enabled(self, controller: str, ours: Collection[int]) -> bool:
-        """Have a controller in the workers' cgroups; False where there is none to be had."""
+    def _enable(self, controller: str, ours: Collection[int]) -> bool:
+        """Enable a controller for workers' cgroups; return False if there is none."""
         if self._base is None:
             return False
         parent = self._base.parent
@@ -219,55 +221,55 @@ class Cgroups:
         return True
 
     def discard(self, cgroup: Path | None) -> None:
-        """Remove a cgroup, now or as soon as nothing is in it any more."""
+        """Remove a cgroup, now or as soon as it is empty."""
         if cgroup is not None:
             self._ended.append(cgroup)
-        self._ended = [one for one in self._ended if not _removed(one)]
+        self._ended = [one for one in self._ended if not _remove(one)]
 
     def close(self) -> None:
-        """Remove them all, but for those that the kernel has still somebody in."""
+        """Remove all that are empty."""
         self.discard(None)
         if self._base is not None:
-            _removed(self._base)
+            _remove(self._base)
             remove_leftovers(self._base.parent)
 
 
 def enter(cgroup: Path | None) -> None:
     """Move this process into a cgroup.
 
-    It takes up to 20 ms, an RCU grace period of the kernel's, so a worker that is forked ahead
-    does it for itself, before it has an order.
+    This takes up to 20 ms, an RCU grace period of the kernel. So the spare worker does it itself,
+    before it has an assignment.
     """
     if cgroup is None:
         return
     try:
         _write(cgroup / "cgroup.procs", b"0")
-    except OSError as error:  # its tree is ended by group and subreaper all the same
-        print(f"launcher: {cgroup} cannot be entered: {error.strerror}", flush=True)
+    except OSError as error:  # process group and subreaper still end its tree
+        print(f"launcher: cannot enter {cgroup}: {error.strerror}", flush=True)
 
 
 def signal_worker(pid: int, number: int, cgroup: Path | None) -> None:
-    """Signal a worker and its group, as `tree.signal_group`; a KILL takes its whole cgroup."""
+    """Signal a worker's process group; SIGKILL also kills its whole cgroup."""
     process_tree.signal_group(pid, number)
     if number == signal.SIGKILL:
         kill(cgroup)
 
 
 def kill(cgroup: Path | None) -> bool:
-    """Kill everything in a cgroup, and below; tell whether something still is there."""
+    """Kill everything in a cgroup and below; return whether processes were still there."""
     if cgroup is None:
         return False
     try:
         if b"populated 1" not in (cgroup / "cgroup.events").read_bytes():
             return False
         _write(cgroup / "cgroup.kill", b"1")
-    except OSError:  # it was removed by somebody
+    except OSError:  # it was removed
         return False
     return True
 
 
 def inside(cgroup: Path | None) -> list[int]:
-    """Return the pids of all that is in a cgroup, and below."""
+    """Return the pids in a cgroup and below."""
     found: list[int] = []
     for path in () if cgroup is None else (cgroup, *cgroup.glob("**/")):
         with contextlib.suppress(OSError):
@@ -276,28 +278,28 @@ def inside(cgroup: Path | None) -> list[int]:
 
 
 def remove_leftovers(parent: Path) -> None:
-    """Remove the cgroups of launchers that were killed, but for what still lives in them."""
+    """Remove the empty cgroups of launchers that were killed."""
     for base in parent.glob(f"{PREFIX}*"):
         named = NAMED.fullmatch(base.name)
         if named and process_tree.start_ticks(int(named[1])) != int(named[2]):
             for cgroup in base.iterdir():
                 if cgroup.is_dir():
-                    _removed(cgroup)
-            _removed(base)
+                    _remove(cgroup)
+            _remove(base)
 
 
 def _evacuate(parent: Path, ours: Collection[int]) -> None:
-    """Move this host's own processes out of a cgroup that has nobody else in it.
+    """Move this host's own processes out of a cgroup that has no other processes.
 
     Raises:
-        OSError: There are others, or they cannot be moved.
+        OSError: There are other processes, or ours cannot be moved.
     """
-    deadline = time.monotonic() + ROOM_S
+    deadline = time.monotonic() + EVACUATE_S
     while others := set(_processes(parent)) - set(ours):
         if others - set(process_tree.children()) or time.monotonic() >= deadline:
             pids = " ".join(map(str, sorted(others)[:5]))
             raise OSError(errno.EBUSY, f"other processes are in {parent} (such as pid {pids})")
-        time.sleep(0.005)  # a worker just forked goes into its own cgroup by itself
+        time.sleep(0.005)  # a worker just forked enters its own cgroup
     leaf = parent / LEAF
     leaf.mkdir(exist_ok=True)
     for pid in _processes(parent):
@@ -305,7 +307,7 @@ def _evacuate(parent: Path, ours: Collection[int]) -> None:
 
 
 def _processes(cgroup: Path) -> list[int]:
-    """Return the pids of what is in a cgroup, and not below."""
+    """Return the pids in a cgroup, not below."""
     try:
         return [int(pid) for pid in (cgroup / "cgroup.procs").read_text().split()]
     except (OSError, ValueError):
@@ -313,7 +315,7 @@ def _processes(cgroup: Path) -> list[int]:
 
 
 def _is_root(cgroup: Path) -> bool:
-    """Tell whether a cgroup is the machine's own, where processes and controllers go together."""
+    """Return whether this is the root cgroup, which may have both processes and controllers."""
     return not (cgroup / "cgroup.events").exists()
 
 
@@ -332,8 +334,8 @@ def _write(path: Path, data: bytes) -> None:
         os.close(descriptor)
 
 
-def _removed(cgroup: Path) -> bool:
-    """Remove a cgroup with those that its processes made in it; tell whether it is gone."""
+def _remove(cgroup: Path) -> bool:
+    """Remove a cgroup with its child cgroups; return whether it is gone."""
     try:
         cgroup.rmdir()
     except FileNotFoundError:

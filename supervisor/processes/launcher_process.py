@@ -31,7 +31,6 @@ class LauncherProcess:
     pidfd: int
     socket: socket.socket
     path: str
-    process: subprocess.Popen[bytes] | None = None  # None: another supervisor started it
     keys: set[Key] = field(default_factory=set)  # its workers
     retired: bool = False  # it forks no more
     importing: bool = False  # a preload has not been answered yet
@@ -84,15 +83,16 @@ class LauncherProcess:
     def reap(self) -> None:
         """Wait for its end after a kill, and release what belongs to it."""
         process_tree.ended(self.pidfd, LEAVE_WAIT)
-        if self.process is not None:
-            self.process.poll()
-        else:  # after an upgrade it is still a child of this process
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.pid, os.WNOHANG)
-        os.close(self.pidfd)
-        self.socket.close()
+        with contextlib.suppress(ChildProcessError):  # another supervisor's child
+            os.waitpid(self.pid, os.WNOHANG)
+        self.disconnect()
         with contextlib.suppress(FileNotFoundError):
             Path(self.path).unlink()
+
+    def disconnect(self) -> None:
+        """Release its descriptors; it continues to run, for a next supervisor."""
+        os.close(self.pidfd)
+        self.socket.close()
 
 
 def start(
@@ -135,7 +135,8 @@ def start(
         os.close(output)
     theirs.close()
     ours.setblocking(False)
-    return LauncherProcess(process.pid, os.pidfd_open(process.pid), ours, str(path), process)
+    process.returncode = 0  # it is reaped by its pid; Popen is not to warn that it still runs
+    return LauncherProcess(process.pid, os.pidfd_open(process.pid), ours, str(path))
 
 
 def connected(connection: socket.socket, path: Path) -> LauncherProcess:

@@ -8,12 +8,11 @@ started that launcher, its workers are reparented to init and are held by their 
 
 import contextlib
 import os
-import select
 import signal
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -25,42 +24,20 @@ from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 
-from . import cgroups, engine, launcher_process, protocol
+from . import cgroups, engine, inherited, protocol
 from .engine import NO_LIMITS, Found, Happened, Inherited, Key, Measured
-from .launcher_process import LEAVE_WAIT, LauncherProcess
+from .inherited import InheritedTrees
+from .launcher_process import LauncherProcess
+from .launchers import LauncherSet
 from .post_mortem import PostMortem
-from .protocol import TREE_WAIT, CheckFresh, Fork, Leave, Preload, Report, Signal, decode_report
-from .takeover import Takeover
+from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
+from .takeover import Inventory, Takeover
 from .usage import CpuMeter, UsageMonitor, sample_quickly
+from .worker_table import LocalWorker, WorkerTable
 
 FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
 GONE_WAIT = TREE_WAIT + 2.0  # seconds for a launcher to end the tree of a worker that has ended
 SEARCH_S = 0.005  # of one turn, for processes that former workers left
-# Minimum time between searches for what reparented workers left, which read the environment of
-# every process; or twenty times the duration of a search, if that is longer.
-SEARCH_GAP_S = 0.05
-
-
-@dataclass(slots=True, eq=False)
-class LocalWorker:
-    """One worker."""
-
-    launcher: LauncherProcess | None  # None: its launcher has ended
-    limits: ProcessLimits = NO_LIMITS
-    log_began: tuple[int, int] | None = None
-    pid: int = 0
-    pidfd: int = -1
-    ticks: int = 0
-    reparented: bool = False  # it is not a child of this process either
-    paused: bool = False  # it was stopped when its stacks were requested
-    cgroup: Path | None = None  # without a launcher: its cgroup
-    end_tree_until: float = 0.0  # without a launcher, ended: deadline for its tree
-    answer_due: float = inf  # when its launcher must have answered; after that it is killed
-
-    @property
-    def handle(self) -> Handle:
-        """Return how it is found again."""
-        return Handle(self.pid, self.ticks, self.log_began)
 
 
 class LocalEngine:
@@ -86,19 +63,13 @@ class LocalEngine:
         others: set[int] | None = None,
     ) -> None:
         process_tree.become_subreaper()
-        self._run, self._logs, self._environment = run, logs, dict(environment)
-        self._orphan_grace, self._each_cgroup = orphan_grace, each_cgroup
+        self._run, self._logs = run, logs
         self._others = others if others is not None else set()
-        self._number = 0  # of the last launcher's socket
-        self._launchers: list[LauncherProcess] = []
-        self._workers: dict[Key, LocalWorker] = {}
+        self._launchers = LauncherSet(run, logs, environment, orphan_grace, each_cgroup)
+        self._workers = WorkerTable()
+        self._trees = InheritedTrees()
         self._happened: list[Happened] = []
-        self._modules: tuple[str, ...] = ()  # that each new launcher preloads
-        self._exits = select.epoll()  # the pidfds of all workers
-        self._by_pidfd: dict[int, Key] = {}
         self._answers_due = inf  # the earliest `answer_due` of all workers
-        self._orphans_until = 0.0  # end other processes of a lost launcher until then
-        self._search_at = 0.0  # when to search for what reparented workers left
         self._takeover: Takeover | None = None
         self._known: dict[Key, Inherited] = {}  # workers of a former supervisor
         self._deferred: list[Callable[[], None]] = []  # commands that wait for the takeover
@@ -118,24 +89,25 @@ class LocalEngine:
     @property
     def busy(self) -> bool:
         """Return whether `turn` is to be called soon, though no descriptor is ready."""
-        ending = any(worker.end_tree_until for worker in self._workers.values())
         waiting = self._happened or self._missing or self._post_mortem.busy
-        return bool(waiting or self._orphans_until) or ending
+        return bool(waiting) or self._trees.busy(self._workers)
 
     def descriptors(self) -> list[int]:
         """Return the descriptors to poll for reading."""
-        sockets = [launcher.socket.fileno() for launcher in self._launchers]
+        sockets = self._launchers.sockets()
         adopting = self._takeover.descriptors() if self._takeover is not None else []
-        return [self._exits.fileno(), self._usage.wake, *sockets, *adopting]
+        return [self._workers.fileno(), self._usage.wake, *sockets, *adopting]
 
     def turn(self) -> list[Happened]:
         """Return what has happened since the last call."""
         self._read_exits()
         if self._takeover is not None:
             self._adopt_further()
-        for launcher in list(self._launchers):
+        for launcher in self._launchers:
             self._read(launcher)
-        self._end_inherited_trees()
+        if self._trees.busy(self._workers):
+            for key, left in self._trees.step(self._workers, self._kept_pids()):
+                self._gone(key, left)
         self._end_missing()
         if time.monotonic() >= self._answers_due:
             self._end_hanging()
@@ -148,63 +120,26 @@ class LocalEngine:
 
     def status(self) -> dict[str, int | None]:
         """Return what `garrison status` shows of the engine itself."""
-        current = next((one for one in reversed(self._launchers) if not one.retired), None)
-        return {"launcher_pid": current.pid if current is not None else None}
+        return {"launcher_pid": self._launchers.pid}
 
     def preload(self, modules: tuple[str, ...]) -> None:
         """Import modules once, for all later workers; answered by Preloaded."""
-        if self._defer(partial(self.preload, modules)):
-            return
-        self._modules = ()  # if a new launcher must be started here, it imports them once
-        self._import(self._current(), modules)
-        self._modules = modules
+        if not self._defer(partial(self.preload, modules)):
+            self._launchers.preload(modules)
 
     def check_fresh(self) -> None:
         """Check whether a preloaded file has changed; answered by Fresh."""
         if not self._defer(self.check_fresh):
-            self._current().send(CheckFresh())
+            self._launchers.current().send(CheckFresh())
 
     def refresh(self, modules: tuple[str, ...]) -> None:
         """Fork from a new launcher from now on; answered by Preloaded if there are modules."""
-        if self._defer(partial(self.refresh, modules)):
-            return
-        for launcher in self._launchers:
-            if not launcher.retired:
-                launcher.retired = True
-                launcher.send(Leave())
-        self._modules = modules
-        self._start_launcher()
+        if not self._defer(partial(self.refresh, modules)):
+            self._launchers.replace(modules)
 
     def abandon(self) -> None:
         """Kill a launcher that hangs in an import; its workers are inherited."""
-        for launcher in self._launchers:
-            if launcher.importing:
-                launcher.kill()
-
-    def _current(self) -> LauncherProcess:
-        """Return the launcher that forks now."""
-        for launcher in reversed(self._launchers):
-            if not launcher.retired:
-                return launcher
-        return self._start_launcher()
-
-    def _start_launcher(self) -> LauncherProcess:
-        self._number += 1
-        launcher = launcher_process.start(
-            self._run / f"launcher-{self._number}.sock",
-            self._logs / "launcher.log",
-            self._environment,
-            self._orphan_grace,
-            self._each_cgroup,
-        )
-        self._launchers.append(launcher)
-        if self._modules:
-            self._import(launcher, self._modules)
-        return launcher
-
-    def _import(self, launcher: LauncherProcess, modules: tuple[str, ...]) -> None:
-        launcher.importing = True
-        launcher.send(Preload(modules))
+        self._launchers.kill_importing()
 
     # --- adoption ---------------------------------------------------------------------------
 
@@ -212,7 +147,8 @@ class LocalEngine:
         """Start to take over what a former supervisor left running; answered by one Found."""
         self._known = {one.key: one for one in known}
         self._takeover = Takeover(self._run)
-        self._number = max(self._number, self._takeover.last_number)
+        last = max(self._launchers.last_number, self._takeover.last_number)
+        self._launchers.last_number = last
 
     def _defer(self, command: Callable[[], None]) -> bool:
         """Keep a command until the takeover is over; return False if it is."""
@@ -227,7 +163,9 @@ class LocalEngine:
             return
         takeover, self._takeover = self._takeover, None
         before, self._happened = self._happened, []
-        found = self._adopt_launchers(takeover)
+        found = takeover.found()
+        for inventory in takeover.complete:
+            self._adopt_launcher(inventory)
         found = self._adopt_reparented(found)
         self._happened = [*before, found, *self._happened]
         self._post_mortem.sweep({*self._known, *found.running})
@@ -235,36 +173,22 @@ class LocalEngine:
         for command in deferred:
             command()
 
-    def _adopt_launchers(self, takeover: Takeover) -> Found:
-        found = Found(launchers=len(takeover.complete), refused=tuple(takeover.refused))
-        running: dict[Key, str] = {}
-        ended: set[Key] = set()
-        for inventory in takeover.complete:
-            launcher, end = inventory.launcher, inventory.end
-            assert end is not None
-            launcher.retired = end.retired
-            self._launchers.append(launcher)
-            self._others.discard(launcher.pid)
-            for report, fds in inventory.reports:
-                if isinstance(report, protocol.Forked):
-                    self._resume(report.key, report.name)
-                    self._workers[report.key] = self._inherited(report.key, launcher)
-                    launcher.keys.add(report.key)
-                    running[report.key] = report.name
-                elif isinstance(report, protocol.Ended):
-                    self._resume(report.key, "")
-                    ended.add(report.key)
-                self._take(report, fds)
-            found = replace(
-                found,
-                over=found.over and end.ending,
-                ending=found.ending | launcher.keys if end.ending else found.ending,
-            )
-            if not end.retired:
-                self._modules = end.modules
-                outdated = end.code != protocol.CODE
-                found = replace(found, modules=end.modules, outdated=outdated)
-        return replace(found, running=running, ended=frozenset(ended))
+    def _adopt_launcher(self, inventory: Inventory) -> None:
+        launcher, end = inventory.launcher, inventory.end
+        assert end is not None
+        launcher.retired = end.retired
+        self._launchers.add(launcher, end.modules)
+        self._others.discard(launcher.pid)
+        for report, fds in inventory.reports:
+            if isinstance(report, protocol.Forked):
+                self._resume(report.key, report.name)
+                self._workers[report.key] = LocalWorker(
+                    launcher, log_began=self._log_began(report.key)
+                )
+                launcher.keys.add(report.key)
+            elif isinstance(report, protocol.Ended):
+                self._resume(report.key, "")
+            self._take(report, fds)
 
     def _adopt_reparented(self, found: Found) -> Found:
         """Adopt known workers that no launcher has; report the others as ended."""
@@ -281,15 +205,14 @@ class LocalEngine:
         return replace(found, running=found.running | reparented, reparented=frozenset(reparented))
 
     def _resume(self, key: Key, name: str) -> None:
+        """Note where a former supervisor's worker leaves its files; an unknown one by its name."""
         known = self._known.get(key)
-        began = known.handle.log_began if known is not None else None
         if name := known.name if known is not None else name:
-            self._post_mortem.resume(key, name, began)
+            self._post_mortem.resume(key, name, self._log_began(key))
 
-    def _inherited(self, key: Key, launcher: LauncherProcess | None) -> LocalWorker:
+    def _log_began(self, key: Key) -> tuple[int, int] | None:
         known = self._known.get(key)
-        began = known.handle.log_began if known is not None else None
-        return LocalWorker(launcher, log_began=began)
+        return known.handle.log_began if known is not None else None
 
     def _hold(self, key: Key, handle: Handle) -> bool:
         """Adopt a worker that has neither launcher nor parent; return False if it has ended."""
@@ -302,11 +225,10 @@ class LocalEngine:
             os.close(pidfd)
             return False
         self._others.discard(handle.pid)
-        worker = self._workers[key] = self._inherited(key, None)
-        worker.pid, worker.pidfd, worker.ticks = handle.pid, pidfd, handle.ticks
-        worker.reparented = handle.pid not in process_tree.children()
-        worker.cgroup = cgroups.cgroup_of(handle.pid)
-        self._register(key, pidfd)
+        worker = self._workers[key] = LocalWorker(None, log_began=handle.log_began)
+        worker.pid, worker.ticks = handle.pid, handle.ticks
+        inherited.inherit(worker, process_tree.children())
+        self._workers.watch_exit(key, pidfd)
         return True
 
     def _end_missing(self) -> None:
@@ -333,7 +255,7 @@ class LocalEngine:
             return
         log_began = self._post_mortem.start(key, name, log or name)
         try:
-            launcher = self._current()
+            launcher = self._launchers.current()
             fd = os.memfd_create("assignment", os.MFD_CLOEXEC)
         except (OSError, GarrisonError) as error:
             self._not_forked(key, str(error))
@@ -405,29 +327,15 @@ class LocalEngine:
         """Remove what a gone worker left for its crash report."""
         self._post_mortem.discard(key)
 
-    def _register(self, key: Key, pidfd: int) -> None:
-        self._exits.register(pidfd, select.EPOLLIN)
-        self._by_pidfd[pidfd] = key
-
-    def _forget(self, key: Key) -> None:
-        self._usage.end(key)
-        worker = self._workers.pop(key, None)
-        if worker is None:
-            return
-        if worker.launcher is not None:
-            worker.launcher.keys.discard(key)
-        if worker.pidfd >= 0:
-            if self._by_pidfd.pop(worker.pidfd, None) is not None:
-                self._exits.unregister(worker.pidfd)
-            os.close(worker.pidfd)
-
     def _not_forked(self, key: Key, reason: str) -> None:
-        self._forget(key)
+        self._usage.end(key)
+        self._workers.forget(key)
         self._post_mortem.gone(key)
         self._happened.append(engine.NotForked(key, reason))
 
     def _gone(self, key: Key, left: Collection[int]) -> None:
-        self._forget(key)
+        self._usage.end(key)
+        self._workers.forget(key)
         self._post_mortem.gone(key)
         handles = tuple(Handle(pid, process_tree.start_ticks(pid)) for pid in left)
         self._happened.append(engine.Gone(key, handles))
@@ -436,11 +344,8 @@ class LocalEngine:
 
     def _read_exits(self) -> None:
         """Report the workers whose pidfd shows that they have ended."""
-        for fd, _ in self._exits.poll(0):
-            self._exits.unregister(fd)
-            key = self._by_pidfd.pop(fd)
+        for key, worker in self._workers.exited():
             self._happened.append(engine.Died(key))
-            worker = self._workers[key]
             self._usage.end(key)
             if worker.launcher is None:
                 self._reap(key, worker)
@@ -508,9 +413,9 @@ class LocalEngine:
             self.signal(report.key, signal.SIGKILL)
             self._not_forked(report.key, "no file descriptor was left for it")
             return
-        worker.pid, worker.pidfd, worker.answer_due = report.pid, fds[0], inf
+        worker.pid, worker.answer_due = report.pid, inf
         worker.ticks = process_tree.start_ticks(report.pid)
-        self._register(report.key, worker.pidfd)
+        self._workers.watch_exit(report.key, fds[0])
         self._usage.begin(report.key, worker.pid, worker.limits)
         self._happened.append(engine.Forked(report.key, worker.handle, report.unsupported))
 
@@ -518,76 +423,40 @@ class LocalEngine:
 
     def _lost(self, launcher: LauncherProcess) -> None:
         self._launchers.remove(launcher)
-        launcher.kill()  # its socket is closed, so it is of no use even if it still runs
-        launcher.reap()
         children = set(process_tree.children())
-        inherited = 0
+        count = 0
         for key in list(launcher.keys):
             worker = self._workers[key]
             worker.answer_due = inf
             if not worker.pid:
                 self._not_forked(key, "the launcher was lost")
                 continue
-            worker.launcher, worker.reparented = None, worker.pid not in children
-            worker.cgroup = cgroups.cgroup_of(worker.pid)
-            inherited += 1
-            if worker.pidfd >= 0 and worker.pidfd not in self._by_pidfd:
+            inherited.inherit(worker, children)
+            count += 1
+            if self._workers.exit_seen(worker):
                 self._reap(key, worker)  # it ended, and the launcher has not reported it
         launcher.keys.clear()
-        orphans = process_tree.kill_orphans(self._kept_pids())
-        self._orphans_until = time.monotonic() + TREE_WAIT if orphans else 0.0
-        if launcher.importing:
-            self._modules = ()  # else the next launcher would end from it as well
-        if not launcher.retired or inherited:
-            lost = engine.Lost(Handle(launcher.pid), inherited, launcher.importing)
+        self._trees.launcher_lost(self._kept_pids())
+        if not launcher.retired or count:
+            lost = engine.Lost(Handle(launcher.pid), count, launcher.importing)
             self._happened.append(lost)
 
     def _kept_pids(self) -> set[int]:
         launchers = {launcher.pid for launcher in self._launchers}
-        inherited = {worker.pid for worker in self._workers.values() if worker.launcher is None}
-        return launchers | inherited | self._others
+        return launchers | self._workers.without_launcher() | self._others
 
     def _reap(self, key: Key, worker: LocalWorker) -> None:
-        """Reap a worker without a launcher, and begin to end its tree."""
-        # A zombie still holds its number, and so does a group with a member left.
-        cgroups.signal_worker(worker.pid, signal.SIGKILL, worker.cgroup)
-        status: int | None = None
-        if not worker.reparented:
-            with contextlib.suppress(ChildProcessError):
-                process_tree.ended(worker.pidfd, LEAVE_WAIT)  # it may have been killed just now
-                reaped, word = os.waitpid(worker.pid, os.WNOHANG)
-                status = word if reaped else None
-        worker.pid = 0
-        worker.end_tree_until = time.monotonic() + TREE_WAIT
+        status = inherited.reap(worker)
         self._usage.end(key)
         self._happened.append(engine.Ended(key, status, paused=worker.paused))
-
-    def _end_inherited_trees(self) -> None:
-        """End what workers without a launcher left, until nothing is left or time is up."""
-        ending = [(key, worker) for key, worker in self._workers.items() if worker.end_tree_until]
-        now = time.monotonic()
-        if not (ending or self._orphans_until) or now < self._search_at:
-            return
-        orphans = process_tree.kill_orphans(self._kept_pids())
-        if not orphans or now >= self._orphans_until:
-            self._orphans_until = 0.0
-        for key, worker in ending:
-            left = list(orphans)
-            if worker.reparented:  # init has what it left: environment and cgroup identify it
-                began = time.monotonic()
-                left += process_tree.end_marked(process_tree.incarnation_mark(key))
-                took = time.monotonic() - began
-                self._search_at = max(self._search_at, now + max(SEARCH_GAP_S, 20 * took))
-            if cgroups.kill(worker.cgroup):
-                left += cgroups.inside(worker.cgroup)
-            if not left or now >= worker.end_tree_until:
-                self._gone(key, left)
 
     # --- the end ----------------------------------------------------------------------------
 
     def close(self) -> None:
         """Release descriptors and threads; workers and launchers continue, for a successor."""
         self._usage.close()
+        self._launchers.close()
+        self._workers.close()
 
     def leave(self, kill: bool) -> None:
         """End all workers and launchers; with `kill`, within some five seconds."""
@@ -600,33 +469,17 @@ class LocalEngine:
                 self._reap(key, worker)
             if worker.reparented:
                 process_tree.end_marked(process_tree.incarnation_mark(key))
-        for launcher in self._launchers:
-            # All services have ended by now. A probe of a plugin, or a worker that is not this
-            # host's, must neither keep the launcher nor outlive it.
-            launcher.send(Leave(kill or bool(launcher.keys)))
+        self._launchers.leave(kill)
         running = {
             key: cgroups.cgroup_of(worker.pid)
             for key, worker in self._workers.items()
             if worker.pid
         }
-        for launcher in self._launchers:
-            launcher.wait_for_exit(LEAVE_WAIT)
-        self._end_left(running)
-        process_tree.end_everything_below(TREE_WAIT, self._others)
-        self._launchers.clear()
-        for worker in self._workers.values():
-            if worker.pidfd >= 0:
-                os.close(worker.pidfd)
-        self._workers.clear()
-        self._exits.close()
-        self._post_mortem.sweep()
-
-    def _end_left(self, running: Mapping[Key, Path | None]) -> None:
-        """End workers of launchers that had to be killed: they may be init's children by now."""
+        self._launchers.wait_for_exit()
         for key, worker in self._workers.items():
-            if worker.launcher is None or worker.pidfd < 0 or process_tree.ended(worker.pidfd, 0):
-                continue
-            process_tree.signal_group(worker.pid, signal.SIGKILL)
-            cgroups.kill(running.get(key))
-            process_tree.end_marked(process_tree.incarnation_mark(key))
-            process_tree.ended(worker.pidfd, TREE_WAIT)
+            launched = worker.launcher is not None and worker.pidfd >= 0
+            if launched and not process_tree.ended(worker.pidfd, 0):
+                inherited.end_left(key, worker, running.get(key))
+        process_tree.end_everything_below(TREE_WAIT, self._others)
+        self._workers.close()
+        self._post_mortem.sweep()

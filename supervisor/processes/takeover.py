@@ -9,8 +9,9 @@ from pathlib import Path
 from garrison.ipc.messages import BAD_BYTES
 
 from . import protocol
+from .engine import Found, Key
 from .launcher_process import LauncherProcess, connected, socket_number
-from .protocol import InventoryEnd, Report, decode_report
+from .protocol import Ended, Forked, InventoryEnd, Report, decode_report
 
 MEET_WAIT = 2.0  # seconds for a launcher to send its inventory
 
@@ -138,6 +139,36 @@ class Takeover:
                 self.refused.append(f"{path.name}: {error}")
                 connection.close()
                 path.unlink(missing_ok=True)
+
+    def found(self) -> Found:
+        """Return what the launchers have, once `finished`."""
+        running: dict[Key, str] = {}
+        ended: set[Key] = set()
+        ending: set[Key] = set()
+        modules: tuple[str, ...] = ()
+        over, outdated = True, False
+        for inventory in self.complete:
+            assert inventory.end is not None
+            names = {r.key: r.name for r, _ in inventory.reports if isinstance(r, Forked)}
+            running |= names
+            ended |= {r.key for r, _ in inventory.reports if isinstance(r, Ended)}
+            if inventory.end.ending:
+                ending |= names.keys()
+            else:
+                over = False
+            if not inventory.end.retired:
+                modules = inventory.end.modules
+                outdated = inventory.end.code != protocol.CODE
+        return Found(
+            running=running,
+            ended=frozenset(ended),
+            ending=frozenset(ending),
+            modules=modules,
+            launchers=len(self.complete),
+            over=over,
+            outdated=outdated,
+            refused=tuple(self.refused),
+        )
 
     def finish(self) -> None:
         """Wait until every launcher has been adopted or refused: `MEET_WAIT` at most."""

@@ -1,7 +1,7 @@
-"""Users of this machine: whom a service's process runs as, and whether that is possible here.
+"""The user that a service's process runs as, and whether that is possible on this machine.
 
-What is on the machine is asked for each time: accounts and modes change while a host runs. A name
-is looked up where the system keeps it; a number needs no account.
+Accounts and modes are looked up each time: they may change while a host runs. A number needs no
+account.
 """
 
 import errno
@@ -20,35 +20,35 @@ from garrison.ipc.messages import Limits
 from garrison.supervisor.config.environment import ACL
 from garrison.supervisor.config.spec import ServiceSpec
 
-# linux/capability.h: what root needs to start a process as another user, and to end it
-NEEDED = {"CAP_CHOWN": 0, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
+# linux/capability.h: needed to start a process as another user, and to end it
+NEEDED_CAPABILITIES = {"CAP_CHOWN": 0, "CAP_KILL": 5, "CAP_SETGID": 6, "CAP_SETUID": 7}
 
 
 @dataclass(frozen=True)
 class Account:
-    """Whom a service's process runs as."""
+    """The user that a service's process runs as."""
 
-    name: str  # or its number, where it has no account
+    name: str  # or its number, if it has no account
     uid: int
     gid: int
-    groups: tuple[int, ...]  # all of them, `gid` among them
-    environment: dict[str, str] = field(default_factory=dict)  # HOME and the like
+    groups: tuple[int, ...]  # all groups, including `gid`
+    environment: dict[str, str] = field(default_factory=dict)  # HOME, USER, LOGNAME, SHELL
 
     def put_on(self, limits: Limits) -> Limits:
-        """Return what its worker puts itself under, with this account."""
+        """Return a worker's limits with this user and its groups."""
         uid = -1 if self.uid == os.geteuid() else self.uid
         return msgspec.structs.replace(limits, uid=uid, gid=self.gid, groups=self.groups)
 
 
 def resolve_user(spec: ServiceSpec, data: Path) -> Account | None:
-    """Return whom a service runs as; None where that is whom the supervisor runs as.
+    """Return the user that a service runs as; None if that is the supervisor's own user.
 
     Args:
         spec: The service.
-        data: Its data folder, which is the HOME of a user without an account.
+        data: Its data folder, the HOME of a user without an account.
 
     Raises:
-        StartError: There is no such user or group, or it cannot be had here.
+        StartError: There is no such user or group, or this process cannot start others' processes.
     """
     if not spec.limits.user and not spec.limits.group:
         return None
@@ -78,7 +78,11 @@ def resolve_user(spec: ServiceSpec, data: Path) -> Account | None:
 
 
 def _user(word: str) -> pwd.struct_passwd | None:
-    """Return a user's entry; None for a number without an account."""
+    """Return a user's passwd entry; None for a number without an account.
+
+    Raises:
+        LookupError: There is no such user.
+    """
     if not word or word.isdecimal():
         try:
             return pwd.getpwuid(int(word) if word else os.geteuid())
@@ -104,7 +108,7 @@ def _group(word: str) -> int | None:
 
 
 def _problem(spec: ServiceSpec) -> str:
-    """Return why this process cannot start others as another user; empty where it can."""
+    """Return why this process cannot start processes as another user; empty if it can."""
     wanted = " and ".join(
         f"{key} = {word}"
         for key, word in (("user", spec.limits.user), ("group", spec.limits.group))
@@ -116,7 +120,7 @@ def _problem(spec: ServiceSpec) -> str:
             f"as {_named(os.geteuid())}; start garrison as root, or take that out"
         )
     held = _capabilities()
-    if missing := [name for name, bit in NEEDED.items() if not held >> bit & 1]:
+    if missing := [name for name, bit in NEEDED_CAPABILITIES.items() if not held >> bit & 1]:
         return (
             f"{wanted}: this root lacks {', '.join(missing)}, as in a container that drops "
             "them; give them back, or take that out"
@@ -135,19 +139,19 @@ def _capabilities() -> int:
     for line in Path("/proc/self/status").read_text("ascii", "replace").splitlines():
         if line.startswith("CapEff:"):
             return int(line.split()[1], 16)
-    return -1  # a kernel that does not tell; the worker's own attempt will
+    return -1  # unknown; the worker's own attempt will show it
 
 
-# --- the way to a folder ------------------------------------------------------------------
+# --- access to folders ---------------------------------------------------------------------
 
 
 def mode_allows(mode: int, owner: int, group: int, account: Account, wanted: int) -> bool:
-    """Tell whether a mode lets a user do something (pure).
+    """Return whether a mode allows a user an access (pure).
 
     Args:
-        mode: As stat() has it.
-        owner: Of the file or folder.
-        group: Likewise.
+        mode: Of a file or folder, from stat().
+        owner: Its owner's uid.
+        group: Its gid.
         account: The user.
         wanted: Bits of 4 (read), 2 (write) and 1 (search).
     """
@@ -158,47 +162,47 @@ def mode_allows(mode: int, owner: int, group: int, account: Account, wanted: int
 
 
 def access_problem(path: Path, account: Account, wanted: int = 1) -> str:
-    """Return in words what keeps a user from a folder or file; empty where nothing does.
+    """Return why a user cannot access a folder or file, in words; empty if the user can.
 
     Args:
-        path: Of it. One that is not there yet is not asked about.
+        path: Its path. One that does not exist yet is no problem.
         account: The user.
-        wanted: What the user is to do with it: bits of 4 (read) and 1 (search).
+        wanted: The access: bits of 4 (read) and 1 (search).
     """
-    for folder, bits in _way(path, wanted):
+    for folder, bits in _needed_access(path, wanted):
         try:
             found = folder.stat()
         except OSError:
             return ""
-        if mode_allows(found.st_mode, found.st_uid, found.st_gid, account, bits) or _has_list(
+        if mode_allows(found.st_mode, found.st_uid, found.st_gid, account, bits) or _has_acl(
             folder
         ):
             continue
-        letters = ("r" if bits & 4 else "") + ("x" if bits & 1 else "")
+        mode_letters = ("r" if bits & 4 else "") + ("x" if bits & 1 else "")
         verb = "get into" if stat.S_ISDIR(found.st_mode) else "read"
         what = "" if folder == Path(os.path.realpath(path)) else f", on the way to {path},"
         return (
             f"user {account.name} cannot {verb} {folder}{what} which has mode "
-            f"{stat.S_IMODE(found.st_mode):04o}: chmod o+{letters} {folder}, or move it"
+            f"{stat.S_IMODE(found.st_mode):04o}: chmod o+{mode_letters} {folder}, or move it"
         )
     return ""
 
 
 def may_write(path: Path, account: Account) -> bool:
-    """Tell whether a user can change a file, by its mode."""
+    """Return whether a file's mode allows a user to change it."""
     found = path.stat()
     return mode_allows(found.st_mode, found.st_uid, found.st_gid, account, 2)
 
 
-def _way(path: Path, wanted: int) -> Iterator[tuple[Path, int]]:
+def _needed_access(path: Path, wanted: int) -> Iterator[tuple[Path, int]]:
     real = Path(os.path.realpath(path))
     for folder in reversed(real.parents):
         yield folder, 1
     yield real, wanted
 
 
-def _has_list(folder: Path) -> bool:
-    """Tell whether a folder has an access list, which may let in whom its mode does not."""
+def _has_acl(folder: Path) -> bool:
+    """Return whether a folder has an access control list, which may allow more than its mode."""
     try:
         os.getxattr(folder, ACL)
     except OSError as error:
@@ -207,12 +211,12 @@ def _has_list(folder: Path) -> bool:
 
 
 def check_access(name: str, account: Account, folders: Collection[tuple[Path, int]]) -> None:
-    """Raise StartError where a user cannot get to what its service needs.
+    """Raise StartError if a user cannot access what its service needs.
 
     Args:
         name: The service.
-        account: Whom it runs as.
-        folders: Each with what is to be done there, as `closed` has it.
+        account: The user that it runs as.
+        folders: Each with the wanted access, as for `access_problem`.
     """
     for folder, wanted in folders:
         if problem := access_problem(folder, account, wanted):
@@ -220,10 +224,10 @@ def check_access(name: str, account: Account, folders: Collection[tuple[Path, in
 
 
 def required_folders(run: Path, state: Path) -> list[tuple[Path, int]]:
-    """Return the folders that every service has to get to, whoever it runs as."""
-    return [(run, 1), (state, 1), *code()]
+    """Return the folders that every service must access, with the wanted access."""
+    return [(run, 1), (state, 1), *code_folders()]
 
 
-def code() -> list[tuple[Path, int]]:
-    """Return the folders of Python's and garrison's own code."""
+def code_folders() -> list[tuple[Path, int]]:
+    """Return the folders of Python's and garrison's code, with the wanted access."""
     return [(Path(os.__file__).parent, 5), (Path(__file__).parents[2] / "ipc", 5)]

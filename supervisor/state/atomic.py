@@ -1,21 +1,21 @@
-"""Writes files that are there as a whole or not at all."""
+"""Writes files completely or not at all."""
 
 import os
 from pathlib import Path
 
-NEW = ".new"  # of what is being written; such a file is of a process that was killed
+NEW = ".new"  # suffix while writing; such a file is left by a process that was killed
 
 
 def write_atomic(file: Path, content: bytes, sync: bool = False) -> None:
-    """Put a file, its user's alone, in the place of whatever was there.
+    """Write a file with mode 0600; it replaces a former one.
 
     Args:
-        file: Where.
-        content: What is in it.
-        sync: Whether it is to outlast a power cut, too.
+        file: Its path.
+        content: Its content.
+        sync: Whether it must survive a power cut.
 
     Raises:
-        OSError: It cannot be written; what was there still is.
+        OSError: It cannot be written; a former file is unchanged.
     """
     temporary = file.with_suffix(NEW)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

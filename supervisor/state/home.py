@@ -1,4 +1,4 @@
-"""The home on disk: its folders, private to their user, the links and the locks in them."""
+"""The home on disk: its private folders, their links and their locks."""
 
 import contextlib
 import errno
@@ -14,8 +14,8 @@ from garrison.ipc.system.locks import hold_lock
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec
 
-WRITTEN_S = 1.0  # a lock's holder has its pid in the file by then
-THROUGH = 0o711  # the mode of a folder that other users pass through
+WRITTEN_S = 1.0  # wait for the holder of a lock to write its pid into the file
+TRAVERSABLE = 0o711  # mode of a folder that other users may pass through
 
 
 class AlreadyRunning(GarrisonError):
@@ -25,47 +25,49 @@ class AlreadyRunning(GarrisonError):
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder that is its user's alone, unless it is there; what is above it, as usual.
+    """Create a folder with mode 0700, unless it exists; its parents get the usual mode.
 
     Raises:
-        GarrisonError: It cannot be made.
+        GarrisonError: It cannot be created.
     """
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise GarrisonError(
-            f"{folder} cannot be made: {error.strerror}; choose another home with --home"
+            f"{folder} cannot be made: {error.strerror}. Choose another home with --home"
         ) from error
 
 
 def _leave_link(link: Path, folder: Path) -> None:
-    """Let whoever knows the home find a folder that was moved out of it."""
+    """Link from the home to a folder that the config places outside it."""
     if link == folder:
         if link.is_symlink():
-            raise GarrisonError(f"{link} is a link of another config's: remove {link}")
+            raise GarrisonError(f"{link} is a link that another config made. Remove {link}")
         return
     if link.is_symlink():
         former = link.readlink()
         if former != folder and _is_in_use(former):
             raise GarrisonError(
-                f"what this home has started still runs with its sockets in {former}: put "
-                f"{link.name} = … under [host] back, and move it after garrison down"
+                f"processes of this home still use their sockets in {former}. Restore "
+                f"{link.name} = … under [host], and change it after garrison down"
             )
         link.unlink()
     elif link.exists():
-        raise GarrisonError(f"{link} is there, and [host] {link.name} moves it: remove {link}")
+        raise GarrisonError(
+            f"{link} exists, but [host] {link.name} names another place. Remove {link}"
+        )
     link.symlink_to(folder)
 
 
 def _is_in_use(run: Path) -> bool:
-    """Tell whether a launcher listens in a folder of sockets."""
+    """Return whether a launcher listens in a folder of sockets."""
     for path in run.glob("launcher-*.sock"):
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(str(path))
             except OSError as error:
-                # It listens for another type of socket, so this does not reach it.
+                # EPROTOTYPE: it listens, for another type of socket
                 if error.errno != errno.EPROTOTYPE:
                     continue
             return True
@@ -73,23 +75,23 @@ def _is_in_use(run: Path) -> bool:
 
 
 def check_paths_unchanged(config: Config) -> None:
-    """Raise GarrisonError where the config has other folders than those that the home has now."""
+    """Raise GarrisonError if the config names other folders than those that the home uses now."""
     host = config.host
     for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
         if (host.home / name).resolve() != folder.resolve():
             raise GarrisonError(
-                f"{name} = … under [host] has been changed: it takes garrison down and garrison up"
+                f"{name} = … under [host] has been changed. Run garrison down, then garrison up"
             )
 
 
 def lock_home(config: Config, handed: Iterable[int] = ()) -> list[int]:
-    """Make the home's folders and take its locks; return the locks' descriptors.
+    """Create the home's folders and take its locks; return the descriptors of the locks.
 
-    One lock lies in the home, the other with the sockets: either can be shared by mistake.
+    There is one lock in the home and one with the sockets: two hosts may share either by mistake.
 
     Args:
-        config: Of the host.
-        handed: Locks that the process before an upgrade has held, and still holds: its own.
+        config: The host's config.
+        handed: Locks that this process has held since before an upgrade.
     """
     host = config.host
     make_private(host.home)
@@ -105,24 +107,26 @@ def lock_home(config: Config, handed: Iterable[int] = ()) -> list[int]:
 
 
 def revoke_access(folder: Path) -> None:
-    """Let no other user through a folder that one was let through; `let_through` does that again
-    for those that there are still."""
-    if stat.S_IMODE(folder.stat().st_mode) == THROUGH:
+    """Close a folder for other users; `grant_access` opens it again for those that need it."""
+    if stat.S_IMODE(folder.stat().st_mode) == TRAVERSABLE:
         folder.chmod(0o700)
 
 
 def grant_access(host: HostSpec) -> None:
-    """Let other users through to their sockets and data folders; what lies on the way is for none
-    of them to list, nor to read.
+    """Let other users reach their sockets and data folders.
+
+    They may pass through the folders above these, but not list them.
 
     Raises:
-        OSError: A folder is not ours to open.
+        OSError: The mode of a folder cannot be changed.
     """
     services = host.state / "services"
     make_private(services)
     for folder in (host.home, host.run, host.state, services):
         mode = stat.S_IMODE(folder.stat().st_mode)
-        wanted = mode | 0o011 if folder == host.home else THROUGH  # a home may be somebody's own
+        wanted = (
+            mode | 0o011 if folder == host.home else TRAVERSABLE
+        )  # its mode may have been set by hand
         if mode != wanted:
             folder.chmod(wanted)
 
@@ -141,17 +145,17 @@ def _take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int]) -> i
             f"a supervisor already runs for {what} (pid {holder}); "
             "stop it with: garrison down, or give this one another --home"
         )
-    with contextlib.suppress(OSError):  # a full disk: it is for people to read
+    with contextlib.suppress(OSError):  # the disk is full; the pid is only information
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())
     return lock
 
 
 def _holder(path: Path) -> str:
-    """Return the pid in a lock's file; who has just taken the lock has not written it yet."""
+    """Return the pid in a lock's file; a new holder writes it a moment after it has the lock."""
     deadline = time.monotonic() + WRITTEN_S
-    while not (said := path.read_text("ascii", "replace")).endswith("\n"):
+    while not (text := path.read_text("ascii", "replace")).endswith("\n"):
         if time.monotonic() > deadline:
-            return said.strip() or "?"  # its disk is full
+            return text.strip() or "?"  # the disk is full
         time.sleep(0.01)
-    return said.strip()
+    return text.strip()

@@ -1,54 +1,71 @@
-"""What is on disk about the living, and what a new supervisor makes of it; orders that outlive it.
+"""The snapshot of all services on disk, `living.json`, for a supervisor that comes after a crash.
 
-Files are written whole to a temporary name and renamed, and carry their format. What is remembered
-for good is synced; what is about living processes need not be: a power cut ends those too.
-Times are monotonic seconds, which mean something until the machine starts again.
+In memory a snapshot consists of `Child` and `Incarnation`; the file is flat. It need not be synced:
+a power cut ends the processes as well. Times are monotonic seconds, which mean something until the
+machine starts again.
 """
 
-from collections.abc import Container
-from enum import Enum
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
-from garrison.ipc.messages import BAD_BYTES, Manifest, PluginRead, State, Token
-from garrison.supervisor.config.spec import ServiceSpec, service_spec
+from garrison.ipc.messages import Manifest, PluginRead, State
+from garrison.supervisor.config.spec import AgentSpec, ServiceSpec, service_spec
+from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Child, Effect, StopReason, has_process
-from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.lifecycle.services import Incarnation, Service
 
 from .atomic import write_atomic
+from .stored import FORMAT, read_stored
 
-FORMAT = 1
-HELLO_S = 10.0  # for an adopted worker that is still starting to say that it is there
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
-T = TypeVar("T", bound=msgspec.Struct)
+
+@dataclass(frozen=True, slots=True)
+class ServiceSnapshot:
+    """One service as it was when the snapshot was written.
+
+    Of its spec, the snapshot has the names, the agent and the watchdog.
+    """
+
+    child: Child
+    manifest: Manifest
+    current: Incarnation = field(default_factory=Incarnation)
+    reason: str = ""
+    traceback: str = ""
+    last_exit: str = ""
+    last_exit_at: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Return its NAME."""
+        return self.child.spec.name
+
+    def is_of(self, spec: ServiceSpec) -> bool:
+        """Return True if a spec is still that of the same service."""
+        own = self.child.spec
+        same = (spec.plugin, spec.service_type) == (own.plugin, own.service_type)
+        return same and spec.agent.name == own.agent.name
 
 
-class OperatorOrders(msgspec.Struct):
-    """What is remembered from one supervisor to the next."""
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """All services."""
 
-    format: int = FORMAT
-    stopped: list[str] = []  # NAMEs that `garrison stop` keeps from running
-    started: list[str] = []  # NAMEs without autostart that `garrison start` keeps running
-
-    def order(self, name: str, wanted: bool, autostart: bool) -> bool:
-        """Take an order to start or stop a service; tell whether that is anything new."""
-        before = ([*self.stopped], [*self.started])
-        for names in (self.stopped, self.started):
-            if name in names:
-                names.remove(name)
-        if wanted and not autostart:
-            self.started.append(name)
-        if not wanted and autostart:
-            self.stopped.append(name)
-        return (self.stopped, self.started) != before
+    machine: str  # this run of the machine; pids and times of another one mean nothing
+    config: str = ""  # the config's digest
+    plugins: dict[str, PluginRead] = field(default_factory=dict)
+    services: list[ServiceSnapshot] = field(default_factory=list)
 
 
-class ServiceSnapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """One service as it was when it was last written down."""
+# --- the flat form on disk ----------------------------------------------------------------
+
+
+class StoredService(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """One service in `living.json`, format 1."""
 
     name: str
     plugin: str
@@ -67,119 +84,38 @@ class ServiceSnapshot(msgspec.Struct, kw_only=True, omit_defaults=True):
     harder: Effect = Effect.TERM
     token: str = ""  # of its incarnation, in hex; empty: it has no process
     pid: int = 0
-    watchdog: float | None = None  # that its present incarnation was given, in seconds
-    ticks: int = 0  # when that process started, so that a pid used again is not taken for it
+    watchdog: float | None = None  # of its incarnation, in seconds
+    ticks: int = 0
     started_at: float = 0.0
     reason: str = ""
     traceback: str = ""
     last_exit: str = ""
     last_exit_at: float = 0.0
-    log_began: tuple[int, int] | None = None  # its log's inode and size then; None: nobody knows
-    agent: str = ""  # that it belongs to
-    uid: int = -1  # of the user that its incarnation runs as, where that is not the host's own
+    log_began: tuple[int, int] | None = None
+    agent: str = ""
+    uid: int = -1
 
 
-class Snapshot(msgspec.Struct, kw_only=True):
-    """Every service, for whoever comes after this supervisor."""
+class StoredSnapshot(msgspec.Struct, kw_only=True):
+    """The content of `living.json`, format 1."""
 
     format: int = FORMAT
-    machine: str  # this run of it: pids and monotonic times are of no use in another
-    config: str = ""  # the config's digest
+    machine: str
+    config: str = ""
     plugins: dict[str, PluginRead] = {}
-    services: list[ServiceSnapshot] = []
+    services: list[StoredService] = []
 
 
-class Format(msgspec.Struct):
-    """What every format says first."""
-
-    format: int = FORMAT
-
-
-# --- files --------------------------------------------------------------------------------
-
-
-def load(state: Path) -> tuple[OperatorOrders, str]:
-    """Return what is remembered, and a problem in words where the file was no use."""
-    found, problem = _load(state / "orders.json", OperatorOrders)
-    return found or OperatorOrders(), problem
-
-
-def save(state: Path, saved: OperatorOrders) -> None:
-    """Write down what is to be remembered for good."""
-    content = msgspec.json.format(msgspec.json.encode(saved))
-    write_atomic(state / "orders.json", content, sync=True)
-
-
-def load_living(state: Path, aside: bool = True) -> tuple[Snapshot | None, str]:
-    """Return what a former supervisor left, and a problem in words where the file was no use.
-
-    None: there was none, it ended in order, or the machine has been started again since.
-
-    Args:
-        state: The folder of what is remembered.
-        aside: Whether a file that is no use is set aside; not by those who only look.
-    """
-    found, problem = _load(state / "living.json", Snapshot, aside)
-    if found is not None and found.machine != this_machine():
-        return None, problem
-    return found, problem
-
-
-def save_living(state: Path, living: Snapshot) -> None:
-    """Write down who lives."""
-    write_atomic(state / "living.json", msgspec.json.encode(living))
-
-
-def forget_living(state: Path) -> None:
-    """Take that away: everything has ended in order."""
-    (state / "living.json").unlink(missing_ok=True)
-
-
-def this_machine() -> str:
-    """Return what tells this run of the machine from all others."""
-    try:
-        return BOOT.read_text("ascii").strip()
-    except OSError:
-        return ""
-
-
-def _load(file: Path, kind: type[T], aside: bool = True) -> tuple[T | None, str]:
-    try:
-        content = file.read_bytes()
-        number = msgspec.json.decode(content, type=Format).format
-        if number > FORMAT:
-            problem = f"{file} is of format {number}, and this version reads {FORMAT}"
-            return None, problem + (_set_aside(file, "newer") if aside else "")
-        return msgspec.json.decode(content, type=kind), ""
-    except FileNotFoundError:
-        return None, ""
-    except (OSError, *BAD_BYTES) as error:
-        problem = f"{file} cannot be read ({error})"
-        return None, problem + (_set_aside(file, "damaged") if aside else "")
-
-
-def _set_aside(file: Path, suffix: str) -> str:
-    """Move a file out of the way, so that somebody can look at it; return that in words."""
-    try:
-        file.rename(file.with_suffix(f".{suffix}"))
-    except OSError as error:
-        return f"; nor can it be set aside ({error.strerror})"
-    return f"; it was set aside as {file.stem}.{suffix}"
-
-
-# --- what is made of it -------------------------------------------------------------------
-
-
-def kept(post: Service, ticks: int, wanted: bool) -> ServiceSnapshot:
-    """Return a service as it is written down."""
-    child = post.child
-    return ServiceSnapshot(
-        name=post.name,
-        plugin=post.spec.plugin,
-        service_type=post.spec.service_type,
-        manifest=post.manifest,
+def to_stored(one: ServiceSnapshot) -> StoredService:
+    """Return the flat form of a service."""
+    child, spec, current = one.child, one.child.spec, one.current
+    return StoredService(
+        name=spec.name,
+        plugin=spec.plugin,
+        service_type=spec.service_type,
+        manifest=one.manifest,
         state=child.state,
-        wanted=wanted,
+        wanted=child.wanted,
         since=child.since,
         generation=child.generation,
         deadline=None if child.deadline == inf else child.deadline,
@@ -188,100 +124,142 @@ def kept(post: Service, ticks: int, wanted: bool) -> ServiceSnapshot:
         restarted=child.restarted,
         probes=child.probes,
         why=child.why,
-        harder=child.harder,
-        token=post.current.token.hex(),
-        pid=post.current.pid,
-        watchdog=post.spec.supervision.watchdog,
-        ticks=ticks,
-        started_at=post.current.started_at,
-        reason=post.reason,
-        traceback=post.traceback,
-        last_exit=post.last_exit,
-        last_exit_at=post.last_exit_at,
-        log_began=post.current.handle.log_began,
-        agent=post.spec.agent.name,
-        uid=post.current.uid,
+        harder=child.escalation,
+        token=current.token.hex(),
+        pid=current.pid,
+        watchdog=spec.supervision.watchdog,
+        ticks=current.handle.ticks,
+        started_at=current.started_at,
+        reason=one.reason,
+        traceback=one.traceback,
+        last_exit=one.last_exit,
+        last_exit_at=one.last_exit_at,
+        log_began=current.handle.log_began,
+        agent=spec.agent.name,
+        uid=current.uid,
     )
 
 
-class WorkerFate(Enum):
-    """What became of a service's process, as far as can be told without looking for it."""
+def from_stored(one: StoredService) -> ServiceSnapshot:
+    """Return a service from its flat form.
 
-    NONE = "it had none"
-    LAUNCHED = "its launcher has it"
-    ENDED = "its launcher saw its end"
-    UNSEEN = "no launcher knows it"  # it may live as nobody's child
-
-
-def token_of(one: ServiceSnapshot) -> Token:
-    """Return the token of a service's incarnation; empty where there was none, or none readable."""
-    try:
-        return bytes.fromhex(one.token) if has_process(one.state) else b""
-    except ValueError:
-        return b""
-
-
-def fate(one: ServiceSnapshot, living: Container[Token], ended: Container[Token]) -> WorkerFate:
-    """Return what became of a service's process, by what the launchers say."""
-    token = token_of(one)
-    if not token:
-        return WorkerFate.NONE
-    if token in living:
-        return WorkerFate.LAUNCHED
-    return WorkerFate.ENDED if token in ended else WorkerFate.UNSEEN
-
-
-def started_after_snapshot(one: ServiceSnapshot, token: Token, now: float) -> ServiceSnapshot:
-    """Return a service whose next incarnation was begun after it was last written down."""
-    return msgspec.structs.replace(
-        one,
-        token=token.hex(),
-        state=State.INITIALIZING,
-        since=now,
-        started_at=now,
-        deadline=None,
-        generation=one.generation + 1,
-        pid=0,
-        uid=-1,
-        ticks=0,
-        log_began=None,
-    )
-
-
-def restored(one: ServiceSnapshot, spec: ServiceSpec, now: float) -> Child:
-    """Return a service as the policy goes on with it.
-
-    A worker must say within its watchdog that it is there; a silent one is ended by the same rule
-    as one whose loop is blocked. A state without a process is taken up as it was.
+    A token that is none, or that belongs to a state without a process, is dropped.
     """
-    if (
-        spec.supervision.watchdog and one.watchdog and token_of(one)
-    ):  # its beats are as rare as it was told
-        spec = service_spec(spec, watchdog=max(spec.supervision.watchdog, one.watchdog))
-    deadline = inf if one.deadline is None else one.deadline
-    match one.state:
-        case State.RUNNING:
-            deadline = now + spec.supervision.watchdog if spec.supervision.watchdog else inf
-        case State.INITIALIZING | State.STARTING:
-            deadline = max(min(deadline, now + spec.supervision.start_timeout), now + HELLO_S)
-        case State.STOPPING:
-            deadline = min(deadline, now + spec.supervision.grace)
-    state = one.state
-    if has_process(state) and not token_of(one):  # it was to be started
-        state, deadline = State.QUEUED if one.wanted else State.STOPPED, inf
-    if state is State.STOPPED and one.wanted:  # by a host that was killed while it ended
-        state = State.QUEUED
-    return Child(
+    spec = service_spec(
+        name=one.name,
+        plugin=one.plugin,
+        service_type=one.service_type,
+        watchdog=one.watchdog or 0.0,
+        agent=AgentSpec(name=one.agent),
+    )
+    child = Child(
         spec,
-        state,
+        one.state,
         one.wanted,
-        min(one.since, now),
-        deadline,
+        one.since,
+        inf if one.deadline is None else one.deadline,
         one.generation,
         one.attempts,
-        tuple(at for at in one.restarts if at <= now),
+        one.restarts,
         one.restarted,
         one.probes,
         one.why,
         one.harder,
     )
+    return ServiceSnapshot(
+        child,
+        one.manifest,
+        _stored_incarnation(one),
+        one.reason,
+        one.traceback,
+        one.last_exit,
+        one.last_exit_at,
+    )
+
+
+def _stored_incarnation(one: StoredService) -> Incarnation:
+    try:
+        token = bytes.fromhex(one.token) if has_process(one.state) else b""
+    except ValueError:
+        token = b""
+    if not token:
+        return Incarnation()
+    return Incarnation(
+        token,
+        one.started_at,
+        handle=Handle(one.pid, one.ticks, one.log_began),
+        uid=one.uid,
+        adopting=True,
+    )
+
+
+# --- files --------------------------------------------------------------------------------
+
+
+def load_snapshot(state: Path, set_aside: bool = True) -> tuple[Snapshot | None, str]:
+    """Return what a former supervisor left, and a problem in words if the file cannot be used.
+
+    None: there was none, it ended in order, or the machine has been started again since.
+
+    Args:
+        state: The folder of the file.
+        set_aside: Whether to rename a file that cannot be used.
+    """
+    found, problem = read_stored(state / "living.json", StoredSnapshot, set_aside)
+    if found is None or found.machine != this_machine():
+        return None, problem
+    services = [from_stored(one) for one in found.services]
+    return Snapshot(found.machine, found.config, found.plugins, services), problem
+
+
+def save_snapshot(state: Path, snapshot: Snapshot) -> None:
+    """Write the snapshot."""
+    stored = StoredSnapshot(
+        machine=snapshot.machine,
+        config=snapshot.config,
+        plugins=snapshot.plugins,
+        services=[to_stored(one) for one in snapshot.services],
+    )
+    write_atomic(state / "living.json", msgspec.json.encode(stored))
+
+
+def remove_snapshot(state: Path) -> None:
+    """Remove the file: everything has ended in order."""
+    (state / "living.json").unlink(missing_ok=True)
+
+
+def this_machine() -> str:
+    """Return what distinguishes this run of the machine from all others."""
+    try:
+        return BOOT.read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def take_snapshot(
+    services: Iterable[Service], wanted: dict[str, bool] | None
+) -> list[ServiceSnapshot]:
+    """Return the services as they are now.
+
+    Args:
+        services: The services.
+        wanted: What was wanted before everything was stopped, if it is being stopped.
+    """
+    return [
+        ServiceSnapshot(
+            _with_wanted(service.child, wanted),
+            service.manifest,
+            service.current,
+            service.reason,
+            service.traceback,
+            service.last_exit,
+            service.last_exit_at,
+        )
+        for service in services
+    ]
+
+
+def _with_wanted(child: Child, wanted: dict[str, bool] | None) -> Child:
+    if wanted is None:
+        return child
+    return replace(child, wanted=wanted.get(child.spec.name, False))

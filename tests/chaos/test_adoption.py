@@ -749,7 +749,7 @@ def test_an_upgrade_to_what_cannot_run_changes_nothing(host: Hosting, tmp_path: 
 def test_a_signal_during_an_upgrade_is_heard(host: Hosting, wait: float) -> None:
     """By this supervisor or by the next: everything ends in order."""
     one = host(CONFIG, PLUGINS)
-    one.ask("upgrade", python=sys.executable)
+    one.ask("upgrade", once=True, python=sys.executable)
     assert one.process is not None
     with contextlib.suppress(subprocess.TimeoutExpired):
         one.process.wait(wait)

@@ -1,4 +1,4 @@
-"""`garrison chaos` on real hosts: it finds nothing where nothing is wrong, and finds what is.
+"""`garrison chaos` on real hosts: a good host has zeros alone, and a bad one has not.
 
     pytest tests/chaos/test_chaos_command.py -m soak -s
 
@@ -47,7 +47,7 @@ def running(host: Hosting) -> Host:
 
 
 def begun(host: Host, *words: str) -> subprocess.Popen[str]:
-    """Begin a run of the command, which goes on."""
+    """Start a run of the command."""
     return subprocess.Popen(
         [*COMMAND, "--home", str(host.home), "chaos", *words],
         cwd=host.folder,
@@ -71,11 +71,11 @@ def ended(process: subprocess.Popen[str], timeout: float = PATIENCE * 2) -> tupl
 
 
 def files_of_runs(host: Host) -> list[str]:
-    """Return what runs have left in the services' folders."""
+    """Return the files that runs have left in the services' folders."""
     return [str(path) for path in (host.home / "state" / "services").glob("*/chaos-*")]
 
 
-# --- nothing is wrong -------------------------------------------------------------------------
+# --- a good host ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kills", sizes(40, 10_000))
@@ -104,7 +104,7 @@ def test_many_kills(host: Hosting, kills: int) -> None:
 
 
 def test_each_kind_of_fault(running: Host) -> None:
-    """Side by side where they may be: each is over in time, and the services are as before."""
+    """Each is over in time, and the services are as before."""
     before = running.rows()
     ran = running.run(
         *("chaos", "--kills", "5", "--faults", "kill,stop,hang,flood,supervisor"), json=True
@@ -133,7 +133,7 @@ def test_each_kind_of_fault(running: Host) -> None:
 
 
 def test_a_leak_is_ended_by_the_limit(host: Hosting) -> None:
-    """Of those that have one; the others are left out, and that is said."""
+    """Of services that have one. The output lists the others as left out."""
     limit = "memory_max = 150000000\n[services.other]"
     running = host(CONFIG.replace("[services.other]", limit), ["echo"])
     ran = running.run("chaos", "--kills", "2", "--faults", "leak", json=True)
@@ -145,8 +145,8 @@ def test_a_leak_is_ended_by_the_limit(host: Hosting) -> None:
     assert {row["service"]: row["count"] for row in ran.data["recoveries"]} == {None: 2, "echo": 2}
 
 
-def test_who_goes_along_with_another_is_waited_for(host: Hosting) -> None:
-    """It does not run while it could be injured; nothing is wrong with that."""
+def test_a_bound_service_that_restarts_with_another_is_waited_for(host: Hosting) -> None:
+    """It may not run when its turn comes, which breaks no promise."""
     bound = CONFIG.replace("[services.third]", '[services.third]\nbind_to = ["echo", "other"]')
     running = host(bound, ["echo"])
     ran = running.run("chaos", "--kills", "24", json=True)
@@ -156,15 +156,15 @@ def test_who_goes_along_with_another_is_waited_for(host: Hosting) -> None:
     assert {row["service"] for row in ran.data["recoveries"]} >= {"echo", "other", "third"}
 
 
-def test_it_counts_what_the_supervisor_has(running: Host) -> None:
-    """As /proc has it."""
+def test_it_counts_the_supervisor_s_descriptors(running: Host) -> None:
+    """As /proc does."""
     head = running.head()
     assert head is not None
     assert abs(head["descriptors"] - len(descriptors(running.pid))) <= 2
 
 
-def test_only_those_that_are_named(running: Host) -> None:
-    """By globs too; for so many seconds."""
+def test_only_named_services_take_faults(running: Host) -> None:
+    """Globs too; `--for` is in seconds."""
     ran = running.run("chaos", "--for", "1.5", "oth*", "third", "--callers", "2", json=True)
 
     assert ran.code == 0, ran
@@ -176,8 +176,8 @@ def test_only_those_that_are_named(running: Host) -> None:
     assert rows["other"]["generation"] > 1
 
 
-def test_a_host_without_a_mailbox_is_called_alone(host: Hosting) -> None:
-    """It says so. Nor is a service given up for more deaths than its intensity allows."""
+def test_a_host_without_a_mailbox_gets_calls_alone(host: Hosting) -> None:
+    """The output says so. More deaths than its intensity allows do not fail a service."""
     running = host("[host]\nchaos = true\n[plugins.echo]\n[services.echo]\n", ["echo"])
     ran = running.run("chaos", "--kills", "8", "--within", "10")
 
@@ -185,8 +185,8 @@ def test_a_host_without_a_mailbox_is_called_alone(host: Hosting) -> None:
     assert "no mailbox" in ran.out
 
 
-def test_what_systemd_starts_again_is_not_started_twice(host: Hosting) -> None:
-    """Whoever keeps it is given the time to."""
+def test_a_supervisor_that_systemd_restarts_is_not_started_twice(host: Hosting) -> None:
+    """A service manager has some seconds for it."""
     running = host(CONFIG, ["echo"], env={"INVOCATION_ID": "0" * 32})
     first = running.process
     assert first is not None
@@ -202,11 +202,11 @@ def test_what_systemd_starts_again_is_not_started_twice(host: Hosting) -> None:
     assert not (running.home / "logs" / "supervisor.log").exists()
 
 
-# --- who may, and how it is asked for ---------------------------------------------------------
+# --- refusals ---------------------------------------------------------------------------------
 
 
-async def test_a_host_that_does_not_say_so_takes_no_faults(host: Hosting) -> None:
-    """The supervisor refuses it, whoever asks, and no worker knows how."""
+async def test_a_host_takes_no_faults_unless_its_config_allows_it(host: Hosting) -> None:
+    """The supervisor refuses the orders of any client, and workers lack the methods."""
     running = host("[plugins.echo]\n[services.echo]\n", ["echo"])
     ran = await asyncio.to_thread(running.run, "chaos")
     assert ran.code == 5
@@ -222,8 +222,8 @@ async def test_a_host_that_does_not_say_so_takes_no_faults(host: Hosting) -> Non
     assert running.status("echo")["generation"] == 1
 
 
-def test_who_was_started_before_it_was_allowed_is_named(host: Hosting) -> None:
-    """It lives on under a supervisor that allows it, and does not know how."""
+def test_a_worker_that_was_started_before_chaos_was_allowed_is_named(host: Hosting) -> None:
+    """It runs on under a supervisor that allows chaos, without the methods for it."""
     running = host("[plugins.echo]\n[services.echo]\n", ["echo"])
     running.end(signal.SIGKILL)
     running.write("config.toml", "[host]\nchaos = true\n" + running.config.read_text())
@@ -236,9 +236,9 @@ def test_who_was_started_before_it_was_allowed_is_named(host: Hosting) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "code", "expected"),
+    ("words", "code", "text"),
     [
-        (("nobody",), 4, "no service nobody"),
+        (("absent",), 4, "no service absent"),
         (("--faults", "kill,kil"), 2, "there is no fault 'kil'"),
         (("--faults", ""), 2, "there is no fault ''"),
         (("--kills", "0"), 2, "--kills"),
@@ -253,19 +253,19 @@ def test_who_was_started_before_it_was_allowed_is_named(host: Hosting) -> None:
         (("asleep",), 1, "asleep is stopped"),
     ],
 )
-def test_what_cannot_be_done_is_said(
-    quiet: Host, words: tuple[str, ...], code: int, expected: str
+def test_a_run_that_cannot_begin_is_refused(
+    quiet: Host, words: tuple[str, ...], code: int, text: str
 ) -> None:
-    """In a sentence; nothing was injured."""
+    """With a sentence, before any fault."""
     ran = quiet.run("chaos", *words)
 
-    assert (ran.code, expected in ran.err) == (code, True), ran
+    assert (ran.code, text in ran.err) == (code, True), ran
     assert not quiet.events("service.fault")
 
 
 @pytest.fixture(scope="module")
 def quiet() -> Iterator[Host]:
-    """Return a host that nothing is done to."""
+    """Return a host that takes no faults."""
     from tests.support.host import hosting
 
     asleep = '[services.asleep]\nplugin = "echo"\n'
@@ -274,15 +274,15 @@ def quiet() -> Iterator[Host]:
         yield running
 
 
-def test_without_a_host(quiet: Host) -> None:
-    """As any verb."""
+def test_without_a_supervisor(quiet: Host) -> None:
+    """As for any verb."""
     ran = quiet.run("--home", f"{quiet.folder}/nowhere", "chaos", home=False)
     assert ran.code == 7
 
 
 @pytest.mark.parametrize("fault", list(Fault))
-async def test_orders_to_injure_what_does_not_run_are_refused(quiet: Host, fault: Fault) -> None:
-    """Nor are several injured by one order."""
+async def test_fault_orders_for_a_stopped_service_are_refused(quiet: Host, fault: Fault) -> None:
+    """And an order for several services."""
     async with quiet.connect() as client:
         with pytest.raises(OrderFailed, match="asleep is stopped"):
             await client.order("fault", ("asleep",), kind=fault.value)
@@ -290,8 +290,8 @@ async def test_orders_to_injure_what_does_not_run_are_refused(quiet: Host, fault
             await client.order("fault", ("echo", "other"), kind=fault.value)
 
 
-async def test_an_order_that_a_supervisor_took_along_fails(running: Host) -> None:
-    """The next one does not know of it."""
+async def test_an_order_fails_if_its_supervisor_ends(running: Host) -> None:
+    """The next supervisor has not received it."""
     async with running.connect() as client:
         waiting = asyncio.ensure_future(client.order("wait", ("echo",), state="failed"))
         await client.order("status")
@@ -299,15 +299,15 @@ async def test_an_order_that_a_supervisor_took_along_fails(running: Host) -> Non
         with pytest.raises(SupervisorGone, match="before it answered"):
             await waiting
         running.end(signal.SIGKILL)
-        running.up()  # else its services wait for one for long
+        running.up()  # else its workers wait a long time for a supervisor
 
 
-# --- broken off -------------------------------------------------------------------------------
+# --- interrupted ------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_can_be_broken_off_in_order(running: Host, number: int) -> None:
-    """With the table so far, and nothing left behind."""
+def test_an_interrupt_ends_it_in_order(running: Host, number: int) -> None:
+    """The results so far are printed, and no file is left."""
     process = begun(running, "--kills", "1000000")
     until(lambda: len(running.events("service.fault")) >= 8)
     process.send_signal(number)
@@ -320,14 +320,14 @@ def test_it_can_be_broken_off_in_order(running: Host, number: int) -> None:
     assert not files_of_runs(running)
 
 
-def test_twice_is_at_once(host: Hosting) -> None:
-    """Also while a service hangs for long."""
+def test_a_second_interrupt_ends_it_at_once(host: Hosting) -> None:
+    """Also while a service hangs."""
     running = host(CONFIG.replace("watchdog = 1.0", "watchdog = 500.0"), ["echo"])
     process = begun(running, "--kills", "1", "--faults", "stop", "echo")
     until(lambda: running.events("service.fault"))
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    time.sleep(0.2)  # the two are told apart
+    time.sleep(0.2)  # so that they are two signals
     process.send_signal(signal.SIGINT)
     code, out = ended(process)
 
@@ -336,8 +336,8 @@ def test_twice_is_at_once(host: Hosting) -> None:
     assert not files_of_runs(running)
 
 
-def test_a_host_that_is_stopped_meanwhile_ends_it(running: Host) -> None:
-    """With what was seen until then, and the reason."""
+def test_the_end_of_the_host_ends_it(running: Host) -> None:
+    """The results so far and the reason are printed."""
     process = begun(running, "--kills", "1000000")
     until(lambda: len(running.events("service.fault")) >= 8)
     assert running.end() == 0
@@ -349,9 +349,9 @@ def test_a_host_that_is_stopped_meanwhile_ends_it(running: Host) -> None:
     assert not files_of_runs(running)
 
 
-def test_who_is_stopped_meanwhile_is_left_alone(running: Host) -> None:
-    """By somebody's order: no promise is broken by it. What is posted to it is kept."""
-    process = begun(running, "--kills", "1000000", "--json")
+def test_a_service_that_an_operator_stops_is_left_alone(running: Host) -> None:
+    """No promise is broken by an order. Messages to the service are kept."""
+    process = begun(running, "--for", "4", "--json")
     until(lambda: len(running.events("service.fault")) >= 8)
     running.run("stop", "third")
     running.run("restart", "other")
@@ -366,8 +366,8 @@ def test_who_is_stopped_meanwhile_is_left_alone(running: Host) -> None:
     assert running.status("other")["state"] == "running"
 
 
-def test_one_run_at_a_time_and_a_killed_one_is_cleaned_up_after(running: Host) -> None:
-    """Two would count each other's faults as the host's."""
+def test_runs_exclude_each_other_and_remove_the_files_of_a_killed_one(running: Host) -> None:
+    """Two would count each other's faults as failures of the host."""
     process = begun(running, "--kills", "1000000")
     until(lambda: files_of_runs(running))
     ran = running.run("chaos", "--kills", "1")
@@ -381,11 +381,11 @@ def test_one_run_at_a_time_and_a_killed_one_is_cleaned_up_after(running: Host) -
     assert not files_of_runs(running)
 
 
-# --- something is wrong -----------------------------------------------------------------------
+# --- a bad host -------------------------------------------------------------------------------
 
 
-def test_who_does_not_come_back_is_found(host: Hosting) -> None:
-    """It is named, with why it does not start; it is left alone from then on."""
+def test_a_service_that_does_not_come_back_is_found(host: Hosting) -> None:
+    """It is named with the reason, and takes no more faults."""
     config = "[host]\nchaos = true\n[plugins.grudge]\n[plugins.echo]\n[services.once]\n"
     running = host(f"{config}[services.echo]\n", ["grudge", "echo"])
     words = ("--kills", "6", "--within", "2", "--callers", "1")
@@ -401,8 +401,8 @@ def test_who_does_not_come_back_is_found(host: Hosting) -> None:
     assert running.rows()["echo"]["restarts"] == 5
 
 
-def test_a_receiver_that_loses_is_found(host: Hosting) -> None:
-    """What was acknowledged and is nowhere is lost."""
+def test_a_receiver_that_loses_messages_is_found(host: Hosting) -> None:
+    """A message that was acknowledged and is nowhere is lost."""
     config = "[host]\nchaos = true\n[plugins.grudge]\n[plugins.mailbox]\n[services.forgetful]\n"
     running = host(config, ["grudge"])
     ran = running.run("chaos", "--for", "1", "--callers", "1", "forgetful", json=True)
@@ -414,4 +414,4 @@ def test_a_receiver_that_loses_is_found(host: Hosting) -> None:
     assert data["posts"]["acknowledged"] > data["posts"]["delivered"]
     lost = data["zeros"]["messages_lost"]
     assert data["posts"]["acknowledged"] - data["posts"]["delivered"] == lost
-    assert "forgetful never got message" in data["problems"][0]
+    assert "forgetful never received message" in data["problems"][0]

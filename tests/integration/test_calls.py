@@ -329,7 +329,7 @@ async def test_state_tells_where_a_service_is(echo: ServiceProxy) -> None:
     with pytest.raises(TypeError):
         state("echo")
     assert echo.service_type == "echo"
-    assert echo.capability_description == "Says what it is told"
+    assert echo.capability_description == "Returns its arguments"
 
 
 # --- many and large -----------------------------------------------------------------------

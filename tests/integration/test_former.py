@@ -20,7 +20,8 @@ from tests.support.answers import PLUGINS, Scenario, paths
 from tests.support.host import ROOT, SERVICES, Host, Hosting, found
 
 from garrison.supervisor.crashes.report import CrashReport
-from garrison.supervisor.state.snapshot import OperatorOrders, Snapshot
+from garrison.supervisor.state.orders import OperatorOrders
+from garrison.supervisor.state.snapshot import StoredSnapshot
 
 FORMER = ROOT / "tests" / "former"
 ADDED: set[str] = set()  # places that answers have since; each was added on purpose
@@ -110,7 +111,11 @@ def test_a_killed_former_supervisor_is_followed(host: Hosting, former: str) -> N
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("living.json", Snapshot), ("crash-1.json", CrashReport), ("orders.json", OperatorOrders)],
+    [
+        ("living.json", StoredSnapshot),
+        ("crash-1.json", CrashReport),
+        ("orders.json", OperatorOrders),
+    ],
 )
 def test_files_keep_their_format(name: str, kind: type[msgspec.Struct]) -> None:
     """What version 0.1.0 wrote is read, and written again with the same names and values."""

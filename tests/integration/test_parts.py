@@ -129,9 +129,11 @@ async def test_a_model_or_provider_that_is_unknown_is_named_with_what_there_is(
     """The sentence says what could be asked instead."""
     async with running.connect() as client:
         front = asker(client)
-        assert "nobody offers it; there are: IMAGE, SEEN, TEXT_SMALL" in await front.model("X", "")
-        answer = await front.model("TEXT_LARGE", "", "gpt")
-        assert answer.endswith("'gpt' offers none; it is offered by words, plain, words-2")
+        assert "no service offers it; offered model types: IMAGE, SEEN" in await front.model(
+            "X", ""
+        )
+        error = await front.model("TEXT_LARGE", "", "gpt")
+        assert error.endswith("'gpt' does not offer it; it is offered by words, plain, words-2")
 
 
 async def test_a_model_that_raises_is_not_asked_elsewhere(running: Host) -> None:
@@ -184,7 +186,7 @@ async def test_messages_are_sent_by_a_handler_else_by_the_service(running: Host)
         with pytest.raises(RemoteError, match="nobody is not configured") as caught:
             await front.send("nobody", "hi")
         assert caught.value.type_name == ServiceUnavailable.__name__
-        with pytest.raises(RemoteError, match="it has no send_message"):
+        with pytest.raises(RemoteError, match="without a method send_message"):
             await front.send("words", "hi")
 
 

@@ -1,4 +1,4 @@
-"""Any history of messages: each room in order, each message once, nothing past its bound."""
+"""Any history of messages: each room in order, each message once, all limits kept."""
 
 from collections import defaultdict
 
@@ -18,40 +18,40 @@ ROOMS = [Room("chat", str(number)) for number in range(4)]
 
 @given(st.lists(st.tuples(st.sampled_from(ROOMS), st.booleans(), st.integers(0, 20))))
 def test_rooms(history: list[tuple[Room, bool, int]]) -> None:
-    """What was taken comes out once, in its room's order; what was refused never."""
-    limits = Limits(per_room=3, in_all=5, bytes=40, rooms=2)
+    """An accepted message comes out once, in its room's order; a rejected one never."""
+    limits = Limits(per_room=3, total=5, bytes=40, rooms=2)
     rooms: Rooms[int] = Rooms(limits)
-    taken: dict[Room, list[int]] = defaultdict(list)
+    accepted: dict[Room, list[int]] = defaultdict(list)
     done: dict[Room, list[int]] = defaultdict(list)
-    turn: dict[Room, int] = {}
+    current: dict[Room, int] = {}
     for number, (room, arrives, size) in enumerate(history):
         if arrives:
             try:
-                begins = rooms.arrive(room, number, size)
+                is_first = rooms.add(room, number, size)
             except Busy:
                 continue
-            taken[room].append(number)
-            assert begins == (room not in turn)
-            if begins:
-                turn[room] = number
-        elif room in turn:
-            done[room].append(turn.pop(room))
+            accepted[room].append(number)
+            assert is_first == (room not in current)
+            if is_first:
+                current[room] = number
+        elif room in current:
+            done[room].append(current.pop(room))
             following = rooms.next(room)
             if following is not None:
-                turn[room] = following
-        assert len(rooms) == len(turn) <= limits.rooms
-        assert rooms.waiting <= limits.in_all
+                current[room] = following
+        assert len(rooms) == len(current) <= limits.rooms
+        assert rooms.waiting <= limits.total
         assert rooms.bytes <= limits.bytes
-    for room in list(turn):
-        done[room].append(turn[room])
+    for room in list(current):
+        done[room].append(current[room])
         while (following := rooms.next(room)) is not None:
             done[room].append(following)
-    assert done == taken
+    assert done == accepted
     assert (len(rooms), rooms.waiting, rooms.bytes) == (0, 0, 0)
 
 
-ACTS = st.tuples(
-    st.sampled_from(["add", "replace", "remove", "forget", "read"]),
+STEPS = st.tuples(
+    st.sampled_from(["add", "replace", "remove", "remove room", "read"]),
     st.integers(0, 8),
     st.sampled_from(["r1", "r2", "r3"]),
     st.sampled_from(["messages", "facts"]),
@@ -59,13 +59,13 @@ ACTS = st.tuples(
 )
 
 
-@given(st.lists(ACTS, max_size=60))
+@given(st.lists(STEPS, max_size=60))
 def test_memories(history: list[tuple[str, int, str, str, int]]) -> None:
-    """The bounds hold after each step, the newest is there, and the books are right."""
+    """After each step the limits hold, the newest memory exists, and the counters are right."""
     kept = Memories(3, 6, 900)
-    for act, number, room, table, size in history:
+    for step, number, room, table, size in history:
         memory = Memory(content=Content("x" * size), id=str(number), room_id=room)
-        match act:
+        match step:
             case "add":
                 kept.add(memory, table)
                 assert kept.get(memory.id) is not None
@@ -74,7 +74,7 @@ def test_memories(history: list[tuple[str, int, str, str, int]]) -> None:
             case "remove":
                 kept.remove(memory.id)
                 assert kept.get(memory.id) is None
-            case "forget":
+            case "remove room":
                 kept.remove_room(table, room)
                 assert kept.of(table, room) == []
             case _:
@@ -86,13 +86,13 @@ def test_memories(history: list[tuple[str, int, str, str, int]]) -> None:
         assert len(found) == len(kept) == sum(map(len, by_room)) <= 6
         assert all(len(room) <= 3 for room in by_room)
         assert kept.rooms == sum(bool(room) for room in by_room)
-        tables = [(one, kept.table_of(one.id)) for one in found]
-        assert kept.bytes == sum(len(msgspec.msgpack.encode(one)) - 1 for one in tables) <= 900
+        stored = [(memory, kept.table_of(memory.id)) for memory in found]
+        assert kept.bytes == sum(len(msgspec.msgpack.encode(one)) - 1 for one in stored) <= 900
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.binary(max_size=12))))
 def test_cache(history: list[tuple[bool, int, bytes]]) -> None:
-    """A value is the last that was put under its key, or gone; the bounds hold."""
+    """A value is the last one stored for its key, or gone; the limits hold."""
     cache: Cache[int] = Cache(4, 20)
     put: dict[int, bytes] = {}
     for puts, key, value in history:
@@ -109,16 +109,16 @@ def test_cache(history: list[tuple[bool, int, bytes]]) -> None:
 
 
 @given(st.integers(1, 12), st.integers(1, 60))
-def test_window(length: int, messages: int) -> None:
-    """A conversation that grows is shown by its latest messages, whose beginning seldom moves."""
-    spoken = [Memory(content=Content(str(n)), id=str(n)) for n in range(messages)]
-    began, moves = "", 0
+def test_recent_messages(length: int, messages: int) -> None:
+    """A growing conversation is shown by its latest messages; the first one seldom changes."""
+    conversation = [Memory(content=Content(str(n)), id=str(n)) for n in range(messages)]
+    first_id, moves = "", 0
     for so_far in range(1, messages + 1):
-        newest_first = list(reversed(spoken[:so_far]))[: length + 1]
-        shown = recent_messages(newest_first, length, began)
+        newest_first = list(reversed(conversation[:so_far]))[: length + 1]
+        shown = recent_messages(newest_first, length, first_id)
 
-        assert shown == spoken[so_far - len(shown) : so_far]
+        assert shown == conversation[so_far - len(shown) : so_far]
         assert min(so_far, (length + 1) // 2) <= len(shown) <= length
-        moves += shown[0].id != began
-        began = shown[0].id
+        moves += shown[0].id != first_id
+        first_id = shown[0].id
     assert moves <= 1 + messages // max(length // 2, 1)

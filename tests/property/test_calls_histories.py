@@ -1,4 +1,4 @@
-"""Any history of calls: each has one outcome, in time, and it tells what happened to the call."""
+"""In any history, each call has one outcome, in time, which states what happened to it."""
 
 from dataclasses import dataclass, field
 
@@ -50,11 +50,11 @@ class Made:
     blamed: int = 0  # how often it may have been what ended its receiver
 
     def waits_again(self, blamed: bool) -> bool:
-        """Tell whether it waits for the next incarnation where it is lost now."""
+        """Return True if it will wait for the next incarnation when it is lost."""
         return self.idempotent and not (blamed and self.blamed >= 2)
 
     def lose(self, blamed: bool) -> None:
-        """Take it back from an incarnation that is gone, or out of reach."""
+        """Return it from an incarnation that ended or cannot be reached."""
         self.to = b""
         self.lost += 1
         self.blamed += blamed
@@ -66,24 +66,24 @@ class Made:
 
 @dataclass(eq=False)
 class Service:
-    """A service as the directory tells of it, and what else was heard of its incarnation."""
+    """A service in the directory, and other events of its incarnation."""
 
     name: str
     state: State | None = None
     wanted: bool = False
     token: Token = b""
-    gone: set[Token] = field(default_factory=set)  # they take no more calls
+    ended: set[Token] = field(default_factory=set)  # incarnations that accept no more calls
     blocked: bool = False
 
     @property
-    def takes(self) -> bool:
+    def accepts(self) -> bool:
         if self.state is None or self.state in AWAY:
             return False
         return self.wanted or self.state is State.RUNNING
 
     @property
     def open(self) -> bool:
-        return bool(self.token) and self.token not in self.gone and not self.blocked
+        return bool(self.token) and self.token not in self.ended and not self.blocked
 
 
 class World(RuleBasedStateMachine):
@@ -121,7 +121,7 @@ class World(RuleBasedStateMachine):
         assert not made.over
         assert not made.to
         assert made.deadline > self.now
-        assert to not in made.been_at or to not in service.gone
+        assert to not in made.been_at or to not in service.ended
         assert (to, service.open) == (service.token, True)
         older = [call for call in self.parked(made.name) if call.id < made.id]
         assert not older
@@ -176,13 +176,13 @@ class World(RuleBasedStateMachine):
         )
         self.calls.start(call, self.now)
         if made.over:
-            if service.takes:
+            if service.accepts:
                 assert type(made.outcomes[0]) is Overloaded
                 assert many
             else:
                 assert type(made.outcomes[0]) is ServiceUnavailable
         else:
-            assert service.takes
+            assert service.accepts
         return made
 
     @rule(call=made, good=st.booleans())
@@ -199,7 +199,7 @@ class World(RuleBasedStateMachine):
 
     @rule(call=made)
     def answered_by_another(self, call: Made) -> None:
-        assert not self.calls.answered(call.id, b"g-stranger", Raw(b"\x02"), self.now)
+        assert not self.calls.answered(call.id, b"g-unknown", Raw(b"\x02"), self.now)
 
     @rule(call=made, full=st.booleans())
     def returned_unsent(self, call: Made, full: bool) -> None:
@@ -213,7 +213,7 @@ class World(RuleBasedStateMachine):
             if full:
                 service.blocked = True
             else:
-                service.gone.add(to)
+                service.ended.add(to)
         assert self.calls.returned_unsent(call.id, to, self.now, full=full) is has
 
     @rule(call=consumes(made))
@@ -225,13 +225,13 @@ class World(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), known=st.booleans())
     def ended(self, name: str, known: bool) -> None:
-        """A process ends; the directory tells of it before, after or never."""
+        """A process ends; the directory changes before, after or never."""
         service = self.services[name]
         holders = [call.to for call in self.flying(name)]
         token = holders[0] if holders and known else service.token
         if not token:
             return
-        service.gone.add(token)
+        service.ended.add(token)
         expected = self.lose([call for call in self.flying(name) if call.to == token])
         assert self.calls.ended(token, "was killed", self.now) == len(expected)
         assert all(type(call.outcomes[0]) is ServiceLost for call in expected)
@@ -250,22 +250,22 @@ class World(RuleBasedStateMachine):
             self.tokens += 1
             service.token = b"g%d" % self.tokens
         service.state, service.wanted = State.RUNNING, wanted
-        self.tell(service)
+        self.announce(service)
 
     @rule(name=st.sampled_from(NAMES), wanted=st.booleans(), state=st.sampled_from(State))
     def moved(self, name: str, wanted: bool, state: State) -> None:
-        """A state without an address, RUNNING too: its process is gone, its tree is not."""
+        """A state without an address, even RUNNING: its process ended, its descendants did not."""
         service = self.services[name]
         service.state, service.wanted, service.token = state, wanted, b""
-        self.tell(service)
+        self.announce(service)
 
     @rule(name=st.sampled_from(NAMES))
     def taken_out(self, name: str) -> None:
         service = self.services[name]
         service.state, service.wanted, service.token = None, False, b""
-        self.tell(service)
+        self.announce(service)
 
-    def tell(self, service: Service) -> None:
+    def announce(self, service: Service) -> None:
         entry = None
         if service.state is not None:
             entry = Entry(
@@ -288,17 +288,17 @@ class World(RuleBasedStateMachine):
 
     @rule()
     def router_changed(self) -> None:
-        """Another supervisor: its directory is told whole, right behind."""
+        """Another supervisor, which sends its whole directory."""
         flying = self.lose([c for name in NAMES for c in self.flying(name)], blamed=False)
         known = {service.name: service.token for service in self.services.values()}
         for service in self.services.values():
-            service.gone.clear()
+            service.ended.clear()
             service.token, service.blocked = b"", False
         self.calls.router_changed("the router restarted", self.now)
         assert all(type(call.outcomes[0]) is ServiceLost for call in flying)
         for service in self.services.values():
             service.token = known[service.name]
-            self.tell(service)
+            self.announce(service)
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 1.0, 2.0, 40.0]))
     def time(self, seconds: float) -> None:
@@ -357,7 +357,7 @@ class World(RuleBasedStateMachine):
     @invariant()
     def nothing_waits_for_what_will_not_come(self) -> None:
         for name, service in self.services.items():
-            assert service.takes or not self.parked(name)
+            assert service.accepts or not self.parked(name)
 
     # --- and in the end -------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""No bytes break a decoder: they are a message of ours, or a WireError."""
+"""No bytes break a decoder: they are a valid message, or a WireError."""
 
 from collections.abc import Callable
 from typing import Any
@@ -119,7 +119,7 @@ frames = st.one_of(batches.map(encode), readings.map(encode))
 
 
 def decoded(frame: bytes) -> None:
-    """Decode bytes in every way; any exception but a WireError is a fault of ours."""
+    """Decode bytes with every decoder; only WireError may be raised."""
     for decode in DECODERS:
         try:
             message = decode(frame)
@@ -133,14 +133,14 @@ def decoded(frame: bytes) -> None:
 @given(batch=st.lists(data, max_size=4))
 @settings(max_examples=150)
 def test_any_batch_of_the_bus_comes_back(batch: list[messages.Data]) -> None:
-    """Bytes for bytes, in order."""
+    """Byte for byte, in order."""
     assert encode(decode_data(encode(batch))) == encode(batch)
 
 
 @given(timeout=st.floats())
 @settings(max_examples=200)
-def test_a_timeout_is_a_time_or_refused(timeout: float) -> None:
-    """No NaN, nothing endless, nothing that is over."""
+def test_a_timeout_is_valid_or_rejected(timeout: float) -> None:
+    """No NaN, infinity, zero or negative number."""
     call = messages.Call(1, "m", Raw(b"\x90"), EMPTY_MAP, timeout)
     try:
         (taken,) = decode_data(encode([call]))
@@ -175,14 +175,14 @@ def test_any_assignment_comes_back(reading: messages.Reading) -> None:
 @given(frame=st.binary(max_size=64))
 @settings(max_examples=300)
 def test_no_bytes_break_a_decoder(frame: bytes) -> None:
-    """Noise."""
+    """Random bytes."""
     decoded(frame)
 
 
 @given(value=values)
 @settings(max_examples=200)
 def test_no_value_breaks_a_decoder(value: object) -> None:
-    """MessagePack that was meant for somebody else, alone and as a batch."""
+    """MessagePack of another protocol, alone and as a batch."""
     decoded(msgspec.msgpack.encode(value))
     decoded(msgspec.msgpack.encode([value]))
 
@@ -190,7 +190,7 @@ def test_no_value_breaks_a_decoder(value: object) -> None:
 @given(frame=frames, at=st.floats(0, 1), cut=st.integers(0, 4), put=st.binary(max_size=4))
 @settings(max_examples=500)
 def test_no_mutation_breaks_a_decoder(frame: bytes, at: float, cut: int, put: bytes) -> None:
-    """A real frame with some bytes taken out, put in or exchanged."""
+    """A valid frame with some bytes removed, inserted or replaced."""
     place = int(at * len(frame))
     decoded(frame[:place] + put + frame[place + cut :])
 
@@ -198,7 +198,7 @@ def test_no_mutation_breaks_a_decoder(frame: bytes, at: float, cut: int, put: by
 @given(frame=frames, at=st.floats(0, 1), mask=st.integers(1, 255))
 @settings(max_examples=500)
 def test_no_flipped_bits_break_a_decoder(frame: bytes, at: float, mask: int) -> None:
-    """A real frame with one byte otherwise."""
+    """A valid frame with one byte changed."""
     place = min(int(at * len(frame)), len(frame) - 1)
     decoded(frame[:place] + bytes([frame[place] ^ mask]) + frame[place + 1 :])
 
@@ -206,7 +206,7 @@ def test_no_flipped_bits_break_a_decoder(frame: bytes, at: float, mask: int) -> 
 @given(frame=frames)
 @settings(max_examples=50)
 def test_no_truncation_breaks_a_decoder(frame: bytes) -> None:
-    """A real frame, cut at every byte, is refused wherever it is cut."""
+    """A valid frame, truncated at any byte, is rejected."""
     for end in range(len(frame)):
         for decode in DECODERS:
             try:
@@ -222,5 +222,5 @@ def test_no_truncation_breaks_a_decoder(frame: bytes) -> None:
 )
 @settings(max_examples=100)
 def test_no_depth_breaks_a_decoder(start: bytes, level: bytes) -> None:
-    """The same bytes again and again open level in level."""
+    """The same bytes repeated open nested levels."""
     decoded(start + level * 20_000)

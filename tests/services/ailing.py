@@ -1,4 +1,4 @@
-"""A service whose health is what a file says, and another whose health is something else."""
+"""A service whose health is read from a file, and one whose `health` is an ordinary method."""
 
 import asyncio
 import time
@@ -10,30 +10,30 @@ from garrison.workers import Plugin, Service
 
 
 class AilingService(Service):
-    """Says of itself what a file says: nothing, False, raise, late, deaf, block."""
+    """Its health is the word in a file: nothing, False, raise, late, deaf, block."""
 
     service_type = "ailing"
 
     class Config(msgspec.Struct):
-        """What `[services.ailing.config]` may say."""
+        """The table `[services.ailing.config]`."""
 
         says: str
 
     config: Config
 
     async def health(self) -> bool | None:
-        """Note that it is asked, and answer as told."""
+        """Record the check, and return what the file selects."""
         folder = Path(self.config.says)
-        with (folder / "asked").open("a") as log:
-            log.write(f"{self.runtime.generation} begins\n")
-            log.flush()
+        with (folder / "asked").open("a") as record:
+            record.write(f"{self.runtime.generation} begins\n")
+            record.flush()
             try:
                 return await self._answer(self._told())
             finally:
-                log.write(f"{self.runtime.generation} ends\n")
+                record.write(f"{self.runtime.generation} ends\n")
 
     def _told(self) -> str:
-        """Return what it is to say; "… in 1" is meant for the first incarnation alone."""
+        """Return the word in the file; "… in 1" applies to the first incarnation only."""
         text, _, only = (Path(self.config.says) / "says").read_text().partition(" in ")
         return "True" if only and int(only) != self.runtime.generation else text
 

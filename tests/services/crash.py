@@ -1,4 +1,4 @@
-"""A service that fails, in the way that `MODE` in its environment says.
+"""A service that fails in the way that `MODE` in its environment selects.
 
 A file that `MENDED` names, once it is there, has it behave.
 """

@@ -1,4 +1,4 @@
-"""A service that says what it is told, in every way that a method can be called."""
+"""A service that returns its arguments, in every way that a method can be called."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ class EchoService(Service):
     """Echoes."""
 
     service_type = "echo"
-    capability_description = "Says what it is told"
+    capability_description = "Returns its arguments"
 
     def __init__(self, runtime: Runtime | None = None) -> None:
         super().__init__(runtime)

@@ -151,7 +151,7 @@ class FamilyService(Service):
                 os._exit(3)
             os._exit(0)
         os.waitpid(child, 0)
-        subprocess.Popen(["sleep", "0.1"])  # nobody has it any more
+        subprocess.Popen(["sleep", "0.1"])  # nothing refers to it
         return os.getpid()
 
 

@@ -74,7 +74,7 @@ def lose_folder() -> None:
 
 
 def lose_environment() -> None:
-    """Forget who it is."""
+    """Clear the environment."""
     os.environ.clear()
     os.umask(0o777)
     os._exit(4)
@@ -142,7 +142,7 @@ def cancel_everything() -> None:
 
 
 def end_parent() -> None:
-    """Kill whoever forked it, then end."""
+    """Kill the parent process, then exit."""
     os.kill(os.getppid(), signal.SIGKILL)
     os._exit(5)
 
@@ -246,7 +246,7 @@ TOLD = ("sleep_long", "spin_long", "call_c_long", "call_c_with_lock_long")  # by
 
 
 def fail(runtime: Runtime, phase: str) -> None:
-    """Go wrong in a phase, where the service's MODE says so."""
+    """Fail in a phase, if the service's MODE selects it."""
     mode = str(runtime.get_setting("MODE", ""))
     if not mode.startswith(phase):
         return

@@ -1,4 +1,4 @@
-"""A service that takes what it is told to take: memory and processes, itself or by what it starts.
+"""A service that uses memory and processes on request, itself or through processes that it starts.
 
 Sizes are MiB, durations are seconds.
 """
@@ -51,7 +51,7 @@ class GluttonService(Service):
         self.runtime.spawn(self.grow(to, step, pause))
 
     async def have_kept(self, size: int) -> None:
-        """Have memory taken by a grandchild in a session of its own, whose parent has ended."""
+        """Let an orphaned grandchild in its own session allocate memory."""
         grandchild(size)
 
     async def share(self, size: int, children: int) -> None:
@@ -70,7 +70,7 @@ class GluttonService(Service):
 
 
 def grandchild(size: int) -> None:
-    """Have memory taken by a process in a session of its own, whose parent has ended."""
+    """Let an orphaned process in its own session allocate memory."""
     words = [sys.executable, "-c", KEEPS, str(size)]
     start = f"import subprocess; subprocess.Popen({words!r}, start_new_session=True)"
     subprocess.run([sys.executable, "-c", start], check=True)
@@ -92,7 +92,7 @@ def many(count: int) -> None:
 
 
 def held_to() -> dict[str, Any]:
-    """Return what this process is held to, and what a child says of that."""
+    """Return the limits of this process, and those that a child reports."""
     mask = os.umask(0)
     os.umask(mask)
     command = ["sh", "-c", "umask; nice; ulimit -n; cat /proc/self/oom_score_adj; pwd"]

@@ -1,4 +1,4 @@
-"""Services that do not keep what garrison promises of them, for those who are to notice it."""
+"""Services that break the promises of garrison, for tests of the checks that detect it."""
 
 from typing import Self
 

@@ -1,6 +1,6 @@
 """A service that keeps its secret badly: it prints, logs, raises and returns it.
 
-`MODE` in its environment says what it does besides; with `GATE` its import waits for that file.
+`MODE` in its environment selects what else it does; with `GATE` its import waits for that file.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ if (BESIDE / "shut").exists():  # read while the others run
 
 
 class Spilled(Exception):
-    """It was told."""
+    """Raised on request."""
 
 
 async def init(config: Any, runtime: Runtime) -> None:

@@ -140,7 +140,7 @@ class LoadService(Service):
         await self._side_by_side(lambda: self.runtime.emit_event(EVENT, name))
 
     async def _control(self, name: str) -> None:
-        """Say all that a worker can say of itself, again and again, and never the same."""
+        """Send every message of a worker about itself repeatedly, always with other values."""
         client = self.runtime.client
         own = client.entry_of(self.runtime.name)
         link: Any = client.session.control
@@ -181,7 +181,7 @@ class LoadService(Service):
         self.made += 1
         if self.made % AT_ONCE == 0:
             await asyncio.sleep(0)
-            while any(link._backlog for link in links):  # noqa: ASYNC110 (it tells nobody)
+            while any(link._backlog for link in links):  # noqa: ASYNC110 (it has no event)
                 await asyncio.sleep(0.001)
             for link in links:  # what was posted behind its back may have swallowed an edge
                 link._look()

@@ -1,4 +1,4 @@
-"""A model that repeats what it was told last, once it is let."""
+"""A model that repeats its last prompt, when it is released."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from garrison.workers import GenerateTextParams, ModelProvider, Plugin, idempote
 
 
 class OracleService(ModelProvider):
-    """Its first incarnation waits where a text says `hang`; later ones do not."""
+    """Its first incarnation hangs at a text with `hang`; later ones do not."""
 
     service_type = "oracle"
 
@@ -25,7 +25,7 @@ class OracleService(ModelProvider):
 
     @idempotent
     async def asked(self) -> list[str]:
-        """Return the texts that this incarnation was asked with."""
+        """Return the prompts that this incarnation received."""
         return self.texts
 
     @idempotent

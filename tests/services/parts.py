@@ -1,4 +1,4 @@
-"""Plugins with actions, models and the like, and a service that uses them from elsewhere."""
+"""Plugins with actions, models and the like, and a service that uses them from another process."""
 
 import asyncio
 import ctypes
@@ -31,7 +31,7 @@ SEEN: list[str] = []  # in the worker that has the parts
 
 
 class Shout(Action):
-    """Says what it heard, louder, in two pieces."""
+    """Repeats a message in capitals, in two pieces."""
 
     name = "SHOUT"
     description = "Shouts"
@@ -64,13 +64,13 @@ async def picture(runtime: Runtime, params: dict[str, Any]) -> dict[str, Any]:
     return {"url": f"{runtime.name}/{params['prompt']}"}
 
 
-async def heard(memory: Memory) -> None:
-    """Keep what was heard; the annotation makes a Memory of it."""
+async def on_message(memory: Memory) -> None:
+    """Record a message; the annotation converts the payload to a Memory."""
     SEEN.append(memory.content.text)
 
 
 class Tardy(Provider):
-    """Never has anything to say in time."""
+    """Never returns in time."""
 
     name = "TARDY"
     dynamic = True
@@ -95,7 +95,7 @@ without_service = Plugin(
     ],
     evaluators=[Evaluator("NOTE", handler=lambda runtime, memory: SEEN.append("evaluated"))],
     models={"IMAGE": picture, "SEEN": lambda: SEEN},
-    events={EventType.MESSAGE_RECEIVED: heard, "SEEN": [lambda: None]},
+    events={EventType.MESSAGE_RECEIVED: on_message, "SEEN": [lambda: None]},
 )
 
 
@@ -138,7 +138,7 @@ with_services = Plugin(
 
 
 class Asker(Service):
-    """Uses what others have, and tells what came of it."""
+    """Uses components of other plugins, and returns the results."""
 
     service_type = "asker"
 
@@ -150,7 +150,7 @@ class Asker(Service):
         runtime.register_send_handler("pigeon", send)
 
     async def known(self) -> dict[str, list[tuple[str, str]]]:
-        """Return what there is, and where it lives."""
+        """Return the components, and the services that run them."""
         runtime = self.runtime
         return {
             "actions": [(one.name, one.service) for one in runtime.actions],
@@ -172,7 +172,7 @@ class Asker(Service):
         return next(one for one in self.runtime.actions if one.name == name)
 
     async def evaluate(self, text: str) -> bool:
-        """Run the evaluator, and say whether it wanted to."""
+        """Run the evaluator; return whether its condition held."""
         (evaluator,) = self.runtime.evaluators
         wanted = await evaluator.validate(self.runtime, as_memory(text), State())
         await evaluator.handler(self.runtime, as_memory(text), State(), [])
@@ -217,7 +217,7 @@ class Asker(Service):
         self.runtime.register_action(Action(name, handler=lambda: "late"))
 
     async def emit(self, text: str) -> None:
-        """Say that a message was heard."""
+        """Emit a received message."""
         await self.runtime.emit_event(EventType.MESSAGE_RECEIVED, as_memory(text))
 
 

@@ -1,4 +1,4 @@
-"""A platform whose listeners write down what they hear, so that each incarnation's is seen."""
+"""A platform that records what its listeners receive, by incarnation."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from garrison.workers import Content, EventType, Memory, Plugin, Service, idempo
 
 
 class RadioService(Service):
-    """Hears what a test says, and says what the agent answers."""
+    """Passes a test's messages to the agent, and sends the replies."""
 
     service_type = "radio"
 
@@ -23,7 +23,7 @@ class RadioService(Service):
     async def hear(
         self, text: str, id: str, room: str = "r", actions: list[str] | None = None
     ) -> dict[str, Any]:
-        """Hand a message to the agent; return what was said and what failed."""
+        """Have the agent process a message; return the replies and the failures."""
         memory = Memory(content=Content(text), id=id, room_id=room, entity_id="ada")
         responses = [Content(actions=actions)] if actions else []
         done = await self.runtime.process_actions(memory, responses)
@@ -33,13 +33,13 @@ class RadioService(Service):
         }
 
     async def tell(self, text: str, id: str, room: str = "r") -> None:
-        """Tell everybody of a message, without saying who heard it."""
+        """Emit a received message without its source."""
         memory = Memory(content=Content(text), id=id, room_id=room, entity_id="ada")
         await self.runtime.emit_event(EventType.MESSAGE_RECEIVED, memory)
 
     @idempotent
     async def ask(self, text: str, id: str, room: str = "r") -> dict[str, Any]:
-        """Do the same; a caller whose call is lost calls again."""
+        """Do the same; a lost call is repeated."""
         return await self.hear(text, id, room)
 
     def send_message(self, channel_id: str, text: str) -> None:

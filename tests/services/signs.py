@@ -1,4 +1,4 @@
-"""Services that leave signs of their life in a file, and tell what they were given.
+"""Services that record the steps of their life in a file, and return what they were given.
 
 A sign is a line `NAME what`, in the file of the config's `[plugins.signs.config] file`.
 """
@@ -13,7 +13,7 @@ from garrison.workers import Plugin, Runtime, Service
 
 
 class Config(msgspec.Struct):
-    """What `[plugins.signs.config]` may say."""
+    """The table `[plugins.signs.config]`."""
 
     file: str = ""
 
@@ -41,7 +41,7 @@ class SignsService(Service):
     service_type = "signs"
 
     class Config(msgspec.Struct):
-        """What `[services.NAME.config]` may say."""
+        """The table `[services.NAME.config]`."""
 
         word: str = "none"
         number: int = 1
@@ -105,7 +105,7 @@ class ListenerService(Service):
         return got
 
     async def emit(self, payload: dict[str, Any]) -> None:
-        """Tell everyone who listens."""
+        """Emit an event."""
         await self.runtime.emit_event("news", payload)
 
 

@@ -21,7 +21,7 @@ from garrison.workers import Plugin, Runtime, Service
 
 PTRACE_ATTACH, PTRACE_SEIZE = 16, 0x4206  # linux/ptrace.h
 KEYCTL_SEARCH, KEY_SPEC_SESSION_KEYRING = 10, -3  # linux/keyctl.h
-HEARD_S = 0.15  # for an answer that should not come
+REPLY_S = 0.15  # for an answer that should not come
 
 
 def named(error: OSError) -> str:
@@ -45,7 +45,7 @@ class Spy(Service):
         return cls(runtime)
 
     def who(self) -> dict[str, Any]:
-        """Return whom it runs as, in every way."""
+        """Return the user and groups that it runs as."""
         status = Path("/proc/self/status").read_text().splitlines()
         caps = {line.split()[0]: int(line.split()[1], 16) for line in status if "Cap" in line}
         home = {name: os.environ.get(name) for name in ("HOME", "USER", "LOGNAME", "SHELL")}
@@ -65,15 +65,15 @@ class Spy(Service):
         return (self.runtime.data_folder / "starts").read_text().split()
 
     async def ask(self, other: str) -> dict[str, Any]:
-        """Ask another one who that is."""
+        """Call `who` of another one."""
         proxy = self.runtime.get_service(other)
         assert proxy is not None
-        results: dict[str, Any] = await proxy.who()
-        return results
+        found: dict[str, Any] = await proxy.who()
+        return found
 
     def kill(self, pid: int, number: int = signal.SIGKILL) -> list[str]:
         """Signal a process, in every way."""
-        results: list[str] = []
+        outcomes: list[str] = []
         ways: tuple[Callable[[], None], ...] = (
             lambda: os.kill(pid, number),
             lambda: os.killpg(os.getpgid(pid), number),
@@ -83,21 +83,21 @@ class Spy(Service):
             try:
                 way()
             except OSError as error:
-                results.append(named(error))
+                outcomes.append(named(error))
             else:
-                results.append("done")
-        return results
+                outcomes.append("done")
+        return outcomes
 
     def trace(self, pid: int) -> list[str]:
         """Look into a process, in every way."""
         libc = ctypes.CDLL(None, use_errno=True)
-        results: list[str] = []
+        outcomes: list[str] = []
         for request in (PTRACE_ATTACH, PTRACE_SEIZE):
             done = libc.ptrace(request, pid, None, None) == 0
-            results.append("done" if done else errno.errorcode[ctypes.get_errno()])
+            outcomes.append("done" if done else errno.errorcode[ctypes.get_errno()])
         for file in ("mem", "environ", "fd", "maps"):
-            results.append(self.read(f"/proc/{pid}/{file}"))
-        return results
+            outcomes.append(self.read(f"/proc/{pid}/{file}"))
+        return outcomes
 
     def read(self, path: str) -> str:
         """Read a file, or list a folder."""
@@ -146,7 +146,7 @@ class Spy(Service):
         return "done"
 
     def greeted(self, path: str) -> int:
-        """Return how many bytes a socket says to who connects."""
+        """Return the number of bytes that a socket sends to a new connection."""
         with socket.socket(socket.AF_UNIX) as one:
             one.settimeout(2)
             one.connect(path)
@@ -170,13 +170,13 @@ class Spy(Service):
         session.send(messages.Join(WIRE, os.getpid()))
 
     async def say(self, path: str, token: str, what: str, to: str = "") -> list[str]:
-        """Say something to the supervisor, or over the bus, under a token; return what is heard."""
+        """Send a message to the supervisor, or on the bus, under a token; return the replies."""
         batches: dict[str, list[Any]] = {
             "order": [messages.Order(1, "down")],
             "join": [messages.Join(WIRE, os.getpid())],
             "bye": [messages.Leave()],
-            "stopped": [messages.Stopped("I say so")],
-            "broken": [messages.Failing("run", "I say so", permanent=True)],
+            "stopped": [messages.Stopped("a claim")],
+            "broken": [messages.Failing("run", "a claim", permanent=True)],
             "hello": [messages.Hello(WIRE, "other", 99, os.getpid())],
             "call": [messages.Call(1, "who", Raw(b"\x90"), messages.EMPTY_MAP, 5.0)],
         }
@@ -187,10 +187,10 @@ class Spy(Service):
         one.set(zmq.PROBE_ROUTER, 1)
         one.set(zmq.IMMEDIATE, 1)
         one.set(zmq.LINGER, 300)
-        heard: list[str] = []
+        replies: list[str] = []
         try:
             one.connect(f"ipc://{path}")
-            until = time.monotonic() + HEARD_S
+            until = time.monotonic() + REPLY_S
             sent = False
             while time.monotonic() < until:
                 await asyncio.sleep(0.005)
@@ -202,13 +202,13 @@ class Spy(Service):
                     except zmq.Again:
                         continue
                 try:
-                    heard.append(repr(one.recv_multipart(zmq.NOBLOCK)))
+                    replies.append(repr(one.recv_multipart(zmq.NOBLOCK)))
                 except zmq.Again:
                     continue
         finally:
             one.close()
             context.term()
-        return heard
+        return replies
 
     async def squat(self, path: str, token: str, seconds: float) -> int:
         """Be connected under a token for a while, from now on; count what comes."""
@@ -219,7 +219,7 @@ class Spy(Service):
         one.set(zmq.RECONNECT_IVL, 1)
         one.set(zmq.LINGER, 0)
         one.connect(f"ipc://{path}")
-        until, heard = time.monotonic() + seconds, 0
+        until, received = time.monotonic() + seconds, 0
         try:
             while time.monotonic() < until:
                 await asyncio.sleep(0.002)
@@ -227,11 +227,11 @@ class Spy(Service):
                     one.recv_multipart(zmq.NOBLOCK)
                 except zmq.Again:
                     continue
-                heard += 1
+                received += 1
         finally:
             one.close()
             context.term()
-        return heard
+        return received
 
 
 plugin = Plugin(name="spy", services=[Spy])

@@ -1,4 +1,4 @@
-"""A service whose life can be told from another's: it ticks, counts, and asks others."""
+"""A service whose incarnations can be distinguished: it ticks, counts, and calls others."""
 
 import asyncio
 import os
@@ -55,14 +55,14 @@ class SteadyService(Service):
 
     @idempotent
     async def poison(self) -> None:
-        """End the process, whenever it is asked to."""
+        """End the process, on each call."""
         os._exit(3)
 
     @idempotent
     async def relay_again(self, name: str, method: str, *args: Any) -> list[Any]:
         """Call another service as before; this call is sent again where it is lost itself."""
         key = f"{method} {args}"
-        if key not in self.begun:  # the first time counts: what comes of it is told
+        if key not in self.begun:  # only the first one runs; its result is returned
             self.begun[key] = asyncio.ensure_future(self.relay(name, method, *args))
         result: list[Any] = await asyncio.shield(self.begun[key])
         return result

@@ -240,8 +240,8 @@ SHOWN = {
     "workers/process/main.py": {"time.gmtime"},  # of logging
     "workers/services/agent/answer.py": {"time.time"},  # of a Memory
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
-    "workers/services/mailbox/__init__.py": {"time.time"},  # from one run of the machine to another
-    "workers/services/mailbox/store.py": {"time.gmtime", "time.strftime"},  # of what is set aside
+    "workers/services/mailbox/file.py": {"time.gmtime", "time.strftime"},  # name of a damaged file
+    "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }
 OF_A_CLOCK = {"time", "datetime", "date"}
 

@@ -53,7 +53,7 @@ class Events:
             await self._client.emit_event(event, payload, durable)
             return
         client = self._client
-        subscribers = [entry.name for entry in client.directory.listening(event, client.agent)]
+        subscribers = [entry.name for entry in client.directory.subscribers(event, client.agent)]
         others = [name for name in subscribers if name != self._name]
         await asyncio.gather(
             self._handle_own(event, payload), client.emit_to(others, event, payload)

@@ -27,7 +27,8 @@ from . import redaction
 from .exit import CRASHED, leave
 from .loading import installed_plugins
 from .methods import describe
-from .worker import drop_privileges, run_worker
+from .preparation import drop_privileges
+from .worker import run_worker
 
 PR_SET_NAME = 15  # linux/prctl.h
 

@@ -8,9 +8,9 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn, TypeVar, assert_never
+from typing import Any, NoReturn, TypeVar, assert_never
 
 import msgspec
 import zmq
@@ -18,8 +18,7 @@ import zmq
 from garrison.ipc import messages
 from garrison.ipc.character import Character
 from garrison.ipc.client import Client
-from garrison.ipc.errors import ConfigError, GarrisonError, PermanentFailure
-from garrison.ipc.flight_recorder import Recorder, ValueRecorder
+from garrison.ipc.errors import ConfigError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Token, encodable
 from garrison.ipc.session import ACKNOWLEDGE_S, Session, WorkerHooks
 from garrison.ipc.system import process_tree
@@ -38,12 +37,12 @@ from .dispatch import Dispatch
 from .exit import CRASHED, NOT_STARTED, leave
 from .internal_methods import InternalMethods
 from .loading import load
-from .lock import held_by, take_lock
 from .methods import describe
 from .orphan import ParentWatch
+from .preparation import Prepared
 from .reaper import Reaper
 from .registration import add_plugin, add_service
-from .sandbox import apply_limits, chown_data_folder, unreadable_code
+from .sandbox import unreadable_code
 from .starting import start_service
 from .tracebacks import error_text, format_task, formatted, one_line
 
@@ -54,49 +53,6 @@ BEAT_S = 1.0  # longest interval between beats; a quarter of the watchdog if tha
 DRAIN_SHARE = 0.7  # of the grace is for running calls, the rest for Service.stop
 UNDO_S = 2.0  # for a cancelled init or start to clean up
 TREE_S = 2.0  # for descendants to end when the worker ends them itself
-
-
-class Names:
-    """The NAMEs behind tokens; empty until there is a directory."""
-
-    def __init__(self) -> None:
-        self.directory: Iterable[messages.Entry] = ()
-
-    def of(self, token: Token) -> str:
-        """Return the NAME of an incarnation, or ''."""
-        return next((entry.name for entry in self.directory if entry.token == token), "")
-
-
-class Prepared(NamedTuple):
-    """The result of `drop_privileges`."""
-
-    recorder: Recorder
-    names: Names  # used by the recorder
-    problem: Exception | None  # why the service cannot run; reported once it is connected
-    launcher: int  # pid
-
-
-def drop_privileges(assignment: Assignment) -> Prepared:
-    """Open what the service's user may not open, then apply limits and switch to that user.
-
-    Call it before any plugin code runs, and while the process has one thread.
-    """
-    paths, limits, names = assignment.paths, assignment.limits, Names()
-    if assignment.record_values:
-        recorder: Recorder = ValueRecorder(paths.recorder, names.of, redaction.redacted)
-    else:
-        recorder = Recorder(paths.recorder, names.of)
-    problem: Exception | None = None
-    if paths.lock and take_lock(paths.lock) is None:
-        problem = GarrisonError(held_by(paths.lock))
-    try:
-        if problem is None:
-            chown_data_folder(paths.data, limits)
-        for refused in apply_limits(limits):
-            print(f"limit not granted: {refused}", file=sys.stderr)
-    except PermanentFailure as error:
-        problem = error
-    return Prepared(recorder, names, problem, os.getppid())
 
 
 async def run_worker(assignment: Assignment, secrets: dict[str, str], prepared: Prepared) -> int:
@@ -176,7 +132,7 @@ class Worker:
             messages.Cancel: self._on_cancel,
             messages.Credit: self._on_credit,
         }
-        session.calls.notes = self._recorder
+        session.calls.observer = self._recorder
         return session
 
     def _settings(self, secrets: dict[str, str]) -> Settings:
@@ -423,7 +379,7 @@ class Worker:
     # --- messages of callers ----------------------------------------------------------------
 
     def _on_call(self, source: Token, message: messages.Call) -> None:
-        self._recorder.called(source, message)
+        self._recorder.received(source, message)
         self._dispatch.call(source, message)
 
     def _on_cancel(self, source: Token, message: messages.Cancel) -> None:

@@ -1,3 +1,3 @@
-"""The bundled services, written with the public contract alone; each imports its library itself."""
+"""The bundled services. They use only the public contract and import their own libraries."""
 
 __all__: list[str] = []

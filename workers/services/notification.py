@@ -1,4 +1,4 @@
-"""The notification service: one text to a chat platform, or to every one that is configured."""
+"""The notification service: sends a text to one chat platform or to all configured ones."""
 
 import asyncio
 import logging
@@ -13,44 +13,43 @@ log = logging.getLogger(__name__)
 
 
 class NotificationService(Service):
-    """Sends texts to people, wherever they are."""
+    """Sends notifications to chat platforms."""
 
     service_type = "notification"
-    capability_description = "Cross-platform notifications"
+    capability_description = "Sends notifications to chat platforms"
 
     class Config(msgspec.Struct):
-        """What `[services.notification.config]` may say."""
+        """`[services.notification.config]`."""
 
-        targets: dict[str, str | list[str]] = {}  # a platform's NAME to its channel, or channels
-        timeout: Annotated[float, msgspec.Meta(gt=0)] = 10.0  # seconds for each channel
+        targets: dict[str, str | list[str]] = {}  # platform NAME: its channel or channels
+        timeout: Annotated[float, msgspec.Meta(gt=0)] = 10.0  # seconds, for each channel
 
     config: Config
 
     async def notify(
         self, text: str, platform: str | None = None, channel: str | None = None
     ) -> list[str]:
-        """Send a text to one platform, or to all that the config names; return who took it.
+        """Send a text to one platform, or to all platforms of the config, concurrently.
 
-        All are told side by side. Where no platform is named, one that is down, fails or is late
-        is left out and logged, and is of no matter to the others.
+        Without `platform`, a platform that is down, fails or times out is logged and left out.
 
         Args:
-            text: What to send, as it is.
-            platform: The NAME or type of a service; None is every one of the config's `targets`.
-            channel: One of that platform's; None is those that `targets` has for it.
+            text: The text to send.
+            platform: The NAME or type of a service; None is all of the config's `targets`.
+            channel: A channel of that platform; None is the channels in `targets`.
 
         Returns:
-            The platforms that took it, each in all of its channels.
+            The platforms that accepted the text in all of their channels.
 
         Raises:
-            ValueError: There is nothing to send, or nobody to send it to.
-            Exception: What kept the platform that was named from taking it.
+            ValueError: The text is empty, or there is no channel to send it to.
+            Exception: The error of `platform`, if it failed.
         """
         if not text.strip():
-            raise ValueError("notify was given an empty text")
+            raise ValueError("notify got an empty text")
         targets = self._targets(platform, channel)
-        sent = [self._send(target, text) for target in targets]
-        outcomes = await asyncio.gather(*sent, return_exceptions=True)
+        sending = (self._send(target, text) for target in targets)
+        outcomes = await asyncio.gather(*sending, return_exceptions=True)
         failed: dict[str, BaseException] = {}
         for target, outcome in zip(targets, outcomes, strict=True):
             if isinstance(outcome, BaseException):
@@ -66,20 +65,20 @@ class NotificationService(Service):
     def _targets(self, platform: str | None, channel: str | None) -> list[TargetInfo]:
         if channel is not None:
             if not platform:
-                raise ValueError(f"notify was given channel {channel!r} and no platform it is of")
+                raise ValueError(f"notify got channel {channel!r} but no platform")
             return [TargetInfo(platform, channel_id=channel)]
-        wanted = self.config.targets
+        configured = self.config.targets
         if platform is not None:
-            if platform not in wanted:
-                raise ValueError(f"notify has no channel of {platform!r}: {_mend(platform)}")
-            wanted = {platform: wanted[platform]}
+            if platform not in configured:
+                raise ValueError(f"notify has no channel of {platform!r}: {_advice(platform)}")
+            configured = {platform: configured[platform]}
         targets = [
-            TargetInfo(name, channel_id=one)
-            for name, channels in wanted.items()
-            for one in dict.fromkeys([channels] if isinstance(channels, str) else channels)
+            TargetInfo(name, channel_id=channel_id)
+            for name, channels in configured.items()
+            for channel_id in dict.fromkeys([channels] if isinstance(channels, str) else channels)
         ]
         if not targets:
-            raise ValueError(f"notify has nobody to tell: {_mend(platform or 'discord')}")
+            raise ValueError(f"notify has no targets: {_advice(platform or 'discord')}")
         return targets
 
     async def _send(self, target: TargetInfo, text: str) -> None:
@@ -92,13 +91,13 @@ class NotificationService(Service):
             raise CallTimeout(target.source, "send_message", f"{seconds:g}") from error
 
     async def stop(self) -> None:
-        """End at once: nothing is held open between calls."""
+        """Do nothing: no connection is held between calls."""
 
 
-def _mend(platform: str) -> str:
+def _advice(platform: str) -> str:
     return (
-        "name a platform and a channel, or in config.toml, under [services.notification.config], "
-        f'say targets = {{ {platform} = "CHANNEL" }}'
+        "give a platform and a channel, or set in config.toml, under "
+        f'[services.notification.config], targets = {{ {platform} = "CHANNEL" }}'
     )
 
 

@@ -23,13 +23,13 @@ class LoginFailure(Exception):
 
 
 class Intents:
-    """What a client wants to hear of."""
+    """The kinds of events that a client receives."""
 
     message_content: bool = False
 
     @classmethod
     def default(cls) -> "Intents":
-        """Return the usual ones, which are without what messages say."""
+        """Return the default ones, without the content of messages."""
         return cls()
 
 
@@ -41,7 +41,7 @@ class User:
 
 
 class Message:
-    """A message somebody sent."""
+    """A message of a user."""
 
     def __init__(self, number: int, author: User, content: str, channel: "Channel") -> None:
         self.id, self.author, self.content, self.channel = number, author, content, channel
@@ -94,7 +94,7 @@ class Client:
                 self._write({"token": self._token})
                 self._ready.set()
                 async for line in reader:
-                    self._hear(json.loads(line))
+                    self._receive(json.loads(line))
             except OSError:
                 pass
             await asyncio.sleep(RECONNECT_S)
@@ -117,10 +117,10 @@ class Client:
         if self._writer is not None:
             self._writer.close()
 
-    def _hear(self, message_data: dict[str, Any]) -> None:
-        author = User(message_data["author"], message_data["name"], message_data["bot"])
-        text = message_data["text"] if self._intents.message_content else ""
-        message = Message(message_data["id"], author, text, Channel(self, message_data["channel"]))
+    def _receive(self, event: dict[str, Any]) -> None:
+        author = User(event["author"], event["name"], event["bot"])
+        text = event["text"] if self._intents.message_content else ""
+        message = Message(event["id"], author, text, Channel(self, event["channel"]))
         if handler := self._handlers.get("on_message"):
             task = asyncio.create_task(_handled(handler, message))
             self._handling.add(task)
@@ -132,9 +132,9 @@ class Client:
         self._write({"id": self._sent, "channel": channel.id, "text": text})
         return Message(self._sent, self.user, text, channel)
 
-    def _write(self, message_data: dict[str, Any]) -> None:
+    def _write(self, event: dict[str, Any]) -> None:
         assert self._writer is not None
-        self._writer.write(json.dumps(message_data).encode() + b"\n")
+        self._writer.write(json.dumps(event).encode() + b"\n")
 
 
 async def _handled(handler: Callable[..., Awaitable[None]], message: Message) -> None:

@@ -38,8 +38,8 @@ def _enough(runtime: Any, memory: Any, *rest: Any, options: Any = None, **more: 
             r"its validate requires \(a, b, c\), but is called with \(runtime, memory\)",
         ),
         (
-            Plugin("p", actions=[Action("A", handler="tell")]),  # type: ignore[arg-type]
-            "Action A: its handler is not a function but 'tell'",
+            Plugin("p", actions=[Action("A", handler="text")]),  # type: ignore[arg-type]
+            "Action A: its handler is not a function but 'text'",
         ),
         (Plugin("p", models={"IMAGE": lambda a, b, c: None}), "the model IMAGE requires"),
         (Plugin("p", events={"E": lambda runtime, payload: None}), "a handler of event E requires"),
@@ -49,31 +49,31 @@ def _enough(runtime: Any, memory: Any, *rest: Any, options: Any = None, **more: 
         ),
     ],
 )
-def test_what_cannot_be_run_is_found_where_a_plugin_is_read(plugin: Plugin, problem: str) -> None:
-    """Not at the first message, in somebody else's log."""
+def test_wrong_functions_are_found_when_a_plugin_is_read(plugin: Plugin, problem: str) -> None:
+    """Rather than at the first message, in the log of another service."""
     with pytest.raises((TypeError, ValueError), match=problem):
         _read(plugin)
 
 
-def test_what_is_said_of_a_plugin_is_said_without_lines_of_ours(
+def test_an_error_of_a_check_has_no_traceback(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """They explain nothing; its author's own lines do."""
     plugin = Plugin("p", actions=[Action("A", handler=_five)])
     monkeypatch.setattr("garrison.workers.process.probe.load", lambda source: plugin)
-    result = probe(_READING)
-    assert isinstance(result, Failing)
-    assert result.reason.startswith("Action A: its handler requires")
-    assert result.traceback == ""
+    failing = probe(_READING)
+    assert isinstance(failing, Failing)
+    assert failing.reason.startswith("Action A: its handler requires")
+    assert failing.traceback == ""
 
     monkeypatch.setattr("garrison.workers.process.probe.load", lambda source: _five())  # type: ignore[call-arg]
-    result = probe(_READING)
-    assert isinstance(result, Failing)
-    assert result.reason.startswith("TypeError: _five() missing 5 required")
-    assert "test_validation.py" in result.traceback
+    failing = probe(_READING)
+    assert isinstance(failing, Failing)
+    assert failing.reason.startswith("TypeError: _five() missing 5 required")
+    assert "test_validation.py" in failing.traceback
 
 
-def test_a_start_that_belongs_to_no_class_is_found_there_too() -> None:
+def test_a_start_that_is_not_a_class_method_is_an_error() -> None:
     """`@classmethod` was forgotten."""
 
     class Forgetful(Service):
@@ -86,7 +86,7 @@ def test_a_start_that_belongs_to_no_class_is_found_there_too() -> None:
         _read(Plugin("p", services=[Forgetful]))
 
 
-async def test_a_start_that_is_not_async_says_so() -> None:
+async def test_a_start_that_is_not_async_is_an_error() -> None:
     """And not that something cannot be awaited, in a line of ours."""
 
     class Hasty(Service):
@@ -102,24 +102,24 @@ async def test_a_start_that_is_not_async_says_so() -> None:
 
 
 @pytest.mark.parametrize("function", [_enough, lambda: None, max, lambda *all_of_them: None])
-def test_what_takes_fewer_or_any_number_is_fine(function: Any) -> None:
-    """Also what does not say what it takes."""
+def test_a_function_may_take_fewer_arguments_or_any_number(function: Any) -> None:
+    """Also one without a signature."""
     check_takes(function, "it", "runtime", "memory")
 
 
-def test_what_wants_a_name_is_not() -> None:
+def test_a_required_keyword_argument_is_an_error() -> None:
     """Nothing is given by name."""
     with pytest.raises(TypeError, match=r"it requires \(runtime, memory\)"):
         check_takes(_named, "it", "runtime", "memory")
 
 
-def test_what_is_registered_later_is_looked_at_likewise() -> None:
-    """And takes nobody's place."""
+def test_components_that_are_registered_later_are_checked_too() -> None:
+    """It replaces no other component."""
     parts = ComponentRegistry()
     parts.add(Action("A", handler=str))
     with pytest.raises(TypeError, match="requires"):
         parts.add(Action("A", handler=_five))
-    assert parts.actions["A"].handler("said") == "said"  # type: ignore[call-arg]
+    assert parts.actions["A"].handler("text") == "text"  # type: ignore[call-arg]
 
 
 _READING = Reading(

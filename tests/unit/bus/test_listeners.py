@@ -1,4 +1,4 @@
-"""Who is let in: whoever there is a descriptor for, and who waits is not forgotten."""
+"""Connections are accepted while descriptors are free; the others wait and are accepted later."""
 
 import os
 import socket
@@ -34,13 +34,13 @@ WHOLE = BACKLOG + 1 + RACING
         (-5, 0, False),
     ],
 )
-def test_a_whole_backlog_is_let_in_or_nobody(free: int, promised: int, expected: bool) -> None:
-    """What is kept for the supervisor itself is never given to connections."""
+def test_a_whole_backlog_is_accepted_or_none(free: int, promised: int, expected: bool) -> None:
+    """Descriptors that are reserved for the supervisor are never used for connections."""
     assert has_room(free, promised) is expected
 
 
 class Free:
-    """How many descriptors there seem to be."""
+    """The number of descriptors that seem to be free."""
 
     def __init__(self) -> None:
         self.count = 10 * PLENTY
@@ -51,28 +51,28 @@ class Free:
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> Free:
-    """Have the gates believe that so many descriptors are free."""
+    """Set the number of descriptors that seem to be free."""
     free = Free()
     monkeypatch.setattr(listeners, "free_descriptors", free)
     return free
 
 
-class Way:
-    """A ROUTER behind its gate."""
+class Served:
+    """A ROUTER and its listener."""
 
     def __init__(self, folder: Path, of_user: bool = False) -> None:
         folder.mkdir(exist_ok=True)
         self.context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         self.path = str(folder / "r.sock")
         self.router = sockets.router(self.context, 1 << 20)
-        self.gates = ListenerSet([] if of_user else [(self.router, self.path)])
+        self.listeners = ListenerSet([] if of_user else [(self.router, self.path)])
         if of_user:
-            self.gates.add(self.router, self.path, os.getuid())
+            self.listeners.add(self.router, self.path, os.getuid())
         self._dealers: list[zmq.Socket[bytes]] = []
 
     def connect(self) -> zmq.Socket[bytes]:
-        """Return a DEALER that has said hello."""
-        dealer = self.context.socket(zmq.DEALER)  # which sends once it is let in
+        """Return a DEALER that has sent hello."""
+        dealer = self.context.socket(zmq.DEALER)  # which sends once it is accepted
         dealer.set(zmq.RECONNECT_IVL, 20)
         dealer.connect(f"ipc://{self.path}")
         dealer.send(b"hello")
@@ -80,21 +80,21 @@ class Way:
         return dealer
 
     def disconnect(self) -> None:
-        """Have the first one go."""
+        """Close the first DEALER."""
         self._dealers.pop(0).close(linger=0)
 
-    def heard(self, expected: int, seconds: float = 10.0) -> int:
-        """Return how many hellos come, the gates having their turns."""
+    def received(self, expected: int, seconds: float = 10.0) -> int:
+        """Return how many hellos arrive while the listeners have their turns."""
         hellos, until = 0, time.monotonic() + seconds
         while hellos < expected and time.monotonic() < until:
-            self.gates.turn()
+            self.listeners.turn()
             if self.router.poll(10):
                 hellos += self.router.recv_multipart()[1] == b"hello"
         return hellos
 
     def close(self) -> None:
         """Close everything."""
-        self.gates.close()
+        self.listeners.close()
         for dealer in self._dealers:
             dealer.close(linger=0)
         self.router.close(linger=0)
@@ -102,84 +102,86 @@ class Way:
 
 
 @pytest.fixture
-def way(free: Free, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
-    """Open a way in."""
-    way = Way(tmp_path_factory.mktemp("g"))
+def served(free: Free, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """Return a ROUTER with a listener."""
+    served = Served(tmp_path_factory.mktemp("g"))
     try:
-        yield way
+        yield served
     finally:
-        way.close()
+        served.close()
 
 
-def test_all_are_let_in_while_there_is_plenty(way: Way) -> None:
-    """By libzmq itself, without a turn of the gates."""
+def test_all_are_accepted_while_descriptors_are_plenty(served: Served) -> None:
+    """By libzmq itself, without a turn of the listeners."""
     for _ in range(40):
-        way.connect()
-    assert way.heard(40) == 40
+        served.connect()
+    assert served.received(40) == 40
 
 
-def test_while_there_is_no_room_they_wait_and_then_they_are_let_in(way: Way, free: Free) -> None:
-    """Those who were let in before are undisturbed meanwhile."""
-    before = way.connect()
-    assert way.heard(1) == 1
+def test_connections_wait_while_there_is_no_room(served: Served, free: Free) -> None:
+    """Connections that were accepted before are not affected."""
+    before = served.connect()
+    assert served.received(1) == 1
     free.count = RESERVED
-    way.gates.turn()
+    served.listeners.turn()
     for _ in range(40):
-        way.connect()
-    assert way.heard(1, 0.3) == 0
-    assert way.gates.paused > 0
+        served.connect()
+    assert served.received(1, 0.3) == 0
+    assert served.listeners.paused > 0
     before.send(b"hello")
-    assert way.heard(1) == 1
+    assert served.received(1) == 1
     free.count = PLENTY // 2  # few, but enough
-    assert way.heard(40) == 40
+    assert served.received(40) == 40
     free.count = 10 * PLENTY
-    way.connect()
-    assert way.heard(1) == 1
+    served.connect()
+    assert served.received(1) == 1
     before.send(b"hello")
-    assert way.heard(1) == 1
+    assert served.received(1) == 1
 
 
-def test_another_user_takes_no_more_than_its_share(
-    way: Way, monkeypatch: pytest.MonkeyPatch
+def test_another_user_has_a_bounded_number_of_connections(
+    served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a user's own way in: who comes beyond that waits until others have gone; at the host's
-    own way nobody is counted."""
+    """Beyond the bound, connections of another user wait until others have closed. Those of the
+    supervisor's own user are not counted."""
     monkeypatch.setattr(listeners, "CONNECTIONS", 4)
-    users = Way(Path(way.path).parent / "u", of_user=True)
+    users = Served(Path(served.path).parent / "u", of_user=True)
     try:
         for _ in range(6):
             users.connect()
-            way.connect()
-        assert users.heard(4) == 4
-        assert users.heard(2, 0.3) <= 2  # who was let in before the first were counted
+            served.connect()
+        assert users.received(4) == 4
+        assert users.received(2, 0.3) <= 2  # accepted before the first were counted
         for _ in range(3):
             users.connect()
-            way.connect()
-        assert users.heard(1, 0.3) == 0
-        assert way.heard(9) == 9
+            served.connect()
+        assert users.received(1, 0.3) == 0
+        assert served.received(9) == 9
         for _ in range(6):
             users.disconnect()
-        assert users.heard(3) == 3
+        assert users.received(3) == 3
     finally:
         users.close()
 
 
-def test_what_says_nothing_gives_its_descriptors_back(way: Way, free: Free) -> None:
-    """Its listener too, once its last connection is gone."""
+def test_silent_connections_free_their_descriptors(served: Served, free: Free) -> None:
+    """So does their listener, once its last connection has closed."""
     free.count = PLENTY // 2
-    way.gates.turn()
+    served.listeners.turn()
     silent = [socket.socket(socket.AF_UNIX) for _ in range(BACKLOG)]
     for one in silent:
-        one.connect(way.path)
-    way.connect()
-    assert way.heard(1) == 1
-    gate = way.gates._listeners[0]
+        one.connect(served.path)
+    served.connect()
+    assert served.received(1) == 1
+    listener = served.listeners._listeners[0]
     until = time.monotonic() + 10
     for one in silent:
         one.close()
-    way._dealers[0].close(linger=0)
-    while len(gate._handed) > 1 and time.monotonic() < until:  # one has had the plenty's first
-        way.gates.turn()
-        way.router.poll(10)
-    assert len(gate.former) <= 1
-    assert Path(way.path).is_socket()
+    served._dealers[0].close(linger=0)
+    while (
+        len(listener._handed) > 1 and time.monotonic() < until
+    ):  # the first was handed over while descriptors were plenty
+        served.listeners.turn()
+        served.router.poll(10)
+    assert len(listener.former) <= 1
+    assert Path(served.path).is_socket()

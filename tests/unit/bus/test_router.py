@@ -1,4 +1,4 @@
-"""What waits in the supervisor for a member that does not read is bounded, and its order stays."""
+"""The queue to a member that does not read is bounded and keeps its order."""
 
 import gc
 from typing import cast
@@ -30,11 +30,11 @@ class Router:
         return self.coming.pop(0)
 
     def getsockopt(self, _: int) -> bool:
-        """Tell whether the message has more frames: each has three."""
+        """Return True if the message has more frames: each has three."""
         return len(self.coming) % 3 > 0
 
     def send(self, frame: bytes, flags: int) -> None:
-        """Take a frame, unless it begins a message for the one that does not read."""
+        """Take a frame, unless it starts a message for the member that does not read."""
         if not self.sent[-1] and self.asleep and frame == SLEEPS:
             raise zmq.Again
         self.sent[-1].append(frame)
@@ -50,7 +50,7 @@ def router() -> Router:
 
 @pytest.fixture
 def made(router: Router, monkeypatch: pytest.MonkeyPatch) -> BusRouter:
-    """Return a bus with both members, where little may wait."""
+    """Return a bus with both members and a small queue."""
     monkeypatch.setattr(bus, "WAITING_BYTES", MOST)
     monkeypatch.setattr(bus, "TURN_S", 60.0)
     made = BusRouter(RouterSet(cast("zmq.Socket[bytes]", router)), lambda _: None, 1 << 30)
@@ -60,10 +60,10 @@ def made(router: Router, monkeypatch: pytest.MonkeyPatch) -> BusRouter:
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000])
-def test_what_waits_is_bounded_also_where_it_is_many_tiny_messages(
+def test_the_queue_is_bounded_also_for_many_tiny_messages(
     router: Router, made: BusRouter, size: int
 ) -> None:
-    """Each takes room besides its bytes; what finds none goes back to its sender."""
+    """Each counts more than its bytes; beyond the bound, messages return to their sender."""
     for number in range(1000):
         router.coming += [READS, SLEEPS, b"%d" % number + bytes(size)]
     made.route_pending()
@@ -81,8 +81,8 @@ def test_what_waits_is_bounded_also_where_it_is_many_tiny_messages(
     assert not made.waiting
 
 
-def test_what_waits_is_nothing_for_the_garbage_collector(router: Router, made: BusRouter) -> None:
-    """It would look through all of it in one turn, which lasted 100 ms during a flood."""
+def test_the_queue_is_not_tracked_by_the_garbage_collector(router: Router, made: BusRouter) -> None:
+    """Otherwise it would traverse the queue in one turn: 100 ms during a flood."""
     for number in range(50):
         router.coming += [READS, SLEEPS, b"%d" % number]
     made.route_pending()

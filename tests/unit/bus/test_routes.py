@@ -1,4 +1,4 @@
-"""Where frames go, and who is told of an end."""
+"""Where a message goes, and which members an end is announced to."""
 
 import pytest
 from hypothesis import given, settings
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR
 from garrison.supervisor.bus.routes import FRAMES_MOST, Frames, PeerTable, route
 
-A, B, STRANGER = b"g-a", b"g-b", b"g-stranger"
+A, B, UNKNOWN = b"g-a", b"g-b", b"g-unknown"
 LIVE = {A, B}
 MOST = 1000  # bytes of one message
 
@@ -22,16 +22,21 @@ def test_a_member_may_send_to_itself() -> None:
     assert route([A, A, b"batch"], LIVE, MOST) == [A, A, b"batch"]
 
 
-@pytest.mark.parametrize("gone", [STRANGER, SUPERVISOR, GONE, FULL, b"g"])
-def test_what_nobody_would_get_is_handed_back(gone: bytes) -> None:
-    """Its sender learns which address is gone and which batch was never run."""
-    assert route([A, gone, b"batch", b"blob"], LIVE, MOST) == [A, GONE, gone, b"batch"]
+@pytest.mark.parametrize("destination", [UNKNOWN, SUPERVISOR, GONE, FULL, b"g"])
+def test_an_undeliverable_message_returns_to_its_sender(destination: bytes) -> None:
+    """Its sender gets the address that does not exist and the batch that was not run."""
+    assert route([A, destination, b"batch", b"blob"], LIVE, MOST) == [
+        A,
+        GONE,
+        destination,
+        b"batch",
+    ]
 
 
-@pytest.mark.parametrize("destination", [A, STRANGER, b""])
+@pytest.mark.parametrize("destination", [A, UNKNOWN, b""])
 def test_a_stranger_reaches_nobody(destination: bytes) -> None:
-    """Who was not admitted, or is gone, gets no answer either."""
-    assert route([STRANGER, destination, b"batch"], LIVE, MOST) is None
+    """A sender that was not admitted, or has ended, gets no answer either."""
+    assert route([UNKNOWN, destination, b"batch"], LIVE, MOST) is None
 
 
 @pytest.mark.parametrize("frames", [[], [A], [A, B], [A, b""], [A, B, *[b"x"] * (FRAMES_MOST - 1)]])
@@ -57,7 +62,7 @@ def test_the_most_frames_pass() -> None:
     assert len(passed) == FRAMES_MOST
 
 
-@given(frames=st.lists(st.one_of(st.sampled_from([A, B, STRANGER]), st.binary(max_size=4))))
+@given(frames=st.lists(st.one_of(st.sampled_from([A, B, UNKNOWN]), st.binary(max_size=4))))
 @settings(max_examples=300)
 def test_any_frames_go_to_the_living_alone(frames: Frames) -> None:
     """What is sent on goes to a live member, and names a live source or none."""
@@ -75,7 +80,7 @@ def test_any_frames_go_to_the_living_alone(frames: Frames) -> None:
 
 
 def test_an_end_concerns_everyone_who_spoke_with_it() -> None:
-    """Who sent to it and whom it sent to; nobody else."""
+    """To those that sent to it or received from it, and no others."""
     pairs = PeerTable()
     pairs.count(b"caller", b"x")
     pairs.count(b"x", b"callee")
@@ -85,7 +90,7 @@ def test_an_end_concerns_everyone_who_spoke_with_it() -> None:
 
 
 def test_who_is_forgotten_leaves_nothing_behind() -> None:
-    """A second end concerns nobody, and the partner's own end no longer concerns it."""
+    """A second end is announced to no member, nor is the partner's end to the first."""
     pairs = PeerTable()
     pairs.count(b"caller", b"x")
     pairs.count(b"x", b"callee")
@@ -107,7 +112,7 @@ def test_messages_are_counted_by_pair() -> None:
     assert counted == {b"a": 3, b"b": 1}
     counted.clear()
     assert pairs.to(b"x") == {b"a": 3, b"b": 1}
-    assert pairs.to(b"nobody") == {}
+    assert pairs.to(b"unknown") == {}
 
 
 def test_forgetting_does_not_grow() -> None:

@@ -1,4 +1,4 @@
-"""What `garrison chaos` decides: which fault is next, what was late, lost, out of order."""
+"""What `garrison chaos` decides: which fault is next; what was late, lost or out of order."""
 
 import os
 import shutil
@@ -37,19 +37,19 @@ LASTING = (b"sh", b"-c", b"sleep 60; :", b"sh", b"--events-only")
 NAMES = [f"s{n}" for n in range(10)]
 
 
-def carried_out(plan: FaultSchedule, most: int = 10_000) -> list[tuple[Fault, str]]:
-    """Return a plan's faults in turn, each ending after those that can begin beside it have."""
+def run_through(schedule: FaultSchedule, most: int = 10_000) -> list[tuple[Fault, str]]:
+    """Return a schedule's faults in order; those that run together end together."""
     done: list[tuple[Fault, str]] = []
     for now in range(most):
         under_way: list[tuple[Fault, str]] = []
-        while (begun := plan.next(float(now))) is not None:
+        while (begun := schedule.next(float(now))) is not None:
             under_way.append(begun)
         kinds = Counter(fault for fault, _ in under_way)
         assert len({name for _, name in under_way}) == len(under_way)  # one fault each
         assert all(count <= AT_ONCE.get(fault, 1) for fault, count in kinds.items())
         assert not ALONE & set(kinds) or len(under_way) == 1
         for _, name in under_way:
-            plan.ended(name, float(now))
+            schedule.ended(name, float(now))
         done += under_way
         if not under_way:
             break
@@ -57,7 +57,7 @@ def carried_out(plan: FaultSchedule, most: int = 10_000) -> list[tuple[Fault, st
 
 
 def takers(*faults: Fault) -> dict[Fault, list[str]]:
-    """Return who takes each."""
+    """Return the services that take each."""
     return {fault: [HOST] if fault is Fault.SUPERVISOR else list(NAMES) for fault in faults}
 
 
@@ -65,13 +65,13 @@ def takers(*faults: Fault) -> dict[Fault, list[str]]:
 @pytest.mark.parametrize(
     "faults", [(Fault.KILL,), (Fault.SUPERVISOR,), (Fault.FLOOD, Fault.KILL, Fault.STOP), (*Fault,)]
 )
-def test_so_many_faults_are_shared_evenly(faults: tuple[Fault, ...], total: int) -> None:
-    """By kind, and each kind by turns among who takes it; what needs the host alone has it."""
-    plan = FaultSchedule(takers(*faults), total, 0.0)
-    done = carried_out(plan)
+def test_a_total_is_divided_evenly(faults: tuple[Fault, ...], total: int) -> None:
+    """Among the kinds, and each kind among its services. Kinds that run alone do."""
+    schedule = FaultSchedule(takers(*faults), total, 0.0)
+    done = run_through(schedule)
 
-    assert len(done) == total == plan.begun
-    assert plan.spent
+    assert len(done) == total == schedule.begun
+    assert schedule.spent
     kinds = Counter(fault for fault, _ in done)
     assert max(kinds.values()) - min(kinds[fault] for fault in faults) <= 1
     killed = Counter(name for fault, name in done if fault is Fault.KILL)
@@ -79,42 +79,44 @@ def test_so_many_faults_are_shared_evenly(faults: tuple[Fault, ...], total: int)
 
 
 def test_kinds_take_turns() -> None:
-    """None is left for the end."""
-    done = carried_out(FaultSchedule(takers(Fault.KILL, Fault.SUPERVISOR), 100, 0.0))
+    """No kind is left for the end."""
+    done = run_through(FaultSchedule(takers(Fault.KILL, Fault.SUPERVISOR), 100, 0.0))
     first = [fault for fault, _ in done[:50]]
 
     assert 20 <= first.count(Fault.SUPERVISOR) <= 30
 
 
-def test_without_a_number_there_is_no_end_and_pauses_between_what_touches_all() -> None:
-    """Time is somebody else's."""
-    plan = FaultSchedule(takers(Fault.KILL, Fault.SUPERVISOR), None, 0.0)
+def test_without_a_total_there_is_no_end_and_pauses_between_faults_of_all_services() -> None:
+    """The runner ends such a run by time."""
+    schedule = FaultSchedule(takers(Fault.KILL, Fault.SUPERVISOR), None, 0.0)
 
-    assert plan.next(0.0) == (Fault.SUPERVISOR, HOST)
-    assert plan.next(0.0) is None
-    plan.ended(HOST, 1.0)
-    begun = plan.next(1.1)
+    assert schedule.next(0.0) == (Fault.SUPERVISOR, HOST)
+    assert schedule.next(0.0) is None
+    schedule.ended(HOST, 1.0)
+    begun = schedule.next(1.1)
     assert begun is not None
     assert begun[0] is Fault.KILL
-    assert plan.next(9.0) == (Fault.KILL, "s1") or plan.next(9.0) is None  # it waits for the kill
-    assert not plan.spent
+    assert (
+        schedule.next(9.0) == (Fault.KILL, "s1") or schedule.next(9.0) is None
+    )  # it begins after the kill
+    assert not schedule.spent
 
 
 def test_never_more_than_half_of_the_services() -> None:
-    """Callers need somebody; a service alone is injured all the same."""
+    """The others answer the callers. A single service takes faults all the same."""
     three = FaultSchedule({Fault.HANG: ["a", "b", "c"]}, None, 0.0)
     assert three.next(0.0) == (Fault.HANG, "a")
     assert three.next(0.0) is None
 
 
-def test_who_is_dropped_takes_nothing_more() -> None:
-    """When nobody is left it is over."""
-    plan = FaultSchedule({Fault.KILL: ["a", "b"]}, 10, 0.0)
-    plan.drop("b")
-    assert {name for _, name in carried_out(plan, 3)} == {"a"}
-    plan.drop("a")
-    assert plan.spent
-    assert plan.next(9.0) is None
+def test_a_dropped_service_takes_no_more_faults() -> None:
+    """Without services the schedule is spent."""
+    schedule = FaultSchedule({Fault.KILL: ["a", "b"]}, 10, 0.0)
+    schedule.drop("b")
+    assert {name for _, name in run_through(schedule, 3)} == {"a"}
+    schedule.drop("a")
+    assert schedule.spent
+    assert schedule.next(9.0) is None
 
 
 def test_percentiles_are_right_to_a_hundredth() -> None:
@@ -137,15 +139,15 @@ def test_percentiles_are_right_to_a_hundredth() -> None:
         (9.9, [], False),
         (10.0 + LATE_S, [], False),
         (10.3, [], True),
-        (10.6, [(9.9, 10.5)], False),  # its loop saw nothing before 10.5
-        (10.6, [(9.0, 9.9)], True),  # it stood still, but not then
-        (11.0, [(10.0, 10.2), (10.4, 10.6)], True),  # 0.6 s of it are nobody's but the host's
+        (10.6, [(9.9, 10.5)], False),  # its loop was stalled until 10.5
+        (10.6, [(9.0, 9.9)], True),  # a stall, but before the deadline
+        (11.0, [(10.0, 10.2), (10.4, 10.6)], True),  # 0.6 s of it are the host's own
     ],
 )
 def test_a_call_is_late_by_the_time_that_its_own_loop_had(
     ended: float, stalls: list[tuple[float, float]], late: bool
 ) -> None:
-    """The promise is of the caller's loop: what stopped that is not garrison's."""
+    """Stalls of the caller's own loop are not counted."""
     seen = Stalls()
     for span in stalls:
         seen.add(*span)
@@ -153,8 +155,8 @@ def test_a_call_is_late_by_the_time_that_its_own_loop_had(
     assert is_late(10.0, ended, seen) is late
 
 
-def test_a_stall_that_ends_just_now_counts() -> None:
-    """Whoever looks may come before the watch that tells of it."""
+def test_a_stall_that_has_not_ended_counts() -> None:
+    """The check can come before the watch has recorded the stall."""
     seen = Stalls()
     seen.expect(10.0)
     assert not is_late(10.0, 11.0, seen)
@@ -162,8 +164,8 @@ def test_a_stall_that_ends_just_now_counts() -> None:
     assert is_late(10.0, 11.0, seen)
 
 
-def letters(*acknowledged: int) -> DeliveryLog:
-    """Return what was acknowledged to one receiver."""
+def posted(*acknowledged: int) -> DeliveryLog:
+    """Return the log of one receiver with these acknowledged messages."""
     made = DeliveryLog()
     for number in acknowledged:
         made.posted(number, f"id-{number}")
@@ -177,14 +179,14 @@ def letters(*acknowledged: int) -> DeliveryLog:
         ([1, 3], [2], 0, 0),
         ([1, 3, 2], [], 0, 1),
         ([1, 1, 2, 3, 3], [], 2, 0),  # at least once
-        ([1, 2, 3, 9], [], 1, 0),  # nobody was promised 9
+        ([1, 2, 3, 9], [], 1, 0),  # 9 was not acknowledged
     ],
 )
-def test_what_comes_is_held_against_what_was_acknowledged(
+def test_deliveries_are_compared_with_acknowledgements(
     came: list[int], waiting: list[int], again: int, misplaced: int
 ) -> None:
     """In order, at least once."""
-    made = letters(1, 2, 3)
+    made = posted(1, 2, 3)
     for number in came:
         made.came(number, posting=0)
 
@@ -193,8 +195,8 @@ def test_what_comes_is_held_against_what_was_acknowledged(
 
 
 def test_one_may_come_before_its_acknowledgement() -> None:
-    """It has its receiver's file and the poster's answer race."""
-    made = letters()
+    """The receiver's file and the answer to the poster race."""
+    made = posted()
     made.came(1, posting=1)
     made.posted(1, "id-1")
     assert (made.delivered, made.again, made.waiting) == (1, 0, {})
@@ -204,9 +206,9 @@ def test_one_may_come_before_its_acknowledgement() -> None:
     assert (made.delivered, made.misplaced) == (1, 0)
 
 
-def test_order_is_not_asked_of_takers_of_several_at_once_or_of_dead_letters() -> None:
-    """Neither promises one."""
-    wide, dead = letters(1, 2), letters(1, 2)
+def test_no_order_is_expected_of_concurrent_receivers_and_dead_letters() -> None:
+    """Neither has one."""
+    wide, dead = posted(1, 2), posted(1, 2)
     wide.in_order, dead.strict = False, False
     for made in (wide, dead):
         made.came(2, posting=0)
@@ -228,8 +230,8 @@ ZEROS = {
 
 
 @pytest.mark.parametrize(("field", "name"), ZEROS.items())
-def test_each_zero_that_is_none_is_a_failure(field: str, name: str) -> None:
-    """Whatever else went well."""
+def test_a_counter_that_is_not_zero_is_a_failure(field: str, name: str) -> None:
+    """Whatever else succeeded."""
     tally = Tally()
     tally.recovered(Fault.KILL, "a", 0.01)
     assert tally.ok
@@ -242,15 +244,15 @@ def test_each_zero_that_is_none_is_a_failure(field: str, name: str) -> None:
 def test_a_message_out_of_order_is_a_failure() -> None:
     """Of any receiver."""
     tally = Tally()
-    tally.letters = {"a": letters(1), "b": letters(1, 2)}
-    tally.letters["b"].came(2, posting=0)
-    tally.letters["b"].came(1, posting=0)
+    tally.deliveries = {"a": posted(1), "b": posted(1, 2)}
+    tally.deliveries["b"].came(2, posting=0)
+    tally.deliveries["b"].came(1, posting=0)
 
     assert tally.zeros()["out_of_order"] == 1
     assert not tally.ok
 
 
-def test_recoveries_are_told_by_fault_and_by_service() -> None:
+def test_recoveries_are_listed_by_fault_and_by_service() -> None:
     """All of a kind first."""
     tally = Tally()
     for name, seconds in (("b", 0.2), ("a", 0.1), ("b", 0.4)):
@@ -269,7 +271,7 @@ def test_recoveries_are_told_by_fault_and_by_service() -> None:
 
 
 def row(name: str, **facts: Any) -> dict[str, Any]:
-    """Return what the supervisor tells of a service."""
+    """Return what the supervisor reports of a service."""
     return {"name": name, "restart": "permanent", "watchdog": 10.0, "memory_max": 0} | facts
 
 
@@ -287,28 +289,28 @@ def row(name: str, **facts: Any) -> dict[str, Any]:
         (Fault.LEAK, {"memory_max": 501}, False),  # twice that is more than there is
     ],
 )
-def test_a_fault_that_nothing_would_mend_is_not_injected(
+def test_a_fault_without_recovery_is_not_injected(
     fault: Fault, facts: dict[str, Any], takes: bool
 ) -> None:
-    """Who is left out is said, with the reason."""
+    """The service is left out, with the reason."""
     names, left = takers_of(fault, [row("a", **facts)], room=1000.0)
 
     assert names == (["a"] if takes else [])
     assert bool(left) is not takes
 
 
-def test_those_left_out_for_one_reason_are_one_sentence() -> None:
+def test_services_left_out_for_one_reason_are_one_sentence() -> None:
     """However many they are."""
     _, left = takers_of(Fault.LEAK, [row(name) for name in NAMES], room=1e9)
 
     assert left == ["leak of s0, s1, s2 and 7 more: nothing would end it (memory_max is 0)"]
 
 
-# --- what is seen from outside ----------------------------------------------------------------
+# --- processes from outside ------------------------------------------------------------------
 
 
-def test_what_an_incarnation_left_is_found_once_it_is_over() -> None:
-    """By what it bears, or as itself; what belongs to one that lives is none of it."""
+def test_processes_of_an_ended_incarnation_are_found() -> None:
+    """By their mark, or as the recorded worker. Those of a current incarnation are not listed."""
     past, token, other = IncarnationHistory(), b"t" * 16, b"u" * 16
     env = {**os.environ, process_tree.MARK: process_tree.incarnation_mark(token)}
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, env=env) as one:
@@ -316,7 +318,7 @@ def test_what_an_incarnation_left_is_found_once_it_is_over() -> None:
             until(
                 lambda: process_tree.MARK.encode() in Path(f"/proc/{one.pid}/environ").read_bytes()
             )
-            assert past.left([]) == []  # of no run that it knows
+            assert past.left([]) == []  # of no incarnation that was seen
             past.seen(token)
             past.seen(other)
             assert past.left([]) == [one.pid]
@@ -330,8 +332,8 @@ def test_what_an_incarnation_left_is_found_once_it_is_over() -> None:
     assert past.left([]) == []
 
 
-def test_numbers_are_read_as_they_come(tmp_path: Path) -> None:
-    """In whole lines; a file that was cut is read from its beginning."""
+def test_numbers_are_read_as_they_are_appended(tmp_path: Path) -> None:
+    """In whole lines; a truncated file is read from its beginning."""
     tail = Tail(tmp_path / "chaos-1")
     assert tail.numbers() == []
     tail.path.write_text("1\n2\n3")
@@ -345,14 +347,14 @@ def test_numbers_are_read_as_they_come(tmp_path: Path) -> None:
     assert not tail.path.exists()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start something as somebody else")
-def test_what_root_starts_again_is_still_its_user_s(tmp_path: Path) -> None:
-    """With its words, its environment and its folder."""
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can start a process as another user")
+def test_root_starts_a_supervisor_again_as_its_user(tmp_path: Path) -> None:
+    """With its arguments, its environment and its folder."""
     folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
     folder.chmod(0o755)
-    nobody = {"user": 65534, "group": 65534, "extra_groups": (65533,)}
-    words = ["sleep", "60"]
-    first = subprocess.Popen(words, env={"A": "=1\n"}, cwd=folder, start_new_session=True, **nobody)  # type: ignore[call-overload]
+    user = {"user": 65534, "group": 65534, "extra_groups": (65533,)}
+    argv = ["sleep", "60"]
+    first = subprocess.Popen(argv, env={"A": "=1\n"}, cwd=folder, start_new_session=True, **user)  # type: ignore[call-overload]
     again = None
     try:
         until(lambda: b"sleep" in Path(f"/proc/{first.pid}/cmdline").read_bytes()[:5])

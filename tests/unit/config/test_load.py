@@ -159,7 +159,7 @@ def test_a_misplaced_secret_is_not_shown(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("content", "line", "says"),
     [
-        (b"[host]\nrun = abc\n", 2, r"not TOML: Invalid value at column 7; text stands in"),
+        (b"[host]\nrun = abc\n", 2, r"not TOML: Invalid value at column 7; text is in"),
         (b"[host]\nrun = 'a\n", 2, r"not TOML"),
         (b"[a]\n[a]\n", 2, r"not TOML: Cannot declare .*twice at column"),
         (b"[a]\nb = [\n1,\n", 3, r"not TOML"),

@@ -1,4 +1,4 @@
-"""When what has changed is told, and when it is held back: every telling wakes every member."""
+"""When a change is published and when it is held back: every broadcast wakes every member."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import pytest
 from garrison.ipc import messages
 from garrison.ipc.messages import Manifest, State
 from garrison.supervisor.bus.endpoints import RouterSet
-from garrison.supervisor.config.spec import PluginSpec, service_spec
+from garrison.supervisor.config.spec import CallSettings, PluginSpec, service_spec
 from garrison.supervisor.control import publisher
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.lifecycle.policy import Child
@@ -20,7 +20,7 @@ PACE_S = MANY * publisher.EACH_S
 
 
 class Router:
-    """A ROUTER that everybody reads from."""
+    """A ROUTER whose peers all read."""
 
     def __init__(self) -> None:
         self.sent: list[list[bytes]] = []
@@ -30,103 +30,106 @@ class Router:
         self.sent.append(frames)
 
 
-class Told:
-    """Members, what they are told, and a clock that is set."""
+class Published:
+    """Members, what they were sent, and a clock that the test sets."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.router = 1000.0, Router()
         clock = SimpleNamespace(monotonic=lambda: self.now)
         monkeypatch.setattr(publisher, "time", clock)
-        posts = {name: _post(name) for name in (f"s{n}" for n in range(MANY))}
-        self.roster = ServiceTable(posts, {})
-        host: Any = SimpleNamespace(roster=self.roster)
-        plane = RouterSet(cast(Any, self.router))
-        self.members = DirectoryPublisher(host, plane, lambda _: None)
+        services = {name: _service(name) for name in (f"s{n}" for n in range(MANY))}
+        self.services = ServiceTable(services)
+        plane, unused = RouterSet(cast(Any, self.router)), cast(Any, None)
+        self.publisher = DirectoryPublisher(
+            plane, self.services, unused, "boot", CallSettings, unused, lambda _: None
+        )
 
-    def is_told(self) -> int:
-        """Tell how many messages were sent since the last question."""
+    def take_sent(self) -> int:
+        """Return how many messages were sent since the last call."""
         count = len(self.router.sent)
         self.router.sent.clear()
         return count
 
     def change(self, name: str, state: State) -> None:
-        """Have a service be in a state."""
-        post = self.roster.posts[name]
-        post.child = replace(post.child, state=state)
-        self.members.changed(name)
+        """Put a service into a state."""
+        service = self.services.services[name]
+        service.child = replace(service.child, state=state)
+        self.publisher.changed(name)
 
 
-def _post(name: str) -> Service:
+def _service(name: str) -> Service:
     child = Child(service_spec(name=name, plugin="p", service_type="t"), State.RUNNING, True)
-    post = Service(
+    service = Service(
         child,
         PluginSpec(name="p", use="p"),
         Manifest("t"),
         0,
         Incarnation(b"g" + name.encode()),
     )
-    post.current.welcomed = post.current.connected = True
-    return post
+    service.current.welcomed = service.current.connected = True
+    return service
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> Told:
-    """Return fifty workers, all of them running."""
-    return Told(monkeypatch)
+def published(monkeypatch: pytest.MonkeyPatch) -> Published:
+    """Return a publisher with fifty workers, all running."""
+    return Published(monkeypatch)
 
 
-def test_a_lone_change_is_told_at_once(told: Told) -> None:
-    """Everybody hears of it in the turn that it happened in, in one message each."""
-    told.change("s1", State.BACKOFF)
-    told.change("s2", State.BACKOFF)
-    told.members.publish()
-    assert told.is_told() == MANY
-    assert told.members.publish() == float("inf")  # and nothing is left to tell
+def test_a_lone_change_is_published_at_once(published: Published) -> None:
+    """Every member gets it in the turn in which it happened, in one message."""
+    published.change("s1", State.BACKOFF)
+    published.change("s2", State.BACKOFF)
+    published.publisher.publish()
+    assert published.take_sent() == MANY
+    assert published.publisher.publish() == float("inf")  # and nothing is left to publish
 
 
-def test_a_storm_of_changes_is_told_at_a_pace(told: Told) -> None:
-    """One worker that says something new in every turn costs no more than the pace; what was held
-    back is told when that is due, the last state of it."""
-    tellings = 0
-    began = told.now
-    while told.now < began + 1.0:
-        told.members.listed("s1")
-        due = told.members.publish()
-        tellings += told.is_told() // MANY
-        assert due == float("inf") or told.now <= due <= told.now + publisher.HELD_S
-        told.now += 0.001
+def test_a_storm_of_changes_is_published_at_a_limited_rate(published: Published) -> None:
+    """One worker that changes in every turn costs no more than the limit; the last state is
+    published when it is due."""
+    broadcasts = 0
+    began = published.now
+    while published.now < began + 1.0:
+        published.publisher.listed("s1")
+        due = published.publisher.publish()
+        broadcasts += published.take_sent() // MANY
+        assert due == float("inf") or published.now <= due <= published.now + publisher.HELD_S
+        published.now += 0.001
     most = (1.0 + publisher.AHEAD_S) / PACE_S + 2
-    assert most / 2 < tellings <= most
-    told.now += publisher.HELD_S
-    told.members.publish()
-    assert told.is_told() == MANY
-    assert told.members.publish() == float("inf")
+    assert most / 2 < broadcasts <= most
+    published.now += publisher.HELD_S
+    published.publisher.publish()
+    assert published.take_sent() == MANY
+    assert published.publisher.publish() == float("inf")
 
 
-def test_what_somebody_may_ask_for_is_told_before_the_answer(told: Told) -> None:
-    """An order is answered after the change that it has made is on its way."""
-    while told.members.publish() == float("inf"):  # until something is held back
-        told.members.listed("s1")
-    told.is_told()
-    told.change("s2", State.STOPPED)
-    told.members.publish(at_once=True)
-    assert told.is_told() == MANY
+def test_a_change_is_published_before_the_answer_that_may_depend_on_it(
+    published: Published,
+) -> None:
+    """A request is answered after the change that it made is on its way."""
+    while published.publisher.publish() == float("inf"):  # until something is held back
+        published.publisher.listed("s1")
+    published.take_sent()
+    published.change("s2", State.STOPPED)
+    published.publisher.publish(at_once=True)
+    assert published.take_sent() == MANY
 
 
-def test_what_no_call_depends_on_waits_for_company(told: Told) -> None:
-    """The steps of a start are told together; its end is not kept waiting by them."""
-    told.change("s1", State.QUEUED)
-    told.members.publish()
-    told.is_told()
-    told.now += 1.0
-    told.change("s1", State.INITIALIZING)
-    due = told.members.publish()
-    assert told.is_told() in {0, MANY}
+def test_a_change_that_no_call_depends_on_is_held_back(published: Published) -> None:
+    """The steps of a start are published together; its end is not delayed by them."""
+    published.change("s1", State.QUEUED)
+    published.publisher.publish()
+    published.take_sent()
+    published.now += 1.0
+    published.change("s1", State.INITIALIZING)
+    due = published.publisher.publish()
+    assert published.take_sent() in {0, MANY}
     for state in (State.STARTING, State.RUNNING):
-        told.change("s1", state)
-    told.now = min(due, told.now + publisher.HELD_S)
-    told.members.publish()
-    last = messages.decode_downward(told.router.sent[-1][2])
+        published.change("s1", state)
+    published.now = min(due, published.now + publisher.HELD_S)
+    published.publisher.publish()
+    last = messages.decode_downward(published.router.sent[-1][2])
     assert [change.state for change in last if isinstance(change, messages.Changed)] == [
         State.RUNNING
     ]

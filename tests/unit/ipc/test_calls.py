@@ -1,4 +1,4 @@
-"""Calls in flight, one rule each: what is sent when, and what a call ends with."""
+"""The table of calls in flight: when a call is sent, and how it ends."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -35,7 +35,7 @@ RESULT = Raw(b"\x01")
 
 @dataclass
 class Caller:
-    """Calls with what was sent and what came of each."""
+    """Calls, the messages that were sent, and each call's outcomes."""
 
     window: int = 4
     window_bytes: int = 1000
@@ -50,7 +50,7 @@ class Caller:
         )
 
     def call(self, name: str = "a", size: int = 10, timeout: float = 30.0) -> int:
-        """Start a call whose arguments have so many bytes; return its id."""
+        """Start a call with arguments of a size; return its id."""
         return self.start(name, size, timeout).id
 
     def start(
@@ -76,20 +76,20 @@ class Caller:
     def changed(
         self, state: State = State.RUNNING, token: Token = ONE, wanted: bool = True, name: str = "a"
     ) -> None:
-        """Take the directory's word on a service."""
+        """Apply a change of the directory."""
         entry = Entry(name, "p", 0, Manifest("t"), state, wanted, 1, token)
         self.calls.changed(name, entry, self.now)
 
     def runs(self, token: Token = ONE, name: str = "a") -> None:
-        """Have a service run."""
+        """Set a service to running."""
         self.changed(State.RUNNING, token, name=name)
 
     def answer(self, call_id: int, source: Token = ONE) -> bool:
-        """Have a call answered."""
+        """Deliver the reply to a call."""
         return self.calls.answered(call_id, source, RESULT, self.now)
 
     def calls_sent(self, to: Token = ONE) -> list[int]:
-        """Return the ids of the calls that an incarnation was sent, in order."""
+        """Return the ids of the calls that were sent to an incarnation, in order."""
         return [m.id for token, m in self.sent if token == to and isinstance(m, messages.Call)]
 
     def outcome(self, call_id: int) -> Outcome:
@@ -98,7 +98,7 @@ class Caller:
         return outcome
 
     def error(self, call_id: int, kind: type[CallError]) -> CallError:
-        """Return the error that a call ended with, of that very class."""
+        """Return the error that a call ended with, of exactly that class."""
         outcome = self.outcome(call_id)
         assert isinstance(outcome, CallError)
         assert type(outcome) is kind, outcome
@@ -107,7 +107,7 @@ class Caller:
 
 @pytest.fixture
 def caller() -> Caller:
-    """Return a caller of a service that runs."""
+    """Return a caller of a running service."""
     made = Caller()
     made.runs()
     return made
@@ -116,8 +116,8 @@ def caller() -> Caller:
 # --- sent, answered -----------------------------------------------------------------------
 
 
-def test_a_call_to_what_runs_leaves_at_once(caller: Caller) -> None:
-    """It carries what is left of its deadline, and its answer settles it."""
+def test_a_call_to_a_running_service_is_sent_at_once(caller: Caller) -> None:
+    """It carries the rest of its deadline, and its reply settles it."""
     call_id = caller.call(timeout=7.0)
 
     ((to, message),) = caller.sent
@@ -131,7 +131,7 @@ def test_a_call_to_what_runs_leaves_at_once(caller: Caller) -> None:
 
 
 def test_an_error_is_an_answer(caller: Caller) -> None:
-    """What the method raised is the call's outcome."""
+    """The error of the method is the outcome of the call."""
     call_id = caller.call()
     error = RemoteError("a", "m", "ValueError: no")
 
@@ -139,8 +139,8 @@ def test_an_error_is_an_answer(caller: Caller) -> None:
     assert caller.outcome(call_id) is error
 
 
-def test_only_the_incarnation_that_has_a_call_answers_it(caller: Caller) -> None:
-    """Answers of others, second answers and answers to nothing are refused."""
+def test_only_the_incarnation_that_has_a_call_can_answer_it(caller: Caller) -> None:
+    """Replies of other incarnations, second replies and replies to no call are ignored."""
     call_id = caller.call()
 
     assert not caller.answer(call_id, TWO)
@@ -151,8 +151,8 @@ def test_only_the_incarnation_that_has_a_call_answers_it(caller: Caller) -> None
     assert caller.outcome(call_id) is RESULT
 
 
-def test_an_old_incarnation_still_answers_what_it_has(caller: Caller) -> None:
-    """A new incarnation in the directory takes nothing away from a call that the old one has."""
+def test_an_old_incarnation_can_answer_its_calls(caller: Caller) -> None:
+    """A new incarnation in the directory does not affect calls that the old one has."""
     call_id = caller.call()
     caller.runs(TWO)
 
@@ -182,7 +182,7 @@ def test_an_old_incarnation_still_answers_what_it_has(caller: Caller) -> None:
     ],
 )
 def test_the_state_decides_whether_a_call_waits(state: State, wanted: bool, waits: bool) -> None:
-    """Waiting is worth while where a service will run by itself; else it is unavailable at once."""
+    """A call waits if the service will run without an order; otherwise it fails at once."""
     caller = Caller()
     caller.changed(state, b"", wanted)
     call_id = caller.call()
@@ -196,10 +196,10 @@ def test_the_state_decides_whether_a_call_waits(state: State, wanted: bool, wait
     assert caller.sent == []
 
 
-def test_a_service_that_nobody_knows_is_not_configured() -> None:
-    """The call is not kept, and the error says so."""
+def test_an_unknown_service_is_not_configured() -> None:
+    """The call fails at once, with that reason."""
     caller = Caller()
-    call_id = caller.call("nobody")
+    call_id = caller.call("unknown")
 
     assert "not configured" in str(caller.error(call_id, ServiceUnavailable))
     assert len(caller.calls) == 0
@@ -208,8 +208,8 @@ def test_a_service_that_nobody_knows_is_not_configured() -> None:
 @pytest.mark.parametrize(
     ("state", "wanted"), [(State.FAILED, True), (State.STOPPED, False), (State.STOPPING, False)]
 )
-def test_what_waits_ends_when_its_service_gives_up(state: State, wanted: bool) -> None:
-    """Every call that waits is unavailable at once; one in flight may still be answered."""
+def test_waiting_calls_fail_when_their_service_will_not_run(state: State, wanted: bool) -> None:
+    """All waiting calls fail at once; one in flight can still be answered."""
     caller = Caller(window=1)
     caller.runs()
     flying, first, second = caller.call(), caller.call(), caller.call()
@@ -222,8 +222,8 @@ def test_what_waits_ends_when_its_service_gives_up(state: State, wanted: bool) -
     assert caller.answer(flying)
 
 
-def test_what_waits_ends_when_its_service_is_taken_out(caller: Caller) -> None:
-    """A service that is no longer configured answers nothing."""
+def test_waiting_calls_fail_when_their_service_is_removed(caller: Caller) -> None:
+    """A service that is no longer configured will not answer."""
     caller.changed(State.BACKOFF, b"")
     call_id = caller.call()
 
@@ -235,8 +235,8 @@ def test_what_waits_ends_when_its_service_is_taken_out(caller: Caller) -> None:
 # --- waiting ------------------------------------------------------------------------------
 
 
-def test_calls_wait_for_a_service_that_starts_and_leave_in_order() -> None:
-    """The next incarnation is sent what waited, oldest first, with the time that is left."""
+def test_calls_wait_for_a_starting_service_and_are_sent_in_order() -> None:
+    """The next incarnation gets the waiting calls, oldest first, with the rest of their time."""
     caller = Caller()
     caller.changed(State.STARTING, b"")
     ids = [caller.call(timeout=10.0) for _ in range(3)]
@@ -250,7 +250,7 @@ def test_calls_wait_for_a_service_that_starts_and_leave_in_order() -> None:
 
 
 def test_the_window_bounds_calls_in_flight(caller: Caller) -> None:
-    """Past it a call waits; each answer lets the next one go."""
+    """Beyond it a call waits; each reply lets the next one be sent."""
     ids = [caller.call() for _ in range(6)]
     assert caller.calls_sent() == ids[:4]
 
@@ -262,7 +262,7 @@ def test_the_window_bounds_calls_in_flight(caller: Caller) -> None:
 
 
 def test_the_window_bounds_bytes_in_flight(caller: Caller) -> None:
-    """A call whose arguments do not fit waits, and those behind it too."""
+    """A call whose arguments do not fit waits, and so do the calls behind it."""
     first, second, third = caller.call(size=600), caller.call(size=401), caller.call(size=1)
     assert caller.calls_sent() == [first]
 
@@ -271,8 +271,8 @@ def test_the_window_bounds_bytes_in_flight(caller: Caller) -> None:
     assert caller.calls_sent() == [first, second, third]
 
 
-def test_a_call_larger_than_the_window_goes_alone(caller: Caller) -> None:
-    """It waits until nothing else is in flight, and then nothing else is."""
+def test_a_call_larger_than_the_window_is_sent_alone(caller: Caller) -> None:
+    """It waits until nothing else is in flight, and blocks all others meanwhile."""
     small, large, after = caller.call(), caller.call(size=5000), caller.call()
     assert caller.calls_sent() == [small]
 
@@ -284,7 +284,7 @@ def test_a_call_larger_than_the_window_goes_alone(caller: Caller) -> None:
 
 
 def test_each_service_has_its_own_window(caller: Caller) -> None:
-    """A full one keeps nobody else waiting."""
+    """A full window does not delay calls to other services."""
     caller.runs(OTHER, "b")
     for _ in range(5):
         caller.call()
@@ -294,8 +294,8 @@ def test_each_service_has_its_own_window(caller: Caller) -> None:
     assert caller.calls_sent(OTHER) == [call_id]
 
 
-def test_more_than_so_many_waiting_bytes_are_overloaded_at_once() -> None:
-    """Sixteen windows' bytes may wait; the next call has its error without waiting."""
+def test_too_many_waiting_bytes_are_overloaded_at_once() -> None:
+    """Sixteen windows of bytes may wait; the next call fails without waiting."""
     caller = Caller()
     caller.changed(State.BACKOFF, b"")
     for _ in range(16):
@@ -306,7 +306,7 @@ def test_more_than_so_many_waiting_bytes_are_overloaded_at_once() -> None:
     caller.error(call_id, Overloaded)
 
 
-def test_more_than_so_many_waiting_calls_are_overloaded_at_once() -> None:
+def test_too_many_waiting_calls_are_overloaded_at_once() -> None:
     """The bound on their number is WAITING_CALLS."""
     caller = Caller(window_bytes=1 << 30)
     caller.changed(State.BACKOFF, b"")
@@ -319,8 +319,8 @@ def test_more_than_so_many_waiting_calls_are_overloaded_at_once() -> None:
     assert len(caller.calls) == WAITING_CALLS
 
 
-def test_a_call_larger_than_all_that_may_wait_waits_alone() -> None:
-    """Where nothing waits, "too many calls wait" is no reason: it waits as any other."""
+def test_a_call_larger_than_all_that_may_wait_can_wait_alone() -> None:
+    """If no other call waits, "too many calls wait" cannot be the reason."""
     caller = Caller()
     caller.changed(State.STARTING, b"")
     call_id = caller.call(size=17_000)
@@ -331,8 +331,8 @@ def test_a_call_larger_than_all_that_may_wait_waits_alone() -> None:
     assert caller.calls_sent() == [call_id]
 
 
-def test_those_who_gave_up_do_not_count_as_waiting() -> None:
-    """Cancelled and timed-out calls hold no bytes and no place."""
+def test_ended_calls_do_not_count_as_waiting() -> None:
+    """Cancelled and timed-out calls use neither bytes nor places."""
     caller = Caller()
     caller.changed(State.BACKOFF, b"")
     for _ in range(20):
@@ -351,7 +351,7 @@ def test_those_who_gave_up_do_not_count_as_waiting() -> None:
 
 
 def test_no_answer_in_time_is_a_timeout(caller: Caller) -> None:
-    """The receiver is told to cancel, and a late answer is refused."""
+    """A cancellation is sent to the callee, and a late reply is ignored."""
     call_id = caller.call(timeout=2.0)
     assert caller.calls.next_deadline == 102.0
     assert caller.calls.due(101.9) == 102.0
@@ -367,7 +367,7 @@ def test_no_answer_in_time_is_a_timeout(caller: Caller) -> None:
 
 
 def test_a_window_full_until_the_deadline_is_overloaded(caller: Caller) -> None:
-    """It was never sent, so its receiver hears nothing of it."""
+    """It was never sent, so no message is sent to the callee."""
     for _ in range(4):
         caller.call(timeout=60.0)
     call_id = caller.call(timeout=2.0)
@@ -380,7 +380,7 @@ def test_a_window_full_until_the_deadline_is_overloaded(caller: Caller) -> None:
 
 
 def test_calls_due_at_the_same_time_as_the_window_s_are_not_sent(caller: Caller) -> None:
-    """What time out frees its place for those who have time left, not for those who have none."""
+    """A place that a timeout frees goes to a call with time left, not to one that is due too."""
     flying = [caller.call(timeout=2.0) for _ in range(4)]
     parked = [caller.call(timeout=2.0) for _ in range(2)]
     later = caller.call(timeout=60.0)
@@ -396,7 +396,7 @@ def test_calls_due_at_the_same_time_as_the_window_s_are_not_sent(caller: Caller)
 
 @pytest.mark.parametrize("state", [State.QUEUED, State.STARTING, State.BACKOFF, State.STOPPING])
 def test_not_running_by_the_deadline_is_unavailable(state: State) -> None:
-    """The error names the state that it waited in."""
+    """The error names the state in which it waited."""
     caller = Caller()
     caller.changed(state, b"")
     call_id = caller.call(timeout=2.0)
@@ -408,11 +408,11 @@ def test_not_running_by_the_deadline_is_unavailable(state: State) -> None:
     assert error.state == state.value
 
 
-@pytest.mark.parametrize("informed", [False, True])
-def test_between_two_incarnations_it_is_restarting(caller: Caller, informed: bool) -> None:
-    """A service whose process is gone is not called running, with or without an address."""
+@pytest.mark.parametrize("announced", [False, True])
+def test_between_two_incarnations_it_is_restarting(caller: Caller, announced: bool) -> None:
+    """A service whose process ended is not reported as running, with or without an address."""
     caller.calls.ended(ONE, "was killed", caller.now)
-    if informed:
+    if announced:
         caller.changed(State.RUNNING, b"")
     call_id = caller.call(timeout=2.0)
 
@@ -423,8 +423,8 @@ def test_between_two_incarnations_it_is_restarting(caller: Caller, informed: boo
     assert error.state == "restarting"
 
 
-def test_the_longest_deadline_is_a_message_that_can_be_read(caller: Caller) -> None:
-    """A caller may wait for ages; what its call says is still within what the wire allows."""
+def test_the_longest_deadline_can_be_decoded(caller: Caller) -> None:
+    """Whatever a caller sets, the message keeps the wire's bound."""
     caller.call(size=2, timeout=1e9)
 
     (message,) = decode_data(encode([caller.sent[0][1]]))
@@ -434,7 +434,7 @@ def test_the_longest_deadline_is_a_message_that_can_be_read(caller: Caller) -> N
 
 
 def test_many_deadlines_are_kept_in_bounds(caller: Caller) -> None:
-    """A deadline that was met is not remembered for ever."""
+    """Deadlines of ended calls are removed."""
     for _ in range(5000):
         caller.answer(caller.call())
 
@@ -445,8 +445,8 @@ def test_many_deadlines_are_kept_in_bounds(caller: Caller) -> None:
 # --- cancelling ---------------------------------------------------------------------------
 
 
-def test_cancel_tells_the_receiver_and_settles_nothing(caller: Caller) -> None:
-    """Nobody waits for it, so it has no outcome; its answer is refused."""
+def test_cancel_is_sent_to_the_callee_and_settles_nothing(caller: Caller) -> None:
+    """It has no outcome, since no caller waits; its reply is ignored."""
     call_id = caller.call()
 
     assert caller.calls.cancel(call_id, caller.now)
@@ -457,8 +457,8 @@ def test_cancel_tells_the_receiver_and_settles_nothing(caller: Caller) -> None:
     assert not caller.calls.cancel(call_id, caller.now)
 
 
-def test_cancel_of_a_waiting_call_tells_nobody() -> None:
-    """It was never sent, and never is."""
+def test_cancel_of_a_waiting_call_sends_nothing() -> None:
+    """It was not sent, and will not be."""
     caller = Caller()
     caller.changed(State.STARTING, b"")
     call_id = caller.call()
@@ -470,8 +470,8 @@ def test_cancel_of_a_waiting_call_tells_nobody() -> None:
     assert caller.outcomes[call_id] == []
 
 
-def test_cancel_lets_the_next_one_go(caller: Caller) -> None:
-    """A place in the window that is free is taken by whoever waits for it."""
+def test_cancel_lets_the_next_call_be_sent(caller: Caller) -> None:
+    """The next waiting call takes the free place in the window."""
     ids = [caller.call() for _ in range(5)]
 
     caller.calls.cancel(ids[0], caller.now)
@@ -482,8 +482,8 @@ def test_cancel_lets_the_next_one_go(caller: Caller) -> None:
 # --- ends ---------------------------------------------------------------------------------
 
 
-def test_an_end_loses_what_was_in_flight(caller: Caller) -> None:
-    """Each is told how the process ended; those that waited go on waiting for the next one."""
+def test_an_end_loses_the_calls_in_flight(caller: Caller) -> None:
+    """Each error has the cause; waiting calls go on waiting for the next incarnation."""
     ids = [caller.call() for _ in range(6)]
 
     assert caller.calls.ended(ONE, "its process was killed by SIGKILL", caller.now) == 4
@@ -497,11 +497,11 @@ def test_an_end_loses_what_was_in_flight(caller: Caller) -> None:
     assert caller.calls_sent(TWO) == ids[4:]
 
 
-def test_after_an_end_nothing_is_sent_there(caller: Caller) -> None:
-    """The directory's word may come later; until then calls wait."""
+def test_nothing_is_sent_to_an_ended_incarnation(caller: Caller) -> None:
+    """The directory may change later; until then calls wait."""
     caller.calls.ended(ONE, "killed", caller.now)
     call_id = caller.call()
-    caller.runs(ONE)  # an older word of the directory
+    caller.runs(ONE)  # an older change of the directory
 
     assert caller.sent == []
     caller.runs(TWO)
@@ -520,19 +520,19 @@ def test_the_end_of_an_old_incarnation_makes_room_at_the_new_one(caller: Caller)
     assert caller.calls_sent(TWO) == ids[4:]
 
 
-def test_the_end_of_a_stranger_concerns_nobody(caller: Caller) -> None:
-    """Calls of other incarnations stay as they are."""
+def test_the_end_of_another_incarnation_affects_no_call(caller: Caller) -> None:
+    """Calls to other incarnations are unchanged."""
     call_id = caller.call()
 
     assert caller.calls.ended(OTHER, "killed", caller.now) == 0
     assert caller.outcomes[call_id] == []
 
 
-# --- never run ----------------------------------------------------------------------------
+# --- returned unsent ----------------------------------------------------------------------
 
 
-def test_what_was_never_run_goes_to_the_next_incarnation(caller: Caller) -> None:
-    """Handed back, or refused by one that drains: it waits as if unsent, before younger ones."""
+def test_a_returned_call_goes_to_the_next_incarnation(caller: Caller) -> None:
+    """Returned by the router, or refused in a drain: it waits as if unsent, before later calls."""
     first, second = caller.call(), caller.call()
     assert caller.calls.returned_unsent(second, ONE, caller.now)
     assert caller.calls.returned_unsent(first, ONE, caller.now)
@@ -544,8 +544,8 @@ def test_what_was_never_run_goes_to_the_next_incarnation(caller: Caller) -> None
     assert caller.calls_sent(TWO) == [first, second, third]
 
 
-def test_what_was_never_run_is_not_lost(caller: Caller) -> None:
-    """The end of an incarnation that had handed a call back does not concern the call."""
+def test_a_returned_call_is_not_lost(caller: Caller) -> None:
+    """The end of the incarnation that returned it does not affect the call."""
     call_id = caller.call()
     caller.calls.returned_unsent(call_id, ONE, caller.now)
 
@@ -553,8 +553,8 @@ def test_what_was_never_run_is_not_lost(caller: Caller) -> None:
     assert caller.outcomes[call_id] == []
 
 
-def test_only_the_incarnation_that_has_a_call_hands_it_back(caller: Caller) -> None:
-    """A second notice, one for another incarnation and one for nothing are refused."""
+def test_only_the_incarnation_that_has_a_call_can_return_it(caller: Caller) -> None:
+    """A second return, one of another incarnation and one of no call are ignored."""
     call_id = caller.call()
 
     assert not caller.calls.returned_unsent(call_id, TWO, caller.now)
@@ -563,8 +563,8 @@ def test_only_the_incarnation_that_has_a_call_hands_it_back(caller: Caller) -> N
     assert not caller.calls.returned_unsent(call_id, ONE, caller.now)
 
 
-def test_no_room_at_the_router_is_tried_again(caller: Caller) -> None:
-    """FULL closes nothing: the same incarnation is sent it again once `unblock` says so."""
+def test_a_call_is_sent_again_when_the_router_had_no_room(caller: Caller) -> None:
+    """FULL closes nothing: after `unblock` it is sent to the same incarnation."""
     call_id = caller.call()
     caller.calls.returned_unsent(call_id, ONE, caller.now, full=True)
     second = caller.call()
@@ -585,8 +585,8 @@ def test_no_room_until_the_deadline_is_overloaded(caller: Caller) -> None:
     caller.error(call_id, Overloaded)
 
 
-def test_a_late_notice_of_the_old_incarnation_closes_the_new_one_not(caller: Caller) -> None:
-    """What the old one never ran goes to the new one, which takes the next call too."""
+def test_a_late_return_of_the_old_incarnation_does_not_close_the_new_one(caller: Caller) -> None:
+    """The returned call goes to the new one, which accepts the next call too."""
     first = caller.call()
     caller.runs(TWO)
 
@@ -596,8 +596,8 @@ def test_a_late_notice_of_the_old_incarnation_closes_the_new_one_not(caller: Cal
     assert caller.calls_sent(TWO) == [first, second]
 
 
-def test_a_late_notice_of_the_old_incarnation_opens_the_new_one_not(caller: Caller) -> None:
-    """A new one that drains already is not tried again because of the old one."""
+def test_a_late_return_of_the_old_incarnation_does_not_open_the_new_one(caller: Caller) -> None:
+    """A new one that already drains gets no call because of the old one."""
     first = caller.call()
     caller.runs(TWO)
     second = caller.call()
@@ -608,8 +608,8 @@ def test_a_late_notice_of_the_old_incarnation_opens_the_new_one_not(caller: Call
     assert caller.calls_sent(TWO) == [second]
 
 
-def test_a_service_that_stops_makes_what_it_never_ran_unavailable(caller: Caller) -> None:
-    """Where no next incarnation comes, waiting is no use."""
+def test_a_returned_call_fails_when_its_service_stops(caller: Caller) -> None:
+    """No next incarnation will start, so waiting is useless."""
     call_id = caller.call()
     caller.changed(State.STOPPING, b"", wanted=False)
 
@@ -621,8 +621,8 @@ def test_a_service_that_stops_makes_what_it_never_ran_unavailable(caller: Caller
 # --- another router, the end --------------------------------------------------------------
 
 
-def test_another_router_loses_what_was_in_flight(caller: Caller) -> None:
-    """The calls through the old one are lost; those that wait are sent through the new one."""
+def test_another_router_loses_the_calls_in_flight(caller: Caller) -> None:
+    """Calls through the old one are lost; waiting calls are sent through the new one."""
     ids = [caller.call() for _ in range(5)]
 
     caller.calls.router_changed("the router restarted", caller.now)
@@ -634,7 +634,7 @@ def test_another_router_loses_what_was_in_flight(caller: Caller) -> None:
 
 
 def test_leaving_settles_everything(caller: Caller) -> None:
-    """Calls in flight and calls that wait get the same last word."""
+    """Calls in flight and waiting calls get the same error."""
     ids = [caller.call() for _ in range(6)]
 
     caller.calls.drop_all(lambda name, method: ServiceLost(name, method, "this program left"))
@@ -648,7 +648,7 @@ def test_leaving_settles_everything(caller: Caller) -> None:
 
 
 def test_a_stream_s_items_come_before_its_end(caller: Caller) -> None:
-    """Each is handed on; those of others and those of calls that are no streams are refused."""
+    """Each is passed on; items of other incarnations, and of plain calls, are ignored."""
     taken: list[Value] = []
     call_id = caller.start(item=taken.append).id
     plain = caller.call()
@@ -662,7 +662,7 @@ def test_a_stream_s_items_come_before_its_end(caller: Caller) -> None:
 
 
 def test_each_item_renews_a_stream_s_deadline(caller: Caller) -> None:
-    """The time is for each next value, not for all of them."""
+    """The time is for each next item, not for all of them."""
     call_id = caller.start(timeout=5.0, item=lambda value: None, wants_more=lambda: True).id
     for now in (104.0, 108.0, 112.0):
         caller.calls.due(now)
@@ -674,8 +674,8 @@ def test_each_item_renews_a_stream_s_deadline(caller: Caller) -> None:
     caller.error(call_id, CallTimeout)
 
 
-def test_a_stream_that_nobody_reads_has_time(caller: Caller) -> None:
-    """The deadline runs while somebody waits for the next value, from when they began."""
+def test_a_stream_without_a_waiting_consumer_has_no_deadline(caller: Caller) -> None:
+    """The deadline runs while a consumer waits for the next item, from when it began."""
     wants_more = False
     call_id = caller.start(timeout=5.0, item=lambda value: None, wants_more=lambda: wants_more).id
     for now in range(100, 200, 3):
@@ -691,7 +691,7 @@ def test_a_stream_that_nobody_reads_has_time(caller: Caller) -> None:
 
 
 def test_credit_goes_to_the_incarnation_that_streams(caller: Caller) -> None:
-    """And nowhere once the stream has ended or while it waits."""
+    """None is sent after the stream ended, or while the call waits."""
     call_id = caller.call()
     caller.calls.grant(call_id, 16)
     assert caller.sent[-1] == (ONE, messages.Credit(call_id, 16))
@@ -705,8 +705,8 @@ def test_credit_goes_to_the_incarnation_that_streams(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize("frames", [True, False])
-def test_who_knows_no_frames_is_sent_the_whole(frames: bool) -> None:
-    """A worker of an older release takes large arguments as it ever did."""
+def test_a_callee_without_frame_support_gets_one_piece(frames: bool) -> None:
+    """A worker of an older release gets large arguments as before."""
     sent: list[messages.Data] = []
     calls = Calls(lambda _, message: sent.append(message), window=1, window_bytes=100)
     manifest = Manifest("t", frames=frames)

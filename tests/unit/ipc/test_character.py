@@ -84,9 +84,9 @@ def test_a_file_of_0_x_loads() -> None:
 
     assert (bram.name, bram.bio, bram.topics) == ("Bram", ["Mends clocks."], ["time"])
     assert bram.style == Style(["dry"], ["short"], [])
-    question, answered = bram.message_examples[0]
+    question, answer = bram.message_examples[0]
     assert (question.name, question.text) == ("{{user1}}", "Is it late?")
-    assert answered.content == {"text": "By a minute.", "action": "CONTINUE"}
+    assert answer.content == {"text": "By a minute.", "action": "CONTINUE"}
     assert bram.settings == OLD["settings"]
     assert set(bram.extra) == {
         *("clients", "modelProvider", "imageModelProvider", "lore", "twitterProfile")
@@ -114,7 +114,7 @@ def test_a_file_of_2_x_loads() -> None:
 
 
 @pytest.mark.parametrize(
-    ("document", "field", "expected"),
+    ("fields", "field", "expected"),
     [
         ({"bio": ""}, "bio", []),
         ({"bio": None}, "bio", []),
@@ -132,14 +132,14 @@ def test_a_file_of_2_x_loads() -> None:
         ({"name": " Ada "}, "name", "Ada"),
     ],
 )  # fmt: skip
-def test_odd_shapes_are_taken(document: dict[str, Any], field: str, expected: object) -> None:
+def test_odd_shapes_are_accepted(fields: dict[str, Any], field: str, expected: object) -> None:
     """One text is a list of one, null is nothing, and a number that the wire has no room for is
     its digits."""
-    assert getattr(of(**document), field) == expected
+    assert getattr(of(**fields), field) == expected
 
 
 @pytest.mark.parametrize(
-    ("data", "key", "says"),
+    ("data", "key", "expected"),
     [
         (b'{"bio": "x"}', "", "name is missing"),
         (b'{"name": null}', "", "name is missing"),
@@ -174,12 +174,12 @@ def test_odd_shapes_are_taken(document: dict[str, Any], field: str, expected: ob
         (b'{"name": "' + b"x" * (1 << 20) + b'"}', "", "it is larger than 1,048,576 bytes"),
     ],
 )  # fmt: skip
-def test_a_mistake_is_named_by_its_key(data: bytes, key: str, says: str) -> None:
+def test_a_mistake_is_named_by_its_key(data: bytes, key: str, expected: str) -> None:
     """And by what was expected; no value is shown."""
     with pytest.raises(CharacterError) as caught:
         parse_all(data)
     assert caught.value.key == key
-    assert says in caught.value.problem
+    assert expected in caught.value.problem
     assert "s3cret" not in str(caught.value)
 
 
@@ -209,7 +209,7 @@ def test_of_several_one_is_meant(
 
 
 @pytest.mark.parametrize(
-    ("characters", "wanted", "agent", "says"),
+    ("characters", "wanted", "agent", "expected"),
     [
         ([ADA, MAX], "", "", "several characters: Ada, Max; pick one by its name"),
         ([ADA, MAX], "", "eva", "pick one by its name"),
@@ -219,10 +219,10 @@ def test_of_several_one_is_meant(
     ],
 )
 def test_of_several_none_is_meant(
-    characters: list[Character], wanted: str, agent: str, says: str
+    characters: list[Character], wanted: str, agent: str, expected: str
 ) -> None:
-    """The text says which there are."""
-    with pytest.raises(CharacterError, match=says):
+    """The text lists the characters of the file."""
+    with pytest.raises(CharacterError, match=expected):
         choose(characters, wanted, agent)
 
 
@@ -236,7 +236,7 @@ def test_it_travels() -> None:
 
 
 def test_its_id_is_its_own_or_its_names() -> None:
-    """The same name gives the same id, whoever asks."""
+    """The same name gives the same id in every process."""
     assert of(id="x").agent_id == "x"
     assert of().agent_id == of(bio="other").agent_id != MAX.agent_id
 
@@ -275,10 +275,10 @@ def test_a_setting_is_looked_for_in_order(
 def test_no_secret_is_told_but_those_that_are_given(
     own: tuple[str, ...], given: tuple[str, ...], secrets: object, nested: object
 ) -> None:
-    """An empty one is told, unless it would hide what the service has from elsewhere; what is
-    hidden by another of its name is not told either."""
-    document = {"secrets": {"A": "other", "B": "b", "EMPTY": "c"}, "url": "x"}
-    whole = of(secrets={"A": "a", "EMPTY": ""}, settings=document)
+    """An empty secret stays, unless it would hide a value that the service has from elsewhere. A
+    value that another one of its name hides is left out."""
+    settings = {"secrets": {"A": "other", "B": "b", "EMPTY": "c"}, "url": "x"}
+    whole = of(secrets={"A": "a", "EMPTY": ""}, settings=settings)
 
     assert secrets_of(whole) == {"A": "a", "B": "b"}
     copy = without_foreign_secrets(whole, own, given)

@@ -1,4 +1,4 @@
-"""A member's directory and its calls agree, whichever way the supervisor tells it."""
+"""A client's directory and calls agree, whether it gets a change or the whole directory."""
 
 import asyncio
 from typing import Any
@@ -33,7 +33,7 @@ def welcome(*entries: Entry, boot: str = "boot") -> Welcome:
 
 
 def called(client: Client, name: str) -> asyncio.Future[Any]:
-    """Call a service, past its proxy."""
+    """Call a service without its proxy."""
     future: asyncio.Future[Any] = client.loop.create_future()
     client.call(name, "m", (), {}, None, msgspec.msgpack.decode, future)
     return future
@@ -41,7 +41,7 @@ def called(client: Client, name: str) -> asyncio.Future[Any]:
 
 @pytest.fixture
 async def client() -> Client:
-    """Return a member without sockets that knows two services."""
+    """Return a client without sockets, with two services in its directory."""
     made = Client(b"g-me")
     made.session.handle(welcome(entry("a"), entry("b", State.STARTING)))
     return made
@@ -56,10 +56,10 @@ async def test_a_delisted_service_is_not_configured(client: Client) -> None:
 
 
 @pytest.mark.parametrize("boot", ["boot", "another"])
-async def test_a_service_that_the_whole_directory_lacks_is_not_configured(
+async def test_a_service_that_is_not_in_a_new_directory_is_not_configured(
     client: Client, boot: str
 ) -> None:
-    """A member that missed a change is told the whole again, as by a new supervisor."""
+    """A client that missed a change gets the whole directory, as from a new supervisor."""
     waiting = called(client, "b")
 
     client.session.handle(welcome(entry("a"), boot=boot))
@@ -71,8 +71,8 @@ async def test_a_service_that_the_whole_directory_lacks_is_not_configured(
 
 
 @pytest.mark.parametrize("whole", [False, True])
-async def test_a_promise_is_kept_when_the_service_runs(client: Client, whole: bool) -> None:
-    """Whether the supervisor tells a change or the whole directory."""
+async def test_a_load_promise_is_done_when_the_service_runs(client: Client, whole: bool) -> None:
+    """After a change, and after a whole directory."""
     promise = asyncio.ensure_future(client.get_service_load_promise("b", timeout=5.0))
     await asyncio.sleep(0)
     assert client.session.watchers
@@ -93,7 +93,7 @@ async def test_a_promise_is_kept_when_the_service_runs(client: Client, whole: bo
 async def test_a_proxy_has_the_methods_that_its_service_has_now(
     client: Client, whole: bool
 ) -> None:
-    """A method that is gone is an AttributeError, also where it was used before."""
+    """A method that was removed is an AttributeError, even if it was used before."""
     proxy = client.get_service("a")
     assert proxy is not None
     assert callable(proxy.m)
@@ -106,15 +106,15 @@ async def test_a_proxy_has_the_methods_that_its_service_has_now(
     assert callable(proxy.other)
 
 
-async def test_a_member_of_an_agent_finds_its_own(client: Client) -> None:
-    """In every call of the family; another agent's are none of it."""
+async def test_a_client_of_an_agent_finds_its_own_services(client: Client) -> None:
+    """With every method of the family; it does not find another agent's."""
     kinds = {"ada.chat": "chat", "ada.x": "x", "max.chat": "chat", "max.y": "y"}
     client.session.handle(
         welcome(
             entry("chat"),
             *(
                 msgspec.structs.replace(
-                    entry(name), manifest=Manifest(kind), agent=name[:3], events=("said",)
+                    entry(name), manifest=Manifest(kind), agent=name[:3], events=("greeted",)
                 )
                 for name, kind in kinds.items()
             ),

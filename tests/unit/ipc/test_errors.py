@@ -46,7 +46,7 @@ CASES: list[tuple[CallError, str]] = [
 
 @pytest.mark.parametrize(("error", "text"), CASES)
 def test_a_call_error_travels(error: CallError, text: str) -> None:
-    """Through a fault, encoded and decoded, it is of the same class and says the same."""
+    """As a fault, encoded and decoded, it has the same class and text."""
     encoded = msgspec.msgpack.encode(error.fault())
 
     arrived = from_fault(msgspec.msgpack.decode(encoded, type=Fault))
@@ -108,7 +108,7 @@ def test_an_error_has_the_fields_of_its_kind() -> None:
         (ConfigError("bad", key="host.home"), "host.home: bad"),
         (StartError("a", "it hung"), "a did not start: it hung"),
         (PermanentFailure("bad token"), "bad token"),
-        (WireError("truncated", b"x" * 200), "not a message of ours: truncated"),
+        (WireError("truncated", b"x" * 200), "not a valid message: truncated"),
         (
             SupervisorGone("/h/run"),
             "no supervisor at /h/run; start one with: garrison up, "

@@ -47,10 +47,10 @@ def made(path: Path) -> Iterator[Recorder]:
 
 
 def test_a_call_is_one_entry_that_its_end_completes(made: Recorder, path: Path) -> None:
-    """Who, what, how much, when, and how it ended; without an outcome it is in flight."""
-    made.called(CALLER, called(1))
+    """Peer, method, size, times and outcome; without an outcome it is in flight."""
+    made.received(CALLER, called(1))
     made.answered(CALLER, Reply(1, RESULT))
-    made.called(CALLER, called(2, "hang"))
+    made.received(CALLER, called(2, "hang"))
     first, second = read(path).noted
     assert (first.kind, first.peer, first.method, first.call) == (IN, "chat", "echo", 1)
     assert (first.size, first.result_size) == (len(ARGS) + 1, len(RESULT))
@@ -71,7 +71,7 @@ def test_an_answer_says_how_it_ended(
     made: Recorder, path: Path, answer: Done | Refused | Failed, outcome: str | None
 ) -> None:
     """Of an exception its type alone: its text may hold anything."""
-    made.called(CALLER, called(1))
+    made.received(CALLER, called(1))
     made.answered(CALLER, answer)
     (noted,) = read(path).noted
     assert noted.outcome == (outcome or "RemoteError ValueError")
@@ -87,16 +87,16 @@ def test_calls_that_go_out_end_as_their_callers_see_it(made: Recorder, path: Pat
         "cancelled": None,
     }
     for outcome in outcomes.values():
-        made.settled(made.asked(asking(7)), outcome)
+        made.settled(made.started(asking(7)), outcome)
     noted = read(path).noted
     assert [one.outcome for one in noted] == list(outcomes)
     assert {(one.kind, one.peer) for one in noted} == {(OUT, "echo")}
 
 
 def test_a_stream_counts_its_items(made: Recorder, path: Path) -> None:
-    """Both that it gives and that it takes."""
-    made.called(CALLER, called(1))
-    number = made.asked(asking(1, "count"))
+    """Streams that it sends, and streams that it consumes."""
+    made.received(CALLER, called(1))
+    number = made.started(asking(1, "count"))
     for _ in range(3):
         made.answered(CALLER, Item(1, RESULT))
         made.item(number, RESULT)
@@ -109,9 +109,9 @@ def test_a_stream_counts_its_items(made: Recorder, path: Path) -> None:
 def test_cancelled_calls_and_those_of_a_caller_that_is_gone_are_not_in_flight(
     made: Recorder, path: Path
 ) -> None:
-    """Nobody waits for them."""
+    """No caller waits for them."""
     for n in range(3):
-        made.called(CALLER, called(n))
+        made.received(CALLER, called(n))
     made.cancelled(CALLER, 0)
     made.caller_ended(CALLER)
     made.answered(CALLER, Reply(2, RESULT))  # too late
@@ -121,10 +121,10 @@ def test_cancelled_calls_and_those_of_a_caller_that_is_gone_are_not_in_flight(
 def test_the_ring_goes_round_and_keeps_what_is_in_flight(made: Recorder, path: Path) -> None:
     """The last calls are there, and of the older ones those that have not ended; the end of such
     a one is among the last."""
-    made.called(CALLER, called(10_000, "old"))
-    number = made.asked(asking(1, "older"))
+    made.received(CALLER, called(10_000, "old"))
+    number = made.started(asking(1, "older"))
     for n in range(5 * RING):
-        made.called(CALLER, called(n))
+        made.received(CALLER, called(n))
         made.answered(CALLER, Reply(n, RESULT))
     noted = read(path).noted
     assert [one.method for one in noted if not one.outcome] == ["old", "older"]
@@ -141,7 +141,7 @@ def test_more_in_flight_than_there_is_room_for_is_counted(made: Recorder, path: 
     """The file does not grow, and the number is right, also when they end."""
     size, most = path.stat().st_size, RING + KEPT
     for n in range(most + 10):
-        made.called(CALLER, called(n))
+        made.received(CALLER, called(n))
     flight = read(path)
     assert (len(flight.noted), flight.without) == (most, 10)
     for n in random.Random(1).sample(range(most + 10), most + 10):
@@ -154,22 +154,22 @@ def test_more_in_flight_than_there_is_room_for_is_counted(made: Recorder, path: 
 
 def test_an_id_is_used_once(made: Recorder, path: Path) -> None:
     """The same call twice is one entry."""
-    made.called(CALLER, called(1))
-    made.called(CALLER, called(1))
+    made.received(CALLER, called(1))
+    made.received(CALLER, called(1))
     made.answered(CALLER, Reply(1, RESULT))
     assert [one.outcome for one in read(path).noted] == ["ok"]
 
 
 def test_a_caller_without_a_name_is_told_by_its_token(made: Recorder, path: Path) -> None:
-    """Whoever reads it may know it."""
-    stranger: Token = b"g-stranger"
-    made.called(stranger, called(1))
-    assert read(path).noted[0].peer == UNKNOWN + stranger.hex()
+    """The reader may know the token's NAME."""
+    unknown: Token = b"g-unknown"
+    made.received(unknown, called(1))
+    assert read(path).noted[0].peer == UNKNOWN + unknown.hex()
 
 
 def test_long_names_are_cut(made: Recorder, path: Path) -> None:
     """Between characters, and so that it shows."""
-    made.called(CALLER, called(1, "ä" * 100))
+    made.received(CALLER, called(1, "ä" * 100))
     method = read(path).noted[0].method
     assert method == "ä" * 30 + "…"
 
@@ -179,9 +179,9 @@ def test_values_are_recorded_only_where_that_is_said(path: Path, tmp_path: Path)
     loud = ValueRecorder(str(tmp_path / "loud"), redact=lambda t: t.replace("another", "*"))
     quiet = Recorder(str(path))
     for one in (loud, quiet):
-        one.called(CALLER, called(1))
+        one.received(CALLER, called(1))
         one.answered(CALLER, Reply(1, RESULT))
-        number = one.asked(asking(1, args=Raw(msgspec.msgpack.encode(["x" * 1000]))))
+        number = one.started(asking(1, args=Raw(msgspec.msgpack.encode(["x" * 1000]))))
         one.settled(number, Raw(msgspec.msgpack.encode("y" * 10_000)))
         one.close()
     first, second = read(tmp_path / "loud").noted
@@ -196,7 +196,7 @@ def test_values_are_recorded_only_where_that_is_said(path: Path, tmp_path: Path)
 def test_a_torn_entry_is_left_out(made: Recorder, path: Path) -> None:
     """SIGKILL in the middle of a write: the two numbers of the entry differ."""
     for n in range(3):
-        made.called(CALLER, called(n))
+        made.received(CALLER, called(n))
     data = bytearray(path.read_bytes())
     place = flight_recorder._AT + 3 * flight_recorder._ENTRY
     data[place + 221] ^= 0xFF
@@ -207,7 +207,7 @@ def test_a_torn_entry_is_left_out(made: Recorder, path: Path) -> None:
 def test_any_damage_is_read_without_an_error(made: Recorder, path: Path) -> None:
     """Cut anywhere, bytes changed anywhere, or another file altogether."""
     for n in range(RING + 20):
-        made.called(CALLER, called(n))
+        made.received(CALLER, called(n))
         if n % 3:
             made.answered(CALLER, Reply(n, RESULT))
     good, chance = path.read_bytes(), random.Random(7)
@@ -233,13 +233,13 @@ def test_any_damage_is_read_without_an_error(made: Recorder, path: Path) -> None
 
 
 def test_where_no_file_can_be_made_nothing_stops(tmp_path: Path) -> None:
-    """It records for nobody, and says why; an existing file is not taken over."""
+    """It writes to memory alone and has the reason; an existing file is not overwritten."""
     there = tmp_path / "there"
     there.write_text("kept")
     for path in (tmp_path / "no" / "folder", there):
         made = Recorder(str(path))
         assert str(path) in made.problem
-        made.called(CALLER, called(1))
+        made.received(CALLER, called(1))
         made.answered(CALLER, Reply(1, RESULT))
         made.close()
     assert there.read_text() == "kept"
@@ -256,7 +256,7 @@ def test_what_was_written_survives_a_kill(path: Path) -> None:
     pid = os.fork()
     if not pid:
         made = Recorder(str(path))
-        made.called(CALLER, called(1))
+        made.received(CALLER, called(1))
         os.kill(os.getpid(), 9)
     os.waitpid(pid, 0)
     assert [one.call for one in read(path).noted] == [1]

@@ -1,4 +1,4 @@
-"""Large values leave their message as frames, and come back in their places; none is forged."""
+"""Large values become frames and return to their places; forged frames are rejected."""
 
 import contextlib
 import datetime
@@ -19,13 +19,13 @@ from garrison.ipc.messages import EMPTY_MAP, Call, Framed, Frames, Item, Reply
 from garrison.workers.process.methods import InvalidArguments, Method
 
 MOST = 1 << 20
-SMALL = 8  # from where on a value is large here
+SMALL = 8  # from this size a value is large here
 encode = msgspec.msgpack.encode
 decode = msgspec.msgpack.decode
 
 
 class Box(msgspec.Struct):
-    """Something with bytes inside."""
+    """A struct with bytes."""
 
     data: bytes
     n: int = 0
@@ -33,17 +33,17 @@ class Box(msgspec.Struct):
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make short values large ones."""
+    """Treat short values as large ones."""
     monkeypatch.setattr(large, "LARGE", SMALL)
 
 
 def sent(message: messages.Data) -> list[bytes]:
-    """Return the frames that a message leaves as."""
+    """Return the frames of a message."""
     return [bytes(frame) for frame in Packer().pack([message])]
 
 
 def carried(message: messages.Data) -> messages.Data:
-    """Return a message as it arrives."""
+    """Return a message as it is received."""
     frames = sent(message)
     found = messages.decode_data(frames[0]) if len(frames) == 1 else large.unpack(frames, MOST)
     assert len(found) == 1
@@ -51,7 +51,7 @@ def carried(message: messages.Data) -> messages.Data:
 
 
 def call(*args: Any, **kwargs: Any) -> Call:
-    """Return a call as its caller makes it."""
+    """Return a call as its caller creates it."""
     named = large.arguments(kwargs, encode) if kwargs else EMPTY_MAP
     return Call(1, "m", large.arguments(args, encode), named, 1.0)
 
@@ -70,7 +70,7 @@ VALUES = st.recursive(
     kwargs=st.dictionaries(st.text(max_size=9), VALUES, max_size=4),
 )
 def test_a_call_comes_back(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Whatever is large in it, and wherever."""
+    """With large values in any place."""
     arrived = carried(call(*args, **kwargs))
     assert isinstance(arrived, Call)
     assert large.decode_args(arrived.args) == list(args)
@@ -81,7 +81,7 @@ def test_a_call_comes_back(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Non
 
 @given(value=VALUES)
 def test_a_result_and_an_item_come_back(value: Any) -> None:
-    """With the type that is asked for, or as builtins."""
+    """With the annotated type, or as builtins."""
     for message in (
         Reply(1, large.result(value, encode)),
         Item(1, large.result(value, encode)),
@@ -94,7 +94,7 @@ def test_a_result_and_an_item_come_back(value: Any) -> None:
 
 
 def test_bytes_travel_uncopied() -> None:
-    """What is sent is the author's object, and what arrives is the socket's."""
+    """The sent object is the author's, and the received one is the socket's."""
     data = bytes(range(20))
     frames = Packer().pack([Reply(1, large.result(data, encode))])
     assert frames[1] is data
@@ -115,7 +115,7 @@ def _takes_two(self: Any, a: bytes, b: Any = None) -> None: ...
 
 
 def test_few_frames_follow_one_message() -> None:
-    """What is beyond the bound stays in the batch."""
+    """Values beyond the bound stay in the batch."""
     values = tuple(bytes([n]) * 20 for n in range(FRAMES_MOST + 10))
     frames = sent(call(*values))
     assert len(frames) == 1 + FRAMES_MOST
@@ -124,8 +124,8 @@ def test_few_frames_follow_one_message() -> None:
     assert large.decode_args(arrived.args) == list(values)
 
 
-def test_what_looks_like_a_place_is_an_author_s() -> None:
-    """An extension type of our code is like any other, beside frames and without them."""
+def test_an_author_s_extension_type_is_no_place() -> None:
+    """An extension type with our code is a value, beside frames and without them."""
     own = Ext(PLACE, encode(0))
     for value in ((own,), (own, b"x" * 20), (own, "x" * 20)):
         arrived = carried(call(*value, k=own))
@@ -137,7 +137,7 @@ def test_what_looks_like_a_place_is_an_author_s() -> None:
 
 
 def test_a_batch_that_cannot_be_encoded_leaves_no_frame_behind() -> None:
-    """The next one has its own frames, not those of another receiver."""
+    """The next batch has its own frames alone."""
     packer = Packer()
     with pytest.raises(UnicodeEncodeError):
         packer.pack([Reply(1, Framed(b"x" * 20)), Call(2, "\ud800", NOTHING, EMPTY_MAP, 1.0)])
@@ -146,15 +146,15 @@ def test_a_batch_that_cannot_be_encoded_leaves_no_frame_behind() -> None:
     assert frames[1:] == [b"y" * 20]
 
 
-def test_who_knows_no_frames_has_the_whole() -> None:
-    """A caller of an older release says nothing of them."""
+def test_a_caller_without_frame_support_gets_one_piece() -> None:
+    """A caller of an older release does not announce frames."""
     assert isinstance(large.result(b"x" * 20, encode), Framed)
     assert large.result(b"x" * 20, encode, False) == Raw(encode(b"x" * 20))
     older = [0, 1, "m", [], {}, 1.0, 0]
     assert not decode(encode(older), type=Call).frames
 
 
-# --- as strict as ever --------------------------------------------------------------------
+# --- validation of arguments --------------------------------------------------------------
 
 DATA = b"0123456789" * 2
 MOMENT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
@@ -199,10 +199,10 @@ MOMENT = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
     ids=lambda value: f"{value!r:.20}",
 )
 @pytest.mark.parametrize("named", [False, True])
-def test_what_fits_is_the_same_as_without_frames(
+def test_arguments_fit_as_without_frames(
     annotation: Any, value: Any, named: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By position and by name, with the same values, and the same words where it does not fit."""
+    """By position and by name: the same values, or the same error text."""
 
     def takes(self: Any, first: Any, other: Any = None) -> None: ...
 
@@ -234,7 +234,7 @@ def test_what_fits_is_the_same_as_without_frames(
 
 
 def forged(message: Any, *frames: bytes, count: int | None = None) -> list[bytes]:
-    """Return frames that nobody of ours sends."""
+    """Return frames that no client sends."""
     return [encode([message, Frames(len(frames) if count is None else count)]), *frames]
 
 
@@ -277,8 +277,8 @@ NOTHING = Raw(encode([]))
         forged(Reply(1, place(0)), bytes(MOST)),
     ],
 )
-def test_what_is_forged_is_refused(frames: list[bytes]) -> None:
-    """It is one error, whatever is wrong."""
+def test_forged_frames_are_rejected(frames: list[bytes]) -> None:
+    """It is one class of error, whatever is wrong."""
     with pytest.raises(WireError):
         large.unpack(frames, MOST)
 
@@ -286,7 +286,7 @@ def test_what_is_forged_is_refused(frames: list[bytes]) -> None:
 @settings(max_examples=300)
 @given(st.data())
 def test_a_damaged_batch_is_refused_or_read(data: st.DataObject) -> None:
-    """Nothing else is raised, by taking it or by what takes its arguments."""
+    """No other error is raised, by decoding it or its arguments."""
     frames = sent(call(1, DATA, "x" * 20, k=DATA))
     batch = bytearray(frames[0])
     for _ in range(data.draw(st.integers(1, 3))):

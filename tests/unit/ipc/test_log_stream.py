@@ -1,4 +1,4 @@
-"""A stream on a full disk takes what it is given, and says later how much of it was lost."""
+"""A stream on a full disk never fails; it reports later how much was lost."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ Write = Callable[[bytes], int]
 
 
 class Disk:
-    """Takes so many bytes, and then none."""
+    """A disk with room for a number of bytes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int, number: int = errno.ENOSPC):
         self.taken, self.room, self.number, self.writes = b"", room, number, 0
@@ -34,7 +34,7 @@ class Disk:
 
 
 def lost(count: int) -> bytes:
-    """Return the line that tells of it."""
+    """Return the line that reports the loss."""
     return f"garrison: {count} bytes of this log were lost here: No space left on device\n".encode()
 
 
@@ -53,7 +53,7 @@ def test_what_was_lost_is_told_where_it_is_missing(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_disk_with_room_for_the_word_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is lost again is told again."""
+    """Each loss is reported."""
     disk = Disk(monkeypatch, 0)
     out = LossyStream(1, "<stdout>")
     out.write(b"1234\n")
@@ -88,14 +88,14 @@ def test_a_full_disk_is_asked_once_for_each_write(monkeypatch: pytest.MonkeyPatc
 
 
 def test_another_error_is_the_printers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who closed the stream, or put a pipe there that nobody reads, is told."""
+    """A closed stream, and a pipe without a reader, raise as usual."""
     Disk(monkeypatch, 0, errno.EPIPE)
     with pytest.raises(BrokenPipeError):
         LossyStream(1, "<stdout>").write(b"x")
 
 
 def test_nothing_but_a_full_disk_is_passed_over(tmp_path: Path) -> None:
-    """A log that cannot be made for another reason is an error as ever."""
+    """A log that cannot be created for another reason is an error."""
     with pytest.raises(NotADirectoryError):
         log_stream.log_or_nothing("/dev/null/a.log")
     descriptor, problem = log_stream.log_or_nothing(str(tmp_path / "a.log"))

@@ -1,4 +1,4 @@
-"""The wire's language: what is encoded is decoded, what does not fit refused; how it may grow."""
+"""The wire: messages are encoded and decoded, invalid ones rejected; how it may be extended."""
 
 import json
 from math import inf, nan
@@ -30,16 +30,16 @@ GOLDEN = json.loads(Path(__file__).with_name("golden_messages.json").read_text()
 
 
 def array(*fields: Any) -> bytes:
-    """Return a batch of one message made of these fields."""
+    """Return a batch of one message with these fields."""
     return msgspec.msgpack.encode([list(fields)])
 
 
 def table(**fields: Any) -> bytes:
-    """Return a batch of one message made of these keys."""
+    """Return a batch of one message with these keys."""
     return msgspec.msgpack.encode([fields])
 
 
-# --- there and back -----------------------------------------------------------------------
+# --- encoding and decoding ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("message", DATA, ids=lambda m: type(m).__name__)
@@ -65,7 +65,7 @@ def test_a_message_from_the_supervisor_comes_back(message: messages.Downward) ->
 
 @pytest.mark.parametrize("message", [ASSIGNMENT, READING], ids=lambda m: type(m).__name__)
 def test_an_assignment_comes_back(message: messages.Assignment | messages.Reading) -> None:
-    """It is no batch: a worker has one."""
+    """It is no batch: a worker has one assignment."""
     assert decode_assignment(encode_assignment(message)) == message
 
 
@@ -95,8 +95,8 @@ def test_an_assignment_is_as_flat_as_before() -> None:
     assert encode_assignment(READING).hex() == GOLDEN["reading"]
 
 
-def test_every_message_is_tried_here() -> None:
-    """One that is added is tested."""
+def test_there_is_a_sample_of_every_message() -> None:
+    """A new message is tested."""
     for union, examples in (
         (messages.Data, DATA),
         (messages.Upward, UPWARD),
@@ -106,31 +106,31 @@ def test_every_message_is_tried_here() -> None:
 
 
 def test_an_empty_batch_is_one() -> None:
-    """It says nothing, and harms nothing."""
+    """It is valid, and has no effect."""
     empty = encode([])
     assert decode_data(empty) == []
     assert decode_upward(empty) == []
     assert decode_downward(empty) == []
 
 
-def test_the_version_that_is_spoken_is_among_those_understood() -> None:
+def test_the_own_version_is_supported() -> None:
     """This one and the one before; there is no version 0."""
     assert WIRE in WIRES
     assert 0 not in WIRES
     assert {WIRE, WIRE - 1} - {0} == WIRES
 
 
-def test_a_call_without_much_to_say_is_small() -> None:
-    """What travels most often is arrays, not maps: no field's name is on the bus."""
+def test_data_messages_are_arrays() -> None:
+    """They are the most frequent, and carry no names of fields."""
     for message in DATA:
         assert encode([message])[1] & 0xF0 == 0x90
 
 
-# --- what is refused ----------------------------------------------------------------------
+# --- invalid messages ---------------------------------------------------------------------
 
 
 def call(**changes: Any) -> bytes:
-    """Return a batch of one call with some fields otherwise."""
+    """Return a batch of one call with some fields changed."""
     fields: dict[str, Any] = {
         "tag": 0,
         "id": 1,
@@ -143,8 +143,8 @@ def call(**changes: Any) -> bytes:
     return array(*(fields | changes).values())
 
 
-def test_a_call_as_it_should_be_is_taken() -> None:
-    """The rule below refuses what it refuses for the one field that is wrong."""
+def test_a_valid_call_is_accepted() -> None:
+    """So the tests below fail because of the one field that they change."""
     (taken,) = decode_data(call())
 
     assert isinstance(taken, messages.Call)
@@ -181,15 +181,15 @@ def test_a_call_as_it_should_be_is_taken() -> None:
         ("tag", None),
     ],
 )
-def test_a_field_out_of_bounds_is_refused(field: str, value: object) -> None:
-    """Not a number, no time, ages, and values of another type are no message of ours."""
+def test_a_field_out_of_bounds_is_rejected(field: str, value: object) -> None:
+    """NaN, zero, too long, and values of another type are invalid."""
     with pytest.raises(WireError):
         decode_data(call(**{field: value}))
 
 
 @pytest.mark.parametrize("generation", [-1, 2**64 - 1])
-def test_no_worker_says_a_generation_that_has_no_next_one(generation: int) -> None:
-    """It is kept on disk with those of all services, which a number too large would end."""
+def test_a_generation_without_a_next_one_is_rejected(generation: int) -> None:
+    """It is saved with those of all services, which a number too large would make unreadable."""
     with pytest.raises(WireError):
         decode_upward(encode([messages.Hello(messages.WIRE, "bot", generation, 1)]))
 
@@ -226,15 +226,15 @@ def test_no_worker_says_a_generation_that_has_no_next_one(generation: int) -> No
     ],
     ids=lambda frame: frame[:12].hex(),
 )
-def test_bytes_that_are_no_message_are_refused(frame: bytes) -> None:
-    """Truncated, too deep, no text, keys that are none, or of another language."""
+def test_bytes_that_are_no_message_are_rejected(frame: bytes) -> None:
+    """Truncated, too deep, no UTF-8, invalid keys, or another protocol."""
     for decode in (decode_data, decode_upward, decode_downward, decode_assignment):
         with pytest.raises(WireError):
             decode(frame)
 
 
-def test_a_refusal_keeps_where_it_was_wrong_and_why() -> None:
-    """The error tells the path; its cause is msgspec's own."""
+def test_an_error_has_the_place_and_the_reason() -> None:
+    """The error has the path; its cause is msgspec's."""
     with pytest.raises(WireError, match=r"\$\[0\]\[5\]") as caught:
         decode_data(call(timeout=-1.0))
 
@@ -242,8 +242,8 @@ def test_a_refusal_keeps_where_it_was_wrong_and_why() -> None:
     assert isinstance(caught.value.__cause__, msgspec.ValidationError)
 
 
-def test_a_message_of_one_plane_is_none_of_another() -> None:
-    """A worker cannot speak as the supervisor, nor the bus as the control plane."""
+def test_a_message_of_one_plane_is_invalid_on_another() -> None:
+    """A worker cannot send the supervisor's messages, nor the bus those of the control plane."""
     with pytest.raises(WireError):
         decode_upward(encode(DOWNWARD))
     with pytest.raises(WireError):
@@ -254,19 +254,19 @@ def test_a_message_of_one_plane_is_none_of_another() -> None:
         decode_upward(encode(DATA))
 
 
-def test_one_bad_message_refuses_its_batch() -> None:
-    """A batch is one sender's; what it got wrong concerns nobody else's messages."""
+def test_one_invalid_message_rejects_its_batch() -> None:
+    """A batch has one sender, so no other sender's messages are affected."""
     batch = msgspec.msgpack.encode([[4, 1], [99, 1], [4, 2]])
 
     with pytest.raises(WireError):
         decode_data(batch)
 
 
-# --- how the language grows ---------------------------------------------------------------
+# --- extensions ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("message", DATA, ids=lambda m: type(m).__name__)
-def test_a_field_that_a_later_version_adds_last_is_passed_over(message: messages.Data) -> None:
+def test_a_field_that_a_later_version_adds_last_is_ignored(message: messages.Data) -> None:
     """An array may have more at its end than this version knows, a fault inside it as well."""
     (fields,) = msgspec.msgpack.decode(encode([message]))
     if isinstance(message, messages.Failed):
@@ -276,7 +276,7 @@ def test_a_field_that_a_later_version_adds_last_is_passed_over(message: messages
 
 
 @pytest.mark.parametrize("message", UPWARD, ids=lambda m: type(m).__name__)
-def test_a_key_that_a_later_version_adds_is_passed_over(message: messages.Upward) -> None:
+def test_a_key_that_a_later_version_adds_is_ignored(message: messages.Upward) -> None:
     """A map may have keys that this version does not know."""
     (fields,) = msgspec.msgpack.decode(encode([message]))
 
@@ -284,7 +284,7 @@ def test_a_key_that_a_later_version_adds_is_passed_over(message: messages.Upward
 
 
 @pytest.mark.parametrize("message", DOWNWARD, ids=lambda m: type(m).__name__)
-def test_a_key_that_a_later_supervisor_adds_is_passed_over(message: messages.Downward) -> None:
+def test_a_key_that_a_later_supervisor_adds_is_ignored(message: messages.Downward) -> None:
     """Likewise the other way."""
     (fields,) = msgspec.msgpack.decode(encode([message]))
 
@@ -306,20 +306,20 @@ def test_a_field_that_an_earlier_version_lacks_has_its_default() -> None:
 
 
 def test_every_field_with_a_default_comes_after_those_without() -> None:
-    """So that what is added last can be left out by who does not know it."""
+    """So a release that does not know a new field can leave it out."""
     for cls in {type(message) for message in [*DATA, *UPWARD, *DOWNWARD, MANIFEST, ENTRY]}:
         required = [field.required for field in msgspec.structs.fields(cls)]
         assert required == sorted(required, reverse=True), cls
 
 
 def test_messages_do_not_change() -> None:
-    """They are frozen: what was decoded once may be handed to many."""
+    """They are frozen: a decoded message may be shared."""
     for message in [*DATA, *UPWARD, *DOWNWARD, ASSIGNMENT, READING]:
         assert type(message).__struct_config__.frozen, message
 
 
-def test_the_numbers_of_data_messages_are_these() -> None:
-    """A number is never given to another message."""
+def test_the_tags_of_data_messages_are_fixed() -> None:
+    """A tag is never reused."""
     assert {type(m).__name__: type(m).__struct_config__.tag for m in DATA} == {
         "Call": 0,
         "Reply": 1,
@@ -336,6 +336,6 @@ def test_the_numbers_of_data_messages_are_these() -> None:
 
 @pytest.mark.parametrize("took_s", [float("nan"), float("inf"), -1.0])
 def test_a_health_check_took_a_time(took_s: float) -> None:
-    """It is shown, and no JSON holds what is no number."""
+    """It is shown as JSON, which has no NaN."""
     with pytest.raises(WireError):
         decode_upward(encode([messages.Health("", took_s)]))

@@ -1,4 +1,4 @@
-"""What is told of one process: when it began, its memory and its share of a processor."""
+"""Start time, memory and CPU time of a process."""
 
 import os
 import subprocess

@@ -69,15 +69,15 @@ def test_a_secret_is_found_in_each_form(value: str, shown: object) -> None:
 
 
 def test_each_line_of_a_long_secret_is_found() -> None:
-    """A key is often shown by line, indented or in a list; a line that says little stays."""
+    """A key is often shown by line, indented or in a list; a short line stays."""
     assert REDACT.text(PEM) == "[PEM]"
     shown = "\n".join(f"  | {line}" for line in PEM.splitlines())
     assert REDACT.text(shown) == "  | [PEM]\n  | [PEM]\n  | [PEM]\n  | ab\n  | [PEM]"
     assert "MIIE" not in REDACT.text(repr(PEM))
 
 
-def test_what_is_short_is_not_looked_for() -> None:
-    """Marks in place of every `1` would tell what it is."""
+def test_short_values_are_ignored() -> None:
+    """A mark in place of every `1` would reveal it."""
     assert REDACT.text("abc 1 cAnary") == "abc 1 cAnary"
     assert not Redactor({"A": "abc", "B": ""})
     assert Redactor({"A": "abcd"}).text("xabcdx") == "x[A]x"
@@ -127,19 +127,19 @@ def test_nothing_but_a_beginning_is_held_back() -> None:
     assert REDACT.split(b"-----BEGIN KEY-----\n") == (b"[PEM]\n", b"")
 
 
-def test_what_a_worker_tells_has_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Errors, reasons and the defaults of signatures; a result passes unread, a name as it is."""
+def test_messages_of_a_worker_have_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Errors, reasons and defaults in signatures are redacted; results and names are not."""
     monkeypatch.setattr(redaction, "_redactor", REDACT)
     assert redaction.redact_control(Failing("run", f"no {PLAIN}", f"trace {PLAIN}")) == Failing(
         "run", "no [PLAIN]", "trace [PLAIN]"
     )
     assert redaction.redact_control(Stopped(f"it had {PLAIN}")) == Stopped("it had [PLAIN]")
     method = MethodInfo("say", False, f"(key: str = '{PLAIN}')", f"Use {PLAIN}.")
-    redacted = redaction.redact_control(
+    sent = redaction.redact_control(
         Ready(Manifest(PLAIN, PLAIN, (method,), {PLAIN: f"no {PLAIN}"}))
     )
     shown = MethodInfo("say", False, "(key: str = '[PLAIN]')", "Use [PLAIN].")
-    assert redacted == Ready(Manifest(PLAIN, "[PLAIN]", (shown,), {PLAIN: "no [PLAIN]"}))
+    assert sent == Ready(Manifest(PLAIN, "[PLAIN]", (shown,), {PLAIN: "no [PLAIN]"}))
     failed = Failed(1, Fault("RemoteError", "bot", PLAIN, f"no {PLAIN}", PLAIN))
     assert redaction.redact_reply(failed) == Failed(
         1, Fault("RemoteError", "bot", PLAIN, "no [PLAIN]", "[PLAIN]")
@@ -201,9 +201,9 @@ sys.excepthook(*(lambda e: (type(e), e, e.__traceback__))(ValueError(secret)))
 
 
 @pytest.mark.parametrize("env", [{}, {"PYTHONUNBUFFERED": "1"}, {"LC_ALL": "C"}])
-def test_what_python_writes_has_no_secret(tmp_path: Path, env: dict[str, str]) -> None:
-    """Print, bytes, logging, warnings and every hook, also by whoever took hold of a stream
-    before; also in parts, and by threads at once."""
+def test_output_of_python_has_no_secret(tmp_path: Path, env: dict[str, str]) -> None:
+    """Print, bytes, logging, warnings and every hook, also through a stream that code kept from
+    before; also in parts, and from several threads."""
     clean = {k: v for k, v in os.environ.items() if k not in {"PYTHONUNBUFFERED", "LC_ALL"}}
     path = os.pathsep.join([str(ROOT / ".src"), os.environ.get("PYTHONPATH", "")])
     environ = clean | {"PYTHONPATH": path, "SECRET": PLAIN} | env

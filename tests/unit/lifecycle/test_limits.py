@@ -7,7 +7,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from garrison.supervisor.config.spec import CgroupLimits, ProcessLimits, ServiceSpec, service_spec
+from garrison.supervisor.config.spec import (
+    CgroupLimits,
+    ProcessLimits,
+    ServiceSpec,
+    service_spec,
+)
 from garrison.supervisor.lifecycle.limits import (
     CHECK_LEAST_S,
     CHECK_S,

@@ -19,7 +19,7 @@ from garrison.supervisor.lifecycle.policy import (
     step,
 )
 
-ALMOST_ONE = 1 - 2**-53  # the most that luck can be
+ALMOST_ONE = 1 - 2**-53  # the most that jitter can be
 NOW = 100.0
 
 
@@ -49,10 +49,10 @@ def child(
     )
 
 
-def walk(before: Child, *events: Event, now: float = NOW, luck: float = 0.5) -> Child:
+def walk(before: Child, *events: Event, now: float = NOW, jitter: float = 0.5) -> Child:
     """Return a service after events that happen at the same moment."""
     for event in events:
-        before, _ = step(before, event, now, luck)
+        before, _ = step(before, event, now, jitter)
     return before
 
 
@@ -301,18 +301,18 @@ def test_what_is_killed_for_taking_too_much_while_it_stops_was_ended_as_before()
 
     killed, effect = step(stopping, Event.OVERRUN, NOW)
 
-    assert (effect, killed.why, killed.harder) == (Effect.KILL, StopReason.ORDER, Effect.KILL)
+    assert (effect, killed.why, killed.escalation) == (Effect.KILL, StopReason.ORDER, Effect.KILL)
     assert walk(killed, Event.CRASH).state is State.STOPPED
 
 
 # --- backoff ------------------------------------------------------------------------------
 
 
-def crashes(count: int, luck: float, **changes: Any) -> list[float]:
+def crashes(count: int, jitter: float, **changes: Any) -> list[float]:
     """Return the waits before each new start of a service that crashes as soon as it runs."""
     after, now, waits = running(**changes), NOW, []
     for _ in range(count):
-        after, _ = step(after, Event.CRASH, now, luck)
+        after, _ = step(after, Event.CRASH, now, jitter)
         assert after.state in {State.QUEUED, State.BACKOFF}
         waits.append(after.deadline - now if after.state is State.BACKOFF else 0.0)
         now += waits[-1]
@@ -323,7 +323,7 @@ def crashes(count: int, luck: float, **changes: Any) -> list[float]:
 
 
 def test_a_crash_restarts_at_once_then_later_and_later() -> None:
-    """At once, then 0.5 s doubling to 60 s, which is the most that luck can make of it."""
+    """At once, then 0.5 s doubling to 60 s, which is the most that jitter can make of it."""
     waits = crashes(11, ALMOST_ONE, intensity=0)
 
     assert waits[0] == 0.0
@@ -331,17 +331,17 @@ def test_a_crash_restarts_at_once_then_later_and_later() -> None:
 
 
 def test_the_jitter_is_full() -> None:
-    """The wait is anything from nothing to the step's length, in proportion to luck."""
+    """The wait is anything from nothing to the step's length, in proportion to jitter."""
     assert crashes(5, 0.0, intensity=0) == [0.0] * 5
     assert crashes(5, 0.5, intensity=0) == pytest.approx([0.0, 0.25, 0.5, 1, 2])
 
 
-def failed_starts(count: int, luck: float) -> tuple[Child, list[float]]:
+def failed_starts(count: int, jitter: float) -> tuple[Child, list[float]]:
     """Return a service whose start fails again and again, and the waits between."""
     after, now = walk(Child(spec()), Event.START), NOW
     waits = []
     for _ in range(count):
-        after = walk(after, Event.SLOT, Event.CRASH, now=now, luck=luck)
+        after = walk(after, Event.SLOT, Event.CRASH, now=now, jitter=jitter)
         assert after.state is State.BACKOFF
         waits.append(after.deadline - now)
         now = after.deadline
@@ -387,7 +387,7 @@ def test_a_minute_of_health_counts_where_the_watchdog_ends_it(attempts: int, pro
     before = walk(before, Event.BEAT, now=hours)
 
     after = walk(before, Event.DEADLINE, now=hours + 10.0)
-    after = walk(after, Event.CRASH, now=hours + 10.5, luck=ALMOST_ONE)
+    after = walk(after, Event.CRASH, now=hours + 10.5, jitter=ALMOST_ONE)
 
     assert after.state is State.QUEUED
 
@@ -397,7 +397,7 @@ def test_silence_is_no_health() -> None:
     before = replace(running(watchdog=600.0), attempts=4)
 
     after = walk(before, Event.DEADLINE, now=NOW + 600.0)
-    after = walk(after, Event.CRASH, now=NOW + 600.5, luck=ALMOST_ONE)
+    after = walk(after, Event.CRASH, now=NOW + 600.5, jitter=ALMOST_ONE)
 
     assert after.state is State.BACKOFF
     assert after.deadline - (NOW + 600.5) == pytest.approx(4.0)
@@ -415,7 +415,7 @@ def crashed(times: int, every: float, **changes: Any) -> Child:
             after = walk(after, Event.DEADLINE, now=now)
         if after.state is State.QUEUED:
             after = started(after, now)
-        after = walk(after, Event.CRASH, now=now, luck=0.0)
+        after = walk(after, Event.CRASH, now=now, jitter=0.0)
     return after
 
 
@@ -543,7 +543,7 @@ def test_a_restart_while_the_watchdog_ends_it_is_an_ordered_one() -> None:
     ending = walk(before, Event.DEADLINE)
     after = walk(ending, Event.STOP, Event.START)
 
-    assert (after.deadline, after.harder) == (ending.deadline, ending.harder)
+    assert (after.deadline, after.escalation) == (ending.deadline, ending.escalation)
     after = walk(after, Event.CRASH)
     assert (after.state, after.attempts, after.restarts, after.probes) == (State.QUEUED, 0, (), 0)
 
@@ -648,7 +648,7 @@ def test_a_start_that_hangs_backs_off_as_one_that_fails() -> None:
     """It does not count, and each wait is longer."""
     after, now, waits = walk(Child(spec()), Event.START), NOW, []
     for _ in range(4):
-        after = walk(after, Event.SLOT, Event.DEADLINE, Event.CRASH, now=now, luck=ALMOST_ONE)
+        after = walk(after, Event.SLOT, Event.DEADLINE, Event.CRASH, now=now, jitter=ALMOST_ONE)
         assert after.state is State.BACKOFF
         waits.append(after.deadline - now)
         now = after.deadline

@@ -10,6 +10,7 @@ from garrison.ipc.messages import Changed, Entry, Failing, Health, Manifest, Sta
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle import services as roster_module
 from garrison.supervisor.lifecycle.dependencies import blocking_dependencies
+from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
 from garrison.supervisor.lifecycle.services import (
     Incarnation,
@@ -82,7 +83,7 @@ def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
     """Everything about the old process is forgotten, but not why it ended."""
     one = post("a")
     now = one.current
-    now.pid, now.in_flight, now.refused_frames, now.beat_at = 7, 3, 2, 99.0
+    now.handle, now.in_flight, now.refused_frames, now.beat_at = Handle(7), 3, 2, 99.0
     now.welcomed = now.ready = now.connected = now.ended = True
     now.failing, now.stopped, now.events = Failing("run", "no"), Stopped(), ("said",)
     one.reason, one.traceback, one.last_exit = "no", "trace", "was killed"
@@ -220,7 +221,7 @@ def test_services_are_in_config_order() -> None:
 
     order = [one.name for one in host]
     assert order.index("c") < order.index("b")
-    assert [host.posts[name].position for name in ("c", "b")] == [0, 1]
+    assert [host.services[name].position for name in ("c", "b")] == [0, 1]
     assert host.children().keys() == {"a", "b", "c"}
 
 
@@ -255,28 +256,30 @@ def test_what_a_start_waits_for_is_told() -> None:
         (State.FAILED, True, True),
     ],
 )
-def test_who_waits_for_what_will_not_come_is_stuck(state: State, wanted: bool, stuck: bool) -> None:
+def test_who_waits_for_what_will_not_come_is_blocked(
+    state: State, wanted: bool, stuck: bool
+) -> None:
     """A dependency that is failed, or that nobody wants; directly or through others."""
     first, middle = post("a", State.QUEUED, needs="b"), post("b", State.QUEUED, needs="c")
     host = roster(first, middle, post("c", state, wanted=wanted))
 
-    assert host.stuck(middle) is stuck
-    assert host.stuck(first) is stuck
+    assert host.is_blocked(middle) is stuck
+    assert host.is_blocked(first) is stuck
 
 
-def test_who_waits_for_what_is_not_there_is_stuck() -> None:
+def test_who_waits_for_what_is_not_there_is_blocked() -> None:
     """A plugin that cannot be read brings no service."""
     queued = post("a", State.QUEUED, needs="b")
 
-    assert roster(queued).stuck(queued)
+    assert roster(queued).is_blocked(queued)
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.BACKOFF, State.STARTING])
-def test_only_what_is_queued_is_stuck(state: State) -> None:
+def test_only_what_is_queued_is_blocked(state: State) -> None:
     """What has begun no longer waits for its dependencies."""
     one = post("a", state, needs="b")
 
-    assert not roster(one, post("b", State.FAILED)).stuck(one)
+    assert not roster(one, post("b", State.FAILED)).is_blocked(one)
 
 
 def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,5 +313,5 @@ def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(roster_module, "blocking_dependencies", counted)
 
-    assert not host.stuck(posts[-1])
+    assert not host.is_blocked(posts[-1])
     assert looks <= 4 * len(posts)

@@ -224,5 +224,5 @@ def test_nobody_else_is_moved(real: Path) -> None:
         stranger.kill()
         stranger.wait()
     assert f"such as pid {stranger.pid}" in offered
-    assert f"does not hold hugetlb: other processes are in {real}" in problems
+    assert f"does not enforce hugetlb: other processes are in {real}" in problems
     assert (limit, where) == ("none", real.name)

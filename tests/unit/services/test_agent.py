@@ -1,4 +1,4 @@
-"""The agent service in one process, with fakes: what is said, to whom, once, in order."""
+"""The agent service in one process, with fakes: responses, their order, each sent once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -31,36 +31,36 @@ from garrison.workers.testing import TestRuntime, run
 
 
 class Platform:
-    """A platform that hears nothing by itself."""
+    """A platform that records what it sends."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[str, str]] = []
         self.fails = False
-        self.takes = 0.0  # seconds
-        self.ends: asyncio.Event | None = None
+        self.delay = 0.0  # seconds
+        self.gate: asyncio.Event | None = None
 
     async def send_message(self, channel_id: str, text: str) -> str:
-        await asyncio.sleep(self.takes)
+        await asyncio.sleep(self.delay)
         if self.fails:
             raise ValueError("no such channel")
         self.sent.append((channel_id, text))
-        if self.ends is not None:
-            await self.ends.wait()
+        if self.gate is not None:
+            await self.gate.wait()
         return "1"
 
 
 class Model:
-    """A model that says what it was asked last, and remembers what it was asked."""
+    """A model that repeats the last message, and records its params."""
 
     def __init__(self) -> None:
-        self.requests: list[GenerateTextParams] = []
+        self.calls: list[GenerateTextParams] = []
         self.gate = asyncio.Event()
         self.gate.set()
         self.answers: list[str] = []
         self.error: Exception | None = None
 
     async def __call__(self, params: GenerateTextParams) -> str:
-        self.requests.append(params)
+        self.calls.append(params)
         if self.error is not None:
             raise self.error
         text = params.as_messages()[-1]["content"]
@@ -69,14 +69,14 @@ class Model:
         return self.answers.pop(0) if self.answers else f"You said: {text}"
 
 
-def heard(text: str = "Hi", id: str = "m1", room: str = "r", **more: Any) -> Memory:
-    """Return a message that a platform has heard."""
+def message(text: str = "Hi", id: str = "m1", room: str = "r", **more: Any) -> Memory:
+    """Return a message from a platform."""
     content = Content(text, source=more.pop("source", "platform"))
     return Memory(content=content, id=id, room_id=room, entity_id="ada", **more)
 
 
 def texts(processed: Processed) -> list[str]:
-    """Return what was said."""
+    """Return the texts of the responses."""
     return [response.content.text for response in processed.responses]
 
 
@@ -97,18 +97,18 @@ Running = Callable[..., AbstractAsyncContextManager[AgentService]]
 
 @pytest.fixture
 def running(platform: Platform, model: Model) -> Running:
-    """Return what runs an agent: `running(plugin, **config)`."""
+    """Return a context manager that runs an agent: `running(plugin, **config)`."""
 
-    def begin(plugin: Plugin | None = None, **config: Any) -> Any:
+    def start(plugin: Plugin | None = None, **config: Any) -> Any:
         models = {ModelType.TEXT_LARGE: model}
         fakes = {"platform": platform, **config.pop("fakes", {})}
         return run(AgentService, fakes=fakes, config=config, models=models, plugin=plugin)
 
-    return begin
+    return start
 
 
 async def happens(condition: Callable[[], bool], what: str) -> None:
-    """Return once something has happened."""
+    """Wait until a condition is true."""
 
     async def met() -> bool:
         return condition()
@@ -124,53 +124,55 @@ def emitted(agent: AgentService, event: str) -> list[Any]:
 
 
 def result_of(processed: Processed, action: str) -> ActionResult:
-    """Return what one action came to."""
+    """Return the result of an action."""
     return next(result for result in processed.results if result.action == action)
 
 
 # --- REPLY --------------------------------------------------------------------------------
 
 
-async def test_a_message_is_answered_where_it_was_heard(
+async def test_a_message_is_answered_in_its_room(
     running: Running, platform: Platform, model: Model
 ) -> None:
-    """By a model in the character's voice, which is told what was said before."""
+    """By a model with the character and the earlier messages in its prompt."""
     async with running() as agent:
-        first = await agent.process_actions(heard("Hi"))
-        await agent.process_actions(heard("And?", "m2"))
+        first = await agent.process_actions(message("Hi"))
+        await agent.process_actions(message("And?", "m2"))
         me = agent.runtime.agent_id
 
     assert platform.sent == [("r", "You said: Hi"), ("r", "You said: And?")]
     (response,) = first.responses
     assert (response.content.in_reply_to, response.entity_id, response.room_id) == ("m1", me, "r")
-    assert [one["content"] for one in model.requests[1].messages] == ["Hi", "You said: Hi", "And?"]
-    assert agent.runtime.character.name in (model.requests[0].system or "")
+    assert [one["content"] for one in model.calls[1].messages] == ["Hi", "You said: Hi", "And?"]
+    assert agent.runtime.character.name in (model.calls[0].system or "")
 
 
 @pytest.mark.parametrize(
-    ("source", "room"), [("", "r"), ("platform", ""), ("nobody", "r"), ("mute", "r")]
+    ("source", "room"), [("", "r"), ("platform", ""), ("unknown", "r"), ("mute", "r")]
 )
-async def test_where_nobody_can_say_it_the_answer_is_returned(
+async def test_without_a_platform_the_answer_is_only_returned(
     running: Running, platform: Platform, source: str, room: str
 ) -> None:
-    """No source, no room, a program, a service without `send_message`."""
+    """No source, no room, an unknown source, a service without `send_message`."""
 
     class Mute:
         async def listen(self) -> None: ...
 
     async with running(fakes={"mute": Mute()}) as agent:
-        processed = await agent.process_actions(heard(source=source, room=room))
+        processed = await agent.process_actions(message(source=source, room=room))
 
     assert texts(processed) == ["You said: Hi"]
     assert processed.results == []
     assert platform.sent == []
 
 
-async def test_what_could_not_be_said_is_told(running: Running, platform: Platform) -> None:
-    """It is no part of the conversation; asked again, it is not tried again."""
+async def test_a_response_that_was_not_sent_is_a_failure(
+    running: Running, platform: Platform
+) -> None:
+    """It does not become part of the conversation."""
     platform.fails = True
     async with running() as agent:
-        processed = await agent.process_actions(heard())
+        processed = await agent.process_actions(message())
         kept = await agent.get_memories(room_id="r")
 
     assert not result_of(processed, "REPLY").success
@@ -178,54 +180,56 @@ async def test_what_could_not_be_said_is_told(running: Running, platform: Platfo
     assert [one.content.text for one in kept] == ["Hi"]
 
 
-async def test_rooms_without_a_name_share_no_conversation(running: Running, model: Model) -> None:
-    """What two people said elsewhere is not told to a third; nor what another platform heard."""
+async def test_messages_without_a_room_share_no_conversation(
+    running: Running, model: Model
+) -> None:
+    """Nor do rooms of two platforms that have the same id."""
     async with running() as agent:
-        await agent.process_actions(heard("secret", "1", ""))
-        await agent.process_actions(heard("Hi", "2", ""))
-        await agent.process_actions(heard("secret", "3", "r", source="other"))
-        await agent.process_actions(heard("Hi", "4", "r"))
+        await agent.process_actions(message("secret", "1", ""))
+        await agent.process_actions(message("Hi", "2", ""))
+        await agent.process_actions(message("secret", "3", "r", source="other"))
+        await agent.process_actions(message("Hi", "4", "r"))
 
-    assert [len(request.messages) for request in model.requests] == [1, 1, 1, 1]
+    assert [len(params.messages) for params in model.calls] == [1, 1, 1, 1]
 
 
-async def test_without_a_model_the_caller_is_told_which_plugin_to_add() -> None:
-    """As an exception; the message may be answered later."""
+async def test_without_a_model_the_caller_gets_an_error() -> None:
+    """The message does not count as answered."""
     async with run(AgentService) as agent:
         for _ in range(2):
             with pytest.raises(Exception, match="no model TEXT_LARGE"):
-                await agent.process_actions(heard())
+                await agent.process_actions(message())
         assert (await agent.health())["answered"] == 0
 
 
-async def test_an_empty_message_is_not_put_to_a_model(running: Running, model: Model) -> None:
-    """There is nothing to answer, and the result says so."""
+async def test_an_empty_message_does_not_reach_a_model(running: Running, model: Model) -> None:
+    """The result says that there is nothing to answer."""
     async with running() as agent:
-        await agent.process_actions(heard("Hi", "m0"))
-        model.requests.clear()
-        processed = await agent.process_actions(heard(""))
+        await agent.process_actions(message("Hi", "m0"))
+        model.calls.clear()
+        processed = await agent.process_actions(message(""))
 
     assert processed.responses == []
     assert "empty" in processed.results[0].error
-    assert model.requests == []
+    assert model.calls == []
 
 
 @pytest.mark.parametrize("answer", [None, 7, {"a": "text"}])
-async def test_what_is_no_text_is_said_to_nobody(platform: Platform, answer: Any) -> None:
-    """A model that answers with something else has failed; people see no `None`."""
+async def test_a_models_result_that_is_no_text_is_not_sent(platform: Platform, answer: Any) -> None:
+    """The call fails; users see no `None`."""
     models = {ModelType.TEXT_LARGE: lambda params: answer}
     async with run(AgentService, fakes={"platform": platform}, models=models) as agent:
         with pytest.raises(RemoteError, match="must return a text"):
-            await agent.process_actions(heard())
+            await agent.process_actions(message())
 
     assert platform.sent == []
 
 
-async def test_an_empty_text_is_said_to_nobody(platform: Platform) -> None:
-    """The result says that there was none."""
+async def test_an_empty_text_is_not_sent(platform: Platform) -> None:
+    """The result says so."""
     models = {ModelType.TEXT_LARGE: lambda params: ""}
     async with run(AgentService, fakes={"platform": platform}, models=models) as agent:
-        processed = await agent.process_actions(heard())
+        processed = await agent.process_actions(message())
 
     assert processed.responses == []
     assert platform.sent == []
@@ -233,27 +237,25 @@ async def test_an_empty_text_is_said_to_nobody(platform: Platform) -> None:
 
 
 async def test_the_agent_does_not_answer_itself(running: Running, model: Model) -> None:
-    """Else two of its services could keep it talking for ever."""
+    """Otherwise two of its services could keep it in an endless conversation."""
     async with running() as agent:
-        own = heard()
+        own = message()
         own.entity_id = agent.runtime.agent_id
         assert await agent.process_actions(own) == Processed()
-    assert model.requests == []
+    assert model.calls == []
 
 
-async def test_a_message_may_bring_along_what_was_said_before_it(
-    running: Running, model: Model
-) -> None:
-    """An agent that has begun anew learns it, in that room alone; what is no message is nothing."""
+async def test_a_message_can_carry_the_messages_before_it(running: Running, model: Model) -> None:
+    """A restarted agent restores those of the same room; invalid ones are ignored."""
     async with running() as agent:
-        for number, brought in enumerate(
-            [[heard("before", "m0"), heard("elsewhere", "e0", "other")], "rubbish", [{"id": 1}]]
+        for number, carried in enumerate(
+            [[message("before", "m0"), message("elsewhere", "e0", "other")], "rubbish", [{"id": 1}]]
         ):
-            await agent.process_actions(heard("Hi", str(number), metadata={"earlier": brought}))
+            await agent.process_actions(message("Hi", str(number), metadata={"earlier": carried}))
         assert await agent.get_memories(room_id="other") == []
 
-    assert [one["content"] for one in model.requests[0].messages] == ["before", "Hi"]
-    assert len(model.requests) == 3
+    assert [one["content"] for one in model.calls[0].messages] == ["before", "Hi"]
+    assert len(model.calls) == 3
 
 
 # --- once, and in order -------------------------------------------------------------------
@@ -262,59 +264,59 @@ async def test_a_message_may_bring_along_what_was_said_before_it(
 async def test_the_same_message_is_answered_once(
     running: Running, platform: Platform, model: Model
 ) -> None:
-    """In flight or done; both callers have the same answer."""
+    """In progress or done; all callers get the same answer."""
     async with running() as agent:
         model.gate.clear()
-        both = [asyncio.create_task(agent.process_actions(heard("hang"))) for _ in range(2)]
-        await happens(lambda: bool(model.requests), what="the model was asked")
+        both = [asyncio.create_task(agent.process_actions(message("hang"))) for _ in range(2)]
+        await happens(lambda: bool(model.calls), what="the model was called")
         model.gate.set()
         one, two = await asyncio.gather(*both)
-        three = await agent.process_actions(heard("hang"))
+        three = await agent.process_actions(message("hang"))
 
     assert one == two == three
-    assert len(platform.sent) == len(model.requests) == 1
+    assert len(platform.sent) == len(model.calls) == 1
 
 
-async def test_two_platforms_may_number_their_messages_alike(
+async def test_two_platforms_may_use_the_same_message_ids(
     running: Running, platform: Platform
 ) -> None:
-    """Nor are two rooms' messages the same because their numbers are."""
+    """So may two rooms."""
     async with running() as agent:
-        await agent.process_actions(heard("a", "1", "r1"))
-        await agent.process_actions(heard("b", "1", "r2"))
+        await agent.process_actions(message("a", "1", "r1"))
+        await agent.process_actions(message("b", "1", "r2"))
 
     assert [channel for channel, _ in platform.sent] == ["r1", "r2"]
 
 
-async def test_what_failed_may_be_asked_again(
+async def test_a_message_that_failed_can_be_repeated(
     running: Running, platform: Platform, model: Model
 ) -> None:
-    """What an action had said before the failure is not said a second time."""
-    tell = Action(
-        "TELL", validate=lambda: True, handler=lambda: ["one", ActionResult(success=False)]
+    """A response that was sent before the failure is not sent again."""
+    say_one = Action(
+        "SAY_ONE", validate=lambda: True, handler=lambda: ["one", ActionResult(success=False)]
     )
-    async with running(Plugin("p", actions=[tell])) as agent:
+    async with running(Plugin("p", actions=[say_one])) as agent:
         model.error = ValueError("busy")
         with pytest.raises(Exception, match="busy"):
-            await agent.process_actions(heard())
+            await agent.process_actions(message())
         model.error = None
-        processed = await agent.process_actions(heard())
+        processed = await agent.process_actions(message())
 
     assert texts(processed) == ["one", "You said: Hi"]
     assert platform.sent == [("r", "one"), ("r", "You said: Hi")]
 
 
-async def test_a_room_is_answered_in_order_and_rooms_side_by_side(
+async def test_a_room_is_answered_in_order_and_rooms_concurrently(
     running: Running, platform: Platform, model: Model
 ) -> None:
-    """A message that hangs holds up its own room alone."""
+    """A message that hangs delays its own room only."""
     async with running() as agent:
         model.gate.clear()
         held = [
-            asyncio.create_task(agent.process_actions(heard(text, text)))
+            asyncio.create_task(agent.process_actions(message(text, text)))
             for text in ("hang 1", "2", "3")
         ]
-        await agent.process_actions(heard("elsewhere", "e", "other"))
+        await agent.process_actions(message("elsewhere", "e", "other"))
         assert platform.sent == [("other", "You said: elsewhere")]
         model.gate.set()
         await asyncio.gather(*held)
@@ -326,78 +328,81 @@ async def test_a_room_is_answered_in_order_and_rooms_side_by_side(
     assert (health["rooms"], health["waiting"], health["answered"]) == (0, 0, 4)
 
 
-async def test_past_a_bound_the_caller_is_told_at_once(running: Running, model: Model) -> None:
-    """Those who wait already are answered."""
+async def test_beyond_a_limit_a_message_is_rejected_at_once(running: Running, model: Model) -> None:
+    """Messages accepted before are answered."""
     async with running(waiting_per_room=1) as agent:
         model.gate.clear()
         held = [
-            asyncio.create_task(agent.process_actions(heard(text, text))) for text in ("hang", "2")
+            asyncio.create_task(agent.process_actions(message(text, text)))
+            for text in ("hang", "2")
         ]
-        await happens(lambda: bool(model.requests), what="the model was asked")
+        await happens(lambda: bool(model.calls), what="the model was called")
         with pytest.raises(Exception, match="1 messages wait in room 'r'"):
-            await agent.process_actions(heard("3", "3"))
+            await agent.process_actions(message("3", "3"))
         model.gate.set()
         assert [len(one.responses) for one in await asyncio.gather(*held)] == [1, 1]
-        assert texts(await agent.process_actions(heard("3", "3"))) == ["You said: 3"]
+        assert texts(await agent.process_actions(message("3", "3"))) == ["You said: 3"]
 
 
-async def test_who_asked_may_go_away(running: Running, platform: Platform, model: Model) -> None:
-    """The answer is said all the same, once."""
+async def test_the_caller_may_stop_waiting(
+    running: Running, platform: Platform, model: Model
+) -> None:
+    """The answer is still sent, once."""
     async with running() as agent:
         model.gate.clear()
-        asking = asyncio.create_task(agent.process_actions(heard("hang")))
-        await happens(lambda: bool(model.requests), what="the model was asked")
-        asking.cancel()
+        call = asyncio.create_task(agent.process_actions(message("hang")))
+        await happens(lambda: bool(model.calls), what="the model was called")
+        call.cancel()
         model.gate.set()
-        await happens(lambda: bool(platform.sent), what="it was said")
-        await agent.process_actions(heard("hang"))
+        await happens(lambda: bool(platform.sent), what="it was sent")
+        await agent.process_actions(message("hang"))
 
     assert len(platform.sent) == 1
 
 
-async def test_a_message_has_a_deadline_of_its_own(running: Running, model: Model) -> None:
-    """Past it its caller is told, and the room goes on."""
+async def test_each_message_has_a_deadline(running: Running, model: Model) -> None:
+    """After it the caller gets an error, and the room continues."""
     async with running(answer_timeout=0.1) as agent:
         model.gate.clear()
         with pytest.raises(Exception, match=r"m1 was not answered within 0.1 s"):
-            await agent.process_actions(heard("hang"))
-        assert texts(await agent.process_actions(heard("Hi", "m2"))) == ["You said: Hi"]
+            await agent.process_actions(message("hang"))
+        assert texts(await agent.process_actions(message("Hi", "m2"))) == ["You said: Hi"]
 
 
 async def test_messages_without_a_room_do_not_wait_for_each_other(
     running: Running, model: Model
 ) -> None:
-    """There is no conversation whose order could be kept."""
+    """They have no order to keep."""
     async with running() as agent:
         model.gate.clear()
-        held = asyncio.create_task(agent.process_actions(heard("hang", "1", "")))
-        await happens(lambda: bool(model.requests), "the model was asked")
-        await agent.process_actions(heard("Hi", "2", ""))
+        held = asyncio.create_task(agent.process_actions(message("hang", "1", "")))
+        await happens(lambda: bool(model.calls), "the model was called")
+        await agent.process_actions(message("Hi", "2", ""))
         model.gate.set()
         await held
 
 
-async def test_what_was_being_said_when_the_time_was_over_is_not_said_again(
+async def test_a_response_in_transit_at_the_deadline_is_not_sent_again(
     running: Running, platform: Platform, model: Model
 ) -> None:
-    """Perhaps it was heard."""
-    platform.ends = asyncio.Event()
+    """It may have arrived."""
+    platform.gate = asyncio.Event()
     async with running(answer_timeout=0.5) as agent:
         with pytest.raises(Exception, match="was not answered within"):
-            await agent.process_actions(heard())
-        platform.ends.set()
-        processed = await agent.process_actions(heard())
+            await agent.process_actions(message())
+        platform.gate.set()
+        processed = await agent.process_actions(message())
 
     assert texts(processed) == ["You said: Hi"]
     assert platform.sent == [("r", "You said: Hi")]
-    assert len(model.requests) == 2
+    assert len(model.calls) == 2
 
 
 # --- with responses -----------------------------------------------------------------------
 
 
 def acting(calls: list[Any]) -> Plugin:
-    """Return a plugin whose actions note what they were given."""
+    """Return a plugin whose actions record their arguments."""
 
     async def tip(runtime: Any, memory: Memory, state: State, responses: list[Memory]) -> Any:
         calls.append(("tip", dict(state.values), len(responses)))
@@ -421,12 +426,12 @@ def acting(calls: list[Any]) -> Plugin:
     )
 
 
-async def test_responses_name_what_is_run(running: Running, platform: Platform) -> None:
-    """In order; values are handed on; unknown ones and failures do not stop the others."""
+async def test_responses_name_the_actions_to_run(running: Running, platform: Platform) -> None:
+    """In order; values are passed on; unknown names and failures do not stop the others."""
     calls: list[Any] = []
     wanted = Content(actions=["fail", "Pay", "SEND_TAP", "say two"])
     async with running(acting(calls)) as agent:
-        processed = await agent.process_actions(heard(), [Memory(content=wanted)])
+        processed = await agent.process_actions(message(), [Memory(content=wanted)])
 
     assert calls == [("tip", {}, 1), ("say", {"tipped": 5})]
     assert [(one.action, one.success) for one in processed.results] == [
@@ -440,40 +445,40 @@ async def test_responses_name_what_is_run(running: Running, platform: Platform) 
     assert platform.sent == [("r", "one"), ("r", "two")]
 
 
-async def test_a_response_is_said_as_it_stands(
+async def test_a_response_is_sent_unchanged(
     running: Running, platform: Platform, model: Model
 ) -> None:
-    """Without actions, or with REPLY and a text; IGNORE ends without a word."""
+    """Without actions, or with REPLY and a text; IGNORE sends nothing."""
     given = [Content("a"), Content("b", actions=["REPLY"]), Content("c", actions=["IGNORE"])]
     async with running() as agent:
         responses = [Memory(content=one) for one in given]
-        processed = await agent.process_actions(heard(), responses)
-        again = await agent.process_actions(heard(), [Memory(content=one) for one in given])
+        processed = await agent.process_actions(message(), responses)
+        again = await agent.process_actions(message(), [Memory(content=one) for one in given])
 
     assert platform.sent == [("r", "a"), ("r", "b")]
     assert processed == again
-    assert model.requests == []
+    assert model.calls == []
 
 
-async def test_a_message_may_be_given_responses_after_it_was_answered(
+async def test_a_message_can_get_responses_after_it_was_answered(
     running: Running, platform: Platform
 ) -> None:
-    """Those are another order than to decide about it."""
+    """They are a different request."""
     async with running() as agent:
-        await agent.process_actions(heard())
-        await agent.process_actions(heard(), [Memory(content=Content("later"))])
+        await agent.process_actions(message())
+        await agent.process_actions(message(), [Memory(content=Content("later"))])
 
     assert platform.sent == [("r", "You said: Hi"), ("r", "later")]
 
 
 async def test_a_reply_without_a_text_is_generated(running: Running, platform: Platform) -> None:
-    """Where a model fails, the other actions are run all the same."""
+    """If the model fails, the other actions still run."""
     async with running() as agent:
-        await agent.process_actions(heard(), [Memory(content=Content(actions=["REPLY"]))])
+        await agent.process_actions(message(), [Memory(content=Content(actions=["REPLY"]))])
     assert platform.sent == [("r", "You said: Hi")]
     async with run(AgentService, fakes={"platform": platform}, plugin=acting([])) as agent:
         wanted = [Memory(content=Content(actions=["REPLY", "SAY_TWO"]))]
-        processed = await agent.process_actions(heard(), wanted)
+        processed = await agent.process_actions(message(), wanted)
     assert "no model" in result_of(processed, "REPLY").error
     assert texts(processed) == ["one", "two"]
 
@@ -481,13 +486,13 @@ async def test_a_reply_without_a_text_is_generated(running: Running, platform: P
 # --- without responses --------------------------------------------------------------------
 
 
-async def test_actions_that_apply_are_run_instead_of_a_reply(
+async def test_valid_actions_run_instead_of_a_reply(
     running: Running, platform: Platform, model: Model
 ) -> None:
-    """By priority; one whose validate fails does not apply."""
+    """By priority; an action whose `validate` fails is not valid."""
 
     def broken() -> bool:
-        raise ValueError("cannot tell")
+        raise ValueError("cannot validate")
 
     def wants_tip(runtime: Any, memory: Memory) -> bool:
         return "tip" in memory.content.text
@@ -501,18 +506,18 @@ async def test_actions_that_apply_are_run_instead_of_a_reply(
         ],
     )
     async with running(plugin) as agent:
-        await agent.process_actions(heard("a tip"))
-        await agent.process_actions(heard("Hi", "m2"))
+        await agent.process_actions(message("a tip"))
+        await agent.process_actions(message("Hi", "m2"))
 
     assert [text for _, text in platform.sent] == ["high", "low", "You said: Hi"]
-    assert len(model.requests) == 1
+    assert len(model.calls) == 1
 
 
 @pytest.mark.parametrize("made", [False, ActionResult(success=False), ValueError("broken")])
-async def test_where_all_actions_fail_there_is_a_reply(
+async def test_if_all_actions_fail_there_is_a_reply(
     running: Running, platform: Platform, made: Any
 ) -> None:
-    """However they do."""
+    """In each way of failing."""
 
     def handler() -> Any:
         if isinstance(made, Exception):
@@ -522,14 +527,14 @@ async def test_where_all_actions_fail_there_is_a_reply(
     async with running(
         Plugin("p", actions=[Action("A", handler=handler, validate=lambda: True)])
     ) as agent:
-        processed = await agent.process_actions(heard())
+        processed = await agent.process_actions(message())
 
     assert not result_of(processed, "A").success
     assert platform.sent == [("r", "You said: Hi")]
 
 
 async def test_an_action_that_hangs_fails_alone(running: Running, platform: Platform) -> None:
-    """After its own time, in which saying something does not count."""
+    """After its own timeout; the time to send a response does not count."""
 
     async def hang() -> AsyncIterator[str]:
         yield "wait"
@@ -538,46 +543,46 @@ async def test_an_action_that_hangs_fails_alone(running: Running, platform: Plat
     async with running(
         Plugin("p", actions=[Action("A", handler=hang, validate=lambda: True)]), action_timeout=0.1
     ) as a:
-        processed = await a.process_actions(heard())
+        processed = await a.process_actions(message())
 
     assert "A" in result_of(processed, "A").error
     assert "0.1 s" in result_of(processed, "A").error
     assert [text for _, text in platform.sent] == ["wait", "You said: Hi"]
 
 
-async def test_a_slow_platform_is_not_the_actions_fault(
+async def test_a_slow_platform_does_not_fail_the_action(
     running: Running, platform: Platform
 ) -> None:
-    """What an action yields may take longer to be said than the action itself may take."""
+    """Sending a response may take longer than the action's timeout."""
 
-    async def talk() -> AsyncIterator[str]:
+    async def speak() -> AsyncIterator[str]:
         yield "slow"
 
-    platform.takes = 0.5
-    async with running(Plugin("p", actions=[Action("A", handler=talk)]), action_timeout=0.4) as a:
-        processed = await a.process_actions(heard(), [Memory(content=Content(actions=["A"]))])
+    platform.delay = 0.5
+    async with running(Plugin("p", actions=[Action("A", handler=speak)]), action_timeout=0.4) as a:
+        processed = await a.process_actions(message(), [Memory(content=Content(actions=["A"]))])
 
     assert processed.results == [ActionResult(action="A")]
     assert platform.sent == [("r", "slow")]
 
 
-async def test_an_action_that_never_ends_its_talk_is_ended(running: Running) -> None:
-    """So many responses to one message are the most."""
+async def test_an_action_with_endless_responses_is_stopped(running: Running) -> None:
+    """The number of responses to one message is limited."""
 
-    async def talk() -> AsyncIterator[str]:
+    async def speak() -> AsyncIterator[str]:
         while True:
             yield "blah"
 
-    async with running(Plugin("p", actions=[Action("A", handler=talk)])) as agent:
-        processed = await agent.process_actions(heard(), [Memory(content=Content(actions=["A"]))])
+    async with running(Plugin("p", actions=[Action("A", handler=speak)])) as agent:
+        processed = await agent.process_actions(message(), [Memory(content=Content(actions=["A"]))])
 
     assert len(processed.responses) == 100
     assert "100 responses" in result_of(processed, "A").error
 
 
 @pytest.mark.parametrize("made", ["x" * 200_000, ActionResult(data={"x": "x" * 200_000})])
-async def test_an_action_that_makes_too_much_is_ended(running: Running, made: Any) -> None:
-    """What came of a message is one answer to the caller, which has to fit a message."""
+async def test_an_action_with_too_large_results_is_stopped(running: Running, made: Any) -> None:
+    """Responses and results have to fit into one reply to the caller."""
 
     async def endless() -> AsyncIterator[Any]:
         while True:
@@ -588,14 +593,14 @@ async def test_an_action_that_makes_too_much_is_ended(running: Running, made: An
     async with running(plugin) as agent:
         agent.runtime.client.session.limits = CallLimits(max_message=1 << 20)
         processed = await agent.process_actions(
-            heard(), [Memory(content=Content(actions=["ENDLESS"]))]
+            message(), [Memory(content=Content(actions=["ENDLESS"]))]
         )
 
     assert "262,144 bytes of responses and results" in processed.results[0].error
 
 
-async def test_a_provider_that_tells_too_much_is_left_out(running: Running, model: Model) -> None:
-    """What the others know still reaches the model, which could not be asked with all of it."""
+async def test_a_provider_with_a_too_large_text_is_left_out(running: Running, model: Model) -> None:
+    """The other providers' texts still reach the model."""
     plugin = Plugin(
         "p",
         providers=[
@@ -605,15 +610,15 @@ async def test_a_provider_that_tells_too_much_is_left_out(running: Running, mode
     )
     async with running(plugin) as agent:
         agent.runtime.client.session.limits = CallLimits(max_message=1 << 20)
-        await agent.process_actions(heard())
+        await agent.process_actions(message())
 
-    system = model.requests[0].system or ""
+    system = model.calls[0].system or ""
     assert "a small thing" in system
     assert "xxx" not in system
 
 
-async def test_providers_tell_the_model_what_they_know(running: Running, model: Model) -> None:
-    """One that fails or is late is left out; a dynamic one is asked where it is named."""
+async def test_the_providers_texts_reach_the_model(running: Running, model: Model) -> None:
+    """One that fails or times out is left out; a dynamic one is used if the message names it."""
 
     async def late() -> str:
         await asyncio.Event().wait()
@@ -632,19 +637,19 @@ async def test_providers_tell_the_model_what_they_know(running: Running, model: 
         ],
     )
     async with running(plugin, provider_timeout=0.1) as agent:
-        await agent.process_actions(heard())
-        asking = heard("Hi", "m2")
-        asking.content.providers = ["FACTS"]
-        await agent.process_actions(asking)
+        await agent.process_actions(message())
+        naming = message("Hi", "m2")
+        naming.content.providers = ["FACTS"]
+        await agent.process_actions(naming)
 
-    first, second = (str(request.system) for request in model.requests)
+    first, second = (str(params.system) for params in model.calls)
     assert first.endswith("It is noon.")
     assert "Ada counts." in second
     assert "late" not in second
 
 
 async def test_a_model_may_decide(running: Running, platform: Platform, model: Model) -> None:
-    """Among the actions that apply; what it says cannot be read is a reply."""
+    """Among the valid actions; an answer that cannot be parsed means a reply."""
     plugin = Plugin(
         "p",
         actions=[
@@ -653,25 +658,23 @@ async def test_a_model_may_decide(running: Running, platform: Platform, model: M
         ],
     )
     async with running(plugin, decide="model") as agent:
-        for number, answer_text in enumerate(
+        for number, answer in enumerate(
             ['{"actions": ["ROLL"]}', '{"actions": ["IGNORE"]}', '["NEVER"]', "Well …"]
         ):
-            model.answers = [answer_text]
-            await agent.process_actions(heard("Roll", str(number)))
+            model.answers = [answer]
+            await agent.process_actions(message("Roll", str(number)))
             model.answers = []
 
-    assert "ROLL: Rolls a die" in model.requests[0].prompt
-    assert "NEVER" not in model.requests[0].prompt
+    assert "ROLL: Rolls a die" in model.calls[0].prompt
+    assert "NEVER" not in model.calls[0].prompt
     assert [text for _, text in platform.sent] == ["four", "You said: Roll", "You said: Roll"]
 
 
 # --- afterwards ---------------------------------------------------------------------------
 
 
-async def test_evaluators_look_at_the_answer_before_the_rooms_next_message(
-    running: Running, model: Model
-) -> None:
-    """One that fails or hangs harms nobody, and the caller does not wait for them."""
+async def test_evaluators_run_before_the_rooms_next_message(running: Running, model: Model) -> None:
+    """A failing or hanging one affects nothing else; the caller does not wait for them."""
     seen: list[Any] = []
     gate = asyncio.Event()
 
@@ -695,20 +698,18 @@ async def test_evaluators_look_at_the_answer_before_the_rooms_next_message(
         ],
     )
     async with running(plugin, evaluator_timeout=0.3) as agent:
-        await agent.process_actions(heard("1", "1"))
-        following = asyncio.create_task(agent.process_actions(heard("2", "2")))
-        await happens(lambda: bool(emitted(agent, "EVALUATOR_STARTED")), what="they have begun")
-        assert (seen, len(model.requests)) == ([], 1)
+        await agent.process_actions(message("1", "1"))
+        following = asyncio.create_task(agent.process_actions(message("2", "2")))
+        await happens(lambda: bool(emitted(agent, "EVALUATOR_STARTED")), what="they have started")
+        assert (seen, len(model.calls)) == ([], 1)
         gate.set()
         await following
 
     assert seen[0] == ("1", ["You said: 1"])
 
 
-async def test_some_evaluators_run_where_nothing_was_answered(
-    running: Running, model: Model
-) -> None:
-    """Those that say so."""
+async def test_some_evaluators_run_without_an_answer(running: Running, model: Model) -> None:
+    """Those with `always_run`."""
     seen: list[str] = []
     plugin = Plugin(
         "p",
@@ -720,17 +721,17 @@ async def test_some_evaluators_run_where_nothing_was_answered(
     async with running(plugin) as agent:
         model.error = ValueError("busy")
         with pytest.raises(RemoteError, match="busy"):
-            await agent.process_actions(heard())
+            await agent.process_actions(message())
         model.error = None
-        await agent.process_actions(heard())
+        await agent.process_actions(message())
         await happens(lambda: len(seen) == 3, "both have run")
 
     assert seen[0] == "b"
     assert sorted(seen[1:]) == ["a", "b"]
 
 
-async def test_events_tell_what_happens(running: Running) -> None:
-    """In order; one who listens slowly delays no answer."""
+async def test_events_are_emitted(running: Running) -> None:
+    """In order; a slow listener delays no answer."""
 
     async def slow(payload: Any) -> None:
         await asyncio.Event().wait()
@@ -742,7 +743,7 @@ async def test_events_tell_what_happens(running: Running) -> None:
         events={EventType.RUN_STARTED: slow, EventType.MESSAGE_SENT: slow},
     )
     async with running(plugin) as agent:
-        await agent.process_actions(heard())
+        await agent.process_actions(message())
         await happens(lambda: bool(emitted(agent, "EVALUATOR_COMPLETED")), what="all is done")
         runtime = agent.runtime
         assert isinstance(runtime, TestRuntime)
@@ -763,21 +764,21 @@ async def test_events_tell_what_happens(running: Running) -> None:
     assert completed == {"action": "A", "message": "m1", "room": "r", "success": True, "error": ""}
 
 
-async def test_events_that_nobody_takes_are_dropped(
+async def test_events_beyond_the_limit_are_dropped(
     running: Running, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """So many are being told at once; the answers come all the same."""
+    """Answers are not affected."""
     taken: list[Any] = []
 
     async def slow(payload: Any) -> None:
         taken.append(payload)
         await asyncio.Event().wait()
 
-    events = (EventType.RUN_STARTED, EventType.MESSAGE_SENT, EventType.RUN_ENDED)
-    plugin = Plugin("p", events=dict.fromkeys(events, slow))
+    emitted_events = (EventType.RUN_STARTED, EventType.MESSAGE_SENT, EventType.RUN_ENDED)
+    plugin = Plugin("p", events=dict.fromkeys(emitted_events, slow))
     async with running(plugin, events=2) as agent:
         for number in range(4):
-            await agent.process_actions(heard("Hi", str(number)))
+            await agent.process_actions(message("Hi", str(number)))
 
     assert len(taken) == 2
     assert caplog.text.count("event.dropped") == 1
@@ -787,10 +788,10 @@ async def test_events_that_nobody_takes_are_dropped(
 async def test_a_message_may_come_as_an_event(
     running: Running, platform: Platform, shape: str
 ) -> None:
-    """A memory, or one beside its source."""
+    """As a memory, or as a memory and its source."""
     payload: Any = {
-        "memory": heard(),
-        "wrapped": {"message": heard(source=""), "source": "platform"},
+        "memory": message(),
+        "wrapped": {"message": message(source=""), "source": "platform"},
         "mapping": {"id": "m1", "content": {"text": "Hi", "source": "platform"}, "room_id": "r"},
     }[shape]
     async with running() as agent:
@@ -802,8 +803,8 @@ async def test_a_message_may_come_as_an_event(
 # --- what it keeps ------------------------------------------------------------------------
 
 
-async def test_others_keep_memories_and_tasks_in_it(running: Running) -> None:
-    """The calls of a database, over the bus."""
+async def test_other_services_store_memories_and_tasks_in_it(running: Running) -> None:
+    """Through the methods of a database."""
     async with running() as agent:
         adapter = agent.runtime.database_adapter
         memory = Memory(content=Content("fact"), room_id="r", embedding=[1.0, 0.0])
@@ -833,8 +834,8 @@ async def test_others_keep_memories_and_tasks_in_it(running: Running) -> None:
             await adapter.update_task("x", {})
 
 
-async def test_a_database_takes_its_place(running: Running, model: Model) -> None:
-    """Messages go there, history comes from there; one that fails costs no answer."""
+async def test_a_database_replaces_it(running: Running, model: Model) -> None:
+    """Messages are stored there and read from there; if it fails, the agent still answers."""
 
     class Database:
         def __init__(self) -> None:
@@ -859,10 +860,10 @@ async def test_a_database_takes_its_place(running: Running, model: Model) -> Non
 
     database = Database()
     async with running(fakes={"database": database}) as agent:
-        await agent.process_actions(heard("Hi"))
-        await agent.process_actions(heard("And?", "m2"))
+        await agent.process_actions(message("Hi"))
+        await agent.process_actions(message("And?", "m2"))
         database.fails = True
-        processed = await agent.process_actions(heard("Still?", "m3"))
+        processed = await agent.process_actions(message("Still?", "m3"))
         health = await agent.health()
 
     assert [one.content.text for one in database.kept] == [
@@ -871,7 +872,7 @@ async def test_a_database_takes_its_place(running: Running, model: Model) -> Non
         "And?",
         "You said: And?",
     ]
-    assert [len(request.messages) for request in model.requests] == [1, 3, 1]
+    assert [len(params.messages) for params in model.calls] == [1, 3, 1]
     assert texts(processed) == ["You said: Still?"]
     assert health["memories"] == 0
 

@@ -1,4 +1,4 @@
-"""Which actions are run: by the names in responses, or by what a model says."""
+"""The choice of actions: by the names in responses, or by a model."""
 
 from typing import Any
 
@@ -10,9 +10,9 @@ from garrison.workers.services.agent.actions import (
     Run,
     Say,
     Unknown,
-    chosen,
     find,
     in_order,
+    parse_choice,
     plan_steps,
     question,
 )
@@ -38,12 +38,12 @@ ACTIONS = [TIP, ROLL]
     ],
 )
 def test_names(name: str, expected: Action | None) -> None:
-    """Case, underscores, hyphens and spaces do not count; then come similes."""
+    """Case, underscores, hyphens and spaces do not matter; names go before similes."""
     assert find(name, ACTIONS) is expected
 
 
 def test_a_name_goes_before_a_simile() -> None:
-    """Whichever comes first in the list."""
+    """In any order of the list."""
     assert find("PAY", [TIP, PAY]) is PAY
     assert find("PAY", [TIP]) is TIP
 
@@ -70,26 +70,26 @@ def test_a_name_goes_before_a_simile() -> None:
         (Content(actions=["x"]), [Unknown("x", "there is no action 'x'")]),
     ],
 )
-def test_what_a_response_asks_for(content: Content, expected: list[Any]) -> None:
-    """In the order in which it names them."""
+def test_the_steps_of_a_response(content: Content, expected: list[Any]) -> None:
+    """In the order of the names."""
     assert plan_steps(content, ACTIONS) == expected
 
 
 @pytest.mark.parametrize("name", ["REPLY", "IGNORE", "NONE"])
 def test_a_plugins_own_goes_before_the_built_in(name: str) -> None:
-    """It has the name, so it is run."""
+    """Its action replaces the built-in one."""
     own = Action(name)
 
     assert plan_steps(Content("hi", actions=[name.lower()]), [own]) == [Run(own)]
 
 
 def test_priorities() -> None:
-    """The higher first; among equals, as they are configured."""
+    """The highest first; equal ones in the configured order."""
     assert in_order([TIP, PAY, ROLL]) == [ROLL, TIP, PAY]
 
 
-def test_a_model_is_shown_what_can_be_done() -> None:
-    """Names, descriptions, examples, and what there always is."""
+def test_a_model_gets_the_possible_actions() -> None:
+    """Names, descriptions, examples, and the built-in choices."""
     text = question(ACTIONS)
 
     for part in ("- SEND_TIP: Sends money", "tip ada 5", "- REPLY: ", "- IGNORE: ", "- NONE: "):
@@ -119,6 +119,6 @@ def test_a_model_is_shown_what_can_be_done() -> None:
         ("\ud800", ["REPLY"]),
     ],
 )
-def test_a_models_answer_is_read_with_patience(text: str, expected: list[str]) -> None:
-    """What cannot be read is REPLY; what nobody has is left out."""
-    assert chosen(text, ACTIONS) == expected
+def test_a_models_answer_is_parsed_leniently(text: str, expected: list[str]) -> None:
+    """An answer without names is REPLY; unknown names are left out."""
+    assert parse_choice(text, ACTIONS) == expected

@@ -14,14 +14,14 @@ EXAMPLES = {"temperature", "max_tokens"}  # keys without a default
 
 
 def test_the_reference_has_every_key_with_its_default() -> None:
-    """What config.toml gives as defaults changes nothing when it is put in force."""
+    """The values in config.toml equal the defaults."""
     section = REFERENCE.read_text().partition("# [services.agent.config]\n")[2]
     section = section.partition("# [")[0]
     values = tomllib.loads("\n".join(re.findall(r"^# ([a-z_]+ = .*)$", section, re.MULTILINE)))
 
     assert set(values) == set(Config.__struct_fields__)
-    given = {key: value for key, value in values.items() if key not in EXAMPLES}
-    assert msgspec.convert(given, Config) == Config()
+    defaults = {key: value for key, value in values.items() if key not in EXAMPLES}
+    assert msgspec.convert(defaults, Config) == Config()
     assert msgspec.convert(values, Config)
 
 
@@ -38,7 +38,7 @@ def test_the_reference_has_every_key_with_its_default() -> None:
         {"waiting": -1},
     ],
 )
-def test_a_mistake_is_named(values: dict[str, object]) -> None:
-    """Nothing is without a bound, and no key is overlooked."""
+def test_an_error_names_the_key(values: dict[str, object]) -> None:
+    """Every value has bounds, and unknown keys are rejected."""
     with pytest.raises(msgspec.ValidationError, match=next(iter(values))):
         msgspec.convert(values, Config)

@@ -1,4 +1,4 @@
-"""What an agent that has forgotten learns from a message that brings the ones before it."""
+"""An agent without a room's history restores it from the messages that a message carries."""
 
 import asyncio
 from typing import Any
@@ -11,13 +11,13 @@ from garrison.workers.testing import run
 
 
 class Model:
-    """A model that remembers what it was asked."""
+    """A model that records its prompts."""
 
     def __init__(self) -> None:
-        self.requests: list[list[str]] = []
+        self.prompts: list[list[str]] = []
 
     async def __call__(self, params: GenerateTextParams) -> str:
-        self.requests.append([one["content"] for one in params.messages])
+        self.prompts.append([one["content"] for one in params.messages])
         return "Well."
 
 
@@ -36,8 +36,8 @@ def message(number: int, text: str = "", room: str = "r", **metadata: Any) -> Me
     )
 
 
-async def test_what_is_unknown_is_learnt_and_what_is_known_stays_as_it_was() -> None:
-    """In its order, before the message; the answer follows from all of it."""
+async def test_unknown_messages_are_restored_and_known_ones_do_not_change() -> None:
+    """In order, before the new message; the answer uses all of them."""
     model = Model()
     earlier = [message(1), message(2)]
     async with running(model) as agent:
@@ -45,24 +45,24 @@ async def test_what_is_unknown_is_learnt_and_what_is_known_stays_as_it_was() -> 
         changed = [message(1, "changed"), message(2, "changed")]
         await agent.process_actions(message(4, earlier=changed))
         kept = await agent.get_memories(room_id="r")
-    assert model.requests == [
+    assert model.prompts == [
         ["line 1", "line 2", "line 3"],
         ["line 1", "line 2", "line 3", "Well.", "line 4"],
     ]
     assert all("earlier" not in one.metadata for one in kept)
 
 
-async def test_what_is_partly_known_is_completed() -> None:
-    """As where an agent was killed between two lines, and heard one since."""
+async def test_a_partly_known_history_is_completed() -> None:
+    """For example after a kill between two lines, when one message arrived since."""
     model = Model()
     async with running(model) as agent:
         await agent.create_memory(message(2))
         await agent.process_actions(message(4, earlier=[message(1), message(2), message(3)]))
-    assert model.requests == [["line 1", "line 2", "line 3", "line 4"]]
+    assert model.prompts == [["line 1", "line 2", "line 3", "line 4"]]
 
 
-async def test_only_its_own_room_is_learnt_and_no_more_than_a_model_is_shown() -> None:
-    """Whoever sends the message."""
+async def test_only_the_own_room_is_restored_up_to_the_conversations_length() -> None:
+    """Whatever the sender of the message adds."""
     model = Model()
     foreign = [message(1, "secret", room="other")]
     many = [message(number) for number in range(2, 100)]
@@ -74,28 +74,28 @@ async def test_only_its_own_room_is_learnt_and_no_more_than_a_model_is_shown() -
 
 
 @pytest.mark.parametrize("word", ["yesterday", 3, [1], [{"text": "x"}], None])
-async def test_an_authors_own_word_is_left_alone(word: object) -> None:
-    """What is no list of messages means something else."""
+async def test_other_uses_of_the_metadata_are_left_alone(word: object) -> None:
+    """A value that is no list of messages has another meaning."""
     model = Model()
     async with running(model) as agent:
         await agent.process_actions(message(1, earlier=word))
         (mine,) = [one for one in await agent.get_memories() if one.id == "m1"]
     assert mine.metadata == {"earlier": word}
-    assert model.requests == [["line 1"]]
+    assert model.prompts == [["line 1"]]
 
 
-async def test_a_database_that_hangs_is_asked_once_for_it() -> None:
-    """People wait for the answer: 32 messages must not take 32 deadlines."""
+async def test_a_database_that_hangs_is_called_once_for_it() -> None:
+    """The answer must not wait for 32 timeouts."""
 
     class Database:
         def __init__(self) -> None:
-            self.requests: list[str] = []
+            self.created: list[str] = []
 
         async def count_memories(self, room_id: str | None = None) -> int:
             return 0
 
         async def create_memory(self, memory: dict[str, Any]) -> str:
-            self.requests.append(memory["id"])
+            self.created.append(memory["id"])
             await asyncio.Event().wait()
             return ""
 
@@ -104,5 +104,5 @@ async def test_a_database_that_hangs_is_asked_once_for_it() -> None:
     config = {"provider_timeout": 0.1}
     async with running(model, fakes={"database": database}, config=config) as agent:
         await agent.process_actions(message(20, earlier=earlier))
-    assert database.requests[:2] == ["m1", "m20"]
-    assert model.requests == [["line 20"]]
+    assert database.created[:2] == ["m1", "m20"]
+    assert model.prompts == [["line 20"]]

@@ -1,10 +1,10 @@
-"""What the agent keeps in its own memory: what gives way, what is found."""
+"""The agent's own memory store: what is dropped, what is found."""
 
 import pytest
 
 from garrison.workers import Memory
 from garrison.workers.agents.content import Content
-from garrison.workers.services.agent.memory_store import Memories, nearest, selected
+from garrison.workers.services.agent.memory_store import Memories, nearest, select
 
 
 def memory(name: str, room: str = "r", at: float = 0.0, **more: object) -> Memory:
@@ -14,12 +14,12 @@ def memory(name: str, room: str = "r", at: float = 0.0, **more: object) -> Memor
 
 
 def texts(memories: list[Memory]) -> list[str]:
-    """Return what they say."""
+    """Return their texts."""
     return [one.content.text for one in memories]
 
 
 def test_the_newest_comes_first_whatever_the_order_of_arrival() -> None:
-    """By their times; of two of one time, the one that came later."""
+    """By their times; of two with the same time, the later added one."""
     kept = Memories(10, 10, 10_000)
     for name, at in (("b", 2.0), ("a", 1.0), ("c", 3.0), ("d", 3.0)):
         kept.add(memory(name, at=at), "messages")
@@ -29,8 +29,8 @@ def test_the_newest_comes_first_whatever_the_order_of_arrival() -> None:
     assert kept.of("facts") == []
 
 
-def test_one_that_is_there_is_left_as_it_is() -> None:
-    """An id is one memory, in whichever table and room."""
+def test_an_existing_memory_does_not_change() -> None:
+    """An id is unique across tables and rooms."""
     kept = Memories(10, 10, 10_000)
 
     assert kept.add(memory("a"), "messages")
@@ -39,8 +39,8 @@ def test_one_that_is_there_is_left_as_it_is() -> None:
     assert kept.rooms == 1
 
 
-def test_a_full_room_forgets_its_oldest() -> None:
-    """And no other room's."""
+def test_a_full_room_drops_its_oldest() -> None:
+    """Other rooms keep theirs."""
     kept = Memories(2, 100, 10_000)
     kept.add(memory("x", room="other"), "messages")
     for name in "abc":
@@ -50,7 +50,7 @@ def test_a_full_room_forgets_its_oldest() -> None:
     assert texts(kept.of("messages", "other")) == ["x"]
 
 
-def test_where_all_are_too_many_the_room_least_recently_used_gives_way() -> None:
+def test_beyond_the_total_the_least_recently_used_room_drops_its_oldest() -> None:
     """Reading a room is a use of it."""
     kept = Memories(10, 4, 10_000)
     for name, room in (("a", "1"), ("b", "2"), ("c", "1"), ("d", "2")):
@@ -63,8 +63,8 @@ def test_where_all_are_too_many_the_room_least_recently_used_gives_way() -> None
     assert len(kept) == 4
 
 
-def test_bytes_are_bounded_too() -> None:
-    """Large ones push out many; one that is larger than all may be is refused, and nothing lost."""
+def test_bytes_are_limited_too() -> None:
+    """A large memory replaces many; one above the total limit is rejected, and nothing is lost."""
     kept = Memories(100, 100, 1000)
     for name in "abcdefgh":
         kept.add(memory(name * 10), "messages")
@@ -72,13 +72,13 @@ def test_bytes_are_bounded_too() -> None:
 
     assert kept.bytes <= 1000
     assert kept.get("L" * 350) is not None
-    with pytest.raises(ValueError, match="bytes; all together may have 1000"):
+    with pytest.raises(ValueError, match="bytes; the limit for all is 1000"):
         kept.add(memory("M" * 2000), "messages")
     assert kept.get("L" * 350) is not None
 
 
-def test_a_memory_may_take_anothers_place() -> None:
-    """In its room, or moved to another one; sizes are those of what is there."""
+def test_a_memory_can_be_replaced() -> None:
+    """In its room, or moved to another one; the counted size stays correct."""
     kept = Memories(10, 10, 10_000)
     kept.add(memory("a"), "messages")
     kept.add(memory("b"), "messages")
@@ -89,14 +89,14 @@ def test_a_memory_may_take_anothers_place() -> None:
     assert texts(kept.of("messages", "r")) == ["a", "b"]
     assert kept.replace(memory("a", room="other"))
     assert texts(kept.of("messages", "r")) == ["b"]
-    assert not kept.replace(memory("nobody"))
+    assert not kept.replace(memory("unknown"))
     for name in "ab":
         kept.remove(name)
         kept.remove(name)
     assert (kept.bytes, kept.rooms, len(kept)) == (0, 0, 0)
 
 
-def test_a_room_is_forgotten_in_one_table_alone() -> None:
+def test_a_room_is_deleted_in_one_table_only() -> None:
     """Facts of the room stay."""
     kept = Memories(10, 10, 10_000)
     kept.add(memory("a"), "messages")
@@ -109,7 +109,7 @@ def test_a_room_is_forgotten_in_one_table_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("query", "expected"),
+    ("conditions", "expected"),
     [
         ({}, ["c", "b", "a"]),
         ({"count": 2}, ["c", "b"]),
@@ -122,19 +122,19 @@ def test_a_room_is_forgotten_in_one_table_alone() -> None:
         ({"unique": False}, ["c", "b", "a"]),
     ],
 )
-def test_memories_are_selected(query: dict[str, object], expected: list[str]) -> None:
-    """Each condition by itself."""
+def test_memories_are_select(conditions: dict[str, object], expected: list[str]) -> None:
+    """By each condition."""
     memories = [
         memory("c", at=3.0),
         memory("b", at=2.0, unique=True),
         memory("a", at=1.0, entity_id="ada"),
     ]
 
-    assert texts(selected(memories, **query)) == expected  # type: ignore[arg-type]
+    assert texts(select(memories, **conditions)) == expected  # type: ignore[arg-type]
 
 
-def test_the_nearest_are_those_of_the_same_direction() -> None:
-    """Lengths do not count; what has no vector, one of zeros or another length is near nothing."""
+def test_the_nearest_have_the_same_direction() -> None:
+    """Lengths do not matter; no vector, zeros or another length are left out."""
     memories = [
         memory("same", embedding=[2.0, 0.0]),
         memory("half", embedding=[1.0, 1.0]),

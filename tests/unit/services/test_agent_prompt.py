@@ -1,4 +1,4 @@
-"""What a model is asked: the conversation, who the agent is, how long."""
+"""The model's prompt: the conversation, the character, sampling parameters."""
 
 from typing import Any
 
@@ -16,18 +16,18 @@ from garrison.workers.services.agent.prompt import (
 ME = "agent"
 
 
-def message(by: str, text: str, **more: Any) -> Memory:
+def spoken(by: str, text: str, **more: Any) -> Memory:
     """Return a message."""
     return Memory(content=Content(text, **more.pop("content", {})), entity_id=by, **more)
 
 
 def test_the_agents_own_messages_are_the_assistants() -> None:
-    """A conversation begins with somebody else; what has no words is left out."""
+    """A conversation starts with a user's message; messages without text are left out."""
     conversation = [
-        message(ME, "Welcome."),
-        message("1", "Hi"),
-        message("1", ""),
-        message(ME, "Hello."),
+        spoken(ME, "Welcome."),
+        spoken("1", "Hi"),
+        spoken("1", ""),
+        spoken(ME, "Hello."),
     ]
 
     assert messages(conversation, ME) == [
@@ -37,11 +37,11 @@ def test_the_agents_own_messages_are_the_assistants() -> None:
 
 
 @pytest.mark.parametrize("key", ["entity_name", "entityName", "username", "name"])
-def test_several_people_are_told_apart_by_their_names(key: str) -> None:
-    """One alone needs none."""
-    ada = message("1", "Hi", metadata={key: "Ada"})
-    bob = message("2", "Ho", metadata={key: "Bob"})
-    nameless = message("3", "Ha")
+def test_several_users_are_distinguished_by_their_names(key: str) -> None:
+    """A single user's name is left out."""
+    ada = spoken("1", "Hi", metadata={key: "Ada"})
+    bob = spoken("2", "Ho", metadata={key: "Bob"})
+    nameless = spoken("3", "Ha")
 
     assert [one["content"] for one in messages([ada, ada], ME)] == ["Hi", "Hi"]
     assert [one["content"] for one in messages([ada, bob, nameless], ME)] == [
@@ -51,15 +51,15 @@ def test_several_people_are_told_apart_by_their_names(key: str) -> None:
     ]
 
 
-def test_what_is_attached_is_told() -> None:
-    """A picture without a word is a message, too."""
-    picture = message("1", "", content={"attachments": [Media("http://x/1", description="A cat")]})
+def test_attachments_are_described() -> None:
+    """A picture without a text is a message too."""
+    picture = spoken("1", "", content={"attachments": [Media("http://x/1", description="A cat")]})
 
     assert messages([picture], ME) == [{"role": "user", "content": "[attached: A cat]"}]
 
 
-def test_a_characters_own_system_goes_before_what_is_made() -> None:
-    """Its placeholders are its name; style and what providers told follow."""
+def test_a_characters_own_system_prompt_replaces_the_generated_one() -> None:
+    """Placeholders become its name; style and the providers' texts follow."""
     character = Character(
         name="Ada",
         system="You are {{agentName}}.",
@@ -71,7 +71,7 @@ def test_a_characters_own_system_goes_before_what_is_made() -> None:
     assert text == "You are Ada.\n\nHow you write:\n- Be brief.\n- Ask.\n\nIt is noon."
 
 
-def test_a_system_is_made_of_what_a_character_has() -> None:
+def test_the_system_prompt_is_generated_from_the_character() -> None:
     """Name, bio, adjectives, topics, style, a few conversations."""
     example = [
         MessageExample("{{user1}}", {"text": "Who are you?"}),
@@ -105,23 +105,18 @@ def test_a_system_is_made_of_what_a_character_has() -> None:
         (Sampling(0.0, 1, ("a",)), {"temperature": 1, "maxTokens": 9, "stop": ["b"]}, None),
     ],
 )
-def test_what_the_config_says_goes_before_the_character(
+def test_the_config_goes_before_the_character(
     configured: Sampling, settings: dict[str, Any], expected: Sampling | None
 ) -> None:
-    """Of a character's settings, numbers alone are taken, and texts to stop at."""
+    """Of a character's settings, only numbers and stop texts are used."""
     assert sampling(configured, settings) == (configured if expected is None else expected)
 
 
-def test_a_model_is_asked_with_all_of_it() -> None:
+def test_the_params_have_all_of_it() -> None:
     """System, conversation, sampling."""
     character = Character(name="Ada", settings={"temperature": 0.5})
-    request = params(character, [message("1", "Hi")], ME, "It is noon.", Sampling(max_tokens=7))
+    result = params(character, [spoken("1", "Hi")], ME, "It is noon.", Sampling(max_tokens=7))
 
-    assert request.system == "You are Ada.\n\nIt is noon."
-    assert request.messages == [{"role": "user", "content": "Hi"}]
-    assert (request.temperature, request.max_tokens, request.stop, request.prompt) == (
-        0.5,
-        7,
-        [],
-        "",
-    )
+    assert result.system == "You are Ada.\n\nIt is noon."
+    assert result.messages == [{"role": "user", "content": "Hi"}]
+    assert (result.temperature, result.max_tokens, result.stop, result.prompt) == (0.5, 7, [], "")

@@ -51,7 +51,7 @@ def tasks() -> Tasks:
     ],
 )
 def test_queries(query: dict[str, Any], expected: str) -> None:
-    """A field to a value or a comparison; times without a zone are UTC, none is at once."""
+    """A value or a comparison for a field. Times without a zone are UTC; no time is due now."""
     assert "".join(task.id for task in tasks().matching(query)) == expected
 
 
@@ -65,14 +65,14 @@ def test_queries(query: dict[str, Any], expected: str) -> None:
         ({"scheduled_for": {"$lte": 1e300}}, "is no time"),
     ],
 )
-def test_a_query_that_means_nothing_is_named(query: dict[str, Any], problem: str) -> None:
-    """It is an error, never an empty list."""
+def test_an_invalid_query_is_an_error(query: dict[str, Any], problem: str) -> None:
+    """And not an empty list."""
     with pytest.raises(ValueError, match=problem):
         tasks().matching(query)
 
 
-def test_a_query_that_has_travelled_means_the_same() -> None:
-    """msgpack has timestamps for times with a zone, and texts for those without."""
+def test_a_query_means_the_same_after_encoding() -> None:
+    """msgpack encodes times with a zone as timestamps, those without as texts."""
     for now in (NOON, NOON.replace(tzinfo=None)):
         query = msgspec.msgpack.decode(msgspec.msgpack.encode({"scheduled_for": {"$lte": now}}))
 
@@ -80,7 +80,7 @@ def test_a_query_that_has_travelled_means_the_same() -> None:
 
 
 def test_fields_are_changed() -> None:
-    """What is not named stays; what does not fit changes nothing."""
+    """Other fields stay; an invalid value changes nothing."""
     kept = tasks()
     kept.change("1", {"status": "done", "scheduled_for": None})
     changed = kept.get("1")
@@ -95,8 +95,8 @@ def test_fields_are_changed() -> None:
         kept.change("9", {})
 
 
-def test_a_full_table_refuses_and_says_so() -> None:
-    """What is there stays, and can be changed and deleted."""
+def test_a_full_table_rejects_a_task() -> None:
+    """Existing tasks stay and can be changed and deleted."""
     kept = Tasks(2, 300)
     kept.put(Task(name="a", id="1"))
     kept.put(Task(name="b", id="2"))
@@ -113,8 +113,8 @@ def test_a_full_table_refuses_and_says_so() -> None:
     assert kept.bytes == sum(len(msgspec.msgpack.encode(t)) for t in kept.matching({}))
 
 
-def test_the_cache_drops_what_was_least_recently_used() -> None:
-    """By number and by bytes; what is larger than all may be is not kept."""
+def test_the_cache_drops_the_least_recently_used() -> None:
+    """By number and by bytes; a value larger than the cache is not stored."""
     cache: Cache[str] = Cache(3, 12)
     for key in "abc":
         assert cache.put(key, b"xx")
@@ -130,10 +130,10 @@ def test_the_cache_drops_what_was_least_recently_used() -> None:
     assert (cache.bytes, len(cache)) == (0, 0)
 
 
-def test_keys_count_as_well() -> None:
-    """Else a cache of nothing but keys would have no bound; a key may be several texts."""
+def test_the_size_of_keys_counts() -> None:
+    """Otherwise a cache of empty values would have no limit. A key may be several texts."""
     cache: Cache[Any] = Cache(100, 20)
     assert not cache.put("k" * 21, b"")
-    for letter in "abc":
-        assert cache.put((letter * 4, letter * 4), b"")
+    for character in "abc":
+        assert cache.put((character * 4, character * 4), b"")
     assert (len(cache), cache.bytes) == (2, 16)

@@ -1,4 +1,4 @@
-"""What waits in rooms: nothing is said twice, and nothing grows without bound."""
+"""Rooms: a text is shown once, and nothing grows without bound."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -6,21 +6,21 @@ from hypothesis import strategies as st
 from garrison.workers.services.chat.rooms import Limits, Room, Rooms
 
 
-def waiting(room: Room) -> list[str]:
+def taken(room: Room) -> list[str]:
     return list(room.take())
 
 
-def test_what_waits_is_taken_once_in_order() -> None:
+def test_texts_are_taken_once_in_order() -> None:
     room = Room(Limits())
     room.put("a")
     room.put("b")
-    assert waiting(room) == ["a", "b"]
-    assert waiting(room) == []
+    assert taken(room) == ["a", "b"]
+    assert taken(room) == []
 
 
-def test_an_answer_is_not_said_a_second_time() -> None:
-    """Not what came within the line, and not what came just before this process knew of it, as
-    after a restart; what is none of the answers is said, after the line."""
+def test_an_answer_is_not_shown_a_second_time() -> None:
+    """Neither one that arrived during the line nor one that arrived before it, as after a restart.
+    Other texts are shown after the line."""
     room = Room(Limits())
     room.put("answer")
     room.put("earlier")
@@ -28,63 +28,63 @@ def test_an_answer_is_not_said_a_second_time() -> None:
     room.put("answer")
     room.put("other")
     room.put("answer")
-    assert waiting(room) == ["answer", "earlier"]
+    assert taken(room) == ["answer", "earlier"]
     room.put("more")
     room.answering = 0
-    room.answered(["answer", "more"])
-    assert waiting(room) == ["other"]
+    room.drop_answers(["answer", "more"])
+    assert taken(room) == ["other"]
 
     room.put("answer")
     room.put("earlier")
-    room.answered(["answer"])
-    assert waiting(room) == ["earlier"]
+    room.drop_answers(["answer"])
+    assert taken(room) == ["earlier"]
 
 
-def test_what_comes_within_two_lines_is_held_until_both_are_answered() -> None:
-    """It may be the answer of either."""
+def test_texts_during_two_lines_are_held_until_both_are_answered() -> None:
+    """A text may be the answer to either."""
     room = Room(Limits())
     room.answering = 2
     room.put("one")
     room.put("two")
     room.put("other")
     room.answering = 1
-    room.answered(["one"])
-    assert waiting(room) == []
+    room.drop_answers(["one"])
+    assert taken(room) == []
     room.answering = 0
-    room.answered(["two"])
-    assert waiting(room) == ["other"]
+    room.drop_answers(["two"])
+    assert taken(room) == ["other"]
 
 
-def test_the_oldest_text_gives_way() -> None:
-    """By number and by size, whether held or not; one that is too large alone is cut."""
+def test_the_oldest_text_is_dropped() -> None:
+    """By number and by size, held or not; a single text that is too large is cut."""
     for answering in (0, 1):
         room = Room(Limits(texts=2, characters=10))
         room.answering = answering
         for text in ("a", "b", "c"):
             room.put(text)
         room.answering = 0
-        room.answered([])
-        assert waiting(room) == ["b", "c"]
+        room.drop_answers([])
+        assert taken(room) == ["b", "c"]
     room = Room(Limits(texts=9, characters=10))
     room.put("a" * 6)
     room.put("b" * 6)
-    assert waiting(room) == ["b" * 6]
+    assert taken(room) == ["b" * 6]
     room.put("c" * 60)
-    assert waiting(room) == ["c" * 10]
+    assert taken(room) == ["c" * 10]
 
 
-def test_the_oldest_room_gives_way_but_not_one_that_is_used() -> None:
+def test_the_oldest_unused_room_is_discarded() -> None:
     rooms = Rooms(Limits(rooms=2))
     used = rooms.enter("used")
     used.users = 1
     rooms.enter("old").put("text")
     rooms.enter("new")
     assert (rooms.holds("used", used), len(rooms)) == (True, 2)
-    assert waiting(rooms.enter("old")) == []
+    assert taken(rooms.enter("old")) == []
 
 
-def test_where_all_rooms_are_used_the_oldest_still_gives_way() -> None:
-    """Whoever is in it notices."""
+def test_the_oldest_room_is_discarded_if_all_are_used() -> None:
+    """Its listeners notice."""
     rooms = Rooms(Limits(rooms=2))
     entered = [rooms.enter(str(number)) for number in range(2)]
     for room in entered:
@@ -97,13 +97,13 @@ def test_where_all_rooms_are_used_the_oldest_still_gives_way() -> None:
     ]
 
 
-def test_a_room_is_forgotten_when_nothing_is_in_it() -> None:
+def test_an_unused_room_is_discarded() -> None:
     rooms = Rooms()
     room = rooms.enter("r")
     room.put("text")
     rooms.leave("r")
     assert len(rooms) == 1
-    assert waiting(room) == ["text"]
+    assert taken(room) == ["text"]
     room.users = 1
     rooms.leave("r")
     assert len(rooms) == 1
@@ -114,13 +114,13 @@ def test_a_room_is_forgotten_when_nothing_is_in_it() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.text(max_size=30))))
-def test_whatever_comes_there_is_no_more_than_the_limits(coming: list[tuple[int, str]]) -> None:
+def test_any_texts_stay_within_the_limits(history: list[tuple[int, str]]) -> None:
     limits = Limits(rooms=3, texts=4, characters=20)
     rooms = Rooms(limits)
-    for number, text in coming:
+    for number, text in history:
         rooms.enter(str(number)).put(text)
         assert len(rooms) <= limits.rooms
     for number in range(10):
-        texts = waiting(rooms.enter(str(number)))
+        texts = taken(rooms.enter(str(number)))
         assert len(texts) <= limits.texts
         assert sum(map(len, texts)) <= limits.characters

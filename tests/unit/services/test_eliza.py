@@ -1,4 +1,4 @@
-"""eliza as a model: what follows from messages, where it ends, and what is alike."""
+"""eliza as a model: answers, limits of an answer, embeddings, script errors."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,12 +8,12 @@ import pytest
 
 from garrison.ipc import PermanentFailure, ServiceProxy
 from garrison.workers import GenerateTextParams
-from garrison.workers.services.eliza import LINES, ElizaService, answer, ended, load
+from garrison.workers.services.eliza import MAX_LINES, ElizaService, answer, load, truncate
 from garrison.workers.services.eliza.conversation import Conversation, respond
 from garrison.workers.testing import run
 
 SCRIPT = load("")
-SAID = [
+LINES = [
     "My mother hates my cat",
     "I am sad",
     "I am sad",
@@ -26,7 +26,7 @@ SAID = [
 
 @pytest.fixture
 async def eliza() -> AsyncIterator[Any]:
-    """Run the service; yield it as other services have it."""
+    """Run the service; yield a proxy to it."""
     async with run(ElizaService) as service:
         proxy = service.runtime.get_service("eliza")
         assert isinstance(proxy, ServiceProxy)
@@ -37,21 +37,20 @@ def user(*lines: str) -> list[dict[str, str]]:
     return [{"role": "user", "content": line} for line in lines]
 
 
-async def test_an_answer_follows_from_the_messages_alone(eliza: Any) -> None:
-    """It is that of a conversation which was held line by line, with turns and memories; who
-    asked what before does not count."""
-    conversation, held = Conversation(), []
-    for line in SAID:
-        answer_text, conversation = respond(SCRIPT, line, conversation)
-        held.append(answer_text)
-    numbers = [*range(len(SAID)), *reversed(range(len(SAID)))]
-    answers = [await eliza.generate_text({"messages": user(*SAID[: n + 1])}) for n in numbers]
-    assert answers == [held[n] for n in numbers]
-    assert len(set(held)) == len(held)
+async def test_an_answer_depends_on_the_messages_alone(eliza: Any) -> None:
+    """It equals the answer in a conversation that keeps its state; earlier calls have no effect."""
+    conversation, expected = Conversation(), []
+    for line in LINES:
+        text, conversation = respond(SCRIPT, line, conversation)
+        expected.append(text)
+    numbers = [*range(len(LINES)), *reversed(range(len(LINES)))]
+    answers = [await eliza.generate_text({"messages": user(*LINES[: n + 1])}) for n in numbers]
+    assert answers == [expected[n] for n in numbers]
+    assert len(set(expected)) == len(expected)
 
 
-async def test_only_what_the_user_said_counts(eliza: Any) -> None:
-    """Neither a character's description nor eliza's own words are taken for the user's."""
+async def test_only_the_users_messages_count(eliza: Any) -> None:
+    """The system prompt and eliza's own answers are ignored."""
     messages = [
         {"role": "system", "content": "I dreamt of my mother"},
         *user("I am sad"),
@@ -65,19 +64,21 @@ async def test_only_what_the_user_said_counts(eliza: Any) -> None:
 @pytest.mark.parametrize(
     "params", [{}, {"system": "I am sad"}, {"messages": [{"role": "assistant", "content": "Hm"}]}]
 )
-async def test_who_has_said_nothing_is_greeted(eliza: Any, params: dict[str, Any]) -> None:
+async def test_without_a_line_the_answer_is_the_greeting(
+    eliza: Any, params: dict[str, Any]
+) -> None:
     assert await eliza.generate_text(params) == SCRIPT.greeting
 
 
-async def test_an_empty_line_is_silence_and_no_greeting(eliza: Any) -> None:
-    answer_text = await eliza.generate_text({"messages": user("")})
-    assert answer_text not in {"", SCRIPT.greeting}
+async def test_an_empty_line_is_not_answered_with_the_greeting(eliza: Any) -> None:
+    text = await eliza.generate_text({"messages": user("")})
+    assert text not in {"", SCRIPT.greeting}
 
 
-def test_only_the_last_lines_are_gone_through() -> None:
-    """However many there are; what is asked of it costs no more than that."""
-    late = ["I am sad"] * LINES
-    assert answer(SCRIPT, ["My mother hates my cat"] * 100 + late) == answer(SCRIPT, late)
+def test_only_the_last_lines_are_processed() -> None:
+    """So the cost of a call is bounded."""
+    last = ["I am sad"] * MAX_LINES
+    assert answer(SCRIPT, ["My mother hates my cat"] * 100 + last) == answer(SCRIPT, last)
 
 
 @pytest.mark.parametrize(
@@ -94,15 +95,17 @@ def test_only_the_last_lines_are_gone_through() -> None:
         (["Why"], None, ""),
     ],
 )
-def test_it_ends_where_it_is_told_to(stop: list[str], max_tokens: int | None, text: str) -> None:
-    assert ended("Why are you sad? Tell me.", stop, max_tokens) == text
+def test_stop_and_max_tokens_end_the_answer(
+    stop: list[str], max_tokens: int | None, text: str
+) -> None:
+    assert truncate("Why are you sad? Tell me.", stop, max_tokens) == text
 
 
 async def test_a_stream_is_the_answer_word_by_word(eliza: Any) -> None:
     params = GenerateTextParams(prompt="I am sad", max_tokens=5)
-    pieces = [piece async for piece in eliza.stream_text(params)]
-    assert len(pieces) == 5
-    assert "".join(pieces) == await eliza.generate_text(params)
+    words = [word async for word in eliza.stream_text(params)]
+    assert len(words) == 5
+    assert "".join(words) == await eliza.generate_text(params)
 
 
 async def test_vectors_have_the_configured_dimensions() -> None:
@@ -115,10 +118,10 @@ async def test_vectors_have_the_configured_dimensions() -> None:
 @pytest.mark.parametrize(
     ("text", "part"), [("greetings = 3", "greetings"), (None, "No such file"), ("[", "TOML")]
 )
-async def test_a_script_that_cannot_be_used_is_permanent(
+async def test_an_invalid_script_is_a_permanent_failure(
     tmp_path: Path, text: str | None, part: str
 ) -> None:
-    """Trying again is no use; the reason names the file and the mistake."""
+    """The error names the file and the mistake."""
     path = tmp_path / "my.toml"
     if text is not None:
         path.write_text(text)

@@ -1,4 +1,4 @@
-"""Weizenbaum's method, and the script that comes with it."""
+"""Weizenbaum's method and the bundled script."""
 
 from importlib import resources
 from typing import Any
@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from garrison.workers.services.eliza.conversation import (
-    ANSWER,
-    MEMORIES,
-    PART,
-    READ,
+    MAX_ANSWER,
+    MAX_LINE,
+    MAX_MEMORIES,
+    MAX_PART,
     Conversation,
     decompose,
     reflect,
@@ -93,7 +93,7 @@ def small(**changes: str) -> str:
 
 
 def say(*lines: str, script: Script | None = None) -> list[str]:
-    """Return the answers to lines that are said in one conversation."""
+    """Return the answers to the lines of one conversation."""
     script = script or parse(SMALL)
     conversation, answers = Conversation(), []
     for line in lines:
@@ -110,11 +110,11 @@ def words(text: str) -> tuple[str, ...]:
 
 
 @pytest.mark.parametrize("line", ["I am in a dream", "a dream in which I am", "Dreamt? I am sure"])
-def test_the_keyword_of_the_highest_rank_answers_wherever_it_stands(line: str) -> None:
+def test_the_keyword_of_the_highest_rank_answers_wherever_it_is(line: str) -> None:
     assert say(line) == ["What was the dream?"]
 
 
-def test_of_equal_ranks_the_first_that_was_heard_answers() -> None:
+def test_of_equal_ranks_the_first_keyword_answers() -> None:
     assert say("my house and mother") == ["What of your house and mother?"]
     assert say("mother and my house") == ["Which mother?"]
 
@@ -133,7 +133,7 @@ def test_the_clause_with_the_best_keyword_is_answered_alone(line: str, answer: s
 
 
 @pytest.mark.parametrize("line", ["I'M SAD", "i’m sad", "Iʼm sad...", '"I\'m" *sad*', "¿I'm sad?"])
-def test_case_marks_and_every_kind_of_apostrophe_are_read_through(line: str) -> None:
+def test_case_marks_and_kinds_of_apostrophe_do_not_matter(line: str) -> None:
     assert say(line) == ["Why are you sad?"]
 
 
@@ -170,10 +170,10 @@ def pattern_of(text: str) -> Any:
         ("a *", "b a", None),
     ],
 )
-def test_a_pattern_takes_a_clause_apart(pattern: str, line: str, parts: list[str] | None) -> None:
-    taken = decompose(pattern_of(pattern), words(line))
-    assert (taken and [" ".join(part) for part in taken]) == (parts if parts else taken)
-    assert (taken is None) == (parts is None)
+def test_a_pattern_decomposes_a_clause(pattern: str, line: str, parts: list[str] | None) -> None:
+    found = decompose(pattern_of(pattern), words(line))
+    assert (found and [" ".join(part) for part in found]) == (parts if parts else found)
+    assert (found is None) == (parts is None)
 
 
 @given(
@@ -181,38 +181,38 @@ def test_a_pattern_takes_a_clause_apart(pattern: str, line: str, parts: list[str
     st.lists(st.sampled_from(["a", "b", "mother"]), max_size=7),
 )
 def test_decomposition_agrees_with_trying_every_way(elements: list[str], line: list[str]) -> None:
-    def fits(pattern: list[str], heard: list[str]) -> bool:
+    def matches(pattern: list[str], words: list[str]) -> bool:
         match pattern:
             case []:
-                return not heard
+                return not words
             case ["*", *rest]:
-                return any(fits(rest, heard[at:]) for at in range(len(heard) + 1))
+                return any(matches(rest, words[at:]) for at in range(len(words) + 1))
             case [element, *rest]:
                 word = "mother" if element == "@family" else element
-                return heard[:1] == [word] and fits(rest, heard[1:])
+                return words[:1] == [word] and matches(rest, words[1:])
         raise AssertionError(pattern)
 
-    taken = decompose(pattern_of(" ".join(elements)), tuple(line))
-    assert (taken is not None) == fits(elements, line)
-    if taken is not None:
-        parts = iter(taken)
-        expected = [next(parts) if e in {"*", "@family"} else (e,) for e in elements]
-        assert [word for part in expected for word in part] == line
+    found = decompose(pattern_of(" ".join(elements)), tuple(line))
+    assert (found is not None) == matches(elements, line)
+    if found is not None:
+        parts = iter(found)
+        pieces = [next(parts) if e in {"*", "@family"} else (e,) for e in elements]
+        assert [word for piece in pieces for word in piece] == line
 
 
-def test_a_sentence_that_would_have_a_hole_is_not_said() -> None:
+def test_a_sentence_with_an_empty_part_is_skipped() -> None:
     assert say("I am") == ["Go on."]
 
 
 # --- reflection ---------------------------------------------------------------------------------
 
 
-def test_pronouns_are_turned_round() -> None:
+def test_pronouns_are_reflected() -> None:
     assert say("I am sad about my mother") == ["Why are you sad about your mother?"]
 
 
 @pytest.mark.parametrize(
-    ("heard", "expected"),
+    ("text", "reflected"),
     [
         ("you hate me", "I hate you"),
         ("i am sure you are", "you are sure I am"),
@@ -222,8 +222,8 @@ def test_pronouns_are_turned_round() -> None:
         ("nothing Else", "nothing Else"),
     ],
 )
-def test_phrases_are_turned_round_before_words(heard: str, expected: str) -> None:
-    assert reflect(parse(SMALL), words(heard)) == words(expected)
+def test_phrases_are_reflected_before_words(text: str, reflected: str) -> None:
+    assert reflect(parse(SMALL), words(text)) == words(reflected)
 
 
 # --- turns, links, memory -----------------------------------------------------------------------
@@ -239,19 +239,19 @@ def test_reassemblies_take_turns_each_rule_for_itself() -> None:
     ]
 
 
-def test_a_link_goes_on_with_another_keyword_and_takes_its_turn() -> None:
+def test_a_link_continues_with_another_keyword_and_takes_its_turn() -> None:
     assert say("I met father", "I met father") == ["Which father?", "Whom did you meet?"]
 
 
-def test_newkey_goes_on_with_the_next_keyword() -> None:
+def test_newkey_continues_with_the_next_keyword() -> None:
     assert say("I saw my father") == ["Tell me of your father."]
 
 
-def test_links_that_lead_in_a_circle_say_nothing() -> None:
+def test_links_in_a_circle_give_no_answer() -> None:
     assert say("I turn") == ["Go on."]
 
 
-def test_what_was_remembered_is_said_when_nothing_is_recognized_oldest_first() -> None:
+def test_memories_are_recalled_without_a_keyword_oldest_first() -> None:
     assert say("my hat fits", "my cat sleeps", "Hm", "Hm", "Hm", "Hm", "Hm") == [
         "What of your hat fits?",
         "What of your cat sleeps?",
@@ -263,7 +263,7 @@ def test_what_was_remembered_is_said_when_nothing_is_recognized_oldest_first() -
     ]
 
 
-def test_a_memory_is_made_whoever_answers_and_the_same_is_kept_once() -> None:
+def test_a_memory_is_made_by_any_keyword_and_kept_once() -> None:
     once = small(**{', "Back to your (2)."': ""})
     assert say("I am in my house", "I am in my house", "Hm", "Hm", "Hm", script=parse(once))[
         2:
@@ -274,15 +274,15 @@ def test_a_memory_is_made_whoever_answers_and_the_same_is_kept_once() -> None:
     ]
 
 
-def test_the_oldest_memory_makes_room() -> None:
+def test_the_oldest_memory_is_dropped() -> None:
     script, conversation = parse(SMALL), Conversation()
-    for number in range(MEMORIES + 3):
+    for number in range(MAX_MEMORIES + 3):
         _, conversation = respond(script, f"my hat {number}", conversation)
-    assert len(conversation.memory) == MEMORIES
+    assert len(conversation.memory) == MAX_MEMORIES
     assert conversation.memory[0] == "Back to your hat 3."
 
 
-# --- the edges of a talk ------------------------------------------------------------------------
+# --- silence, farewells, limits ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("line", ["", "   ", "...", "?!", "\n", "\x1b", "''"])
@@ -295,15 +295,15 @@ def test_a_farewell_is_answered_as_one(line: str) -> None:
     assert say(line) == ["Bye."]
 
 
-def test_a_farewell_word_among_others_is_none() -> None:
+def test_a_farewell_word_among_others_is_no_farewell() -> None:
     assert say("I am one to say bye") == ["Why are you one to say bye?"]
 
 
-def test_only_so_much_of_a_line_is_read() -> None:
-    assert say("x " * (READ // 2) + "I am sad") == ["Go on."]
+def test_the_rest_of_a_long_line_is_ignored() -> None:
+    assert say("x " * (MAX_LINE // 2) + "I am sad") == ["Go on."]
 
 
-def test_no_escape_sequence_is_said_back() -> None:
+def test_no_escape_sequence_is_repeated() -> None:
     assert say("I am \x1b#8red\x07\u202e") == ["Why are you #8red?"]
 
 
@@ -313,31 +313,31 @@ def test_no_escape_sequence_is_said_back() -> None:
 )
 def test_a_long_line_is_answered_briefly(line: str) -> None:
     (answer,) = say(line, script=BUNDLED)
-    assert 0 < len(answer) <= ANSWER
+    assert 0 < len(answer) <= MAX_ANSWER
 
 
-def test_what_is_said_back_is_shortened() -> None:
+def test_repeated_words_are_shortened() -> None:
     (answer,) = say("I am " + "so " * 200)
-    assert answer == f"Why are you {'so ' * (PART // 3)}…?".replace(" …", "…")
+    assert answer == f"Why are you {'so ' * (MAX_PART // 3)}…?".replace(" …", "…")
 
 
 def test_a_sentence_of_the_script_is_cut_to_an_answers_length() -> None:
-    long = parse(small(**{'"Go on."': f'"{"x" * 2 * ANSWER}"'}))
-    assert say("Hm", script=long) == ["X" + "x" * (ANSWER - 1)]
+    long = parse(small(**{'"Go on."': f'"{"x" * 2 * MAX_ANSWER}"'}))
+    assert say("Hm", script=long) == ["X" + "x" * (MAX_ANSWER - 1)]
 
 
-def test_a_conversation_that_is_too_big_is_brought_within_bounds() -> None:
+def test_a_conversation_that_is_too_large_is_cut() -> None:
     memory = tuple(f"{number} " + "x" * 5_000 for number in range(100))
     answer, after = respond(BUNDLED, "Good", Conversation(memory=memory, rest=10**30))
     assert answer not in memory
-    assert len(after.memory) == MEMORIES
+    assert len(after.memory) == MAX_MEMORIES
     assert after.memory[-1].startswith("99 ")
     assert_bounded(after)
 
 
 # --- properties ---------------------------------------------------------------------------------
 
-HEARD = st.one_of(
+TEXTS = st.one_of(
     st.text(st.characters()),
     st.lists(
         st.sampled_from([*BUNDLED.triggers, *BUNDLED.substitutions, "the", "is", ",", ".", "to"]),
@@ -355,38 +355,38 @@ STATES = st.builds(
 
 
 def assert_bounded(conversation: Conversation) -> None:
-    assert len(conversation.memory) <= MEMORIES
-    assert all(0 < len(line) <= ANSWER for line in conversation.memory)
+    assert len(conversation.memory) <= MAX_MEMORIES
+    assert all(0 < len(line) <= MAX_ANSWER for line in conversation.memory)
     assert all(0 < at < BUNDLED.counters[name] for name, at in conversation.cycles.items())
     assert 0 <= conversation.rest < BUNDLED.recall_every
 
 
-@given(HEARD, STATES)
+@given(TEXTS, STATES)
 def test_any_line_in_any_conversation_has_an_answer(line: str, before: Conversation) -> None:
     copy = msgspec.structs.replace(before, cycles=dict(before.cycles))
     answer, after = respond(BUNDLED, line, before)
     assert answer.strip()
-    assert len(answer) <= ANSWER
+    assert len(answer) <= MAX_ANSWER
     assert_bounded(after)
     assert before == copy
     assert respond(BUNDLED, line, before) == (answer, after)
 
 
-@given(st.lists(HEARD, min_size=1, max_size=10))
-def test_a_conversation_travels_and_stays_bounded_over_200_turns(lines: list[str]) -> None:
-    here = there = Conversation()
+@given(st.lists(TEXTS, min_size=1, max_size=10))
+def test_a_conversation_can_be_encoded_and_stays_bounded_over_200_turns(lines: list[str]) -> None:
+    local = remote = Conversation()
     for turn in range(200):
         line = lines[turn % len(lines)]
-        answer, here = respond(BUNDLED, line, here)
-        travelled = msgspec.msgpack.decode(msgspec.msgpack.encode(there), type=Conversation)
-        assert travelled == there
-        again, there = respond(BUNDLED, line, travelled)
-        assert (again, there) == (answer, here)
-    assert_bounded(here)
+        answer, local = respond(BUNDLED, line, local)
+        decoded = msgspec.msgpack.decode(msgspec.msgpack.encode(remote), type=Conversation)
+        assert decoded == remote
+        again, remote = respond(BUNDLED, line, decoded)
+        assert (again, remote) == (answer, local)
+    assert_bounded(local)
 
 
 @given(st.text())
-def test_any_text_is_read_into_words(line: str) -> None:
+def test_any_text_is_split_into_words(line: str) -> None:
     for clause in tokenise(BUNDLED, line):
         assert clause
         assert all(word and word.isprintable() and not word.isspace() for word in clause)
@@ -395,8 +395,8 @@ def test_any_text_is_read_into_words(line: str) -> None:
 # --- the script ---------------------------------------------------------------------------------
 
 
-def test_every_rule_of_the_bundled_script_can_be_heard() -> None:
-    """Every pattern, said as it stands, is taken apart by its own rule and by none before it."""
+def test_every_rule_of_the_bundled_script_can_match() -> None:
+    """Each pattern's own words are matched by its rule and by no rule before it."""
     shadowed = []
     for keyword in BUNDLED.keywords.values():
         for rules in (keyword.rules, keyword.memory):
@@ -413,17 +413,17 @@ def test_every_rule_of_the_bundled_script_can_be_heard() -> None:
 def test_the_bundled_script_is_rich() -> None:
     assert len(BUNDLED.keywords) > 40
     sentences = [
-        say
+        reassembly
         for keyword in BUNDLED.keywords.values()
         for rule in keyword.rules
-        for say in rule.say
-        if isinstance(say, Sentence)
+        for reassembly in rule.reassemblies
+        if isinstance(reassembly, Sentence)
     ]
     assert len(sentences) > 250
 
 
 @pytest.mark.parametrize(
-    ("line", "expected"),
+    ("line", "part"),
     [
         ("I am sad about my mother", "sad about your mother"),
         ("Hello, I can't sleep", "tried"),
@@ -437,9 +437,9 @@ def test_the_bundled_script_is_rich() -> None:
         ("goodbye", "Goodbye"),
     ],
 )
-def test_the_bundled_script_speaks_to_what_was_said(line: str, expected: str) -> None:
+def test_the_bundled_script_answers_the_topic(line: str, part: str) -> None:
     (answer,) = say(line, script=BUNDLED)
-    assert expected in answer
+    assert part in answer
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,9 @@ def test_the_bundled_script_speaks_to_what_was_said(line: str, expected: str) ->
         ("[substitute]", "[[substitute]]", "substitute", "a table, found [{"),
     ],
 )
-def test_a_mistake_in_a_script_is_named(old: str, new: str, key: str, expected: str) -> None:
+def test_an_error_names_the_mistake_in_a_script(
+    old: str, new: str, key: str, expected: str
+) -> None:
     text = small(**{old: new})
     assert text != SMALL
     with pytest.raises(ScriptError) as raised:

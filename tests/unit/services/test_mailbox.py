@@ -1,4 +1,4 @@
-"""The mailbox in one process: what is cancelled, dropped or too large at the wrong moment."""
+"""The mailbox in one process: cancelled posts, drops, large messages, damaged files, clocks."""
 
 import asyncio
 import contextlib
@@ -20,20 +20,16 @@ from garrison.supervisor.cli import mail
 from garrison.supervisor.cli.render import table
 from garrison.workers import PermanentFailure
 from garrison.workers.runtime import Runtime
-from garrison.workers.services.mailbox import MailboxService, lanes, schema, shown
+from garrison.workers.services.mailbox import MailboxService, receiver_queue, schema
+from garrison.workers.services.mailbox.admin import summary
+from garrison.workers.services.mailbox.file import Damaged, open_database, quarantine
 from garrison.workers.services.mailbox.schema import Message
-from garrison.workers.services.mailbox.store import (
-    Damaged,
-    MailboxFull,
-    Store,
-    _opened,
-    quarantine,
-)
+from garrison.workers.services.mailbox.store import MailboxFull, Store
 from garrison.workers.testing import run
 
 
 class Receiver:
-    """Takes numbers; refuses where it is told to."""
+    """Records numbers; raises for those in `refusing`."""
 
     service_type = "receiver"
 
@@ -69,21 +65,21 @@ def post(number: int, padding: str = "", **options: Any) -> PostRequest:
 
 
 def away(service: MailboxService) -> None:
-    """Have the mailbox think that nobody is there."""
+    """Make the receiver look stopped to the mailbox."""
     client: Any = service.runtime.client
     client.generation_of = lambda _: 0
 
 
 def back(service: MailboxService) -> None:
-    """Have it look again."""
+    """Make the receiver look running again."""
     client: Any = service.runtime.client
     del client.generation_of
-    for lane in service.lanes.values():
-        service._pump(lane)
+    for name in service.dispatcher.queues:
+        service.dispatcher.receiver_changed(name)
 
 
 async def taken(receiver: Receiver, expected: list[int]) -> None:
-    """Return when the receiver took these."""
+    """Wait until the receiver has exactly these numbers."""
 
     async def there() -> bool:
         return receiver.taken == expected
@@ -94,13 +90,13 @@ async def taken(receiver: Receiver, expected: list[int]) -> None:
 async def test_a_post_whose_poster_leaves_meanwhile_is_delivered_in_its_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is on disk, so who posts it again is told that it is kept: it must not lie there."""
+    """It is on disk: a repeated post returns the first id, so it must be delivered."""
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         await service.post(post(0))
         await taken(receiver, [0])
         for number in range(1, 6):
             leaving = asyncio.ensure_future(service.post(post(number, key=str(number))))
-            await asyncio.sleep(0)  # it is handed to the thread that writes
+            await asyncio.sleep(0)  # it is submitted to the writer thread
             leaving.cancel()
         await service.post(post(6))
         await service.post(post(5, key="5"))
@@ -110,8 +106,8 @@ async def test_a_post_whose_poster_leaves_meanwhile_is_delivered_in_its_place(
 async def test_a_message_that_is_dropped_while_it_waits_for_its_next_attempt_is_gone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once: those behind it do not wait for its backoff, and it is not tried again."""
-    monkeypatch.setattr("garrison.workers.services.mailbox.retry.BACKOFF_FIRST", 60.0)
+    """At once: messages behind it do not wait for its backoff, and it is not retried."""
+    monkeypatch.setattr("garrison.workers.services.mailbox.retry.INITIAL_BACKOFF_S", 60.0)
     monkeypatch.setattr("random.random", lambda: 1.0)
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         receiver.refusing.add(1)
@@ -131,30 +127,29 @@ async def test_a_message_that_is_dropped_while_it_waits_for_its_next_attempt_is_
 async def test_large_messages_are_read_a_few_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lane's bound in bytes is one of what is read from disk as well."""
+    """The queue's limit in bytes also limits each read from disk."""
     read: list[int] = []
-    real = schema.waiting
+    real = schema.read_waiting
 
-    def waiting(*args: Any, **kwargs: Any) -> Any:
+    def read_waiting(*args: Any, **kwargs: Any) -> Any:
         found = real(*args, **kwargs)
-        letters = found[0] if isinstance(found, tuple) else found
-        read.append(sum(letter.size for letter in letters))
+        read.append(sum(message.size for message in found[0]))
         return found
 
-    monkeypatch.setattr(schema, "waiting", waiting)
+    monkeypatch.setattr(schema, "read_waiting", read_waiting)
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         away(service)
         for number in range(30):
             await service.post(post(number, "x" * 1_000_000))
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         await taken(receiver, list(range(30)))
-    assert max(read) <= lanes.MOST_BYTES + 1_100_000
+    assert max(read) <= receiver_queue.MAX_BYTES + 1_100_000
 
 
-async def test_a_change_that_fails_fails_alone(
+async def test_an_operation_that_fails_fails_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is asked too much of the file does not end the mailbox, nor the posts beside it."""
+    """It ends neither the mailbox nor the posts in the same commit."""
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         posted = asyncio.ensure_future(service.post(post(1)))
         many = [str(number) for number in range(300_000)]
@@ -162,11 +157,11 @@ async def test_a_change_that_fails_fails_alone(
         assert await service.replay(many) == 0
 
         def fail(_: Any) -> None:
-            raise ValueError("of its own")
+            raise ValueError("failed")
 
         outcomes = await asyncio.gather(
             service.post(post(2)),
-            service.store.change(fail),
+            service.store.execute(fail),
             service.post(post(3)),
             return_exceptions=True,
         )
@@ -175,11 +170,11 @@ async def test_a_change_that_fails_fails_alone(
         await taken(receiver, [1, 2, 3])
 
 
-async def test_full_to_its_bound_it_notes_results_and_refusals(
+async def test_a_full_mailbox_still_stores_results_and_failures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They take room as well: the mailbox must not die of them, and gets room again."""
-    monkeypatch.setattr("garrison.workers.services.mailbox.retry.BACKOFF_FIRST", 0.001)
+    """They need space too: the mailbox must not crash, and has room again afterwards."""
+    monkeypatch.setattr("garrison.workers.services.mailbox.retry.INITIAL_BACKOFF_S", 0.001)
     config = {"max_bytes": 1 << 20, "max_attempts": 2}
     async with mailbox(tmp_path, monkeypatch, **config) as (service, receiver):
         away(service)
@@ -194,34 +189,34 @@ async def test_full_to_its_bound_it_notes_results_and_refusals(
         await taken(receiver, list(range(0, number, 2)))
         listed = await service.ls()
         assert sum(row["dead"] for row in listed["receivers"]) == number // 2
-        await service.drop([letter["id"] for letter in (await service.ls(None, 1000))["letters"]])
+        await service.drop([row["id"] for row in (await service.ls(None, 1000))["letters"]])
         await service.post(post(number + 1 - number % 2))
 
 
-async def test_what_expires_while_its_receiver_is_away_takes_no_room(
+async def test_messages_expire_while_their_receiver_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody has to come for it first."""
+    """They take no space until it comes back."""
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         away(service)
         await service.post(post(1, expires=0.001))
         kept = await service.post(post(2))
         await asyncio.sleep(0.01)  # time itself is what is tested
         await service._prune()
-        assert [letter["id"] for letter in (await service.ls())["letters"]] == [kept]
+        assert [row["id"] for row in (await service.ls())["letters"]] == [kept]
         back(service)
         await taken(receiver, [2])
 
 
 def filled(folder: Path, count: int) -> Path:
-    """Return a mailbox's file as a SIGKILL leaves it, with so many commits in its log."""
+    """Return a mailbox's file as SIGKILL leaves it, with a number of commits in its log."""
     live, left = folder / "live.db", folder / "left" / "mailbox.db"
     left.parent.mkdir()
-    db = _opened(live, 1 << 30)
+    db = open_database(live, 1 << 30)
     for number in range(count):
         args = msgspec.msgpack.encode([number])
-        letter = Message(id=str(number), receiver="r", method="m", args=args, kwargs=b"\x80")
-        schema.insert(db.cursor(), letter)
+        message = Message(id=str(number), receiver="r", method="m", args=args, kwargs=b"\x80")
+        schema.insert(db.cursor(), message)
     for suffix in ("", "-wal"):
         shutil.copy(f"{live}{suffix}", f"{left}{suffix}")
     db.close()
@@ -229,19 +224,19 @@ def filled(folder: Path, count: int) -> Path:
 
 
 def ids(path: Path) -> list[str]:
-    """Return which messages a file has; nothing of it is changed."""
+    """Return the ids in a file, without changing the file."""
     with tempfile.TemporaryDirectory() as folder:
         for suffix in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(f"{path}{suffix}", f"{folder}/copy{suffix}")
-        db = _opened(Path(folder) / "copy", 1 << 30)
+        db = open_database(Path(folder) / "copy", 1 << 30)
         found = [row[0] for row in db.execute("SELECT id FROM letters ORDER BY seq")]
         db.close()
     return found
 
 
-def test_a_log_that_ends_anywhere_is_one_of_a_power_cut(tmp_path: Path) -> None:
-    """It has a beginning of what was posted, and is not taken for damaged."""
+def test_a_log_cut_off_anywhere_is_treated_as_a_power_cut(tmp_path: Path) -> None:
+    """The first messages are there, in order, and the file does not count as damaged."""
     path = filled(tmp_path, 6)
     log = path.with_name("mailbox.db-wal")
     whole = log.read_bytes()
@@ -255,7 +250,7 @@ def test_a_log_that_ends_anywhere_is_one_of_a_power_cut(tmp_path: Path) -> None:
 
 
 def test_the_last_commit_of_a_log_may_be_torn_anywhere(tmp_path: Path) -> None:
-    """A power cut writes its pages in any order, or not at all: nobody was told of it."""
+    """A power cut writes its pages in any order or not at all; it was not acknowledged."""
     path = filled(tmp_path, 6)
     log = path.with_name("mailbox.db-wal")
     whole = log.read_bytes()
@@ -267,8 +262,8 @@ def test_the_last_commit_of_a_log_may_be_torn_anywhere(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, 16, 24, 40, 60, 5_000, 20_000])
-def test_a_log_that_is_damaged_in_its_middle_is_set_aside(tmp_path: Path, at: int) -> None:
-    """SQLite would forget all that comes after it, without a word."""
+def test_a_log_damaged_in_its_middle_is_quarantined(tmp_path: Path, at: int) -> None:
+    """SQLite would silently drop all commits behind the damage."""
     path = filled(tmp_path, 20)
     log = path.with_name("mailbox.db-wal")
     whole = log.read_bytes()
@@ -276,30 +271,30 @@ def test_a_log_that_is_damaged_in_its_middle_is_set_aside(tmp_path: Path, at: in
     log.write_bytes(damaged)
     with pytest.raises(Damaged, match="cannot be read"):
         Store(path, 1 << 30)
-    aside = quarantine(path)
-    assert aside.with_name(f"{aside.name}-wal").read_bytes() == damaged
+    moved = quarantine(path)
+    assert moved.with_name(f"{moved.name}-wal").read_bytes() == damaged
     assert not path.exists()
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-async def test_a_file_that_was_emptied_is_named(
+async def test_an_emptied_file_is_reported_as_damaged(
     is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its log still has what was posted: SQLite would delete that."""
+    """Its log still has the messages; SQLite would delete them."""
     path = filled(tmp_path, 20)
     log = path.with_name("mailbox.db-wal").read_bytes()
     path.write_bytes(b"") if is_there else path.unlink()
     async with mailbox(path.parent, monkeypatch) as (service, receiver):
-        (named,) = (await service.ls())["damaged"]
-        assert await asyncio.to_thread(Path(f"{named}-wal").read_bytes) == log
+        (moved,) = (await service.ls())["damaged"]
+        assert await asyncio.to_thread(Path(f"{moved}-wal").read_bytes) == log
         await service.post(post(1))
         await taken(receiver, [1])
 
 
-async def test_a_folder_in_the_files_place_is_said_once(
+async def test_a_folder_in_place_of_the_file_is_a_permanent_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No retry mends it."""
+    """A restart cannot solve it."""
     (tmp_path / "mailbox.db").mkdir()
     with pytest.raises(PermanentFailure, match=r"mailbox\.db cannot be opened"):
         async with mailbox(tmp_path, monkeypatch):
@@ -310,12 +305,12 @@ async def test_a_folder_in_the_files_place_is_said_once(
 def test_no_column_of_a_list_vanishes_at_80_columns(
     name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However long names and reasons are; the ID is whole, for it is what one types."""
+    """However long names and reasons are. The ID is complete: an operator types it."""
     monkeypatch.setenv("COLUMNS", "80")
-    letter = Message(id="0123456789abcdef", receiver=name, method=name, args=b"", kwargs=b"")
-    letter.state, letter.reason = schema.DEAD, "because " * 50
+    message = Message(id="0123456789abcdef", receiver=name, method=name, args=b"", kwargs=b"")
+    message.state, message.reason = schema.DEAD, "because " * 50
     rows = [{"receiver": name, "waiting": 9, "oldest_s": 1e6, "dead": 9, "oldest_dead_s": 1e6}]
-    data = {"receivers": rows, "letters": [shown(letter, 1e6)], "damaged": []}
+    data = {"receivers": rows, "letters": [summary(message, 1e6)], "damaged": []}
     table.show(*mail._list(data))
     out = capsys.readouterr().out
     assert "0123456789abcdef" in out
@@ -327,7 +322,7 @@ def test_no_column_of_a_list_vanishes_at_80_columns(
 async def test_two_posters_with_one_key_at_the_same_time_post_one_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both are told its id, once it is on disk; a key that was dropped is free again."""
+    """Both get its id once it is on disk. A dropped key can be used again."""
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         away(service)
         first = await asyncio.gather(*(service.post(post(1, key="k")) for _ in range(5)))
@@ -343,8 +338,7 @@ async def test_two_posters_with_one_key_at_the_same_time_post_one_message(
 async def test_a_wall_clock_that_jumps_drops_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: float
 ) -> None:
-    """Nor does it keep anything for ever: expiry and keys go by the time that has passed, in this
-    life of the mailbox and in the next."""
+    """Expiry of messages and keys follows real time, also across a restart of the mailbox."""
     wall, offset = time.time, 0.0
     monkeypatch.setattr(time, "time", lambda: wall() + offset)
     async with mailbox(tmp_path, monkeypatch, keep_keys=3600.0) as (service, receiver):
@@ -361,7 +355,7 @@ async def test_a_wall_clock_that_jumps_drops_nothing(
         assert (await service.result("one"))["done"]
         await asyncio.sleep(0.05)
         await service._prune()
-        assert service.expired == 1
+        assert service.dispatcher.expired == 1
     async with mailbox(tmp_path, monkeypatch, keep_keys=3600.0) as (service, receiver):
         await taken(receiver, [2])
         await service._prune()

@@ -1,4 +1,4 @@
-"""notification: who is told and who took it; one that is down is of no matter to the others."""
+"""notification: each target receives the text; a failing one does not affect the others."""
 
 import asyncio
 import logging
@@ -12,12 +12,12 @@ from garrison.workers.testing import run
 
 
 class Platform:
-    """Takes what it is sent."""
+    """Records the texts that it is sent."""
 
     def __init__(self, bad: str = "") -> None:
         self.sent: list[tuple[str, str]] = []
         self.received = asyncio.Event()
-        self._bad = bad  # a channel that it refuses
+        self._bad = bad  # a channel that it rejects
 
     async def send_message(self, channel_id: str, text: str) -> str:
         if channel_id == self._bad:
@@ -48,8 +48,8 @@ def notifying(fakes: dict[str, Any], **config: Any) -> Any:
     return run(NotificationService, fakes=fakes, config=config)
 
 
-async def test_every_configured_target_is_told() -> None:
-    """A platform with several channels is told in each, in one of them once."""
+async def test_every_configured_target_receives_the_text() -> None:
+    """Each channel of a platform once, even if it is configured twice."""
     discord, telegram, other = Platform(), Platform(), Platform()
     fakes = {"discord": discord, "telegram": telegram, "other": other}
     targets = {"discord": "1", "telegram": ["2", "3", "2"]}
@@ -60,24 +60,24 @@ async def test_every_configured_target_is_told() -> None:
     assert other.sent == []
 
 
-async def test_who_did_not_take_it_is_left_out_and_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Whatever the reason: it fails, is late, is not there, cannot send, or takes it in one
-    channel only. The others are told all the same, at once."""
+async def test_a_target_that_fails_is_left_out_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever the reason: an error, a timeout, not configured, no `send_message`, or an error in
+    one of its channels. The others receive the text without delay."""
     well, half, hanging = Platform(), Platform(bad="4"), Hanging()
     fakes = {"well": well, "half": half, "hanging": hanging, "mute": Mute()}
-    targets = {"half": ["3", "4"], "hanging": "1", "nobody": "1", "mute": "1", "well": "1"}
+    targets = {"half": ["3", "4"], "hanging": "1", "absent": "1", "mute": "1", "well": "1"}
     with caplog.at_level(logging.WARNING):
         async with notifying(fakes, targets=targets, timeout=0.2) as service:
-            telling = asyncio.ensure_future(service.notify("fire"))
+            sending = asyncio.ensure_future(service.notify("fire"))
             await hanging.called.wait()
             await well.received.wait()
-            assert not telling.done()
-            assert await telling == ["well"]
+            assert not sending.done()
+            assert await sending == ["well"]
     assert half.sent == [("3", "fire")]
     for name, reason in {
         "half": "no channel 4",
         "hanging": "no answer within 0.2 s",
-        "nobody": "not configured",
+        "absent": "not configured",
         "mute": "without a method send_message",
     }.items():
         assert any(
@@ -90,10 +90,10 @@ async def test_who_did_not_take_it_is_left_out_and_logged(caplog: pytest.LogCapt
     ("platform", "channel", "sent"),
     [("discord", "9", [("9", "fire")]), ("discord", None, [("1", "fire")])],
 )
-async def test_a_platform_that_is_named_is_told_alone(
+async def test_a_named_platform_alone_receives_the_text(
     platform: str, channel: str | None, sent: list[tuple[str, str]]
 ) -> None:
-    """In the channel that is named, else in those that the config has for it."""
+    """In the named channel, or else in its configured channels."""
     discord, telegram = Platform(), Platform()
     targets = {"discord": "1", "telegram": "2"}
     fakes = {"discord": discord, "telegram": telegram}
@@ -102,7 +102,7 @@ async def test_a_platform_that_is_named_is_told_alone(
     assert (discord.sent, telegram.sent) == (sent, [])
 
 
-async def test_a_platform_is_also_known_by_its_type() -> None:
+async def test_a_platform_can_be_named_by_its_type() -> None:
     class Typed(Platform):
         service_type = "discord"
 
@@ -118,14 +118,14 @@ async def test_a_platform_is_also_known_by_its_type() -> None:
         ("bad", "4", RemoteError),
         ("bad", None, RemoteError),
         ("hanging", "1", CallTimeout),
-        ("nobody", "1", ServiceUnavailable),
+        ("absent", "1", ServiceUnavailable),
         ("mute", "1", ServiceUnavailable),
     ],
 )
-async def test_a_platform_that_is_named_and_did_not_take_it_is_the_callers_error(
+async def test_a_named_platform_that_fails_is_the_callers_error(
     platform: str, channel: str | None, error: type[Exception]
 ) -> None:
-    """Who names one must know."""
+    """It is raised, not logged only."""
     fakes = {"bad": Platform(bad="4"), "hanging": Hanging(), "mute": Mute()}
     async with notifying(fakes, targets={"bad": ["3", "4"]}, timeout=0.2) as service:
         with pytest.raises(error):
@@ -144,8 +144,8 @@ async def test_a_platform_that_is_named_and_did_not_take_it_is_the_callers_error
         (("fire", "silent"), 'targets = { silent = "CHANNEL" }'),
     ],
 )
-async def test_nothing_to_send_or_nobody_to_tell_is_an_error(args: Any, part: str) -> None:
-    """That says what to write where."""
+async def test_an_empty_text_or_a_missing_target_is_an_error(args: Any, part: str) -> None:
+    """Its text names the key to set."""
     async with notifying({"silent": Platform()}, targets={"silent": []}) as service:
         with pytest.raises(ValueError, match=part):
             await service.notify(*args)

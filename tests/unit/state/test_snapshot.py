@@ -12,80 +12,80 @@ from hypothesis import strategies as st
 
 from garrison.ipc.messages import Manifest, MethodInfo, PluginRead, State
 from garrison.supervisor.config.load import load as load_config
-from garrison.supervisor.config.spec import service_spec
-from garrison.supervisor.lifecycle.policy import has_process
-from garrison.supervisor.state.adoption import adoptable
+from garrison.supervisor.config.spec import Restart, service_spec
+from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.policy import Effect, StopReason, has_process
+from garrison.supervisor.processes.engine import Found, Inherited
+from garrison.supervisor.state.adoption import adoptable, inherited, is_ending, restored
+from garrison.supervisor.state.orders import OperatorOrders, load_orders, save_orders
 from garrison.supervisor.state.snapshot import (
-    FORMAT,
-    OperatorOrders,
     ServiceSnapshot,
     Snapshot,
-    WorkerFate,
-    fate,
-    forget_living,
-    load,
-    load_living,
-    restored,
-    save,
-    save_living,
+    StoredService,
+    from_stored,
+    load_snapshot,
+    remove_snapshot,
+    save_snapshot,
     this_machine,
+    to_stored,
 )
+from garrison.supervisor.state.stored import FORMAT
 
 SAVED = OperatorOrders(stopped=["discord", "télé"], started=["nightly"])
 
 
 def test_orders_come_back(tmp_path: Path) -> None:
     """What was written is read, and nothing else is left in the folder."""
-    save(tmp_path, SAVED)
+    save_orders(tmp_path, SAVED)
 
-    assert load(tmp_path) == (SAVED, "")
+    assert load_orders(tmp_path) == (SAVED, "")
     assert [file.name for file in tmp_path.iterdir()] == ["orders.json"]
 
 
 def test_a_first_start_remembers_nothing(tmp_path: Path) -> None:
     """That there is no file is no problem."""
-    assert load(tmp_path) == (OperatorOrders(), "")
+    assert load_orders(tmp_path) == (OperatorOrders(), "")
 
 
 def test_the_last_word_is_kept(tmp_path: Path) -> None:
     """Each writing takes the place of the one before."""
-    save(tmp_path, SAVED)
-    save(tmp_path, OperatorOrders(stopped=["chat"]))
+    save_orders(tmp_path, SAVED)
+    save_orders(tmp_path, OperatorOrders(stopped=["chat"]))
 
-    assert load(tmp_path)[0].stopped == ["chat"]
+    assert load_orders(tmp_path)[0].stopped == ["chat"]
 
 
 def test_a_writing_that_fails_leaves_the_old_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is written whole to another name first."""
-    save(tmp_path, SAVED)
+    save_orders(tmp_path, SAVED)
 
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        save(tmp_path, OperatorOrders())
+        save_orders(tmp_path, OperatorOrders())
 
-    assert load(tmp_path) == (SAVED, "")
+    assert load_orders(tmp_path) == (SAVED, "")
 
 
 def test_a_file_cut_at_any_byte_is_set_aside(tmp_path: Path) -> None:
     """The host starts without it; the problem names the file and where it went."""
-    save(tmp_path, SAVED)
+    save_orders(tmp_path, SAVED)
     whole = (tmp_path / "orders.json").read_bytes()
     for end in range(len(whole)):
         (tmp_path / "orders.json").write_bytes(whole[:end])
 
-        saved, problem = load(tmp_path)
+        saved, problem = load_orders(tmp_path)
 
         assert saved == OperatorOrders()
         assert str(tmp_path / "orders.json") in problem
         assert "orders.damaged" in problem
         assert (tmp_path / "orders.damaged").read_bytes() == whole[:end]
         assert not (tmp_path / "orders.json").exists()
-        assert load(tmp_path) == (OperatorOrders(), "")
+        assert load_orders(tmp_path) == (OperatorOrders(), "")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_a_file_of_anything_else_is_set_aside(tmp_path: Path, content: bytes) ->
     """Zeros after a power cut, other JSON, no JSON, JSON without an end."""
     (tmp_path / "orders.json").write_bytes(content)
 
-    saved, problem = load(tmp_path)
+    saved, problem = load_orders(tmp_path)
 
     assert saved == OperatorOrders()
     assert "orders.damaged" in problem
@@ -121,9 +121,9 @@ def test_a_folder_in_its_place_is_set_aside(tmp_path: Path) -> None:
     """Whatever it is that cannot be read."""
     (tmp_path / "orders.json").mkdir()
 
-    assert "orders.damaged" in load(tmp_path)[1]
-    save(tmp_path, SAVED)
-    assert load(tmp_path) == (SAVED, "")
+    assert "orders.damaged" in load_orders(tmp_path)[1]
+    save_orders(tmp_path, SAVED)
+    assert load_orders(tmp_path) == (SAVED, "")
 
 
 NEWER: list[dict[str, object]] = [
@@ -140,11 +140,11 @@ def test_a_newer_format_is_named_and_kept(tmp_path: Path, newer: dict[str, objec
     content = msgspec.json.encode(newer)
     (tmp_path / "orders.json").write_bytes(content)
 
-    saved, problem = load(tmp_path)
+    saved, problem = load_orders(tmp_path)
 
     assert saved == OperatorOrders()
     assert f"format {FORMAT + 1}" in problem
-    save(tmp_path, OperatorOrders())
+    save_orders(tmp_path, OperatorOrders())
     assert content in [file.read_bytes() for file in tmp_path.iterdir()]
 
 
@@ -153,7 +153,7 @@ def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
     content = {"format": FORMAT, "stopped": ["a"], "later": {"x": 1}}
     (tmp_path / "orders.json").write_bytes(msgspec.json.encode(content))
 
-    assert load(tmp_path) == (OperatorOrders(stopped=["a"]), "")
+    assert load_orders(tmp_path) == (OperatorOrders(stopped=["a"]), "")
 
 
 # --- the living ---------------------------------------------------------------------------
@@ -163,7 +163,7 @@ SPEC = service_spec(name="echo", plugin="echo", service_type="echo", watchdog=7.
 TOKEN = b"g" + bytes(15)
 
 
-def one(**fields: Any) -> ServiceSnapshot:
+def one(**said: Any) -> ServiceSnapshot:
     """Return a service as it was written down, running unless something else is said."""
     usual: dict[str, Any] = {
         "name": "echo",
@@ -178,17 +178,17 @@ def one(**fields: Any) -> ServiceSnapshot:
         "pid": 4711,
         "ticks": 99,
     }
-    return ServiceSnapshot(**{**usual, **fields})
+    return from_stored(StoredService(**{**usual, **said}))
 
 
-def living(**fields: Any) -> Snapshot:
+def living(**said: Any) -> Snapshot:
     """Return what a supervisor wrote down on this machine."""
     usual: dict[str, Any] = {
         "machine": this_machine(),
         "plugins": {"echo": PluginRead((MANIFEST,), preload=("json",))},
         "services": [one(), one(name="other", state=State.BACKOFF, token="", deadline=99.5)],
     }
-    return Snapshot(**{**usual, **fields})
+    return Snapshot(**{**usual, **said})
 
 
 @pytest.mark.parametrize(("agent", "adopted"), [("", ["echo"]), ("ada", [])])
@@ -206,20 +206,56 @@ def test_a_service_that_is_anothers_now_is_not_adopted(
 
 def test_the_living_come_back(tmp_path: Path) -> None:
     """What was written is read, deadlines that are none included."""
-    save_living(tmp_path, living())
+    save_snapshot(tmp_path, living())
 
-    assert load_living(tmp_path) == (living(), "")
+    assert load_snapshot(tmp_path) == (living(), "")
+
+
+def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
+    """No field is lost on the way to the file."""
+    stored = StoredService(
+        name="ada.echo",
+        plugin="echo",
+        service_type="echo",
+        manifest=MANIFEST,
+        state=State.STOPPING,
+        wanted=True,
+        since=50.0,
+        generation=4,
+        deadline=60.0,
+        attempts=1,
+        restarts=(1.0, 2.0),
+        restarted=3,
+        probes=2,
+        why=StopReason.WATCHDOG,
+        harder=Effect.KILL,
+        token=TOKEN.hex(),
+        pid=4711,
+        watchdog=7.0,
+        ticks=99,
+        started_at=40.0,
+        reason="silent",
+        traceback="trace",
+        last_exit="exited with 1",
+        last_exit_at=1e9,
+        log_began=(5, 6),
+        agent="ada",
+        uid=1000,
+    )
+
+    assert all(getattr(stored, name) for name in StoredService.__struct_fields__)
+    assert to_stored(from_stored(stored)) == stored
 
 
 def test_a_list_of_the_living_cut_at_any_byte_is_set_aside(tmp_path: Path) -> None:
     """The host starts afresh, and names the file; half a list is never taken for the whole."""
-    save_living(tmp_path, living())
+    save_snapshot(tmp_path, living())
     file = tmp_path / "living.json"
     whole = file.read_bytes()
     for end in range(len(whole)):
         file.write_bytes(whole[:end])
 
-        found, problem = load_living(tmp_path)
+        found, problem = load_snapshot(tmp_path)
 
         assert found is None
         assert "living.damaged" in problem
@@ -227,43 +263,61 @@ def test_a_list_of_the_living_cut_at_any_byte_is_set_aside(tmp_path: Path) -> No
 
 def test_of_another_run_of_the_machine_nobody_lives(tmp_path: Path) -> None:
     """Its pids are other processes' by now, its times are of another clock."""
-    save_living(tmp_path, living(machine="before the power cut"))
+    save_snapshot(tmp_path, living(machine="before the power cut"))
 
-    assert load_living(tmp_path) == (None, "")
+    assert load_snapshot(tmp_path) == (None, "")
 
 
 def test_after_an_end_in_order_nobody_lives(tmp_path: Path) -> None:
     """And to forget what is not there is no error."""
-    save_living(tmp_path, living())
-    forget_living(tmp_path)
-    forget_living(tmp_path)
+    save_snapshot(tmp_path, living())
+    remove_snapshot(tmp_path)
+    remove_snapshot(tmp_path)
 
-    assert load_living(tmp_path) == (None, "")
+    assert load_snapshot(tmp_path) == (None, "")
 
 
 @pytest.mark.parametrize(
-    ("fields", "living", "ended", "expected"),
+    ("said", "expected"),
     [
-        ({}, {TOKEN}, set(), WorkerFate.LAUNCHED),
-        ({}, set(), {TOKEN}, WorkerFate.ENDED),
-        ({}, set(), set(), WorkerFate.UNSEEN),
-        ({}, {TOKEN}, {TOKEN}, WorkerFate.LAUNCHED),
-        ({"state": State.STOPPING}, {TOKEN}, set(), WorkerFate.LAUNCHED),
-        ({"token": ""}, {TOKEN}, set(), WorkerFate.NONE),
-        ({"token": "no hex"}, {TOKEN}, set(), WorkerFate.NONE),
-        ({"state": State.BACKOFF}, {TOKEN}, set(), WorkerFate.NONE),
-        ({"state": State.STOPPED}, set(), set(), WorkerFate.NONE),
+        ({}, True),
+        ({"state": State.STOPPING}, True),
+        ({"token": ""}, False),
+        ({"token": "no hex"}, False),
+        ({"state": State.BACKOFF}, False),
+        ({"state": State.STOPPED}, False),
     ],
 )
-def test_what_became_of_a_process(
-    fields: dict[str, Any], living: set[bytes], ended: set[bytes], expected: WorkerFate
-) -> None:
-    """By what its launcher says; what no launcher knows is to be looked for."""
-    assert fate(one(**fields), living, ended) is expected
+def test_the_engine_gets_the_workers_that_may_run(said: dict[str, Any], expected: bool) -> None:
+    """A service in a state without a process, or without a readable token, had none."""
+    workers = [Inherited(TOKEN, "echo", Handle(4711, 99))] if expected else []
+
+    assert inherited(living(services=[one(**said)])) == workers
+    assert inherited(None) == []
 
 
 @pytest.mark.parametrize(
-    ("fields", "state", "deadline"),
+    ("restart", "found", "expected"),
+    [
+        (Restart.PERMANENT, Found(running={TOKEN: "echo"}, over=False), False),
+        (Restart.PERMANENT, Found(running={TOKEN: "echo"}, ending=frozenset({TOKEN})), True),
+        (Restart.TEMPORARY, Found(running={TOKEN: "echo"}, over=False), False),
+        (Restart.TEMPORARY, Found(running={TOKEN: "echo"}), False),
+        (Restart.TEMPORARY, Found(ended=frozenset({TOKEN}), over=False), False),
+        (Restart.TEMPORARY, Found(ended=frozenset({TOKEN})), True),
+        (Restart.TEMPORARY, Found(), True),
+        (Restart.PERMANENT, Found(), False),
+    ],
+)
+def test_an_end_without_a_supervisor_is_recognized(
+    restart: Restart, found: Found, expected: bool
+) -> None:
+    """It is no end after which a temporary service has done its part."""
+    assert is_ending(service_spec(SPEC, restart=restart), TOKEN, found) is expected
+
+
+@pytest.mark.parametrize(
+    ("said", "state", "deadline"),
     [
         ({}, State.RUNNING, 107.0),
         ({"deadline": 51.0}, State.RUNNING, 107.0),
@@ -282,14 +336,14 @@ def test_what_became_of_a_process(
     ],
 )
 def test_a_service_goes_on_where_it_was(
-    fields: dict[str, Any], state: State, deadline: float
+    said: dict[str, Any], state: State, deadline: float
 ) -> None:
     """A process has its watchdog's time to say that it is there; what has none is as it was."""
-    child = restored(one(**fields), SPEC, now=100.0)
+    child = restored(one(**said), SPEC, now=100.0)
 
     assert (child.state, child.deadline) == (state, deadline)
     assert (child.generation, child.since) == (4, 50.0)
-    assert child.wanted is fields.get("wanted", True)
+    assert child.wanted is said.get("wanted", True)
 
 
 def test_without_a_watchdog_there_is_no_hurry() -> None:
@@ -301,9 +355,9 @@ def test_without_a_watchdog_there_is_no_hurry() -> None:
 
 def test_what_counts_towards_failed_is_kept() -> None:
     """A crash loop is not forgiven because the supervisor died; a time to come is no crash."""
-    fields = one(restarts=(90.0, 95.0, 101.0), attempts=2, restarted=7, probes=1, since=101.0)
+    said = one(restarts=(90.0, 95.0, 101.0), attempts=2, restarted=7, probes=1, since=101.0)
 
-    child = restored(fields, SPEC, now=100.0)
+    child = restored(said, SPEC, now=100.0)
 
     assert (child.restarts, child.attempts, child.restarted) == ((90.0, 95.0), 2, 7)
     assert (child.probes, child.since) == (1, 100.0)
@@ -315,14 +369,14 @@ def test_nothing_rests_that_is_wanted(
 ) -> None:
     """Whatever was written down: a restored service has a process to hear of, or a time when
     something happens, or waits for its slot, or was given up or never asked for."""
-    fields = one(
+    said = one(
         state=state,
         wanted=wanted,
         deadline=deadline if bounded else None,
         token=TOKEN.hex() if process else "",
     )
 
-    child = restored(fields, SPEC, now=100.0)
+    child = restored(said, SPEC, now=100.0)
 
     resting = child.state in {State.REGISTERED, State.STOPPED, State.FAILED, State.BACKOFF}
     assert has_process(child.state) <= (child.deadline < inf)

@@ -47,7 +47,7 @@ def misfit(values: dict[str, Any], cls: Any = Config) -> tuple[str, str]:
     return ".".join(problem.keys[len(KEYS) :]), problem.problem
 
 
-def test_values_become_the_class() -> None:
+def test_values_are_converted_to_the_class() -> None:
     """Tables within are classes too, and what is not given has its default."""
     config = convert_config(Config, {"channel": "x", "ratio": 1, "retry": {"times": 5}}, KEYS)
 
@@ -150,7 +150,7 @@ def test_a_renamed_field_is_known_by_the_name_in_the_file() -> None:
     )
 
 
-def test_what_bounds_an_author_set_are_told() -> None:
+def test_an_error_has_the_authors_bounds() -> None:
     """A constraint's text is msgspec's, without its backticks."""
 
     class Bounded(msgspec.Struct):
@@ -160,8 +160,8 @@ def test_what_bounds_an_author_set_are_told() -> None:
     assert (key, problem) == ("n", "expected int >= 1")
 
 
-def test_what_can_be_chosen_is_told() -> None:
-    """Each choice, also of a list of them; one that may be left out is msgspec's to tell."""
+def test_an_error_lists_the_choices() -> None:
+    """Also within a list. For an optional choice, msgspec makes the error."""
 
     class Choosing(msgspec.Struct):
         decide: Literal["validate", "model"] = "validate"
@@ -177,8 +177,8 @@ def test_what_can_be_chosen_is_told() -> None:
     assert misfit({"maybe": "y"}, Choosing)[0] == "maybe"
 
 
-def test_a_path_is_no_value_of_a_config() -> None:
-    """A class that msgspec cannot make is told as one that does not fit, or is made."""
+def test_a_path_is_not_a_config_value() -> None:
+    """A class that msgspec cannot build raises ConfigMismatch, or is built."""
 
     class Odd(msgspec.Struct):
         folder: Path

@@ -1,4 +1,4 @@
-"""What a service answers to a call that it does not run."""
+"""The replies to calls that a service does not run."""
 
 import asyncio
 from typing import Any
@@ -20,7 +20,7 @@ CALLER = b"g-caller"
 
 
 class Slow(Service):
-    """One method that returns when it is told to."""
+    """Has one method, which returns when `go` is set."""
 
     service_type = "slow"
 
@@ -55,8 +55,8 @@ async def served() -> tuple[Dispatch, Slow, list[messages.Data]]:
 Served = tuple[Dispatch, Slow, list[messages.Data]]
 
 
-async def test_one_that_drains_hands_a_call_back(served: Served) -> None:
-    """What runs is finished; what comes is refused, so that its caller keeps it."""
+async def test_a_draining_service_refuses_new_calls(served: Served) -> None:
+    """Running calls finish; the caller of a refused one may send it elsewhere."""
     made, service, sent = served
     made.call(CALLER, call(1))
     draining = asyncio.ensure_future(made.drain(5.0))
@@ -71,10 +71,10 @@ async def test_one_that_drains_hands_a_call_back(served: Served) -> None:
     assert isinstance(sent[1], messages.Reply)
 
 
-async def test_one_that_is_full_says_so_without_closing(
+async def test_a_call_above_the_limit_is_overloaded(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Refused means that it takes no more for ever; one call too many is Overloaded, that one."""
+    """Refused would mean that it takes no more calls at all."""
     monkeypatch.setattr(dispatch, "RUNNING_MOST", 1)
     made, service, sent = served
     made.call(CALLER, call(1))
@@ -88,8 +88,8 @@ async def test_one_that_is_full_says_so_without_closing(
     assert type(from_fault(answer.fault)) is Overloaded
 
 
-async def test_what_does_not_fit_is_told_to_its_caller(served: Served) -> None:
-    """No such method is its sender's mistake."""
+async def test_an_unknown_method_is_an_invalid_call(served: Served) -> None:
+    """The error goes to the caller."""
     made, _, sent = served
 
     made.call(CALLER, call(1, "nothing"))
@@ -99,8 +99,8 @@ async def test_what_does_not_fit_is_told_to_its_caller(served: Served) -> None:
     assert type(from_fault(answer.fault)) is InvalidCall
 
 
-async def test_a_result_that_was_not_awaited_is_named_as_that() -> None:
-    """What many forget of a call to another service."""
+async def test_a_result_that_was_not_awaited_is_explained() -> None:
+    """A common mistake in calls to other services."""
 
     class Forgetful(Service):
         service_type = "forgetful"
@@ -114,8 +114,8 @@ async def test_a_result_that_was_not_awaited_is_named_as_that() -> None:
             await proxy.ask()
 
 
-async def test_an_id_is_used_once(served: Served) -> None:
-    """The same call a second time is not run a second time."""
+async def test_a_repeated_id_is_ignored(served: Served) -> None:
+    """The same call does not run twice."""
     made, service, sent = served
     made.call(CALLER, call(1))
     made.call(CALLER, call(1))

@@ -35,7 +35,7 @@ class Plain(Service):
         ("NONE", "default"),
     ],
 )
-async def test_the_character_is_asked_first(
+async def test_the_character_comes_first(
     monkeypatch: pytest.MonkeyPatch, key: str, expected: object
 ) -> None:
     """Then the service's secrets, then its environment, then the default."""

@@ -1,4 +1,4 @@
-"""Which `health` is asked, and what its answers mean, one question at a time."""
+"""Which `health` methods are health checks, and what their results mean."""
 
 import asyncio
 import functools
@@ -14,75 +14,75 @@ from garrison.workers.process.methods import describe
 
 
 class Fit(Service):
-    """Has one."""
+    """Has a health check."""
 
     async def health(self) -> bool:
-        """Tell."""
+        """Return the health."""
         return True
 
 
 class Inherits(Fit):
-    """Has its base's."""
+    """Inherits a health check."""
 
 
 class Optional(Service):
-    """Could be given something."""
+    """Has an optional argument."""
 
     async def health(self, deep: bool = False) -> bool:
-        """Tell."""
+        """Return the health."""
         return not deep
 
 
 class Plain(Service):
-    """Is no coroutine function."""
+    """Not a coroutine function."""
 
     def health(self) -> bool:
-        """Tell."""
+        """Return the health."""
         return True
 
 
 class Wants(Service):
-    """Needs an argument."""
+    """Requires an argument."""
 
     async def health(self, patient: str) -> str:
-        """Tell."""
+        """Return the health."""
         return patient
 
 
 class Streams(Service):
-    """Is a stream."""
+    """A stream."""
 
     async def health(self) -> Any:
-        """Tell."""
+        """Return the health."""
         yield True
 
 
 class Belongs(Service):
-    """Belongs to no instance."""
+    """A static method."""
 
     @staticmethod
     async def health() -> bool:
-        """Tell."""
+        """Return the health."""
         return True
 
 
 class Wrapped(Service):
-    """Is hidden by a plain function."""
+    """A plain function that wraps a coroutine function."""
 
     @functools.wraps(Fit.health)
     def health(self) -> Any:
-        """Tell."""
+        """Return the health."""
         return Fit.health(self)  # type: ignore[arg-type]
 
 
 class Overrides(Fit):
-    """Has another thing by that name."""
+    """Has another attribute of that name."""
 
     health = 100  # type: ignore[assignment]
 
 
 class Without(Service):
-    """Has none."""
+    """Has no `health`."""
 
 
 @pytest.mark.parametrize("cls", [Fit, Inherits, Optional])
@@ -185,8 +185,8 @@ async def test_the_problem_of_each_result(answer: Any, problem: str) -> None:
     assert [one.problem for one in await results(check, 2, 0.01)] == [problem] * 2
 
 
-async def test_a_late_one_is_cancelled_and_the_next_is_asked_anew() -> None:
-    """Each that is late is told as such, with how long it was waited for."""
+async def test_a_late_check_is_cancelled_and_the_next_one_starts_anew() -> None:
+    """Each late check is reported with its duration."""
     ended: list[str] = []
 
     async def check() -> bool:
@@ -196,15 +196,15 @@ async def test_a_late_one_is_cancelled_and_the_next_is_asked_anew() -> None:
             ended.append("cancelled")
         return True
 
-    heard = await results(check, 3, 0.05)
+    found = await results(check, 3, 0.05)
 
-    assert [one.problem for one in heard] == ["no answer within 0.05 s"] * 3
-    assert all(one.took_s >= 0.05 for one in heard)
+    assert [one.problem for one in found] == ["no answer within 0.05 s"] * 3
+    assert all(one.took_s >= 0.05 for one in found)
     assert len(ended) == 3
 
 
-async def test_one_that_cannot_be_cancelled_is_not_asked_twice_at_once() -> None:
-    """It is late again and again; once it has ended, another is asked."""
+async def test_a_check_that_resists_its_cancellation_is_not_called_again_meanwhile() -> None:
+    """It is reported as late each time; after its end, the next check starts."""
     begun, let_go = 0, asyncio.Event()
 
     async def check() -> bool:
@@ -222,23 +222,23 @@ async def test_one_that_cannot_be_cancelled_is_not_asked_twice_at_once() -> None
     let_go.set()
 
 
-async def test_nothing_is_asked_once_it_has_ended() -> None:
-    """As in a service that drains: a question under way is cancelled."""
+async def test_no_check_runs_after_the_end() -> None:
+    """As in a service that drains: a running check is cancelled."""
     begun = asyncio.Event()
-    heard: list[Health] = []
+    found: list[Health] = []
 
     async def check() -> bool:
         begun.set()
         await asyncio.Event().wait()
         return True
 
-    asking = health.HealthCheck(check, 0.02, heard.append)
+    checks = health.HealthCheck(check, 0.02, found.append)
     await begun.wait()
-    asking.end()
+    checks.end()
     await asyncio.sleep(0)
-    before = len(heard)
+    before = len(found)
     others = asyncio.all_tasks() - {asyncio.current_task()}
     await asyncio.wait(others, timeout=5) if others else None
 
-    assert len(heard) == before
+    assert len(found) == before
     assert not {task for task in asyncio.all_tasks() if task.get_name().startswith("health")}

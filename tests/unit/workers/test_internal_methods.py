@@ -69,7 +69,7 @@ def test_an_actions_values_become_content_or_results(
 
 @pytest.mark.parametrize("value", [1, object(), {"text": 1}, [2], {"txt": "hi", "succes": True}])
 def test_what_means_nothing_is_refused(value: Any) -> None:
-    """It is the author's mistake, and told as one."""
+    """It is the author's mistake, so the error goes there."""
     with pytest.raises((TypeError, msgspec.ValidationError)):
         list(action_outputs(value, "A"))
 

@@ -1,4 +1,4 @@
-"""A plugin is found where its config says, and nothing beside the config shadows a library."""
+"""A plugin is found where its config names it; files beside the config shadow no library."""
 
 import importlib
 import json
@@ -205,7 +205,7 @@ def test_no_such_plugin(tmp_path: Path, use: Use) -> None:
     assert '"mybt:plugin"' in problem
 
 
-def test_a_file_whose_name_is_no_word_is_found_or_not_denied(tmp_path: Path, use: Use) -> None:
+def test_a_file_whose_name_is_not_an_identifier_is_found(tmp_path: Path, use: Use) -> None:
     """`my-bot.py` is a file beside the config, whether or not it could be imported by name."""
     write(tmp_path / "my-bot.py", "dashed")
 
@@ -230,7 +230,7 @@ def test_a_wrong_attribute_is_named_with_the_right_one(tmp_path: Path, use: Use)
 
 
 @pytest.mark.parametrize("text", ["mybot", "mybot:made", "colorsys:plugin", "sys:plugin"])
-def test_a_module_without_a_plugin_is_told_so(tmp_path: Path, use: Use, text: str) -> None:
+def test_a_module_without_a_plugin_is_an_error(tmp_path: Path, use: Use, text: str) -> None:
     """A file, a library and a module that is no file."""
     (tmp_path / "mybot.py").write_text("x = 1\n")
 
@@ -240,7 +240,7 @@ def test_a_module_without_a_plugin_is_told_so(tmp_path: Path, use: Use, text: st
     assert "garrison.workers.Plugin" in problem
 
 
-def test_a_folder_that_is_no_package_is_told_so(tmp_path: Path, use: Use) -> None:
+def test_a_folder_that_is_not_a_package_is_an_error(tmp_path: Path, use: Use) -> None:
     """Without an `__init__.py` it has no attribute either."""
     (tmp_path / "mybot").mkdir()
 
@@ -250,16 +250,16 @@ def test_a_folder_that_is_no_package_is_told_so(tmp_path: Path, use: Use) -> Non
 @pytest.mark.parametrize(
     ("value", "kind"), [("3", "int"), ("object", "type"), ("None", "NoneType")]
 )
-def test_what_is_no_plugin_is_told_so(tmp_path: Path, use: Use, value: str, kind: str) -> None:
+def test_a_value_that_is_not_a_plugin_is_an_error(
+    tmp_path: Path, use: Use, value: str, kind: str
+) -> None:
     """The attribute is there, and is something else."""
     (tmp_path / "mybot.py").write_text(f"plugin = {value}\n")
 
     assert refused(use, "mybot") == f"'mybot' is a {kind}, not a garrison.workers.Plugin"
 
 
-def test_a_service_in_the_place_of_its_plugin_is_told_what_to_write(
-    tmp_path: Path, use: Use
-) -> None:
+def test_a_service_in_place_of_its_plugin_is_explained(tmp_path: Path, use: Use) -> None:
     """The class that does the work is what a newcomer names first."""
     code = "from garrison.workers import Service\nclass Mine(Service):\n    service_type = 'mine'\n"
     (tmp_path / "mybot.py").write_text(code)
@@ -275,7 +275,7 @@ def test_a_service_in_the_place_of_its_plugin_is_told_what_to_write(
         ("def (", SyntaxError),
     ],
 )
-def test_what_a_plugin_s_code_raises_is_its_own(
+def test_an_exception_of_a_plugins_code_is_passed_on(
     tmp_path: Path, use: Use, code: str, error: type[Exception]
 ) -> None:
     """A module that it misses is not mistaken for itself."""

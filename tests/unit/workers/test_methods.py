@@ -184,7 +184,9 @@ def test_public_methods_are_offered() -> None:
         ("of_nobody", "a class method or static method cannot be called remotely"),
     ],
 )
-def test_what_cannot_travel_is_left_out_with_its_reason(name: str, reason: str) -> None:
+def test_a_method_that_cannot_be_called_remotely_is_left_out_with_its_reason(
+    name: str, reason: str
+) -> None:
     """The author reads it in `status NAME`."""
     assert re.fullmatch(reason, MANIFEST.left_out[name])
 
@@ -204,7 +206,7 @@ def test_a_service_without_methods_offers_none() -> None:
     assert (manifest.methods, manifest.left_out, methods) == ((), {}, {})
 
 
-def test_what_a_manifest_says_of_a_method() -> None:
+def test_the_manifests_entry_of_a_method() -> None:
     """Its signature without self, the first line of its docstring, and whether it streams."""
     by_name = {method.name: method for method in MANIFEST.methods}
 
@@ -213,8 +215,8 @@ def test_what_a_manifest_says_of_a_method() -> None:
     assert {name for name, info in by_name.items() if info.stream} == {"stream", "generator"}
 
 
-def test_a_description_that_is_a_property_is_no_text() -> None:
-    """What needs an instance cannot be told of a class."""
+def test_a_description_that_is_a_property_is_ignored() -> None:
+    """A class cannot show what only an instance has."""
 
     class Described(Service):
         service_type = "x"
@@ -230,12 +232,12 @@ def test_a_description_that_is_a_property_is_no_text() -> None:
     ("name", "kind"),
     [("send", MethodKind.ASYNC), ("plain", MethodKind.THREAD), ("stream", MethodKind.STREAM)],
 )
-def test_how_a_method_is_run(name: str, kind: MethodKind) -> None:
+def test_the_kind_of_a_method(name: str, kind: MethodKind) -> None:
     """`async def` in the loop, `def` in a thread, an asynchronous generator as a stream."""
     assert METHODS[name].kind is kind
 
 
-def test_a_class_that_refers_to_itself_travels() -> None:
+def test_a_class_that_refers_to_itself_can_be_sent() -> None:
     """Looking for what cannot travel comes to an end."""
 
     async def method(self: Any, tree: Tree) -> Tree:
@@ -245,7 +247,7 @@ def test_a_class_that_refers_to_itself_travels() -> None:
     assert tree == Tree([Tree()])
 
 
-def test_a_decorated_method_is_what_it_wraps() -> None:
+def test_a_decorated_method_has_the_signature_of_the_wrapped_one() -> None:
     """functools.wraps keeps its signature."""
 
     def logged(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -318,7 +320,7 @@ def test_a_value_of_another_type_is_named_by_its_parameter(
         ((1, "y", 1.0, 4), {"z": 1}, "too many positional arguments"),
     ],
 )
-def test_too_few_and_too_many_tell_what_it_takes(
+def test_a_wrong_number_of_arguments_names_the_signature(
     args: tuple[Any, ...], kwargs: dict[str, Any], reason: str
 ) -> None:
     """The signature is in the reason."""
@@ -411,9 +413,7 @@ UID = UUID("12345678123456781234567812345678")
         (Any, {"x": [1, None]}, {"x": [1, None]}),
     ],
 )
-def test_a_value_becomes_what_its_annotation_says(
-    annotation: Any, sent: Any, expected: Any
-) -> None:
+def test_a_value_is_converted_to_its_annotation(annotation: Any, sent: Any, expected: Any) -> None:
     """By place and by name alike."""
 
     def method(self: Any, value: Any, flag: bool = False) -> None: ...
@@ -438,7 +438,7 @@ def test_a_value_becomes_what_its_annotation_says(
         (datetime, "yesterday", r"value: invalid rfc3339 encoded datetime"),
     ],
 )
-def test_what_cannot_be_converted_is_named(annotation: Any, sent: Any, reason: str) -> None:
+def test_a_value_that_cannot_be_converted_is_named(annotation: Any, sent: Any, reason: str) -> None:
     """The reason begins with the parameter, and has no `$` and no backticks in it."""
 
     def method(self: Any, first: int, value: Any) -> None: ...
@@ -483,7 +483,7 @@ def test_a_key_of_another_type_is_named_by_its_parameter() -> None:
     ],
     ids=lambda data: data[:8].hex(),
 )
-def test_bytes_that_are_no_arguments_are_unfit(args: bytes, kwargs: bytes) -> None:
+def test_bytes_that_cannot_be_decoded_are_invalid_arguments(args: bytes, kwargs: bytes) -> None:
     """Whatever arrives is its sender's fault, never an exception of the service's loop."""
 
     def method(self: Any, a: Any) -> None: ...

@@ -1,4 +1,4 @@
-"""A data folder changes hands: all that is its former owner's, and nothing else anywhere."""
+"""The change of a data folder's owner: all files of the former owner, and no others."""
 
 import os
 from pathlib import Path
@@ -14,18 +14,18 @@ FORMER, NEXT = 54331, 54332
 
 
 def limits(uid: int) -> Limits:
-    """Return what makes a worker a user's."""
+    """Return the limits of a service of a user."""
     return Limits(uid=uid, gid=uid, groups=(uid,)) if uid >= 0 else Limits()
 
 
 def owners(folder: Path) -> dict[str, int]:
-    """Return who owns what is in a folder, and it."""
+    """Return the owners of a folder and of everything in it."""
     found = {str(path.relative_to(folder)): path.lstat().st_uid for path in folder.rglob("*")}
     return {**found, ".": folder.stat().st_uid}
 
 
 def filled(folder: Path) -> Path:
-    """Make a former user's data folder, with what that user may have put there to do harm."""
+    """Create a former user's data folder, with links that could do harm."""
     chown_data_folder(str(folder), limits(FORMER))
     (folder / "deep" / "er").mkdir(parents=True)
     for name in ("file", "deep/er/file"):
@@ -47,8 +47,8 @@ def filled(folder: Path) -> Path:
     return folder
 
 
-def test_it_is_made_for_its_user_alone(tmp_path: Path) -> None:
-    """With what is above it as it was."""
+def test_it_is_created_for_its_user_alone(tmp_path: Path) -> None:
+    """The folders above it keep their owners."""
     folder = tmp_path / "services" / "one"
     chown_data_folder(str(folder), limits(FORMER))
     assert owners(folder) == {".": FORMER}
@@ -57,9 +57,9 @@ def test_it_is_made_for_its_user_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", [NEXT, -1])
-def test_it_is_handed_over(tmp_path: Path, to: int) -> None:
-    """To the next user, or back to the host's own; no link is followed, and what has a second name
-    elsewhere stays whose it is."""
+def test_its_owner_changes(tmp_path: Path, to: int) -> None:
+    """To the next user, or back to the host's. No link is followed, and files with several hard
+    links keep their owner."""
     folder = filled(tmp_path / "one")
     chown_data_folder(str(folder), limits(to))
     uid = max(to, 0)
@@ -69,8 +69,8 @@ def test_it_is_handed_over(tmp_path: Path, to: int) -> None:
     assert owners(tmp_path / "outside") == {".": 0, "roots": 0, "formers": FORMER}
 
 
-def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
-    """However it came there."""
+def test_a_link_in_its_place_is_an_error(tmp_path: Path) -> None:
+    """Any user may have created it."""
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "one").symlink_to("elsewhere")
     with pytest.raises(PermanentFailure, match="cannot be changed to user 54332"):
@@ -78,8 +78,8 @@ def test_a_link_in_its_place_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "elsewhere").stat().st_uid == 0
 
 
-def test_what_was_nobody_elses_stays(tmp_path: Path) -> None:
-    """A service without a user needs no folder; one that is of whose home it is is as it was."""
+def test_the_hosts_own_folder_stays(tmp_path: Path) -> None:
+    """Without a user, no folder is created, and one of the home's owner is unchanged."""
     chown_data_folder(str(tmp_path / "one"), limits(-1))
     assert not (tmp_path / "one").exists()
     os.chown(tmp_path, FORMER, FORMER)

@@ -1,4 +1,4 @@
-"""Background work of a service, as it ends."""
+"""Background work at the end of a service."""
 
 import gc
 import warnings
@@ -8,13 +8,13 @@ from garrison.workers.testing import run
 
 
 class Busy(Service):
-    """A service with work that has hardly been asked for."""
+    """A service without methods."""
 
     service_type = "busy"
 
 
-async def test_work_that_is_ended_before_it_began_leaves_no_warning() -> None:
-    """It was spawned in the last turn of the loop."""
+async def test_work_that_is_cancelled_before_its_first_step_leaves_no_warning() -> None:
+    """It is spawned in the last turn of the loop."""
 
     async def work() -> None:
         raise AssertionError("it has begun")

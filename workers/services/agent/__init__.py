@@ -1,6 +1,6 @@
-"""The agent service: takes messages, has them answered in each room's order, once, and keeps them.
+"""The agent service: answers messages once, in the order of each room, and remembers them.
 
-A message that was taken is answered whether or not who asked still waits, or lives.
+An accepted message is answered even if its caller no longer waits.
 """
 
 import asyncio
@@ -32,37 +32,37 @@ from .tasks import Cache
 
 log = logging.getLogger(__name__)
 
-STOP_S = 1.0  # for answers whose callers are gone, when the service stops
+STOP_S = 1.0  # for answers in progress when the service stops
 
-# Source, room and id, for two platforms may number their messages alike; and a mark of the
-# responses, for a message may be decided on first and given responses afterwards.
+# Source, room and id, because two platforms may use the same ids; and a hash of the responses,
+# because a caller may pass responses for a message that was answered before.
 Key = tuple[str, str, str, str]
 
 _encode = msgspec.msgpack.Encoder().encode
-_processed = msgspec.msgpack.Decoder(Processed).decode
+_decode_processed = msgspec.msgpack.Decoder(Processed).decode
 
 
 class Unanswered(Exception):
-    """A message was not answered in time; parts of the answer may have been said."""
+    """A message was not answered in time; parts of the answer may have been sent."""
 
 
 class Greeting(msgspec.Struct, frozen=True):
-    """What the agent says before anybody else does, and its name."""
+    """The agent's name, and its text before the first message."""
 
     name: str
     text: str
 
 
 class Work(msgspec.Struct):
-    """A message on its way, and who waits for its end."""
+    """A message in progress, and the future that its callers wait for."""
 
     key: Key
     answer: AnswerState
-    outcome: "asyncio.Future[Processed]"
+    result: "asyncio.Future[Processed]"
 
 
 class AgentService(MemoryDatabase):
-    """Decides what is done about a message, and has it done."""
+    """Answers messages with actions and models."""
 
     service_type = "agent"
     capability_description = "Answers messages with actions and models, and remembers them"
@@ -73,21 +73,21 @@ class AgentService(MemoryDatabase):
     async def start(cls, runtime: Runtime) -> Self:
         service = cls(runtime)
         service._open()
-        runtime.register_event(EventType.MESSAGE_RECEIVED, service._received)
+        runtime.register_event(EventType.MESSAGE_RECEIVED, service._on_message)
         return service
 
     def _open(self) -> None:
-        c = self.config
-        self._keep()
-        self._rooms: Rooms[Work] = Rooms(c.limits)
-        self._under_way: dict[Key, asyncio.Future[Processed]] = {}
-        self._answered: Cache[Key] = Cache(c.answered, c.answered_bytes)
-        self._count = 0
-        self._telling = 0  # events that are being told
+        config = self.config
+        self._open_database()
+        self._rooms: Rooms[Work] = Rooms(config.limits)
+        self._in_progress: dict[Key, asyncio.Future[Processed]] = {}
+        self._answered: Cache[Key] = Cache(config.answered, config.answered_bytes)
+        self._answered_count = 0
+        self._emitting = 0  # events that are being emitted
         self._dropping = False
-        keeping = ConversationHistory(self.runtime, c, self)
-        self._answering = AnswerPipeline(self.runtime, c, keeping, self._announce)
-        self._judging = EvaluatorRun(self.runtime, c.evaluator_timeout, self._announce)
+        history = ConversationHistory(self.runtime, config, self)
+        self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
+        self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -95,83 +95,87 @@ class AgentService(MemoryDatabase):
     async def process_actions(
         self, memory: Memory, responses: list[Memory] | None = None, state: State | None = None
     ) -> Processed:
-        """Answer a message, and return what was said and done.
+        """Answer a message; return the responses and the results of actions.
 
         Args:
-            memory: The message; one that was answered already is not answered again.
-            responses: What is to be said or done; without any, the agent decides.
-            state: What is known, where the caller knows it already.
+            memory: The message. A repeated message gets the first answer again.
+            responses: What to say or run; without responses, the agent decides.
+            state: The providers' state, if the caller has it already.
 
         Raises:
-            Busy: Too many messages wait already.
-            Unanswered: It took too long.
-            ModelUnavailable: No model can be asked.
+            Busy: Too many messages wait.
+            Unanswered: The answer took too long.
+            ModelUnavailable: No model is available.
         """
         memory = as_memory(memory)
         given = list(responses or ())
-        mark = _mark(given)
-        key = (memory.content.source, memory.room_id, memory.id, mark)
-        done = self._answered.get(key)
-        if done is not None:
-            return _processed(done)
-        outcome = self._under_way.get(key)
-        if outcome is None:
-            outcome = self._take(key, AnswerState(memory, given, mark, state))
-        return await asyncio.shield(outcome)
+        responses_hash = _hash(given)
+        key = (memory.content.source, memory.room_id, memory.id, responses_hash)
+        encoded = self._answered.get(key)
+        if encoded is not None:
+            return _decode_processed(encoded)
+        result = self._in_progress.get(key)
+        if result is None:
+            result = self._accept(key, AnswerState(memory, given, responses_hash, state))
+        return await asyncio.shield(result)
 
-    def _take(self, key: Key, answer: AnswerState) -> "asyncio.Future[Processed]":
-        room = Room(key[0], key[1] or key[2])  # without a room there is no order to keep
-        outcome: asyncio.Future[Processed] = asyncio.get_running_loop().create_future()
-        work = Work(key, answer, outcome)
+    def _accept(self, key: Key, answer: AnswerState) -> "asyncio.Future[Processed]":
+        source, room_id, message_id, _ = key
+        room = Room(source, room_id or message_id)  # a message without a room waits for no other
+        result: asyncio.Future[Processed] = asyncio.get_running_loop().create_future()
+        work = Work(key, answer, result)
         size = len(_encode((answer.memory, answer.responses, answer.state)))
-        is_turn = self._rooms.arrive(room, work, size)
-        self._under_way[key] = outcome
-        outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
-        if is_turn:
+        is_first = self._rooms.add(room, work, size)
+        self._in_progress[key] = result
+        result.add_done_callback(_retrieve_exception)
+        if is_first:
             self.spawn(self._serve(room, work), f"room {room.room_id[:40]}")
-        return outcome
+        return result
 
-    async def _serve(self, room: Room, work: Work) -> None:
+    async def _serve(self, room: Room, first: Work) -> None:
         """Answer a room's messages, one after the other, until none waits."""
-        turn: Work | None = work
-        while turn is not None:
-            is_answered = await self._answer(turn)
-            await self._judging.evaluate(turn.answer, is_answered)
-            turn = self._rooms.next(room)
+        work: Work | None = first
+        while work is not None:
+            is_answered = await self._answer(work)
+            await self._evaluators.evaluate(work.answer, is_answered)
+            work = self._rooms.next(room)
 
     async def _answer(self, work: Work) -> bool:
-        """Answer one message and tell who waits; False where that failed."""
+        """Answer one message and resolve its future; False if that failed."""
         answer, limit, error = work.answer, self.config.answer_timeout, ""
-        self._announce(EventType.RUN_STARTED, answer.about)
+        self._emit(EventType.RUN_STARTED, answer.event_data)
         try:
             async with asyncio.timeout(limit):
-                await self._answering.answer(answer)
-            processed = Processed(answer.said, answer.results)
+                await self._pipeline.answer(answer)
+            processed = Processed(answer.sent, answer.results)
             encoded = _encode(processed)
         except TimeoutError:
             error = f"message {answer.memory.id} was not answered within {limit:g} s"
-            work.outcome.set_exception(Unanswered(error))
+            work.result.set_exception(Unanswered(error))
         except asyncio.CancelledError:  # the service is stopping
-            work.outcome.cancel()
+            work.result.cancel()
             raise
-        except Exception as failure:  # noqa: BLE001 (one message's failure is its caller's alone)
+        except Exception as failure:  # noqa: BLE001 (it affects this message's caller alone)
             error = str(failure) or type(failure).__name__
-            work.outcome.set_exception(failure)
+            work.result.set_exception(failure)
         else:
-            if not self._answered.put(work.key, encoded):  # too large to be given again
-                self._answered.put(work.key, _encode(Processed()))
-            self._count += 1
-            work.outcome.set_result(processed)
+            self._remember_answered(work.key, encoded)
+            work.result.set_result(processed)
         finally:
-            del self._under_way[work.key]
+            del self._in_progress[work.key]
         if error:
             log.warning("message.unanswered message=%s error=%s", answer.memory.id, error)
-        told = {"responses": len(answer.said), "error": error}
-        self._announce(EventType.RUN_ENDED, {**answer.about, **told})
+        outcome = {"responses": len(answer.sent), "error": error}
+        self._emit(EventType.RUN_ENDED, {**answer.event_data, **outcome})
         return not error
 
-    async def _received(self, payload: Any) -> None:
-        """Answer the message that an event tells of."""
+    def _remember_answered(self, key: Key, encoded: bytes) -> None:
+        if not self._answered.put(key, encoded):  # too large: a repeated message gets no answer
+            self._answered.put(key, _encode(Processed()))
+        self._answered_count += 1
+
+    async def _on_message(self, payload: Any) -> None:
+        """Answer the message of an event."""
         source = ""
         if isinstance(payload, Mapping) and "message" in payload:
             source = str(payload.get("source") or "")
@@ -179,46 +183,51 @@ class AgentService(MemoryDatabase):
         memory = as_memory(payload)
         if source and not memory.content.source:
             memory.content = msgspec.structs.replace(memory.content, source=source)
-        if self._is_to_answer(memory.content.source):
+        if self._is_responsible_for(memory.content.source):
             await self.process_actions(memory)
 
-    def _is_to_answer(self, source: str) -> bool:
-        """Tell whether a message told to every agent is this one's: what an agent's own service
-        heard is, and of what is everybody's the first agent's, as with `process_actions`."""
+    def _is_responsible_for(self, source: str) -> bool:
+        """Return True if this agent answers messages of a source that every agent receives.
+
+        Messages of an agent's own service are answered by that agent, all others by the first
+        agent, as with `process_actions`.
+        """
         directory, own = self.runtime.client.directory, self.runtime.agent
-        heard = directory.get(source) or directory.find(source, own)
-        if heard is not None and heard.agent:
-            return heard.agent == own
+        platform = directory.get(source) or directory.find(source, own)
+        if platform is not None and platform.agent:
+            return platform.agent == own
         first = directory.first_of("agent")
         return first is None or first.name == self.runtime.name
 
     # --- events -----------------------------------------------------------------------------
 
-    def _announce(self, event: str, payload: Any) -> None:
-        """Tell an event in the background; past the bound it is told to nobody, and logged."""
-        if self._telling >= self.config.events:
+    def _emit(self, event: str, payload: Any) -> None:
+        """Emit an event in the background; drop it if too many are being emitted."""
+        if self._emitting >= self.config.events:
             if not self._dropping:
-                log.warning("event.dropped event=%s: %d are being told", event, self._telling)
+                log.warning(
+                    "event.dropped event=%s: %d are being emitted already", event, self._emitting
+                )
             self._dropping = True
             return
         self._dropping = False
-        self._telling += 1
-        self.spawn(self._tell(event, payload), f"event {event}")
+        self._emitting += 1
+        self.spawn(self._emit_in_time(event, payload), f"event {event}")
 
-    async def _tell(self, event: str, payload: Any) -> None:
+    async def _emit_in_time(self, event: str, payload: Any) -> None:
         try:
             async with asyncio.timeout(self.config.event_timeout):
                 await self.runtime.emit_event(event, payload)
-        except Exception as error:  # noqa: BLE001 (no listener is worth the agent)
-            log.warning("event.failed event=%s error=%s", event, str(error) or "it was late")
+        except Exception as error:  # noqa: BLE001 (a listener must not crash the agent)
+            log.warning("event.failed event=%s error=%s", event, str(error) or "timeout")
         finally:
-            self._telling -= 1
+            self._emitting -= 1
 
-    # --- who it is --------------------------------------------------------------------------
+    # --- identity and health ----------------------------------------------------------------
 
     @idempotent
     async def greeting(self) -> Greeting:
-        """Return what is said before the first message, and who says it."""
+        """Return the agent's name and its text before the first message."""
         character = self.runtime.character
         text = character.settings.get("greeting")
         if not isinstance(text, str) or not text.strip():
@@ -226,27 +235,34 @@ class AgentService(MemoryDatabase):
         return Greeting(character.name, text)
 
     async def health(self) -> dict[str, int]:
-        """Return how much there is to do, and how much is kept."""
+        """Return how much is in progress and how much is stored."""
         return {
             "rooms": len(self._rooms),
             "waiting": self._rooms.waiting,
-            "answered": self._count,
+            "answered": self._answered_count,
             "memories": len(self._memories),
             "memory_bytes": self._memories.bytes,
             "tasks": len(self._tasks),
         }
 
     async def stop(self) -> None:
-        """Finish what is under way, for a moment."""
-        if self._under_way:
-            await asyncio.wait(set(self._under_way.values()), timeout=STOP_S)
+        """Wait a moment for the answers in progress."""
+        if self._in_progress:
+            await asyncio.wait(set(self._in_progress.values()), timeout=STOP_S)
 
 
-def _mark(responses: list[Memory]) -> str:
-    """Return what tells responses from others: of the same contents it is the same."""
+def _hash(responses: list[Memory]) -> str:
+    """Return a hash of the responses' contents; "" without responses."""
     if not responses:
         return ""
-    return hashlib.sha256(_encode([one.content for one in responses])).hexdigest()[:16]
+    contents = [response.content for response in responses]
+    return hashlib.sha256(_encode(contents)).hexdigest()[:16]
+
+
+def _retrieve_exception(result: "asyncio.Future[Processed]") -> None:
+    """Retrieve the exception, so that asyncio does not log it when no caller waits any more."""
+    if not result.cancelled():
+        result.exception()
 
 
 plugin = Plugin(name="agent", services=[AgentService])

@@ -1,4 +1,4 @@
-"""Which actions are run, in which order: by what responses name, or by what a model says. Pure."""
+"""Choose the actions to run and their order: by responses, or by a model's choice. Pure."""
 
 import difflib
 import re
@@ -10,12 +10,14 @@ import msgspec
 from garrison.workers import Content
 
 REPLY, IGNORE, NONE = "REPLY", "IGNORE", "NONE"
-QUIET = frozenset({"ignore", "none"})
-EXAMPLES = 2  # of an action, shown to a model
+SILENT = frozenset({"ignore", "none"})
+MAX_EXAMPLES = 2  # of an action, in a prompt
+MAX_EXAMPLE = 500  # characters
+MAX_CHOICE = 20_000  # characters of a model's answer that are searched
 
 
 class Named(Protocol):
-    """What is needed of an action to choose it."""
+    """The fields of an action that a choice needs."""
 
     name: str
     description: str
@@ -25,13 +27,13 @@ class Named(Protocol):
 
 
 class Say(NamedTuple):
-    """Say a response as it stands."""
+    """Send a response unchanged."""
 
     content: Content
 
 
 class Reply(NamedTuple):
-    """Have a model say something."""
+    """Generate a response with a model."""
 
 
 class Run(NamedTuple):
@@ -41,7 +43,7 @@ class Run(NamedTuple):
 
 
 class Unknown(NamedTuple):
-    """A name that is no action's."""
+    """A name that no action has."""
 
     name: str
     problem: str
@@ -51,12 +53,12 @@ Step = Say | Reply | Run | Unknown
 
 
 def normalise(name: str) -> str:
-    """Return a name without what does not count in it: case, underscores, hyphens, spaces."""
+    """Return a name in lower case without underscores, hyphens and spaces."""
     return re.sub(r"[\s_\-]+", "", name).casefold()
 
 
 def find(name: str, actions: Sequence[Named]) -> Any | None:
-    """Return the action of that name, else the one that has it among its similes."""
+    """Return the action with a name, or else the one with that simile; None if there is none."""
     wanted = normalise(name)
     if not wanted:
         return None
@@ -69,8 +71,8 @@ def find(name: str, actions: Sequence[Named]) -> Any | None:
     return None
 
 
-def unknown(name: str, actions: Sequence[Named]) -> str:
-    """Return the sentence on a name that is no action's."""
+def unknown_action(name: str, actions: Sequence[Named]) -> str:
+    """Return the error text for a name that no action has."""
     known = {normalise(action.name): action.name for action in actions}
     close = difflib.get_close_matches(normalise(name), known, n=1)
     hint = f"; did you mean {known[close[0]]}?" if close else ""
@@ -78,27 +80,27 @@ def unknown(name: str, actions: Sequence[Named]) -> str:
 
 
 def plan_steps(content: Content, actions: Sequence[Named]) -> list[Step]:
-    """Return what is to be done with one response, in order."""
+    """Return the steps of one response, in order."""
     if not content.actions:
         return [Say(content)] if content.text or content.attachments else []
-    made: list[Step] = []
+    steps: list[Step] = []
     for name in content.actions:
         action = find(name, actions)
         if action is not None:
-            made.append(Run(action))
-        elif normalise(name) in QUIET:
+            steps.append(Run(action))
+        elif normalise(name) in SILENT:
             break
         elif normalise(name) != normalise(REPLY):
-            made.append(Unknown(name, unknown(name, actions)))
+            steps.append(Unknown(name, unknown_action(name, actions)))
         elif content.text or content.attachments:
-            made.append(Say(content))
+            steps.append(Say(content))
         else:
-            made.append(Reply())
-    return made
+            steps.append(Reply())
+    return steps
 
 
 def in_order(actions: Iterable[Any]) -> list[Any]:
-    """Return actions by their priority, the highest first; among equals, in their order."""
+    """Sort actions by priority, highest first; equal ones keep their order."""
     return sorted(actions, key=lambda action: -action.priority)
 
 
@@ -106,59 +108,59 @@ def in_order(actions: Iterable[Any]) -> list[Any]:
 
 
 def question(actions: Sequence[Named]) -> str:
-    """Return what a model is asked, to have it choose among actions that apply."""
+    """Return the prompt for a model that chooses among the valid actions."""
     return "\n".join(
         [
-            "Decide what to do about the last message. These can be done:",
-            *(_offered(action) for action in actions),
+            "Decide what to do about the last message. The possible actions:",
+            *(_describe(action) for action in actions),
             *(
                 f"- {name}: {meaning}"
                 for name, meaning in (
                     (REPLY, "answer with a text of your own"),
-                    (IGNORE, "say nothing, for it is not for you"),
-                    (NONE, "say nothing, for nothing is left to say"),
+                    (IGNORE, "say nothing, because it is not for you"),
+                    (NONE, "say nothing, because nothing is left to say"),
                 )
                 if find(name, actions) is None
             ),
             "",
             'Answer with one line of JSON and nothing else: {"actions": ["NAME", …]}, in the '
-            "order in which they are to be done.",
+            "order in which to run them.",
         ]
     )
 
 
-def _offered(action: Named) -> str:
+def _describe(action: Named) -> str:
     line = f"- {action.name}: {action.description}".rstrip(": ")
-    said = [_told(example) for example in list(action.examples)[:EXAMPLES]]
-    return "\n".join([line, *(f"  for example: {one}" for one in said if one)])
+    examples = [_example_line(example) for example in list(action.examples)[:MAX_EXAMPLES]]
+    return "\n".join([line, *(f"  for example: {example}" for example in examples if example)])
 
 
-def _told(example: Any) -> str:
-    """Return an example in one line, of whichever form an author gave."""
+def _example_line(example: Any) -> str:
+    """Return an example in one line; authors use strings or any JSON."""
     if isinstance(example, str):
-        return " ".join(example.split())[:500]
+        return " ".join(example.split())[:MAX_EXAMPLE]
     try:
-        return msgspec.json.encode(example).decode()[:500]
+        return msgspec.json.encode(example).decode()[:MAX_EXAMPLE]
     except (TypeError, ValueError, OverflowError, RecursionError):
         return ""
 
 
-def chosen(text: str, actions: Sequence[Named]) -> list[str]:
-    """Return the names that a model chose; REPLY where its answer cannot be read.
+def parse_choice(text: str, actions: Sequence[Named]) -> list[str]:
+    """Return the names that a model chose; REPLY if its answer has none.
 
-    It may stand among other words, in a fence, as a list or as a single name.
+    The JSON may be surrounded by text or a code fence; a list or a single name is accepted too.
     """
-    names = {normalise(name): name for name in reversed(_read(text))}
+    names = {normalise(name): name for name in reversed(_parse_names(text))}
     known = [
         name
         for key, name in reversed(names.items())
-        if find(name, actions) is not None or key in {*QUIET, normalise(REPLY)}
+        if find(name, actions) is not None or key in {*SILENT, normalise(REPLY)}
     ]
     return known or [REPLY]
 
 
-def _read(text: str) -> list[str]:
-    for found in re.finditer(r"\{[^{}]*\}|\[[^\[\]]*\]", text[:20_000]):
+def _parse_names(text: str) -> list[str]:
+    for found in re.finditer(r"\{[^{}]*\}|\[[^\[\]]*\]", text[:MAX_CHOICE]):
         try:
             value = msgspec.json.decode(found[0])
         except (msgspec.DecodeError, UnicodeError):

@@ -1,6 +1,6 @@
-"""How one message is answered: what is known, which actions run, what is said.
+"""Answer one message: compose the state, run actions, send responses.
 
-An action or a provider that fails, hangs or dies is its plugin's affair.
+An action or a provider that fails, hangs or crashes does not affect the others.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from garrison.workers import (
     ActionResult,
     Content,
     EventType,
+    GenerateTextParams,
     Memory,
     Runtime,
     State,
@@ -28,39 +29,39 @@ from . import actions as choice
 from . import prompt
 from .actions import REPLY, Reply, Run, Say, Step, Unknown
 from .config import Config
-from .delivery import SendOutcome, say
+from .delivery import SendOutcome, send
 from .history import ConversationHistory
 
 log = logging.getLogger(__name__)
 
-MOST_SAID = 100  # responses to one message
-SHARE = 4  # of the largest message that the wire takes, what came of one may be one part of so many
-OURS = uuid.UUID("6ab6a3f2-5f0e-4d8b-9a7e-0c7a5d3f1e42")  # ids of responses are in here
+MAX_RESPONSES = 100  # to one message
+RESULT_SHARE = 4  # responses and results may fill a quarter of the largest wire message
+RESPONSE_IDS = uuid.UUID("6ab6a3f2-5f0e-4d8b-9a7e-0c7a5d3f1e42")  # namespace
 
-Announce = Callable[[str, Any], None]
+Emit = Callable[[str, Any], None]
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 @dataclass
 class AnswerState:
-    """One message and what came of it so far."""
+    """One message and its answer so far."""
 
     memory: Memory
-    responses: list[Memory]  # as the caller gave them
-    mark: str = ""  # tells these responses from others to the same message
+    responses: list[Memory]  # given by the caller
+    responses_hash: str = ""
     state: State | None = None
-    said: list[Memory] = field(default_factory=list)
+    sent: list[Memory] = field(default_factory=list)
     results: list[ActionResult] = field(default_factory=list)
-    bytes: int = 0  # of what was said, and of what actions came to
+    bytes: int = 0  # of responses and results
 
     @property
-    def about(self) -> dict[str, Any]:
-        """Return how events tell of the message."""
+    def event_data(self) -> dict[str, Any]:
+        """Return the fields that identify the message in events."""
         return {"message": self.memory.id, "room": self.memory.room_id}
 
-    def failed(self, action: str, problem: str) -> ActionResult:
-        """Note a failure."""
+    def add_failure(self, action: str, problem: str) -> ActionResult:
+        """Log a failure and add its result."""
         log.warning("answer.part_failed message=%s part=%s %s", self.memory.id, action, problem)
         result = ActionResult(success=False, error=problem, action=action)
         self.results.append(result)
@@ -72,85 +73,89 @@ class AnswerPipeline:
 
     Args:
         runtime: The agent's.
-        config: How it is done.
-        keeping: What was said before, and where it is kept.
-        announce: Tells an event, without waiting for those who listen.
+        config: Model, choice of actions, timeouts.
+        history: Earlier messages; also stores new ones.
+        emit: Emits an event without waiting for its listeners.
     """
 
     def __init__(
-        self, runtime: Runtime, config: Config, keeping: ConversationHistory, announce: Announce
+        self, runtime: Runtime, config: Config, history: ConversationHistory, emit: Emit
     ) -> None:
-        self._runtime, self._config, self._keeping = runtime, config, keeping
-        self._announce = announce
+        self._runtime, self._config, self._history = runtime, config, history
+        self._emit = emit
 
     async def answer(self, answer: AnswerState) -> None:
-        """Do what a message asks for; what was done is in the answer, also where this raises.
+        """Answer a message. What was sent is in `answer`, even if this raises.
 
         Raises:
             GarrisonError: There is no model, or it failed.
         """
-        await self._keeping.learn(answer.memory)
-        await self._keeping.remember(answer.memory)
+        await self._history.restore(answer.memory)
+        await self._history.remember(answer.memory)
         if answer.responses:
-            await self._as_told(answer)
-        elif answer.memory.entity_id != self._runtime.agent_id:  # nobody answers himself
-            await self._as_decided(answer)
+            await self._run_responses(answer)
+        elif answer.memory.entity_id != self._runtime.agent_id:  # not the agent's own message
+            await self._decide(answer)
 
-    async def _as_told(self, answer: AnswerState) -> None:
+    # --- which steps ------------------------------------------------------------------------
+
+    async def _run_responses(self, answer: AnswerState) -> None:
         actions = self._runtime.actions
         steps = [
             step
             for response in answer.responses
             for step in choice.plan_steps(response.content, actions)
         ]
-        await self._do(answer, steps)
+        await self._run_steps(answer, steps)
 
-    async def _as_decided(self, answer: AnswerState) -> None:
-        await self._compose(answer)
-        actions = choice.in_order(await self._applying(answer.memory))
+    async def _decide(self, answer: AnswerState) -> None:
+        await self._compose_state(answer)
+        actions = choice.in_order(await self._valid_actions(answer.memory))
         if self._config.decide == "model":
-            await self._as_model_says(answer, actions)
+            await self._run_model_choice(answer, actions)
             return
-        outcomes = [await self._act(answer, action) for action in actions]
-        if not any(outcome.success for outcome in outcomes):
+        results = [await self._run_action(answer, action) for action in actions]
+        if not any(result.success for result in results):
             await self._reply(answer)
 
-    async def _as_model_says(self, answer: AnswerState, actions: list[Any]) -> None:
-        params = await self._asking(answer)
+    async def _run_model_choice(self, answer: AnswerState, actions: list[Any]) -> None:
+        params = await self._model_params(answer)
         params.prompt = choice.question(actions)
         text = await self._runtime.use_model(
             self._config.model, params, timeout=self._config.answer_timeout
         )
-        steps = choice.plan_steps(Content(actions=choice.chosen(str(text), actions)), actions)
-        if steps and not await self._do(answer, steps):
+        names = choice.parse_choice(str(text), actions)
+        steps = choice.plan_steps(Content(actions=names), actions)
+        if steps and not await self._run_steps(answer, steps):
             await self._reply(answer)
 
-    async def _do(self, answer: AnswerState, steps: list[Step]) -> bool:
-        """Do one thing after the other, whatever became of those before; False where all failed."""
+    async def _run_steps(self, answer: AnswerState, steps: list[Step]) -> bool:
+        """Run steps in order. A failure does not stop the next one; False if all failed."""
         if any(isinstance(step, Run | Reply) for step in steps):
-            await self._compose(answer)
-        return any([await self._done(answer, step) for step in steps])
+            await self._compose_state(answer)
+        return any([await self._run_step(answer, step) for step in steps])
 
-    async def _done(self, answer: AnswerState, step: Step) -> bool:
+    async def _run_step(self, answer: AnswerState, step: Step) -> bool:
         match step:
             case Say(content):
-                await self._say(answer, content)
+                await self._send(answer, content)
                 return True
             case Run(action):
-                return (await self._act(answer, action)).success
+                return (await self._run_action(answer, action)).success
             case Unknown(name, problem):
-                return answer.failed(name, problem).success
+                return answer.add_failure(name, problem).success
             case Reply():
                 try:
                     await self._reply(answer)
-                except Exception as error:  # noqa: BLE001 (the others are done all the same)
-                    return answer.failed(REPLY, str(error) or type(error).__name__).success
+                except Exception as error:  # noqa: BLE001 (the other steps still run)
+                    return answer.add_failure(REPLY, _error_text(error)).success
                 return True
-        assert_never(step)
+            case _:
+                assert_never(step)
 
-    # --- what is known ----------------------------------------------------------------------
+    # --- state ------------------------------------------------------------------------------
 
-    async def _compose(self, answer: AnswerState) -> None:
+    async def _compose_state(self, answer: AnswerState) -> None:
         if answer.state is None:
             answer.state = await self._runtime.compose_state(
                 answer.memory,
@@ -158,90 +163,89 @@ class AnswerPipeline:
                 timeout=self._config.provider_timeout,
             )
 
-    async def _applying(self, memory: Memory) -> list[Any]:
-        """Return the actions that apply; all are asked side by side."""
+    async def _valid_actions(self, memory: Memory) -> list[Any]:
+        """Return the actions whose `validate` accepts the message; all are called concurrently."""
         actions = self._runtime.actions
-        told = await asyncio.gather(*(self._applies(action, memory) for action in actions))
-        return [action for action, applies in zip(actions, told, strict=True) if applies]
+        accepted = await asyncio.gather(*(self._validates(action, memory) for action in actions))
+        return [action for action, accepts in zip(actions, accepted, strict=True) if accepts]
 
-    async def _applies(self, action: Any, memory: Memory) -> bool:
+    async def _validates(self, action: Any, memory: Memory) -> bool:
         timeout = self._config.provider_timeout
         try:
-            applies = await action.validate(self._runtime, memory, timeout=timeout)
+            accepts = await action.validate(self._runtime, memory, timeout=timeout)
         except CallError as error:
             log.warning("action.not_validated action=%s error=%s", action.name, error)
             return False
-        return bool(applies)
+        return bool(accepts)
 
     # --- actions ----------------------------------------------------------------------------
 
-    async def _act(self, answer: AnswerState, action: Any) -> ActionResult:
-        """Run an action, say what it yields, and return its result; a failure is one, too."""
-        about = {"action": action.name, **answer.about}
-        self._announce(EventType.ACTION_STARTED, about)
+    async def _run_action(self, answer: AnswerState, action: Any) -> ActionResult:
+        """Run an action, send what it yields, and return its result; a failure is one too."""
+        data = {"action": action.name, **answer.event_data}
+        self._emit(EventType.ACTION_STARTED, data)
         try:
-            result = await self._acted(answer, action)
+            result = await self._collect(answer, action)
         except TimeoutError:
             limit = self._config.action_timeout
-            result = answer.failed(action.name, f"{action.name} did not end within {limit:g} s")
-        except Exception as error:  # noqa: BLE001 (it is that action's, and the answer's no end)
-            problem = str(error) or type(error).__name__
-            result = answer.failed(action.name, f"{action.name} failed: {problem}")
+            problem = f"{action.name} did not end within {limit:g} s"
+            result = answer.add_failure(action.name, problem)
+        except Exception as error:  # noqa: BLE001 (it does not end the answer)
+            problem = f"{action.name} failed: {_error_text(error)}"
+            result = answer.add_failure(action.name, problem)
         else:
             answer.results.append(result)
         outcome = {"success": result.success, "error": result.error}
-        self._announce(EventType.ACTION_COMPLETED, {**about, **outcome})
+        self._emit(EventType.ACTION_COMPLETED, {**data, **outcome})
         return result
 
-    async def _acted(self, answer: AnswerState, action: Any) -> ActionResult:
+    async def _collect(self, answer: AnswerState, action: Any) -> ActionResult:
         state = answer.state or State()
         result = ActionResult(action=action.name)
         limit = self._config.action_timeout
-        given = answer.responses or answer.said
-        making = action.handler(self._runtime, answer.memory, state, list(given), timeout=limit)
-        async with asyncio.timeout(limit) as clock, aclosing(making) as made:
-            async for one in made:
-                self._count(answer, one)
-                if isinstance(one, ActionResult):
-                    result = _after(result, one)
-                    state.values.update(one.values)
+        responses = list(answer.responses or answer.sent)
+        handler = action.handler(self._runtime, answer.memory, state, responses, timeout=limit)
+        async with asyncio.timeout(limit) as deadline, aclosing(handler) as outputs:
+            async for output in outputs:
+                self._check_size(answer, output)
+                if isinstance(output, ActionResult):
+                    result = _merge(result, output)
+                    state.values.update(output.values)
                 else:
-                    with _stopped(clock):  # a platform that is slow is not the action's fault
-                        await self._say(answer, one)
+                    with _paused(deadline):  # sending does not count as the action's time
+                        await self._send(answer, output)
         return result
 
-    def _count(self, answer: AnswerState, made: Content | ActionResult) -> None:
-        """Take it that something came of a message, before it is said or kept.
+    def _check_size(self, answer: AnswerState, output: Content | ActionResult) -> None:
+        """Count the bytes of an output.
 
         Raises:
-            RuntimeError: It is too much.
+            RuntimeError: The answer would not fit into a reply.
         """
-        answer.bytes += len(_encode(made))
-        most = self._runtime.client.max_message // SHARE
-        if answer.bytes > most:
-            raise RuntimeError(
-                f"{most:,} bytes of responses and results to one message are the most"
-            )
+        answer.bytes += len(_encode(output))
+        limit = self._runtime.client.max_message // RESULT_SHARE
+        if answer.bytes > limit:
+            raise RuntimeError(f"more than {limit:,} bytes of responses and results to one message")
 
-    # --- what is said -----------------------------------------------------------------------
+    # --- responses --------------------------------------------------------------------------
 
     async def _reply(self, answer: AnswerState) -> None:
-        """Have a model say something."""
-        if not prompt.line(answer.memory.content):
-            answer.failed(REPLY, "the message is empty: there is nothing to answer")
+        """Generate a response with the model and send it."""
+        if not prompt.message_text(answer.memory.content):
+            answer.add_failure(REPLY, "the message is empty: there is nothing to answer")
             return
-        params = await self._asking(answer)
+        params = await self._model_params(answer)
         text = await self._runtime.use_model(
             self._config.model, params, timeout=self._config.answer_timeout
         )
-        if isinstance(text, str) and (said := text.strip()):
-            await self._say(answer, Content(said))
+        if isinstance(text, str) and text.strip():
+            await self._send(answer, Content(text.strip()))
             return
-        made = "an empty text" if isinstance(text, str) else f"no text, but {type(text).__name__}"
-        answer.failed(REPLY, f"the model {self._config.model} returned {made}")
+        got = "an empty text" if isinstance(text, str) else f"{type(text).__name__}, not a text"
+        answer.add_failure(REPLY, f"the model {self._config.model} returned {got}")
 
-    async def _asking(self, answer: AnswerState) -> Any:
-        conversation = await self._keeping.conversation(answer.memory)
+    async def _model_params(self, answer: AnswerState) -> GenerateTextParams:
+        conversation = await self._history.conversation(answer.memory)
         return prompt.params(
             self._runtime.character,
             conversation,
@@ -250,54 +254,60 @@ class AnswerPipeline:
             self._config.sampling,
         )
 
-    async def _say(self, answer: AnswerState, content: Content) -> None:
-        """Say something in the message's room, once, and remember it.
+    async def _send(self, answer: AnswerState, content: Content) -> None:
+        """Send a response to the message's room once, and remember it.
 
         Raises:
-            RuntimeError: Too much was said already.
+            RuntimeError: Too many responses were sent already.
         """
-        if len(answer.said) >= MOST_SAID:
-            raise RuntimeError(f"{MOST_SAID} responses to one message are the most")
+        if len(answer.sent) >= MAX_RESPONSES:
+            raise RuntimeError(f"more than {MAX_RESPONSES} responses to one message")
         response = self._response(answer, content)
-        before = await self._keeping.known(response.id)
-        if before is not None:  # it was said when the same message was being answered before
-            answer.said.append(before)
+        earlier = await self._history.get(response.id)
+        if earlier is not None:  # sent in an earlier attempt to answer this message
+            answer.sent.append(earlier)
             return
-        answer.said.append(response)
+        answer.sent.append(response)
         if not (content.text or content.attachments):
             return
         try:
-            spoken = await say(self._runtime, response, self._config.answer_timeout)
-            if spoken.fate is not SendOutcome.FAILED:
-                await self._keeping.remember(response)
-                self._announce(EventType.MESSAGE_SENT, response)
-        except asyncio.CancelledError:  # the message's time is over; perhaps it was said
-            self._runtime.spawn(self._keeping.remember(response), "remember")
+            outcome, problem = await send(self._runtime, response, self._config.answer_timeout)
+            if outcome is not SendOutcome.FAILED:
+                await self._history.remember(response)
+                self._emit(EventType.MESSAGE_SENT, response)
+        except asyncio.CancelledError:  # the answer timed out; the response may have been sent
+            self._runtime.spawn(self._history.remember(response), "remember")
             raise
-        if spoken.problem:
-            answer.failed(REPLY, f"what was to be said was not heard for sure: {spoken.problem}")
+        if problem:
+            answer.add_failure(REPLY, f"a response was not confirmed as sent: {problem}")
 
     def _response(self, answer: AnswerState, content: Content) -> Memory:
-        heard = answer.memory
-        place = (heard.content.source, heard.room_id, heard.id, answer.mark, str(len(answer.said)))
+        """Return a response as a message. A repeated answer gets the same id."""
+        message = answer.memory
+        source, number = message.content.source, str(len(answer.sent))
+        parts = (source, message.room_id, message.id, answer.responses_hash, number)
         return Memory(
-            id=str(uuid.uuid5(OURS, "\n".join(place))),
+            id=str(uuid.uuid5(RESPONSE_IDS, "\n".join(parts))),
             content=msgspec.structs.replace(
                 content,
-                source=heard.content.source,
-                in_reply_to=heard.id,
-                channel_type=content.channel_type or heard.content.channel_type,
+                source=source,
+                in_reply_to=message.id,
+                channel_type=content.channel_type or message.content.channel_type,
             ),
             entity_id=self._runtime.agent_id,
             agent_id=self._runtime.agent_id,
-            created_at=max(time.time(), heard.created_at),
-            room_id=heard.room_id,
-            world_id=heard.world_id,
+            created_at=max(time.time(), message.created_at),
+            room_id=message.room_id,
+            world_id=message.world_id,
         )
 
 
-def _after(before: ActionResult, result: ActionResult) -> ActionResult:
-    """Return an action's result, which a later one adds to."""
+def _error_text(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _merge(before: ActionResult, result: ActionResult) -> ActionResult:
+    """Add a further result of the same action."""
     return msgspec.structs.replace(
         result,
         action=before.action,
@@ -310,13 +320,13 @@ def _after(before: ActionResult, result: ActionResult) -> ActionResult:
 
 
 @contextmanager
-def _stopped(clock: asyncio.Timeout) -> Iterator[None]:
-    """Have a deadline wait meanwhile."""
+def _paused(deadline: asyncio.Timeout) -> Iterator[None]:
+    """Stop a deadline's clock during the block."""
     loop = asyncio.get_running_loop()
-    due, began = clock.when(), loop.time()
-    clock.reschedule(None)
+    due, began = deadline.when(), loop.time()
+    deadline.reschedule(None)
     try:
         yield
     finally:
         if due is not None:
-            clock.reschedule(due + loop.time() - began)
+            deadline.reschedule(due + loop.time() - began)

@@ -1,4 +1,4 @@
-"""What `[services.agent.config]` may say, with defaults. Durations are seconds, sizes are bytes."""
+"""`[services.agent.config]`: keys and defaults. Durations are seconds, sizes are bytes."""
 
 from typing import Annotated, Literal
 
@@ -12,51 +12,51 @@ from .rooms import Limits
 MIB = 1024 * 1024
 
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86_400)]
-Many = Annotated[int, msgspec.Meta(ge=1)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Config(msgspec.Struct, forbid_unknown_fields=True):
-    """How the agent answers, and how much it keeps."""
+    """How the agent answers, and its limits."""
 
-    # what it answers with
+    # the model
     model: str = ModelType.TEXT_LARGE
-    decide: Literal["validate", "model"] = "validate"  # who says which actions are run
-    conversation_length: Many = 32  # messages of the room that a model is shown
-    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: as the character says
-    max_tokens: Many | None = None
+    decide: Literal["validate", "model"] = "validate"  # how actions are chosen
+    conversation_length: Count = 32  # messages of the room in the prompt
+    temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: the character's
+    max_tokens: Count | None = None
     stop: list[str] = []
 
-    # how long it waits
-    answer_timeout: Seconds = 120.0  # for one message, from its turn on
-    provider_timeout: Seconds = 5.0  # for providers, for what validates, for the database
+    # timeouts
+    answer_timeout: Seconds = 120.0  # for one message, from the start of its answer
+    provider_timeout: Seconds = 5.0  # for providers, validation, and the database
     action_timeout: Seconds = 60.0
-    evaluator_timeout: Seconds = 30.0  # for all of them together; the room waits
+    evaluator_timeout: Seconds = 30.0  # for all together; the room's next message waits
     event_timeout: Seconds = 30.0
 
-    # how much may wait
+    # waiting messages
     waiting_per_room: Annotated[int, msgspec.Meta(ge=0)] = 100
     waiting: Annotated[int, msgspec.Meta(ge=0)] = 10_000
     waiting_bytes: Annotated[int, msgspec.Meta(ge=0)] = 64 * MIB
-    rooms: Many = 1_000
-    events: Many = 1_000  # being told
+    rooms: Count = 1_000
+    events: Count = 1_000  # being emitted at the same time
 
-    # how much it keeps
-    answered: Many = 10_000  # messages that are not answered again
-    answered_bytes: Many = 64 * MIB
-    memories_per_room: Many = 1_000
-    memories: Many = 20_000
-    memory_bytes: Many = 64 * MIB
-    tasks: Many = 10_000
-    task_bytes: Many = 16 * MIB
-    cache: Many = 10_000
-    cache_bytes: Many = 16 * MIB
+    # stored data
+    answered: Count = 10_000  # messages whose answer is kept for a repeated call
+    answered_bytes: Count = 64 * MIB
+    memories_per_room: Count = 1_000
+    memories: Count = 20_000
+    memory_bytes: Count = 64 * MIB
+    tasks: Count = 10_000
+    task_bytes: Count = 16 * MIB
+    cache: Count = 10_000
+    cache_bytes: Count = 16 * MIB
 
     @property
     def limits(self) -> Limits:
-        """Return how much may wait."""
+        """Return the limits of waiting messages."""
         return Limits(self.waiting_per_room, self.waiting, self.waiting_bytes, self.rooms)
 
     @property
     def sampling(self) -> Sampling:
-        """Return how text is to be generated, as far as it is said here."""
+        """Return the sampling parameters; None where the config sets none."""
         return Sampling(self.temperature, self.max_tokens, tuple(self.stop))

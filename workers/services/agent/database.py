@@ -1,6 +1,6 @@
-"""The calls of `DatabaseAdapter`, answered from the process's own memory, bounded.
+"""The methods of `DatabaseAdapter`, in the process's memory, bounded.
 
-What is kept is gone when the process ends. A service of type `database` takes its place.
+The data is lost when the process ends. A service of type `database` replaces it.
 """
 
 import asyncio
@@ -13,28 +13,27 @@ import msgspec
 from garrison.workers import Memory, Service, Task, as_memory, idempotent
 
 from .config import Config
-from .memory_store import Memories, nearest, selected
+from .memory_store import Memories, nearest, select
 from .tasks import Cache, Tasks
 
 
 class MemoryDatabase(Service):
-    """Memories, tasks and a cache, as long as the process lives."""
+    """Memories, tasks and a cache, until the process ends."""
 
     config: Config
 
-    def _keep(self) -> None:
-        """Begin with nothing."""
-        c = self.config
-        self._memories = Memories(c.memories_per_room, c.memories, c.memory_bytes)
-        self._tasks = Tasks(c.tasks, c.task_bytes)
-        self._cache: Cache[str] = Cache(c.cache, c.cache_bytes)
+    def _open_database(self) -> None:
+        config = self.config
+        self._memories = Memories(config.memories_per_room, config.memories, config.memory_bytes)
+        self._tasks = Tasks(config.tasks, config.task_bytes)
+        self._cache: Cache[str] = Cache(config.cache, config.cache_bytes)
 
     # --- memories ---------------------------------------------------------------------------
 
     async def create_memory(
         self, memory: Memory, table_name: str = "messages", unique: bool = False
     ) -> str:
-        """Keep a memory; return its id. One whose id is there already is left as it is."""
+        """Store a memory; return its id. An existing memory with this id is not changed."""
         memory = as_memory(memory)
         if unique:
             memory = msgspec.structs.replace(memory, unique=True)
@@ -43,7 +42,7 @@ class MemoryDatabase(Service):
 
     @idempotent
     async def get_memory_by_id(self, memory_id: str) -> Memory | None:
-        """Return a memory."""
+        """Return a memory; None if it does not exist."""
         return self._memories.get(memory_id)
 
     @idempotent
@@ -60,15 +59,13 @@ class MemoryDatabase(Service):
     ) -> list[Memory]:
         """Return memories, the newest first."""
         found = self._memories.of(table_name, room_id)
-        return selected(
-            found, entity_id=entity_id, start=start, end=end, unique=unique, count=count
-        )
+        return select(found, entity_id=entity_id, start=start, end=end, unique=unique, count=count)
 
     @idempotent
     async def get_memories_by_ids(
         self, ids: list[str], table_name: str | None = None
     ) -> list[Memory]:
-        """Return those that are there."""
+        """Return the memories that exist."""
         found = [self._memories.get(memory_id) for memory_id in dict.fromkeys(ids)]
         return [
             memory
@@ -88,7 +85,7 @@ class MemoryDatabase(Service):
             for memory in self._memories.of(table_name, room_id)
         ]
         found.sort(key=lambda memory: -memory.created_at)
-        return selected(found, count=limit)
+        return select(found, count=limit)
 
     @idempotent
     async def search_memories(
@@ -103,56 +100,56 @@ class MemoryDatabase(Service):
         """Return the memories nearest to a vector, each with its `similarity`."""
         among = self._memories.of(table_name, room_id)
         search = functools.partial(nearest, among, embedding, match_threshold, count)
-        return await asyncio.to_thread(search)  # so that answers go on meanwhile
+        return await asyncio.to_thread(search)  # a search must not delay answers
 
     async def update_memory(self, memory: Memory) -> bool:
-        """Put a memory in the place of the one with its id; False where there is none."""
+        """Replace the memory with the same id; False if there is none."""
         return self._memories.replace(memory)
 
     @idempotent
     async def delete_memory(self, memory_id: str) -> None:
-        """Forget a memory."""
+        """Delete a memory."""
         self._memories.remove(memory_id)
 
     @idempotent
     async def delete_many_memories(self, ids: list[str]) -> None:
-        """Forget memories."""
+        """Delete memories."""
         for memory_id in ids:
             self._memories.remove(memory_id)
 
     @idempotent
     async def delete_all_memories(self, room_id: str, table_name: str = "messages") -> None:
-        """Forget all of a room."""
+        """Delete all memories of a room in one table."""
         self._memories.remove_room(table_name, room_id)
 
     @idempotent
     async def count_memories(
         self, room_id: str | None = None, unique: bool = False, table_name: str = "messages"
     ) -> int:
-        """Return how many there are."""
-        return len(selected(self._memories.of(table_name, room_id), unique=unique))
+        """Return the number of memories."""
+        return len(select(self._memories.of(table_name, room_id), unique=unique))
 
     # --- tasks ------------------------------------------------------------------------------
 
     async def create_task(self, task: Task) -> str:
-        """Keep a task; return its id."""
+        """Store a task; return its id."""
         task = msgspec.structs.replace(task, id=task.id or str(uuid.uuid4()))
         self._tasks.put(task)
         return task.id
 
     @idempotent
     async def get_task(self, task_id: str) -> Task | None:
-        """Return a task."""
+        """Return a task; None if it does not exist."""
         return self._tasks.get(task_id)
 
     @idempotent
     async def get_tasks(self, params: dict[str, Any] | None = None) -> list[Task]:
-        """Return the tasks whose fields are as asked; see `DatabaseAdapter`."""
+        """Return the tasks that match a query; see `DatabaseAdapter`."""
         return self._tasks.matching(params or {})
 
     @idempotent
     async def get_tasks_by_name(self, name: str) -> list[Task]:
-        """Return the tasks of that name."""
+        """Return the tasks with a name."""
         return self._tasks.matching({"name": name})
 
     async def update_task(self, task_id: str, task: dict[str, Any]) -> None:
@@ -161,23 +158,23 @@ class MemoryDatabase(Service):
 
     @idempotent
     async def delete_task(self, task_id: str) -> None:
-        """Forget a task."""
+        """Delete a task."""
         self._tasks.remove(task_id)
 
     # --- cache ------------------------------------------------------------------------------
 
     @idempotent
     async def get_cache(self, key: str) -> Any:
-        """Return what was kept under a key, else None."""
+        """Return the value of a key; None if there is none."""
         value = self._cache.get(key)
         return None if value is None else msgspec.msgpack.decode(value)
 
     @idempotent
     async def set_cache(self, key: str, value: Any) -> bool:
-        """Keep a value under a key; False where it alone is larger than the cache may be."""
+        """Store a value; False if it is larger than the whole cache may be."""
         return self._cache.put(key, msgspec.msgpack.encode(value))
 
     @idempotent
     async def delete_cache(self, key: str) -> bool:
-        """Forget what is under a key."""
+        """Delete a key; False if it did not exist."""
         return self._cache.remove(key)

@@ -1,4 +1,4 @@
-"""Saying something in a room, once: what came of it, told apart by how the sending ended."""
+"""Send a response to its room once, and classify the result."""
 
 from enum import Enum
 from typing import NamedTuple
@@ -12,50 +12,50 @@ from garrison.ipc import (
 )
 from garrison.workers import Memory, Runtime, TargetInfo
 
-NO_SENDER = ("not configured", "without a method send_message")  # states of such a source
+NO_SENDER = ("not configured", "without a method send_message")  # `ServiceUnavailable.state` then
 
 
 class SendOutcome(Enum):
-    """What became of a response."""
+    """The result of sending a response."""
 
-    SAID = "said"
-    RETURNED = "returned"  # to who asked, alone: nobody sends messages for its source
-    DOUBTFUL = "doubtful"  # lost or late in mid-call; perhaps said, so never said again
-    FAILED = "failed"  # not said
+    SENT = "sent"
+    NO_SENDER = "no sender"  # no service sends for its source: only the caller receives it
+    UNCERTAIN = "uncertain"  # the call was lost or timed out; not sent again
+    FAILED = "failed"  # not sent
 
 
-class Spoken(NamedTuple):
-    """What became of a response, and the sentence on what went wrong."""
+class SendResult(NamedTuple):
+    """The result of sending a response, and the error text."""
 
-    fate: SendOutcome
+    outcome: SendOutcome
     problem: str = ""
 
 
-async def say(runtime: Runtime, response: Memory, timeout: float) -> Spoken:
-    """Have a response said in its room by the service that heard the message.
+async def send(runtime: Runtime, response: Memory, timeout: float) -> SendResult:
+    """Send a response through the service that received the message.
 
-    While that service is being restarted, it waits. One that is lost in mid-call is not asked
-    again, unless its `send_message` is `@idempotent`, which the call itself sees to.
+    The call waits while that service restarts. If the service is lost during the call, the response
+    is not sent again, unless `send_message` is `@idempotent`: then the call itself repeats it.
 
     Args:
         runtime: The agent's.
-        response: Its `content.source` and `room_id` say where.
+        response: Its `content.source` and `room_id` are the destination.
         timeout: Seconds.
     """
     source, room = response.content.source, response.room_id
     if not source or not room:
-        return Spoken(SendOutcome.RETURNED)
+        return SendResult(SendOutcome.NO_SENDER)
     target = TargetInfo(source, channel_id=room, room_id=room)
     try:
         await runtime.send_message_to_target(target, response.content, timeout)
     except (ServiceLost, CallTimeout) as error:
-        return Spoken(
-            SendOutcome.DOUBTFUL, f"{error}; perhaps it was said, so it is not said again"
+        return SendResult(
+            SendOutcome.UNCERTAIN, f"{error}; it may have been sent, so it is not sent again"
         )
     except ServiceUnavailable as error:
         if error.state.startswith(NO_SENDER):
-            return Spoken(SendOutcome.RETURNED)
-        return Spoken(SendOutcome.FAILED, str(error))
+            return SendResult(SendOutcome.NO_SENDER)
+        return SendResult(SendOutcome.FAILED, str(error))
     except (CallError, GarrisonError) as error:
-        return Spoken(SendOutcome.FAILED, str(error))
-    return Spoken(SendOutcome.SAID)
+        return SendResult(SendOutcome.FAILED, str(error))
+    return SendResult(SendOutcome.SENT)

@@ -1,4 +1,4 @@
-"""Evaluators: they look at a message and its answer when the caller has it, all side by side."""
+"""Run evaluators after an answer was returned, concurrently."""
 
 import asyncio
 import logging
@@ -13,43 +13,41 @@ log = logging.getLogger(__name__)
 
 
 class EvaluatorRun:
-    """Has evaluators look at answers. What they do is their plugin's affair, and bounded in time.
+    """Runs the evaluators of all plugins. A failure is logged and affects nothing else.
 
     Args:
         runtime: The agent's.
         limit: Seconds for all of them together.
-        announce: Tells an event, without waiting for those who listen.
+        emit: Emits an event without waiting for its listeners.
     """
 
-    def __init__(
-        self, runtime: Runtime, limit: float, announce: Callable[[str, Any], None]
-    ) -> None:
-        self._runtime, self._limit, self._announce = runtime, limit, announce
+    def __init__(self, runtime: Runtime, limit: float, emit: Callable[[str, Any], None]) -> None:
+        self._runtime, self._limit, self._emit = runtime, limit, emit
 
     async def evaluate(self, answer: AnswerState, is_answered: bool) -> None:
-        """Have the evaluators look at a message and its answer, all side by side."""
-        is_said = is_answered and bool(answer.said)
-        judges = [one for one in self._runtime.evaluators if is_said or one.always_run]
-        if not judges:
+        """Run the evaluators of a message and its answer."""
+        has_answer = is_answered and bool(answer.sent)
+        evaluators = [one for one in self._runtime.evaluators if has_answer or one.always_run]
+        if not evaluators:
             return
         limit = self._limit
         try:
             async with asyncio.timeout(limit):
-                await asyncio.gather(*(self._judge(answer, one) for one in judges))
+                await asyncio.gather(*(self._run(answer, evaluator) for evaluator in evaluators))
         except TimeoutError:
             log.warning("evaluators.late message=%s limit_s=%g", answer.memory.id, limit)
 
-    async def _judge(self, answer: AnswerState, evaluator: Any) -> None:
+    async def _run(self, answer: AnswerState, evaluator: Any) -> None:
         state, limit = answer.state or State(), self._limit
-        about = {"evaluator": evaluator.name, **answer.about}
+        data = {"evaluator": evaluator.name, **answer.event_data}
         error = ""
         try:
-            heard = (self._runtime, answer.memory, state)
-            if not await evaluator.validate(*heard, timeout=limit):
+            args = (self._runtime, answer.memory, state)
+            if not await evaluator.validate(*args, timeout=limit):
                 return
-            self._announce(EventType.EVALUATOR_STARTED, about)
-            await evaluator.handler(*heard, answer.said, timeout=limit)
-        except Exception as failure:  # noqa: BLE001 (it is that evaluator's, and nobody else's end)
+            self._emit(EventType.EVALUATOR_STARTED, data)
+            await evaluator.handler(*args, answer.sent, timeout=limit)
+        except Exception as failure:  # noqa: BLE001 (an evaluator must not crash the agent)
             error = str(failure) or type(failure).__name__
             log.warning("evaluator.failed evaluator=%s error=%s", evaluator.name, error)
-        self._announce(EventType.EVALUATOR_COMPLETED, {**about, "error": error})
+        self._emit(EventType.EVALUATOR_COMPLETED, {**data, "error": error})

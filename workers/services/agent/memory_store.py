@@ -1,4 +1,4 @@
-"""Memories kept in a process: by table and room, bounded, searched. Pure; sizes are bytes."""
+"""Memories of one process: by table and room, bounded, searchable. Pure. Sizes are bytes."""
 
 import math
 import operator
@@ -10,13 +10,13 @@ import msgspec
 
 from garrison.workers import Memory
 
-Place = tuple[str, str]  # a table and a room of it
+Place = tuple[str, str]  # table and room_id
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 class StoredMemory(NamedTuple):
-    """A memory and where it is."""
+    """A memory, its table and room, and its size."""
 
     memory: Memory
     place: Place
@@ -26,122 +26,122 @@ class StoredMemory(NamedTuple):
 class Memories:
     """Memories by their ids.
 
-    Where a room is full, its oldest gives way; where all are too many or too large, the oldest of
-    the room that was least recently used.
+    A full room drops its oldest memory. Beyond the total limits, the least recently used room drops
+    its oldest.
 
     Args:
-        per_room: So many memories in one room of one table.
-        most: So many in all.
-        most_bytes: So large in all, as they travel.
+        max_per_room: Memories in one room of one table.
+        max_count: Memories in total.
+        max_bytes: Encoded size in total.
     """
 
-    def __init__(self, per_room: int, most: int, most_bytes: int) -> None:
-        self._per_room, self._most, self._most_bytes = per_room, most, most_bytes
-        self._kept: dict[str, StoredMemory] = {}
+    def __init__(self, max_per_room: int, max_count: int, max_bytes: int) -> None:
+        self._max_per_room, self._max_count, self._max_bytes = max_per_room, max_count, max_bytes
+        self._stored: dict[str, StoredMemory] = {}
         self._rooms: OrderedDict[Place, OrderedDict[str, None]] = OrderedDict()
         self.bytes = 0
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._stored)
 
     @property
     def rooms(self) -> int:
-        """Return how many rooms have memories."""
+        """Return the number of rooms that have memories."""
         return len(self._rooms)
 
     def add(self, memory: Memory, table: str) -> bool:
-        """Keep a memory; False where one of its id is there already.
+        """Store a memory; False if its id exists already.
 
         Raises:
-            ValueError: It alone is larger than all may be.
+            ValueError: It is larger than the total limit.
         """
-        if memory.id in self._kept:
+        if memory.id in self._stored:
             return False
-        kept = self._made(memory, (table, memory.room_id))
-        self._put(kept)
-        self._make_room(kept.place)
+        stored = self._checked(memory, (table, memory.room_id))
+        self._insert(stored)
+        self._enforce_limits(stored.place)
         return True
 
     def replace(self, memory: Memory) -> bool:
-        """Put a memory in the place of the one of its id; False where there is none.
+        """Replace the memory with the same id; False if there is none.
 
         Raises:
-            ValueError: It alone is larger than all may be.
+            ValueError: It is larger than the total limit.
         """
-        old = self._kept.get(memory.id)
+        old = self._stored.get(memory.id)
         if old is None:
             return False
-        kept = self._made(memory, (old.place[0], memory.room_id))
-        if kept.place == old.place:
-            self._kept[memory.id] = kept
-            self.bytes += kept.size - old.size
-            self._rooms.move_to_end(kept.place)
+        stored = self._checked(memory, (old.place[0], memory.room_id))
+        if stored.place == old.place:
+            self._stored[memory.id] = stored
+            self.bytes += stored.size - old.size
+            self._rooms.move_to_end(stored.place)
         else:
             self.remove(memory.id)
-            self._put(kept)
-        self._make_room(kept.place)
+            self._insert(stored)
+        self._enforce_limits(stored.place)
         return True
 
     def remove(self, memory_id: str) -> None:
-        """Forget a memory, if it is there."""
-        kept = self._kept.pop(memory_id, None)
-        if kept is None:
+        """Delete a memory, if it exists."""
+        stored = self._stored.pop(memory_id, None)
+        if stored is None:
             return
-        self.bytes -= kept.size
-        room = self._rooms[kept.place]
+        self.bytes -= stored.size
+        room = self._rooms[stored.place]
         del room[memory_id]
         if not room:
-            del self._rooms[kept.place]
+            del self._rooms[stored.place]
 
     def remove_room(self, table: str, room_id: str) -> None:
-        """Forget all of a room."""
+        """Delete all memories of a room in one table."""
         for memory_id in list(self._rooms.get((table, room_id), ())):
             self.remove(memory_id)
 
     def get(self, memory_id: str) -> Memory | None:
-        """Return a memory."""
-        kept = self._kept.get(memory_id)
-        return None if kept is None else kept.memory
+        """Return a memory; None if it does not exist."""
+        stored = self._stored.get(memory_id)
+        return None if stored is None else stored.memory
 
     def table_of(self, memory_id: str) -> str | None:
-        """Return the table that a memory is in."""
-        kept = self._kept.get(memory_id)
-        return None if kept is None else kept.place[0]
+        """Return the table of a memory; None if it does not exist."""
+        stored = self._stored.get(memory_id)
+        return None if stored is None else stored.place[0]
 
     def of(self, table: str, room_id: str | None = None) -> list[Memory]:
-        """Return the memories of a table, or of one room of it, the newest first."""
+        """Return the memories of a table or of one of its rooms, the newest first."""
         if room_id is None:
-            found = [kept.memory for kept in self._kept.values() if kept.place[0] == table]
+            found = [stored.memory for stored in self._stored.values() if stored.place[0] == table]
         else:
             place = (table, room_id)
-            found = [self._kept[memory_id].memory for memory_id in self._rooms.get(place, ())]
+            found = [self._stored[memory_id].memory for memory_id in self._rooms.get(place, ())]
             if found:
                 self._rooms.move_to_end(place)
         found.reverse()
         return sorted(found, key=lambda memory: -memory.created_at)
 
-    def _made(self, memory: Memory, place: Place) -> StoredMemory:
+    def _checked(self, memory: Memory, place: Place) -> StoredMemory:
         size = len(_encode(memory)) + len(_encode(place[0]))
-        if size > self._most_bytes:
+        if size > self._max_bytes:
             raise ValueError(
-                f"memory {memory.id} has {size} bytes; all together may have {self._most_bytes}"
+                f"memory {memory.id} has {size} bytes; the limit for all is {self._max_bytes}"
             )
         return StoredMemory(memory, place, size)
 
-    def _put(self, kept: StoredMemory) -> None:
-        self._kept[kept.memory.id] = kept
-        self._rooms.setdefault(kept.place, OrderedDict())[kept.memory.id] = None
-        self._rooms.move_to_end(kept.place)
-        self.bytes += kept.size
+    def _insert(self, stored: StoredMemory) -> None:
+        self._stored[stored.memory.id] = stored
+        self._rooms.setdefault(stored.place, OrderedDict())[stored.memory.id] = None
+        self._rooms.move_to_end(stored.place)
+        self.bytes += stored.size
 
-    def _make_room(self, place: Place) -> None:
-        if len(self._rooms[place]) > self._per_room:
+    def _enforce_limits(self, place: Place) -> None:
+        if len(self._rooms[place]) > self._max_per_room:
             self.remove(next(iter(self._rooms[place])))
-        while len(self._kept) > self._most or self.bytes > self._most_bytes:
+        while len(self._stored) > self._max_count or self.bytes > self._max_bytes:
             self.remove(next(iter(next(iter(self._rooms.values())))))
 
 
-def selected(
+def select(
     memories: Iterable[Memory],
     *,
     entity_id: str | None = None,
@@ -150,7 +150,7 @@ def selected(
     unique: bool | None = None,
     count: int | None = None,
 ) -> list[Memory]:
-    """Return the first so many memories of a person, of a time, of those marked unique."""
+    """Return the first `count` memories that match every given condition."""
     found = [
         memory
         for memory in memories
@@ -165,9 +165,9 @@ def selected(
 def nearest(
     memories: Iterable[Memory], embedding: list[float], threshold: float, count: int
 ) -> list[Memory]:
-    """Return the memories whose vectors point most where this one does, with `similarity`.
+    """Return the memories with the highest cosine similarity, each with its `similarity`.
 
-    A vector of another length, or of nothing but zeros, is near to nothing.
+    Memories without a vector, with one of another length or of zeros are left out.
     """
     length = math.hypot(*embedding)
     found: list[tuple[float, Memory]] = []
@@ -175,9 +175,9 @@ def nearest(
         other = memory.embedding
         if other is None or len(other) != len(embedding):
             continue
-        both = length * math.hypot(*other)
-        similarity = sum(map(operator.mul, embedding, other)) / both if both else 0.0
-        if both and similarity >= threshold:
+        lengths = length * math.hypot(*other)
+        similarity = sum(map(operator.mul, embedding, other)) / lengths if lengths else 0.0
+        if lengths and similarity >= threshold:
             found.append((similarity, memory))
     found.sort(key=lambda pair: -pair[0])
     return [

@@ -1,6 +1,6 @@
-"""Who waits in which room: a room's messages one after the other, rooms side by side. Pure.
+"""Queues of messages by room: one message of a room at a time, rooms concurrently. Pure.
 
-A room is there as long as a message of it is under way. Sizes are bytes.
+A room exists while one of its messages is in progress. Sizes are bytes.
 """
 
 from collections import deque
@@ -10,34 +10,34 @@ T = TypeVar("T")
 
 
 class Room(NamedTuple):
-    """A channel, and the NAME of the service that hears it."""
+    """A room_id, and the NAME of the service that it belongs to."""
 
     source: str
     room_id: str
 
 
 class Busy(Exception):
-    """A message was not taken: too many wait already. Nothing was done with it; send it later."""
+    """A message was rejected because too many wait. Nothing was done with it; send it later."""
 
 
 class Limits(NamedTuple):
-    """How much may wait."""
+    """Limits of waiting messages."""
 
     per_room: int  # messages
-    in_all: int  # messages, of all rooms
+    total: int  # messages of all rooms
     bytes: int  # of those messages
-    rooms: int  # that have a message under way at the same time
+    rooms: int  # with a message in progress
 
 
 class Waiting(NamedTuple, Generic[T]):
-    """One message that waits for its turn."""
+    """One waiting message."""
 
     work: T
     size: int
 
 
 class Rooms(Generic[T]):
-    """The messages that wait, by room."""
+    """The waiting messages, by room."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -48,11 +48,11 @@ class Rooms(Generic[T]):
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def arrive(self, room: Room, work: T, size: int) -> bool:
-        """Take a message; True where its room was empty, so that it is its turn now.
+    def add(self, room: Room, work: T, size: int) -> bool:
+        """Add a message; True if its room was empty, so that it starts now.
 
         Raises:
-            Busy: Too many wait, there or in all.
+            Busy: Too many wait, in the room or in total.
         """
         queue = self._rooms.get(room)
         if queue is None:
@@ -66,17 +66,17 @@ class Rooms(Generic[T]):
         self.bytes += size
         return False
 
-    def _check(self, room: Room, there: int, size: int) -> None:
+    def _check(self, room: Room, in_room: int, size: int) -> None:
         limits = self._limits
-        if there >= limits.per_room:
-            raise Busy(f"{there} messages wait in room {room.room_id!r} of {room.source} already")
-        if self.waiting >= limits.in_all:
+        if in_room >= limits.per_room:
+            raise Busy(f"{in_room} messages wait in room {room.room_id!r} of {room.source} already")
+        if self.waiting >= limits.total:
             raise Busy(f"{self.waiting} messages wait in all rooms already")
         if self.bytes + size > limits.bytes:
-            raise Busy(f"{self.bytes} bytes of messages wait already; {limits.bytes} may")
+            raise Busy(f"{self.bytes} bytes of messages wait already; the limit is {limits.bytes}")
 
     def next(self, room: Room) -> T | None:
-        """Return whose turn is next, after one has ended; None where the room is empty now."""
+        """Return the room's next message after one has ended; None if the room is empty."""
         queue = self._rooms[room]
         if not queue:
             del self._rooms[room]

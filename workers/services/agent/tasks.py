@@ -1,4 +1,4 @@
-"""Tasks and a cache kept in a process, bounded, and which tasks a query means. Pure."""
+"""Tasks, their queries, and a cache, in the process's memory, bounded. Pure. Sizes are bytes."""
 
 import operator
 from collections import OrderedDict
@@ -11,7 +11,7 @@ import msgspec
 from garrison.workers import Task
 
 FIELDS = frozenset(Task.__struct_fields__)
-AT_ONCE = datetime.min.replace(tzinfo=UTC)  # what no time compares as: it is due
+EPOCH = datetime.min.replace(tzinfo=UTC)  # stands for no time in comparisons: the task is due
 COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "$eq": operator.eq,
     "$ne": operator.ne,
@@ -19,22 +19,22 @@ COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
     "$lte": operator.le,
     "$gt": operator.gt,
     "$gte": operator.ge,
-    "$in": lambda value, several: value in several,
+    "$in": lambda value, options: value in options,
 }
 
 K = TypeVar("K", bound=Hashable)
 
 
 class Tasks:
-    """Tasks by their ids, in the order in which they came.
+    """Tasks by their ids, in the order of creation.
 
     Args:
-        most: So many; a further one is refused.
-        most_bytes: So large in all, as they travel.
+        max_count: Number of tasks; a further one is rejected.
+        max_bytes: Encoded size in total.
     """
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most, self._most_bytes = most, most_bytes
+    def __init__(self, max_count: int, max_bytes: int) -> None:
+        self._max_count, self._max_bytes = max_count, max_bytes
         self._tasks: dict[str, Task] = {}
         self._sizes: dict[str, int] = {}
         self.bytes = 0
@@ -43,31 +43,31 @@ class Tasks:
         return len(self._tasks)
 
     def put(self, task: Task) -> None:
-        """Keep a task, in the place of the one with its id.
+        """Store a task, or replace the one with the same id.
 
         Raises:
-            OverflowError: There is no room for it.
+            OverflowError: There is no room.
         """
         task = msgspec.structs.replace(task, scheduled_for=_aware(task.scheduled_for))
         size = len(msgspec.msgpack.encode(task))
-        before = self._sizes.get(task.id)
-        if before is None and len(self._tasks) >= self._most:
-            raise OverflowError(f"there are {self._most} tasks already; delete some first")
-        if self.bytes + size - (before or 0) > self._most_bytes:
+        old_size = self._sizes.get(task.id)
+        if old_size is None and len(self._tasks) >= self._max_count:
+            raise OverflowError(f"there are {self._max_count} tasks already; delete some first")
+        if self.bytes + size - (old_size or 0) > self._max_bytes:
             raise OverflowError(
-                f"a task of {size} bytes has no room: all tasks may have {self._most_bytes} bytes "
-                f"and have {self.bytes}; delete some first"
+                f"no room for a task of {size} bytes: {self.bytes} of {self._max_bytes} bytes are "
+                "in use; delete some first"
             )
         self._tasks[task.id], self._sizes[task.id] = task, size
-        self.bytes += size - (before or 0)
+        self.bytes += size - (old_size or 0)
 
     def change(self, task_id: str, fields: Mapping[str, Any]) -> None:
         """Change fields of a task.
 
         Raises:
             LookupError: There is no such task.
-            ValueError: There is no such field, or a value does not fit it.
-            OverflowError: There is no room for it.
+            ValueError: There is no such field, or a value has the wrong type.
+            OverflowError: There is no room.
         """
         task = self._tasks.get(task_id)
         if task is None:
@@ -77,25 +77,25 @@ class Tasks:
         self.put(msgspec.convert(values, Task))
 
     def remove(self, task_id: str) -> None:
-        """Forget a task, if it is there."""
+        """Delete a task, if it exists."""
         if self._tasks.pop(task_id, None) is not None:
             self.bytes -= self._sizes.pop(task_id)
 
     def get(self, task_id: str) -> Task | None:
-        """Return a task."""
+        """Return a task; None if it does not exist."""
         return self._tasks.get(task_id)
 
     def matching(self, query: Mapping[str, Any]) -> list[Task]:
-        """Return the tasks whose fields are as asked; see `DatabaseAdapter.get_tasks`.
+        """Return the tasks that match a query; see `DatabaseAdapter.get_tasks`.
 
         Raises:
-            ValueError: There is no such field or comparison, or values that do not compare.
+            ValueError: There is no such field or comparison, or the values are not comparable.
         """
         _check_fields(query)
         return [
             task
             for task in self._tasks.values()
-            if all(_fits(task, field, wanted) for field, wanted in query.items())
+            if all(_matches(task, field, wanted) for field, wanted in query.items())
         ]
 
 
@@ -105,17 +105,17 @@ def _check_fields(fields: Mapping[str, Any]) -> None:
             raise ValueError(f"a task has no field {field!r}; it has {', '.join(sorted(FIELDS))}")
 
 
-def _fits(task: Task, field: str, wanted: Any) -> bool:
+def _matches(task: Task, field: str, wanted: Any) -> bool:
     value = getattr(task, field)
     if field == "tags" and not isinstance(wanted, Mapping):
-        asked = [wanted] if isinstance(wanted, str) else wanted
-        return set(asked) <= set(value)
+        tags = [wanted] if isinstance(wanted, str) else wanted
+        return set(tags) <= set(value)
     if not (isinstance(wanted, Mapping) and any(str(key).startswith("$") for key in wanted)):
-        return bool(_compared(field, "$eq", value, wanted))
-    return all(_compared(field, name, value, other) for name, other in wanted.items())
+        return bool(_compare(field, "$eq", value, wanted))
+    return all(_compare(field, name, value, other) for name, other in wanted.items())
 
 
-def _compared(field: str, name: str, value: Any, other: Any) -> bool:
+def _compare(field: str, name: str, value: Any, other: Any) -> bool:
     compare = COMPARISONS.get(name)
     if compare is None:
         known = " ".join(COMPARISONS)
@@ -132,9 +132,9 @@ def _compared(field: str, name: str, value: Any, other: Any) -> bool:
 
 
 def _time(value: Any, ordering: bool) -> Any:
-    """Return a time with its zone; where before and after count, none is long ago."""
+    """Return a time with a zone. In order comparisons, None is the earliest time."""
     if value is None:
-        return AT_ONCE if ordering else None
+        return EPOCH if ordering else None
     try:
         if isinstance(value, int | float) and not isinstance(value, bool):
             return datetime.fromtimestamp(value, UTC)
@@ -144,20 +144,20 @@ def _time(value: Any, ordering: bool) -> Any:
 
 
 def _aware(time: datetime | None) -> datetime | None:
-    """Return a time with a zone: one without is UTC."""
+    """Return a time with a zone; a time without one is UTC."""
     return time if time is None or time.tzinfo is not None else time.replace(tzinfo=UTC)
 
 
 class Cache(Generic[K]):
-    """Bytes under keys, which are texts; what was least recently used gives way.
+    """Bytes by key, a text or several; drops the least recently used.
 
     Args:
-        most: So many keys.
-        most_bytes: So many bytes of keys and values in all.
+        max_count: Number of keys.
+        max_bytes: Size of keys and values in total.
     """
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most, self._most_bytes = most, most_bytes
+    def __init__(self, max_count: int, max_bytes: int) -> None:
+        self._max_count, self._max_bytes = max_count, max_bytes
         self._values: OrderedDict[K, bytes] = OrderedDict()
         self.bytes = 0
 
@@ -165,26 +165,26 @@ class Cache(Generic[K]):
         return len(self._values)
 
     def get(self, key: K) -> bytes | None:
-        """Return what is under a key."""
+        """Return the value of a key; None if there is none."""
         value = self._values.get(key)
         if value is not None:
             self._values.move_to_end(key)
         return value
 
     def put(self, key: K, value: bytes) -> bool:
-        """Keep a value under a key; False where it alone is larger than all may be."""
+        """Store a value; False if it is larger than the whole cache may be."""
         self.remove(key)
         size = _size(key, value)
-        if size > self._most_bytes:
+        if size > self._max_bytes:
             return False
         self._values[key] = value
         self.bytes += size
-        while len(self._values) > self._most or self.bytes > self._most_bytes:
+        while len(self._values) > self._max_count or self.bytes > self._max_bytes:
             self.bytes -= _size(*self._values.popitem(last=False))
         return True
 
     def remove(self, key: K) -> bool:
-        """Forget what is under a key; False where nothing was."""
+        """Delete a key; False if it did not exist."""
         value = self._values.pop(key, None)
         if value is None:
             return False
@@ -193,6 +193,6 @@ class Cache(Generic[K]):
 
 
 def _size(key: Hashable, value: bytes) -> int:
-    """Return the bytes of both; a key is a text, or some of them."""
+    """Return the bytes of a key and its value."""
     texts = key if isinstance(key, tuple) else (key,)
     return len(value) + sum(len(str(text).encode()) for text in texts)

@@ -1,7 +1,7 @@
-"""The chat service: a platform whose terminal is `garrison chat`, with the agent to answer.
+"""The chat service: passes lines from `garrison chat` to the agent, and answers back.
 
-The conversation travels with each line, from the terminal through here to the agent and back. So
-chat, the agent and its model may each die between two lines, or within one, and it goes on.
+The terminal sends the conversation with each line and receives it with the reply. So it survives
+when chat, the agent or the model is restarted, between two lines or during one.
 """
 
 import asyncio
@@ -18,42 +18,42 @@ from garrison.workers import Content, Memory, Plugin, Runtime, Service, idempote
 
 from .rooms import Room, Rooms
 
-LINES = 32  # of a conversation travel, the last ones
-LINE = 4_000  # characters of each that do
-LONGEST = 65_536  # characters of a line
-LOOK_S = 0.25  # between two looks of a listener at whether this service goes on
-NOBODY = "nobody is here to answer: no agent is configured. In config.toml, add [plugins.agent]"
+MAX_HISTORY = 32  # messages of a conversation that are sent with a line
+MAX_HISTORY_TEXT = 4_000  # characters of each
+MAX_LINE = 65_536  # characters
+POLL_S = 0.25  # a listener checks this often whether the service stops
+NO_AGENT = "no agent is configured to answer. In config.toml, add [plugins.agent]"
 
 
 class Conversation(msgspec.Struct, omit_defaults=True):
-    """All that one conversation has come to; the terminal hands it in with each line."""
+    """The state of one conversation; the terminal sends it with each line."""
 
-    room: str = ""  # its room_id; a new one where it is empty
-    number: int = 0  # of its lines
-    lines: list[Memory] = []  # the last ones, with what was said to them, the oldest first
+    room: str = ""  # its room_id; empty for a new conversation
+    number: int = 0  # of lines so far
+    lines: list[Memory] = []  # the last lines and answers, the oldest first
 
 
 class Reply(msgspec.Struct):
-    """What was answered, by whom, and the conversation to hand in with the next line."""
+    """The answer, and the conversation to send with the next line."""
 
-    text: str  # empty where nothing was said
+    text: str  # empty if the agent did not answer
     conversation: Conversation
     answerer: str  # the character's name
-    messages: list[str] = []  # what else was said in the room meanwhile
+    messages: list[str] = []  # other texts for the room that arrived meanwhile
 
 
 class Greeting(msgspec.Struct):
-    """What an agent's `greeting` returns."""
+    """The result of an agent's `greeting`."""
 
     text: str = ""
     name: str = ""
 
 
 class ChatService(Service):
-    """People at a terminal."""
+    """The platform of `garrison chat`."""
 
     service_type = "chat"
-    capability_description = "Takes lines from a terminal and has the agent answer them"
+    capability_description = "Passes lines from a terminal to the agent"
 
     class Config(msgspec.Struct):
         """`[services.chat.config]` has no keys."""
@@ -65,59 +65,59 @@ class ChatService(Service):
 
     @idempotent
     async def greeting(self) -> Reply:
-        """Return what the agent says before the first line, and a conversation to begin with."""
+        """Return the agent's greeting and a new conversation."""
         agent: Any = self._agent()
-        told = Greeting()
-        if "greeting" in dir(agent):  # an agent of somebody else's may have none
-            with _plainly():
-                told = msgspec.convert(await agent.greeting(), Greeting)
+        greeting = Greeting()
+        if "greeting" in dir(agent):  # another plugin's agent may have none
+            with _missing_model_as_lookup_error():
+                greeting = msgspec.convert(await agent.greeting(), Greeting)
         conversation = Conversation(str(uuid.uuid4()))
-        return Reply(told.text, conversation, told.name or self._name)
+        return Reply(greeting.text, conversation, greeting.name or self._name)
 
     @idempotent
     async def say(self, text: str, conversation: Conversation | None = None) -> Reply:
-        """Return the answer to one line; None begins a conversation.
+        """Return the answer to one line; None begins a new conversation.
 
-        The same line, said again with the same conversation, is answered once.
+        A line that is repeated with the same conversation is answered once.
 
         Raises:
-            LookupError: Nobody is there to answer.
+            LookupError: There is no agent, or no model.
             ValueError: The line is longer than 65,536 characters.
         """
         self._agent()
-        if len(text) > LONGEST:
-            raise ValueError(f"a line has at most {LONGEST} characters, not {len(text)}")
+        if len(text) > MAX_LINE:
+            raise ValueError(f"a line has at most {MAX_LINE} characters, not {len(text)}")
         before = conversation or Conversation()
         room_id = before.room or str(uuid.uuid4())
         line = self._line(text, room_id, before.number)
-        earlier = before.lines[-LINES:]
-        # An incarnation of the agent that knows nothing of the room learns it from these.
-        asked = msgspec.structs.replace(line, metadata={"earlier": earlier} if earlier else {})
+        earlier = before.lines[-MAX_HISTORY:]
+        # A restarted agent that has lost the room's history takes it from these.
+        message = msgspec.structs.replace(line, metadata={"earlier": earlier} if earlier else {})
         room = self._rooms.enter(room_id)
-        with self._answering(room_id, room) as said, _plainly():
-            done = await self.runtime.process_actions(asked, [])
-            answers = [answer for answer in done.responses if answer.content.text.strip()]
-            said += [answer.content.text for answer in answers]
-        lines = [*earlier, _kept(line), *map(_kept, answers)][-LINES:]
-        others = list(room.take())  # with the reply rather than to a listener who may be late
+        with self._answering(room_id, room) as texts, _missing_model_as_lookup_error():
+            processed = await self.runtime.process_actions(message, [])
+            answers = [one for one in processed.responses if one.content.text.strip()]
+            texts += [answer.content.text for answer in answers]
+        lines = [*earlier, _shortened(line), *map(_shortened, answers)][-MAX_HISTORY:]
+        others = list(room.take())  # in the reply: a listener might receive them too late
         self._rooms.leave(room_id)
         after = Conversation(room_id, before.number + 1, lines)
-        return Reply("\n".join(said), after, self._name, others)
+        return Reply("\n".join(texts), after, self._name, others)
 
     @idempotent
     async def send_message(self, channel_id: str, text: str) -> None:
-        """Show a text in a room: at once where somebody listens, else with its next line.
+        """Show a text in a room: at once if a terminal listens, otherwise with its next line.
 
-        What waits is lost with this process; it is bounded, and the oldest gives way.
+        Waiting texts are bounded, the oldest is dropped first; they are lost when chat restarts.
         """
         room = self._rooms.enter(channel_id)
         room.put(text)
         self._wake(room)
 
     async def listen(self, room_id: str) -> AsyncIterator[str]:
-        """Yield what is said in a room besides the answers to its lines, as it comes.
+        """Yield the texts for a room as they arrive, without the answers to its lines.
 
-        It ends when this service is about to end, or when too many others have come since.
+        It ends when this service stops, or when the room is discarded in favor of newer ones.
         """
         own = self.runtime.get_service(self.runtime.name)
         room = self._rooms.enter(room_id)
@@ -128,19 +128,19 @@ class ChatService(Service):
                 changed.clear()
                 for text in room.take():
                     yield text
-                await _set_within(changed, LOOK_S)
+                await _wait(changed, POLL_S)
         finally:
             self._leave(room_id, room)
 
     async def stop(self) -> None:
-        """End at once: what waits for a terminal is lost."""
+        """Do nothing: waiting texts are lost."""
 
-    # --- asking ----------------------------------------------------------------------------
+    # --- the agent --------------------------------------------------------------------------
 
     def _agent(self) -> object:
         agent = self.runtime.get_service("agent")
         if agent is None:
-            raise LookupError(NOBODY)
+            raise LookupError(NO_AGENT)
         return agent
 
     @property
@@ -148,8 +148,10 @@ class ChatService(Service):
         return self.runtime.character.name
 
     def _line(self, text: str, room_id: str, number: int) -> Memory:
-        """Return a line as a message. Its id is made from what it is, so that it is answered once,
-        however often it is said."""
+        """Return a line as a message.
+
+        Its id is derived from room, number and text: a repeated line is answered once.
+        """
         return Memory(
             id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{room_id}/{number}/{text}")),
             entity_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{room_id}/person")),
@@ -163,16 +165,18 @@ class ChatService(Service):
 
     @contextmanager
     def _answering(self, room_id: str, room: Room) -> Iterator[list[str]]:
-        """Hold back what is said in a room while a line of it is answered; the answers, which
-        the block fills in, are said with the reply alone."""
-        said: list[str] = []
+        """Hold texts for a room while a line is answered.
+
+        The block fills the yielded list with the answers. They are shown with the reply only.
+        """
+        answers: list[str] = []
         room.users += 1
         room.answering += 1
         try:
-            yield said
+            yield answers
         finally:
             room.answering -= 1
-            room.answered(said)
+            room.drop_answers(answers)
             self._wake(room)
             self._leave(room_id, room)
 
@@ -188,8 +192,8 @@ class ChatService(Service):
 
 
 @contextmanager
-def _plainly() -> Iterator[None]:
-    """Say that there is no model in the words of who looked for one."""
+def _missing_model_as_lookup_error() -> Iterator[None]:
+    """Raise the agent's ModelUnavailable as a LookupError with its original text."""
     try:
         yield
     except RemoteError as error:
@@ -198,7 +202,7 @@ def _plainly() -> Iterator[None]:
         raise LookupError(error.detail.partition(": ")[2]) from error
 
 
-async def _set_within(event: asyncio.Event, seconds: float) -> None:
+async def _wait(event: asyncio.Event, seconds: float) -> None:
     try:
         async with asyncio.timeout(seconds):
             await event.wait()
@@ -206,9 +210,10 @@ async def _set_within(event: asyncio.Event, seconds: float) -> None:
         pass
 
 
-def _kept(memory: Memory) -> Memory:
-    """Return what is kept of a message for those that come after it."""
-    content = msgspec.structs.replace(memory.content, text=memory.content.text[:LINE])
+def _shortened(memory: Memory) -> Memory:
+    """Return a message as it is kept in the conversation."""
+    text = memory.content.text[:MAX_HISTORY_TEXT]
+    content = msgspec.structs.replace(memory.content, text=text)
     return msgspec.structs.replace(memory, content=content, embedding=None, metadata={})
 
 

@@ -1,4 +1,4 @@
-"""What is said in rooms to which nobody has listened yet: bounded queues. Pure.
+"""Texts that wait in a room until a listener takes them: bounded queues. Pure.
 
 Sizes are characters.
 """
@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 
 class Limits(NamedTuple):
-    """How much may wait; past it, the oldest gives way."""
+    """How much may wait; beyond it, the oldest is dropped."""
 
-    rooms: int = 256  # where something waits, somebody listens or a line is being answered
+    rooms: int = 256  # with waiting texts, listeners, or a line that is being answered
     texts: int = 64  # in one room
     characters: int = 65_536  # in one room
 
 
 class Room:
-    """What waits in one room."""
+    """The texts that wait in one room."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -27,34 +27,34 @@ class Room:
         self.answering = 0  # lines that are being answered
 
     def put(self, text: str) -> None:
-        """Take a text. What comes while a line is being answered may be its answer: it is held."""
+        """Add a text. During the answering of a line it is held: it may be the answer itself."""
         queue = self._held if self.answering else self._waiting
         queue.append(text[: self._limits.characters])
         while len(queue) > self._limits.texts or sum(map(len, queue)) > self._limits.characters:
             queue.popleft()
 
-    def answered(self, said: Collection[str]) -> None:
-        """Take it that a line has its answer: what was said to it is not said a second time."""
-        self._waiting = deque(text for text in self._waiting if text not in said)
-        self._held = deque(text for text in self._held if text not in said)
+    def drop_answers(self, answers: Collection[str]) -> None:
+        """Drop the answers to a line, which its reply contains; release the texts held for it."""
+        self._waiting = deque(text for text in self._waiting if text not in answers)
+        self._held = deque(text for text in self._held if text not in answers)
         if not self.answering:
             held, self._held = self._held, deque()
             for text in held:
                 self.put(text)
 
     def take(self) -> Iterator[str]:
-        """Yield what waits, the oldest first; what was yielded waits no more."""
+        """Remove and yield the waiting texts, the oldest first."""
         while self._waiting:
             yield self._waiting.popleft()
 
     @property
-    def empty(self) -> bool:
-        """Tell whether it can be forgotten."""
+    def is_unused(self) -> bool:
+        """Return True if the room can be discarded."""
         return not (self._waiting or self._held or self.users)
 
 
 class Rooms:
-    """The rooms in which there is something."""
+    """The rooms in use."""
 
     def __init__(self, limits: Limits | None = None) -> None:
         self._limits = limits or Limits()
@@ -64,8 +64,11 @@ class Rooms:
         return len(self._rooms)
 
     def enter(self, room_id: str) -> Room:
-        """Return a room. Where they are too many, one that nobody uses gives way, else the one
-        that was entered longest ago: who is in it keeps it, and hears nothing new."""
+        """Return a room, creating it if necessary.
+
+        Beyond the limit another room is discarded: one without users, or else the one entered
+        longest ago. Its users keep their object, but receive nothing further.
+        """
         room = self._rooms.setdefault(room_id, Room(self._limits))
         self._rooms.move_to_end(room_id)
         if len(self._rooms) > self._limits.rooms:
@@ -75,11 +78,11 @@ class Rooms:
         return room
 
     def leave(self, room_id: str) -> None:
-        """Forget a room where there is nothing."""
+        """Discard a room if it is unused."""
         room = self._rooms.get(room_id)
-        if room is not None and room.empty:
+        if room is not None and room.is_unused:
             del self._rooms[room_id]
 
     def holds(self, room_id: str, room: Room) -> bool:
-        """Tell whether that is still the room of this id."""
+        """Return True if the object is still the room of this id."""
         return self._rooms.get(room_id) is room

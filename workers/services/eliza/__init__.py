@@ -1,7 +1,7 @@
-"""The eliza service: a model that needs no library, by Weizenbaum's method and feature hashing.
+"""The eliza service: a model without libraries, by Weizenbaum's method and feature hashing.
 
-It keeps nothing that an answer depends on: the lines said so far are gone through again at each
-call, so what is answered follows from the messages alone, whichever incarnation is asked.
+It keeps no state: each call processes the conversation's lines again. So an answer depends on the
+messages alone, and a restart does not change it.
 """
 
 import re
@@ -26,22 +26,24 @@ from .conversation import Conversation, respond
 from .feature_hashing import DIMENSIONS, vector
 from .script import Script, ScriptError, parse
 
-LINES = 32  # so many lines of a conversation are gone through, the last ones
+MAX_LINES = 32  # the last lines of a conversation that are processed
 
-_PIECES = re.compile(r"\s*\S+")
+_WORDS = re.compile(r"\s*\S+")
 
 
 class ElizaService(ModelProvider):
-    """A patient listener, who also knows which texts are alike."""
+    """The fallback model: answers by keyword rules, embeds by shared words."""
 
     service_type = "eliza"
-    capability_description = "Answers by Weizenbaum's method, embeds by feature hashing"
-    priority: ClassVar[int] = -100  # whatever else is there is asked first
+    capability_description = (
+        "Fallback model: answers by Weizenbaum's method, embeds by feature hashing"
+    )
+    priority: ClassVar[int] = -100  # any other model is preferred
 
     class Config(msgspec.Struct):
-        """What `[services.eliza.config]` may say."""
+        """`[services.eliza.config]`."""
 
-        script: str = ""  # path of another script; empty is the bundled one
+        script: str = ""  # path of a script; empty is the bundled one
         dimensions: Annotated[int, msgspec.Meta(ge=1, le=16_384)] = DIMENSIONS  # of embeddings
 
     config: Config
@@ -55,55 +57,56 @@ class ElizaService(ModelProvider):
 
     @idempotent
     async def generate_text(self, params: GenerateTextParams) -> str:
-        """Return the answer to the user's last line, or the greeting where there is none.
+        """Return the answer to the user's last line, or the greeting if there is none.
 
-        Of the messages, the user's last 32 count; the system's and the assistant's are not read.
-        The answer ends before the first of `stop`, and after `max_tokens` words. Nothing else of
-        the params is of meaning here: the method has no chance in it.
+        The user's last 32 messages are processed; system and assistant messages are ignored.
+        The answer ends before the first of `stop`, and after `max_tokens` words. Other params have
+        no effect: the method is deterministic.
         """
-        lines = [said["content"] for said in params.as_messages() if said["role"] == "user"]
-        return ended(answer(self.script, lines), params.stop, params.max_tokens)
+        messages = params.as_messages()
+        lines = [message["content"] for message in messages if message["role"] == "user"]
+        return truncate(answer(self.script, lines), params.stop, params.max_tokens)
 
     async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
-        """Yield the same, word by word."""
-        for piece in _PIECES.findall(await self.generate_text(params)):
-            yield piece
+        """Yield the result of `generate_text`, word by word."""
+        for word in _WORDS.findall(await self.generate_text(params)):
+            yield word
 
     @idempotent
     async def embed(self, params: EmbedParams) -> list[float]:
-        """Return a text's vector by feature hashing, of length 1, or zeros for an empty text.
+        """Return a text's vector by feature hashing: length 1, or zeros for an empty text.
 
-        Texts that share words are near each other; of meaning it knows nothing. The first 10,000
-        characters are read.
+        Texts that share words are near each other; meaning is not considered. Only the first
+        10,000 characters are processed.
         """
         return vector(params.text, self.config.dimensions)
 
     async def stop(self) -> None:
-        """Do nothing: no state and no connection is held."""
+        """Do nothing: there is no state and no connection."""
 
 
 def answer(script: Script, lines: Sequence[str]) -> str:
-    """Return what is said to the last of a conversation's lines, or to nothing yet."""
-    said, conversation = script.greeting, Conversation()
-    for line in lines[-LINES:]:
-        said, conversation = respond(script, line, conversation)
-    return said
+    """Return the answer to the last line of a conversation, or the greeting without lines."""
+    text, conversation = script.greeting, Conversation()
+    for line in lines[-MAX_LINES:]:
+        text, conversation = respond(script, line, conversation)
+    return text
 
 
-def ended(text: str, stop: Sequence[str], max_tokens: int | None) -> str:
-    """Return a text up to the first of some strings, and at most so many words of it."""
-    at = min((text.find(mark) for mark in stop if mark and mark in text), default=len(text))
-    text = text[:at].rstrip()
+def truncate(text: str, stop: Sequence[str], max_tokens: int | None) -> str:
+    """Return a text up to the first stop string, and at most `max_tokens` words."""
+    end = min((text.find(mark) for mark in stop if mark and mark in text), default=len(text))
+    text = text[:end].rstrip()
     if max_tokens is None:
         return text
-    return "".join(_PIECES.findall(text)[: max(0, max_tokens)])
+    return "".join(_WORDS.findall(text)[: max(0, max_tokens)])
 
 
 def load(path: str) -> Script:
-    """Return the script in a file, or the bundled one where the path is empty.
+    """Return the script of a file, or the bundled one for an empty path.
 
     Raises:
-        PermanentFailure: no start can succeed until someone mends the file.
+        PermanentFailure: The file cannot be used; correct it before the next start.
     """
     bundled = resources.files("garrison.workers.services.eliza") / "eliza.toml"
     file = Path(path).expanduser() if path else bundled

@@ -1,13 +1,14 @@
-"""Weizenbaum's method: what is said to a line, as a pure function of script, line and conversation.
+"""Weizenbaum's method: the answer as a function of script, line and conversation. Pure.
 
-J. Weizenbaum, "ELIZA", CACM 9 (1966) 36: the words heard are looked up as keywords; the rules of
-the one that ranks highest take the clause apart; a reassembly puts the parts, with their pronouns
-turned round, together again; what was said of certain things is remembered for when nothing is
-recognized. Nothing is random: reassemblies take turns, counted in the conversation. Lengths are
+J. Weizenbaum, "ELIZA", CACM 9 (1966) 36. The words of a line are looked up as keywords. The rules
+of the keyword with the highest rank decompose the clause; a reassembly joins its parts, with
+pronouns reflected. Sentences about certain keywords are remembered, and recalled when no keyword
+matches. Nothing is random: reassemblies take turns, counted in the conversation. Lengths are
 characters.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import assert_never
 
 import msgspec
 
@@ -15,6 +16,7 @@ from .script import (
     END,
     Keyword,
     Link,
+    NewKey,
     Pattern,
     Reassembly,
     Rule,
@@ -23,14 +25,14 @@ from .script import (
     Words,
 )
 
-READ = 2_000  # so much of a line is read
-PART = 160  # so much of what was heard is said back at once
-ANSWER = 600  # the longest answer, and the longest memory
-MEMORIES = 16  # so many wait to be recalled; the oldest make room
+MAX_LINE = 2_000  # the rest of a line is ignored
+MAX_PART = 160  # of the user's words, repeated in an answer
+MAX_ANSWER = 600  # of an answer, and of a remembered sentence
+MAX_MEMORIES = 16  # remembered sentences; the oldest are dropped
 
-Parts = tuple[Words, ...]  # what a clause was taken apart into
+Parts = tuple[Words, ...]  # of a decomposed clause
 
-_CLAUSE = ","  # what every mark between clauses becomes
+_CLAUSE = ","  # replaces every punctuation mark between clauses
 _CHARACTERS = {ord(mark): "'" for mark in "’‘ʼ´`′"} | {
     ord(mark): f" {_CLAUSE} " for mark in "\n\r,;!?()[]{}…—–¿¡。，！？；"
 }
@@ -38,48 +40,50 @@ _EDGES = ".:'\"“”„«»*_~<>-/\\|"
 
 
 class Conversation(msgspec.Struct, frozen=True):
-    """All that one conversation has come to; `Conversation()` is a new one.
+    """The state of one conversation; `Conversation()` is a new one.
 
-    It goes in with a line and comes out with the answer, so whoever answers needs no memory.
+    It is passed in with each line and returned with the answer, so the service keeps no state.
     """
 
-    cycles: dict[str, int] = {}  # by a rule's name: which reassembly is next, where not the first
+    cycles: dict[str, int] = {}  # by rule name: index of the next reassembly, if not 0
     memory: tuple[str, ...] = ()  # sentences, oldest first
-    rest: int = 0  # replies without a keyword before the next memory may be recalled
+    rest: int = 0  # answers without a keyword before the next recall
 
 
 def respond(script: Script, text: str, conversation: Conversation) -> tuple[str, Conversation]:
-    """Return the answer to one line, never empty, and the conversation that goes on from it."""
-    cycles, memory, rest = _within_bounds(script, conversation)
+    """Return the answer to one line, never empty, and the new state of the conversation."""
+    cycles, memory, rest = _validated(script, conversation)
     clauses = tokenise(script, text)
-    clause, keywords = _heard(script, clauses)
+    clause, keywords = _select_clause(script, clauses)
     if not clauses:
-        answer = _plain(script, script.silence, cycles)
+        answer = _next_sentence(script, script.silence, cycles)
     elif any(_lower(clause) in script.farewells for clause in clauses):
-        answer = _plain(script, script.goodbye, cycles)
-    elif found := _answer(script, clause, keywords, cycles):
+        answer = _next_sentence(script, script.goodbye, cycles)
+    elif found := _answer_by_keyword(script, clause, keywords, cycles):
         answer = found
     elif memory and not rest:
         answer, memory, rest = memory[0], memory[1:], script.recall_every - 1
     else:
-        answer, rest = _plain(script, script.none, cycles), max(0, rest - 1)
-    remembered = _memory(script, clause, keywords, cycles)
+        answer, rest = _next_sentence(script, script.none, cycles), max(0, rest - 1)
+    remembered = _sentence_to_remember(script, clause, keywords, cycles)
     if remembered and remembered not in memory:
-        memory = (*memory, remembered)[-MEMORIES:]
-    return answer, Conversation(_counted(cycles), memory, rest)
+        memory = (*memory, remembered)[-MAX_MEMORIES:]
+    return answer, Conversation(_without_zeros(cycles), memory, rest)
 
 
 def tokenise(script: Script, text: str) -> list[Words]:
-    """Return a line's clauses as words, with the script's substitutions made."""
-    text = text[:READ].translate(_CHARACTERS)
-    text = "".join(c if c.isprintable() else " " for c in text)  # no escape reaches a terminal
+    """Return a line's clauses as words, with the script's substitutions applied."""
+    text = text[:MAX_LINE].translate(_CHARACTERS)
+    text = "".join(
+        c if c.isprintable() else " " for c in text
+    )  # escape sequences must not reach a terminal
     if text.isupper():
         text = text.lower()
     clauses: list[list[str]] = [[]]
     for token in text.split():
         if word := token.strip(_EDGES + _CLAUSE):
             if not clauses[-1] and word[1:].islower():
-                word = word.lower()  # it was a capital for its place alone
+                word = word.lower()  # capitalized only as the first word of its clause
             clauses[-1] += script.substitutions.get(word.lower(), (word,))
         if token.endswith((_CLAUSE, ".", ":")):
             clauses.append([])
@@ -87,20 +91,20 @@ def tokenise(script: Script, text: str) -> list[Words]:
 
 
 def decompose(pattern: Pattern, words: Words) -> Parts | None:
-    """Return the pattern's parts, or None where it does not fit; each * takes as little as it can.
+    """Return the pattern's parts, or None if it does not match; each * matches as few as possible.
 
-    Only the last * is ever widened, which suffices: the time is at most words times elements.
+    Only the last * is ever extended, which suffices. The time is at most words times elements.
     """
-    elements, heard = pattern.elements, _lower(words)
-    starts: list[int] = []  # where each element that fits so far begins
+    elements, lower = pattern.elements, _lower(words)
+    starts: list[int] = []  # of each element that matches so far
     at = 0
-    star, widest = -1, len(words)  # the last *, and where it ends
+    star, widest = -1, len(words)  # the last *, and its end
     while len(starts) < len(elements) or at < len(words):
         element = elements[len(starts)] if len(starts) < len(elements) else frozenset[str]()
         if element is None:
             star, widest = len(starts), at
             starts.append(at)
-        elif at < len(words) and heard[at] in element:
+        elif at < len(words) and lower[at] in element:
             starts.append(at)
             at += 1
         elif widest < len(words):
@@ -113,134 +117,136 @@ def decompose(pattern: Pattern, words: Words) -> Parts | None:
 
 
 def reflect(script: Script, words: Words) -> Words:
-    """Return words as the other speaker says them: "my" is "your"; longer phrases go first."""
-    heard = (*_lower(words), END)
+    """Return words from the other speaker's view: "my" is "your"; longer phrases match first."""
+    lower = (*_lower(words), END)
     longest = max(map(len, script.reflections), default=0)
-    said: list[str] = []
+    reflected: list[str] = []
     at = 0
     while at < len(words):
         for length in range(longest, 0, -1):
-            if turned := script.reflections.get(heard[at : at + length]):
-                said += turned
+            if replacement := script.reflections.get(lower[at : at + length]):
+                reflected += replacement
                 at += length
                 break
         else:
-            said.append(words[at])
+            reflected.append(words[at])
             at += 1
-    return tuple(said)
+    return tuple(reflected)
 
 
-def _heard(script: Script, clauses: Sequence[Words]) -> tuple[Words, list[Keyword]]:
-    """Return the clause to answer and its keywords: best rank first, then as they were heard.
+def _select_clause(script: Script, clauses: Sequence[Words]) -> tuple[Words, list[Keyword]]:
+    """Return the clause to answer and its keywords: highest rank first, then in their order.
 
-    It is the clause with the keyword of the highest rank, so that "Hello, I am sad" is heard out.
+    It is the clause with the keyword of the highest rank: in "Hello, I am sad", the second.
     """
     chosen: Words = ()
     best: list[Keyword] = []
     for clause in clauses:
-        calls = (script.triggers.get(word) for word in _lower(clause))
-        heard = {keyword.name: keyword for keyword in calls if keyword}
-        keywords = sorted(heard.values(), key=lambda keyword: -keyword.rank)
+        triggered = (script.triggers.get(word) for word in _lower(clause))
+        found = {keyword.name: keyword for keyword in triggered if keyword}
+        keywords = sorted(found.values(), key=lambda keyword: -keyword.rank)
         if keywords and (not best or keywords[0].rank > best[0].rank):
             chosen, best = clause, keywords
     return chosen, best
 
 
-def _answer(
+def _answer_by_keyword(
     script: Script, clause: Words, keywords: Sequence[Keyword], cycles: dict[str, int]
 ) -> str:
-    """Return what the first keyword that has something to say says, or nothing."""
+    """Return the answer of the first keyword that has one, or ""."""
     for keyword in keywords:
         seen: set[str] = set()
-        speaker = keyword
-        while speaker.name not in seen:  # links may lead round in a circle
-            seen.add(speaker.name)
-            match _fitting(speaker.rules, clause, cycles):
+        current = keyword
+        while current.name not in seen:  # links may form a circle
+            seen.add(current.name)
+            match _matching_reassembly(current.rules, clause, cycles):
                 case Sentence(pieces), parts:
-                    return _said(script, pieces, parts)
+                    return _assemble(script, pieces, parts)
                 case Link(name), _:
-                    speaker = script.keywords[name]
-                case _:
+                    current = script.keywords[name]
+                case (NewKey(), _) | None:
                     break
+                case never:
+                    assert_never(never)
     return ""
 
 
-def _memory(
+def _sentence_to_remember(
     script: Script, clause: Words, keywords: Sequence[Keyword], cycles: dict[str, int]
 ) -> str:
-    """Return the sentence to put by from a clause, or nothing."""
+    """Return the sentence to remember from a clause, or ""."""
     for keyword in keywords:
-        match _fitting(keyword.memory, clause, cycles):
+        match _matching_reassembly(keyword.memory, clause, cycles):
             case Sentence(pieces), parts:
-                return _said(script, pieces, parts)
+                return _assemble(script, pieces, parts)
     return ""
 
 
-def _plain(script: Script, rule: Rule, cycles: dict[str, int]) -> str:
-    """Return the next of the sentences that need no keyword."""
-    match _turn(rule, (), cycles):
+def _next_sentence(script: Script, rule: Rule, cycles: dict[str, int]) -> str:
+    """Return the next sentence of a rule without keywords."""
+    match _next_reassembly(rule, (), cycles):
         case Sentence(pieces):
-            return _said(script, pieces, ())
-        case other:  # `parse` lets nothing else into these
+            return _assemble(script, pieces, ())
+        case other:  # `parse` rejects anything else in these rules
             raise AssertionError(other)
 
 
-def _fitting(
+def _matching_reassembly(
     rules: Sequence[Rule], clause: Words, cycles: dict[str, int]
 ) -> tuple[Reassembly, Parts] | None:
-    """Return the turn of the first rule that takes the clause apart, with the parts."""
+    """Return the next reassembly of the first rule that matches the clause, with the parts."""
     for rule in rules:
         parts = decompose(rule.pattern, clause)
-        if parts is not None and (reassembly := _turn(rule, parts, cycles)):
+        if parts is not None and (reassembly := _next_reassembly(rule, parts, cycles)):
             return reassembly, parts
     return None
 
 
-def _turn(rule: Rule, parts: Parts, cycles: dict[str, int]) -> Reassembly | None:
-    """Return the reassembly whose turn it is, and count it.
+def _next_reassembly(rule: Rule, parts: Parts, cycles: dict[str, int]) -> Reassembly | None:
+    """Return the rule's next reassembly and advance its counter.
 
-    A sentence that would have a hole, its part being empty, is passed over.
+    A sentence that uses an empty part is skipped.
     """
-    for offset in range(len(rule.say)):
-        at = (cycles.get(rule.name, 0) + offset) % len(rule.say)
-        reassembly = rule.say[at]
+    for offset in range(len(rule.reassemblies)):
+        at = (cycles.get(rule.name, 0) + offset) % len(rule.reassemblies)
+        reassembly = rule.reassemblies[at]
         if not isinstance(reassembly, Sentence) or all(
             isinstance(piece, str) or parts[piece] for piece in reassembly.pieces
         ):
-            cycles[rule.name] = (at + 1) % len(rule.say)
+            cycles[rule.name] = (at + 1) % len(rule.reassemblies)
             return reassembly
     return None
 
 
-def _said(script: Script, pieces: Sequence[str | int], parts: Parts) -> str:
+def _assemble(script: Script, pieces: Sequence[str | int], parts: Parts) -> str:
     text = "".join(
-        piece if isinstance(piece, str) else _shortened(" ".join(reflect(script, parts[piece])))
+        piece if isinstance(piece, str) else _shorten(" ".join(reflect(script, parts[piece])))
         for piece in pieces
     )
-    return (text[0].upper() + text[1:])[:ANSWER]
+    return (text[0].upper() + text[1:])[:MAX_ANSWER]
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= PART else text[: PART - 1].rstrip() + "…"
+def _shorten(text: str) -> str:
+    return text if len(text) <= MAX_PART else text[: MAX_PART - 1].rstrip() + "…"
 
 
 def _lower(words: Words) -> Words:
     return tuple(word.lower() for word in words)
 
 
-def _within_bounds(
+def _validated(
     script: Script, conversation: Conversation
 ) -> tuple[dict[str, int], tuple[str, ...], int]:
-    """Return a conversation's fields as this script can have them: it came from elsewhere."""
+    """Return a conversation's fields within the script's bounds: a caller may pass anything."""
     cycles = {
         name: at % script.counters[name]
         for name, at in conversation.cycles.items()
         if name in script.counters
     }
-    lines = (line[:ANSWER] for line in conversation.memory[-MEMORIES:])
+    lines = (line[:MAX_ANSWER] for line in conversation.memory[-MAX_MEMORIES:])
     rest = min(max(0, conversation.rest), script.recall_every - 1)
     return cycles, tuple(line for line in lines if line.strip()), rest
 
 
-def _counted(cycles: Mapping[str, int]) -> dict[str, int]:
+def _without_zeros(cycles: Mapping[str, int]) -> dict[str, int]:
     return {name: at for name, at in cycles.items() if at}

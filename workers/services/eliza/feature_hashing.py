@@ -1,8 +1,8 @@
-"""A text's vector by feature hashing: words and pieces of words, hashed to signed places. Pure.
+"""Embed a text by feature hashing: words and character n-grams, hashed to signed indexes. Pure.
 
-It knows nothing of meaning: texts are near each other that share words, or pieces of them. It
-costs no model and no download, and a text has the same vector on every machine and in every
-version of Python, but for characters that a later Unicode has changed. Lengths are characters.
+Texts that share words or parts of words are near each other; meaning is not considered. It needs no
+model and no download. A text has the same vector on every machine and Python version, except for
+characters that a later Unicode version changed. Lengths are characters.
 """
 
 import math
@@ -12,42 +12,44 @@ from collections import Counter
 from collections.abc import Iterator
 from hashlib import blake2b
 
-DIMENSIONS = 384  # of a vector, where nothing else is asked for
-READ = 10_000  # so much of a text is read
-PIECES = (3, 4)  # lengths of the pieces of words
+DIMENSIONS = 384  # the default
+MAX_TEXT = 10_000  # the rest of a text is ignored
+NGRAM_SIZES = (3, 4)  # of a word
 
 _TOKENS = re.compile(r"(\w+)|[^\w\s]")
-_PIECE = 0.5  # the weight of a piece or a mark, where a word's is 1
+_NGRAM_WEIGHT = 0.5  # of an n-gram or punctuation mark; a word has 1
 
 
 def vector(text: str, dimensions: int = DIMENSIONS) -> list[float]:
-    """Return a vector of length 1; that of a text with nothing to read in it is all zeros.
+    """Return a vector of length 1; all zeros for a text without words or marks.
 
-    What stands n times in a text counts √n times. Two vectors' product is their texts' likeness.
+    A feature that occurs n times has weight √n. The dot product of two vectors is the similarity of
+    their texts.
     """
     sums = [0.0] * dimensions
     for feature, count in Counter(_features(text)).items():
-        place, sign = _hashed(feature, dimensions)
-        weight = 1.0 if feature[0] == "w" else _PIECE
-        sums[place] += sign * weight * math.sqrt(count)
+        index, sign = _hash(feature, dimensions)
+        weight = 1.0 if feature[0] == "w" else _NGRAM_WEIGHT
+        sums[index] += sign * weight * math.sqrt(count)
     length = math.sqrt(math.fsum(value * value for value in sums))
     return [value / length for value in sums] if length else sums
 
 
 def _features(text: str) -> Iterator[str]:
-    """Yield a text's words, their pieces and the marks between them, each with its kind before."""
-    for token in _TOKENS.finditer(unicodedata.normalize("NFKC", text[:READ]).casefold()):
+    """Yield words, n-grams and punctuation marks, each with its kind as prefix: w, p or m."""
+    for token in _TOKENS.finditer(unicodedata.normalize("NFKC", text[:MAX_TEXT]).casefold()):
         if word := token[1]:
             yield f"w{word}"
-            edged = f" {word} "
-            for size in PIECES:
-                yield from (f"p{edged[at : at + size]}" for at in range(len(edged) - size + 1))
+            padded = f" {word} "
+            for size in NGRAM_SIZES:
+                starts = range(len(padded) - size + 1)
+                yield from (f"p{padded[start : start + size]}" for start in starts)
         else:
             yield f"m{token[0]}"
 
 
-def _hashed(feature: str, dimensions: int) -> tuple[int, int]:
-    """Return a feature's place and sign. Signs let what falls on one place by chance cancel out."""
+def _hash(feature: str, dimensions: int) -> tuple[int, int]:
+    """Return a feature's index and sign. Signs let features that share an index cancel out."""
     digest = blake2b(feature.encode("utf-8", "surrogatepass"), digest_size=8).digest()
     number = int.from_bytes(digest, "big")
     return (number >> 1) % dimensions, 1 if number & 1 else -1

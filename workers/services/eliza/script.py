@@ -1,6 +1,6 @@
-"""The data that Weizenbaum's method runs on: a script's text to a `Script`, every mistake named.
+"""Parse the text of a script into a `Script`, with precise errors. Pure.
 
-The form of the text is told at the top of `eliza.toml`.
+The format is described at the top of `eliza.toml`.
 """
 
 import re
@@ -13,7 +13,7 @@ import msgspec
 T = TypeVar("T")
 Words = tuple[str, ...]
 
-END = "."  # in a phrase to reflect: nothing follows; no word is spelled so
+END = "."  # in a phrase to reflect: end of the part; no word consists of it
 
 KEYS = (
     *("greeting", "none", "silence", "goodbye", "farewells", "recall_every"),
@@ -23,7 +23,7 @@ _PART = re.compile(r"\((\d+)\)")
 
 
 class ScriptError(ValueError):
-    """A script cannot be used: mend what `key` names into what is `expected`."""
+    """A script is invalid: change the value at `key` to what is `expected`."""
 
     def __init__(self, key: str, expected: str) -> None:
         self.key, self.expected = key, expected
@@ -31,79 +31,79 @@ class ScriptError(ValueError):
 
 
 class Pattern(msgspec.Struct, frozen=True):
-    """A decomposition: the words that fit each element, and which elements are parts."""
+    """A decomposition: the words that match each element, and which elements are parts."""
 
-    elements: tuple[frozenset[str] | None, ...]  # None is any number of words
-    parts: tuple[int, ...]  # places among the elements, in the order of their numbers
+    elements: tuple[frozenset[str] | None, ...]  # None matches any number of words
+    parts: tuple[int, ...]  # indexes of elements, in the order of their numbers
 
 
 class Sentence(msgspec.Struct, frozen=True):
-    """A reassembly that is said: text, and numbers of parts counted from 0."""
+    """A reassembly that gives an answer: text, and numbers of parts from 0."""
 
     pieces: tuple[str | int, ...]
 
 
 class Link(msgspec.Struct, frozen=True):
-    """A reassembly that hands over to another keyword's rules."""
+    """A reassembly that continues with another keyword's rules."""
 
     keyword: str
 
 
 class NewKey(msgspec.Struct, frozen=True):
-    """A reassembly that hands over to the next keyword that was heard."""
+    """A reassembly that continues with the next keyword of the clause."""
 
 
 Reassembly = Sentence | Link | NewKey
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """One decomposition with its reassemblies, which take turns."""
+    """One decomposition and its reassemblies, which take turns."""
 
     name: str  # of its counter in a conversation
     pattern: Pattern
-    say: tuple[Reassembly, ...]
+    reassemblies: tuple[Reassembly, ...]
 
 
 class Keyword(msgspec.Struct, frozen=True):
-    """What can be said to a sentence with a certain word in it."""
+    """The rules for a clause that contains one of certain words."""
 
     name: str
     rank: int
     rules: tuple[Rule, ...]
-    memory: tuple[Rule, ...]  # what is put by from such a sentence
+    memory: tuple[Rule, ...]  # rules whose sentences are remembered
 
 
 class Script(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything that the method knows."""
+    """A complete script."""
 
     greeting: str
-    none: Rule  # nothing was recognized and nothing is remembered
-    silence: Rule  # nothing was typed
+    none: Rule  # no keyword, and nothing to recall
+    silence: Rule  # an empty line
     goodbye: Rule
     farewells: frozenset[Words]
-    recall_every: int  # of so many replies without a keyword, at most one is a memory
+    recall_every: int  # of this many answers without a keyword, at most one is a recall
     substitutions: Mapping[str, Words]
     reflections: Mapping[Words, Words]
     keywords: Mapping[str, Keyword]  # by name
-    triggers: Mapping[str, Keyword]  # by every word that calls it up
-    counters: Mapping[str, int]  # how many reassemblies take turns, by the rule's name
+    triggers: Mapping[str, Keyword]  # by each word that selects it
+    counters: Mapping[str, int]  # by rule name: number of reassemblies
 
 
 def parse(text: str) -> Script:
-    """Return the script that a TOML text describes.
+    """Parse a script's TOML text.
 
     Raises:
-        ScriptError: with the key, and what was expected there.
+        ScriptError: The text is invalid; the error has the key and what was expected.
     """
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScriptError("the script", f"TOML: {error}") from error
-    return _Reader(raw).script()
+    return _Parser(raw).script()
 
 
-class _Reader:
-    """One reading of a script; its groups and substitutions are known before its rules."""
+class _Parser:
+    """Parses one script. Groups and substitutions are parsed before the rules that use them."""
 
     def __init__(self, raw: dict[str, Any]) -> None:
         for key in raw:
@@ -111,8 +111,8 @@ class _Reader:
                 raise ScriptError(key, f"one of {', '.join(KEYS)}")
         self.raw = raw
         self.substitutions = {
-            word.lower(): tuple(_text(said, f"substitute.{word}").lower().split())
-            for word, said in self._table("substitute").items()
+            word.lower(): tuple(_text(phrase, f"substitute.{word}").lower().split())
+            for word, phrase in self._table("substitute").items()
         }
         self.groups = {
             name: frozenset(
@@ -123,7 +123,7 @@ class _Reader:
 
     def script(self) -> Script:
         keywords, triggers = self._keywords()
-        none, silence, goodbye = (self._plain(key) for key in ("none", "silence", "goodbye"))
+        none, silence, goodbye = (self._sentences(key) for key in ("none", "silence", "goodbye"))
         rules = [none, silence, goodbye]
         for keyword in keywords.values():
             rules += keyword.rules + keyword.memory
@@ -139,12 +139,12 @@ class _Reader:
             recall_every=_integer(self.raw.get("recall_every", 1), "recall_every", least=1),
             substitutions=self.substitutions,
             reflections={
-                tuple(phrase.lower().split()): tuple(_text(said, f"reflect.{phrase}").split())
-                for phrase, said in self._table("reflect").items()
+                tuple(phrase.lower().split()): tuple(_text(other, f"reflect.{phrase}").split())
+                for phrase, other in self._table("reflect").items()
             },
             keywords=keywords,
             triggers=triggers,
-            counters={rule.name: len(rule.say) for rule in rules},
+            counters={rule.name: len(rule.reassemblies) for rule in rules},
         )
 
     def _keywords(self) -> tuple[dict[str, Keyword], dict[str, Keyword]]:
@@ -183,19 +183,21 @@ class _Reader:
         if not table:
             raise ScriptError(key, 'at least one rule, such as "* i am *" = ["Why?"]')
         rules = []
-        for number, (text, say) in enumerate(table.items()):
+        for number, (text, value) in enumerate(table.items()):
             where = f'{key}."{text}"'
             pattern = self._pattern(text, where)
-            lines = _lines(say, where)
-            said = tuple(_reassembly(line, where, len(pattern.parts), links) for line in lines)
-            rules.append(Rule(f"{key.removeprefix('keywords.')}.{number}", pattern, said))
+            lines = _lines(value, where)
+            reassemblies = tuple(
+                _reassembly(line, where, len(pattern.parts), links) for line in lines
+            )
+            rules.append(Rule(f"{key.removeprefix('keywords.')}.{number}", pattern, reassemblies))
         return tuple(rules)
 
-    def _plain(self, key: str) -> Rule:
+    def _sentences(self, key: str) -> Rule:
         """Return a list of sentences that need no keyword, as a rule."""
         lines = _lines(self.raw.get(key), key)
-        say = tuple(_reassembly(line, key, 0, ()) for line in lines)
-        return Rule(f".{key}", Pattern((), ()), say)
+        reassemblies = tuple(_reassembly(line, key, 0, ()) for line in lines)
+        return Rule(f".{key}", Pattern((), ()), reassemblies)
 
     def _pattern(self, text: str, key: str) -> Pattern:
         tokens = text.lower().split()
@@ -214,7 +216,7 @@ class _Reader:
         return self.groups[token[1:]]
 
     def _word(self, text: str, key: str) -> str:
-        """Return a word that can be met; one that is substituted never is."""
+        """Return a word that can occur in a clause; a substituted word cannot."""
         word = text.lower()
         if len(word.split()) != 1 or "*" in word or "@" in word:
             raise ScriptError(key, f"a single word, found {text!r}")
@@ -253,24 +255,24 @@ def _lines(value: object, key: str) -> list[str]:
 
 def _text(value: object, key: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        _refuse(value, key, "a string that is not blank")
+        _reject(value, key, "a string that is not blank")
     return value.strip()
 
 
 def _integer(value: object, key: str, least: int | None = None) -> int:
     if not isinstance(value, int) or isinstance(value, bool):
-        _refuse(value, key, "a whole number")
+        _reject(value, key, "a whole number")
     if least is not None and value < least:
-        _refuse(value, key, f"a whole number from {least}")
+        _reject(value, key, f"a whole number from {least}")
     return value
 
 
 def _expect(value: object, kind: type[T], key: str, expected: str) -> T:
     if not isinstance(value, kind):
-        _refuse(value, key, expected)
+        _reject(value, key, expected)
     return value
 
 
-def _refuse(value: object, key: str, expected: str) -> NoReturn:
+def _reject(value: object, key: str, expected: str) -> NoReturn:
     found = "nothing" if value is None else f"{value!r:.60}"
     raise ScriptError(key, f"{expected}, found {found}")

@@ -1,26 +1,26 @@
-"""The mailbox's own time: it passes with the machine's, whatever the wall clock is set to. Pure.
+"""The mailbox's clock: seconds that advance with real time, unaffected by wall clock changes. Pure.
 
-Within one run of the machine it is the clock that counts from the machine's start, suspension
-included. From one run to the next the wall clock tells how long the machine was away, which is
-never less than nothing. Times are seconds; without a jump they are those of the wall clock.
+During one boot it follows the time since boot, suspended time included. Across a reboot it adds the
+difference of the wall clock, or nothing if the wall clock went back. While nobody changes the wall
+clock, both clocks show the same time.
 """
 
 import msgspec
 
 
 class ClockReading(msgspec.Struct, frozen=True):
-    """What the machine's clocks say at one moment."""
+    """The machine's clocks at one moment."""
 
-    boot: str  # this run of the machine
-    ran: float  # since its start
+    boot_id: str
+    uptime: float  # since boot
     wall: float
 
 
-class Kept(msgspec.Struct, frozen=True):
-    """The same, and what the mailbox's own time was then; it is in its file."""
+class ClockRecord(msgspec.Struct, frozen=True):
+    """A reading together with the mailbox's own time; saved in the mailbox's file."""
 
-    boot: str
-    ran: float
+    boot_id: str
+    uptime: float
     wall: float
     own: float
 
@@ -29,27 +29,28 @@ class Clock:
     """The mailbox's own time.
 
     Args:
-        kept: What the mailbox before has noted last; None: there was none.
-        at: What the clocks say now.
+        last: The record that an earlier mailbox process saved; None for a new mailbox.
+        reading: The machine's clocks now.
     """
 
-    def __init__(self, kept: Kept | None, at: ClockReading) -> None:
-        if kept is None:
-            began = at.wall
-        elif kept.boot == at.boot and at.ran >= kept.ran:
-            began = kept.own + at.ran - kept.ran
+    def __init__(self, last: ClockRecord | None, reading: ClockReading) -> None:
+        if last is None:
+            own = reading.wall
+        elif last.boot_id == reading.boot_id and reading.uptime >= last.uptime:
+            own = last.own + reading.uptime - last.uptime
         else:
-            began = kept.own + max(at.wall - kept.wall, 0.0)
-        self._ahead = began - at.ran  # of what has passed since the machine's start
+            own = last.own + max(reading.wall - last.wall, 0.0)
+        self._offset = own - reading.uptime
 
-    def at(self, ran: float) -> float:
-        """Return the own time when the machine has run for so long."""
-        return self._ahead + ran
+    def time_at(self, uptime: float) -> float:
+        """Return the mailbox's time at a number of seconds since boot."""
+        return self._offset + uptime
 
-    def kept(self, at: ClockReading) -> Kept:
-        """Return what is to be noted."""
-        return Kept(at.boot, at.ran, at.wall, self.at(at.ran))
+    def record(self, reading: ClockReading) -> ClockRecord:
+        """Return the record to save."""
+        own = self.time_at(reading.uptime)
+        return ClockRecord(reading.boot_id, reading.uptime, reading.wall, own)
 
-    def on_the_wall(self, own: float, at: ClockReading) -> float:
-        """Return what the wall clock of now would have shown at an own time."""
-        return own + at.wall - self.at(at.ran)
+    def to_wall_time(self, own: float, reading: ClockReading) -> float:
+        """Convert the mailbox's time to wall clock time, as the wall clock is set now."""
+        return own + reading.wall - self.time_at(reading.uptime)

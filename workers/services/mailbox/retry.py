@@ -1,7 +1,4 @@
-"""What becomes of a message after a delivery: acknowledged, tried again, or a dead letter. Pure.
-
-Times are seconds; `now` is the mailbox's own, `chance` a number from 0 to 1 that the caller drew.
-"""
+"""The outcome of a delivery: acknowledge, retry, redeliver, or dead letter. Pure. Seconds."""
 
 from enum import Enum
 
@@ -19,76 +16,89 @@ from garrison.ipc import (
 
 from .schema import DEAD, WAITING, Message
 
-BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0  # between attempts, doubling, with full jitter
-DEATHS = 2  # of its receiver, with one message in flight: it is what kills it
+# Delay between attempts: doubles up to the maximum, with full jitter.
+INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
+MAX_DEATHS = 2  # receiver crashes with the message in flight: the message causes them
+MAX_REASON = 2_000  # characters
 
 
-class Next(Enum):
-    """What is to be done with a letter."""
+class Outcome(Enum):
+    """What to do with a message after a delivery."""
 
     ACKNOWLEDGE = "acknowledge"
-    AGAIN = "again"  # after a wait
-    AWAY = "away"  # its receiver is not to blame: as soon as that is there
-    DEAD = "dead"
+    RETRY = "retry"  # after the delay
+    REDELIVER = "redeliver"  # as soon as the receiver is there; no attempt is counted
+    DEAD_LETTER = "dead letter"
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """What becomes of a letter."""
+class Decision(msgspec.Struct, frozen=True):
+    """The outcome, the message with its counters updated, and the delay of a retry."""
 
-    next: Next
-    letter: Message
-    wait: float = 0.0
+    outcome: Outcome
+    message: Message
+    delay: float = 0.0
 
 
 def decide(
-    letter: Message, error: CallError | None, max_attempts: int, now: float, chance: float
-) -> Verdict:
-    """Return what becomes of a letter whose delivery ended so.
+    message: Message, error: CallError | None, max_attempts: int, now: float, jitter: float
+) -> Decision:
+    """Return the outcome of a delivery.
 
     Args:
-        letter: As it was before.
-        error: Why it was not handled; None, it was.
-        max_attempts: So many refusals make it a dead letter.
-        now: For `died_at`.
-        chance: For the jitter.
+        message: The message before the delivery.
+        error: Why the delivery failed; None if it was handled.
+        max_attempts: Failed attempts that make the message a dead letter.
+        now: The mailbox's time, for `died_at`.
+        jitter: A random number from 0 to 1.
     """
     match error:
         case None:
-            return Verdict(Next.ACKNOWLEDGE, letter)
+            return Decision(Outcome.ACKNOWLEDGE, message)
         case ServiceUnavailable() | Overloaded():
-            return Verdict(Next.AWAY, letter)
+            return Decision(Outcome.REDELIVER, message)
         case InvalidCall():
-            return _dead(letter, _why(letter, error), now)
+            return _dead_letter(message, _error_text(message, error), now)
         case ServiceLost() if not error.died:
-            return Verdict(Next.AWAY, letter)
+            return Decision(Outcome.REDELIVER, message)
         case ServiceLost():
-            death = f"{letter.receiver}-{error.generation}"
-            died = msgspec.structs.replace(letter, deaths=letter.deaths + 1, death=death)
-            why = _why(letter, error)
-            if died.deaths >= DEATHS:
-                return _dead(died, f"its receiver died with it {died.deaths} times: {why}", now)
-            return Verdict(Next.AGAIN, msgspec.structs.replace(died, reason=why))
+            return _after_crash(message, error, now)
         case RemoteError() | CallTimeout() | _:
-            why = _why(letter, error)
-            tried = msgspec.structs.replace(letter, attempts=letter.attempts + 1, reason=why)
-            if tried.attempts >= max_attempts:
-                return _dead(tried, f"refused {tried.attempts} times: {why}", now)
-            most = min(BACKOFF_FIRST * 2.0 ** min(tried.attempts - 1, 32), BACKOFF_MOST)
-            return Verdict(Next.AGAIN, tried, most * chance)
+            return _after_failure(message, error, max_attempts, now, jitter)
 
 
-def expired(letter: Message, now: float) -> bool:
-    """Tell whether it is too late to deliver a letter."""
-    return letter.state == WAITING and letter.expires_at is not None and now >= letter.expires_at
+def _after_crash(message: Message, error: ServiceLost, now: float) -> Decision:
+    death = f"{message.receiver}-{error.generation}"
+    counted = msgspec.structs.replace(message, deaths=message.deaths + 1, death=death)
+    reason = _error_text(message, error)
+    if counted.deaths >= MAX_DEATHS:
+        reason = f"the receiver crashed {counted.deaths} times while handling it: {reason}"
+        return _dead_letter(counted, reason, now)
+    return Decision(Outcome.RETRY, msgspec.structs.replace(counted, reason=reason))
 
 
-def _dead(letter: Message, reason: str, now: float) -> Verdict:
-    dead = msgspec.structs.replace(letter, state=DEAD, reason=reason[:2000], died_at=now)
-    return Verdict(Next.DEAD, dead)
+def _after_failure(
+    message: Message, error: CallError, max_attempts: int, now: float, jitter: float
+) -> Decision:
+    reason = _error_text(message, error)
+    counted = msgspec.structs.replace(message, attempts=message.attempts + 1, reason=reason)
+    if counted.attempts >= max_attempts:
+        return _dead_letter(counted, f"{counted.attempts} attempts failed: {reason}", now)
+    limit = min(INITIAL_BACKOFF_S * 2.0 ** min(counted.attempts - 1, 32), MAX_BACKOFF_S)
+    return Decision(Outcome.RETRY, counted, limit * jitter)
 
 
-def _why(letter: Message, error: CallError) -> str:
-    """Return an error's sentence, of the method that its poster named."""
+def is_expired(message: Message, now: float) -> bool:
+    """Return True if it is too late to deliver a message. Dead letters do not expire."""
+    return message.state == WAITING and message.expires_at is not None and now >= message.expires_at
+
+
+def _dead_letter(message: Message, reason: str, now: float) -> Decision:
+    dead = msgspec.structs.replace(message, state=DEAD, reason=reason[:MAX_REASON], died_at=now)
+    return Decision(Outcome.DEAD_LETTER, dead)
+
+
+def _error_text(message: Message, error: CallError) -> str:
+    """Return the error's text with the posted method in place of the internal delivery method."""
     return str(error).replace(
-        f"{error.service}.{error.method} ", f"{error.service}.{letter.method} ", 1
+        f"{error.service}.{error.method} ", f"{error.service}.{message.method} ", 1
     )

@@ -1,7 +1,7 @@
-"""A mailbox's file: SQLite, one thread that writes, many changes in one commit.
+"""The mailbox's file: SQLite, one writer thread, many operations in one commit.
 
-Each change is answered once its commit is on disk. A change that waits while another commit is
-under way goes with the next one, so nobody waits for company. The thread ends with the store.
+The result of an operation arrives once its commit is on disk. Operations that arrive during a
+commit share the next one, so none waits for others to arrive. The thread ends with the store.
 """
 
 import asyncio
@@ -11,140 +11,133 @@ import math
 import os
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from garrison.ipc import GarrisonError
 
-from . import schema, wal
+from . import schema
+from .file import PAGE, checkpoint_pages, is_disk_full, open_database
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Change = Callable[[sqlite3.Cursor], Any]
-Then = Callable[[Any], None]
-Asked = tuple[Change, asyncio.Future[Any], int, Then | None]  # with the bytes that it takes
+Operation = Callable[[sqlite3.Cursor], Any]
 
-MOST_CHANGES = 256  # in one commit
-MOST_WAITING = 16_384  # changes; posts beyond are refused
-PAGE = 4096  # bytes
-CHECKPOINT_PAGES = 1_000  # of the log, after which it is written back: 4 MiB, as SQLite has it
-RESERVE = 16 * 1024 * 1024  # bytes set aside for deliveries on a full disk, at the most
-SPARE = 16 * 1024 * 1024  # bytes of the mailbox's own bound that are kept for deliveries, likewise
-FORGOTTEN = 64  # results that give way at once where there is no room
-PATIENCE_S = 1.0  # between attempts to write what was delivered to a disk that is full
-FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_CANTOPEN"}
+MAX_BATCH = 256  # operations in one commit
+MAX_PENDING = 16_384  # operations; further posts are rejected
+RESERVE = 16 * 1024 * 1024  # bytes; disk space that is allocated for deliveries on a full disk
+SPARE = 16 * 1024 * 1024  # bytes of `max_bytes` that are kept free for deliveries
+RESULTS_CLEARED = 64  # results deleted at a time when there is no room
+RETRY_S = 1.0  # between attempts to write on a full disk
 
 
 class MailboxFull(GarrisonError):
-    """The message was not taken, for there is no room on the disk or in the mailbox."""
+    """The message was rejected: no room on the disk or within `max_bytes`. Post it again later."""
 
 
-class Damaged(GarrisonError):
-    """The file is no mailbox any more."""
+class Request(NamedTuple):
+    """An operation that waits for the writer thread."""
 
-
-class NewerFile(GarrisonError):
-    """The file was written by a later version of garrison: nothing here may touch it."""
+    operation: Operation
+    future: asyncio.Future[Any]
+    size: int  # bytes that it adds; 0: never rejected
+    callback: Callable[[Any], None] | None
 
 
 class Store:
-    """The file.
+    """The mailbox's file.
 
     Args:
-        path: Where it is.
-        max_bytes: The most that it may take.
+        path: The file.
+        max_bytes: Its maximum size.
 
     Raises:
-        Damaged: What is there cannot be read.
-        NewerFile: It is a later version's.
+        Damaged: The file cannot be read.
+        NewerFile: A later version wrote it.
         OSError, sqlite3.Error: It cannot be opened.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path, self._reserve = path, path.with_name(f"{path.name}.reserve")
         try:
-            self._db = _opened(path, max_bytes)
+            self._db = open_database(path, max_bytes)
         except sqlite3.OperationalError as error:
-            if not _is_full(error):
+            if not is_disk_full(error):
                 raise
             self._reserve.unlink(missing_ok=True)
-            self._db = _opened(path, max_bytes)
-        self._has_reserve = self._waited = False
-        self._keep_reserve()
-        self._log_most = 2 * _log_pages(path) * PAGE
-        self._most_pages = (max_bytes - min(max_bytes // 8, SPARE)) // PAGE
-        self._changes: deque[Asked] = deque()
-        self._asked: list[Asked] = []  # in this turn of the loop; the loop's alone
-        self._stirred = threading.Condition()
+            self._db = open_database(path, max_bytes)
+        self._has_reserve = self._no_room_logged = False
+        self._allocate_reserve()
+        self._max_log_bytes = 2 * checkpoint_pages(path) * PAGE
+        self._max_pages = (max_bytes - min(max_bytes // 8, SPARE)) // PAGE
+        self._pending: deque[Request] = deque()
+        self._new: list[Request] = []  # of this iteration of the event loop; its thread's alone
+        self._wakeup = threading.Condition()
         self._closing = False
-        self.commits = 0
         self._thread = threading.Thread(target=self._write, name="mailbox", daemon=True)
 
-    def begin(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Start the thread; a loop takes the outcomes."""
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the writer thread; results are delivered on the loop."""
         self._loop = loop
         self.failed: asyncio.Future[None] = loop.create_future()
         self._thread.start()
 
-    def change(
+    def execute(
         self,
-        change: Callable[[sqlite3.Cursor], T],
-        room: int = 0,
-        then: Callable[[T], None] | None = None,
+        operation: Callable[[sqlite3.Cursor], T],
+        size: int = 0,
+        callback: Callable[[T], None] | None = None,
     ) -> asyncio.Future[T]:
-        """Carry out a change; the future has its result once that is on disk.
+        """Run an operation in a transaction; the future has its result once that is on disk.
 
         Args:
-            change: Takes a cursor, within a transaction. It may be run again, after a rollback.
-            room: The bytes that it adds, so it is refused where there is no room for them; 0 is
-                never refused.
-            then: What follows from it, with its result: in the order of the changes, also where
-                whoever waited for it has left.
+            operation: Takes a cursor. It may run again after a rollback.
+            size: Bytes that it adds. It is rejected if there is no room; 0 is never rejected.
+            callback: Called with the result, in the order of the operations, even if the future
+                was cancelled.
 
         Raises:
-            MailboxFull: Too many changes wait.
+            MailboxFull: Too many operations are pending.
         """
-        if room and len(self._changes) + len(self._asked) >= MOST_WAITING:
-            raise MailboxFull(f"{MOST_WAITING:,} messages wait to be written already")
-        if self._closing and room:
+        if size and len(self._pending) + len(self._new) >= MAX_PENDING:
+            raise MailboxFull(f"{MAX_PENDING:,} messages already wait to be written")
+        if self._closing and size:
             raise MailboxFull("the mailbox is closing")
         future: asyncio.Future[T] = self._loop.create_future()
         if self._closing:
-            return future  # its task is cancelled with the service's others
-        if not self._asked:
-            self._loop.call_soon(self._hand_over)  # all that one turn of the loop asks for
-        self._asked.append((change, future, room, then))
+            return future  # the task that waits for it is cancelled with the service
+        if not self._new:
+            self._loop.call_soon(self._submit)  # once for all requests of this loop iteration
+        self._new.append(Request(operation, future, size, callback))
         return future
 
-    def _hand_over(self) -> None:
-        with self._stirred:
-            self._changes.extend(self._asked)
-            self._asked.clear()
-            self._stirred.notify()
+    def _submit(self) -> None:
+        with self._wakeup:
+            self._pending.extend(self._new)
+            self._new.clear()
+            self._wakeup.notify()
 
-    def end(self) -> None:
-        """Take no more changes; what waits is still written."""
+    def begin_close(self) -> None:
+        """Accept no further operations; pending ones are still written."""
         self._closing = True
-        self._hand_over()
+        self._submit()
 
-    def close(self) -> None:
-        """Return when all is written, and the file is closed; it blocks, and comes after `end`."""
+    def wait_closed(self) -> None:
+        """Block until everything is written and the file is closed; call `begin_close` first."""
         self._thread.join()
 
-    # --- the thread ---------------------------------------------------------------------------
+    # --- the writer thread --------------------------------------------------------------------
 
     def _write(self) -> None:
         try:
-            while batch := self._next():
-                outcomes = self._committed(batch)
-                self.commits += 1
-                self._loop.call_soon_threadsafe(_settle, batch, outcomes)
+            while batch := self._next_batch():
+                outcomes = self._commit(batch)
+                self._loop.call_soon_threadsafe(_resolve, batch, outcomes)
             self._db.close()
-        except BaseException as error:  # noqa: BLE001 (the service must hear of it)
+        except BaseException as error:  # noqa: BLE001 (the service crashes with it)
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self._fail, error)
 
@@ -152,126 +145,114 @@ class Store:
         if not self.failed.done():
             self.failed.set_exception(error)
 
-    def _next(self) -> list[Asked]:
-        with self._stirred:
-            while not self._changes and not self._closing:
-                self._stirred.wait()
-            many = min(len(self._changes), MOST_CHANGES)
-            return [self._changes.popleft() for _ in range(many)]
+    def _next_batch(self) -> list[Request]:
+        with self._wakeup:
+            while not self._pending and not self._closing:
+                self._wakeup.wait()
+            count = min(len(self._pending), MAX_BATCH)
+            return [self._pending.popleft() for _ in range(count)]
 
-    def _committed(self, batch: list[Asked]) -> list[Any]:
-        """Return each change's result, or its error, after they are on disk."""
-        if not self._has_reserve:  # what was used up comes back before new messages are taken
-            self._give_back()
-            self._keep_reserve()
-            self._waited = self._waited and not self._has_reserve
-        problem = self._problem(sum(room for _, _, room, _ in batch))
+    def _commit(self, batch: list[Request]) -> list[Any]:
+        """Return each operation's result or error, once they are on disk."""
+        if not self._has_reserve:  # restore it before new messages are accepted
+            self._shrink_file()
+            self._allocate_reserve()
+            self._no_room_logged = self._no_room_logged and not self._has_reserve
+        problem = self._space_problem(sum(request.size for request in batch))
         if not problem:
             try:
-                return self._transaction([change for change, _, _, _ in batch])
+                return self._transaction([request.operation for request in batch])
             except sqlite3.OperationalError as error:
-                if not _is_full(error):
+                if not is_disk_full(error):
                     raise
                 problem = str(error)
-        full = MailboxFull(f"{self._path.parent} has no room left for it: {problem}")
-        rest = [change for change, _, room, _ in batch if not room]
-        if rest:
-            refused = [one for one in batch if one[2]]
-            self._loop.call_soon_threadsafe(_settle, refused, [full] * len(refused))
-        done = iter(self._in_reserve(rest) if rest else [])
-        return [full if room else next(done) for _, _, room, _ in batch]
+        full = self._full_error(problem)
+        sizeless = [request.operation for request in batch if not request.size]
+        if sizeless:  # which may take long: reject the others now
+            rejected = [request for request in batch if request.size]
+            self._loop.call_soon_threadsafe(_resolve, rejected, [full] * len(rejected))
+        results = iter(self._commit_without_room(sizeless) if sizeless else [])
+        return [full if request.size else next(results) for request in batch]
 
-    def _problem(self, room: int) -> str:
-        """Return why so many bytes cannot be taken."""
-        if not room:
+    def _full_error(self, problem: object) -> MailboxFull:
+        return MailboxFull(f"{self._path.parent} has no room for the message: {problem}")
+
+    def _space_problem(self, size: int) -> str:
+        """Return why there is no room for a number of bytes; "" if there is."""
+        if not size:
             return ""
         if not self._has_reserve:
             return "the reserve for deliveries is used up"
-        needed = 2 * room + self._log_most  # it is written twice: into the log, then in its place
-        if self._free() < needed:
-            self._give_back()
-            if (free := self._free()) < needed:
+        needed = 2 * size + self._max_log_bytes  # written twice: to the log, then to the file
+        if self._free_bytes() < needed:
+            self._shrink_file()
+            if (free := self._free_bytes()) < needed:
                 return f"the disk has {free:,} bytes left"
-        most, cursor = self._most_pages - room // PAGE, self._db.cursor()
-        while schema.used(cursor) > most:
-            if not self._transaction([lambda at: schema.forget_results(at, FORGOTTEN)])[0]:
+        limit, cursor = self._max_pages - size // PAGE, self._db.cursor()
+        while schema.used_pages(cursor) > limit:
+            if not self._clear_results():
                 return "max_bytes is reached"
         return ""
 
-    def _free(self) -> float:
-        """Return how many bytes the disk has left; some file systems do not say."""
+    def _free_bytes(self) -> float:
+        """Return the free disk space; infinite if the file system does not report it."""
         found = os.statvfs(self._path.parent)
         return found.f_bavail * found.f_frsize if found.f_blocks else math.inf
 
-    def _in_reserve(self, changes: list[Change]) -> list[Any]:
-        """Carry out changes that take no room to speak of, if need be in the space that is kept.
+    def _clear_results(self) -> bool:
+        """Delete the oldest results; False if there were none."""
+        return bool(self._transaction([lambda at: schema.clear_results(at, RESULTS_CLEARED)])[0])
 
-        On a disk that has not even that, it tries until there is room, or the store closes.
+    # --- on a full disk -----------------------------------------------------------------------
+
+    def _commit_without_room(self, operations: list[Operation]) -> list[Any]:
+        """Run operations that need almost no space, in the reserve if necessary.
+
+        If the reserve is used up as well, retry until there is room or the store closes.
         """
         while True:
             try:
-                return self._transaction(changes)
+                return self._transaction(operations)
             except sqlite3.OperationalError as error:
-                if not _is_full(error):
+                if not is_disk_full(error):
                     raise
                 if self._has_reserve:
                     self._reserve.unlink(missing_ok=True)
                     self._has_reserve = False
                 elif error.sqlite_errorname != "SQLITE_FULL" or self._closing:
                     raise
-                elif not self._results_gave_way():
+                elif not self._results_made_room():
                     self._wait_for_room(error)
             with contextlib.suppress(sqlite3.OperationalError):
                 self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def _results_gave_way(self) -> bool:
-        """Make room within the mailbox's own bound; False where that is not what is full."""
+    def _results_made_room(self) -> bool:
+        """Delete results if `max_bytes` is reached; False if the disk itself is full."""
         with contextlib.suppress(sqlite3.OperationalError):
-            if schema.used(self._db.cursor()) > self._most_pages:
-                return bool(self._transaction([lambda at: schema.forget_results(at, FORGOTTEN)])[0])
+            if schema.used_pages(self._db.cursor()) > self._max_pages:
+                return self._clear_results()
         return False
 
     def _wait_for_room(self, problem: Exception) -> None:
-        """Refuse what was posted meanwhile, and wait a while: another fills the disk."""
-        if not self._waited:
+        """Wait before the next attempt, then reject the posts that arrived meanwhile."""
+        if not self._no_room_logged:
             log.error("mail.no_room file=%s error=%s", self._path, problem)
-        self._waited = True
-        with self._stirred:
-            self._stirred.wait_for(lambda: self._closing, PATIENCE_S)
-            refused = [one for one in self._changes if one[2]]
-            self._changes = deque(one for one in self._changes if not one[2])
-        full = MailboxFull(f"{self._path.parent} has no room left for it: {problem}")
-        self._loop.call_soon_threadsafe(_settle, refused, [full] * len(refused))
+        self._no_room_logged = True
+        with self._wakeup:
+            self._wakeup.wait_for(lambda: self._closing, RETRY_S)
+            rejected = [request for request in self._pending if request.size]
+            self._pending = deque(request for request in self._pending if not request.size)
+        outcomes = [self._full_error(problem)] * len(rejected)
+        self._loop.call_soon_threadsafe(_resolve, rejected, outcomes)
 
-    def _transaction(self, changes: list[Change]) -> list[Any]:
-        """Return each change's result, or the error that is its own; all the others are on disk."""
-        failed: dict[int, Exception] = {}
-        cursor = self._db.cursor()
-        while True:
-            cursor.execute("BEGIN IMMEDIATE")
-            place, outcomes = -1, list[Any]()
-            try:
-                for place, change in enumerate(changes):
-                    outcomes.append(failed[place] if place in failed else change(cursor))
-                place = -1
-                cursor.execute("COMMIT")
-            except BaseException as error:
-                with contextlib.suppress(sqlite3.Error):
-                    cursor.execute("ROLLBACK")
-                if place < 0 or not _is_its_own(error):
-                    raise
-                failed[place] = error
-            else:
-                return outcomes
-
-    def _give_back(self) -> None:
-        """Return to the disk what delivered messages have left empty in the file."""
+    def _shrink_file(self) -> None:
+        """Return the file's empty pages to the disk."""
         with contextlib.suppress(sqlite3.OperationalError):
             self._db.execute("PRAGMA incremental_vacuum").fetchall()
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def _keep_reserve(self) -> None:
-        """Set space aside: an eighth of the disk, up to the most."""
+    def _allocate_reserve(self) -> None:
+        """Allocate the reserve: an eighth of the disk, at most `RESERVE`."""
         try:
             found = os.statvfs(self._path.parent)
             size = max(min(RESERVE, found.f_blocks * found.f_frsize // 8), PAGE)
@@ -284,104 +265,46 @@ class Store:
         except OSError:
             self._reserve.unlink(missing_ok=True)
 
+    # --- one transaction ----------------------------------------------------------------------
 
-def _settle(batch: list[Asked], outcomes: list[Any]) -> None:
-    for (_, future, _, then), outcome in zip(batch, outcomes, strict=True):
+    def _transaction(self, operations: list[Operation]) -> list[Any]:
+        """Return each operation's result, or the error that it raised; all others are on disk."""
+        failed: dict[int, Exception] = {}
+        cursor = self._db.cursor()
+        while True:
+            cursor.execute("BEGIN IMMEDIATE")
+            index, outcomes = -1, list[Any]()
+            try:
+                for index, operation in enumerate(operations):
+                    outcomes.append(failed[index] if index in failed else operation(cursor))
+                index = -1
+                cursor.execute("COMMIT")
+            except BaseException as error:
+                with contextlib.suppress(sqlite3.Error):
+                    cursor.execute("ROLLBACK")
+                if index < 0 or not _is_operation_error(error):
+                    raise
+                failed[index] = error
+            else:
+                return outcomes
+
+
+def _resolve(batch: list[Request], outcomes: list[Any]) -> None:
+    for request, outcome in zip(batch, outcomes, strict=True):
         is_error = isinstance(outcome, Exception)
-        if then is not None and not is_error:
-            then(outcome)
-        if future.done():  # who asked has gone, or was told already
+        if request.callback is not None and not is_error:
+            request.callback(outcome)
+        if request.future.done():  # cancelled, or rejected earlier
             continue
         if is_error:
-            future.set_exception(outcome)
+            request.future.set_exception(outcome)
         else:
-            future.set_result(outcome)
+            request.future.set_result(outcome)
 
 
-def _is_its_own(error: BaseException) -> TypeGuard[Exception]:
-    """Tell whether an error is that of one change, and the file has nothing to do with it."""
+def _is_operation_error(error: BaseException) -> TypeGuard[Exception]:
+    """Return True if the error comes from one operation and not from the file."""
     if isinstance(error, sqlite3.DatabaseError):
         name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
         return name.startswith(("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_CONSTRAINT"))
     return isinstance(error, Exception)
-
-
-def _is_full(error: sqlite3.Error) -> bool:
-    return getattr(error, "sqlite_errorname", "") in FULL
-
-
-def _opened(path: Path, max_bytes: int) -> sqlite3.Connection:
-    """Return the open file, made where there is none."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    _look_at(path)
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-    pages = _log_pages(path)
-    try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # this process alone; no file for sharing
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
-        db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
-        db.execute(f"PRAGMA journal_size_limit = {2 * pages * PAGE}")
-        db.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version > schema.FORMAT:
-            raise NewerFile(f"{path} was written by a later version (format {version})")
-        problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
-        if problems != ["ok"]:
-            raise Damaged("; ".join(map(str, problems))[:300])
-        with contextlib.suppress(sqlite3.OperationalError):  # on a full disk: later
-            # A new log has nothing of what a power cut tore, which might pass for damage.
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        db.executescript(schema.SCHEMA)
-        if version != schema.FORMAT:
-            db.execute(f"PRAGMA user_version = {schema.FORMAT}")
-        path.chmod(0o600)
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)  # its name, too, outlasts a power cut
-        finally:
-            os.close(folder)
-    except sqlite3.DatabaseError as error:
-        db.close()
-        if isinstance(error, sqlite3.OperationalError) and _is_full(error):
-            raise
-        if getattr(error, "sqlite_errorname", "") in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
-            raise Damaged(str(error)) from error
-        raise
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _look_at(path: Path) -> None:
-    """Raise Damaged where SQLite would take what is left for a good file, and go on."""
-    log_file = path.with_name(f"{path.name}-wal")
-    is_empty = not path.exists() or not path.stat().st_size
-    kept = log_file.read_bytes() if log_file.exists() and not is_empty else b""
-    if is_empty and log_file.exists() and log_file.stat().st_size:
-        raise Damaged("it is empty, and its log is not")
-    if is_empty and path.exists() and path.with_name(f"{path.name}.reserve").exists():
-        raise Damaged("it is empty, and was not")
-    if (lost := wal.lost_commits(kept)) > 1:
-        raise Damaged(f"{lost} commits of its log lie behind a part that cannot be read")
-
-
-def _log_pages(path: Path) -> int:
-    """Return after how many pages of the log it is written back; few on a small disk."""
-    found = os.statvfs(path.parent)
-    return max(min(CHECKPOINT_PAGES, found.f_blocks * found.f_frsize // PAGE // 32), 8)
-
-
-def quarantine(path: Path) -> Path:
-    """Move a damaged file, and what belongs to it, out of the way; return where it is now."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    number, target = 0, path.with_name(f"{path.name}.damaged-{stamp}")
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
-    for suffix in ("-wal", "-shm", ""):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(f"{path.name}{suffix}").rename(f"{target}{suffix}")
-    return target

@@ -1,4 +1,4 @@
-"""Finds out what this machine lets this process hold its services to."""
+"""Detects which limits this process can apply to its services on this machine."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ CAP_SYS_NICE, CAP_SYS_RESOURCE = 23, 24  # linux/capability.h
 
 
 def detect_capabilities(each_cgroup: bool, ours: Collection[int] = ()) -> Capabilities:
-    """Return what holds here and now, for this process and what it starts.
+    """Return what this process, and the processes that it starts, may do now.
 
     Args:
         each_cgroup: Whether each worker is to have a cgroup of its own.
-        ours: The pids of this host's other processes, which would make room in their cgroup.
+        ours: The pids of this host's other processes, which can be moved out of their cgroup.
     """
     rights = _rights()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -43,7 +43,7 @@ def detect_capabilities(each_cgroup: bool, ours: Collection[int] = ()) -> Capabi
 
 
 def _rights() -> int:
-    """Return this process's effective capabilities, a bit each."""
+    """Return this process's effective capabilities, one bit each."""
     with contextlib.suppress(OSError, StopIteration):
         lines = STATUS.read_text().splitlines()
         return int(next(line for line in lines if line.startswith("CapEff:")).split()[1], 16)
@@ -51,8 +51,11 @@ def _rights() -> int:
 
 
 def _oom_least() -> int:
-    """Return how low oom_score_adj can be set without rights: where a process is started with more
-    of it, as systemd starts those of users, the kernel tells by refusing alone."""
+    """Return how low oom_score_adj can be set without privileges.
+
+    The kernel does not report that, so this tries it. systemd starts users' processes with a
+    value above 0, which they may lower to 0.
+    """
     now = _number(ADJUSTMENT, 0)
     if now <= 0:
         return now

@@ -1,0 +1,149 @@
+"""Builds what a new worker is sent: its settings, environment, secrets and limits."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from garrison.ipc import messages
+from garrison.ipc.errors import StartError
+from garrison.ipc.messages import PluginSource, encode
+from garrison.supervisor.bus.endpoints import Endpoints
+from garrison.supervisor.config.characters import character_for
+from garrison.supervisor.config.environment import worker_environment
+from garrison.supervisor.config.spec import HostSpec, PluginSpec, ServiceSpec
+from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.processes.post_mortem import flight_path
+from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
+
+
+class CannotStart(Exception):
+    """A service cannot be started; a permanent reason needs a change of the config."""
+
+    def __init__(self, reason: str, permanent: bool) -> None:
+        self.reason, self.permanent = reason, permanent
+        super().__init__(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What a start needs."""
+
+    assignment: bytes
+    uid: int  # the user that the worker runs as; -1: the host's own
+    secrets: dict[str, str]
+
+
+class AssignmentBuilder:
+    """Builds assignments.
+
+    Args:
+        host: The settings of the host.
+        environ: The environment that secrets are taken from.
+        endpoints: The sockets; opened for the user that a worker runs as.
+        source: Returns where a plugin's code is.
+        still_running: Returns those of the processes that still run.
+        report_error: Called with an error of this program.
+    """
+
+    def __init__(
+        self,
+        host: HostSpec,
+        environ: Mapping[str, str],
+        endpoints: Endpoints,
+        source: Callable[[PluginSpec], PluginSource],
+        still_running: Callable[[Sequence[Handle]], list[Handle]],
+        report_error: Callable[[str, Exception], None],
+    ) -> None:
+        self._host, self._environ, self._endpoints = host, environ, endpoints
+        self._source, self._still_running = source, still_running
+        self._report_error = report_error
+
+    def prepare(self, service: Service) -> Prepared:
+        """Return what the current incarnation of a service is sent.
+
+        Raises:
+            CannotStart: The service cannot be started.
+        """
+        alive = [str(handle.pid) for handle in self._still_running(service.left)]
+        if alive and service.spec.supervision.exclusive:
+            reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
+            raise CannotStart(f"{reason} exclusive = false", permanent=False)
+        try:
+            return self._prepare(service)
+        except StartError as error:
+            raise CannotStart(error.reason, permanent=True) from error
+        except OSError as error:
+            reason = f"its user cannot be let in: {error}"
+            raise CannotStart(reason, permanent=False) from error
+        except Exception as error:
+            self._report_error(f"the start of {service.name}", error)
+            reason = f"its assignment cannot be built: {type(error).__name__}: {error}"
+            raise CannotStart(reason, permanent=True) from error
+
+    def _prepare(self, service: Service) -> Prepared:
+        spec, host, token = service.spec, self._host, service.current.token
+        data = host.state / "services" / spec.name
+        limits, of_user, uid = _limits(spec), None, -1
+        if (account := resolve_user(spec, data)) is not None:
+            limits = account.put_on(limits)
+            uid = limits.uid
+            self._endpoints.admit(token, uid)
+            if uid >= 0:
+                of_user = account.environment
+                check_access(spec.name, account, required_folders(host.run, host.state))
+        control, bus = self._endpoints.paths(uid)
+        lock = str(host.run / f"{spec.name}.service.lock") if spec.supervision.exclusive else ""
+        env, secrets = worker_environment(spec, self._environ, of_user=of_user)
+        character, withheld = character_for(spec, secrets)
+        calls = spec.calls
+        assignment = messages.Assignment(
+            name=spec.name,
+            source=self._source(service.plugin),
+            service_type=spec.service_type,
+            generation=service.child.generation,
+            token=token,
+            paths=messages.Paths(
+                control,
+                bus,
+                lock,
+                str(flight_path(host.run, spec.name, token)),
+                str(data),
+            ),
+            environment=messages.Environment(messages.packed(env), messages.packed(secrets)),
+            config=spec.config,
+            plugin_config=service.plugin.config,
+            timing=_timing(spec, host),
+            calls=messages.CallLimits(
+                calls.timeout, calls.window, calls.window_bytes, host.max_message
+            ),
+            identity=messages.AgentIdentity(
+                spec.agent.name, msgspec.Raw(encode(character)), withheld
+            ),
+            record_values=calls.record_values,
+            with_parts=spec.with_parts,
+            priority=spec.priority,
+            limits=limits,
+            chaos=host.chaos,
+        )
+        return Prepared(messages.encode_assignment(assignment), uid, secrets)
+
+
+def _timing(spec: ServiceSpec, host: HostSpec) -> messages.Timing:
+    own = spec.supervision
+    return messages.Timing(
+        own.watchdog, own.start_timeout, own.grace, host.orphan_grace, own.health_interval
+    )
+
+
+def _limits(spec: ServiceSpec) -> messages.Limits:
+    """Return the limits that a worker applies to itself."""
+    return messages.Limits(
+        open_files=spec.limits.open_files,
+        nice=spec.limits.nice,
+        oom_score_adj=spec.limits.oom_score_adj,
+        umask=spec.limits.umask,
+        working_directory=str(spec.limits.working_directory or ""),
+        no_new_privs=spec.limits.no_new_privs,
+    )

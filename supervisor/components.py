@@ -1,0 +1,317 @@
+"""Builds the components of a supervisor and connects them; each gets only what it uses."""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import zmq
+
+from garrison.ipc.messages import Acknowledged, Token
+from garrison.ipc.system import process_tree
+from garrison.supervisor.bus.endpoints import Endpoints
+from garrison.supervisor.bus.router import BusRouter
+from garrison.supervisor.config.environment import base_environment
+from garrison.supervisor.config.load import Config
+from garrison.supervisor.config.spec import HostSpec, ServiceSpec
+from garrison.supervisor.control.commands.base import CommandContext
+from garrison.supervisor.control.publisher import DirectoryPublisher
+from garrison.supervisor.control.requests import EventFollowers, RequestHooks, RequestQueue
+from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
+from garrison.supervisor.control.status import HostState, StatusReport
+from garrison.supervisor.crashes.recorder import CrashRecorder
+from garrison.supervisor.crashes.store import CrashStore
+from garrison.supervisor.lifecycle.services import ServiceTable
+from garrison.supervisor.logs.events import EventLog
+from garrison.supervisor.processes.detect import detect_capabilities
+from garrison.supervisor.processes.engine import Engine
+from garrison.supervisor.processes.local import LocalEngine
+from garrison.supervisor.processes.preload import Preloader
+from garrison.supervisor.state.adoption import Adoption
+from garrison.supervisor.state.handover import Handover, Upgrade
+from garrison.supervisor.state.orders import OrderStore
+from garrison.supervisor.state.snapshot import Snapshot
+from garrison.supervisor.state.snapshot_writer import SnapshotWriter
+
+from .assignment import AssignmentBuilder
+from .dispatch import Dispatcher
+from .effects import Effects
+from .manager import ServiceManager
+from .plugins import PluginRegistry, RegistryHooks
+from .takeover import Takeover
+from .tasks import Steps
+
+
+@dataclass(frozen=True, slots=True)
+class LoopHooks:
+    """What components have done by the loop."""
+
+    add_task: Callable[[Steps], None]
+    wake: Callable[[], None]
+    report_error: Callable[[str, Exception], None]
+    report_unsaved: Callable[[str], None]
+    add_services: Callable[[list[ServiceSpec]], None]
+    on_program_left: Callable[[Token], None]
+    host_state: Callable[[], HostState]
+    stop_host: Callable[[], None]
+    begin_upgrade: Callable[[str], None]
+    publish_now: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets:
+    """The components that send and receive."""
+
+    context: "zmq.Context[zmq.Socket[bytes]]"
+    endpoints: Endpoints
+    control: ControlServer
+    bus: BusRouter
+    publisher: DirectoryPublisher
+    followers: EventFollowers
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The components of a supervisor."""
+
+    services: ServiceTable
+    engine: Engine
+    sockets: Sockets
+    crashes: CrashRecorder
+    plugins: PluginRegistry
+    snapshots: SnapshotWriter
+    manager: ServiceManager
+    takeover: Takeover
+    upgrade: Upgrade
+    requests: RequestQueue
+    dispatcher: Dispatcher
+
+
+# Makes an engine for a host: its settings, the environment of workers, and the pids of children of
+# this process that are not the engine's.
+EngineFactory: TypeAlias = Callable[[HostSpec, Mapping[str, str], set[int]], Engine]
+
+
+def local_engine(host: HostSpec, environment: Mapping[str, str], others: set[int]) -> Engine:
+    """Return the engine that runs workers on this machine."""
+    return LocalEngine(host.run, host.logs, environment, host.orphan_grace, host.cgroups, others)
+
+
+def build(
+    config: Config,
+    environ: Mapping[str, str],
+    log: EventLog,
+    handover: Handover,
+    orders: OrderStore,
+    former: Snapshot | None,
+    loop: LoopHooks,
+    make_engine: EngineFactory,
+) -> Components:
+    """Build all components.
+
+    Args:
+        config: The config that the host is started with.
+        environ: The environment at the start; secrets are taken from it.
+        log: The event log.
+        handover: What the supervisor before an upgrade has left.
+        orders: The operator's commands of earlier runs of the host.
+        former: The snapshot of the former supervisor.
+        loop: What the loop does for components.
+        make_engine: Makes the engine.
+    """
+    return _Builder(config, environ, log, handover, loop, make_engine).build(orders, former)
+
+
+class _Builder:
+    """Builds components in the order in which they need each other."""
+
+    def __init__(
+        self,
+        config: Config,
+        environ: Mapping[str, str],
+        log: EventLog,
+        handover: Handover,
+        loop: LoopHooks,
+        make_engine: EngineFactory,
+    ) -> None:
+        host = config.host
+        self._config, self._host, self._environ = config, host, environ
+        self._log, self._loop = log, loop
+        self._boot, self._services = secrets.token_hex(8), ServiceTable()
+        self._machine = detect_capabilities(host.cgroups, process_tree.children())
+        self._others = set(process_tree.children())  # children of this process, not the host's
+        if handover.locks:
+            self._others &= set(handover.others)
+        self._engine = make_engine(host, base_environment(environ), self._others)
+        self._sockets = self._build_sockets()
+        self._crashes = CrashRecorder(
+            CrashStore(host.state / "deaths"),
+            host.logs,
+            self._engine,
+            log,
+            environ,
+            self._services.by_token,
+            loop.add_task,
+            loop.report_error,
+        )
+
+    def build(self, orders: OrderStore, former: Snapshot | None) -> Components:
+        """Build the components that decide, and return all."""
+        host, loop, sockets = self._host, self._loop, self._sockets
+        self._plugins = self._build_plugins()
+        snapshots = SnapshotWriter(
+            host.state,
+            self._services,
+            orders,
+            lambda: (self._plugins.config.digest, self._plugins.read),
+            loop.report_unsaved,
+        )
+        self._manager = self._build_manager(snapshots)
+        adoption = Adoption(host, self._engine, sockets.endpoints, self._log)
+        upgrade = Upgrade(self._environ, self._others, sockets.bus)
+        requests = self._build_requests(snapshots, upgrade)
+        return Components(
+            self._services,
+            self._engine,
+            sockets,
+            self._crashes,
+            self._plugins,
+            snapshots,
+            self._manager,
+            self._build_takeover(former, adoption),
+            upgrade,
+            requests,
+            self._build_dispatcher(adoption, requests),
+        )
+
+    def _build_sockets(self) -> Sockets:
+        host, log = self._host, self._log
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        endpoints = Endpoints(context, host, min(host.max_message, CONTROL_BYTES))
+        control = ControlServer(endpoints.control, log)
+        bus = BusRouter(endpoints.bus, control.reject, host.max_message)
+        publisher = DirectoryPublisher(
+            endpoints.control,
+            self._services,
+            host,
+            self._boot,
+            lambda: self._plugins.config.default_spec.calls,
+            log,
+            self._loop.on_program_left,
+        )
+        followers = EventFollowers(publisher.send)
+        log.listeners.append(followers.publish_event)
+        return Sockets(context, endpoints, control, bus, publisher, followers)
+
+    def _build_plugins(self) -> PluginRegistry:
+        loop, publisher = self._loop, self._sockets.publisher
+        hooks = RegistryHooks(
+            loop.add_services,
+            lambda specs: self._manager.take_specs(specs),
+            lambda token: publisher.send(token, Acknowledged()),
+            loop.add_task,
+            loop.wake,
+            lambda: self._manager.stopping,
+        )
+        preloader = Preloader(self._engine, self._log.record)
+        return PluginRegistry(
+            self._config,
+            self._environ,
+            self._engine,
+            preloader,
+            self._services,
+            self._log,
+            hooks,
+        )
+
+    def _build_manager(self, snapshots: SnapshotWriter) -> ServiceManager:
+        loop, sockets = self._loop, self._sockets
+        assignments = AssignmentBuilder(
+            self._host,
+            self._environ,
+            sockets.endpoints,
+            self._plugins.source,
+            self._engine.left,
+            loop.report_error,
+        )
+        effects = Effects(
+            self._engine,
+            sockets.publisher,
+            sockets.bus,
+            sockets.endpoints,
+            self._log,
+            self._crashes,
+            assignments,
+            self._machine,
+            snapshots.touch,
+            loop.wake,
+        )
+        return ServiceManager(self._services, self._host.starts_at_once, effects)
+
+    def _build_takeover(self, former: Snapshot | None, adoption: Adoption) -> Takeover:
+        return Takeover(
+            former,
+            self._engine,
+            self._services,
+            self._manager,
+            self._plugins,
+            adoption,
+            self._log,
+            self._loop.add_task,
+        )
+
+    def _build_requests(self, snapshots: SnapshotWriter, upgrade: Upgrade) -> RequestQueue:
+        loop, sockets = self._loop, self._sockets
+        status = StatusReport(
+            self._host,
+            self._boot,
+            self._services,
+            self._engine,
+            sockets.bus,
+            self._machine,
+            loop.host_state,
+            self._crashes.recent,
+        )
+        context = CommandContext(
+            self._host,
+            self._boot,
+            self._environ,
+            self._services,
+            self._plugins,
+            status,
+            self._log,
+            lambda: self._manager.stopping,
+            self._crashes.until_written,
+            snapshots.record_order,
+            sockets.followers.add,
+            loop.stop_host,
+            upgrade.check_successor,
+            snapshots.write,
+            loop.begin_upgrade,
+        )
+        hooks = RequestHooks(
+            sockets.publisher.send,
+            self._manager.perform,
+            snapshots.write_pending,
+            loop.publish_now,
+            loop.wake,
+            loop.report_error,
+        )
+        return RequestQueue(context, hooks)
+
+    def _build_dispatcher(self, adoption: Adoption, requests: RequestQueue) -> Dispatcher:
+        sockets, loop = self._sockets, self._loop
+        return Dispatcher(
+            sockets.control,
+            sockets.publisher,
+            sockets.followers,
+            sockets.bus,
+            self._services,
+            self._manager,
+            self._plugins,
+            adoption,
+            requests,
+            loop.add_task,
+            loop.wake,
+            loop.report_error,
+        )

@@ -1,0 +1,139 @@
+"""What commands have in common: their registration, their view of the host, and refusals.
+
+A command is a generator. It yields a bool while it waits (True: only for others), or an action for
+the manager to perform; it is resumed whenever something may have changed. Its return value is the
+data of the answer.
+"""
+
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from typing import Any, TypeAlias, TypeVar
+
+import msgspec
+
+from garrison.ipc.messages import Order, Token
+from garrison.supervisor.config.load import Config, load
+from garrison.supervisor.config.spec import HostSpec
+from garrison.supervisor.control.status import StatusReport
+from garrison.supervisor.lifecycle.actions import Action
+from garrison.supervisor.lifecycle.services import Service, ServiceTable
+from garrison.supervisor.logs.events import EventLog
+from garrison.supervisor.plugins import PluginRegistry
+from garrison.supervisor.tasks import Steps
+
+NAMES_MOST = 1000  # in one order, and characters of a name: matching takes time of the loop
+
+T = TypeVar("T")
+Command: TypeAlias = Generator[bool | Action, None, Any]
+
+
+class Refusal(Exception):
+    """A command that was not, or not wholly, carried out.
+
+    Args:
+        code: The kind of error, which the command line's exit code depends on.
+        text: The error in words.
+        data: The data of the answer.
+    """
+
+    def __init__(self, code: str, text: str, data: Any = None) -> None:
+        self.code, self.data = code, data
+        super().__init__(text)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandContext:
+    """What a command may look at and call. Services are changed by actions only."""
+
+    host: HostSpec
+    boot: str
+    environ: Mapping[str, str]
+    services: ServiceTable
+    plugins: PluginRegistry
+    status: StatusReport
+    log: EventLog
+    is_stopping: Callable[[], bool]
+    until_crashes_written: Callable[[], Steps]
+    record_order: Callable[[str, bool], None]
+    follow: Callable[[Token, Order, frozenset[str]], None]
+    stop_host: Callable[[], None]
+    check_successor: Callable[[str, Config], Generator[bool, None, str]]
+    write_snapshot: Callable[[], str]  # returns why it could not be written
+    begin_upgrade: Callable[[str], None]
+
+
+Body: TypeAlias = Callable[[CommandContext, Token, Order], Command]
+
+
+@dataclass(frozen=True, slots=True)
+class CommandSpec:
+    """A command and how its request is treated."""
+
+    body: Body
+    waits: bool = False  # it only waits: it ends with its client's connection or time
+    reads: bool = False  # it changes nothing, so its answer need not follow a broadcast
+    ends_host: bool = False  # it is answered when the host ends
+
+
+COMMANDS: dict[str, CommandSpec] = {}
+
+
+def command(
+    *, waits: bool = False, reads: bool = False, ends_host: bool = False
+) -> Callable[[Body], Body]:
+    """Register a function as the command of its name."""
+
+    def register(body: Body) -> Body:
+        COMMANDS[body.__name__] = CommandSpec(body, waits, reads, ends_host)
+        return body
+
+    return register
+
+
+# --- what several commands use ------------------------------------------------------------
+
+
+def option(order: Order, key: str, kind: type[T], default: T | None) -> T:
+    """Return an option of an order; any client can send any value."""
+    try:
+        return msgspec.convert(order.options.get(key, default), kind)
+    except msgspec.ValidationError as error:
+        raise Refusal("usage", f"{order.verb}: {key}: {error}") from error
+
+
+def until_registered(context: CommandContext) -> Command:
+    """Wait until the plugins have been read."""
+    while not context.plugins.finished:
+        yield False
+    if context.is_stopping():
+        raise Refusal("failed", "the supervisor is ending")
+
+
+def until_recorded(context: CommandContext) -> Command:
+    """Wait until all crash reports are on disk."""
+    yield from context.until_crashes_written()
+
+
+def matching(context: CommandContext, order: Order) -> list[str]:
+    """Return the NAMEs that an order is about."""
+    if len(order.names) > NAMES_MOST or any(len(name) > NAMES_MOST for name in order.names):
+        raise Refusal("usage", f"{order.verb}: at most {NAMES_MOST} names of so many characters")
+    names, missing = context.services.match(order.names)
+    if missing:
+        raise Refusal("no_such_service", context.services.unknown(missing[0]))
+    return names
+
+
+def named_services(context: CommandContext, names: list[str]) -> list[Service]:
+    """Return the services of these NAMEs; a plugin that cannot be read has none."""
+    known = context.services.services
+    return [known[name] for name in names if name in known]
+
+
+def load_config(context: CommandContext) -> Config:
+    """Return the config on disk, except for `[host]`, which holds until the host is restarted."""
+    config = load(context.plugins.config.path, context.host.home, context.environ)
+    if config.host != context.host:
+        context.log.record("config.host_unchanged", until="the host is started again")
+    return replaced(config, host=context.host)

@@ -1,0 +1,82 @@
+"""Commands about the whole host: status, events, deaths, down, upgrade."""
+
+import os
+
+from garrison.ipc.messages import Order, Token
+from garrison.supervisor.control.status import unreadable_row
+
+from .base import (
+    Command,
+    CommandContext,
+    Refusal,
+    command,
+    matching,
+    option,
+    until_recorded,
+    until_registered,
+)
+
+EVENTS_MOST = 4096
+
+
+@command(reads=True)
+def status(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Return the supervisor's row and those of the named services, or of all."""
+    table = context.services
+    names, detail = table.names(), bool(order.names)
+    if order.names:
+        names = matching(context, order)
+        yield from until_recorded(context)
+    rows = []
+    for name in names:
+        if name in table.services:
+            rows.append(context.status.service_row(table.services[name], detail))
+        elif name in table.unreadable:
+            rows.append(unreadable_row(table.unreadable[name], detail))
+    return {"supervisor": context.status.supervisor_row(), "services": rows}
+
+
+@command()
+def events(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Return the last events; with `follow`, send every later one as well."""
+    names = frozenset(matching(context, order)) if order.names else frozenset[str]()
+    number = min(option(order, "number", int, 50), EVENTS_MOST)
+    last = context.log.last(number, names)
+    if order.options.get("follow"):
+        context.follow(peer, order, names)
+    return last
+    yield False
+
+
+@command()
+def deaths(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Return once every crash report is on disk, where the client reads them."""
+    names = matching(context, order) if order.names else context.services.names()
+    yield from until_recorded(context)
+    return {"services": names}
+
+
+@command(ends_host=True)
+def down(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Stop everything; answered by the supervisor's last act."""
+    context.stop_host()
+    while True:
+        yield False
+
+
+@command()
+def upgrade(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Make this process a new supervisor once this has been answered."""
+    yield from until_registered(context)
+    python = order.options.get("python")
+    if not isinstance(python, str) or not os.access(python, os.X_OK):
+        raise Refusal("failed", f"{python} is no interpreter that could be run")
+    problem = yield from context.check_successor(python, context.plugins.config)
+    if problem:
+        raise Refusal("failed", f"the installed garrison cannot take over: {problem}")
+    yield from until_registered(context)  # a while has passed
+    if problem := context.write_snapshot():
+        text = f"the state cannot be written: {problem}; correct that and try again"
+        raise Refusal("failed", text)
+    context.begin_upgrade(python)
+    return {"boot": context.boot}

@@ -1,0 +1,257 @@
+"""Commands about services: wait, start, stop, restart, reset."""
+
+import time
+from collections.abc import Generator
+
+from garrison.ipc.errors import ConfigError, StartError
+from garrison.ipc.messages import Order, State, Token
+from garrison.supervisor.config.environment import worker_environment
+from garrison.supervisor.config.load import Config
+from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.lifecycle.actions import Action, Apply, Configure, RestartBound
+from garrison.supervisor.lifecycle.dependencies import in_start_order
+from garrison.supervisor.lifecycle.policy import Event, has_process
+from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.plugins import PluginProbe
+from garrison.supervisor.processes.users import resolve_user
+
+from .base import (
+    Command,
+    CommandContext,
+    Refusal,
+    command,
+    load_config,
+    matching,
+    named_services,
+    option,
+    until_registered,
+)
+
+
+@command(waits=True)
+def wait(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Return when every named service is in a state."""
+    yield from until_registered(context)
+    names = matching(context, order)
+    wanted = option(order, "state", State, None)
+    while True:
+        services = [context.services.services.get(name) for name in names]
+        if all(service is not None and service.state is wanted for service in services):
+            return {"services": dict.fromkeys(names, wanted.value)}
+        yield True
+
+
+@command()
+def start(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Start the named services, and return when they run."""
+    yield from until_registered(context)
+    names = matching(context, order)
+    unreadable = yield from _read_again(context, names)
+    services = named_services(context, names)
+    for service in services:
+        if not has_process(service.state) or service.state is State.STOPPING:
+            yield from _configure_from_disk(context, service)
+        context.record_order(service.name, True)
+        was_at_rest = not has_process(service.state)
+        yield Apply(service.name, Event.START)
+        if was_at_rest:
+            yield RestartBound(service.name)
+    return (yield from _until_running(context, services, unreadable))
+
+
+@command()
+def stop(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Stop the named services, dependents first, and return when they have stopped."""
+    yield from until_registered(context)
+    names = matching(context, order)
+    unreadable = [name for name in names if name in context.services.unreadable]
+    if unreadable:
+        text = f"{unreadable[0]} is a plugin that cannot be read, so none of it can be stopped"
+        raise Refusal("failed", text)
+    services = named_services(context, names)
+    for service in services:
+        context.record_order(service.name, False)
+    specs = {service.name: service.spec for service in context.services}
+    table = context.services.services
+    pending = list(reversed(in_start_order(names, specs)))
+    while pending:
+        busy = [table[name].spec for name in pending if has_process(table[name].state)]
+        for name in pending:
+            child = table[name].child
+            is_needed = any(name in spec.supervision.depends_on for spec in busy)
+            if not is_needed and (child.wanted or not has_process(child.state)):
+                yield Apply(name, Event.STOP, reason="stopped by order")
+        pending = [name for name in pending if has_process(table[name].state)]
+        if pending:
+            yield False
+    return {"services": {service.name: service.state.value for service in services}}
+
+
+@command()
+def restart(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Run what is on disk; if that is unusable, the running service stays."""
+    yield from until_registered(context)
+    names = matching(context, order)
+    unreadable = yield from _read_again(context, names)
+    services = named_services(context, names)
+    config = load_config(context)
+    probes = yield from _probe_for(context, services, config)
+    newly = {name: probe.found for name, probe in probes.items() if probe.found is not None}
+    specs = {spec.name: spec for spec in context.plugins.specs(config, newly)}
+    for service in services:
+        if service.name not in specs:
+            text = f"{service.name} is no longer in {config.path}; the running one stays"
+            raise Refusal("ConfigError", text)
+        spec = specs[service.name]
+        _check_startable(context, service, spec, config, probes[spec.plugin])
+    yield from context.plugins.take_plugins(newly)
+    context.plugins.take_config(config, list(specs.values()))
+    context.plugins.add_services(list(specs.values()))
+    generations = {}
+    for service in services:
+        spec = specs[service.name]
+        yield Configure(spec, config.plugins[spec.plugin])
+        context.record_order(service.name, True)
+        generations[service.name] = service.child.generation
+        yield Apply(service.name, Event.STOP)
+        yield Apply(service.name, Event.START)
+        yield RestartBound(service.name)
+    return (yield from _until_running(context, services, unreadable, generations))
+
+
+@command()
+def reset(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Forget the restarts of the named services; one that failed and is wanted starts at once."""
+    yield from until_registered(context)
+    names = matching(context, order)
+    unreadable = yield from _read_again(context, names)
+    services = named_services(context, names)
+    for service in services:
+        yield Apply(service.name, Event.RESET)
+    if unreadable is not None:
+        raise unreadable
+    return {"services": {service.name: service.state.value for service in services}}
+
+
+# --- parts of them ------------------------------------------------------------------------
+
+
+def _read_again(
+    context: CommandContext, names: list[str]
+) -> Generator[bool | Action, None, Refusal | None]:
+    """Read the plugins again that could not be read, as the config on disk has them.
+
+    Returns the refusal for the first that still cannot be read; the others are not affected.
+    """
+    refusal: Refusal | None = None
+    for plugin in [name for name in names if name in context.services.unreadable]:
+        yield from context.plugins.probe_again(plugin, load_config(context))
+        unreadable = context.services.unreadable.get(plugin)
+        if unreadable is not None and refusal is None:
+            text = f"plugin {plugin} cannot be read: {unreadable.reason}"
+            refusal = Refusal("StartError", text, {"traceback": unreadable.traceback})
+    return refusal
+
+
+def _probe_for(
+    context: CommandContext, services: list[Service], config: Config
+) -> Generator[bool | Action, None, dict[str, PluginProbe]]:
+    """Read the plugins that services have, or will have by a new config."""
+    wanted = {service.spec.plugin for service in services}
+    wanted |= {config.plugin_of(one.name) or one.spec.plugin for one in services}
+    probes = {
+        plugin: context.plugins.probe(plugin, config)
+        for plugin in wanted
+        if plugin in config.plugins
+    }
+    yield from context.plugins.until_done(*probes.values())
+    return probes
+
+
+def _configure_from_disk(context: CommandContext, service: Service) -> Command:
+    """Have a service start as the config on disk says, if that is usable."""
+    try:
+        config = load_config(context)
+        specs = {spec.name: spec for spec in context.plugins.specs(config)}
+    except ConfigError as error:  # it starts with the config that it had
+        context.log.record("config.unusable", service.name, problem=str(error))
+        return
+    if (spec := specs.get(service.name)) is not None:
+        context.plugins.take_config(config, list(specs.values()))
+        yield Configure(spec, config.plugins[spec.plugin])
+
+
+def _check_startable(
+    context: CommandContext,
+    service: Service,
+    spec: ServiceSpec,
+    config: Config,
+    probe: PluginProbe,
+) -> None:
+    """Refuse a restart that could only end the running service."""
+    stays = "; the running one stays" if service.state is State.RUNNING else ""
+    if probe.found is not None:
+        for problem in probe.found.problems:
+            if problem.keys[:2] in {("services", spec.name), ("plugins", spec.plugin)}:
+                error = config.error_at(problem.keys, problem.problem)
+                raise Refusal("ConfigError", f"{error}{stays}")
+        if spec.service_type not in {m.service_type for m in probe.found.services}:
+            text = f"plugin {spec.plugin} no longer has a service of type {spec.service_type}"
+            raise Refusal("ConfigError", f"{text}{stays}")
+    elif service.state is State.RUNNING:
+        text = f"{service.name}: its plugin cannot be read: {probe.problem.reason}"
+        raise Refusal("StartError", f"{text}{stays}", {"traceback": probe.problem.traceback})
+    try:
+        worker_environment(spec, context.environ)
+        resolve_user(spec, context.host.state / "services" / spec.name)
+    except StartError as error:
+        raise Refusal("ConfigError", f"{error}{stays}") from error
+
+
+def _until_running(
+    context: CommandContext,
+    services: list[Service],
+    unreadable: Refusal | None,
+    generations: dict[str, int] | None = None,
+) -> Command:
+    """Wait until all services run, or one of them cannot run without a further command.
+
+    Args:
+        context: The host.
+        services: The services.
+        unreadable: Raised at the end.
+        generations: The generations of the incarnations that are to be replaced.
+    """
+    before = generations or {}
+    tries = {service.name: service.child.restarted for service in services}
+    while True:
+        left = [
+            service
+            for service in services
+            if service.state is not State.RUNNING
+            or service.child.generation == before.get(service.name)
+            or service.current.ended
+        ]
+        if not left and unreadable is not None:
+            raise unreadable
+        if not left:
+            return {"services": [context.status.service_row(one, False) for one in services]}
+        for service in left:
+            _check_can_run(context, service, tries[service.name])
+        yield True
+
+
+def _check_can_run(context: CommandContext, service: Service, tries: int) -> None:
+    state = service.state
+    if state is State.QUEUED and context.services.is_blocked(service):
+        text = f"{service.name} is queued: it {context.services.waiting_reason(service)}"
+        raise Refusal("StartError", text)
+    failed = state in {State.FAILED, State.BACKOFF} or service.child.restarted > tries
+    resting = state is State.STOPPED and not service.child.wanted
+    if failed or resting:
+        again = ""
+        if state is State.BACKOFF:
+            wait_s = service.child.deadline - time.monotonic()
+            again = f"; it is tried again in {wait_s:.1f} s"
+        text = f"{service.name} did not start: {service.reason or state.value}{again}"
+        raise Refusal("StartError", text, {"traceback": service.traceback})

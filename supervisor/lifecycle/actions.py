@@ -1,0 +1,44 @@
+"""What a command wants done to services. The manager carries it out. Pure."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
+
+from .policy import Event
+
+
+@dataclass(frozen=True, slots=True)
+class Apply:
+    """Apply one event to one service."""
+
+    name: str
+    event: Event
+    reason: str = ""  # recorded as the service's reason afterwards
+
+
+@dataclass(frozen=True, slots=True)
+class Configure:
+    """Run a service by another spec from its next start on."""
+
+    spec: ServiceSpec
+    plugin: PluginSpec
+
+
+@dataclass(frozen=True, slots=True)
+class RestartBound:
+    """Restart the running services that are bound to this one."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class InjectFault:
+    """Record a fault for chaos testing, and send its signal if it has one."""
+
+    name: str
+    kind: str
+    signal: int | None
+
+
+Action: TypeAlias = Apply | Configure | RestartBound | InjectFault

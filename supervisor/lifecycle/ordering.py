@@ -1,0 +1,72 @@
+"""Which services start or stop next, and whether all have come to rest. Pure.
+
+Times are monotonic seconds.
+"""
+
+from collections.abc import Iterable
+from math import inf
+
+from garrison.ipc.messages import State
+
+from .dependencies import blocking_dependencies, can_stop
+from .policy import has_process
+from .services import Service, ServiceTable
+
+SLOT_S = 2.0  # a start occupies its slot no longer: one that hangs must not hold up the others
+MOVING = frozenset({State.QUEUED, State.INITIALIZING, State.STARTING})
+
+
+def next_starts(services: ServiceTable, most: int, now: float) -> tuple[list[Service], float]:
+    """Return the queued services to start now, and when to look again for those without a slot.
+
+    Args:
+        services: All services.
+        most: How many may initialize at the same time.
+        now: The time.
+    """
+    queued = [service for service in services if service.state is State.QUEUED]
+    if not queued:
+        return [], inf
+    initializing = (service for service in services if service.state is State.INITIALIZING)
+    slots = [service.current.slot_until for service in initializing]
+    free = most - sum(now < until for until in slots)
+    children = services.children() if free > 0 else {}
+    chosen: list[Service] = []
+    for service in queued:
+        if len(chosen) >= free:
+            return chosen, min(*(until for until in slots if until > now), now + SLOT_S, inf)
+        if not blocking_dependencies(service.child, children):
+            chosen.append(service)
+    return chosen, inf
+
+
+def next_stops(services: ServiceTable) -> list[Service]:
+    """Return the services to stop now, while everything is being stopped: dependents come first."""
+    left = [one for one in services if one.child.wanted or has_process(one.state)]
+    under_way = [one for one in left if one.state is State.STOPPING and not one.child.wanted]
+    children = services.children()
+    ready = [one for one in left if one not in under_way and can_stop(one.name, children)]
+    return ready or ([] if under_way else left)  # left: a cycle, which must stop too
+
+
+def is_settling(services: ServiceTable, early: bool) -> bool:
+    """Return True while a service is on its way to running or to being given up.
+
+    Args:
+        services: All services.
+        early: Whether adopted workers without a watchdog are still waited for.
+    """
+    return any(_is_settling(services, service, early) for service in services)
+
+
+def _is_settling(services: ServiceTable, service: Service, early: bool) -> bool:
+    if service.current.adopting and (service.child.deadline < inf or early):
+        return True
+    if service.state is State.STOPPING:
+        return service.child.wanted
+    return service.state in MOVING and not services.is_blocked(service)
+
+
+def have_processes(services: Iterable[Service]) -> bool:
+    """Return True while any service has a process."""
+    return any(has_process(service.state) for service in services)

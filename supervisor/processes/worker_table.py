@@ -1,0 +1,90 @@
+"""The workers of the local engine, and the pidfds that show their exits."""
+
+import os
+import select
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+from pathlib import Path
+
+from garrison.supervisor.config.spec import ProcessLimits
+from garrison.supervisor.lifecycle.handle import Handle
+
+from .engine import NO_LIMITS, Key
+from .launcher_process import LauncherProcess
+
+
+@dataclass(slots=True, eq=False)
+class LocalWorker:
+    """One worker."""
+
+    launcher: LauncherProcess | None  # None: its launcher has ended
+    limits: ProcessLimits = NO_LIMITS
+    log_began: tuple[int, int] | None = None
+    pid: int = 0
+    pidfd: int = -1
+    ticks: int = 0
+    reparented: bool = False  # without a launcher: it is not a child of this process either
+    paused: bool = False  # it was stopped when its stacks were requested
+    cgroup: Path | None = None  # without a launcher: its cgroup
+    end_tree_until: float = 0.0  # without a launcher, ended: deadline for its tree
+    answer_due: float = inf  # when its launcher must have answered; after that it is killed
+
+    @property
+    def handle(self) -> Handle:
+        """Return how it is found again."""
+        return Handle(self.pid, self.ticks, self.log_began)
+
+
+class WorkerTable(dict[Key, LocalWorker]):
+    """All workers by key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._exits = select.epoll()
+        self._by_pidfd: dict[int, Key] = {}
+
+    def fileno(self) -> int:
+        """Return the descriptor that is readable when a worker has exited."""
+        return self._exits.fileno()
+
+    def watch_exit(self, key: Key, pidfd: int) -> None:
+        """Watch for the exit of a worker's process; the table owns the descriptor."""
+        self[key].pidfd = pidfd
+        self._exits.register(pidfd, select.EPOLLIN)
+        self._by_pidfd[pidfd] = key
+
+    def exit_seen(self, worker: LocalWorker) -> bool:
+        """Return whether `exited` has returned a worker."""
+        return worker.pidfd >= 0 and worker.pidfd not in self._by_pidfd
+
+    def exited(self) -> Iterator[tuple[Key, LocalWorker]]:
+        """Yield the workers whose exit has not been seen before."""
+        for fd, _ in self._exits.poll(0):
+            self._exits.unregister(fd)
+            key = self._by_pidfd.pop(fd)
+            yield key, self[key]
+
+    def forget(self, key: Key) -> None:
+        """Remove a worker of which nothing is left."""
+        worker = self.pop(key, None)
+        if worker is None:
+            return
+        if worker.launcher is not None:
+            worker.launcher.keys.discard(key)
+        if worker.pidfd >= 0:
+            if self._by_pidfd.pop(worker.pidfd, None) is not None:
+                self._exits.unregister(worker.pidfd)
+            os.close(worker.pidfd)
+
+    def without_launcher(self) -> set[int]:
+        """Return the pids of workers without a launcher."""
+        return {worker.pid for worker in self.values() if worker.launcher is None}
+
+    def close(self) -> None:
+        """Release all descriptors."""
+        for worker in self.values():
+            if worker.pidfd >= 0:
+                os.close(worker.pidfd)
+        self.clear()
+        self._exits.close()

@@ -1,0 +1,153 @@
+"""Replaces this supervisor by another version in the same process: `garrison upgrade`."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping, MutableMapping
+from typing import IO
+
+import msgspec
+
+from garrison.ipc.messages import BAD_BYTES
+from garrison.supervisor.bus.router import BusRouter
+from garrison.supervisor.config.environment import base_environment
+from garrison.supervisor.config.load import Config
+from garrison.supervisor.tasks import Steps
+
+HANDOVER = "GARRISON_HANDOVER"
+QUIET_S = 0.2  # until the exec, for messages on their way to be forwarded
+CHECK_S = 30.0  # for a new version to show that it could take over
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # that stop the host
+
+
+class Handover(msgspec.Struct):
+    """What a supervisor passes to its successor in the same process."""
+
+    locks: list[int] = []  # descriptors that hold the home's locks
+    others: list[int] = []  # children of this process that do not belong to the host
+
+
+def take_handover(environ: MutableMapping[str, str]) -> Handover:
+    """Return what the predecessor left in the environment, and remove it there."""
+    try:
+        found = msgspec.json.decode(environ.pop(HANDOVER, "{}"), type=Handover)
+        for lock in found.locks:
+            os.set_inheritable(lock, False)
+    except (OSError, *BAD_BYTES):
+        return Handover()
+    return found
+
+
+def supervisor_command(python: str, config: Config) -> list[str]:
+    """Return the command line of a supervisor."""
+    return [
+        *(python, "-P", "-m", "garrison.supervisor.cli", "up"),
+        *("--config", str(config.path), "--home", str(config.host.home)),
+    ]
+
+
+class Upgrade:
+    """The change to a successor.
+
+    Args:
+        environ: The environment that the successor gets.
+        others: Pids of children of this process that are not the engine's.
+        bus: Messages on their way are forwarded before the exec.
+
+    Attributes:
+        successor: The interpreter of the successor; empty while there is none.
+        environ: The environment of the successor.
+    """
+
+    def __init__(self, environ: Mapping[str, str], others: set[int], bus: BusRouter) -> None:
+        self.environ, self._others, self._bus = dict(environ), others, bus
+        self.successor = ""
+
+    def check_successor(self, python: str, config: Config) -> Generator[bool, None, str]:
+        """Return why an interpreter's garrison could not take over; empty if it could.
+
+        It is tried in a process of its own, with the environment of the successor except for the
+        secrets. Nothing that runs has been changed yet.
+        """
+        with tempfile.TemporaryFile() as errors:
+            try:
+                process = subprocess.Popen(
+                    # the former name of --check-takeover; every version knows it
+                    [*supervisor_command(python, config), "--prove"],
+                    env=base_environment(self.environ),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=errors,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                return f"{python}: {error.strerror}"
+            self._others.add(process.pid)  # no leftover of a worker
+            try:
+                if not (yield from _until_exited(process)):
+                    return f"it has not shown within {CHECK_S:g} s that it can"
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                self._others.discard(process.pid)
+            return "" if process.returncode == 0 else _last_error(errors, process.returncode)
+
+    def exec_successor(
+        self, python: str, suspend_calls: Callable[[], None], stop_loop: Callable[[], bool]
+    ) -> Steps:
+        """Have this process become a new supervisor as soon as its loop has ended.
+
+        No service takes calls from now on, so that calls wait for the successor instead of being
+        lost with this router. Messages on their way are forwarded first.
+
+        Args:
+            python: The interpreter of the successor.
+            suspend_calls: Publishes that no service takes calls.
+            stop_loop: Ends the loop; returns False if the host is being stopped instead.
+        """
+        suspend_calls()
+        until = time.monotonic() + QUIET_S
+        forwarded = -1
+        while time.monotonic() < until and forwarded != self._bus.carried:
+            forwarded, soon = self._bus.carried, time.monotonic() + QUIET_S / 4
+            while time.monotonic() < soon:
+                yield False
+        if stop_loop():
+            self.successor = python
+
+    def hand_over(self, locks: list[int], wake: int) -> None:
+        """Keep the locks, and leave pending signals to the successor.
+
+        Args:
+            locks: The home's.
+            wake: The pipe with the signals that came before they were blocked.
+        """
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # pending ones outlive an exec
+        with contextlib.suppress(BlockingIOError):
+            for number in os.read(wake, 64):
+                if number in SIGNALS:
+                    os.kill(os.getpid(), number)
+        for lock in locks:
+            os.set_inheritable(lock, True)
+        handover = Handover(locks, sorted(self._others))
+        self.environ[HANDOVER] = msgspec.json.encode(handover).decode()
+
+
+def _until_exited(process: subprocess.Popen[bytes]) -> Generator[bool, None, bool]:
+    """Wait for a process; return False if it takes too long."""
+    until = time.monotonic() + CHECK_S
+    while process.poll() is None:
+        if time.monotonic() >= until:
+            return False
+        yield False
+    return True
+
+
+def _last_error(errors: IO[bytes], code: int) -> str:
+    errors.seek(0)
+    lines = errors.read(65_536).decode("utf-8", "replace").strip().splitlines()
+    return lines[-1].removeprefix("error: ") if lines else f"exit {code}"

@@ -1,0 +1,89 @@
+"""The operator's `start` and `stop` commands that hold beyond this run of the host: `orders.json`.
+
+The file is synced: it must survive a power cut.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from .atomic import write_atomic
+from .stored import FORMAT, read_stored
+
+
+class OperatorOrders(msgspec.Struct):
+    """Which services run, or do not run, against their `autostart`."""
+
+    format: int = FORMAT
+    stopped: list[str] = []  # NAMEs that `garrison stop` keeps from running
+    started: list[str] = []  # NAMEs without autostart that `garrison start` keeps running
+
+    def order(self, name: str, wanted: bool, autostart: bool) -> bool:
+        """Record that a service is started or stopped; return True if that changes anything."""
+        before = ([*self.stopped], [*self.started])
+        for names in (self.stopped, self.started):
+            if name in names:
+                names.remove(name)
+        if wanted and not autostart:
+            self.started.append(name)
+        if not wanted and autostart:
+            self.stopped.append(name)
+        return (self.stopped, self.started) != before
+
+
+def load_orders(state: Path) -> tuple[OperatorOrders, str]:
+    """Return the recorded orders, and a problem in words if the file could not be used."""
+    found, problem = read_stored(state / "orders.json", OperatorOrders)
+    return found or OperatorOrders(), problem
+
+
+def save_orders(state: Path, orders: OperatorOrders) -> None:
+    """Write the orders and sync the file."""
+    content = msgspec.json.format(msgspec.json.encode(orders))
+    write_atomic(state / "orders.json", content, sync=True)
+
+
+class OrderStore:
+    """The operator's orders and their file.
+
+    Args:
+        state: The folder of the file.
+        orders: What the file contains.
+        report_unsaved: Called once for each new reason why the file cannot be written.
+    """
+
+    def __init__(
+        self, state: Path, orders: OperatorOrders, report_unsaved: Callable[[str], None]
+    ) -> None:
+        self.orders = orders
+        self._state, self._report_unsaved = state, report_unsaved
+        self._unsaved, self._problem = False, ""
+
+    def wants_start(self, name: str, autostart: bool) -> bool:
+        """Return True if a service is to be started with the host."""
+        return (autostart and name not in self.orders.stopped) or name in self.orders.started
+
+    def is_stopped(self, name: str) -> bool:
+        """Return True if an operator stopped a service for good."""
+        return name in self.orders.stopped
+
+    def record(self, name: str, wanted: bool, autostart: bool) -> bool:
+        """Record an order; return False if it could not be written yet."""
+        if self.orders.order(name, wanted, autostart):
+            self._unsaved = True
+            return self.save()
+        return True
+
+    def save(self) -> bool:
+        """Write what is not on disk yet; return False if the disk does not take it."""
+        if self._unsaved:
+            try:
+                save_orders(self._state, self.orders)
+            except OSError as error:
+                if str(error) != self._problem:  # once, not at each attempt
+                    self._report_unsaved(str(error))
+                self._problem = str(error)
+            else:
+                self._unsaved, self._problem = False, ""
+        return not self._unsaved

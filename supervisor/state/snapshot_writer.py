@@ -1,0 +1,107 @@
+"""Keeps `living.json` up to date: changes are written together, a moment later."""
+
+import time
+from collections.abc import Callable
+from math import inf
+from pathlib import Path
+
+from garrison.ipc.messages import PluginRead
+from garrison.supervisor.lifecycle.services import ServiceTable
+
+from .orders import OrderStore
+from .snapshot import Snapshot, remove_snapshot, save_snapshot, take_snapshot, this_machine
+
+SAVE_S = 0.02  # from a change until it is written, so that changes are written together …
+SAVE_SHARE = 10  # … or so many times as long as the last write took, where that is more
+SAVE_MOST_S = 0.5
+RETRY_S = 5.0  # until a write that the disk did not take is repeated
+
+
+class SnapshotWriter:
+    """Writes the snapshot and the operator's orders.
+
+    Args:
+        state: The folder of the files.
+        services: The services.
+        orders: The operator's orders.
+        known: Returns the config's digest and what was read of the plugins.
+        report_unsaved: Called once for each new reason why the file cannot be written.
+
+    Attributes:
+        due: When `write` has something to do.
+        problem: Why the snapshot could not be written; empty if it could.
+    """
+
+    def __init__(
+        self,
+        state: Path,
+        services: ServiceTable,
+        orders: OrderStore,
+        known: Callable[[], tuple[str, dict[str, PluginRead]]],
+        report_unsaved: Callable[[str], None],
+    ) -> None:
+        self._state, self._services, self._orders = state, services, orders
+        self._known, self._report_unsaved = known, report_unsaved
+        self._unsaved = False
+        self._took_s = 0.0  # the last write
+        self._wanted: dict[str, bool] | None = None
+        self._removed = False
+        self.problem = ""
+        self.due = inf
+
+    def touch(self) -> None:
+        """Have a change written soon."""
+        if not self._unsaved:
+            self._unsaved = True
+            wait = max(SAVE_S, SAVE_SHARE * self._took_s)
+            self.due = time.monotonic() + min(wait, SAVE_MOST_S)
+
+    def record_order(self, name: str, wanted: bool) -> None:
+        """Record that an operator started or stopped a service, beyond this run of the host."""
+        service = self._services.services.get(name)
+        autostart = service is None or service.spec.supervision.autostart
+        if not self._orders.record(name, wanted, autostart):
+            self.touch()
+
+    def keep_wanted(self) -> None:
+        """Write from now on what is wanted now. That everything is stopped is an order to this run
+        of the host alone: should it be killed meanwhile, the next one starts the services again."""
+        self._wanted = {service.name: service.child.wanted for service in self._services}
+
+    def write_pending(self) -> None:
+        """Write what has changed, before a client is answered."""
+        if self._unsaved:
+            self.write()
+
+    def write(self) -> str:
+        """Write the snapshot, and orders that are not on disk yet; return the problem, if any."""
+        self._unsaved, self.due = False, inf
+        if self._removed:
+            return ""
+        began = time.monotonic()
+        if not self._orders.save():
+            self.due = began + RETRY_S
+        try:
+            save_snapshot(self._state, self._snapshot())
+        except (OSError, TypeError, ValueError, OverflowError) as error:  # disk, or a config value
+            if str(error) != self.problem:  # once, not at each attempt
+                self._report_unsaved(str(error))
+            self.problem = str(error)
+            self.due = time.monotonic() + RETRY_S
+        else:
+            self.problem = ""
+        self._took_s = time.monotonic() - began
+        return self.problem
+
+    def _snapshot(self) -> Snapshot:
+        digest, plugins = self._known()
+        services = take_snapshot(self._services, self._wanted)
+        return Snapshot(this_machine(), digest, plugins, services)
+
+    def remove(self) -> None:
+        """Remove the snapshot for good: everything has ended in order."""
+        self._removed = True
+        try:
+            remove_snapshot(self._state)
+        except OSError as error:
+            self._report_unsaved(str(error))

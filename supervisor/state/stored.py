@@ -1,0 +1,49 @@
+"""Reads state files, which carry their format; one that cannot be used is set aside."""
+
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+
+from garrison.ipc.messages import BAD_BYTES
+
+FORMAT = 1
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Format(msgspec.Struct):
+    """The field that every state file has."""
+
+    format: int = FORMAT
+
+
+def read_stored(file: Path, kind: type[T], set_aside: bool = True) -> tuple[T | None, str]:
+    """Return the content of a state file, or a problem in words if it cannot be used.
+
+    Args:
+        file: The file; that it is absent is no problem.
+        kind: What it contains.
+        set_aside: Whether to rename a file that cannot be used.
+    """
+    try:
+        content = file.read_bytes()
+        number = msgspec.json.decode(content, type=Format).format
+        if number > FORMAT:
+            problem = f"{file} is of format {number}, and this version reads {FORMAT}"
+            return None, problem + (_set_aside(file, "newer") if set_aside else "")
+        return msgspec.json.decode(content, type=kind), ""
+    except FileNotFoundError:
+        return None, ""
+    except (OSError, *BAD_BYTES) as error:
+        problem = f"{file} cannot be read ({error})"
+        return None, problem + (_set_aside(file, "damaged") if set_aside else "")
+
+
+def _set_aside(file: Path, suffix: str) -> str:
+    """Rename a file so that an operator can look at it; return that in words."""
+    try:
+        file.rename(file.with_suffix(f".{suffix}"))
+    except OSError as error:
+        return f"; nor can it be set aside ({error.strerror})"
+    return f"; it was set aside as {file.stem}.{suffix}"

@@ -1,0 +1,116 @@
+"""What an operator sees of the mailbox and can change: list, show, replay, drop."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from . import schema
+from .delivery import Dispatcher
+from .file import damaged_files
+from .schema import Message
+from .store import Store
+from .system_clock import SystemClock
+
+MAX_LISTED = 1_000  # messages in one list
+
+
+class Admin:
+    """Lists, shows, replays and drops messages.
+
+    Args:
+        path: The mailbox's file.
+        store: The open file.
+        clock: The mailbox's time.
+        dispatcher: Delivers replayed messages and forgets dropped ones.
+    """
+
+    def __init__(
+        self, path: Path, store: Store, clock: SystemClock, dispatcher: Dispatcher
+    ) -> None:
+        self._path, self._store, self._clock = path, store, clock
+        self._dispatcher = dispatcher
+
+    async def ls(self, receiver: str | None, most: int) -> dict[str, Any]:
+        """Return counts by receiver, the oldest messages of each state, and damaged files."""
+        most = max(1, min(most, MAX_LISTED))
+        counts = await self._store.execute(schema.count_by_receiver)
+        messages = await self._store.execute(lambda at: schema.list_oldest(at, receiver, most))
+        now = self._clock.now()
+        return {
+            "receivers": [
+                {
+                    "receiver": name,
+                    "waiting": waiting,
+                    "dead": dead,
+                    "oldest_s": age(oldest, now),
+                    "oldest_dead_s": age(oldest_dead, now),
+                }
+                for name, waiting, dead, oldest, oldest_dead in counts
+                if receiver in {None, name}
+            ],
+            "letters": [summary(message, now) | {"bytes": size} for message, size in messages],
+            "damaged": [str(path) for path in damaged_files(self._path)],
+        }
+
+    async def show(self, message_id: str) -> dict[str, Any]:
+        """Return one message with its arguments.
+
+        Raises:
+            LookupError: There is no such message.
+        """
+        message = await self._store.execute(lambda at: schema.get_message(at, message_id))
+        if message is None:
+            raise LookupError(f"no message {message_id}: delivered, dropped, or never posted")
+        return summary(message, self._clock.now()) | {
+            "args": msgspec.msgpack.decode(message.args),
+            "kwargs": msgspec.msgpack.decode(message.kwargs),
+        }
+
+    async def replay(self, ids: list[str] | None) -> int:
+        """Queue dead letters again, behind the waiting messages; return how many."""
+        receivers = await self._store.execute(
+            lambda at: schema.replay(at, ids), callback=self._dispatcher.reread
+        )
+        return len(receivers)
+
+    async def drop(self, ids: list[str]) -> int:
+        """Delete messages; return how many existed."""
+        return await self._store.execute(
+            lambda at: schema.drop(at, ids), callback=lambda _: self._dispatcher.discard(ids)
+        )
+
+    async def counts(self) -> dict[str, float]:
+        """Return the numbers for `garrison status`."""
+        counts = await self._store.execute(schema.count_by_receiver)
+        oldest = min((row[3] for row in counts if row[3] is not None), default=None)
+        return {
+            "waiting": sum(row[1] for row in counts),
+            "oldest_s": round(age(oldest, self._clock.now()) or 0.0, 1),
+            "dead": sum(row[2] for row in counts),
+            "damaged": len(damaged_files(self._path)),
+        }
+
+
+def age(posted_at: float | None, now: float) -> float | None:
+    """Return seconds since a time; None for None."""
+    return None if posted_at is None else max(now - posted_at, 0.0)
+
+
+def summary(message: Message, now: float) -> dict[str, Any]:
+    """Return a message for display, without its arguments."""
+    return {
+        "id": message.id,
+        "receiver": message.receiver,
+        "method": message.method,
+        "state": "dead" if message.state == schema.DEAD else "waiting",
+        "sender": message.sender,
+        "key": message.key,
+        "age_s": max(now - message.posted_at, 0.0),
+        "expires_s": None if message.expires_at is None else message.expires_at - now,
+        "attempts": message.attempts,
+        "deaths": message.deaths,
+        "death": message.death,
+        "reason": message.reason,
+        "bytes": len(message.args) + len(message.kwargs),
+    }
