@@ -386,8 +386,8 @@ class Supervisor:
         while not self._plugins.finished:
             yield False
         self._joining.discard(token)
-        if self._publisher.has_program(token):
-            self._publisher.welcome(token)
+        if self._publisher.has_program(token) and not self._publisher.welcome(token):
+            self._publisher.resend_directory(token)
 
     def _on_unknown_worker(self, token: Token, message: messages.Upward) -> None:
         if token in self._adoption.unclaimed:  # it is being ended: let it end in order
@@ -531,7 +531,9 @@ class Supervisor:
         return self._snapshots.problem
 
     def _begin_upgrade(self, python: str) -> None:
-        steps = self.upgrade.exec_successor(python, self._manager.suspend_calls, self._end_loop)
+        steps = self.upgrade.exec_successor(
+            python, self._publisher.suspend_programs, self._manager.suspend_calls, self._end_loop
+        )
         self._add_task(steps)
 
     def _end_loop(self) -> bool:
