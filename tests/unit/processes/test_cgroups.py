@@ -101,7 +101,7 @@ ALL = {"memory", "pids", "cpu"}
 def test_controllers_are_offered_if_they_can_be_enabled(
     tmp_path: Path, has: str, on: str, pids: str, expected: set[str], why: str
 ) -> None:
-    """Not where others than this host's processes are in the way, unless they are on already."""
+    """Other processes in the cgroup prevent that, unless the controllers are enabled already."""
     found, reason = cgroups.offered(group(tmp_path / "g", has, on, pids), {7})
     assert found == expected
     assert why in reason

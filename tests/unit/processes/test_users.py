@@ -96,12 +96,12 @@ def test_the_supervisors_own_user_needs_no_change(user: str, group: str) -> None
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(
-    ("user", "group", "problem"),
+    ("user", "group", "text"),
     [("nobody-at-all", "", "no user `nobody-at-all`"), ("1", "none-such", "no group `none-such`")],
 )
-def test_who_is_unknown_is_named(user: str, group: str, problem: str) -> None:
-    """In the words of the config."""
-    with pytest.raises(StartError, match=problem):
+def test_an_unknown_user_or_group_is_named(user: str, group: str, text: str) -> None:
+    """As the config has it."""
+    with pytest.raises(StartError, match=text):
         resolve_user(spec(user, group), DATA)
 
 
@@ -136,7 +136,7 @@ def test_the_first_inaccessible_folder_is_named(public: Path) -> None:
     shut = public / "shut"
     (shut / "in").mkdir(parents=True)
     shut.chmod(0o700)
-    problem = access_problem(shut / "in", SOMEBODY)
+    problem = access_problem(shut / "in", ACCOUNT)
     assert f"somebody cannot get into {shut}, on the way to {shut / 'in'}" in problem
     assert "0700" in problem
     shut.chmod(0o711)
