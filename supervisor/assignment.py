@@ -68,14 +68,15 @@ class AssignmentBuilder:
         """
         alive = [str(handle.pid) for handle in self._still_running(service.left)]
         if alive and service.spec.supervision.exclusive:
-            reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
-            raise CannotStart(f"{reason} exclusive = false", permanent=False)
+            reason = f"its last process left others that still run (pid {', '.join(alive)})"
+            advice = "end them, or set exclusive = false"
+            raise CannotStart(f"{reason}: {advice}", permanent=False)
         try:
             return self._prepare(service)
         except StartError as error:
             raise CannotStart(error.reason, permanent=True) from error
         except OSError as error:
-            reason = f"its user cannot be let in: {error}"
+            reason = f"no sockets can be opened for its user: {error}"
             raise CannotStart(reason, permanent=False) from error
         except Exception as error:
             self._report_error(f"the start of {service.name}", error)
