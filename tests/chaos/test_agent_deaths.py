@@ -56,12 +56,12 @@ def sent_by(host: Host) -> list[str]:
 
 
 async def until_asked(client: Client, text: str) -> None:
-    """Return once the model was asked."""
+    """Wait until the model has a request."""
 
-    async def asked() -> bool:
-        return text in await found(client, "oracle").asked()
+    async def has_request() -> bool:
+        return text in await found(client, "oracle").requests()
 
-    await eventually(asked, what=f"the model was asked {text!r}")
+    await eventually(has_request, what=f"the model has the request {text!r}")
 
 
 async def test_a_platform_that_dies_in_mid_answer_says_it_in_its_next_life(
@@ -76,10 +76,10 @@ async def test_a_platform_that_dies_in_mid_answer_says_it_in_its_next_life(
     await asyncio.to_thread(radio.until_reborn, "radio", old)
     await found(client, "oracle").release()
 
-    await asyncio.to_thread(until, lambda: sent_by(radio), what="it is said")
+    await asyncio.to_thread(until, lambda: sent_by(radio), what="the answer is sent")
     again = await found(client, "radio").hear("hang", "1")
-    assert again == {"sent": ["You said: hang"], "failed": []}
-    assert sent_by(radio) == ["r: You said: hang"]
+    assert again == {"sent": ["You wrote: hang"], "failed": []}
+    assert sent_by(radio) == ["r: You wrote: hang"]
 
 
 async def test_an_answer_is_said_while_its_platform_is_on_its_way_back(
@@ -93,16 +93,16 @@ async def test_an_answer_is_said_while_its_platform_is_on_its_way_back(
     await asyncio.to_thread(until, gone, what="its end was seen")
     await found(client, "oracle").release()
 
-    assert (await asking)["sent"] == ["You said: hang"]
-    assert sent_by(radio) == ["r: You said: hang"]
+    assert (await asking)["sent"] == ["You wrote: hang"]
+    assert sent_by(radio) == ["r: You wrote: hang"]
 
 
 async def test_what_was_perhaps_said_is_not_said_again(radio: Host, client: Client) -> None:
-    """A platform that dies while it says something: who asks is told."""
+    """A platform dies while it sends: the failure is in the result."""
     answer = await found(client, "radio").ask("die", "1")
 
-    assert answer == {"sent": ["You said: die"], "failed": ["REPLY"]}
-    assert sent_by(radio) == ["r: You said: die"]
+    assert answer == {"sent": ["You wrote: die"], "failed": ["REPLY"]}
+    assert sent_by(radio) == ["r: You wrote: die"]
 
 
 async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client: Client) -> None:
@@ -113,18 +113,18 @@ async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client:
     await asyncio.to_thread(radio.until_reborn, "agent", old)
     await found(client, "oracle").release()
 
-    assert (await asking)["sent"] == ["You said: hang"]
-    assert sent_by(radio) == ["r: You said: hang"]
+    assert (await asking)["sent"] == ["You wrote: hang"]
+    assert sent_by(radio) == ["r: You wrote: hang"]
 
 
 async def test_a_model_that_dies_in_mid_answer_is_asked_again(radio: Host, client: Client) -> None:
-    """Nothing was said yet, so nothing is said twice."""
+    """Nothing was sent yet, so nothing is sent twice."""
     asking = found(client, "radio").hear("hang", "1")
     await until_asked(client, "hang")
     radio.kill("oracle")
 
-    assert (await asking)["sent"] == ["You said: hang"]
-    assert sent_by(radio) == ["r: You said: hang"]
+    assert (await asking)["sent"] == ["You wrote: hang"]
+    assert sent_by(radio) == ["r: You wrote: hang"]
 
 
 async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client) -> None:
@@ -134,9 +134,9 @@ async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client)
     hear = found(client, "radio").hear
 
     one = await hear("run both", "1", "r", ["SEGFAULT", "TELL"])
-    assert one == {"sent": ["told"], "failed": ["SEGFAULT"]}
+    assert one == {"sent": ["done"], "failed": ["SEGFAULT"]}
     two = await hear("crash", "2")
-    assert two == {"sent": ["You said: crash"], "failed": ["SEGFAULT"]}
+    assert two == {"sent": ["You wrote: crash"], "failed": ["SEGFAULT"]}
     assert radio.status("agent")["pid"] == agent
     assert radio.status("deeds")["pid"] != deeds
 
@@ -146,13 +146,13 @@ async def test_rooms_side_by_side_each_in_its_order(radio: Host, client: Client)
     hear = found(client, "radio").hear
     held = [hear("hang", "1"), hear("hang", "1"), hear("two", "2"), hear("three", "3")]
     await until_asked(client, "hang")
-    assert (await hear("elsewhere", "4", "other"))["sent"] == ["You said: elsewhere"]
-    assert sent_by(radio) == ["other: You said: elsewhere"]
+    assert (await hear("elsewhere", "4", "other"))["sent"] == ["You wrote: elsewhere"]
+    assert sent_by(radio) == ["other: You wrote: elsewhere"]
     await found(client, "oracle").release()
     one, same, *_ = await asyncio.gather(*held)
 
     assert one == same
-    assert sent_by(radio)[1:] == [f"r: You said: {text}" for text in ("hang", "two", "three")]
+    assert sent_by(radio)[1:] == [f"r: You wrote: {text}" for text in ("hang", "two", "three")]
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ async def test_two_agents_answer_for_themselves(two: Host) -> None:
 
     for name in ("ada", "max"):
         heard = (two.folder / f"{name}.txt").read_text().splitlines()
-        assert heard == [f"r: You are {name}.", "r: You said: hang"]
+        assert heard == [f"r: You are {name}.", "r: You wrote: hang"]
 
 
 async def test_an_event_of_an_agents_platform_is_answered_by_that_agent(two: Host) -> None:

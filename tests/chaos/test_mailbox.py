@@ -170,7 +170,7 @@ async def test_what_could_never_be_delivered_is_refused_at_once(running: Host) -
     """No such service, no such method, a stream, arguments that cannot travel."""
     async with running.connect() as client:
         with pytest.raises(ServiceUnavailable, match="not configured"):
-            await client.post("nobody", "take", 1)
+            await client.post("absent", "take", 1)
         with pytest.raises(InvalidCall, match="no such method"):
             await client.post("receiver", "took", 1)
         with pytest.raises(InvalidCall, match="cannot travel"):

@@ -223,7 +223,7 @@ secrets = ["TOKEN"]
 
 async def test_a_characters_secret_reaches_who_names_it_alone(host: Hosting) -> None:
     """Not another worker's environment, settings, log or record; and who looks for one that is
-    there in vain is told once what to write."""
+    there in vain is reported once, with the fix."""
     secret, nested, loose = (f"cAn4ry-{uuid.uuid4().hex}" for _ in range(3))
     character = {
         "name": "Eliza",
@@ -312,7 +312,7 @@ async def test_an_open_character_file_is_refused_where_its_secrets_are_used(host
 
 
 def test_one_chats_with_an_agent_by_name(host: Hosting) -> None:
-    """By its chat's NAME or its own; where there are several and none is named, all are told."""
+    """By its chat's NAME or its own; with several and no name, the error lists all."""
     running = host("[plugins.chat]\n[plugins.agent]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n")
 
     for name in ("ada", "max.chat"):

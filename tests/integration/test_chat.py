@@ -1,4 +1,4 @@
-"""`garrison chat` with real workers: a conversation that outlives them, what is said besides."""
+"""`garrison chat` with real workers: a conversation that outlives them, and other messages."""
 
 import contextlib
 import json
@@ -40,7 +40,7 @@ class Chatting(Following):
         self._in.flush()
 
     def replies(self, number: int) -> list[str]:
-        """Return what was said, once there is so much."""
+        """Return the lines shown, once there are this many."""
         text = self.until(rf"(?:^Eliza: .*\n(?:[^:]*\n)*?){{{number}}}")
         return re.findall(r"^Eliza: (.*)$", text, re.MULTILINE)
 
@@ -73,7 +73,7 @@ def running() -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def undisturbed(running: Host) -> list[str]:
-    """Return what is said in a conversation that nothing disturbs."""
+    """Return the lines of an undisturbed conversation."""
     with Chatting(running) as quiet:
         replies = quiet.replies(1)
         for n, line in enumerate(LINES, start=2):
@@ -131,7 +131,7 @@ def test_a_kill_while_the_model_thinks_costs_no_line_and_no_memory(
 
 
 def heard(talk: Chatting, number: int) -> list[dict[str, Any]]:
-    """Return what a conversation with --json was told, once it is so much."""
+    """Return the JSON values of a conversation, once there are this many."""
     text = talk.until(rf"(?:^\{{.*\n){{{number}}}")
     return [json.loads(line)["data"] for line in text.splitlines()]
 

@@ -42,10 +42,10 @@ class Life(RuleBasedStateMachine):
         self.child = Child(service_spec(name="a", plugin="a", service_type="a"))
         self.now = 1000.0
         self.alive = False
-        self.speaks = ""  # what the process has said of its start
+        self.speaks = ""  # the last report of the process about its start
         self.signals: list[Effect] = []  # what this process was sent
         self.start_ordered = False  # the last order was to run
-        self.refused = False  # it said that no retry can help
+        self.refused = False  # a permanent failure was reported
 
     @initialize(spec=SPECS)
     def configured(self, spec: ServiceSpec) -> None:

@@ -80,7 +80,7 @@ def test_a_limit_that_is_not_set_is_none() -> None:
     ("memory", "processes", "exact", "expected"),
     [
         (200, 2, False, True),
-        (200, 2, True, False),  # it was asked
+        (200, 2, True, False),  # it was read
         (100, 2, False, False),  # nothing to ask for
         (200, 20, False, False),  # it goes for its processes anyway
     ],
@@ -259,7 +259,7 @@ def test_what_is_not_held_is_known(
     [(64, USER, 64), (5000, USER, 1024), (5000, ROOT, 5000), (1 << 30, ROOT, 1 << 20)],
 )
 def test_as_many_files_as_there_can_be(wanted: int, machine: Capabilities, gets: int) -> None:
-    """The smaller of what is asked for and what is granted."""
+    """The smaller of the setting and the hard limit."""
     assert files_allowed(wanted, machine) == gets
 
 

@@ -1,4 +1,4 @@
-"""What is told of the services: names and globs, ends and their causes, what a start waits for."""
+"""Services: names and globs, ends and their causes, what a start waits for."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -51,7 +51,7 @@ def roster(*posts: Service, unread: tuple[str, ...] = ()) -> ServiceTable:
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("ended", [False, True])
 def test_calls_go_to_what_runs(state: State, ended: bool) -> None:
-    """Its address is told while it is RUNNING and its process lives; else there is none."""
+    """The entry has its address while it is RUNNING and its process runs."""
     one = post("a", state)
     one.current.ended = ended
     token = b"g-a" if state is State.RUNNING and not ended else b""
@@ -71,10 +71,10 @@ def test_no_call_goes_to_who_cannot_be_reached(connected: bool, adopting: bool) 
 def test_a_service_as_the_directory_has_it() -> None:
     """The whole entry, and its state as a change of it."""
     one = post("a")
-    one.position, one.current.events = 3, ("said",)
+    one.position, one.current.events = 3, ("spoke",)
 
     assert one.entry() == Entry(
-        "a", "p", 3, Manifest("t"), State.RUNNING, True, 4, b"g-a", ("said",)
+        "a", "p", 3, Manifest("t"), State.RUNNING, True, 4, b"g-a", ("spoke",)
     )
     assert one.changed() == Changed("a", State.RUNNING, True, 4, b"g-a")
 
@@ -85,7 +85,7 @@ def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
     now = one.current
     now.handle, now.in_flight, now.refused_frames, now.beat_at = Handle(7), 3, 2, 99.0
     now.welcomed = now.ready = now.connected = now.ended = True
-    now.failing, now.stopped, now.events = Failing("run", "no"), Stopped(), ("said",)
+    now.failing, now.stopped, now.events = Failing("run", "no"), Stopped(), ("spoke",)
     one.reason, one.traceback, one.last_exit = "no", "trace", "was killed"
 
     one.current = Incarnation(b"g-new", started_at=100.0, slot_until=102.0)
@@ -159,7 +159,7 @@ def test_a_clean_end_is_one_that_was_announced(
 def test_why_a_process_ended_is_told_in_words(
     state: State, why: StopReason, broken: Failing | None, clean: Stopped | None, cause: str
 ) -> None:
-    """What garrison did comes before what the process said, and that before how it ended."""
+    """The supervisor's action overrides the process's reason, and that overrides its exit."""
     one = post("a", state, watchdog=7.0, start_timeout=2.5)
     one.child = replace(one.child, why=why)
     one.current.failing, one.current.stopped = broken, clean
@@ -172,11 +172,11 @@ def test_why_a_process_ended_is_told_in_words(
 
 
 def test_names_and_globs_stand_for_services() -> None:
-    """Each once, in the order in which they were named; those that stand for nothing are told."""
+    """Each once, in the order in which they were named; patterns without a match are returned."""
     host = roster(post("chat"), post("discord"), post("discord-eu"), unread=("tele",))
 
     assert host.match(["discord*", "chat", "chat"]) == (["discord", "discord-eu", "chat"], [])
-    assert host.match(["t?le", "x*", "nobody"]) == (["tele"], ["x*", "nobody"])
+    assert host.match(["t?le", "x*", "absent"]) == (["tele"], ["x*", "absent"])
     assert host.match(["*"]) == (["chat", "discord", "discord-eu", "tele"], [])
     assert host.match([]) == ([], [])
 
@@ -259,7 +259,7 @@ def test_what_a_start_waits_for_is_told() -> None:
 def test_who_waits_for_what_will_not_come_is_blocked(
     state: State, wanted: bool, stuck: bool
 ) -> None:
-    """A dependency that is failed, or that nobody wants; directly or through others."""
+    """A dependency that is failed, or that is not wanted; directly or through others."""
     first, middle = post("a", State.QUEUED, needs="b"), post("b", State.QUEUED, needs="c")
     host = roster(first, middle, post("c", state, wanted=wanted))
 

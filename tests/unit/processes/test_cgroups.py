@@ -52,7 +52,7 @@ def test_without_version_2_there_is_none(tmp_path: Path) -> None:
 
 
 def test_only_what_a_dead_launcher_left_is_removed(tmp_path: Path) -> None:
-    """A living launcher's stay, and what is nobody's; a number that is used again deceives not."""
+    """Those of a running launcher stay; a pid that is used again is recognised."""
     me, start = os.getpid(), process_tree.start_ticks(os.getpid())
     names = [f"garrison-{me}-{start}", f"garrison-{me}-{start + 1}", "garrison-x", "other-1-2"]
     for name in names:
@@ -119,7 +119,7 @@ def test_who_moved_out_is_asked_for_where_it_was(tmp_path: Path) -> None:
 
 
 def test_without_a_cgroup_nothing_is_offered() -> None:
-    """And that is said."""
+    """The reason says so."""
     found, why = cgroups.offered(None, {7})
     assert not found
     assert "no cgroup of version 2" in why
@@ -145,7 +145,7 @@ def test_each_controller_is_told_its_limits(walls: CgroupLimits, expected: dict[
 
 
 def test_a_kill_for_want_of_memory_is_seen(tmp_path: Path) -> None:
-    """The kernel counts them in the cgroup; without that file nobody knows."""
+    """The kernel counts them in the cgroup; without that file it is unknown."""
     assert not cgroups.oom_killed(None)
     assert not cgroups.oom_killed(tmp_path)
     events = tmp_path / "memory.events"
@@ -199,7 +199,7 @@ def words(path: Path) -> list[str]:
 
 
 def run_inside(folder: Path) -> list[str]:
-    """Run the flow in a cgroup, as a launcher does; return what it said."""
+    """Run the flow in a cgroup, as a launcher does; return its output."""
     enter = f"import os; open('{folder}/cgroup.procs', 'w').write(str(os.getpid()))\n"
     words = [sys.executable, "-c", enter + INSIDE]
     env = {**os.environ, "PYTHONPATH": str(ROOT / ".src")}
@@ -213,8 +213,8 @@ def test_the_kernel_holds_a_worker_once_room_was_made(real: Path) -> None:
     assert run_inside(real) == ["frozenset({'hugetlb'}) ", "[]", str(8 << 20), cgroups.LEAF]
 
 
-def test_nobody_else_is_moved(real: Path) -> None:
-    """Where a stranger is in the cgroup, it stays, the worker does without, and that is said."""
+def test_other_processes_are_not_moved(real: Path) -> None:
+    """Another process in the cgroup stays; the worker runs without one, and a warning says so."""
     stranger = subprocess.Popen(["sleep", "1000"])
     try:
         (real / "cgroup.procs").write_text(str(stranger.pid))

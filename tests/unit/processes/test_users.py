@@ -97,7 +97,7 @@ def test_ones_own_user_is_no_other(user: str, group: str) -> None:
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(
     ("user", "group", "problem"),
-    [("nobody-at-all", "", "no user `nobody-at-all`"), ("1", "none-such", "no group `none-such`")],
+    [("no-such-user", "", "no user `no-such-user`"), ("1", "none-such", "no group `none-such`")],
 )
 def test_who_is_unknown_is_named(user: str, group: str, problem: str) -> None:
     """In the words of the config."""
@@ -106,7 +106,7 @@ def test_who_is_unknown_is_named(user: str, group: str, problem: str) -> None:
 
 
 def test_an_ordinary_user_can_start_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And is told who could."""
+    """The error names who can."""
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     monkeypatch.setattr(os, "getegid", lambda: 65534)
     with pytest.raises(StartError, match="user = 54321: only root can start a process"):

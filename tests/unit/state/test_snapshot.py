@@ -164,7 +164,7 @@ TOKEN = b"g" + bytes(15)
 
 
 def one(**said: Any) -> ServiceSnapshot:
-    """Return a service as it was written down, running unless something else is said."""
+    """Return a service as it was written down, running unless a field says otherwise."""
     usual: dict[str, Any] = {
         "name": "echo",
         "plugin": "echo",
@@ -368,7 +368,7 @@ def test_nothing_rests_that_is_wanted(
     state: State, wanted: bool, deadline: float, process: bool, bounded: bool
 ) -> None:
     """Whatever was written down: a restored service has a process to hear of, or a time when
-    something happens, or waits for its slot, or was given up or never asked for."""
+    something happens, or waits for its slot, or has failed, or was never wanted."""
     said = one(
         state=state,
         wanted=wanted,
