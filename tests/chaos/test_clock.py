@@ -106,7 +106,7 @@ JUMPS = pytest.mark.parametrize("jump", [3 * DAY, -3 * DAY])
 
 @JUMPS
 async def test_who_runs_goes_on(running: Host, clock: Clock, jump: float) -> None:
-    """Nobody is late, nobody ends, ages are those of before, and a deadline is as long as ever."""
+    """No watchdog fires, no service ends, ages stay correct, and deadlines keep their length."""
     before = pids(running)
     clock.jump(jump)
 

@@ -1,4 +1,4 @@
-"""Why did it die: each end that nobody asked for leaves a record, which says so."""
+"""Crash reports: each end that was not ordered leaves a record with its cause."""
 
 import asyncio
 import json
@@ -285,7 +285,7 @@ def test_what_is_not_there_is_said(running: Host) -> None:
     assert wrong.code == 4
     assert newest.rpartition("-")[0] in wrong.err
     assert running.run("death", "nothing-like-it-1").code == 4
-    assert running.run("deaths", "nobody").code == 4
+    assert running.run("deaths", "absent").code == 4
     fresh = running.run("deaths", "echo", "-n", "2", json=True)
     assert [one["id"] for one in fresh.data["deaths"]] == ids(running, "echo")[-2:]
     assert running.run("death", "echo", json=True).data["id"] == newest  # the NAME's last one
@@ -297,7 +297,7 @@ def test_records_outlive_the_supervisor(host: Hosting) -> None:
     one = host("[plugins.echo]", ["echo"])
     old = one.kill("echo")
     records = one.home / "state" / "deaths"
-    until(lambda: list(records.glob("*.json")), what="it is written without being asked for")
+    until(lambda: list(records.glob("*.json")), what="it is written without a request")
     one.until_reborn("echo", old)
     (first,) = ids(one, "echo")
     one.kill("echo")
@@ -330,7 +330,7 @@ def test_a_home_that_cannot_be_written_stops_no_service(host: Hosting) -> None:
     one = host("[plugins.echo]", ["echo"])
     (one.home / "state" / "deaths").write_text("in the way")
     one.until_reborn("echo", one.kill("echo"))
-    until(lambda: one.events("death.unrecorded"), what="it is told")
+    until(lambda: one.events("death.unrecorded"), what="the event is recorded")
     assert one.run("deaths").code == 0
     assert not [event for event in one.events() if event["event"] == "supervisor.erred"]
     (one.home / "state" / "deaths").unlink()

@@ -1,4 +1,4 @@
-"""A service that no longer answers: its stacks are told, it is ended, and it runs again."""
+"""A service that hangs: its stacks are dumped, it is ended, and it runs again."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ watchdog = 0
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
-    """Run services that hang when they are told to."""
+    """Run services that hang on request."""
     with hosting(CONFIG, ["hang"]) as host:
         yield host
 
@@ -114,7 +114,7 @@ async def test_a_watchdog_of_0_waits_for_ever(running: Host, client: Client) -> 
 
 
 async def test_a_supervisor_that_was_stopped_blames_nobody(running: Host, client: Client) -> None:
-    """While it is stopped it hears no beats; once it goes on, nobody is restarted for that, and
+    """A stopped supervisor reads no beats; once it continues, no service is restarted for that, and
     calls made meanwhile are answered."""
     before = {name: row["pid"] for name, row in running.rows().items()}
     os.kill(running.pid, signal.SIGSTOP)

@@ -105,7 +105,7 @@ async def test_calls_made_while_it_restarts_wait_and_are_answered(
 
 
 async def test_the_caller_killed_in_mid_call_ends_its_calls(running: Host, client: Client) -> None:
-    """What a dead service had asked for is cancelled where it runs."""
+    """Calls of a dead service are cancelled at their callees."""
     target = found(client, "target-2")
     lost = found(client, "target-1").ask("target-2", "hang", ["orphan"])
 
@@ -124,8 +124,8 @@ async def test_the_caller_killed_in_mid_call_ends_its_calls(running: Host, clien
 
 
 async def test_a_flood_holds_up_neither_deaths_nor_orders(running: Host) -> None:
-    """While callers keep a service as busy as they can, an end is told at once, orders are
-    answered, and what the flood asked for ends once."""
+    """During a flood of calls an end is announced at once and orders are answered; each call of the
+    flood ends once."""
     async with running.connect() as flooding, running.connect() as client:
         echo, target = found(flooding, "echo"), found(client, "target-1")
         stop = asyncio.Event()

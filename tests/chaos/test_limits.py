@@ -120,7 +120,7 @@ async def test_shared_pages_are_counted_once(host: Hosting) -> None:
     pid, before = running.status("glutton")["pid"], threads(running.pid)
 
     await start(running, "glutton", "share", 60, 5)
-    until(lambda: threads(running.pid) > before, what="the kernel is asked what they share")
+    until(lambda: threads(running.pid) > before, what="a thread reads what they share")
     answered = time.monotonic() + 0.5  # a few times
 
     while time.monotonic() < answered:

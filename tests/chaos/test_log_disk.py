@@ -199,7 +199,7 @@ def test_deaths_on_a_full_disk(host: Hosting, tmp_path: Path) -> None:
         until(lambda: running.events("state.unsaved"))
         running.ask("stop", "printer")
         running.ask("start", "printer")
-        assert len(running.events("state.unsaved")) <= 4, "told once, not each time"
+        assert len(running.events("state.unsaved")) <= 4, "recorded once, not each time"
         filler.unlink()
         old = running.kill("printer")
         running.until_reborn("printer", old)

@@ -122,7 +122,7 @@ async def test_an_answer_counts_once_and_from_whom_it_was_asked(
     """Answers replayed, doubled, or of another incarnation settle nothing."""
     service, echo = found(client, "rogue"), found(client, "echo")
     with joined(running) as rogue:
-        waiting = echo.hang("asked")
+        waiting = echo.hang("waiting")
         for call_id in range(200):
             rogue.send(
                 client.token,

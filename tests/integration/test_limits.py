@@ -1,4 +1,4 @@
-"""What a service is held to by its own process, and what is said where the machine does not."""
+"""Limits that a worker applies to itself, and the warning where the machine cannot."""
 
 import os
 import resource
@@ -41,7 +41,7 @@ def may(capability: int) -> bool:
 
 
 def unheld(host: Host, name: str) -> str:
-    """Return what was said of a service's limits when it started."""
+    """Return the warnings about a service's limits at its start."""
     events = host.events("limit.unheld", name)
     return "\n".join(one["data"]["reason"] for one in events)
 
@@ -130,7 +130,7 @@ def test_an_ordinary_user_is_told_that_nice_stays(host: Hosting) -> None:
 
 @pytest.mark.skipif(not may(CAP_SYS_NICE), reason="needs CAP_SYS_NICE, as root has it")
 async def test_root_can_be_less_nice(host: Hosting) -> None:
-    """And then nothing is said."""
+    """Without a warning."""
     running = host(CONFIG.format(held="nice = -5"), ["glutton"])
     assert (await running.call("held", "itself"))["nice"] == -5
     assert unheld(running, "held") == ""

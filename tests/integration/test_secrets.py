@@ -127,7 +127,7 @@ async def test_a_canary_is_found_where_it_belongs_alone(host: Hosting, tmp_path:
 
 
 async def _told_in_every_way(running: Host, canaries: dict[str, str]) -> str:
-    """Have each service tell its canary; return what others were told, results aside."""
+    """Have each service leak its canary; return all that others got, except for results."""
     text = ""
     async with running.connect() as client:
         for name in WELL:

@@ -27,7 +27,7 @@ from garrison.workers import with_timeout
 from garrison.workers.process.sandbox import KEYCTL
 
 ONE, OTHER = 54321, 54322
-NOBODY = Account("54321", ONE, ONE, (ONE,))
+ORDINARY = Account("54321", ONE, ONE, (ONE,))
 NAMED = "nobody"
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start others' processes"),
@@ -73,7 +73,7 @@ def _usable(python: str, path: str) -> bool:
     except OSError:
         return False
     folders = [Path(line) for line in done.stdout.splitlines()]
-    return bool(folders) and not any(access_problem(folder, NOBODY, 5) for folder in folders)
+    return bool(folders) and not any(access_problem(folder, ORDINARY, 5) for folder in folders)
 
 
 def public_python() -> tuple[str, str]:
@@ -168,9 +168,9 @@ async def test_each_runs_as_its_own_user_for_good(users: Making) -> None:
 async def test_calls_restarts_and_locks_work(users: Making) -> None:
     """As between services of one user."""
     host = users()
-    for asking, asked in (("one", "other"), ("other", "plain"), ("plain", "named")):
-        result = await host.call(asking, "ask", asked)
-        assert result["uids"] == (await host.call(asked, "who"))["uids"]
+    for caller, callee in (("one", "other"), ("other", "plain"), ("plain", "named")):
+        result = await host.call(caller, "ask", callee)
+        assert result["uids"] == (await host.call(callee, "who"))["uids"]
     old = host.kill("one")
     host.until_reborn("one", old)
     assert (await host.call("other", "ask", "one"))["uids"] == [ONE] * 3
@@ -301,7 +301,7 @@ async def test_none_speaks_for_another_or_gives_orders(users: Making) -> None:
     assert host.events("frame.refused")
     joins = await host.call("plain", "own", "control"), "67" + os.urandom(15).hex(), "join"
     assert await host.call("plain", "say", *joins) != []  # as the host's own user may
-    (host.home / "run" / f"c{ONE}.sock").chmod(0o666)  # as its owner can; the user is asked for too
+    (host.home / "run" / f"c{ONE}.sock").chmod(0o666)  # as its owner can; the user is checked too
     assert await host.call("one", "greeted", control) > 0
     assert await host.call("other", "greeted", control) == 0
     assert {name: row["pid"] for name, row in host.rows().items()} == pids
@@ -333,7 +333,7 @@ async def test_none_takes_anothers_place_while_that_is_away(users: Making) -> No
 
 
 def test_a_plain_host_is_its_users_alone(users: Making) -> None:
-    """Where no service has a user of its own, nobody passes; also after there was one."""
+    """If no service has a user of its own, no other user has access; also after there was one."""
     host = users()
     assert mode(host.home) == mode(host.home / "run") == mode(host.home / "state") == 0o711
     assert mode(host.home / "logs") == 0o700
@@ -370,10 +370,10 @@ async def test_a_service_is_given_another_user_while_the_host_runs(users: Making
     assert {path.lstat().st_uid for path in (folder / "sub", folder / "link")} == {54399}
     assert secret.stat().st_uid == 0
     assert (folder / "sub" / "roots").stat().st_uid == 0
-    host.write("config.toml", text.replace(f"user = {ONE}", 'user = "nobody-at-all"'))
+    host.write("config.toml", text.replace(f"user = {ONE}", 'user = "no-such-user"'))
     refused = host.run("restart", "one")
     assert refused.code != 0
-    assert "there is no user `nobody-at-all`" in refused.err
+    assert "there is no user `no-such-user`" in refused.err
     assert "the running one stays" in refused.err
     assert host.rows()["one"]["state"] == "running"
 
@@ -391,16 +391,16 @@ async def test_a_group_without_a_user(users: Making) -> None:
 
 def test_an_unknown_user_is_told(users: Making) -> None:
     """By `check`, with file, line and key, and at the start; the others run."""
-    host = users(CONFIG.replace(f"user = {ONE}", 'user = "nobody-at-all"'), up=False)
-    line = host.config.read_text().splitlines().index('user = "nobody-at-all"') + 1
+    host = users(CONFIG.replace(f"user = {ONE}", 'user = "no-such-user"'), up=False)
+    line = host.config.read_text().splitlines().index('user = "no-such-user"') + 1
     checked = host.run("check", home=False)
     assert checked.code == 5
     assert f"config.toml:{line}: services.one.user: " in checked.err + checked.out
-    assert "there is no user `nobody-at-all`" in checked.err + checked.out
+    assert "there is no user `no-such-user`" in checked.err + checked.out
     host.up()
     row = host.status("one")
     assert row["state"] == "failed"
-    assert "there is no user `nobody-at-all`" in row["reason"]
+    assert "there is no user `no-such-user`" in row["reason"]
     assert host.rows()["other"]["state"] == "running"
     text = host.config.read_text().replace("[plugins]", 'user = "none-at-all"\n[plugins]', 1)
     host.write("config.toml", text)
