@@ -20,5 +20,5 @@ def slow_engine(delay: float, *args: Any, **kwargs: Any) -> DelayedEngine:
 
 
 if __name__ == "__main__":
-    vars(components)["LocalEngine"] = partial(slow_engine, DELAY_S)
+    setattr(components, "LocalEngine", partial(slow_engine, DELAY_S))  # noqa: B010
     main()
