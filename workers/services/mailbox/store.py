@@ -74,9 +74,8 @@ class Store:
         self._max_log_bytes = 2 * checkpoint_pages(path) * PAGE
         self._max_pages = (max_bytes - min(max_bytes // 8, SPARE)) // PAGE
         self._pending: deque[StoreRequest] = deque()
-        self._new: list[
-            StoreRequest
-        ] = []  # of this iteration of the event loop; its thread's alone
+        # Of this iteration of the event loop; used by its thread alone.
+        self._new: list[StoreRequest] = []
         self._wakeup = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._write, name="mailbox", daemon=True)
