@@ -22,7 +22,7 @@ class SteadyService(Service):
         service.begun = {}
         service.every(0.05, service._tick)
         if (wire := runtime.get_setting("WIRE")) is not None:
-            own_main.WIRE = int(wire)  # type: ignore[attr-defined]  # from its next Hello on
+            own_worker.WIRE = int(wire)  # type: ignore[attr-defined]  # from its next Hello on
         return service
 
     async def _tick(self) -> None:
