@@ -2,15 +2,17 @@
 
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Raw
 
-from .caller import Caller
 from .errors import InvalidCall, Overloaded, RemoteError, ServiceUnavailable
 from .frames import joined
 from .messages import EMPTY_MAP, LONGEST_TIMEOUT, Call, Entry
+
+if TYPE_CHECKING:
+    from .caller import Caller
 
 MAILBOX = "mailbox"  # the service_type that stores and delivers posted messages
 DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
@@ -84,7 +86,7 @@ def unpack_delivery(call: Call) -> tuple[PostedMessage, Call]:
 
 
 async def post(
-    client: Caller,
+    client: "Caller",
     service: str | Callable[..., object],
     method: str,
     args: tuple[Any, ...],
@@ -107,7 +109,7 @@ async def post(
     return message_id
 
 
-async def post_event(client: Caller, event: str, payload: Any) -> int:
+async def post_event(client: "Caller", event: str, payload: Any) -> int:
     """Post an event to all services that ever subscribed to it; return how many they are."""
     encoded = encode_value(MAILBOX, "post_event", payload)
     check_size(client, MAILBOX, "post_event", len(encoded) + 4 * len(event))
@@ -126,7 +128,7 @@ def check_postable(entry: Entry, method: str) -> None:
         raise InvalidCall(entry.name, method, "a stream cannot be posted")
 
 
-def check_size(client: Caller, service: str, method: str, size: int) -> None:
+def check_size(client: "Caller", service: str, method: str, size: int) -> None:
     """Raise InvalidCall if a message of this size could be posted, but not delivered."""
     if size > client.max_message - AROUND:
         detail = f"its arguments have {size} bytes; max_message allows {client.max_message}"
@@ -142,7 +144,7 @@ def encode_value(service: str, method: str, value: Any) -> Raw:
 
 
 async def ask_mailbox(
-    client: Caller, method: str, request: Any, result: type, idempotent: bool
+    client: "Caller", method: str, request: Any, result: type, idempotent: bool
 ) -> Any:
     """Call a method of the mailbox; return its result.
 

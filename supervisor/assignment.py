@@ -68,14 +68,17 @@ class AssignmentBuilder:
         """
         alive = [str(handle.pid) for handle in self._still_running(service.left)]
         if alive and service.spec.supervision.exclusive:
-            reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
-            raise CannotStart(f"{reason} exclusive = false", permanent=False)
+            reason = (
+                f"a process of its last incarnation still runs (pid {', '.join(alive)}); end it, "
+                "or set exclusive = false"
+            )
+            raise CannotStart(reason, permanent=False)
         try:
             return self._prepare(service)
         except StartError as error:
             raise CannotStart(error.reason, permanent=True) from error
         except OSError as error:
-            reason = f"its user cannot be let in: {error}"
+            reason = f"its user cannot be given access: {error}"
             raise CannotStart(reason, permanent=False) from error
         except Exception as error:
             self._report_error(f"the start of {service.name}", error)

@@ -136,8 +136,8 @@ class Dispatcher:
         while not self._plugins.finished:
             yield False
         self._joining.discard(token)
-        if self._publisher.has_program(token):
-            self._publisher.welcome(token)
+        if self._publisher.has_program(token) and not self._publisher.welcome(token):
+            self._publisher.resend_directory(token)
 
     def on_program_left(self, token: Token) -> None:
         """Release what a program had that has ended."""

@@ -331,7 +331,9 @@ class Supervisor:
             self._wake()
 
     def _begin_upgrade(self, python: str) -> None:
-        steps = self.upgrade.exec_successor(python, self._manager.suspend_calls, self._end_loop)
+        steps = self.upgrade.exec_successor(
+            python, self._publisher.suspend_programs, self._manager.suspend_calls, self._end_loop
+        )
         self._add_task(steps)
 
     def _end_loop(self) -> bool:

@@ -280,7 +280,9 @@ class Run:
             else:
                 self._record(fault, name, await self._workers.inject(fault, name))
         except (SupervisorGone, OSError) as error:
-            self._failure = self._failure or error
+            if self._failure is None:  # the supervisor fault's own text says more than `ended`
+                gone = isinstance(error, SupervisorGone) and fault is not Fault.SUPERVISOR
+                self._failure = ended(self._options.home) if gone else error
         except GarrisonError as error:
             self._record(fault, name, NotBack(str(error)))
         finally:

@@ -26,7 +26,7 @@ from garrison.ipc.system.process_tree import ended
 
 CONFIG = """
 [host]
-orphan_grace = 5.0
+orphan_grace = 30.0
 [defaults]
 watchdog = 2.0
 grace = 1.0
@@ -124,8 +124,8 @@ async def test_what_runs_runs_on(host: Hosting) -> None:
         assert after[name]["uptime_s"] > before[name]["uptime_s"]
         assert after[name]["restarts"] == 0
     for name in ("other", "bad"):
-        told = ("state", "wanted", "restarts", "reason")
-        assert [after[name][key] for key in told] == [before[name][key] for key in told]
+        keys = ("state", "wanted", "restarts", "reason")
+        assert [after[name][key] for key in keys] == [before[name][key] for key in keys]
     assert after["other"]["state"] == "stopped"
     assert "bad token" in after["bad"]["reason"]
     assert one.launcher == launcher
@@ -198,7 +198,7 @@ def test_what_was_ended_in_order_starts_again(host: Hosting) -> None:
 
 @pytest.mark.parametrize("caller", ["program", "service"])
 async def test_calls_in_flight_end_once(host: Hosting, tmp_path: Path, caller: str) -> None:
-    """What may be run twice is sent again by itself, and answered; the rest is lost; what is asked
+    """Idempotent calls are sent again and answered; others in flight are lost; what is called
     while there is no supervisor waits for the next one."""
     one = host(CONFIG, PLUGINS)
     gates = [tmp_path / name for name in ("a", "b")]
@@ -272,7 +272,7 @@ async def test_a_lost_call_that_may_run_twice_is_sent_again(host: Hosting, tmp_p
 
 
 async def test_what_ends_its_receiver_is_not_sent_for_ever(host: Hosting) -> None:
-    """Three processes end of it, and its caller is told."""
+    """All three processes end, and the caller learns it."""
     one = host(CONFIG, PLUGINS)
     async with one.connect() as client:
         steady = found(client, "steady")
@@ -325,7 +325,7 @@ async def test_nobodys_children_are_adopted(host: Hosting) -> None:
 
 
 async def test_the_launcher_of_the_adopted_is_killed(host: Hosting) -> None:
-    """It was another supervisor's child: its workers are nobody's, and live on all the same."""
+    """It was another supervisor's child: its workers have no parent of ours, and keep running."""
     one = host(CONFIG + LEAK, PLUGINS)
     one.end(signal.SIGKILL)
     one.up()
@@ -347,7 +347,7 @@ async def test_the_launcher_of_the_adopted_is_killed(host: Hosting) -> None:
 
 def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
     """Its loop cannot notice anything: a timer of the kernel's ends it."""
-    one = host(CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.5"), PLUGINS)
+    one = host(CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.5"), PLUGINS)
     one.kill("steady", signal.SIGSTOP)
     kill_launcher_and_supervisor(one)
     until(lambda: not one.processes(), what="every process is gone")
@@ -355,7 +355,7 @@ def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
 
 def test_a_stopped_launcher_keeps_nothing_alive(host: Hosting) -> None:
     """It cannot end its workers: they do without it, and end it."""
-    one = host(CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.5"), PLUGINS)
+    one = host(CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.5"), PLUGINS)
     os.kill(one.launcher, signal.SIGSTOP)
     one.end(signal.SIGKILL)
     until(lambda: not one.processes(), what="every process is gone")
@@ -399,13 +399,13 @@ def test_whoever_listens_at_a_launchers_path_is_left_alone(host: Hosting) -> Non
 
 
 def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> None:
-    """The launcher has told everything to end when the next one comes: that is no clean end of
+    """The launcher is ending everything when the next supervisor comes: that is no clean end of
     what runs until it has done its part."""
     services = "".join(
         f'[services.{name}]\nplugin = "slow"\ntype = "slow"\nrestart = "{name}"\n'
         for name in ("transient", "temporary")
     )
-    config = CONFIG.replace("orphan_grace = 5.0", "orphan_grace = 0.2") + "[plugins.slow]\n"
+    config = CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.2") + "[plugins.slow]\n"
     one = host(config + services, PLUGINS, {"slow.py": SLOW})
     before = lives(one)
     one.end(signal.SIGKILL)
@@ -476,7 +476,7 @@ def test_what_died_meanwhile_is_started_again(host: Hosting) -> None:
 
 
 async def test_who_died_as_nobodys_child_leaves_nothing(host: Hosting) -> None:
-    """Nobody saw it end; what it had started is found by its environment."""
+    """No process waited for it. What it had started is found by its environment."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
     family = await one.call("leak", "family")
@@ -492,7 +492,7 @@ async def test_who_died_as_nobodys_child_leaves_nothing(host: Hosting) -> None:
 
 
 def test_a_pid_used_again_is_another_process(host: Hosting) -> None:
-    """It is told by its start time, and left alone."""
+    """It is recognised by its start time, and left alone."""
     one = host(CONFIG, PLUGINS)
     kill_launcher_and_supervisor(one)
     innocent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -543,7 +543,7 @@ def test_who_does_not_answer_is_replaced(host: Hosting) -> None:
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "zeros", "newer", "of another machine"])
 def test_without_a_list_of_the_living_they_are_ended_first(host: Hosting, damage: str) -> None:
-    """Nobody knows what they were: they are ended, then everything starts afresh, never twice."""
+    """Unknown workers are ended first; then everything starts, and nothing runs twice."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
@@ -584,9 +584,9 @@ def test_a_config_that_does_not_fit_ends_nothing(host: Hosting) -> None:
     one = host(CONFIG, PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
-    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['nobody']\n")
+    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['absent']\n")
     assert one.start().wait(10) == 5
-    assert "nobody" in one.output
+    assert "absent" in one.output
     one.write("config.toml", CONFIG)
     one.up()
     assert lives(one) == before
@@ -603,7 +603,7 @@ def test_who_lives_keeps_the_folder_of_sockets(host: Hosting, tmp_path: Path) ->
     one = host(moved("a"), PLUGINS)
     before = lives(one)
     one.write("config.toml", moved("b"))
-    assert "takes garrison down" in one.run("upgrade").err
+    assert "Run garrison down" in one.run("upgrade").err
     one.end(signal.SIGKILL)
     assert one.start().wait(10) == 1
     assert "still runs" in one.output
@@ -627,7 +627,7 @@ def test_what_was_taken_out_of_the_config_ends(host: Hosting) -> None:
 
 
 def test_what_was_taken_out_of_the_config_ends_in_order(host: Hosting) -> None:
-    """It is told to end, and not cut short."""
+    """It gets time to stop."""
     slow = "[plugins.slow]\n[services.slow]\ngrace = 10.0\n"
     one = host(CONFIG + slow, PLUGINS, {"slow.py": SLOW})
     pid = lives(one)["slow"][0]
@@ -639,7 +639,7 @@ def test_what_was_taken_out_of_the_config_ends_in_order(host: Hosting) -> None:
 
 
 def test_a_shorter_watchdog_is_the_next_incarnations(host: Hosting) -> None:
-    """The adopted one beats as it was told; it is not ended for that."""
+    """The adopted incarnation keeps the watchdog that it was started with."""
     one = host(CONFIG.replace("watchdog = 2.0", "watchdog = 8.0"), PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
@@ -688,15 +688,15 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
 
 
 def test_orders_in_the_middle_of_an_upgrade_are_carried_out(host: Hosting) -> None:
-    """Nobody is told that there is no supervisor, also not who upgrades at the same moment."""
+    """No client gets SupervisorGone, not even one that upgrades at the same time."""
     one = host("[plugins.echo]", ["echo"])
     with ThreadPoolExecutor(2) as pool:
         upgrades = [pool.submit(one.run, "upgrade") for _ in range(2)]
-        asked = 0
+        orders = 0
         while not all(upgrade.done() for upgrade in upgrades):
             assert one.status("echo")["state"] == "running"
-            asked += 1
-    assert asked > 10
+            orders += 1
+    assert orders > 10
     for upgrade in upgrades:
         ran = upgrade.result()
         assert ran.code == 0, ran.err
@@ -706,15 +706,15 @@ def test_an_upgrade_with_a_config_that_does_not_fit_changes_nothing(host: Hostin
     """It is found before the running supervisor makes way."""
     one = host(CONFIG, PLUGINS)
     boot = one.ask("status")["supervisor"]["boot"]
-    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['nobody']\n")
+    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['absent']\n")
     ran = one.run("upgrade")
     assert ran.code == 5
-    assert "nobody" in ran.err
+    assert "absent" in ran.err
     assert one.ask("status")["supervisor"]["boot"] == boot
 
 
 async def test_calls_wait_while_an_upgrade_is_under_way(host: Hosting) -> None:
-    """What is asked of services meanwhile is answered, not lost with the old router."""
+    """Calls of programs during an upgrade are answered, not lost with the old router."""
     one = host(CONFIG, PLUGINS)
     async with one.connect() as client:
         steady, calls = found(client, "steady"), list[asyncio.Future[Any]]()

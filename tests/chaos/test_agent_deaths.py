@@ -1,4 +1,4 @@
-"""Whoever has a part in an answer dies in the middle of it: the answer is given, and once."""
+"""A kill of agent, platform, model or plugin during an answer: it is sent, and once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -17,7 +17,7 @@ radio = {}
 oracle = {}
 deeds = {}
 [services.radio.config]
-file = "said.txt"
+file = "sent.txt"
 """
 TWO = """
 [plugins]
@@ -38,7 +38,7 @@ file = "FOLDER/NAME.txt"
 def radio() -> Iterator[Host]:
     """Run an agent, a platform, a model and actions."""
     with hosting(CONFIG, ["radio", "oracle", "deeds"], up=False) as host:
-        host.write("config.toml", CONFIG.replace("said.txt", str(host.folder / "said.txt")))
+        host.write("config.toml", CONFIG.replace("sent.txt", str(host.folder / "sent.txt")))
         yield host.up()
 
 
@@ -49,110 +49,112 @@ async def client(radio: Host) -> AsyncIterator[Client]:
         yield client
 
 
-def said(host: Host) -> list[str]:
-    """Return what listeners have heard, in order."""
+def sent(host: Host) -> list[str]:
+    """Return the platform's output, in order."""
     path = host.folder / "said.txt"
     return path.read_text().splitlines() if path.exists() else []
 
 
-async def until_asked(client: Client, text: str) -> None:
-    """Return once the model was asked."""
+async def until_called(client: Client, text: str) -> None:
+    """Wait until the model was called with a text."""
 
-    async def asked() -> bool:
+    async def is_called() -> bool:
         return text in await found(client, "oracle").asked()
 
-    await eventually(asked, what=f"the model was asked {text!r}")
+    await eventually(is_called, what=f"the model was called with {text!r}")
 
 
-async def test_a_platform_that_dies_in_mid_answer_says_it_in_its_next_life(
+async def test_a_platform_killed_during_an_answer_sends_it_after_its_restart(
     radio: Host, client: Client
 ) -> None:
-    """Once, although its message was heard by the one before."""
-    asking = found(client, "radio").hear("hang", "1")
-    await until_asked(client, "hang")
+    """Once, although the earlier incarnation received the message."""
+    call = found(client, "radio").hear("hang", "1")
+    await until_called(client, "hang")
     old = radio.kill("radio")
     with pytest.raises(ServiceLost):
-        await asking
+        await call
     await asyncio.to_thread(radio.until_reborn, "radio", old)
     await found(client, "oracle").release()
 
-    await asyncio.to_thread(until, lambda: said(radio), what="it is said")
+    await asyncio.to_thread(until, lambda: sent(radio), what="it is sent")
     again = await found(client, "radio").hear("hang", "1")
     assert again == {"said": ["You said: hang"], "failed": []}
-    assert said(radio) == ["r: You said: hang"]
+    assert sent(radio) == ["r: You said: hang"]
 
 
-async def test_an_answer_is_said_while_its_platform_is_on_its_way_back(
-    radio: Host, client: Client
-) -> None:
-    """The model answers before there is anyone to say it: it waits."""
-    asking = found(client, "radio").ask("hang", "1")
-    await until_asked(client, "hang")
+async def test_an_answer_waits_for_its_platforms_restart(radio: Host, client: Client) -> None:
+    """The model answers while the platform is still down."""
+    call = found(client, "radio").ask("hang", "1")
+    await until_called(client, "hang")
     old = radio.kill("radio")
     gone = lambda: radio.status("radio")["pid"] != old  # noqa: E731
     await asyncio.to_thread(until, gone, what="its end was seen")
     await found(client, "oracle").release()
 
-    assert (await asking)["said"] == ["You said: hang"]
-    assert said(radio) == ["r: You said: hang"]
+    assert (await call)["said"] == ["You said: hang"]
+    assert sent(radio) == ["r: You said: hang"]
 
 
-async def test_what_was_perhaps_said_is_not_said_again(radio: Host, client: Client) -> None:
-    """A platform that dies while it says something: who asks is told."""
+async def test_a_response_that_may_have_been_sent_is_not_repeated(
+    radio: Host, client: Client
+) -> None:
+    """If the platform crashes while it sends, the caller gets a failed result."""
     answer = await found(client, "radio").ask("die", "1")
 
     assert answer == {"said": ["You said: die"], "failed": ["REPLY"]}
-    assert said(radio) == ["r: You said: die"]
+    assert sent(radio) == ["r: You said: die"]
 
 
-async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client: Client) -> None:
-    """Its caller waits meanwhile, and has the answer of the next one."""
-    asking = found(client, "radio").hear("hang", "1")
-    await until_asked(client, "hang")
+async def test_an_agent_killed_during_an_answer_starts_it_again(
+    radio: Host, client: Client
+) -> None:
+    """The caller waits and gets the next incarnation's answer."""
+    call = found(client, "radio").hear("hang", "1")
+    await until_called(client, "hang")
     old = radio.kill("agent")
     await asyncio.to_thread(radio.until_reborn, "agent", old)
     await found(client, "oracle").release()
 
-    assert (await asking)["said"] == ["You said: hang"]
-    assert said(radio) == ["r: You said: hang"]
+    assert (await call)["said"] == ["You said: hang"]
+    assert sent(radio) == ["r: You said: hang"]
 
 
-async def test_a_model_that_dies_in_mid_answer_is_asked_again(radio: Host, client: Client) -> None:
-    """Nothing was said yet, so nothing is said twice."""
-    asking = found(client, "radio").hear("hang", "1")
-    await until_asked(client, "hang")
+async def test_a_model_killed_during_an_answer_is_called_again(radio: Host, client: Client) -> None:
+    """Nothing was sent before, so nothing is sent twice."""
+    call = found(client, "radio").hear("hang", "1")
+    await until_called(client, "hang")
     radio.kill("oracle")
 
-    assert (await asking)["said"] == ["You said: hang"]
-    assert said(radio) == ["r: You said: hang"]
+    assert (await call)["said"] == ["You said: hang"]
+    assert sent(radio) == ["r: You said: hang"]
 
 
 async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client) -> None:
-    """The agent lives, other actions of the same plugin are run by its next incarnation, and a
-    message for which nothing else is done is answered."""
+    """The agent keeps running, the plugin's next incarnation runs the other actions, and a message
+    without another successful action gets a reply."""
     agent, deeds = (radio.status(name)["pid"] for name in ("agent", "deeds"))
     hear = found(client, "radio").hear
 
     one = await hear("run both", "1", "r", ["SEGFAULT", "TELL"])
-    assert one == {"said": ["told"], "failed": ["SEGFAULT"]}
+    assert one == {"sent": ["done"], "failed": ["SEGFAULT"]}
     two = await hear("crash", "2")
-    assert two == {"said": ["You said: crash"], "failed": ["SEGFAULT"]}
+    assert two == {"sent": ["You wrote: crash"], "failed": ["SEGFAULT"]}
     assert radio.status("agent")["pid"] == agent
     assert radio.status("deeds")["pid"] != deeds
 
 
-async def test_rooms_side_by_side_each_in_its_order(radio: Host, client: Client) -> None:
-    """A message that hangs holds up its room alone; the same one twice is answered once."""
+async def test_rooms_are_answered_concurrently_each_in_order(radio: Host, client: Client) -> None:
+    """A message that hangs delays its room only; a repeated message is answered once."""
     hear = found(client, "radio").hear
     held = [hear("hang", "1"), hear("hang", "1"), hear("two", "2"), hear("three", "3")]
-    await until_asked(client, "hang")
+    await until_called(client, "hang")
     assert (await hear("elsewhere", "4", "other"))["said"] == ["You said: elsewhere"]
-    assert said(radio) == ["other: You said: elsewhere"]
+    assert sent(radio) == ["other: You said: elsewhere"]
     await found(client, "oracle").release()
     one, same, *_ = await asyncio.gather(*held)
 
     assert one == same
-    assert said(radio)[1:] == [f"r: You said: {text}" for text in ("hang", "two", "three")]
+    assert sent(radio)[1:] == [f"r: You said: {text}" for text in ("hang", "two", "three")]
 
 
 @pytest.fixture
@@ -165,26 +167,26 @@ def two() -> Iterator[Host]:
         yield host.up()
 
 
-async def test_two_agents_answer_for_themselves(two: Host) -> None:
-    """Each in its own voice, by its own platform, also where that dies in mid-answer."""
+async def test_two_agents_answer_separately(two: Host) -> None:
+    """Each with its own character and platform, also after a kill of a platform."""
     async with two.connect() as client:
         for name in ("ada", "max"):
             answer = await found(client, f"{name}.radio").hear("who", "1")
-            assert answer == {"said": [f"You are {name}."], "failed": []}
+            assert answer == {"sent": [f"You are {name}."], "failed": []}
         held = [found(client, f"{name}.radio").ask("hang", "2") for name in ("ada", "max")]
-        await until_asked(client, "hang")
+        await until_called(client, "hang")
         old = two.kill("ada.radio")
         await asyncio.to_thread(two.until_reborn, "ada.radio", old)
         await found(client, "oracle").release()
         await asyncio.gather(*held)
 
     for name in ("ada", "max"):
-        heard = (two.folder / f"{name}.txt").read_text().splitlines()
-        assert heard == [f"r: You are {name}.", "r: You said: hang"]
+        lines = (two.folder / f"{name}.txt").read_text().splitlines()
+        assert lines == [f"r: You are {name}.", "r: You said: hang"]
 
 
 async def test_an_event_of_an_agents_platform_is_answered_by_that_agent(two: Host) -> None:
-    """Nothing says who heard the message but who tells of it."""
+    """The event's source decides."""
     async with two.connect() as client:
         await found(client, "max.radio").tell("who", "1")
 
@@ -192,8 +194,8 @@ async def test_an_event_of_an_agents_platform_is_answered_by_that_agent(two: Hos
     assert not (two.folder / "ada.txt").exists()
 
 
-async def test_an_event_of_everybodys_platform_is_answered_once(tmp_path: Path) -> None:
-    """By the first agent, which `process_actions` means there as well."""
+async def test_an_event_of_a_shared_platform_is_answered_once(tmp_path: Path) -> None:
+    """By the first agent, as with `process_actions`."""
     files = {f"{name}.json": f'{{"name": "{name}", "bio": []}}' for name in ("ada", "max")}
     own = "[agents.NAME]\ncharacter = 'NAME.json'\nplugins = ['agent']\n"
     sections = (own.replace("NAME", name) for name in ("ada", "max"))

@@ -353,8 +353,8 @@ def test_a_service_that_an_operator_stops_is_left_alone(running: Host) -> None:
     """No promise is broken by an order. Messages to the service are kept."""
     process = begun(running, "--for", "4", "--json")
     until(lambda: len(running.events("service.fault")) >= 8)
-    running.run("stop", "third")
-    running.run("restart", "other")
+    running.ask("stop", "third")
+    running.ask("restart", "other")
     faults = len(running.events("service.fault"))
     until(lambda: len(running.events("service.fault")) > faults)
     process.send_signal(signal.SIGINT)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.support.host import ROOT, Host, Hosting, found
 from tests.support.proc import stat
-from tests.support.waiting import eventually, until
+from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import CallTimeout, with_timeout
 
@@ -106,7 +106,7 @@ JUMPS = pytest.mark.parametrize("jump", [3 * DAY, -3 * DAY])
 
 @JUMPS
 async def test_who_runs_goes_on(running: Host, clock: Clock, jump: float) -> None:
-    """Nobody is late, nobody ends, ages are those of before, and a deadline is as long as ever."""
+    """No watchdog fires, no service ends, ages stay correct, and deadlines keep their length."""
     before = pids(running)
     clock.jump(jump)
 
@@ -117,7 +117,7 @@ async def test_who_runs_goes_on(running: Host, clock: Clock, jump: float) -> Non
         began = time.monotonic()
         with pytest.raises(CallTimeout):
             await with_timeout(hang, 0.5).never()
-        assert 0.4 < time.monotonic() - began < 5.0
+        assert 0.4 < time.monotonic() - began < SOON
         call = asyncio.ensure_future(with_timeout(hang, 10.0).never())
         clock.jump(-jump)
         await asyncio.wait({call}, timeout=0.5)
@@ -197,10 +197,10 @@ async def test_mail_comes_again_and_none_expires(
             return path.exists() and len(path.read_text().split()) >= 9
 
         await eventually(there)
-        told = await found(client, "mailbox").ls()
+        listed = await found(client, "mailbox").ls()
     lines = [line.split() for line in path.read_text().splitlines()]
     assert [(line[0], line[2]) for line in lines] == [("1", "1"), ("1", "2"), ("2", "1")]
-    assert not told["letters"]
+    assert not listed["letters"]
 
 
 @JUMPS

@@ -1,4 +1,4 @@
-"""Why did it die: each end that nobody asked for leaves a record, which says so."""
+"""Crash reports: each end that was not ordered leaves a record with its cause."""
 
 import asyncio
 import json
@@ -79,10 +79,10 @@ def ids(host: Host, name: str) -> list[str]:
 def death(host: Host, name: str, known: list[str]) -> dict[str, Any]:
     """Return a service's one death besides those that were known before."""
 
-    def told() -> list[str]:
+    def record() -> list[str]:
         return [one for one in ids(host, name) if one not in known]
 
-    (new,) = until(told, what=f"the record of {name}'s death")
+    (new,) = until(record, what=f"the record of {name}'s death")
     read: dict[str, Any] = json.loads((host.home / f"state/deaths/{new}.json").read_text())
     return read
 
@@ -98,44 +98,44 @@ async def test_killed_in_mid_call(running: Host, client: Client) -> None:
     assert await crash.pid() == row["pid"]
     echo = found(client, "echo")
 
-    async def asked() -> bool:
+    async def is_serving() -> bool:
         return bool((await asyncio.to_thread(running.status, "echo"))["in_flight"])
 
-    await eventually(asked)
+    await eventually(is_serving)
     os.kill(row["pid"], signal.SIGKILL)
     for one in lost:
         with pytest.raises(ServiceLost):
             await one
-    told = await asyncio.to_thread(death, running, "crash", known)
+    record = await asyncio.to_thread(death, running, "crash", known)
     await echo.release()
-    assert told["kind"] == "signal"
-    assert told["cause"] == "its process was killed by SIGKILL"
-    assert (told["signal"], told["exit_code"]) == (signal.SIGKILL, None)
-    assert (told["pid"], told["generation"], told["state"]) == (
+    assert record["kind"] == "signal"
+    assert record["cause"] == "its process was killed by SIGKILL"
+    assert (record["signal"], record["exit_code"]) == (signal.SIGKILL, None)
+    assert (record["pid"], record["generation"], record["state"]) == (
         row["pid"],
         row["generation"],
         "running",
     )
-    flying = {(one["direction"], one["service"], one["method"]) for one in told["in_flight"]}
+    flying = {(one["direction"], one["service"], one["method"]) for one in record["in_flight"]}
     assert flying == {
         ("in", "a program", "hang"),
         ("in", "a program", "ask_for"),
         ("out", "echo", "hold"),
     }
-    assert told["in_flight_count"] == 3
-    shown = [(m["direction"], m["kind"], m["method"], m["outcome"]) for m in told["messages"]]
+    assert record["in_flight_count"] == 3
+    shown = [(m["direction"], m["kind"], m["method"], m["outcome"]) for m in record["messages"]]
     assert ("in", "call", "speak", "ok") in shown
     assert ("out", "reply", "pid", "ok") in shown
     assert ("out", "call", "hold", "in flight") in shown
-    assert told["log"][-1] == CANARY
-    assert told["rss_bytes"] > 1 << 20
-    assert told["uptime_s"] > 0
-    assert told["policy"]["next"] == "started again at once"
-    before = "\n".join(told["before"])
+    assert record["log"][-1] == CANARY
+    assert record["rss_bytes"] > 1 << 20
+    assert record["uptime_s"] > 0
+    assert record["policy"]["next"] == "started again at once"
+    before = "\n".join(record["before"])
     assert re.search(r"service=crash .*to=running", before)
     assert re.search(r"service=echo .*to=running", before)  # which it depends on
-    del told["log"]
-    assert CANARY not in json.dumps(told)
+    del record["log"]
+    assert CANARY not in json.dumps(record)
 
 
 async def test_values_are_there_where_its_config_says_so(running: Host, client: Client) -> None:
@@ -146,13 +146,13 @@ async def test_values_are_there_where_its_config_says_so(running: Host, client: 
     await loud.speak(CANARY)
     with pytest.raises(ServiceLost):
         await loud.exit(4)
-    told = await asyncio.to_thread(death, running, "loud", known)
-    assert (told["kind"], told["exit_code"]) == ("exit", 4)
-    assert told["cause"] == "its process exited with code 4"
-    values = {(m["method"], m["kind"]): m.get("value") for m in told["messages"]}
+    record = await asyncio.to_thread(death, running, "loud", known)
+    assert (record["kind"], record["exit_code"]) == ("exit", 4)
+    assert record["cause"] == "its process exited with code 4"
+    values = {(m["method"], m["kind"]): m.get("value") for m in record["messages"]}
     assert values["speak", "call"] == f'["{CANARY}"]'
     assert values["pid", "reply"] == str(pid)
-    assert [one["value"] for one in told["in_flight"]] == ["[4]"]
+    assert [one["value"] for one in record["in_flight"]] == ["[4]"]
 
 
 async def test_a_secret_of_another_service_is_in_no_record(running: Host, client: Client) -> None:
@@ -162,8 +162,8 @@ async def test_a_secret_of_another_service_is_in_no_record(running: Host, client
     await found(client, "echo").ask("loud", "speak", [f"log in with {TOKEN}"])
     with pytest.raises(ServiceLost):
         await loud.exit(4)
-    told = await asyncio.to_thread(death, running, "loud", known)
-    text = json.dumps(told)
+    record = await asyncio.to_thread(death, running, "loud", known)
+    text = json.dumps(record)
     assert "log in with [echo.ECHOS_TOKEN]" in text
     assert TOKEN not in text
 
@@ -175,12 +175,12 @@ async def test_a_segfault_has_its_stack(running: Host, client: Client) -> None:
     await loud.speak("the last line")
     with pytest.raises(ServiceLost):
         await loud.segfault()
-    told = await asyncio.to_thread(death, running, "loud", known)
-    assert (told["kind"], told["signal"]) == ("signal", signal.SIGSEGV)
-    assert told["stacks"].startswith("Fatal Python error: Segmentation fault")
-    assert re.search(r'crash.py", line \d+ in segfault', told["stacks"])
-    assert told["log"] == ["the last line"]
-    assert "segfault" in [one["method"] for one in told["in_flight"]]
+    record = await asyncio.to_thread(death, running, "loud", known)
+    assert (record["kind"], record["signal"]) == ("signal", signal.SIGSEGV)
+    assert record["stacks"].startswith("Fatal Python error: Segmentation fault")
+    assert re.search(r'crash.py", line \d+ in segfault', record["stacks"])
+    assert record["log"] == ["the last line"]
+    assert "segfault" in [one["method"] for one in record["in_flight"]]
 
 
 async def test_a_watchdog_has_the_stacks(running: Host, client: Client) -> None:
@@ -190,14 +190,14 @@ async def test_a_watchdog_has_the_stacks(running: Host, client: Client) -> None:
     await loud.speak("the last line")
     with pytest.raises(ServiceLost, match="silent"):
         await loud.block()
-    told = await asyncio.to_thread(death, running, "loud", known)
-    assert told["kind"] == "watchdog"
-    assert "silent for 1 s" in told["cause"]
-    assert told["state"] == "running"
-    assert re.search(r'crash.py", line \d+ in block', told["stacks"])
-    assert told["log"][-1] == "the last line"
-    assert [one["method"] for one in told["in_flight"]] == ["block"]
-    assert told["beat_age_s"] >= 1.0
+    record = await asyncio.to_thread(death, running, "loud", known)
+    assert record["kind"] == "watchdog"
+    assert "silent for 1 s" in record["cause"]
+    assert record["state"] == "running"
+    assert re.search(r'crash.py", line \d+ in block', record["stacks"])
+    assert record["log"][-1] == "the last line"
+    assert [one["method"] for one in record["in_flight"]] == ["block"]
+    assert record["beat_age_s"] >= 1.0
 
 
 async def test_an_exception_in_background_work_has_its_traceback(
@@ -206,12 +206,12 @@ async def test_an_exception_in_background_work_has_its_traceback(
     """Type, text and the author's frames."""
     known = await asyncio.to_thread(ids, running, "loud")
     await found(client, "loud").crash()
-    told = await asyncio.to_thread(death, running, "loud", known)
-    assert told["kind"] == "exception"
-    assert told["cause"] == "an exception ended it: LookupError: the background failed"
-    assert told["exception"]["phase"] == "run"
-    assert "in _raise" in told["exception"]["traceback"]
-    assert told["log"][-1] == "LookupError: the background failed"
+    record = await asyncio.to_thread(death, running, "loud", known)
+    assert record["kind"] == "exception"
+    assert record["cause"] == "an exception ended it: LookupError: the background failed"
+    assert record["exception"]["phase"] == "run"
+    assert "in _raise" in record["exception"]["traceback"]
+    assert record["log"][-1] == "LookupError: the background failed"
 
 
 @pytest.mark.parametrize(
@@ -227,12 +227,12 @@ def test_a_failed_start_is_a_death_too(running: Host, name: str, cause: str, the
     assert running.run("start", name).code == 1
     running.ask("stop", name)
     first = ids(running, name)[0]
-    told = json.loads(running.run("death", first, json=True).out)["data"]
-    assert told["kind"] == "start"
-    assert told["cause"].startswith("it did not start: ")
-    assert cause in told["cause"]
-    assert then in told["policy"]["next"]
-    assert cause in told["exception"]["reason"]
+    record = json.loads(running.run("death", first, json=True).out)["data"]
+    assert record["kind"] == "start"
+    assert record["cause"].startswith("it did not start: ")
+    assert cause in record["cause"]
+    assert then in record["policy"]["next"]
+    assert cause in record["exception"]["reason"]
 
 
 async def test_an_ordered_end_leaves_no_record(running: Host, client: Client) -> None:
@@ -285,7 +285,7 @@ def test_what_is_not_there_is_said(running: Host) -> None:
     assert wrong.code == 4
     assert newest.rpartition("-")[0] in wrong.err
     assert running.run("death", "nothing-like-it-1").code == 4
-    assert running.run("deaths", "nobody").code == 4
+    assert running.run("deaths", "absent").code == 4
     fresh = running.run("deaths", "echo", "-n", "2", json=True)
     assert [one["id"] for one in fresh.data["deaths"]] == ids(running, "echo")[-2:]
     assert running.run("death", "echo", json=True).data["id"] == newest  # the NAME's last one
@@ -297,7 +297,7 @@ def test_records_outlive_the_supervisor(host: Hosting) -> None:
     one = host("[plugins.echo]", ["echo"])
     old = one.kill("echo")
     records = one.home / "state" / "deaths"
-    until(lambda: list(records.glob("*.json")), what="it is written without being asked for")
+    until(lambda: list(records.glob("*.json")), what="it is written without a request")
     one.until_reborn("echo", old)
     (first,) = ids(one, "echo")
     one.kill("echo")
@@ -306,8 +306,8 @@ def test_records_outlive_the_supervisor(host: Hosting) -> None:
     listed = one.run("deaths", json=True).data["deaths"]
     assert [line["service"] for line in listed] == ["echo", "echo"]
     assert one.run("death", first).code == 0
-    told = one.run("events", "e*").out.splitlines()  # what was written down, without it, too
-    assert sum("death=echo-" in line for line in told) == 2
+    record = one.run("events", "e*").out.splitlines()  # what was written down, without it, too
+    assert sum("death=echo-" in line for line in record) == 2
     assert not list((one.home / "run").glob("*.flight"))
     damaged = one.home / "state" / "deaths" / f"{first}.json"
     damaged.write_text(damaged.read_text()[:-1])
@@ -330,7 +330,7 @@ def test_a_home_that_cannot_be_written_stops_no_service(host: Hosting) -> None:
     one = host("[plugins.echo]", ["echo"])
     (one.home / "state" / "deaths").write_text("in the way")
     one.until_reborn("echo", one.kill("echo"))
-    until(lambda: one.events("death.unrecorded"), what="it is told")
+    until(lambda: one.events("death.unrecorded"), what="the event is recorded")
     assert one.run("deaths").code == 0
     assert not [event for event in one.events() if event["event"] == "supervisor.erred"]
     (one.home / "state" / "deaths").unlink()
@@ -348,11 +348,11 @@ def test_a_record_after_an_adoption_is_of_that_process_alone(host: Hosting) -> N
     one.up()
     assert one.status("echo")["pid"] == row["pid"]
     one.until_reborn("echo", one.kill("echo"))
-    told = death(one, "echo", known)
-    assert told["cause"] == "its process was killed by SIGKILL"
-    assert told["stacks"] == ""
-    assert not [line for line in told["log"] if "File " in line or "Segmentation" in line]
-    assert told["unknown"] == []
+    record = death(one, "echo", known)
+    assert record["cause"] == "its process was killed by SIGKILL"
+    assert record["stacks"] == ""
+    assert not [line for line in record["log"] if "File " in line or "Segmentation" in line]
+    assert record["unknown"] == []
 
 
 def test_a_stopped_process_is_called_so(host: Hosting) -> None:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.services.fault import BLOCKS, FAULTS, TOLD
+from tests.services.fault import BLOCKS, DUMPED, FAULTS
 from tests.support.host import Host, Hosting, found, hosting
 from tests.support.proc import alive, children
 from tests.support.waiting import eventually, until
@@ -94,8 +94,8 @@ async def undisturbed(host: Host) -> AsyncIterator[None]:
 
 
 def strays(host: Host) -> dict[int, str]:
-    """Return the processes of a host that nobody should have left: by their environment, which
-    is what they began with, and by their cgroup, which nobody leaves unseen."""
+    """Return the processes that a host has left behind, found by the environment that they
+    started with and by their cgroup."""
     head = host.head()
     assert head is not None
     launcher = head["launcher_pid"]
@@ -153,25 +153,25 @@ async def dies_alone_and_comes_back(host: Host, fault: str) -> None:
 
 
 async def test_blocked_in_every_way_at_once(without: Host) -> None:
-    """The stacks are told within the watchdog and a second, with the names of the functions;
+    """The stacks are dumped within the watchdog and a second, with the names of the functions;
     every one is ended and runs again; neighbours go on, though processors are busy. What takes no
     signal is reached without cgroups."""
-    logs = {name: len(without.log(name)) for name in TOLD}
-    told: dict[str, float] = {}
+    logs = {name: len(without.log(name)) for name in DUMPED}
+    dumped: dict[str, float] = {}
     async with undisturbed(without), without.connect() as client:
         before = {name: await found(client, name).pid() for name in BLOCKS}
         began = time.monotonic()
         lost = [asyncio.ensure_future(found(client, name).do(name)) for name in BLOCKS]
 
         async def all_told() -> bool:
-            for name in TOLD:
-                if name not in told and f"in {name}" in without.log(name)[logs[name] :]:
-                    told[name] = time.monotonic() - began
-            return len(told) == len(TOLD)
+            for name in DUMPED:
+                if name not in dumped and f"in {name}" in without.log(name)[logs[name] :]:
+                    dumped[name] = time.monotonic() - began
+            return len(dumped) == len(DUMPED)
 
         await eventually(all_told, what="every stack is in its log")
-        print({name: f"{after:.2f} s" for name, after in told.items()})
-        assert max(told.values()) <= TELL_S + MARGIN_S
+        print({name: f"{after:.2f} s" for name, after in dumped.items()})
+        assert max(dumped.values()) <= TELL_S + MARGIN_S
         outcomes = await asyncio.gather(*lost, return_exceptions=True)
         assert [one for one in outcomes if not isinstance(one, ServiceLost)] == []
         for name, pid in before.items():

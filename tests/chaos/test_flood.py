@@ -52,10 +52,10 @@ async def test_logs_and_their_followers_span_the_files(running: Host) -> None:
             due = seen + 1000 * (part + 1)
             until(lambda due=due: running.output.count("| spanning") == due)  # type: ignore[misc]
     done = running.run("logs", "flood", "-n", "2500").out.splitlines()
-    told = [f"spanning {part} {'.' * 300} {n}" for part in range(5) for n in range(1000)]
-    assert done == told[-2500:]
+    printed = [f"spanning {part} {'.' * 300} {n}" for part in range(5) for n in range(1000)]
+    assert done == printed[-2500:]
     shown = [line.partition("| ")[2] for line in running.output.splitlines() if "| spann" in line]
-    assert shown == told
+    assert shown == printed
 
 
 @pytest.mark.parametrize("by_child", [False, True], ids=["thread", "child"])

@@ -1,4 +1,4 @@
-"""A service that no longer answers: its stacks are told, it is ended, and it runs again."""
+"""A service that hangs: its stacks are dumped, it is ended, and it runs again."""
 
 import asyncio
 import os
@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.proc import alive, ignores
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import SOON, until
 
 from garrison.ipc import Client, ServiceLost
 
@@ -34,7 +34,7 @@ watchdog = 0
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
-    """Run services that hang when they are told to."""
+    """Run services that hang on request."""
     with hosting(CONFIG, ["hang"]) as host:
         yield host
 
@@ -95,7 +95,7 @@ def test_one_that_ignores_term_is_killed(running: Host) -> None:
     began = time.monotonic()
     assert running.ask("stop", "deaf")["services"] == {"deaf": "stopped"}
     assert not alive(pid)
-    assert time.monotonic() - began < PATIENCE / 2
+    assert time.monotonic() - began < SOON
     running.ask("start", "deaf")
 
 
@@ -114,7 +114,7 @@ async def test_a_watchdog_of_0_waits_for_ever(running: Host, client: Client) -> 
 
 
 async def test_a_supervisor_that_was_stopped_blames_nobody(running: Host, client: Client) -> None:
-    """While it is stopped it hears no beats; once it goes on, nobody is restarted for that, and
+    """A stopped supervisor reads no beats; once it continues, no service is restarted for that, and
     calls made meanwhile are answered."""
     before = {name: row["pid"] for name, row in running.rows().items()}
     os.kill(running.pid, signal.SIGSTOP)

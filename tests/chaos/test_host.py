@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from tests.support.host import COMMAND, ROOT, Host, Hosting, found
 from tests.support.proc import alive, children, ignores
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import PATIENCE, SOON, until
 
 from garrison.ipc import OrderFailed, ServiceLost, ServiceUnavailable, SupervisorGone
 
@@ -43,7 +43,7 @@ def test_a_second_supervisor_is_refused_fast(host: Hosting) -> None:
     pid = one.status("echo")["pid"]
     began = time.monotonic()
     ran = one.run("up", "-c", str(one.config))
-    assert time.monotonic() - began < 5.0
+    assert time.monotonic() - began < SOON
     assert ran.code == 1
     assert f"pid {one.pid}" in ran.err
     assert "garrison down" in ran.err
@@ -71,7 +71,7 @@ def test_stale_sockets_are_no_obstacle(host: Hosting) -> None:
 
 
 def test_what_was_remembered_and_is_damaged_is_set_aside(host: Hosting) -> None:
-    """A file cut short by a full disk keeps nothing from starting, and is told."""
+    """A truncated file is reported, and services start all the same."""
     one = host("[plugins.echo]\n", ["echo"], up=False)
     (one.home / "state").mkdir(parents=True)
     (one.home / "state" / "orders.json").write_text('{"format": 1, "stopped": ["ec')
@@ -110,7 +110,7 @@ def test_without_its_supervisor_everything_ends_the_launcher_last(host: Hosting)
 
 
 async def test_a_program_learns_of_the_supervisors_death(host: Hosting) -> None:
-    """What is in flight is lost at once, and what is asked later is not waited for."""
+    """Calls in flight are lost at once, and later ones fail without a wait."""
     one = host(CONFIG, PLUGINS)
     async with one.connect() as client:
         echo = found(client, "echo")
@@ -120,10 +120,10 @@ async def test_a_program_learns_of_the_supervisors_death(host: Hosting) -> None:
         with pytest.raises(ServiceLost, match="supervisor ended"):
             await lost
         with pytest.raises((ServiceLost, ServiceUnavailable)):
-            async with asyncio.timeout(5.0):
+            async with asyncio.timeout(SOON):
                 await echo.echo(2)
     with pytest.raises(SupervisorGone, match=r"control\.sock"):
-        async with asyncio.timeout(5.0), one.connect():
+        async with asyncio.timeout(SOON), one.connect():
             pass
     await asyncio.to_thread(until_nothing_is_left, one)
 
@@ -172,7 +172,7 @@ async def test_the_launcher_killed_again_and_again(host: Hosting) -> None:
 
 
 def test_without_both_workers_end_by_themselves(host: Hosting) -> None:
-    """Each notices by itself that nobody could end it any more."""
+    """Each worker notices by itself that no process could end it any more."""
     one = host(CONFIG + LEAK, PLUGINS)
     launcher = one.launcher
     os.kill(one.pid, signal.SIGSTOP)
@@ -203,7 +203,7 @@ def test_a_second_signal_is_at_once(host: Hosting) -> None:
     until(lambda: one.rows()["deaf"]["state"] == "stopping")
     began = time.monotonic()
     one.end(signal.SIGINT)
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < SOON
     until_nothing_is_left(one)
 
 
@@ -284,7 +284,7 @@ def test_the_home_is_said_in_three_ways(host: Hosting) -> None:
     for env, options, name in (
         ({}, (), "of-config"),
         (home, (), "of-environment"),
-        (home, ("--home", str(one.folder / "said")), "said"),
+        (home, ("--home", str(one.folder / "option")), "option"),
     ):
         for words in (("up", "--detach"), ("status",), ("down",)):
             ran = one.run(*options, *words, home=False, env=env)

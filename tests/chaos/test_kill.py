@@ -10,7 +10,7 @@ import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.proc import alive, children, descriptors, resident
 from tests.support.sizes import sizes
-from tests.support.waiting import eventually, until
+from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import Client, RemoteError, ServiceLost
 
@@ -60,7 +60,7 @@ async def test_a_call_in_flight_is_lost_with_its_worker_at_once(
     await asyncio.to_thread(os.kill, before["pid"], signal.SIGKILL)
     with pytest.raises(ServiceLost, match="was killed by SIGKILL"):
         await lost
-    assert time.monotonic() - began < 2.0
+    assert time.monotonic() - began < SOON
     assert await target.pid() != before["pid"]
     after = await asyncio.to_thread(running.status, "target-1")
     assert after["restarts"] == before["restarts"] + 1
@@ -93,17 +93,19 @@ async def test_calls_made_while_it_restarts_wait_and_are_answered(
     assert before is not None
     await asyncio.to_thread(kill, running, "target-1")
 
-    async def told() -> bool:
+    async def is_announced() -> bool:
         now = client.directory.get("target-1")
         return now is not None and now.token != before.token
 
-    await eventually(told)  # until then a call may still be sent to the dead one, and is lost
+    await eventually(
+        is_announced
+    )  # until then a call may still be sent to the dead one, and is lost
     assert not alive(old)
     assert await asyncio.gather(*(target.echo(n) for n in range(200))) == list(range(200))
 
 
 async def test_the_caller_killed_in_mid_call_ends_its_calls(running: Host, client: Client) -> None:
-    """What a dead service had asked for is cancelled where it runs."""
+    """Calls of a dead service are cancelled at their callees."""
     target = found(client, "target-2")
     lost = found(client, "target-1").ask("target-2", "hang", ["orphan"])
 
@@ -122,8 +124,8 @@ async def test_the_caller_killed_in_mid_call_ends_its_calls(running: Host, clien
 
 
 async def test_a_flood_holds_up_neither_deaths_nor_orders(running: Host) -> None:
-    """While callers keep a service as busy as they can, an end is told at once, orders are
-    answered, and what the flood asked for ends once."""
+    """During a flood of calls an end is announced at once and orders are answered; each call of the
+    flood ends once."""
     async with running.connect() as flooding, running.connect() as client:
         echo, target = found(flooding, "echo"), found(client, "target-1")
         stop = asyncio.Event()
@@ -147,10 +149,10 @@ async def test_a_flood_holds_up_neither_deaths_nor_orders(running: Host) -> None
                 os.kill(pid, signal.SIGKILL)
                 with pytest.raises(ServiceLost):
                     await lost
-                assert time.monotonic() - began < 2.0
+                assert time.monotonic() - began < SOON
                 assert await target.pid() != pid
                 await asyncio.to_thread(running.ask, "status")
-                assert time.monotonic() - began < 5.0
+                assert time.monotonic() - began < SOON
 
                 async def went_on(before: int = before) -> bool:
                     return ends > before

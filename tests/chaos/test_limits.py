@@ -34,8 +34,8 @@ type = "glutton"
 
 def deaths(host: Host, name: str) -> list[dict[str, Any]]:
     """Return a service's deaths, the newest first."""
-    told: list[dict[str, Any]] = host.status(name)["deaths"]
-    return told
+    records: list[dict[str, Any]] = host.status(name)["deaths"]
+    return records
 
 
 def cause(host: Host, name: str) -> str:
@@ -120,7 +120,7 @@ async def test_shared_pages_are_counted_once(host: Hosting) -> None:
     pid, before = running.status("glutton")["pid"], threads(running.pid)
 
     await start(running, "glutton", "share", 60, 5)
-    until(lambda: threads(running.pid) > before, what="the kernel is asked what they share")
+    until(lambda: threads(running.pid) > before, what="a thread reads what they share")
     answered = time.monotonic() + 0.5  # a few times
 
     while time.monotonic() < answered:
@@ -177,10 +177,10 @@ async def test_status_shows_what_a_tree_has_beside_its_limits(host: Hosting) -> 
     running = host(CONFIG, ["glutton"])
     await start(running, "crowd", "multiply", 9)
 
-    told = running.run("status", "crowd").out
+    records = running.run("status", "crowd").out
     table = running.run("status").out
 
-    assert "10 of 20 processes" in told
+    assert "10 of 20 processes" in records
     line = next(line for line in table.splitlines() if line.startswith("glutton"))
     assert "M/128M" in line
     assert max(map(len, table.splitlines())) <= 80

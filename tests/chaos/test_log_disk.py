@@ -109,22 +109,22 @@ async def test_the_journal_goes_on_after_a_full_disk(host: Hosting, tmp_path: Pa
         assert running.process.poll() is None
         filler.unlink()
         running.ask("restart", "printer")
-        told = events(running)
-        (lost,) = [one["data"]["events"] for one in told if one["event"] == "journal.lost"]
-        numbers = [one["n"] for one in told]
+        recorded = events(running)
+        (lost,) = [one["data"]["events"] for one in recorded if one["event"] == "journal.lost"]
+        numbers = [one["n"] for one in recorded]
         assert numbers == sorted(numbers)
         assert lost == numbers[-1] - len(numbers) - (numbers[0] - 1)
-        assert told[-1]["data"]["to"] == "running"
+        assert recorded[-1]["data"]["to"] == "running"
         running.end()
 
 
 def events(running: Host) -> list[dict[str, Any]]:
     """Return what the journal's file tells, without what the disk had cut."""
-    told: list[dict[str, Any]] = []
+    recorded: list[dict[str, Any]] = []
     for line in (running.home / "logs" / "events.jsonl").read_text().splitlines():
         with contextlib.suppress(ValueError):
-            told.append(json.loads(line))
-    return told
+            recorded.append(json.loads(line))
+    return recorded
 
 
 async def test_a_service_starts_on_a_full_disk(host: Hosting, tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_deaths_on_a_full_disk(host: Hosting, tmp_path: Path) -> None:
         until(lambda: running.events("state.unsaved"))
         running.ask("stop", "printer")
         running.ask("start", "printer")
-        assert len(running.events("state.unsaved")) <= 4, "told once, not each time"
+        assert len(running.events("state.unsaved")) <= 4, "recorded once, not each time"
         filler.unlink()
         old = running.kill("printer")
         running.until_reborn("printer", old)

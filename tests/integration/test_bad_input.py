@@ -16,13 +16,12 @@ import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.proc import resident
 from tests.support.rogue import ABSURD, Rogue, dealer, greeting, joined, raw
-from tests.support.waiting import eventually, until
+from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import Client, ServiceLost, messages, sockets, with_timeout
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR, WIRE, Token
 
 MIB = 1 << 20
-SOON = 3.0  # seconds, for a healthy call whatever others do
 GROWTH = 48 * MIB  # of the supervisor, for whatever is not meant to be large
 NIL = msgspec.Raw(b"\xc0")
 NO_ARGS = msgspec.Raw(b"\x90")
@@ -123,7 +122,7 @@ async def test_an_answer_counts_once_and_from_whom_it_was_asked(
     """Answers replayed, doubled, or of another incarnation settle nothing."""
     service, echo = found(client, "rogue"), found(client, "echo")
     with joined(running) as rogue:
-        waiting = echo.hang("asked")
+        waiting = echo.hang("waiting")
         for call_id in range(200):
             rogue.send(
                 client.token,
@@ -146,7 +145,7 @@ async def test_an_answer_counts_once_and_from_whom_it_was_asked(
 async def test_a_member_cannot_speak_for_another(running: Host, client: Client) -> None:
     """Who takes a token that is somebody's is not heard, on neither socket, and its owner is."""
     for token in (token_of(client, "echo"), client.token):
-        control_plane = dealer(running, "control", token, asked=False)
+        control_plane = dealer(running, "control", token, identify=False)
         with control_plane as control, dealer(running, "bus", token) as bus:
             for message in (
                 messages.Leave(),
@@ -362,11 +361,11 @@ async def test_tiny_frames_in_a_flood(running: Host, client: Client) -> None:
     with joined(running) as rogue:
         flooding = threading.Thread(target=flood, args=(rogue,))
         flooding.start()
-        asked = 0
+        calls = 0
         while flooding.is_alive():
-            assert await echo.echo(asked) == asked
-            asked += 1
+            assert await echo.echo(calls) == calls
+            calls += 1
         flooding.join()
         rogue.send(token_of(client, "echo"), call(1))
         assert rogue.received()[1] == [messages.Reply(1, NIL)]
-    assert asked > 0
+    assert calls > 0

@@ -128,7 +128,7 @@ async def test_a_class_converts_what_a_stream_yields(client: Client) -> None:
 async def test_a_result_that_does_not_fit_the_callers_class_is_a_remote_error(
     client: Client,
 ) -> None:
-    """Who expects something else than what comes is told so, by the call alone."""
+    """A result of another type than expected fails that call alone."""
 
     class Wrong(Protocol):
         service_type: ClassVar[str] = "echo"
@@ -217,7 +217,7 @@ async def test_a_nested_error_carries_the_inner_ones_text(echo: ServiceProxy) ->
 
 
 async def test_a_call_past_its_deadline_is_a_timeout_and_is_cancelled(echo: ServiceProxy) -> None:
-    """`with_timeout` gives another deadline; the method that nobody waits for is cancelled."""
+    """`with_timeout` gives another deadline; a method without a waiting caller is cancelled."""
     with pytest.raises(CallTimeout) as caught:
         await with_timeout(echo, 0.2).hang("late")
     assert caught.value.timeout == 0.2
@@ -312,7 +312,7 @@ async def test_a_thread_of_a_program_can_call(echo: ServiceProxy) -> None:
 
 
 async def test_a_call_is_sent_when_it_is_made(echo: ServiceProxy) -> None:
-    """Nobody has to await it for it to go: it is a future, and its result is kept."""
+    """A call is a future: it is sent without `await`, and its result is kept."""
     future = echo.echo("kept")
     assert isinstance(future, asyncio.Future)
 

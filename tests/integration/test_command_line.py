@@ -101,7 +101,7 @@ OUTCOMES: list[tuple[list[str], int, str, str]] = [
     (["restart"], 2, "usage", "NAME"),
     (["status", "--nonsense"], 2, "usage", "--nonsense"),
     (["wait", "echo", "--for", "runing"], 2, "usage", "running"),
-    (["call", "echo", "echo", "{"], 2, "usage", """garrison call echo echo '["{"]'"""),
+    (["call", "echo", "echo", "{"], 2, "usage", """call echo echo '["{"]'"""),
     (["call", "echo", "add", "first=1", "first=2"], 2, "usage", "twice"),
     (["docs", "operate/caos"], 2, "usage", "did you mean operate/chaos"),
     (["start", "echo", "--wait", "0"], 2, "usage", "--wait"),

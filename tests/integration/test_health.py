@@ -1,4 +1,4 @@
-"""A service's own `health`: asked while it runs, told in `status`, restarted after two bad ones."""
+"""A service's `health` method: polled, shown in `status`; two bad results restart the service."""
 
 import os
 from pathlib import Path
@@ -25,9 +25,9 @@ def says(folder: Path, text: str) -> None:
     new.rename(folder / "says")
 
 
-def asked(folder: Path) -> list[str]:
+def checks(folder: Path) -> list[str]:
     """Return what was noted of the questions, so far."""
-    path = folder / "asked"
+    path = folder / "checks"
     return path.read_text().splitlines() if path.exists() else []
 
 
@@ -39,25 +39,25 @@ def ailing(host: Hosting, folder: Path, text: str, interval: float = 0.1, more: 
 
 
 def health(running: Host) -> dict[str, Any] | None:
-    """Return what is told of its health."""
-    told: dict[str, Any] | None = running.status("ailing")["health"]
-    return told
+    """Return its health from `status`."""
+    result: dict[str, Any] | None = running.status("ailing")["health"]
+    return result
 
 
 @pytest.mark.parametrize("answer", ["True", "None"])
 def test_who_is_well_goes_on(host: Hosting, tmp_path: Path, answer: str) -> None:
-    """It is asked again and again, one question at a time, and `status` shows how it is."""
+    """It is polled, one check at a time, and `status` shows the result."""
     running = ailing(host, tmp_path, answer)
     pid = running.status("ailing")["pid"]
 
-    until(lambda: len(asked(tmp_path)) >= 8)
+    until(lambda: len(checks(tmp_path)) >= 8)
 
-    assert asked(tmp_path)[:4] == ["1 begins", "1 ends"] * 2
-    told = until(lambda: health(running))
-    assert told is not None
-    assert (told["well"], told["problem"]) == (True, None)
-    assert 0 <= told["took_s"] < 5
-    assert 0 <= told["age_s"] < 5
+    assert checks(tmp_path)[:4] == ["1 begins", "1 ends"] * 2
+    result = until(lambda: health(running))
+    assert result is not None
+    assert (result["well"], result["problem"]) == (True, None)
+    assert 0 <= result["took_s"] < 5
+    assert 0 <= result["age_s"] < 5
     assert running.status("ailing")["pid"] == pid
     assert "health" in running.run("status", "ailing").out
     assert not running.events("service.unwell")
@@ -83,38 +83,38 @@ def test_who_is_unwell_twice_in_a_row_is_restarted(
 
     (death,) = new["deaths"]
     assert death["kind"] == "health"
-    said = f"its health was not good twice in a row ({problem}), so it was ended"
-    assert death["cause"] == said
-    assert said in " ".join(running.run("death", death["id"]).out.split())
+    cause = f"its health was not good twice in a row ({problem}), so it was ended"
+    assert death["cause"] == cause
+    assert cause in " ".join(running.run("death", death["id"]).out.split())
     record = running.run("death", death["id"], json=True).data
     assert record["state"] == "running"
     (unwell,) = running.events("service.unwell")
     assert unwell["data"]["problem"] == problem
     moved = [one["data"] for one in running.events("service.state", "ailing")]
-    assert [one["reason"] for one in moved if one["to"] == "stopping"] == [said]
+    assert [one["reason"] for one in moved if one["to"] == "stopping"] == [cause]
     assert new["restarts"] == 1
-    begun = [line for line in asked(tmp_path) if line.startswith("1 ")]
+    begun = [line for line in checks(tmp_path) if line.startswith("1 ")]
     assert begun == (["1 begins", "1 ends"] * len(begun))[: len(begun)], "two at once"
 
 
 async def test_calls_under_way_end_before_it_does(host: Hosting, tmp_path: Path) -> None:
-    """It is drained, and asked nothing more meanwhile."""
+    """It is drained, without further checks meanwhile."""
     running = ailing(host, tmp_path, "True", more="grace = 20.0")
     async with running.connect() as client:
         call = found(client, "ailing").slow(1.0)
         says(tmp_path, "False in 1")
         assert await call == "done"
     until(lambda: running.status("ailing")["generation"] == 2)
-    assert sum(line == "1 begins" for line in asked(tmp_path)) >= 2
+    assert sum(line == "1 begins" for line in checks(tmp_path)) >= 2
 
 
 def test_one_bad_answer_is_shown_and_forgiven(host: Hosting, tmp_path: Path) -> None:
     """The table has a sign at it and the problem below, within 80 columns."""
     running = ailing(host, tmp_path, "raise", interval=2.0)
     pid = running.status("ailing")["pid"]
-    told = until(lambda: health(running))
-    assert told is not None
-    assert not told["well"]
+    result = until(lambda: health(running))
+    assert result is not None
+    assert not result["well"]
 
     table = running.run("status").out
     detail = running.run("status", "ailing").out
@@ -129,11 +129,11 @@ def test_one_bad_answer_is_shown_and_forgiven(host: Hosting, tmp_path: Path) -> 
 
 
 def test_never_means_never(host: Hosting, tmp_path: Path) -> None:
-    """With 0 nobody asks, and `status` has nothing to show."""
+    """An interval of 0 turns checks off, and `status` shows no health."""
     running = ailing(host, tmp_path, "False", interval=0)
     until(lambda: running.status("ailing")["beat_age_s"] is not None)
     running.ask("restart", "ailing")
-    assert asked(tmp_path) == []
+    assert checks(tmp_path) == []
     assert health(running) is None
 
 
@@ -154,7 +154,7 @@ def test_a_health_that_blocks_is_the_watchdogs_business(host: Hosting, tmp_path:
 
 
 def test_the_next_supervisor_hears_it_too(host: Hosting, tmp_path: Path) -> None:
-    """An adopted service is asked as before, and restarted as before."""
+    """An adopted service is checked and restarted as before."""
     running = ailing(host, tmp_path, "True")
     pid = running.status("ailing")["pid"]
     os.kill(running.pid, 9)
@@ -169,7 +169,7 @@ def test_the_next_supervisor_hears_it_too(host: Hosting, tmp_path: Path) -> None
 async def test_whose_health_takes_arguments_has_a_method_like_any(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Others can call it, nobody asks it; `check`, `status` and the journal say so."""
+    """It can be called but is not polled; `check`, `status` and the event log say so."""
     running = ailing(host, tmp_path, "True")
     note = "its health is an ordinary method, not a health check: it cannot be called without"
 
@@ -179,6 +179,6 @@ async def test_whose_health_takes_arguments_has_a_method_like_any(
 
     assert f"note: clinic: {note}" in running.run("check", "-c", str(running.config)).out
     assert note in running.status("clinic")["notes"][0]
-    (told,) = running.events("plugin.note")
-    assert told["data"]["service_type"] == "clinic"
+    (result,) = running.events("plugin.note")
+    assert result["data"]["service_type"] == "clinic"
     assert running.status("clinic")["health"] is None

@@ -228,7 +228,7 @@ async def test_what_was_never_run_is_sent_again_with_its_frames(
         calls = [asyncio.ensure_future(one(number)) for number in range(4)]
         lost += (await outcomes(calls))[1]
     await restart
-    assert lost <= 4  # its last answers, where they come later than its end may be told
+    assert lost <= 4  # its last answers may come after its end is announced
 
 
 async def test_an_idempotent_call_is_sent_again_with_its_frames(
@@ -250,7 +250,7 @@ async def test_an_idempotent_call_is_sent_again_with_its_frames(
 
 
 async def test_a_caller_that_gives_up_in_mid_transfer(client: Client) -> None:
-    """Its window is free again, and what it gave up comes back to nobody."""
+    """Its window is free again, and abandoned answers are dropped."""
     echo = found(client, "echo")
     data = random_bytes(8 * MIB)
     for turns in range(8):

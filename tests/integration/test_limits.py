@@ -1,4 +1,4 @@
-"""What a service is held to by its own process, and what is said where the machine does not."""
+"""Limits that a worker applies to itself, and the warning where the machine cannot."""
 
 import os
 import resource
@@ -41,7 +41,7 @@ def may(capability: int) -> bool:
 
 
 def unheld(host: Host, name: str) -> str:
-    """Return what was said of a service's limits when it started."""
+    """Return the warnings about a service's limits at its start."""
     events = host.events("limit.unheld", name)
     return "\n".join(one["data"]["reason"] for one in events)
 
@@ -98,27 +98,27 @@ def test_what_the_machine_does_not_hold_is_said(host: Hosting) -> None:
     old = running.kill("held")
     row = running.until_reborn("held", old)
 
-    told = unheld(running, "held")
-    assert told.count("services.held.open_files cannot be held here") == 1
-    assert "2,000,000,000" in told
+    warnings = unheld(running, "held")
+    assert warnings.count("services.held.open_files cannot be held here") == 1
+    assert "2,000,000,000" in warnings
     assert "services.held.open_files cannot be held here" in running.output
     assert "limit not granted: open_files = 2000000000" in running.log("held")
-    said = running.run("check")
-    assert said.code == 0
-    assert "warning: services.held.open_files cannot be held here" in said.out
-    assert set(row["unheld"]) <= set(told.splitlines())
-    for shown in (running.run("status", "held").out, said.out):
-        assert ("cpu_weight cannot be held here" in shown) == ("cpu_weight" in told)
+    checked = running.run("check")
+    assert checked.code == 0
+    assert "warning: services.held.open_files cannot be held here" in checked.out
+    assert set(row["unheld"]) <= set(warnings.splitlines())
+    for shown in (running.run("status", "held").out, checked.out):
+        assert ("cpu_weight cannot be held here" in shown) == ("cpu_weight" in warnings)
     assert unheld(running, "free") == ""
 
 
 def test_memory_that_no_worker_lives_with_is_told_beforehand(host: Hosting) -> None:
     """By `check`, which exits as usual: the config can be used, if to no good."""
     running = host(CONFIG.format(held="memory_max = 16777216"), ["glutton"], up=False)
-    said = running.run("check", "-c", str(running.config), home=False)
-    assert said.code == 0
-    told = "warning: services.held.memory_max is 16 MiB: an idle worker uses nearly"
-    assert told in said.out
+    checked = running.run("check", "-c", str(running.config), home=False)
+    assert checked.code == 0
+    warnings = "warning: services.held.memory_max is 16 MiB: an idle worker uses nearly"
+    assert warnings in checked.out
 
 
 @pytest.mark.skipif(may(CAP_SYS_NICE), reason="root's processes may be as little nice as they like")
@@ -130,7 +130,7 @@ def test_an_ordinary_user_is_told_that_nice_stays(host: Hosting) -> None:
 
 @pytest.mark.skipif(not may(CAP_SYS_NICE), reason="needs CAP_SYS_NICE, as root has it")
 async def test_root_can_be_less_nice(host: Hosting) -> None:
-    """And then nothing is said."""
+    """Without a warning."""
     running = host(CONFIG.format(held="nice = -5"), ["glutton"])
     assert (await running.call("held", "itself"))["nice"] == -5
     assert unheld(running, "held") == ""
@@ -146,7 +146,7 @@ def test_root_tells_an_ordinary_user_the_same(host: Hosting) -> None:
     running.folder.chmod(0o755)
     user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *rights)
 
-    said = running.run("check", before=user)
+    checked = running.run("check", before=user)
 
-    assert "services.held.nice cannot be held here: an ordinary user goes no lower" in said.out
-    assert "services.held.oom_score_adj cannot be held here: an ordinary user" in said.out
+    assert "services.held.nice cannot be held here: an ordinary user goes no lower" in checked.out
+    assert "services.held.oom_score_adj cannot be held here: an ordinary user" in checked.out

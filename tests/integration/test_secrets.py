@@ -107,9 +107,9 @@ async def test_a_canary_is_found_where_it_belongs_alone(host: Hosting, tmp_path:
     assert {name for name in WELL if running.status(name)["state"] != "running"} == set()
     for name in ILL:
         until(lambda name=name: running.status(name)["restarts"] or running.status(name)["reason"])  # type: ignore[misc]
-    said = await _told_in_every_way(running, canaries)
-    said += _asked_in_every_way(running)
-    assert not [name for name, text in canaries.items() if text[:20] in said or text[20:] in said]
+    text = await _told_in_every_way(running, canaries)
+    text += _asked_in_every_way(running)
+    assert not [name for name, text in canaries.items() if text[:20] in text or text[20:] in text]
     for name in WELL:
         assert "[TOKEN]" in running.log(name)
 
@@ -127,8 +127,8 @@ async def test_a_canary_is_found_where_it_belongs_alone(host: Hosting, tmp_path:
 
 
 async def _told_in_every_way(running: Host, canaries: dict[str, str]) -> str:
-    """Have each service tell its canary; return what others were told, results aside."""
-    said = ""
+    """Have each service leak its canary; return all that others got, except for results."""
+    text = ""
     async with running.connect() as client:
         for name in WELL:
             keeper = found(client, name)
@@ -137,37 +137,37 @@ async def _told_in_every_way(running: Host, canaries: dict[str, str]) -> str:
             for method in ("fail", "fail_in_a_thread"):
                 with pytest.raises(RemoteError) as caught:
                     await getattr(keeper, method)()
-                said += f"{caught.value} {caught.value.traceback} {caught.value.__notes__}"
+                text += f"{caught.value} {caught.value.traceback} {caught.value.__notes__}"
             with pytest.raises(RemoteError) as caught:
                 _ = [number async for number in keeper.numbers()]
-            said += f"{caught.value} {caught.value.traceback}"
+            text += f"{caught.value} {caught.value.traceback}"
             with pytest.raises(InvalidCall) as refused:
                 await keeper.use(nothing=1)
-            said += str(refused.value)
-            assert "[TOKEN]" in said
+            text += str(refused.value)
+            assert "[TOKEN]" in text
         for name, method in (("renamed", "crash"), ("by-file", "abort")):
             pid = running.status(name)["pid"]
             with contextlib.suppress(Exception):
                 await getattr(found(client, name), method)()
             running.until_reborn(name, pid)
     running.ask("stop", "stops-badly")
-    said += str(running.status("stops-badly"))
+    text += str(running.status("stops-badly"))
     running.ask("start", "stops-badly")
-    return said
+    return text
 
 
 def _asked_in_every_way(running: Host) -> str:
     """Return what every verb that shows something shows."""
-    said = ""
+    text = ""
     verbs = (["status"], ["status", *WELL, *ILL], ["events", "-n", "4000"], ["check"],
              ["logs", "-n", "4000"], ["call", "by-env", "fail"], ["start", "in-start"])  # fmt: skip
     for words in verbs:
         for as_json in (True, False):
             done = running.run(*words, json=as_json)
-            said += done.out + done.err
-    assert "Spilled" in said
-    assert "[TOKEN]" in said
-    return said + str([running.status(name) for name in (*WELL, *ILL)])
+            text += done.out + done.err
+    assert "Spilled" in text
+    assert "[TOKEN]" in text
+    return text + str([running.status(name) for name in (*WELL, *ILL)])
 
 
 def _while_a_plugin_is_read(running: Host) -> tuple[dict[str, int], int]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.support.host import ROOT, Host, Hosting, found, hosting
 from tests.support.proc import alive
-from tests.support.waiting import PATIENCE, until
+from tests.support.waiting import SOON, until
 
 from garrison.ipc import OrderFailed, RemoteError, ServiceLost, ServiceUnavailable
 
@@ -46,7 +46,7 @@ def named(mode: str) -> str:
 def failing() -> Iterator[Host]:
     """Run a service for each way not to start, and one that is well."""
     config = "[plugins.crash]\n[services.crash]\n" + "".join(
-        crashing(named(mode), mode, start_timeout=1.0, grace=0.5)
+        crashing(named(mode), mode, start_timeout=3.0, grace=0.5)
         for mode in [*START_FAILURES, "start refuses"]
     )
     with hosting(config, ["crash"]) as host:
@@ -93,7 +93,7 @@ def test_orders_are_answered_while_others_fail(failing: Host) -> None:
     failing.ask("stop", "crash")
     failing.ask("start", "crash")
     assert failing.status("crash")["state"] == "running"
-    assert time.monotonic() - began < 10.0
+    assert time.monotonic() - began < SOON
 
 
 def test_a_start_that_hangs_leaves_its_stacks_in_its_log(failing: Host) -> None:
@@ -254,7 +254,7 @@ def test_a_stop_that_hangs_is_killed_after_the_grace(ending: Host) -> None:
     began = time.monotonic()
     assert ending.ask("stop", "stop-hangs")["services"] == {"stop-hangs": "stopped"}
     assert not alive(pid)
-    assert 0.9 < time.monotonic() - began < 10.0
+    assert 0.9 < time.monotonic() - began < SOON
 
 
 def test_a_restart_of_what_hangs_in_stop_runs_again(ending: Host) -> None:
@@ -270,7 +270,7 @@ def test_a_restart_of_what_hangs_in_stop_runs_again(ending: Host) -> None:
 @pytest.mark.parametrize("verb", ["stop", "restart"])
 async def test_what_is_under_way_may_end_before_a_stop(ending: Host, verb: str) -> None:
     """A worker that drains takes no new call, answers those that it has, and then stops; what
-    takes longer than the grace is cancelled, and its caller told."""
+    takes longer than the grace is cancelled, and its caller gets an error."""
     async with ending.connect() as client:
         crash = found(client, "crash")
         pid = await crash.pid()
@@ -321,7 +321,7 @@ autostart = false
 
 
 def signs(file: Path, what: str) -> list[str]:
-    """Return who left a sign, in order."""
+    """Return the services that left a sign, in order."""
     lines = [line.split() for line in file.read_text().splitlines()]
     return [name for name, sign in lines if sign == what]
 
@@ -538,7 +538,7 @@ import heavy
 from garrison.workers import Plugin, Service
 class HeavyService(Service):
     service_type = "heavy"
-    async def told(self) -> list[int]:
+    async def seen(self) -> list[int]:
         return [heavy.IMPORTED_IN, heavy.VALUE]
 plugin = Plugin(name="heavy_user", services=[HeavyService])
 """
@@ -553,8 +553,8 @@ plugin = Plugin(name="heavy_user", services=[HeavyService])
     one.env["PYTHONPATH"] = f"{ROOT / '.src'}:{one.folder}"
     one.up()
     launcher = one.launcher
-    assert await one.call("heavy", "told") == [launcher, 1]
-    assert await one.call("second", "told") == [launcher, 1]
+    assert await one.call("heavy", "seen") == [launcher, 1]
+    assert await one.call("second", "seen") == [launcher, 1]
     await asyncio.to_thread(one.ask, "restart", "heavy")
     assert one.launcher == launcher
     second = one.status("second")["pid"]
@@ -563,12 +563,12 @@ plugin = Plugin(name="heavy_user", services=[HeavyService])
     await asyncio.to_thread(one.ask, "restart", "heavy")
     fresh = one.launcher
     assert fresh != launcher
-    assert await one.call("heavy", "told") == [fresh, 222]
-    assert await one.call("second", "told") == [launcher, 1]
+    assert await one.call("heavy", "seen") == [fresh, 222]
+    assert await one.call("second", "seen") == [launcher, 1]
     assert one.status("second")["pid"] == second
     assert alive(launcher)
     one.ask("restart", "second")
-    assert await one.call("second", "told") == [fresh, 222]
+    assert await one.call("second", "seen") == [fresh, 222]
     until(lambda: not alive(launcher), what="the old launcher leaves with its last worker")
 
 
@@ -585,8 +585,8 @@ def test_a_preload_that_cannot_be_is_a_warning(host: Hosting) -> None:
     one = host(config, ["signs"], files, up=False)
     one.env["PYTHONPATH"] = f"{ROOT / '.src'}:{one.folder}"
     one.up()
-    told = {event["data"]["module"]: event for event in one.events("preload.failed")}
-    assert set(told) == {"not_there", "raising"}
+    failed = {event["data"]["module"]: event for event in one.events("preload.failed")}
+    assert set(failed) == {"not_there", "raising"}
     assert [event["data"]["module"] for event in one.events("preload.refused")] == ["threaded"]
     assert one.status("signs")["state"] == "running"
     assert len(list(Path(f"/proc/{one.launcher}/task").iterdir())) == 1
@@ -610,10 +610,10 @@ def test_crash_loops_beside_healthy_services_hold_nothing_up(host: Hosting) -> N
         one.ask("status")
         one.ask(verb, name)
         took[f"{verb} {name}"] = time.monotonic() - began
-    assert max(took.values()) < 5.0, took
+    assert max(took.values()) < SOON, took
     rows = one.rows()
     assert rows["loop-0"]["state"] == rows["loop-1"]["state"] == "stopped"
     assert rows["crash"]["restarts"] == 0
     began = time.monotonic()
     assert one.end() == 0
-    assert time.monotonic() - began < PATIENCE / 2
+    assert time.monotonic() - began < SOON

@@ -27,7 +27,7 @@ from garrison.workers import with_timeout
 from garrison.workers.process.sandbox import KEYCTL
 
 ONE, OTHER = 54321, 54322
-NOBODY = Account("54321", ONE, ONE, (ONE,))
+ORDINARY = Account("54321", ONE, ONE, (ONE,))
 NAMED = "nobody"
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start others' processes"),
@@ -73,7 +73,7 @@ def _usable(python: str, path: str) -> bool:
     except OSError:
         return False
     folders = [Path(line) for line in done.stdout.splitlines()]
-    return bool(folders) and not any(access_problem(folder, NOBODY, 5) for folder in folders)
+    return bool(folders) and not any(access_problem(folder, ORDINARY, 5) for folder in folders)
 
 
 def public_python() -> tuple[str, str]:
@@ -138,12 +138,12 @@ async def test_each_runs_as_its_own_user_for_good(users: Making) -> None:
     host = users()
     home = host.home / "state" / "services"
     for name, uid in (("one", ONE), ("other", OTHER), ("named", pwd.getpwnam(NAMED).pw_uid)):
-        said = await host.call(name, "who")
+        result = await host.call(name, "who")
         gid = pwd.getpwnam(NAMED).pw_gid if name == "named" else uid
-        assert said["uids"] == [uid] * 3
-        assert said["gids"] == [gid] * 3
-        assert said["rights"] == 0
-        assert said["seen as"] == uid
+        assert result["uids"] == [uid] * 3
+        assert result["gids"] == [gid] * 3
+        assert result["rights"] == 0
+        assert result["seen as"] == uid
         assert (home / name).stat().st_uid == uid
         assert mode(home / name) == 0o700
         assert f"spying as {uid}" in host.log(name)
@@ -168,9 +168,9 @@ async def test_each_runs_as_its_own_user_for_good(users: Making) -> None:
 async def test_calls_restarts_and_locks_work(users: Making) -> None:
     """As between services of one user."""
     host = users()
-    for asking, asked in (("one", "other"), ("other", "plain"), ("plain", "named")):
-        said = await host.call(asking, "ask", asked)
-        assert said["uids"] == (await host.call(asked, "who"))["uids"]
+    for caller, callee in (("one", "other"), ("other", "plain"), ("plain", "named")):
+        result = await host.call(caller, "ask", callee)
+        assert result["uids"] == (await host.call(callee, "who"))["uids"]
     old = host.kill("one")
     host.until_reborn("one", old)
     assert (await host.call("other", "ask", "one"))["uids"] == [ONE] * 3
@@ -246,8 +246,8 @@ async def test_none_can_read_what_is_anothers(users: Making) -> None:
     for path in host.home.rglob("*.sock"):
         kind = socket.SOCK_SEQPACKET if path.name.startswith("launcher") else socket.SOCK_STREAM
         mine = path.name in {f"c{ONE}.sock", f"b{ONE}.sock"}
-        said = await host.call("one", "connect", str(path), kind)
-        assert said == ("done" if mine else "EACCES"), path
+        result = await host.call("one", "connect", str(path), kind)
+        assert result == ("done" if mine else "EACCES"), path
     for folder in ("run", "state", "logs", "state/services"):
         assert await host.call("one", "write", str(host.home / folder / "new")) == "EACCES"
 
@@ -301,7 +301,7 @@ async def test_none_speaks_for_another_or_gives_orders(users: Making) -> None:
     assert host.events("frame.refused")
     joins = await host.call("plain", "own", "control"), "67" + os.urandom(15).hex(), "join"
     assert await host.call("plain", "say", *joins) != []  # as the host's own user may
-    (host.home / "run" / f"c{ONE}.sock").chmod(0o666)  # as its owner can; the user is asked for too
+    (host.home / "run" / f"c{ONE}.sock").chmod(0o666)  # as its owner can; the user is checked too
     assert await host.call("one", "greeted", control) > 0
     assert await host.call("other", "greeted", control) == 0
     assert {name: row["pid"] for name, row in host.rows().items()} == pids
@@ -333,7 +333,7 @@ async def test_none_takes_anothers_place_while_that_is_away(users: Making) -> No
 
 
 def test_a_plain_host_is_its_users_alone(users: Making) -> None:
-    """Where no service has a user of its own, nobody passes; also after there was one."""
+    """If no service has a user of its own, no other user has access; also after there was one."""
     host = users()
     assert mode(host.home) == mode(host.home / "run") == mode(host.home / "state") == 0o711
     assert mode(host.home / "logs") == 0o700
@@ -370,10 +370,10 @@ async def test_a_service_is_given_another_user_while_the_host_runs(users: Making
     assert {path.lstat().st_uid for path in (folder / "sub", folder / "link")} == {54399}
     assert secret.stat().st_uid == 0
     assert (folder / "sub" / "roots").stat().st_uid == 0
-    host.write("config.toml", text.replace(f"user = {ONE}", 'user = "nobody-at-all"'))
+    host.write("config.toml", text.replace(f"user = {ONE}", 'user = "no-such-user"'))
     refused = host.run("restart", "one")
     assert refused.code != 0
-    assert "there is no user `nobody-at-all`" in refused.err
+    assert "there is no user `no-such-user`" in refused.err
     assert "the running one stays" in refused.err
     assert host.rows()["one"]["state"] == "running"
 
@@ -381,31 +381,31 @@ async def test_a_service_is_given_another_user_while_the_host_runs(users: Making
 async def test_a_group_without_a_user(users: Making) -> None:
     """It is the supervisor's user still, at the supervisor's own sockets."""
     host = users(CONFIG.replace(f"user = {ONE}", f"group = {ONE}"))
-    said = await host.call("one", "who")
-    assert (said["uids"], said["gids"]) == ([0] * 3, [ONE] * 3)
-    assert ONE in said["groups"]
-    assert said["HOME"] == os.environ.get("HOME")
+    result = await host.call("one", "who")
+    assert (result["uids"], result["gids"]) == ([0] * 3, [ONE] * 3)
+    assert ONE in result["groups"]
+    assert result["HOME"] == os.environ.get("HOME")
     assert (await host.call("other", "ask", "one"))["uids"] == [0] * 3
     assert not (host.home / "run" / f"c{ONE}.sock").exists()
 
 
 def test_an_unknown_user_is_told(users: Making) -> None:
     """By `check`, with file, line and key, and at the start; the others run."""
-    host = users(CONFIG.replace(f"user = {ONE}", 'user = "nobody-at-all"'), up=False)
-    line = host.config.read_text().splitlines().index('user = "nobody-at-all"') + 1
+    host = users(CONFIG.replace(f"user = {ONE}", 'user = "no-such-user"'), up=False)
+    line = host.config.read_text().splitlines().index('user = "no-such-user"') + 1
     checked = host.run("check", home=False)
     assert checked.code == 5
     assert f"config.toml:{line}: services.one.user: " in checked.err + checked.out
-    assert "there is no user `nobody-at-all`" in checked.err + checked.out
+    assert "there is no user `no-such-user`" in checked.err + checked.out
     host.up()
     row = host.status("one")
     assert row["state"] == "failed"
-    assert "there is no user `nobody-at-all`" in row["reason"]
+    assert "there is no user `no-such-user`" in row["reason"]
     assert host.rows()["other"]["state"] == "running"
     text = host.config.read_text().replace("[plugins]", 'user = "none-at-all"\n[plugins]', 1)
     host.write("config.toml", text)
-    said = host.run("check", home=False).out
-    assert said.count("config.toml:4: defaults.user: there is no user `none-at-all`") == 1
+    result = host.run("check", home=False).out
+    assert result.count("config.toml:4: defaults.user: there is no user `none-at-all`") == 1
 
 
 def test_a_folder_that_is_closed_is_told(users: Making) -> None:
@@ -413,22 +413,22 @@ def test_a_folder_that_is_closed_is_told(users: Making) -> None:
     host = users(up=False)
     host.folder.chmod(0o700)
     checked = host.run("check", "-c", str(host.config))
-    told = f"user {ONE} cannot get into {host.folder}"
+    problem = f"user {ONE} cannot get into {host.folder}"
     assert checked.code == 5
-    assert told in checked.err + checked.out
+    assert problem in checked.err + checked.out
     host.up()
     row = host.status("one")
     assert row["state"] == "failed"
-    assert told in row["reason"]
+    assert problem in row["reason"]
     assert host.rows()["plain"]["state"] == "running"
     host.folder.chmod(0o755)
     code = host.folder / "spy.py"
     code.chmod(0o600)
-    told = f"user {ONE} cannot read {code}"
+    problem = f"user {ONE} cannot read {code}"
     assert host.run("start", "one").code != 0
-    assert told in host.status("one")["reason"]
+    assert problem in host.status("one")["reason"]
     checked = host.run("check", "-c", str(host.config))
-    assert told in checked.err + checked.out
+    assert problem in checked.err + checked.out
     code.chmod(0o644)
     assert host.run("check", "-c", str(host.config)).code == 0
     assert host.run("start", "one").code == 0
@@ -444,7 +444,7 @@ def test_a_working_directory_that_is_closed_is_told(users: Making) -> None:
     row = host.up().status("one")
     assert row["state"] == "failed"
     assert f"working_directory {folder} cannot be entered" in row["reason"]
-    assert f"let user {ONE} into it" in row["reason"]
+    assert f"give user {ONE} access to it" in row["reason"]
     folder.chmod(0o711)
     assert host.run("check", "-c", str(host.config)).code == 0
     assert host.run("start", "one").code == 0
@@ -460,13 +460,13 @@ def test_an_ordinary_users_supervisor_refuses_others(users: Making) -> None:
         *("setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups"),
     )
     checked = host.run("check", "-c", str(host.config))
-    said = f"user = {OTHER}: only root can start a process as somebody else"
+    result = f"user = {OTHER}: only root can start a process as somebody else"
     assert checked.code == 5
-    assert said in checked.err + checked.out
+    assert result in checked.err + checked.out
     host.up()
     assert host.rows()["one"]["state"] == host.rows()["plain"]["state"] == "running"
     row = host.status("other")
     assert row["state"] == "failed"
-    assert said in row["reason"]
+    assert result in row["reason"]
     assert f"this supervisor runs as {NAMED}" in row["reason"]
     assert alive(host.rows()["one"]["pid"])

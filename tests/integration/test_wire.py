@@ -1,5 +1,5 @@
 """Frames that are malformed, too big, from a stranger or of another wire version are refused,
-counted and logged, and harm nobody else's message."""
+counted and logged, and affect no other message."""
 
 import asyncio
 import contextlib
@@ -138,7 +138,7 @@ def test_another_wire_version_is_turned_away(running: Host, wire: int) -> None:
 
 
 def test_a_worker_that_nobody_expects_is_turned_away(running: Host) -> None:
-    """Nobody can put itself in a service's place."""
+    """A peer cannot take a service's place."""
     pid = running.status("echo")["pid"]
     with dealer(running, "control") as stranger:
         hello = messages.Hello(WIRE, "echo", 1, os.getpid())

@@ -49,12 +49,12 @@ def test_any_json_is_a_character_or_an_error(document: dict[str, Any]) -> None:
     """Of the first the whole travels; the second shows no value."""
     data = json.dumps({"name": "A"} | document).encode()
     found: Character | None = None
-    said = ""
+    text = ""
     try:
         found = parse(data)
     except CharacterError as error:
-        said = str(error)
-    assert CANARY not in said
+        text = str(error)
+    assert CANARY not in text
     packed = msgspec.msgpack.encode(found)
     assert msgspec.msgpack.decode(packed, type=Character | None) == found
 

@@ -28,7 +28,7 @@ class RadioService(Service):
         responses = [Content(actions=actions)] if actions else []
         done = await self.runtime.process_actions(memory, responses)
         return {
-            "said": [one.content.text for one in done.responses],
+            "sent": [one.content.text for one in done.responses],
             "failed": [one.action for one in done.results if not one.success],
         }
 

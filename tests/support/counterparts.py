@@ -75,9 +75,9 @@ class Discord:
         await eventually(enough, what=f"{count} sent, {self.sent}")
         return self.sent
 
-    def _tell(self, token: str, said: dict[str, Any]) -> None:
+    def _tell(self, token: str, data: dict[str, Any]) -> None:
         self._said += 1
-        line = json.dumps({"id": self._said, "bot": False, **said})
+        line = json.dumps({"id": self._said, "bot": False, **data})
         self._bots[token].write(line.encode() + b"\n")
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -85,9 +85,9 @@ class Discord:
         self._bots[token] = writer
         try:
             async for line in reader:
-                said = json.loads(line)
-                self.sent.append(Sent(token, said["channel"], said["text"]))
-                self._tell(token, {**said, "author": 1, "name": "bot", "bot": True})
+                data = json.loads(line)
+                self.sent.append(Sent(token, data["channel"], data["text"]))
+                self._tell(token, {**data, "author": 1, "name": "bot", "bot": True})
         except ConnectionError:
             pass  # it was killed
         finally:
@@ -117,9 +117,9 @@ class OpenAI:
         return waiting
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return what was asked so far."""
-        asked: list[dict[str, Any]] = self._ask("GET", "requests")["requests"]
-        return asked
+        """Return the requests so far."""
+        requests: list[dict[str, Any]] = self._ask("GET", "requests")["requests"]
+        return requests
 
     def end(self) -> None:
         """End it."""
@@ -140,16 +140,16 @@ class OpenAI:
 def openai() -> Iterator[OpenAI]:
     """Run the server on a port of its own of 127.0.0.1."""
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "said"
-        with output.open("wb") as said:
+        output = Path(folder) / "output"
+        with output.open("wb") as data:
             process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "uvicorn", "llmock.main:create_app", "--factory"),
                     *("--host", "127.0.0.1", "--port", "0", "--no-access-log"),
                 ],
                 stdin=subprocess.DEVNULL,
-                stdout=said,
-                stderr=said,
+                stdout=data,
+                stderr=data,
             )
 
         def listening() -> re.Match[str] | None:

@@ -22,7 +22,7 @@ PATIENCE_MS = 20_000
 
 @contextlib.contextmanager
 def dealer(
-    host: Host, name: str, token: Token = b"", unread: int = 0, asked: bool = True
+    host: Host, name: str, token: Token = b"", unread: int = 0, identify: bool = True
 ) -> Iterator[zmq.Socket[bytes]]:
     """Connect to one of the supervisor's sockets as anyone could.
 
@@ -31,7 +31,7 @@ def dealer(
         name: "control" or "bus".
         token: The routing id.
         unread: So many messages at most are kept for one that does not read; 0 is as usual.
-        asked: Whether the control plane asks who that is, as it asks whom it does not know.
+        identify: Whether to answer the control plane's request to identify.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     path = str(host.home / "run" / f"{name}.sock")
@@ -47,7 +47,7 @@ def dealer(
         one.set(zmq.RCVHWM, unread)
     one.connect(f"ipc://{path}")
     try:
-        if name == "control" and asked:
+        if name == "control" and identify:
             assert messages.decode_downward(one.recv_multipart()[1]) == [messages.Identify()]
         yield one
     finally:

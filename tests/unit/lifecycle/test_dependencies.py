@@ -1,4 +1,4 @@
-"""Dependencies: cycles by their path, who may start, who must stop first, who restarts along."""
+"""Dependencies: cycles by their path, the order of starts and stops, bound restarts."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -137,7 +137,7 @@ def test_only_direct_dependencies_are_waited_for() -> None:
 
 
 def test_in_start_order_keeps_to_what_was_asked_for() -> None:
-    """Each once, after what it depends on, also through one that was not asked for."""
+    """Each once, after what it depends on, also through one that was not named."""
     specs = graph(a="b", b="c", c="", d="")
 
     assert in_start_order(["a", "d", "c", "a"], specs) == ["c", "a", "d"]
