@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-import garrison.workers.process.main as own_main
+import garrison.workers.process.worker as own_worker
 from garrison.ipc import CallError
 from garrison.workers import Plugin, Runtime, Service, idempotent
 
