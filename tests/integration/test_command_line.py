@@ -236,7 +236,7 @@ def test_status_of_one_shows_every_detail(running: Host) -> None:
     for part in ("echo is running", "add(first: int, second: int = 2) -> int", "stream count"):
         assert part in out
     assert str(running.home / "logs" / "echo.log") in out
-    assert "Say" in out
+    assert "Return a sum." in out
 
 
 @pytest.mark.parametrize(
