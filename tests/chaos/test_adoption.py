@@ -101,7 +101,7 @@ def comm(pid: int) -> str:
 # --- nothing ends -------------------------------------------------------------------------
 
 
-async def test_what_runs_runs_on(host: Hosting) -> None:
+async def test_running_services_keep_running(host: Hosting) -> None:
     """The next supervisor finds the same processes of the same age; what was stopped is stopped,
     what was given up is given up; timers have ticked all the while; the launcher is the same."""
     failing = '[plugins.steady2]\nuse = "bad"\n'
@@ -175,7 +175,7 @@ async def test_killed_at_any_moment(host: Hosting) -> None:
     ]
 
 
-def test_what_was_ended_in_order_starts_again(host: Hosting) -> None:
+def test_services_that_were_ended_in_order_start_again(host: Hosting) -> None:
     """Also where that end was cut short by a kill: it was an order to that supervisor alone."""
     one = host(CONFIG + "[plugins.slow]\n", PLUGINS, {"slow.py": SLOW})
     one.ask("stop", "other")
@@ -271,7 +271,7 @@ async def test_a_lost_call_that_may_run_twice_is_sent_again(host: Hosting, tmp_p
         assert begun == [pid, await steady.pid()]
 
 
-async def test_what_ends_its_receiver_is_not_sent_for_ever(host: Hosting) -> None:
+async def test_a_call_that_ends_its_receiver_is_not_sent_for_ever(host: Hosting) -> None:
     """All three processes end, and the caller learns it."""
     one = host(CONFIG, PLUGINS)
     async with one.connect() as client:
@@ -305,7 +305,7 @@ async def test_calls_outlive_any_number_of_supervisors(host: Hosting, tmp_path: 
 # --- the launcher, too --------------------------------------------------------------------
 
 
-async def test_nobodys_children_are_adopted(host: Hosting) -> None:
+async def test_reparented_workers_are_adopted(host: Hosting) -> None:
     """Supervisor and launcher are killed at once: the workers live on under the next supervisor,
     which ends them with all that they started, and restarts them through a launcher of its own."""
     one = host(CONFIG + LEAK, PLUGINS)
@@ -378,7 +378,7 @@ def test_a_stopped_launcher_is_replaced(host: Hosting) -> None:
     assert lives(one) == before
 
 
-def test_whoever_listens_at_a_launchers_path_is_left_alone(host: Hosting) -> None:
+def test_another_process_at_a_launchers_path_is_left_alone(host: Hosting) -> None:
     """A path says nothing of the process that is behind it."""
     one = host(CONFIG, PLUGINS)
     before = lives(one)
@@ -398,7 +398,7 @@ def test_whoever_listens_at_a_launchers_path_is_left_alone(host: Hosting) -> Non
     assert lives(one) == before
 
 
-def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> None:
+def test_services_that_ended_without_a_supervisor_start_again(host: Hosting) -> None:
     """The launcher is ending everything when the next supervisor comes: that is no clean end of
     what runs until it has done its part."""
     services = "".join(
@@ -417,7 +417,7 @@ def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> 
     assert max(incarnations(one).values()) == 1
 
 
-def test_who_has_done_its_part_meanwhile_is_not_started_again(host: Hosting) -> None:
+def test_a_service_that_ended_cleanly_meanwhile_is_not_started_again(host: Hosting) -> None:
     """Its last words wait for the next supervisor."""
     part = """
 from pathlib import Path
@@ -459,7 +459,7 @@ plugin = Plugin(name="part", services=[Part])
 # --- what is not there any more -----------------------------------------------------------
 
 
-def test_what_died_meanwhile_is_started_again(host: Hosting) -> None:
+def test_a_service_that_died_meanwhile_is_started_again(host: Hosting) -> None:
     """Its launcher saw how it ended."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
@@ -475,7 +475,7 @@ def test_what_died_meanwhile_is_started_again(host: Hosting) -> None:
     assert lives(one)["steady"] == before["steady"]
 
 
-async def test_who_died_as_nobodys_child_leaves_nothing(host: Hosting) -> None:
+async def test_a_reparented_worker_that_died_leaves_nothing(host: Hosting) -> None:
     """No process waited for it. What it had started is found by its environment."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
@@ -515,7 +515,7 @@ def test_a_pid_used_again_is_another_process(host: Hosting) -> None:
 # --- who does not answer ------------------------------------------------------------------
 
 
-def test_who_does_not_answer_is_replaced(host: Hosting) -> None:
+def test_a_worker_that_does_not_answer_is_replaced(host: Hosting) -> None:
     """A stopped worker says no Hello: it is ended after its watchdog, then started; what comes back
     in that moment is refused. At no time are there two."""
     one = host(CONFIG, PLUGINS)
@@ -542,7 +542,7 @@ def test_who_does_not_answer_is_replaced(host: Hosting) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "zeros", "newer", "of another machine"])
-def test_without_a_list_of_the_living_they_are_ended_first(host: Hosting, damage: str) -> None:
+def test_without_a_snapshot_unknown_workers_are_ended_first(host: Hosting, damage: str) -> None:
     """Unknown workers are ended first; then everything starts, and nothing runs twice."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
@@ -592,7 +592,7 @@ def test_a_config_that_does_not_fit_ends_nothing(host: Hosting) -> None:
     assert lives(one) == before
 
 
-def test_who_lives_keeps_the_folder_of_sockets(host: Hosting, tmp_path: Path) -> None:
+def test_running_workers_keep_the_folder_of_sockets(host: Hosting, tmp_path: Path) -> None:
     """A config that moves it, and what is remembered, would start everything a second time."""
 
     def moved(to: str) -> str:
@@ -612,7 +612,7 @@ def test_who_lives_keeps_the_folder_of_sockets(host: Hosting, tmp_path: Path) ->
     assert lives(one) == before
 
 
-def test_what_was_taken_out_of_the_config_ends(host: Hosting) -> None:
+def test_a_service_removed_from_the_config_ends(host: Hosting) -> None:
     """And what was added starts; the rest is adopted."""
     one = host(CONFIG, PLUGINS)
     before = lives(one)
@@ -626,7 +626,7 @@ def test_what_was_taken_out_of_the_config_ends(host: Hosting) -> None:
     until(lambda: not alive(before["other"][0]), what="what is no service any more is gone")
 
 
-def test_what_was_taken_out_of_the_config_ends_in_order(host: Hosting) -> None:
+def test_a_service_removed_from_the_config_ends_in_order(host: Hosting) -> None:
     """It gets time to stop."""
     slow = "[plugins.slow]\n[services.slow]\ngrace = 10.0\n"
     one = host(CONFIG + slow, PLUGINS, {"slow.py": SLOW})
@@ -653,7 +653,7 @@ def test_a_shorter_watchdog_is_the_next_incarnations(host: Hosting) -> None:
     assert "0.4 s" in str(one.events("service.state", "steady"))
 
 
-def test_no_reader_outlives_the_host(host: Hosting) -> None:
+def test_no_plugin_probe_outlives_the_host(host: Hosting) -> None:
     """Nor does it keep the end waiting: a plugin is read, under an adopted launcher."""
     one = host(CONFIG, PLUGINS, {"stuck.py": "import time\ntime.sleep(100)\n"})
     one.end(signal.SIGKILL)
@@ -727,7 +727,7 @@ async def test_calls_wait_while_an_upgrade_is_under_way(host: Hosting) -> None:
         assert await asyncio.gather(*calls) == [["result", pid]] * len(calls)
 
 
-def test_an_upgrade_to_what_cannot_run_changes_nothing(host: Hosting, tmp_path: Path) -> None:
+def test_an_upgrade_to_a_broken_version_changes_nothing(host: Hosting, tmp_path: Path) -> None:
     """It is found by the running supervisor, with its own eyes, before it makes way."""
     tree = tmp_path / "garrison"
     for part in ("ipc", "supervisor", "workers"):
@@ -746,7 +746,7 @@ def test_an_upgrade_to_what_cannot_run_changes_nothing(host: Hosting, tmp_path: 
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.1, 0.3])
-def test_a_signal_during_an_upgrade_is_heard(host: Hosting, wait: float) -> None:
+def test_a_signal_during_an_upgrade_is_obeyed(host: Hosting, wait: float) -> None:
     """By this supervisor or by the next: everything ends in order."""
     one = host(CONFIG, PLUGINS)
     one.ask("upgrade", once=True, python=sys.executable)

@@ -55,7 +55,7 @@ def sent_by(host: Host) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
-async def until_asked(client: Client, text: str) -> None:
+async def until_requested(client: Client, text: str) -> None:
     """Wait until the model has a request."""
 
     async def has_request() -> bool:
@@ -64,12 +64,12 @@ async def until_asked(client: Client, text: str) -> None:
     await eventually(has_request, what=f"the model has the request {text!r}")
 
 
-async def test_a_platform_that_dies_in_mid_answer_says_it_in_its_next_life(
+async def test_a_platform_that_dies_in_mid_answer_sends_it_after_its_restart(
     radio: Host, client: Client
 ) -> None:
     """Once, although its message was heard by the one before."""
     asking = found(client, "radio").hear("hang", "1")
-    await until_asked(client, "hang")
+    await until_requested(client, "hang")
     old = radio.kill("radio")
     with pytest.raises(ServiceLost):
         await asking
@@ -82,12 +82,10 @@ async def test_a_platform_that_dies_in_mid_answer_says_it_in_its_next_life(
     assert sent_by(radio) == ["r: You wrote: hang"]
 
 
-async def test_an_answer_is_said_while_its_platform_is_on_its_way_back(
-    radio: Host, client: Client
-) -> None:
+async def test_an_answer_waits_for_a_platform_that_restarts(radio: Host, client: Client) -> None:
     """The model answers before there is anyone to say it: it waits."""
     asking = found(client, "radio").ask("hang", "1")
-    await until_asked(client, "hang")
+    await until_requested(client, "hang")
     old = radio.kill("radio")
     gone = lambda: radio.status("radio")["pid"] != old  # noqa: E731
     await asyncio.to_thread(until, gone, what="its end was seen")
@@ -97,7 +95,9 @@ async def test_an_answer_is_said_while_its_platform_is_on_its_way_back(
     assert sent_by(radio) == ["r: You wrote: hang"]
 
 
-async def test_what_was_perhaps_said_is_not_said_again(radio: Host, client: Client) -> None:
+async def test_an_answer_that_may_have_been_sent_is_not_sent_again(
+    radio: Host, client: Client
+) -> None:
     """A platform dies while it sends: the failure is in the result."""
     answer = await found(client, "radio").ask("die", "1")
 
@@ -108,7 +108,7 @@ async def test_what_was_perhaps_said_is_not_said_again(radio: Host, client: Clie
 async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client: Client) -> None:
     """Its caller waits meanwhile, and has the answer of the next one."""
     asking = found(client, "radio").hear("hang", "1")
-    await until_asked(client, "hang")
+    await until_requested(client, "hang")
     old = radio.kill("agent")
     await asyncio.to_thread(radio.until_reborn, "agent", old)
     await found(client, "oracle").release()
@@ -117,10 +117,12 @@ async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client:
     assert sent_by(radio) == ["r: You wrote: hang"]
 
 
-async def test_a_model_that_dies_in_mid_answer_is_asked_again(radio: Host, client: Client) -> None:
+async def test_a_model_that_dies_in_mid_answer_gets_the_request_again(
+    radio: Host, client: Client
+) -> None:
     """Nothing was sent yet, so nothing is sent twice."""
     asking = found(client, "radio").hear("hang", "1")
-    await until_asked(client, "hang")
+    await until_requested(client, "hang")
     radio.kill("oracle")
 
     assert (await asking)["sent"] == ["You wrote: hang"]
@@ -145,7 +147,7 @@ async def test_rooms_side_by_side_each_in_its_order(radio: Host, client: Client)
     """A message that hangs holds up its room alone; the same one twice is answered once."""
     hear = found(client, "radio").hear
     held = [hear("hang", "1"), hear("hang", "1"), hear("two", "2"), hear("three", "3")]
-    await until_asked(client, "hang")
+    await until_requested(client, "hang")
     assert (await hear("elsewhere", "4", "other"))["sent"] == ["You wrote: elsewhere"]
     assert sent_by(radio) == ["other: You wrote: elsewhere"]
     await found(client, "oracle").release()
@@ -172,7 +174,7 @@ async def test_two_agents_answer_for_themselves(two: Host) -> None:
             answer = await found(client, f"{name}.radio").hear("who", "1")
             assert answer == {"sent": [f"You are {name}."], "failed": []}
         held = [found(client, f"{name}.radio").ask("hang", "2") for name in ("ada", "max")]
-        await until_asked(client, "hang")
+        await until_requested(client, "hang")
         old = two.kill("ada.radio")
         await asyncio.to_thread(two.until_reborn, "ada.radio", old)
         await found(client, "oracle").release()

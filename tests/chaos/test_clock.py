@@ -105,7 +105,7 @@ JUMPS = pytest.mark.parametrize("jump", [3 * DAY, -3 * DAY])
 
 
 @JUMPS
-async def test_who_runs_goes_on(running: Host, clock: Clock, jump: float) -> None:
+async def test_running_services_are_not_affected(running: Host, clock: Clock, jump: float) -> None:
     """No watchdog fires, no service ends, ages stay correct, and deadlines keep their length."""
     before = pids(running)
     clock.jump(jump)
@@ -145,7 +145,7 @@ async def _more(steady: object, ticks: int) -> bool:
 
 
 @JUMPS
-async def test_who_hangs_or_dies_is_restarted_as_ever(
+async def test_services_that_hang_or_die_are_restarted_as_before(
     running: Host, clock: Clock, jump: float, tmp_path: Path
 ) -> None:
     """By the watchdog, after a crash, after bad health; backoff is as long as it was; records have
@@ -179,7 +179,7 @@ async def test_who_hangs_or_dies_is_restarted_as_ever(
 
 
 @JUMPS
-async def test_mail_comes_again_and_none_expires(
+async def test_messages_are_retried_and_none_expires(
     running: Host, clock: Clock, jump: float, tmp_path: Path
 ) -> None:
     """What has an hour has it, also where the mailbox dies after the jump; keys are known."""
@@ -204,7 +204,7 @@ async def test_mail_comes_again_and_none_expires(
 
 
 @JUMPS
-def test_the_next_supervisor_adopts_as_ever(running: Host, clock: Clock, jump: float) -> None:
+def test_the_next_supervisor_adopts_as_before(running: Host, clock: Clock, jump: float) -> None:
     """Orphans have their whole grace, and no more; what was remembered is of the same moment."""
     before = pids(running)
     os.kill(running.pid, signal.SIGKILL)

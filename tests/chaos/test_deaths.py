@@ -278,7 +278,7 @@ def test_a_death_is_readable_at_any_width(running: Host, columns: str) -> None:
     assert max(map(len, ran.out.splitlines()[:-1])) <= int(columns)  # the last is a command
 
 
-def test_what_is_not_there_is_said(running: Host) -> None:
+def test_unknown_ids_and_names_are_reported(running: Host) -> None:
     """An id that is none, with the closest one; a NAME that is none; a service without a death."""
     newest = ids(running, "echo")[-1]
     wrong = running.run("death", newest.replace("-", "_"))
@@ -355,7 +355,7 @@ def test_a_record_after_an_adoption_is_of_that_process_alone(host: Hosting) -> N
     assert record["unknown"] == []
 
 
-def test_a_stopped_process_is_called_so(host: Hosting) -> None:
+def test_a_stopped_process_is_recorded_as_stopped(host: Hosting) -> None:
     """A process that somebody stopped has no stacks to show: its record says what it was."""
     one = host("[defaults]\nwatchdog = 0.5\n[plugins.echo]", ["echo"])
     one.until_reborn("echo", one.kill("echo", signal.SIGSTOP))

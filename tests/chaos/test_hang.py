@@ -47,7 +47,7 @@ async def client(running: Host) -> AsyncIterator[Client]:
 
 
 @pytest.mark.parametrize("method", ["sleep_in_the_loop", "spin_in_the_loop"])
-async def test_a_blocked_loop_is_told_by_name_and_restarted(
+async def test_a_blocked_loop_is_dumped_and_restarted(
     running: Host, client: Client, method: str
 ) -> None:
     """Past the watchdog the stacks of all threads are in its log, the call is lost with the
@@ -113,7 +113,7 @@ async def test_a_watchdog_of_0_waits_for_ever(running: Host, client: Client) -> 
     assert await hang.echo(1) == 1
 
 
-async def test_a_supervisor_that_was_stopped_blames_nobody(running: Host, client: Client) -> None:
+async def test_a_stopped_supervisor_restarts_no_service(running: Host, client: Client) -> None:
     """A stopped supervisor reads no beats; once it continues, no service is restarted for that, and
     calls made meanwhile are answered."""
     before = {name: row["pid"] for name, row in running.rows().items()}

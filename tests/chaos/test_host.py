@@ -243,7 +243,7 @@ def test_detached_it_says_why_it_cannot(host: Hosting) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_nobody_has_to_read_what_it_prints(host: Hosting, options: tuple[str, ...]) -> None:
+def test_its_output_does_not_have_to_be_read(host: Hosting, options: tuple[str, ...]) -> None:
     """A reader that goes, as `head` does, takes nothing along."""
     one = host("[plugins.echo]\n", ["echo"], up=False)
     one.process = subprocess.Popen(
@@ -277,7 +277,7 @@ def test_the_terminal_shows_events_and_log_lines(host: Hosting) -> None:
 # --- where it lives -----------------------------------------------------------------------
 
 
-def test_the_home_is_said_in_three_ways(host: Hosting) -> None:
+def test_the_home_is_set_in_three_ways(host: Hosting) -> None:
     """`--home` goes before $GARRISON_HOME, which goes before the config's `[host] home`."""
     one = host('[host]\nhome = "of-config"\n[plugins.echo]\n', ["echo"], up=False)
     home = {"GARRISON_HOME": str(one.folder / "of-environment")}

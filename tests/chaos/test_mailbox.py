@@ -196,7 +196,9 @@ async def test_a_service_takes_several_at_once_where_it_says_so(
     assert sorted(numbers(tmp_path, "wide")) == [0, 1, 2, 3]
 
 
-async def test_a_durable_event_reaches_who_ever_listened(running: Host, tmp_path: Path) -> None:
+async def test_a_durable_event_reaches_all_former_subscribers(
+    running: Host, tmp_path: Path
+) -> None:
     """One that is stopped hears it later, also after the mailbox was killed."""
     async with running.connect() as client:
         await client.emit_event("rung", 1, durable=True)

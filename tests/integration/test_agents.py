@@ -221,7 +221,7 @@ secrets = ["TOKEN"]
 """
 
 
-async def test_a_characters_secret_reaches_who_names_it_alone(host: Hosting) -> None:
+async def test_a_characters_secret_reaches_only_services_that_name_it(host: Hosting) -> None:
     """Not another worker's environment, settings, log or record; and who looks for one that is
     there in vain is reported once, with the fix."""
     secret, nested, loose = (f"cAn4ry-{uuid.uuid4().hex}" for _ in range(3))

@@ -83,7 +83,7 @@ def call(call_id: int, method: str = "echo", args: msgspec.Raw = NO_ARGS) -> mes
 
 @pytest.mark.usefixtures("healthy")
 @pytest.mark.parametrize("name", [GONE, FULL, b"g", b"g" * 17, b"\x00" * 16])
-def test_nobody_joins_under_a_name_that_is_no_token(running: Host, name: bytes) -> None:
+def test_a_program_joins_only_with_a_token(running: Host, name: bytes) -> None:
     """GONE and FULL are the router's own words: a member of that name could hand calls back that
     were run."""
     with dealer(running, "control", name) as control:
@@ -116,7 +116,7 @@ async def test_only_the_supervisor_says_that_an_incarnation_ended(
 
 
 @pytest.mark.usefixtures("healthy")
-async def test_an_answer_counts_once_and_from_whom_it_was_asked(
+async def test_an_answer_counts_once_and_only_from_the_callee(
     running: Host, client: Client
 ) -> None:
     """Answers replayed, doubled, or of another incarnation settle nothing."""
@@ -314,7 +314,7 @@ async def test_a_workers_last_words_are_kept_at_a_bounded_length(
     assert 1000 < max(len(str(event)) for event in events) < 8192
 
 
-async def test_silent_connections_keep_nobody_out(running: Host, client: Client) -> None:
+async def test_silent_connections_do_not_keep_programs_out(running: Host, client: Client) -> None:
     """Two hundred that connect and say nothing, some of them half a greeting."""
     words = greeting(sockets.new_token())
     with contextlib.ExitStack() as stack:

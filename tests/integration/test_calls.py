@@ -171,7 +171,7 @@ async def test_arguments_that_do_not_fit_are_an_invalid_call(
     assert (caught.value.service, caught.value.method) == ("echo", method)
 
 
-async def test_what_a_method_raises_is_told_with_its_traceback(echo: ServiceProxy) -> None:
+async def test_an_exception_of_a_method_has_its_traceback(echo: ServiceProxy) -> None:
     """RemoteError has the kind, the text and the method's own frames, and none of garrison's."""
     with pytest.raises(RemoteError, match=r"echo\.fail raised ValueError: no luck") as caught:
         await echo.fail("no luck")
@@ -193,7 +193,7 @@ async def test_an_unknown_method_is_an_attribute_error(echo: ServiceProxy) -> No
             getattr(echo, private)
 
 
-async def test_a_method_that_cannot_travel_is_left_out_and_the_reason_told(
+async def test_a_method_that_cannot_be_called_remotely_is_left_out_with_a_reason(
     running: Host, echo: ServiceProxy
 ) -> None:
     """It is in no manifest; `status NAME` and the error say why."""
@@ -323,7 +323,7 @@ async def test_a_call_is_sent_when_it_is_made(echo: ServiceProxy) -> None:
     assert await future == "kept"
 
 
-async def test_state_tells_where_a_service_is(echo: ServiceProxy) -> None:
+async def test_state_returns_a_services_state(echo: ServiceProxy) -> None:
     """`state` is a function, so that it can be no method's name."""
     assert state(echo) is State.RUNNING
     with pytest.raises(TypeError):
@@ -346,7 +346,7 @@ async def test_large_arguments_and_results_travel(echo: ServiceProxy) -> None:
     assert await echo.blob(8 << 20) == bytes(8 << 20)
 
 
-async def test_what_is_too_large_is_refused_and_harms_nobody(client: Client) -> None:
+async def test_too_large_values_are_refused_without_harm(client: Client) -> None:
     """Past `max_message` arguments are an InvalidCall and a result is a RemoteError; calls of
     others in the same turn are answered."""
     echo, other = found(client, "echo"), found(client, "other")

@@ -174,7 +174,7 @@ def test_a_restart_of_chat_waits_for_no_listener(running: Host) -> None:
         assert talk.leave() == 0
 
 
-def test_a_platform_that_is_not_there_is_told(running: Host) -> None:
+def test_a_missing_platform_is_reported(running: Host) -> None:
     """By name, to who named it."""
     ran = running.run("call", "notification", "notify", '["fire", "discord", "1"]')
     assert ran.code == 1
@@ -259,7 +259,7 @@ def asked_room(host: Host) -> str:
     return room
 
 
-def test_a_stopped_service_is_told_and_the_conversation_stays(running: Host) -> None:
+def test_a_stopped_service_is_reported_and_the_conversation_stays(running: Host) -> None:
     """At a terminal one can go on when it is there again."""
     with Terminal(running) as terminal:
         terminal.until("you: ")
@@ -274,7 +274,7 @@ def test_a_stopped_service_is_told_and_the_conversation_stays(running: Host) -> 
         terminal.until("you are sad")
 
 
-def test_chat_says_when_nobody_can_answer(host: Hosting) -> None:
+def test_chat_reports_that_no_model_can_answer(host: Hosting) -> None:
     """Without an agent the error says what to add; without a model, that there is none."""
     one = host("[plugins.chat]\n")
     ran = one.run("chat", input="hello\n")

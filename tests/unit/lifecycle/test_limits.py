@@ -85,7 +85,7 @@ def test_a_limit_that_is_not_set_is_none() -> None:
         (200, 20, False, False),  # it goes for its processes anyway
     ],
 )
-def test_the_kernel_is_asked_only_where_it_matters(
+def test_pss_is_read_only_if_it_matters(
     memory: int, processes: int, exact: bool, expected: bool
 ) -> None:
     """Asking costs much more than the sum."""
@@ -108,7 +108,7 @@ def test_the_cause_says_what_was_measured_against_what() -> None:
     assert barely.startswith("it had 1.1 MiB in 1 process, and memory_max is 1 MiB")
 
 
-def test_a_limit_that_nobody_can_live_with_is_told() -> None:
+def test_a_limit_that_is_too_low_is_reported() -> None:
     """Else what is to be done about it can be found out only by trying."""
     fields = excess_words(ProcessLimits(memory_max=16 * MIB), Used(0.0, 30 * MIB, 1), killed=True)
     assert "memory_max is 16 MiB (an idle worker uses nearly 32 MiB), so" in fields

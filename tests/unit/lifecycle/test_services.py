@@ -60,7 +60,7 @@ def test_calls_go_to_what_runs(state: State, ended: bool) -> None:
 
 
 @pytest.mark.parametrize(("connected", "adopting"), [(False, False), (True, True), (False, True)])
-def test_no_call_goes_to_who_cannot_be_reached(connected: bool, adopting: bool) -> None:
+def test_no_call_goes_to_an_unreachable_service(connected: bool, adopting: bool) -> None:
     """A former supervisor's worker runs, and is called once it has found the new sockets."""
     one = post("a")
     one.current.connected, one.current.adopting = connected, adopting
@@ -156,7 +156,7 @@ def test_a_clean_end_is_one_that_was_announced(
         ),
     ],
 )
-def test_why_a_process_ended_is_told_in_words(
+def test_the_cause_of_an_end_is_a_sentence(
     state: State, why: StopReason, broken: Failing | None, clean: Stopped | None, cause: str
 ) -> None:
     """The supervisor's action overrides the process's reason, and that overrides its exit."""
@@ -181,7 +181,7 @@ def test_names_and_globs_stand_for_services() -> None:
     assert host.match([]) == ([], [])
 
 
-def test_a_name_with_a_glob_s_letters_is_itself() -> None:
+def test_a_name_with_characters_of_a_glob_matches_itself() -> None:
     """An exact NAME comes before a pattern."""
     host = roster(post("a[1]"), post("a1"))
 
@@ -189,7 +189,7 @@ def test_a_name_with_a_glob_s_letters_is_itself() -> None:
     assert host.match(["A1"]) == ([], ["A1"])
 
 
-def test_every_name_is_told_once() -> None:
+def test_every_name_is_returned_once() -> None:
     """Also where a plugin that cannot be read has a NAME that a service of another has."""
     host = roster(post("a"), post("b"), unread=("a", "c"))
 
@@ -228,7 +228,7 @@ def test_services_are_in_config_order() -> None:
 # --- waiting ------------------------------------------------------------------------------
 
 
-def test_what_a_start_waits_for_is_told() -> None:
+def test_a_waiting_start_names_what_it_waits_for() -> None:
     """Each dependency that does not run, in its state; nothing where it waits for a slot alone."""
     queued = post("a", State.QUEUED, needs="bcd")
     host = roster(queued, post("b", State.BACKOFF), post("c"))

@@ -109,7 +109,7 @@ def test_controllers_are_offered_where_room_can_be_made(
     assert bool(why) == bool(reason)
 
 
-def test_who_moved_out_is_asked_for_where_it_was(tmp_path: Path) -> None:
+def test_a_process_that_moved_is_found_in_its_former_cgroup(tmp_path: Path) -> None:
     """A supervisor in its own leaf has its workers beside it, as a launcher that it starts."""
     parent = group(tmp_path / "g", on="cpu memory pids")
     leaf = group(parent / cgroups.LEAF, has="", pids="7 9")
@@ -136,7 +136,7 @@ def test_without_a_cgroup_nothing_is_offered() -> None:
         (CgroupLimits(tasks=6), {"pids.max": "6"}),
     ],
 )
-def test_each_controller_is_told_its_limits(walls: CgroupLimits, expected: dict[str, str]) -> None:
+def test_each_controller_gets_its_limits(walls: CgroupLimits, expected: dict[str, str]) -> None:
     """A limit that is not set is not written."""
     files: dict[str, str] = {}
     for setting in cgroups.SETTINGS.values():

@@ -51,7 +51,7 @@ def root(monkeypatch: pytest.MonkeyPatch) -> None:
         (0o711, 0, 0, 2, False),
     ],
 )
-def test_whom_a_mode_lets_in(
+def test_who_has_access_by_a_mode(
     mode: int, owner: int, group: int, wanted: int, expected: bool
 ) -> None:
     """As the kernel has it: the first class that fits is the only one."""
@@ -105,7 +105,7 @@ def test_who_is_unknown_is_named(user: str, group: str, problem: str) -> None:
         resolve_user(spec(user, group), DATA)
 
 
-def test_an_ordinary_user_can_start_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_user_can_start_no_other_user(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names who can."""
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     monkeypatch.setattr(os, "getegid", lambda: 65534)
@@ -116,7 +116,7 @@ def test_an_ordinary_user_can_start_nobody_else(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("root")
-def test_a_root_that_may_not_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_limited_root_learns_which_capability_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container."""
     monkeypatch.setattr(users, "_capabilities", lambda: 1 << 0 | 1 << 5)
     with pytest.raises(StartError, match="lacks CAP_SETGID, CAP_SETUID"):

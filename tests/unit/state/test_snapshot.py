@@ -204,7 +204,7 @@ def test_a_service_that_is_anothers_now_is_not_adopted(
     assert [kept.name for kept, _ in found] == adopted
 
 
-def test_the_living_come_back(tmp_path: Path) -> None:
+def test_a_snapshot_is_read_back(tmp_path: Path) -> None:
     """What was written is read, deadlines that are none included."""
     save_snapshot(tmp_path, living())
 
@@ -247,7 +247,7 @@ def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
     assert to_stored(from_stored(stored)) == stored
 
 
-def test_a_list_of_the_living_cut_at_any_byte_is_set_aside(tmp_path: Path) -> None:
+def test_a_snapshot_cut_at_any_byte_is_set_aside(tmp_path: Path) -> None:
     """The host starts afresh, and names the file; half a list is never taken for the whole."""
     save_snapshot(tmp_path, living())
     file = tmp_path / "living.json"
@@ -261,14 +261,14 @@ def test_a_list_of_the_living_cut_at_any_byte_is_set_aside(tmp_path: Path) -> No
         assert "living.damaged" in problem
 
 
-def test_of_another_run_of_the_machine_nobody_lives(tmp_path: Path) -> None:
+def test_a_snapshot_of_another_boot_has_no_workers(tmp_path: Path) -> None:
     """Its pids are other processes' by now, its times are of another clock."""
     save_snapshot(tmp_path, living(machine="before the power cut"))
 
     assert load_snapshot(tmp_path) == (None, "")
 
 
-def test_after_an_end_in_order_nobody_lives(tmp_path: Path) -> None:
+def test_after_an_end_in_order_no_snapshot_is_left(tmp_path: Path) -> None:
     """And to forget what is not there is no error."""
     save_snapshot(tmp_path, living())
     remove_snapshot(tmp_path)
