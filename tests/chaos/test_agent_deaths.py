@@ -1,4 +1,4 @@
-"""Whoever has a part in an answer dies in the middle of it: the answer is given, and once."""
+"""Each process that takes part in an answer dies during it: the answer is sent, and only once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -50,7 +50,7 @@ async def client(radio: Host) -> AsyncIterator[Client]:
 
 
 def sent_by(host: Host) -> list[str]:
-    """Return what listeners have heard, in order."""
+    """Return what a platform has sent, in order."""
     path = host.folder / "sent.txt"
     return path.read_text().splitlines() if path.exists() else []
 
@@ -67,7 +67,7 @@ async def until_requested(client: Client, text: str) -> None:
 async def test_a_platform_that_dies_in_mid_answer_sends_it_after_its_restart(
     radio: Host, client: Client
 ) -> None:
-    """Once, although its message was heard by the one before."""
+    """Once, although the incarnation before received the message."""
     asking = found(client, "radio").hear("hang", "1")
     await until_requested(client, "hang")
     old = radio.kill("radio")
@@ -83,7 +83,7 @@ async def test_a_platform_that_dies_in_mid_answer_sends_it_after_its_restart(
 
 
 async def test_an_answer_waits_for_a_platform_that_restarts(radio: Host, client: Client) -> None:
-    """The model answers before there is anyone to say it: it waits."""
+    """The model answers before the platform runs again."""
     asking = found(client, "radio").ask("hang", "1")
     await until_requested(client, "hang")
     old = radio.kill("radio")
@@ -106,7 +106,7 @@ async def test_an_answer_that_may_have_been_sent_is_not_sent_again(
 
 
 async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client: Client) -> None:
-    """Its caller waits meanwhile, and has the answer of the next one."""
+    """Its caller waits, and gets the answer of the next incarnation."""
     asking = found(client, "radio").hear("hang", "1")
     await until_requested(client, "hang")
     old = radio.kill("agent")
@@ -130,8 +130,8 @@ async def test_a_model_that_dies_in_mid_answer_gets_the_request_again(
 
 
 async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client) -> None:
-    """The agent lives, other actions of the same plugin are run by its next incarnation, and a
-    message for which nothing else is done is answered."""
+    """The agent keeps running, the plugin's next incarnation runs other actions, and a message is
+    answered even if its only action failed."""
     agent, deeds = (radio.status(name)["pid"] for name in ("agent", "deeds"))
     hear = found(client, "radio").hear
 
@@ -144,7 +144,8 @@ async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client)
 
 
 async def test_rooms_side_by_side_each_in_its_order(radio: Host, client: Client) -> None:
-    """A message that hangs holds up its room alone; the same one twice is answered once."""
+    """A message that hangs delays its own room only; a message that comes twice is answered
+    once."""
     hear = found(client, "radio").hear
     held = [hear("hang", "1"), hear("hang", "1"), hear("two", "2"), hear("three", "3")]
     await until_requested(client, "hang")
@@ -168,7 +169,7 @@ def two() -> Iterator[Host]:
 
 
 async def test_two_agents_answer_for_themselves(two: Host) -> None:
-    """Each in its own voice, by its own platform, also where that dies in mid-answer."""
+    """Each with its own character and its own platform, also if that dies during the answer."""
     async with two.connect() as client:
         for name in ("ada", "max"):
             answer = await found(client, f"{name}.radio").hear("who", "1")
@@ -186,7 +187,7 @@ async def test_two_agents_answer_for_themselves(two: Host) -> None:
 
 
 async def test_an_event_of_an_agents_platform_is_answered_by_that_agent(two: Host) -> None:
-    """Nothing says who heard the message but who tells of it."""
+    """The platform that emits the event determines the agent."""
     async with two.connect() as client:
         await found(client, "max.radio").tell("who", "1")
 
@@ -195,7 +196,7 @@ async def test_an_event_of_an_agents_platform_is_answered_by_that_agent(two: Hos
 
 
 async def test_an_event_of_everybodys_platform_is_answered_once(tmp_path: Path) -> None:
-    """By the first agent, which `process_actions` means there as well."""
+    """By the first agent, as with `process_actions`."""
     files = {f"{name}.json": f'{{"name": "{name}", "bio": []}}' for name in ("ada", "max")}
     own = "[agents.NAME]\ncharacter = 'NAME.json'\nplugins = ['agent']\n"
     sections = (own.replace("NAME", name) for name in ("ada", "max"))

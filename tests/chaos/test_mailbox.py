@@ -1,4 +1,4 @@
-"""A message that was acknowledged is delivered, in order, whatever dies meanwhile."""
+"""An acknowledged message is delivered, in order, whatever dies meanwhile."""
 
 import asyncio
 import os
@@ -52,7 +52,7 @@ def numbers(tmp_path: Path, receiver: str = "receiver") -> list[int]:
 
 
 async def empty(client: Client) -> None:
-    """Return when nothing waits."""
+    """Wait until no message is pending."""
 
     async def nothing() -> bool:
         listed = await found(client, "mailbox").ls()
@@ -64,7 +64,7 @@ async def empty(client: Client) -> None:
 async def test_what_was_posted_is_delivered_in_order_with_its_id(
     running: Host, tmp_path: Path
 ) -> None:
-    """The receiver reads the id that the poster was given, and the attempt."""
+    """The receiver gets the id that the poster got, and the attempt."""
     async with running.connect() as client:
         ids = [await client.post("receiver", "take", number) for number in range(20)]
         await empty(client)
@@ -74,7 +74,7 @@ async def test_what_was_posted_is_delivered_in_order_with_its_id(
 
 
 async def test_it_waits_while_its_receiver_is_away(running: Host, tmp_path: Path) -> None:
-    """Stopped by order, across a restart of the mailbox: it is delivered when it is back."""
+    """The receiver is stopped and the mailbox restarts: the message is delivered later."""
     async with running.connect() as client:
         running.ask("stop", "receiver")
         await client.post("receiver", "take", 1)
@@ -114,7 +114,7 @@ async def test_the_same_key_is_one_message_and_keeps_its_result(
 async def test_what_its_method_refuses_too_often_is_a_dead_letter(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Later ones wait for it until then, and flow on."""
+    """Later messages wait until then, and are delivered."""
     config = CONFIG.format(notes=tmp_path) + "\n[services.mailbox.config]\nmax_attempts = 3\n"
     running = host(config, plugins=["post"])
     async with running.connect() as client:
@@ -145,7 +145,7 @@ async def test_what_its_method_refuses_too_often_is_a_dead_letter(
 async def test_a_message_that_kills_its_receiver_twice_is_a_dead_letter(
     running: Host, tmp_path: Path
 ) -> None:
-    """It names the incarnation that died with it; the others are delivered."""
+    """It has the incarnation that died; the others are delivered."""
     async with running.connect() as client:
         mailbox = found(client, "mailbox")
         bad = await client.post("receiver", "die", 0)
@@ -185,7 +185,7 @@ async def test_what_could_never_be_delivered_is_refused_at_once(running: Host) -
 async def test_a_service_takes_several_at_once_where_it_says_so(
     running: Host, tmp_path: Path
 ) -> None:
-    """`mail_window` of them; one by one where it says nothing."""
+    """`mail_window` of them; the default is one by one."""
     async with running.connect() as client:
         began = time.monotonic()
         for number in range(4):
@@ -199,7 +199,7 @@ async def test_a_service_takes_several_at_once_where_it_says_so(
 async def test_a_durable_event_reaches_all_former_subscribers(
     running: Host, tmp_path: Path
 ) -> None:
-    """One that is stopped hears it later, also after the mailbox was killed."""
+    """A stopped one gets it later, also after the mailbox was killed."""
     async with running.connect() as client:
         await client.emit_event("rung", 1, durable=True)
         await empty(client)
@@ -216,7 +216,7 @@ async def test_a_durable_event_reaches_all_former_subscribers(
 
 
 async def test_what_expired_is_not_delivered(running: Host, tmp_path: Path) -> None:
-    """It was posted for a time that is over."""
+    """Its time to live was over."""
     async with running.connect() as client:
         running.ask("stop", "receiver")
         await client.post("receiver", "take", 1, expires=0.01)
@@ -232,8 +232,8 @@ async def test_what_expired_is_not_delivered(running: Host, tmp_path: Path) -> N
 async def test_killed_throughout_it_loses_nothing_and_keeps_the_order(
     running: Host, tmp_path: Path, posts: int
 ) -> None:
-    """The mailbox, the receivers and the supervisor die while messages flow: each arrives, in
-    order, and twice at the most where it was in flight at a kill."""
+    """The mailbox, the receivers and the supervisor are killed by turns: each message arrives, in
+    order, and twice at most if it was in flight at a kill."""
     chance = random.Random(7)
     kills: list[str] = []
 
@@ -287,7 +287,7 @@ async def _posted(client: Client, receiver: str, start: int, count: int) -> None
 
 
 async def test_a_damaged_file_is_set_aside_and_named(running: Host, tmp_path: Path) -> None:
-    """Nothing of it is deleted; new messages flow."""
+    """Nothing of it is deleted; new messages are delivered."""
     async with running.connect() as client:
         running.ask("stop", "receiver")
         await client.post("receiver", "take", 1)
@@ -308,7 +308,7 @@ async def test_a_damaged_file_is_set_aside_and_named(running: Host, tmp_path: Pa
 
 
 async def test_a_later_versions_file_is_left_alone(running: Host) -> None:
-    """It is not ours to set aside: the service waits for an operator."""
+    """The service fails, and waits for an operator."""
     async with running.connect() as client:
         await client.post("receiver", "take", 1)
         await empty(client)
@@ -328,7 +328,7 @@ async def test_a_later_versions_file_is_left_alone(running: Host) -> None:
 async def test_a_mailbox_that_is_full_refuses_and_goes_on_delivering(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Its own bound is like a full disk: what was acknowledged is delivered, then there is room."""
+    """Acknowledged messages are delivered, then there is room again."""
     config = CONFIG.format(notes=tmp_path) + "\n[services.mailbox.config]\nmax_bytes = 1048576\n"
     running = host(config, plugins=["post"])
     async with running.connect() as client:
@@ -341,7 +341,7 @@ async def test_a_mailbox_that_is_full_refuses_and_goes_on_delivering(
 
 
 async def _fill(client: Client) -> int:
-    """Post until there is no room; return how many were taken."""
+    """Post until there is no room; return how many were accepted."""
     for number in range(1000):
         try:
             await client.post("receiver", "slow", number, 0.0, key="x" * 20_000 + str(number))

@@ -1,6 +1,6 @@
-"""What was acknowledged outlasts a power cut; a full disk refuses posts and goes on delivering.
+"""Acknowledged messages survive a power cut; a full disk refuses posts and delivery continues.
 
-Both need root, for a file system of their own; elsewhere they skip.
+Both need root, to mount file systems; elsewhere they skip.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ NO_FLUSH = 2  # not even the file system's own log
 
 @contextlib.contextmanager
 def mounted(kind: str, folder: Path, size: str) -> Iterator[Path]:
-    """Mount a file system of its own; skip where that is not allowed."""
+    """Mount a file system; skip if that is not allowed."""
     place = folder / "disk"
     place.mkdir()
     if kind == "tmpfs":
@@ -51,7 +51,7 @@ def mounted(kind: str, folder: Path, size: str) -> Iterator[Path]:
 
 
 def cut_power(place: Path) -> None:
-    """Have a file system lose all that it has not written, from now on."""
+    """Make a file system lose all unwritten data."""
     folder = os.open(place, os.O_RDONLY)
     try:
         fcntl.ioctl(folder, SHUTDOWN, struct.pack("I", NO_FLUSH))
@@ -73,7 +73,7 @@ def config(tmp_path: Path, state: Path) -> str:
 
 
 async def test_what_was_acknowledged_outlasts_a_power_cut(host: Hosting, tmp_path: Path) -> None:
-    """The file system loses everything that was not synced: no acknowledged message is among it."""
+    """The file system loses all data that was not synced: no acknowledged message is lost."""
     needs_root()
     with mounted("ext4", tmp_path, str(64 << 20)) as place:
         running = host(config(tmp_path, place / "state"), plugins=["post"])
@@ -108,7 +108,7 @@ def _mount_again(image: Path, place: Path) -> None:
 
 
 async def _post(client: Client, taken: list[int]) -> None:
-    """Post numbers; note those that were acknowledged."""
+    """Post numbers; note the acknowledged ones."""
     for number in range(1_000_000):
         with contextlib.suppress(CallError):
             await client.post("receiver", "take", number)
@@ -124,7 +124,7 @@ def _end_all(pids: set[int]) -> None:
 async def test_a_full_disk_refuses_posts_and_goes_on_delivering(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """On a disk of a megabyte: all that was taken is delivered, and then there is room again."""
+    """On a disk of a megabyte: all accepted messages are delivered, then there is room again."""
     needs_root()
     with mounted("tmpfs", tmp_path, "1m") as place:
         running = host(config(tmp_path, place / "state"), plugins=["post"])
@@ -142,7 +142,7 @@ async def test_a_full_disk_refuses_posts_and_goes_on_delivering(
 
 
 async def _fill(client: Client, start: int) -> int:
-    """Post until there is no room; return how many were taken."""
+    """Post until there is no room; return how many were accepted."""
     for number in range(10_000):
         try:
             await client.post("receiver", "slow", start + number, 0.0)

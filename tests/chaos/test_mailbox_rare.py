@@ -1,4 +1,4 @@
-"""What others do to a mailbox: a disk that they fill, a router that dies, agents, sizes."""
+"""Rare conditions of a mailbox: a full disk, a router that dies, agents, large messages."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ SMALL = "[host]\nmax_message = 1048576\n"
 async def test_a_disk_that_another_fills_does_not_stop_deliveries(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Nor crash the mailbox: it refuses posts, and takes them again when there is room."""
+    """Nor crash the mailbox: it refuses posts, and accepts them again once there is room."""
     needs_root()
     with mounted("tmpfs", tmp_path, "24m") as place:
         running = host(config(tmp_path, place / "state"), plugins=["post"])
@@ -66,7 +66,8 @@ async def test_a_disk_that_another_fills_does_not_stop_deliveries(
 async def test_a_supervisor_that_dies_is_no_death_of_the_receiver(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """A long message outlasts three of them, is no dead letter, and never runs twice at once."""
+    """A long message outlasts three supervisors, is no dead letter, and never runs twice at
+    once."""
     running = host(CONFIG.format(notes=tmp_path), plugins=["post"])
     async with running.connect() as client:
         kept = await client.post("receiver", "slow", 1, 3.0)
@@ -85,7 +86,7 @@ async def test_a_supervisor_that_dies_is_no_death_of_the_receiver(
 async def test_a_message_as_large_as_any_is_delivered_or_refused_at_once(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """What can be posted can be delivered: the mailbox does not die of it."""
+    """Any message that can be posted can be delivered."""
     running = host(SMALL + CONFIG.format(notes=tmp_path), plugins=["post"])
     async with running.connect() as client:
         pid = running.status("mailbox")["pid"]
@@ -108,7 +109,7 @@ async def test_a_message_as_large_as_any_is_delivered_or_refused_at_once(
 async def test_agents_have_a_mailbox_each_and_garrison_mail_sees_all(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """An agent's service posts to its own agent's, by its own agent's mailbox."""
+    """A service posts to its own agent's services, by its own agent's mailbox."""
     text = CONFIG.format(notes=tmp_path).partition("[services.receiver-2]")[0]
     for name in ("ada", "bob"):
         (tmp_path / f"{name}.json").write_text(f'{{"name": "{name}"}}')
@@ -139,7 +140,7 @@ async def test_agents_have_a_mailbox_each_and_garrison_mail_sees_all(
 async def test_a_listener_that_crashes_again_and_again_misses_no_durable_event(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Nor one that starts anew: between its start and its subscription it is a listener, too."""
+    """Between its start and its subscription it counts as a subscriber, too."""
     running = host(CONFIG.format(notes=tmp_path), plugins=["post"])
     async with running.connect() as client:
         poster = asyncio.ensure_future(_ring(client, 300))

@@ -41,13 +41,13 @@ def agents(host: Hosting, config: str = TWO) -> Host:
 
 
 def pids(running: Host) -> dict[str, int]:
-    """Return each service's process."""
+    """Return the process of each service."""
     return {name: row["pid"] for name, row in running.rows().items()}
 
 
 async def test_each_agent_finds_its_own(host: Hosting) -> None:
-    """By type and by NAME; its own and everybody's, and another's by its full NAME alone; and each
-    is told who it is."""
+    """By type and by NAME: its own and shared ones, and another agent's only by its full NAME. Each
+    has its agent's character."""
     running = agents(host)
     pid = pids(running)
     assert list(pid) == ["steady", *(f"{a}.{s}" for a in ("ada", "max") for s in ("echo", "other"))]
@@ -73,7 +73,7 @@ async def test_each_agent_finds_its_own(host: Hosting) -> None:
 
 
 def test_one_agents_restart_leaves_the_other(host: Hosting) -> None:
-    """A crash, an order for all of one, and what `status` shows of it."""
+    """A crash, an order for all services of one agent, and `status` of it."""
     running = agents(host)
     before = pids(running)
 
@@ -96,8 +96,8 @@ def test_one_agents_restart_leaves_the_other(host: Hosting) -> None:
 
 
 async def test_agents_survive_their_supervisor(host: Hosting) -> None:
-    """They are adopted as they are, each still its own agent's; a service that has become another
-    agent's affair is not."""
+    """Services are adopted with their agents; a service that now belongs to another agent is
+    restarted."""
     running = agents(host)
     before = pids(running)
 
@@ -117,7 +117,7 @@ async def test_agents_survive_their_supervisor(host: Hosting) -> None:
 
 
 async def test_a_character_is_read_again_at_a_restart(host: Hosting) -> None:
-    """Where it has become unusable, the running one stays, and `check` says the same."""
+    """If it is unusable, the running service stays, and `check` has the same error."""
     running = agents(host)
     pid = running.status("ada.echo")["pid"]
     changed = [{**BOTH[0], "settings": {"voice": "new"}}, BOTH[1]]
@@ -153,8 +153,8 @@ plugins = ["models", "asking"]
 
 
 async def test_an_agent_uses_its_own_parts(host: Hosting) -> None:
-    """Actions, models, events and send handlers of another agent are none of its affair; where its
-    own live is decided for each agent."""
+    """Not the actions, models, events and send handlers of another agent. Each agent decides in
+    which worker its own run."""
     running = host(PARTS, ["parts"])
     async with running.connect() as client:
         ada, max_ = (found(client, f"{name}.asker") for name in ("ada", "max"))
@@ -196,7 +196,8 @@ async def test_an_agent_uses_its_own_parts(host: Hosting) -> None:
 
 
 def test_a_config_that_does_not_fit_is_named_where_it_stands(host: Hosting) -> None:
-    """In the agent's own section; `check` says so before anything runs, and only that one fails."""
+    """In the agent's own section; `check` reports it before a start, and only that service
+    fails."""
     text = "[plugins.chat]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n"
     text += "[agents.ada.services.chat.config]\nanswerer = 3\n"
     running = host(text)
@@ -222,8 +223,8 @@ secrets = ["TOKEN"]
 
 
 async def test_a_characters_secret_reaches_only_services_that_name_it(host: Hosting) -> None:
-    """Not another worker's environment, settings, log or record; and who looks for one that is
-    there in vain is reported once, with the fix."""
+    """It is not in another worker's environment, settings, log or record. A service that looks for
+    one without naming it gets one warning, with the fix."""
     secret, nested, loose = (f"cAn4ry-{uuid.uuid4().hex}" for _ in range(3))
     character = {
         "name": "Eliza",
@@ -271,7 +272,7 @@ def _held(running: Host, canaries: dict[str, str]) -> dict[str, set[str]]:
 
 
 async def _spilled(running: Host) -> None:
-    """Have the keeper write its secret in every way, and die of it."""
+    """Make the keeper write its secret in every way, and crash."""
     async with running.connect() as client:
         keeper: Any = found(client, "keeper")
         await keeper.spill()
@@ -292,7 +293,7 @@ def _written(folder: Path, canaries: dict[str, str]) -> list[tuple[str, str]]:
 
 
 async def test_an_open_character_file_is_refused_where_its_secrets_are_used(host: Hosting) -> None:
-    """Others start; mended, so does who names one."""
+    """Other services start; with the mode corrected, this one starts too."""
     running = host(
         NAMED, ["echo", "keeper"], files={"eliza.json": '{"name": "E", "secrets": {"TOKEN": "t0"}}'}
     )
@@ -331,7 +332,7 @@ def test_one_chats_with_an_agent_by_name(host: Hosting) -> None:
 
 
 def test_a_chat_of_one_agent_needs_no_name(host: Hosting) -> None:
-    """It is the only one."""
+    """There is only one."""
     running = host("[plugins.chat]\n[plugins.agent]\n[plugins.eliza]\n[agents.ada]\n")
 
     done = running.run("chat", input="I am sad\n")

@@ -86,8 +86,8 @@ def undisturbed(running: Host) -> list[str]:
 def test_a_conversation_goes_on_while_its_workers_are_killed(
     running: Host, undisturbed: list[str]
 ) -> None:
-    """Killing chat, the agent or eliza between two lines or within one costs a moment: every line
-    has one reply, and they are those of a conversation that nothing disturbed."""
+    """Chat, the agent or eliza is killed between two lines or within one: every line has one reply,
+    as in an undisturbed conversation."""
     with Chatting(running) as loud:
         loud.replies(1)
         for n, line in enumerate(LINES, start=2):
@@ -108,8 +108,8 @@ def test_a_conversation_goes_on_while_its_workers_are_killed(
 def test_a_kill_while_the_model_thinks_costs_no_line_and_no_memory(
     running: Host, undisturbed: list[str], victim: str
 ) -> None:
-    """The line is with the agent, which waits for eliza: whoever dies then, the answer is that of
-    the whole conversation, and it is given once."""
+    """The agent has the line and waits for eliza: whichever dies, the answer takes the whole
+    conversation into account, and comes once."""
     with Chatting(running) as talk:
         for n, line in enumerate(LINES[:-1], start=2):
             talk.say(line)
@@ -137,7 +137,7 @@ def heard(talk: Chatting, number: int) -> list[dict[str, Any]]:
 
 
 def test_a_notification_is_shown_between_the_lines(running: Host) -> None:
-    """As it comes, also when chat has been restarted; the answers come once."""
+    """At once, also after a restart of chat; answers come once."""
     with Chatting(running, "--json") as talk:
         room = heard(talk, 1)[0]["conversation"]["room"]
         assert notify(running, "one", room) == ["chat"]
@@ -156,14 +156,14 @@ def test_a_notification_is_shown_between_the_lines(running: Host) -> None:
 
 
 def notify(host: Host, text: str, room: str) -> list[str]:
-    """Send a notification to a room of chat's; return who took it."""
+    """Send a notification to a room of chat's; return which platforms took it."""
     ran = host.run("call", "notification", "notify", json.dumps([text, "chat", room]), json=True)
     took: list[str] = ran.data
     return took
 
 
 def test_a_restart_of_chat_waits_for_no_listener(running: Host) -> None:
-    """A terminal that listens is no call to be finished: the grace is 10 s."""
+    """A terminal that listens is no call in flight: the grace is 10 s."""
     with Chatting(running) as talk:
         talk.replies(1)
         talk.say("I am sad")
@@ -175,7 +175,7 @@ def test_a_restart_of_chat_waits_for_no_listener(running: Host) -> None:
 
 
 def test_a_missing_platform_is_reported(running: Host) -> None:
-    """By name, to who named it."""
+    """By name, to the caller."""
     ran = running.run("call", "notification", "notify", '["fire", "discord", "1"]')
     assert ran.code == 1
     assert "discord.send_message was not run: discord is not configured" in ran.err
@@ -215,8 +215,8 @@ class Terminal:
         os.write(self._fd, text.encode())
 
     def until(self, part: str) -> str:
-        """Return what was shown since last time, up to some text; without its spaces, for a space
-        is often a movement of the cursor."""
+        """Return the new output up to some text; without spaces, because a space is often a
+        movement of the cursor."""
         wanted, before = "".join(part.split()), self._seen
         while (at := self._shown.find(wanted, before)) < 0:
             assert select.select([self._fd], [], [], PATIENCE)[0], (
@@ -232,7 +232,7 @@ class Terminal:
 
 
 def test_a_notification_does_not_break_the_line_that_is_being_typed(running: Host) -> None:
-    """It is shown above the prompt, which stands below again with all that was typed."""
+    """It is shown above the prompt, which is drawn again with the typed text."""
     with Terminal(running) as terminal:
         terminal.until("you: ")
         terminal.type("I am glad\r")
@@ -260,7 +260,7 @@ def asked_room(host: Host) -> str:
 
 
 def test_a_stopped_service_is_reported_and_the_conversation_stays(running: Host) -> None:
-    """At a terminal one can go on when it is there again."""
+    """The conversation continues once the service runs again."""
     with Terminal(running) as terminal:
         terminal.until("you: ")
         running.ask("stop", "agent")
@@ -275,7 +275,7 @@ def test_a_stopped_service_is_reported_and_the_conversation_stays(running: Host)
 
 
 def test_chat_reports_that_no_model_can_answer(host: Hosting) -> None:
-    """Without an agent the error says what to add; without a model, that there is none."""
+    """Without an agent the error names what to add; without a model, that there is none."""
     one = host("[plugins.chat]\n")
     ran = one.run("chat", input="hello\n")
     assert ran.code == 1
@@ -288,7 +288,7 @@ def test_chat_reports_that_no_model_can_answer(host: Hosting) -> None:
 
 
 def test_the_key_answerer_is_no_more(host: Hosting) -> None:
-    """What chat asks is the agent."""
+    """Chat asks the agent."""
     config = '[plugins.chat]\n[services.chat.config]\nanswerer = "eliza"\n'
     ran = host(config, up=False).run("check")
     assert ran.code == 5
@@ -296,7 +296,7 @@ def test_the_key_answerer_is_no_more(host: Hosting) -> None:
 
 
 def test_chat_ends_with_its_supervisor(host: Hosting) -> None:
-    """When that is gone, the next line says so: exit 7, and no traceback."""
+    """The next line then ends it: exit 7, without a traceback."""
     one = host(CHAT)
     with Chatting(one) as chatting:
         chatting.replies(1)
