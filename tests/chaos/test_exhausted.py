@@ -77,7 +77,7 @@ async def test_more_connections_than_descriptors(running: Host) -> None:
     assert not running.events("supervisor.erred")
 
 
-async def test_a_worker_is_started_again_while_many_knock() -> None:
+async def test_a_worker_is_started_again_during_many_connections() -> None:
     """Silent connections are dropped after half a second, so the new worker is accepted."""
     with hosting(CONFIG, ["echo"], limit=128) as running:
         async with running.connect() as client:

@@ -153,7 +153,7 @@ def test_a_health_that_blocks_is_the_watchdogs_business(host: Hosting, tmp_path:
     assert death["kind"] == "watchdog"
 
 
-def test_the_next_supervisor_hears_it_too(host: Hosting, tmp_path: Path) -> None:
+def test_the_next_supervisor_checks_health_too(host: Hosting, tmp_path: Path) -> None:
     """An adopted service is checked and restarted as before."""
     running = ailing(host, tmp_path, "True")
     pid = running.status("ailing")["pid"]

@@ -279,7 +279,7 @@ async def test_a_caller_of_an_older_release_has_large_results_whole(running: Hos
         assert len(msgspec.msgpack.decode(large.joined(reply.result))) == 2 * MIB
 
 
-async def test_forged_frames_harm_nobody(running: Host, client: Client) -> None:
+async def test_forged_frames_do_no_harm(running: Host, client: Client) -> None:
     """From a program, to a worker and to another program: they are refused, and counted."""
     echo = found(client, "echo")
     token = await echo.pid() and client.directory.get("echo").token  # type: ignore[union-attr]

@@ -50,7 +50,7 @@ async def test_parts_live_in_the_first_service_or_in_a_worker_of_their_own(runni
     assert running.status("free")["state"] == "running"
 
 
-async def test_an_action_is_asked_and_run_where_it_lives(running: Host) -> None:
+async def test_an_action_runs_in_its_own_worker(running: Host) -> None:
     """What it yields comes one by one; what it is given has arrived."""
     async with running.connect() as client:
         front = asker(client)
@@ -136,14 +136,14 @@ async def test_a_model_or_provider_that_is_unknown_is_named_with_what_there_is(
         assert error.endswith("'gpt' does not offer it; it is offered by words, plain, words-2")
 
 
-async def test_a_model_that_raises_is_not_asked_elsewhere(running: Host) -> None:
+async def test_an_error_of_a_model_is_the_result(running: Host) -> None:
     """Its error is the answer: another model's would hide that it is broken."""
     async with running.connect() as client:
         with pytest.raises(RemoteError, match="a bad word"):
             await asker(client).model("TEXT_LARGE", "raise")
 
 
-async def test_where_a_model_dies_the_next_is_asked(running: Host) -> None:
+async def test_if_a_model_dies_the_next_provider_answers(running: Host) -> None:
     """A provider of lower priority answers in its place, without a wait for the restart."""
     async with running.connect() as client:
         assert await asker(client).model("TEXT_LARGE", "die") == "plain: die"
@@ -167,7 +167,7 @@ async def test_a_stream_that_has_begun_is_not_begun_again(running: Host) -> None
         running.until_reborn("words", pid)
 
 
-async def test_a_model_alone_is_waited_for(running: Host) -> None:
+async def test_the_only_provider_of_a_model_is_waited_for(running: Host) -> None:
     """Without another provider the request is sent to the next incarnation, up to three times."""
     async with running.connect() as client:
         front = asker(client)
@@ -190,7 +190,7 @@ async def test_messages_are_sent_by_a_handler_else_by_the_service(running: Host)
             await front.send("words", "hi")
 
 
-async def test_what_is_registered_late_is_told(running: Host) -> None:
+async def test_a_late_registration_is_published(running: Host) -> None:
     """An action that a running service registers is there for the others."""
     async with running.connect() as client:
         front = asker(client)

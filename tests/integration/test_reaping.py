@@ -26,7 +26,7 @@ def running() -> Iterator[Host]:
         yield host
 
 
-def test_orphans_vanish_while_their_worker_lives(running: Host) -> None:
+def test_orphans_vanish_while_their_worker_runs(running: Host) -> None:
     """Background jobs, daemons that forked twice, dropped Popen objects: none stays a zombie."""
     pid = asyncio.run(running.call("orphans", "leave_orphans"))
     assert children(pid)

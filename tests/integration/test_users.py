@@ -223,7 +223,7 @@ async def test_none_can_signal_or_trace_another(users: Making) -> None:
     assert host.events("supervisor.signal") == []
 
 
-async def test_none_can_read_what_is_anothers(users: Making) -> None:
+async def test_none_can_read_files_of_another(users: Making) -> None:
     """Home, logs, state, locks, records and sockets of others are closed; so are its own where
     only the supervisor is to have them."""
     host = users()
@@ -389,7 +389,7 @@ async def test_a_group_without_a_user(users: Making) -> None:
     assert not (host.home / "run" / f"c{ONE}.sock").exists()
 
 
-def test_an_unknown_user_is_told(users: Making) -> None:
+def test_an_unknown_user_is_reported(users: Making) -> None:
     """By `check`, with file, line and key, and at the start; the others run."""
     host = users(CONFIG.replace(f"user = {ONE}", 'user = "no-such-user"'), up=False)
     line = host.config.read_text().splitlines().index('user = "no-such-user"') + 1
@@ -408,7 +408,7 @@ def test_an_unknown_user_is_told(users: Making) -> None:
     assert result.count("config.toml:4: defaults.user: there is no user `none-at-all`") == 1
 
 
-def test_a_folder_that_is_closed_is_told(users: Making) -> None:
+def test_an_inaccessible_folder_is_reported(users: Making) -> None:
     """Which one, and to whom: by `check` and at the start."""
     host = users(up=False)
     host.folder.chmod(0o700)
@@ -434,7 +434,7 @@ def test_a_folder_that_is_closed_is_told(users: Making) -> None:
     assert host.run("start", "one").code == 0
 
 
-def test_a_working_directory_that_is_closed_is_told(users: Making) -> None:
+def test_an_inaccessible_working_directory_is_reported(users: Making) -> None:
     """To whom it is closed, by `check` and at the start: it is there, so to make it is no help."""
     host = users(CONFIG.replace(f"user = {ONE}", f'user = {ONE}\nworking_directory = "in"'), False)
     folder = host.folder / "in"
