@@ -19,7 +19,7 @@ EARLY_MOST = 4096  # inputs of unknown workers that wait for the adoption
 UNKNOWN = "no such incarnation is expected here"
 
 
-class Dispatcher:
+class InputDispatcher:
     """Dispatches messages, and has programs join and leave.
 
     Args:
@@ -136,8 +136,8 @@ class Dispatcher:
         while not self._plugins.finished:
             yield False
         self._joining.discard(token)
-        if self._publisher.has_program(token):
-            self._publisher.welcome(token)
+        if self._publisher.has_program(token) and not self._publisher.welcome(token):
+            self._publisher.resend_directory(token)
 
     def on_program_left(self, token: Token) -> None:
         """Release what a program had that has ended."""

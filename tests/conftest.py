@@ -34,7 +34,7 @@ sys.dont_write_bytecode = False  # else each process rewrites the assertions of 
 
 @pytest.fixture(autouse=True)
 def bounded(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Fail a test that does not end: every call has one outcome, so waiting for ever is one too."""
+    """Fail a test that does not end."""
     soak = request.node.get_closest_marker("soak") is not None
     if soak:
         faulthandler.cancel_dump_traceback_later()  # a minute is not long for these
@@ -44,7 +44,7 @@ def bounded(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def host() -> Iterator[Hosting]:
-    """Return what makes a host for one test: `host(config, plugins=["echo"])`, see `Host`."""
+    """Return a function that starts hosts for one test: `host(config, plugins=["echo"])`."""
     with contextlib.ExitStack() as stack:
         yield lambda *args, **kwargs: stack.enter_context(hosting(*args, **kwargs))
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from math import inf
 
+import msgspec
 import zmq
 
 from garrison.ipc import messages, sockets
@@ -59,6 +60,7 @@ class DirectoryPublisher:
         self._boot, self._call_defaults, self._log = boot, call_defaults, log
         self._on_program_left = on_program_left
         self._programs: dict[Token, int] = {}  # pidfds
+        self._expected: set[Token] = set()  # programs that are yet to be welcomed
         self._changed: dict[str, None] = {}  # NAMEs whose state is to be published
         self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be published
         self._stale: set[Token] = set()  # members that missed a change
@@ -119,6 +121,7 @@ class DirectoryPublisher:
             return False
         self.leave(token)
         self._programs[token] = pidfd
+        self._expected.add(token)
         self.exit_poll.register(pidfd, select.EPOLLIN)
         return True
 
@@ -128,6 +131,7 @@ class DirectoryPublisher:
 
     def leave(self, token: Token) -> None:
         """Remove a program."""
+        self._expected.discard(token)
         pidfd = self._programs.pop(token, None)
         if pidfd is not None:
             self.exit_poll.unregister(pidfd)
@@ -167,7 +171,10 @@ class DirectoryPublisher:
             self._host.max_message,
             self._host.orphan_grace,
         )
-        return self.send(token, welcome)
+        sent = self.send(token, welcome)
+        if sent:
+            self._expected.discard(token)
+        return sent
 
     def resend_directory(self, token: Token) -> None:
         """Send the whole directory to a member again, at the end of the turn."""
@@ -221,7 +228,7 @@ class DirectoryPublisher:
         """Send changes to all members; return how many there are."""
         current = (service.current for service in self._services)
         workers = [one.token for one in current if one.welcomed and not one.ended]
-        members = [*workers, *self._programs]
+        members = [*workers, *self._welcomed_programs()]
         encoded = encode(batch)
         for token in members:
             if token in self._stale:
@@ -231,6 +238,24 @@ class DirectoryPublisher:
                 self._send_changes(token, encoded)
         self._stale &= {*workers, *self._programs}
         return len(members)
+
+    def _welcomed_programs(self) -> list[Token]:
+        """Return the programs that changes are sent to.
+
+        A program that joins a new supervisor fails its calls in flight when the Welcome comes. A
+        change before that would have it send the calls that wait, only to fail them.
+        """
+        expected = self._expected - self._stale
+        return [token for token in self._programs if token not in expected]
+
+    def suspend_programs(self) -> None:
+        """Send all programs that no service takes calls; workers still call each other."""
+        changes = [
+            msgspec.structs.replace(service.changed(), token=b"") for service in self._services
+        ]
+        encoded = encode(changes)
+        for token in self._welcomed_programs():
+            self._send_changes(token, encoded)
 
     def _is_urgent(self) -> bool:
         """Return True if calls depend on what is to be published.

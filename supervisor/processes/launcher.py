@@ -31,14 +31,14 @@ from .protocol import (
     TREE_WAIT,
     CheckFresh,
     Command,
-    Ended,
+    EndedReport,
     Fork,
-    Forked,
-    Fresh,
-    Gone,
+    ForkedReport,
+    FreshReport,
+    GoneReport,
     InventoryEnd,
-    Leave,
-    NotForked,
+    LeaveCommand,
+    NotForkedReport,
     Preload,
     Report,
     Signal,
@@ -70,7 +70,7 @@ class Launcher:
         self._workers: dict[bytes, Any] = {}
         self._pids: dict[int, bytes] = {}
         self._names: dict[bytes, str] = {}
-        self._recent_ends: dict[bytes, Ended] = {}
+        self._recent_ends: dict[bytes, EndedReport] = {}
         self._ending: dict[bytes, float] = {}  # key → deadline for its process tree to end
         self._ending_cgroups: dict[bytes, Path | None] = {}
         self._orphans_until = 0.0  # end other descendants until then
@@ -150,11 +150,11 @@ class Launcher:
             fd = -1
             with contextlib.suppress(OSError):
                 fd = os.pidfd_open(process.pid)
-            self._report(Forked(key, process.pid, self._names.get(key, "")), fd)
+            self._report(ForkedReport(key, process.pid, self._names.get(key, "")), fd)
         for key, ended in self._recent_ends.items():
             self._report(ended)
             if key not in self._ending:
-                self._report(Gone(key))
+                self._report(GoneReport(key))
         retired = self._retired or self._termed
         modules = self._loaded.preloaded
         end = InventoryEnd(
@@ -203,8 +203,8 @@ class Launcher:
             case Preload(modules):
                 self._preload(modules)
             case CheckFresh():
-                self._report(Fresh(tuple(self._loaded.changed())))
-            case Leave(kill):
+                self._report(FreshReport(tuple(self._loaded.changed())))
+            case LeaveCommand(kill):
                 self._retired = True
                 self._drop_spare()
                 if kill:
@@ -234,14 +234,14 @@ class Launcher:
 
     def _fork(self, fork: Fork, fds: list[int]) -> None:
         if len(fds) != 1 or self._termed:
-            self._report(NotForked(fork.key, "the launcher is ending"))
+            self._report(NotForkedReport(fork.key, "the launcher is ending"))
             return
         try:
             process = self._take_spare(fork, fds[0])
             if process is None:
                 process = self._start(self._run_worker, fork, fds[0])
         except OSError as error:
-            self._report(NotForked(fork.key, str(error)))
+            self._report(NotForkedReport(fork.key, str(error)))
             return
         own_pids = {os.getpid(), self._link.peer_pid()}
         unsupported = self._cgroups.apply_limits(process.cgroup, fork.limits, own_pids)
@@ -249,7 +249,7 @@ class Launcher:
         self._pids[process.pid] = fork.key
         self._names[fork.key] = fork.name
         try:
-            forked = Forked(fork.key, process.pid, unsupported=tuple(unsupported))
+            forked = ForkedReport(fork.key, process.pid, unsupported=tuple(unsupported))
             self._report(forked, os.pidfd_open(process.pid))
         except OSError as error:  # without a descriptor the worker cannot be watched
             process_tree.signal_group(process.pid, signal.SIGKILL)
@@ -378,7 +378,7 @@ class Launcher:
             inside = cgroups.inside(cgroup) if key in full else []
             self._cgroups.discard(cgroup)
             self._stuck.update(left)  # reported once; later ends do not wait for these
-            self._report(Gone(key, tuple({*left, *inside})))
+            self._report(GoneReport(key, tuple({*left, *inside})))
 
     def _end_orphans(self) -> None:
         """Kill descendants that lost their parent while no worker was ending."""
@@ -398,7 +398,7 @@ class Launcher:
         process.close()
         self._ending[key] = time.monotonic() + TREE_WAIT
         self._ending_cgroups[key] = process.cgroup
-        ended = Ended(
+        ended = EndedReport(
             key,
             popen.status,
             usage.ru_utime,

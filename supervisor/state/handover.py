@@ -18,7 +18,8 @@ from garrison.supervisor.config.load import Config
 from garrison.supervisor.tasks import Steps
 
 HANDOVER = "GARRISON_HANDOVER"
-QUIET_S = 0.2  # until the exec, for messages on their way to be forwarded
+QUIET_S = 0.1  # without a message on the bus: calls in flight have been answered
+QUIET_MOST_S = 2.0  # until the exec, if the bus does not fall silent
 CHECK_S = 30.0  # for a new version to show that it could take over
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # that stop the host
 
@@ -97,27 +98,39 @@ class Upgrade:
             return "" if process.returncode == 0 else _last_error(errors, process.returncode)
 
     def exec_successor(
-        self, python: str, suspend_calls: Callable[[], None], stop_loop: Callable[[], bool]
+        self,
+        python: str,
+        suspend_programs: Callable[[], None],
+        suspend_calls: Callable[[], None],
+        stop_loop: Callable[[], bool],
     ) -> Steps:
         """Have this process become a new supervisor as soon as its loop has ended.
 
         No service takes calls from now on, so that calls wait for the successor instead of being
-        lost with this router. Messages on their way are forwarded first.
+        lost with this router. Programs learn it first, and workers once the bus is silent: a method
+        that a program has called may need other services to answer.
 
         Args:
             python: The interpreter of the successor.
+            suspend_programs: Publishes to programs that no service takes calls.
             suspend_calls: Publishes that no service takes calls.
             stop_loop: Ends the loop; returns False if the host is being stopped instead.
         """
+        until = time.monotonic() + QUIET_MOST_S
+        suspend_programs()
+        yield from self._until_quiet(until)
         suspend_calls()
-        until = time.monotonic() + QUIET_S
-        forwarded = -1
-        while time.monotonic() < until and forwarded != self._bus.carried:
-            forwarded, soon = self._bus.carried, time.monotonic() + QUIET_S / 4
-            while time.monotonic() < soon:
-                yield False
+        yield from self._until_quiet(until)
         if stop_loop():
             self.successor = python
+
+    def _until_quiet(self, until: float) -> Steps:
+        """Wait until no message has been forwarded for a while."""
+        forwarded = -1
+        while time.monotonic() < until and forwarded != self._bus.carried:
+            forwarded, soon = self._bus.carried, time.monotonic() + QUIET_S
+            while time.monotonic() < soon:
+                yield False
 
     def hand_over(self, locks: list[int], wake: int) -> None:
         """Keep the locks, and leave pending signals to the successor.

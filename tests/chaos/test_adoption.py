@@ -1,4 +1,4 @@
-"""A supervisor is killed, and the next one adopts what runs: nothing ends, nothing is twice."""
+"""A supervisor is killed, and the next one adopts the workers: none ends, none runs twice."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ def lives(host: Host) -> dict[str, tuple[int, int]]:
 
 
 def kill_launcher_and_supervisor(host: Host) -> None:
-    """Kill both, so that neither can do anything about the other's end."""
+    """Kill both, so that neither can react to the other's end."""
     launcher = host.launcher
     os.kill(host.pid, signal.SIGSTOP)
     os.kill(launcher, signal.SIGKILL)
@@ -69,7 +69,7 @@ def kill_launcher_and_supervisor(host: Host) -> None:
 
 
 def state_file(host: Host) -> Path:
-    """Return the list of the living."""
+    """Return the path of the snapshot."""
     return host.home / "state" / "living.json"
 
 
@@ -92,7 +92,7 @@ def _name(pid: int) -> str:
 
 
 def comm(pid: int) -> str:
-    """Return what a process calls itself."""
+    """Return the name of a process."""
     with contextlib.suppress(OSError):
         return Path(f"/proc/{pid}/comm").read_text().strip()
     return ""
@@ -101,9 +101,9 @@ def comm(pid: int) -> str:
 # --- nothing ends -------------------------------------------------------------------------
 
 
-async def test_what_runs_runs_on(host: Hosting) -> None:
-    """The next supervisor finds the same processes of the same age; what was stopped is stopped,
-    what was given up is given up; timers have ticked all the while; the launcher is the same."""
+async def test_running_services_keep_running(host: Hosting) -> None:
+    """The next supervisor finds the same processes and the same launcher. Stopped services are
+    stopped, failed ones failed, and timers have kept running."""
     failing = '[plugins.steady2]\nuse = "bad"\n'
     bad = "from garrison.workers import Plugin, Service, PermanentFailure\n"
     bad += "class Bad(Service):\n    service_type = 'bad'\n    @classmethod\n"
@@ -140,7 +140,7 @@ async def test_what_runs_runs_on(host: Hosting) -> None:
 
 @pytest.mark.parametrize("kills", sizes(5, 100))
 async def test_supervisors_killed_again_and_again(host: Hosting, kills: int) -> None:
-    """No service is restarted by it, none is there twice, and calls flow each time."""
+    """No service restarts, none runs twice, and calls are answered each time."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
     async with one.connect() as client:
@@ -156,7 +156,7 @@ async def test_supervisors_killed_again_and_again(host: Hosting, kills: int) -> 
 
 
 async def test_killed_at_any_moment(host: Hosting) -> None:
-    """Also while it starts, and adopts: in the end everything runs, once."""
+    """Also during its start and during adoption: in the end every service runs once."""
     seed = random.randrange(2**32)
     chance = random.Random(seed)
     print(f"seed {seed}")
@@ -175,8 +175,8 @@ async def test_killed_at_any_moment(host: Hosting) -> None:
     ]
 
 
-def test_what_was_ended_in_order_starts_again(host: Hosting) -> None:
-    """Also where that end was cut short by a kill: it was an order to that supervisor alone."""
+def test_services_that_were_ended_in_order_start_again(host: Hosting) -> None:
+    """Also if that end was cut short by a kill: it was an order to that supervisor alone."""
     one = host(CONFIG + "[plugins.slow]\n", PLUGINS, {"slow.py": SLOW})
     one.ask("stop", "other")
     for _ in range(2):  # what is written down, and when, depends on a moment
@@ -198,7 +198,7 @@ def test_what_was_ended_in_order_starts_again(host: Hosting) -> None:
 
 @pytest.mark.parametrize("caller", ["program", "service"])
 async def test_calls_in_flight_end_once(host: Hosting, tmp_path: Path, caller: str) -> None:
-    """What may be run twice is sent again by itself, and answered; the rest is lost; what is asked
+    """Idempotent calls are sent again and answered; others in flight are lost; what is called
     while there is no supervisor waits for the next one."""
     one = host(CONFIG, PLUGINS)
     gates = [tmp_path / name for name in ("a", "b")]
@@ -223,7 +223,7 @@ async def test_calls_in_flight_end_once(host: Hosting, tmp_path: Path, caller: s
 
 
 def _straight(steady: Any) -> Callable[..., Any]:
-    """Return what makes this program's own calls."""
+    """Return a function that makes this program's own calls."""
 
     def begin(method: str, *args: Any) -> Any:
         return getattr(steady, method)(*args)
@@ -232,7 +232,7 @@ def _straight(steady: Any) -> Callable[..., Any]:
 
 
 def _through(steady: Any) -> Callable[..., Any]:
-    """Return what makes calls from one service to another, whatever becomes of this program's."""
+    """Return a function that makes calls from one service to another."""
 
     def begin(method: str, *args: Any) -> Any:
         return asyncio.ensure_future(_relayed(steady, method, args))
@@ -255,7 +255,7 @@ async def _outcome(work: Any) -> Any:
 
 
 async def test_a_lost_call_that_may_run_twice_is_sent_again(host: Hosting, tmp_path: Path) -> None:
-    """Its worker is killed: the next one answers, within the deadline."""
+    """Its worker is killed: the next incarnation answers within the deadline."""
     one = host(CONFIG, PLUGINS)
     gate = tmp_path / "gate"
     async with one.connect() as client:
@@ -271,8 +271,8 @@ async def test_a_lost_call_that_may_run_twice_is_sent_again(host: Hosting, tmp_p
         assert begun == [pid, await steady.pid()]
 
 
-async def test_what_ends_its_receiver_is_not_sent_for_ever(host: Hosting) -> None:
-    """Three processes end of it, and its caller is told."""
+async def test_a_call_that_ends_its_receiver_is_not_sent_for_ever(host: Hosting) -> None:
+    """It ends three incarnations, and then its caller gets the error."""
     one = host(CONFIG, PLUGINS)
     async with one.connect() as client:
         steady = found(client, "steady")
@@ -288,7 +288,8 @@ async def _is_running(client: Client) -> bool:
 
 
 async def test_calls_outlive_any_number_of_supervisors(host: Hosting, tmp_path: Path) -> None:
-    """What ends its receiver is sent again a few times only; a supervisor's end is no such end."""
+    """Only ends of the receiver count towards the limit of repetitions, not ends of a
+    supervisor."""
     one = host(CONFIG, PLUGINS)
     gate = tmp_path / "gate"
     async with one.connect() as client:
@@ -305,9 +306,10 @@ async def test_calls_outlive_any_number_of_supervisors(host: Hosting, tmp_path: 
 # --- the launcher, too --------------------------------------------------------------------
 
 
-async def test_nobodys_children_are_adopted(host: Hosting) -> None:
-    """Supervisor and launcher are killed at once: the workers live on under the next supervisor,
-    which ends them with all that they started, and restarts them through a launcher of its own."""
+async def test_reparented_workers_are_adopted(host: Hosting) -> None:
+    """Supervisor and launcher are killed at once: the workers keep running under the next
+    supervisor, which ends them with all that they started, and restarts them through a launcher of
+    its own."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
     family = await one.call("leak", "family")
@@ -325,7 +327,7 @@ async def test_nobodys_children_are_adopted(host: Hosting) -> None:
 
 
 async def test_the_launcher_of_the_adopted_is_killed(host: Hosting) -> None:
-    """It was another supervisor's child: its workers are nobody's, and live on all the same."""
+    """It was the child of another supervisor. Its workers keep running."""
     one = host(CONFIG + LEAK, PLUGINS)
     one.end(signal.SIGKILL)
     one.up()
@@ -346,7 +348,7 @@ async def test_the_launcher_of_the_adopted_is_killed(host: Hosting) -> None:
 
 
 def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
-    """Its loop cannot notice anything: a timer of the kernel's ends it."""
+    """Its loop cannot notice anything: a kernel timer ends it."""
     one = host(CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.5"), PLUGINS)
     one.kill("steady", signal.SIGSTOP)
     kill_launcher_and_supervisor(one)
@@ -354,7 +356,7 @@ def test_without_both_what_is_stopped_ends_too(host: Hosting) -> None:
 
 
 def test_a_stopped_launcher_keeps_nothing_alive(host: Hosting) -> None:
-    """It cannot end its workers: they do without it, and end it."""
+    """It cannot end its workers: they notice that it is stopped, and end."""
     one = host(CONFIG.replace("orphan_grace = 30.0", "orphan_grace = 0.5"), PLUGINS)
     os.kill(one.launcher, signal.SIGSTOP)
     one.end(signal.SIGKILL)
@@ -362,7 +364,7 @@ def test_a_stopped_launcher_keeps_nothing_alive(host: Hosting) -> None:
 
 
 def test_a_stopped_launcher_is_replaced(host: Hosting) -> None:
-    """Also where supervisors were killed while they waited for it."""
+    """Also if supervisors were killed while they waited for it."""
     one = host(CONFIG, PLUGINS)
     before, launcher = lives(one), one.launcher
     os.kill(launcher, signal.SIGSTOP)
@@ -378,8 +380,8 @@ def test_a_stopped_launcher_is_replaced(host: Hosting) -> None:
     assert lives(one) == before
 
 
-def test_whoever_listens_at_a_launchers_path_is_left_alone(host: Hosting) -> None:
-    """A path says nothing of the process that is behind it."""
+def test_another_process_at_a_launchers_path_is_left_alone(host: Hosting) -> None:
+    """A path does not prove which process listens there."""
     one = host(CONFIG, PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
@@ -398,9 +400,9 @@ def test_whoever_listens_at_a_launchers_path_is_left_alone(host: Hosting) -> Non
     assert lives(one) == before
 
 
-def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> None:
-    """The launcher has told everything to end when the next one comes: that is no clean end of
-    what runs until it has done its part."""
+def test_services_that_ended_without_a_supervisor_start_again(host: Hosting) -> None:
+    """The launcher is ending everything when the next supervisor comes. That is no clean end of a
+    service that runs until it ends by itself."""
     services = "".join(
         f'[services.{name}]\nplugin = "slow"\ntype = "slow"\nrestart = "{name}"\n'
         for name in ("transient", "temporary")
@@ -417,8 +419,8 @@ def test_what_ended_for_want_of_a_supervisor_is_started_again(host: Hosting) -> 
     assert max(incarnations(one).values()) == 1
 
 
-def test_who_has_done_its_part_meanwhile_is_not_started_again(host: Hosting) -> None:
-    """Its last words wait for the next supervisor."""
+def test_a_service_that_ended_cleanly_meanwhile_is_not_started_again(host: Hosting) -> None:
+    """Its Stopped message waits for the next supervisor."""
     part = """
 from pathlib import Path
 from garrison.workers import Plugin, Service
@@ -459,8 +461,8 @@ plugin = Plugin(name="part", services=[Part])
 # --- what is not there any more -----------------------------------------------------------
 
 
-def test_what_died_meanwhile_is_started_again(host: Hosting) -> None:
-    """Its launcher saw how it ended."""
+def test_a_service_that_died_meanwhile_is_started_again(host: Hosting) -> None:
+    """Its launcher has its exit status."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
@@ -475,8 +477,8 @@ def test_what_died_meanwhile_is_started_again(host: Hosting) -> None:
     assert lives(one)["steady"] == before["steady"]
 
 
-async def test_who_died_as_nobodys_child_leaves_nothing(host: Hosting) -> None:
-    """Nobody saw it end; what it had started is found by its environment."""
+async def test_a_reparented_worker_that_died_leaves_nothing(host: Hosting) -> None:
+    """No process waited for it. What it had started is found by its environment."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
     family = await one.call("leak", "family")
@@ -492,7 +494,7 @@ async def test_who_died_as_nobodys_child_leaves_nothing(host: Hosting) -> None:
 
 
 def test_a_pid_used_again_is_another_process(host: Hosting) -> None:
-    """It is told by its start time, and left alone."""
+    """It is recognised by its start time and left alone."""
     one = host(CONFIG, PLUGINS)
     kill_launcher_and_supervisor(one)
     innocent = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
@@ -515,9 +517,9 @@ def test_a_pid_used_again_is_another_process(host: Hosting) -> None:
 # --- who does not answer ------------------------------------------------------------------
 
 
-def test_who_does_not_answer_is_replaced(host: Hosting) -> None:
-    """A stopped worker says no Hello: it is ended after its watchdog, then started; what comes back
-    in that moment is refused. At no time are there two."""
+def test_a_worker_that_does_not_answer_is_replaced(host: Hosting) -> None:
+    """A stopped worker sends no Hello: it is ended after its watchdog, then started. A late Hello
+    is rejected. At no time are there two incarnations."""
     one = host(CONFIG, PLUGINS)
     before = lives(one)
     os.kill(before["steady"][0], signal.SIGSTOP)
@@ -542,8 +544,8 @@ def test_who_does_not_answer_is_replaced(host: Hosting) -> None:
 
 
 @pytest.mark.parametrize("damage", ["cut", "gone", "zeros", "newer", "of another machine"])
-def test_without_a_list_of_the_living_they_are_ended_first(host: Hosting, damage: str) -> None:
-    """Nobody knows what they were: they are ended, then everything starts afresh, never twice."""
+def test_without_a_snapshot_unknown_workers_are_ended_first(host: Hosting, damage: str) -> None:
+    """Unknown workers are ended first; then everything starts, and nothing runs twice."""
     one = host(CONFIG + LEAK, PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
@@ -580,20 +582,20 @@ def test_without_a_list_of_the_living_they_are_ended_first(host: Hosting, damage
 
 
 def test_a_config_that_does_not_fit_ends_nothing(host: Hosting) -> None:
-    """`up` is refused, what runs runs on, and a config put right adopts it."""
+    """`up` is refused and services keep running; with a corrected config they are adopted."""
     one = host(CONFIG, PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
-    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['nobody']\n")
+    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['absent']\n")
     assert one.start().wait(10) == 5
-    assert "nobody" in one.output
+    assert "absent" in one.output
     one.write("config.toml", CONFIG)
     one.up()
     assert lives(one) == before
 
 
-def test_who_lives_keeps_the_folder_of_sockets(host: Hosting, tmp_path: Path) -> None:
-    """A config that moves it, and what is remembered, would start everything a second time."""
+def test_running_workers_keep_the_folder_of_sockets(host: Hosting, tmp_path: Path) -> None:
+    """A config that moves it, or the state, would start all services a second time."""
 
     def moved(to: str) -> str:
         folders = [tmp_path / f"{to}{part}" for part in ("r", "s")]
@@ -612,8 +614,8 @@ def test_who_lives_keeps_the_folder_of_sockets(host: Hosting, tmp_path: Path) ->
     assert lives(one) == before
 
 
-def test_what_was_taken_out_of_the_config_ends(host: Hosting) -> None:
-    """And what was added starts; the rest is adopted."""
+def test_a_service_removed_from_the_config_ends(host: Hosting) -> None:
+    """An added one starts; the others are adopted."""
     one = host(CONFIG, PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
@@ -626,8 +628,8 @@ def test_what_was_taken_out_of_the_config_ends(host: Hosting) -> None:
     until(lambda: not alive(before["other"][0]), what="what is no service any more is gone")
 
 
-def test_what_was_taken_out_of_the_config_ends_in_order(host: Hosting) -> None:
-    """It is told to end, and not cut short."""
+def test_a_service_removed_from_the_config_ends_in_order(host: Hosting) -> None:
+    """It gets time to stop."""
     slow = "[plugins.slow]\n[services.slow]\ngrace = 10.0\n"
     one = host(CONFIG + slow, PLUGINS, {"slow.py": SLOW})
     pid = lives(one)["slow"][0]
@@ -639,7 +641,7 @@ def test_what_was_taken_out_of_the_config_ends_in_order(host: Hosting) -> None:
 
 
 def test_a_shorter_watchdog_is_the_next_incarnations(host: Hosting) -> None:
-    """The adopted one beats as it was told; it is not ended for that."""
+    """The adopted incarnation keeps the watchdog that it was started with."""
     one = host(CONFIG.replace("watchdog = 2.0", "watchdog = 8.0"), PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
@@ -653,8 +655,8 @@ def test_a_shorter_watchdog_is_the_next_incarnations(host: Hosting) -> None:
     assert "0.4 s" in str(one.events("service.state", "steady"))
 
 
-def test_no_reader_outlives_the_host(host: Hosting) -> None:
-    """Nor does it keep the end waiting: a plugin is read, under an adopted launcher."""
+def test_no_plugin_probe_outlives_the_host(host: Hosting) -> None:
+    """Nor does a probe under an adopted launcher delay the end."""
     one = host(CONFIG, PLUGINS, {"stuck.py": "import time\ntime.sleep(100)\n"})
     one.end(signal.SIGKILL)
     one.write("config.toml", CONFIG + "[plugins.stuck]\n")
@@ -668,7 +670,8 @@ def test_no_reader_outlives_the_host(host: Hosting) -> None:
 
 
 async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
-    """The same process, another supervisor; what programs ask goes on; it can be repeated."""
+    """The workers stay, the supervisor is another; calls of programs continue. It can be
+    repeated."""
     one = host(CONFIG + LEAK, PLUGINS)
     before, boot = lives(one), one.ask("status")["supervisor"]["boot"]
     open_before = len(descriptors(one.pid))
@@ -688,7 +691,7 @@ async def test_an_upgrade_loses_no_service(host: Hosting) -> None:
 
 
 def test_orders_in_the_middle_of_an_upgrade_are_carried_out(host: Hosting) -> None:
-    """Nobody is told that there is no supervisor, also not who upgrades at the same moment."""
+    """No client gets SupervisorGone, not even one that upgrades at the same time."""
     one = host("[plugins.echo]", ["echo"])
     with ThreadPoolExecutor(2) as pool:
         upgrades = [pool.submit(one.run, "upgrade") for _ in range(2)]
@@ -703,18 +706,18 @@ def test_orders_in_the_middle_of_an_upgrade_are_carried_out(host: Hosting) -> No
 
 
 def test_an_upgrade_with_a_config_that_does_not_fit_changes_nothing(host: Hosting) -> None:
-    """It is found before the running supervisor makes way."""
+    """The check fails before the running supervisor ends."""
     one = host(CONFIG, PLUGINS)
     boot = one.ask("status")["supervisor"]["boot"]
-    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['nobody']\n")
+    one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['absent']\n")
     ran = one.run("upgrade")
     assert ran.code == 5
-    assert "nobody" in ran.err
+    assert "absent" in ran.err
     assert one.ask("status")["supervisor"]["boot"] == boot
 
 
 async def test_calls_wait_while_an_upgrade_is_under_way(host: Hosting) -> None:
-    """What is asked of services meanwhile is answered, not lost with the old router."""
+    """Calls of programs during an upgrade are answered, not lost with the old router."""
     one = host(CONFIG, PLUGINS)
     async with one.connect() as client:
         steady, calls = found(client, "steady"), list[asyncio.Future[Any]]()
@@ -727,8 +730,8 @@ async def test_calls_wait_while_an_upgrade_is_under_way(host: Hosting) -> None:
         assert await asyncio.gather(*calls) == [["result", pid]] * len(calls)
 
 
-def test_an_upgrade_to_what_cannot_run_changes_nothing(host: Hosting, tmp_path: Path) -> None:
-    """It is found by the running supervisor, with its own eyes, before it makes way."""
+def test_an_upgrade_to_a_broken_version_changes_nothing(host: Hosting, tmp_path: Path) -> None:
+    """The running supervisor tries the new version in a process of its own first."""
     tree = tmp_path / "garrison"
     for part in ("ipc", "supervisor", "workers"):
         shutil.copytree(ROOT / part, tree / part)
@@ -746,8 +749,8 @@ def test_an_upgrade_to_what_cannot_run_changes_nothing(host: Hosting, tmp_path: 
 
 
 @pytest.mark.parametrize("wait", [0.0, 0.1, 0.3])
-def test_a_signal_during_an_upgrade_is_heard(host: Hosting, wait: float) -> None:
-    """By this supervisor or by the next: everything ends in order."""
+def test_a_signal_during_an_upgrade_is_obeyed(host: Hosting, wait: float) -> None:
+    """By the old supervisor or the new one: everything ends in order."""
     one = host(CONFIG, PLUGINS)
     one.ask("upgrade", once=True, python=sys.executable)
     assert one.process is not None
@@ -758,7 +761,7 @@ def test_a_signal_during_an_upgrade_is_heard(host: Hosting, wait: float) -> None
 
 
 def test_a_worker_of_another_version_is_replaced_and_named(host: Hosting) -> None:
-    """It drains first; those that can be understood are adopted."""
+    """It drains first; workers with a known version are adopted."""
     env = '[services.steady]\nenv = { WIRE = "99" }\n'
     one = host(CONFIG + env, PLUGINS)
     before = lives(one)

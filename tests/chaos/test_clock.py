@@ -1,4 +1,4 @@
-"""A wall clock that jumps by days changes nothing: every decision is by a monotonic one.
+"""A wall clock that jumps by days changes nothing, because all decisions use a monotonic clock.
 
 Supervisor, launcher, workers and the command line read the wall clock with an offset from a file.
 """
@@ -69,7 +69,7 @@ class Clock:
         self.env = {"PYTHONPATH": path, "XDG_CLOCK": str(self.file)}  # workers take XDG_…
 
     def jump(self, seconds: float) -> None:
-        """Set it so far from what it really is, for every process at once."""
+        """Set the offset of the wall clock for all processes."""
         new = self.file.with_suffix(".new")
         new.write_text(str(seconds))
         new.rename(self.file)
@@ -77,13 +77,13 @@ class Clock:
 
 @pytest.fixture
 def clock(tmp_path: Path) -> Clock:
-    """Return a clock to set."""
+    """Return a clock that the test sets."""
     return Clock(tmp_path)
 
 
 @pytest.fixture
 def running(host: Hosting, clock: Clock, tmp_path: Path) -> Host:
-    """Return a host that goes by that clock."""
+    """Return a host that uses that clock."""
     (tmp_path / "says").write_text("True")
     plugins = ["steady", "hang", "post", "ailing"]
     return host(CONFIG.format(notes=tmp_path), plugins=plugins, env=clock.env)
@@ -95,7 +95,7 @@ def pids(running: Host) -> dict[str, int]:
 
 
 def shown_now(running: Host) -> float:
-    """Return how far the host's own clock is from the real one, by its last event."""
+    """Return the offset of the host's clock, by its last event."""
     running.ask("reset", "steady")
     running.ask("restart", "listener")
     return datetime.fromisoformat(running.events()[-1]["time"]).timestamp() - time.time()
@@ -105,8 +105,8 @@ JUMPS = pytest.mark.parametrize("jump", [3 * DAY, -3 * DAY])
 
 
 @JUMPS
-async def test_who_runs_goes_on(running: Host, clock: Clock, jump: float) -> None:
-    """Nobody is late, nobody ends, ages are those of before, and a deadline is as long as ever."""
+async def test_running_services_are_not_affected(running: Host, clock: Clock, jump: float) -> None:
+    """No watchdog fires, no service ends, ages stay correct, and deadlines keep their length."""
     before = pids(running)
     clock.jump(jump)
 
@@ -145,11 +145,11 @@ async def _more(steady: object, ticks: int) -> bool:
 
 
 @JUMPS
-async def test_who_hangs_or_dies_is_restarted_as_ever(
+async def test_services_that_hang_or_die_are_restarted_as_before(
     running: Host, clock: Clock, jump: float, tmp_path: Path
 ) -> None:
-    """By the watchdog, after a crash, after bad health; backoff is as long as it was; records have
-    the real ages."""
+    """By the watchdog, after a crash, after bad health. Backoff has its usual length, and records
+    have real ages."""
     clock.jump(jump)
     hang = running.status("hang")["pid"]
     async with running.connect() as client:
@@ -179,10 +179,11 @@ async def test_who_hangs_or_dies_is_restarted_as_ever(
 
 
 @JUMPS
-async def test_mail_comes_again_and_none_expires(
+async def test_messages_are_retried_and_none_expires(
     running: Host, clock: Clock, jump: float, tmp_path: Path
 ) -> None:
-    """What has an hour has it, also where the mailbox dies after the jump; keys are known."""
+    """A message with an hour to live keeps it, also if the mailbox dies after the jump; keys are
+    known."""
     running.ask("stop", "receiver")
     async with running.connect() as client:
         await client.post("receiver", "accept_at", 1, 2, key="one", expires=3600.0)
@@ -204,8 +205,8 @@ async def test_mail_comes_again_and_none_expires(
 
 
 @JUMPS
-def test_the_next_supervisor_adopts_as_ever(running: Host, clock: Clock, jump: float) -> None:
-    """Orphans have their whole grace, and no more; what was remembered is of the same moment."""
+def test_the_next_supervisor_adopts_as_before(running: Host, clock: Clock, jump: float) -> None:
+    """Orphans have their whole grace and no more; the snapshot counts as just written."""
     before = pids(running)
     os.kill(running.pid, signal.SIGKILL)
     running.end()

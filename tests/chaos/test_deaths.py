@@ -1,4 +1,4 @@
-"""Why did it die: each end that nobody asked for leaves a record, which says so."""
+"""Crash reports: each end that was not ordered leaves a record with its cause."""
 
 import asyncio
 import json
@@ -77,7 +77,7 @@ def ids(host: Host, name: str) -> list[str]:
 
 
 def death(host: Host, name: str, known: list[str]) -> dict[str, Any]:
-    """Return a service's one death besides those that were known before."""
+    """Return the one record of a service that is not among the known ones."""
 
     def record() -> list[str]:
         return [one for one in ids(host, name) if one not in known]
@@ -88,8 +88,8 @@ def death(host: Host, name: str, known: list[str]) -> dict[str, Any]:
 
 
 async def test_killed_in_mid_call(running: Host, client: Client) -> None:
-    """SIGKILL takes nothing along: the calls in flight, both ways, the last messages, the last
-    line of the log, what was used and what came before are there, and no value of any call."""
+    """A record after SIGKILL has the calls in flight in both directions, the last messages, the
+    last line of the log, the usage and the events before, and no value of any call."""
     crash = found(client, "crash")
     known = await asyncio.to_thread(ids, running, "crash")
     row = await asyncio.to_thread(running.status, "crash")
@@ -139,7 +139,7 @@ async def test_killed_in_mid_call(running: Host, client: Client) -> None:
 
 
 async def test_values_are_there_where_its_config_says_so(running: Host, client: Client) -> None:
-    """Of arguments and of results, and only their first bytes."""
+    """Arguments and results, cut to their first bytes."""
     known = await asyncio.to_thread(ids, running, "loud")
     loud = found(client, "loud")
     pid = await loud.pid()
@@ -156,7 +156,8 @@ async def test_values_are_there_where_its_config_says_so(running: Host, client: 
 
 
 async def test_a_secret_of_another_service_is_in_no_record(running: Host, client: Client) -> None:
-    """It may pass its own to a service whose values are recorded; no record holds it."""
+    """A service may pass its own secret to one whose values are recorded; the record has it
+    redacted."""
     known = await asyncio.to_thread(ids, running, "loud")
     loud = found(client, "loud")
     await found(client, "echo").ask("loud", "speak", [f"log in with {TOKEN}"])
@@ -169,7 +170,7 @@ async def test_a_secret_of_another_service_is_in_no_record(running: Host, client
 
 
 async def test_a_segfault_has_its_stack(running: Host, client: Client) -> None:
-    """The function that it died in, by name, and the log without it."""
+    """The record names the function; the log is free of the dump."""
     known = await asyncio.to_thread(ids, running, "loud")
     loud = found(client, "loud")
     await loud.speak("the last line")
@@ -184,7 +185,7 @@ async def test_a_segfault_has_its_stack(running: Host, client: Client) -> None:
 
 
 async def test_a_watchdog_has_the_stacks(running: Host, client: Client) -> None:
-    """The blocking function by name, the call that it was in, and since when it was silent."""
+    """The record names the blocking function, its call, and the duration of the silence."""
     known = await asyncio.to_thread(ids, running, "loud")
     loud = found(client, "loud")
     await loud.speak("the last line")
@@ -203,7 +204,7 @@ async def test_a_watchdog_has_the_stacks(running: Host, client: Client) -> None:
 async def test_an_exception_in_background_work_has_its_traceback(
     running: Host, client: Client
 ) -> None:
-    """Type, text and the author's frames."""
+    """With type, text and the author's frames."""
     known = await asyncio.to_thread(ids, running, "loud")
     await found(client, "loud").crash()
     record = await asyncio.to_thread(death, running, "loud", known)
@@ -223,7 +224,7 @@ async def test_an_exception_in_background_work_has_its_traceback(
     ],
 )
 def test_a_failed_start_is_a_death_too(running: Host, name: str, cause: str, then: str) -> None:
-    """Also one that trying again cannot help, and one without a process."""
+    """Also a permanent failure, and one without a process."""
     assert running.run("start", name).code == 1
     running.ask("stop", name)
     first = ids(running, name)[0]
@@ -236,7 +237,7 @@ def test_a_failed_start_is_a_death_too(running: Host, name: str, cause: str, the
 
 
 async def test_an_ordered_end_leaves_no_record(running: Host, client: Client) -> None:
-    """Nor does a service that may end by itself, and no file of theirs stays."""
+    """Nor does a temporary service that ends by itself. Their flight records are removed."""
     known = await asyncio.to_thread(lambda: ids(running, "loud") + ids(running, "once"))
     for verb in ("restart", "stop", "start"):
         await asyncio.to_thread(running.ask, verb, "loud")
@@ -249,7 +250,7 @@ async def test_an_ordered_end_leaves_no_record(running: Host, client: Client) ->
 
 
 def test_status_and_the_console_name_the_command_for_more(running: Host) -> None:
-    """The last five in a line each; the event has the id."""
+    """`status` lists the last five, one line each; the event has the id."""
     for _ in range(6):
         running.ask("reset", "echo")  # so that it is there again at once
         running.until_reborn("echo", running.kill("echo"))
@@ -266,7 +267,7 @@ def test_status_and_the_console_name_the_command_for_more(running: Host) -> None
 
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_a_death_is_readable_at_any_width(running: Host, columns: str) -> None:
-    """All of it, within the terminal."""
+    """The whole record fits into the terminal."""
     newest = ids(running, "echo")[-1]
     ran = running.run("death", newest, env={"COLUMNS": columns})
     assert ran.code == 0
@@ -278,26 +279,26 @@ def test_a_death_is_readable_at_any_width(running: Host, columns: str) -> None:
     assert max(map(len, ran.out.splitlines()[:-1])) <= int(columns)  # the last is a command
 
 
-def test_what_is_not_there_is_said(running: Host) -> None:
-    """An id that is none, with the closest one; a NAME that is none; a service without a death."""
+def test_unknown_ids_and_names_are_reported(running: Host) -> None:
+    """An unknown id, with the closest one; an unknown NAME; a service without a record."""
     newest = ids(running, "echo")[-1]
     wrong = running.run("death", newest.replace("-", "_"))
     assert wrong.code == 4
     assert newest.rpartition("-")[0] in wrong.err
     assert running.run("death", "nothing-like-it-1").code == 4
-    assert running.run("deaths", "nobody").code == 4
+    assert running.run("deaths", "absent").code == 4
     fresh = running.run("deaths", "echo", "-n", "2", json=True)
     assert [one["id"] for one in fresh.data["deaths"]] == ids(running, "echo")[-2:]
     assert running.run("death", "echo", json=True).data["id"] == newest  # the NAME's last one
 
 
 def test_records_outlive_the_supervisor(host: Hosting) -> None:
-    """They are files: both verbs work without one; the next one's numbers go on. What happened at
-    the very end is written down, too."""
+    """They are files: both verbs work without a supervisor, and the next one continues the numbers.
+    Ends during the shutdown are recorded, too."""
     one = host("[plugins.echo]", ["echo"])
     old = one.kill("echo")
     records = one.home / "state" / "deaths"
-    until(lambda: list(records.glob("*.json")), what="it is written without being asked for")
+    until(lambda: list(records.glob("*.json")), what="it is written without a request")
     one.until_reborn("echo", old)
     (first,) = ids(one, "echo")
     one.kill("echo")
@@ -326,18 +327,19 @@ def test_records_outlive_the_supervisor(host: Hosting) -> None:
 
 
 def test_a_home_that_cannot_be_written_stops_no_service(host: Hosting) -> None:
-    """Where a record finds no place, the journal says so, and the service is started again."""
+    """If a record cannot be written, an event says so, and the service is restarted."""
     one = host("[plugins.echo]", ["echo"])
     (one.home / "state" / "deaths").write_text("in the way")
     one.until_reborn("echo", one.kill("echo"))
-    until(lambda: one.events("death.unrecorded"), what="it is told")
+    until(lambda: one.events("death.unrecorded"), what="the event is recorded")
     assert one.run("deaths").code == 0
     assert not [event for event in one.events() if event["event"] == "supervisor.erred"]
     (one.home / "state" / "deaths").unlink()
 
 
 def test_a_record_after_an_adoption_is_of_that_process_alone(host: Hosting) -> None:
-    """Neither the stacks nor the lines of the process before it, which another supervisor ran."""
+    """It has neither the stacks nor the log lines of the process before, which another supervisor
+    ran."""
     one = host("[plugins.echo]", ["echo"])
     old = one.kill("echo", signal.SIGSEGV)
     one.until_reborn("echo", old)
@@ -355,8 +357,8 @@ def test_a_record_after_an_adoption_is_of_that_process_alone(host: Hosting) -> N
     assert record["unknown"] == []
 
 
-def test_a_stopped_process_is_called_so(host: Hosting) -> None:
-    """A process that somebody stopped has no stacks to show: its record says what it was."""
+def test_a_stopped_process_is_recorded_as_stopped(host: Hosting) -> None:
+    """A process after SIGSTOP has no stacks; the cause names the stop."""
     one = host("[defaults]\nwatchdog = 0.5\n[plugins.echo]", ["echo"])
     one.until_reborn("echo", one.kill("echo", signal.SIGSTOP))
     cause = "its process was stopped, and silent for 0.5 s, so it was ended"

@@ -1,4 +1,4 @@
-"""Descriptors that run out: nobody is let in whom there is no descriptor for.
+"""Descriptors run out: a connection is accepted only if a descriptor is free for it.
 
 libzmq aborts the whole process when an accept on a Unix socket finds none.
 """
@@ -54,7 +54,7 @@ def running(request: pytest.FixtureRequest) -> Iterator[Host]:
 
 
 async def test_more_connections_than_descriptors(running: Host) -> None:
-    """The supervisor lives, calls are answered, and once the others are gone, newcomers too."""
+    """The supervisor survives and calls are answered; new programs can join once others left."""
     pids = {name: row["pid"] for name, row in running.rows().items()}
     before = len(descriptors(running.pid))
     async with running.connect() as client:
@@ -77,8 +77,8 @@ async def test_more_connections_than_descriptors(running: Host) -> None:
     assert not running.events("supervisor.erred")
 
 
-async def test_a_worker_is_started_again_while_many_knock() -> None:
-    """Those who say nothing are dropped after half a second: a newcomer's turn comes."""
+async def test_a_worker_is_started_again_during_many_connections() -> None:
+    """Silent connections are dropped after half a second, so the new worker is accepted."""
     with hosting(CONFIG, ["echo"], limit=128) as running:
         async with running.connect() as client:
             echo = found(client, "echo")
@@ -91,7 +91,7 @@ async def test_a_worker_is_started_again_while_many_knock() -> None:
                 async def another() -> bool:
                     try:
                         return bool(await found(client, "other").pid() != old)
-                    except ServiceLost:  # sent before the end was told
+                    except ServiceLost:  # sent before the end was announced
                         return False
 
                 await eventually(another)
@@ -99,8 +99,8 @@ async def test_a_worker_is_started_again_while_many_knock() -> None:
 
 
 def test_connections_that_stay_take_no_descriptor_that_is_needed() -> None:
-    """Those who are connected and stay leave the supervisor its own; once they are gone, services
-    are started as ever."""
+    """The supervisor reserves descriptors for itself; once the connections are gone, services start
+    as before."""
     with hosting(CONFIG, ["echo"], limit=128) as running, contextlib.ExitStack() as stack:
         for _ in range(120):
             stack.enter_context(dealer(running, "bus"))

@@ -1,4 +1,5 @@
-"""A worker may do anything: its neighbours go on, it comes back, and nothing of it is left."""
+"""Whatever a worker does, its neighbours keep running, it is restarted, and nothing of it is
+left."""
 
 import asyncio
 import contextlib
@@ -10,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from tests.services.fault import BLOCKS, FAULTS, TOLD
+from tests.services.fault import BLOCKS, DUMPED, FAULTS
 from tests.support.host import Host, Hosting, found, hosting
 from tests.support.proc import alive, children
 from tests.support.waiting import eventually, until
@@ -43,7 +44,7 @@ ENDS = ["stop raises", "stop hangs", "stop blocks", "stop exits", "stop is kille
 
 
 def config() -> str:
-    """Return the config of a host with a service for each way to go wrong in its life."""
+    """Return the config of a host with a service for each fault of init, start and stop."""
     text = HEAD.format(cgroups="true")
     for mode in (*MODES, *ENDS):
         name = mode.replace(" ", "-")
@@ -53,14 +54,14 @@ def config() -> str:
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
-    """Run services that may do anything, each in a cgroup where there can be one."""
+    """Run services with all faults, each in a cgroup if there are cgroups."""
     with hosting(config(), ["fault", "echo"]) as host:
         yield host
 
 
 @pytest.fixture(scope="module")
 def without() -> Iterator[Host]:
-    """Run services that may do anything, each block's own besides, without cgroups."""
+    """Run services with all faults, and one for each way to block, without cgroups."""
     text = HEAD.format(cgroups="false")
     for block in BLOCKS:
         text += VICTIM.format(name=block, autostart="true")
@@ -70,7 +71,7 @@ def without() -> Iterator[Host]:
 
 @contextlib.asynccontextmanager
 async def undisturbed(host: Host) -> AsyncIterator[None]:
-    """Call a neighbour all the while: it answers each call, in time, and is never restarted."""
+    """Call a neighbour in a loop: each call is answered in time, and it never restarts."""
     before = await asyncio.to_thread(host.status, "echo")
     slowest = 0.0
     async with host.connect() as client:
@@ -94,8 +95,8 @@ async def undisturbed(host: Host) -> AsyncIterator[None]:
 
 
 def strays(host: Host) -> dict[int, str]:
-    """Return the processes of a host that nobody should have left: by their environment, which
-    is what they began with, and by their cgroup, which nobody leaves unseen."""
+    """Return the processes that a host has left behind, found by the environment that they
+    started with and by their cgroup."""
     head = host.head()
     assert head is not None
     launcher = head["launcher_pid"]
@@ -106,7 +107,7 @@ def strays(host: Host) -> dict[int, str]:
 
 
 def in_cgroups(launcher: int) -> set[int]:
-    """Return what lives in the cgroups of a launcher's workers."""
+    """Return the processes in the cgroups of a launcher's workers."""
     found: set[int] = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -128,19 +129,19 @@ def _told(pid: int) -> str:
 
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_it_dies_alone_and_comes_back(running: Host, fault: str) -> None:
-    """Whatever it does to itself: the call ends, neighbours answer, it runs again, and nothing
-    that it started is left."""
+    """The call ends, neighbours answer, the service restarts, and nothing that it started is
+    left."""
     await dies_alone_and_comes_back(running, fault)
 
 
 @pytest.mark.parametrize("fault", ["breaks away", "respawns", "runs away", "parent killed"])
 async def test_without_cgroups_nothing_is_left_either(without: Host, fault: str) -> None:
-    """Groups, the subreaper and a walk that is repeated reach all of it."""
+    """Process groups, the subreaper and a repeated walk reach all of it."""
     await dies_alone_and_comes_back(without, fault)
 
 
 async def dies_alone_and_comes_back(host: Host, fault: str) -> None:
-    """Have a service do something; see that it runs again, and what became of the rest."""
+    """Run a fault; check that the service restarts and that nothing is left."""
     async with undisturbed(host), host.connect() as client:
         victim = found(client, "fault")
         await asyncio.to_thread(host.ask, "reset", "fault")
@@ -153,10 +154,10 @@ async def dies_alone_and_comes_back(host: Host, fault: str) -> None:
 
 
 async def test_blocked_in_every_way_at_once(without: Host) -> None:
-    """The stacks are told within the watchdog and a second, with the names of the functions;
-    every one is ended and runs again; neighbours go on, though processors are busy. What takes no
-    signal is reached without cgroups."""
-    logs = {name: len(without.log(name)) for name in TOLD}
+    """The stacks are dumped within the watchdog and a second, with the names of the functions. Each
+    service is restarted, and neighbours answer although processors are busy. Processes that ignore
+    signals are ended without cgroups too."""
+    logs = {name: len(without.log(name)) for name in DUMPED}
     dumped: dict[str, float] = {}
     async with undisturbed(without), without.connect() as client:
         before = {name: await found(client, name).pid() for name in BLOCKS}
@@ -164,10 +165,10 @@ async def test_blocked_in_every_way_at_once(without: Host) -> None:
         lost = [asyncio.ensure_future(found(client, name).do(name)) for name in BLOCKS]
 
         async def all_told() -> bool:
-            for name in TOLD:
+            for name in DUMPED:
                 if name not in dumped and f"in {name}" in without.log(name)[logs[name] :]:
                     dumped[name] = time.monotonic() - began
-            return len(dumped) == len(TOLD)
+            return len(dumped) == len(DUMPED)
 
         await eventually(all_told, what="every stack is in its log")
         print({name: f"{after:.2f} s" for name, after in dumped.items()})
@@ -180,7 +181,7 @@ async def test_blocked_in_every_way_at_once(without: Host) -> None:
 
 
 async def test_init_and_start_may_go_wrong_in_every_way_at_once(running: Host) -> None:
-    """Each is tried again, later and later; none disturbs another."""
+    """Each is retried with growing pauses, and disturbs no other."""
     names = [mode.replace(" ", "-") for mode in MODES]
     async with undisturbed(running):
 
@@ -202,7 +203,7 @@ async def test_init_and_start_may_go_wrong_in_every_way_at_once(running: Host) -
 
 
 async def test_stop_may_go_wrong_in_every_way_at_once(running: Host) -> None:
-    """Each is stopped, in the time of its grace and of the signals after it."""
+    """Each is stopped within its grace and the time for signals."""
     names = [mode.replace(" ", "-") for mode in ENDS]
     async with undisturbed(running):
         await asyncio.to_thread(running.ask, "start", *names)
@@ -215,8 +216,8 @@ async def test_stop_may_go_wrong_in_every_way_at_once(running: Host) -> None:
 
 
 def test_a_leftover_with_the_lock_refuses_a_second_incarnation(host: Hosting) -> None:
-    """It says who holds it and what to do, and starts once the leftover is gone; a service that
-    is not exclusive starts beside one."""
+    """The error names the holder and the fix; the service starts once the leftover is gone. A
+    service that is not exclusive starts beside it."""
     shared = '[services.shared]\nplugin = "echo"\nexclusive = false\n'
     text = f"[plugins.echo]\n[defaults]\nintensity = 0\n[services.echo]\n{shared}"
     one = host(text, ["echo"])

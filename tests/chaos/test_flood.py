@@ -1,4 +1,4 @@
-"""Logs stay within their bound whatever writes them, and the last line before a death is there."""
+"""Logs stay within their bound, and the last line before a death is in the file."""
 
 import contextlib
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def logs(host: Host) -> list[Path]:
 
 
 def total(host: Host) -> int:
-    """Return the bytes that the service's log has; one can be renamed while it is looked at."""
+    """Return the bytes of the service's log; a file may be renamed meanwhile."""
     size = 0
     for path in logs(host):
         with contextlib.suppress(FileNotFoundError):
@@ -44,7 +44,7 @@ def total(host: Host) -> int:
 
 
 async def test_logs_and_their_followers_span_the_files(running: Host) -> None:
-    """`logs -n` reads on in the older files; the host's own output has every line once."""
+    """`logs -n` continues in the older files; the host's output has every line once."""
     seen = running.output.count("| spanning")
     async with running.connect() as client:
         for part in range(5):
@@ -60,8 +60,8 @@ async def test_logs_and_their_followers_span_the_files(running: Host) -> None:
 
 @pytest.mark.parametrize("by_child", [False, True], ids=["thread", "child"])
 async def test_a_flood_stays_within_its_bound(running: Host, by_child: bool) -> None:
-    """Without a newline, while the service's loop is blocked and while it is not: the files are cut
-    below the writer, calls to others are answered, and the host says what it dropped."""
+    """Without a newline, with the loop blocked or not: the files are cut while the service writes,
+    calls to others are answered, and the host reports what it dropped."""
     async with running.connect() as client:
         flood, echo = found(client, "flood"), found(client, "echo")
         older = running.home / "logs" / "flood.log.1"
@@ -82,7 +82,7 @@ async def test_a_flood_stays_within_its_bound(running: Host, by_child: bool) -> 
 
 
 async def test_the_last_line_before_a_kill_is_there(running: Host) -> None:
-    """What was printed is in the file when SIGKILL comes, without a flush."""
+    """Printed text is in the file at a SIGKILL, without a flush."""
     async with running.connect() as client:
         pid = running.status("flood")["pid"]
         with pytest.raises(ServiceLost):

@@ -1,4 +1,4 @@
-"""A service that no longer answers: its stacks are told, it is ended, and it runs again."""
+"""A service that hangs: its stacks are dumped, it is ended, and it runs again."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ watchdog = 0
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
-    """Run services that hang when they are told to."""
+    """Run services that hang on request."""
     with hosting(CONFIG, ["hang"]) as host:
         yield host
 
@@ -47,11 +47,11 @@ async def client(running: Host) -> AsyncIterator[Client]:
 
 
 @pytest.mark.parametrize("method", ["sleep_in_the_loop", "spin_in_the_loop"])
-async def test_a_blocked_loop_is_told_by_name_and_restarted(
+async def test_a_blocked_loop_is_dumped_and_restarted(
     running: Host, client: Client, method: str
 ) -> None:
-    """Past the watchdog the stacks of all threads are in its log, the call is lost with the
-    reason, and it runs again; others are not disturbed."""
+    """After the watchdog its log has the stacks of all threads, the call fails with the reason, and
+    the service restarts; other services are not disturbed."""
     hang, other = found(client, "hang"), found(client, "other")
     running.ask("reset", "hang")
     before = running.status("hang")
@@ -67,7 +67,7 @@ async def test_a_blocked_loop_is_told_by_name_and_restarted(
 
 
 async def test_a_stopped_process_is_ended_and_restarted(running: Host, client: Client) -> None:
-    """SIGSTOP: it takes no signal but KILL, and is gone all the same."""
+    """After SIGSTOP only SIGKILL ends it."""
     hang = found(client, "hang")
     running.ask("reset", "hang")
     pid = running.kill("hang", signal.SIGSTOP)
@@ -89,7 +89,7 @@ def test_a_stopped_process_can_be_stopped_by_order(running: Host) -> None:
 
 
 def test_one_that_ignores_term_is_killed(running: Host) -> None:
-    """Neither its deaf ear nor its hanging `stop` keeps it."""
+    """Although it ignores SIGTERM and its `stop` hangs."""
     pid = running.status("deaf")["pid"]
     until(lambda: ignores(pid, signal.SIGTERM))
     began = time.monotonic()
@@ -100,7 +100,7 @@ def test_one_that_ignores_term_is_killed(running: Host) -> None:
 
 
 async def test_a_watchdog_of_0_waits_for_ever(running: Host, client: Client) -> None:
-    """A service without one may block as long as it likes: it is there when it comes back."""
+    """A service without a watchdog may block for any time, and works again afterwards."""
     patient = found(client, "patient")
     pid = running.kill("patient", signal.SIGSTOP)
     call = patient.echo(3)
@@ -113,9 +113,9 @@ async def test_a_watchdog_of_0_waits_for_ever(running: Host, client: Client) -> 
     assert await hang.echo(1) == 1
 
 
-async def test_a_supervisor_that_was_stopped_blames_nobody(running: Host, client: Client) -> None:
-    """While it is stopped it hears no beats; once it goes on, nobody is restarted for that, and
-    calls made meanwhile are answered."""
+async def test_a_stopped_supervisor_restarts_no_service(running: Host, client: Client) -> None:
+    """While it is stopped it reads no beats; afterwards no service is restarted for that, and calls
+    made meanwhile are answered."""
     before = {name: row["pid"] for name, row in running.rows().items()}
     os.kill(running.pid, signal.SIGSTOP)
     try:

@@ -1,4 +1,4 @@
-"""The death of those who keep the others: supervisor, launcher, both. Nothing is left behind."""
+"""The supervisor, the launcher or both die. No process is left behind."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ PLUGINS = ["echo", "hang", "leak"]
 
 
 def until_nothing_is_left(host: Host) -> None:
-    """Wait until no process of a host is there."""
+    """Wait until a host has no process."""
     until(lambda: not host.processes(), what="every process is gone")
 
 
@@ -38,7 +38,7 @@ def until_nothing_is_left(host: Host) -> None:
 
 
 def test_a_second_supervisor_is_refused_fast(host: Hosting) -> None:
-    """Exit 1, and a sentence with the pid of the first, which is not disturbed."""
+    """Exit 1 with the pid of the first, which is not disturbed."""
     one = host("[plugins.echo]\n", ["echo"])
     pid = one.status("echo")["pid"]
     began = time.monotonic()
@@ -55,7 +55,7 @@ def test_a_second_supervisor_is_refused_fast(host: Hosting) -> None:
 
 
 def test_stale_sockets_are_no_obstacle(host: Hosting) -> None:
-    """What a crash or a power cut left at the sockets' paths is replaced."""
+    """Sockets that a crash or a power cut left are replaced."""
     one = host("[plugins.echo]\n", ["echo"], up=False)
     run = one.home / "run"
     run.mkdir(parents=True, mode=0o700)
@@ -71,7 +71,7 @@ def test_stale_sockets_are_no_obstacle(host: Hosting) -> None:
 
 
 def test_what_was_remembered_and_is_damaged_is_set_aside(host: Hosting) -> None:
-    """A file cut short by a full disk keeps nothing from starting, and is told."""
+    """A truncated file is reported, and services start all the same."""
     one = host("[plugins.echo]\n", ["echo"], up=False)
     (one.home / "state").mkdir(parents=True)
     (one.home / "state" / "orders.json").write_text('{"format": 1, "stopped": ["ec')
@@ -85,8 +85,8 @@ def test_what_was_remembered_and_is_damaged_is_set_aside(host: Hosting) -> None:
 
 
 def test_without_its_supervisor_everything_ends_the_launcher_last(host: Hosting) -> None:
-    """After the grace nothing is left: not what is stopped, not what takes no TERM, not what
-    escaped into a session of its own."""
+    """After the grace no process is left, not even stopped ones, ones that ignore SIGTERM, or ones
+    in a session of their own."""
     one = host(CONFIG + LEAK + DEAF, PLUGINS)
     rows, launcher = one.rows(), one.launcher
     family = asyncio.run(one.call("leak", "family"))
@@ -110,7 +110,7 @@ def test_without_its_supervisor_everything_ends_the_launcher_last(host: Hosting)
 
 
 async def test_a_program_learns_of_the_supervisors_death(host: Hosting) -> None:
-    """What is in flight is lost at once, and what is asked later is not waited for."""
+    """Calls in flight are lost at once, and later ones fail without a wait."""
     one = host(CONFIG, PLUGINS)
     async with one.connect() as client:
         echo = found(client, "echo")
@@ -132,7 +132,8 @@ async def test_a_program_learns_of_the_supervisors_death(host: Hosting) -> None:
 
 
 async def test_without_their_launcher_workers_live_on(host: Hosting) -> None:
-    """Calls go on; a worker killed later is restarted by a new launcher, and its tree is gone."""
+    """Calls are answered; a worker killed later is restarted by a new launcher, and its tree is
+    gone."""
     one = host(CONFIG + LEAK, PLUGINS)
     before, launcher = one.rows(), one.launcher
     async with one.connect() as client:
@@ -158,7 +159,7 @@ async def test_without_their_launcher_workers_live_on(host: Hosting) -> None:
 
 
 async def test_the_launcher_killed_again_and_again(host: Hosting) -> None:
-    """Each time the workers are kept, and what is killed besides is restarted."""
+    """Each time the workers stay; a service killed as well is restarted."""
     one = host(CONFIG, PLUGINS)
     for n in range(5):
         launcher, pid = one.launcher, one.status("echo")["pid"]
@@ -172,7 +173,7 @@ async def test_the_launcher_killed_again_and_again(host: Hosting) -> None:
 
 
 def test_without_both_workers_end_by_themselves(host: Hosting) -> None:
-    """Each notices by itself that nobody could end it any more."""
+    """Each worker notices by itself that no process could end it any more."""
     one = host(CONFIG + LEAK, PLUGINS)
     launcher = one.launcher
     os.kill(one.pid, signal.SIGSTOP)
@@ -195,7 +196,7 @@ def test_one_signal_is_down(host: Hosting, number: signal.Signals, tmp_path: Pat
 
 
 def test_a_second_signal_is_at_once(host: Hosting) -> None:
-    """What hangs in its stop is not waited for."""
+    """It does not wait for a `stop` that hangs."""
     one = host(CONFIG.replace("\ngrace = 1.0", "\ngrace = 60.0") + DEAF, PLUGINS)
     assert one.process is not None
     one.process.send_signal(signal.SIGINT)
@@ -208,7 +209,7 @@ def test_a_second_signal_is_at_once(host: Hosting) -> None:
 
 
 def test_down_returns_when_everything_is_gone(host: Hosting) -> None:
-    """`garrison down` is exit 0 once the supervisor has ended; then there is none."""
+    """`garrison down` is exit 0 once the supervisor has ended."""
     one = host(CONFIG, PLUGINS)
     ran = one.run("down")
     assert (ran.code, ran.out) == (0, f"stopped (pid {one.pid})\n")
@@ -219,7 +220,7 @@ def test_down_returns_when_everything_is_gone(host: Hosting) -> None:
 
 
 def test_detached_it_returns_when_services_run_and_goes_on(host: Hosting) -> None:
-    """`up --detach`: the services are there, the supervisor is in a session of its own, and its
+    """`up --detach` returns when services run. The supervisor has a session of its own, and its
     output is in the home."""
     one = host(CONFIG, PLUGINS, up=False)
     ran = one.run("up", "--detach", "-c", str(one.config), json=True)
@@ -233,7 +234,7 @@ def test_detached_it_returns_when_services_run_and_goes_on(host: Hosting) -> Non
 
 
 def test_detached_it_says_why_it_cannot(host: Hosting) -> None:
-    """An unusable config is exit 5 with the sentence, as in the foreground."""
+    """An unusable config is exit 5 with the error, as in the foreground."""
     one = host("[plugins.echo]\n[services.echo]\ndepends_on = ['ecko']\n", ["echo"], up=False)
     for words in (("--detach",), ()):
         ran = one.run("up", "-c", str(one.config), *words)
@@ -243,8 +244,8 @@ def test_detached_it_says_why_it_cannot(host: Hosting) -> None:
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_nobody_has_to_read_what_it_prints(host: Hosting, options: tuple[str, ...]) -> None:
-    """A reader that goes, as `head` does, takes nothing along."""
+def test_its_output_does_not_have_to_be_read(host: Hosting, options: tuple[str, ...]) -> None:
+    """A reader that ends, like `head`, does not end the host."""
     one = host("[plugins.echo]\n", ["echo"], up=False)
     one.process = subprocess.Popen(
         [*COMMAND, *options, "up", "-c", str(one.config), "--home", str(one.home)],
@@ -263,7 +264,7 @@ def test_nobody_has_to_read_what_it_prints(host: Hosting, options: tuple[str, ..
 
 
 def test_the_terminal_shows_events_and_log_lines(host: Hosting) -> None:
-    """One line an event, the services' own lines with their names, and what to do next."""
+    """One line per event, log lines with the names of their services, and the next command."""
     one = host("[plugins.crash]\n[services.crash]\nenv = { MODE = 'start raises' }", ["crash"])
     until(lambda: "RuntimeError: cannot start" in one.output)
     until(lambda: "now: garrison" in one.output)
@@ -277,14 +278,14 @@ def test_the_terminal_shows_events_and_log_lines(host: Hosting) -> None:
 # --- where it lives -----------------------------------------------------------------------
 
 
-def test_the_home_is_said_in_three_ways(host: Hosting) -> None:
-    """`--home` goes before $GARRISON_HOME, which goes before the config's `[host] home`."""
+def test_the_home_is_set_in_three_ways(host: Hosting) -> None:
+    """`--home` takes precedence over $GARRISON_HOME, and that over `[host] home`."""
     one = host('[host]\nhome = "of-config"\n[plugins.echo]\n', ["echo"], up=False)
     home = {"GARRISON_HOME": str(one.folder / "of-environment")}
     for env, options, name in (
         ({}, (), "of-config"),
         (home, (), "of-environment"),
-        (home, ("--home", str(one.folder / "said")), "said"),
+        (home, ("--home", str(one.folder / "option")), "option"),
     ):
         for words in (("up", "--detach"), ("status",), ("down",)):
             ran = one.run(*options, *words, home=False, env=env)
@@ -296,7 +297,8 @@ def test_the_home_is_said_in_three_ways(host: Hosting) -> None:
 
 
 def test_parts_of_the_home_can_be_elsewhere(host: Hosting) -> None:
-    """`[host] run`, `state` and `logs` move each; the home alone still finds the supervisor."""
+    """`[host] run`, `state` and `logs` move one folder each; the home alone still finds the
+    supervisor."""
     config = '[host]\nrun = "r"\nstate = "s"\nlogs = "l"\n[plugins.echo]\n'
     one = host(config, ["echo"])
     assert (one.folder / "r" / "control.sock").exists()
@@ -309,7 +311,7 @@ def test_parts_of_the_home_can_be_elsewhere(host: Hosting) -> None:
 
 @pytest.mark.parametrize("where", ["home", "run"])
 def test_a_path_too_long_for_a_socket_is_a_clear_error(host: Hosting, where: str) -> None:
-    """It says how long it is, how long it may be, and which key to set."""
+    """The error has the length, the limit and the key to set."""
     long = "x" * 100
     one = host(f'[host]\n{where} = "{long}"\n[plugins.echo]\n', ["echo"], up=False)
     ran = one.run("up", home=False)
@@ -330,7 +332,8 @@ def test_a_home_that_cannot_be_made_is_a_sentence(host: Hosting) -> None:
 
 
 def test_a_supervisor_started_with_signals_ignored_still_listens(host: Hosting) -> None:
-    """A shell's `&` hands down an ignored SIGINT; the supervisor and its workers take theirs."""
+    """A shell's `&` makes children ignore SIGINT; the supervisor and its workers handle it
+    again."""
     one = host("[plugins.echo]\n", ["echo"], up=False)
     with (one.folder / "up-0.out").open("wb") as out:
         one.process = subprocess.Popen(
@@ -348,7 +351,7 @@ def test_a_supervisor_started_with_signals_ignored_still_listens(host: Hosting) 
 
 
 def test_orders_while_everything_ends_are_refused(host: Hosting) -> None:
-    """While `down` is under way nothing is started any more."""
+    """During `down` nothing is started any more."""
     one = host(CONFIG, PLUGINS)
     one.kill("hang", signal.SIGSTOP)  # it takes its grace
     assert one.process is not None
@@ -360,7 +363,7 @@ def test_orders_while_everything_ends_are_refused(host: Hosting) -> None:
 
 
 def test_it_runs_from_any_folder(host: Hosting) -> None:
-    """Nothing in the folder that it starts in shadows a library of its own."""
+    """Files in the current folder shadow no library."""
     files = {"zmq.py": "raise RuntimeError('shadowed')\n", "signal.py": "raise RuntimeError\n"}
     one = host("[plugins.echo]\n", ["echo"], files, up=False)
     script = ROOT / ".venv" / "bin" / "garrison"
@@ -379,8 +382,8 @@ def test_it_runs_from_any_folder(host: Hosting) -> None:
 
 
 def test_a_launcher_that_hangs_is_ended_and_its_workers_live_on(host: Hosting) -> None:
-    """Of a stopped launcher nothing can be started or ended; past its time it is killed, the
-    workers stay, and another launcher starts what is to start."""
+    """A stopped launcher can start and end nothing. It is killed after its timeout, the workers
+    stay, and another launcher starts what is queued."""
     one = host(CONFIG, PLUGINS)
     echo, old = one.status("echo"), one.status("hang")
     launcher = one.launcher
@@ -393,7 +396,8 @@ def test_a_launcher_that_hangs_is_ended_and_its_workers_live_on(host: Hosting) -
 
 
 def test_a_worker_ahead_that_was_killed_keeps_nothing_from_starting(host: Hosting) -> None:
-    """Its end and the next order reach the launcher together: another is forked for it."""
+    """The end of the spare worker and the next order reach the launcher together: it forks another
+    one."""
     one = host(CONFIG, PLUGINS)
     launcher = one.launcher
     workers = {row["pid"] for row in one.rows().values()}

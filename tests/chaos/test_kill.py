@@ -1,4 +1,4 @@
-"""A worker killed: what was in flight is lost at once, the rest is answered by the next one."""
+"""A worker is killed: calls in flight are lost at once, later ones go to the next incarnation."""
 
 import asyncio
 import os
@@ -29,7 +29,7 @@ plugin = "echo"
 
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
-    """Run services that may be killed as often as one likes."""
+    """Run services that may be killed any number of times."""
     with hosting(CONFIG, ["echo", "leak"]) as host:
         yield host
 
@@ -42,7 +42,7 @@ async def client(running: Host) -> AsyncIterator[Client]:
 
 
 def kill(host: Host, name: str) -> int:
-    """Kill a service whose earlier ends are forgotten, so that it is there again at once."""
+    """Kill a service after a reset of its restarts, so that it restarts at once."""
     host.ask("reset", name)
     return host.kill(name)
 
@@ -50,8 +50,8 @@ def kill(host: Host, name: str) -> int:
 async def test_a_call_in_flight_is_lost_with_its_worker_at_once(
     running: Host, client: Client
 ) -> None:
-    """It ends as ServiceLost that says how the process ended; the next call is answered by a
-    process of another number, and one restart is counted."""
+    """It fails with ServiceLost and the cause; the next call is answered by another process, and
+    one restart is counted."""
     target = found(client, "target-1")
     before = await asyncio.to_thread(running.status, "target-1")
     lost = target.hang("doomed")
@@ -86,7 +86,7 @@ async def test_a_service_that_calls_learns_of_the_loss_too(running: Host, client
 async def test_calls_made_while_it_restarts_wait_and_are_answered(
     running: Host, client: Client
 ) -> None:
-    """They go to the next incarnation, in order, as if there had been no death."""
+    """They go to the next incarnation, in order."""
     target = found(client, "target-1")
     old = await target.pid()
     before = client.directory.get("target-1")
@@ -105,7 +105,7 @@ async def test_calls_made_while_it_restarts_wait_and_are_answered(
 
 
 async def test_the_caller_killed_in_mid_call_ends_its_calls(running: Host, client: Client) -> None:
-    """What a dead service had asked for is cancelled where it runs."""
+    """Calls of a dead service are cancelled at their callees."""
     target = found(client, "target-2")
     lost = found(client, "target-1").ask("target-2", "hang", ["orphan"])
 
@@ -124,8 +124,8 @@ async def test_the_caller_killed_in_mid_call_ends_its_calls(running: Host, clien
 
 
 async def test_a_flood_holds_up_neither_deaths_nor_orders(running: Host) -> None:
-    """While callers keep a service as busy as they can, an end is told at once, orders are
-    answered, and what the flood asked for ends once."""
+    """During a flood of calls an end is announced at once and orders are answered; each call of the
+    flood ends once."""
     async with running.connect() as flooding, running.connect() as client:
         echo, target = found(flooding, "echo"), found(client, "target-1")
         stop = asyncio.Event()
@@ -167,8 +167,8 @@ async def test_a_flood_holds_up_neither_deaths_nor_orders(running: Host) -> None
 
 @pytest.mark.parametrize("end", ["kill", "exit", "restart", "term"])
 async def test_what_a_worker_started_ends_with_it(running: Host, client: Client, end: str) -> None:
-    """Children in other sessions, daemons that forked twice, those that take no TERM: however
-    the worker ends, none of them is left when the next one runs."""
+    """Children in other sessions, daemons that forked twice, ones that ignore SIGTERM: however the
+    worker ends, none is left when the next incarnation runs."""
     leak = found(client, "leak")
     family, pid = await leak.family(), await leak.pid()
     assert all(alive(one) for one in family)
@@ -193,8 +193,8 @@ async def test_what_a_worker_started_ends_with_it(running: Host, client: Client,
 
 @pytest.mark.parametrize("restarts", sizes(60, 3000))
 def test_nothing_grows_over_restarts(running: Host, restarts: int) -> None:
-    """Descriptors, processes, zombies, files and memory of the supervisor and its launcher are
-    after hundreds of restarts what they were."""
+    """The supervisor and its launcher have the same descriptors, processes, zombies, files and
+    memory as before."""
     names = ("echo", "target-1", "target-2")
 
     def restart(times: int) -> None:
@@ -221,7 +221,7 @@ def test_nothing_grows_over_restarts(running: Host, restarts: int) -> None:
     restart(restarts // len(names))
 
     def nothing_more() -> bool:
-        """Compare with no more than: the first count may have seen a connection on its way out."""
+        """Compare with at most: the first count may include a connection that was closing."""
         return all(count <= before[what] for what, count in standing().items())
 
     until(nothing_more, what=f"it stands as before, {before}")

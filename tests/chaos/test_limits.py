@@ -1,4 +1,4 @@
-"""A service that takes more than it may, itself or by what it started, is ended in time."""
+"""A service that exceeds a limit, itself or by its children, is ended in time."""
 
 import os
 import signal
@@ -47,12 +47,12 @@ def cause(host: Host, name: str) -> str:
 
 
 def threads(pid: int) -> int:
-    """Return how many threads a process has."""
+    """Return the number of a process's threads."""
     return len(list(Path(f"/proc/{pid}/task").iterdir()))
 
 
 async def start(host: Host, name: str, method: str, *args: Any) -> None:
-    """Have a service begin with something that may be its end."""
+    """Start a service in a mode."""
     async with host.connect() as client:
         try:
             await getattr(found(client, name), method)(*args)
@@ -61,7 +61,8 @@ async def start(host: Host, name: str, method: str, *args: Any) -> None:
 
 
 async def test_a_slow_leak_is_drained_and_started_again(host: Hosting) -> None:
-    """It ends in order, before it is a quarter beyond; others are not touched."""
+    """It ends in order before it exceeds the limit by a quarter; other services are not
+    affected."""
     running = host(CONFIG, ["glutton"])
     old, free = running.status("glutton")["pid"], running.status("free")["pid"]
 
@@ -77,7 +78,7 @@ async def test_a_slow_leak_is_drained_and_started_again(host: Hosting) -> None:
 
 
 async def test_a_fast_leak_is_killed_at_once(host: Hosting) -> None:
-    """There is no time to drain, however long the grace is."""
+    """There is no time to drain, whatever the grace."""
     running = host(CONFIG, ["glutton"])
     old = running.status("glutton")["pid"]
 
@@ -89,7 +90,7 @@ async def test_a_fast_leak_is_killed_at_once(host: Hosting) -> None:
 
 
 async def test_what_goes_on_growing_while_it_is_drained_is_killed(host: Hosting) -> None:
-    """A call that is under way may end in peace, unless it is that which takes the memory."""
+    """Calls in flight may end, unless they take the memory."""
     running = host(CONFIG.replace("grace = 5.0", "grace = 60.0"), ["glutton"])
     old = running.status("glutton")["pid"]
 
@@ -102,7 +103,7 @@ async def test_what_goes_on_growing_while_it_is_drained_is_killed(host: Hosting)
 
 
 async def test_what_it_started_counts_wherever_that_has_gone(host: Hosting) -> None:
-    """A grandchild in a session of its own, whose parent has ended, is in the tree; it goes too."""
+    """A grandchild in a session of its own, whose parent has ended, counts and is ended too."""
     running = host(CONFIG, ["glutton"])
     old = running.status("glutton")["pid"]
     before = running.processes()
@@ -115,12 +116,12 @@ async def test_what_it_started_counts_wherever_that_has_gone(host: Hosting) -> N
 
 
 async def test_shared_pages_are_counted_once(host: Hosting) -> None:
-    """Five forks of 60 MiB have 60 MiB together, and the kernel knows that they are the same."""
+    """Five forks of 60 MiB have 60 MiB together, as the kernel reports."""
     running = host(CONFIG, ["glutton"])
     pid, before = running.status("glutton")["pid"], threads(running.pid)
 
     await start(running, "glutton", "share", 60, 5)
-    until(lambda: threads(running.pid) > before, what="the kernel is asked what they share")
+    until(lambda: threads(running.pid) > before, what="a thread reads what they share")
     answered = time.monotonic() + 0.5  # a few times
 
     while time.monotonic() < answered:
@@ -131,7 +132,7 @@ async def test_shared_pages_are_counted_once(host: Hosting) -> None:
 
 
 async def test_too_many_processes_end_with_all_of_them(host: Hosting) -> None:
-    """A worker that multiplies is killed, and whatever it started with it."""
+    """A worker that multiplies is killed with all that it started."""
     running = host(CONFIG, ["glutton"])
     old, before = running.status("crowd")["pid"], len(running.processes())
 
@@ -143,7 +144,7 @@ async def test_too_many_processes_end_with_all_of_them(host: Hosting) -> None:
 
 
 async def test_a_few_processes_too_many_are_drained(host: Hosting) -> None:
-    """Up to a quarter beyond, there is time for that."""
+    """Up to a quarter above the limit it is drained."""
     running = host(CONFIG, ["glutton"])
     old = running.status("crowd")["pid"]
 
@@ -157,7 +158,7 @@ async def test_a_few_processes_too_many_are_drained(host: Hosting) -> None:
 
 @pytest.mark.parametrize("launcher_too", [False, True])
 async def test_the_next_supervisor_goes_on_looking(host: Hosting, launcher_too: bool) -> None:
-    """What it adopts has its limits still, from a launcher or as a stray."""
+    """Adopted workers keep their limits, also reparented ones."""
     running = host(CONFIG, ["glutton"])
     old, launcher = running.status("glutton")["pid"], running.launcher
     running.end(signal.SIGKILL)
@@ -173,7 +174,7 @@ async def test_the_next_supervisor_goes_on_looking(host: Hosting, launcher_too: 
 
 
 async def test_status_shows_what_a_tree_has_beside_its_limits(host: Hosting) -> None:
-    """Of one service all that it started; in the table its memory, within 80 columns."""
+    """For one service its whole tree; the table has its memory, within 80 columns."""
     running = host(CONFIG, ["glutton"])
     await start(running, "crowd", "multiply", 9)
 
@@ -187,7 +188,7 @@ async def test_status_shows_what_a_tree_has_beside_its_limits(host: Hosting) -> 
 
 
 async def test_what_is_too_much_at_each_start_is_given_up(host: Hosting) -> None:
-    """It counts as a crash: a limit that the service can never keep ends in `failed`."""
+    """It counts as a crash: a limit that the service always exceeds ends in `failed`."""
     limits = "intensity = 2\nperiod = 60.0\nmemory_max = 1048576\n"
     running = host(f"[plugins.glutton]\n[services.glutton]\n{limits}", ["glutton"], up=False)
     running.start()

@@ -1,6 +1,6 @@
-"""A full disk of logs, or of what is remembered: services go on, and say afterwards what was lost.
+"""A full disk of logs or state: services keep running, and the loss is reported afterwards.
 
-These need root, for a file system of their own; elsewhere they skip.
+These need root, to mount file systems; elsewhere they skip.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ def disk(folder: Path, options: str = "size=1m") -> Iterator[Path]:
 
 
 def fill(place: Path) -> Path:
-    """Use up all that is left of a disk; return what takes it."""
+    """Use up all that is left of a disk; return the file that takes it."""
     file = place / "filler"
     with contextlib.suppress(OSError), file.open("ab", buffering=0) as out:
         for size in (65_536, 4096, 1):
@@ -67,8 +67,8 @@ def config(more: str = "", **folders: Path) -> str:
 
 
 async def test_who_prints_into_a_full_disk_goes_on(host: Hosting, tmp_path: Path) -> None:
-    """No print, no logging and no exception of its own becomes another one; afterwards one line
-    says how much was lost, and everything is logged again."""
+    """No print and no logging raises. Afterwards one line has the amount lost, and logging
+    continues."""
     with disk(tmp_path) as place:
         running = host(config(logs=place / "logs"), plugins=["printer"])
         async with running.connect() as client:
@@ -96,7 +96,7 @@ async def test_who_prints_into_a_full_disk_goes_on(host: Hosting, tmp_path: Path
 
 
 async def test_the_journal_goes_on_after_a_full_disk(host: Hosting, tmp_path: Path) -> None:
-    """What it could not keep is known while the supervisor lives, and counted in the file."""
+    """The supervisor has all events in memory; the file has the number of lost ones."""
     with disk(tmp_path) as place:
         running = host(config(logs=place / "logs"), plugins=["printer"])
         filler = fill(place)
@@ -119,7 +119,7 @@ async def test_the_journal_goes_on_after_a_full_disk(host: Hosting, tmp_path: Pa
 
 
 def events(running: Host) -> list[dict[str, Any]]:
-    """Return what the journal's file tells, without what the disk had cut."""
+    """Return the events of the file, without lines that the disk cut."""
     recorded: list[dict[str, Any]] = []
     for line in (running.home / "logs" / "events.jsonl").read_text().splitlines():
         with contextlib.suppress(ValueError):
@@ -128,7 +128,7 @@ def events(running: Host) -> list[dict[str, Any]]:
 
 
 async def test_a_service_starts_on_a_full_disk(host: Hosting, tmp_path: Path) -> None:
-    """Its log is written once there is room: for its file as well, where that could not be made."""
+    """Its log is written once there is room, also if the file could not be created."""
     with disk(tmp_path, "size=4m,nr_inodes=40") as place:
         running = host(config(logs=place / "logs"), plugins=["printer"])
         running.ask("stop", "printer")
@@ -159,7 +159,7 @@ async def test_a_service_starts_on_a_full_disk(host: Hosting, tmp_path: Path) ->
 
 
 def _use_up_names(place: Path) -> list[Path]:
-    """Make files until there can be no more."""
+    """Create files until no more can be created."""
     fillers: list[Path] = []
     with contextlib.suppress(OSError):
         for number in range(1000):
@@ -169,7 +169,7 @@ def _use_up_names(place: Path) -> list[Path]:
 
 
 def test_a_host_starts_on_a_full_disk(host: Hosting, tmp_path: Path) -> None:
-    """Its folders are there from before; launcher and services come up, and write when they can."""
+    """Its folders exist already; launcher and services start, and write once they can."""
     with disk(tmp_path, "size=2m,nr_inodes=40") as place:
         running = host(config(logs=place / "logs"), plugins=["printer"])
         assert running.end() == 0
@@ -186,7 +186,7 @@ def test_a_host_starts_on_a_full_disk(host: Hosting, tmp_path: Path) -> None:
 
 
 def test_deaths_on_a_full_disk(host: Hosting, tmp_path: Path) -> None:
-    """The restart does not depend on the record; the next death has one again."""
+    """The restart does not depend on the record; the next death has one."""
     with disk(tmp_path) as place:
         running = host(config(state=place / "state"), plugins=["printer"])
         old = running.kill("printer")
@@ -199,7 +199,7 @@ def test_deaths_on_a_full_disk(host: Hosting, tmp_path: Path) -> None:
         until(lambda: running.events("state.unsaved"))
         running.ask("stop", "printer")
         running.ask("start", "printer")
-        assert len(running.events("state.unsaved")) <= 4, "told once, not each time"
+        assert len(running.events("state.unsaved")) <= 4, "recorded once, not each time"
         filler.unlink()
         old = running.kill("printer")
         running.until_reborn("printer", old)
@@ -208,7 +208,7 @@ def test_deaths_on_a_full_disk(host: Hosting, tmp_path: Path) -> None:
 
 
 def test_what_was_unsaved_is_saved_once_there_is_room(host: Hosting, tmp_path: Path) -> None:
-    """Nothing else need happen: an order that was given meanwhile outlasts the supervisor."""
+    """Without another event: an order given meanwhile outlasts the supervisor."""
     with disk(tmp_path) as place:
         running = host(config(state=place / "state"), plugins=["printer"])
         filler = fill(place)
@@ -229,7 +229,7 @@ def _keeps_stopped(running: Host) -> bool:
 
 
 def test_the_foregrounds_output_goes_on(host: Hosting, tmp_path: Path) -> None:
-    """`garrison up > file` on a full disk: the host lives, and writes there again afterwards."""
+    """`garrison up > file` on a full disk: the host runs, and writes again afterwards."""
     with disk(tmp_path) as place:
         running = host(config(), plugins=["printer"], up=False)
         output = place / "out"

@@ -41,7 +41,7 @@ def agents(host: Hosting, config: str = TWO) -> Host:
 
 
 def pids(running: Host) -> dict[str, int]:
-    """Return each service's process."""
+    """Return the process of each service."""
     return {name: row["pid"] for name, row in running.rows().items()}
 
 
@@ -330,7 +330,7 @@ def test_a_user_chats_with_an_agent_by_name(host: Hosting) -> None:
 
 
 def test_a_chat_of_one_agent_needs_no_name(host: Hosting) -> None:
-    """It is the only one."""
+    """There is only one."""
     running = host("[plugins.chat]\n[plugins.agent]\n[plugins.eliza]\n[agents.ada]\n")
 
     done = running.run("chat", input="I am sad\n")

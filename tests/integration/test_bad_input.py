@@ -1,6 +1,6 @@
-"""Members that lie, replay, flood and never read: who speaks the truth is undisturbed.
+"""Members that lie, replay, flood and never read do not disturb others.
 
-After each, `healthy` shows that the supervisor lives, that its memory has not grown much, that no
+After each, `healthy` checks that the supervisor runs, that its memory has not grown much, that no
 worker died, and that calls and orders of others are answered.
 """
 
@@ -51,7 +51,7 @@ async def client(running: Host) -> AsyncIterator[Client]:
 
 @pytest.fixture
 async def healthy(running: Host, client: Client) -> AsyncIterator[None]:
-    """Show at the end that nothing came of it."""
+    """Check afterwards that nothing was disturbed."""
     pids = {name: row["pid"] for name, row in running.rows().items()}
     memory = resident(running.pid)
     yield
@@ -66,7 +66,7 @@ async def healthy(running: Host, client: Client) -> AsyncIterator[None]:
 
 
 def token_of(client: Client, name: str) -> Token:
-    """Return a service's address, as every member knows it."""
+    """Return a service's address, which every member knows."""
     entry = client.directory.get(name)
     assert entry is not None
     assert entry.token
@@ -74,7 +74,7 @@ def token_of(client: Client, name: str) -> Token:
 
 
 def call(call_id: int, method: str = "echo", args: msgspec.Raw = NO_ARGS) -> messages.Call:
-    """Return a call as it travels."""
+    """Return a call in its encoded form."""
     return messages.Call(call_id, method, args, messages.EMPTY_MAP, 30.0)
 
 
@@ -83,9 +83,8 @@ def call(call_id: int, method: str = "echo", args: msgspec.Raw = NO_ARGS) -> mes
 
 @pytest.mark.usefixtures("healthy")
 @pytest.mark.parametrize("name", [GONE, FULL, b"g", b"g" * 17, b"\x00" * 16])
-def test_nobody_joins_under_a_name_that_is_no_token(running: Host, name: bytes) -> None:
-    """GONE and FULL are the router's own words: a member of that name could hand calls back that
-    were run."""
+def test_a_program_joins_only_with_a_token(running: Host, name: bytes) -> None:
+    """GONE and FULL are reserved: a member of that name could return calls that were run."""
     with dealer(running, "control", name) as control:
         join = messages.encode([messages.Join(WIRE, os.getpid())])
         control.send_multipart([SUPERVISOR, join])
@@ -98,7 +97,7 @@ def test_nobody_joins_under_a_name_that_is_no_token(running: Host, name: bytes) 
 async def test_only_the_supervisor_says_that_an_incarnation_ended(
     running: Host, client: Client
 ) -> None:
-    """A member's word of an end loses no call, at the caller and where it runs."""
+    """An Ended message of a member loses no call, at the caller or the callee."""
     echo = found(client, "echo")
     waiting = echo.hang("under way")
     with joined(running) as rogue:
@@ -116,13 +115,13 @@ async def test_only_the_supervisor_says_that_an_incarnation_ended(
 
 
 @pytest.mark.usefixtures("healthy")
-async def test_an_answer_counts_once_and_from_whom_it_was_asked(
+async def test_an_answer_counts_once_and_only_from_the_callee(
     running: Host, client: Client
 ) -> None:
-    """Answers replayed, doubled, or of another incarnation settle nothing."""
+    """Replayed and doubled answers, and those of another incarnation, are ignored."""
     service, echo = found(client, "rogue"), found(client, "echo")
     with joined(running) as rogue:
-        waiting = echo.hang("asked")
+        waiting = echo.hang("waiting")
         for call_id in range(200):
             rogue.send(
                 client.token,
@@ -143,7 +142,7 @@ async def test_an_answer_counts_once_and_from_whom_it_was_asked(
 
 @pytest.mark.usefixtures("healthy")
 async def test_a_member_cannot_speak_for_another(running: Host, client: Client) -> None:
-    """Who takes a token that is somebody's is not heard, on neither socket, and its owner is."""
+    """A peer that uses another's token is ignored on both sockets; its owner is not disturbed."""
     for token in (token_of(client, "echo"), client.token):
         control_plane = dealer(running, "control", token, identify=False)
         with control_plane as control, dealer(running, "bus", token) as bus:
@@ -163,7 +162,7 @@ async def test_a_member_cannot_speak_for_another(running: Host, client: Client) 
 
 @pytest.mark.usefixtures("healthy")
 async def test_a_program_cannot_speak_as_a_worker(running: Host, client: Client) -> None:
-    """What only workers say is nothing from a program; nor is a worker a program."""
+    """Messages of workers are ignored from a program, and a worker cannot join as a program."""
     with joined(running) as rogue:
         for message in (
             messages.Hello(WIRE, "echo", 1, os.getpid()),
@@ -187,7 +186,7 @@ async def test_a_program_cannot_speak_as_a_worker(running: Host, client: Client)
 
 @pytest.mark.usefixtures("healthy")
 def test_orders_of_any_content_are_answered(running: Host) -> None:
-    """An order that makes no sense is refused; it is no mistake of the supervisor's."""
+    """A senseless order is refused; it is no error of the supervisor."""
     orders = [
         messages.Order(1, "wait", ("echo",), 1.0, {}),
         messages.Order(2, "wait", ("echo",), float("nan"), {"state": "asleep"}),
@@ -211,7 +210,7 @@ def test_orders_of_any_content_are_answered(running: Host) -> None:
 
 @pytest.mark.usefixtures("healthy")
 def test_an_order_of_too_many_names_is_refused_unread(running: Host) -> None:
-    """Each name is looked for in the loop: a hundred thousand of them would hold it up."""
+    """Matching a hundred thousand names would block the loop."""
     with dealer(running, "control") as control:
         for names in (tuple(f"*{n}*" for n in range(100_000)), ("*?" * MIB,)):
             control.send_multipart(
@@ -252,7 +251,7 @@ async def test_a_flood_of_orders_holds_up_no_other(running: Host, client: Client
 
 
 async def test_a_member_that_never_reads_is_kept_little_for(running: Host, client: Client) -> None:
-    """What is on its way to it is bounded by bytes, and given up with it."""
+    """Its queue is bounded in bytes, and dropped with it."""
     memory = resident(running.pid)
     peak = 0
     size = msgspec.Raw(msgspec.msgpack.encode([MIB // 2]))
@@ -274,7 +273,8 @@ async def test_a_member_that_never_reads_is_kept_little_for(running: Host, clien
 
 
 async def test_a_slow_reader_gets_everything_in_order(running: Host, client: Client) -> None:
-    """What waits in the supervisor because libzmq's queue is full is not lost, nor overtaken."""
+    """Messages that wait in the supervisor because libzmq's queue is full are neither lost nor
+    overtaken."""
     size = msgspec.Raw(msgspec.msgpack.encode([MIB // 8]))
     with joined(running, unread=1) as rogue:
         for n in range(400):  # 50 MiB of answers, each a message
@@ -292,7 +292,7 @@ async def test_a_slow_reader_gets_everything_in_order(running: Host, client: Cli
 async def test_frames_too_big_end_their_senders_connection_alone(
     running: Host, client: Client
 ) -> None:
-    """The control plane takes 4 MiB from anyone, however much the bus takes."""
+    """The control plane accepts 4 MiB, whatever the bus accepts."""
     with dealer(running, "control") as control:
         for _ in range(3):
             control.send_multipart([SUPERVISOR, bytes(5 * MIB)])
@@ -302,7 +302,7 @@ async def test_frames_too_big_end_their_senders_connection_alone(
 async def test_a_workers_last_words_are_kept_at_a_bounded_length(
     running: Host, client: Client
 ) -> None:
-    """The journal keeps thousands of events, and a status each service's last traceback."""
+    """The event log keeps thousands of events, and `status` each service's last traceback."""
     service = found(client, "rogue")
     old = await service.pid()
     with pytest.raises(ServiceLost) as lost:
@@ -314,8 +314,8 @@ async def test_a_workers_last_words_are_kept_at_a_bounded_length(
     assert 1000 < max(len(str(event)) for event in events) < 8192
 
 
-async def test_silent_connections_keep_nobody_out(running: Host, client: Client) -> None:
-    """Two hundred that connect and say nothing, some of them half a greeting."""
+async def test_silent_connections_do_not_keep_programs_out(running: Host, client: Client) -> None:
+    """Two hundred connections that send nothing, some of them half a greeting."""
     words = greeting(sockets.new_token())
     with contextlib.ExitStack() as stack:
         for n in range(200):
@@ -331,7 +331,7 @@ async def test_silent_connections_keep_nobody_out(running: Host, client: Client)
 
 @pytest.mark.usefixtures("healthy")
 async def test_handshakes_cut_anywhere_and_absurd_sizes(running: Host, client: Client) -> None:
-    """Bytes that are ZeroMQ's up to some place, and nothing or nonsense from there on."""
+    """Valid ZeroMQ bytes up to some point, then nothing or garbage."""
     words = greeting(sockets.new_token())
     echo = with_timeout(found(client, "echo"), SOON)
     for name in ("control", "bus"):

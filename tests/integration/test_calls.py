@@ -54,7 +54,7 @@ def echo(client: Client) -> ServiceProxy:
 
 
 class Moves(Protocol):
-    """What a caller that has not the class may know of it."""
+    """A Protocol of a caller that does not have the class."""
 
     service_type: ClassVar[str]
 
@@ -62,7 +62,7 @@ class Moves(Protocol):
 
 
 class MovesEcho(Moves):
-    """The same, with a type to be found by."""
+    """The same, with a service_type."""
 
     service_type = "echo"
 
@@ -75,12 +75,12 @@ class MovesEcho(Moves):
     [None, True, -1, 2**63 - 1, 1.5, "ä€😀", "", [], {"a": [1, {"b": None}]}, "x" * 100_000],
 )
 async def test_a_value_comes_back_as_it_went(echo: ServiceProxy, value: Any) -> None:
-    """What JSON can say arrives and returns unchanged."""
+    """All values of JSON are returned unchanged."""
     assert await echo.echo(value) == value
 
 
 async def test_keywords_and_defaults_are_the_methods_own(echo: ServiceProxy) -> None:
-    """Arguments go by place or by name, and what is left out has the method's default."""
+    """Arguments go by position or by name, and missing ones have the method's default."""
     assert await echo.add(1) == 3
     assert await echo.add(1, 5) == 6
     assert await echo.add(second=5, first=1) == 6
@@ -95,7 +95,7 @@ async def test_a_plain_method_runs_in_a_thread_of_its_service(echo: ServiceProxy
 
 
 async def test_held_threads_do_not_hold_the_loop(client: Client) -> None:
-    """However many plain methods block, the service's loop goes on, and each of them ends."""
+    """However many plain methods block, the service's loop runs, and each of them ends."""
     other = found(client, "other")
     held = [other.hold() for _ in range(40)]
     assert await other.echo(1) == 1
@@ -105,14 +105,14 @@ async def test_held_threads_do_not_hold_the_loop(client: Client) -> None:
 
 
 async def test_arguments_are_converted_to_the_methods_annotations(echo: ServiceProxy) -> None:
-    """A struct goes as such or as its fields, and comes back as builtins without a class."""
+    """A struct is passed as such or as its fields, and returned as builtins without a class."""
     assert await echo.moved(Point(1)) == {"x": 2, "y": 0}
     assert await echo.moved({"x": 1, "y": 7}, by=9) == {"x": 10, "y": 7}
 
 
 @pytest.mark.parametrize("cls", [EchoService, MovesEcho])
 async def test_a_class_converts_results(client: Client, cls: type[EchoService]) -> None:
-    """A proxy by a class, or by a Protocol with a `service_type`, returns what that annotates."""
+    """A proxy by a class, or by a Protocol with a `service_type`, returns the annotated types."""
     proxy = client.get_service(cls)
     assert proxy is not None
     assert await proxy.moved(Point(1), by=2) == Point(3)
@@ -128,7 +128,7 @@ async def test_a_class_converts_what_a_stream_yields(client: Client) -> None:
 async def test_a_result_that_does_not_fit_the_callers_class_is_a_remote_error(
     client: Client,
 ) -> None:
-    """Who expects something else than what comes is told so, by the call alone."""
+    """A result of another type than expected fails that call alone."""
 
     class Wrong(Protocol):
         service_type: ClassVar[str] = "echo"
@@ -164,14 +164,14 @@ async def test_a_result_that_does_not_fit_the_callers_class_is_a_remote_error(
 async def test_arguments_that_do_not_fit_are_an_invalid_call(
     echo: ServiceProxy, method: str, args: Any, kwargs: Any, reason: str
 ) -> None:
-    """The method is not run, and the error names what does not fit."""
+    """The method is not run, and the error names the argument."""
     with pytest.raises(InvalidCall) as caught:
         await getattr(echo, method)(*args, **kwargs)
     assert reason in caught.value.reason
     assert (caught.value.service, caught.value.method) == ("echo", method)
 
 
-async def test_what_a_method_raises_is_told_with_its_traceback(echo: ServiceProxy) -> None:
+async def test_an_exception_of_a_method_has_its_traceback(echo: ServiceProxy) -> None:
     """RemoteError has the kind, the text and the method's own frames, and none of garrison's."""
     with pytest.raises(RemoteError, match=r"echo\.fail raised ValueError: no luck") as caught:
         await echo.fail("no luck")
@@ -185,7 +185,7 @@ async def test_what_a_method_raises_is_told_with_its_traceback(echo: ServiceProx
 
 
 async def test_an_unknown_method_is_an_attribute_error(echo: ServiceProxy) -> None:
-    """It says so at once, with a suggestion, and sends nothing."""
+    """At once, with a suggestion, and without a message."""
     with pytest.raises(AttributeError, match="did you mean 'echo'"):
         _ = echo.ecko
     for private in ("_runtime", "__class_getitem__", "start", "stop"):
@@ -193,10 +193,10 @@ async def test_an_unknown_method_is_an_attribute_error(echo: ServiceProxy) -> No
             getattr(echo, private)
 
 
-async def test_a_method_that_cannot_travel_is_left_out_and_the_reason_told(
+async def test_a_method_that_cannot_be_called_remotely_is_left_out_with_a_reason(
     running: Host, echo: ServiceProxy
 ) -> None:
-    """It is in no manifest; `status NAME` and the error say why."""
+    """It is in no manifest; `status NAME` and the error have the reason."""
     row = running.status("echo")
     assert "socket" not in {method["name"] for method in row["methods"]}
     assert "connection" in row["left_out"]["socket"]
@@ -206,7 +206,7 @@ async def test_a_method_that_cannot_travel_is_left_out_and_the_reason_told(
 
 
 async def test_a_nested_error_carries_the_inner_ones_text(echo: ServiceProxy) -> None:
-    """Who calls a service that calls another learns what happened in there."""
+    """A caller of a service that calls another gets the inner error's text."""
     with pytest.raises(RemoteError) as caught:
         await echo.ask("other", "fail", ["deep"])
     assert caught.value.type_name == "RemoteError"
@@ -217,7 +217,7 @@ async def test_a_nested_error_carries_the_inner_ones_text(echo: ServiceProxy) ->
 
 
 async def test_a_call_past_its_deadline_is_a_timeout_and_is_cancelled(echo: ServiceProxy) -> None:
-    """`with_timeout` gives another deadline; the method that nobody waits for is cancelled."""
+    """`with_timeout` gives another deadline; a method without a waiting caller is cancelled."""
     with pytest.raises(CallTimeout) as caught:
         await with_timeout(echo, 0.2).hang("late")
     assert caught.value.timeout == 0.2
@@ -230,7 +230,7 @@ async def test_a_call_past_its_deadline_is_a_timeout_and_is_cancelled(echo: Serv
 
 @pytest.mark.parametrize("seconds", [0, -1, float("inf"), float("nan")])
 async def test_a_deadline_is_a_positive_number(echo: ServiceProxy, seconds: float) -> None:
-    """Anything else is refused where it is written."""
+    """Other values are refused by `with_timeout`."""
     with pytest.raises(ValueError, match="above 0"):
         with_timeout(echo, seconds)
 
@@ -258,7 +258,7 @@ async def test_cancelling_the_caller_cancels_the_method(echo: ServiceProxy) -> N
 
 
 async def test_cancellation_travels_through_a_service_into_the_next(client: Client) -> None:
-    """The method that a cancelled method awaits elsewhere is cancelled, too."""
+    """The method that a cancelled method awaits in another service is cancelled, too."""
     echo, other = found(client, "echo"), found(client, "other")
     future = echo.nested("other", "inner")
 
@@ -275,8 +275,8 @@ async def test_cancellation_travels_through_a_service_into_the_next(client: Clie
 
 
 async def test_a_deadline_travels_into_nested_calls(client: Client) -> None:
-    """What a method asks of others ends by the deadline of its own call, also where it is kept
-    from being cancelled along."""
+    """Calls that a method makes end by the deadline of its own call, also if it ignores
+    cancellation."""
     echo, other = found(client, "echo"), found(client, "other")
     with pytest.raises((CallTimeout, RemoteError)):
         await with_timeout(echo, 0.5).shielded("other", "deadline")
@@ -288,7 +288,7 @@ async def test_a_deadline_travels_into_nested_calls(client: Client) -> None:
 
 
 async def test_a_method_can_give_an_inner_call_less_time(echo: ServiceProxy) -> None:
-    """`with_timeout` inside a method shortens, and its error is the method's to handle."""
+    """`with_timeout` inside a method shortens the deadline, and the method handles the error."""
     with pytest.raises(RemoteError, match="CallTimeout"):
         await echo.ask("other", "hang", ["short"], 0.1)
 
@@ -312,7 +312,7 @@ async def test_a_thread_of_a_program_can_call(echo: ServiceProxy) -> None:
 
 
 async def test_a_call_is_sent_when_it_is_made(echo: ServiceProxy) -> None:
-    """Nobody has to await it for it to go: it is a future, and its result is kept."""
+    """A call is a future: it is sent without `await`, and its result is kept."""
     future = echo.echo("kept")
     assert isinstance(future, asyncio.Future)
 
@@ -323,8 +323,8 @@ async def test_a_call_is_sent_when_it_is_made(echo: ServiceProxy) -> None:
     assert await future == "kept"
 
 
-async def test_state_tells_where_a_service_is(echo: ServiceProxy) -> None:
-    """`state` is a function, so that it can be no method's name."""
+async def test_state_returns_a_services_state(echo: ServiceProxy) -> None:
+    """`state` is a function, because a method could have that name."""
     assert state(echo) is State.RUNNING
     with pytest.raises(TypeError):
         state("echo")
@@ -336,7 +336,7 @@ async def test_state_tells_where_a_service_is(echo: ServiceProxy) -> None:
 
 
 async def test_five_thousand_calls_at_once_are_all_answered(echo: ServiceProxy) -> None:
-    """Past the window calls wait; each has its own answer."""
+    """Calls past the window wait; each gets its own answer."""
     assert await asyncio.gather(*(echo.echo(n) for n in range(5000))) == list(range(5000))
 
 
@@ -346,8 +346,8 @@ async def test_large_arguments_and_results_travel(echo: ServiceProxy) -> None:
     assert await echo.blob(8 << 20) == bytes(8 << 20)
 
 
-async def test_what_is_too_large_is_refused_and_harms_nobody(client: Client) -> None:
-    """Past `max_message` arguments are an InvalidCall and a result is a RemoteError; calls of
+async def test_too_large_values_are_refused_without_harm(client: Client) -> None:
+    """Arguments above `max_message` are an InvalidCall and a result is a RemoteError; calls of
     others in the same turn are answered."""
     echo, other = found(client, "echo"), found(client, "other")
     others = [other.echo(n) for n in range(10)]
@@ -360,7 +360,7 @@ async def test_what_is_too_large_is_refused_and_harms_nobody(client: Client) -> 
 
 
 async def test_a_full_window_is_overload_at_the_deadline(client: Client, running: Host) -> None:
-    """Calls past the window wait for room; where none comes by the deadline they were not run."""
+    """Calls past the window wait for room; at the deadline they fail, and were not run."""
     narrow, other = found(client, "narrow"), found(client, "other")
     held = [narrow.ask("other", "hang", [f"held {n}"]) for n in range(4)]
 
@@ -378,7 +378,7 @@ async def test_a_full_window_is_overload_at_the_deadline(client: Client, running
 
 
 async def test_a_program_learns_of_overload_by_its_type(client: Client) -> None:
-    """Calls that can wait no longer behind a full window fail as Overloaded, all of them."""
+    """Calls that cannot wait any longer behind a full window fail with Overloaded."""
     echo = found(client, "echo")
     held = [echo.hang(f"flood {n}") for n in range(client.calls.window)]
     late = [with_timeout(echo, 0.3).echo(n) for n in range(50)]
@@ -393,13 +393,13 @@ async def test_a_program_learns_of_overload_by_its_type(client: Client) -> None:
 
 
 async def test_a_stream_yields_everything_in_order(echo: ServiceProxy) -> None:
-    """Any number of items, none too."""
+    """Any number of items, also none."""
     assert [n async for n in echo.count(0)] == []
     assert [n async for n in echo.count(1000)] == list(range(1000))
 
 
 async def test_a_slow_consumer_holds_the_producer_back(echo: ServiceProxy) -> None:
-    """No more items are made than credit was given for."""
+    """No more items are made than the consumer has given credit for."""
     stream = echo.endless("slow")
     taken = [await anext(stream) for _ in range(3)]
     assert taken == [0, 1, 2]
@@ -434,7 +434,7 @@ async def test_ending_a_stream_early_cancels_its_method(echo: ServiceProxy) -> N
 
 
 async def test_an_error_in_mid_stream_comes_after_the_items_before_it(echo: ServiceProxy) -> None:
-    """What was yielded arrives, then the error."""
+    """The items arrive first, then the error."""
     stream = echo.fail_at(40)
     assert [await anext(stream) for _ in range(40)] == list(range(40))
     with pytest.raises(RemoteError, match="ValueError: at 40") as caught:
@@ -443,7 +443,7 @@ async def test_an_error_in_mid_stream_comes_after_the_items_before_it(echo: Serv
 
 
 async def test_a_streams_deadline_is_for_each_item(echo: ServiceProxy) -> None:
-    """It runs while somebody waits for the next value."""
+    """It runs only while a caller waits for the next item."""
     stream = with_timeout(echo, 0.3).slowly("silent")
     assert await anext(stream) == 0
     with pytest.raises(CallTimeout):
@@ -451,7 +451,7 @@ async def test_a_streams_deadline_is_for_each_item(echo: ServiceProxy) -> None:
 
 
 async def test_a_worker_killed_in_mid_stream_ends_it(running: Host, client: Client) -> None:
-    """The items that came are handed out, then the stream is lost."""
+    """Items that arrived are returned, then the stream fails with ServiceLost."""
     other = found(client, "other")
     stream = other.slowly("doomed")
     assert await anext(stream) == 0
@@ -463,6 +463,6 @@ async def test_a_worker_killed_in_mid_stream_ends_it(running: Host, client: Clie
 
 
 async def test_arguments_of_a_stream_are_checked_too(echo: ServiceProxy) -> None:
-    """The first value tells."""
+    """The first item raises the error."""
     with pytest.raises(InvalidCall, match="until"):
         await anext(echo.count("many"))

@@ -1,4 +1,4 @@
-"""A service's own `health`: asked while it runs, told in `status`, restarted after two bad ones."""
+"""A service's `health` method: polled, shown in `status`; two bad results restart the service."""
 
 import os
 from pathlib import Path
@@ -27,7 +27,7 @@ def says(folder: Path, text: str) -> None:
 
 def checks(folder: Path) -> list[str]:
     """Return what was noted of the questions, so far."""
-    path = folder / "asked"
+    path = folder / "checks"
     return path.read_text().splitlines() if path.exists() else []
 
 
@@ -39,14 +39,14 @@ def ailing(host: Hosting, folder: Path, text: str, interval: float = 0.1, more: 
 
 
 def health(running: Host) -> dict[str, Any] | None:
-    """Return what is told of its health."""
+    """Return its health from `status`."""
     result: dict[str, Any] | None = running.status("ailing")["health"]
     return result
 
 
 @pytest.mark.parametrize("answer", ["True", "None"])
 def test_who_is_well_goes_on(host: Hosting, tmp_path: Path, answer: str) -> None:
-    """It is asked again and again, one question at a time, and `status` shows how it is."""
+    """It is polled, one check at a time, and `status` shows the result."""
     running = ailing(host, tmp_path, answer)
     pid = running.status("ailing")["pid"]
 
@@ -98,7 +98,7 @@ def test_who_is_unwell_twice_in_a_row_is_restarted(
 
 
 async def test_calls_under_way_end_before_it_does(host: Hosting, tmp_path: Path) -> None:
-    """It is drained, and asked nothing more meanwhile."""
+    """It is drained, without further checks meanwhile."""
     running = ailing(host, tmp_path, "True", more="grace = 20.0")
     async with running.connect() as client:
         call = found(client, "ailing").slow(1.0)
@@ -129,7 +129,7 @@ def test_one_bad_answer_is_shown_and_forgiven(host: Hosting, tmp_path: Path) -> 
 
 
 def test_never_means_never(host: Hosting, tmp_path: Path) -> None:
-    """With 0 nobody asks, and `status` has nothing to show."""
+    """An interval of 0 turns checks off, and `status` shows no health."""
     running = ailing(host, tmp_path, "False", interval=0)
     until(lambda: running.status("ailing")["beat_age_s"] is not None)
     running.ask("restart", "ailing")
@@ -153,8 +153,8 @@ def test_a_health_that_blocks_is_the_watchdogs_business(host: Hosting, tmp_path:
     assert death["kind"] == "watchdog"
 
 
-def test_the_next_supervisor_hears_it_too(host: Hosting, tmp_path: Path) -> None:
-    """An adopted service is asked as before, and restarted as before."""
+def test_the_next_supervisor_checks_health_too(host: Hosting, tmp_path: Path) -> None:
+    """An adopted service is checked and restarted as before."""
     running = ailing(host, tmp_path, "True")
     pid = running.status("ailing")["pid"]
     os.kill(running.pid, 9)
@@ -169,7 +169,7 @@ def test_the_next_supervisor_hears_it_too(host: Hosting, tmp_path: Path) -> None
 async def test_whose_health_takes_arguments_has_a_method_like_any(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Others can call it, nobody asks it; `check`, `status` and the journal say so."""
+    """It can be called but is not polled; `check`, `status` and the event log say so."""
     running = ailing(host, tmp_path, "True")
     note = "its health is an ordinary method, not a health check: it cannot be called without"
 

@@ -228,7 +228,7 @@ async def test_what_was_never_run_is_sent_again_with_its_frames(
         calls = [asyncio.ensure_future(one(number)) for number in range(4)]
         lost += (await outcomes(calls))[1]
     await restart
-    assert lost <= 4  # its last answers, where they come later than its end may be told
+    assert lost <= 4  # its last answers may come after its end is announced
 
 
 async def test_an_idempotent_call_is_sent_again_with_its_frames(
@@ -250,7 +250,7 @@ async def test_an_idempotent_call_is_sent_again_with_its_frames(
 
 
 async def test_a_caller_that_gives_up_in_mid_transfer(client: Client) -> None:
-    """Its window is free again, and what it gave up comes back to nobody."""
+    """Its window is free again, and abandoned answers are dropped."""
     echo = found(client, "echo")
     data = random_bytes(8 * MIB)
     for turns in range(8):
@@ -279,7 +279,7 @@ async def test_a_caller_of_an_older_release_has_large_results_whole(running: Hos
         assert len(msgspec.msgpack.decode(large.joined(reply.result))) == 2 * MIB
 
 
-async def test_forged_frames_harm_nobody(running: Host, client: Client) -> None:
+async def test_forged_frames_do_no_harm(running: Host, client: Client) -> None:
     """From a program, to a worker and to another program: they are refused, and counted."""
     echo = found(client, "echo")
     token = await echo.pid() and client.directory.get("echo").token  # type: ignore[union-attr]

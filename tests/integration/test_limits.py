@@ -1,4 +1,4 @@
-"""What a service is held to by its own process, and what is said where the machine does not."""
+"""Limits that a worker applies to itself, and the warning where the machine cannot."""
 
 import os
 import resource
@@ -41,7 +41,7 @@ def may(capability: int) -> bool:
 
 
 def unheld(host: Host, name: str) -> str:
-    """Return what was said of a service's limits when it started."""
+    """Return the warnings about a service's limits at its start."""
     events = host.events("limit.unheld", name)
     return "\n".join(one["data"]["reason"] for one in events)
 
@@ -92,7 +92,7 @@ def test_without_its_folder_a_service_does_not_start(host: Hosting) -> None:
     assert f"{place}: held would not start: there is no folder {where}" in checked.out
 
 
-def test_what_the_machine_does_not_hold_is_said(host: Hosting) -> None:
+def test_limits_that_the_machine_cannot_apply_are_reported(host: Hosting) -> None:
     """By `check`, when the service starts, and by `status`; once, and it runs all the same."""
     running = host(CONFIG.format(held=TOO_MUCH), ["glutton"])
     old = running.kill("held")
@@ -112,7 +112,7 @@ def test_what_the_machine_does_not_hold_is_said(host: Hosting) -> None:
     assert unheld(running, "free") == ""
 
 
-def test_memory_that_no_worker_lives_with_is_told_beforehand(host: Hosting) -> None:
+def test_too_little_memory_is_reported_beforehand(host: Hosting) -> None:
     """By `check`, which exits as usual: the config can be used, if to no good."""
     running = host(CONFIG.format(held="memory_max = 16777216"), ["glutton"], up=False)
     checked = running.run("check", "-c", str(running.config), home=False)
@@ -122,7 +122,7 @@ def test_memory_that_no_worker_lives_with_is_told_beforehand(host: Hosting) -> N
 
 
 @pytest.mark.skipif(may(CAP_SYS_NICE), reason="root's processes may be as little nice as they like")
-def test_an_ordinary_user_is_told_that_nice_stays(host: Hosting) -> None:
+def test_an_ordinary_user_is_warned_that_nice_stays(host: Hosting) -> None:
     """A lower one than the supervisor's is root's to give."""
     running = host(CONFIG.format(held="nice = -5"), ["glutton"])
     assert "services.held.nice cannot be held here: an ordinary user" in unheld(running, "held")
@@ -130,14 +130,14 @@ def test_an_ordinary_user_is_told_that_nice_stays(host: Hosting) -> None:
 
 @pytest.mark.skipif(not may(CAP_SYS_NICE), reason="needs CAP_SYS_NICE, as root has it")
 async def test_root_can_be_less_nice(host: Hosting) -> None:
-    """And then nothing is said."""
+    """Without a warning."""
     running = host(CONFIG.format(held="nice = -5"), ["glutton"])
     assert (await running.call("held", "itself"))["nice"] == -5
     assert unheld(running, "held") == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user")
-def test_root_tells_an_ordinary_user_the_same(host: Hosting) -> None:
+def test_root_warns_about_an_ordinary_user_too(host: Hosting) -> None:
     """What `check` says is of whoever asks: here a user without rights, who may read all files."""
     if shutil.which("setpriv") is None:
         pytest.skip("there is no setpriv")

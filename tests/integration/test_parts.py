@@ -50,7 +50,7 @@ async def test_parts_live_in_the_first_service_or_in_a_worker_of_their_own(runni
     assert running.status("free")["state"] == "running"
 
 
-async def test_an_action_is_asked_and_run_where_it_lives(running: Host) -> None:
+async def test_an_action_runs_in_its_own_worker(running: Host) -> None:
     """What it yields comes one by one; what it is given has arrived."""
     async with running.connect() as client:
         front = asker(client)
@@ -76,7 +76,7 @@ async def test_what_an_action_raises_is_its_callers(running: Host) -> None:
 
 
 async def test_an_action_that_segfaults_takes_its_own_worker_alone(running: Host) -> None:
-    """Its caller is told, the others run on, and the plugin's worker is there again."""
+    """Its caller gets the error, other components keep working, and the worker restarts."""
     async with running.connect() as client:
         pids = {name: row["pid"] for name, row in running.rows().items()}
         with pytest.raises(RemoteError, match="SIGSEGV") as caught:
@@ -89,14 +89,14 @@ async def test_an_action_that_segfaults_takes_its_own_worker_alone(running: Host
 
 
 async def test_state_is_composed_of_the_providers_in_their_order(running: Host) -> None:
-    """One that is late is left out; a dynamic one is asked where it is named alone."""
+    """A late provider is left out; a dynamic one runs only when it is named."""
     async with running.connect() as client:
         state = await asker(client).compose("tea", [])
         assert state["text"] == "about tea\n\nthe second"
         assert state["values"] == {"n": 2}
-        state = await asker(client).compose("tea", ["ASKED", "TARDY"], True)
+        state = await asker(client).compose("tea", ["NAMED", "TARDY"], True)
 
-    assert state["text"] == "only where it is asked for"
+    assert state["text"] == "only where it is named"
 
 
 async def test_events_and_evaluators_run_in_the_plugins_worker(running: Host) -> None:
@@ -126,7 +126,7 @@ async def test_models_go_by_priority_and_by_name(running: Host) -> None:
 async def test_a_model_or_provider_that_is_unknown_is_named_with_what_there_is(
     running: Host,
 ) -> None:
-    """The sentence says what could be asked instead."""
+    """The error lists the providers that exist."""
     async with running.connect() as client:
         front = asker(client)
         assert "no service offers it; offered model types: IMAGE, SEEN" in await front.model(
@@ -136,15 +136,15 @@ async def test_a_model_or_provider_that_is_unknown_is_named_with_what_there_is(
         assert error.endswith("'gpt' does not offer it; it is offered by words, plain, words-2")
 
 
-async def test_a_model_that_raises_is_not_asked_elsewhere(running: Host) -> None:
+async def test_an_error_of_a_model_is_the_result(running: Host) -> None:
     """Its error is the answer: another model's would hide that it is broken."""
     async with running.connect() as client:
         with pytest.raises(RemoteError, match="a bad word"):
             await asker(client).model("TEXT_LARGE", "raise")
 
 
-async def test_where_a_model_dies_the_next_is_asked(running: Host) -> None:
-    """One of a lower priority answers in its place; nobody has to wait for the restart."""
+async def test_if_a_model_dies_the_next_provider_answers(running: Host) -> None:
+    """A provider of lower priority answers in its place, without a wait for the restart."""
     async with running.connect() as client:
         assert await asker(client).model("TEXT_LARGE", "die") == "plain: die"
         # words and words-2 have both died of it
@@ -167,8 +167,8 @@ async def test_a_stream_that_has_begun_is_not_begun_again(running: Host) -> None
         running.until_reborn("words", pid)
 
 
-async def test_a_model_alone_is_waited_for(running: Host) -> None:
-    """Where no other runs, the question is asked again of its next incarnation, three times."""
+async def test_the_only_provider_of_a_model_is_waited_for(running: Host) -> None:
+    """Without another provider the request is sent to the next incarnation, up to three times."""
     async with running.connect() as client:
         front = asker(client)
         with pytest.raises(RemoteError, match="SIGKILL") as caught:
@@ -178,19 +178,19 @@ async def test_a_model_alone_is_waited_for(running: Host) -> None:
 
 
 async def test_messages_are_sent_by_a_handler_else_by_the_service(running: Host) -> None:
-    """A send handler's source need be nobody's NAME; without one, `send_message` sends."""
+    """A send handler's source need not be a NAME; without a handler, `send_message` sends."""
     async with running.connect() as client:
         front = asker(client)
         assert await front.send("pigeon", "hi") == "asker sent hi to 7"
         assert await front.send("asker", "hi") == "7: hi"
-        with pytest.raises(RemoteError, match="nobody is not configured") as caught:
-            await front.send("nobody", "hi")
+        with pytest.raises(RemoteError, match="absent is not configured") as caught:
+            await front.send("absent", "hi")
         assert caught.value.type_name == ServiceUnavailable.__name__
         with pytest.raises(RemoteError, match="without a method send_message"):
             await front.send("words", "hi")
 
 
-async def test_what_is_registered_late_is_told(running: Host) -> None:
+async def test_a_late_registration_is_published(running: Host) -> None:
     """An action that a running service registers is there for the others."""
     async with running.connect() as client:
         front = asker(client)
@@ -222,7 +222,7 @@ plugin = Plugin("wordy", actions=actions)
 
 
 def test_a_directory_may_be_larger_than_a_message() -> None:
-    """What bounds calls keeps nobody from joining."""
+    """The bound on messages does not keep a program from joining."""
     names = [f"wordy-{n}" for n in range(6)]  # of 200 kB each
     rows = "".join(f'{name} = {{ use = "wordy:plugin" }}\n' for name in names)
     config = f"[host]\nmax_message = {1 << 20}\n[plugins]\n{rows}"

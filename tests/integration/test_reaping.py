@@ -8,7 +8,7 @@ from tests.support.host import Host, found, hosting
 from tests.support.proc import alive, children
 from tests.support.waiting import until
 
-LATE_S = 4.0  # well past the time after which nobody is thought to wait
+LATE_S = 4.0  # well past the time for which a starter may still wait
 
 CONFIG = """
 [plugins.family]
@@ -26,8 +26,8 @@ def running() -> Iterator[Host]:
         yield host
 
 
-def test_orphans_vanish_while_their_worker_lives(running: Host) -> None:
-    """Background jobs, daemons that forked twice, and what nobody holds: none stays a zombie."""
+def test_orphans_vanish_while_their_worker_runs(running: Host) -> None:
+    """Background jobs, daemons that forked twice, dropped Popen objects: none stays a zombie."""
     pid = asyncio.run(running.call("orphans", "leave_orphans"))
     assert children(pid)
     until(lambda: not children(pid), what="nothing is left below it")
@@ -35,7 +35,7 @@ def test_orphans_vanish_while_their_worker_lives(running: Host) -> None:
 
 
 async def test_a_childs_exit_status_is_its_starters_however_late(running: Host) -> None:
-    """In whatever way it was started: the status is there when it is asked for."""
+    """In whatever way it was started: the status can still be read."""
     async with running.connect() as client:
         family = found(client, "family")
         pid = await family.begin()

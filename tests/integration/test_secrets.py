@@ -107,8 +107,8 @@ async def test_a_canary_is_found_where_it_belongs_alone(host: Hosting, tmp_path:
     assert {name for name in WELL if running.status(name)["state"] != "running"} == set()
     for name in ILL:
         until(lambda name=name: running.status(name)["restarts"] or running.status(name)["reason"])  # type: ignore[misc]
-    text = await _told_in_every_way(running, canaries)
-    text += _asked_in_every_way(running)
+    text = await _leaked_in_every_way(running, canaries)
+    text += _shown_in_every_way(running)
     assert not [name for name, text in canaries.items() if text[:20] in text or text[20:] in text]
     for name in WELL:
         assert "[TOKEN]" in running.log(name)
@@ -126,8 +126,8 @@ async def test_a_canary_is_found_where_it_belongs_alone(host: Hosting, tmp_path:
     assert _files_with(running.folder, canaries) == []
 
 
-async def _told_in_every_way(running: Host, canaries: dict[str, str]) -> str:
-    """Have each service tell its canary; return what others were told, results aside."""
+async def _leaked_in_every_way(running: Host, canaries: dict[str, str]) -> str:
+    """Have each service leak its canary; return all that others got, except for results."""
     text = ""
     async with running.connect() as client:
         for name in WELL:
@@ -156,7 +156,7 @@ async def _told_in_every_way(running: Host, canaries: dict[str, str]) -> str:
     return text
 
 
-def _asked_in_every_way(running: Host) -> str:
+def _shown_in_every_way(running: Host) -> str:
     """Return what every verb that shows something shows."""
     text = ""
     verbs = (["status"], ["status", *WELL, *ILL], ["events", "-n", "4000"], ["check"],

@@ -42,7 +42,7 @@ plugin = "echo"
 secrets = ["NOWHERE"]
 
 [services.signs.config]
-word = "said"
+word = "spoken"
 
 [services.deaf]
 plugin = "signs"
@@ -53,7 +53,7 @@ config = { fails = true }
 plugin = "signs"
 type = "listener"
 """
-ENV = {"TOKEN": SECRET, "TOKEN_EU": SECRET_EU, "PASSED": "on", "PRIVATE": "nobody's"}
+ENV = {"TOKEN": SECRET, "TOKEN_EU": SECRET_EU, "PASSED": "on", "PRIVATE": "private"}
 FILES = {"filed.env": f"# for one service\nFILED='{FROM_FILE}'\nexport PLAIN=yes\n"}
 
 
@@ -76,7 +76,7 @@ def named(proxy: object) -> str:
     return repr(proxy).split()[1].rstrip(":")
 
 
-def test_nothing_that_garrison_says_to_itself_is_refused(running: Host) -> None:
+def test_no_message_of_garrisons_own_is_refused(running: Host) -> None:
     """Readers, workers, programs and orders: each is known for what it is."""
     assert running.events("frame.refused") == []
     assert running.events("member.turned_away") == []
@@ -85,7 +85,7 @@ def test_nothing_that_garrison_says_to_itself_is_refused(running: Host) -> None:
 # --- get_service and its family -----------------------------------------------------------
 
 
-async def test_a_name_goes_before_a_type(client: Client) -> None:
+async def test_a_name_takes_precedence_over_a_type(client: Client) -> None:
     """A NAME means that one service; a type means the first wanted in config order."""
     assert named(client.get_service("echo-eu")) == "echo-eu"
     assert named(client.get_service("echo")) == "echo"
@@ -124,11 +124,11 @@ async def test_two_instances_of_a_type_are_two_processes(client: Client) -> None
     assert await found(client, "echo").pid() != await found(client, "echo-eu").pid()
 
 
-async def test_what_is_not_configured_is_none(client: Client) -> None:
+async def test_an_unconfigured_service_is_none(client: Client) -> None:
     """No service, no error."""
-    assert client.get_service("nobody") is None
-    assert not client.has_service("nobody")
-    assert client.get_services_by_type("nobody") == []
+    assert client.get_service("absent") is None
+    assert not client.has_service("absent")
+    assert client.get_services_by_type("absent") == []
     assert client.has_service("echo")
     assert client.has_service(EchoService)
     with pytest.raises(TypeError, match="service_type"):
@@ -155,7 +155,7 @@ async def test_a_service_has_the_same_family(client: Client) -> None:
     assert len(known["echo"]) == 5
 
 
-async def test_the_load_promise_of_what_runs_is_kept_at_once(client: Client) -> None:
+async def test_the_load_promise_of_a_running_service_resolves_at_once(client: Client) -> None:
     """By NAME, by type and by class."""
     assert named(await client.get_service_load_promise("echo-eu")) == "echo-eu"
     proxy = await client.get_service_load_promise(EchoService)
@@ -164,9 +164,9 @@ async def test_the_load_promise_of_what_runs_is_kept_at_once(client: Client) -> 
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("nobody", "not configured"), ("broken", "failed"), ("asleep", "registered")],
+    [("absent", "not configured"), ("broken", "failed"), ("asleep", "registered")],
 )
-async def test_the_load_promise_of_what_will_not_run_is_broken_at_once(
+async def test_the_load_promise_of_a_service_that_will_not_run_fails_at_once(
     client: Client, name: str, reason: str
 ) -> None:
     """What is unknown, failed, or not to run is not waited for."""
@@ -176,7 +176,7 @@ async def test_the_load_promise_of_what_will_not_run_is_broken_at_once(
     assert time.monotonic() - began < SOON
 
 
-async def test_a_call_to_what_does_not_run_ends_at_once(client: Client) -> None:
+async def test_a_call_to_a_service_that_does_not_run_ends_at_once(client: Client) -> None:
     """A service that is failed, or not to run, is no use waiting for."""
     for name in ("broken", "asleep"):
         with pytest.raises(ServiceUnavailable):
@@ -204,16 +204,16 @@ class EarlyService(Service):
     async def start(cls, runtime):
         service = cls(runtime)
         late = await runtime.get_service_load_promise("late")
-        service.said = await late.hello()
+        service.greeting = await late.hello()
         return service
     async def said_so(self) -> str:
-        return self.said
+        return self.greeting
 
 plugin = Plugin(name="late", services=[EarlyService, LateService])
 """
 
 
-async def test_the_load_promise_waits_for_what_starts_late(host: Hosting, tmp_path: Path) -> None:
+async def test_the_load_promise_waits_for_a_late_start(host: Hosting, tmp_path: Path) -> None:
     """A program, and another service within its own start, wait until it runs; a call that is
     made before waits likewise."""
     gate = tmp_path / "gate"
@@ -257,7 +257,7 @@ async def test_an_event_reaches_every_subscriber(running: Host, client: Client) 
     assert await mortal.got_so_far() == []
 
 
-async def test_a_service_hears_its_own_events_too(client: Client) -> None:
+async def test_a_service_receives_its_own_events_too(client: Client) -> None:
     """`emit_event` returns when its own handlers and those of others have run."""
     listener, mortal = found(client, "listener"), found(client, "mortal")
     before = len(await mortal.got_so_far())
@@ -266,7 +266,7 @@ async def test_a_service_hears_its_own_events_too(client: Client) -> None:
     assert len(await mortal.got_so_far()) == before + 2
 
 
-async def test_an_event_that_nobody_hears_is_no_error(client: Client) -> None:
+async def test_an_event_without_subscribers_is_no_error(client: Client) -> None:
     """It returns at once."""
     await client.emit_event("silence", 1)
 
@@ -362,7 +362,7 @@ def test_a_secret_that_is_nowhere_fails_its_service_alone(running: Host) -> None
 
 async def test_config_fills_the_services_class(client: Client) -> None:
     """`[services.NAME.config]` is the service's `config`, defaults included."""
-    assert await found(client, "signs").word() == "said"
+    assert await found(client, "signs").word() == "spoken"
 
 
 @pytest.mark.parametrize(
@@ -377,7 +377,7 @@ async def test_config_fills_the_services_class(client: Client) -> None:
 def test_a_config_value_that_does_not_fit_fails_that_service_alone(
     host: Hosting, config: str, line: int, key: str, problem: str
 ) -> None:
-    """It is told by file, line and key, in `status` and in `check`, without a process."""
+    """It is reported with file, line and key by `status` and `check`, and no process starts."""
     one = host(f"[plugins.signs]\n{config}\n[plugins.echo]\n", ["signs", "echo"], up=False)
     checked = one.run("check")
     assert checked.code == 5

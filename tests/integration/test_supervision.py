@@ -78,7 +78,7 @@ def test_a_permanent_failure_is_failed_at_once(failing: Host) -> None:
     assert row["again_in_s"] is None
 
 
-def test_status_tells_that_something_wanted_is_not_running(failing: Host) -> None:
+def test_status_shows_that_a_wanted_service_does_not_run(failing: Host) -> None:
     """Exit code 3, for all and for one; 0 for one that runs."""
     assert failing.run("status").code == 3
     assert failing.run("status", "start-refuses").code == 3
@@ -115,7 +115,7 @@ def test_start_and_restart_say_why_not(failing: Host) -> None:
     assert "no connection" in ran.err
 
 
-def test_what_fails_to_start_can_be_stopped(failing: Host) -> None:
+def test_a_service_that_fails_to_start_can_be_stopped(failing: Host) -> None:
     """Whatever its start is doing."""
     names = ["start-hangs", "start-blocks", "start-raises", "init-hangs", "start-refuses"]
     states = failing.ask("stop", *names)["services"]
@@ -209,7 +209,7 @@ async def test_a_temporary_service_is_never_restarted(ending: Host) -> None:
     assert (row["wanted"], row["restarts"]) == (False, 0)
 
 
-async def test_a_start_that_blocks_runs_once_it_has_said_ready(ending: Host) -> None:
+async def test_a_start_that_blocks_runs_once_it_is_ready(ending: Host) -> None:
     """`runtime.ready` makes it RUNNING; when its `start` returns, it has crashed."""
     pid = ending.wait_for("ready", "running")["pid"]
     assert await ending.call("ready", "pid") == pid
@@ -257,7 +257,7 @@ def test_a_stop_that_hangs_is_killed_after_the_grace(ending: Host) -> None:
     assert 0.9 < time.monotonic() - began < SOON
 
 
-def test_a_restart_of_what_hangs_in_stop_runs_again(ending: Host) -> None:
+def test_a_restart_of_a_service_that_hangs_in_stop_runs_again(ending: Host) -> None:
     """Ordered restarts never count."""
     ending.ask("start", "stop-hangs")
     restarts, pid = ending.status("stop-hangs")["restarts"], ending.status("stop-hangs")["pid"]
@@ -268,7 +268,7 @@ def test_a_restart_of_what_hangs_in_stop_runs_again(ending: Host) -> None:
 
 
 @pytest.mark.parametrize("verb", ["stop", "restart"])
-async def test_what_is_under_way_may_end_before_a_stop(ending: Host, verb: str) -> None:
+async def test_calls_in_flight_may_end_before_a_stop(ending: Host, verb: str) -> None:
     """A worker that drains takes no new call, answers those that it has, and then stops; what
     takes longer than the grace is cancelled, and its caller gets an error."""
     async with ending.connect() as client:
@@ -492,7 +492,7 @@ async def test_restart_runs_what_is_on_disk(host: Hosting) -> None:
         ("advice.py", "def broken(:\n", "SyntaxError"),
     ],
 )
-async def test_the_running_one_stays_where_what_is_on_disk_is_unusable(
+async def test_a_running_service_stays_if_the_files_on_disk_are_unusable(
     host: Hosting, name: str, text: str, problem: str
 ) -> None:
     """An unusable config is exit 5, unusable code 1; the old process goes on answering."""

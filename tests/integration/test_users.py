@@ -27,7 +27,7 @@ from garrison.workers import with_timeout
 from garrison.workers.process.sandbox import KEYCTL
 
 ONE, OTHER = 54321, 54322
-NOBODY = Account("54321", ONE, ONE, (ONE,))
+ORDINARY = Account("54321", ONE, ONE, (ONE,))
 NAMED = "nobody"
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start others' processes"),
@@ -73,7 +73,7 @@ def _usable(python: str, path: str) -> bool:
     except OSError:
         return False
     folders = [Path(line) for line in done.stdout.splitlines()]
-    return bool(folders) and not any(access_problem(folder, NOBODY, 5) for folder in folders)
+    return bool(folders) and not any(access_problem(folder, ORDINARY, 5) for folder in folders)
 
 
 def public_python() -> tuple[str, str]:
@@ -168,9 +168,9 @@ async def test_each_runs_as_its_own_user_for_good(users: Making) -> None:
 async def test_calls_restarts_and_locks_work(users: Making) -> None:
     """As between services of one user."""
     host = users()
-    for asking, asked in (("one", "other"), ("other", "plain"), ("plain", "named")):
-        result = await host.call(asking, "ask", asked)
-        assert result["uids"] == (await host.call(asked, "who"))["uids"]
+    for caller, callee in (("one", "other"), ("other", "plain"), ("plain", "named")):
+        result = await host.call(caller, "ask", callee)
+        assert result["uids"] == (await host.call(callee, "who"))["uids"]
     old = host.kill("one")
     host.until_reborn("one", old)
     assert (await host.call("other", "ask", "one"))["uids"] == [ONE] * 3
@@ -223,7 +223,7 @@ async def test_none_can_signal_or_trace_another(users: Making) -> None:
     assert host.events("supervisor.signal") == []
 
 
-async def test_none_can_read_what_is_anothers(users: Making) -> None:
+async def test_none_can_read_files_of_another(users: Making) -> None:
     """Home, logs, state, locks, records and sockets of others are closed; so are its own where
     only the supervisor is to have them."""
     host = users()
@@ -301,7 +301,7 @@ async def test_none_speaks_for_another_or_gives_orders(users: Making) -> None:
     assert host.events("frame.refused")
     joins = await host.call("plain", "own", "control"), "67" + os.urandom(15).hex(), "join"
     assert await host.call("plain", "say", *joins) != []  # as the host's own user may
-    (host.home / "run" / f"c{ONE}.sock").chmod(0o666)  # as its owner can; the user is asked for too
+    (host.home / "run" / f"c{ONE}.sock").chmod(0o666)  # as its owner can; the user is checked too
     assert await host.call("one", "greeted", control) > 0
     assert await host.call("other", "greeted", control) == 0
     assert {name: row["pid"] for name, row in host.rows().items()} == pids
@@ -333,7 +333,7 @@ async def test_none_takes_anothers_place_while_that_is_away(users: Making) -> No
 
 
 def test_a_plain_host_is_its_users_alone(users: Making) -> None:
-    """Where no service has a user of its own, nobody passes; also after there was one."""
+    """If no service has a user of its own, no other user has access; also after there was one."""
     host = users()
     assert mode(host.home) == mode(host.home / "run") == mode(host.home / "state") == 0o711
     assert mode(host.home / "logs") == 0o700
@@ -370,10 +370,10 @@ async def test_a_service_is_given_another_user_while_the_host_runs(users: Making
     assert {path.lstat().st_uid for path in (folder / "sub", folder / "link")} == {54399}
     assert secret.stat().st_uid == 0
     assert (folder / "sub" / "roots").stat().st_uid == 0
-    host.write("config.toml", text.replace(f"user = {ONE}", 'user = "nobody-at-all"'))
+    host.write("config.toml", text.replace(f"user = {ONE}", 'user = "no-such-user"'))
     refused = host.run("restart", "one")
     assert refused.code != 0
-    assert "there is no user `nobody-at-all`" in refused.err
+    assert "there is no user `no-such-user`" in refused.err
     assert "the running one stays" in refused.err
     assert host.rows()["one"]["state"] == "running"
 
@@ -389,18 +389,18 @@ async def test_a_group_without_a_user(users: Making) -> None:
     assert not (host.home / "run" / f"c{ONE}.sock").exists()
 
 
-def test_an_unknown_user_is_told(users: Making) -> None:
+def test_an_unknown_user_is_reported(users: Making) -> None:
     """By `check`, with file, line and key, and at the start; the others run."""
-    host = users(CONFIG.replace(f"user = {ONE}", 'user = "nobody-at-all"'), up=False)
-    line = host.config.read_text().splitlines().index('user = "nobody-at-all"') + 1
+    host = users(CONFIG.replace(f"user = {ONE}", 'user = "no-such-user"'), up=False)
+    line = host.config.read_text().splitlines().index('user = "no-such-user"') + 1
     checked = host.run("check", home=False)
     assert checked.code == 5
     assert f"config.toml:{line}: services.one.user: " in checked.err + checked.out
-    assert "there is no user `nobody-at-all`" in checked.err + checked.out
+    assert "there is no user `no-such-user`" in checked.err + checked.out
     host.up()
     row = host.status("one")
     assert row["state"] == "failed"
-    assert "there is no user `nobody-at-all`" in row["reason"]
+    assert "there is no user `no-such-user`" in row["reason"]
     assert host.rows()["other"]["state"] == "running"
     text = host.config.read_text().replace("[plugins]", 'user = "none-at-all"\n[plugins]', 1)
     host.write("config.toml", text)
@@ -408,7 +408,7 @@ def test_an_unknown_user_is_told(users: Making) -> None:
     assert result.count("config.toml:4: defaults.user: there is no user `none-at-all`") == 1
 
 
-def test_a_folder_that_is_closed_is_told(users: Making) -> None:
+def test_an_inaccessible_folder_is_reported(users: Making) -> None:
     """Which one, and to whom: by `check` and at the start."""
     host = users(up=False)
     host.folder.chmod(0o700)
@@ -434,7 +434,7 @@ def test_a_folder_that_is_closed_is_told(users: Making) -> None:
     assert host.run("start", "one").code == 0
 
 
-def test_a_working_directory_that_is_closed_is_told(users: Making) -> None:
+def test_an_inaccessible_working_directory_is_reported(users: Making) -> None:
     """To whom it is closed, by `check` and at the start: it is there, so to make it is no help."""
     host = users(CONFIG.replace(f"user = {ONE}", f'user = {ONE}\nworking_directory = "in"'), False)
     folder = host.folder / "in"
@@ -444,7 +444,7 @@ def test_a_working_directory_that_is_closed_is_told(users: Making) -> None:
     row = host.up().status("one")
     assert row["state"] == "failed"
     assert f"working_directory {folder} cannot be entered" in row["reason"]
-    assert f"let user {ONE} into it" in row["reason"]
+    assert f"give user {ONE} access to it" in row["reason"]
     folder.chmod(0o711)
     assert host.run("check", "-c", str(host.config)).code == 0
     assert host.run("start", "one").code == 0

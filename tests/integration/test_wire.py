@@ -1,5 +1,5 @@
 """Frames that are malformed, too big, from a stranger or of another wire version are refused,
-counted and logged, and harm nobody else's message."""
+counted and logged, and affect no other message."""
 
 import asyncio
 import contextlib
@@ -87,7 +87,9 @@ async def test_garbage_on_the_control_plane_is_counted(running: Host, echo: Serv
     assert await echo.echo(1) == 1
 
 
-async def test_a_stranger_on_the_bus_reaches_nobody(running: Host, echo: ServiceProxy) -> None:
+async def test_a_peer_that_has_not_joined_reaches_no_service(
+    running: Host, echo: ServiceProxy
+) -> None:
     """Who has not joined is not carried, also where it knows an address, or claims one."""
     before = refused(running)
     arguments = msgspec.Raw(b"\x91\x00")
@@ -126,7 +128,7 @@ async def test_a_members_garbage_harms_no_other_message(
 
 
 @pytest.mark.parametrize("wire", [0, WIRE + 1, 99])
-def test_another_wire_version_is_turned_away(running: Host, wire: int) -> None:
+def test_another_wire_version_is_rejected(running: Host, wire: int) -> None:
     """With a reason that names what is spoken."""
     with dealer(running, "control") as stranger:
         join = messages.Join(wire, os.getpid())
@@ -137,8 +139,8 @@ def test_another_wire_version_is_turned_away(running: Host, wire: int) -> None:
     assert str(WIRE) in answer.reason
 
 
-def test_a_worker_that_nobody_expects_is_turned_away(running: Host) -> None:
-    """Nobody can put itself in a service's place."""
+def test_an_unexpected_worker_is_rejected(running: Host) -> None:
+    """A peer cannot take a service's place."""
     pid = running.status("echo")["pid"]
     with dealer(running, "control") as stranger:
         hello = messages.Hello(WIRE, "echo", 1, os.getpid())
@@ -160,7 +162,7 @@ async def test_a_frame_too_big_ends_its_senders_connection_alone(
     assert await echo.echo(1) == 1
 
 
-async def test_arguments_and_results_too_big_for_this_host_are_told(
+async def test_arguments_and_results_above_max_message_are_errors(
     client: Client, echo: ServiceProxy
 ) -> None:
     """The host's own `max_message` holds for programs and for services, in both directions, and
@@ -184,7 +186,7 @@ async def test_many_messages_of_one_turn_are_not_too_big_together(echo: ServiceP
     assert await asyncio.gather(*calls) == [MIB // 3] * 30
 
 
-async def test_what_speaks_no_zeromq_is_ignored(running: Host, echo: ServiceProxy) -> None:
+async def test_connections_without_zeromq_are_ignored(running: Host, echo: ServiceProxy) -> None:
     """Connections that say nothing, or something else."""
     with contextlib.ExitStack() as stack:
         for name in ("control", "bus"):

@@ -95,7 +95,7 @@ class Model:
             self.finished.append(seq)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps=STEPS, window=st.integers(1, 3), most=st.integers(2, 8), size=st.integers(400, 3000))
 def test_every_message_is_delivered_in_order_and_none_is_lost(
     steps: list[tuple[str, int]], window: int, most: int, size: int

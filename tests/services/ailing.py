@@ -24,7 +24,7 @@ class AilingService(Service):
     async def health(self) -> bool | None:
         """Record the check, and return what the file selects."""
         folder = Path(self.config.says)
-        with (folder / "asked").open("a") as record:
+        with (folder / "checks").open("a") as record:
             record.write(f"{self.runtime.generation} begins\n")
             record.flush()
             try:

@@ -28,6 +28,6 @@ plugin = Plugin(
     services=[DeedService],
     actions=[
         Action("SEGFAULT", validate=wanted, handler=segfault),
-        Action("TELL", handler=lambda: "told"),
+        Action("TELL", handler=lambda: "done"),
     ],
 )

@@ -239,7 +239,7 @@ BLOCKS: dict[str, Callable[[], object]] = {
         be_masked,
     )
 }
-TOLD = ("sleep_long", "spin_long", "call_c_long", "call_c_with_lock_long")  # by a stack dump
+DUMPED = ("sleep_long", "spin_long", "call_c_long", "call_c_with_lock_long")  # by a stack dump
 
 
 # --- what goes wrong in init, start and stop ----------------------------------------------------

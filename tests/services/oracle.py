@@ -21,10 +21,10 @@ class OracleService(ModelProvider):
         self.texts.append(text)
         if "hang" in text and self.runtime.generation == 1:
             await self.gate.wait()
-        return (params.system or "") if text == "who" else f"You said: {text}"
+        return (params.system or "") if text == "who" else f"You wrote: {text}"
 
     @idempotent
-    async def asked(self) -> list[str]:
+    async def requests(self) -> list[str]:
         """Return the prompts that this incarnation received."""
         return self.texts
 

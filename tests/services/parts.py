@@ -90,7 +90,7 @@ without_service = Plugin(
     providers=[
         Provider("SECOND", get=lambda: ProviderResult("the second", {"n": 2}), position=2),
         Provider("FIRST", get=lambda runtime, memory: f"about {memory.content.text}", position=1),
-        Provider("ASKED", get=lambda: "only where it is asked for", dynamic=True),
+        Provider("NAMED", get=lambda: "only where it is named", dynamic=True),
         Tardy(),
     ],
     evaluators=[Evaluator("NOTE", handler=lambda runtime, memory: SEEN.append("evaluated"))],

@@ -3,9 +3,8 @@
     pytest tests/soak/test_load.py -s          # the short form, which is part of each run
     pytest tests/soak/test_load.py -s -m soak  # the long form
 
-Each test prints its figures, times among them. Asserted is how everything ends and that nothing
-grows beyond its bound; of times only what shows that something hangs (`HANGS_S`): the promised ones
-are those of a machine that has nothing else to do.
+Each test prints its figures. It asserts outcomes and bounds of memory; of times only that nothing
+hangs (`HANGS_S`), because promised times are those of an idle machine.
 """
 
 import asyncio
@@ -26,8 +25,8 @@ from tests.support.sizes import sizes
 from garrison.ipc import CallTimeout, Client, ServiceLost, with_timeout
 
 LONG = 600.0  # seconds: no deadline of the test's own calls
-HANGS_S = 10.0  # what takes longer does not go on by itself, on any machine
-RUNNING_S = 90.0  # the same of all that crashed at once
+HANGS_S = 30.0  # what takes longer hangs, on any machine
+RUNNING_S = 120.0  # until all that crashed run again
 
 
 def load(*names: str, **defaults: Any) -> str:
@@ -67,7 +66,7 @@ HOW = ("blocked", "stopped", "slow")
 
 @pytest.fixture(scope="module")
 def receiving() -> Iterator[Host]:
-    """Run a receiver for each way not to keep up, their callers, and two that have no part."""
+    """Run a receiver for each way to be slow, their callers, and two other services."""
     receivers = [f"{how}-{size}" for how in HOW for size in SIZES]
     callers = [f"caller-{n}" for n in range(CALLERS)]
     limits = {"watchdog": 0, "window": WINDOW, "window_bytes": WINDOW_BYTES}
@@ -78,8 +77,8 @@ def receiving() -> Iterator[Host]:
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("how", HOW)
 async def test_a_receiver_that_does_not_keep_up(receiving: Host, how: str, size: str) -> None:
-    """Its callers wait, and are then told that it is overloaded, or too late; nothing grows beyond
-    its bound, and calls between others take what they always take."""
+    """Its callers wait, then fail with Overloaded or CallTimeout. Memory stays within its bound,
+    and calls between other services take as long as before."""
     host, name = receiving, f"{how}-{size}"
     callers = [f"caller-{n}" for n in range(CALLERS)]
     async with host.connect() as client:
@@ -141,7 +140,7 @@ KILLS = 30  # at most, during one flood
 
 @pytest.fixture(scope="module")
 def flooded() -> Iterator[Host]:
-    """Run two that flood, who is flooded, and three that have no part."""
+    """Run two services that flood, their target, and three other services."""
     with hosting(load("flood-0", "flood-1", "target", "one", "two", "victim"), ["load"]) as host:
         yield host
 
@@ -149,8 +148,8 @@ def flooded() -> Iterator[Host]:
 @pytest.mark.parametrize("kind", ["calls", "events", "control", "garbage", "unbounded"])
 @pytest.mark.parametrize("seconds", sizes(1.5, 20.0))
 async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) -> None:
-    """Orders are answered, deaths are told and deadlines are kept, also of those who have nothing
-    to do with it: a death is that of a third worker, told to a program."""
+    """Orders are answered, deadlines are kept, and a program learns of the end of a third worker,
+    although that has nothing to do with the flood."""
     host = flooded
     async with host.connect() as client:
         pids = {name: row["pid"] for name, row in host.rows().items() if row["pid"]}
@@ -191,7 +190,7 @@ async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) 
 
 
 async def deaths(host: Host, client: Client, number: int, until_: float = 0.0) -> list[float]:
-    """Kill a service with a call in flight; return how long its caller heard nothing of it."""
+    """Kill a service with a call in flight; return the times until its caller got ServiceLost."""
     times: list[float] = []
     victim = with_timeout(found(client, "victim"), 10.0)
     for _ in range(number):
@@ -212,7 +211,7 @@ async def deaths(host: Host, client: Client, number: int, until_: float = 0.0) -
 
 
 async def deadlines(client: Client, over: asyncio.Event) -> list[float]:
-    """Call what never answers; return by how much each call outlasted its deadline."""
+    """Call a method that never answers; return how long after its deadline each call ended."""
     times: list[float] = []
     two = with_timeout(found(client, "two"), 0.1)
     while not over.is_set():
@@ -231,8 +230,8 @@ STARTING = 8  # at a time: of four, and of those that took so long that they los
 
 @pytest.mark.parametrize("many", sizes(30, 200))
 def test_many_services_crash_at_once(many: int) -> None:
-    """And once more as soon as they run, with which they back off: a few start at a time, all run
-    again in time, `status` answers all the while, none is given up, nothing grows."""
+    """They crash a second time as soon as they run, and back off: a few start at a time, all run
+    again, none has failed, `status` is answered meanwhile, and nothing grows."""
     names = [f"s{n}" for n in range(many)]
     rows = "".join(f'[services.{name}]\nplugin = "load"\n' for name in names)
     with hosting(f"[plugins.load]\n{rows}[services.load]\nautostart = false\n", ["load"]) as host:

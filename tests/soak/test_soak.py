@@ -1,10 +1,10 @@
-"""The same faults again and again: kills under load, fuzzed frames, a crash loop; with figures.
+"""Repeated faults: kills under load, fuzzed frames, a crash loop; with figures.
 
     pytest tests/soak/test_soak.py -s          # the short form, which is part of each run
     pytest tests/soak/test_soak.py -s -m soak  # the long form
 
-Each test prints its figures. Bounds that are promised are asserted; times, which a busy machine
-stretches, are printed alone.
+Each test prints its figures. Promised bounds are asserted; times are only printed, because they
+depend on the load of the machine.
 """
 
 import asyncio
@@ -54,7 +54,7 @@ SEED = int(os.environ.get("GARRISON_SEED", "1"))
 
 
 class Record:
-    """What became of every call."""
+    """Counts the outcomes of calls."""
 
     def __init__(self) -> None:
         self.ends: Counter[str] = Counter()
@@ -95,8 +95,8 @@ class Record:
 
 @pytest.mark.parametrize("kills", sizes(40, 2000))
 async def test_kills_under_load(kills: int) -> None:
-    """Twenty services under eight callers, killed by turns: each call ends once, in time, with its
-    own answer or one typed error; nothing of the supervisor's grows."""
+    """Twenty services are killed by turns under eight callers: each call ends once, in time, with
+    its own answer or one typed error. The supervisor's memory and descriptors do not grow."""
     names = [f"target-{n}" for n in range(SERVICES)]
     rows = "".join(f'[services.{name}]\nplugin = "echo"\n' for name in names)
     config = f"[plugins.echo]\n[defaults]\nintensity = 0\n[services.echo]\n{rows}"
@@ -165,10 +165,10 @@ class Killer:
         self._all = names
         self._names = itertools.cycle(names)
         self._orders = itertools.count(1)
-        self.detected: list[float] = []  # from the kill until its caller heard of it
+        self.detected: list[float] = []  # from the kill to ServiceLost at the caller
 
     async def some(self, times: int) -> None:
-        """Kill so many."""
+        """Kill services this many times."""
         for _ in range(times):
             await self._one(next(self._names))
 
@@ -212,7 +212,7 @@ async def recorded(host: Host, monkeypatch: pytest.MonkeyPatch) -> tuple[list[by
         await echo.total(1, 2, three=3)
         assert [n async for n in echo.count(100)] == list(range(100))
         with pytest.raises(RemoteError):
-            await echo.fail("as told")
+            await echo.fail("on purpose")
         hung = echo.hang("cancelled")
         await echo.echo(1)
         hung.cancel()
@@ -229,7 +229,7 @@ async def recorded(host: Host, monkeypatch: pytest.MonkeyPatch) -> tuple[list[by
     control += [
         encode([messages.Hello(1, "echo", 1, 1), messages.Beat(1, 2, 3)]),
         encode([messages.Initialized(), messages.Ready(manifest)]),
-        encode([messages.Failing("run", "reason", "trace"), messages.Stopped("asked")]),
+        encode([messages.Failing("run", "reason", "trace"), messages.Stopped("ordered")]),
         encode([messages.Subscribe(("a", "b")), messages.PluginRead((manifest,))]),
         encode([messages.Order(1, "status"), messages.Order(2, "events", (), 1.0, {"number": 9})]),
         encode([messages.Order(3, "wait", ("echo",), 0.1, {"state": "running"})]),
@@ -239,8 +239,8 @@ async def recorded(host: Host, monkeypatch: pytest.MonkeyPatch) -> tuple[list[by
 
 @pytest.mark.parametrize("number", sizes(5_000, 200_000))
 async def test_fuzzed_frames(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Mutations of real traffic at both sockets, at a worker and at a program: nobody dies of
-    them, and who speaks as he should is answered in time."""
+    """Mutations of real traffic, sent to both sockets, a worker and a program: no process ends, and
+    correct calls are answered in time."""
     config = "[plugins.echo]\n[services.echo]\n[services.other]\nplugin = 'echo'\n"
     with hosting(config, ["echo"]) as host:
         pids = {name: row["pid"] for name, row in host.rows().items()}
@@ -289,7 +289,7 @@ async def test_fuzzed_frames(monkeypatch: pytest.MonkeyPatch, number: int) -> No
 
 
 class Fuzzer:
-    """Sends mutated frames to everyone."""
+    """Sends mutated frames to all kinds of receivers."""
 
     def __init__(
         self, rogue: Rogue, control: list[bytes], bus: list[bytes], tokens: list[Token]
@@ -299,7 +299,7 @@ class Fuzzer:
         self.sent = 0
 
     def run(self, count: int) -> None:
-        """Send so many; a Bye among them is followed by a Join before long."""
+        """Send this many; join again regularly, because a frame may be a valid Leave."""
         rng = random.Random(SEED)
         for n in range(count):
             if n % 100 == 0:
@@ -352,8 +352,8 @@ async def test_tiny_frames(number: int) -> None:
 
 @pytest.mark.parametrize("seconds", sizes(2.0, 60.0))
 async def test_a_crash_loop_beside_healthy_services(seconds: float) -> None:
-    """One service crashes as soon as it runs, for ever; the others' calls are answered, orders
-    are, and the supervisor has little to do."""
+    """One service crashes in a loop: calls to the others and orders are answered, and the
+    supervisor uses little processor time."""
     names = [f"healthy-{n}" for n in range(5)]
     rows = "".join(f'[services.{name}]\nplugin = "echo"\n' for name in names)
     crash = (

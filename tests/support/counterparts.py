@@ -117,7 +117,7 @@ class OpenAI:
         return waiting
 
     def requests(self) -> list[dict[str, Any]]:
-        """Return what was asked so far."""
+        """Return the requests so far."""
         requests: list[dict[str, Any]] = self._ask("GET", "requests")["requests"]
         return requests
 
@@ -140,7 +140,7 @@ class OpenAI:
 def openai() -> Iterator[OpenAI]:
     """Run the server on a port of its own of 127.0.0.1."""
     with tempfile.TemporaryDirectory() as folder:
-        output = Path(folder) / "said"
+        output = Path(folder) / "output"
         with output.open("wb") as data:
             process = subprocess.Popen(
                 [

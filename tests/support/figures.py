@@ -14,7 +14,7 @@ def processor_s(pid: int) -> float:
 
 
 def p99(times: list[float]) -> float:
-    """Return what one of a hundred is above."""
+    """Return the 99th percentile."""
     return sorted(times)[min(len(times) - 1, int(len(times) * 0.99))]
 
 

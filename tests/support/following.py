@@ -1,4 +1,4 @@
-"""A command line that goes on, for tests to read and to type into."""
+"""A running command that a test reads from and types into."""
 
 import contextlib
 import os
@@ -13,7 +13,7 @@ from tests.support.waiting import PATIENCE
 
 
 class Following:
-    """A command line that goes on until it is ended; at the latest when its block ends."""
+    """A command that runs until it is ended, at the latest at the end of the block."""
 
     def __init__(self, host: Host, *words: str) -> None:
         self.process = subprocess.Popen(
@@ -39,7 +39,7 @@ class Following:
         self.process.wait(PATIENCE)
 
     def until(self, pattern: str) -> str:
-        """Return all that it printed, once a line matches."""
+        """Return all output once a line matches."""
         while not re.search(pattern, text := self._got.decode(), re.MULTILINE):
             assert self.readable(PATIENCE), f"no {pattern!r} came; {text!r}"
             more = os.read(self._out.fileno(), 65_536)
@@ -48,7 +48,7 @@ class Following:
         return text
 
     def readable(self, timeout: float) -> bool:
-        """Tell whether it has printed more."""
+        """Return True if there is more output."""
         return bool(select.select([self._out], [], [], timeout)[0])
 
     def interrupt(self) -> int:
@@ -57,6 +57,6 @@ class Following:
         return self.process.wait(PATIENCE)
 
     def rest(self) -> str:
-        """Return all that it printed, once it has ended."""
+        """Return all output after its end."""
         self._got += self._out.read()
         return self._got.decode()

@@ -1,8 +1,8 @@
-"""The host that tests run against, and what shows at its end that nothing outlived it.
+"""A host for tests, with the check that no process and no descriptor outlives it.
 
-A home lies in /tmp under a short name, for a Unix socket's path is short. Every process of a host
-bears the host's mark in its environment, so that whatever it leaves behind is found, also what
-called `setsid` and forked twice. Durations are seconds.
+A home is in /tmp under a short name, because a Unix socket's path is limited to 107 bytes. Every
+process of a host has a mark in its environment, so that leftovers are found, also those that called
+`setsid` and forked twice. Durations are seconds.
 """
 
 import contextlib
@@ -45,7 +45,7 @@ def found(client: Client, name: str) -> ServiceProxy:
 
 @dataclass(frozen=True)
 class Ran:
-    """What a command line printed, and how it ended."""
+    """Output and exit code of a command."""
 
     code: int
     out: str
@@ -64,7 +64,7 @@ class Ran:
 
     @property
     def data(self) -> Any:
-        """Return what its one JSON value carries."""
+        """Return the data of its one JSON value."""
         return self.answer["data"]
 
 
@@ -75,8 +75,8 @@ class Host:
         config: The text of its `config.toml`.
         plugins: Names of files in tests/services to put beside it.
         files: Name → text of further files there.
-        env: What the supervisor's environment has besides.
-        limit: How many descriptors each of its processes may have; 0 is as many as usual.
+        env: Additions to the supervisor's environment.
+        limit: Limit of descriptors of each process; 0 changes nothing.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Host:
         self.env = dict(env or {})
         self.process: subprocess.Popen[bytes] | None = None
         self.python = sys.executable
-        self.prefix: tuple[str, ...] = ()  # what its commands are run by, such as setpriv
+        self.prefix: tuple[str, ...] = ()  # a prefix of its commands, such as setpriv
         self._limit = limit
         self._ups = 0
         self.write("config.toml", config)
@@ -115,7 +115,7 @@ class Host:
 
     @property
     def environ(self) -> dict[str, str]:
-        """Return the environment that its commands are run in."""
+        """Return the environment of its commands."""
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -124,7 +124,7 @@ class Host:
         return {**kept, "PYTHONPATH": str(ROOT / ".src"), MARK: self.mark, **self.env}
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
-        """Start the supervisor and wait for nothing."""
+        """Start the supervisor without waiting."""
         self._ups += 1
         with (self.folder / f"up-{self._ups}.out").open("wb") as out:
             self.process = subprocess.Popen(
@@ -154,7 +154,7 @@ class Host:
         return (*self.prefix, self.python, *COMMAND[1:])
 
     def up(self, *options: str) -> Self:
-        """Start the supervisor; return once its first starts have come to an end."""
+        """Start the supervisor; return once its services run or have failed."""
         process = self.start(*options)
 
         def settled() -> bool:
@@ -167,7 +167,7 @@ class Host:
         return self
 
     def head(self) -> dict[str, Any] | None:
-        """Return what `status` tells of the supervisor; None where nobody answers."""
+        """Return the supervisor's part of `status`; None if no supervisor answers."""
         try:
             head: dict[str, Any] = self.ask("status")["supervisor"]
         except SupervisorGone:
@@ -210,7 +210,7 @@ class Host:
     # --- asking -----------------------------------------------------------------------------
 
     def ask(self, verb: str, *names: str, wait: float = PATIENCE, **options: Any) -> Any:
-        """Give an order as the command line does, without a process for it."""
+        """Send an order as the command line does, without a process for it."""
         return request(self.home, verb, names, wait, **options)
 
     def run(
@@ -223,7 +223,7 @@ class Host:
         env: Mapping[str, str] | None = None,
         before: Iterable[str] = (),
     ) -> Ran:
-        """Run a command line of its own, and show that no error of a user's is a traceback."""
+        """Run a command; a mistake of the user must not print a traceback."""
         options = ["--home", str(self.home)] if home else []
         done = subprocess.run(
             [*before, *self._command, *options, *(["--json"] if json else []), *words],
@@ -241,16 +241,16 @@ class Host:
         return Ran(done.returncode, done.stdout, done.stderr)
 
     def connect(self) -> AbstractAsyncContextManager[Client]:
-        """Join it as any program does."""
+        """Connect as a program."""
         return connect(self.home)
 
     async def call(self, name: str, method: str, *args: Any) -> Any:
-        """Return what a call returns, made by a program that joins for it."""
+        """Connect as a program, make one call and return its result."""
         async with self.connect() as client:
             return await getattr(found(client, name), method)(*args)
 
     def status(self, name: str) -> dict[str, Any]:
-        """Return everything that is known of one service."""
+        """Return the row of one service from `status`."""
         row: dict[str, Any] = self.ask("status", name)["services"][0]
         return row
 
@@ -259,12 +259,12 @@ class Host:
         return {row["name"]: row for row in self.ask("status")["services"]}
 
     def log(self, name: str) -> str:
-        """Return what a service wrote."""
+        """Return the log of a service."""
         path = self.home / "logs" / f"{name}.log"
         return path.read_text("utf-8", "replace") if path.exists() else ""
 
     def events(self, event: str = "", service: str = "") -> list[dict[str, Any]]:
-        """Return what the journal's file tells, of one kind, of one service."""
+        """Return events from the event log, filtered by event and service."""
         path = self.home / "logs" / "events.jsonl"
         recorded = [json.loads(line) for line in path.read_text().splitlines()]
         return [
@@ -299,18 +299,18 @@ class Host:
         return row
 
     def processes(self) -> set[int]:
-        """Return every process that descends from this host's commands."""
+        """Return all processes that were started by this host's commands."""
         return bearing(self.mark)
 
     # --- its end ----------------------------------------------------------------------------
 
     def close(self) -> None:
-        """End it, and show that nothing outlived it: no process, and no litter in its home."""
+        """End it, and check that no process and no temporary file is left."""
         code: int | None = None
         try:
             head = self.head()
             if head is not None and (self.process is None or head["pid"] != self.process.pid):
-                _end_by_pid(head["pid"])  # it was detached
+                _end_by_pid(head["pid"])  # it runs detached
             if self.process is not None:
                 code = self.end()
             _until_none(self.processes)
@@ -328,7 +328,7 @@ class Host:
         assert ours is None, ours and ours[0]
 
     def _litter(self) -> list[str]:
-        """Return what lies in the home beyond locks, logs and what is remembered."""
+        """Return unexpected files of the home."""
         rotated = {f".{number}" for number in range(1, 10)}
         kept = {
             "run": {".lock"},
@@ -382,7 +382,7 @@ def hosting(
     up: bool = True,
     limit: int = 0,
 ) -> Iterator[Host]:
-    """Run a host; at its end show that no process and no descriptor outlived it."""
+    """Run a host; check afterwards that no process and no descriptor outlived it."""
     gc.collect()
     before = descriptors()
     host = Host(config, plugins, files, env, limit)

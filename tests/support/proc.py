@@ -1,4 +1,4 @@
-"""What /proc has of processes: state, children, memory, descriptors, environment."""
+"""Processes as /proc shows them: state, children, memory, descriptors, environment."""
 
 import contextlib
 import os
@@ -8,7 +8,7 @@ MARK = "XDG_GARRISON_TEST"  # in every worker's environment, as all that begins 
 
 
 def stat(pid: int) -> list[str]:
-    """Return a process's state, its parent and so on, as /proc has them; none where it is gone."""
+    """Return the fields of /proc/PID/stat from the state on; empty if the process is gone."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
@@ -16,7 +16,7 @@ def stat(pid: int) -> list[str]:
 
 
 def alive(pid: int) -> bool:
-    """Tell whether a process lives; a zombie does not."""
+    """Return True if a process runs; a zombie does not."""
     return stat(pid)[:1] not in ([], ["Z"], ["X"])
 
 
@@ -27,14 +27,14 @@ def resident(pid: int) -> int:
 
 
 def ignores(pid: int, number: int) -> bool:
-    """Tell whether a process ignores a signal."""
+    """Return True if a process ignores a signal."""
     status = Path(f"/proc/{pid}/status").read_text()
     ignored = next(line for line in status.splitlines() if line.startswith("SigIgn"))
     return bool(int(ignored.split()[1], 16) & 1 << number - 1)
 
 
 def children(pid: int) -> list[int]:
-    """Return a process's children, zombies among them."""
+    """Return a process's children, including zombies."""
     found: list[int] = []
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
@@ -43,7 +43,7 @@ def children(pid: int) -> list[int]:
 
 
 def descriptors(pid: int | str = "self") -> dict[str, str]:
-    """Return what a process has open: each descriptor's number and what is behind it."""
+    """Return a process's open descriptors: number → target."""
     found: dict[str, str] = {}
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):  # the listing's own is gone by now
@@ -52,7 +52,7 @@ def descriptors(pid: int | str = "self") -> dict[str, str]:
 
 
 def bearing(mark: str) -> set[int]:
-    """Return the pids of all processes with a mark in the environment that they began with."""
+    """Return the pids of all processes that were started with a mark in their environment."""
     needle = f"{MARK}={mark}".encode()
     found: set[int] = set()
     for entry in Path("/proc").iterdir():

@@ -31,7 +31,7 @@ def dealer(
         name: "control" or "bus".
         token: The routing id.
         unread: So many messages at most are kept for one that does not read; 0 is as usual.
-        asked: Whether the control plane asks who that is, as it asks whom it does not know.
+        identify: Whether to answer the control plane's request to identify.
     """
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     path = str(host.home / "run" / f"{name}.sock")

@@ -19,7 +19,7 @@ LONGEST_SOAK = 3600.0
 
 
 def until(condition: Callable[[], T], timeout: float = PATIENCE, what: str = "") -> T:
-    """Return what a condition gives once that is true; fail where it is not by the timeout."""
+    """Wait until a condition is true and return its value; fail at the timeout."""
     deadline = time.monotonic() + timeout
     while not (value := condition()):
         if time.monotonic() >= deadline:
@@ -31,7 +31,7 @@ def until(condition: Callable[[], T], timeout: float = PATIENCE, what: str = "")
 async def eventually(
     condition: Callable[[], Awaitable[T]], timeout: float = PATIENCE, what: str = ""
 ) -> T:
-    """Return what an asynchronous condition gives once that is true; fail where it is not."""
+    """Wait until an asynchronous condition is true and return its value; fail at the timeout."""
     deadline = time.monotonic() + timeout
     while not (value := await condition()):
         if time.monotonic() >= deadline:
@@ -42,7 +42,7 @@ async def eventually(
 
 @contextlib.contextmanager
 def ending_within(seconds: float) -> Iterator[None]:
-    """Fail a test that lasts longer."""
+    """Fail the test if the block takes longer."""
 
     def too_late(*_: object) -> None:
         pytest.fail(f"it did not end within {seconds:g} s")

@@ -34,7 +34,7 @@ def test_an_undeliverable_message_returns_to_its_sender(destination: bytes) -> N
 
 
 @pytest.mark.parametrize("destination", [A, UNKNOWN, b""])
-def test_a_stranger_reaches_nobody(destination: bytes) -> None:
+def test_an_unknown_source_reaches_no_member(destination: bytes) -> None:
     """A sender that was not admitted, or has ended, gets no answer either."""
     assert route([UNKNOWN, destination, b"batch"], LIVE, MOST) is None
 
@@ -64,7 +64,7 @@ def test_the_most_frames_pass() -> None:
 
 @given(frames=st.lists(st.one_of(st.sampled_from([A, B, UNKNOWN]), st.binary(max_size=4))))
 @settings(max_examples=300)
-def test_any_frames_go_to_the_living_alone(frames: Frames) -> None:
+def test_any_frames_go_to_members_alone(frames: Frames) -> None:
     """What is sent on goes to a live member, and names a live source or none."""
     before = list(frames)
     sent = route(frames, LIVE, MOST)
@@ -79,7 +79,7 @@ def test_any_frames_go_to_the_living_alone(frames: Frames) -> None:
 # --- pairs --------------------------------------------------------------------------------
 
 
-def test_an_end_concerns_everyone_who_spoke_with_it() -> None:
+def test_an_end_concerns_all_partners() -> None:
     """To those that sent to it or received from it, and no others."""
     pairs = PeerTable()
     pairs.count(b"caller", b"x")

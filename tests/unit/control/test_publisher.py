@@ -1,13 +1,15 @@
 """When a change is published and when it is held back: every broadcast wakes every member."""
 
+import os
+from collections.abc import Iterator
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from garrison.ipc import messages
-from garrison.ipc.messages import Manifest, State
+from garrison.ipc import messages, sockets
+from garrison.ipc.messages import WIRE, Manifest, State
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.config.spec import CallSettings, PluginSpec, service_spec
 from garrison.supervisor.control import publisher
@@ -40,8 +42,9 @@ class Published:
         services = {name: _service(name) for name in (f"s{n}" for n in range(MANY))}
         self.services = ServiceTable(services)
         plane, unused = RouterSet(cast(Any, self.router)), cast(Any, None)
+        host = cast(Any, SimpleNamespace(max_message=1 << 20, orphan_grace=10.0))
         self.publisher = DirectoryPublisher(
-            plane, self.services, unused, "boot", CallSettings, unused, lambda _: None
+            plane, self.services, host, "boot", CallSettings, unused, lambda _: None
         )
 
     def take_sent(self) -> int:
@@ -49,6 +52,11 @@ class Published:
         count = len(self.router.sent)
         self.router.sent.clear()
         return count
+
+    def sent_to(self, token: messages.Token) -> list[messages.Downward]:
+        """Return the messages that were sent to one member."""
+        batches = [frames[2] for frames in self.router.sent if frames[0] == token]
+        return [message for batch in batches for message in messages.decode_downward(batch)]
 
     def change(self, name: str, state: State) -> None:
         """Put a service into a state."""
@@ -71,9 +79,11 @@ def _service(name: str) -> Service:
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> Published:
+def published(monkeypatch: pytest.MonkeyPatch) -> Iterator[Published]:
     """Return a publisher with fifty workers, all running."""
-    return Published(monkeypatch)
+    published = Published(monkeypatch)
+    yield published
+    published.publisher.close()
 
 
 def test_a_lone_change_is_published_at_once(published: Published) -> None:
@@ -133,3 +143,30 @@ def test_a_change_that_no_call_depends_on_is_held_back(published: Published) -> 
     assert [change.state for change in last if isinstance(change, messages.Changed)] == [
         State.RUNNING
     ]
+
+
+def test_a_program_gets_no_change_before_its_welcome(published: Published) -> None:
+    """With the Welcome of a new supervisor a program fails its calls in flight. A change before it
+    would have the program send the calls that wait."""
+    program = sockets.new_token()
+    assert published.publisher.join(program, WIRE, os.getpid())
+    published.change("s1", State.BACKOFF)
+    published.publisher.publish()
+    assert published.sent_to(program) == []
+    published.publisher.welcome(program)
+    published.change("s1", State.RUNNING)
+    published.publisher.publish(at_once=True)
+    kinds = [type(message) for message in published.sent_to(program)]
+    assert kinds == [messages.Welcome, messages.Changed]
+
+
+def test_calls_of_programs_are_suspended_alone(published: Published) -> None:
+    """Workers still call each other, to answer what programs have called."""
+    program = sockets.new_token()
+    assert published.publisher.join(program, WIRE, os.getpid())
+    published.publisher.welcome(program)
+    published.take_sent()
+    published.publisher.suspend_programs()
+    changes = published.sent_to(program)
+    assert published.take_sent() == 1
+    assert [getattr(change, "token", None) for change in changes] == [b""] * MANY

@@ -136,7 +136,7 @@ def test_only_direct_dependencies_are_waited_for() -> None:
     assert blocking_dependencies(services["a"], services) == []
 
 
-def test_in_start_order_keeps_to_what_was_asked_for() -> None:
+def test_in_start_order_returns_only_named_services() -> None:
     """Each once, after what it depends on, also through one that was not named."""
     specs = graph(a="b", b="c", c="", d="")
 

@@ -530,7 +530,7 @@ def test_a_stop_after_the_start_is_the_last_word() -> None:
     assert (after.state, after.wanted) == (State.STOPPED, False)
 
 
-def test_a_stop_is_heard_while_the_watchdog_ends_it() -> None:
+def test_a_stop_counts_while_the_watchdog_ends_it() -> None:
     """STOP of a service that is being ended lets it rest instead of restarting it."""
     after = walk(running(), Event.DEADLINE, Event.STOP, Event.CRASH)
 

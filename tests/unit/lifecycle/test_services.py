@@ -60,7 +60,7 @@ def test_calls_go_to_what_runs(state: State, ended: bool) -> None:
 
 
 @pytest.mark.parametrize(("connected", "adopting"), [(False, False), (True, True), (False, True)])
-def test_no_call_goes_to_who_cannot_be_reached(connected: bool, adopting: bool) -> None:
+def test_no_call_goes_to_an_unreachable_service(connected: bool, adopting: bool) -> None:
     """A former supervisor's worker runs, and is called once it has found the new sockets."""
     one = a_service("a")
     one.current.connected, one.current.adopting = connected, adopting
@@ -156,7 +156,7 @@ def test_a_clean_end_is_one_that_was_announced(
         ),
     ],
 )
-def test_why_a_process_ended_is_told_in_words(
+def test_the_cause_of_an_end_is_a_sentence(
     state: State, why: StopReason, broken: Failing | None, clean: Stopped | None, cause: str
 ) -> None:
     """What garrison did comes before what the process reported, and that before its status."""
@@ -183,7 +183,7 @@ def test_names_and_globs_stand_for_services() -> None:
     assert table.match([]) == ([], [])
 
 
-def test_a_name_with_a_glob_s_letters_is_itself() -> None:
+def test_a_name_with_characters_of_a_glob_matches_itself() -> None:
     """An exact NAME comes before a pattern."""
     table = a_table(a_service("a[1]"), a_service("a1"))
 
@@ -191,7 +191,7 @@ def test_a_name_with_a_glob_s_letters_is_itself() -> None:
     assert table.match(["A1"]) == ([], ["A1"])
 
 
-def test_every_name_is_told_once() -> None:
+def test_every_name_is_returned_once() -> None:
     """Also where a plugin that cannot be read has a NAME that a service of another has."""
     table = a_table(a_service("a"), a_service("b"), unread=("a", "c"))
 
@@ -230,7 +230,7 @@ def test_services_are_in_config_order() -> None:
 # --- waiting ------------------------------------------------------------------------------
 
 
-def test_what_a_start_waits_for_is_told() -> None:
+def test_a_waiting_start_names_what_it_waits_for() -> None:
     """Each dependency that does not run, in its state; nothing where it waits for a slot alone."""
     queued = a_service("a", State.QUEUED, needs="bcd")
     table = a_table(queued, a_service("b", State.BACKOFF), a_service("c"))
