@@ -1,6 +1,7 @@
 """Verbs about the host: up, down, upgrade. Durations are seconds."""
 
 import contextlib
+import importlib
 import os
 import signal
 import stat
@@ -102,6 +103,7 @@ def _exec_successor(
 
 def _check_takeover(config: Config) -> int:
     """Check that this version can adopt the running workers; change nothing."""
+    importlib.import_module("garrison.supervisor.loop")  # else a broken version would take over
     from garrison.supervisor.state.adoption import adoptable
     from garrison.supervisor.state.snapshot import load_snapshot
 
