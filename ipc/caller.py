@@ -19,6 +19,7 @@ class ItemSink(Protocol):
     @property
     def wants_more(self) -> bool:
         """Return True if a consumer waits for the next item."""
+        ...
 
     def arrived(self, value: Value) -> None:
         """Take the next item."""
@@ -42,9 +43,11 @@ class Caller(Protocol):
     @property
     def max_message(self) -> int:
         """Return the largest message, in bytes."""
+        ...
 
     def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
         """Return the directory's entry of a NAME or type."""
+        ...
 
     def call(
         self,
@@ -69,6 +72,7 @@ class Caller(Protocol):
         stream: ItemSink,
     ) -> int:
         """Start a stream; return its call's id."""
+        ...
 
     def cancel(self, call_id: int) -> None:
         """Cancel a call."""

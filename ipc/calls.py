@@ -27,7 +27,7 @@ WAITING_WINDOWS = 16  # bytes that may wait for one service, in windows; likewis
 SENT_AGAIN = 2  # times an idempotent call is sent again: it may be what crashes its callee
 
 
-class Call(msgspec.Struct, eq=False):  # three times faster to create than a dataclass
+class OpenCall(msgspec.Struct, eq=False):  # three times faster to create than a dataclass
     """One call on its way, or waiting to be sent."""
 
     id: int
@@ -64,7 +64,9 @@ class Peer:
     blocked: bool = False  # the router's queue to it was full; tried again a moment later
     calls: int = 0
     bytes: int = 0
-    waiting: OrderedDict[int, Call] = field(default_factory=OrderedDict)  # in order of their ids
+    waiting: OrderedDict[int, OpenCall] = field(
+        default_factory=OrderedDict
+    )  # in order of their ids
     waiting_bytes: int = 0
     disordered: bool = False  # a call was returned, so `waiting` is to be sorted
 
@@ -77,8 +79,9 @@ class Peer:
 class CallObserver(Protocol):
     """Is notified of each call; see `flight_recorder.Recorder`."""
 
-    def started(self, call: Call) -> int:
+    def started(self, call: OpenCall) -> int:
         """Record a call that this process makes; return its number."""
+        ...
 
     def item(self, number: int, value: Value) -> None:
         """Record the next item of a stream."""
@@ -103,7 +106,7 @@ class Calls:
         self.window = window
         self.window_bytes = window_bytes
         self.observer: CallObserver | None = None  # of a worker
-        self._calls: dict[int, Call] = {}
+        self._calls: dict[int, OpenCall] = {}
         self._peers: dict[str, Peer] = {}
         self._deadlines: list[tuple[float, int]] = []
 
@@ -115,7 +118,7 @@ class Calls:
         """Return the earliest time at which `due` may have something to do."""
         return self._deadlines[0][0] if self._deadlines else inf
 
-    def start(self, call: Call, now: float) -> None:
+    def start(self, call: OpenCall, now: float) -> None:
         """Send a call or let it wait; fail it at once if waiting cannot help."""
         peer = self._peers.get(call.name) or self._peer(call.name)
         if self.observer is not None:
@@ -267,7 +270,7 @@ class Calls:
         self._settle_waiting(peer, now)
         return True
 
-    def _take_back(self, call: Call) -> None:
+    def _take_back(self, call: OpenCall) -> None:
         peer = self._peers[call.name]
         peer.calls -= 1
         peer.bytes -= call.size
@@ -322,7 +325,7 @@ class Calls:
             peer.bytes + size <= self.window_bytes or peer.calls == 0
         )
 
-    def _dispatch(self, peer: Peer, call: Call, size: int, now: float) -> None:
+    def _dispatch(self, peer: Peer, call: OpenCall, size: int, now: float) -> None:
         call.to, call.generation = peer.token, peer.generation
         peer.calls += 1
         peer.bytes += size
@@ -333,7 +336,7 @@ class Calls:
         message = messages.Call(call.id, call.method, args, kwargs, left, call.credit, True)
         self._send(peer.token, message)
 
-    def _park(self, peer: Peer, call: Call, size: int) -> None:
+    def _park(self, peer: Peer, call: OpenCall, size: int) -> None:
         call.to = b""
         peer.waiting[call.id] = call
         peer.waiting_bytes += size
@@ -360,12 +363,12 @@ class Calls:
             self._leave(call, error)
             call.settle(error)
 
-    def _fail(self, call: Call, error: CallError) -> None:
+    def _fail(self, call: OpenCall, error: CallError) -> None:
         if self.observer is not None:
             self.observer.settled(call.note, error)
         call.settle(error)
 
-    def _leave(self, call: Call, outcome: Outcome | None = None) -> Peer:
+    def _leave(self, call: OpenCall, outcome: Outcome | None = None) -> Peer:
         del self._calls[call.id]
         if self.observer is not None:
             self.observer.settled(call.note, outcome)
@@ -377,13 +380,13 @@ class Calls:
             peer.waiting_bytes -= call.size
         return peer
 
-    def _unavailable(self, peer: Peer, call: Call) -> CallError:
+    def _unavailable(self, peer: Peer, call: OpenCall) -> CallError:
         if call.lost:  # it may have run
             return ServiceLost(call.name, call.method, call.lost)
         state = peer.state.value if peer.state else "not configured"
         return ServiceUnavailable(call.name, call.method, state)
 
-    def _timeout_error(self, call: Call) -> CallError:
+    def _timeout_error(self, call: OpenCall) -> CallError:
         if call.to:
             return CallTimeout(call.name, call.method, f"{call.timeout:g}")
         peer = self._peers[call.name]

@@ -21,7 +21,7 @@ import zmq
 from . import frames as large
 from . import mail, sockets
 from .caller import Decode, ItemSink
-from .calls import Call
+from .calls import OpenCall
 from .directory import AWAY
 from .errors import CallError, InvalidCall, ServiceUnavailable, SupervisorGone
 from .mail import EVENT
@@ -334,7 +334,7 @@ class Client:
         timeout: float | None,
         settle: Callable[[Value | CallError], None],
         now: float,
-    ) -> Call | None:
+    ) -> OpenCall | None:
         session = self.session
         if session.unreachable:
             settle(ServiceUnavailable(name, method, f"out of reach: {session.unreachable}"))
@@ -357,7 +357,7 @@ class Client:
         if outer < deadline:
             deadline, timeout = outer, max(outer - now, 0.001)
         call_id = next(session.ids)
-        return Call(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
+        return OpenCall(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
 
     def cancel(self, call_id: int) -> None:
         """Cancel a call, and the method that it runs."""

@@ -29,7 +29,7 @@ class RecordedCall:
 
 
 @dataclass(frozen=True, slots=True)
-class FlightRecord:
+class RecordedCalls:
     """The content of a recorder's file."""
 
     noted: tuple[RecordedCall, ...] = ()  # oldest first

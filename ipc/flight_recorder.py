@@ -18,9 +18,9 @@ import msgspec
 from msgspec import Raw
 
 from . import messages
-from .calls import Call
+from .calls import OpenCall
 from .errors import CallError, RemoteError
-from .flight_record import IN, LATE, OUT, UNKNOWN, FlightRecord, RecordedCall
+from .flight_record import IN, LATE, OUT, UNKNOWN, RecordedCall, RecordedCalls
 from .messages import Framed, Token, Value
 
 RING = 128  # calls; their begins and ends include the last 64 messages
@@ -128,7 +128,7 @@ class Recorder:
 
     # --- calls that this process makes ------------------------------------------------------
 
-    def started(self, call: Call) -> int:
+    def started(self, call: OpenCall) -> int:
         """Record a call that this process makes; return its number."""
         try:
             peer, method = self._methods[call.name], self._methods[call.method]
@@ -259,7 +259,7 @@ class ValueRecorder(Recorder):
         self._note(number, 0, call.args, call.kwargs)
         return number
 
-    def started(self, call: Call) -> int:
+    def started(self, call: OpenCall) -> int:
         number = super().started(call)
         self._note(number, 0, call.args, call.kwargs)
         return number
@@ -348,19 +348,19 @@ def _shown(part: Value) -> str:
 # --- reading ------------------------------------------------------------------------------
 
 
-def read(path: Path) -> FlightRecord:
+def read(path: Path) -> RecordedCalls:
     """Return what was recorded; of a damaged file, what is readable. Never raises."""
     try:
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             data = file.read(min(size, 4 << 20))
     except OSError as error:
-        return FlightRecord(problem=f"no messages were recorded: {error.strerror}")
+        return RecordedCalls(problem=f"no messages were recorded: {error.strerror}")
     if len(data) < _AT:
-        return FlightRecord(problem="no messages were recorded: the file is cut")
+        return RecordedCalls(problem="no messages were recorded: the file is cut")
     magic, ring, kept, stride, without = _HEADER.unpack_from(data)
     if magic != MAGIC or not _ENTRY <= stride <= _ENTRY + 2 * VALUE_BYTES:
-        return FlightRecord(problem="no messages were recorded: the file is of another format")
+        return RecordedCalls(problem="no messages were recorded: the file is of another format")
     found: dict[int, RecordedCall] = {}
     places = min((len(data) - _AT) // stride, ring + kept)
     for n in range(places):
@@ -369,7 +369,7 @@ def read(path: Path) -> FlightRecord:
             found[entry.number] = entry
     whole = places == ring + kept
     cut = "" if whole else "the file of messages is cut: some are missing"
-    return FlightRecord(tuple(found[n] for n in sorted(found)), min(without, 1 << 20), cut)
+    return RecordedCalls(tuple(found[n] for n in sorted(found)), min(without, 1 << 20), cut)
 
 
 def _read_entry(data: bytes, place: int, values: bool) -> RecordedCall | None:

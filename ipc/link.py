@@ -12,11 +12,12 @@ from typing import Any
 
 import zmq
 
+from garrison.ipc.system.trimmer import IdleTrimmer
+
 from . import sockets
 from .frames import LENT, Packer
 from .messages import Token
 from .system import trimmer
-from .system.trimmer import IdleTrimmer
 
 MESSAGES_A_TURN = 64  # read before the loop's other work runs
 BATCH_BYTES = 1 << 20  # a larger batch is split

@@ -69,21 +69,33 @@ def _rewrite(annotation: Any) -> Rewrite | None:
         if Mark.TEXT in args[1:]:
             return lambda value, redact: redact(value)
         return _rewrite(args[0])
-    if origin in {tuple, list} and (inner := _rewrite(args[0])) is not None:
-        return lambda value, redact: origin(inner(one, redact) for one in value)
-    if origin is dict and (of_value := _rewrite(args[1])) is not None:
-        return lambda value, redact: {key: of_value(one, redact) for key, one in value.items()}
+    if origin is tuple or origin is list:
+        return _sequence_rewrite(origin, _rewrite(args[0]))
+    if origin is dict:
+        return _map_rewrite(_rewrite(args[1]))
     if origin in {Union, types.UnionType}:
         return _union_rewrite(args)
     return None
 
 
+def _sequence_rewrite(of: type, rewrite: Rewrite | None) -> Rewrite | None:
+    if rewrite is None:
+        return None
+    return lambda values, redact: of(rewrite(one, redact) for one in values)
+
+
+def _map_rewrite(rewrite: Rewrite | None) -> Rewrite | None:
+    if rewrite is None:
+        return None
+    return lambda values, redact: {key: rewrite(one, redact) for key, one in values.items()}
+
+
 def _union_rewrite(members: tuple[Any, ...]) -> Rewrite | None:
     """Return what rewrites an optional value; other unions of text are a mistake."""
-    rewrites = [rewrite for one in members if (rewrite := _rewrite(one)) is not None]
+    rewrites = [found for one in members if (found := _rewrite(one)) is not None]
     if not rewrites:
         return None
     if len(rewrites) > 1 or len(members) != 2 or type(None) not in members:
         raise TypeError(f"text in {members} cannot be found: only `T | None` is supported")
-    (inner,) = rewrites
-    return lambda value, redact: None if value is None else inner(value, redact)
+    (rewrite,) = rewrites
+    return lambda value, redact: None if value is None else rewrite(value, redact)

@@ -27,7 +27,7 @@ class CannotStart(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedStart:
     """What a start needs."""
 
     assignment: bytes
@@ -60,7 +60,7 @@ class AssignmentBuilder:
         self._source, self._still_running = source, still_running
         self._report_error = report_error
 
-    def prepare(self, service: Service) -> Prepared:
+    def prepare(self, service: Service) -> PreparedStart:
         """Return what the current incarnation of a service is sent.
 
         Raises:
@@ -68,21 +68,24 @@ class AssignmentBuilder:
         """
         alive = [str(handle.pid) for handle in self._still_running(service.left)]
         if alive and service.spec.supervision.exclusive:
-            reason = f"a leftover of it still lives (pid {', '.join(alive)}): end that, or say"
-            raise CannotStart(f"{reason} exclusive = false", permanent=False)
+            reason = (
+                f"a process of its last incarnation still runs (pid {', '.join(alive)}); end it, "
+                "or set exclusive = false"
+            )
+            raise CannotStart(reason, permanent=False)
         try:
             return self._prepare(service)
         except StartError as error:
             raise CannotStart(error.reason, permanent=True) from error
         except OSError as error:
-            reason = f"its user cannot be let in: {error}"
+            reason = f"its user cannot be given access: {error}"
             raise CannotStart(reason, permanent=False) from error
         except Exception as error:
             self._report_error(f"the start of {service.name}", error)
             reason = f"its assignment cannot be built: {type(error).__name__}: {error}"
             raise CannotStart(reason, permanent=True) from error
 
-    def _prepare(self, service: Service) -> Prepared:
+    def _prepare(self, service: Service) -> PreparedStart:
         spec, host, token = service.spec, self._host, service.current.token
         data = host.state / "services" / spec.name
         limits, of_user, uid = _limits(spec), None, -1
@@ -111,7 +114,7 @@ class AssignmentBuilder:
                 str(flight_path(host.run, spec.name, token)),
                 str(data),
             ),
-            environment=messages.Environment(messages.packed(env), messages.packed(secrets)),
+            environment=messages.WorkerEnvironment(messages.packed(env), messages.packed(secrets)),
             config=spec.config,
             plugin_config=service.plugin.config,
             timing=_timing(spec, host),
@@ -127,7 +130,7 @@ class AssignmentBuilder:
             limits=limits,
             chaos=host.chaos,
         )
-        return Prepared(messages.encode_assignment(assignment), uid, secrets)
+        return PreparedStart(messages.encode_assignment(assignment), uid, secrets)
 
 
 def _timing(spec: ServiceSpec, host: HostSpec) -> messages.Timing:
@@ -137,9 +140,9 @@ def _timing(spec: ServiceSpec, host: HostSpec) -> messages.Timing:
     )
 
 
-def _limits(spec: ServiceSpec) -> messages.Limits:
+def _limits(spec: ServiceSpec) -> messages.WorkerLimits:
     """Return the limits that a worker applies to itself."""
-    return messages.Limits(
+    return messages.WorkerLimits(
         open_files=spec.limits.open_files,
         nice=spec.limits.nice,
         oom_score_adj=spec.limits.oom_score_adj,

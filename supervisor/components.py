@@ -34,7 +34,7 @@ from garrison.supervisor.state.snapshot import Snapshot
 from garrison.supervisor.state.snapshot_writer import SnapshotWriter
 
 from .assignment import AssignmentBuilder
-from .dispatch import Dispatcher
+from .dispatch import InputDispatcher
 from .effects import Effects
 from .manager import ServiceManager
 from .plugins import PluginRegistry, RegistryHooks
@@ -84,7 +84,7 @@ class Components:
     takeover: Takeover
     upgrade: Upgrade
     requests: RequestQueue
-    dispatcher: Dispatcher
+    dispatcher: InputDispatcher
 
 
 # Makes an engine for a host: its settings, the environment of workers, and the pids of children of
@@ -299,9 +299,9 @@ class _Builder:
         )
         return RequestQueue(context, hooks)
 
-    def _build_dispatcher(self, adoption: Adoption, requests: RequestQueue) -> Dispatcher:
+    def _build_dispatcher(self, adoption: Adoption, requests: RequestQueue) -> InputDispatcher:
         sockets, loop = self._sockets, self._loop
-        return Dispatcher(
+        return InputDispatcher(
             sockets.control,
             sockets.publisher,
             sockets.followers,

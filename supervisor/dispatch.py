@@ -19,7 +19,7 @@ EARLY_MOST = 4096  # inputs of unknown workers that wait for the adoption
 UNKNOWN = "no such incarnation is expected here"
 
 
-class Dispatcher:
+class InputDispatcher:
     """Dispatches messages, and has programs join and leave.
 
     Args:

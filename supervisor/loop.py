@@ -24,7 +24,6 @@ from garrison.supervisor.control.status import HostState
 from garrison.supervisor.lifecycle.ordering import have_processes
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
-from garrison.supervisor.processes import engine
 from garrison.supervisor.state.adoption import adoptable
 from garrison.supervisor.state.handover import SIGNALS, Handover
 from garrison.supervisor.state.home import lock_home
@@ -32,6 +31,7 @@ from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
 from .components import Components, EngineFactory, LoopHooks, build, local_engine
+from .processes import engine
 from .tasks import Steps, TaskSet
 
 TASKS_S = 0.05  # longest wait while a task or a request is under way

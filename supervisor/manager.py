@@ -41,7 +41,6 @@ from garrison.supervisor.lifecycle.policy import (
 )
 from garrison.supervisor.lifecycle.services import Incarnation, Service, ServiceTable
 from garrison.supervisor.lifecycle.transitions import ended_by_itself, transition_data
-from garrison.supervisor.processes import engine
 from garrison.supervisor.state.adoption import (
     AdoptionPlan,
     ending_unattended,
@@ -51,10 +50,10 @@ from garrison.supervisor.state.orders import OrderStore
 
 from .assignment import CannotStart
 from .effects import Effects
+from .processes import engine
 
 LATE_S = 1.0  # a turn that is so late was stopped from outside; the watchdogs are not at fault
 SETTLE_S = 2.0  # for an adopted worker without a watchdog to answer
-LIMIT_EVENTS_MOST = 10_000  # events about unsupported limits that are remembered
 
 
 WorkerEvent: TypeAlias = (

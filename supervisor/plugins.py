@@ -21,10 +21,10 @@ from garrison.supervisor.lifecycle.dependencies import find_cycle
 from garrison.supervisor.lifecycle.policy import PROBE_FIRST, PROBE_MOST, Child
 from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin
 from garrison.supervisor.logs.events import EventLog
+from garrison.supervisor.processes.engine import Engine
+from garrison.supervisor.processes.preload import Preloader
 
 from .processes import engine
-from .processes.engine import Engine
-from .processes.preload import Preloader
 from .tasks import Steps
 
 READ_S = 60.0  # for a plugin's import

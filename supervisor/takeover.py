@@ -7,7 +7,12 @@ from garrison.supervisor.config.load import Config
 from garrison.supervisor.lifecycle.services import ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.processes.engine import Engine, Found
-from garrison.supervisor.state.adoption import Adoptable, Adoption, inherited, restore_service
+from garrison.supervisor.state.adoption import (
+    Adoptable,
+    Adoption,
+    inherited,
+    restore_service,
+)
 from garrison.supervisor.state.snapshot import Snapshot
 
 from .manager import ServiceManager

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import ClassVar
 
-from .agents.models import EmbedParams, GenerateTextParams, ModelType
+from garrison.workers.agents.models import EmbedParams, GenerateTextParams, ModelType
+
 from .service import Service
 
 

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from .agents.components import Action, Evaluator, Provider
+from garrison.workers.agents.components import Action, Evaluator, Provider
+
 from .runtime import Runtime
 from .service import Service
 

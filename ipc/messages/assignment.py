@@ -45,7 +45,7 @@ class Paths(Group, frozen=True):
     data: str = ""  # folder of the service's own
 
 
-class Environment(Group, frozen=True):
+class WorkerEnvironment(Group, frozen=True):
     """A worker's environment variables. Values need not be UTF-8."""
 
     env: dict[str, bytes]
@@ -68,7 +68,7 @@ class PluginSource(msgspec.Struct, frozen=True):
     folder: str  # the config file's
 
 
-class Limits(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkerLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     """Resource limits and user that a worker applies to itself before it runs a plugin's code.
 
     A field at its default leaves the launcher's value as it is.
@@ -94,7 +94,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     generation: int
     token: Token
     paths: Paths
-    environment: Environment
+    environment: WorkerEnvironment
     config: dict[str, Any]
     plugin_config: dict[str, Any]
     timing: Timing
@@ -103,7 +103,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     record_values: bool = False  # the flight recorder also keeps arguments and results
     with_parts: bool = False  # the plugin's components (actions, models …) are in this worker
     priority: int | None = None  # of its models, where the config sets one
-    limits: Limits = Limits()
+    limits: WorkerLimits = WorkerLimits()
     chaos: bool = False  # whether it accepts the faults of `garrison chaos`
 
 

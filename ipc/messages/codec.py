@@ -6,7 +6,8 @@ from typing import Any
 
 import msgspec
 
-from ..errors import WireError
+from garrison.ipc.errors import WireError
+
 from .assignment import Assignment, Group, Reading
 from .control import Downward, Upward
 from .data import Data

@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from ..marks import Identifier, Text
+from garrison.ipc.marks import Identifier, Text
+
 from .assignment import CallLimits
 from .manifest import Entry, Manifest, State
 from .types import Duration, Generation, Token

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import msgspec
 from msgspec import Raw
 
-from ..errors import Fault
-from ..marks import Text
+from garrison.ipc.errors import Fault
+from garrison.ipc.marks import Text
+
 from .types import CallId, Credits, Name, Timeout, Token
 
 Frame: TypeAlias = bytes | Raw

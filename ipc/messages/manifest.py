@@ -5,7 +5,8 @@ from typing import Any
 
 import msgspec
 
-from ..marks import Identifier, Text
+from garrison.ipc.marks import Identifier, Text
+
 from .types import Token
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Raw
 
-from ..marks import Mark
+from garrison.ipc.marks import Mark
 
 WIRE = 1  # this version of the language; a supervisor also speaks the previous one
 WIRES = frozenset({WIRE, WIRE - 1} - {0})

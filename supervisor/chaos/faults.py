@@ -10,7 +10,7 @@ from garrison.ipc.errors import CallError, OrderFailed
 from .load import call_method
 from .observe import IncarnationHistory
 from .results import Tally, listed
-from .schedule import Fault
+from .schedule import PlannedFault
 from .targets import POLL_S, Targets
 
 FLOOD_S = 2.0  # of one flood
@@ -56,11 +56,11 @@ class WorkerFaults:
         self._tally, self._within = tally, within
         self._loop = asyncio.get_running_loop()
 
-    async def inject(self, fault: Fault, name: str) -> Outcome:
+    async def inject(self, fault: PlannedFault, name: str) -> Outcome:
         """Inject a fault; return once it is over, or did not pass in time."""
-        return await (self._flood(name) if fault is Fault.FLOOD else self._end(fault, name))
+        return await (self._flood(name) if fault is PlannedFault.FLOOD else self._end(fault, name))
 
-    async def _end(self, fault: Fault, name: str) -> Outcome:
+    async def _end(self, fault: PlannedFault, name: str) -> Outcome:
         row = self._targets[name]
         worker = await self._order(fault, name)
         if worker is None:
@@ -68,7 +68,7 @@ class WorkerFaults:
         self._history.harmed(worker["pid"], worker["ticks"])
         began = self._loop.time()
         within = self._within
-        if fault in {Fault.HANG, Fault.STOP}:
+        if fault in {PlannedFault.HANG, PlannedFault.STOP}:
             within += row["watchdog"]
         harming = self._call(fault, row)
         try:
@@ -81,7 +81,7 @@ class WorkerFaults:
             return None
         return NotBack(await self._reason(name, worker["generation"], within))
 
-    async def _order(self, fault: Fault, name: str) -> dict[str, Any] | None:
+    async def _order(self, fault: PlannedFault, name: str) -> dict[str, Any] | None:
         """Have the supervisor begin a fault; return the worker, or None if it was withdrawn.
 
         A service may not run just now: another took it along, an operator restarted it, or it
@@ -102,11 +102,11 @@ class WorkerFaults:
             else:
                 return worker
 
-    def _call(self, fault: Fault, row: dict[str, Any]) -> asyncio.Future[Any] | None:
+    def _call(self, fault: PlannedFault, row: dict[str, Any]) -> asyncio.Future[Any] | None:
         """Call the method by which a worker breaks itself. The call's own end does not matter."""
-        if fault is Fault.HANG:
+        if fault is PlannedFault.HANG:
             method, argument = "$chaos_hang", 3 * row["watchdog"] + 10.0
-        elif fault is Fault.LEAK:
+        elif fault is PlannedFault.LEAK:
             method, argument = "$chaos_leak", 2 * row["memory_max"]
         else:
             return None
@@ -126,7 +126,7 @@ class WorkerFaults:
     async def _flood(self, name: str) -> Outcome:
         names = self._targets.names()
         victim = names[(names.index(name) + 1) % len(names)]
-        worker = await self._client.order("fault", (name,), kind=Fault.FLOOD.value)
+        worker = await self._client.order("fault", (name,), kind=PlannedFault.FLOOD.value)
         limit = FLOOD_S + self._within
         try:
             await call_method(self._client, name, "$chaos_flood", (victim, FLOOD_S), limit)

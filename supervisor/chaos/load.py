@@ -79,7 +79,7 @@ def watch_answers(client: Client, tally: Tally) -> None:
     client.calls.answered = watched  # type: ignore[method-assign]
 
 
-class Caller:
+class LoadCaller:
     """Calls services, directly or one through another, and records the outcome of each call."""
 
     ids = itertools.count(1)

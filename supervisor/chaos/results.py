@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from math import ceil, inf, log
 from typing import Any
 
-from .schedule import Fault
+from .schedule import PlannedFault
 
 STEP = 1.01
 PROBLEMS_MOST = 20  # that are kept, the first ones
@@ -137,7 +137,7 @@ class Tally:
     """Every counter of a run."""
 
     def __init__(self) -> None:
-        self.recoveries: dict[tuple[Fault, str], Histogram] = {}
+        self.recoveries: dict[tuple[PlannedFault, str], Histogram] = {}
         self.ends: Counter[str] = Counter()  # of calls
         self.late = self.second = self.wrong = self.unended = 0
         self.deliveries: dict[str, DeliveryLog] = {}
@@ -148,7 +148,7 @@ class Tally:
         self.problems: list[str] = []
         self.growth = Growth()
 
-    def recovered(self, fault: Fault, name: str, seconds: float) -> None:
+    def recovered(self, fault: PlannedFault, name: str, seconds: float) -> None:
         """Record how long a fault lasted."""
         self.recoveries.setdefault((fault, name), Histogram()).add(seconds)
 
@@ -162,7 +162,7 @@ class Tally:
         if len(self.problems) < PROBLEMS_MOST:
             self.problems.append(problem)
 
-    def of_kind(self, fault: Fault) -> Histogram:
+    def of_kind(self, fault: PlannedFault) -> Histogram:
         """Return all recoveries from one kind of fault."""
         both = Histogram()
         for (kind, _), spread in self.recoveries.items():
@@ -246,7 +246,7 @@ class Tally:
         }
 
 
-def _row(kind: Fault, name: str | None, spread: Histogram) -> dict[str, Any]:
+def _row(kind: PlannedFault, name: str | None, spread: Histogram) -> dict[str, Any]:
     return {
         "fault": kind.value,
         "service": name,
@@ -258,7 +258,7 @@ def _row(kind: Fault, name: str | None, spread: Histogram) -> dict[str, Any]:
 
 
 def takers_of(
-    fault: Fault, services: Iterable[dict[str, Any]], room: float
+    fault: PlannedFault, services: Iterable[dict[str, Any]], room: float
 ) -> tuple[list[str], list[str]]:
     """Return the NAMEs that can take a fault and recover from it, and sentences on the others.
 
@@ -281,13 +281,13 @@ def listed(names: list[str]) -> str:
     return ", ".join(names[:NAMED_MOST]) + more
 
 
-def _why_not(fault: Fault, row: dict[str, Any], room: float) -> str:
-    if fault is not Fault.FLOOD and row["restart"] == "temporary":
+def _why_not(fault: PlannedFault, row: dict[str, Any], room: float) -> str:
+    if fault is not PlannedFault.FLOOD and row["restart"] == "temporary":
         return "never started again (restart is temporary)"
-    if fault in {Fault.STOP, Fault.HANG} and not row["watchdog"]:
+    if fault in {PlannedFault.STOP, PlannedFault.HANG} and not row["watchdog"]:
         return "nothing would end it (watchdog is 0)"
-    if fault is Fault.LEAK and not row["memory_max"]:
+    if fault is PlannedFault.LEAK and not row["memory_max"]:
         return "nothing would end it (memory_max is 0)"
-    if fault is Fault.LEAK and 2 * row["memory_max"] > room:
+    if fault is PlannedFault.LEAK and 2 * row["memory_max"] > room:
         return "twice its memory_max is too much for this machine now"
     return ""

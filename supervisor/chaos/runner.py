@@ -26,10 +26,10 @@ from garrison.ipc.errors import (
 )
 
 from .faults import NotBack, Outcome, Recovered, WorkerFaults
-from .load import ECHO, Caller, PostTraffic, call_method, watch_loop
+from .load import ECHO, LoadCaller, PostTraffic, call_method, watch_loop
 from .observe import IncarnationHistory, exclusive
 from .results import Stalls, Tally, takers_of
-from .schedule import HOST, Fault, FaultSchedule
+from .schedule import HOST, FaultSchedule, PlannedFault
 from .supervisor_fault import STATUS_S, SupervisorFault
 from .targets import POLL_S, PROBE_S, Targets, ended
 
@@ -46,7 +46,7 @@ class RunOptions:
 
     home: Path
     names: tuple[str, ...]
-    faults: tuple[Fault, ...]
+    faults: tuple[PlannedFault, ...]
     total: int | None  # faults
     seconds: float | None
     callers: int
@@ -59,7 +59,7 @@ class RunReport:
 
     announce: Callable[["RunReport"], None]
     targets: list[str] = field(default_factory=list)
-    takers: dict[Fault, list[str]] = field(default_factory=dict)
+    takers: dict[PlannedFault, list[str]] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
     mail: bool = False
     seconds: float = 0.0
@@ -123,7 +123,7 @@ async def _check_ready(client: Client, rows: list[dict[str, Any]]) -> None:
 def _choose(options: RunOptions, report: RunReport, rows: list[dict[str, Any]]) -> None:
     report.targets = [row["name"] for row in rows]
     for fault in options.faults:
-        if fault is Fault.SUPERVISOR:
+        if fault is PlannedFault.SUPERVISOR:
             report.takers[fault] = [HOST]
             continue
         room = psutil.virtual_memory().available * LEAK_SHARE
@@ -177,7 +177,7 @@ class Run:
         names, calm = self._targets.names(), asyncio.Event()
         mail = self._mail()
         self._report.mail = mail is not None
-        callers = [Caller(client, names, self._tally, self._stalls) for client in clients]
+        callers = [LoadCaller(client, names, self._tally, self._stalls) for client in clients]
         endless = [asyncio.create_task(watch_loop(self._stalls))]
         work = [asyncio.create_task(caller.run(calm)) for caller in callers]
         if mail is not None:
@@ -272,22 +272,24 @@ class Run:
             await asyncio.sleep(POLL_S)
         return self._client.supervisor_gone
 
-    async def _one(self, fault: Fault, name: str) -> None:
+    async def _one(self, fault: PlannedFault, name: str) -> None:
         try:
-            if fault is Fault.SUPERVISOR:
+            if fault is PlannedFault.SUPERVISOR:
                 self._record(fault, name, await self._supervisor.inject())
                 await self._measure(before=True)
             else:
                 self._record(fault, name, await self._workers.inject(fault, name))
         except (SupervisorGone, OSError) as error:
-            self._failure = self._failure or error
+            if self._failure is None:  # the supervisor fault's own text says more than `ended`
+                gone = isinstance(error, SupervisorGone) and fault is not PlannedFault.SUPERVISOR
+                self._failure = ended(self._options.home) if gone else error
         except GarrisonError as error:
             self._record(fault, name, NotBack(str(error)))
         finally:
             self._schedule.ended(name, self._loop.time())
             self._over.set()
 
-    def _record(self, fault: Fault, name: str, outcome: Outcome) -> None:
+    def _record(self, fault: PlannedFault, name: str, outcome: Outcome) -> None:
         match outcome:
             case Recovered(seconds):
                 self._tally.recovered(fault, name, seconds)

@@ -10,7 +10,7 @@ from math import inf
 HOST = ""  # in place of a NAME: the supervisor takes the fault
 
 
-class Fault(Enum):
+class PlannedFault(Enum):
     """The kinds of faults."""
 
     KILL = "kill"  # SIGKILL to a worker
@@ -21,8 +21,13 @@ class Fault(Enum):
     SUPERVISOR = "supervisor"  # SIGKILL to the supervisor
 
 
-AT_ONCE = {Fault.KILL: 2, Fault.LEAK: 2, Fault.STOP: 8, Fault.HANG: 8}  # at most, by kind
-ALONE = frozenset({Fault.FLOOD, Fault.SUPERVISOR})  # they affect every service
+AT_ONCE = {
+    PlannedFault.KILL: 2,
+    PlannedFault.LEAK: 2,
+    PlannedFault.STOP: 8,
+    PlannedFault.HANG: 8,
+}  # at most, by kind
+ALONE = frozenset({PlannedFault.FLOOD, PlannedFault.SUPERVISOR})  # they affect every service
 ALONE_EVERY_S = 2.0  # between two of them, in a run without a total
 
 
@@ -36,17 +41,17 @@ class FaultSchedule:
     """
 
     def __init__(
-        self, takers: Mapping[Fault, Sequence[str]], total: int | None, began: float
+        self, takers: Mapping[PlannedFault, Sequence[str]], total: int | None, began: float
     ) -> None:
         self._takers = {fault: list(names) for fault, names in takers.items()}
-        self._quota: dict[Fault, float] = dict.fromkeys(takers, inf)
+        self._quota: dict[PlannedFault, float] = dict.fromkeys(takers, inf)
         if total is not None:
             each, more = divmod(total, len(takers))
             self._quota = {fault: each + (n < more) for n, fault in enumerate(takers)}
         self._endless = total is None
-        self._begun: dict[Fault, int] = dict.fromkeys(takers, 0)
-        self._due: dict[Fault, float] = dict.fromkeys(ALONE & set(takers), began)
-        self._busy: dict[str, Fault] = {}
+        self._begun: dict[PlannedFault, int] = dict.fromkeys(takers, 0)
+        self._due: dict[PlannedFault, float] = dict.fromkeys(ALONE & set(takers), began)
+        self._busy: dict[str, PlannedFault] = {}
         names = {name for some in takers.values() for name in some}
         self._most = max(1, len(names) // 2)  # the others answer the callers
 
@@ -65,7 +70,7 @@ class FaultSchedule:
         """Return True if no fault will follow."""
         return not self._open()
 
-    def next(self, now: float) -> tuple[Fault, str] | None:
+    def next(self, now: float) -> tuple[PlannedFault, str] | None:
         """Begin the next fault, if one may begin now; its NAME is busy until `ended`."""
         if any(fault in ALONE for fault in self._busy.values()):
             return None
@@ -90,23 +95,23 @@ class FaultSchedule:
             if name in names:
                 names.remove(name)
 
-    def _open(self) -> list[Fault]:
+    def _open(self) -> list[PlannedFault]:
         return [f for f, names in self._takers.items() if names and self._begun[f] < self._quota[f]]
 
-    def _progress(self, fault: Fault) -> float:
+    def _progress(self, fault: PlannedFault) -> float:
         return self._begun[fault] if self._endless else self._begun[fault] / self._quota[fault]
 
-    def _is_due(self, fault: Fault, left: Sequence[Fault], now: float) -> bool:
+    def _is_due(self, fault: PlannedFault, left: Sequence[PlannedFault], now: float) -> bool:
         if self._endless:
             return now >= self._due[fault]
         return self._progress(fault) <= min(map(self._progress, left))
 
-    def _has_room(self, fault: Fault) -> bool:
+    def _has_room(self, fault: PlannedFault) -> bool:
         of_kind = sum(busy is fault for busy in self._busy.values())
         idle = any(name not in self._busy for name in self._takers[fault])
         return idle and of_kind < AT_ONCE[fault] and len(self._busy) < self._most
 
-    def _begin(self, fault: Fault) -> tuple[Fault, str]:
+    def _begin(self, fault: PlannedFault) -> tuple[PlannedFault, str]:
         names = self._takers[fault]
         name = next(name for name in names if name not in self._busy)
         names.remove(name)

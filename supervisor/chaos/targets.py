@@ -106,4 +106,4 @@ class Targets:
 
 def ended(home: Path) -> SupervisorGone:
     """Return the error for a supervisor that has ended."""
-    return SupervisorGone(str(home), "it has ended in mid-run")
+    return SupervisorGone(str(home), "it has ended in mid-run; start one with: garrison up")

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from garrison.supervisor.chaos.schedule import HOST, Fault
+from garrison.supervisor.chaos.schedule import HOST, PlannedFault
+from garrison.supervisor.cli.render.text import counted
 
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
-from .render.text import counted
 
 if TYPE_CHECKING:
     from garrison.supervisor.chaos.runner import RunOptions, RunReport
@@ -24,27 +24,27 @@ LIVE_S, PIPE_S = 0.2, 5.0  # between progress lines, at a terminal and in a pipe
 LEFT_OUT_SHOWN = 40
 
 DESCRIPTIONS = {
-    Fault.KILL: "SIGKILL to workers",
-    Fault.STOP: "SIGSTOP to workers, which their watchdog ends",
-    Fault.HANG: "blocked event loops, which the watchdog ends",
-    Fault.LEAK: "memory allocated until memory_max ends the worker",
-    Fault.FLOOD: "one service floods another with calls and events",
-    Fault.SUPERVISOR: "SIGKILL to the supervisor; the next one is started as it was, detached",
+    PlannedFault.KILL: "SIGKILL to workers",
+    PlannedFault.STOP: "SIGSTOP to workers, which their watchdog ends",
+    PlannedFault.HANG: "blocked event loops, which the watchdog ends",
+    PlannedFault.LEAK: "memory allocated until memory_max ends the worker",
+    PlannedFault.FLOOD: "one service floods another with calls and events",
+    PlannedFault.SUPERVISOR: "SIGKILL to the supervisor; the next one starts as it was, detached",
 }
 
 
-class Faults(click.ParamType[tuple[Fault, ...]]):
+class Faults(click.ParamType[tuple[PlannedFault, ...]]):
     """Kinds of faults, separated by commas."""
 
     name = "faults"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[Fault, ...]:
+    ) -> tuple[PlannedFault, ...]:
         """Return the kinds, each once."""
         if not isinstance(value, str):
             return tuple(value)
-        known = {fault.value: fault for fault in Fault}
+        known = {fault.value: fault for fault in PlannedFault}
         words = [word.strip() for word in value.split(",")]
         for word in words:
             if word not in known:
@@ -113,7 +113,7 @@ def chaos(
     names: tuple[str, ...],
     total: int | None,
     seconds: float | None,
-    faults: tuple[Fault, ...],
+    faults: tuple[PlannedFault, ...],
     callers: int,
     within: float,
 ) -> int:

@@ -25,11 +25,11 @@ from garrison.ipc import (
     connect,
     with_timeout,
 )
+from garrison.supervisor.cli.render.text import sanitize
 
 from .call import find_service
 from .errors import DONE
 from .output import Invocation, options
-from .render.text import sanitize
 
 ATTEMPTS = 3  # at a line whose worker died
 ANSWER_S = 180.0  # more than the agent itself allows

@@ -7,9 +7,10 @@ from importlib.resources.abc import Traversable
 
 import click
 
+from garrison.supervisor.cli.render.text import sanitize
+
 from .errors import DONE
 from .output import Invocation, options
-from .render.text import sanitize
 
 
 @click.command(epilog="Examples: garrison docs; garrison docs guide/services")

@@ -10,8 +10,8 @@ import click
 import msgspec
 
 from garrison.ipc import OrderFailed, SupervisorGone
-from garrison.supervisor.logs.events import RECALLED, Event, EventLog, local_time
-from garrison.supervisor.logs.tail import LogTail, last_lines, service_logs
+from garrison.supervisor.logs.events import RECALLED, EventLog, LogEvent, local_time
+from garrison.supervisor.logs.tail import LogReader, last_lines, service_logs
 
 from .client import follow, request
 from .errors import DONE, no_such_service
@@ -39,7 +39,7 @@ def logs(invocation: Invocation, names: tuple[str, ...], following: bool, number
     files = service_logs(folder)
     chosen = _choose(invocation, names, files)
     alone = len(chosen) == 1 and len(names) == 1 and chosen[0] == names[0]
-    tail = LogTail(folder, lambda name: not names or _matches(name, names))
+    tail = LogReader(folder, lambda name: not names or _matches(name, names))
     for name in chosen:
         for line in last_lines(files[name], number):
             _print_line(invocation, name, line, alone)
@@ -112,12 +112,12 @@ def events(invocation: Invocation, names: tuple[str, ...], following: bool, numb
 def _recorded(home: Path, names: tuple[str, ...], number: int) -> list[dict[str, Any]]:
     journal = EventLog(home / "logs" / "events.jsonl")
     journal.recall()
-    last: list[Event] = journal.last(RECALLED)
+    last: list[LogEvent] = journal.last(RECALLED)
     chosen = [event for event in last if not names or _matches(event.service, names)]
     return [msgspec.to_builtins(event) for event in chosen[-number:] if number]
 
 
 def _print_event(invocation: Invocation, data: dict[str, Any]) -> None:
     invocation.answer(data)
-    event = msgspec.convert(data, Event)
+    event = msgspec.convert(data, LogEvent)
     invocation.say(f"{local_time(event.time)} {event.text()}")

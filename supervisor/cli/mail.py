@@ -7,11 +7,11 @@ from typing import Any
 import click
 
 from garrison.ipc import OrderFailed, RemoteError, connect
+from garrison.supervisor.cli.render.text import compact, counted, span
 from garrison.supervisor.crashes.store import CrashStore
 
 from .errors import DONE
 from .output import Invocation, options
-from .render.text import compact, counted, span
 
 MAILBOX = "mailbox"
 SHOWN = 20

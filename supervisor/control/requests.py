@@ -8,11 +8,16 @@ from typing import Any
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Answer, Token
+from garrison.supervisor.control.commands.base import (
+    Command,
+    CommandContext,
+    CommandSpec,
+    Refusal,
+)
 from garrison.supervisor.lifecycle.actions import Action
-from garrison.supervisor.logs.events import Event
+from garrison.supervisor.logs.events import LogEvent
 
 from .commands import COMMANDS
-from .commands.base import Command, CommandContext, CommandSpec, Refusal
 
 REQUESTS_MOST = 256
 REQUESTS_EACH = 32  # of one connection, so that none takes all the room
@@ -41,7 +46,7 @@ class EventFollowers:
         """Send a connection no more events."""
         self._followers.pop(peer, None)
 
-    def publish_event(self, event: Event) -> None:
+    def publish_event(self, event: LogEvent) -> None:
         """Send an event to those that follow it."""
         for peer, (order_id, services) in list(self._followers.items()):
             if services and event.service not in services:

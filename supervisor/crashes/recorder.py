@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 
 from garrison.ipc.errors import GarrisonError, StartError
-from garrison.ipc.flight_record import FlightRecord
+from garrison.ipc.flight_record import RecordedCalls
 from garrison.ipc.messages import Token
 from garrison.ipc.redaction import Redactor
 from garrison.supervisor.config.environment import worker_environment
@@ -21,7 +21,7 @@ from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Event as PolicyEvent
 from garrison.supervisor.lifecycle.services import Service
-from garrison.supervisor.logs.events import Event, EventLog
+from garrison.supervisor.logs.events import EventLog, LogEvent
 from garrison.supervisor.processes import engine
 from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.tasks import Steps
@@ -53,7 +53,7 @@ class _Unwritten:
     key: Token
     due: float  # when to request the rest from the engine
     answer_due: float | None = None  # None: not requested yet
-    calls: FlightRecord | None = None
+    calls: RecordedCalls | None = None
     tail: engine.LogTail | None = None
 
     def complete(self, now: float) -> bool:
@@ -236,7 +236,7 @@ class CrashRecorder:
             ),
             BEFORE,
         )
-        calls = one.calls or FlightRecord(problem="no messages: the engine did not answer")
+        calls = one.calls or RecordedCalls(problem="no messages: the engine did not answer")
         tail = one.tail or engine.LogTail(one.key, "", "")
         if not tail.complete:
             one.end.problems.append("where its log begins: lines may be of the process before")
@@ -278,5 +278,5 @@ class CrashRecorder:
         return self.store.lines(self.store.ids({name})[-number:])[::-1]
 
 
-def _concerns(event: Event, names: Collection[str]) -> bool:
+def _concerns(event: LogEvent, names: Collection[str]) -> bool:
     return event.service in names if event.service else not event.event.startswith("frame.")

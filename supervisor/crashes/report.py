@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from garrison.ipc.flight_record import IN, LATE, UNKNOWN, FlightRecord, RecordedCall
+from garrison.ipc.flight_record import IN, LATE, UNKNOWN, RecordedCall, RecordedCalls
 from garrison.ipc.messages import Failing, State, Stopped
 from garrison.supervisor.config.spec import Restart
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
@@ -33,7 +33,7 @@ LEFT = 100  # pids
 Redact: TypeAlias = Callable[[str], str]
 
 
-class Message(msgspec.Struct, omit_defaults=True):
+class RecentMessage(msgspec.Struct, omit_defaults=True):
     """One message that a service sent or received, without its content."""
 
     time: str
@@ -109,7 +109,7 @@ class CrashReport(CrashSummary, kw_only=True):
     exception: Failure | None = None
     in_flight: list[InFlight] = []
     in_flight_count: int = 0
-    messages: list[Message] = []  # oldest first
+    messages: list[RecentMessage] = []  # oldest first
     calls: int = 0  # in and out, since its start
     stacks: str = ""
     log: list[str] = []  # its last lines, without `stacks`
@@ -219,7 +219,7 @@ class Evidence:
 
     log: str  # the end of its log, without stacks
     stacks: str  # of its threads and tasks
-    calls: FlightRecord
+    calls: RecordedCalls
     events: Sequence[str]  # before its end, oldest first
     name_of: Callable[[str], str]  # token in hexadecimal digits → NAME; empty if unknown
 
@@ -391,9 +391,9 @@ LAST = {
 UNSENT = frozenset({"ServiceUnavailable", "Overloaded"})
 
 
-def _messages(calls: Iterable[RecordedCall], redact: Redact) -> list[Message]:
+def _messages(calls: Iterable[RecordedCall], redact: Redact) -> list[RecentMessage]:
     """Return the last messages: those that began and ended these calls."""
-    found: list[tuple[float, Message]] = []
+    found: list[tuple[float, RecentMessage]] = []
     for call in calls:
         texts = (redact(call.peer), redact(call.method), redact(call.outcome) or "in flight")
         if not call.kind & LATE:
@@ -411,7 +411,7 @@ def _messages(calls: Iterable[RecordedCall], redact: Redact) -> list[Message]:
 
 def _message(
     call: RecordedCall, texts: tuple[str, str, str], kind: str, same_way: bool, value: str
-) -> tuple[float, Message]:
+) -> tuple[float, RecentMessage]:
     """Return one message of a call, with its time.
 
     Args:
@@ -426,4 +426,6 @@ def _message(
     inward = (_direction(call) == "in") == same_way
     peer, method, outcome = texts
     direction = "in" if inward else "out"
-    return at, Message(utc(at), direction, kind, peer, method, size, outcome, call.call, value)
+    return at, RecentMessage(
+        utc(at), direction, kind, peer, method, size, outcome, call.call, value
+    )

@@ -1,4 +1,4 @@
-"""Dependencies: who may start, who must stop first, who restarts along, cycles named. Pure."""
+"""Dependencies between services: the order of starts and stops, bound restarts, cycles. Pure."""
 
 from collections.abc import Iterable, Mapping
 
@@ -9,7 +9,7 @@ from .policy import Child, has_process
 
 
 def find_cycle(specs: Iterable[ServiceSpec]) -> list[str] | None:
-    """Return the NAMEs along a cycle of `depends_on`, its first one again at the end, or None."""
+    """Return the NAMEs along a cycle of `depends_on`, closed by the first one, or None."""
     needs = {spec.name: spec.supervision.depends_on for spec in specs}
     done: set[str] = set()
     for root in needs:
@@ -34,7 +34,7 @@ def find_cycle(specs: Iterable[ServiceSpec]) -> list[str] | None:
 
 
 def blocking_dependencies(child: Child, children: Mapping[str, Child]) -> list[str]:
-    """Return the NAMEs that keep a queued service from starting: dependencies not running."""
+    """Return the NAMEs of the dependencies that do not run, so that a queued service waits."""
     return [
         name
         for name in child.spec.supervision.depends_on
@@ -43,7 +43,7 @@ def blocking_dependencies(child: Child, children: Mapping[str, Child]) -> list[s
 
 
 def can_stop(name: str, children: Mapping[str, Child]) -> bool:
-    """Tell whether, when everything ends, it is this one's turn: no dependent has a process."""
+    """Return True if no dependent of a service has a process, so that it can be stopped."""
     return not any(
         name in child.spec.supervision.depends_on and has_process(child.state)
         for child in children.values()
@@ -51,7 +51,7 @@ def can_stop(name: str, children: Mapping[str, Child]) -> bool:
 
 
 def bound_services(name: str, children: Mapping[str, Child]) -> list[str]:
-    """Return who is bound to a service, directly or through others, itself excepted."""
+    """Return the NAMEs that are bound to a service, directly or through others."""
     found = {name: None}
     for bound_to in iter_growing(found):
         for child in children.values():
@@ -61,7 +61,7 @@ def bound_services(name: str, children: Mapping[str, Child]) -> list[str]:
 
 
 def iter_growing(names: dict[str, None]) -> Iterable[str]:
-    """Go through a mapping's keys in order, those included that are added on the way."""
+    """Yield the keys of a mapping in order, including those that are added meanwhile."""
     position = 0
     while position < len(names):
         yield list(names)[position]
@@ -69,7 +69,7 @@ def iter_growing(names: dict[str, None]) -> Iterable[str]:
 
 
 def in_start_order(names: Iterable[str], specs: Mapping[str, ServiceSpec]) -> list[str]:
-    """Return these NAMEs so that each comes after what it depends on."""
+    """Return these NAMEs in an order in which each comes after its dependencies."""
     wanted = list(dict.fromkeys(names))
     ordered: dict[str, None] = {}
     visited: set[str] = set()

@@ -1,7 +1,7 @@
 """Restart policy: what happens next to one service, as a pure function.
 
-Times are seconds on one monotonic clock and arrive as `now`; chance arrives as `jitter`, from 0 up
-to 1. This module only decides: `supervisor.loop` starts, signals and logs.
+Times are seconds of one monotonic clock and arrive as `now`. The random part of waits arrives as
+`jitter`, from 0 up to 1. This module only decides: `supervisor.manager` performs the effects.
 """
 
 from collections.abc import Callable
@@ -13,41 +13,41 @@ from typing import TypeAlias
 from garrison.ipc.messages import State
 from garrison.supervisor.config.spec import Restart, ServiceSpec, service_spec
 
-BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0  # doubling, with full jitter
-PROBE_FIRST, PROBE_MOST = 15.0, 300.0  # doubling: how often a failed service is tried again
-FORGOTTEN_AFTER = 60.0  # of health
-DUMP_WAIT = 0.5  # from the order to dump the stacks until TERM
-UNWELL_MOST = 2  # times in a row; then it is restarted
+BACKOFF_FIRST, BACKOFF_MOST = 0.5, 60.0  # doubled each time, with full jitter
+PROBE_FIRST, PROBE_MOST = 15.0, 300.0  # doubled each time: until a failed service is retried
+FORGOTTEN_AFTER = 60.0  # of running: then earlier crashes no longer count
+DUMP_WAIT = 0.5  # from the request for stacks until TERM
+UNWELL_MOST = 2  # bad health results in a row; then the service is restarted
 TERM_WAIT = 2.0  # from TERM until KILL
-KILL_WAIT = 5.0  # until KILL is sent once more
+KILL_WAIT = 5.0  # until KILL is sent again
 
 
 class Event(Enum):
     """What can happen to a service."""
 
-    START = "start"  # ordered
-    STOP = "stop"  # ordered
-    RESET = "reset"  # ordered: forget the restarts
-    SLOT = "slot"  # what it depends on runs, and a start slot is free
+    START = "start"  # by command
+    STOP = "stop"  # by command
+    RESET = "reset"  # by command: forget the restarts
+    SLOT = "slot"  # its dependencies run, and a start slot is free
     INITIALIZED = "initialized"
     READY = "ready"
     BEAT = "beat"
-    CLEAN_EXIT = "clean_exit"  # its process announced its end, and is gone with its tree
+    CLEAN_EXIT = "clean_exit"  # its process announced its end and is gone with its process tree
     CRASH = "crash"  # any other end
-    REFUSED = "refused"  # an end after PermanentFailure
-    WELL = "well"  # its `health` says so
-    UNWELL = "unwell"  # it says no, or nothing in time
-    EXCESS = "excess"  # it has more memory, or more processes, than it may
-    OVERRUN = "overrun"  # it has so much more that there is no time to drain
+    REFUSED = "refused"  # its process ended with a PermanentFailure
+    WELL = "well"  # its `health` reported no problem
+    UNWELL = "unwell"  # its `health` reported a problem, or did not answer in time
+    EXCESS = "excess"  # it exceeds a limit of memory or processes
+    OVERRUN = "overrun"  # it exceeds one so far that there is no time to drain
     DEADLINE = "deadline"
 
 
 class Effect(Enum):
-    """What the loop is to do."""
+    """What the manager is to do."""
 
     SPAWN = "spawn"
     DRAIN = "drain"
-    DUMP = "dump"  # all stacks into the service's log
+    DUMP = "dump"  # write all stacks into the service's log
     TERM = "term"
     KILL = "kill"
 
@@ -64,21 +64,21 @@ class StopReason(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Child:
-    """One service spec and where its process is in life."""
+    """One service: its spec and its lifecycle state."""
 
     spec: ServiceSpec
     state: State = State.REGISTERED
-    wanted: bool = False  # the last START or STOP; what should be, beside what is
-    since: float = 0.0  # when it came into this state
+    wanted: bool = False  # the last command was START, not STOP
+    since: float = 0.0  # when it entered this state
     deadline: float = inf  # when Event.DEADLINE is due
     generation: int = 0  # the number of its incarnation
-    attempts: int = 0  # ends in a row without a minute of health
+    attempts: int = 0  # exits in a row without a minute of running between them
     restarts: tuple[float, ...] = ()  # when it crashed within the period
-    restarted: int = 0  # how often it was started again by itself
-    probes: int = 0  # how often it was given up; 0 where it is trusted
+    restarted: int = 0  # how often it was restarted without a command
+    probes: int = 0  # how often it was given up since it last ran for a minute
     why: StopReason = StopReason.ORDER  # while stopping
-    escalation: Effect = Effect.TERM  # while stopping: what DEADLINE does next
-    unwell: int = 0  # how often in a row its `health` was not good
+    escalation: Effect = Effect.TERM  # while stopping: the effect of the next DEADLINE
+    unwell: int = 0  # bad health results in a row
 
 
 Step: TypeAlias = tuple[Child, Effect | None]
@@ -86,9 +86,15 @@ Rule: TypeAlias = Callable[[Child, Event, float, float], Step]
 
 
 def step(child: Child, event: Event, now: float, jitter: float = 0.5) -> Step:
-    """Return the child's next form and the one effect to carry out.
+    """Return the child after an event, and the one effect to perform.
 
-    A pair absent from `TRANSITIONS` changes nothing: late messages are ordinary.
+    A pair that is not in `TRANSITIONS` changes nothing: late messages are normal.
+
+    Args:
+        child: The service before the event.
+        event: What happened.
+        now: The time.
+        jitter: The random part of a wait, from 0 up to 1.
     """
     if event in {Event.START, Event.STOP}:
         child = replace(child, wanted=event is Event.START)
@@ -97,7 +103,7 @@ def step(child: Child, event: Event, now: float, jitter: float = 0.5) -> Step:
 
 
 def has_process(state: State) -> bool:
-    """Tell whether a service in this state has a process."""
+    """Return True if a service in this state has a process."""
     return state in LIVE_STATES
 
 
@@ -113,20 +119,20 @@ def _queue(child: Child, event: Event, now: float, jitter: float) -> Step:
 
 
 def _reset_and_queue(child: Child, event: Event, now: float, jitter: float) -> Step:
-    return _to(_forgotten(child), State.QUEUED, now), None
+    return _to(_without_history(child), State.QUEUED, now), None
 
 
 def _forget(child: Child, event: Event, now: float, jitter: float) -> Step:
-    return _forgotten(child), None
+    return _without_history(child), None
 
 
-def _forgotten(child: Child) -> Child:
+def _without_history(child: Child) -> Child:
     return replace(child, attempts=0, restarts=(), probes=0)
 
 
-def _if_healthy_forgotten(child: Child, now: float) -> Child:
-    healthy = child.state is State.RUNNING and now - child.since >= FORGOTTEN_AFTER
-    return _forgotten(child) if healthy else child
+def _forget_if_stable(child: Child, now: float) -> Child:
+    stable = child.state is State.RUNNING and now - child.since >= FORGOTTEN_AFTER
+    return _without_history(child) if stable else child
 
 
 def _stop(child: Child, event: Event, now: float, jitter: float) -> Step:
@@ -140,11 +146,11 @@ def _spawn(child: Child, event: Event, now: float, jitter: float) -> Step:
     ), Effect.SPAWN
 
 
-def _starting(child: Child, event: Event, now: float, jitter: float) -> Step:
+def _enter_starting(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _to(child, State.STARTING, now, child.deadline), None
 
 
-def _running(child: Child, event: Event, now: float, jitter: float) -> Step:
+def _enter_running(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _renew_watchdog(_to(child, State.RUNNING, now), event, now, jitter)
 
 
@@ -160,27 +166,25 @@ def _drain(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _to(child, State.STOPPING, now, now + child.spec.supervision.grace), Effect.DRAIN
 
 
-def _well(child: Child, event: Event, now: float, jitter: float) -> Step:
+def _note_well(child: Child, event: Event, now: float, jitter: float) -> Step:
     return replace(child, unwell=0), None
 
 
-def _unwell(child: Child, event: Event, now: float, jitter: float) -> Step:
+def _note_unwell(child: Child, event: Event, now: float, jitter: float) -> Step:
     child = replace(child, unwell=child.unwell + 1)
     return (child, None) if child.unwell < UNWELL_MOST else _drain(child, event, now, jitter)
 
 
 def _overrun(child: Child, event: Event, now: float, jitter: float) -> Step:
-    """Kill at once. What was being ended for another reason is so still."""
+    """Kill at once. A service that is being stopped keeps the reason that it is stopped for."""
     if child.state is not State.STOPPING:
         child = replace(_to(child, State.STOPPING, now), why=StopReason.LIMIT)
     return replace(child, escalation=Effect.KILL, deadline=now + KILL_WAIT), Effect.KILL
 
 
-def _silent(child: Child, event: Event, now: float, jitter: float) -> Step:
+def _end_silent(child: Child, event: Event, now: float, jitter: float) -> Step:
     why = StopReason.WATCHDOG if child.state is State.RUNNING else StopReason.START_TIMEOUT
-    child = _if_healthy_forgotten(
-        child, now - child.spec.supervision.watchdog
-    )  # silence is no health
+    child = _forget_if_stable(child, now - child.spec.supervision.watchdog)  # silence is no health
     child = replace(child, why=why, escalation=Effect.TERM)
     return _to(child, State.STOPPING, now, now + DUMP_WAIT), Effect.DUMP
 
@@ -191,7 +195,7 @@ def _escalate(child: Child, event: Event, now: float, jitter: float) -> Step:
     return replace(child, deadline=now + KILL_WAIT), Effect.KILL
 
 
-def _as_ordered(child: Child, event: Event, now: float, jitter: float) -> Step:
+def _note_order(child: Child, event: Event, now: float, jitter: float) -> Step:
     return replace(child, why=StopReason.ORDER), None
 
 
@@ -206,10 +210,10 @@ def _settle(child: Child, event: Event, now: float, jitter: float) -> Step:
 
 
 def _crashed(child: Child, event: Event, now: float, jitter: float) -> Step:
-    """An end after RUNNING: at once again, then later and later, past the intensity no more."""
+    """Restart after an exit in RUNNING: at once, then with backoff; give up past the intensity."""
     if event not in RESTARTED_AFTER[child.spec.supervision.restart]:
         return _to(replace(child, wanted=False), State.STOPPED, now), None
-    child = _if_healthy_forgotten(child, now)
+    child = _forget_if_stable(child, now)
     recent = tuple(at for at in child.restarts if now - at < child.spec.supervision.period)
     child = replace(child, restarts=(*recent, now)[-1000:])
     too_many = 0 < child.spec.supervision.intensity < len(child.restarts)
@@ -220,7 +224,7 @@ def _crashed(child: Child, event: Event, now: float, jitter: float) -> Step:
 
 
 def _unstarted(child: Child, event: Event, now: float, jitter: float) -> Step:
-    """An end before RUNNING: later and later, and it does not count."""
+    """Restart after an exit before RUNNING: with backoff; it does not count as a crash."""
     if child.spec.supervision.restart is Restart.TEMPORARY:
         return _to(child, State.FAILED, now), None
     if child.probes:
@@ -256,7 +260,7 @@ def _refused(child: Child, event: Event, now: float, jitter: float) -> Step:
 def _settle_refused(child: Child, event: Event, now: float, jitter: float) -> Step:
     if not child.wanted:
         return _stop(child, event, now, jitter)
-    if child.why is StopReason.ORDER:  # it was to be restarted: what is on disk may be better
+    if child.why is StopReason.ORDER:  # a restart by command: the config may be correct now
         return _reset_and_queue(child, event, now, jitter)
     return _refused(child, event, now, jitter)
 
@@ -273,17 +277,17 @@ WHY_DRAINED = {
 }
 AS_CRASHED = frozenset(
     {StopReason.WATCHDOG, StopReason.HEALTH, StopReason.LIMIT}
-)  # ended for what it did itself
+)  # reasons that lie in the service itself
 LIVE_STATES = frozenset({State.INITIALIZING, State.STARTING, State.RUNNING, State.STOPPING})
 
 _UNREADY: dict[Event, Rule] = {
     Event.CLEAN_EXIT: _unstarted,
     Event.CRASH: _unstarted,
     Event.REFUSED: _refused,
-    Event.DEADLINE: _silent,
+    Event.DEADLINE: _end_silent,
     Event.STOP: _drain,
     Event.RESET: _forget,
-    Event.READY: _running,
+    Event.READY: _enter_running,
     Event.EXCESS: _drain,
     Event.OVERRUN: _overrun,
 }
@@ -293,20 +297,20 @@ TRANSITIONS: dict[State, dict[Event, Rule]] = {
         Event.SLOT: _spawn,
         Event.STOP: _stop,
         Event.RESET: _forget,
-        Event.REFUSED: _refused,  # its config does not fit: no process could help
+        Event.REFUSED: _refused,  # its config is unusable
     },
-    State.INITIALIZING: _UNREADY | {Event.INITIALIZED: _starting},
+    State.INITIALIZING: _UNREADY | {Event.INITIALIZED: _enter_starting},
     State.STARTING: _UNREADY,
     State.RUNNING: {
         Event.BEAT: _renew_watchdog,
         Event.CLEAN_EXIT: _crashed,
         Event.CRASH: _crashed,
         Event.REFUSED: _refused,
-        Event.DEADLINE: _silent,
+        Event.DEADLINE: _end_silent,
         Event.STOP: _drain,
         Event.RESET: _forget,
-        Event.WELL: _well,
-        Event.UNWELL: _unwell,
+        Event.WELL: _note_well,
+        Event.UNWELL: _note_unwell,
         Event.EXCESS: _drain,
         Event.OVERRUN: _overrun,
     },
@@ -315,7 +319,7 @@ TRANSITIONS: dict[State, dict[Event, Rule]] = {
         Event.CRASH: _settle,
         Event.REFUSED: _settle_refused,
         Event.DEADLINE: _escalate,
-        Event.START: _as_ordered,
+        Event.START: _note_order,
         Event.RESET: _forget,
         Event.OVERRUN: _overrun,
     },
@@ -336,7 +340,7 @@ TRANSITIONS: dict[State, dict[Event, Rule]] = {
 
 
 def diagram() -> str:
-    """Return the table as a Mermaid state diagram, for the README."""
+    """Return the table as a Mermaid state diagram, for the docs."""
     lines = ["stateDiagram-v2", "    [*] --> registered"]
     for before, rules in TRANSITIONS.items():
         edges: dict[str, list[str]] = {}

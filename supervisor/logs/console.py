@@ -14,8 +14,8 @@ from typing import Any, TextIO
 
 import click
 
-from .events import Event
-from .tail import LogTail
+from .events import LogEvent
+from .tail import LogReader
 
 WAITING_LINES = 4000  # events that wait for the terminal; older ones are dropped
 LOOK_S = 0.1  # between two reads of the log files
@@ -52,8 +52,8 @@ class Console:
         self._encode = encode
         self._out = out
         self._hint = hint
-        self._events: deque[Event] = deque(maxlen=WAITING_LINES)
-        self._tail = LogTail(logs, lambda name: with_logs)
+        self._events: deque[LogEvent] = deque(maxlen=WAITING_LINES)
+        self._tail = LogReader(logs, lambda name: with_logs)
         self._stop = threading.Event()
         self._width = 10
         self._tty = out.isatty()
@@ -63,7 +63,7 @@ class Console:
         """Start writing."""
         self._thread.start()
 
-    def on_event(self, event: Event) -> None:
+    def on_event(self, event: LogEvent) -> None:
         """Queue an event. Called in the supervisor's loop; it never waits."""
         self._events.append(event)
 
@@ -89,7 +89,7 @@ class Console:
             self._out.write("".join(line + "\n" for line in lines))
             self._out.flush()
 
-    def _event_lines(self, event: Event) -> list[str]:
+    def _event_lines(self, event: LogEvent) -> list[str]:
         if self._encode is not None:
             return [self._encode(event)]
         lines = [self._line(event.service or "garrison", _event_text(event, self._tty), event.time)]
@@ -113,14 +113,14 @@ class Console:
         return click.style(text, **style) if self._tty else text  # type: ignore[arg-type]
 
 
-def _event_text(event: Event, colours: bool) -> str:
+def _event_text(event: LogEvent, colours: bool) -> str:
     """Return an event as text, without its service."""
     if event.event != "service.state":
-        return Event(event.n, event.time, event.event, "", event.data).text()
+        return LogEvent(event.n, event.time, event.event, "", event.data).text()
     data = dict(event.data)
     before, after = data.pop("from"), data.pop("to")
     if "death" in data:
         data["see"] = f"garrison death {data.pop('death')}"
     shown = click.style(after, fg=COLOURS.get(after)) if colours else after
-    rest = Event(0, "", "", "", data).text()
+    rest = LogEvent(0, "", "", "", data).text()
     return f"{before} → {shown} {rest}".rstrip()

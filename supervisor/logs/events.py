@@ -20,7 +20,7 @@ RECALLED = 512  # events of the former supervisor that the next one loads
 RECALLED_BYTES = 256 * 1024  # read from the end of each of the two files
 
 
-class Event(msgspec.Struct, frozen=True):
+class LogEvent(msgspec.Struct, frozen=True):
     """One event."""
 
     n: int  # its number, counted from the first event in the files
@@ -44,7 +44,7 @@ def _value(value: Any) -> str:
     return f'"{"".join(escaped)}"'
 
 
-def _last_events(path: Path) -> Iterator[Event]:
+def _last_events(path: Path) -> Iterator[LogEvent]:
     """Yield the events at a file's end; damaged lines are skipped."""
     try:
         with path.open("rb") as file:
@@ -55,7 +55,7 @@ def _last_events(path: Path) -> Iterator[Event]:
         return
     for line in lines:
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            yield msgspec.json.decode(line, type=Event)
+            yield msgspec.json.decode(line, type=LogEvent)
 
 
 def local_time(utc: str, separator: str = "T", precision: str = "milliseconds") -> str:
@@ -71,27 +71,27 @@ class EventLog:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._events: deque[Event] = deque(maxlen=KEPT)
+        self._events: deque[LogEvent] = deque(maxlen=KEPT)
         self._count = 0
         self._fd = -1
         self._size = 0
         self._lost = 0  # events that a full disk did not accept
         self._in_line = False  # the last line was written in part
-        self.listeners: list[Callable[[Event], None]] = []
+        self.listeners: list[Callable[[LogEvent], None]] = []
 
     def recall(self) -> None:
         """Load the last events of the former supervisor and continue its numbers."""
-        found: list[Event] = []
+        found: list[LogEvent] = []
         for path in (self._path.with_name(self._path.name + ".1"), self._path):
             found += _last_events(path)
         self._events.extend(found[-RECALLED:])
         self._count = max((event.n for event in found), default=0)
 
-    def record(self, event: str, service: str = "", **data: Any) -> Event:
+    def record(self, event: str, service: str = "", **data: Any) -> LogEvent:
         """Write an event and pass it to the listeners."""
         self._count += 1
         now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
-        entry = Event(self._count, now.replace("+00:00", "Z"), event, service, data)
+        entry = LogEvent(self._count, now.replace("+00:00", "Z"), event, service, data)
         self._events.append(entry)
         is_kept = self._write(msgspec.json.encode(entry) + b"\n")
         for listener in list(self.listeners):
@@ -107,7 +107,7 @@ class EventLog:
             self._lost = lost if self._lost else 0  # that event was lost too
         return entry
 
-    def last(self, number: int, services: frozenset[str] = frozenset()) -> list[Event]:
+    def last(self, number: int, services: frozenset[str] = frozenset()) -> list[LogEvent]:
         """Return the last events, oldest first, of some services or of all."""
         chosen = [e for e in self._events if not services or e.service in services]
         return chosen[-number:] if number > 0 else []
@@ -117,7 +117,7 @@ class EventLog:
         """Return the number of the last event."""
         return self._count
 
-    def backwards(self, newest: int) -> Iterator[Event]:
+    def backwards(self, newest: int) -> Iterator[LogEvent]:
         """Yield the events in memory backwards, from a number on."""
         return (event for event in reversed(self._events) if event.n <= newest)
 

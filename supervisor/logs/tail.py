@@ -88,7 +88,7 @@ def _tail(path: Path, number: int) -> bytes:
     return data
 
 
-class LogTail:
+class LogReader:
     """Follows the log files of a folder from now on.
 
     Args:

@@ -121,7 +121,7 @@ class FlightRecord:
     """An answer to `report`: the last calls of an ended worker."""
 
     key: Key
-    calls: flight_record.FlightRecord
+    calls: flight_record.RecordedCalls
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,8 +39,8 @@ class ForkedProcess(ForkProcess):  # type: ignore[misc]
     cgroup: Path | None = None
 
     @staticmethod
-    def _Popen(process: Any) -> Popen:
-        return Popen(process)
+    def _Popen(process_obj: Any) -> Popen:
+        return Popen(process_obj)
 
 
 def open_descriptors() -> list[int]:

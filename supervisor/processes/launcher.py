@@ -12,10 +12,8 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -33,25 +31,25 @@ from .protocol import (
     TREE_WAIT,
     CheckFresh,
     Command,
-    Ended,
+    EndedReport,
     Fork,
-    Forked,
-    Fresh,
-    Gone,
+    ForkedReport,
+    FreshReport,
+    GoneReport,
     InventoryEnd,
-    Leave,
-    NotForked,
+    LeaveCommand,
+    NotForkedReport,
     Preload,
     Report,
     Signal,
     decode_command,
     encode,
 )
+from .supervisor_link import SupervisorLink
 
 TERM_WAIT = 2.0  # seconds from SIGTERM to SIGKILL
 SPARE_S = 0.05  # from a start until the next spare worker is forked
 SPARE = b""  # the key of the spare worker, which has no assignment yet
-UNSENT_MOST = 4096  # reports that are kept for a supervisor that does not read
 ENDS_KEPT = 256  # ends of workers that are reported to the next supervisor
 
 
@@ -65,19 +63,18 @@ class Launcher:
         orphan_grace: float,
         worker_cgroups: cgroups.Cgroups,
     ) -> None:
-        self._connection: socket.socket | None = connection  # None: no supervisor
+        self._link = SupervisorLink(connection)
         self._path = path
         self._orphan_grace = orphan_grace
         self._cgroups = worker_cgroups
         self._workers: dict[bytes, Any] = {}
         self._pids: dict[int, bytes] = {}
         self._names: dict[bytes, str] = {}
-        self._recent_ends: dict[bytes, Ended] = {}
+        self._recent_ends: dict[bytes, EndedReport] = {}
         self._ending: dict[bytes, float] = {}  # key → deadline for its process tree to end
         self._ending_cgroups: dict[bytes, Path | None] = {}
         self._orphans_until = 0.0  # end other descendants until then
         self._stuck: set[int] = set()  # reported as left over: they survive SIGKILL
-        self._unsent: deque[tuple[bytes, int]] = deque(maxlen=UNSENT_MOST)
         self._spare: tuple[Any, socket.socket] | None = None  # worker that waits for an assignment
         self._spare_at = inf  # when to fork the next spare
         self._retired = False
@@ -93,7 +90,6 @@ class Launcher:
         for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # only the supervisor, or its absence, ends it
         self._own_fds = {self._listener.fileno(), self._wake, self._wake_write}
-        connection.setblocking(False)
 
     def run(self) -> None:
         """Serve until nothing is left to serve."""
@@ -128,9 +124,8 @@ class Launcher:
         poll = select.poll()
         for fd in (self._wake, self._listener.fileno()):
             poll.register(fd, select.POLLIN)
-        if self._connection is not None:
-            writing = select.POLLOUT if self._unsent else 0
-            poll.register(self._connection, select.POLLIN | writing)
+        if self._link.connected:
+            poll.register(self._link.fileno(), self._link.events())
         return poll
 
     def _wait(self) -> float:
@@ -144,29 +139,22 @@ class Launcher:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):  # the peer is gone, or no descriptor is left
             connection, _ = self._listener.accept()
-            if self._connection is not None:
-                self._connection.close()
-            connection.setblocking(False)
-            self._connection = connection
+            self._link.replace(connection)
             if not self._termed:
                 self._kill_at = inf
             self._send_inventory()
 
     def _send_inventory(self) -> None:
         """Report everything to a new supervisor: what the old one received is unknown."""
-        for _, fd in self._unsent:
-            if fd >= 0:
-                os.close(fd)
-        self._unsent.clear()
         for key, process in self._workers.items():
             fd = -1
             with contextlib.suppress(OSError):
                 fd = os.pidfd_open(process.pid)
-            self._report(Forked(key, process.pid, self._names.get(key, "")), fd)
+            self._report(ForkedReport(key, process.pid, self._names.get(key, "")), fd)
         for key, ended in self._recent_ends.items():
             self._report(ended)
             if key not in self._ending:
-                self._report(Gone(key))
+                self._report(GoneReport(key))
         retired = self._retired or self._termed
         modules = self._loaded.preloaded
         end = InventoryEnd(
@@ -177,13 +165,11 @@ class Launcher:
             self._spare_at = time.monotonic() + SPARE_S
 
     def _read(self) -> None:
-        while self._connection is not None:
+        while self._link.connected:
             try:
-                data, fds, _, _ = socket.recv_fds(self._connection, FRAME_BYTES, 4)
+                data, fds = self._link.receive()
             except BlockingIOError:
                 return
-            except OSError:
-                data, fds = b"", []
             if not data:
                 self._disconnected()
                 return
@@ -196,9 +182,7 @@ class Launcher:
                     os.close(fd)
 
     def _disconnected(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._link.disconnect()
         self._kill_at = min(self._kill_at, time.monotonic() + self._orphan_grace)
 
     def _end_all(self) -> None:
@@ -219,8 +203,8 @@ class Launcher:
             case Preload(modules):
                 self._preload(modules)
             case CheckFresh():
-                self._report(Fresh(tuple(self._loaded.changed())))
-            case Leave(kill):
+                self._report(FreshReport(tuple(self._loaded.changed())))
+            case LeaveCommand(kill):
                 self._retired = True
                 self._drop_spare()
                 if kill:
@@ -239,57 +223,37 @@ class Launcher:
             process_tree.signal_one(process.pid, command.number)
 
     def _report(self, report: Report, fd: int = -1) -> None:
-        if len(self._unsent) == UNSENT_MOST and self._unsent[0][1] >= 0:
-            os.close(self._unsent[0][1])
-        self._unsent.append((encode(report), fd))
+        self._link.report(report, fd)
         self._send_unsent()
 
     def _send_unsent(self) -> None:
-        while self._unsent and self._connection is not None:
-            data, fd = self._unsent[0]
-            try:
-                socket.send_fds(self._connection, [data], [fd] if fd >= 0 else [])
-            except BlockingIOError:
-                return
-            except OSError:
-                self._disconnected()
-                return
-            self._unsent.popleft()
-            if fd >= 0:
-                os.close(fd)
+        if not self._link.send():
+            self._disconnected()
 
     # --- forking ----------------------------------------------------------------------------
 
     def _fork(self, fork: Fork, fds: list[int]) -> None:
         if len(fds) != 1 or self._termed:
-            self._report(NotForked(fork.key, "the launcher is ending"))
+            self._report(NotForkedReport(fork.key, "the launcher is ending"))
             return
         try:
             process = self._take_spare(fork, fds[0])
             if process is None:
                 process = self._start(self._run_worker, fork, fds[0])
         except OSError as error:
-            self._report(NotForked(fork.key, str(error)))
+            self._report(NotForkedReport(fork.key, str(error)))
             return
-        own_pids = {os.getpid(), self._supervisor_pid()}
+        own_pids = {os.getpid(), self._link.peer_pid()}
         unsupported = self._cgroups.apply_limits(process.cgroup, fork.limits, own_pids)
         self._workers[fork.key] = process
         self._pids[process.pid] = fork.key
         self._names[fork.key] = fork.name
         try:
-            forked = Forked(fork.key, process.pid, unsupported=tuple(unsupported))
+            forked = ForkedReport(fork.key, process.pid, unsupported=tuple(unsupported))
             self._report(forked, os.pidfd_open(process.pid))
         except OSError as error:  # without a descriptor the worker cannot be watched
             process_tree.signal_group(process.pid, signal.SIGKILL)
             print(f"launcher: {fork.name} was killed: {error}", file=sys.stderr, flush=True)
-
-    def _supervisor_pid(self) -> int:
-        """Return the pid of the connected supervisor; this process's own if there is none."""
-        if self._connection is None:
-            return os.getpid()
-        option = self._connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        pid: int = struct.unpack("3i", option)[0]
-        return pid
 
     def _start(self, target: Callable[..., None], *args: Any) -> Any:
         """Fork. SIGTERM is blocked in the child until the child handles it."""
@@ -324,7 +288,7 @@ class Launcher:
     def _fork_spare(self) -> None:
         """Fork a worker ahead of its assignment, so that the next start need not wait for it."""
         self._spare_at = inf
-        if self._spare is not None or self._retired or self._termed or self._connection is None:
+        if self._spare is not None or self._retired or self._termed or not self._link.connected:
             return
         try:
             ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -414,7 +378,7 @@ class Launcher:
             inside = cgroups.inside(cgroup) if key in full else []
             self._cgroups.discard(cgroup)
             self._stuck.update(left)  # reported once; later ends do not wait for these
-            self._report(Gone(key, tuple({*left, *inside})))
+            self._report(GoneReport(key, tuple({*left, *inside})))
 
     def _end_orphans(self) -> None:
         """Kill descendants that lost their parent while no worker was ending."""
@@ -434,7 +398,7 @@ class Launcher:
         process.close()
         self._ending[key] = time.monotonic() + TREE_WAIT
         self._ending_cgroups[key] = process.cgroup
-        ended = Ended(
+        ended = EndedReport(
             key,
             popen.status,
             usage.ru_utime,
@@ -469,7 +433,7 @@ class Launcher:
 
     def _note_library_fds(self) -> None:
         if not self._workers:  # with workers, their sentinels would be among these
-            own = self._own_fds | ({self._connection.fileno()} if self._connection else set())
+            own = self._own_fds | ({self._link.fileno()} if self._link.connected else set())
             self._library_fds = set(open_descriptors()) - own
 
 

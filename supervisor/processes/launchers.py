@@ -5,7 +5,7 @@ from pathlib import Path
 
 from . import launcher_process
 from .launcher_process import LEAVE_WAIT, LauncherProcess
-from .protocol import Leave, Preload
+from .protocol import LeaveCommand, Preload
 
 
 class LauncherSet:
@@ -86,7 +86,7 @@ class LauncherSet:
         for launcher in self._launchers:
             if not launcher.retired:
                 launcher.retired = True
-                launcher.send(Leave())
+                launcher.send(LeaveCommand())
         self.modules = modules
         self._start()
 
@@ -123,7 +123,7 @@ class LauncherSet:
         must neither keep its launcher nor outlive it.
         """
         for launcher in self._launchers:
-            launcher.send(Leave(kill or bool(launcher.keys)))
+            launcher.send(LeaveCommand(kill or bool(launcher.keys)))
 
     def wait_for_exit(self) -> None:
         """Wait until all have ended; kill those that have not ended in time."""

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from .protocol import Preloaded
+from .protocol import PreloadedReport
 
 
 class LoadedModules:
@@ -17,7 +17,7 @@ class LoadedModules:
         self.preloaded: tuple[str, ...] = ()
         self._files: dict[str, tuple[int, int]] = {}  # file → mtime in ns, size
 
-    def preload(self, modules: tuple[str, ...]) -> Preloaded:
+    def preload(self, modules: tuple[str, ...]) -> PreloadedReport:
         """Import modules; return which failed and which started threads."""
         self.preloaded = tuple(dict.fromkeys([*self.preloaded, *modules]))
         began = time.monotonic()
@@ -31,7 +31,7 @@ class LoadedModules:
             if len(os.listdir("/proc/self/task")) > 1 + bool(threaded):  # noqa: PTH208
                 threaded.append(module)
         self.freeze()
-        return Preloaded(failed, tuple(threaded), time.monotonic() - began)
+        return PreloadedReport(failed, tuple(threaded), time.monotonic() - began)
 
     def freeze(self) -> None:
         """Keep the pages of all modules shared with workers, and note their files."""

@@ -31,7 +31,7 @@ from .launcher_process import LauncherProcess
 from .launchers import LauncherSet
 from .post_mortem import PostMortem
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
-from .takeover import Inventory, Takeover
+from .takeover import Inventory, LauncherTakeover
 from .usage import CpuMeter, UsageMonitor, sample_quickly
 from .worker_table import LocalWorker, WorkerTable
 
@@ -70,7 +70,7 @@ class LocalEngine:
         self._trees = InheritedTrees()
         self._happened: list[Happened] = []
         self._answers_due = inf  # the earliest `answer_due` of all workers
-        self._takeover: Takeover | None = None
+        self._takeover: LauncherTakeover | None = None
         self._known: dict[Key, Inherited] = {}  # workers of a former supervisor
         self._deferred: list[Callable[[], None]] = []  # commands that wait for the takeover
         self._missing: deque[Key] = deque()  # known workers that ended unseen
@@ -146,7 +146,7 @@ class LocalEngine:
     def adopt(self, known: Sequence[Inherited]) -> None:
         """Start to take over what a former supervisor left running; answered by one Found."""
         self._known = {one.key: one for one in known}
-        self._takeover = Takeover(self._run)
+        self._takeover = LauncherTakeover(self._run)
         last = max(self._launchers.last_number, self._takeover.last_number)
         self._launchers.last_number = last
 
@@ -180,13 +180,13 @@ class LocalEngine:
         self._launchers.add(launcher, end.modules)
         self._others.discard(launcher.pid)
         for report, fds in inventory.reports:
-            if isinstance(report, protocol.Forked):
+            if isinstance(report, protocol.ForkedReport):
                 self._resume(report.key, report.name)
                 self._workers[report.key] = LocalWorker(
                     launcher, log_began=self._log_began(report.key)
                 )
                 launcher.keys.add(report.key)
-            elif isinstance(report, protocol.Ended):
+            elif isinstance(report, protocol.EndedReport):
                 self._resume(report.key, "")
             self._take(report, fds)
 
@@ -377,25 +377,25 @@ class LocalEngine:
                 self._lost(launcher)
                 return
             report = decode_report(data)
-            if isinstance(report, protocol.Preloaded):
+            if isinstance(report, protocol.PreloadedReport):
                 launcher.importing = False
             self._take(report, fds)
 
     def _take(self, report: Report, fds: list[int]) -> None:
         match report:
-            case protocol.Forked():
+            case protocol.ForkedReport():
                 self._forked(report, fds)
-            case protocol.NotForked(key, reason):
+            case protocol.NotForkedReport(key, reason):
                 self._not_forked(key, reason)
-            case protocol.Ended(key, status, user_s, system_s, rss_bytes, oom):
+            case protocol.EndedReport(key, status, user_s, system_s, rss_bytes, oom):
                 paused = key in self._workers and self._workers[key].paused
                 ended = engine.Ended(key, status, user_s, system_s, rss_bytes, oom, paused)
                 self._happened.append(ended)
-            case protocol.Gone(key, left):
+            case protocol.GoneReport(key, left):
                 self._gone(key, left)
-            case protocol.Preloaded(failed, threaded, took_s):
+            case protocol.PreloadedReport(failed, threaded, took_s):
                 self._happened.append(engine.Preloaded(failed, threaded, took_s))
-            case protocol.Fresh(changed):
+            case protocol.FreshReport(changed):
                 self._happened.append(engine.Fresh(changed))
             case protocol.InventoryEnd():
                 for fd in fds:
@@ -403,7 +403,7 @@ class LocalEngine:
             case _:
                 assert_never(report)
 
-    def _forked(self, report: protocol.Forked, fds: list[int]) -> None:
+    def _forked(self, report: protocol.ForkedReport, fds: list[int]) -> None:
         worker = self._workers.get(report.key)
         if worker is None:
             for fd in fds:

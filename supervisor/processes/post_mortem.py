@@ -91,7 +91,7 @@ class PostMortem:
         key = self._requested.popleft()
         worker = self._workers.get(key)
         if worker is None:  # it was never forked
-            nothing = flight_record.FlightRecord(problem="no messages were recorded")
+            nothing = flight_record.RecordedCalls(problem="no messages were recorded")
             return [FlightRecord(key, nothing), LogTail(key, "", "")]
         log, stacks = worker.log.read()
         calls = flight_recorder.read(worker.flight)

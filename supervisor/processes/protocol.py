@@ -46,16 +46,16 @@ class CheckFresh(msgspec.Struct, tag="check_fresh", frozen=True):
     """Report which preloaded files have changed on disk."""
 
 
-class Leave(msgspec.Struct, tag="leave", frozen=True):
+class LeaveCommand(msgspec.Struct, tag="leave", frozen=True):
     """End: at once with all workers, or after the last worker has ended."""
 
     kill: bool = False
 
 
-Command: TypeAlias = Fork | Signal | Preload | CheckFresh | Leave
+Command: TypeAlias = Fork | Signal | Preload | CheckFresh | LeaveCommand
 
 
-class Forked(msgspec.Struct, tag="forked", frozen=True):
+class ForkedReport(msgspec.Struct, tag="forked", frozen=True):
     """A worker was forked. Its pidfd is attached."""
 
     key: bytes
@@ -64,14 +64,14 @@ class Forked(msgspec.Struct, tag="forked", frozen=True):
     unsupported: tuple[str, ...] = msgspec.field(default=(), name="unheld")  # by its cgroup
 
 
-class NotForked(msgspec.Struct, tag="not_forked", frozen=True):
+class NotForkedReport(msgspec.Struct, tag="not_forked", frozen=True):
     """A worker could not be forked."""
 
     key: bytes
     reason: str
 
 
-class Ended(msgspec.Struct, tag="ended", frozen=True):
+class EndedReport(msgspec.Struct, tag="ended", frozen=True):
     """A worker ended. The processes that it started are being ended."""
 
     key: bytes
@@ -82,14 +82,14 @@ class Ended(msgspec.Struct, tag="ended", frozen=True):
     oom: bool = False  # the kernel's OOM killer killed in its cgroup
 
 
-class Gone(msgspec.Struct, tag="gone", frozen=True):
+class GoneReport(msgspec.Struct, tag="gone", frozen=True):
     """Every process of a worker has ended, except those in `left`, which could not be ended."""
 
     key: bytes
     left: tuple[int, ...] = ()
 
 
-class Preloaded(msgspec.Struct, tag="preloaded", frozen=True):
+class PreloadedReport(msgspec.Struct, tag="preloaded", frozen=True):
     """The modules are imported, except those in `failed`."""
 
     failed: dict[str, str] = {}  # module → error
@@ -97,7 +97,7 @@ class Preloaded(msgspec.Struct, tag="preloaded", frozen=True):
     took_s: float = 0.0
 
 
-class Fresh(msgspec.Struct, tag="fresh", frozen=True):
+class FreshReport(msgspec.Struct, tag="fresh", frozen=True):
     """Preloaded files that have changed on disk."""
 
     changed: tuple[str, ...]
@@ -114,7 +114,15 @@ class InventoryEnd(msgspec.Struct, tag="here", frozen=True):
     ending: bool = False  # its orphan grace is over: it is ending its workers
 
 
-Report: TypeAlias = Forked | NotForked | Ended | Gone | Preloaded | Fresh | InventoryEnd
+Report: TypeAlias = (
+    ForkedReport
+    | NotForkedReport
+    | EndedReport
+    | GoneReport
+    | PreloadedReport
+    | FreshReport
+    | InventoryEnd
+)
 
 encode = msgspec.msgpack.Encoder().encode
 decode_command = msgspec.msgpack.Decoder(Command).decode

@@ -11,7 +11,7 @@ from garrison.ipc.messages import BAD_BYTES
 from . import protocol
 from .engine import Found, Key
 from .launcher_process import LauncherProcess, connected, socket_number
-from .protocol import Ended, Forked, InventoryEnd, Report, decode_report
+from .protocol import EndedReport, ForkedReport, InventoryEnd, Report, decode_report
 
 MEET_WAIT = 2.0  # seconds for a launcher to send its inventory
 
@@ -58,7 +58,7 @@ class Inventory:
         self.launcher.reap()
 
 
-class Takeover:
+class LauncherTakeover:
     """The adoption of all launchers whose sockets are in a folder.
 
     Attributes:
@@ -149,9 +149,9 @@ class Takeover:
         over, outdated = True, False
         for inventory in self.complete:
             assert inventory.end is not None
-            names = {r.key: r.name for r, _ in inventory.reports if isinstance(r, Forked)}
+            names = {r.key: r.name for r, _ in inventory.reports if isinstance(r, ForkedReport)}
             running |= names
-            ended |= {r.key for r, _ in inventory.reports if isinstance(r, Ended)}
+            ended |= {r.key for r, _ in inventory.reports if isinstance(r, EndedReport)}
             if inventory.end.ending:
                 ending |= names.keys()
             else:

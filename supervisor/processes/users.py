@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from garrison.ipc.errors import StartError
-from garrison.ipc.messages import Limits
+from garrison.ipc.messages import WorkerLimits
 from garrison.supervisor.config.environment import ACL
 from garrison.supervisor.config.spec import ServiceSpec
 
@@ -34,7 +34,7 @@ class Account:
     groups: tuple[int, ...]  # all groups, including `gid`
     environment: dict[str, str] = field(default_factory=dict)  # HOME, USER, LOGNAME, SHELL
 
-    def put_on(self, limits: Limits) -> Limits:
+    def put_on(self, limits: WorkerLimits) -> WorkerLimits:
         """Return a worker's limits with this user and its groups."""
         uid = -1 if self.uid == os.geteuid() else self.uid
         return msgspec.structs.replace(limits, uid=uid, gid=self.gid, groups=self.groups)

@@ -13,10 +13,16 @@ from math import inf
 from typing import TypeAlias
 
 from garrison.ipc.errors import StartError
-from garrison.ipc.messages import Limits, State, Token
+from garrison.ipc.messages import State, Token, WorkerLimits
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.spec import HostSpec, PluginSpec, Restart, ServiceSpec, service_spec
+from garrison.supervisor.config.spec import (
+    HostSpec,
+    PluginSpec,
+    Restart,
+    ServiceSpec,
+    service_spec,
+)
 from garrison.supervisor.lifecycle.policy import Child, Effect, StopReason, has_process
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.logs.events import EventLog
@@ -216,7 +222,7 @@ class Adoption:
         data = self._host.state / "services" / spec.name
         with contextlib.suppress(StartError):
             if (account := resolve_user(spec, data)) is not None:
-                return account.put_on(Limits()).uid
+                return account.put_on(WorkerLimits()).uid
         return -1
 
     # --- workers of no service --------------------------------------------------------------

@@ -605,7 +605,7 @@ def test_running_workers_keep_the_folder_of_sockets(host: Hosting, tmp_path: Pat
     one = host(moved("a"), PLUGINS)
     before = lives(one)
     one.write("config.toml", moved("b"))
-    assert "takes garrison down" in one.run("upgrade").err
+    assert "Run garrison down" in one.run("upgrade").err
     one.end(signal.SIGKILL)
     assert one.start().wait(10) == 1
     assert "still runs" in one.output

@@ -1,4 +1,4 @@
-"""Each process that takes part in an answer dies during it: the answer is sent, and only once."""
+"""A kill of agent, platform, model or plugin during an answer: it is sent, and once."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -49,89 +49,89 @@ async def client(radio: Host) -> AsyncIterator[Client]:
         yield client
 
 
-def sent_by(host: Host) -> list[str]:
-    """Return what a platform has sent, in order."""
-    path = host.folder / "sent.txt"
+def sent(host: Host) -> list[str]:
+    """Return the platform's output, in order."""
+    path = host.folder / "said.txt"
     return path.read_text().splitlines() if path.exists() else []
 
 
-async def until_requested(client: Client, text: str) -> None:
-    """Wait until the model has a request."""
+async def until_called(client: Client, text: str) -> None:
+    """Wait until the model was called with a text."""
 
-    async def has_request() -> bool:
-        return text in await found(client, "oracle").requests()
+    async def is_called() -> bool:
+        return text in await found(client, "oracle").asked()
 
-    await eventually(has_request, what=f"the model has the request {text!r}")
+    await eventually(is_called, what=f"the model was called with {text!r}")
 
 
-async def test_a_platform_that_dies_in_mid_answer_sends_it_after_its_restart(
+async def test_a_platform_killed_during_an_answer_sends_it_after_its_restart(
     radio: Host, client: Client
 ) -> None:
-    """Once, although the incarnation before received the message."""
-    asking = found(client, "radio").hear("hang", "1")
-    await until_requested(client, "hang")
+    """Once, although the earlier incarnation received the message."""
+    call = found(client, "radio").hear("hang", "1")
+    await until_called(client, "hang")
     old = radio.kill("radio")
     with pytest.raises(ServiceLost):
-        await asking
+        await call
     await asyncio.to_thread(radio.until_reborn, "radio", old)
     await found(client, "oracle").release()
 
-    await asyncio.to_thread(until, lambda: sent_by(radio), what="the answer is sent")
+    await asyncio.to_thread(until, lambda: sent(radio), what="it is sent")
     again = await found(client, "radio").hear("hang", "1")
-    assert again == {"sent": ["You wrote: hang"], "failed": []}
-    assert sent_by(radio) == ["r: You wrote: hang"]
+    assert again == {"said": ["You said: hang"], "failed": []}
+    assert sent(radio) == ["r: You said: hang"]
 
 
-async def test_an_answer_waits_for_a_platform_that_restarts(radio: Host, client: Client) -> None:
-    """The model answers before the platform runs again."""
-    asking = found(client, "radio").ask("hang", "1")
-    await until_requested(client, "hang")
+async def test_an_answer_waits_for_its_platforms_restart(radio: Host, client: Client) -> None:
+    """The model answers while the platform is still down."""
+    call = found(client, "radio").ask("hang", "1")
+    await until_called(client, "hang")
     old = radio.kill("radio")
     gone = lambda: radio.status("radio")["pid"] != old  # noqa: E731
     await asyncio.to_thread(until, gone, what="its end was seen")
     await found(client, "oracle").release()
 
-    assert (await asking)["sent"] == ["You wrote: hang"]
-    assert sent_by(radio) == ["r: You wrote: hang"]
+    assert (await call)["said"] == ["You said: hang"]
+    assert sent(radio) == ["r: You said: hang"]
 
 
-async def test_an_answer_that_may_have_been_sent_is_not_sent_again(
+async def test_a_response_that_may_have_been_sent_is_not_repeated(
     radio: Host, client: Client
 ) -> None:
-    """A platform dies while it sends: the failure is in the result."""
+    """If the platform crashes while it sends, the caller gets a failed result."""
     answer = await found(client, "radio").ask("die", "1")
 
-    assert answer == {"sent": ["You wrote: die"], "failed": ["REPLY"]}
-    assert sent_by(radio) == ["r: You wrote: die"]
+    assert answer == {"said": ["You said: die"], "failed": ["REPLY"]}
+    assert sent(radio) == ["r: You said: die"]
 
 
-async def test_an_agent_that_dies_in_mid_answer_begins_anew(radio: Host, client: Client) -> None:
-    """Its caller waits, and gets the answer of the next incarnation."""
-    asking = found(client, "radio").hear("hang", "1")
-    await until_requested(client, "hang")
+async def test_an_agent_killed_during_an_answer_starts_it_again(
+    radio: Host, client: Client
+) -> None:
+    """The caller waits and gets the next incarnation's answer."""
+    call = found(client, "radio").hear("hang", "1")
+    await until_called(client, "hang")
     old = radio.kill("agent")
     await asyncio.to_thread(radio.until_reborn, "agent", old)
     await found(client, "oracle").release()
 
-    assert (await asking)["sent"] == ["You wrote: hang"]
-    assert sent_by(radio) == ["r: You wrote: hang"]
+    assert (await call)["said"] == ["You said: hang"]
+    assert sent(radio) == ["r: You said: hang"]
 
 
-async def test_a_model_that_dies_in_mid_answer_gets_the_request_again(
-    radio: Host, client: Client
-) -> None:
-    """Nothing was sent yet, so nothing is sent twice."""
-    asking = found(client, "radio").hear("hang", "1")
-    await until_requested(client, "hang")
+async def test_a_model_killed_during_an_answer_is_called_again(radio: Host, client: Client) -> None:
+    """Nothing was sent before, so nothing is sent twice."""
+    call = found(client, "radio").hear("hang", "1")
+    await until_called(client, "hang")
     radio.kill("oracle")
 
-    assert (await asking)["sent"] == ["You wrote: hang"]
-    assert sent_by(radio) == ["r: You wrote: hang"]
+    assert (await call)["said"] == ["You said: hang"]
+    assert sent(radio) == ["r: You said: hang"]
 
 
 async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client) -> None:
-    """The agent keeps running, the plugin's next incarnation runs other actions, and a message is
-    answered even if its only action failed."""
+    """The agent keeps running, the plugin's next incarnation runs the other actions, and a message
+    without another successful action gets a reply."""
     agent, deeds = (radio.status(name)["pid"] for name in ("agent", "deeds"))
     hear = found(client, "radio").hear
 
@@ -143,19 +143,18 @@ async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client)
     assert radio.status("deeds")["pid"] != deeds
 
 
-async def test_rooms_side_by_side_each_in_its_order(radio: Host, client: Client) -> None:
-    """A message that hangs delays its own room only; a message that comes twice is answered
-    once."""
+async def test_rooms_are_answered_concurrently_each_in_order(radio: Host, client: Client) -> None:
+    """A message that hangs delays its room only; a repeated message is answered once."""
     hear = found(client, "radio").hear
     held = [hear("hang", "1"), hear("hang", "1"), hear("two", "2"), hear("three", "3")]
-    await until_requested(client, "hang")
-    assert (await hear("elsewhere", "4", "other"))["sent"] == ["You wrote: elsewhere"]
-    assert sent_by(radio) == ["other: You wrote: elsewhere"]
+    await until_called(client, "hang")
+    assert (await hear("elsewhere", "4", "other"))["said"] == ["You said: elsewhere"]
+    assert sent(radio) == ["other: You said: elsewhere"]
     await found(client, "oracle").release()
     one, same, *_ = await asyncio.gather(*held)
 
     assert one == same
-    assert sent_by(radio)[1:] == [f"r: You wrote: {text}" for text in ("hang", "two", "three")]
+    assert sent(radio)[1:] == [f"r: You said: {text}" for text in ("hang", "two", "three")]
 
 
 @pytest.fixture
@@ -168,26 +167,26 @@ def two() -> Iterator[Host]:
         yield host.up()
 
 
-async def test_two_agents_answer_for_themselves(two: Host) -> None:
-    """Each with its own character and its own platform, also if that dies during the answer."""
+async def test_two_agents_answer_separately(two: Host) -> None:
+    """Each with its own character and platform, also after a kill of a platform."""
     async with two.connect() as client:
         for name in ("ada", "max"):
             answer = await found(client, f"{name}.radio").hear("who", "1")
             assert answer == {"sent": [f"You are {name}."], "failed": []}
         held = [found(client, f"{name}.radio").ask("hang", "2") for name in ("ada", "max")]
-        await until_requested(client, "hang")
+        await until_called(client, "hang")
         old = two.kill("ada.radio")
         await asyncio.to_thread(two.until_reborn, "ada.radio", old)
         await found(client, "oracle").release()
         await asyncio.gather(*held)
 
     for name in ("ada", "max"):
-        heard = (two.folder / f"{name}.txt").read_text().splitlines()
-        assert heard == [f"r: You are {name}.", "r: You wrote: hang"]
+        lines = (two.folder / f"{name}.txt").read_text().splitlines()
+        assert lines == [f"r: You are {name}.", "r: You said: hang"]
 
 
 async def test_an_event_of_an_agents_platform_is_answered_by_that_agent(two: Host) -> None:
-    """The platform that emits the event determines the agent."""
+    """The event's source decides."""
     async with two.connect() as client:
         await found(client, "max.radio").tell("who", "1")
 
@@ -195,7 +194,7 @@ async def test_an_event_of_an_agents_platform_is_answered_by_that_agent(two: Hos
     assert not (two.folder / "ada.txt").exists()
 
 
-async def test_an_event_of_everybodys_platform_is_answered_once(tmp_path: Path) -> None:
+async def test_an_event_of_a_shared_platform_is_answered_once(tmp_path: Path) -> None:
     """By the first agent, as with `process_actions`."""
     files = {f"{name}.json": f'{{"name": "{name}", "bio": []}}' for name in ("ada", "max")}
     own = "[agents.NAME]\ncharacter = 'NAME.json'\nplugins = ['agent']\n"

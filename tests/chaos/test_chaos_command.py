@@ -21,7 +21,7 @@ from tests.support.waiting import LONGEST_SOAK, PATIENCE, until
 
 from garrison.ipc import InvalidCall, OrderFailed, SupervisorGone
 from garrison.supervisor.chaos.load import call_method
-from garrison.supervisor.chaos.schedule import Fault
+from garrison.supervisor.chaos.schedule import PlannedFault
 
 SERVICES, CALLERS = 20, 8
 CONFIG = """
@@ -280,8 +280,10 @@ def test_without_a_supervisor(quiet: Host) -> None:
     assert ran.code == 7
 
 
-@pytest.mark.parametrize("fault", list(Fault))
-async def test_fault_orders_for_a_stopped_service_are_refused(quiet: Host, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", list(PlannedFault))
+async def test_fault_orders_for_a_stopped_service_are_refused(
+    quiet: Host, fault: PlannedFault
+) -> None:
     """And an order for several services."""
     async with quiet.connect() as client:
         with pytest.raises(OrderFailed, match="asleep is stopped"):
@@ -353,8 +355,8 @@ def test_a_service_that_an_operator_stops_is_left_alone(running: Host) -> None:
     """No promise is broken by an order. Messages to the service are kept."""
     process = begun(running, "--for", "4", "--json")
     until(lambda: len(running.events("service.fault")) >= 8)
-    running.run("stop", "third")
-    running.run("restart", "other")
+    running.ask("stop", "third")
+    running.ask("restart", "other")
     faults = len(running.events("service.fault"))
     until(lambda: len(running.events("service.fault")) > faults)
     process.send_signal(signal.SIGINT)

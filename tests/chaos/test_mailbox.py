@@ -1,4 +1,4 @@
-"""An acknowledged message is delivered, in order, whatever dies meanwhile."""
+"""An acknowledged message is delivered, in order, whatever crashes meanwhile."""
 
 import asyncio
 import os
@@ -38,7 +38,7 @@ def running(host: Hosting, tmp_path: Path) -> Host:
 
 
 def noted(tmp_path: Path, receiver: str = "receiver") -> list[tuple[int, str, int]]:
-    """Return what a receiver noted: the number, the message's id, the attempt."""
+    """Return a receiver's notes: the number, the message's id, the attempt."""
     path = tmp_path / receiver
     if not path.exists():
         return []
@@ -47,12 +47,12 @@ def noted(tmp_path: Path, receiver: str = "receiver") -> list[tuple[int, str, in
 
 
 def numbers(tmp_path: Path, receiver: str = "receiver") -> list[int]:
-    """Return the numbers that a receiver noted."""
+    """Return the numbers in a receiver's notes."""
     return [number for number, _, _ in noted(tmp_path, receiver)]
 
 
 async def empty(client: Client) -> None:
-    """Wait until no message is pending."""
+    """Wait until no message waits."""
 
     async def nothing() -> bool:
         listed = await found(client, "mailbox").ls()
@@ -61,10 +61,10 @@ async def empty(client: Client) -> None:
     await eventually(nothing, timeout=60.0)
 
 
-async def test_what_was_posted_is_delivered_in_order_with_its_id(
+async def test_messages_are_delivered_in_order_with_their_ids(
     running: Host, tmp_path: Path
 ) -> None:
-    """The receiver gets the id that the poster got, and the attempt."""
+    """The receiver gets the poster's id, and the attempt."""
     async with running.connect() as client:
         ids = [await client.post("receiver", "take", number) for number in range(20)]
         await empty(client)
@@ -73,8 +73,8 @@ async def test_what_was_posted_is_delivered_in_order_with_its_id(
     assert {attempt for _, _, attempt in noted(tmp_path)} == {1}
 
 
-async def test_it_waits_while_its_receiver_is_away(running: Host, tmp_path: Path) -> None:
-    """The receiver is stopped and the mailbox restarts: the message is delivered later."""
+async def test_a_message_waits_while_its_receiver_is_stopped(running: Host, tmp_path: Path) -> None:
+    """Also across a restart of the mailbox; it is delivered when the receiver is back."""
     async with running.connect() as client:
         running.ask("stop", "receiver")
         await client.post("receiver", "take", 1)
@@ -111,7 +111,7 @@ async def test_the_same_key_is_one_message_and_keeps_its_result(
     assert numbers(tmp_path) == [1, 1]
 
 
-async def test_what_its_method_refuses_too_often_is_a_dead_letter(
+async def test_a_message_that_fails_too_often_is_a_dead_letter(
     host: Hosting, tmp_path: Path
 ) -> None:
     """Later messages wait until then, and are delivered."""
@@ -127,10 +127,10 @@ async def test_what_its_method_refuses_too_often_is_a_dead_letter(
         async def dead() -> Any:
             return [row for row in (await mailbox.ls())["letters"] if row["state"] == "dead"]
 
-        (letter,) = await eventually(dead, timeout=90.0)
-        assert letter["id"] == bad
-        assert letter["attempts"] == 3
-        assert "not yet" in letter["reason"]
+        (row,) = await eventually(dead, timeout=90.0)
+        assert row["id"] == bad
+        assert row["attempts"] == 3
+        assert "not yet" in row["reason"]
         await empty(client)
         assert numbers(tmp_path) == [0, 0, 0, 2, 2, 1]
         assert await mailbox.result("k") == {
@@ -142,20 +142,20 @@ async def test_what_its_method_refuses_too_often_is_a_dead_letter(
         assert running.status("mailbox")["pid"] == pid
 
 
-async def test_a_message_that_kills_its_receiver_twice_is_a_dead_letter(
+async def test_a_message_that_crashes_its_receiver_twice_is_a_dead_letter(
     running: Host, tmp_path: Path
 ) -> None:
-    """It has the incarnation that died; the others are delivered."""
+    """It names the incarnation that crashed; the other messages are delivered."""
     async with running.connect() as client:
         mailbox = found(client, "mailbox")
         bad = await client.post("receiver", "die", 0)
         await client.post("receiver", "take", 1)
         await empty(client)
-        letter = await mailbox.show(bad)
-        assert letter["state"] == "dead"
-        assert letter["deaths"] == 2
-        assert letter["death"] == "receiver-2"
-        assert letter["args"] == [0]
+        shown = await mailbox.show(bad)
+        assert shown["state"] == "dead"
+        assert shown["deaths"] == 2
+        assert shown["death"] == "receiver-2"
+        assert shown["args"] == [0]
         assert await mailbox.replay([bad]) == 1
         await empty(client)
         assert (await mailbox.show(bad))["state"] == "dead"
@@ -166,26 +166,24 @@ async def test_a_message_that_kills_its_receiver_twice_is_a_dead_letter(
     assert [attempt for _, _, attempt in noted(tmp_path)][:2] == [1, 2]
 
 
-async def test_what_could_never_be_delivered_is_refused_at_once(running: Host) -> None:
+async def test_a_message_that_cannot_be_delivered_is_rejected_at_once(running: Host) -> None:
     """No such service, no such method, a stream, arguments that cannot travel."""
     async with running.connect() as client:
         with pytest.raises(ServiceUnavailable, match="not configured"):
-            await client.post("absent", "take", 1)
+            await client.post("unknown", "take", 1)
         with pytest.raises(InvalidCall, match="no such method"):
             await client.post("receiver", "took", 1)
         with pytest.raises(InvalidCall, match="cannot travel"):
             await client.post("receiver", "take", object())
         with pytest.raises(InvalidCall, match="seconds above 0"):
             await client.post("receiver", "take", 1, expires=-1)
-        bad = await client.post("receiver", "take", "one")  # it only shows when it is delivered
+        bad = await client.post("receiver", "take", "one")  # found out at delivery only
         await empty(client)
         assert "number" in (await found(client, "mailbox").show(bad))["reason"]
 
 
-async def test_a_service_takes_several_at_once_where_it_says_so(
-    running: Host, tmp_path: Path
-) -> None:
-    """`mail_window` of them; the default is one by one."""
+async def test_a_service_can_handle_several_messages_at_once(running: Host, tmp_path: Path) -> None:
+    """As many as its `mail_window`; by default one."""
     async with running.connect() as client:
         began = time.monotonic()
         for number in range(4):
@@ -196,10 +194,10 @@ async def test_a_service_takes_several_at_once_where_it_says_so(
     assert sorted(numbers(tmp_path, "wide")) == [0, 1, 2, 3]
 
 
-async def test_a_durable_event_reaches_all_former_subscribers(
+async def test_a_durable_event_reaches_every_former_subscriber(
     running: Host, tmp_path: Path
 ) -> None:
-    """A stopped one gets it later, also after the mailbox was killed."""
+    """A stopped one receives it later, also after a kill of the mailbox."""
     async with running.connect() as client:
         await client.emit_event("rung", 1, durable=True)
         await empty(client)
@@ -207,7 +205,7 @@ async def test_a_durable_event_reaches_all_former_subscribers(
         pid = running.kill("mailbox")
         await asyncio.to_thread(running.until_reborn, "mailbox", pid)
         await client.emit_event("rung", 2, durable=True)
-        await client.emit_event("never heard of", 3, durable=True)
+        await client.emit_event("without subscribers", 3, durable=True)
         assert numbers(tmp_path, "listener") == [1]
         await asyncio.to_thread(running.ask, "start", "listener")
         await empty(client)
@@ -215,13 +213,13 @@ async def test_a_durable_event_reaches_all_former_subscribers(
     assert numbers(tmp_path, "listener") == [1, 2]
 
 
-async def test_what_expired_is_not_delivered(running: Host, tmp_path: Path) -> None:
-    """Its time to live was over."""
+async def test_an_expired_message_is_not_delivered(running: Host, tmp_path: Path) -> None:
+    """Its receiver came back too late."""
     async with running.connect() as client:
         running.ask("stop", "receiver")
         await client.post("receiver", "take", 1, expires=0.01)
         await client.post("receiver", "take", 2)
-        await asyncio.sleep(0.02)  # not for an event: time itself is what is tested
+        await asyncio.sleep(0.02)  # the passing of time is tested
         running.ask("start", "receiver")
         await empty(client)
 
@@ -232,14 +230,14 @@ async def test_what_expired_is_not_delivered(running: Host, tmp_path: Path) -> N
 async def test_killed_throughout_it_loses_nothing_and_keeps_the_order(
     running: Host, tmp_path: Path, posts: int
 ) -> None:
-    """The mailbox, the receivers and the supervisor are killed by turns: each message arrives, in
-    order, and twice at most if it was in flight at a kill."""
-    chance = random.Random(7)
+    """Mailbox, receivers and supervisor are killed while messages flow. Each message arrives, in
+    order, and at most twice if it was in flight at a kill."""
+    rng = random.Random(7)
     kills: list[str] = []
 
     async def killing(posting: "asyncio.Future[Any]") -> None:
         while not posting.done():
-            name = chance.choice(["mailbox", "receiver", "receiver-2", "supervisor"])
+            name = rng.choice(["mailbox", "receiver", "receiver-2", "supervisor"])
             if name == "supervisor":
                 await asyncio.to_thread(running.end, signal.SIGKILL)
                 await asyncio.to_thread(running.up)
@@ -247,7 +245,7 @@ async def test_killed_throughout_it_loses_nothing_and_keeps_the_order(
                 pid = running.status(name)["pid"]
                 if pid:
                     os.kill(pid, signal.SIGKILL)
-                running.ask("reset", name)  # or they would soon wait a minute between starts
+                running.ask("reset", name)  # otherwise the backoff reaches a minute
             kills.append(name)
             await asyncio.wait({posting}, timeout=0.3)
 
@@ -282,11 +280,11 @@ async def _posted(client: Client, receiver: str, start: int, count: int) -> None
             try:
                 await client.post(receiver, "take", number, key=f"{receiver}-{number}")
                 break
-            except Exception:  # noqa: BLE001 (whatever was killed just now)
+            except Exception:  # noqa: BLE001 (from a process that was killed)
                 await asyncio.sleep(0.01)
 
 
-async def test_a_damaged_file_is_set_aside_and_named(running: Host, tmp_path: Path) -> None:
+async def test_a_damaged_file_is_quarantined_and_listed(running: Host, tmp_path: Path) -> None:
     """Nothing of it is deleted; new messages are delivered."""
     async with running.connect() as client:
         running.ask("stop", "receiver")
@@ -301,14 +299,14 @@ async def test_a_damaged_file_is_set_aside_and_named(running: Host, tmp_path: Pa
         await empty(client)
         listed = await found(client, "mailbox").ls()
 
-    (aside,) = listed["damaged"]
-    assert (file.parent / Path(aside).name).read_bytes()[4096:] == whole[4096:]
+    (moved,) = listed["damaged"]
+    assert (file.parent / Path(moved).name).read_bytes()[4096:] == whole[4096:]
     assert "mail.damaged" in running.log("mailbox")
     assert numbers(tmp_path) == [2]
 
 
 async def test_a_later_versions_file_is_left_alone(running: Host) -> None:
-    """The service fails, and waits for an operator."""
+    """It is not quarantined: the service waits for an operator."""
     async with running.connect() as client:
         await client.post("receiver", "take", 1)
         await empty(client)
@@ -325,19 +323,19 @@ async def test_a_later_versions_file_is_left_alone(running: Host) -> None:
     assert list(file.parent.glob("*.damaged-*")) == []
 
 
-async def test_a_mailbox_that_is_full_refuses_and_goes_on_delivering(
+async def test_a_full_mailbox_rejects_posts_and_still_delivers(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Acknowledged messages are delivered, then there is room again."""
+    """As on a full disk: acknowledged messages are delivered, and then there is room."""
     config = CONFIG.format(notes=tmp_path) + "\n[services.mailbox.config]\nmax_bytes = 1048576\n"
     running = host(config, plugins=["post"])
     async with running.connect() as client:
         running.ask("stop", "receiver")
-        taken = await _fill(client)
-        assert taken > 5
+        accepted = await _fill(client)
+        assert accepted > 5
         running.ask("start", "receiver")
         await empty(client)
-        assert numbers(tmp_path) == list(range(taken))
+        assert numbers(tmp_path) == list(range(accepted))
 
 
 async def _fill(client: Client) -> int:
@@ -347,4 +345,4 @@ async def _fill(client: Client) -> int:
             await client.post("receiver", "slow", number, 0.0, key="x" * 20_000 + str(number))
         except Overloaded:
             return number
-    pytest.fail("it took everything")
+    pytest.fail("every post was accepted")

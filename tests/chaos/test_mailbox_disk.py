@@ -1,6 +1,6 @@
-"""Acknowledged messages survive a power cut; a full disk refuses posts and delivery continues.
+"""Acknowledged messages survive a power cut; on a full disk posts fail and deliveries go on.
 
-Both need root, to mount file systems; elsewhere they skip.
+Both tests mount a file system, which needs root; without root they are skipped.
 """
 
 import asyncio
@@ -23,12 +23,12 @@ from garrison.ipc import CallError, Client, Overloaded
 pytestmark = pytest.mark.external  # mounts file systems of its own
 
 SHUTDOWN = 0x8004587D  # EXT4_IOC_SHUTDOWN, linux/fs/ext4/ext4.h
-NO_FLUSH = 2  # not even the file system's own log
+NO_FLUSH = 2  # do not even flush the file system's journal
 
 
 @contextlib.contextmanager
 def mounted(kind: str, folder: Path, size: str) -> Iterator[Path]:
-    """Mount a file system; skip if that is not allowed."""
+    """Mount a file system; skip the test where that is not allowed."""
     place = folder / "disk"
     place.mkdir()
     if kind == "tmpfs":
@@ -51,7 +51,7 @@ def mounted(kind: str, folder: Path, size: str) -> Iterator[Path]:
 
 
 def cut_power(place: Path) -> None:
-    """Make a file system lose all unwritten data."""
+    """Make a file system lose everything that it has not written yet."""
     folder = os.open(place, os.O_RDONLY)
     try:
         fcntl.ioctl(folder, SHUTDOWN, struct.pack("I", NO_FLUSH))
@@ -62,7 +62,7 @@ def cut_power(place: Path) -> None:
 
 
 def needs_root() -> None:
-    """Skip for an ordinary user."""
+    """Skip the test without root."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount")
 
@@ -72,16 +72,16 @@ def config(tmp_path: Path, state: Path) -> str:
     return f'[host]\nstate = "{state}"\n' + CONFIG.format(notes=tmp_path)
 
 
-async def test_what_was_acknowledged_outlasts_a_power_cut(host: Hosting, tmp_path: Path) -> None:
-    """The file system loses all data that was not synced: no acknowledged message is lost."""
+async def test_acknowledged_messages_survive_a_power_cut(host: Hosting, tmp_path: Path) -> None:
+    """The file system loses everything that was not synced, but no acknowledged message."""
     needs_root()
     with mounted("ext4", tmp_path, str(64 << 20)) as place:
         running = host(config(tmp_path, place / "state"), plugins=["post"])
-        taken: list[int] = []
+        accepted: list[int] = []
         async with running.connect() as client:
             await asyncio.to_thread(running.ask, "stop", "receiver")
-            posting = asyncio.ensure_future(_post(client, taken))
-            await eventually(lambda: _many(taken))
+            posting = asyncio.ensure_future(_post(client, accepted))
+            await eventually(lambda: _many(accepted))
             cut_power(place)
             await asyncio.wait({posting}, timeout=0.5)
             posting.cancel()
@@ -92,14 +92,14 @@ async def test_what_was_acknowledged_outlasts_a_power_cut(host: Hosting, tmp_pat
         async with running.connect() as client:
             await asyncio.to_thread(running.ask, "start", "receiver")
             await empty(client)
-        assert set(taken) <= set(numbers(tmp_path))
+        assert set(accepted) <= set(numbers(tmp_path))
         first = list(dict.fromkeys(numbers(tmp_path)))
         assert first == sorted(first)
         running.end()
 
 
-async def _many(taken: list[int]) -> bool:
-    return len(taken) >= 500
+async def _many(accepted: list[int]) -> bool:
+    return len(accepted) >= 500
 
 
 def _mount_again(image: Path, place: Path) -> None:
@@ -107,12 +107,12 @@ def _mount_again(image: Path, place: Path) -> None:
     subprocess.run(["mount", "-o", "loop", image, place], check=True)
 
 
-async def _post(client: Client, taken: list[int]) -> None:
-    """Post numbers; note the acknowledged ones."""
+async def _post(client: Client, accepted: list[int]) -> None:
+    """Post numbers; record those that were acknowledged."""
     for number in range(1_000_000):
         with contextlib.suppress(CallError):
             await client.post("receiver", "take", number)
-            taken.append(number)
+            accepted.append(number)
 
 
 def _end_all(pids: set[int]) -> None:
@@ -121,10 +121,10 @@ def _end_all(pids: set[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-async def test_a_full_disk_refuses_posts_and_goes_on_delivering(
+async def test_on_a_full_disk_posts_fail_and_deliveries_go_on(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """On a disk of a megabyte: all accepted messages are delivered, then there is room again."""
+    """On a disk of 1 MB: all accepted messages are delivered, and then there is room again."""
     needs_root()
     with mounted("tmpfs", tmp_path, "1m") as place:
         running = host(config(tmp_path, place / "state"), plugins=["post"])
@@ -132,9 +132,9 @@ async def test_a_full_disk_refuses_posts_and_goes_on_delivering(
             total = 0
             for _ in range(2):
                 await asyncio.to_thread(running.ask, "stop", "receiver")
-                taken = await _fill(client, total)
-                assert taken > 10
-                total += taken
+                accepted = await _fill(client, total)
+                assert accepted > 10
+                total += accepted
                 await asyncio.to_thread(running.ask, "start", "receiver")
                 await empty(client)
                 assert numbers(tmp_path) == list(range(total))
@@ -148,4 +148,4 @@ async def _fill(client: Client, start: int) -> int:
             await client.post("receiver", "slow", start + number, 0.0)
         except Overloaded:
             return number
-    pytest.fail("it took everything")
+    pytest.fail("every post was accepted")

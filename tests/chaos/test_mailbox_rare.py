@@ -1,4 +1,4 @@
-"""Rare conditions of a mailbox: a full disk, a router that dies, agents, large messages."""
+"""A mailbox and its surroundings: a full disk, a router that dies, agents, message sizes."""
 
 import asyncio
 import contextlib
@@ -20,10 +20,10 @@ SMALL = "[host]\nmax_message = 1048576\n"
 
 
 @pytest.mark.external
-async def test_a_disk_that_another_fills_does_not_stop_deliveries(
+async def test_a_disk_filled_by_another_process_does_not_stop_deliveries(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Nor crash the mailbox: it refuses posts, and accepts them again once there is room."""
+    """The mailbox does not crash. It rejects posts, and accepts them again when there is room."""
     needs_root()
     with mounted("tmpfs", tmp_path, "24m") as place:
         running = host(config(tmp_path, place / "state"), plugins=["post"])
@@ -41,7 +41,7 @@ async def test_a_disk_that_another_fills_does_not_stop_deliveries(
                 except OSError:
                     pass
             with contextlib.suppress(Overloaded):
-                for _ in range(1_000):  # what its log has taken of the disk before is used up
+                for _ in range(1_000):  # until the space of its log is used up
                     await client.post("receiver", "measure", total, padding)
                     total += 1
             assert total < 1_200
@@ -51,23 +51,22 @@ async def test_a_disk_that_another_fills_does_not_stop_deliveries(
             assert running.status("mailbox")["pid"] == pid
             filler.unlink()
 
-            async def taken() -> bool:
+            async def is_accepted() -> bool:
                 try:
                     return bool(await client.post("receiver", "take", total, key="last"))
                 except Overloaded:
                     return False
 
-            await eventually(taken)
+            await eventually(is_accepted)
             await empty(client)
             assert numbers(tmp_path) == list(range(total + 1))
         running.end()
 
 
-async def test_a_supervisor_that_dies_is_no_death_of_the_receiver(
+async def test_a_kill_of_the_supervisor_does_not_count_as_a_crash_of_the_receiver(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """A long message outlasts three supervisors, is no dead letter, and never runs twice at
-    once."""
+    """A long delivery survives three kills, is no dead letter, and never runs twice at a time."""
     running = host(CONFIG.format(notes=tmp_path), plugins=["post"])
     async with running.connect() as client:
         kept = await client.post("receiver", "slow", 1, 3.0)
@@ -83,10 +82,10 @@ async def test_a_supervisor_that_dies_is_no_death_of_the_receiver(
     assert noted(tmp_path) == [(1, kept, 1)]
 
 
-async def test_a_message_as_large_as_any_is_delivered_or_refused_at_once(
+async def test_a_message_of_maximum_size_is_delivered_or_rejected_at_once(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Any message that can be posted can be delivered."""
+    """Every accepted size can be delivered, without a crash of the mailbox."""
     running = host(SMALL + CONFIG.format(notes=tmp_path), plugins=["post"])
     async with running.connect() as client:
         pid = running.status("mailbox")["pid"]
@@ -106,10 +105,10 @@ async def test_a_message_as_large_as_any_is_delivered_or_refused_at_once(
         assert numbers(tmp_path) == list(range(sent))
 
 
-async def test_agents_have_a_mailbox_each_and_garrison_mail_sees_all(
+async def test_each_agent_has_a_mailbox_and_garrison_mail_lists_all(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """A service posts to its own agent's services, by its own agent's mailbox."""
+    """An agent's service posts to a service of the same agent, through that agent's mailbox."""
     text = CONFIG.format(notes=tmp_path).partition("[services.receiver-2]")[0]
     for name in ("ada", "bob"):
         (tmp_path / f"{name}.json").write_text(f'{{"name": "{name}"}}')
@@ -126,9 +125,9 @@ async def test_agents_have_a_mailbox_each_and_garrison_mail_sees_all(
             return [row["state"] for row in ran.answer["data"]["letters"]] == ["dead", "dead"]
 
         await eventually(dead)
-    for name, letter in zip(["ada", "bob"], kept, strict=True):
+    for name, message_id in zip(["ada", "bob"], kept, strict=True):
         assert (
-            running.run("mail", "show", letter, json=True).answer["data"]["receiver"]
+            running.run("mail", "show", message_id, json=True).answer["data"]["receiver"]
             == f"{name}.receiver"
         )
     assert running.run("mail", "drop", *kept, json=True).answer["data"] == {"count": 2}
@@ -137,10 +136,10 @@ async def test_agents_have_a_mailbox_each_and_garrison_mail_sees_all(
     assert numbers(tmp_path, "bob.receiver") == [1, 1]
 
 
-async def test_a_listener_that_crashes_again_and_again_misses_no_durable_event(
+async def test_a_listener_that_crashes_repeatedly_misses_no_durable_event(
     host: Hosting, tmp_path: Path
 ) -> None:
-    """Between its start and its subscription it counts as a subscriber, too."""
+    """It also counts as a listener between its restart and its subscription."""
     running = host(CONFIG.format(notes=tmp_path), plugins=["post"])
     async with running.connect() as client:
         poster = asyncio.ensure_future(_ring(client, 300))
@@ -158,4 +157,4 @@ async def test_a_listener_that_crashes_again_and_again_misses_no_durable_event(
 async def _ring(client: Client, count: int) -> None:
     for number in range(count):
         await client.emit_event("rung", number, durable=True)
-        await asyncio.sleep(0.005)  # so that there are some in each of its lives
+        await asyncio.sleep(0.005)  # some in each incarnation

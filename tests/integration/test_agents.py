@@ -46,8 +46,8 @@ def pids(running: Host) -> dict[str, int]:
 
 
 async def test_each_agent_finds_its_own(host: Hosting) -> None:
-    """By type and by NAME: its own and shared ones, and another agent's only by its full NAME. Each
-    has its agent's character."""
+    """Own and shared services by type and NAME, another agent's by its full NAME only. Each one has
+    its agent's character."""
     running = agents(host)
     pid = pids(running)
     assert list(pid) == ["steady", *(f"{a}.{s}" for a in ("ada", "max") for s in ("echo", "other"))]
@@ -65,7 +65,7 @@ async def test_each_agent_finds_its_own(host: Hosting) -> None:
         assert (row["agent"], row["character"]) == (agent, agent.title())
     assert await running.call("max.other", "setting", "LOUD") is False
     assert running.status("steady")["agent"] is None
-    async with running.connect() as client:  # a program sees all, everybody's first
+    async with running.connect() as client:  # a client finds all services, shared ones first
         assert client.has_service("echo")
         assert [repr(one) for one in client.get_services_by_type("echo")] == [
             repr(found(client, name)) for name in pid if name != "steady"
@@ -73,7 +73,7 @@ async def test_each_agent_finds_its_own(host: Hosting) -> None:
 
 
 def test_one_agents_restart_leaves_the_other(host: Hosting) -> None:
-    """A crash, an order for all services of one agent, and `status` of it."""
+    """A crash, an order for all services of one agent, and the output of `status`."""
     running = agents(host)
     before = pids(running)
 
@@ -96,8 +96,8 @@ def test_one_agents_restart_leaves_the_other(host: Hosting) -> None:
 
 
 async def test_agents_survive_their_supervisor(host: Hosting) -> None:
-    """Services are adopted with their agents; a service that now belongs to another agent is
-    restarted."""
+    """Their processes are adopted, each for its own agent. A service that is no longer configured
+    is not."""
     running = agents(host)
     before = pids(running)
 
@@ -116,8 +116,8 @@ async def test_agents_survive_their_supervisor(host: Hosting) -> None:
     assert await running.call("ada.other", "ask", "echo", "pid", []) == before["ada.echo"]
 
 
-async def test_a_character_is_read_again_at_a_restart(host: Hosting) -> None:
-    """If it is unusable, the running service stays, and `check` has the same error."""
+async def test_a_character_is_loaded_again_at_a_restart(host: Hosting) -> None:
+    """If it is invalid, the running service stays, and `check` reports the same error."""
     running = agents(host)
     pid = running.status("ada.echo")["pid"]
     changed = [{**BOTH[0], "settings": {"voice": "new"}}, BOTH[1]]
@@ -152,9 +152,8 @@ plugins = ["models", "asking"]
 """
 
 
-async def test_an_agent_uses_its_own_parts(host: Hosting) -> None:
-    """Not the actions, models, events and send handlers of another agent. Each agent decides in
-    which worker its own run."""
+async def test_an_agent_uses_its_own_components(host: Hosting) -> None:
+    """Not the actions, models, events and send handlers of another agent."""
     running = host(PARTS, ["parts"])
     async with running.connect() as client:
         ada, max_ = (found(client, f"{name}.asker") for name in ("ada", "max"))
@@ -195,18 +194,17 @@ async def test_an_agent_uses_its_own_parts(host: Hosting) -> None:
     assert "NOTE" in shown
 
 
-def test_a_config_that_does_not_fit_is_named_where_it_stands(host: Hosting) -> None:
-    """In the agent's own section; `check` reports it before a start, and only that service
-    fails."""
+def test_an_invalid_config_is_reported_at_its_line(host: Hosting) -> None:
+    """In the agent's section. `check` reports it without a start; only that service fails."""
     text = "[plugins.chat]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n"
     text += "[agents.ada.services.chat.config]\nanswerer = 3\n"
     running = host(text)
 
-    says = "config.toml:6: agents.ada.services.chat.config.answerer: "
+    problem = "config.toml:6: agents.ada.services.chat.config.answerer: "
     checked = running.run("check")
     assert checked.code != 0
-    assert says in checked.out + checked.err
-    assert says in running.status("ada.chat")["reason"]
+    assert problem in checked.out + checked.err
+    assert problem in running.status("ada.chat")["reason"]
     assert running.status("max.chat")["state"] == "running"
 
 
@@ -222,9 +220,9 @@ secrets = ["TOKEN"]
 """
 
 
-async def test_a_characters_secret_reaches_only_services_that_name_it(host: Hosting) -> None:
-    """It is not in another worker's environment, settings, log or record. A service that looks for
-    one without naming it gets one warning, with the fix."""
+async def test_a_characters_secret_reaches_only_the_services_that_name_it(host: Hosting) -> None:
+    """Not another worker's environment, settings, log or crash report. A service that requests a
+    withheld secret logs once which key to set."""
     secret, nested, loose = (f"cAn4ry-{uuid.uuid4().hex}" for _ in range(3))
     character = {
         "name": "Eliza",
@@ -272,7 +270,7 @@ def _held(running: Host, canaries: dict[str, str]) -> dict[str, set[str]]:
 
 
 async def _spilled(running: Host) -> None:
-    """Make the keeper write its secret in every way, and crash."""
+    """Make the keeper write its secret to every output, and crash with it."""
     async with running.connect() as client:
         keeper: Any = found(client, "keeper")
         await keeper.spill()
@@ -292,17 +290,17 @@ def _written(folder: Path, canaries: dict[str, str]) -> list[tuple[str, str]]:
     ]
 
 
-async def test_an_open_character_file_is_refused_where_its_secrets_are_used(host: Hosting) -> None:
-    """Other services start; with the mode corrected, this one starts too."""
+async def test_a_readable_character_file_is_rejected_if_its_secrets_are_used(host: Hosting) -> None:
+    """Other services start. After a chmod, the service that uses a secret starts too."""
     running = host(
         NAMED, ["echo", "keeper"], files={"eliza.json": '{"name": "E", "secrets": {"TOKEN": "t0"}}'}
     )
     path = running.folder / "eliza.json"
     mode = f"{path.stat().st_mode & 0o777:04o}"
 
-    says = f"secret TOKEN: {path} has mode {mode}, so others can get at it: chmod 600 {path}"
-    assert running.wait_for("keeper", "failed")["reason"] == says
-    assert says in running.run("check").out
+    problem = f"secret TOKEN: {path} has mode {mode}, so others can get at it: chmod 600 {path}"
+    assert running.wait_for("keeper", "failed")["reason"] == problem
+    assert problem in running.run("check").out
     assert running.status("echo")["state"] == "running"
     path.chmod(0o600)
     running.ask("start", "keeper")
@@ -312,8 +310,8 @@ async def test_an_open_character_file_is_refused_where_its_secrets_are_used(host
 # --- the terminal -------------------------------------------------------------------------
 
 
-def test_one_chats_with_an_agent_by_name(host: Hosting) -> None:
-    """By its chat's NAME or its own; with several and no name, the error lists all."""
+def test_a_user_chats_with_an_agent_by_name(host: Hosting) -> None:
+    """By the NAME of its chat or its own name. Without a name, several agents are an error."""
     running = host("[plugins.chat]\n[plugins.agent]\n[plugins.eliza]\n[agents.ada]\n[agents.max]\n")
 
     for name in ("ada", "max.chat"):

@@ -1,4 +1,4 @@
-"""`garrison chat` with real workers: a conversation that outlives them, and other messages."""
+"""`garrison chat` with real workers: kills during a conversation, notifications, errors."""
 
 import contextlib
 import json
@@ -34,18 +34,18 @@ class Chatting(Following):
     def __init__(self, host: Host, *words: str) -> None:
         super().__init__(host, "chat", *words)
 
-    def say(self, line: str) -> None:
+    def enter(self, line: str) -> None:
         """Type a line."""
         self._in.write(f"{line}\n".encode())
         self._in.flush()
 
     def replies(self, number: int) -> list[str]:
-        """Return the lines shown, once there are this many."""
+        """Wait for a number of replies and return them."""
         text = self.until(rf"(?:^Eliza: .*\n(?:[^:]*\n)*?){{{number}}}")
         return re.findall(r"^Eliza: (.*)$", text, re.MULTILINE)
 
     def leave(self) -> int:
-        """End it as Ctrl-D does; return its exit code."""
+        """End the input, as Ctrl-D does; return the exit code."""
         self._in.close()
         return self.process.wait(PATIENCE)
 
@@ -73,31 +73,31 @@ def running() -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def undisturbed(running: Host) -> list[str]:
-    """Return the lines of an undisturbed conversation."""
+    """Return the replies of a conversation without kills."""
     with Chatting(running) as quiet:
         replies = quiet.replies(1)
         for n, line in enumerate(LINES, start=2):
-            quiet.say(line)
+            quiet.enter(line)
             replies = quiet.replies(n)
         assert quiet.leave() == 0
     return replies
 
 
-def test_a_conversation_goes_on_while_its_workers_are_killed(
+def test_a_conversation_continues_while_its_workers_are_killed(
     running: Host, undisturbed: list[str]
 ) -> None:
-    """Chat, the agent or eliza is killed between two lines or within one: every line has one reply,
-    as in an undisturbed conversation."""
+    """Chat, agent and eliza are killed between two lines and during one. Each line has one reply,
+    the same as in a conversation without kills."""
     with Chatting(running) as loud:
         loud.replies(1)
         for n, line in enumerate(LINES, start=2):
             victim = VICTIMS[n % 3]
             if n % 2:  # between two lines
                 running.until_reborn(victim, running.kill(victim))
-                loud.say(line)
-            else:  # within one
+                loud.enter(line)
+            else:  # during one
                 pid = running.status(victim)["pid"]
-                loud.say(line)
+                loud.enter(line)
                 os.kill(pid, signal.SIGKILL)
             loud.replies(n)
         assert loud.leave() == 0
@@ -105,18 +105,18 @@ def test_a_conversation_goes_on_while_its_workers_are_killed(
 
 
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_a_kill_while_the_model_thinks_costs_no_line_and_no_memory(
+def test_a_kill_while_the_model_is_busy_loses_no_line_and_no_memory(
     running: Host, undisturbed: list[str], victim: str
 ) -> None:
-    """The agent has the line and waits for eliza: whichever dies, the answer takes the whole
-    conversation into account, and comes once."""
+    """The agent has the line and waits for eliza. Whichever process is killed then, the answer
+    uses the whole conversation, and it is shown once."""
     with Chatting(running) as talk:
         for n, line in enumerate(LINES[:-1], start=2):
-            talk.say(line)
+            talk.enter(line)
             talk.replies(n)
         eliza = running.kill("eliza", signal.SIGSTOP)
         try:
-            talk.say(LINES[-1])
+            talk.enter(LINES[-1])
             until(lambda: running.status("eliza")["state"] and running.status("agent")["in_flight"])
             pid = eliza if victim == "eliza" else running.kill(victim)
             if victim == "eliza":
@@ -130,52 +130,52 @@ def test_a_kill_while_the_model_thinks_costs_no_line_and_no_memory(
         assert re.findall(r"^Eliza: (.*)$", talk.rest(), re.MULTILINE) == undisturbed
 
 
-def heard(talk: Chatting, number: int) -> list[dict[str, Any]]:
-    """Return the JSON values of a conversation, once there are this many."""
-    text = talk.until(rf"(?:^\{{.*\n){{{number}}}")
+def lines_of(chat: Chatting, number: int) -> list[dict[str, Any]]:
+    """Wait for a number of lines of `--json` output and return their data."""
+    text = chat.until(rf"(?:^\{{.*\n){{{number}}}")
     return [json.loads(line)["data"] for line in text.splitlines()]
 
 
 def test_a_notification_is_shown_between_the_lines(running: Host) -> None:
-    """At once, also after a restart of chat; answers come once."""
+    """When it arrives, also after a restart of chat; answers are shown once."""
     with Chatting(running, "--json") as talk:
-        room = heard(talk, 1)[0]["conversation"]["room"]
+        room = lines_of(talk, 1)[0]["conversation"]["room"]
         assert notify(running, "one", room) == ["chat"]
-        assert heard(talk, 2)[1]["text"] == "one"
-        talk.say("I am sad")
-        assert "sad" in heard(talk, 3)[2]["text"]
+        assert lines_of(talk, 2)[1]["text"] == "one"
+        talk.enter("I am sad")
+        assert "sad" in lines_of(talk, 3)[2]["text"]
         running.until_reborn("chat", running.kill("chat"))
         assert notify(running, "two", room) == ["chat"]
-        lines = heard(talk, 4)
+        lines = lines_of(talk, 4)
         assert lines[3]["text"] == "two"
         assert set(lines[3]) <= set(lines[2])
-        talk.say("I am sad")
-        assert "sad" in heard(talk, 5)[4]["text"]
+        talk.enter("I am sad")
+        assert "sad" in lines_of(talk, 5)[4]["text"]
         assert talk.leave() == 0
-        assert len(heard(talk, 5)) == 5
+        assert len(lines_of(talk, 5)) == 5
 
 
 def notify(host: Host, text: str, room: str) -> list[str]:
-    """Send a notification to a room of chat's; return which platforms took it."""
+    """Send a notification to a room of chat; return the platforms that accepted it."""
     ran = host.run("call", "notification", "notify", json.dumps([text, "chat", room]), json=True)
-    took: list[str] = ran.data
-    return took
+    accepted: list[str] = ran.data
+    return accepted
 
 
 def test_a_restart_of_chat_waits_for_no_listener(running: Host) -> None:
-    """A terminal that listens is no call in flight: the grace is 10 s."""
+    """A listening terminal does not use up the grace of 10 s."""
     with Chatting(running) as talk:
         talk.replies(1)
-        talk.say("I am sad")
+        talk.enter("I am sad")
         talk.replies(2)
         running.ask("restart", "chat", wait=5.0)
-        talk.say("I am sad")
+        talk.enter("I am sad")
         talk.replies(3)
         assert talk.leave() == 0
 
 
-def test_a_missing_platform_is_reported(running: Host) -> None:
-    """By name, to the caller."""
+def test_a_platform_that_is_not_configured_is_an_error(running: Host) -> None:
+    """The error names it."""
     ran = running.run("call", "notification", "notify", '["fire", "discord", "1"]')
     assert ran.code == 1
     assert "discord.send_message was not run: discord is not configured" in ran.err
@@ -185,7 +185,7 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """`garrison chat` at a terminal of its own."""
+    """`garrison chat` at a pseudo-terminal."""
 
     def __init__(self, host: Host) -> None:
         self._fd, theirs = pty.openpty()
@@ -215,8 +215,10 @@ class Terminal:
         os.write(self._fd, text.encode())
 
     def until(self, part: str) -> str:
-        """Return the new output up to some text; without spaces, because a space is often a
-        movement of the cursor."""
+        """Wait for a text; return the output up to it, without spaces.
+
+        The terminal often shows a space by a cursor movement.
+        """
         wanted, before = "".join(part.split()), self._seen
         while (at := self._shown.find(wanted, before)) < 0:
             assert select.select([self._fd], [], [], PATIENCE)[0], (
@@ -232,7 +234,7 @@ class Terminal:
 
 
 def test_a_notification_does_not_break_the_line_that_is_being_typed(running: Host) -> None:
-    """It is shown above the prompt, which is drawn again with the typed text."""
+    """It is shown above the prompt, which appears again with the typed text."""
     with Terminal(running) as terminal:
         terminal.until("you: ")
         terminal.type("I am glad\r")
@@ -240,7 +242,7 @@ def test_a_notification_does_not_break_the_line_that_is_being_typed(running: Hos
         terminal.until("you: ")
         terminal.type("I am s")
         terminal.until("I am s")
-        room = asked_room(running)
+        room = newest_room(running)
         assert notify(running, "a fire\x1b[2J", room) == ["chat"]
         shown = terminal.until("you: I am s")
         assert "Eliza:afire[2J" in shown
@@ -252,15 +254,15 @@ def test_a_notification_does_not_break_the_line_that_is_being_typed(running: Hos
         assert terminal.process.wait(PATIENCE) == 0
 
 
-def asked_room(host: Host) -> str:
-    """Return the room of the newest message that the agent keeps."""
+def newest_room(host: Host) -> str:
+    """Return the room of the newest message in the agent's memory."""
     ran = host.run("call", "agent", "get_memories", '{"count": 1}', json=True)
     room: str = ran.data[0]["room_id"]
     return room
 
 
-def test_a_stopped_service_is_reported_and_the_conversation_stays(running: Host) -> None:
-    """The conversation continues once the service runs again."""
+def test_a_stopped_service_is_an_error_and_the_conversation_stays(running: Host) -> None:
+    """At a terminal the user can continue when it runs again."""
     with Terminal(running) as terminal:
         terminal.until("you: ")
         running.ask("stop", "agent")
@@ -274,8 +276,8 @@ def test_a_stopped_service_is_reported_and_the_conversation_stays(running: Host)
         terminal.until("you are sad")
 
 
-def test_chat_reports_that_no_model_can_answer(host: Hosting) -> None:
-    """Without an agent the error names what to add; without a model, that there is none."""
+def test_chat_reports_a_missing_agent_or_model(host: Hosting) -> None:
+    """Without an agent the error names the plugin to add; without a model, the model."""
     one = host("[plugins.chat]\n")
     ran = one.run("chat", input="hello\n")
     assert ran.code == 1
@@ -287,8 +289,8 @@ def test_chat_reports_that_no_model_can_answer(host: Hosting) -> None:
     assert ran.err.startswith("error: no model TEXT_LARGE")
 
 
-def test_the_key_answerer_is_no_more(host: Hosting) -> None:
-    """Chat asks the agent."""
+def test_the_former_key_answerer_is_rejected(host: Hosting) -> None:
+    """Chat has no config keys."""
     config = '[plugins.chat]\n[services.chat.config]\nanswerer = "eliza"\n'
     ran = host(config, up=False).run("check")
     assert ran.code == 5
@@ -296,12 +298,12 @@ def test_the_key_answerer_is_no_more(host: Hosting) -> None:
 
 
 def test_chat_ends_with_its_supervisor(host: Hosting) -> None:
-    """The next line then ends it: exit 7, without a traceback."""
+    """The next line reports it: exit code 7 and no traceback."""
     one = host(CHAT)
     with Chatting(one) as chatting:
         chatting.replies(1)
         assert one.end() == 0
-        chatting.say("are you there?")
+        chatting.enter("are you there?")
         chatting.until("no supervisor")
         assert chatting.leave() == 7
         assert "Traceback" not in chatting.rest()

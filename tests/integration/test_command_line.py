@@ -101,7 +101,7 @@ OUTCOMES: list[tuple[list[str], int, str, str]] = [
     (["restart"], 2, "usage", "NAME"),
     (["status", "--nonsense"], 2, "usage", "--nonsense"),
     (["wait", "echo", "--for", "runing"], 2, "usage", "running"),
-    (["call", "echo", "echo", "{"], 2, "usage", """garrison call echo echo '["{"]'"""),
+    (["call", "echo", "echo", "{"], 2, "usage", """call echo echo '["{"]'"""),
     (["call", "echo", "add", "first=1", "first=2"], 2, "usage", "twice"),
     (["docs", "operate/caos"], 2, "usage", "did you mean operate/chaos"),
     (["start", "echo", "--wait", "0"], 2, "usage", "--wait"),
@@ -236,7 +236,7 @@ def test_status_of_one_shows_every_detail(running: Host) -> None:
     for part in ("echo is running", "add(first: int, second: int = 2) -> int", "stream count"):
         assert part in out
     assert str(running.home / "logs" / "echo.log") in out
-    assert "Say" in out
+    assert "Return a sum." in out
 
 
 @pytest.mark.parametrize(

@@ -117,7 +117,7 @@ class Bench:
                 generation=1,
                 token=key,
                 paths=paths,
-                environment=messages.Environment(env={}, secrets={}),
+                environment=messages.WorkerEnvironment(env={}, secrets={}),
                 config={},
                 plugin_config={},
                 timing=messages.Timing(

@@ -270,7 +270,7 @@ def test_a_restart_of_a_service_that_hangs_in_stop_runs_again(ending: Host) -> N
 @pytest.mark.parametrize("verb", ["stop", "restart"])
 async def test_calls_in_flight_may_end_before_a_stop(ending: Host, verb: str) -> None:
     """A worker that drains takes no new call, answers those that it has, and then stops; what
-    takes longer than the grace is cancelled, and its caller gets the error."""
+    takes longer than the grace is cancelled, and its caller gets an error."""
     async with ending.connect() as client:
         crash = found(client, "crash")
         pid = await crash.pid()
@@ -321,7 +321,7 @@ autostart = false
 
 
 def signs(file: Path, what: str) -> list[str]:
-    """Return who left a sign, in order."""
+    """Return the services that left a sign, in order."""
     lines = [line.split() for line in file.read_text().splitlines()]
     return [name for name, sign in lines if sign == what]
 
@@ -538,7 +538,7 @@ import heavy
 from garrison.workers import Plugin, Service
 class HeavyService(Service):
     service_type = "heavy"
-    async def loaded(self) -> list[int]:
+    async def seen(self) -> list[int]:
         return [heavy.IMPORTED_IN, heavy.VALUE]
 plugin = Plugin(name="heavy_user", services=[HeavyService])
 """
@@ -553,8 +553,8 @@ plugin = Plugin(name="heavy_user", services=[HeavyService])
     one.env["PYTHONPATH"] = f"{ROOT / '.src'}:{one.folder}"
     one.up()
     launcher = one.launcher
-    assert await one.call("heavy", "loaded") == [launcher, 1]
-    assert await one.call("second", "loaded") == [launcher, 1]
+    assert await one.call("heavy", "seen") == [launcher, 1]
+    assert await one.call("second", "seen") == [launcher, 1]
     await asyncio.to_thread(one.ask, "restart", "heavy")
     assert one.launcher == launcher
     second = one.status("second")["pid"]
@@ -563,12 +563,12 @@ plugin = Plugin(name="heavy_user", services=[HeavyService])
     await asyncio.to_thread(one.ask, "restart", "heavy")
     fresh = one.launcher
     assert fresh != launcher
-    assert await one.call("heavy", "loaded") == [fresh, 222]
-    assert await one.call("second", "loaded") == [launcher, 1]
+    assert await one.call("heavy", "seen") == [fresh, 222]
+    assert await one.call("second", "seen") == [launcher, 1]
     assert one.status("second")["pid"] == second
     assert alive(launcher)
     one.ask("restart", "second")
-    assert await one.call("second", "loaded") == [fresh, 222]
+    assert await one.call("second", "seen") == [fresh, 222]
     until(lambda: not alive(launcher), what="the old launcher leaves with its last worker")
 
 

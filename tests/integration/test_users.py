@@ -444,7 +444,7 @@ def test_an_inaccessible_working_directory_is_reported(users: Making) -> None:
     row = host.up().status("one")
     assert row["state"] == "failed"
     assert f"working_directory {folder} cannot be entered" in row["reason"]
-    assert f"let user {ONE} into it" in row["reason"]
+    assert f"give user {ONE} access to it" in row["reason"]
     folder.chmod(0o711)
     assert host.run("check", "-c", str(host.config)).code == 0
     assert host.run("start", "one").code == 0

@@ -17,7 +17,7 @@ from hypothesis.stateful import (
 from msgspec import Raw
 
 from garrison.ipc import messages
-from garrison.ipc.calls import Call, Calls, Outcome
+from garrison.ipc.calls import Calls, OpenCall, Outcome
 from garrison.ipc.errors import (
     CallError,
     CallTimeout,
@@ -162,7 +162,7 @@ class World(RuleBasedStateMachine):
         made.idempotent = again
         service = self.services[name]
         many = sum(c.size for c in self.parked(name)) > 16 * self.window_bytes  # it among them
-        call = Call(
+        call = OpenCall(
             made.id,
             name,
             "m",

@@ -42,10 +42,10 @@ class Life(RuleBasedStateMachine):
         self.child = Child(service_spec(name="a", plugin="a", service_type="a"))
         self.now = 1000.0
         self.alive = False
-        self.speaks = ""  # the last report of the process about its start
+        self.speaks = ""  # what the process reported of its start
         self.signals: list[Effect] = []  # what this process was sent
-        self.start_ordered = False  # the last order was to run
-        self.refused = False  # a permanent failure was reported
+        self.wanted = False  # the last order was to run
+        self.refused = False  # it reported that no retry can help
 
     @initialize(spec=SPECS)
     def configured(self, spec: ServiceSpec) -> None:
@@ -83,7 +83,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(event=st.sampled_from([Event.START, Event.STOP]))
     def ordered(self, event: Event) -> None:
-        self.start_ordered = event is Event.START
+        self.wanted = event is Event.START
         self.refused = self.refused and event is not Event.START
         self.happens(event)
 
@@ -175,9 +175,9 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def only_a_policy_takes_the_wish_back(self) -> None:
-        if self.start_ordered and not self.child.wanted:
+        if self.wanted and not self.child.wanted:
             assert self.child.spec.supervision.restart is not Restart.PERMANENT
-        if not self.start_ordered:
+        if not self.wanted:
             assert not self.child.wanted
 
     @invariant()

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, Self
 
-import garrison.workers.process.main as own_main
+import garrison.workers.process.worker as own_worker
 from garrison.ipc import CallError
 from garrison.workers import Plugin, Runtime, Service, idempotent
 
@@ -22,7 +22,7 @@ class SteadyService(Service):
         service.begun = {}
         service.every(0.05, service._tick)
         if (wire := runtime.get_setting("WIRE")) is not None:
-            own_main.WIRE = int(wire)  # type: ignore[attr-defined]  # from its next Hello on
+            own_worker.WIRE = int(wire)  # type: ignore[attr-defined]  # from its next Hello on
         return service
 
     async def _tick(self) -> None:

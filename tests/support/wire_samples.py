@@ -45,7 +45,7 @@ ASSIGNMENT = m.Assignment(
         recorder="/state/flight/ada.chat",
         data="/state/services/ada.chat",
     ),
-    environment=m.Environment({"LANG": b"C.UTF-8"}, {"KEY": b"\xff\x00"}),
+    environment=m.WorkerEnvironment({"LANG": b"C.UTF-8"}, {"KEY": b"\xff\x00"}),
     config={"room": ["a", 1]},
     plugin_config={"model": "small"},
     timing=m.Timing(
@@ -56,7 +56,7 @@ ASSIGNMENT = m.Assignment(
     record_values=True,
     with_parts=True,
     priority=-1,
-    limits=m.Limits(
+    limits=m.WorkerLimits(
         open_files=64,
         nice=5,
         oom_score_adj=-100,

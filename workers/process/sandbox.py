@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from garrison.ipc.errors import PermanentFailure
-from garrison.ipc.messages import Limits
+from garrison.ipc.messages import WorkerLimits
 
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS = 4, 38  # linux/prctl.h
 KEYCTL_JOIN_SESSION_KEYRING = 1  # linux/keyctl.h
@@ -29,7 +29,7 @@ ANYTHING = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 # --- limits -------------------------------------------------------------------------------
 
 
-def apply_limits(limits: Limits) -> list[str]:
+def apply_limits(limits: WorkerLimits) -> list[str]:
     """Apply limits to this process and its future children; return those that were not granted.
 
     Raises:
@@ -105,7 +105,7 @@ def _forbid_new_privileges() -> None:
 # --- the user -----------------------------------------------------------------------------
 
 
-def switch_user(limits: Limits) -> None:
+def switch_user(limits: WorkerLimits) -> None:
     """Switch this process to the service's user and group, for good. It must have one thread.
 
     Raises:
@@ -172,7 +172,7 @@ def _check_switched(uid: int, gid: int) -> None:
         raise PermanentFailure(f"as user {uid} it kept capabilities of root; it was not started")
 
 
-def unreadable_code(limits: Limits, folders: Iterable[str], error: Exception) -> str:
+def unreadable_code(limits: WorkerLimits, folders: Iterable[str], error: Exception) -> str:
     """Return a sentence on the code that the service's user cannot read; empty if it can.
 
     Args:
@@ -203,7 +203,7 @@ def _is_closed(folder: str) -> bool:
 # file is opened first and examined then, and files of other users are left as they are.
 
 
-def chown_data_folder(data: str, limits: Limits) -> None:
+def chown_data_folder(data: str, limits: WorkerLimits) -> None:
     """Create the data folder for the service's user, or change the owner of an existing one.
 
     Args:

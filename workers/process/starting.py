@@ -34,6 +34,7 @@ async def start_service(
     except asyncio.CancelledError:
         starting.cancel()
         raise
+    service: Any = None
     if starting.done():
         service = starting.result()
     elif reports.ready.done():

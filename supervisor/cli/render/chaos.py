@@ -7,7 +7,7 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from garrison.supervisor.chaos.runner import RunOptions, RunReport
-from garrison.supervisor.chaos.schedule import Fault
+from garrison.supervisor.chaos.schedule import PlannedFault
 
 from .table import table
 from .text import counted, sanitize, size
@@ -86,7 +86,7 @@ def _recoveries(rows: list[dict[str, Any]], services: int) -> Iterable[Renderabl
         return
     single = [row for row in rows if row["service"] is not None]
     shown = [row for row in rows if row["service"] is None] + (single if services > 1 else [])
-    shown = shown[: ROWS_MOST + len(Fault)]
+    shown = shown[: ROWS_MOST + len(PlannedFault)]
     heads = ("FAULT", "SERVICE", "COUNT", "P50", "P99", "MAX")
     yield table(heads, map(_recovery, shown), cut={"SERVICE"})
     if len(rows) > len(shown) and services > 1:

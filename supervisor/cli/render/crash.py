@@ -8,7 +8,12 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from garrison.supervisor.crashes.report import CrashReport, CrashSummary, InFlight, Message
+from garrison.supervisor.crashes.report import (
+    CrashReport,
+    CrashSummary,
+    InFlight,
+    RecentMessage,
+)
 from garrison.supervisor.logs.events import local_time
 
 from .table import folded, indented, pairs, table
@@ -107,7 +112,7 @@ def _in_flight(calls: list[InFlight]) -> Iterable[RenderableType]:
     yield from _values((call.since, call.method, call.value) for call in calls)
 
 
-def _messages(messages: list[Message]) -> Iterable[RenderableType]:
+def _messages(messages: list[RecentMessage]) -> Iterable[RenderableType]:
     rows = (
         (
             _time(message.time),

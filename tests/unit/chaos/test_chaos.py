@@ -31,17 +31,23 @@ from garrison.supervisor.chaos.results import (
     is_late,
     takers_of,
 )
-from garrison.supervisor.chaos.schedule import ALONE, AT_ONCE, HOST, Fault, FaultSchedule
+from garrison.supervisor.chaos.schedule import (
+    ALONE,
+    AT_ONCE,
+    HOST,
+    FaultSchedule,
+    PlannedFault,
+)
 
 LASTING = (b"sh", b"-c", b"sleep 60; :", b"sh", b"--events-only")
 NAMES = [f"s{n}" for n in range(10)]
 
 
-def run_through(schedule: FaultSchedule, most: int = 10_000) -> list[tuple[Fault, str]]:
+def run_through(schedule: FaultSchedule, most: int = 10_000) -> list[tuple[PlannedFault, str]]:
     """Return a schedule's faults in order; those that run together end together."""
-    done: list[tuple[Fault, str]] = []
+    done: list[tuple[PlannedFault, str]] = []
     for now in range(most):
-        under_way: list[tuple[Fault, str]] = []
+        under_way: list[tuple[PlannedFault, str]] = []
         while (begun := schedule.next(float(now))) is not None:
             under_way.append(begun)
         kinds = Counter(fault for fault, _ in under_way)
@@ -56,16 +62,22 @@ def run_through(schedule: FaultSchedule, most: int = 10_000) -> list[tuple[Fault
     return done
 
 
-def takers(*faults: Fault) -> dict[Fault, list[str]]:
+def takers(*faults: PlannedFault) -> dict[PlannedFault, list[str]]:
     """Return the services that take each."""
-    return {fault: [HOST] if fault is Fault.SUPERVISOR else list(NAMES) for fault in faults}
+    return {fault: [HOST] if fault is PlannedFault.SUPERVISOR else list(NAMES) for fault in faults}
 
 
 @pytest.mark.parametrize("total", [1, 7, 300])
 @pytest.mark.parametrize(
-    "faults", [(Fault.KILL,), (Fault.SUPERVISOR,), (Fault.FLOOD, Fault.KILL, Fault.STOP), (*Fault,)]
+    "faults",
+    [
+        (PlannedFault.KILL,),
+        (PlannedFault.SUPERVISOR,),
+        (PlannedFault.FLOOD, PlannedFault.KILL, PlannedFault.STOP),
+        (*PlannedFault,),
+    ],
 )
-def test_a_total_is_divided_evenly(faults: tuple[Fault, ...], total: int) -> None:
+def test_a_total_is_divided_evenly(faults: tuple[PlannedFault, ...], total: int) -> None:
     """Among the kinds, and each kind among its services. Kinds that run alone do."""
     schedule = FaultSchedule(takers(*faults), total, 0.0)
     done = run_through(schedule)
@@ -74,44 +86,44 @@ def test_a_total_is_divided_evenly(faults: tuple[Fault, ...], total: int) -> Non
     assert schedule.spent
     kinds = Counter(fault for fault, _ in done)
     assert max(kinds.values()) - min(kinds[fault] for fault in faults) <= 1
-    killed = Counter(name for fault, name in done if fault is Fault.KILL)
+    killed = Counter(name for fault, name in done if fault is PlannedFault.KILL)
     assert not killed or max(killed.values()) - min(killed.values()) <= 1 + (len(killed) < 10)
 
 
 def test_kinds_take_turns() -> None:
     """No kind is left for the end."""
-    done = run_through(FaultSchedule(takers(Fault.KILL, Fault.SUPERVISOR), 100, 0.0))
+    done = run_through(FaultSchedule(takers(PlannedFault.KILL, PlannedFault.SUPERVISOR), 100, 0.0))
     first = [fault for fault, _ in done[:50]]
 
-    assert 20 <= first.count(Fault.SUPERVISOR) <= 30
+    assert 20 <= first.count(PlannedFault.SUPERVISOR) <= 30
 
 
 def test_without_a_total_there_is_no_end_and_pauses_between_faults_of_all_services() -> None:
     """The runner ends such a run by time."""
-    schedule = FaultSchedule(takers(Fault.KILL, Fault.SUPERVISOR), None, 0.0)
+    schedule = FaultSchedule(takers(PlannedFault.KILL, PlannedFault.SUPERVISOR), None, 0.0)
 
-    assert schedule.next(0.0) == (Fault.SUPERVISOR, HOST)
+    assert schedule.next(0.0) == (PlannedFault.SUPERVISOR, HOST)
     assert schedule.next(0.0) is None
     schedule.ended(HOST, 1.0)
     begun = schedule.next(1.1)
     assert begun is not None
-    assert begun[0] is Fault.KILL
+    assert begun[0] is PlannedFault.KILL
     assert (
-        schedule.next(9.0) == (Fault.KILL, "s1") or schedule.next(9.0) is None
+        schedule.next(9.0) == (PlannedFault.KILL, "s1") or schedule.next(9.0) is None
     )  # it begins after the kill
     assert not schedule.spent
 
 
 def test_never_more_than_half_of_the_services() -> None:
     """The others answer the callers. A single service takes faults all the same."""
-    three = FaultSchedule({Fault.HANG: ["a", "b", "c"]}, None, 0.0)
-    assert three.next(0.0) == (Fault.HANG, "a")
+    three = FaultSchedule({PlannedFault.HANG: ["a", "b", "c"]}, None, 0.0)
+    assert three.next(0.0) == (PlannedFault.HANG, "a")
     assert three.next(0.0) is None
 
 
 def test_a_dropped_service_takes_no_more_faults() -> None:
     """Without services the schedule is spent."""
-    schedule = FaultSchedule({Fault.KILL: ["a", "b"]}, 10, 0.0)
+    schedule = FaultSchedule({PlannedFault.KILL: ["a", "b"]}, 10, 0.0)
     schedule.drop("b")
     assert {name for _, name in run_through(schedule, 3)} == {"a"}
     schedule.drop("a")
@@ -233,7 +245,7 @@ ZEROS = {
 def test_a_counter_that_is_not_zero_is_a_failure(field: str, name: str) -> None:
     """Whatever else succeeded."""
     tally = Tally()
-    tally.recovered(Fault.KILL, "a", 0.01)
+    tally.recovered(PlannedFault.KILL, "a", 0.01)
     assert tally.ok
     setattr(tally, field, 1)
 
@@ -256,8 +268,8 @@ def test_recoveries_are_listed_by_fault_and_by_service() -> None:
     """All of a kind first."""
     tally = Tally()
     for name, seconds in (("b", 0.2), ("a", 0.1), ("b", 0.4)):
-        tally.recovered(Fault.KILL, name, seconds)
-    tally.recovered(Fault.SUPERVISOR, HOST, 1.0)
+        tally.recovered(PlannedFault.KILL, name, seconds)
+    tally.recovered(PlannedFault.SUPERVISOR, HOST, 1.0)
     rows = tally.as_data()["recoveries"]
 
     assert [(row["fault"], row["service"], row["count"]) for row in rows] == [
@@ -278,19 +290,19 @@ def row(name: str, **facts: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("fault", "facts", "takes"),
     [
-        (Fault.KILL, {}, True),
-        (Fault.KILL, {"restart": "transient"}, True),  # SIGKILL is a crash
-        (Fault.KILL, {"restart": "temporary"}, False),
-        (Fault.FLOOD, {"restart": "temporary"}, True),
-        (Fault.STOP, {"watchdog": 0.0}, False),
-        (Fault.HANG, {"watchdog": 0.0}, False),
-        (Fault.LEAK, {}, False),
-        (Fault.LEAK, {"memory_max": 500}, True),
-        (Fault.LEAK, {"memory_max": 501}, False),  # twice that is more than there is
+        (PlannedFault.KILL, {}, True),
+        (PlannedFault.KILL, {"restart": "transient"}, True),  # SIGKILL is a crash
+        (PlannedFault.KILL, {"restart": "temporary"}, False),
+        (PlannedFault.FLOOD, {"restart": "temporary"}, True),
+        (PlannedFault.STOP, {"watchdog": 0.0}, False),
+        (PlannedFault.HANG, {"watchdog": 0.0}, False),
+        (PlannedFault.LEAK, {}, False),
+        (PlannedFault.LEAK, {"memory_max": 500}, True),
+        (PlannedFault.LEAK, {"memory_max": 501}, False),  # twice that is more than there is
     ],
 )
 def test_a_fault_without_recovery_is_not_injected(
-    fault: Fault, facts: dict[str, Any], takes: bool
+    fault: PlannedFault, facts: dict[str, Any], takes: bool
 ) -> None:
     """The service is left out, with the reason."""
     names, left = takers_of(fault, [row("a", **facts)], room=1000.0)
@@ -301,7 +313,7 @@ def test_a_fault_without_recovery_is_not_injected(
 
 def test_services_left_out_for_one_reason_are_one_sentence() -> None:
     """However many they are."""
-    _, left = takers_of(Fault.LEAK, [row(name) for name in NAMES], room=1e9)
+    _, left = takers_of(PlannedFault.LEAK, [row(name) for name in NAMES], room=1e9)
 
     assert left == ["leak of s0, s1, s2 and 7 more: nothing would end it (memory_max is 0)"]
 

@@ -6,7 +6,7 @@ import pytest
 
 from garrison.supervisor.cli.render import crash, status, table
 from garrison.supervisor.cli.render.text import compact, counted, sanitize, size, span
-from garrison.supervisor.crashes.report import CrashReport, InFlight, Message
+from garrison.supervisor.crashes.report import CrashReport, InFlight, RecentMessage
 
 LONG = "a-service-with-a-rather-long-name-indeed"
 AT = "2026-05-06T07:08:09.123Z"
@@ -15,8 +15,8 @@ AT = "2026-05-06T07:08:09.123Z"
 def report(name: str, **facts: Any) -> CrashReport:
     """Return a crash report with calls of and to services that have this name."""
     messages = [
-        Message(AT, "in", "call", name, f"do_{name}", 12_345_678, "in flight", 1, '["x"]'),
-        Message(AT, "out", "reply", name, "b", 1, "RemoteError", 2),
+        RecentMessage(AT, "in", "call", name, f"do_{name}", 12_345_678, "in flight", 1, '["x"]'),
+        RecentMessage(AT, "out", "reply", name, "b", 1, "RemoteError", 2),
     ]
     calls = [InFlight("in", name, f"do_{name}", 12, AT, 3.0, 1, value="v" * 300)]
     return CrashReport(

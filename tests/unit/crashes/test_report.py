@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from garrison.ipc.flight_record import IN, LATE, OUT, UNKNOWN, FlightRecord, RecordedCall
+from garrison.ipc.flight_record import IN, LATE, OUT, UNKNOWN, RecordedCall, RecordedCalls
 from garrison.ipc.messages import Failing, State, Stopped
 from garrison.supervisor.config.spec import Restart, service_spec
 from garrison.supervisor.crashes.report import (
@@ -84,7 +84,7 @@ def report(
     redact: Callable[[str], str] = lambda text: text,
 ) -> CrashReport:
     """Return the report of an exit."""
-    evidence = Evidence(log, stacks, FlightRecord(calls), events, lambda digits: "")
+    evidence = Evidence(log, stacks, RecordedCalls(calls), events, lambda digits: "")
     return build_report(one, evidence, redact)
 
 

@@ -7,7 +7,7 @@ import pytest
 from msgspec import Raw
 
 from garrison.ipc import messages
-from garrison.ipc.calls import WAITING_CALLS, Call, Calls, Outcome
+from garrison.ipc.calls import WAITING_CALLS, Calls, OpenCall, Outcome
 from garrison.ipc.errors import (
     CallError,
     CallTimeout,
@@ -60,14 +60,14 @@ class Caller:
         timeout: float = 30.0,
         item: Callable[[Value], None] | None = None,
         wants_more: Callable[[], bool] | None = None,
-    ) -> Call:
+    ) -> OpenCall:
         """Start a call, or a stream; return it."""
         self.made += 1
         outcomes = self.outcomes[self.made] = []
         args = Raw(bytes(size - len(EMPTY_MAP)))
         deadline = self.now + timeout
         settle = outcomes.append
-        call = Call(
+        call = OpenCall(
             self.made, name, "m", args, EMPTY_MAP, size, timeout, deadline, settle, item, wants_more
         )
         self.calls.start(call, self.now)
@@ -712,7 +712,7 @@ def test_a_callee_without_frame_support_gets_one_piece(frames: bool) -> None:
     manifest = Manifest("t", frames=frames)
     calls.changed("a", Entry("a", "p", 0, manifest, State.RUNNING, True, 1, ONE), 0.0)
     args = Framed([b"x" * 20])
-    calls.start(Call(1, "a", "m", args, EMPTY_MAP, 20, 1.0, 1.0, lambda _: None), 0.0)
+    calls.start(OpenCall(1, "a", "m", args, EMPTY_MAP, 20, 1.0, 1.0, lambda _: None), 0.0)
     (call,) = sent
     assert isinstance(call, messages.Call)
     assert call.frames

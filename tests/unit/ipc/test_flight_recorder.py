@@ -25,10 +25,10 @@ def called(call_id: int, method: str = "echo") -> Call:
     return Call(call_id, method, ARGS, EMPTY_MAP, 5.0)
 
 
-def asking(call_id: int, method: str = "m", args: Raw = ARGS) -> calls.Call:
+def asking(call_id: int, method: str = "m", args: Raw = ARGS) -> calls.OpenCall:
     """Return a call as it goes out to `echo`."""
     size = len(args) + len(EMPTY_MAP)
-    return calls.Call(call_id, "echo", method, args, EMPTY_MAP, size, 5.0, 5.0, lambda _: None)
+    return calls.OpenCall(call_id, "echo", method, args, EMPTY_MAP, size, 5.0, 5.0, lambda _: None)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Dependencies: cycles by their path, who may start, who must stop first, who restarts along."""
+"""Dependencies: cycles by their path, the order of starts and stops, bound restarts."""
 
 from dataclasses import replace
 from itertools import pairwise

@@ -487,7 +487,7 @@ def test_a_service_of_no_permission_to_retry_is_never_probed() -> None:
 
 
 def test_a_permanent_failure_after_the_watchdog_stays_one() -> None:
-    """A permanent failure is not retried just because the process was being ended."""
+    """A process that reported a PermanentFailure is not retried because it was being ended."""
     for why in (StopReason.WATCHDOG, StopReason.START_TIMEOUT):
         after, _ = step(child(State.STOPPING, why=why), Event.REFUSED, NOW)
 

@@ -1,4 +1,4 @@
-"""Services: names and globs, ends and their causes, what a start waits for."""
+"""The services: names and globs, exits and their causes, what a start waits for."""
 
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -8,7 +8,7 @@ import pytest
 
 from garrison.ipc.messages import Changed, Entry, Failing, Health, Manifest, State, Stopped
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spec
-from garrison.supervisor.lifecycle import services as roster_module
+from garrison.supervisor.lifecycle import services as services_module
 from garrison.supervisor.lifecycle.dependencies import blocking_dependencies
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
@@ -27,7 +27,7 @@ def spec(name: str, needs: str = "", **changes: Any) -> ServiceSpec:
     return service_spec(name=name, plugin="p", service_type="t", depends_on=tuple(needs), **changes)
 
 
-def post(
+def a_service(
     name: str, state: State = State.RUNNING, needs: str = "", wanted: bool = True, **changes: Any
 ) -> Service:
     """Return a service in a state, with a process where that state has one."""
@@ -37,10 +37,10 @@ def post(
     )
 
 
-def roster(*posts: Service, unread: tuple[str, ...] = ()) -> ServiceTable:
-    """Return a host with these services, and plugins that cannot be read."""
+def a_table(*services: Service, unread: tuple[str, ...] = ()) -> ServiceTable:
+    """Return a table with these services, and plugins that cannot be read."""
     return ServiceTable(
-        {one.name: one for one in posts},
+        {one.name: one for one in services},
         {name: UnreadablePlugin(name, position) for position, name in enumerate(unread)},
     )
 
@@ -51,8 +51,8 @@ def roster(*posts: Service, unread: tuple[str, ...] = ()) -> ServiceTable:
 @pytest.mark.parametrize("state", list(State))
 @pytest.mark.parametrize("ended", [False, True])
 def test_calls_go_to_what_runs(state: State, ended: bool) -> None:
-    """The entry has its address while it is RUNNING and its process runs."""
-    one = post("a", state)
+    """Its address is published while it is RUNNING and its process runs; else there is none."""
+    one = a_service("a", state)
     one.current.ended = ended
     token = b"g-a" if state is State.RUNNING and not ended else b""
 
@@ -62,7 +62,7 @@ def test_calls_go_to_what_runs(state: State, ended: bool) -> None:
 @pytest.mark.parametrize(("connected", "adopting"), [(False, False), (True, True), (False, True)])
 def test_no_call_goes_to_an_unreachable_service(connected: bool, adopting: bool) -> None:
     """A former supervisor's worker runs, and is called once it has found the new sockets."""
-    one = post("a")
+    one = a_service("a")
     one.current.connected, one.current.adopting = connected, adopting
 
     assert one.open_token == b""
@@ -70,22 +70,22 @@ def test_no_call_goes_to_an_unreachable_service(connected: bool, adopting: bool)
 
 def test_a_service_as_the_directory_has_it() -> None:
     """The whole entry, and its state as a change of it."""
-    one = post("a")
-    one.position, one.current.events = 3, ("spoke",)
+    one = a_service("a")
+    one.position, one.current.events = 3, ("greeted",)
 
     assert one.entry() == Entry(
-        "a", "p", 3, Manifest("t"), State.RUNNING, True, 4, b"g-a", ("spoke",)
+        "a", "p", 3, Manifest("t"), State.RUNNING, True, 4, b"g-a", ("greeted",)
     )
     assert one.changed() == Changed("a", State.RUNNING, True, 4, b"g-a")
 
 
 def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
     """Everything about the old process is forgotten, but not why it ended."""
-    one = post("a")
+    one = a_service("a")
     now = one.current
     now.handle, now.in_flight, now.refused_frames, now.beat_at = Handle(7), 3, 2, 99.0
     now.welcomed = now.ready = now.connected = now.ended = True
-    now.failing, now.stopped, now.events = Failing("run", "no"), Stopped(), ("spoke",)
+    now.failing, now.stopped, now.events = Failing("run", "no"), Stopped(), ("greeted",)
     one.reason, one.traceback, one.last_exit = "no", "trace", "was killed"
 
     one.current = Incarnation(b"g-new", started_at=100.0, slot_until=102.0)
@@ -112,7 +112,7 @@ def test_a_clean_end_is_one_that_was_announced(
     broken: Failing | None, clean: Stopped | None, event: Event
 ) -> None:
     """Any other is a crash; one after PermanentFailure is refused."""
-    one = post("a")
+    one = a_service("a")
     one.current.failing, one.current.stopped = broken, clean
 
     assert one.current.outcome() is event
@@ -152,18 +152,18 @@ def test_a_clean_end_is_one_that_was_announced(
             StopReason.HEALTH,
             None,
             Stopped("ordered"),
-            "its health was not good twice in a row (it said no), so it was ended",
+            "its health was not good twice in a row (a problem), so it was ended",
         ),
     ],
 )
 def test_the_cause_of_an_end_is_a_sentence(
     state: State, why: StopReason, broken: Failing | None, clean: Stopped | None, cause: str
 ) -> None:
-    """The supervisor's action overrides the process's reason, and that overrides its exit."""
-    one = post("a", state, watchdog=7.0, start_timeout=2.5)
+    """What garrison did comes before what the process reported, and that before its status."""
+    one = a_service("a", state, watchdog=7.0, start_timeout=2.5)
     one.child = replace(one.child, why=why)
     one.current.failing, one.current.stopped = broken, clean
-    one.current.health = Health("it said no")
+    one.current.health = Health("a problem")
 
     assert one.cause("was killed by SIGKILL") == cause
 
@@ -173,27 +173,29 @@ def test_the_cause_of_an_end_is_a_sentence(
 
 def test_names_and_globs_stand_for_services() -> None:
     """Each once, in the order in which they were named; patterns without a match are returned."""
-    host = roster(post("chat"), post("discord"), post("discord-eu"), unread=("tele",))
+    table = a_table(
+        a_service("chat"), a_service("discord"), a_service("discord-eu"), unread=("tele",)
+    )
 
-    assert host.match(["discord*", "chat", "chat"]) == (["discord", "discord-eu", "chat"], [])
-    assert host.match(["t?le", "x*", "absent"]) == (["tele"], ["x*", "absent"])
-    assert host.match(["*"]) == (["chat", "discord", "discord-eu", "tele"], [])
-    assert host.match([]) == ([], [])
+    assert table.match(["discord*", "chat", "chat"]) == (["discord", "discord-eu", "chat"], [])
+    assert table.match(["t?le", "x*", "unknown"]) == (["tele"], ["x*", "unknown"])
+    assert table.match(["*"]) == (["chat", "discord", "discord-eu", "tele"], [])
+    assert table.match([]) == ([], [])
 
 
 def test_a_name_with_characters_of_a_glob_matches_itself() -> None:
     """An exact NAME comes before a pattern."""
-    host = roster(post("a[1]"), post("a1"))
+    table = a_table(a_service("a[1]"), a_service("a1"))
 
-    assert host.match(["a[1]"]) == (["a[1]"], [])
-    assert host.match(["A1"]) == ([], ["A1"])
+    assert table.match(["a[1]"]) == (["a[1]"], [])
+    assert table.match(["A1"]) == ([], ["A1"])
 
 
 def test_every_name_is_returned_once() -> None:
     """Also where a plugin that cannot be read has a NAME that a service of another has."""
-    host = roster(post("a"), post("b"), unread=("a", "c"))
+    table = a_table(a_service("a"), a_service("b"), unread=("a", "c"))
 
-    assert host.names() == ["a", "b", "c"]
+    assert table.names() == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -205,24 +207,24 @@ def test_every_name_is_returned_once() -> None:
 )
 def test_an_unknown_name_is_answered_with_a_hint(name: str, sentence: str) -> None:
     """The nearest one, or all that there are."""
-    assert roster(post("chat"), post("discord")).unknown(name) == sentence
+    assert a_table(a_service("chat"), a_service("discord")).unknown(name) == sentence
 
 
 def test_an_empty_host_has_no_names() -> None:
     """The sentence is one nevertheless."""
-    assert roster().unknown("a") == "no service a; there are: none"
+    assert a_table().unknown("a") == "no service a; there are: none"
 
 
 def test_services_are_in_config_order() -> None:
     """Those that the config no longer has are still there."""
-    host = roster(post("a"), post("b"), post("c"))
+    table = a_table(a_service("a"), a_service("b"), a_service("c"))
 
-    host.reorder([spec("c"), spec("b"), spec("new")])
+    table.reorder([spec("c"), spec("b"), spec("new")])
 
-    order = [one.name for one in host]
+    order = [one.name for one in table]
     assert order.index("c") < order.index("b")
-    assert [host.services[name].position for name in ("c", "b")] == [0, 1]
-    assert host.children().keys() == {"a", "b", "c"}
+    assert [table.services[name].position for name in ("c", "b")] == [0, 1]
+    assert table.children().keys() == {"a", "b", "c"}
 
 
 # --- waiting ------------------------------------------------------------------------------
@@ -230,15 +232,15 @@ def test_services_are_in_config_order() -> None:
 
 def test_a_waiting_start_names_what_it_waits_for() -> None:
     """Each dependency that does not run, in its state; nothing where it waits for a slot alone."""
-    queued = post("a", State.QUEUED, needs="bcd")
-    host = roster(queued, post("b", State.BACKOFF), post("c"))
+    queued = a_service("a", State.QUEUED, needs="bcd")
+    table = a_table(queued, a_service("b", State.BACKOFF), a_service("c"))
 
-    reason = host.waiting_reason(queued)
+    reason = table.waiting_reason(queued)
 
     assert reason == (
         "waits for b, which is backoff, waits for d, which is not there: its plugin cannot be read"
     )
-    assert roster(post("b")).waiting_reason(post("a", State.QUEUED, needs="b")) == ""
+    assert a_table(a_service("b")).waiting_reason(a_service("a", State.QUEUED, needs="b")) == ""
 
 
 @pytest.mark.parametrize(
@@ -259,33 +261,33 @@ def test_a_waiting_start_names_what_it_waits_for() -> None:
 def test_who_waits_for_what_will_not_come_is_blocked(
     state: State, wanted: bool, stuck: bool
 ) -> None:
-    """A dependency that is failed, or that is not wanted; directly or through others."""
-    first, middle = post("a", State.QUEUED, needs="b"), post("b", State.QUEUED, needs="c")
-    host = roster(first, middle, post("c", state, wanted=wanted))
+    """A dependency that failed, or that is not wanted; directly or through others."""
+    first, middle = a_service("a", State.QUEUED, needs="b"), a_service("b", State.QUEUED, needs="c")
+    table = a_table(first, middle, a_service("c", state, wanted=wanted))
 
-    assert host.is_blocked(middle) is stuck
-    assert host.is_blocked(first) is stuck
+    assert table.is_blocked(middle) is stuck
+    assert table.is_blocked(first) is stuck
 
 
 def test_who_waits_for_what_is_not_there_is_blocked() -> None:
     """A plugin that cannot be read brings no service."""
-    queued = post("a", State.QUEUED, needs="b")
+    queued = a_service("a", State.QUEUED, needs="b")
 
-    assert roster(queued).is_blocked(queued)
+    assert a_table(queued).is_blocked(queued)
 
 
 @pytest.mark.parametrize("state", [State.RUNNING, State.BACKOFF, State.STARTING])
 def test_only_what_is_queued_is_blocked(state: State) -> None:
     """What has begun no longer waits for its dependencies."""
-    one = post("a", state, needs="b")
+    one = a_service("a", state, needs="b")
 
-    assert not roster(one, post("b", State.FAILED)).is_blocked(one)
+    assert not a_table(one, a_service("b", State.FAILED)).is_blocked(one)
 
 
 def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """In layers where each depends on both of the layer below, the paths double with each layer."""
     layers = 12
-    posts = [
+    services = [
         Service(
             Child(
                 service_spec(
@@ -304,14 +306,14 @@ def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
         for layer in range(layers)
         for side in "lr"
     ]
-    host, looks = roster(*posts), 0
+    table, looks = a_table(*services), 0
 
     def counted(child: Child, children: Mapping[str, Child]) -> list[str]:
         nonlocal looks
         looks += 1
         return blocking_dependencies(child, children)
 
-    monkeypatch.setattr(roster_module, "blocking_dependencies", counted)
+    monkeypatch.setattr(services_module, "blocking_dependencies", counted)
 
-    assert not host.is_blocked(posts[-1])
-    assert looks <= 4 * len(posts)
+    assert not table.is_blocked(services[-1])
+    assert looks <= 4 * len(services)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from garrison.supervisor.logs import events as journal_module
-from garrison.supervisor.logs.events import KEPT, Event, EventLog, local_time
+from garrison.supervisor.logs.events import KEPT, EventLog, LogEvent, local_time
 
 
 @pytest.fixture
@@ -18,9 +18,9 @@ def journal(tmp_path: Path) -> EventLog:
     return EventLog(tmp_path / "events.log")
 
 
-def lines(path: Path) -> list[Event]:
+def lines(path: Path) -> list[LogEvent]:
     """Return the events of a file."""
-    return [msgspec.json.decode(line, type=Event) for line in path.read_bytes().splitlines()]
+    return [msgspec.json.decode(line, type=LogEvent) for line in path.read_bytes().splitlines()]
 
 
 def test_an_event_is_one_line_of_the_file(journal: EventLog, tmp_path: Path) -> None:
@@ -70,7 +70,7 @@ def test_listeners_get_each_event(journal: EventLog) -> None:
     """One that leaves during a call does not keep the event from the others."""
     received: list[tuple[str, int]] = []
 
-    def once(event: Event) -> None:
+    def once(event: LogEvent) -> None:
         received.append(("once", event.n))
         journal.listeners.remove(once)
 
@@ -129,7 +129,7 @@ def test_the_next_supervisor_loads_the_last_events(
     assert journal.record("e").n == 26
     journal.close()
     last = path.read_bytes().splitlines()[-1]
-    assert msgspec.json.decode(last, type=Event).n == 26
+    assert msgspec.json.decode(last, type=LogEvent).n == 26
 
 
 def test_without_a_file_numbers_begin_at_one(journal: EventLog) -> None:
@@ -154,7 +154,7 @@ def test_its_own_user_alone_reads_the_file(journal: EventLog, tmp_path: Path) ->
 def test_a_file_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     """The events are still in memory, and listeners get them."""
     journal = EventLog(tmp_path / "nowhere" / "events.log")
-    received: list[Event] = []
+    received: list[LogEvent] = []
     journal.listeners.append(received.append)
 
     journal.record("e")
@@ -173,9 +173,9 @@ def test_it_can_be_closed_twice(journal: EventLog, tmp_path: Path) -> None:
     assert len(lines(tmp_path / "events.log")) == 2
 
 
-def event(service: str = "a", **data: Any) -> Event:
+def event(service: str = "a", **data: Any) -> LogEvent:
     """Return an event."""
-    return Event(1, "2024-05-06T07:08:09.123Z", "service.state", service, data)
+    return LogEvent(1, "2024-05-06T07:08:09.123Z", "service.state", service, data)
 
 
 @pytest.mark.parametrize(

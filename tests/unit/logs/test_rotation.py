@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from garrison.supervisor.logs.rotation import Rotation
-from garrison.supervisor.logs.tail import LogTail, last_lines, rotated_path
+from garrison.supervisor.logs.tail import LogReader, last_lines, rotated_path
 
 MOST, FILES = 64 * 1024, 4
 
@@ -21,7 +21,7 @@ class Log:
         self.rotation = Rotation(folder, MOST, FILES)
         self.rotation._collapses = None if collapses else False
         self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self.tail = LogTail(folder, lambda _: True)
+        self.tail = LogReader(folder, lambda _: True)
         self.written = 0
         self.lines: list[str] = []
 

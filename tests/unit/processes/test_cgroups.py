@@ -1,5 +1,4 @@
-"""Where a process's own cgroup is, what becomes of those of launchers that were killed, and what
-a worker's holds it to."""
+"""A process's own cgroup, the cgroups of launchers that were killed, and limits by cgroup."""
 
 import os
 import subprocess
@@ -18,7 +17,7 @@ V1 = "32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu\n"
 
 
 def proc(folder: Path, member: str, mounts: str) -> Path:
-    """Make what /proc/self says of cgroups."""
+    """Write files like those in /proc/self."""
     (folder / "cgroup").write_text(f"4:memory:/somewhere\n{member}")
     (folder / "mountinfo").write_text(V1 + mounts)
     return folder
@@ -39,20 +38,20 @@ def proc(folder: Path, member: str, mounts: str) -> Path:
 def test_its_own_cgroup_is_found(
     tmp_path: Path, member: str, root: str, point: str, expected: str | None
 ) -> None:
-    """Wherever it is mounted, and from wherever on; not where the mount does not show it."""
+    """Wherever it is mounted, with any root; None if the mount does not contain it."""
     mounts = f"41 31 0:38 {root} {point} rw shared:9 - cgroup2 cgroup2 rw\n"
     own = cgroups.own(proc(tmp_path, f"0::{member}\n", mounts))
     assert own == (None if expected is None else Path(expected))
 
 
 def test_without_version_2_there_is_none(tmp_path: Path) -> None:
-    """Version 1 cannot end what is in a cgroup at once."""
+    """Version 1 cannot kill all processes of a cgroup at once."""
     assert cgroups.own(proc(tmp_path, "", "")) is None
     assert cgroups.own(tmp_path / "nowhere") is None
 
 
-def test_only_what_a_dead_launcher_left_is_removed(tmp_path: Path) -> None:
-    """Those of a running launcher stay; a pid that is used again is recognised."""
+def test_only_cgroups_of_dead_launchers_are_removed(tmp_path: Path) -> None:
+    """Those of running launchers and of other programs stay; a reused pid makes no difference."""
     me, start = os.getpid(), process_tree.start_ticks(os.getpid())
     names = [f"garrison-{me}-{start}", f"garrison-{me}-{start + 1}", "garrison-x", "other-1-2"]
     for name in names:
@@ -62,7 +61,7 @@ def test_only_what_a_dead_launcher_left_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_cgroup_gives_none(tmp_path: Path) -> None:
-    """It says why, makes nothing, and a worker does without."""
+    """The reason is given, nothing is made, and workers run without."""
     groups = cgroups.Cgroups(tmp_path / "missing")
     assert "missing" in groups.problem
     assert groups.make() is None
@@ -99,18 +98,18 @@ ALL = {"memory", "pids", "cpu"}
         ("hugetlb", "", "", set(), "has no controller memory, pids, cpu"),
     ],
 )
-def test_controllers_are_offered_where_room_can_be_made(
+def test_controllers_are_offered_if_they_can_be_enabled(
     tmp_path: Path, has: str, on: str, pids: str, expected: set[str], why: str
 ) -> None:
-    """Not where others than this host's processes are in the way, unless they are on already."""
+    """Other processes in the cgroup prevent that, unless the controllers are enabled already."""
     found, reason = cgroups.offered(group(tmp_path / "g", has, on, pids), {7})
     assert found == expected
     assert why in reason
     assert bool(why) == bool(reason)
 
 
-def test_a_process_that_moved_is_found_in_its_former_cgroup(tmp_path: Path) -> None:
-    """A supervisor in its own leaf has its workers beside it, as a launcher that it starts."""
+def test_a_supervisor_in_its_leaf_counts_as_in_the_parent(tmp_path: Path) -> None:
+    """Its workers' cgroups are beside the leaf, as are those of its launcher."""
     parent = group(tmp_path / "g", on="cpu memory pids")
     leaf = group(parent / cgroups.LEAF, has="", pids="7 9")
     assert cgroups.offered(leaf, {7}) == (frozenset(ALL), "")
@@ -119,14 +118,14 @@ def test_a_process_that_moved_is_found_in_its_former_cgroup(tmp_path: Path) -> N
 
 
 def test_without_a_cgroup_nothing_is_offered() -> None:
-    """The reason says so."""
+    """The reason is given."""
     found, why = cgroups.offered(None, {7})
     assert not found
     assert "no cgroup of version 2" in why
 
 
 @pytest.mark.parametrize(
-    ("walls", "expected"),
+    ("limits", "expected"),
     [
         (CgroupLimits(), {}),
         (
@@ -136,16 +135,16 @@ def test_without_a_cgroup_nothing_is_offered() -> None:
         (CgroupLimits(tasks=6), {"pids.max": "6"}),
     ],
 )
-def test_each_controller_gets_its_limits(walls: CgroupLimits, expected: dict[str, str]) -> None:
+def test_each_controller_gets_its_limits(limits: CgroupLimits, expected: dict[str, str]) -> None:
     """A limit that is not set is not written."""
     files: dict[str, str] = {}
     for setting in cgroups.SETTINGS.values():
-        files |= setting(walls)
+        files |= setting(limits)
     assert files == expected
 
 
-def test_a_kill_for_want_of_memory_is_seen(tmp_path: Path) -> None:
-    """The kernel counts them in the cgroup; without that file it is unknown."""
+def test_an_oom_kill_is_seen(tmp_path: Path) -> None:
+    """The kernel counts them in the cgroup's `memory.events`."""
     assert not cgroups.oom_killed(None)
     assert not cgroups.oom_killed(tmp_path)
     events = tmp_path / "memory.events"
@@ -155,13 +154,13 @@ def test_a_kill_for_want_of_memory_is_seen(tmp_path: Path) -> None:
     assert cgroups.oom_killed(tmp_path)
 
 
-# A machine of cgroups of version 1 has nothing else left for version 2: it stands for the others.
+# With cgroups of version 1, this is often the only controller left for version 2.
 STAND_IN = "hugetlb"
 INSIDE = """
 import os, sys
 from garrison.supervisor.processes import cgroups
 from garrison.supervisor.config.spec import CgroupLimits
-setting = {"hugetlb": lambda walls: {"hugetlb.2MB.max": str(walls.memory)}}
+setting = {"hugetlb": lambda limits: {"hugetlb.2MB.max": str(limits.memory)}}
 print(*cgroups.offered(cgroups.own(), {os.getpid()}, ("hugetlb",)))
 groups = cgroups.Cgroups(cgroups.own(), setting)
 cgroup = groups.make()
@@ -175,7 +174,7 @@ groups.close()
 
 @pytest.fixture
 def real() -> Iterator[Path]:
-    """Make a real cgroup that has a controller."""
+    """Make a real cgroup with a controller."""
     own = cgroups.own()
     if own is None or os.geteuid() != 0 or STAND_IN not in words(own / "cgroup.controllers"):
         pytest.skip(f"needs root, in a cgroup of version 2 that has {STAND_IN}")
@@ -199,7 +198,7 @@ def words(path: Path) -> list[str]:
 
 
 def run_inside(folder: Path) -> list[str]:
-    """Run the flow in a cgroup, as a launcher does; return its output."""
+    """Run the steps of a launcher in a cgroup; return what it printed."""
     enter = f"import os; open('{folder}/cgroup.procs', 'w').write(str(os.getpid()))\n"
     words = [sys.executable, "-c", enter + INSIDE]
     env = {**os.environ, "PYTHONPATH": str(ROOT / ".src")}
@@ -208,21 +207,21 @@ def run_inside(folder: Path) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_kernel_holds_a_worker_once_room_was_made(real: Path) -> None:
-    """The launcher goes to a leaf, for only an empty cgroup gives its controllers on."""
+def test_the_launcher_moves_to_a_leaf_to_enable_a_controller(real: Path) -> None:
+    """Only a cgroup without processes passes controllers on."""
     assert run_inside(real) == ["frozenset({'hugetlb'}) ", "[]", str(8 << 20), cgroups.LEAF]
 
 
 def test_other_processes_are_not_moved(real: Path) -> None:
-    """Another process in the cgroup stays; the worker runs without one, and a warning says so."""
-    stranger = subprocess.Popen(["sleep", "1000"])
+    """Another process stays in the cgroup, the worker runs without, and the reason is given."""
+    other = subprocess.Popen(["sleep", "1000"])
     try:
-        (real / "cgroup.procs").write_text(str(stranger.pid))
+        (real / "cgroup.procs").write_text(str(other.pid))
         offered, problems, limit, where = run_inside(real)
-        assert cgroups.own(Path(f"/proc/{stranger.pid}")) == real
+        assert cgroups.own(Path(f"/proc/{other.pid}")) == real
     finally:
-        stranger.kill()
-        stranger.wait()
-    assert f"such as pid {stranger.pid}" in offered
+        other.kill()
+        other.wait()
+    assert f"such as pid {other.pid}" in offered
     assert f"does not enforce hugetlb: other processes are in {real}" in problems
     assert (limit, where) == ("none", real.name)

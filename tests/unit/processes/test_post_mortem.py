@@ -18,8 +18,8 @@ def test_stacks_are_separated_from_the_log() -> None:
         "Fatal Python error: Segmentation fault\n\nCurrent thread 0x7f (most recent call first):\n"
     )
     assert split_stacks(f"one\n{fatal}  File x\n") == ("one\n", f"{fatal}  File x\n")
-    only_said = "Fatal Python error: says a bot\n"
-    assert split_stacks(only_said) == (only_said, "")
+    no_stacks = "Fatal Python error: a bot wrote this\n"
+    assert split_stacks(no_stacks) == (no_stacks, "")
 
 
 # --- a log that is rotated meanwhile ------------------------------------------------------

@@ -7,16 +7,16 @@ from garrison.supervisor.processes.protocol import (
     VERSION,
     CheckFresh,
     Command,
-    Ended,
+    EndedReport,
     Fork,
-    Forked,
-    Fresh,
-    Gone,
+    ForkedReport,
+    FreshReport,
+    GoneReport,
     InventoryEnd,
-    Leave,
-    NotForked,
+    LeaveCommand,
+    NotForkedReport,
     Preload,
-    Preloaded,
+    PreloadedReport,
     Report,
     Signal,
     decode_command,
@@ -38,31 +38,31 @@ COMMANDS: list[tuple[Command, bytes]] = [
     ),
     (Preload(("json",)), b"\x82\xa4type\xa7preload\xa7modules\x91\xa4json"),
     (CheckFresh(), b"\x81\xa4type\xabcheck_fresh"),
-    (Leave(True), b"\x82\xa4type\xa5leave\xa4kill\xc3"),
+    (LeaveCommand(True), b"\x82\xa4type\xa5leave\xa4kill\xc3"),
 ]
 REPORTS: list[tuple[Report, bytes]] = [
     (
-        Forked(KEY, 7, "bot", ("why",)),
+        ForkedReport(KEY, 7, "bot", ("why",)),
         b"\x85\xa4type\xa6forked\xa3key\xc4\x100123456789abcdef\xa3pid\x07\xa4name\xa3bot"
         b"\xa6unheld\x91\xa3why",
     ),
     (
-        NotForked(KEY, "no"),
+        NotForkedReport(KEY, "no"),
         b"\x83\xa4type\xaanot_forked\xa3key\xc4\x100123456789abcdef\xa6reason\xa2no",
     ),
     (
-        Ended(KEY, 9, 0.5, 0.25, 1024, True),
+        EndedReport(KEY, 9, 0.5, 0.25, 1024, True),
         b"\x87\xa4type\xa5ended\xa3key\xc4\x100123456789abcdef\xa6status\t\xa6user_s\xcb?\xe0\x00"
         b"\x00\x00\x00\x00\x00\xa8system_s\xcb?\xd0\x00\x00\x00\x00\x00\x00\xa9rss_bytes\xcd\x04\x00"
         b"\xa3oom\xc3",
     ),
-    (Gone(KEY, (8,)), b"\x83\xa4type\xa4gone\xa3key\xc4\x100123456789abcdef\xa4left\x91\x08"),
+    (GoneReport(KEY, (8,)), b"\x83\xa4type\xa4gone\xa3key\xc4\x100123456789abcdef\xa4left\x91\x08"),
     (
-        Preloaded({"a": "b"}, ("c",), 0.5),
+        PreloadedReport({"a": "b"}, ("c",), 0.5),
         b"\x84\xa4type\xa9preloaded\xa6failed\x81\xa1a\xa1b\xa8threaded\x91\xa1c\xa6took_s\xcb?\xe0"
         b"\x00\x00\x00\x00\x00\x00",
     ),
-    (Fresh(("f",)), b"\x82\xa4type\xa5fresh\xa7changed\x91\xa1f"),
+    (FreshReport(("f",)), b"\x82\xa4type\xa5fresh\xa7changed\x91\xa1f"),
     (
         InventoryEnd(3, 1, "code", ("json",), True, True),
         b"\x87\xa4type\xa4here\xa3pid\x03\xa6spoken\x01\xa4code\xa4code\xa7modules\x91\xa4json"

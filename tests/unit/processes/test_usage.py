@@ -1,5 +1,6 @@
 """Measurements are spread over turns, and an answer that the kernel delays is not waited for."""
 
+import os
 import time
 from collections.abc import Iterator
 
@@ -10,7 +11,12 @@ from garrison.supervisor.lifecycle.limits import Used, check_limits
 from garrison.supervisor.lifecycle.policy import Event
 from garrison.supervisor.processes import usage
 from garrison.supervisor.processes.engine import Usage
-from garrison.supervisor.processes.usage import UsageMonitor
+from garrison.supervisor.processes.usage import (
+    UsageMonitor,
+    proportional,
+    sample_quickly,
+    sample_tree,
+)
 
 KEY = b"t" * 16
 MIB = 1 << 20
@@ -56,6 +62,36 @@ def test_what_ended_is_not_measured(monitor: UsageMonitor) -> None:
         assert monitor.turn() == []
         assert monitor.due == float("inf")
         assert monitor.last(KEY) is None
+
+
+# --- one measurement ------------------------------------------------------------------------
+
+
+def test_this_process_is_measured() -> None:
+    """Its proportional size is at most its resident size."""
+    used = sample_quickly(os.getpid())
+    assert used.processes >= 1
+    assert used.memory >= proportional([os.getpid()]) > MIB
+
+
+def test_a_process_that_has_ended_uses_nothing() -> None:
+    """It may end at any moment of a measurement."""
+    assert sample_quickly(2**22 + 1).memory == 0
+    assert proportional([2**22 + 1]) == 0
+
+
+def test_sampling_goes_step_by_step_and_ends_at_enough() -> None:
+    """A tree may be too large for one turn, or larger than any limit."""
+    steps, looking = 0, sample_tree(1, enough=3)  # the first process: there are more below it
+    while True:
+        try:
+            next(looking)
+        except StopIteration as end:
+            used, pids = end.value
+            break
+        steps += 1
+    assert len(pids) == used.processes
+    assert steps <= 4
 
 
 # --- proportional sizes ---------------------------------------------------------------------

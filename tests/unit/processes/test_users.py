@@ -1,4 +1,4 @@
-"""Whom a service can run as, and which folders that user gets into."""
+"""The user that a service can run as, and which folders that user can access."""
 
 import grp
 import os
@@ -21,7 +21,7 @@ from garrison.supervisor.processes.users import (
 )
 
 DATA = Path("/data")
-SOMEBODY = Account("somebody", 700, 71, (70, 71))
+ACCOUNT = Account("somebody", 700, 71, (70, 71))
 
 
 def spec(user: str = "", group: str = "") -> ServiceSpec:
@@ -31,7 +31,7 @@ def spec(user: str = "", group: str = "") -> ServiceSpec:
 
 @pytest.fixture
 def root(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Be root, as far as the ids tell."""
+    """Be root, by the ids."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "getegid", lambda: 0)
     monkeypatch.setattr(users, "_capabilities", lambda: -1)
@@ -51,21 +51,21 @@ def root(monkeypatch: pytest.MonkeyPatch) -> None:
         (0o711, 0, 0, 2, False),
     ],
 )
-def test_who_has_access_by_a_mode(
+def test_a_mode_allows_access(
     mode: int, owner: int, group: int, wanted: int, expected: bool
 ) -> None:
-    """As the kernel has it: the first class that fits is the only one."""
-    assert mode_allows(mode, owner, group, SOMEBODY, wanted) is expected
+    """As in the kernel: only the first class that matches counts."""
+    assert mode_allows(mode, owner, group, ACCOUNT, wanted) is expected
 
 
-def test_root_is_let_in_anywhere() -> None:
+def test_root_may_access_anything() -> None:
     """Whatever the mode."""
     assert mode_allows(0, 5, 5, Account("root", 0, 0, (0,)), 5)
 
 
 @pytest.mark.usefixtures("root")
 def test_a_number_needs_no_account() -> None:
-    """Its group is of the same number, its home the service's data folder."""
+    """Its group has the same number, its HOME is the service's data folder."""
     found = resolve_user(spec("54321"), DATA)
     assert found is not None
     assert (found.uid, found.gid, found.groups) == (54321, 54321, (54321,))
@@ -75,7 +75,7 @@ def test_a_number_needs_no_account() -> None:
 
 @pytest.mark.usefixtures("root")
 def test_a_name_brings_its_groups_and_home() -> None:
-    """As at a login; a group of its own goes before the account's."""
+    """As at a login; a configured group replaces the account's primary group."""
     entry, other = pwd.getpwnam("nobody"), grp.getgrall()[1]
     found = resolve_user(spec("nobody"), DATA)
     assert found is not None
@@ -89,23 +89,23 @@ def test_a_name_brings_its_groups_and_home() -> None:
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(("user", "group"), [("", ""), ("root", ""), ("0", ""), ("0", "0")])
-def test_ones_own_user_is_no_other(user: str, group: str) -> None:
-    """Nothing is to be done for it."""
+def test_the_supervisors_own_user_needs_no_change(user: str, group: str) -> None:
+    """There is no account to change to."""
     assert resolve_user(spec(user, group), DATA) is None
 
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(
-    ("user", "group", "problem"),
-    [("no-such-user", "", "no user `no-such-user`"), ("1", "none-such", "no group `none-such`")],
+    ("user", "group", "text"),
+    [("nobody-at-all", "", "no user `nobody-at-all`"), ("1", "none-such", "no group `none-such`")],
 )
-def test_who_is_unknown_is_named(user: str, group: str, problem: str) -> None:
-    """In the words of the config."""
-    with pytest.raises(StartError, match=problem):
+def test_an_unknown_user_or_group_is_named(user: str, group: str, text: str) -> None:
+    """As the config has it."""
+    with pytest.raises(StartError, match=text):
         resolve_user(spec(user, group), DATA)
 
 
-def test_an_ordinary_user_can_start_no_other_user(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_ordinary_user_cannot_start_processes_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names who can."""
     monkeypatch.setattr(os, "geteuid", lambda: 65534)
     monkeypatch.setattr(os, "getegid", lambda: 65534)
@@ -116,7 +116,7 @@ def test_an_ordinary_user_can_start_no_other_user(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.usefixtures("root")
-def test_a_limited_root_learns_which_capability_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_capabilities_of_root_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """As in a container."""
     monkeypatch.setattr(users, "_capabilities", lambda: 1 << 0 | 1 << 5)
     with pytest.raises(StartError, match="lacks CAP_SETGID, CAP_SETUID"):
@@ -125,28 +125,28 @@ def test_a_limited_root_learns_which_capability_it_lacks(monkeypatch: pytest.Mon
 
 @pytest.fixture
 def public() -> Iterator[Path]:
-    """Return a folder that everybody gets into."""
+    """Return a folder that all users can access."""
     with TemporaryDirectory(dir="/tmp") as folder:
         Path(folder).chmod(0o711)
         yield Path(folder)
 
 
-def test_the_first_folder_that_is_closed_is_named(public: Path) -> None:
-    """With its mode, and what to do."""
+def test_the_first_inaccessible_folder_is_named(public: Path) -> None:
+    """With its mode, and the command that opens it."""
     shut = public / "shut"
     (shut / "in").mkdir(parents=True)
     shut.chmod(0o700)
-    problem = access_problem(shut / "in", SOMEBODY)
+    problem = access_problem(shut / "in", ACCOUNT)
     assert f"somebody cannot get into {shut}, on the way to {shut / 'in'}" in problem
     assert "0700" in problem
     shut.chmod(0o711)
-    assert access_problem(shut / "in", SOMEBODY) == ""
-    assert access_problem(shut / "not there", SOMEBODY) == ""
-    assert f"chmod o+rx {shut}" in access_problem(shut, SOMEBODY, 5)
+    assert access_problem(shut / "in", ACCOUNT) == ""
+    assert access_problem(shut / "not there", ACCOUNT) == ""
+    assert f"chmod o+rx {shut}" in access_problem(shut, ACCOUNT, 5)
 
 
-def test_the_environment_is_that_users() -> None:
-    """HOME and its like, not where the supervisor's user has files; what the config says stands."""
+def test_the_environment_belongs_to_the_user() -> None:
+    """HOME and the like are the user's, not the supervisor's; the config overrides them."""
     environ = {"HOME": "/root", "PATH": "/bin", "XDG_CACHE_HOME": "/root/.c", "XDG_OTHER": "1"}
     service = service_spec(name="s", plugin="p", service_type="t", env={"SHELL": "/bin/zsh"})
     env, _ = worker_environment(service, environ, of_user={"HOME": "/home/s", "SHELL": "/bin/sh"})

@@ -1,4 +1,4 @@
-"""A file is there as a whole or not at all."""
+"""A file is written completely or not at all."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from garrison.supervisor.state.atomic import write_atomic
 
 
 @pytest.mark.parametrize("sync", [False, True])
-def test_what_is_written_takes_the_place_of_what_was_there(tmp_path: Path, sync: bool) -> None:
-    """It is its user's alone, and nothing else is left in the folder."""
+def test_a_new_file_replaces_the_old_one(tmp_path: Path, sync: bool) -> None:
+    """It is private to its user, and no other file is left in the folder."""
     file = tmp_path / "living.json"
     for content in (b"a longer first one", b"second"):
         write_atomic(file, content, sync)
@@ -18,8 +18,8 @@ def test_what_is_written_takes_the_place_of_what_was_there(tmp_path: Path, sync:
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_what_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    """What was there still is, and no half of the new one."""
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    """The old file is unchanged, and there is no part of the new one."""
     taken = tmp_path / "living.json"
     (taken / "in it").mkdir(parents=True)
     with pytest.raises(OSError, match="living"):

@@ -1,4 +1,4 @@
-"""The home's locks: an error names the process that holds one."""
+"""The home's locks: a second supervisor gets an error that names the first."""
 
 import os
 import threading
@@ -11,10 +11,10 @@ from garrison.supervisor.state import home
 
 
 @pytest.mark.parametrize(("written", "pid"), [("4711\n", "4711"), ("", "?")])
-def test_the_holder_of_a_lock_is_named(
+def test_who_has_just_taken_the_lock_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str, pid: str
 ) -> None:
-    """Its pid is written a moment after the lock is taken; on a full disk it never is."""
+    """Its pid comes into the file a moment after the lock; on a full disk it never does."""
     monkeypatch.setattr(home, "WRITTEN_S", 10.0 if written else 0.05)
     path = tmp_path / "supervisor.lock"
     held = hold_lock(path)

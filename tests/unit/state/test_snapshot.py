@@ -156,15 +156,15 @@ def test_what_a_later_version_adds_is_passed_over(tmp_path: Path) -> None:
     assert load_orders(tmp_path) == (OperatorOrders(stopped=["a"]), "")
 
 
-# --- the living ---------------------------------------------------------------------------
+# --- the snapshot ---------------------------------------------------------------------------
 
 MANIFEST = Manifest("echo", "Says it again", (MethodInfo("echo", signature="(text: str)"),))
 SPEC = service_spec(name="echo", plugin="echo", service_type="echo", watchdog=7.0, grace=3.0)
 TOKEN = b"g" + bytes(15)
 
 
-def one(**said: Any) -> ServiceSnapshot:
-    """Return a service as it was written down, running unless a field says otherwise."""
+def one(**changes: Any) -> ServiceSnapshot:
+    """Return a service of a snapshot, running by default."""
     usual: dict[str, Any] = {
         "name": "echo",
         "plugin": "echo",
@@ -178,37 +178,37 @@ def one(**said: Any) -> ServiceSnapshot:
         "pid": 4711,
         "ticks": 99,
     }
-    return from_stored(StoredService(**{**usual, **said}))
+    return from_stored(StoredService(**{**usual, **changes}))
 
 
-def living(**said: Any) -> Snapshot:
-    """Return what a supervisor wrote down on this machine."""
+def a_snapshot(**changes: Any) -> Snapshot:
+    """Return what a supervisor wrote on this machine."""
     usual: dict[str, Any] = {
         "machine": this_machine(),
         "plugins": {"echo": PluginRead((MANIFEST,), preload=("json",))},
         "services": [one(), one(name="other", state=State.BACKOFF, token="", deadline=99.5)],
     }
-    return Snapshot(**{**usual, **said})
+    return Snapshot(**{**usual, **changes})
 
 
 @pytest.mark.parametrize(("agent", "adopted"), [("", ["echo"]), ("ada", [])])
 def test_a_service_that_is_anothers_now_is_not_adopted(
     tmp_path: Path, agent: str, adopted: list[str]
 ) -> None:
-    """Its worker would go on as whose it was."""
+    """Its worker would continue as the other agent's."""
     path = tmp_path / "config.toml"
     path.write_text("[plugins.echo]\n")
-    left = living(services=[one(agent=agent)])
+    left = a_snapshot(services=[one(agent=agent)])
 
     found = adoptable(load_config(path, Path("/h"), {}), left)
     assert [kept.name for kept, _ in found] == adopted
 
 
-def test_a_snapshot_is_read_back(tmp_path: Path) -> None:
-    """What was written is read, deadlines that are none included."""
-    save_snapshot(tmp_path, living())
+def test_the_snapshot_comes_back(tmp_path: Path) -> None:
+    """What was written is read, including that there is no deadline."""
+    save_snapshot(tmp_path, a_snapshot())
 
-    assert load_snapshot(tmp_path) == (living(), "")
+    assert load_snapshot(tmp_path) == (a_snapshot(), "")
 
 
 def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
@@ -249,7 +249,7 @@ def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
 
 def test_a_snapshot_cut_at_any_byte_is_set_aside(tmp_path: Path) -> None:
     """The host starts afresh, and names the file; half a list is never taken for the whole."""
-    save_snapshot(tmp_path, living())
+    save_snapshot(tmp_path, a_snapshot())
     file = tmp_path / "living.json"
     whole = file.read_bytes()
     for end in range(len(whole)):
@@ -261,16 +261,16 @@ def test_a_snapshot_cut_at_any_byte_is_set_aside(tmp_path: Path) -> None:
         assert "living.damaged" in problem
 
 
-def test_a_snapshot_of_another_boot_has_no_workers(tmp_path: Path) -> None:
+def test_a_snapshot_of_another_run_of_the_machine_is_not_used(tmp_path: Path) -> None:
     """Its pids are other processes' by now, its times are of another clock."""
-    save_snapshot(tmp_path, living(machine="before the power cut"))
+    save_snapshot(tmp_path, a_snapshot(machine="before the power cut"))
 
     assert load_snapshot(tmp_path) == (None, "")
 
 
-def test_after_an_end_in_order_no_snapshot_is_left(tmp_path: Path) -> None:
+def test_after_an_end_in_order_there_is_no_snapshot(tmp_path: Path) -> None:
     """And to forget what is not there is no error."""
-    save_snapshot(tmp_path, living())
+    save_snapshot(tmp_path, a_snapshot())
     remove_snapshot(tmp_path)
     remove_snapshot(tmp_path)
 
@@ -278,7 +278,7 @@ def test_after_an_end_in_order_no_snapshot_is_left(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("changes", "expected"),
     [
         ({}, True),
         ({"state": State.STOPPING}, True),
@@ -288,11 +288,11 @@ def test_after_an_end_in_order_no_snapshot_is_left(tmp_path: Path) -> None:
         ({"state": State.STOPPED}, False),
     ],
 )
-def test_the_engine_gets_the_workers_that_may_run(said: dict[str, Any], expected: bool) -> None:
+def test_the_engine_gets_the_workers_that_may_run(changes: dict[str, Any], expected: bool) -> None:
     """A service in a state without a process, or without a readable token, had none."""
     workers = [Inherited(TOKEN, "echo", Handle(4711, 99))] if expected else []
 
-    assert inherited(living(services=[one(**said)])) == workers
+    assert inherited(a_snapshot(services=[one(**changes)])) == workers
     assert inherited(None) == []
 
 
@@ -317,7 +317,7 @@ def test_an_end_without_a_supervisor_is_recognized(
 
 
 @pytest.mark.parametrize(
-    ("said", "state", "deadline"),
+    ("changes", "state", "deadline"),
     [
         ({}, State.RUNNING, 107.0),
         ({"deadline": 51.0}, State.RUNNING, 107.0),
@@ -336,14 +336,14 @@ def test_an_end_without_a_supervisor_is_recognized(
     ],
 )
 def test_a_service_goes_on_where_it_was(
-    said: dict[str, Any], state: State, deadline: float
+    changes: dict[str, Any], state: State, deadline: float
 ) -> None:
-    """A process has its watchdog's time to say that it is there; what has none is as it was."""
-    child = restored(one(**said), SPEC, now=100.0)
+    """A process must answer within its watchdog; a service without one is as it was."""
+    child = restored(one(**changes), SPEC, now=100.0)
 
     assert (child.state, child.deadline) == (state, deadline)
     assert (child.generation, child.since) == (4, 50.0)
-    assert child.wanted is said.get("wanted", True)
+    assert child.wanted is changes.get("wanted", True)
 
 
 def test_without_a_watchdog_there_is_no_hurry() -> None:
@@ -355,9 +355,9 @@ def test_without_a_watchdog_there_is_no_hurry() -> None:
 
 def test_what_counts_towards_failed_is_kept() -> None:
     """A crash loop is not forgiven because the supervisor died; a time to come is no crash."""
-    said = one(restarts=(90.0, 95.0, 101.0), attempts=2, restarted=7, probes=1, since=101.0)
+    saved = one(restarts=(90.0, 95.0, 101.0), attempts=2, restarted=7, probes=1, since=101.0)
 
-    child = restored(said, SPEC, now=100.0)
+    child = restored(saved, SPEC, now=100.0)
 
     assert (child.restarts, child.attempts, child.restarted) == ((90.0, 95.0), 2, 7)
     assert (child.probes, child.since) == (1, 100.0)
@@ -367,16 +367,16 @@ def test_what_counts_towards_failed_is_kept() -> None:
 def test_nothing_rests_that_is_wanted(
     state: State, wanted: bool, deadline: float, process: bool, bounded: bool
 ) -> None:
-    """Whatever was written down: a restored service has a process to hear of, or a time when
-    something happens, or waits for its slot, or has failed, or was never wanted."""
-    said = one(
+    """Whatever was written: a restored service has a process whose end will be seen, or a deadline,
+    or waits for its slot, or was given up, or was never wanted."""
+    saved = one(
         state=state,
         wanted=wanted,
         deadline=deadline if bounded else None,
         token=TOKEN.hex() if process else "",
     )
 
-    child = restored(said, SPEC, now=100.0)
+    child = restored(saved, SPEC, now=100.0)
 
     resting = child.state in {State.REGISTERED, State.STOPPED, State.FAILED, State.BACKOFF}
     assert has_process(child.state) <= (child.deadline < inf)

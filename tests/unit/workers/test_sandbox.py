@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from garrison.ipc.errors import PermanentFailure
-from garrison.ipc.messages import Limits
+from garrison.ipc.messages import WorkerLimits
 from garrison.workers.process.sandbox import chown_data_folder
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 FORMER, NEXT = 54331, 54332
 
 
-def limits(uid: int) -> Limits:
+def limits(uid: int) -> WorkerLimits:
     """Return the limits of a service of a user."""
-    return Limits(uid=uid, gid=uid, groups=(uid,)) if uid >= 0 else Limits()
+    return WorkerLimits(uid=uid, gid=uid, groups=(uid,)) if uid >= 0 else WorkerLimits()
 
 
 def owners(folder: Path) -> dict[str, int]:

@@ -38,7 +38,7 @@ class MailboxFull(GarrisonError):
     """The message was rejected: no room on the disk or within `max_bytes`. Post it again later."""
 
 
-class Request(NamedTuple):
+class StoreRequest(NamedTuple):
     """An operation that waits for the writer thread."""
 
     operation: Operation
@@ -73,8 +73,9 @@ class Store:
         self._allocate_reserve()
         self._max_log_bytes = 2 * checkpoint_pages(path) * PAGE
         self._max_pages = (max_bytes - min(max_bytes // 8, SPARE)) // PAGE
-        self._pending: deque[Request] = deque()
-        self._new: list[Request] = []  # of this iteration of the event loop; its thread's alone
+        self._pending: deque[StoreRequest] = deque()
+        # Of this iteration of the event loop; used by its thread alone.
+        self._new: list[StoreRequest] = []
         self._wakeup = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._write, name="mailbox", daemon=True)
@@ -111,7 +112,7 @@ class Store:
             return future  # the task that waits for it is cancelled with the service
         if not self._new:
             self._loop.call_soon(self._submit)  # once for all requests of this loop iteration
-        self._new.append(Request(operation, future, size, callback))
+        self._new.append(StoreRequest(operation, future, size, callback))
         return future
 
     def _submit(self) -> None:
@@ -145,14 +146,14 @@ class Store:
         if not self.failed.done():
             self.failed.set_exception(error)
 
-    def _next_batch(self) -> list[Request]:
+    def _next_batch(self) -> list[StoreRequest]:
         with self._wakeup:
             while not self._pending and not self._closing:
                 self._wakeup.wait()
             count = min(len(self._pending), MAX_BATCH)
             return [self._pending.popleft() for _ in range(count)]
 
-    def _commit(self, batch: list[Request]) -> list[Any]:
+    def _commit(self, batch: list[StoreRequest]) -> list[Any]:
         """Return each operation's result or error, once they are on disk."""
         if not self._has_reserve:  # restore it before new messages are accepted
             self._shrink_file()
@@ -289,7 +290,7 @@ class Store:
                 return outcomes
 
 
-def _resolve(batch: list[Request], outcomes: list[Any]) -> None:
+def _resolve(batch: list[StoreRequest], outcomes: list[Any]) -> None:
     for request, outcome in zip(batch, outcomes, strict=True):
         is_error = isinstance(outcome, Exception)
         if request.callback is not None and not is_error:
