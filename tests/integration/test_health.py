@@ -19,20 +19,20 @@ config = {{ says = "{folder}" }}
 
 
 def says(folder: Path, text: str) -> None:
-    """Have the service say something of itself from now on."""
+    """Set what the service's `health` does from now on."""
     new = folder / "new"
     new.write_text(text)
     new.rename(folder / "says")
 
 
 def checks(folder: Path) -> list[str]:
-    """Return what was noted of the questions, so far."""
+    """Return the log of the checks so far."""
     path = folder / "checks"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def ailing(host: Hosting, folder: Path, text: str, interval: float = 0.1, more: str = "") -> Host:
-    """Run a host whose service says this of itself."""
+    """Run a host with a service whose `health` does this."""
     folder.chmod(0o755)
     says(folder, text)
     return host(CONFIG.format(folder=folder, interval=interval, more=more), ["ailing"])
@@ -75,7 +75,7 @@ def test_who_is_well_goes_on(host: Hosting, tmp_path: Path, answer: str) -> None
 def test_who_is_unwell_twice_in_a_row_is_restarted(
     host: Hosting, tmp_path: Path, answer: str, problem: str
 ) -> None:
-    """It drains, is started again as after a crash, and its record and `death` tell the reason."""
+    """It drains and is restarted as after a crash; its record and `death` have the reason."""
     running = ailing(host, tmp_path, "True", interval=0.2)
     old = running.status("ailing")["pid"]
     says(tmp_path, f"{answer} in 1")
@@ -109,7 +109,7 @@ async def test_calls_under_way_end_before_it_does(host: Hosting, tmp_path: Path)
 
 
 def test_one_bad_answer_is_shown_and_forgiven(host: Hosting, tmp_path: Path) -> None:
-    """The table has a sign at it and the problem below, within 80 columns."""
+    """The table has a mark and the problem below, within 80 columns."""
     running = ailing(host, tmp_path, "raise", interval=2.0)
     pid = running.status("ailing")["pid"]
     result = until(lambda: health(running))
@@ -138,14 +138,14 @@ def test_never_means_never(host: Hosting, tmp_path: Path) -> None:
 
 
 def test_who_is_never_well_is_given_up_in_time(host: Hosting, tmp_path: Path) -> None:
-    """Each restart counts as that of a crash, so there is an end to it."""
+    """Each restart counts as a crash, so the service fails in the end."""
     running = ailing(host, tmp_path, "False", 0.05, "intensity = 1\nperiod = 60.0")
     row = running.wait_for("ailing", "failed")
     assert "its health was not good" in row["reason"]
 
 
 def test_a_health_that_blocks_is_the_watchdogs_business(host: Hosting, tmp_path: Path) -> None:
-    """Its loop is silent, so its own worker cannot tell."""
+    """Its loop is silent, so its worker cannot report it."""
     running = ailing(host, tmp_path, "True", more="watchdog = 1.0")
     old = running.status("ailing")["pid"]
     says(tmp_path, "block in 1")

@@ -1,4 +1,4 @@
-"""Large values through real sockets and workers: whole, in order, once, whoever dies."""
+"""Large values through real sockets and workers arrive whole, in order and once."""
 
 import asyncio
 import os
@@ -70,20 +70,20 @@ def echo(client: Client) -> ServiceProxy:
 
 
 def random_bytes(size: int) -> bytes:
-    """Return bytes of which no part is like another."""
+    """Return bytes without repetition."""
     return os.urandom(4096) * (size // 4096) + os.urandom(size % 4096)
 
 
 @pytest.mark.parametrize("size", [MIB - 1, MIB, MIB + 1, 16 * MIB, 63 * MIB])
 async def test_large_bytes_come_back(echo: ServiceProxy, size: int) -> None:
-    """As they went, whatever their size, from a program and by name."""
+    """Unchanged, whatever their size, from a program and by keyword."""
     data = random_bytes(size)
     assert await echo.echo(data) == data
     assert await echo.size(value=data) == size
 
 
 async def test_large_bytes_go_between_services(echo: ServiceProxy) -> None:
-    """Nested in a call of a call, and beside others."""
+    """In a nested call, and beside other values."""
     data, more = random_bytes(2 * MIB), random_bytes(3 * MIB)
     assert await echo.ask("other", "echo", [data]) == data
     nested = {"a": [data, {"b": more}], "text": "ä" * MIB, "1": 1}
@@ -91,13 +91,13 @@ async def test_large_bytes_go_between_services(echo: ServiceProxy) -> None:
 
 
 async def test_many_large_arguments(echo: ServiceProxy) -> None:
-    """More than there may be frames of a message."""
+    """More than a message may have frames."""
     values = [random_bytes(MIB // 2 + number) for number in range(70)]
     assert await echo.echo(values) == values
 
 
 async def test_what_is_too_large_for_any_message_is_refused_at_once(echo: ServiceProxy) -> None:
-    """All of it counts, however many frames it would be; the result of a method likewise."""
+    """The sum counts, whatever the number of frames; also for a result."""
     data = random_bytes(33 * MIB)
     with pytest.raises(InvalidCall, match="max_message"):
         await echo.ask(data, data, [])
@@ -124,7 +124,7 @@ async def test_a_stream_of_large_items(echo: ServiceProxy) -> None:
 
 
 async def test_large_calls_side_by_side(client: Client) -> None:
-    """None has another's bytes, small ones between them; to one service they arrive in order."""
+    """Each gets its own bytes, with small calls between; one callee receives them in order."""
 
     async def one(number: int) -> None:
         data = random_bytes(MIB + number)
@@ -136,7 +136,7 @@ async def test_large_calls_side_by_side(client: Client) -> None:
 
 
 async def test_what_was_used_is_given_back(echo: ServiceProxy) -> None:
-    """A worker that has no large messages any more returns most of what they took."""
+    """A worker returns most of the memory of large messages afterwards."""
     pid = await echo.pid()
     data = random_bytes(24 * MIB)
     for _ in range(4):
@@ -146,7 +146,7 @@ async def test_what_was_used_is_given_back(echo: ServiceProxy) -> None:
 
 
 async def outcomes(calls: list[Any]) -> tuple[int, int]:
-    """Return how many calls had their bytes back, and how many were lost; each ended."""
+    """Return how many calls returned their bytes, and how many were lost; each has ended."""
     ended = await asyncio.gather(*calls, return_exceptions=True)
     lost = [one for one in ended if isinstance(one, ServiceLost)]
     assert all(isinstance(one, ServiceLost) or one is True for one in ended), ended
@@ -154,7 +154,7 @@ async def outcomes(calls: list[Any]) -> tuple[int, int]:
 
 
 async def test_a_callee_killed_in_mid_transfer(running: Host, client: Client) -> None:
-    """Each call ends once: with its own bytes, or lost; the next incarnation has those after."""
+    """Each call ends once: with its own bytes, or lost. Later ones go to the next incarnation."""
     echo = found(client, "echo")
 
     async def one(number: int) -> bool:
@@ -174,7 +174,7 @@ async def test_a_callee_killed_in_mid_transfer(running: Host, client: Client) ->
 
 
 async def test_a_supervisor_killed_in_mid_transfer() -> None:
-    """Each call ends once, and large ones flow through the next router."""
+    """Each call ends once, and large values pass the next router."""
     with hosting(CONFIG, ["echo"]) as host:
         async with host.connect() as client:
             echo = found(client, "echo")
@@ -193,7 +193,7 @@ async def test_a_supervisor_killed_in_mid_transfer() -> None:
 
 
 async def test_a_stopped_callee_fills_no_memory(running: Host, client: Client) -> None:
-    """What is in flight stays within the window, and each call ends as its deadline says."""
+    """Calls in flight stay within the window, and each ends by its deadline."""
     echo = found(client, "other")
     pid = await echo.pid()
     data = random_bytes(4 * MIB)
@@ -214,7 +214,7 @@ async def test_a_stopped_callee_fills_no_memory(running: Host, client: Client) -
 async def test_what_was_never_run_is_sent_again_with_its_frames(
     running: Host, client: Client
 ) -> None:
-    """To one that restarts in order: drained calls and later ones reach the next incarnation."""
+    """At an ordered restart, drained calls and later ones go to the next incarnation."""
     echo = found(client, "other")
 
     async def one(number: int) -> bool:
@@ -234,7 +234,7 @@ async def test_what_was_never_run_is_sent_again_with_its_frames(
 async def test_an_idempotent_call_is_sent_again_with_its_frames(
     running: Host, client: Client
 ) -> None:
-    """After its callee's end, in mid-transfer."""
+    """After the end of its callee during the transfer."""
     echo = found(client, "other")
     data = random_bytes(8 * MIB)
     pid = await echo.pid()
@@ -250,7 +250,7 @@ async def test_an_idempotent_call_is_sent_again_with_its_frames(
 
 
 async def test_a_caller_that_gives_up_in_mid_transfer(client: Client) -> None:
-    """Its window is free again, and abandoned answers are dropped."""
+    """Its window is free again, and its answers are dropped."""
     echo = found(client, "echo")
     data = random_bytes(8 * MIB)
     for turns in range(8):
@@ -265,7 +265,7 @@ async def test_a_caller_that_gives_up_in_mid_transfer(client: Client) -> None:
 
 
 async def test_a_caller_of_an_older_release_has_large_results_whole(running: Host) -> None:
-    """It would refuse frames, and wait for its deadline."""
+    """It cannot read frames."""
     with joined(running) as rogue:
         async with running.connect() as client:
             entry = client.directory.get("echo")
@@ -280,7 +280,7 @@ async def test_a_caller_of_an_older_release_has_large_results_whole(running: Hos
 
 
 async def test_forged_frames_do_no_harm(running: Host, client: Client) -> None:
-    """From a program, to a worker and to another program: they are refused, and counted."""
+    """From a program, to a worker and to a program: they are refused and counted."""
     echo = found(client, "echo")
     token = await echo.pid() and client.directory.get("echo").token  # type: ignore[union-attr]
     place = msgspec.Raw(messages.encode(msgspec.msgpack.Ext(large.PLACE, messages.encode(0))))
@@ -310,13 +310,13 @@ async def test_forged_frames_do_no_harm(running: Host, client: Client) -> None:
 
 
 def test_large_values_from_the_command_line(running: Host) -> None:
-    """Arguments are as long as the kernel lets them be; results are whole."""
+    """Arguments up to the kernel's limit; results whole."""
     done = running.run("call", "echo", "blob", f"[{2 * MIB}]")
     assert len(done.out) > 2 * MIB
 
 
 async def test_large_events_and_posted_ones() -> None:
-    """An event is a call like any other; what is posted is on disk, and comes as it was."""
+    """An event is a call; a posted message comes back from disk unchanged."""
     payload = {"data": random_bytes(3 * MIB)}
     with hosting(HEARD, ["signs"]) as host:
         async with host.connect() as client:

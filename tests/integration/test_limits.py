@@ -34,7 +34,7 @@ CAP_SYS_NICE = 23  # linux/capability.h
 
 
 def may(capability: int) -> bool:
-    """Tell whether this process has a right that root usually has."""
+    """Return True if this process has a capability."""
     lines = Path("/proc/self/status").read_text().splitlines()
     rights = int(next(line for line in lines if line.startswith("CapEff:")).split()[1], 16)
     return bool(rights >> capability & 1)
@@ -47,7 +47,7 @@ def unheld(host: Host, name: str) -> str:
 
 
 async def test_a_service_is_held_to_its_limits(host: Hosting) -> None:
-    """It and what it starts; the service beside it is as the supervisor is."""
+    """With all that it starts. Another service has the supervisor's limits."""
     running = host(CONFIG.format(held=LIMITS), ["glutton"], up=False)
     (running.folder / "inside").mkdir()
     running.up()
@@ -68,7 +68,7 @@ async def test_a_service_is_held_to_its_limits(host: Hosting) -> None:
 
 
 async def test_the_next_incarnation_is_held_too(host: Hosting) -> None:
-    """Also one whose process was forked ahead, before anybody knew which service it would be."""
+    """Also one whose process was forked before its service was known."""
     running = host(CONFIG.format(held="nice = 7"), ["glutton"])
     old = running.kill("held")
     running.until_reborn("held", old)
@@ -76,7 +76,7 @@ async def test_the_next_incarnation_is_held_too(host: Hosting) -> None:
 
 
 def test_without_its_folder_a_service_does_not_start(host: Hosting) -> None:
-    """It relies on it: that is no limit to run without, and no retry helps."""
+    """This failure is permanent."""
     running = host(CONFIG.format(held='working_directory = "nowhere"'), ["glutton"])
 
     row = running.status("held")
@@ -93,7 +93,7 @@ def test_without_its_folder_a_service_does_not_start(host: Hosting) -> None:
 
 
 def test_limits_that_the_machine_cannot_apply_are_reported(host: Hosting) -> None:
-    """By `check`, when the service starts, and by `status`; once, and it runs all the same."""
+    """By `check`, at the start and by `status`; once, and the service runs."""
     running = host(CONFIG.format(held=TOO_MUCH), ["glutton"])
     old = running.kill("held")
     row = running.until_reborn("held", old)
@@ -113,7 +113,7 @@ def test_limits_that_the_machine_cannot_apply_are_reported(host: Hosting) -> Non
 
 
 def test_too_little_memory_is_reported_beforehand(host: Hosting) -> None:
-    """By `check`, which exits as usual: the config can be used, if to no good."""
+    """By `check`, as a warning."""
     running = host(CONFIG.format(held="memory_max = 16777216"), ["glutton"], up=False)
     checked = running.run("check", "-c", str(running.config), home=False)
     assert checked.code == 0
@@ -123,7 +123,7 @@ def test_too_little_memory_is_reported_beforehand(host: Hosting) -> None:
 
 @pytest.mark.skipif(may(CAP_SYS_NICE), reason="root's processes may be as little nice as they like")
 def test_an_ordinary_user_is_warned_that_nice_stays(host: Hosting) -> None:
-    """A lower one than the supervisor's is root's to give."""
+    """Only root can set a lower value than the supervisor's."""
     running = host(CONFIG.format(held="nice = -5"), ["glutton"])
     assert "services.held.nice cannot be held here: an ordinary user" in unheld(running, "held")
 
@@ -138,7 +138,7 @@ async def test_root_can_be_less_nice(host: Hosting) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become an ordinary user")
 def test_root_warns_about_an_ordinary_user_too(host: Hosting) -> None:
-    """What `check` says is of whoever asks: here a user without rights, who may read all files."""
+    """`check` reports what its own user may do."""
     if shutil.which("setpriv") is None:
         pytest.skip("there is no setpriv")
     running = host(CONFIG.format(held="nice = -5\noom_score_adj = -10"), ["glutton"], up=False)

@@ -1,7 +1,7 @@
-"""Secrets reach their own service alone, and nothing that is written has them.
+"""A secret reaches its own service only, and no output and no file has it.
 
-Each service has a canary, a text that is nowhere else, which is then looked for in every file that
-the host wrote, in what every verb answers, and in the memory of every process.
+Each service has a canary, a unique text. The test looks for it in every file of the host, in the
+output of every verb, and in the memory of every process.
 """
 
 import base64
@@ -43,7 +43,7 @@ def variable(name: str) -> str:
 
 
 def memory(pid: int) -> Iterator[bytes]:
-    """Yield all that a process can read of its own memory, its environment and its arguments."""
+    """Yield a process's memory, environment and arguments."""
     process = Path(f"/proc/{pid}")
     yield (process / "environ").read_bytes()
     yield (process / "cmdline").read_bytes()
@@ -59,7 +59,7 @@ def memory(pid: int) -> Iterator[bytes]:
 
 
 def holders(pids: dict[str, int], canaries: dict[str, str]) -> dict[str, set[str]]:
-    """Return which canaries each process has somewhere."""
+    """Return the canaries that each process has."""
     held: dict[str, set[str]] = {}
     for who, pid in pids.items():
         held[who] = set()
@@ -75,8 +75,8 @@ def holders(pids: dict[str, int], canaries: dict[str, str]) -> dict[str, set[str
     reason="this kernel shows a process's memory to its own forebears and root alone",
 )
 async def test_a_canary_is_found_where_it_belongs_alone(host: Hosting, tmp_path: Path) -> None:
-    """From each source, in each way of telling it: in its own worker and the supervisor, which
-    hands it out, and nowhere else."""
+    """From each source, leaked in each way: it is in its own worker and the supervisor, and nowhere
+    else."""
     services = WELL | ILL
     canaries = {name: f"cAn4ry-{name}-{uuid.uuid4().hex}" for name in services}
     env = {variable(name): text for name, text in canaries.items()}
@@ -157,7 +157,7 @@ async def _leaked_in_every_way(running: Host, canaries: dict[str, str]) -> str:
 
 
 def _shown_in_every_way(running: Host) -> str:
-    """Return what every verb that shows something shows."""
+    """Return the output of every verb."""
     text = ""
     verbs = (["status"], ["status", *WELL, *ILL], ["events", "-n", "4000"], ["check"],
              ["logs", "-n", "4000"], ["call", "by-env", "fail"], ["start", "in-start"])  # fmt: skip
@@ -171,7 +171,7 @@ def _shown_in_every_way(running: Host) -> str:
 
 
 def _while_a_plugin_is_read(running: Host) -> tuple[dict[str, int], int]:
-    """Return every process of the host, with one among them that reads a plugin."""
+    """Return all processes of the host while one reads a plugin."""
     for name in ILL:
         with contextlib.suppress(OrderFailed):
             running.ask("stop", name)
@@ -210,7 +210,8 @@ def _files_with(folder: Path, canaries: dict[str, str]) -> list[tuple[str, str]]
 
 
 def test_an_open_file_is_refused_with_what_to_do(host: Hosting, tmp_path: Path) -> None:
-    """`up` and `check` name the file, its mode and the command; mended, it starts."""
+    """`up` and `check` name the file, its mode and the command; with the mode corrected, it
+    starts."""
     secret = uuid.uuid4().hex
     path = tmp_path / "token.txt"
     path.write_text(secret)

@@ -1,4 +1,4 @@
-"""Frames that are malformed, too big, from a stranger or of another wire version are refused,
+"""Malformed frames, large ones, and those of unknown peers or another wire version are refused,
 counted and logged, and affect no other message."""
 
 import asyncio
@@ -76,7 +76,7 @@ GARBAGE = [
 
 
 async def test_garbage_on_the_control_plane_is_counted(running: Host, echo: ServiceProxy) -> None:
-    """Whatever comes, the supervisor answers others as before."""
+    """The supervisor answers others as before."""
     before = refused(running)
     with dealer(running, "control") as stranger:
         for frame in GARBAGE[1:]:
@@ -90,7 +90,7 @@ async def test_garbage_on_the_control_plane_is_counted(running: Host, echo: Serv
 async def test_a_peer_that_has_not_joined_reaches_no_service(
     running: Host, echo: ServiceProxy
 ) -> None:
-    """Who has not joined is not carried, also where it knows an address, or claims one."""
+    """Also with a known address, or with another's as its own."""
     before = refused(running)
     arguments = msgspec.Raw(b"\x91\x00")
     call = messages.encode([messages.Call(1, "die", arguments, messages.EMPTY_MAP, 5.0)])
@@ -110,7 +110,7 @@ async def test_a_peer_that_has_not_joined_reaches_no_service(
 async def test_a_members_garbage_harms_no_other_message(
     running: Host, client: Client, echo: ServiceProxy
 ) -> None:
-    """A service counts what it cannot read and goes on; calls of others beside it are answered."""
+    """A service counts frames that it cannot read; calls of others are answered."""
     target = client.directory.get("echo")
     assert target is not None
     with joined(running) as rogue:
@@ -129,7 +129,7 @@ async def test_a_members_garbage_harms_no_other_message(
 
 @pytest.mark.parametrize("wire", [0, WIRE + 1, 99])
 def test_another_wire_version_is_rejected(running: Host, wire: int) -> None:
-    """With a reason that names what is spoken."""
+    """The reason lists the supported versions."""
     with dealer(running, "control") as stranger:
         join = messages.Join(wire, os.getpid())
         stranger.send_multipart([SUPERVISOR, messages.encode([join])])
@@ -154,7 +154,7 @@ def test_an_unexpected_worker_is_rejected(running: Host) -> None:
 async def test_a_frame_too_big_ends_its_senders_connection_alone(
     running: Host, echo: ServiceProxy
 ) -> None:
-    """It is never read; whoever sent it may connect again."""
+    """It is never read; its sender may connect again."""
     with dealer(running, "control") as stranger:
         stranger.send_multipart([b"", bytes(4 * MIB)])
         with dealer(running, "bus") as other:
@@ -165,8 +165,8 @@ async def test_a_frame_too_big_ends_its_senders_connection_alone(
 async def test_arguments_and_results_above_max_message_are_errors(
     client: Client, echo: ServiceProxy
 ) -> None:
-    """The host's own `max_message` holds for programs and for services, in both directions, and
-    the next call is answered."""
+    """`max_message` applies to programs and services, in both directions, and the next call is
+    answered."""
     other = client.get_service("other")
     assert other is not None
     others = [other.echo(n) for n in range(20)]
@@ -181,13 +181,13 @@ async def test_arguments_and_results_above_max_message_are_errors(
 
 
 async def test_many_messages_of_one_turn_are_not_too_big_together(echo: ServiceProxy) -> None:
-    """What is sent in one turn goes in as many messages as it takes."""
+    """They are split into several messages."""
     calls = [echo.size(bytes(MIB // 3)) for _ in range(30)]
     assert await asyncio.gather(*calls) == [MIB // 3] * 30
 
 
 async def test_connections_without_zeromq_are_ignored(running: Host, echo: ServiceProxy) -> None:
-    """Connections that say nothing, or something else."""
+    """Silent connections, and other protocols."""
     with contextlib.ExitStack() as stack:
         for name in ("control", "bus"):
             for text in (b"", b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 100):

@@ -1,4 +1,4 @@
-"""Who a test's services speak with: Discord, for its stand-in, and a server like OpenAI's.
+"""Peers of services under test: Discord, for its stand-in, and a server like OpenAI's.
 
 Everything is on Unix sockets and 127.0.0.1. Durations are seconds.
 """
@@ -21,7 +21,7 @@ from tests.support.waiting import PATIENCE, eventually, until
 
 
 class Sent(NamedTuple):
-    """What a bot sent."""
+    """A message that a bot sent."""
 
     token: str
     channel: int
@@ -29,9 +29,9 @@ class Sent(NamedTuple):
 
 
 class Discord:
-    """Discord, as far as `tests/services/standins/discord.py` speaks with it.
+    """The counterpart of `tests/services/standins/discord.py`.
 
-    A bot hears what it has sent itself, as it does there.
+    As with the real one, a bot receives its own messages.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Discord:
         shutil.rmtree(self._folder)
 
     async def say(self, token: str, channel: int, text: str, name: str = "Ada") -> None:
-        """Have somebody say something that a bot hears, once that is connected."""
+        """Send a message to a bot, once it is connected."""
 
         async def connected() -> bool:
             return token in self._bots
@@ -67,7 +67,7 @@ class Discord:
         self._tell(token, {"channel": channel, "text": text, "author": 7, "name": name})
 
     async def until_sent(self, count: int) -> list[Sent]:
-        """Return what bots have sent, once it is so many messages."""
+        """Wait for this many messages of bots, and return them."""
 
         async def enough() -> bool:
             return len(self.sent) >= count
@@ -97,7 +97,7 @@ class Discord:
 
 
 class OpenAI:
-    """A server that speaks as OpenAI's does: llmock, in a process of its own."""
+    """A server with OpenAI's API: llmock, in a process of its own."""
 
     def __init__(self, url: str, process: "subprocess.Popen[bytes]") -> None:
         self._root, self._process = url, process
@@ -108,11 +108,11 @@ class OpenAI:
         return f"{self._root}/v1"
 
     def script(self, *behaviors: dict[str, Any]) -> None:
-        """Say what becomes of the next requests, one each of a kind: replies, failures, stalls."""
+        """Set the outcomes of the next requests: replies, failures, stalls."""
         self._ask("POST", "scenario", {"behaviors": behaviors})
 
     def pending(self) -> list[dict[str, Any]]:
-        """Return what of that no request has met with yet."""
+        """Return the outcomes that no request has used yet."""
         waiting: list[dict[str, Any]] = self._ask("GET", "scenario")["pending"]
         return waiting
 
@@ -138,7 +138,7 @@ class OpenAI:
 
 @contextlib.contextmanager
 def openai() -> Iterator[OpenAI]:
-    """Run the server on a port of its own of 127.0.0.1."""
+    """Run the server on a free port of 127.0.0.1."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "output"
         with output.open("wb") as data:

@@ -8,7 +8,7 @@ from tests.support.proc import stat
 
 
 def processor_s(pid: int) -> float:
-    """Return the seconds of a processor that a process has used."""
+    """Return the processor time of a process in seconds."""
     fields = stat(pid)
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -19,7 +19,7 @@ def p99(times: list[float]) -> float:
 
 
 def spread(times: list[float]) -> str:
-    """Return the median, the 99th percentile and the most, in milliseconds."""
+    """Return the median, the 99th percentile and the maximum, in milliseconds."""
     if not times:
         return "none"
     return (
@@ -29,7 +29,7 @@ def spread(times: list[float]) -> str:
 
 
 def mib(size: float) -> str:
-    """Return a growth in MiB."""
+    """Format a growth in MiB."""
     return f"{size / (1 << 20):+.1f} MiB"
 
 

@@ -1,6 +1,6 @@
-"""Members that do what no member should, and real traffic with something wrong in it.
+"""Members that break the protocol, and mutations of real traffic.
 
-Everything here is raw: sockets without a client around them, and bytes without ZeroMQ.
+Everything here is raw: sockets without a client, and bytes without ZeroMQ.
 """
 
 import contextlib
@@ -56,7 +56,7 @@ def dealer(
 
 
 class Rogue:
-    """A program that has joined, and sends what it likes."""
+    """A program that has joined, and sends arbitrary messages."""
 
     def __init__(self, token: Token, control: zmq.Socket[bytes], bus: zmq.Socket[bytes]) -> None:
         self.token, self.control, self.bus = token, control, bus
@@ -75,11 +75,11 @@ class Rogue:
         self.bus.send_multipart([destination, encode(list(batch))])
 
     def answer(self) -> messages.Downward:
-        """Return the first of what the supervisor says next."""
+        """Return the first of the supervisor's next messages."""
         return messages.decode_downward(self.control.recv_multipart()[1])[0]
 
     def received(self) -> tuple[Token, list[messages.Data]]:
-        """Return what comes next over the bus, and from whom."""
+        """Return the next message on the bus and its source."""
         source, batch = self.bus.recv_multipart()[:2]
         return source, messages.decode_data(batch)
 
@@ -159,12 +159,12 @@ MUTATIONS: list[Mutation] = [_flip, _flip, _cut, _splice, _long, _number, _deep,
 
 
 def mutated(rng: random.Random, corpus: list[bytes]) -> bytes:
-    """Return one frame of real traffic, with something wrong in it, or replayed as it was."""
+    """Return a frame of real traffic, mutated or unchanged."""
     return rng.choice(MUTATIONS)(rng, rng.choice(corpus), corpus)
 
 
 def reframed(rng: random.Random, frames: list[bytes]) -> list[bytes]:
-    """Return a message's frames, now and then with one too few, twice or out of place."""
+    """Return a message's frames, sometimes with one missing, repeated or out of place."""
     match rng.randrange(12):
         case 0:
             return frames[1:]
@@ -185,7 +185,7 @@ def reframed(rng: random.Random, frames: list[bytes]) -> list[bytes]:
 
 
 def greeting(token: Token = b"") -> bytes:
-    """Return what a DEALER says first: ZMTP's greeting, and its READY."""
+    """Return the first bytes of a DEALER: ZMTP's greeting and READY."""
     properties = b"".join(
         bytes([len(key)]) + key + struct.pack(">I", len(value)) + value
         for key, value in ((b"Socket-Type", b"DEALER"), (b"Identity", token))
