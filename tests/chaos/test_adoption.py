@@ -278,6 +278,7 @@ async def test_a_call_that_ends_its_receiver_is_not_sent_for_ever(host: Hosting)
         steady = found(client, "steady")
         with pytest.raises(ServiceLost, match="exited with code 3"):
             await steady.poison()
+        await asyncio.to_thread(until, lambda: one.status("steady")["restarts"] == 3)
         await eventually(lambda: _is_running(client))
         assert one.status("steady")["restarts"] == 3
         assert one.status("other")["restarts"] == 0
