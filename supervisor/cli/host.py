@@ -104,7 +104,6 @@ def _exec_successor(
 def _check_takeover(config: Config) -> int:
     """Check that this version can adopt the running workers; change nothing."""
     importlib.import_module("garrison.supervisor.loop")  # else a broken version would take over
-    import garrison.supervisor.loop  # noqa: F401 (all code of a supervisor can be imported)
     from garrison.supervisor.state.adoption import adoptable
     from garrison.supervisor.state.snapshot import load_snapshot
 
