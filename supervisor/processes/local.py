@@ -345,12 +345,15 @@ class LocalEngine:
     def _read_exits(self) -> None:
         """Report the workers whose pidfd shows that they have ended."""
         for key, worker in self._workers.exited():
-            self._happened.append(engine.Died(key))
-            self._usage.end(key)
+            self._died(key, worker)
             if worker.launcher is None:
                 self._reap(key, worker)
-            else:
-                self._expect_answer(worker, GONE_WAIT)
+
+    def _died(self, key: Key, worker: LocalWorker) -> None:
+        self._happened.append(engine.Died(key))
+        self._usage.end(key)
+        if worker.launcher is not None:
+            self._expect_answer(worker, GONE_WAIT)
 
     def _expect_answer(self, worker: LocalWorker, seconds: float) -> None:
         worker.answer_due = time.monotonic() + seconds
@@ -388,6 +391,8 @@ class LocalEngine:
             case protocol.NotForkedReport(key, reason):
                 self._not_forked(key, reason)
             case protocol.EndedReport(key, status, user_s, system_s, rss_bytes, oom):
+                if self._workers.exited_by_report(key):  # before its pidfd was polled
+                    self._died(key, self._workers[key])
                 paused = key in self._workers and self._workers[key].paused
                 ended = engine.Ended(key, status, user_s, system_s, rss_bytes, oom, paused)
                 self._happened.append(ended)

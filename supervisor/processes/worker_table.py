@@ -61,9 +61,20 @@ class WorkerTable(dict[Key, LocalWorker]):
     def exited(self) -> Iterator[tuple[Key, LocalWorker]]:
         """Yield the workers whose exit has not been seen before."""
         for fd, _ in self._exits.poll(0):
-            self._exits.unregister(fd)
-            key = self._by_pidfd.pop(fd)
+            key = self._by_pidfd[fd]
+            self._see_exit(fd)
             yield key, self[key]
+
+    def exited_by_report(self, key: Key) -> bool:
+        """Return whether a worker's exit is news, when its launcher reports how it ended."""
+        worker = self.get(key)
+        return worker is not None and self._see_exit(worker.pidfd)
+
+    def _see_exit(self, pidfd: int) -> bool:
+        if self._by_pidfd.pop(pidfd, None) is None:
+            return False
+        self._exits.unregister(pidfd)
+        return True
 
     def forget(self, key: Key) -> None:
         """Remove a worker of which nothing is left."""
@@ -73,8 +84,7 @@ class WorkerTable(dict[Key, LocalWorker]):
         if worker.launcher is not None:
             worker.launcher.keys.discard(key)
         if worker.pidfd >= 0:
-            if self._by_pidfd.pop(worker.pidfd, None) is not None:
-                self._exits.unregister(worker.pidfd)
+            self._see_exit(worker.pidfd)
             os.close(worker.pidfd)
 
     def without_launcher(self) -> set[int]:
