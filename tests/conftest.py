@@ -98,13 +98,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _group_of(item: pytest.Item) -> str:
     if item.path.is_relative_to(ROOT / "tests" / "unit") or "property" in item.path.parts:
         return str(item.path.relative_to(ROOT / "tests"))
-    shared = [name for name in _shared_fixtures(item) if name != "tmp_path_factory"]
+    shared = _shared_fixtures(item)
     return f"{item.path.stem}:{shared[0]}" if shared else ""
 
 
 def _shared_fixtures(item: pytest.Item) -> list[str]:
+    """Return the fixtures of a test that others of its file share."""
     definitions: dict[str, Any] = getattr(item, "_fixtureinfo").name2fixturedefs  # noqa: B009
-    return sorted(name for name, found in definitions.items() if found[-1].scope == "module")
+    return sorted(
+        name
+        for name, (*_, last) in definitions.items()
+        if last.scope == "module" and last.baseid == item.nodeid.partition("::")[0]
+    )
 
 
 def _order_of(item: pytest.Item) -> tuple[bool, int]:

@@ -51,7 +51,7 @@ async def client(radio: Host) -> AsyncIterator[Client]:
 
 def sent(host: Host) -> list[str]:
     """Return the platform's output, in order."""
-    path = host.folder / "said.txt"
+    path = host.folder / "sent.txt"
     return path.read_text().splitlines() if path.exists() else []
 
 
@@ -59,7 +59,7 @@ async def until_called(client: Client, text: str) -> None:
     """Wait until the model was called with a text."""
 
     async def is_called() -> bool:
-        return text in await found(client, "oracle").asked()
+        return text in await found(client, "oracle").requests()
 
     await eventually(is_called, what=f"the model was called with {text!r}")
 
@@ -78,8 +78,8 @@ async def test_a_platform_killed_during_an_answer_sends_it_after_its_restart(
 
     await asyncio.to_thread(until, lambda: sent(radio), what="it is sent")
     again = await found(client, "radio").hear("hang", "1")
-    assert again == {"said": ["You said: hang"], "failed": []}
-    assert sent(radio) == ["r: You said: hang"]
+    assert again == {"sent": ["You wrote: hang"], "failed": []}
+    assert sent(radio) == ["r: You wrote: hang"]
 
 
 async def test_an_answer_waits_for_its_platforms_restart(radio: Host, client: Client) -> None:
@@ -91,8 +91,8 @@ async def test_an_answer_waits_for_its_platforms_restart(radio: Host, client: Cl
     await asyncio.to_thread(until, gone, what="its end was seen")
     await found(client, "oracle").release()
 
-    assert (await call)["said"] == ["You said: hang"]
-    assert sent(radio) == ["r: You said: hang"]
+    assert (await call)["sent"] == ["You wrote: hang"]
+    assert sent(radio) == ["r: You wrote: hang"]
 
 
 async def test_a_response_that_may_have_been_sent_is_not_repeated(
@@ -101,8 +101,8 @@ async def test_a_response_that_may_have_been_sent_is_not_repeated(
     """If the platform crashes while it sends, the caller gets a failed result."""
     answer = await found(client, "radio").ask("die", "1")
 
-    assert answer == {"said": ["You said: die"], "failed": ["REPLY"]}
-    assert sent(radio) == ["r: You said: die"]
+    assert answer == {"sent": ["You wrote: die"], "failed": ["REPLY"]}
+    assert sent(radio) == ["r: You wrote: die"]
 
 
 async def test_an_agent_killed_during_an_answer_starts_it_again(
@@ -115,8 +115,8 @@ async def test_an_agent_killed_during_an_answer_starts_it_again(
     await asyncio.to_thread(radio.until_reborn, "agent", old)
     await found(client, "oracle").release()
 
-    assert (await call)["said"] == ["You said: hang"]
-    assert sent(radio) == ["r: You said: hang"]
+    assert (await call)["sent"] == ["You wrote: hang"]
+    assert sent(radio) == ["r: You wrote: hang"]
 
 
 async def test_a_model_killed_during_an_answer_is_called_again(radio: Host, client: Client) -> None:
@@ -125,8 +125,8 @@ async def test_a_model_killed_during_an_answer_is_called_again(radio: Host, clie
     await until_called(client, "hang")
     radio.kill("oracle")
 
-    assert (await call)["said"] == ["You said: hang"]
-    assert sent(radio) == ["r: You said: hang"]
+    assert (await call)["sent"] == ["You wrote: hang"]
+    assert sent(radio) == ["r: You wrote: hang"]
 
 
 async def test_an_action_that_segfaults_fails_alone(radio: Host, client: Client) -> None:
@@ -148,13 +148,13 @@ async def test_rooms_are_answered_concurrently_each_in_order(radio: Host, client
     hear = found(client, "radio").hear
     held = [hear("hang", "1"), hear("hang", "1"), hear("two", "2"), hear("three", "3")]
     await until_called(client, "hang")
-    assert (await hear("elsewhere", "4", "other"))["said"] == ["You said: elsewhere"]
-    assert sent(radio) == ["other: You said: elsewhere"]
+    assert (await hear("elsewhere", "4", "other"))["sent"] == ["You wrote: elsewhere"]
+    assert sent(radio) == ["other: You wrote: elsewhere"]
     await found(client, "oracle").release()
     one, same, *_ = await asyncio.gather(*held)
 
     assert one == same
-    assert sent(radio)[1:] == [f"r: You said: {text}" for text in ("hang", "two", "three")]
+    assert sent(radio)[1:] == [f"r: You wrote: {text}" for text in ("hang", "two", "three")]
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ async def test_two_agents_answer_separately(two: Host) -> None:
 
     for name in ("ada", "max"):
         lines = (two.folder / f"{name}.txt").read_text().splitlines()
-        assert lines == [f"r: You are {name}.", "r: You said: hang"]
+        assert lines == [f"r: You are {name}.", "r: You wrote: hang"]
 
 
 async def test_an_event_of_an_agents_platform_is_answered_by_that_agent(two: Host) -> None:

@@ -182,8 +182,8 @@ class Host:
 
     @property
     def launcher(self) -> int:
-        """Return the pid of the launcher that forks now."""
-        pid: int = self.ask("status")["supervisor"]["launcher_pid"]
+        """Return the pid of the launcher that forks now, once there is one."""
+        pid: int = until(lambda: self.ask("status")["supervisor"]["launcher_pid"])
         return pid
 
     @property
