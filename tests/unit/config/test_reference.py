@@ -32,13 +32,13 @@ def test_the_reference_is_generated(name: str) -> None:
     assert (ROOT / name).read_text("utf-8") == files()[name]
 
 
-def test_the_reference_travels_with_the_package(tmp_path: Path) -> None:
+def test_the_reference_travels_with_the_package(short_path: Path) -> None:
     """The generated config loads wherever it is; a wheel has no config.toml."""
-    assert loaded(tmp_path, reference_toml()).plugins.keys() == {"chat", "agent", "eliza"}
+    assert loaded(short_path, reference_toml()).plugins.keys() == {"chat", "agent", "eliza"}
 
 
 @pytest.fixture(name="uncommented")
-def _uncommented(tmp_path: Path) -> str:
+def _uncommented(short_path: Path) -> str:
     """Return config.toml with every documented key and table in force."""
     return re.sub(r"^# (?=\[[a-z.]+\]$|[a-z_]+ = )", "", REFERENCE.read_text(), flags=re.M)
 
@@ -51,10 +51,10 @@ def service_of(config: Config, name: str) -> dict[str, Any]:
     return {**flat_keys(spec), "agent": None}
 
 
-def test_every_key_is_there(tmp_path: Path, uncommented: str) -> None:
+def test_every_key_is_there(short_path: Path, uncommented: str) -> None:
     """No key that garrison reads is missing from config.toml."""
-    (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
-    read = loaded(tmp_path, uncommented)._document.tables
+    (short_path / "eliza.json").write_text('{"name": "Eliza"}')
+    read = loaded(short_path, uncommented)._document.tables
     assert set(read["host"]) == set(schema.HOST)
     assert set(read["defaults"]) == set(schema.DEFAULTS)
     assert set(read["plugins"]["chat"]) == set(schema.PLUGIN)
@@ -67,18 +67,18 @@ def test_every_key_is_there(tmp_path: Path, uncommented: str) -> None:
     ] == []
 
 
-def test_the_defaults_are_right(tmp_path: Path, uncommented: str) -> None:
+def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     """The defaults that config.toml shows change nothing when they are put in force."""
-    (tmp_path / "eliza.json").write_text('{"name": "Eliza"}')
-    (tmp_path / "config.toml").write_text(uncommented)
+    (short_path / "eliza.json").write_text('{"name": "Eliza"}')
+    (short_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
-    (tmp_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
-    full, plain = (load(tmp_path / f, None, {}) for f in ("config.toml", "plain.toml"))
+    (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
+    full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
     # A key without a default has an example.
-    given: dict[str, Any] = {"priority": 10, "env_file": tmp_path / "chat.env"}
+    given: dict[str, Any] = {"priority": 10, "env_file": short_path / "chat.env"}
     limits = {"nice": 10, "oom_score_adj": 500, "umask": 0o077, "user": "bot", "group": "bot"}
-    tuning = limits | {"working_directory": tmp_path / "data"}
+    tuning = limits | {"working_directory": short_path / "data"}
     assert service_of(full, "chat") == service_of(plain, "chat") | given | tuning
     bundled = (
         ("eliza", ElizaService),
