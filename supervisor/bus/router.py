@@ -183,6 +183,7 @@ class BusRouter:
         queue = self._queues.pop(token, None)
         if queue is not None:
             self.waiting_bytes -= queue.bytes
+            self.trimmer.note_large(time.monotonic())  # the C library may keep 64 MiB of it
 
     def _return(self, frames: Sequence[Any], why: Token) -> None:
         """Return a message to its sender. A message that is itself returned is dropped."""

@@ -265,10 +265,19 @@ def test_status_and_the_console_name_the_command_for_more(running: Host) -> None
     assert f"garrison death {newest}" in running.output
 
 
+def newest_of_a_killed_echo(running: Host) -> str:
+    """Return the id of echo's last death by SIGKILL; kill it once for that."""
+    known = ids(running, "echo")
+    old = running.kill("echo")
+    running.until_reborn("echo", old)
+    record: str = death(running, "echo", known)["id"]
+    return record
+
+
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_a_death_is_readable_at_any_width(running: Host, columns: str) -> None:
     """The whole record fits into the terminal."""
-    newest = ids(running, "echo")[-1]
+    newest = newest_of_a_killed_echo(running)
     ran = running.run("death", newest, env={"COLUMNS": columns})
     assert ran.code == 0
     for part in ("killed by SIGKILL", "then", "what came before", newest):
@@ -281,7 +290,7 @@ def test_a_death_is_readable_at_any_width(running: Host, columns: str) -> None:
 
 def test_unknown_ids_and_names_are_reported(running: Host) -> None:
     """An unknown id, with the closest one; an unknown NAME; a service without a record."""
-    newest = ids(running, "echo")[-1]
+    newest = newest_of_a_killed_echo(running)
     wrong = running.run("death", newest.replace("-", "_"))
     assert wrong.code == 4
     assert newest.rpartition("-")[0] in wrong.err

@@ -127,11 +127,11 @@ def test_files_keep_their_format(name: str, kind: type[msgspec.Struct]) -> None:
     assert written == json.loads(text)
 
 
-def test_answers_keep_their_places(tmp_path: Path) -> None:
+def test_answers_keep_their_places(short_path: Path) -> None:
     """A script that reads `--json` finds every value where it was, and of the same kind."""
     for name in PLUGINS:
-        shutil.copy(SERVICES / f"{name}.py", tmp_path)
-    answers = Scenario(tmp_path, sys.executable, dict(os.environ)).collect()
+        shutil.copy(SERVICES / f"{name}.py", short_path)
+    answers = Scenario(short_path, sys.executable, dict(os.environ)).collect()
 
     now = {path: kinds for path, kinds in paths(answers).items() if not MOMENTARY.search(path)}
     recorded = json.loads((FORMER / "answers.json").read_text())

@@ -107,9 +107,11 @@ async def test_a_canary_is_found_where_it_belongs_alone(host: Hosting, tmp_path:
     assert {name for name in WELL if running.status(name)["state"] != "running"} == set()
     for name in ILL:
         until(lambda name=name: running.status(name)["restarts"] or running.status(name)["reason"])  # type: ignore[misc]
-    text = await _leaked_in_every_way(running, canaries)
-    text += _shown_in_every_way(running)
-    assert not [name for name, text in canaries.items() if text[:20] in text or text[20:] in text]
+    output = await _leaked_in_every_way(running, canaries)
+    output += _shown_in_every_way(running)
+    assert not [
+        name for name, text in canaries.items() if text[:20] in output or text[20:] in output
+    ]
     for name in WELL:
         assert "[TOKEN]" in running.log(name)
 

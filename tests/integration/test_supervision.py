@@ -26,11 +26,11 @@ def crashing(name: str, mode: str, **keys: Any) -> str:
 # mode → what `status` says of it
 START_FAILURES = {
     "init raises": "RuntimeError: init cannot",
-    "init hangs": "it did not start within 1 s",
+    "init hangs": "it did not start within 3 s",
     "init exits": "its process exited with code 9",
     "start raises": "RuntimeError: cannot start: no connection",
-    "start hangs": "it did not start within 1 s",
-    "start blocks": "it did not start within 1 s",
+    "start hangs": "it did not start within 3 s",
+    "start blocks": "it did not start within 3 s",
     "start exits": "its process exited with code 0",
     "start leaves": "its process exited with code 3",
     "start returns nothing": "must return the service",
