@@ -14,6 +14,8 @@ from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import Client, RemoteError, ServiceLost
 
+# The bus announces an end within 15 ms, even if the launcher has not reported its cause by then.
+LOST = "was killed by SIGKILL|its process ended"
 CONFIG = """
 [plugins.echo]
 [plugins.leak]
@@ -58,7 +60,7 @@ async def test_a_call_in_flight_is_lost_with_its_worker_at_once(
     assert await target.echo("it is there") == "it is there"
     began = time.monotonic()
     await asyncio.to_thread(os.kill, before["pid"], signal.SIGKILL)
-    with pytest.raises(ServiceLost, match="was killed by SIGKILL"):
+    with pytest.raises(ServiceLost, match=LOST):
         await lost
     assert time.monotonic() - began < SOON
     assert await target.pid() != before["pid"]
@@ -79,7 +81,7 @@ async def test_a_service_that_calls_learns_of_the_loss_too(running: Host, client
 
     await eventually(begun)
     await asyncio.to_thread(kill, running, "target-1")
-    with pytest.raises(RemoteError, match=r"ServiceLost: .* was killed by SIGKILL"):
+    with pytest.raises(RemoteError, match=f"ServiceLost: .*({LOST})"):
         await lost
 
 

@@ -171,7 +171,8 @@ async def test_the_only_provider_of_a_model_is_waited_for(running: Host) -> None
     """Without another provider the request is sent to the next incarnation, up to three times."""
     async with running.connect() as client:
         front = asker(client)
-        with pytest.raises(RemoteError, match="SIGKILL") as caught:
+        # On a loaded machine the end is announced before the launcher has reported its cause.
+        with pytest.raises(RemoteError, match=r"SIGKILL|its process ended") as caught:
             await front.model("TEXT_LARGE", "die", "words-2")
         assert caught.value.type_name == ServiceLost.__name__
         assert await front.model("TEXT_LARGE", "live", "words-2") == "live "
