@@ -300,9 +300,8 @@ class Client:
         stream: ItemSink,
     ) -> int:
         """Start a stream; return its call's id."""
-        reference = weakref.ref(
-            stream
-        )  # an iterator without references is collected, which cancels
+        # Weak: an iterator that its caller no longer holds is collected, which cancels the call.
+        reference = weakref.ref(stream)
 
         def settle(outcome: Value | CallError) -> None:
             if (alive := reference()) is not None:

@@ -15,7 +15,7 @@ from .engine import FlightRecord, Key, LogTail
 
 TAIL_BYTES = 64 * 1024  # of a log, read for its last lines
 STACK_BYTES = 128 * 1024  # of a log, read for the stacks
-GONE_MOST = 1000  # gone workers whose files nobody has requested; the oldest are discarded
+GONE_MOST = 1000  # gone workers whose files are not requested yet; the oldest are discarded
 LINES_LEAST = 50  # with fewer lines in a log, the rotated one is read too
 FATAL = re.compile(r"^Fatal Python error: ", re.MULTILINE)  # as faulthandler begins
 THREAD = re.compile(r"^(?:Current thread|Thread) 0x[0-9a-f]+", re.MULTILINE)
