@@ -7,6 +7,7 @@ import click
 import msgspec
 
 from garrison.ipc import Client, OrderFailed, ServiceProxy, connect, with_timeout
+from garrison.ipc.proxy import remote_method
 
 from .arguments import parse_arguments
 from .errors import DONE, no_such_service
@@ -46,7 +47,7 @@ def call(
         async with connect(invocation.home) as client:
             proxy = with_timeout(find_service(client, name), timeout_s)
             try:
-                bound = getattr(proxy, method)
+                bound = remote_method(proxy, method)
             except AttributeError as error:
                 raise OrderFailed("InvalidCall", str(error)) from None
             result = bound(*args, **kwargs)

@@ -12,13 +12,14 @@ from garrison.supervisor.crashes.store import CrashStore
 
 from .errors import DONE
 from .output import Invocation, options
+from .verbs import VerbGroup
 
 MAILBOX = "mailbox"
 SHOWN = 20
 STATES = ("waiting", "dead")
 
 
-@click.group(epilog="Example: garrison mail ls")
+@click.group(cls=VerbGroup, epilog="Example: garrison mail ls")
 @options
 def mail(_: Invocation) -> None:
     """List, replay and drop posted messages.
