@@ -218,9 +218,10 @@ def upgrade(invocation: Invocation) -> int:
         if request(home, "status")["supervisor"]["boot"] == head["boot"]:
             raise
     after = _successor(home, head)
-    data = {"pid": head["pid"], "from": head["version"], "version": own_version(), **after}
+    version = after["supervisor"]["version"]
+    data = {"pid": head["pid"], "from": head["version"], "version": version, **after}
     invocation.answer(data)
-    invocation.say(f"upgraded {head['version']} to {own_version()} (pid {head['pid']})")
+    invocation.say(f"upgraded {head['version']} to {version} (pid {head['pid']})")
     changed = [row["name"] for row in after["services"] if row["pid"] not in _pids(before)]
     kept = len(after["services"]) - len(changed)
     running = "1 service runs on" if kept == 1 else f"{kept} services run on"

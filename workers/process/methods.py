@@ -229,7 +229,7 @@ def _attributes(cls: type) -> dict[str, str]:
 
 
 def _is_public(name: str) -> bool:
-    known = name in RESERVED or name in vars(Service)
+    known = name in RESERVED or name in vars(Service) or name == "Config"
     return not (name.startswith("_") or known or len(name) > ATTRIBUTES_MOST)
 
 

@@ -34,6 +34,12 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
         f" home {head['home']}",
         overflow="fold",
     )
+    if head.get("upgrade_pending"):
+        yield Text(
+            f"{UNWELL} upgrade pending: the supervisor runs garrison {head['version']}, installed "
+            f"is {head['installed']}: garrison upgrade",
+            overflow="fold",
+        )
     if not rows:
         yield Text("no services: config.toml names the plugins")
         return
@@ -201,6 +207,8 @@ def _process(row: dict[str, Any]) -> str | None:
     age = row["beat_age_s"]
     beat = f", last beat {age:.1f} s ago" if age is not None else ""
     used = f"{size(row['rss_bytes'])}, {row['cpu_percent']:.0f}% of a processor"
+    if (seconds := row.get("cpu_seconds")) is not None:  # a former supervisor does not tell
+        used += f", {seconds:.3g} s of it in all"
     return f"{row['pid']} (generation {row['generation']}, {used}{beat})"
 
 
