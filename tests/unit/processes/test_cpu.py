@@ -32,9 +32,9 @@ class Process:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now, self.seconds, self.ticks = 1000.0, 0.0, 1
-        monkeypatch.setattr(cpu.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(cpu.time, "clock_gettime", lambda clock: 0.01)
-        monkeypatch.setattr(cpu.process_tree, "usage", lambda pid: (self.ticks, 4096, self.seconds))
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "clock_gettime", lambda clock: 0.01)
+        monkeypatch.setattr(process_tree, "usage", lambda pid: (self.ticks, 4096, self.seconds))
 
     def lives(self, meter: CpuMeter, seconds: float, share: float) -> None:
         """Let time pass; the meter samples when it is due."""
