@@ -141,6 +141,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     window_bytes: int = 16 * 1024 * 1024
     max_message: int = 64 * 1024 * 1024
     orphan_grace: float = 10.0  # how long to wait for the next supervisor once this one is gone
+    logs: str | msgspec.UnsetType = msgspec.UNSET  # the folder of logs; older: not named
 
     @property
     def limits(self) -> CallLimits:

@@ -10,6 +10,7 @@ from garrison.ipc import OrderFailed, RemoteError, connect
 from garrison.supervisor.cli.render.text import compact, counted, span
 from garrison.supervisor.crashes.store import CrashStore
 
+from .completion import complete_names
 from .errors import DONE
 from .output import Invocation, options
 from .verbs import VerbGroup
@@ -30,7 +31,7 @@ def mail(_: Invocation) -> None:
 
 
 @mail.command(epilog="Examples: garrison mail ls; garrison mail ls hello -n 100")
-@click.argument("name", required=False, metavar="[NAME]")
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=complete_names)
 @click.option(
     "-n",
     "most",

@@ -170,6 +170,7 @@ class DirectoryPublisher:
             calls.window_bytes,
             self._host.max_message,
             self._host.orphan_grace,
+            str(self._host.logs),
         )
         sent = self.send(token, welcome)
         if sent:

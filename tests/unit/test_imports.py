@@ -235,6 +235,7 @@ SHOWN = {
     "supervisor/logs/console.py": {"datetime.now"},
     "supervisor/crashes/recorder.py": {"time.time"},
     "supervisor/manager.py": {"time.time"},
+    "supervisor/cli/selection.py": {"time.time"},  # of `--since 10m`
     "supervisor/logs/events.py": {"time.time"},
     "workers/agents/content.py": {"time.time"},  # of a Memory
     "workers/process/main.py": {"time.gmtime"},  # of logging

@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from garrison.ipc.system import process_tree
 from garrison.supervisor.processes.cpu import SAMPLE_S, WINDOW_S, CpuMeter, CpuUsage, percent
 
 
