@@ -24,6 +24,7 @@ AFTER = {
     "mail": "mail",
     "chaos": "chaos",
     "call": "call",
+    "run": "run",
     "chat": "chat",
     "check": "config",
     "config": "config",

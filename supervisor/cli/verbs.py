@@ -54,6 +54,10 @@ ELSEWHERE = {
         "garrison call NAME METHOD calls a method",
     ),
     **dict.fromkeys(
+        ("debug", "pdb", "exec-fg"), "garrison run NAME runs a service on this terminal, for pdb"
+    ),
+    **dict.fromkeys(("watch", "dev"), "garrison up --watch restarts what was saved"),
+    **dict.fromkeys(
         ("new", "create", "scaffold", "generate"), "garrison init DIRECTORY writes a first project"
     ),
     **dict.fromkeys(("manual", "man", "guide"), "garrison docs lists the manual"),

@@ -23,7 +23,7 @@ from garrison.ipc.messages import Assignment, Reading
 from garrison.ipc.system import log_stream, process_tree
 from garrison.workers.service import Service
 
-from . import redaction
+from . import redaction, terminal
 from .exit import CRASHED, leave
 from .loading import installed_plugins
 from .methods import describe
@@ -87,6 +87,7 @@ def _read(reading: Reading) -> int:
 
     _set_name(f"reads:{reading.source.name}")
     _set_environment(reading.env, reading.token)
+    terminal.do_without(reading.source.name)
     return _loop(run_probe(reading))
 
 
@@ -96,6 +97,10 @@ def _serve(assignment: Assignment) -> int:
     granted = assignment.environment.secrets
     secrets = {name: os.fsdecode(value) for name, value in granted.items()}
     os.environ.update(secrets)
+    if isinstance(assignment.terminal, int):
+        terminal.attach(assignment.terminal)
+    else:
+        terminal.do_without(assignment.name)
     redaction.install(secrets)
     prepared = drop_privileges(assignment)
     _log_as(assignment.name, assignment.generation)
