@@ -3,6 +3,7 @@
 import compileall
 import contextlib
 import faulthandler
+import gc
 import os
 import shutil
 import sys
@@ -93,6 +94,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("xdist_group") is None and (group := _group_of(item)):
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_order_of)
+
+
+def pytest_collection_finish() -> None:
+    """Leave the tests out of garbage collection: each host collects twice, and they are many."""
+    gc.collect()
+    gc.freeze()
 
 
 def _group_of(item: pytest.Item) -> str:

@@ -25,13 +25,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from tests.support.commands import ROOT, forkable, inherited, run_forked, server
 from tests.support.proc import MARK, bearing, descriptors
 from tests.support.waiting import LOOK_S, PATIENCE, until
 
 from garrison.ipc import Client, OrderFailed, ServiceProxy, SupervisorGone, connect
 from garrison.supervisor.cli.client import request
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "tests" / "services"
 COMMAND = (sys.executable, "-m", "garrison.supervisor.cli")
 
@@ -116,12 +116,7 @@ class Host:
     @property
     def environ(self) -> dict[str, str]:
         """Return the environment of its commands."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in {"GARRISON_HOME", "COLUMNS"}
-        }
-        return {**kept, "PYTHONPATH": str(ROOT / ".src"), MARK: self.mark, **self.env}
+        return {**inherited(), MARK: self.mark, **self.env}
 
     def start(self, *options: str) -> subprocess.Popen[bytes]:
         """Start the supervisor without waiting."""
@@ -225,17 +220,23 @@ class Host:
     ) -> Ran:
         """Run a command; a mistake of the user must not print a traceback."""
         options = ["--home", str(self.home)] if home else []
-        done = subprocess.run(
-            [*before, *self._command, *options, *(["--json"] if json else []), *words],
-            cwd=self.folder,
-            env={**self.environ, **(env or {})},
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        words = (*options, *(["--json"] if json else []), *words)
+        environ = {**self.environ, **(env or {})}
+        before = (*before, *self._command)
+        if before == COMMAND and forkable(environ):
+            done = run_forked(words, self.folder, environ, input, timeout)
+        else:
+            done = subprocess.run(
+                [*before, *words],
+                cwd=self.folder,
+                env=environ,
+                input=input,
+                stdin=subprocess.DEVNULL if input is None else None,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
         assert "call" in words or "Traceback (most recent" not in done.stderr, done
         assert "garrison/supervisor" not in done.stderr, done
         return Ran(done.returncode, done.stdout, done.stderr)
@@ -383,6 +384,7 @@ def hosting(
     limit: int = 0,
 ) -> Iterator[Host]:
     """Run a host; check afterwards that no process and no descriptor outlived it."""
+    server()  # before: its descriptor is there until the session ends
     gc.collect()
     before = descriptors()
     host = Host(config, plugins, files, env, limit)
