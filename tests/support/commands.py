@@ -48,7 +48,7 @@ def server() -> socket.socket:
         [sys.executable, "-m", "tests.support.command_server"],
         cwd=ROOT,
         env=inherited(),
-        stdin=theirs,
+        stdin=theirs.fileno(),
         start_new_session=True,
     )
     theirs.close()

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
-from tests.support.commands import ROOT, forkable, inherited, run_forked, server
+from tests.support.commands import ROOT as ROOT
+from tests.support.commands import forkable, inherited, run_forked, server
 from tests.support.proc import MARK, bearing, descriptors
 from tests.support.waiting import LOOK_S, PATIENCE, until
 
