@@ -111,7 +111,7 @@ def users() -> Iterator[Making]:
 def killed(host: Host) -> Host:
     """Kill its supervisor alone."""
     assert host.process is not None
-    host.process.kill()
+    host.process.send_signal(signal.SIGKILL)
     host.process.wait()
     return host
 

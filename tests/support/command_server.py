@@ -28,7 +28,13 @@ from garrison.supervisor import cli
 from garrison.supervisor.cli import __path__ as verbs
 
 REQUEST_MOST = 1 << 18  # bytes
-USED_LATER = ("asyncio", "rich.table", "uvloop", "zmq.asyncio", "garrison.ipc.client")
+USED_LATER = (
+    "garrison.ipc.client",
+    "garrison.supervisor.logs.console",
+    "garrison.supervisor.loop",
+    "rich.table",
+    "zmq.asyncio",
+)
 
 
 def serve() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Runs `garrison` commands, each in a process of its own: forked from a server, or started anew."""
+"""Runs `garrison` commands as children of the command server. Durations are seconds."""
 
 import array
 import atexit
@@ -12,8 +12,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol
 
 ROOT = Path(__file__).resolve().parents[2]
 PIPE_BYTES = 65_536  # what a pipe takes before anyone reads
@@ -61,6 +62,63 @@ def server() -> socket.socket:
     return ours
 
 
+class Process(Protocol):
+    """A running command, forked or not."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, sig: int) -> None: ...
+
+
+class ForkedProcess:
+    """A `garrison` command in a child of the command server, used as a Popen is.
+
+    Args:
+        argv: Its words, without `garrison`.
+        standard: Descriptors for its standard input, output and error.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], cwd: Path, env: Mapping[str, str], standard: tuple[int, int, int]
+    ) -> None:
+        self.argv = list(argv)
+        self._code: int | None = None
+        report, report_in = os.pipe()
+        self._report = os.fdopen(report, "rb", buffering=0)
+        request = json.dumps({"argv": self.argv, "cwd": str(cwd), "env": dict(env)}).encode()
+        fds = array.array("i", [*standard, report_in])
+        server().sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
+        os.close(report_in)
+        self.pid = self._reported()
+
+    def _reported(self) -> int:
+        line = self._report.readline()
+        assert line, "the command server has ended"
+        return int(line)
+
+    def poll(self) -> int | None:
+        """Return its exit code, negative for a signal; None if it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self._code
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return its exit code once it has ended. Raises subprocess.TimeoutExpired."""
+        if self._code is None:
+            if not select.select([self._report], [], [], timeout)[0]:
+                raise subprocess.TimeoutExpired(self.argv, timeout or 0)
+            self._code = self._reported()
+            self._report.close()
+        return self._code
+
+    def send_signal(self, sig: int) -> None:
+        """Signal it, if it runs."""
+        if self.poll() is None:
+            os.kill(self.pid, sig)
+
+
 def run_forked(
     argv: Sequence[str],
     cwd: Path,
@@ -73,28 +131,30 @@ def run_forked(
     Raises:
         subprocess.TimeoutExpired: It was killed, after this many seconds.
     """
-    requests = server()
     deadline = time.monotonic() + timeout
+    (out, out_in), (err, err_in) = os.pipe(), os.pipe()
     stdin = _stdin_of(text)
-    with _pipe() as (report, report_in), _pipe() as (out, out_in), _pipe() as (err, err_in):
-        fds = array.array("i", [stdin, out_in, err_in, report_in])
-        request = json.dumps({"argv": list(argv), "cwd": str(cwd), "env": dict(env)}).encode()
-        requests.sendmsg([request], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, fds)])
-        for fd in fds:
+    try:
+        process = ForkedProcess(argv, cwd, env, (stdin, out_in, err_in))
+    finally:
+        for fd in (stdin, out_in, err_in):
             os.close(fd)
-        got = {report: b"", out: b"", err: b""}
+    with os.fdopen(out, "rb", buffering=0) as output, os.fdopen(err, "rb", buffering=0) as errors:
+        got = {output: b"", errors: b""}
         unread = set(got)
         while unread:
             ready, _, _ = select.select(unread, [], [], max(deadline - time.monotonic(), 0))
             if not ready:
-                os.kill(int(got[report].split()[0]), signal.SIGKILL)
-                raise subprocess.TimeoutExpired(list(argv), timeout, got[out], got[err])
-            for fd in ready:
-                more = os.read(fd, PIPE_BYTES)
-                got[fd] += more
-                unread -= set() if more else {fd}
-    _, code = got[report].split()
-    return subprocess.CompletedProcess(list(argv), int(code), got[out].decode(), got[err].decode())
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                raise subprocess.TimeoutExpired(process.argv, timeout, got[output], got[errors])
+            for file in ready:
+                more = file.read(PIPE_BYTES)
+                got[file] += more
+                unread -= set() if more else {file}
+        code = process.wait(max(deadline - time.monotonic(), 0))
+    texts = (got[output].decode(), got[errors].decode())
+    return subprocess.CompletedProcess(process.argv, code, *texts)
 
 
 def _stdin_of(text: str | None) -> int:
@@ -107,13 +167,3 @@ def _stdin_of(text: str | None) -> int:
     os.write(writing, data)
     os.close(writing)
     return reading
-
-
-@contextlib.contextmanager
-def _pipe() -> Iterator[tuple[int, int]]:
-    """Open a pipe; its writing end is closed by the block, the reading end afterwards."""
-    reading, writing = os.pipe()
-    try:
-        yield reading, writing
-    finally:
-        os.close(reading)

@@ -26,7 +26,7 @@ from typing import Any, Self
 
 import pytest
 from tests.support.commands import ROOT as ROOT
-from tests.support.commands import forkable, inherited, run_forked, server
+from tests.support.commands import ForkedProcess, Process, forkable, inherited, run_forked, server
 from tests.support.proc import MARK, bearing, descriptors
 from tests.support.waiting import LOOK_S, PATIENCE, until
 
@@ -78,6 +78,8 @@ class Host:
         files: Name → text of further files there.
         env: Additions to the supervisor's environment.
         limit: Limit of descriptors of each process; 0 changes nothing.
+        forked: Fork supervisors with their imports done. /proc then shows the command server's
+            command and environment as theirs.
     """
 
     def __init__(
@@ -87,16 +89,18 @@ class Host:
         files: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
         limit: int = 0,
+        forked: bool = True,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
         self.home = self.folder / "h"
         self.config = self.folder / "config.toml"
         self.mark = uuid.uuid4().hex
         self.env = dict(env or {})
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.python = sys.executable
         self.prefix: tuple[str, ...] = ()  # a prefix of its commands, such as setpriv
         self._limit = limit
+        self._forked = forked
         self._ups = 0
         self.write("config.toml", config)
         for plugin in plugins:
@@ -119,27 +123,27 @@ class Host:
         """Return the environment of its commands."""
         return {**inherited(), MARK: self.mark, **self.env}
 
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
+    def start(self, *options: str) -> Process:
         """Start the supervisor without waiting."""
         self._ups += 1
-        with (self.folder / f"up-{self._ups}.out").open("wb") as out:
-            self.process = subprocess.Popen(
-                [
-                    *self._limited(),
-                    *self._command,
-                    "up",
-                    "-c",
-                    str(self.config),
-                    "--home",
-                    str(self.home),
-                    *options,
-                ],
-                cwd=self.folder,
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
+        words = ("up", "-c", str(self.config), "--home", str(self.home), *options)
+        command = (*self._limited(), *self._command)
+        with (
+            Path(os.devnull).open("rb") as nothing,
+            (self.folder / f"up-{self._ups}.out").open("wb") as out,
+        ):
+            if self._forked and command == COMMAND and forkable(self.environ):
+                standard = (nothing.fileno(), out.fileno(), out.fileno())
+                self.process = ForkedProcess(words, self.folder, self.environ, standard)
+            else:
+                self.process = subprocess.Popen(
+                    [*command, *words],
+                    cwd=self.folder,
+                    env=self.environ,
+                    stdin=nothing,
+                    stdout=out,
+                    stderr=out,
+                )
         return self.process
 
     def _limited(self) -> tuple[str, ...]:
@@ -155,7 +159,7 @@ class Host:
 
         def settled() -> bool:
             if process.poll() is not None:
-                pytest.fail(f"the supervisor ended at once ({process.returncode}):\n{self.output}")
+                pytest.fail(f"the supervisor ended at once ({process.poll()}):\n{self.output}")
             head = self.head()
             return head is not None and head["pid"] == process.pid and head["settled"]
 
@@ -302,7 +306,10 @@ class Host:
 
     def processes(self) -> set[int]:
         """Return all processes that were started by this host's commands."""
-        return bearing(self.mark)
+        found = bearing(self.mark)
+        if self.process is not None and self.process.poll() is None:
+            found.add(self.process.pid)  # it has no mark if it was forked
+        return found
 
     # --- its end ----------------------------------------------------------------------------
 
@@ -383,12 +390,13 @@ def hosting(
     env: Mapping[str, str] | None = None,
     up: bool = True,
     limit: int = 0,
+    forked: bool = True,
 ) -> Iterator[Host]:
     """Run a host; check afterwards that no process and no descriptor outlived it."""
     server()  # before: its descriptor is there until the session ends
     gc.collect()
     before = descriptors()
-    host = Host(config, plugins, files, env, limit)
+    host = Host(config, plugins, files, env, limit, forked)
     try:
         yield host.up() if up else host
     finally:
