@@ -14,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from tests.support.distribution import GroupScheduling, write_groups
 from tests.support.host import ROOT, Hosting, hosting
 from tests.support.waiting import LONGEST, LONGEST_SOAK, ending_within
 
@@ -30,6 +31,7 @@ hypothesis.settings.load_profile("garrison")
 
 SLOWEST_FIRST = ("chaos", "docs", "integration", "property", "unit")  # folders
 WORKERS_MOST = 8
+FOLDER = pytest.StashKey[Path]()  # of the file that says which tests share a process
 sys.dont_write_bytecode = False  # else each process rewrites the assertions of all tests anew
 
 
@@ -96,10 +98,36 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=_order_of)
 
 
-def pytest_collection_finish() -> None:
-    """Leave the tests out of garbage collection: each host collects twice, and they are many."""
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Report the groups, and leave the tests out of the two garbage collections of each host."""
+    if (file := getattr(session.config, "workerinput", {}).get("groups")) is not None:
+        write_groups(Path(file), session.items)
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process where to write its groups."""
+    node.workerinput["groups"] = str(_groups_file(node.config))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    """Return the scheduler for `--dist=loadgroup`."""
+    grouped = config.getoption("dist") == "loadgroup"
+    return GroupScheduling(config, log, _groups_file(config)) if grouped else None
+
+
+def _groups_file(config: pytest.Config) -> Path:
+    if FOLDER not in config.stash:
+        config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="g"))
+    return config.stash[FOLDER] / "groups.json"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the file of the groups."""
+    if (folder := config.stash.get(FOLDER, None)) is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _group_of(item: pytest.Item) -> str:
