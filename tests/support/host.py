@@ -34,6 +34,8 @@ from garrison.ipc import Client, OrderFailed, ServiceProxy, SupervisorGone, conn
 from garrison.supervisor.cli.client import request
 
 SERVICES = ROOT / "tests" / "services"
+# Orphans wait this long for the next supervisor: longer than a loaded machine needs to start one.
+LONG_GRACE = "[host]\norphan_grace = 60.0\n"
 COMMAND = (sys.executable, "-m", "garrison.supervisor.cli")
 
 
