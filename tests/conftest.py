@@ -29,7 +29,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("garrison")
 
-SLOWEST_FIRST = ("chaos", "docs", "integration", "property", "unit")  # folders
+SLOWEST_FIRST = ("soak", "chaos", "docs", "integration", "property", "unit")  # folders
 WORKERS_MOST = 8
 FOLDER = pytest.StashKey[Path]()  # of the file that says which tests share a process
 sys.dont_write_bytecode = False  # else each process rewrites the assertions of all tests anew
