@@ -39,7 +39,6 @@ class BusyService(Service):
         proxy = self.runtime.get_service(name)
         assert proxy is not None
         await proxy.note("before")
-        Path(until + ".blocked").touch()
         _block_until(Path(until))
         calling = [proxy.note(f"call {number}") for number in range(calls)]
         return [await outcome(call) for call in calling]
@@ -50,6 +49,7 @@ class BusyService(Service):
 
 
 def _block_until(path: Path) -> None:
+    path.with_suffix(".blocked").touch()
     while not path.exists():
         time.sleep(0.005)
 
