@@ -62,6 +62,7 @@ class Peer:
 
     name: str
     state: State | None = None  # None: not configured
+    reason: str = ""  # why it does not run
     takes: bool = False  # it accepts calls now, or will; otherwise they fail at once
     token: Token = b""
     generation: int = 0
@@ -320,9 +321,9 @@ class Calls:
         """Apply a change of the directory: send the calls that wait for a service, or fail them."""
         peer = self._peer(name)
         if entry is None:
-            peer.state, peer.takes, peer.token = None, False, b""
+            peer.state, peer.takes, peer.token, peer.reason = None, False, b"", ""
         else:
-            peer.state, peer.token = entry.state, entry.token
+            peer.state, peer.token, peer.reason = entry.state, entry.token, entry.reason
             peer.generation, peer.frames = entry.generation, entry.manifest.frames
             peer.takes = accepts_calls(entry.state, entry.wanted)
         self._settle_waiting(peer, now)
@@ -428,7 +429,8 @@ class Calls:
         if call.lost:  # it may have run
             return ServiceLost(call.name, call.method, call.lost)
         state = peer.state.value if peer.state else "not configured"
-        return ServiceUnavailable(call.name, call.method, state)
+        detail = f"{state}: {peer.reason}" if peer.reason else state
+        return ServiceUnavailable(call.name, call.method, detail)
 
     def _timeout_error(self, call: OpenCall) -> CallError:
         if call.to:

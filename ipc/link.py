@@ -135,9 +135,9 @@ class Link:
         if self._socket.closed:
             return
         self._loop.remove_reader(self._fd)
-        if self._retry is not None:
-            self._retry.cancel()
         self.flush()
+        if self._retry is not None:  # the flush may have set it
+            self._retry.cancel()
         if self._trimming is not None:
             self._trimming.cancel()
         self._socket.close()

@@ -352,10 +352,8 @@ class Session:
     # --- changes of services ----------------------------------------------------------------
 
     def _change(self, message: messages.Listed | messages.Delisted | messages.Changed) -> None:
-        try:
-            entry = self.directory.apply(message)
-        except WireError as error:
-            self.malformed(error)
+        entry = self.directory.apply(message)
+        if entry is None:
             return
         self._announce(entry.name)
         if not isinstance(message, messages.Changed):

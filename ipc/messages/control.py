@@ -185,6 +185,7 @@ class Changed(msgspec.Struct, tag="changed", frozen=True):
     wanted: bool
     generation: int
     token: Token
+    reason: Text = ""  # why it does not run
 
 
 class Drain(msgspec.Struct, tag="drain", frozen=True):

@@ -115,7 +115,7 @@ DOWNWARD: list[m.Downward] = [
     m.Rejected("no such incarnation"),
     m.Listed(ENTRY),
     m.Delisted("ada.chat"),
-    m.Changed("ada.chat", m.State.BACKOFF, True, 3, b"g"),
+    m.Changed("ada.chat", m.State.BACKOFF, True, 3, b"g", "it crashed"),
     m.Drain(1.5),
     m.ShowTasks(),
     m.Acknowledged(),
