@@ -170,7 +170,8 @@ class DirectoryPublisher:
             calls.window_bytes,
             self._host.max_message,
             self._host.orphan_grace,
-            str(self._host.logs),
+            syncs=True,
+            logs=str(self._host.logs),
         )
         sent = self.send(token, welcome)
         if sent:
