@@ -1,5 +1,6 @@
 """The group of all verbs, each imported when it is used, and the run of one command line."""
 
+import contextlib
 import importlib
 import os
 import sys
@@ -92,13 +93,19 @@ def _check_words(words: list[str]) -> None:
             raise click.UsageError(text)
 
 
+def _tolerate_any_text() -> None:
+    """Have what the terminal's encoding lacks shown as `\\u2192`, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or its disk is full
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+
 def run() -> None:
     """Run a command line, and exit with its code."""
     # An error can occur before the options are parsed, and `--json` applies to it as well.
     invocation = Invocation(json="--json" in sys.argv[1:])
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # what a terminal's encoding lacks is shown as \\u2192
-            stream.reconfigure(errors="backslashreplace")
+    _tolerate_any_text()
     try:
         _check_words(sys.argv[1:])
         code = garrison.main(prog_name="garrison", standalone_mode=False, obj=invocation)
