@@ -20,6 +20,7 @@ from .errors import DONE, no_such_service
 from .output import Invocation, options
 from .selection import selection, span_of
 
+LOST_MOST = 512  # events that a full disk did not accept, and a selection is made from
 POLL_S = 0.1  # between reads of the files
 
 
@@ -116,7 +117,8 @@ def _recorded(home: Path, names: tuple[str, ...], span: Span) -> list[LogEvent]:
     gone: SupervisorGone | None = None
     kept: list[LogEvent] = []
     try:
-        kept = msgspec.convert(request(home, "events", names, number=KEPT), list[LogEvent])
+        number = min(span.last or 0, KEPT) if span.is_whole else LOST_MOST
+        kept = msgspec.convert(request(home, "events", names, number=number), list[LogEvent])
     except SupervisorGone as error:
         gone = error
     found = recorded_events(home / "logs" / "events.jsonl", names, span)

@@ -57,6 +57,8 @@ class Watcher:
                 self._look()
             except GarrisonError as error:  # the supervisor is ending, or being upgraded
                 self._say(f"watch: {error}")
+            except Exception as error:  # noqa: BLE001 (the next change is looked at all the same)
+                self._say(f"watch: {type(error).__name__}: {error}")
 
     def _look(self) -> None:
         now = self._stamps()
@@ -71,7 +73,7 @@ class Watcher:
         names = self._affected(changed, rows)
         if not names:
             return
-        saved = ", ".join(sorted(str(path.relative_to(self._path.parent)) for path in changed))
+        saved = ", ".join(sorted(os.path.relpath(path, self._path.parent) for path in changed))
         self._say(f"saved {saved}: restarting {', '.join(sorted(names))}")
         for plugin in dict.fromkeys(row["plugin"] for row in rows):
             own = tuple(row["name"] for row in rows if row["plugin"] == plugin)

@@ -239,9 +239,10 @@ def _what_it_is(value: object) -> str:
     if isinstance(value, type):
         return "a class, not a method"
     if callable(value):
-        kind = type(value).__name__
+        kind = type(value).__name__[:ATTRIBUTES_MOST]
         return f"an attribute that holds a {kind}, not a method: write a def that calls it"
-    return f"an attribute ({type(value).__name__}), not a method: return it from a method"
+    kind = type(value).__name__[:ATTRIBUTES_MOST]
+    return f"an attribute ({kind}), not a method: return it from a method"
 
 
 _METHODS = (classmethod, staticmethod, CACHED)

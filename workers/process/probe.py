@@ -16,6 +16,7 @@ from garrison.workers.config_class import ConfigMismatch, convert_config
 from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
 
+from . import terminal
 from .lifecycle import check_lifecycle
 from .loading import load
 from .methods import describe
@@ -112,6 +113,7 @@ def main() -> None:
     assert isinstance(reading, Reading)
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # the plugin's own output is not part of the result
+        terminal.do_without(reading.source.name)
         out.write(messages.encode(probe(reading)))
     os._exit(os.EX_OK)
 
