@@ -272,7 +272,8 @@ def _open_store(runtime: Runtime, max_bytes: int) -> Store:
         raise PermanentFailure(str(error)) from error
     except (sqlite3.Error, OSError) as error:
         text = f"{path} cannot be opened: {error}"
-        if getattr(error, "sqlite_errorname", "").startswith(NEEDS_OPERATOR):
+        is_denied = isinstance(error, IsADirectoryError | PermissionError)
+        if is_denied or getattr(error, "sqlite_errorname", "").startswith(NEEDS_OPERATOR):
             text += ". Correct the folder's owner or mode, then start the mailbox"
             raise PermanentFailure(text) from error
         raise RuntimeError(text) from error

@@ -57,8 +57,12 @@ def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
     db, version = _open(path, max_bytes)
     if version == schema.FORMAT:
         return db
-    db.close()
-    carried = rebuild.migrate(path)
+    try:
+        carried = rebuild.migrate(path, db)
+    except sqlite3.DatabaseError as error:
+        if is_damaged_file(error):
+            raise Damaged(str(error)) from error
+        raise
     log.warning(
         "mail.migrated file=%s former=%s messages=%d damaged=%d",
         path,

@@ -16,10 +16,9 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from . import damage, schema
-from .checksums import Message
 from .clock import ClockRecord
 from .damage import DamagedMessage
-from .salvage import Salvage
+from .salvage import Salvage, from_format_1
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +46,16 @@ def create(path: Path) -> None:
     _put_in_place(path, EMPTY)
 
 
-def migrate(path: Path) -> Carried:
-    """Write a file of format 1 again in the present format; it must not be open.
+def migrate(path: Path, db: sqlite3.Connection) -> Carried:
+    """Write a file of format 1 again in the present format.
+
+    Args:
+        path: The file.
+        db: The open file; it is closed.
 
     Raises:
         sqlite3.Error, OSError: It cannot be written; the former file is as it was.
     """
-    db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
     with contextlib.closing(db):
         counts, damaged = _build(path, lambda cursor: _migrate(db.cursor(), cursor))
     return Carried(_put_in_place(path, FORMER), *counts, damaged)
@@ -200,11 +202,11 @@ def _build(path: Path, fill: Callable[[sqlite3.Cursor], T]) -> T:
 def _migrate(
     former: sqlite3.Cursor, cursor: sqlite3.Cursor
 ) -> tuple[tuple[int, int], list[DamagedMessage]]:
-    fields, names = schema.FIELDS.removesuffix(", lane"), Message.__struct_fields__
+    fields = schema.FIELDS.removesuffix(", lane")
     messages, damaged = 0, list[DamagedMessage]()
     for row in former.execute(f"SELECT {fields} FROM letters ORDER BY seq"):
         try:
-            message = msgspec.convert(dict(zip(names, row, strict=False)), Message)
+            message = from_format_1(row)
         except msgspec.ValidationError as error:
             damaged.append(damage.from_row(row, None, f"its row is damaged: {error}"))
             damage.record(cursor, damaged[-1])
@@ -244,8 +246,7 @@ def _fill(cursor: sqlite3.Cursor, found: Salvage) -> tuple[tuple[int, int], list
 def _insert(cursor: sqlite3.Cursor, table: str, row: Any) -> None:
     match table:
         case "keys":
-            row_is_newer = row[2] is not None
-            if row_is_newer:
+            if row[2] is not None:  # handled: it replaces the row made for a waiting message
                 cursor.execute("DELETE FROM keys WHERE key = ? AND done_at IS NULL", (row[0],))
             schema.insert_key(cursor, row)
         case "clock":

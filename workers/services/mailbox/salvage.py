@@ -4,6 +4,7 @@ Every row that fits its checksum is taken, wherever its page is. The two indexes
 message, by id and by receiver, name those whose rows cannot be read.
 """
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,13 @@ class Salvage:
     def _list(self, values: tuple[Any, ...]) -> None:
         """Note an entry of an index."""
         match values:
-            case (str() as message_id, int() as seq):
+            case (str(message_id), int(seq)):
                 self.ids[seq] = message_id
-            case (str() as receiver, int(), int() as seq, float() | int(), *rest):
+            case (str(receiver), int(), int(seq), float() | int(), *rest):
                 if not rest or rest == [seq]:
                     self.receivers[seq] = receiver
-            case (int() | float(), str() as key):
-                self.handled[key] = float(values[0])
+            case (first, str(key)) if isinstance(first, int | float):
+                self.handled[key] = _real(first)
 
     # --- rows ---------------------------------------------------------------------------------
 
@@ -114,12 +115,10 @@ def _letter(record: Record) -> tuple[Any, ...]:
     """Return a row in the order of `Message`, then body and checksum."""
     is_first = len(record.values) == len(schema.COLUMNS_1)
     names = schema.COLUMNS_1 if is_first else schema.COLUMNS
-    row = dict.fromkeys(ORDER) | dict(zip(names, record.values, strict=True))
-    row["seq"] = record.rowid
-    for name in REAL:  # SQLite stores a whole number as an integer
-        if isinstance(row[name], int):
-            row[name] = float(row[name])
-    return tuple(row[name] for name in ORDER)
+    row = dict(zip(names, record.values, strict=True)) | {"seq": record.rowid}
+    for name in REAL:
+        row[name] = _real(row[name])
+    return tuple(row.get(name) for name in ORDER)
 
 
 def _verified(row: tuple[Any, ...], has_checksum: bool) -> Message | None:
@@ -127,9 +126,24 @@ def _verified(row: tuple[Any, ...], has_checksum: bool) -> Message | None:
     try:
         if has_checksum:
             return checksums.message(row)
-        return msgspec.convert(dict(zip(ORDER[:17], row, strict=False)), Message)
+        return from_format_1(row[:17])
     except (DamagedRow, msgspec.ValidationError):
         return None
+
+
+def from_format_1(row: tuple[Any, ...]) -> Message:
+    """Return the message of a row without checksums.
+
+    Args:
+        row: The first values of `Message`, in its order.
+
+    Raises:
+        msgspec.ValidationError: A value has another type.
+    """
+    message = msgspec.convert(dict(zip(ORDER, row, strict=False)), Message)
+    if not math.isfinite(message.posted_at):
+        raise msgspec.ValidationError("`posted_at` is no time")
+    return message
 
 
 def _other(values: tuple[Any, ...]) -> tuple[str, Any] | None:
@@ -154,6 +168,7 @@ def _other(values: tuple[Any, ...]) -> tuple[str, Any] | None:
 
 
 def _real(value: Any) -> Any:
+    """Return a time: SQLite stores a whole number as an integer."""
     return float(value) if isinstance(value, int) else value
 
 

@@ -293,14 +293,22 @@ class Store:
         self._run_now([damage.scan_keys, schema.get_subscriptions])
 
     def _run_now(self, operations: list[Operation]) -> list[Any]:
-        """Run operations before the writer thread does."""
+        """Run operations before the writer thread does.
+
+        Raises:
+            Exception: The first error of an operation.
+        """
         try:
-            return self._transaction(operations)
+            outcomes = self._transaction(operations)
         except (sqlite3.DatabaseError, DamagedIndex) as error:
             if not is_damaged_file(error):
                 raise
             self._recover(error)
-        return self._transaction(operations)
+            outcomes = self._transaction(operations)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+        return outcomes
 
     # --- on a full disk -----------------------------------------------------------------------
 
