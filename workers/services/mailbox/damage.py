@@ -164,25 +164,28 @@ def _set_aside_key(cursor: sqlite3.Cursor, key: Any) -> str:
     cursor.execute("DELETE FROM keys WHERE key = ?", (key,))
     if isinstance(key, str):
         waiting = cursor.execute("SELECT id FROM letters WHERE key = ?", (key,)).fetchone()
-        schema.insert_key(cursor, (key, waiting[0], None, None) if waiting else handled(key))
+        clock = schema.get_clock(cursor)
+        done = handled(key, clock.own if clock else 0.0)
+        schema.insert_key(cursor, (key, waiting[0], None, None) if waiting else done)
     return f"key {key!r}"
 
 
-def handled(key: str, done_at: float | None = None) -> checksums.KeyRow:
+def handled(key: str, done_at: float) -> checksums.KeyRow:
     """Return the row of a key whose message was handled, without its result."""
-    return key, LOST_ID, time.time() if done_at is None else done_at, None
+    return key, LOST_ID, done_at, None
 
 
 # --- find damaged rows --------------------------------------------------------------------------
 
 
-def scan(cursor: sqlite3.Cursor, after: int, most: int) -> int:
+def scan(cursor: sqlite3.Cursor, after: int, most: int, with_index: bool = True) -> int:
     """Verify messages and that the index by which they are delivered has them.
 
     Args:
         cursor: Of the open transaction.
         after: Only messages with a higher seq.
         most: Maximum number of messages.
+        with_index: False if the index was checked already.
 
     Returns:
         The last seq that was verified; 0 if there are no more.
@@ -197,16 +200,19 @@ def scan(cursor: sqlite3.Cursor, after: int, most: int) -> int:
     )
     last, found, other = 0, 0, cursor.connection.cursor()
     for row in rows:
-        message: Message = checksums.message(row)
+        message = checksums.message(row)
         last, found = message.seq, found + 1
-        is_listed = other.execute(
-            "SELECT 1 FROM letters INDEXED BY by_receiver "
-            "WHERE receiver = ? AND state = ? AND seq = ?",
-            (message.receiver, message.state, message.seq),
-        ).fetchone()
-        if not is_listed:
+        if with_index and not _is_listed(other, message):
             raise DamagedIndex(f"the index lacks message {message.id}")
     return last if found == most else 0
+
+
+def _is_listed(cursor: sqlite3.Cursor, message: Message) -> bool:
+    row = cursor.execute(
+        "SELECT 1 FROM letters INDEXED BY by_receiver WHERE receiver = ? AND state = ? AND seq = ?",
+        (message.receiver, message.state, message.seq),
+    ).fetchone()
+    return row is not None
 
 
 def scan_keys(cursor: sqlite3.Cursor) -> None:

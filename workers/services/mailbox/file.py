@@ -10,14 +10,14 @@ from pathlib import Path
 
 from garrison.ipc import GarrisonError
 
-from . import rebuild, schema, wal
+from . import pages, rebuild, schema, wal
 from .checksums import DamagedIndex
 
 log = logging.getLogger(__name__)
 
 PAGE = 4096  # bytes
 CHECKPOINT_PAGES = 1_000  # of the log, before it is written back: 4 MiB, SQLite's default
-FULL_CHECK = 256 * 1024 * 1024  # bytes; a larger file is checked without its indexes
+FULL_CHECK = 64 * 1024 * 1024  # bytes; a larger file is checked without its indexes
 DISK_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_CANTOPEN"}
 DAMAGE = (
     "SQLITE_CORRUPT",
@@ -98,14 +98,14 @@ def _open(path: Path, max_bytes: int) -> tuple[sqlite3.Connection, int]:
 
 
 def _configure(db: sqlite3.Connection, path: Path, max_bytes: int) -> None:
-    pages = checkpoint_pages(path)
+    log_pages = checkpoint_pages(path)
     db.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process only, so no shared-memory file
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     # What was deleted must not be found again where a pointer in a page is damaged.
     db.execute("PRAGMA secure_delete = FAST")
-    db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
-    db.execute(f"PRAGMA journal_size_limit = {2 * pages * PAGE}")
+    db.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
+    db.execute(f"PRAGMA journal_size_limit = {2 * log_pages * PAGE}")
     db.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
 
 
@@ -150,7 +150,7 @@ def _check_files(path: Path) -> None:
     """Raise Damaged for damage that SQLite does not detect."""
     log_file = path.with_name(f"{path.name}-wal")
     is_empty = not path.exists() or not path.stat().st_size
-    frames = log_file.read_bytes() if log_file.exists() and not is_empty else b""
+    frames = pages.read_log(path) if not is_empty else b""
     if is_empty and log_file.exists() and log_file.stat().st_size:
         raise Damaged("the file is empty, but its log is not")
     if is_empty and path.exists() and path.with_name(f"{path.name}.reserve").exists():
@@ -163,8 +163,13 @@ def _check_files(path: Path) -> None:
 
 def _check_header(path: Path) -> None:
     """Raise Damaged unless the file's first bytes are those that every mailbox file has."""
-    with path.open("rb") as file:
-        header = file.read(100)
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise Damaged("its header cannot be read") from error
     if len(header) < 100:
         raise Damaged("the file is cut off in its header")
     text, page, write, read, reserved, *fractions = HEADER.unpack_from(header)

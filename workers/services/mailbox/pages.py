@@ -150,13 +150,26 @@ class Pages:
 
 
 def read_log(path: Path) -> bytes:
-    """Return the write-ahead log of a file; b"" if there is none."""
+    """Return the write-ahead log of a file, zeros where it cannot be read; b"" if there is none."""
     try:
         log = os.open(f"{path}-wal", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return b""
-    with os.fdopen(log, "rb") as file:
-        return file.read()
+    found = bytearray()
+    try:
+        size = os.fstat(log).st_size
+        while len(found) < size:
+            wanted = min(PAGE, size - len(found))
+            try:
+                part = os.pread(log, wanted, len(found))
+            except OSError:  # a bad sector
+                part = bytes(wanted)
+            if not part:
+                break
+            found += part
+    finally:
+        os.close(log)
+    return bytes(found)
 
 
 def varint(data: bytes, at: int) -> tuple[int, int]:

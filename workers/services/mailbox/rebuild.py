@@ -58,7 +58,7 @@ def migrate(path: Path, db: sqlite3.Connection) -> Carried:
     """
     with contextlib.closing(db):
         counts, damaged = _build(path, lambda cursor: _migrate(db.cursor(), cursor))
-    return Carried(_put_in_place(path, FORMER), *counts, damaged)
+    return Carried(_put_in_place(path, _unused(path, FORMER)), *counts, damaged)
 
 
 def salvage(path: Path) -> Carried:
@@ -93,6 +93,9 @@ def finish(path: Path) -> None:
         # The log first: it must never lie beside the new file.
         if label != EMPTY:
             _rename(path, path.with_name(f"{path.name}.{label}"))
+        elif path.exists():  # there is a file after all
+            complete.unlink()
+            continue
         complete.rename(path)
         sync_folder(path.parent)
 
@@ -133,13 +136,16 @@ def _building(path: Path) -> Path:
 
 
 def _damaged_label(path: Path) -> str:
-    stamp = time.strftime("damaged-%Y%m%dT%H%M%SZ", time.gmtime())
-    taken = {one.name for one in damaged_files(path)}
-    number, label = 0, stamp
-    while f"{path.name}.{label}" in taken:
+    return _unused(path, time.strftime("damaged-%Y%m%dT%H%M%SZ", time.gmtime()))
+
+
+def _unused(path: Path, label: str) -> str:
+    """Return a label under which nothing is kept, not even a log."""
+    number, unused = 0, label
+    while any(path.with_name(f"{path.name}.{unused}{end}").exists() for end in ("", *COMPANIONS)):
         number += 1
-        label = f"{stamp}-{number:03}"
-    return label
+        unused = f"{label}-{number:03}"
+    return unused
 
 
 def _rename(path: Path, target: Path) -> None:

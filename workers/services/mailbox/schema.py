@@ -95,9 +95,7 @@ FIELDS = (
 )
 READ = f"{FIELDS}, body, checksum"
 # Without the arguments, which may be large.
-_READ_HEADER = f"length(args) + length(kwargs), {READ}".replace(
-    "args, kwargs, key", "x'', x'', key"
-)
+READ_HEADER = f"length(args) + length(kwargs), {READ}".replace("args, kwargs, key", "x'', x'', key")
 
 
 # --- messages -----------------------------------------------------------------------------------
@@ -191,7 +189,7 @@ def replay(cursor: sqlite3.Cursor, ids: list[str] | None, next_seq: Callable[[],
         ids: The messages; None is all.
         next_seq: Returns a new seq: the receiver's queue may have read past the old one.
     """
-    dead = f"SELECT {_READ_HEADER} FROM letters WHERE state = 1"
+    dead = f"SELECT {READ_HEADER} FROM letters WHERE state = 1"
     if ids is None:
         rows = cursor.execute(f"{dead} ORDER BY seq").fetchall()
     else:
@@ -224,9 +222,12 @@ def drop(cursor: sqlite3.Cursor, ids: list[str]) -> int:
 def expire(cursor: sqlite3.Cursor, now: float) -> list[str]:
     """Delete waiting messages that expired; return their ids."""
     rows = cursor.execute(
-        f"SELECT id FROM letters WHERE expires_at <= ? AND state = 0 LIMIT {EXPIRE_MOST}", (now,)
+        f"SELECT {READ_HEADER} FROM letters WHERE expires_at <= ? AND state = 0 "
+        f"LIMIT {EXPIRE_MOST}",
+        (now,),
     )
-    ids = [str(row[0]) for row in rows.fetchall()]
+    # Verified: an index that is damaged must not delete a message.
+    ids = [checksums.header(row[1:]).id for row in rows.fetchall()]
     drop(cursor, ids)
     return ids
 
@@ -279,7 +280,7 @@ def list_oldest(
     found: list[tuple[Message, int]] = []
     for state in (WAITING, DEAD):
         rows = cursor.execute(
-            f"SELECT {_READ_HEADER} FROM letters "
+            f"SELECT {READ_HEADER} FROM letters "
             f"WHERE state = {state} AND (?1 IS NULL OR receiver = ?1) ORDER BY seq LIMIT ?2",
             (receiver, most),
         )
@@ -345,10 +346,11 @@ def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -
         (max_keys,),
     )
     rows = cursor.execute(
-        "SELECT id FROM letters WHERE state = 1 ORDER BY died_at DESC LIMIT -1 OFFSET ?",
+        f"SELECT {READ_HEADER} FROM letters WHERE state = 1 "
+        "ORDER BY died_at DESC LIMIT -1 OFFSET ?",
         (max_dead,),
     )
-    ids = [str(row[0]) for row in rows.fetchall()]
+    ids = [checksums.header(row[1:]).id for row in rows.fetchall()]
     drop(cursor, ids)
     cursor.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
     return len(ids)

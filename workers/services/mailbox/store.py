@@ -288,7 +288,9 @@ class Store:
         """Verify every row before the first delivery, unless the file is large."""
         after = 0 if self._path.stat().st_size <= FULL_CHECK else -1
         while after >= 0:
-            (last,) = self._run_now([functools.partial(damage.scan, after=after, most=SCANNED)])
+            (last,) = self._run_now(
+                [functools.partial(damage.scan, after=after, most=SCANNED, with_index=False)]
+            )
             after = last or -1
         self._run_now([damage.scan_keys, schema.get_subscriptions])
 
