@@ -208,12 +208,15 @@ def test_a_file_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_a_damaged_format_number_is_no_later_version(tmp_path: Path) -> None:
-    """The tables say which format it is."""
+    """The tables say which format it is, unless the number may be that of a later one."""
     path = of_format_1(tmp_path / "mailbox.db")
     with opened(path):
         pass
-    flip(path, 63)
+    flip(path, 62)
     holds_all(path)
+    flip(path, 63)
+    with pytest.raises(NewerFile, match="user_version = 2"):
+        Store(path, MAX_BYTES)
 
 
 def test_all_files_are_readable_by_their_owner_alone(tmp_path: Path) -> None:

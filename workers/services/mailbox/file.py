@@ -27,6 +27,7 @@ DAMAGE = (
     "SQLITE_IOERR_DATA",
     "SQLITE_IOERR_CORRUPTFS",
 )
+PLAUSIBLE = 99  # formats; a higher number in a file with our tables is damaged
 HEADER = struct.Struct(">16sH6B")  # text, page size, versions, reserved, three fractions
 HEADER_START = b"SQLite format 3\0"
 
@@ -124,6 +125,11 @@ def _format(db: sqlite3.Connection, path: Path) -> int:
     (number,) = db.execute("PRAGMA user_version").fetchone()
     found = _objects(db)
     if _expected() <= found:
+        if schema.FORMAT < number <= PLAUSIBLE:
+            raise NewerFile(
+                f"{path} was written by a later version (format {number}). If none ran here, the "
+                f"number is damaged: sqlite3 {path} 'PRAGMA user_version = {schema.FORMAT}'"
+            )
         if number != schema.FORMAT:
             db.execute(f"PRAGMA user_version = {schema.FORMAT}")
         return schema.FORMAT
