@@ -244,12 +244,13 @@ def test_only_the_newest_damaged_files_are_kept(
 ) -> None:
     """Damage again and again does not fill the disk; every removal is in the log."""
     path = tmp_path / "mailbox.db"
-    for number in range(rebuild.MAX_KEPT + 2):
+    count = rebuild.MAX_KEPT + 2
+    for number in range(count):
         with opened(path) as store:
             store._transaction([partial(schema.insert, message=letter(number), seq=number + 1)])
         flip(path, 20)
     with opened(path) as store:
-        assert store._db.execute("SELECT count(*) FROM letters").fetchone() == (number + 1,)
+        assert store._db.execute("SELECT count(*) FROM letters").fetchone() == (count,)
     assert len(rebuild.damaged_files(path)) == rebuild.MAX_KEPT
     assert "mail.damaged_removed" in caplog.text
 
