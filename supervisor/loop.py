@@ -27,6 +27,7 @@ from garrison.supervisor.logs.rotation import Rotation
 from garrison.supervisor.state.adoption import adoptable
 from garrison.supervisor.state.handover import SIGNALS, Handover
 from garrison.supervisor.state.home import lock_home
+from garrison.supervisor.state.home_watch import HomeWatch
 from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
@@ -85,6 +86,7 @@ class Supervisor:
         parts = build(config, environ, log, handover, self._orders, former, hooks, make_engine)
         self._take(parts)
         self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
+        self._home = HomeWatch(config, self._locks, self._endpoints)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unreadable)):
             log.record("state.damaged", problem=damaged)
@@ -156,6 +158,8 @@ class Supervisor:
             or time.monotonic() >= self._endpoints.listeners.due
         ):
             self._endpoints.listeners.turn()
+        if time.monotonic() >= self._home.due:
+            self._watch_home()
         if wake in ready:
             self._on_signals(wake)
         if self._control.pending or not ready.keys().isdisjoint(self._endpoints.control.all):
@@ -197,7 +201,7 @@ class Supervisor:
         if self._bus.settling or self._engine.busy:
             return 0.001
         due = min(self._manager.due, self._publish_due, self._engine.due, self._snapshots.due)
-        due = min(due, self._endpoints.listeners.due, self._bus.trimmer.due)
+        due = min(due, self._endpoints.listeners.due, self._bus.trimmer.due, self._home.due)
         wait = min(due - time.monotonic(), AGAIN_S if self._bus.waiting else IDLE_S)
         return max(min(wait, TASKS_S) if self._tasks or self._requests else wait, 0.0)
 
@@ -329,6 +333,19 @@ class Supervisor:
             self._snapshots.keep_wanted()
             self._log.record("supervisor.stopping")
             self._wake()
+
+    def _watch_home(self) -> None:
+        """Restore what was removed from the home; end if another supervisor has taken its path."""
+        events = self._home.turn()
+        if self._home.restored:
+            self._log.close()  # the next event opens the file that is at the path then
+        for event, data in events:
+            self._log.record(event, **data)
+        self._snapshots.rewrite_lost(all_files=self._home.restored)
+        if self._home.displaced is not None:
+            self.failure = self.failure or self._home.displaced
+            self._snapshots.abandon()
+            self._stop_host()
 
     def _begin_upgrade(self, python: str) -> None:
         steps = self.upgrade.exec_successor(

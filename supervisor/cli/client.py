@@ -118,8 +118,10 @@ def _wait_until_listening(path: str) -> None:
         try:
             sockets.check_listening(path)
         except SupervisorGone:
-            if time.monotonic() >= deadline or not sockets.is_starting(path):
+            if not sockets.is_starting(path):
                 raise
+            if time.monotonic() >= deadline:
+                raise sockets.socket_missing(path) from None
             time.sleep(STARTING_POLL_S)
         else:
             return

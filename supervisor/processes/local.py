@@ -27,9 +27,9 @@ from garrison.supervisor.lifecycle.limits import cgroup_limits
 from . import cgroups, engine, inherited, protocol
 from .engine import NO_LIMITS, Found, Happened, Inherited, Key, Measured
 from .inherited import InheritedTrees
-from .launcher_process import LauncherProcess
+from .launcher_process import LauncherProcess, remove_stale
 from .launchers import LauncherSet
-from .post_mortem import PostMortem
+from .post_mortem import PostMortem, inode_and_size
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
 from .takeover import Inventory, LauncherTakeover
 from .usage import CpuMeter, UsageMonitor, sample_quickly
@@ -64,6 +64,7 @@ class LocalEngine:
     ) -> None:
         process_tree.become_subreaper()
         self._run, self._logs = run, logs
+        self._run_inode = inode_and_size(run)[0]
         self._others = others if others is not None else set()
         self._launchers = LauncherSet(run, logs, environment, orphan_grace, each_cgroup)
         self._workers = WorkerTable()
@@ -487,4 +488,7 @@ class LocalEngine:
                 inherited.end_left(key, worker, running.get(key))
         process_tree.end_everything_below(TREE_WAIT, self._others)
         self._workers.close()
-        self._post_mortem.sweep()
+        for path in self._run.glob("launcher-*.sock"):
+            remove_stale(path)
+        if inode_and_size(self._run)[0] == self._run_inode:  # else it may be another host's
+            self._post_mortem.sweep()
