@@ -28,6 +28,7 @@ from garrison.supervisor.state.adoption import adoptable
 from garrison.supervisor.state.handover import SIGNALS, Handover
 from garrison.supervisor.state.home import lock_home
 from garrison.supervisor.state.home_watch import HomeWatch
+from garrison.supervisor.state.identity import ConfigIdentity
 from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
@@ -47,6 +48,7 @@ class Supervisor:
         config: What to run.
         environ: The environment at the start; secrets are taken from it.
         log: Where events go.
+        identity: The config's names, claimed already.
         handover: What the supervisor before an upgrade, in this same process, has left.
         make_engine: Makes the engine that runs the workers.
 
@@ -64,6 +66,7 @@ class Supervisor:
         config: Config,
         environ: Mapping[str, str],
         log: EventLog,
+        identity: ConfigIdentity,
         handover: Handover | None = None,
         make_engine: EngineFactory = local_engine,
     ) -> None:
@@ -86,7 +89,7 @@ class Supervisor:
         parts = build(config, environ, log, handover, self._orders, former, hooks, make_engine)
         self._take(parts)
         self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
-        self._home = HomeWatch(config, self._locks, self._endpoints)
+        self._home = HomeWatch(config, self._locks, self._endpoints, identity)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unreadable)):
             log.record("state.damaged", problem=damaged)
@@ -158,6 +161,8 @@ class Supervisor:
             or time.monotonic() >= self._endpoints.listeners.due
         ):
             self._endpoints.listeners.turn()
+        if self._home.identity.fileno() in ready:
+            self._home.identity.answer()
         if time.monotonic() >= self._home.due:
             self._watch_home()
         if wake in ready:
@@ -189,7 +194,7 @@ class Supervisor:
             self._polled = polled
             self._poller = zmq.Poller()
             fds = [wake, self._publisher.exit_poll.fileno(), self._rotation.wake]
-            fds.append(self._endpoints.listeners.fileno())
+            fds += [self._endpoints.listeners.fileno(), self._home.identity.fileno()]
             sockets = (*self._endpoints.control.all, *self._endpoints.bus.all)
             for one in (*sockets, *fds, *workers):
                 self._poller.register(one, zmq.POLLIN)
@@ -372,11 +377,12 @@ class Supervisor:
         self._log.close()
         if not self.upgrade.successor:
             self._endpoints.unlink()
+            self._home.identity.close()
             for lock in self._locks:
                 os.close(lock)
 
     def _close_for_successor(self, wake: int) -> None:
-        self.upgrade.hand_over(self._locks, wake)
+        self.upgrade.hand_over(self._locks, self._home.identity.hand_over(), wake)
         self._bus.route_pending()
         self._snapshots.write()
         self._crashes.flush()

@@ -17,8 +17,10 @@ from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor.config.load import Config, load
+from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.control.status import own_version
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
+from garrison.supervisor.state.ownership import check_home
 
 from .client import NO_LIMIT, request
 from .config import config_option
@@ -32,11 +34,21 @@ POLL_S = 0.05
 @click.command(epilog="Examples: garrison up; garrison up -c bot.toml --detach")
 @config_option
 @click.option("--detach", is_flag=True, help="Run in the background; return once services run.")
+@click.option(
+    "--another",
+    is_flag=True,
+    help="Allow a second host of this configuration, with another home.",
+)
 @click.option("--events-only", is_flag=True, hidden=True)
 @click.option("--check-takeover", "--prove", "check_takeover", is_flag=True, hidden=True)
 @options
 def up(
-    invocation: Invocation, path: Path, detach: bool, events_only: bool, check_takeover: bool
+    invocation: Invocation,
+    path: Path,
+    detach: bool,
+    another: bool,
+    events_only: bool,
+    check_takeover: bool,
 ) -> int:
     """Run the host in the foreground.
 
@@ -47,15 +59,18 @@ def up(
     if check_takeover:
         return _check_takeover(config)
     if detach:
-        return _run_detached(invocation, config)
-    return _run_foreground(invocation, config, events_only)
+        return _run_detached(invocation, config, another)
+    return _run_foreground(invocation, config, another, events_only)
 
 
-def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -> int:
+def _run_foreground(
+    invocation: Invocation, config: Config, another: bool, events_only: bool
+) -> int:
     from garrison.supervisor.logs.console import Console
     from garrison.supervisor.logs.events import EventLog
     from garrison.supervisor.loop import Supervisor
     from garrison.supervisor.state.handover import SIGNALS, take_handover
+    from garrison.supervisor.state.identity import ConfigIdentity
 
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the loop handles them
     raise_descriptor_limit()
@@ -64,8 +79,10 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
         log_stream.install(log_stream.standard())
     process_tree.forbid_cores()  # this process has every service's secrets in its memory
     host = config.host
-    make_private(host.home)
-    make_private(host.logs)
+    handover = take_handover(os.environ)
+    identity = ConfigIdentity(config, handover.names)
+    identity.claim(alone=not (another or handover.locks))  # before anything is written
+    _make_for_logs(host)
     journal = EventLog(host.logs / "events.jsonl")
     journal.recall()
     console = Console(
@@ -75,8 +92,7 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
         not events_only,
     )
     journal.listeners.append(console.on_event)
-    handover = take_handover(os.environ)
-    supervisor = Supervisor(config, os.environ, journal, handover)
+    supervisor = Supervisor(config, os.environ, journal, identity, handover)
     invocation.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
     try:
@@ -119,9 +135,20 @@ def _next_verb(config: Config) -> str:
     return "chat" if "chat" in config.plugins else "status"
 
 
-def _run_detached(invocation: Invocation, config: Config) -> int:
+def _make_for_logs(host: HostSpec) -> None:
+    """Make the folders that are needed before the home is locked."""
+    check_home(host)
+    make_private(host.home)
+    make_private(host.logs)
+
+
+def _run_detached(invocation: Invocation, config: Config, another: bool) -> int:
+    from garrison.supervisor.state.identity import check_alone
+
     log = config.host.logs / "supervisor.log"
-    process, begun = _spawn(config, log)
+    if not another:
+        check_alone(config)
+    process, begun = _spawn(config, log, ["--another"] if another else [])
     deadline = time.monotonic() + SETTLE_S
     data: dict[str, Any] = {}
     while time.monotonic() < deadline:
@@ -142,16 +169,15 @@ def _run_detached(invocation: Invocation, config: Config) -> int:
     return DONE
 
 
-def _spawn(config: Config, log: Path) -> tuple[subprocess.Popen[bytes], int]:
+def _spawn(config: Config, log: Path, flags: list[str]) -> tuple[subprocess.Popen[bytes], int]:
     """Start a supervisor in the background; return it, and where its output begins in the log."""
     from garrison.supervisor.state.handover import supervisor_command
 
-    make_private(config.host.home)
-    make_private(config.host.logs)
-    with log.open("ab") as output:
+    _make_for_logs(config.host)
+    with os.fdopen(log_stream.open_log(str(log)), "ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
-            [*supervisor_command(sys.executable, config), "--events-only"],
+            [*supervisor_command(sys.executable, config), "--events-only", *flags],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

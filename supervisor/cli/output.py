@@ -10,6 +10,7 @@ import msgspec
 
 from garrison.ipc.errors import RemoteError
 from garrison.supervisor.config.load import find_home
+from garrison.supervisor.state.identity import running_home
 
 from .errors import error_code, error_data, exit_code, sentence
 
@@ -29,7 +30,10 @@ class Invocation:
     @property
     def home(self) -> Path:
         """Return the home that this command line addresses."""
-        return find_home(self.home_option, self.config, os.environ)
+        home = find_home(self.home_option, self.config, os.environ)
+        if self.home_option or os.environ.get("GARRISON_HOME"):
+            return home
+        return running_home(self.config or Path("config.toml"), home)
 
     def command(self, rest: str) -> str:
         """Return a command for the user to type next, with the same `--home`."""

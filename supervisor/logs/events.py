@@ -132,7 +132,7 @@ class EventLog:
         written = 0
         with contextlib.suppress(OSError):
             if self._fd < 0:
-                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
                 self._fd = os.open(self._path, flags, 0o600)
                 self._size = os.fstat(self._fd).st_size
                 if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.system.locks import hold_lock
@@ -26,6 +27,14 @@ class AlreadyRunning(GarrisonError):
     """Another supervisor has this home."""
 
     code = "already_running"
+
+    @classmethod
+    def of(cls, what: str | Path, pid: str) -> Self:
+        """Return the error for a folder that a supervisor with that pid has."""
+        return cls(
+            f"a supervisor already runs for {what} (pid {pid}); stop it with: garrison down, or "
+            "give another config another --home"
+        )
 
 
 def make_private(folder: Path) -> None:
@@ -187,11 +196,7 @@ def take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int] = NONE
         if lock is not None:
             break
     if lock is None:
-        holder = _holder(path)
-        raise AlreadyRunning(
-            f"a supervisor already runs for {what} (pid {holder}); "
-            "stop it with: garrison down, or give this one another --home"
-        )
+        raise AlreadyRunning.of(what, _holder(path))
     with contextlib.suppress(OSError):  # the disk is full; the pid is only information
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())

@@ -16,6 +16,7 @@ from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.load import Config
 
 from .home import AlreadyRunning, grant_access, home_lock, make_folders, run_lock, take_lock
+from .identity import ConfigIdentity
 from .ownership import check_home
 
 WATCH_S = 0.5
@@ -37,6 +38,7 @@ class HomeWatch:
         config: The config; its home is locked.
         locks: Descriptors of the home's locks, as of `lock_home`; new ones replace or join them.
         endpoints: The sockets.
+        identity: The config's names; those that another host gives up are taken.
 
     Attributes:
         due: When to call `turn`.
@@ -44,8 +46,11 @@ class HomeWatch:
         restored: Folders were made anew, so what belongs in them is to be written again.
     """
 
-    def __init__(self, config: Config, locks: list[int], endpoints: Endpoints) -> None:
+    def __init__(
+        self, config: Config, locks: list[int], endpoints: Endpoints, identity: ConfigIdentity
+    ) -> None:
         self._host, self._locks, self._endpoints = config.host, locks, endpoints
+        self.identity = identity
         self._paths = (home_lock(config.host), run_lock(config.host))
         self._problem = ""  # why something is not restored, as recorded last
         self._alone_since = inf  # since when the folder around the home has been missing
@@ -57,6 +62,7 @@ class HomeWatch:
         """Look at every path, and restore what is lost; return what happened."""
         self.due = time.monotonic() + WATCH_S
         self.restored = False
+        self.identity.take_free()
         try:
             events = [*self._restore_home(), *self._restore_sockets()]
         except AlreadyRunning as error:

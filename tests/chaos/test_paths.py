@@ -1,4 +1,4 @@
-"""A running host whose paths others remove, move or take: it restores what is its own, or yields."""
+"""Others remove, move or take the paths of a running host: it restores its own, or yields."""
 
 import os
 import shutil
@@ -114,3 +114,87 @@ def test_a_stray_connection_does_not_end_a_launcher(host: Hosting) -> None:
     assert lives(one) == before
     assert f"a connection of process {os.getpid()}" in one.log("launcher")
     assert not one.events("launcher.lost")
+
+
+# --- one config, one host -----------------------------------------------------------------
+
+
+def release(folder: Path, name: str, one: Host) -> Path:
+    """Make a release of an application, with a host's config and plugins."""
+    made = folder / name
+    made.mkdir()
+    for path in (one.config, *one.folder.glob("*.py")):
+        shutil.copy(path, made)
+    return made
+
+
+def point(link: Path, target: Path) -> None:
+    """Move a link, as a deployment does."""
+    new = link.with_name("new")
+    new.symlink_to(target)
+    new.rename(link)
+
+
+def test_a_link_that_moves_changes_nothing_for_a_running_host(host: Hosting) -> None:
+    """Its home stays where the link led when it was started. A second host of the config is
+    refused under each of the config's paths; commands find the one that runs."""
+    one = host(CONFIG, PLUGINS, up=False)
+    first, second = release(one.folder, "1", one), release(one.folder, "2", one)
+    current = one.folder / "current"
+    point(current, first)
+    one.home, one.config = current / ".garrison", current / "config.toml"
+    one.up()
+    point(current, second)
+    one.home = first / ".garrison"
+    killed = one.kill("other")
+    one.until_reborn("other", killed)
+    pid = str(one.pid)
+    for config in (current / "config.toml", first / "config.toml", "1/../current/config.toml"):
+        for home in (one.folder / "h2", second / ".garrison"):
+            for detach in ((), ("--detach",)):
+                ran = one.run("--home", str(home), "up", "-c", str(config), *detach, home=False)
+                assert ran.code == 1
+                assert all(text in ran.err for text in (pid, str(one.home), str(home), "--another"))
+                assert not home.exists()
+    shell = ("sh", "-c", f'cd {current} && exec "$@"', "sh")
+    assert "other" in one.run("status", home=False, before=shell).out
+    assert one.run("upgrade", home=False, before=shell).code == 0
+    assert one.run("up", "-c", str(current / "config.toml"), home=False).code == 1
+    assert one.run("down", home=False, before=shell).code == 0
+    one.end()
+
+
+def test_another_host_of_a_config_is_allowed_when_asked_for(host: Hosting) -> None:
+    """It takes the config's names when the first host gives them up."""
+    one = host(CONFIG, PLUGINS)
+    other = ("--home", str(one.folder / "h2"))
+    up = (*other, "up", "-c", str(one.config), "--detach")
+    try:
+        assert one.run(*up, home=False).code == 1
+        assert one.run(*up, "--another", home=False).code == 0
+        assert one.run("status").code == one.run(*other, "status", home=False).code == 0
+        assert one.end() == 0
+        until(lambda: "h2" in one.run("up", "-c", str(one.config), "--detach").err)
+    finally:
+        one.run(*other, "down", home=False)
+
+
+def test_a_home_that_another_host_has_taken_is_left_to_it(host: Hosting) -> None:
+    """Where the home was moved and another supervisor runs at its path, the first one ends its own
+    services and removes nothing of the other's."""
+    one, two = host(CONFIG, PLUGINS), host(CONFIG, PLUGINS, up=False)
+    os.kill(one.pid, signal.SIGSTOP)
+    one.home.rename(one.folder / "moved")
+    two.home = one.home
+    two.up()
+    before = lives(two)
+    os.kill(one.pid, signal.SIGCONT)
+    assert one.process is not None
+    assert one.process.wait(30) == 1
+    assert "has taken the path" in one.output
+    assert one.processes() == set()
+    assert lives(two) == before
+    assert two.run("status").code == 0
+    killed = two.kill("other")
+    two.until_reborn("other", killed)
+    two.end()
