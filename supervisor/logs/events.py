@@ -47,7 +47,8 @@ def _value(value: Any) -> str:
 def _last_events(path: Path) -> Iterator[LogEvent]:
     """Yield the events at a file's end; damaged lines are skipped."""
     try:
-        with path.open("rb") as file:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(path, flags), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - RECALLED_BYTES, 0))
             lines = file.read(RECALLED_BYTES).splitlines()

@@ -198,7 +198,7 @@ class LocalEngine:
             if key in found.running or key in found.ended:
                 continue
             self._resume(key, one.name)
-            if self._hold(key, one.handle):
+            if self._hold(key, one):
                 reparented[key] = one.name
                 self._happened.append(engine.Forked(key, self._workers[key].handle))
             else:
@@ -215,14 +215,18 @@ class LocalEngine:
         known = self._known.get(key)
         return known.handle.log_began if known is not None else None
 
-    def _hold(self, key: Key, handle: Handle) -> bool:
-        """Adopt a worker that has neither launcher nor parent; return False if it has ended."""
+    def _hold(self, key: Key, known: Inherited) -> bool:
+        """Adopt a worker that has neither launcher nor parent; return False if it has ended.
+
+        A number in a file proves nothing: the process must show that it is this worker.
+        """
+        handle = known.handle
         try:
             pidfd = os.pidfd_open(handle.pid)
         except (OSError, OverflowError, ValueError):  # also for a number that is no pid
             return False
         same = process_tree.start_ticks(handle.pid) == handle.ticks
-        if not same or process_tree.ended(pidfd, 0):
+        if not same or process_tree.ended(pidfd, 0) or not inherited.is_worker(key, known):
             os.close(pidfd)
             return False
         self._others.discard(handle.pid)

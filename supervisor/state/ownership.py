@@ -30,11 +30,9 @@ def check_home(host: HostSpec) -> None:
     Raises:
         UnsafeHome: A part belongs to another user, or others can write it.
     """
-    if not os.path.lexists(host.home):
-        return
-    check_folder(host.home, tighten=_is_ours(host.home))
-    for folder in dict.fromkeys((host.run, host.state, host.logs)):
-        name = next(n for n in ("run", "state", "logs") if getattr(host, n) == folder)
+    if os.path.lexists(host.home):
+        check_folder(host.home, tighten=_is_ours(host.home))
+    for name, folder in (("run", host.run), ("state", host.state), ("logs", host.logs)):
         for path in dict.fromkeys((host.home / name, folder)):
             if os.path.lexists(path):
                 check_folder(path, tighten=folder.parent == host.home)
