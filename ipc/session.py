@@ -35,6 +35,7 @@ from .system import process_tree
 log = logging.getLogger(__name__)
 
 UNBLOCK_S = 0.02  # pause before the next attempt, where the router's queue to a peer was full
+LOOK_S = 1.0  # between two looks for a supervisor in another PID namespace
 REQUEST_S = 10.0  # default deadline of a request to the supervisor
 REQUEST_MARGIN_S = 2.0  # added to a request's own deadline, for a supervisor that is busy
 ACKNOWLEDGE_S = 1.0  # longest wait for the supervisor to acknowledge the last message
@@ -107,6 +108,9 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._supervisor_pid = 0
         self._supervisor = -1  # pidfd
+        self._elsewhere = False  # in another PID namespace, where its pid means nothing here
+        self._look: asyncio.TimerHandle | None = None  # for a supervisor that is elsewhere
+        self._control_path = ""
         self._is_final = False  # this supervisor announced that no other will follow
         self._orphan_grace = 0.0
         self._requests: dict[int, asyncio.Future[Any]] = {}
@@ -133,6 +137,7 @@ class Session:
 
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]", control: str, bus: str) -> None:
         """Connect both sockets; if `bus` is empty, the control socket alone."""
+        self._control_path = control
         # No size limit: a directory may be larger than what services may send each other.
         control_socket = sockets.dealer(context, control, self.token, -1)
         self.control = Link(control_socket, self.on_control, self.malformed, self._batch_limit)
@@ -275,10 +280,10 @@ class Session:
                     self._on_rejected(message.reason)
             case messages.Identify():
                 if self._worker is None:
-                    self.send(messages.Join(WIRE, os.getpid()))
+                    self.send(messages.Join(WIRE, os.getpid(), process_tree.pid_namespace()))
             case messages.Farewell():
                 self._is_final = True
-                if self._supervisor < 0:  # the process ended before this message was read
+                if self._supervisor < 0:  # it ended before this message was read, or is elsewhere
                     self.on_supervisor_end()
             case messages.Acknowledged():
                 if not self._acknowledged.done():
@@ -308,6 +313,7 @@ class Session:
             self.limits = message.limits
             self.calls.window, self.calls.window_bytes = message.window, message.window_bytes
         self._supervisor_pid = message.pid
+        self._elsewhere = not process_tree.is_pid_namespace(message.pid_namespace)
         before = [entry.name for entry in self.directory]
         self.directory.replace(message.entries)
         for name in dict.fromkeys([*before, *(entry.name for entry in self.directory)]):
@@ -370,12 +376,22 @@ class Session:
     def watch_supervisor(self) -> None:
         """Have `on_supervisor_end` called as soon as the supervisor's process ends."""
         self._unwatch_supervisor()
+        if self._elsewhere:
+            self._look_for_supervisor()
+            return
         try:
             self._supervisor = os.pidfd_open(self._supervisor_pid)
         except OSError:
             self.on_supervisor_end()
             return
         self.loop.add_reader(self._supervisor, self.on_supervisor_end)
+
+    def _look_for_supervisor(self) -> None:
+        """Look from time to time whether a supervisor that is elsewhere still listens."""
+        if sockets.has_supervisor(self._control_path):
+            self._look = self.loop.call_later(LOOK_S, self._look_for_supervisor)
+        else:
+            self.on_supervisor_end()
 
     def on_supervisor_end(self) -> None:
         """Let calls wait for the next supervisor; where none will follow, end them."""
@@ -402,9 +418,13 @@ class Session:
     @property
     def is_alone(self) -> bool:
         """Return True if the supervisor that this process joined has ended."""
+        if self._elsewhere:
+            return not sockets.has_supervisor(self._control_path)
         return self._supervisor < 0 or process_tree.ended(self._supervisor, 0)
 
     def _unwatch_supervisor(self) -> None:
+        if self._look is not None:
+            self._look.cancel()
         if self._supervisor >= 0:
             self.loop.remove_reader(self._supervisor)
             os.close(self._supervisor)

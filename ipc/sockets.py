@@ -145,6 +145,15 @@ def is_starting(path: str) -> bool:
     return is_locked(Path(path).with_name("supervisor.lock"))
 
 
+def has_supervisor(path: str) -> bool:
+    """Return True if a supervisor listens at a control socket's path, or is about to."""
+    try:
+        check_listening(path)
+    except SupervisorGone:
+        return is_starting(path)
+    return True
+
+
 def socket_missing(path: str) -> SocketMissing:
     """Return the error for a path where a supervisor that `is_starting` does not listen in time."""
     try:

@@ -341,6 +341,7 @@ class Supervisor:
 
     def _watch_home(self) -> None:
         """Restore what was removed from the home; end if another supervisor has taken its path."""
+        self._publisher.check_programs_elsewhere(time.monotonic())
         events = self._home.turn()
         if self._home.restored:
             self._log.close()  # the next event opens the file that is at the path then

@@ -31,6 +31,7 @@ class Join(msgspec.Struct, tag="join", frozen=True):
 
     wire: int
     pid: int
+    pid_namespace: int | msgspec.UnsetType = msgspec.UNSET  # in which the pid means something
 
 
 class Leave(msgspec.Struct, tag="bye", frozen=True):
@@ -141,6 +142,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     window_bytes: int = 16 * 1024 * 1024
     max_message: int = 64 * 1024 * 1024
     orphan_grace: float = 10.0  # how long to wait for the next supervisor once this one is gone
+    pid_namespace: int | msgspec.UnsetType = msgspec.UNSET  # in which the pid means something
 
     @property
     def limits(self) -> CallLimits:

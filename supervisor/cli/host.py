@@ -22,7 +22,7 @@ from garrison.supervisor.control.status import own_version
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
 from garrison.supervisor.state.ownership import check_home
 
-from .client import NO_LIMIT, request
+from .client import NO_LIMIT, EndingSupervisor, request
 from .config import config_option
 from .errors import CONFIG_UNUSABLE, DONE
 from .output import Invocation, envelope, options
@@ -200,31 +200,27 @@ def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
 def down(invocation: Invocation) -> int:
     """Stop every service, then the supervisor. Dependents are stopped first."""
     home = invocation.home
-    pid = request(home, "status")["supervisor"]["pid"]
+    ending = EndingSupervisor(home, request(home, "status")["supervisor"])
     try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return DONE
-    try:
-        _order_down(home, pidfd)
-        if not process_tree.ended(pidfd, SETTLE_S):
-            raise OrderFailed("timed_out", f"pid {pid} has not ended within {SETTLE_S:g} s")
+        _order_down(home, ending)
+        if not ending.ended(SETTLE_S):
+            raise OrderFailed("timed_out", f"pid {ending.pid} has not ended within {SETTLE_S:g} s")
     finally:
-        os.close(pidfd)
-    invocation.answer({"pid": pid})
-    invocation.say(f"stopped (pid {pid})")
+        ending.close()
+    invocation.answer({"pid": ending.pid})
+    invocation.say(f"stopped (pid {ending.pid})")
     return DONE
 
 
-def _order_down(home: Path, pidfd: int) -> None:
+def _order_down(home: Path, ending: EndingSupervisor) -> None:
     deadline = time.monotonic() + SETTLE_S
     while True:
         try:
-            request(home, "down", wait=NO_LIMIT, pidfd=pidfd, once=True)
+            request(home, "down", wait=NO_LIMIT, pidfd=ending.pidfd, once=True)
         except SupervisorGone:
             # It ended before its answer was read. Or an upgrade replaced it, and the next
             # supervisor has not received the order.
-            if not process_tree.ended(pidfd, POLL_S) and time.monotonic() < deadline:
+            if not ending.ended(POLL_S) and time.monotonic() < deadline:
                 continue
         return
 

@@ -110,7 +110,7 @@ def _already_running(config: Config, holder: Holder) -> AlreadyRunning:
     home = str(config.host.home)
     if holder.home == home:
         return AlreadyRunning.of(home, str(holder.pid))
-    stop = f"garrison --home {holder.home} down" if holder.home else f"kill {holder.pid}"
+    stop = f"garrison --home {holder.home} down" if holder.home else "kill PID, where it runs"
     return AlreadyRunning(
         f"a supervisor already runs {config.path} (pid {holder.pid or '?'}, home "
         f"{holder.home or 'unknown: it does not answer'}). With the home {home} each of its "

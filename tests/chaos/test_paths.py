@@ -1,17 +1,21 @@
 """Others remove, move or take the paths of a running host: it restores its own, or yields."""
 
+import json
 import os
 import shutil
 import signal
 import socket
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.chaos.test_adoption import CONFIG, PLUGINS, lives
+from tests.chaos.test_adoption import CONFIG, PLUGINS, kill_launcher_and_supervisor, lives
 from tests.support.host import Host, Hosting
 from tests.support.proc import alive
 from tests.support.waiting import until
+
+from garrison.ipc.system.process_tree import start_ticks
 
 
 def remove_sockets(one: Host) -> None:
@@ -198,3 +202,34 @@ def test_a_home_that_another_host_has_taken_is_left_to_it(host: Hosting) -> None
     killed = two.kill("other")
     two.until_reborn("other", killed)
     two.end()
+
+
+def test_a_number_in_a_file_is_no_worker(host: Hosting) -> None:
+    """A planted snapshot has no other process signalled, though pid and start time are right."""
+    one = host(CONFIG, PLUGINS)
+    kill_launcher_and_supervisor(one)
+    snapshot = one.home / "state" / "living.json"
+    stored = json.loads(snapshot.read_text())
+    with subprocess.Popen(["sleep", "600"], start_new_session=True) as innocent:
+        try:
+            ticks = start_ticks(innocent.pid)
+            for service in stored["services"]:
+                service |= {"pid": innocent.pid, "ticks": ticks, "watchdog": 0.1}
+            snapshot.write_text(json.dumps(stored))
+            one.up()
+            assert one.wait_for("other", "running")["pid"] != innocent.pid
+            assert innocent.poll() is None
+        finally:
+            innocent.kill()
+
+
+@pytest.mark.external
+def test_a_command_in_another_pid_namespace(host: Hosting) -> None:
+    """Pids mean other processes there: `call` gets its result, and `down` stops the host."""
+    one = host(CONFIG, PLUGINS)
+    elsewhere = ("unshare", "--pid", "--fork", "--mount-proc")
+    for _ in range(3):  # pids that are none here, or those of other processes
+        assert one.run("call", "other", "pid", before=elsewhere).code == 0
+    assert one.run("down", before=elsewhere).code == 0
+    assert one.process is not None
+    assert one.process.wait(1) == 0
