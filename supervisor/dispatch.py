@@ -127,6 +127,8 @@ class InputDispatcher:
             self._control.reject("a worker that says it is a program")
         elif self._publisher.join(token, message):
             self._bus.admit(token)
+            if not message.syncs:
+                self._bus.connect_without_sync(token, probed=True)
             if token not in self._joining:
                 self._joining.add(token)
                 self._add_task(self._welcome(token))

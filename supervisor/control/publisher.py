@@ -191,7 +191,8 @@ class DirectoryPublisher:
             calls.window_bytes,
             self._host.max_message,
             self._host.orphan_grace,
-            pid_namespace(),
+            syncs=True,
+            pid_namespace=pid_namespace(),
         )
         sent = self.send(token, welcome)
         if sent:

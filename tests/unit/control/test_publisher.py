@@ -184,7 +184,7 @@ def test_a_program_of_another_pid_namespace_is_forgotten_when_it_is_gone(
     program, here = sockets.new_token(), pid_namespace()
     number_of_none, joined = 2**22 + 1, published.publisher
     for now, pid in ((1e9, number_of_none), (2e9, os.getpid())):
-        assert joined.join(program, messages.Join(WIRE, pid, here + 1))
+        assert joined.join(program, messages.Join(WIRE, pid, pid_namespace=here + 1))
         joined.check_programs_elsewhere(now)
         assert joined.has_program(program)
         published.router.gone.add(program)
