@@ -459,8 +459,10 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
             sockets.check_listening(control)
             break
         except SupervisorGone:
-            if time.monotonic() >= until or not sockets.is_starting(control):
+            if not sockets.is_starting(control):
                 raise
+            if time.monotonic() >= until:
+                raise sockets.socket_missing(control) from None
             await asyncio.sleep(STARTING_POLL_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(sockets.new_token())

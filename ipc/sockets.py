@@ -11,8 +11,9 @@ from typing import Any
 
 import zmq
 
-from .errors import GarrisonError, SupervisorGone
+from .errors import GarrisonError, SocketMissing, SupervisorGone
 from .messages import TOKEN_BYTES, Token
+from .system.locks import is_locked
 
 LONGEST_PATH = 107  # bytes of a Unix socket's path
 NOBLOCK, RCVMORE, EVENTS, POLLIN = (
@@ -154,22 +155,26 @@ def check_listening(path: str) -> None:
 
 
 def is_starting(path: str) -> bool:
-    """Return True if a supervisor has the run folder but does not listen yet, as in an upgrade.
+    """Return True if a supervisor has the run folder but does not listen yet, as in an upgrade."""
+    return is_locked(Path(path).with_name("supervisor.lock"))
 
-    The holder of the lock has its file open, and its pid is in the file. An attempt to lock could
-    make a starting supervisor fail, and `/proc/locks` omits lines while other processes change it.
-    """
-    lock = Path(path).with_name("supervisor.lock")
+
+def has_supervisor(path: str) -> bool:
+    """Return True if a supervisor listens at a control socket's path, or is about to."""
     try:
-        found, pid = lock.stat(), int(lock.read_text("ascii"))
-        opened = list(Path(f"/proc/{pid}/fd").iterdir())
-    except (OSError, ValueError):
-        return False
-    for descriptor in opened:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if os.path.samestat(descriptor.stat(), found):
-                return True
-    return False
+        check_listening(path)
+    except SupervisorGone:
+        return is_starting(path)
+    return True
+
+
+def socket_missing(path: str) -> SocketMissing:
+    """Return the error for a path where a supervisor that `is_starting` does not listen in time."""
+    try:
+        pid = Path(path).with_name("supervisor.lock").read_text("ascii", "replace").strip()
+    except OSError:
+        pid = ""
+    return SocketMissing(path, pid or "?")
 
 
 def check_length(path: str) -> None:

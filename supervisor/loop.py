@@ -27,6 +27,8 @@ from garrison.supervisor.logs.rotation import Rotation
 from garrison.supervisor.state.adoption import adoptable
 from garrison.supervisor.state.handover import SIGNALS, Handover
 from garrison.supervisor.state.home import lock_home
+from garrison.supervisor.state.home_watch import HomeWatch
+from garrison.supervisor.state.identity import ConfigIdentity
 from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
@@ -46,6 +48,7 @@ class Supervisor:
         config: What to run.
         environ: The environment at the start; secrets are taken from it.
         log: Where events go.
+        identity: The config's names, claimed already.
         handover: What the supervisor before an upgrade, in this same process, has left.
         make_engine: Makes the engine that runs the workers.
 
@@ -63,6 +66,7 @@ class Supervisor:
         config: Config,
         environ: Mapping[str, str],
         log: EventLog,
+        identity: ConfigIdentity,
         handover: Handover | None = None,
         make_engine: EngineFactory = local_engine,
     ) -> None:
@@ -85,6 +89,7 @@ class Supervisor:
         parts = build(config, environ, log, handover, self._orders, former, hooks, make_engine)
         self._take(parts)
         self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
+        self._home = HomeWatch(config, self._locks, self._endpoints, identity)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unreadable)):
             log.record("state.damaged", problem=damaged)
@@ -156,6 +161,10 @@ class Supervisor:
             or time.monotonic() >= self._endpoints.listeners.due
         ):
             self._endpoints.listeners.turn()
+        if self._home.identity.fileno() in ready:
+            self._home.identity.answer()
+        if time.monotonic() >= self._home.due:
+            self._watch_home()
         if wake in ready:
             self._on_signals(wake)
         if self._control.pending or not ready.keys().isdisjoint(self._endpoints.control.all):
@@ -185,7 +194,7 @@ class Supervisor:
             self._polled = polled
             self._poller = zmq.Poller()
             fds = [wake, self._publisher.exit_poll.fileno(), self._rotation.wake]
-            fds.append(self._endpoints.listeners.fileno())
+            fds += [self._endpoints.listeners.fileno(), self._home.identity.fileno()]
             sockets = (*self._endpoints.control.all, *self._endpoints.bus.all)
             for one in (*sockets, *fds, *workers):
                 self._poller.register(one, zmq.POLLIN)
@@ -197,7 +206,7 @@ class Supervisor:
         if self._bus.settling or self._engine.busy:
             return 0.001
         due = min(self._manager.due, self._publish_due, self._engine.due, self._snapshots.due)
-        due = min(due, self._endpoints.listeners.due, self._bus.trimmer.due)
+        due = min(due, self._endpoints.listeners.due, self._bus.trimmer.due, self._home.due)
         wait = min(due - time.monotonic(), AGAIN_S if self._bus.waiting else IDLE_S)
         return max(min(wait, TASKS_S) if self._tasks or self._requests else wait, 0.0)
 
@@ -330,6 +339,20 @@ class Supervisor:
             self._log.record("supervisor.stopping")
             self._wake()
 
+    def _watch_home(self) -> None:
+        """Restore what was removed from the home; end if another supervisor has taken its path."""
+        self._publisher.check_programs_elsewhere(time.monotonic())
+        events = self._home.turn()
+        if self._home.restored:
+            self._log.close()  # the next event opens the file that is at the path then
+        for event, data in events:
+            self._log.record(event, **data)
+        self._snapshots.rewrite_lost(all_files=self._home.restored)
+        if self._home.displaced is not None:
+            self.failure = self.failure or self._home.displaced
+            self._snapshots.abandon()
+            self._stop_host()
+
     def _begin_upgrade(self, python: str) -> None:
         steps = self.upgrade.exec_successor(
             python, self._publisher.suspend_programs, self._manager.suspend_calls, self._end_loop
@@ -355,11 +378,12 @@ class Supervisor:
         self._log.close()
         if not self.upgrade.successor:
             self._endpoints.unlink()
+            self._home.identity.close()
             for lock in self._locks:
                 os.close(lock)
 
     def _close_for_successor(self, wake: int) -> None:
-        self.upgrade.hand_over(self._locks, wake)
+        self.upgrade.hand_over(self._locks, self._home.identity.hand_over(), wake)
         self._bus.route_pending()
         self._snapshots.write()
         self._crashes.flush()

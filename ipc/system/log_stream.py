@@ -21,7 +21,7 @@ Split: TypeAlias = Callable[[bytes], tuple[bytes, bytes]]  # what to write now, 
 
 def open_log(path: str) -> int:
     """Open a log file for appending, readable by its user alone; return its descriptor."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     return os.open(path, flags, 0o600)
 
 

@@ -109,6 +109,23 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
+def pid_namespace() -> int:
+    """Return the number of this process's PID namespace: a pid means nothing in another one.
+
+    0 if it is unknown.
+    """
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def is_pid_namespace(number: object) -> bool:
+    """Return True if a number is that of this process's PID namespace, or says nothing."""
+    own = pid_namespace()
+    return number == own or not own or not number or not isinstance(number, int)
+
+
 def is_alive(pid: int, start: int | None = None) -> bool:
     """Return True if a process is running, and is not a zombie."""
     fields = _stat(pid)

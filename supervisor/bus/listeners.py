@@ -89,6 +89,7 @@ class Listener:
         self._handed: list[HandedToZmq] = []
         self.front: ListenSocket | None = None  # the socket at the path, unless libzmq has it
         self.open = False  # libzmq has the socket at the path
+        self._identity = (0, 0)  # device and inode of the socket at the path
         for stale in Path(path).parent.glob(f"{Path(path).name}.*"):
             stale.unlink(missing_ok=True)  # of a supervisor that was killed in `pause`
         self.pause()
@@ -107,12 +108,13 @@ class Listener:
             if self.uid >= 0:
                 os.chown(name, self.uid, -1)
             front.listen(BACKLOG)  # before this no client can connect
+            identity = _identity(name)
             Path(name).rename(self._path)
         except BaseException:
             front.close()
             Path(name).unlink(missing_ok=True)
             raise
-        self.front, self.open = front, False
+        self.front, self.open, self._identity = front, False, identity
 
     def accept_freely(self) -> None:
         """Hand the socket at the path to libzmq, and leave it there."""
@@ -163,6 +165,31 @@ class Listener:
             else:  # a connection that is being accepted may have no descriptor yet
                 handed.seen_empty = True
 
+    @property
+    def path(self) -> str:
+        """Return where clients connect."""
+        return self._path
+
+    def is_at_path(self) -> bool:
+        """Return True if clients find this listener; its socket may have been removed or moved."""
+        return _identity(self._path) == self._identity
+
+    def restore(self) -> None:
+        """Put a new socket at the path in place of one that was removed.
+
+        Raises:
+            OSError: That is not possible now.
+        """
+        former = self.front
+        self.pause()
+        if former is not None:  # what waits there connects again
+            former.close()
+
+    def unlink(self) -> None:
+        """Remove the socket at the path, unless it is another process's."""
+        if self.is_at_path():
+            Path(self._path).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Close the socket at the path, unless libzmq has it."""
         if self.front is not None:
@@ -211,10 +238,34 @@ class ListenerSet:
         for listener in [one for one in self._listeners if one.socket is router]:
             self._unwatch(listener)
             self._listeners.remove(listener)
+            listener.unlink()
             listener.close()
             monitor = self._monitors.pop(router)
             self._ready.unregister(int(monitor.get(zmq.FD)))
             monitor.close()
+
+    def restore(self) -> list[str]:
+        """Bind anew what was removed from its path; return the paths.
+
+        Raises:
+            OSError: A socket cannot be bound now.
+        """
+        lost = [listener for listener in self._listeners if not listener.is_at_path()]
+        for listener in lost:
+            self._unwatch(listener)
+            try:
+                listener.restore()
+            finally:
+                if listener.front is not None:
+                    self._watch(listener)
+        if lost:
+            self.turn()
+        return [listener.path for listener in lost]
+
+    def unlink(self) -> None:
+        """Remove the sockets from their paths, apart from those of other processes."""
+        for listener in self._listeners:
+            listener.unlink()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `turn` has something to do."""
@@ -305,6 +356,15 @@ class ListenerSet:
             listener.close()
         for monitor in self._monitors.values():
             monitor.close()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Return the device and inode of what lies at a path; zeros if nothing does."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _has_pending(listener: int) -> bool:

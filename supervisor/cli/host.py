@@ -18,10 +18,12 @@ from garrison.ipc.errors import OrderFailed, SupervisorGone
 from garrison.ipc.sockets import raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor.config.load import Config, load
+from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.control.status import own_version
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
+from garrison.supervisor.state.ownership import check_home
 
-from .client import NO_LIMIT, request
+from .client import NO_LIMIT, EndingSupervisor, request
 from .config import config_option
 from .errors import CONFIG_UNUSABLE, DONE
 from .output import Invocation, envelope, options
@@ -34,6 +36,11 @@ POLL_S = 0.05
 @config_option
 @click.option("--detach", is_flag=True, help="Run in the background; return once services run.")
 @click.option("--watch", is_flag=True, help="Restart services whose code or config was saved.")
+@click.option(
+    "--another",
+    is_flag=True,
+    help="Allow a second host of this configuration, with another home.",
+)
 @click.option("--events-only", is_flag=True, hidden=True)
 @click.option("--check-takeover", "--prove", "check_takeover", is_flag=True, hidden=True)
 @options
@@ -42,6 +49,7 @@ def up(
     path: Path,
     detach: bool,
     watch: bool,
+    another: bool,
     events_only: bool,
     check_takeover: bool,
 ) -> int:
@@ -56,15 +64,18 @@ def up(
     if detach and watch:
         raise click.UsageError("--watch tells what it restarts, so it runs without --detach")
     if detach:
-        return _run_detached(invocation, config)
-    return _run_foreground(invocation, config, events_only, watch)
+        return _run_detached(invocation, config, another)
+    return _run_foreground(invocation, config, events_only, another=another, watch=watch)
 
 
-def _run_foreground(invocation: Invocation, config: Config, events_only: bool, watch: bool) -> int:
+def _run_foreground(
+    invocation: Invocation, config: Config, events_only: bool, *, another: bool, watch: bool
+) -> int:
     from garrison.supervisor.logs.console import Console
     from garrison.supervisor.logs.events import EventLog
     from garrison.supervisor.loop import Supervisor
     from garrison.supervisor.state.handover import SIGNALS, take_handover
+    from garrison.supervisor.state.identity import ConfigIdentity
 
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the loop handles them
     raise_descriptor_limit()
@@ -73,8 +84,10 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool, w
         log_stream.install(log_stream.standard())
     process_tree.forbid_cores()  # this process has every service's secrets in its memory
     host = config.host
-    make_private(host.home)
-    make_private(host.logs)
+    handover = take_handover(os.environ)
+    identity = ConfigIdentity(config, handover.names)
+    identity.claim(alone=not (another or handover.locks))  # before anything is written
+    _make_for_logs(host)
     journal = EventLog(host.logs / "events.jsonl")
     journal.recall()
     console = Console(
@@ -84,8 +97,7 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool, w
         not events_only,
     )
     journal.listeners.append(console.on_event)
-    handover = take_handover(os.environ)
-    supervisor = Supervisor(config, os.environ, journal, handover)
+    supervisor = Supervisor(config, os.environ, journal, identity, handover)
     invocation.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
     try:
@@ -142,9 +154,20 @@ def _next_verb(config: Config) -> str:
     return "chat" if "chat" in config.plugins else "status"
 
 
-def _run_detached(invocation: Invocation, config: Config) -> int:
+def _make_for_logs(host: HostSpec) -> None:
+    """Make the folders that are needed before the home is locked."""
+    check_home(host)
+    make_private(host.home)
+    make_private(host.logs)
+
+
+def _run_detached(invocation: Invocation, config: Config, another: bool) -> int:
+    from garrison.supervisor.state.identity import check_alone
+
     log = config.host.logs / "supervisor.log"
-    process, begun = _spawn(config, log)
+    if not another:
+        check_alone(config)
+    process, begun = _spawn(config, log, ["--another"] if another else [])
     deadline = time.monotonic() + SETTLE_S
     data: dict[str, Any] = {}
     while time.monotonic() < deadline:
@@ -165,16 +188,15 @@ def _run_detached(invocation: Invocation, config: Config) -> int:
     return DONE
 
 
-def _spawn(config: Config, log: Path) -> tuple[subprocess.Popen[bytes], int]:
+def _spawn(config: Config, log: Path, flags: list[str]) -> tuple[subprocess.Popen[bytes], int]:
     """Start a supervisor in the background; return it, and where its output begins in the log."""
     from garrison.supervisor.state.handover import supervisor_command
 
-    make_private(config.host.home)
-    make_private(config.host.logs)
-    with log.open("ab") as output:
+    _make_for_logs(config.host)
+    with os.fdopen(log_stream.open_log(str(log)), "ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
-            [*supervisor_command(sys.executable, config), "--events-only"],
+            [*supervisor_command(sys.executable, config), "--events-only", *flags],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -197,31 +219,27 @@ def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
 def down(invocation: Invocation) -> int:
     """Stop every service, then the supervisor. Dependents are stopped first."""
     home = invocation.home
-    pid = request(home, "status")["supervisor"]["pid"]
+    ending = EndingSupervisor(home, request(home, "status")["supervisor"])
     try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return DONE
-    try:
-        _order_down(home, pidfd)
-        if not process_tree.ended(pidfd, SETTLE_S):
-            raise OrderFailed("timed_out", f"pid {pid} has not ended within {SETTLE_S:g} s")
+        _order_down(home, ending)
+        if not ending.ended(SETTLE_S):
+            raise OrderFailed("timed_out", f"pid {ending.pid} has not ended within {SETTLE_S:g} s")
     finally:
-        os.close(pidfd)
-    invocation.answer({"pid": pid})
-    invocation.say(f"stopped (pid {pid})")
+        ending.close()
+    invocation.answer({"pid": ending.pid})
+    invocation.say(f"stopped (pid {ending.pid})")
     return DONE
 
 
-def _order_down(home: Path, pidfd: int) -> None:
+def _order_down(home: Path, ending: EndingSupervisor) -> None:
     deadline = time.monotonic() + SETTLE_S
     while True:
         try:
-            request(home, "down", wait=NO_LIMIT, pidfd=pidfd, once=True)
+            request(home, "down", wait=NO_LIMIT, pidfd=ending.pidfd, once=True)
         except SupervisorGone:
             # It ended before its answer was read. Or an upgrade replaced it, and the next
             # supervisor has not received the order.
-            if not process_tree.ended(pidfd, POLL_S) and time.monotonic() < deadline:
+            if not ending.ended(POLL_S) and time.monotonic() < deadline:
                 continue
         return
 

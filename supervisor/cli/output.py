@@ -11,6 +11,7 @@ import msgspec
 from garrison.ipc.errors import ConfigError, RemoteError
 from garrison.ipc.messages import encodable
 from garrison.supervisor.config.load import find_home
+from garrison.supervisor.state.identity import running_home
 
 from .errors import error_code, error_data, exit_code, sentence
 
@@ -38,7 +39,10 @@ class Invocation:
     @property
     def home(self) -> Path:
         """Return the home that this command line addresses."""
-        return require_utf8(find_home(self.home_option, self.config, os.environ), "the home")
+        home = require_utf8(find_home(self.home_option, self.config, os.environ), "the home")
+        if self.home_option or os.environ.get("GARRISON_HOME"):
+            return home
+        return running_home(self.config or Path("config.toml"), home)
 
     def command(self, rest: str) -> str:
         """Return a command for the user to type next, with the same `--home`."""

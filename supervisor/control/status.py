@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.ipc.messages import State
+from garrison.ipc.system.process_tree import pid_namespace
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.crashes.report import CrashSummary
@@ -84,6 +85,7 @@ class StatusReport:
         installed = own_version()
         return {
             "pid": os.getpid(),
+            "pid_namespace": pid_namespace(),
             **self._engine.status(),
             "version": self._version,
             "home": str(self._host.home),

@@ -26,7 +26,8 @@ RECALLED_BYTES = 256 * 1024  # read from the end of each of the two files
 def _last_events(path: Path) -> Iterator[LogEvent]:
     """Yield the events at a file's end; damaged lines are skipped."""
     try:
-        with path.open("rb") as file:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(path, flags), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - RECALLED_BYTES, 0))
             lines = file.read(RECALLED_BYTES).splitlines()
@@ -109,7 +110,7 @@ class EventLog:
         written = 0
         with contextlib.suppress(OSError):
             if self._fd < 0:
-                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
                 self._fd = os.open(self._path, flags, 0o600)
                 self._size = os.fstat(self._fd).st_size
                 if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":

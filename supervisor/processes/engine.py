@@ -26,6 +26,7 @@ class Inherited:
     key: Key
     name: str
     handle: Handle = NO_PROCESS
+    uid: int = -1  # the user that it runs as; -1: the host's own
 
 
 @dataclass(frozen=True, slots=True)

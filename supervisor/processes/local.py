@@ -28,9 +28,9 @@ from . import cgroups, engine, inherited, protocol
 from .cpu import CpuMeter
 from .engine import NO_LIMITS, SELF, Found, Happened, Inherited, Key, Measured
 from .inherited import InheritedTrees
-from .launcher_process import LauncherProcess
+from .launcher_process import LauncherProcess, remove_stale
 from .launchers import LauncherSet
-from .post_mortem import PostMortem
+from .post_mortem import PostMortem, inode_and_size
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
 from .takeover import Inventory, LauncherTakeover
 from .usage import UsageMonitor, sample_quickly
@@ -65,6 +65,7 @@ class LocalEngine:
     ) -> None:
         process_tree.become_subreaper()
         self._run, self._logs = run, logs
+        self._run_inode = inode_and_size(run)[0]
         self._others = others if others is not None else set()
         self._launchers = LauncherSet(run, logs, environment, orphan_grace, each_cgroup)
         self._workers = WorkerTable()
@@ -201,7 +202,7 @@ class LocalEngine:
             if key in found.running or key in found.ended:
                 continue
             self._resume(key, one.name)
-            if self._hold(key, one.handle):
+            if self._hold(key, one):
                 reparented[key] = one.name
                 self._happened.append(engine.Forked(key, self._workers[key].handle))
             else:
@@ -218,14 +219,18 @@ class LocalEngine:
         known = self._known.get(key)
         return known.handle.log_began if known is not None else None
 
-    def _hold(self, key: Key, handle: Handle) -> bool:
-        """Adopt a worker that has neither launcher nor parent; return False if it has ended."""
+    def _hold(self, key: Key, known: Inherited) -> bool:
+        """Adopt a worker that has neither launcher nor parent; return False if it has ended.
+
+        A number in a file proves nothing: the process must show that it is this worker.
+        """
+        handle = known.handle
         try:
             pidfd = os.pidfd_open(handle.pid)
         except (OSError, OverflowError, ValueError):  # also for a number that is no pid
             return False
         same = process_tree.start_ticks(handle.pid) == handle.ticks
-        if not same or process_tree.ended(pidfd, 0):
+        if not same or process_tree.ended(pidfd, 0) or not inherited.is_worker(key, known):
             os.close(pidfd)
             return False
         self._others.discard(handle.pid)
@@ -493,4 +498,7 @@ class LocalEngine:
                 inherited.end_left(key, worker, running.get(key))
         process_tree.end_everything_below(TREE_WAIT, self._others)
         self._workers.close()
-        self._post_mortem.sweep()
+        for path in self._run.glob("launcher-*.sock"):
+            remove_stale(path)
+        if inode_and_size(self._run)[0] == self._run_inode:  # else it may be another host's
+            self._post_mortem.sweep()

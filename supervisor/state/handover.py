@@ -29,13 +29,14 @@ class Handover(msgspec.Struct):
 
     locks: list[int] = []  # descriptors that hold the home's locks
     others: list[int] = []  # children of this process that do not belong to the host
+    names: list[int] = []  # descriptors that hold the config's names
 
 
 def take_handover(environ: MutableMapping[str, str]) -> Handover:
     """Return what the predecessor left in the environment, and remove it there."""
     try:
         found = msgspec.json.decode(environ.pop(HANDOVER, "{}"), type=Handover)
-        for lock in found.locks:
+        for lock in (*found.locks, *found.names):
             os.set_inheritable(lock, False)
     except (OSError, *BAD_BYTES):
         return Handover()
@@ -132,11 +133,12 @@ class Upgrade:
             while time.monotonic() < soon:
                 yield False
 
-    def hand_over(self, locks: list[int], wake: int) -> None:
-        """Keep the locks, and leave pending signals to the successor.
+    def hand_over(self, locks: list[int], names: list[int], wake: int) -> None:
+        """Keep the locks and names, and leave pending signals to the successor.
 
         Args:
             locks: The home's.
+            names: The config's, inheritable already.
             wake: The pipe with the signals that came before they were blocked.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # pending ones outlive an exec
@@ -146,7 +148,7 @@ class Upgrade:
                     os.kill(os.getpid(), number)
         for lock in locks:
             os.set_inheritable(lock, True)
-        handover = Handover(locks, sorted(self._others))
+        handover = Handover(locks, sorted(self._others), names)
         self.environ[HANDOVER] = msgspec.json.encode(handover).decode()
 
 
