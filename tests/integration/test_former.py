@@ -32,6 +32,8 @@ STATUS = ("status", "status NAME", "up")  # commands that answer with the superv
 HEAD = ("cpu_seconds", "installed", "upgrade_pending")
 ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".living.json.plugins.eliza.services[].attributes",
+    ".mail.data.damaged_count",
+    ".mail.data.damaged_messages",
     ".living.json.services[].manifest.attributes",
     *(f".{v}.data.services[].cpu_seconds" for v in (*STATUS, "restart", "start")),
     *(f".{v}.data.supervisor.{key}" for v in STATUS for key in HEAD),

@@ -137,10 +137,12 @@ def fitting(columns: Sequence[Column], drop: Sequence[str], width: int) -> Table
         made.add_column(
             column.title,
             justify="right" if column.right else "left",
-            no_wrap=True,
+            no_wrap=column is not kept[0],  # the first one gives way alone
             overflow="ellipsis",
             min_width=column.width if column is not kept[0] else 1,
         )
+    for cell in kept[0].cells:
+        cell.no_wrap, cell.overflow = True, "ellipsis"
     for cells in zip(*(column.cells for column in kept), strict=True):
         made.add_row(*cells)
     return made

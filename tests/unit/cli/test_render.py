@@ -95,12 +95,16 @@ def test_tables_can_be_read_in_a_narrow_terminal(
 
     listed = shown(capsys, *status.status_table({"supervisor": head, "services": rows}))
     crashes = shown(capsys, crash.summary_table([summary]))
-    cells = ("0123456789", "someone", "12:00:00", "a reason " * 9)
-    letters = shown(capsys, table.table(("ID", "RECEIVER", "SINCE", "WHY"), [cells]))
+    letter = ("0123456789", "someone", "12:00:00", "a reason " * 9)
+    letters = shown(capsys, table.table(("ID", "RECEIVER", "SINCE", "WHY"), [letter]))
 
     for lines in (listed, crashes, letters):
         assert max(map(len, lines)) <= columns
-    assert any("running" in line for line in listed)
+    heads = next(line.split() for line in listed if "STATE" in line)
+    cells = next(line.split() for line in listed if " running " in f"{line} " and "of" not in line)
+    whole = {"PID": "1234567", "UP": "0s", "RESTARTS": "1", "RSS": "31M", "CPU": "12%"}
+    assert heads[:2] == ["NAME", "STATE"]
+    assert cells[1:] == ["running", *(whole[head] for head in heads[2:])]
     assert columns < 40 or any("1234567" in line for line in listed)
     assert any("bot-12" in line for line in crashes)
     words = " ".join(crashes).split()
