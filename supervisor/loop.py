@@ -10,7 +10,7 @@ import signal
 import time
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import zmq
 
@@ -25,11 +25,12 @@ from garrison.supervisor.lifecycle.ordering import have_processes
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
 from garrison.supervisor.state.adoption import adoptable
-from garrison.supervisor.state.handover import SIGNALS, Handover
+from garrison.supervisor.state.handover import Handover
 from garrison.supervisor.state.home import lock_home
 from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
+from . import signals
 from .components import Components, EngineFactory, LoopHooks, build, local_engine
 from .processes import engine
 from .tasks import Steps, TaskSet
@@ -76,6 +77,7 @@ class Supervisor:
         self._poller, self._polled = zmq.Poller(), list[int]()
         self._tasks = TaskSet(self._report_error)
         handover = handover or Handover()
+        self._terminal = handover.terminal or signals.at_terminal()
         self._locks = lock_home(config, handover.locks)
         orders, problem = load_orders(host.state)
         former, unreadable = load_snapshot(host.state)
@@ -127,11 +129,10 @@ class Supervisor:
         """Serve until everything has stopped on request."""
         wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # nohup; an ignored SIGINT is only what a script's & passes down
-            signal.signal(number, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # those that came too early come now
+        numbers = signals.handled()
+        signals.catch(lambda *_: None, numbers)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # those that came too early come now
+        self._engine.reap()  # what ended before
         self._add_task(self._register())
         self._add_task(self._until_settled())
         self._rotation.start()
@@ -272,16 +273,36 @@ class Supervisor:
 
     def _on_signals(self, wake: int) -> None:
         with contextlib.suppress(BlockingIOError):
-            for number in os.read(wake, 64):
-                if number in SIGNALS:
+            numbers = os.read(wake, 4096)
+            for number in numbers:
+                if signals.meaning(number, self._terminal) is signals.Meaning.STOP:
                     # A terminal that closes sends SIGHUP twice; that is no order to hurry.
                     self._signals += number != signal.SIGHUP or not self._signals
-                    name = signal.Signals(number).name
+                    name = signals.name_of(number)
                     self._log.record("supervisor.signal", signal=name, count=self._signals)
+            for number in dict.fromkeys(numbers):
+                self._on_harmless_signal(number)
         if self._signals == 1:
             self._stop_host()
         elif self._signals > 1:
             self._done = True
+
+    def _on_harmless_signal(self, number: int) -> None:
+        """Do what a signal means that does not stop the host, and record it."""
+        match what := signals.meaning(number, self._terminal):
+            case signals.Meaning.STOP:
+                return
+            case signals.Meaning.REAP:
+                self._engine.reap()
+                return
+            case signals.Meaning.REOPEN:
+                self._log.close()  # the next event opens the file at its path
+                self._rotation.look_at_once()
+            case signals.Meaning.REFUSE | signals.Meaning.NOTHING:
+                pass
+            case _:
+                assert_never(what)
+        self._log.record("supervisor.signal", signal=signals.name_of(number), action=what.value)
 
     # --- the host as a whole ----------------------------------------------------------------
 
@@ -359,7 +380,7 @@ class Supervisor:
                 os.close(lock)
 
     def _close_for_successor(self, wake: int) -> None:
-        self.upgrade.hand_over(self._locks, wake)
+        self.upgrade.hand_over(self._locks, wake, self._terminal)
         self._bus.route_pending()
         self._snapshots.write()
         self._crashes.flush()

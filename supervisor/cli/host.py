@@ -55,9 +55,10 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
     from garrison.supervisor.logs.console import Console
     from garrison.supervisor.logs.events import EventLog
     from garrison.supervisor.loop import Supervisor
-    from garrison.supervisor.state.handover import SIGNALS, take_handover
+    from garrison.supervisor.signals import blocked_at_start
+    from garrison.supervisor.state.handover import take_handover
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the loop handles them
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked_at_start())  # until the loop handles them
     raise_descriptor_limit()
     malloc.keep_freed_memory()
     if stat.S_ISREG(os.fstat(1).st_mode):

@@ -63,7 +63,7 @@ class Rotation:
         self._logs: dict[str, _Log] = {}
         self._pending: deque[LogEvent] = deque(maxlen=PENDING_MOST)
         self._collapses: bool | None = None  # the file system can cut at the beginning
-        self._stop = threading.Event()
+        self._stop, self._look = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="rotation", daemon=True)
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable: there are events
 
@@ -71,9 +71,14 @@ class Rotation:
         """Start the thread."""
         self._thread.start()
 
+    def look_at_once(self) -> None:
+        """Check now, without waiting for the time of the next check."""
+        self._look.set()
+
     def close(self) -> None:
         """Check once more, and stop."""
         self._stop.set()
+        self._look.set()
         self._thread.join(CLOSE_S)
         if not self._thread.is_alive():
             os.close(self.wake)
@@ -97,7 +102,9 @@ class Rotation:
             with contextlib.suppress(OSError):
                 self._recover(name)
         wait = 0.0
-        while not self._stop.wait(wait):
+        while not self._stop.is_set():
+            self._look.wait(wait)
+            self._look.clear()
             wait = self.check()
         self.check()
 

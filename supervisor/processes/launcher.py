@@ -22,6 +22,7 @@ from typing import Any, assert_never
 import msgspec
 
 from garrison.ipc.system import log_stream, malloc, process_tree
+from garrison.supervisor import signals
 
 from . import cgroups, protocol
 from .fork import ForkedProcess, close_descriptors, open_descriptors
@@ -86,9 +87,8 @@ class Launcher:
         self._listener = _listen(path)
         self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # only the supervisor, or its absence, ends it
+        signals.catch(_report_signal, signals.handled())
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # its supervisor may have blocked some
         self._own_fds = {self._listener.fileno(), self._wake, self._wake_write}
 
     def run(self) -> None:
@@ -435,6 +435,13 @@ class Launcher:
         if not self._workers:  # with workers, their sentinels would be among these
             own = self._own_fds | ({self._link.fileno()} if self._link.connected else set())
             self._library_fds = set(open_descriptors()) - own
+
+
+def _report_signal(number: int, _: object) -> None:
+    """Log a signal that does nothing: only the supervisor, or its absence, ends a launcher."""
+    if number != signal.SIGCHLD:
+        with contextlib.suppress(OSError):  # not `print`: it may be what was interrupted
+            os.write(2, f"launcher: {signals.name_of(number)} ignored\n".encode())
 
 
 def _enter_and_run(cgroup: Path | None, target: Callable[..., None], *args: Any) -> None:

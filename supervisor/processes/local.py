@@ -65,6 +65,7 @@ class LocalEngine:
         process_tree.become_subreaper()
         self._run, self._logs = run, logs
         self._others = others if others is not None else set()
+        self._strangers = set(self._others)  # no code of this process waits for these
         self._launchers = LauncherSet(run, logs, environment, orphan_grace, each_cgroup)
         self._workers = WorkerTable()
         self._trees = InheritedTrees()
@@ -169,9 +170,9 @@ class LocalEngine:
         found = self._adopt_reparented(found)
         self._happened = [*before, found, *self._happened]
         self._post_mortem.sweep({*self._known, *found.running})
-        deferred, self._deferred = self._deferred, []
-        for command in deferred:
-            command()
+        self.reap()
+        while self._deferred:
+            self._deferred.pop(0)()
 
     def _adopt_launcher(self, inventory: Inventory) -> None:
         launcher, end = inventory.launcher, inventory.end
@@ -423,6 +424,15 @@ class LocalEngine:
         self._workers.watch_exit(report.key, fds[0])
         self._usage.begin(report.key, worker.pid, worker.limits)
         self._happened.append(engine.Forked(report.key, worker.handle, report.unsupported))
+
+    def reap(self) -> None:
+        """Reap the ended children that no code of this process waits for."""
+        if self._takeover is not None:  # until it is over, launchers and workers are unknown
+            return
+        ours = {one.pid for one in (*self._launchers, *self._workers.values())}
+        reaped = inherited.reap_strangers(ours | self._others - self._strangers)
+        self._others -= reaped
+        self._strangers -= reaped
 
     # --- the end of a launcher --------------------------------------------------------------
 

@@ -31,6 +31,9 @@ from .preparation import drop_privileges
 from .worker import run_worker
 
 PR_SET_NAME = 15  # linux/prctl.h
+# All other signals get their defaults back: the launcher handles them, and a shell may have ignored
+# some. Python ignores these two, so that a write fails with an error instead.
+NOT_RESET = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
 
 
 def warm_up() -> None:
@@ -72,7 +75,7 @@ def get_ready() -> None:
     """Prepare the process without an assignment, so that it can be forked in advance."""
     with contextlib.suppress(PermissionError):  # it is a session's leader already
         os.setsid()
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
+    for number in signal.valid_signals() - NOT_RESET:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     faulthandler.enable(all_threads=True)

@@ -55,7 +55,9 @@ class Reaper:
             return []
         _poll_dropped()
         adoptable = process_tree.children_of_thread(os.getpid())  # the main thread's
-        ended = {pid: process_tree.start_ticks(pid) for pid in adoptable if _has_ended(pid)}
+        ended = {
+            pid: process_tree.start_ticks(pid) for pid in adoptable if process_tree.has_ended(pid)
+        }
         self._zombies = {one: self._zombies.get(one, now) for one in ended.items()}
         ripe = [
             pid
@@ -159,11 +161,3 @@ def _waits_for(owner: Any) -> int | None:
 
 def _of_this_thread() -> list[int]:
     return process_tree.children_of_thread(threading.get_native_id())
-
-
-def _has_ended(pid: int) -> bool:
-    """Return whether a child is a zombie, without reaping it."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return False
