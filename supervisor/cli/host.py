@@ -22,7 +22,7 @@ from garrison.supervisor.state.home import check_paths_unchanged, make_private
 
 from .client import NO_LIMIT, request
 from .config import config_option
-from .errors import CONFIG_UNUSABLE, DONE
+from .errors import CONFIG_UNUSABLE, DONE, FAILED
 from .output import Invocation, envelope, options
 
 SETTLE_S = 60.0  # for the services to run or fail, and for a supervisor to end
@@ -78,17 +78,19 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
     journal.listeners.append(console.on_event)
     handover = take_handover(os.environ)
     supervisor = Supervisor(config, os.environ, journal, handover)
-    invocation.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
+    console.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
     try:
         supervisor.run()
     finally:
-        console.close()
+        written = console.close()
     upgrade = supervisor.upgrade
     if upgrade.successor:
         flags = ["--events-only"] if events_only else []
         flags += ["--json"] if invocation.json else []
         _exec_successor(upgrade.successor, upgrade.environ, config, flags)
+    if not written:  # nothing more can be printed, and the thread has the stream's lock
+        os._exit(DONE if supervisor.failure is None else FAILED)
     return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
 
 
@@ -98,7 +100,6 @@ def _exec_successor(
     """Replace this process's program with a new supervisor, in the environment of the first."""
     from garrison.supervisor.state.handover import supervisor_command
 
-    sys.stdout.flush()
     os.execve(python, [*supervisor_command(python, config), *flags], environ)
 
 

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from functools import partial
 
 from tests.support.host import Host, Hosting
 from tests.support.proc import children, ignores, stat
@@ -36,7 +37,7 @@ def test_signals_are_recorded_and_end_nothing(host: Hosting) -> None:
         os.kill(running.pid, number)
         os.kill(launcher, number)
     for number in harmless:
-        until(lambda number=number: recorded(running, number), what=signals.name_of(number))
+        until(partial(recorded, running, number), what=signals.name_of(number))
     assert "opens" in recorded(running, signal.SIGUSR1)[0]["action"]
     assert "ignored" in recorded(running, signal.SIGUSR2)[0]["action"]
     if not signals.at_terminal():
