@@ -296,8 +296,7 @@ class Supervisor:
                 self._engine.reap()
                 return
             case signals.Meaning.REOPEN:
-                self._log.close()  # the next event opens the file at its path
-                self._rotation.look_at_once()
+                self._rotation.look_at_once()  # the event log looks at each event, as below
             case signals.Meaning.REFUSE | signals.Meaning.NOTHING:
                 pass
             case _:

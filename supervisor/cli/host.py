@@ -63,11 +63,13 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
     malloc.keep_freed_memory()
     if stat.S_ISREG(os.fstat(1).st_mode):
         log_stream.install(log_stream.standard())
+        if Path(own := log_stream.path_of(1)).parent == config.host.logs:  # with --detach
+            log_stream.follow(own)
     process_tree.forbid_cores()  # this process has every service's secrets in its memory
     host = config.host
     make_private(host.home)
     make_private(host.logs)
-    journal = EventLog(host.logs / "events.jsonl")
+    journal = EventLog(host.logs / "events.jsonl", host.log_bytes, host.log_files)
     journal.recall()
     console = Console(
         host.logs,

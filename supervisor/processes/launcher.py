@@ -440,6 +440,7 @@ class Launcher:
 def _report_signal(number: int, _: object) -> None:
     """Log a signal that does nothing: only the supervisor, or its absence, ends a launcher."""
     if number != signal.SIGCHLD:
+        log_stream.follow()
         with contextlib.suppress(OSError):  # not `print`: it may be what was interrupted
             os.write(2, f"launcher: {signals.name_of(number)} ignored\n".encode())
 
@@ -469,6 +470,8 @@ def main() -> None:
     gc.disable()
     malloc.keep_freed_memory()
     log_stream.install(log_stream.standard())
+    if (log := log_stream.path_of(1)).endswith(".log"):  # not /dev/null, for want of room
+        log_stream.follow(log)
     process_tree.become_subreaper()
     groups = cgroups.Cgroups(cgroups.own()) if wanted == "cgroups" else cgroups.Cgroups(None)
     if wanted == "cgroups" and groups.problem:

@@ -44,7 +44,7 @@ def test_signals_are_recorded_and_end_nothing(host: Hosting) -> None:
         assert "refused" in recorded(running, signal.SIGHUP)[0]["action"]
     assert running.launcher == launcher
     assert running.status("echo")["pid"] == worker
-    log = (running.home / "logs" / "launcher.log").read_text()
+    log = running.log("launcher")
     assert "SIGUSR2 ignored" in log
     assert not ignores(worker, signal.SIGUSR2)  # a worker's signals are its service's own
 

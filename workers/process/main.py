@@ -122,6 +122,7 @@ def _write_to(log_path: str) -> None:
     os.dup2(output, 2)
     os.close(output)
     log_stream.install(log_stream.standard(), log_path if problem else "", problem)
+    log_stream.follow(log_path)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # line by line, so that a crash loses no line
             stream.reconfigure(line_buffering=True, errors="backslashreplace")

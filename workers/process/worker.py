@@ -21,7 +21,7 @@ from garrison.ipc.client import Client
 from garrison.ipc.errors import ConfigError, PermanentFailure
 from garrison.ipc.messages import WIRE, Assignment, Token, encodable
 from garrison.ipc.session import ACKNOWLEDGE_S, Session, WorkerHooks
-from garrison.ipc.system import process_tree
+from garrison.ipc.system import log_stream, process_tree
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.functions import await_with_prefix
 from garrison.workers.agents.registry import ComponentRegistry
@@ -331,6 +331,7 @@ class Worker:
         )
         session.send(beat)
         self._reaper.reap(session.now())
+        log_stream.follow()  # also for what C code and child processes write
         self._parents.expect_beat(self._silence)
         if self._parents.is_orphaned(session.now()):
             self._parents.end_launcher()
