@@ -10,7 +10,7 @@ import click
 import msgspec
 
 from garrison.ipc import OrderFailed, SupervisorGone
-from garrison.supervisor.logs.events import RECALLED, EventLog, LogEvent, local_time
+from garrison.supervisor.logs.events import RECALLED, EventLog, LogEvent, local_time, localized
 from garrison.supervisor.logs.tail import LogReader, last_lines, service_logs
 
 from .client import follow, request
@@ -72,6 +72,7 @@ def _matches(name: str, patterns: tuple[str, ...]) -> bool:
 
 def _print_line(invocation: Invocation, name: str, line: str, alone: bool) -> None:
     invocation.answer({"service": name, "line": line})
+    line = localized(line)
     invocation.say(line if alone else f"{click.style(name, fg='cyan')} | {line}")
 
 

@@ -14,7 +14,7 @@ from typing import Any, TextIO
 
 import click
 
-from .events import LogEvent
+from .events import LogEvent, localized
 from .tail import LogReader
 
 WAITING_LINES = 4000  # events that wait for the terminal; older ones are dropped
@@ -109,7 +109,7 @@ class Console:
     def _log_line(self, name: str, line: str) -> str:
         if self._encode is not None:
             return self._encode({"service": name, "line": line})
-        return self._line(name, f"| {line}")
+        return self._line(name, f"| {localized(line)}")
 
     def _line(self, name: str, text: str, utc: str = "") -> str:
         self._width = max(self._width, min(len(name), 24))

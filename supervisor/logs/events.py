@@ -6,6 +6,7 @@ removed or renamed it. Sizes are bytes.
 
 import contextlib
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ KEPT = 4096  # events in memory
 FILE_BYTES, FILES = 10 * 1024 * 1024, 5  # of one file, and how many there are
 RECALLED = 512  # events of the former supervisor that the next one loads
 RECALLED_BYTES = 256 * 1024  # read from the end of each of the last two files
+# As garrison's own loggers and journals write it
+UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)(?=\s|$)")
 
 
 class LogEvent(msgspec.Struct, frozen=True):
@@ -67,6 +70,12 @@ def local_time(utc: str, separator: str = "T", precision: str = "milliseconds") 
         return datetime.fromisoformat(utc).astimezone().isoformat(separator, precision)
     except ValueError:
         return utc
+
+
+def localized(line: str) -> str:
+    """Return a log line with the UTC time at its beginning in the local timezone."""
+    found = UTC_TIME.match(line)
+    return f"{local_time(found[0])}{line[found.end() :]}" if found else line
 
 
 class EventLog:

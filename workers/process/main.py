@@ -7,11 +7,9 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
-import logging
 import os
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Coroutine
 from typing import Any, NoReturn
@@ -23,7 +21,7 @@ from garrison.ipc.messages import Assignment, Reading
 from garrison.ipc.system import log_stream, process_tree
 from garrison.workers.service import Service
 
-from . import redaction
+from . import logs, redaction
 from .exit import CRASHED, leave
 from .loading import installed_plugins
 from .methods import describe
@@ -100,7 +98,7 @@ def _serve(assignment: Assignment) -> int:
     os.environ.update(secrets)
     redaction.install(secrets)
     prepared = drop_privileges(assignment)
-    _log_as(assignment.name, assignment.generation)
+    logs.install(assignment.name, assignment.generation)
     return _loop(run_worker(assignment, secrets, prepared))
 
 
@@ -126,22 +124,6 @@ def _write_to(log_path: str) -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # line by line, so that a crash loses no line
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
-
-
-def _log_as(name: str, generation: int) -> None:
-    """Send Python's logging to the service's log, with the incarnation on each line."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format=(
-            "%(asctime)s.%(msecs)03dZ %(levelname)s"
-            f" service={name} generation={generation} pid={os.getpid()}"
-            " %(name)s: %(message)s"
-        ),
-        datefmt="%Y-%m-%dT%H:%M:%S",
-        force=True,
-    )
-    logging.Formatter.converter = time.gmtime
 
 
 def _loop(work: Coroutine[Any, Any, int]) -> NoReturn:

@@ -32,7 +32,7 @@ from garrison.workers.plugin import Plugin
 from garrison.workers.runtime import Reports, Runtime
 from garrison.workers.service import Service
 
-from . import health, redaction
+from . import health, logs, redaction
 from .dispatch import Dispatch
 from .exit import CRASHED, NOT_STARTED, leave
 from .internal_methods import InternalMethods
@@ -169,6 +169,7 @@ class Worker:
     async def _serve(self) -> int:
         a, runtime = self._assignment, self._runtime
         plugin = self._load()
+        logs.take_over_loggers(a.name)  # those of bundled services
         cls = plugin.service(a.service_type, a.source.name)
         await self._session.wait_welcome()
         self._loop.add_signal_handler(signal.SIGTERM, self._on_term)
