@@ -24,7 +24,7 @@ from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 
-from . import cgroups, engine, inherited, protocol
+from . import cgroups, engine, inherited, protocol, stacks
 from .engine import NO_LIMITS, Found, Happened, Inherited, Key, Measured
 from .inherited import InheritedTrees
 from .launcher_process import LauncherProcess
@@ -316,9 +316,10 @@ class LocalEngine:
         """Make a worker write its stacks to its log."""
         worker = self._workers.get(key)
         if worker is not None:
-            self._post_mortem.dump(key)
+            log = self._post_mortem.dump(key)
             worker.paused = process_tree.stopped(worker.pid)
-            self.signal(key, signal.SIGUSR1, group=False)
+            if not stacks.dump_many(worker.pid, log):
+                self.signal(key, signal.SIGUSR1, group=False)
 
     def report(self, key: Key) -> None:
         """Read what a gone worker left for its crash report, then remove it."""
@@ -453,11 +454,10 @@ class LocalEngine:
         launcher.keys.clear()
         self._trees.launcher_lost(self._kept_pids())
         if not launcher.retired or count:
-            lost = engine.Lost(Handle(launcher.pid), count, launcher.importing)
-            self._happened.append(lost)
+            self._happened.append(engine.Lost(Handle(launcher.pid), count, launcher.importing))
 
     def _kept_pids(self) -> set[int]:
-        launchers = {launcher.pid for launcher in self._launchers}
+        launchers = {one.pid for one in self._launchers}
         return launchers | self._workers.without_launcher() | self._others
 
     def _reap(self, key: Key, worker: LocalWorker) -> None:

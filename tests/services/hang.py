@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from typing import Self
 
@@ -36,6 +37,18 @@ class HangService(Service):
     async def sleep_in_the_loop(self) -> None:
         """Block the loop without using the processor."""
         time.sleep(600)  # noqa: ASYNC251 (what an author should not do)
+
+    async def sleep_among_threads(self, number: int) -> None:
+        """Block the loop of a process with many threads; the one started first is busy."""
+        never = threading.Event()
+
+        def keep_busy() -> None:
+            while not never.is_set():
+                pass
+
+        for work in (keep_busy, *(number * [never.wait])):
+            threading.Thread(target=work, daemon=True).start()
+        time.sleep(600)  # noqa: ASYNC251
 
     async def spin_in_the_loop(self) -> None:
         """Block the loop, using all of it."""

@@ -18,7 +18,7 @@ import uvloop
 
 from garrison.ipc import messages
 from garrison.ipc.messages import Assignment, Reading
-from garrison.ipc.system import log_stream, process_tree
+from garrison.ipc.system import log_stream, process_tree, stack_signals
 from garrison.workers.service import Service
 
 from . import logs, redaction
@@ -30,8 +30,13 @@ from .worker import run_worker
 
 PR_SET_NAME = 15  # linux/prctl.h
 # All other signals get their defaults back: the launcher handles them, and a shell may have ignored
-# some. Python ignores these two, so that a write fails with an error instead.
-NOT_RESET = {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ}
+# some. Python ignores SIGPIPE and SIGXFSZ, so that a write fails with an error instead. The others
+# here are `faulthandler`'s, which installs its handlers only once in a process.
+NOT_RESET = {
+    *(signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ),
+    *(signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL),
+    *(stack_signals.ALL_THREADS, stack_signals.ONE_THREAD),
+}
 
 
 def warm_up() -> None:
@@ -77,7 +82,9 @@ def get_ready() -> None:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     faulthandler.enable(all_threads=True)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # unhandled, the signal would kill
+    # Unhandled, these signals would kill.
+    faulthandler.register(stack_signals.ALL_THREADS, all_threads=True)
+    faulthandler.register(stack_signals.ONE_THREAD, all_threads=False)
     process_tree.forbid_cores()
     process_tree.become_subreaper()  # orphans of descendants stay with this worker
 

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from garrison.supervisor.logs import events as journal_module
-from garrison.supervisor.logs.events import KEPT, EventLog, LogEvent, local_time
+from garrison.supervisor.logs.events import KEPT, EventLog, LogEvent, local_time, localized
 
 
 @pytest.fixture
@@ -239,3 +240,28 @@ def test_times_are_shown_with_their_offset(monkeypatch: pytest.MonkeyPatch) -> N
     assert shown[10] == "T"
     assert ".123" in shown
     assert shown[-6] in "+-"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("2024-05-06T07:08:09.123Z INFO x", "2024-05-06T12:53:09.123+05:45 INFO x"),
+        ("2024-05-06T07:08:09Z", "2024-05-06T12:53:09.000+05:45"),
+        ("2024-05-06T07:08:09.123456+00:00 x", "2024-05-06T12:53:09.123+05:45 x"),
+        ("2024-05-06T07:08:09.123 x", "2024-05-06T07:08:09.123 x"),  # of an unknown zone
+        ("2024-05-06T07:08:09.123Zulu", "2024-05-06T07:08:09.123Zulu"),
+        ("2024-99-06T07:08:09.123Z x", "2024-99-06T07:08:09.123Z x"),
+        ("at 2024-05-06T07:08:09.123Z", "at 2024-05-06T07:08:09.123Z"),
+        ("", ""),
+    ],
+)
+def test_a_log_line_is_shown_in_the_local_timezone(
+    monkeypatch: pytest.MonkeyPatch, line: str, expected: str
+) -> None:
+    """Only the time that it begins with, and only if that is UTC: one output has one timezone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        shown = localized(line)
+    time.tzset()
+    assert shown == expected
