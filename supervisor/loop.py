@@ -16,6 +16,7 @@ import zmq
 
 from garrison.ipc.errors import ConfigError, GarrisonError
 from garrison.ipc.messages import State, Token
+from garrison.ipc.sockets import raise_descriptor_limit
 from garrison.ipc.system import trimmer
 from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
@@ -152,6 +153,8 @@ class Supervisor:
 
     def _turn(self, wake: int) -> None:
         ready = self._poll(wake)
+        if lowered := raise_descriptor_limit():  # by another program, while this one runs
+            self._log.record("descriptors.raised", lowered_to=lowered)
         if (
             self._endpoints.listeners.fileno() in ready
             or time.monotonic() >= self._endpoints.listeners.due

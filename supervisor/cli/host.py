@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from garrison.ipc.errors import OrderFailed, SupervisorGone
-from garrison.ipc.sockets import raise_descriptor_limit
+from garrison.ipc.sockets import check_descriptor_limit, raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.control.status import own_version
@@ -46,6 +46,7 @@ def up(
     config = load(path, invocation.home_option)
     if check_takeover:
         return _check_takeover(config)
+    check_descriptor_limit(len(config.plugins))  # each has a service, usually more
     if detach:
         return _run_detached(invocation, config)
     return _run_foreground(invocation, config, events_only)
