@@ -76,8 +76,8 @@ def check_descriptor_limit(services: int) -> None:
     if hard != resource.RLIM_INFINITY and hard < needed:
         raise GarrisonError(
             f"this process may open {hard} files, and a host with {services} services needs "
-            f"{needed} or more: raise the hard limit, with ulimit -Hn {max(needed, 1024)} as root, with "
-            f"LimitNOFILE= in a systemd unit, or with --ulimit nofile= in docker run"
+            f"{needed} or more: raise the hard limit, with ulimit -Hn {max(needed, 1024)} as root, "
+            "with LimitNOFILE= in a systemd unit, or with --ulimit nofile= in docker run"
         )
 
 

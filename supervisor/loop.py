@@ -152,9 +152,9 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
 
     def _turn(self, wake: int) -> None:
+        self._raise_limit()  # poll fails with more descriptors than the limit
         ready = self._poll(wake)
-        if lowered := raise_descriptor_limit():  # by another program, while this one runs
-            self._log.record("descriptors.raised", lowered_to=lowered)
+        self._raise_limit()
         if (
             self._endpoints.listeners.fileno() in ready
             or time.monotonic() >= self._endpoints.listeners.due
@@ -181,6 +181,11 @@ class Supervisor:
         if now >= self._bus.trimmer.due and self._bus.trimmer.is_idle(now):
             trimmer.trim_in_background()
         self._turned_at = time.monotonic()
+
+    def _raise_limit(self) -> None:
+        """Undo what another program may do to this one's limit of descriptors."""
+        if lowered := raise_descriptor_limit():
+            self._log.record("descriptors.raised", lowered_to=lowered)
 
     def _poll(self, wake: int) -> dict[Any, int]:
         workers = self._engine.descriptors()

@@ -1,4 +1,4 @@
-"""The signals at which a worker writes stacks to its log; the interpreter need not turn for that."""
+"""The signals at which a worker writes stacks to its log, even with a blocked interpreter."""
 
 import signal
 

@@ -46,8 +46,9 @@ class HangService(Service):
             while not never.is_set():
                 pass
 
-        for work in (keep_busy, *(number * [never.wait])):
-            threading.Thread(target=work, daemon=True).start()
+        threading.Thread(target=keep_busy, daemon=True).start()
+        for _ in range(number):
+            threading.Thread(target=never.wait, daemon=True).start()
         time.sleep(600)  # noqa: ASYNC251
 
     async def spin_in_the_loop(self) -> None:

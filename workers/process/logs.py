@@ -26,7 +26,7 @@ class ServiceLogger(logging.Logger):
     handler: logging.Handler  # writes to the service's log
 
     @property
-    def disabled(self) -> bool:  # type: ignore[override]
+    def disabled(self) -> bool:
         """Return False: `dictConfig` disables all loggers that exist, unless it is told not to."""
         return False
 
