@@ -16,7 +16,9 @@ from typing import Any
 
 import msgspec
 
-from .tail import rotated_path
+from garrison.ipc.log_events import LogEvent as LogEvent
+from garrison.ipc.log_events import decode_events
+from garrison.ipc.log_files import rotated_path
 
 KEPT = 4096  # events in memory
 FILE_BYTES, FILES = 10 * 1024 * 1024, 5  # of one file, and how many there are
@@ -24,30 +26,6 @@ RECALLED = 512  # events of the former supervisor that the next one loads
 RECALLED_BYTES = 256 * 1024  # read from the end of each of the last two files
 # As garrison's own loggers and journals write it
 UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)(?=\s|$)")
-
-
-class LogEvent(msgspec.Struct, frozen=True):
-    """One event."""
-
-    n: int  # its number, counted from the first event in the files
-    time: str  # UTC, RFC 3339
-    event: str  # "service.state"
-    service: str = ""
-    data: dict[str, Any] = {}
-
-    def text(self) -> str:
-        """Return the event as text, without its time."""
-        fields = {"service": self.service, **self.data} if self.service else self.data
-        shown = " ".join(f"{key}={_value(value)}" for key, value in fields.items() if value != "")
-        return f"{self.event} {shown}".rstrip()
-
-
-def _value(value: Any) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
-    if " " not in text and text.isprintable():
-        return text
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f'"{"".join(escaped)}"'
 
 
 def _last_events(path: Path) -> Iterator[LogEvent]:
@@ -59,9 +37,7 @@ def _last_events(path: Path) -> Iterator[LogEvent]:
             lines = file.read(RECALLED_BYTES).splitlines()
     except OSError:
         return
-    for line in lines:
-        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            yield msgspec.json.decode(line, type=LogEvent)
+    yield from decode_events(lines)
 
 
 def local_time(utc: str, separator: str = "T", precision: str = "milliseconds") -> str:

@@ -1,9 +1,8 @@
 """The engine of this machine: workers are forked by launchers, which are children of this process.
 
-A launcher whose preloaded code is outdated keeps its workers until they end, beside a new one. The
-launchers of a former supervisor are adopted with their workers. If a launcher is killed, this
-process, their subreaper, inherits its workers and ends their trees itself. If another process had
-started that launcher, its workers are reparented to init and are held by their pidfds alone.
+An outdated launcher keeps its workers until they end. Those of a former supervisor are adopted. If
+one is killed, this process, a subreaper, inherits its workers and ends their trees itself. If
+another process had started it, they are reparented to init, and are held by their pidfds alone.
 """
 
 import contextlib
@@ -25,14 +24,15 @@ from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 
 from . import cgroups, engine, inherited, protocol, stacks
-from .engine import NO_LIMITS, Found, Happened, Inherited, Key, Measured
+from .cpu import CpuMeter
+from .engine import NO_LIMITS, SELF, Found, Happened, Inherited, Key, Measured
 from .inherited import InheritedTrees
 from .launcher_process import LauncherProcess
 from .launchers import LauncherSet
 from .post_mortem import PostMortem
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
 from .takeover import Inventory, LauncherTakeover
-from .usage import CpuMeter, UsageMonitor, sample_quickly
+from .usage import UsageMonitor, sample_quickly
 from .worker_table import LocalWorker, WorkerTable
 
 FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
@@ -49,8 +49,7 @@ class LocalEngine:
         environment: The environment of launchers, which workers inherit.
         orphan_grace: Seconds that launchers and workers outlive this process.
         each_cgroup: Whether each worker has a cgroup of its own, where possible.
-        others: Pids of children of this process that are not the engine's; the caller may change
-            the set later.
+        others: Pids of children of this process that are not the engine's; it may change later.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class LocalEngine:
     def due(self) -> float:
         """Return when `turn` is to be called even if no descriptor is ready."""
         takeover = self._takeover.due if self._takeover is not None else inf
-        return min(self._answers_due, self._usage.due, takeover)
+        return min(self._answers_due, self._usage.due, self._meter.due, takeover)
 
     @property
     def busy(self) -> bool:
@@ -112,6 +111,9 @@ class LocalEngine:
         self._end_missing()
         if time.monotonic() >= self._answers_due:
             self._end_hanging()
+        if time.monotonic() >= self._meter.due:
+            pids = {worker.pid for worker in self._workers.values() if worker.pid}
+            self._meter.sample({os.getpid(), *pids})
         self._happened += self._usage.turn()
         self._happened += self._post_mortem.read_next()
         happened, self._happened = self._happened, []
@@ -293,10 +295,12 @@ class LocalEngine:
     def measure(self, key: Key, tree: bool = False) -> Measured:
         """Return what a worker uses now."""
         worker = self._workers.get(key)
-        if worker is None or not worker.pid:
+        pid = os.getpid() if key == SELF else worker.pid if worker is not None else 0
+        if not pid:
             return Measured()
-        rss, cpu = self._meter.measure(worker.pid)
-        return Measured(rss, cpu, sample_quickly(worker.pid) if tree else self._usage.last(key))
+        used = self._meter.measure(pid)
+        below = sample_quickly(pid) if tree else self._usage.last(key)
+        return Measured(used.rss_bytes, used.percent, below, used.seconds)
 
     def signal(self, key: Key, number: int, group: bool = True) -> None:
         """Signal a worker's process group, or the worker alone."""
@@ -442,8 +446,7 @@ class LocalEngine:
         children = set(process_tree.children())
         count = 0
         for key in list(launcher.keys):
-            worker = self._workers[key]
-            worker.answer_due = inf
+            (worker := self._workers[key]).answer_due = inf
             if not worker.pid:
                 self._not_forked(key, "the launcher was lost")
                 continue
@@ -485,11 +488,8 @@ class LocalEngine:
             if worker.reparented:
                 process_tree.end_marked(process_tree.incarnation_mark(key))
         self._launchers.leave(kill)
-        running = {
-            key: cgroups.cgroup_of(worker.pid)
-            for key, worker in self._workers.items()
-            if worker.pid
-        }
+        workers = self._workers.items()
+        running = {key: cgroups.cgroup_of(one.pid) for key, one in workers if one.pid}
         self._launchers.wait_for_exit()
         for key, worker in self._workers.items():
             launched = worker.launcher is not None and worker.pidfd >= 0

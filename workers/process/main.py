@@ -11,7 +11,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 import uvloop
@@ -21,12 +21,12 @@ from garrison.ipc.messages import Assignment, Reading
 from garrison.ipc.system import log_stream, process_tree, stack_signals
 from garrison.workers.service import Service
 
-from . import logs, redaction
+from . import logs, redaction, terminal
 from .exit import CRASHED, leave
 from .loading import installed_plugins
 from .methods import describe
 from .preparation import drop_privileges
-from .worker import run_worker
+from .worker import WorkerRun
 
 PR_SET_NAME = 15  # linux/prctl.h
 # All other signals get their defaults back: the launcher handles them, and a shell may have ignored
@@ -37,6 +37,7 @@ NOT_RESET = {
     *(signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL),
     *(stack_signals.ALL_THREADS, stack_signals.ONE_THREAD),
 }
+EXITS_MOST = 100  # tasks that wait for one that calls `sys.exit`
 
 
 def warm_up() -> None:
@@ -94,6 +95,7 @@ def _read(reading: Reading) -> int:
 
     _set_name(f"reads:{reading.source.name}")
     _set_environment(reading.env, reading.token)
+    terminal.do_without(reading.source.name)
     return _loop(run_probe(reading))
 
 
@@ -103,10 +105,15 @@ def _serve(assignment: Assignment) -> int:
     granted = assignment.environment.secrets
     secrets = {name: os.fsdecode(value) for name, value in granted.items()}
     os.environ.update(secrets)
+    if isinstance(assignment.terminal, int):
+        terminal.attach(assignment.terminal)
+    else:
+        terminal.do_without(assignment.name)
     redaction.install(secrets)
     prepared = drop_privileges(assignment)
     logs.install(assignment.name, assignment.generation)
-    return _loop(run_worker(assignment, secrets, prepared))
+    run = WorkerRun(assignment, secrets, prepared)
+    return _loop(run.main(), run.exited)
 
 
 def _set_name(name: str) -> None:
@@ -133,7 +140,18 @@ def _write_to(log_path: str) -> None:
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
-def _loop(work: Coroutine[Any, Any, int]) -> NoReturn:
+def _loop(
+    work: Coroutine[Any, Any, int],
+    exited: Callable[[SystemExit], Coroutine[Any, Any, int]] | None = None,
+) -> NoReturn:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(work)
+        code = CRASHED
+        for _ in range(EXITS_MOST):  # raised by a task, SystemExit stops the loop
+            try:
+                code = runner.run(work)
+                break
+            except SystemExit as end:  # and again for each task that waits for that one
+                if exited is None:
+                    raise
+                work = exited(end)
         leave(code)  # without waiting for tasks and threads that others left behind
