@@ -26,6 +26,8 @@ MORE_NOBLOCK = NOBLOCK | int(zmq.SNDMORE)
 LINGER_MS = 500  # how long a closing socket goes on sending
 PROBE_S = 5.0  # for a plain connect to be accepted or refused
 PEER_QUEUE = 20_000  # messages to one peer; in practice callers' windows are the bound
+DESCRIPTORS_LEAST = 128  # with fewer, the supervisor has none left for connections
+DESCRIPTORS_BASE, DESCRIPTORS_EACH = 112, 5  # of the supervisor itself, and for each service
 ROUTED = 64  # messages in libzmq to and from one peer; `BusRouter` bounds the rest by bytes
 
 
@@ -54,12 +56,30 @@ def run_folder(home: Path) -> Path:
     return Path(os.path.realpath(home / "run"))
 
 
-def raise_descriptor_limit() -> None:
-    """Raise the limit of descriptors to the hard limit: libzmq aborts if an accept finds none."""
+def raise_descriptor_limit() -> int:
+    """Raise the limit of descriptors to the hard limit: libzmq aborts if an accept finds none.
+
+    Returns:
+        The former limit, if it was lower; else 0.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ceiling = 65_536 if hard == resource.RLIM_INFINITY else hard
-    if soft < ceiling:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    if soft >= ceiling:
+        return 0
+    resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    return soft
+
+
+def check_descriptor_limit(services: int) -> None:
+    """Raise GarrisonError if this process may open too few files to supervise so many services."""
+    needed = max(DESCRIPTORS_LEAST, DESCRIPTORS_BASE + DESCRIPTORS_EACH * services)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise GarrisonError(
+            f"this process may open {hard} files, and a host with {services} services needs "
+            f"{needed} or more: raise the hard limit, with ulimit -Hn {max(needed, 1024)} as root, "
+            "with LimitNOFILE= in a systemd unit, or with --ulimit nofile= in docker run"
+        )
 
 
 def router(

@@ -10,12 +10,13 @@ import signal
 import time
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import zmq
 
 from garrison.ipc.errors import ConfigError, GarrisonError
 from garrison.ipc.messages import State, Token
+from garrison.ipc.sockets import raise_descriptor_limit
 from garrison.ipc.system import trimmer
 from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
@@ -25,13 +26,14 @@ from garrison.supervisor.lifecycle.ordering import have_processes
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
 from garrison.supervisor.state.adoption import adoptable
-from garrison.supervisor.state.handover import SIGNALS, Handover
+from garrison.supervisor.state.handover import Handover
 from garrison.supervisor.state.home import lock_home
 from garrison.supervisor.state.home_watch import HomeWatch
 from garrison.supervisor.state.identity import ConfigIdentity
 from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
+from . import signals
 from .components import Components, EngineFactory, LoopHooks, build, local_engine
 from .processes import engine
 from .tasks import Steps, TaskSet
@@ -80,6 +82,7 @@ class Supervisor:
         self._poller, self._polled = zmq.Poller(), list[int]()
         self._tasks = TaskSet(self._report_error)
         handover = handover or Handover()
+        self._terminal = handover.terminal or signals.at_terminal()
         self._locks = lock_home(config, handover.locks)
         orders, problem = load_orders(host.state)
         former, unreadable = load_snapshot(host.state)
@@ -132,11 +135,10 @@ class Supervisor:
         """Serve until everything has stopped on request."""
         wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # nohup; an ignored SIGINT is only what a script's & passes down
-            signal.signal(number, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # those that came too early come now
+        numbers = signals.handled()
+        signals.catch(lambda *_: None, numbers)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # those that came too early come now
+        self._engine.reap()  # what ended before
         self._add_task(self._register())
         self._add_task(self._until_settled())
         self._rotation.start()
@@ -155,7 +157,9 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
 
     def _turn(self, wake: int) -> None:
+        self._raise_limit()  # poll fails with more descriptors than the limit
         ready = self._poll(wake)
+        self._raise_limit()
         if (
             self._endpoints.listeners.fileno() in ready
             or time.monotonic() >= self._endpoints.listeners.due
@@ -186,6 +190,11 @@ class Supervisor:
         if now >= self._bus.trimmer.due and self._bus.trimmer.is_idle(now):
             trimmer.trim_in_background()
         self._turned_at = time.monotonic()
+
+    def _raise_limit(self) -> None:
+        """Undo what another program may do to this one's limit of descriptors."""
+        if lowered := raise_descriptor_limit():
+            self._log.record("descriptors.raised", lowered_to=lowered)
 
     def _poll(self, wake: int) -> dict[Any, int]:
         workers = self._engine.descriptors()
@@ -281,16 +290,35 @@ class Supervisor:
 
     def _on_signals(self, wake: int) -> None:
         with contextlib.suppress(BlockingIOError):
-            for number in os.read(wake, 64):
-                if number in SIGNALS:
+            numbers = os.read(wake, 4096)
+            for number in numbers:
+                if signals.meaning(number, self._terminal) is signals.Meaning.STOP:
                     # A terminal that closes sends SIGHUP twice; that is no order to hurry.
                     self._signals += number != signal.SIGHUP or not self._signals
-                    name = signal.Signals(number).name
+                    name = signals.name_of(number)
                     self._log.record("supervisor.signal", signal=name, count=self._signals)
+            for number in dict.fromkeys(numbers):
+                self._on_harmless_signal(number)
         if self._signals == 1:
             self._stop_host()
         elif self._signals > 1:
             self._done = True
+
+    def _on_harmless_signal(self, number: int) -> None:
+        """Do what a signal means that does not stop the host, and record it."""
+        match what := signals.meaning(number, self._terminal):
+            case signals.Meaning.STOP:
+                return
+            case signals.Meaning.REAP:
+                self._engine.reap()
+                return
+            case signals.Meaning.REOPEN:
+                self._rotation.look_at_once()  # the event log looks at each event, as below
+            case signals.Meaning.REFUSE | signals.Meaning.NOTHING:
+                pass
+            case _:
+                assert_never(what)
+        self._log.record("supervisor.signal", signal=signals.name_of(number), action=what.value)
 
     # --- the host as a whole ----------------------------------------------------------------
 
@@ -383,7 +411,8 @@ class Supervisor:
                 os.close(lock)
 
     def _close_for_successor(self, wake: int) -> None:
-        self.upgrade.hand_over(self._locks, self._home.identity.hand_over(), wake)
+        names = self._home.identity.hand_over()
+        self.upgrade.hand_over(self._locks, names, wake, self._terminal)
         self._bus.route_pending()
         self._snapshots.write()
         self._crashes.flush()

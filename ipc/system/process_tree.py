@@ -80,6 +80,14 @@ def peek_ended() -> int | None:
     return found.si_pid if found is not None else None
 
 
+def has_ended(pid: int) -> bool:
+    """Return whether a child is a zombie, without reaping it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
+
+
 def start_ticks(pid: int) -> int:
     """Return a process's start time in clock ticks since boot; 0 if there is no such process.
 

@@ -9,8 +9,9 @@ import click
 
 from garrison.ipc.messages import encodable
 
-from .errors import INTERRUPTED
+from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
+from .streams import Streams
 from .verbs import VerbGroup
 
 # Verbs and the modules that they are in, in the order of `garrison --help`. The orders to services
@@ -33,6 +34,7 @@ AFTER = {
     "docs": "docs",
     "version": "version",
 }
+SHOWING = {"status", *AFTER} - {"chaos", "init", "mail"}  # of these, the output is the purpose
 
 
 def verbs() -> list[str]:
@@ -76,12 +78,16 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     help="Print the version.",
 )
 @options
-def garrison(_: Invocation) -> None:
+def garrison(invocation: Invocation) -> None:
     """Run services, each in a worker process of its own, and restart those that fail.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 a wanted service is not running (status), 4 no such
     service, death or message, 5 config unusable, 7 no supervisor, 75 timed out, 130 interrupted.
     """
+    verb = click.get_current_context().invoked_subcommand
+    invocation.acts = verb not in SHOWING
+    if invocation.acts and invocation.streams is not None:
+        invocation.streams.serve_command_that_acts()
 
 
 def _check_words(words: list[str]) -> None:
@@ -101,10 +107,15 @@ def _tolerate_any_text() -> None:
                 stream.reconfigure(errors="backslashreplace")
 
 
-def run() -> None:
-    """Run a command line, and exit with its code."""
+def run(streams: Streams | None = None) -> None:
+    """Run a command line, and exit with its code.
+
+    Args:
+        streams: The standard streams; without them, output is written as it is by default.
+    """
     # An error can occur before the options are parsed, and `--json` applies to it as well.
     invocation = Invocation(json="--json" in sys.argv[1:])
+    invocation.streams = streams
     _tolerate_any_text()
     try:
         _check_words(sys.argv[1:])
@@ -118,8 +129,22 @@ def run() -> None:
         invocation.fail(error)
         code = INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has ended
-        sys.stderr.close()
+        if streams is None:
+            sys.stderr.close()
         code = 1
     except Exception as error:  # noqa: BLE001 (every error becomes a sentence)
         code = invocation.fail(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else DONE
+    sys.exit(code if streams is None else _finish(invocation, streams, code))
+
+
+def _finish(invocation: Invocation, streams: Streams, code: int) -> int:
+    """Report output that was not written; return the exit code."""
+    problem = streams.finish()
+    if not problem:
+        return code
+    if invocation.acts:
+        click.echo(f"warning: not all of the output could be written: {problem}", err=True)
+        return code
+    click.echo(f"error: the output could not be written: {problem}", err=True)
+    return code or FAILED

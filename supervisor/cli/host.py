@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import click
 
 from garrison.ipc.errors import OrderFailed, SupervisorGone
-from garrison.ipc.sockets import raise_descriptor_limit
+from garrison.ipc.sockets import check_descriptor_limit, raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import HostSpec
@@ -25,7 +25,7 @@ from garrison.supervisor.state.ownership import check_home
 
 from .client import NO_LIMIT, EndingSupervisor, request
 from .config import config_option
-from .errors import CONFIG_UNUSABLE, DONE
+from .errors import CONFIG_UNUSABLE, DONE, FAILED
 from .output import Invocation, envelope, options
 
 SETTLE_S = 60.0  # for the services to run or fail, and for a supervisor to end
@@ -63,6 +63,7 @@ def up(
         return _check_takeover(config)
     if detach and watch:
         raise click.UsageError("--watch tells what it restarts, so it runs without --detach")
+    check_descriptor_limit(len(config.plugins))  # each has a service, usually more
     if detach:
         return _run_detached(invocation, config, another)
     return _run_foreground(invocation, config, events_only, another=another, watch=watch)
@@ -74,21 +75,24 @@ def _run_foreground(
     from garrison.supervisor.logs.console import Console
     from garrison.supervisor.logs.events import EventLog
     from garrison.supervisor.loop import Supervisor
-    from garrison.supervisor.state.handover import SIGNALS, take_handover
+    from garrison.supervisor.signals import blocked_at_start
+    from garrison.supervisor.state.handover import take_handover
     from garrison.supervisor.state.identity import ConfigIdentity
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the loop handles them
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked_at_start())  # until the loop handles them
     raise_descriptor_limit()
     malloc.keep_freed_memory()
     if stat.S_ISREG(os.fstat(1).st_mode):
         log_stream.install(log_stream.standard())
+        if Path(own := log_stream.path_of(1)).parent == config.host.logs:  # with --detach
+            log_stream.follow(own)
     process_tree.forbid_cores()  # this process has every service's secrets in its memory
     host = config.host
     handover = take_handover(os.environ)
     identity = ConfigIdentity(config, handover.names)
     identity.claim(alone=not (another or handover.locks))  # before anything is written
     _make_for_logs(host)
-    journal = EventLog(host.logs / "events.jsonl")
+    journal = EventLog(host.logs / "events.jsonl", host.log_bytes, host.log_files)
     journal.recall()
     console = Console(
         host.logs,
@@ -98,19 +102,21 @@ def _run_foreground(
     )
     journal.listeners.append(console.on_event)
     supervisor = Supervisor(config, os.environ, journal, identity, handover)
-    invocation.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
+    console.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
     try:
         with _watching(invocation, config) if watch else contextlib.nullcontext():
             supervisor.run()
     finally:
-        console.close()
+        written = console.close()
     upgrade = supervisor.upgrade
     if upgrade.successor:
         flags = ["--events-only"] if events_only else []
         flags += ["--json"] if invocation.json else []
         flags += ["--watch"] if watch else []
         _exec_successor(upgrade.successor, upgrade.environ, config, flags)
+    if not written:  # nothing more can be printed, and the thread has the stream's lock
+        os._exit(DONE if supervisor.failure is None else FAILED)
     return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
 
 
@@ -132,7 +138,6 @@ def _exec_successor(
     """Replace this process's program with a new supervisor, in the environment of the first."""
     from garrison.supervisor.state.handover import supervisor_command
 
-    sys.stdout.flush()
     os.execve(python, [*supervisor_command(python, config), *flags], environ)
 
 

@@ -12,7 +12,7 @@ from garrison.ipc import OrderFailed, SupervisorGone
 from garrison.ipc.log_events import LogEvent
 from garrison.ipc.log_files import LogReader, service_logs
 from garrison.ipc.log_span import Span, has_event, matches, recorded_events, recorded_lines
-from garrison.supervisor.logs.events import KEPT, local_time
+from garrison.supervisor.logs.events import KEPT, local_time, localized
 
 from .client import follow, request
 from .completion import complete_names
@@ -77,6 +77,7 @@ def _is_known(home: Path, name: str) -> bool:
 
 def _print_line(invocation: Invocation, name: str, line: str, alone: bool) -> None:
     invocation.answer({"service": name, "line": line})
+    line = localized(line)
     invocation.say(line if alone else f"{click.style(name, fg='cyan')} | {line}")
 
 

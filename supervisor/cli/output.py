@@ -14,6 +14,7 @@ from garrison.supervisor.config.load import find_home
 from garrison.supervisor.state.identity import running_home
 
 from .errors import error_code, error_data, exit_code, sentence
+from .streams import Streams
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,6 +36,8 @@ class Invocation:
         self.home_option: Path | None = None
         self.config: Path | None = None  # of a verb that has `--config`
         self.shows_tracebacks = False  # of a method that raised in its service
+        self.acts = False  # what it does counts, not its output
+        self.streams: Streams | None = None
 
     @property
     def home(self) -> Path:

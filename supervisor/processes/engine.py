@@ -262,6 +262,10 @@ class Engine(Protocol):
         """
         ...
 
+    def reap(self) -> None:
+        """Reap ended children of this process that are not the engine's; called at each SIGCHLD."""
+        ...
+
     def dump(self, key: Key) -> None:
         """Make a worker write its stacks to its log."""
         ...

@@ -73,6 +73,19 @@ def reap(worker: LocalWorker) -> int | None:
     return status
 
 
+def reap_strangers(waited: Collection[int]) -> set[int]:
+    """Reap the ended children of this process that it does not wait for; return their pids.
+
+    All orphans of a container fall to this process as its PID 1, and others to it as a subreaper.
+    """
+    strangers = {pid for pid in process_tree.children() if pid not in waited}
+    reaped = {pid for pid in strangers if process_tree.has_ended(pid)}
+    for pid in reaped:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return reaped
+
+
 class InheritedTrees:
     """Ends what workers without a launcher left, and what a lost launcher left besides workers."""
 

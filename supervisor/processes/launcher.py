@@ -22,6 +22,7 @@ from typing import Any, assert_never
 import msgspec
 
 from garrison.ipc.system import log_stream, malloc, process_tree
+from garrison.supervisor import signals
 
 from . import cgroups, protocol
 from .fork import ForkedProcess, close_descriptors, open_descriptors
@@ -86,9 +87,8 @@ class Launcher:
         self._socket = LauncherSocket(path)
         self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # only the supervisor, or its absence, ends it
+        signals.catch(_report_signal, signals.handled())
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # its supervisor may have blocked some
         self._own_fds = {self._wake, self._wake_write}
 
     def run(self) -> None:
@@ -439,6 +439,14 @@ class Launcher:
             self._library_fds = set(open_descriptors()) - own
 
 
+def _report_signal(number: int, _: object) -> None:
+    """Log a signal that does nothing: only the supervisor, or its absence, ends a launcher."""
+    if number != signal.SIGCHLD:
+        log_stream.follow()
+        with contextlib.suppress(OSError):  # not `print`: it may be what was interrupted
+            os.write(2, f"launcher: {signals.name_of(number)} ignored\n".encode())
+
+
 def _enter_and_run(cgroup: Path | None, target: Callable[..., None], *args: Any) -> None:
     """Enter the worker's cgroup before anything else, in the child: a kill then reaches it all."""
     cgroups.enter(cgroup)
@@ -455,6 +463,8 @@ def main() -> None:
     gc.disable()
     malloc.keep_freed_memory()
     log_stream.install(log_stream.standard())
+    if (log := log_stream.path_of(1)).endswith(".log"):  # not /dev/null, for want of room
+        log_stream.follow(log)
     process_tree.become_subreaper()
     groups = cgroups.Cgroups(cgroups.own()) if wanted == "cgroups" else cgroups.Cgroups(None)
     if wanted == "cgroups" and groups.problem:

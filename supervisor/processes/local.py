@@ -1,9 +1,8 @@
 """The engine of this machine: workers are forked by launchers, which are children of this process.
 
-A launcher whose preloaded code is outdated keeps its workers until they end, beside a new one. The
-launchers of a former supervisor are adopted with their workers. If a launcher is killed, this
-process, their subreaper, inherits its workers and ends their trees itself. If another process had
-started that launcher, its workers are reparented to init and are held by their pidfds alone.
+An outdated launcher keeps its workers until they end. Those of a former supervisor are adopted. If
+one is killed, this process, a subreaper, inherits its workers and ends their trees itself. If
+another process had started it, they are reparented to init, and are held by their pidfds alone.
 """
 
 import contextlib
@@ -24,7 +23,7 @@ from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 
-from . import cgroups, engine, inherited, protocol
+from . import cgroups, engine, inherited, protocol, stacks
 from .cpu import CpuMeter
 from .engine import NO_LIMITS, SELF, Found, Happened, Inherited, Key, Measured
 from .inherited import InheritedTrees
@@ -50,8 +49,7 @@ class LocalEngine:
         environment: The environment of launchers, which workers inherit.
         orphan_grace: Seconds that launchers and workers outlive this process.
         each_cgroup: Whether each worker has a cgroup of its own, where possible.
-        others: Pids of children of this process that are not the engine's; the caller may change
-            the set later.
+        others: Pids of children of this process that are not the engine's; it may change later.
     """
 
     def __init__(
@@ -67,6 +65,7 @@ class LocalEngine:
         self._run, self._logs = run, logs
         self._run_inode = inode_and_size(run)[0]
         self._others = others if others is not None else set()
+        self._strangers = set(self._others)  # no code of this process waits for these
         self._launchers = LauncherSet(run, logs, environment, orphan_grace, each_cgroup)
         self._workers = WorkerTable()
         self._trees = InheritedTrees()
@@ -174,9 +173,9 @@ class LocalEngine:
         found = self._adopt_reparented(found)
         self._happened = [*before, found, *self._happened]
         self._post_mortem.sweep({*self._known, *found.running})
-        deferred, self._deferred = self._deferred, []
-        for command in deferred:
-            command()
+        self.reap()
+        while self._deferred:
+            self._deferred.pop(0)()
 
     def _adopt_launcher(self, inventory: Inventory) -> None:
         launcher, end = inventory.launcher, inventory.end
@@ -326,9 +325,10 @@ class LocalEngine:
         """Make a worker write its stacks to its log."""
         worker = self._workers.get(key)
         if worker is not None:
-            self._post_mortem.dump(key)
+            log = self._post_mortem.dump(key)
             worker.paused = process_tree.stopped(worker.pid)
-            self.signal(key, signal.SIGUSR1, group=False)
+            if not stacks.dump_many(worker.pid, log):
+                self.signal(key, signal.SIGUSR1, group=False)
 
     def report(self, key: Key) -> None:
         """Read what a gone worker left for its crash report, then remove it."""
@@ -435,6 +435,15 @@ class LocalEngine:
         self._usage.begin(report.key, worker.pid, worker.limits)
         self._happened.append(engine.Forked(report.key, worker.handle, report.unsupported))
 
+    def reap(self) -> None:
+        """Reap the ended children that no code of this process waits for."""
+        if self._takeover is not None:  # until it is over, launchers and workers are unknown
+            return
+        ours = {one.pid for one in (*self._launchers, *self._workers.values())}
+        reaped = inherited.reap_strangers(ours | self._others - self._strangers)
+        self._others -= reaped
+        self._strangers -= reaped
+
     # --- the end of a launcher --------------------------------------------------------------
 
     def _lost(self, launcher: LauncherProcess) -> None:
@@ -442,8 +451,7 @@ class LocalEngine:
         children = set(process_tree.children())
         count = 0
         for key in list(launcher.keys):
-            worker = self._workers[key]
-            worker.answer_due = inf
+            (worker := self._workers[key]).answer_due = inf
             if not worker.pid:
                 self._not_forked(key, "the launcher was lost")
                 continue
@@ -454,11 +462,10 @@ class LocalEngine:
         launcher.keys.clear()
         self._trees.launcher_lost(self._kept_pids())
         if not launcher.retired or count:
-            lost = engine.Lost(Handle(launcher.pid), count, launcher.importing)
-            self._happened.append(lost)
+            self._happened.append(engine.Lost(Handle(launcher.pid), count, launcher.importing))
 
     def _kept_pids(self) -> set[int]:
-        launchers = {launcher.pid for launcher in self._launchers}
+        launchers = {one.pid for one in self._launchers}
         return launchers | self._workers.without_launcher() | self._others
 
     def _reap(self, key: Key, worker: LocalWorker) -> None:
@@ -486,11 +493,8 @@ class LocalEngine:
             if worker.reparented:
                 process_tree.end_marked(process_tree.incarnation_mark(key))
         self._launchers.leave(kill)
-        running = {
-            key: cgroups.cgroup_of(worker.pid)
-            for key, worker in self._workers.items()
-            if worker.pid
-        }
+        workers = self._workers.items()
+        running = {key: cgroups.cgroup_of(one.pid) for key, one in workers if one.pid}
         self._launchers.wait_for_exit()
         for key, worker in self._workers.items():
             launched = worker.launcher is not None and worker.pidfd >= 0

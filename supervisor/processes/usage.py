@@ -41,6 +41,7 @@ PSS_S = 2.0  # wait for proportional sizes; after it the plain sum counts
 PSS_QUEUE_MOST = 1000  # trees that wait for the thread; further ones count with their plain sum
 LATE_S = 0.5  # a turn that comes so late shows that this process, and the thread, were stopped
 TREE_MOST = 4096  # processes that are counted in one tree; more is too many for any limit
+SEEN_MOST = 4  # times as many are looked at, if most are zombies
 QUICK_MOST = 256  # processes that are counted for `status`
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -50,17 +51,21 @@ TreeSample: TypeAlias = tuple[Used, list[int]]  # with its pids
 def sample_tree(pid: int, enough: int = TREE_MOST) -> Generator[None, None, TreeSample]:
     """Measure, step by step, what a process and all processes below it use.
 
+    Zombies are not counted: they have ended, and are only not reaped yet.
+
     Args:
         pid: The process.
         enough: Stop counting at so many processes.
     """
     at = time.monotonic()
-    seen, memory, last = [pid], 0, 0
+    seen, memory, last, zombies = [pid], 0, 0, 0
     known = {pid}
-    while last < len(seen) and len(seen) <= enough:
+    while last < len(seen) and len(seen) - zombies <= enough and len(seen) <= SEEN_MOST * enough:
         one = seen[last]
         last += 1
-        memory += resident(one)
+        size = resident(one)
+        memory += size
+        zombies += not size and one != pid and not process_tree.is_alive(one)
         for child in process_tree.children(one):
             if child not in known:
                 known.add(child)
@@ -68,7 +73,7 @@ def sample_tree(pid: int, enough: int = TREE_MOST) -> Generator[None, None, Tree
         yield
     for one in seen[last:]:
         memory += resident(one)
-    return Used(at, memory, len(seen), len(seen) == 1, last < len(seen)), seen
+    return Used(at, memory, len(seen) - zombies, len(seen) == 1, last < len(seen)), seen
 
 
 def sample_quickly(pid: int) -> Used:

@@ -86,6 +86,7 @@ def test_the_supervisor_has_one_loop_of_its_own(name: str) -> None:
     own = {
         "supervisor/logs/console.py",
         "supervisor/logs/rotation.py",
+        "supervisor/processes/stacks.py",
         "supervisor/processes/usage.py",
     }
     allowed = {"threading"} if name in own else set()
@@ -238,7 +239,7 @@ SHOWN = {
     "supervisor/cli/selection.py": {"time.time"},  # of `--since 10m`
     "supervisor/logs/events.py": {"time.time"},
     "workers/agents/content.py": {"time.time"},  # of a Memory
-    "workers/process/main.py": {"time.gmtime"},  # of logging
+    "workers/process/logs.py": {"time.gmtime"},  # of logging
     "workers/services/agent/answer.py": {"time.time"},  # of a Memory
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged

@@ -2,8 +2,11 @@
 
 import contextlib
 import os
+import select
+import signal
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 import zmq
 
@@ -11,6 +14,7 @@ from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import ConfigProblem, Failing, PluginRead, Reading, encodable
 from garrison.ipc.session import Session
+from garrison.ipc.system import process_tree
 from garrison.workers.agents.validation import check_takes
 from garrison.workers.config_class import ConfigMismatch, convert_config
 from garrison.workers.plugin import Plugin
@@ -22,6 +26,8 @@ from .loading import load
 from .methods import describe
 from .registration import static_manifest
 from .tracebacks import author_location, error_text, formatted, one_line
+
+TREE_S = 2.0  # for what a plugin started to end
 
 
 def inspect_plugin(reading: Reading) -> PluginRead:
@@ -108,7 +114,17 @@ async def run_probe(reading: Reading) -> int:
 
 
 def main() -> None:
-    """Read the request from standard input, and write the result to standard output."""
+    """Read the request from standard input, and write the result to standard output.
+
+    Argument: the reading end of a pipe, whose other end only the process that started this one has.
+    """
+    lifeline = int(sys.argv[1])
+    process_tree.become_subreaper()
+    reader = os.fork()
+    if reader:
+        _guard(reader, lifeline)
+    os.close(lifeline)
+    os.setsid()  # signals of the plugin to its own group spare the guard
     reading = messages.decode_assignment(sys.stdin.buffer.read())
     assert isinstance(reading, Reading)
     with os.fdopen(os.dup(1), "wb") as out:
@@ -116,6 +132,25 @@ def main() -> None:
         terminal.do_without(reading.source.name)
         out.write(messages.encode(probe(reading)))
     os._exit(os.EX_OK)
+
+
+def _guard(reader: int, lifeline: int) -> NoReturn:
+    """End, with everything that the plugin started, when the reader or the starter has ended.
+
+    The starter may be killed, and the reader may be blocked: neither could do this itself.
+    """
+    poll = select.poll()
+    ended = os.pidfd_open(reader)
+    poll.register(ended, select.POLLIN)
+    poll.register(lifeline, select.POLLIN)  # hangs up when the starter ends
+    poll.poll()
+    status = os.waitpid(reader, 0)[1] if process_tree.ended(ended, 0) else signal.SIGKILL
+    process_tree.end_everything_below(TREE_S)
+    if os.WIFSIGNALED(status):
+        process_tree.forbid_cores()
+        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))  # for the starter, this process is the reader
+    os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else os.EX_SOFTWARE)
 
 
 if __name__ == "__main__":

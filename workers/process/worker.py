@@ -22,7 +22,7 @@ from garrison.ipc.errors import ConfigError, PermanentFailure
 from garrison.ipc.hooks import WorkerHooks
 from garrison.ipc.messages import WIRE, Assignment, Token, encodable
 from garrison.ipc.session import ACKNOWLEDGE_S, Session
-from garrison.ipc.system import process_tree
+from garrison.ipc.system import log_stream, process_tree
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.functions import await_with_prefix
 from garrison.workers.agents.registry import ComponentRegistry
@@ -33,7 +33,7 @@ from garrison.workers.plugin import Plugin
 from garrison.workers.runtime import Reports, Runtime
 from garrison.workers.service import Service
 
-from . import health, redaction
+from . import health, logs, redaction
 from .dispatch import Dispatch
 from .exit import CRASHED, NOT_STARTED, leave
 from .internal_methods import InternalMethods
@@ -193,6 +193,7 @@ class Worker:
     async def _serve(self) -> int:
         a, runtime = self._assignment, self._runtime
         plugin = self._load()
+        logs.take_over_loggers(a.name)  # those of bundled services
         cls = plugin.service(a.service_type, a.source.name)
         await self._session.wait_welcome()
         self._loop.add_signal_handler(signal.SIGTERM, self._on_term)
@@ -363,6 +364,7 @@ class Worker:
         )
         session.send(beat)
         self._reaper.reap(session.now())
+        log_stream.follow()  # also for what C code and child processes write
         self._parents.expect_beat(self._silence)
         if self._parents.is_orphaned(session.now()):
             self._parents.end_launcher()

@@ -14,7 +14,7 @@ from garrison.supervisor.crashes.report import (
     InFlight,
     RecentMessage,
 )
-from garrison.supervisor.logs.events import local_time
+from garrison.supervisor.logs.events import local_time, localized
 
 from .table import folded, indented, pairs, table, terminal_width
 from .text import counted, sanitize, size, span
@@ -72,7 +72,7 @@ def full_report(report: CrashReport) -> Iterable[RenderableType]:
     if report.log:
         lines = f"{len(report.log)} lines" if len(report.log) > 1 else "line"
         yield _title(f"log: its last {lines}, of {report.log_file}")
-        yield _lines(report.log)
+        yield _lines(map(localized, report.log))
     if report.before:
         yield _title("what came before")
         yield _lines(map(_event, report.before))
