@@ -129,6 +129,7 @@ class AssignmentBuilder:
             priority=spec.priority,
             limits=limits,
             chaos=host.chaos,
+            terminal=service.terminal or msgspec.UNSET,
         )
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets)
 

@@ -8,7 +8,8 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import click
 import msgspec
 
-from garrison.ipc.errors import RemoteError
+from garrison.ipc.errors import ConfigError, RemoteError
+from garrison.ipc.messages import encodable
 from garrison.supervisor.config.load import find_home
 from garrison.supervisor.state.identity import running_home
 
@@ -16,6 +17,14 @@ from .errors import error_code, error_data, exit_code, sentence
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def require_utf8(path: Path, what: str) -> Path:
+    """Return a path that is text. Raises ConfigError: one of its folders is not UTF-8."""
+    text = str(path.absolute())
+    if text != encodable(text):
+        raise ConfigError(f"{what} {ascii(os.fsencode(text))[2:-1]} is not UTF-8: rename it")
+    return path
 
 
 class Invocation:
@@ -31,9 +40,9 @@ class Invocation:
     def home(self) -> Path:
         """Return the home that this command line addresses."""
         home = find_home(self.home_option, self.config, os.environ)
-        if self.home_option or os.environ.get("GARRISON_HOME"):
-            return home
-        return running_home(self.config or Path("config.toml"), home)
+        if not self.home_option and not os.environ.get("GARRISON_HOME"):
+            home = running_home(self.config or Path("config.toml"), home)
+        return require_utf8(home, "the home")
 
     def command(self, rest: str) -> str:
         """Return a command for the user to type next, with the same `--home`."""
@@ -54,7 +63,7 @@ class Invocation:
         """Print an error, and return its exit code."""
         code = error_code(error)
         if self.json:
-            shown = {"code": code, "message": sentence(error)}
+            shown = {"code": code, "message": encodable(sentence(error))}
             value = {"v": 1, "ok": False, "data": error_data(error), "error": shown}
             click.echo(encode(value).decode())
         elif code != "interrupted":

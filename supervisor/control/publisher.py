@@ -192,6 +192,7 @@ class DirectoryPublisher:
             self._host.max_message,
             self._host.orphan_grace,
             syncs=True,
+            logs=str(self._host.logs),
             pid_namespace=pid_namespace(),
         )
         sent = self.send(token, welcome)

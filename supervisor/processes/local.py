@@ -25,14 +25,15 @@ from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 
 from . import cgroups, engine, inherited, protocol
-from .engine import NO_LIMITS, Found, Happened, Inherited, Key, Measured
+from .cpu import CpuMeter
+from .engine import NO_LIMITS, SELF, Found, Happened, Inherited, Key, Measured
 from .inherited import InheritedTrees
-from .launcher_process import LauncherProcess, remove_stale
+from .launcher_process import LauncherProcess, remove_stale_in
 from .launchers import LauncherSet
 from .post_mortem import PostMortem, inode_and_size
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
 from .takeover import Inventory, LauncherTakeover
-from .usage import CpuMeter, UsageMonitor, sample_quickly
+from .usage import UsageMonitor, sample_quickly
 from .worker_table import LocalWorker, WorkerTable
 
 FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
@@ -85,7 +86,7 @@ class LocalEngine:
     def due(self) -> float:
         """Return when `turn` is to be called even if no descriptor is ready."""
         takeover = self._takeover.due if self._takeover is not None else inf
-        return min(self._answers_due, self._usage.due, takeover)
+        return min(self._answers_due, self._usage.due, self._meter.due, takeover)
 
     @property
     def busy(self) -> bool:
@@ -112,6 +113,9 @@ class LocalEngine:
         self._end_missing()
         if time.monotonic() >= self._answers_due:
             self._end_hanging()
+        if time.monotonic() >= self._meter.due:
+            pids = {worker.pid for worker in self._workers.values() if worker.pid}
+            self._meter.sample({os.getpid(), *pids})
         self._happened += self._usage.turn()
         self._happened += self._post_mortem.read_next()
         happened, self._happened = self._happened, []
@@ -216,10 +220,7 @@ class LocalEngine:
         return known.handle.log_began if known is not None else None
 
     def _hold(self, key: Key, known: Inherited) -> bool:
-        """Adopt a worker that has neither launcher nor parent; return False if it has ended.
-
-        A number in a file proves nothing: the process must show that it is this worker.
-        """
+        """Adopt a worker that has neither launcher nor parent; return False if it has ended."""
         handle = known.handle
         try:
             pidfd = os.pidfd_open(handle.pid)
@@ -297,10 +298,12 @@ class LocalEngine:
     def measure(self, key: Key, tree: bool = False) -> Measured:
         """Return what a worker uses now."""
         worker = self._workers.get(key)
-        if worker is None or not worker.pid:
+        pid = os.getpid() if key == SELF else worker.pid if worker is not None else 0
+        if not pid:
             return Measured()
-        rss, cpu = self._meter.measure(worker.pid)
-        return Measured(rss, cpu, sample_quickly(worker.pid) if tree else self._usage.last(key))
+        used = self._meter.measure(pid)
+        below = sample_quickly(pid) if tree else self._usage.last(key)
+        return Measured(used.rss_bytes, used.percent, below, used.seconds)
 
     def signal(self, key: Key, number: int, group: bool = True) -> None:
         """Signal a worker's process group, or the worker alone."""
@@ -492,7 +495,6 @@ class LocalEngine:
                 inherited.end_left(key, worker, running.get(key))
         process_tree.end_everything_below(TREE_WAIT, self._others)
         self._workers.close()
-        for path in self._run.glob("launcher-*.sock"):
-            remove_stale(path)
+        remove_stale_in(self._run)
         if inode_and_size(self._run)[0] == self._run_inode:  # else it may be another host's
             self._post_mortem.sweep()
