@@ -1,10 +1,12 @@
 """Creates ZeroMQ sockets and sets their options; paths of sockets; tokens."""
 
 import contextlib
+import hashlib
 import os
 import resource
 import secrets
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ NOBLOCK, RCVMORE, EVENTS, POLLIN = (
 MORE_NOBLOCK = NOBLOCK | int(zmq.SNDMORE)
 LINGER_MS = 500  # how long a closing socket goes on sending
 PROBE_S = 5.0  # for a plain connect to be accepted or refused
+NAME_ANSWER_BYTES = 16 * 1024  # of a supervisor at an abstract address
 PEER_QUEUE = 20_000  # messages to one peer; in practice callers' windows are the bound
 DESCRIPTORS_LEAST = 128  # with fewer, the supervisor has none left for connections
 DESCRIPTORS_BASE, DESCRIPTORS_EACH = 112, 5  # of the supervisor itself, and for each service
@@ -174,9 +177,48 @@ def check_listening(path: str) -> None:
             raise SupervisorGone(path) from error
 
 
+def run_name(run: Path) -> bytes:
+    """Return the abstract address that the supervisor of a run folder has, as of this user."""
+    folder = os.fsencode(os.path.realpath(run))
+    digest = hashlib.sha256(f"{os.geteuid()}\0run\0".encode() + folder).hexdigest()
+    return b"\0garrison-" + digest.encode()
+
+
+def name_holder(name: bytes, answer_s: float = 0.0) -> tuple[int, bytes] | None:
+    """Return the pid of the process of this user that has an abstract address, and its answer.
+
+    None: no process of this user has it. The pid is 0 in another PID namespace.
+
+    Args:
+        name: The address.
+        answer_s: Seconds to wait for the answer; 0: none is wanted.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(answer_s or PROBE_S)
+        try:
+            connection.connect(name)
+            peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        except TimeoutError:  # its backlog is full
+            return 0, b""
+        except OSError:
+            return None
+        pid, uid, _ = struct.unpack("3i", peer)
+        if uid != os.geteuid():
+            return None
+        answer = b""
+        if answer_s:
+            with contextlib.suppress(OSError):
+                answer = connection.recv(NAME_ANSWER_BYTES)
+        return pid, answer
+
+
 def is_starting(path: str) -> bool:
-    """Return True if a supervisor has the run folder but does not listen yet, as in an upgrade."""
-    return is_locked(Path(path).with_name("supervisor.lock"))
+    """Return True if a supervisor has the run folder but does not listen yet, as in an upgrade.
+
+    It has the lock, and an address that cannot be removed.
+    """
+    run = Path(path).parent
+    return is_locked(run / "supervisor.lock") or name_holder(run_name(run)) is not None
 
 
 def has_supervisor(path: str) -> bool:
@@ -190,11 +232,12 @@ def has_supervisor(path: str) -> bool:
 
 def socket_missing(path: str) -> SocketMissing:
     """Return the error for a path where a supervisor that `is_starting` does not listen in time."""
-    try:
-        pid = Path(path).with_name("supervisor.lock").read_text("ascii", "replace").strip()
-    except OSError:
-        pid = ""
-    return SocketMissing(path, pid or "?")
+    run = Path(path).parent
+    pid, _ = name_holder(run_name(run)) or (0, b"")
+    shown = str(pid or "")
+    with contextlib.suppress(OSError):
+        shown = shown or (run / "supervisor.lock").read_text("ascii", "replace").strip()
+    return SocketMissing(path, shown or "?")
 
 
 def check_length(path: str) -> None:

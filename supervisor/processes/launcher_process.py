@@ -145,6 +145,12 @@ def remove_stale(path: Path) -> None:
             path.unlink(missing_ok=True)
 
 
+def remove_stale_in(run: Path) -> None:
+    """Remove the sockets of all launchers in a folder that have ended."""
+    for path in run.glob("launcher-*.sock"):
+        remove_stale(path)
+
+
 def connected(connection: socket.socket, path: Path) -> LauncherProcess:
     """Return the launcher at the other end of a connection.
 

@@ -27,7 +27,7 @@ from . import cgroups, engine, inherited, protocol, stacks
 from .cpu import CpuMeter
 from .engine import NO_LIMITS, SELF, Found, Happened, Inherited, Key, Measured
 from .inherited import InheritedTrees
-from .launcher_process import LauncherProcess, remove_stale
+from .launcher_process import LauncherProcess, remove_stale_in
 from .launchers import LauncherSet
 from .post_mortem import PostMortem, inode_and_size
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
@@ -219,10 +219,7 @@ class LocalEngine:
         return known.handle.log_began if known is not None else None
 
     def _hold(self, key: Key, known: Inherited) -> bool:
-        """Adopt a worker that has neither launcher nor parent; return False if it has ended.
-
-        A number in a file proves nothing: the process must show that it is this worker.
-        """
+        """Adopt a worker that has neither launcher nor parent; return False if it has ended."""
         handle = known.handle
         try:
             pidfd = os.pidfd_open(handle.pid)
@@ -502,7 +499,6 @@ class LocalEngine:
                 inherited.end_left(key, worker, running.get(key))
         process_tree.end_everything_below(TREE_WAIT, self._others)
         self._workers.close()
-        for path in self._run.glob("launcher-*.sock"):
-            remove_stale(path)
+        remove_stale_in(self._run)
         if inode_and_size(self._run)[0] == self._run_inode:  # else it may be another host's
             self._post_mortem.sweep()

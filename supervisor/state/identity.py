@@ -1,8 +1,9 @@
-"""Names of a config that a supervisor holds while it runs: no path, so nothing can remove them.
+"""Names that a supervisor holds while it runs: no path, so nothing can remove them.
 
-They are abstract Unix sockets, one for the config's path as it was given and one for the resolved
-path. The kernel releases them with the process. A connection is answered with this supervisor's
-home. Any user can take any name, so a name counts only if its holder is of this user.
+They are abstract Unix sockets: for the config's path as it was given, for the resolved path, and
+for the folder of sockets, where commands look while that is being restored. The kernel releases
+them with the process. A connection is answered with this supervisor's home. Any user can take any
+name, so a name counts only if its holder is of this user.
 """
 
 import contextlib
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import msgspec
 
+from garrison.ipc import sockets
 from garrison.ipc.messages import BAD_BYTES
 from garrison.ipc.system.locks import is_locked
 from garrison.supervisor.config.load import Config, as_given
@@ -27,7 +29,6 @@ from .home import AlreadyRunning
 ANSWER_S = 2.0  # for a holder to send its home: it may just be starting
 RETRY_S = 0.02  # while a holder is starting or ending
 BACKLOG = 8
-ANSWER_BYTES = 16 * 1024
 
 
 class Holder(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,22 +67,14 @@ def find_holder(config: Path) -> Holder | None:
 
 def _ask(name: bytes) -> Holder | None:
     """Return the holder of one name; None if no process of this user has it."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
-        connection.settimeout(ANSWER_S)
-        try:
-            connection.connect(name)
-            peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-        except TimeoutError:  # its backlog is full
-            return Holder()
-        except OSError:
-            return None
-        pid, uid, _ = struct.unpack("3i", peer)
-        if uid != os.geteuid():
-            return None
-        found = Holder()
-        with contextlib.suppress(OSError, *BAD_BYTES):
-            found = msgspec.json.decode(connection.recv(ANSWER_BYTES), type=Holder)
-        return Holder(pid=pid, home=found.home)
+    found = sockets.name_holder(name, ANSWER_S)
+    if found is None:
+        return None
+    pid, answer = found
+    home = ""
+    with contextlib.suppress(*BAD_BYTES):
+        home = msgspec.json.decode(answer, type=Holder).home
+    return Holder(pid=pid, home=home)
 
 
 def running_home(config: Path, home: Path) -> Path:
@@ -129,7 +122,8 @@ class ConfigIdentity:
 
     def __init__(self, config: Config, handed: Iterable[int] = ()) -> None:
         self._config = config
-        self._names = config_names(config.path)
+        self._config_names = config_names(config.path)
+        self._names = [*self._config_names, sockets.run_name(config.host.run)]
         self._sockets: dict[bytes, socket.socket] = {}
         self._ready = select.epoll()
         for fd in handed:
@@ -156,8 +150,12 @@ class ConfigIdentity:
             AlreadyRunning: Another supervisor has one, and this is to be the only host.
         """
         until = time.monotonic() + ANSWER_S
-        while not self.take_free() and alone:
-            holder = next(filter(None, map(_ask, self._missing())), None)
+        while True:
+            self.take_free()
+            taken = [name for name in self._missing() if name in self._config_names]
+            if not taken or not alone:
+                return
+            holder = next(filter(None, map(_ask, taken)), None)
             if holder is not None:
                 self.close()
                 raise _already_running(self._config, holder)
@@ -165,8 +163,8 @@ class ConfigIdentity:
                 return
             time.sleep(RETRY_S)
 
-    def take_free(self) -> bool:
-        """Take the names that no process has; return True if this supervisor has them all."""
+    def take_free(self) -> None:
+        """Take the names that no process has."""
         for name in self._missing():
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
             try:
@@ -177,7 +175,6 @@ class ConfigIdentity:
                 listener.close()
                 if error.errno != errno.EADDRINUSE:  # the kernel has no such names here
                     self._names.remove(name)
-        return not self._missing()
 
     def _missing(self) -> list[bytes]:
         return [name for name in self._names if name not in self._sockets]

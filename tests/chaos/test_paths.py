@@ -16,6 +16,7 @@ from tests.support.proc import alive
 from tests.support.waiting import until
 
 from garrison.ipc.system.process_tree import start_ticks
+from garrison.supervisor.state.identity import find_holder
 
 
 def remove_sockets(one: Host) -> None:
@@ -178,7 +179,8 @@ def test_another_host_of_a_config_is_allowed_when_asked_for(host: Hosting) -> No
         assert one.run(*up, "--another", home=False).code == 0
         assert one.run("status").code == one.run(*other, "status", home=False).code == 0
         assert one.end() == 0
-        until(lambda: "h2" in one.run("up", "-c", str(one.config), "--detach").err)
+        until(lambda: (found := find_holder(one.config)) and found.home == other[1])
+        assert other[1] in one.run("up", "-c", str(one.config), "--detach").err
     finally:
         one.run(*other, "down", home=False)
 

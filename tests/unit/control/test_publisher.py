@@ -47,7 +47,7 @@ class Published:
         services = {name: _service(name) for name in (f"s{n}" for n in range(MANY))}
         self.services = ServiceTable(services)
         plane, unused = RouterSet(cast(Any, self.router)), cast(Any, None)
-        host = cast(Any, SimpleNamespace(max_message=1 << 20, orphan_grace=10.0))
+        host = cast(Any, SimpleNamespace(max_message=1 << 20, orphan_grace=10.0, logs="l"))
         self.publisher = DirectoryPublisher(
             plane, self.services, host, "boot", CallSettings, unused, lambda _: None
         )
