@@ -70,7 +70,7 @@ async def test_a_blocked_loop_among_many_threads(running: Host, client: Client) 
     """The stack of the main thread comes first, then that of a busy one, then 100 of all, with how
     many were left out."""
     running.ask("reset", "hang")
-    with pytest.raises(ServiceLost, match="silent for 1 s"):
+    with pytest.raises(ServiceLost):  # on a loaded machine, the cause may come after the end
         await found(client, "hang").sleep_among_threads(150)
     until(lambda: running.status("hang")["state"] == "running")
     death = running.run("death", "hang", json=True).data

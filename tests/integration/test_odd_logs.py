@@ -18,9 +18,10 @@ async def test_logs_that_were_removed_or_renamed(host: Hosting) -> None:
     """The service, the launcher and the supervisor go on in the file at the path."""
     running = host(CONFIG, ["printer"])
     logs = running.home / "logs"
+    # First of all: what is recorded before is in the former file.
+    (logs / "events.jsonl").rename(logs / "events.jsonl.7")
     (logs / "printer.log").rename(logs / "printer.log.7")  # as logrotate does
     (logs / "launcher.log").unlink()
-    (logs / "events.jsonl").rename(logs / "events.jsonl.7")
     os.kill(running.pid, signal.SIGUSR1)
     until(lambda: (logs / "printer.log").exists(), what="opened anew, though it writes nothing")
     until(lambda: running.events("log.reopened", "printer"))
