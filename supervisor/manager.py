@@ -188,6 +188,9 @@ class ServiceManager:
     ) -> None:
         """Add services of the config, and start those that are to run.
 
+        A restored service that no command was given for is started by its present `autostart`: a
+        default of an earlier config is no order.
+
         Args:
             new: The services.
             specs: All services, in the order of the config.
@@ -196,6 +199,12 @@ class ServiceManager:
         for service in new:
             self.add(service)
         self._services.reorder(specs)
+        for service in self._services:
+            # Restored as nobody has ordered it; its config may have changed since.
+            unordered = service.state is State.REGISTERED and service not in new
+            autostart = service.spec.supervision.autostart
+            if unordered and orders.wants_start(service.name, autostart):
+                self.apply(service, Event.START)
         for service in new:
             self._use.publisher.listed(service.name)
             if orders.wants_start(service.name, service.spec.supervision.autostart):

@@ -22,7 +22,7 @@ from garrison.supervisor.state.home import check_paths_unchanged, make_private
 
 from .client import NO_LIMIT, request
 from .config import config_option
-from .errors import CONFIG_UNUSABLE, DONE
+from .errors import CONFIG_UNUSABLE, DONE, NOT_RUNNING
 from .output import Invocation, envelope, options
 
 SETTLE_S = 60.0  # for the services to run or fail, and for a supervisor to end
@@ -40,7 +40,8 @@ def up(
 ) -> int:
     """Run the host in the foreground.
 
-    Ctrl-C stops the services in order; a second Ctrl-C kills them.
+    Ctrl-C stops the services in order; a second Ctrl-C kills them. With --detach, exits 3 if a
+    service that is wanted does not run.
     """
     invocation.config = path
     config = load(path, invocation.home_option)
@@ -139,7 +140,8 @@ def _run_detached(invocation: Invocation, config: Config) -> int:
 
         table.show(*status.status_table(data))
     invocation.say(f"now: {invocation.command(_next_verb(config))}")
-    return DONE
+    running = all(row["state"] == "running" for row in data.get("services", ()) if row["wanted"])
+    return DONE if running else NOT_RUNNING
 
 
 def _spawn(config: Config, log: Path) -> tuple[subprocess.Popen[bytes], int]:
