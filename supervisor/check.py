@@ -33,7 +33,8 @@ from garrison.supervisor.processes.users import (
     resolve_user,
 )
 
-from .plugins import READ_S, checked, configured_services
+from .fitting import checked, configured_services
+from .plugins import READ_S
 
 _decode = msgspec.msgpack.Decoder(PluginRead | Failing).decode
 
@@ -104,7 +105,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
             provides[name] = [manifest.service_type for manifest in read.services]
             _add_plugin(report, read)
     try:
-        report.services = configured_services(config, provides)
+        _, report.services = configured_services(config, provides)
     except ConfigError as error:
         report.errors.append(str(error))
     else:

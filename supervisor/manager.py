@@ -7,7 +7,7 @@ events of processes, commands yield actions. Times are monotonic seconds.
 import random
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf
 from typing import TypeAlias, assert_never
@@ -15,7 +15,7 @@ from typing import TypeAlias, assert_never
 from garrison.ipc import messages, sockets
 from garrison.ipc.messages import WIRES, State, Token
 from garrison.ipc.system import process_tree
-from garrison.supervisor.config.spec import ServiceSpec, service_spec
+from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.actions import (
     Action,
     Apply,
@@ -44,6 +44,7 @@ from garrison.supervisor.lifecycle.transitions import ended_by_itself, transitio
 from garrison.supervisor.state.adoption import (
     AdoptionPlan,
     ending_unattended,
+    respecified,
     started_after_snapshot,
 )
 from garrison.supervisor.state.orders import OrderStore
@@ -249,6 +250,16 @@ class ServiceManager:
                     with_parts=new.with_parts,
                 )
                 service.child = replace(service.child, spec=spec)
+
+    def replace_specs(
+        self, specs: Iterable[ServiceSpec], plugins: Mapping[str, PluginSpec]
+    ) -> None:
+        """Give restored services another spec: theirs does not fit their plugins."""
+        for spec in specs:
+            service = self._services.services.get(spec.name)
+            if service is not None and service.spec != spec:
+                service.child, service.next_watchdog = respecified(service, spec)
+                service.plugin = plugins[spec.plugin]
 
     # --- starting and stopping everything -----------------------------------------------------
 

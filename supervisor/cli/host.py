@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from garrison.ipc.sockets import raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.control.status import own_version
+from garrison.supervisor.state.accepted_store import open_config
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
 
 from .client import NO_LIMIT, request
@@ -32,19 +34,31 @@ POLL_S = 0.05
 @click.command(epilog="Examples: garrison up; garrison up -c bot.toml --detach")
 @config_option
 @click.option("--detach", is_flag=True, help="Run in the background; return once services run.")
+@click.option("--strict", is_flag=True, help="Refuse a configuration that does not fit in part.")
 @click.option("--events-only", is_flag=True, hidden=True)
 @click.option("--check-takeover", "--prove", "check_takeover", is_flag=True, hidden=True)
 @options
 def up(
-    invocation: Invocation, path: Path, detach: bool, events_only: bool, check_takeover: bool
+    invocation: Invocation,
+    path: Path,
+    detach: bool,
+    strict: bool,
+    events_only: bool,
+    check_takeover: bool,
 ) -> int:
     """Run the host in the foreground.
 
     Ctrl-C stops the services in order; a second Ctrl-C kills them. With --detach, exits 3 if a
     service that is wanted does not run.
+
+    A part of the configuration that does not fit is replaced by what the host accepted last, and
+    reported; with --strict, or if nothing was accepted yet, it is an error: exit 5.
     """
     invocation.config = path
-    config = load(path, invocation.home_option)
+    if strict or check_takeover:
+        config = replace(load(path, invocation.home_option), strict=True)
+    else:
+        config = open_config(path, invocation.home_option, os.environ)
     if check_takeover:
         return _check_takeover(config)
     if detach:
@@ -150,10 +164,11 @@ def _spawn(config: Config, log: Path) -> tuple[subprocess.Popen[bytes], int]:
 
     make_private(config.host.home)
     make_private(config.host.logs)
+    options = ["--events-only", *(["--strict"] if config.strict else [])]
     with log.open("ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
-            [*supervisor_command(sys.executable, config), "--events-only"],
+            [*supervisor_command(sys.executable, config), *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

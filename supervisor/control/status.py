@@ -12,11 +12,18 @@ from typing import Any
 
 from garrison.ipc.messages import State
 from garrison.supervisor.bus.router import BusRouter
-from garrison.supervisor.config.spec import HostSpec
+from garrison.supervisor.config.basis import Rejection
+from garrison.supervisor.config.spec import HostSpec, ServiceSpec
+from garrison.supervisor.config.units import WHOLE
 from garrison.supervisor.crashes.report import CrashSummary
 from garrison.supervisor.lifecycle.limits import Used
 from garrison.supervisor.lifecycle.policy import has_process
-from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin
+from garrison.supervisor.lifecycle.services import (
+    HeldService,
+    Service,
+    ServiceTable,
+    UnreadablePlugin,
+)
 from garrison.supervisor.processes.capabilities import (
     Capabilities,
     format_unsupported,
@@ -46,6 +53,7 @@ class HostState:
     registered: bool
     settled: bool
     rejected_frames: int
+    rejected: tuple[Rejection, ...] = ()  # of the config on disk, as it was when last read
 
 
 class StatusReport:
@@ -99,6 +107,7 @@ class StatusReport:
             "descriptors": _descriptors(),
             "messages": self._bus.carried,
             "refused_frames": state.rejected_frames,
+            "config_rejected": [one.as_data() for one in state.rejected],
         }
 
     def service_row(self, service: Service, detail: bool) -> dict[str, Any]:
@@ -135,6 +144,7 @@ class StatusReport:
             "facts": current.facts,
             "health": _health(service, now),
             "beat_age_s": now - current.beat_at if live and current.beat_at else None,
+            "config_rejected": self._rejected(service.spec),
         }
         return row | self._detail(service) if detail else row
 
@@ -145,6 +155,16 @@ class StatusReport:
         if service.state is State.QUEUED:
             return self._services.waiting_reason(service) or service.reason
         return service.reason
+
+    def _rejected(self, spec: ServiceSpec) -> str | None:
+        """Return why a service goes on as accepted and not by the config on disk, in words.
+
+        That the file as a whole is not used is told of the host.
+        """
+        concern = [
+            one for one in self._host_state().rejected if one.unit != WHOLE and one.concerns(spec)
+        ]
+        return str(concern[0].error) if concern else None
 
     def _detail(self, service: Service) -> dict[str, Any]:
         return _capabilities(service) | self._supervision(service)
@@ -191,21 +211,42 @@ def _capabilities(service: Service) -> dict[str, Any]:
 
 def unreadable_row(plugin: UnreadablePlugin, detail: bool) -> dict[str, Any]:
     """Return the row of a plugin that could not be read: one failed service of its NAME."""
-    row: dict[str, Any] = {
-        "name": plugin.name,
-        "service_type": None,
+    row = _absent_row(plugin.name) | {
         "plugin": plugin.name,
-        "agent": None,
         "state": (State.REGISTERED if plugin.reading else State.FAILED).value,
+        "restarts": max(plugin.tries - 1, 0),
+        "reason": plugin.reason if plugin.reading else f"its plugin: {plugin.reason}",
+        "traceback": _last_lines(plugin.traceback),
+    }
+    if detail:
+        again = plugin.again_at - time.monotonic()
+        row["again_in_s"] = None if again == inf else max(again, 0.0)
+    return row
+
+
+def held_row(service: HeldService) -> dict[str, Any]:
+    """Return the row of a service that is held back, because its config was rejected."""
+    reason = f"its config was rejected: {service.reason}"
+    return _absent_row(service.name) | {"reason": reason, "config_rejected": service.reason}
+
+
+def _absent_row(name: str) -> dict[str, Any]:
+    """Return the row of what is in the config and has no process."""
+    return {
+        "name": name,
+        "service_type": None,
+        "plugin": None,
+        "agent": None,
+        "state": State.REGISTERED.value,
         "wanted": True,
         "pid": None,
         "uid": None,
         "generation": 0,
         "uptime_s": 0.0,
-        "restarts": max(plugin.tries - 1, 0),
+        "restarts": 0,
         "last_exit": None,
-        "reason": plugin.reason if plugin.reading else f"its plugin: {plugin.reason}",
-        "traceback": _last_lines(plugin.traceback),
+        "reason": None,
+        "traceback": [],
         "rss_bytes": 0,
         "cpu_percent": 0.0,
         "memory_max": None,
@@ -215,11 +256,8 @@ def unreadable_row(plugin: UnreadablePlugin, detail: bool) -> dict[str, Any]:
         "facts": {},
         "health": None,
         "beat_age_s": None,
+        "config_rejected": None,
     }
-    if detail:
-        again = plugin.again_at - time.monotonic()
-        row["again_in_s"] = None if again == inf else max(again, 0.0)
-    return row
 
 
 def _health(service: Service, now: float) -> dict[str, Any] | None:

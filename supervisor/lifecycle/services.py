@@ -228,13 +228,22 @@ class UnreadablePlugin:
     again_at: float = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class HeldService:
+    """A service of the config that is not started: its section, or its plugin's, never fitted."""
+
+    name: str
+    reason: str
+
+
 @dataclass(slots=True)
 class ServiceTable:
-    """Every service, and every plugin whose services are not known yet."""
+    """Every service, every plugin whose services are not known yet, and what is held back."""
 
     services: dict[str, Service] = field(default_factory=dict)
     unreadable: dict[str, UnreadablePlugin] = field(default_factory=dict)
     by_token: dict[Token, Service] = field(default_factory=dict)
+    held: dict[str, HeldService] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Service]:
         return iter(self.services.values())
@@ -245,7 +254,7 @@ class ServiceTable:
 
     def names(self) -> list[str]:
         """Return every NAME that a command accepts."""
-        return list(dict.fromkeys([*self.services, *self.unreadable]))
+        return list(dict.fromkeys([*self.services, *self.unreadable, *self.held]))
 
     def match(self, patterns: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return the NAMEs that match names or globs, and the patterns that match nothing."""

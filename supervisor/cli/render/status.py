@@ -33,6 +33,8 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
         f" home {head['home']}",
         overflow="fold",
     )
+    for one in head.get("config_rejected", ()):
+        yield rejected_line(one["text"])
     if not rows:
         yield Text("no services: config.toml names the plugins")
         return
@@ -44,6 +46,17 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
             yield _one_line(f"{row['name']} {UNWELL} its health: {row['health']['problem']}")
         if row["reason"] and row["state"] != "running":
             yield _one_line(f"{row['name']}: {row['reason'].splitlines()[0]}")
+
+
+def rejected_line(problem: str) -> Text:
+    """Return the line about a part of the config on disk that is not used."""
+    text = sanitize(f"{UNWELL} config rejected: {problem}")
+    return Text(text, STYLES["failed"], no_wrap=True, overflow="ignore")
+
+
+def _marked(row: dict[str, Any]) -> bool:
+    """Return True if a mark beside the state says that a line below has more."""
+    return _unwell(row) or bool(row.get("config_rejected"))
 
 
 def _unwell(row: dict[str, Any]) -> bool:
@@ -65,7 +78,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         live = row["pid"] is not None
         state, style = row["state"], STYLES.get(row["state"], "")
-        if _unwell(row):
+        if _marked(row):
             state, style = f"{state} {UNWELL}", STYLES["backoff"]
         table.add_row(
             Text(row["name"]),
@@ -151,6 +164,7 @@ def _deaths(lines: list[dict[str, Any]], command: Callable[[str], str]) -> Itera
 def _facts(row: dict[str, Any]) -> Table:
     facts: list[tuple[str, Any]] = [
         ("reason", row["reason"]),
+        ("config", _rejected(row)),
         ("type", row["service_type"]),
         ("plugin", row["plugin"]),
         ("agent", row.get("agent")),
@@ -204,6 +218,11 @@ def _health(row: dict[str, Any]) -> str | None:
         return None
     when = f"{span(check['age_s'])} ago, took {check['took_s']:.3g} s"
     return f"well ({when})" if check["well"] else f"not well: {check['problem']} ({when})"
+
+
+def _rejected(row: dict[str, Any]) -> str | None:
+    problem = row.get("config_rejected")
+    return f"{UNWELL} rejected: {problem}" if problem else None
 
 
 def _method(method: dict[str, Any]) -> RenderableType:

@@ -3,7 +3,7 @@
 import os
 
 from garrison.ipc.messages import Order, Token
-from garrison.supervisor.control.status import unreadable_row
+from garrison.supervisor.control.status import held_row, unreadable_row
 
 from .base import (
     Command,
@@ -33,6 +33,8 @@ def status(context: CommandContext, peer: Token, order: Order) -> Command:
             rows.append(context.status.service_row(table.services[name], detail))
         elif name in table.unreadable:
             rows.append(unreadable_row(table.unreadable[name], detail))
+        elif name in table.held:
+            rows.append(held_row(table.held[name]))
     return {"supervisor": context.status.supervisor_row(), "services": rows}
 
 

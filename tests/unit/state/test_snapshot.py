@@ -200,7 +200,7 @@ def test_a_service_that_is_anothers_now_is_not_adopted(
     path.write_text("[plugins.echo]\n")
     left = a_snapshot(services=[one(agent=agent)])
 
-    found = adoptable(load_config(path, Path("/h"), {}), left)
+    _, found = adoptable(load_config(path, Path("/h"), {}), left)
     assert [kept.name for kept, _ in found] == adopted
 
 
