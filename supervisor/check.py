@@ -34,7 +34,7 @@ from garrison.supervisor.processes.users import (
 )
 
 from .fitting import checked, configured_services
-from .plugins import READ_S
+from .probes import READ_S
 
 _decode = msgspec.msgpack.Decoder(PluginRead | Failing).decode
 

@@ -5,7 +5,7 @@ the other plugins start without it. Times are monotonic seconds.
 """
 
 import time
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -40,35 +40,11 @@ from garrison.supervisor.processes.preload import Preloader
 from garrison.supervisor.state.accepted_store import AcceptedStore
 
 from .fitting import checked, configured_services, without_problems
+from .probes import READ_S, PluginProbe, take_until
 from .processes import engine
 from .tasks import Steps
 
-READ_S = 60.0  # for a plugin's import
 BARRIER_S = 10.0  # the first starts wait no longer for a plugin that is slow to read
-
-
-@dataclass(slots=True, eq=False)
-class PluginProbe:
-    """One reading of a plugin in a process of its own."""
-
-    plugin: PluginSpec
-    plugins: Container[str]  # the plugins that its config has
-    token: Token
-    until: float
-    sections: tuple[messages.Section, ...] = ()  # that it was read with
-    result: PluginRead | Failing | None = None
-    done: bool = False
-
-    @property
-    def found(self) -> PluginRead | None:
-        """Return what was read."""
-        return self.result if isinstance(self.result, PluginRead) else None
-
-    @property
-    def problem(self) -> Failing:
-        """Return why the plugin could not be read."""
-        result = self.result
-        return result if isinstance(result, Failing) else Failing("read", "it reported nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,21 +205,8 @@ class PluginRegistry:
             ConfigError: The config does not fit the plugins, and there is nothing else to run.
         """
         self.note_rejected(self.config)
-        unknown = [name for name in self.config.plugins if not self._is_known(name)]
-        for position, name in enumerate(self.config.plugins):
-            if name in unknown:
-                self._services.unreadable[name] = UnreadablePlugin(name, position)
-        probes = [self.probe(name) for name in unknown]
-        yield from _until(time.monotonic() + BARRIER_S, self.until_done(*probes))
-        for probe in probes:
-            if probe.done:
-                self._note(probe)
-            else:
-                self._hooks.add_task(self._take_late(probe))
         try:
-            if self.config.strict:
-                self._refuse_problems()
-            config, specs = self.fit(self.config)
+            config, specs = yield from self._read_unknown(time.monotonic() + BARRIER_S)
         except ConfigError as error:
             if not self._services.services:
                 raise
@@ -264,6 +227,34 @@ class PluginRegistry:
         self._hooks.wake()
         yield from self._check_resumed()
         self._accept_whole(self.fit(self.config)[1])
+
+    def _read_unknown(
+        self, until: float
+    ) -> Generator[bool, None, tuple[Config, list[ServiceSpec]]]:
+        """Read the plugins that are not known; return the config that fits, and its services.
+
+        What was accepted may have plugins that the file has no longer: they are read as well.
+        """
+        config, specs = self.config, list[ServiceSpec]()
+        asked = set[str]()
+        while left := [
+            name for name in config.plugins if not self._is_known(name) and name not in asked
+        ]:
+            asked.update(left)
+            for name in left:
+                position = list(config.plugins).index(name)
+                self._services.unreadable[name] = UnreadablePlugin(name, position)
+            probes = [self.probe(name, config) for name in left]
+            yield from take_until(until, self.until_done(*probes))
+            for probe in probes:
+                if probe.done:
+                    self._note(probe)
+                else:
+                    self._hooks.add_task(self._take_late(probe))
+            if config.strict:
+                self._refuse_problems()
+            config, specs = self.fit(config)
+        return (config, specs) if asked else self.fit(config)
 
     def _refuse_problems(self) -> None:
         """Raise ConfigError for a problem that a plugin has found in its config."""
@@ -488,13 +479,3 @@ class PluginRegistry:
         yield from self._preloader.preload(
             tuple(dict.fromkeys([*self.config.host.preload, *plugins]))
         )
-
-
-def _until(deadline: float, steps: Steps) -> Steps:
-    """Take steps until a time."""
-    while time.monotonic() < deadline:
-        try:
-            next(steps)
-        except StopIteration:
-            return
-        yield False

@@ -52,7 +52,6 @@ def adoptable(config: Config, snapshot: Snapshot) -> tuple[Config, Adoptable]:
     provides = {
         name: [manifest.service_type for manifest in read.services]
         for name, read in snapshot.plugins.items()
-        if name in config.plugins
     }
     config, services = configured_services(config, provides)
     specs = {spec.name: spec for spec in services}

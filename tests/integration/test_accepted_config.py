@@ -208,3 +208,13 @@ def test_the_home_beside_an_unreadable_file(host: Hosting) -> None:
     assert (ran.code, "! config rejected: " in ran.out) == (0, True), ran
     assert one.run("down", home=False).code == 0
     assert Path(one.folder / ".garrison").is_dir()
+
+
+async def test_a_plugin_that_is_gone_while_its_section_is_not(host: Hosting) -> None:
+    """Nothing fits but the accepted config: its plugin is read again, and the service runs."""
+    one = host(CONFIG.format(word="one"), ["signs", "echo"])
+    one.write("config.toml", CONFIG.format(word="two").replace("[plugins.signs]\n", ""))
+    for up in (one.restart, lambda: die_and_up(one)):
+        up()
+        assert await one.call("signs", "word") == "one"
+        assert keys(one) == {None: "services.signs"}

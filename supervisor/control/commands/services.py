@@ -12,7 +12,7 @@ from garrison.supervisor.lifecycle.actions import Action, Apply, Configure, Rest
 from garrison.supervisor.lifecycle.dependencies import in_start_order
 from garrison.supervisor.lifecycle.policy import Event, has_process
 from garrison.supervisor.lifecycle.services import Service
-from garrison.supervisor.plugins import PluginProbe
+from garrison.supervisor.probes import PluginProbe
 from garrison.supervisor.processes.users import resolve_user
 
 from .base import (

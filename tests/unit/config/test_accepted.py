@@ -39,8 +39,7 @@ def read(folder: Path, text: str, accepted: AcceptedConfig | None = None) -> Con
 
 def fitted(config: Config) -> tuple[Config, dict[str, ServiceSpec]]:
     """Return what fits the plugins."""
-    provides = {plugin: PROVIDES[plugin] for plugin in config.plugins}
-    config, specs = configured_services(config, provides)
+    config, specs = configured_services(config, PROVIDES)
     return config, {spec.name: spec for spec in specs}
 
 
