@@ -10,10 +10,11 @@ from garrison.ipc.errors import StartError
 from garrison.ipc.messages import PluginSource, encode
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.characters import character_for
-from garrison.supervisor.config.environment import worker_environment
+from garrison.supervisor.config.environment import service_environment
 from garrison.supervisor.config.spec import HostSpec, PluginSpec, ServiceSpec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.lifecycle.start_record import StartRecord, start_record
 from garrison.supervisor.processes.post_mortem import flight_path
 from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
 
@@ -33,6 +34,7 @@ class PreparedStart:
     assignment: bytes
     uid: int  # the user that the worker runs as; -1: the host's own
     secrets: dict[str, str]
+    record: StartRecord
 
 
 class AssignmentBuilder:
@@ -98,7 +100,8 @@ class AssignmentBuilder:
                 check_access(spec.name, account, required_folders(host.run, host.state))
         control, bus = self._endpoints.paths(uid)
         lock = str(host.run / f"{spec.name}.service.lock") if spec.supervision.exclusive else ""
-        env, secrets = worker_environment(spec, self._environ, of_user=of_user)
+        found = service_environment(spec, self._environ, of_user=of_user)
+        env, secrets = found.public, found.values
         character, withheld = character_for(spec, secrets)
         calls = spec.calls
         assignment = messages.Assignment(
@@ -130,7 +133,8 @@ class AssignmentBuilder:
             limits=limits,
             chaos=host.chaos,
         )
-        return PreparedStart(messages.encode_assignment(assignment), uid, secrets)
+        record = start_record(spec, service.plugin, found.names, found.sources)
+        return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)
 
 
 def _timing(spec: ServiceSpec, host: HostSpec) -> messages.Timing:

@@ -306,7 +306,7 @@ class ServiceManager:
         except CannotStart as error:
             self._not_started(service, error.reason, error.permanent)
             return
-        service.current.uid = prepared.uid
+        service.current.uid, service.current.started = prepared.uid, prepared.record
         self._use.crashes.on_secrets(service.name, prepared.secrets)
         self._use.engine.fork(token, service.name, prepared.assignment, service.spec.limits)
 

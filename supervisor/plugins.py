@@ -23,7 +23,7 @@ from garrison.ipc.messages import (
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.accepted import accept_services, accept_whole
 from garrison.supervisor.config.basis import Rejection
-from garrison.supervisor.config.environment import base_environment
+from garrison.supervisor.config.environment import base_environment, service_environment
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 from garrison.supervisor.config.values import is_name
@@ -34,6 +34,7 @@ from garrison.supervisor.lifecycle.services import (
     ServiceTable,
     UnreadablePlugin,
 )
+from garrison.supervisor.lifecycle.start_record import StartRecord, start_record
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.processes.preload import Preloader
@@ -418,6 +419,20 @@ class PluginRegistry:
         """
         host = self.config.host
         return load(self.config.path, host.home, self._environ, self._accepted.accepted)
+
+    def record_on_disk(self, name: str) -> StartRecord:
+        """Return what a service would be started with now, if that were ordered.
+
+        Raises:
+            ConfigError: The config has no such service any more.
+            StartError: It could not be started: a secret is missing.
+        """
+        config, specs = self.fit(self.load_config())
+        spec = next((one for one in specs if one.name == name), None)
+        if spec is None:
+            raise ConfigError("it is not in it any more", path=str(config.path))
+        found = service_environment(spec, self._environ)
+        return start_record(spec, config.plugins[spec.plugin], found.names, found.sources)
 
     def _accept_whole(self, specs: list[ServiceSpec]) -> None:
         """Accept the config in use."""

@@ -150,6 +150,16 @@ class ServiceEnvironment(NamedTuple):
     secrets: dict[str, FoundSecret]
 
     @property
+    def values(self) -> dict[str, str]:
+        """Return the secrets."""
+        return {name: found.value for name, found in self.secrets.items()}
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the variables that not every service is given."""
+        return [name for name in self.public if not is_passed_to_all(name)]
+
+    @property
     def sources(self) -> dict[str, str]:
         """Return where each secret was found, in words."""
         return {name: found.source for name, found in self.secrets.items()}
@@ -167,7 +177,7 @@ def worker_environment(
         StartError: A secret is not found, or a file of secrets is unusable.
     """
     found = service_environment(spec, environ, read, of_user)
-    return found.public, {name: secret.value for name, secret in found.secrets.items()}
+    return found.public, found.values
 
 
 def service_environment(

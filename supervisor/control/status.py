@@ -10,6 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import State
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.basis import Rejection
@@ -24,6 +25,7 @@ from garrison.supervisor.lifecycle.services import (
     ServiceTable,
     UnreadablePlugin,
 )
+from garrison.supervisor.lifecycle.start_record import StartRecord, differences
 from garrison.supervisor.processes.capabilities import (
     Capabilities,
     format_unsupported,
@@ -68,6 +70,7 @@ class StatusReport:
         machine: What this machine supports.
         host_state: Returns the state of the supervisor.
         last_crashes: Returns a service's last crashes.
+        record_on_disk: Returns what a service would be started with now.
     """
 
     def __init__(
@@ -80,10 +83,12 @@ class StatusReport:
         machine: Capabilities,
         host_state: Callable[[], HostState],
         last_crashes: Callable[[str, int], list[CrashSummary]],
+        record_on_disk: Callable[[str], StartRecord],
     ) -> None:
         self._host, self._boot, self._services = host, boot, services
         self._engine, self._bus, self._machine = engine, bus, machine
         self._host_state, self._last_crashes = host_state, last_crashes
+        self._record_on_disk = record_on_disk
         self._began = time.monotonic()
         self._meter = CpuMeter()
 
@@ -167,7 +172,30 @@ class StatusReport:
         return str(concern[0].error) if concern else None
 
     def _detail(self, service: Service) -> dict[str, Any]:
-        return _capabilities(service) | self._supervision(service)
+        return _capabilities(service) | self._supervision(service) | self._start(service)
+
+    def _start(self, service: Service) -> dict[str, Any]:
+        """Return what a service was started with, and what a restart would change."""
+        started, others = service.current.started, list(self._services)
+        differs, now = list[str](), None
+        try:
+            now = self._record_on_disk(service.name)
+        except (ConfigError, StartError) as error:
+            differs = [f"{error}"]
+        if started is not None and now is not None:
+            differs = differences(started, now)
+        shown = started or now
+        return {
+            "started_with": started and _started_with(started),
+            "differs": differs if started is not None else [],
+            "secrets": shown.secrets if shown is not None else {},
+            "dependents": [
+                one.name for one in others if service.name in one.spec.supervision.depends_on
+            ],
+            "bound_by": [
+                one.name for one in others if service.name in one.spec.supervision.bind_to
+            ],
+        }
 
     def _supervision(self, service: Service) -> dict[str, Any]:
         child, spec, current = service.child, service.spec, service.current
@@ -186,6 +214,17 @@ class StatusReport:
             "deaths": self._last_crashes(service.name, CRASHES),
             "unheld": [format_unsupported(service.name, limit) for limit in unsupported],
         }
+
+
+def _started_with(started: StartRecord) -> dict[str, Any]:
+    return {
+        "grace": started.settings.get("grace"),
+        "config": started.config,
+        "plugin_config": started.plugin_config,
+        "environment": list(started.environment),
+        "secrets": started.secrets,
+        "settings": started.settings,
+    }
 
 
 def _capabilities(service: Service) -> dict[str, Any]:

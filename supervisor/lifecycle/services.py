@@ -21,6 +21,7 @@ from .dependencies import blocking_dependencies
 from .handle import NO_PROCESS, Handle
 from .limits import oom_words
 from .policy import Child, Event, StopReason
+from .start_record import StartRecord
 
 UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell in turns
 
@@ -57,6 +58,7 @@ class Incarnation:
     status: int | None = None  # exit status, as `os.wait` returns it
     used: tuple[float, float, int] | None = None  # user s, system s, peak bytes at its end
     oom: bool = False  # the kernel killed a process in its cgroup for lack of memory
+    started: StartRecord | None = None  # what it was started with; None: not known
 
     @property
     def pid(self) -> int:

@@ -218,3 +218,72 @@ async def test_a_plugin_that_is_gone_while_its_section_is_not(host: Hosting) -> 
         up()
         assert await one.call("signs", "word") == "one"
         assert keys(one) == {None: "services.signs"}
+
+
+def test_status_shows_what_a_service_was_started_with(host: Hosting) -> None:
+    """Names of its environment and secrets, never a value; and what a restart would change, also
+    after the supervisor was replaced."""
+    config = (
+        '[plugins.signs]\n[services.signs]\ngrace = 5\nenv_file = "s.env"\nsecrets = ["TOKEN"]\n'
+        'env = {{ LEVEL = "debug" }}\nconfig.word = "{word}"\n{more}'
+    )
+    one = host(config.format(word="one", more=""), ["signs"], {"s.env": "TOKEN=s3cret-1"}, up=False)
+    one.env["TOKEN"] = "s3cret-0"
+    one.up()
+    row = one.status("signs")
+    started = row["started_with"]
+    source = f"env_file {one.folder}/s.env"
+    assert (started["grace"], started["config"]) == (5, {"word": "one"})
+    assert (started["environment"], started["secrets"]) == (["LEVEL"], {"TOKEN": source})
+    assert (row["secrets"], row["differs"]) == ({"TOKEN": source}, [])
+    checked = one.run("check")
+    assert f"TOKEN is not the same in {source} and in the supervisor's environment" in checked.out
+    assert one.run("check", "--strict").code == 5
+
+    more = '[services.second]\nplugin = "signs"\ntype = "signs"\ndepends_on = ["signs"]\n'
+    text = config.format(word="two", more=more).replace("= 5", "= 6").replace("LEVEL", "MORE")
+    one.write("config.toml", text)
+    (one.folder / "s.env").unlink()
+    one.write("config.toml", text.replace('env_file = "s.env"\n', ""))
+    die_and_up(one)
+    shown = one.status("signs")
+    exported = "secret TOKEN from the supervisor's environment"
+    assert shown["pid"] == row["pid"]
+    assert shown["differs"] == [
+        *("grace 5 → 6", "config.word", "without LEVEL", "with MORE", exported),
+    ]
+    assert shown["dependents"] == ["second"]
+    out = one.run("status", "signs").out
+    for part in ("needed by", "second", f"secret TOKEN: {source}", "differs from disk: grace 5"):
+        assert part in " ".join(out.split()), out
+    assert "s3cret" not in out + json.dumps(shown)
+    one.ask("restart", "signs")
+    assert one.status("signs")["differs"] == []
+
+
+def test_what_would_not_start_is_an_exit_code(host: Hosting) -> None:
+    """`check` and `up --detach` exit 3 and show the line; a strict check refuses any warning."""
+    config = '[plugins.signs]\n[plugins.echo]\n[services.signs]\nsecrets = ["NOT_SET"]\n'
+    one = host(config, ["signs", "echo"], up=False)
+    for options in ([], ["--strict"]):
+        ran = one.run("check", *options)
+        assert (ran.code, "secret NOT_SET is not set" in ran.out) == (3, True), ran
+    ran = one.run("check", json=True)
+    assert (ran.code, ran.data["usable"], len(ran.data["would_not_start"])) == (3, True, 1)
+    ran = one.run("up", "--detach")
+    assert (ran.code, "secret NOT_SET is not set" in ran.out) == (3, True), ran
+    assert one.run("down").code == 0
+
+
+def test_a_default_is_no_order(host: Hosting) -> None:
+    """`autostart` turned on starts a service after an unclean end too; a `stop` holds."""
+    config = (
+        "[plugins.signs]\n[services.signs]\nautostart = {0}\n[services.listener]\nautostart = {0}\n"
+    )
+    one = host(config.format("false"), ["signs"])
+    one.ask("start", "listener")
+    one.ask("stop", "listener")
+    one.write("config.toml", config.format("true"))
+    die_and_up(one)
+    one.wait_for("signs", "running")
+    assert one.status("listener")["state"] == "stopped"

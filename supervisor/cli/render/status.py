@@ -1,5 +1,6 @@
 """How the status of services is shown to people."""
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -130,6 +131,7 @@ def service_detail(row: dict[str, Any], command: Callable[[str], str]) -> Render
     parts: list[RenderableType] = [title, indented(_facts(row))]
     left_out = row.get("left_out") or {}
     sections: list[tuple[str, Iterable[RenderableType]]] = [
+        ("started with" if row.get("started_with") else "secrets", _start(row)),
         ("methods", map(_method, row.get("methods") or ())),
         ("methods that cannot be called", (_line(f"{n}: {why}") for n, why in left_out.items())),
         ("notes", map(_line, row.get("notes") or ())),
@@ -181,6 +183,8 @@ def _facts(row: dict[str, Any]) -> Table:
         ("restart", row.get("restart")),
         ("depends on", ", ".join(row.get("depends_on", []))),
         ("bound to", ", ".join(row.get("bind_to", []))),
+        ("needed by", ", ".join(row.get("dependents", []))),
+        ("restarts too", ", ".join(row.get("bound_by", []))),
         ("events", ", ".join(row.get("events", []))),
         ("sends for", ", ".join(row.get("sends_for", []))),
         ("in flight", row["in_flight"] or None),
@@ -218,6 +222,26 @@ def _health(row: dict[str, Any]) -> str | None:
         return None
     when = f"{span(check['age_s'])} ago, took {check['took_s']:.3g} s"
     return f"well ({when})" if check["well"] else f"not well: {check['problem']} ({when})"
+
+
+def _start(row: dict[str, Any]) -> Iterable[RenderableType]:
+    """Return what a service was started with; the secrets by name and place."""
+    if started := row.get("started_with"):
+        facts = [
+            ("grace", f"{started['grace']:g} s" if started["grace"] is not None else None),
+            ("config", _json(started["config"])),
+            ("plugin's config", _json(started["plugin_config"])),
+            ("environment", ", ".join(started["environment"])),
+        ]
+        yield pairs(facts)
+    for name, source in (row.get("secrets") or {}).items():
+        yield _line(f"secret {name}: {source}")
+    if row.get("differs"):
+        yield _line(f"{UNWELL} differs from disk: {', '.join(row['differs'])}")
+
+
+def _json(table: dict[str, Any]) -> str | None:
+    return json.dumps(table, ensure_ascii=False) if table else None
 
 
 def _rejected(row: dict[str, Any]) -> str | None:
