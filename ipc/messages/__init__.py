@@ -67,6 +67,8 @@ from .data import (
     Item,
     Refused,
     Reply,
+    Sync,
+    Synced,
     Value,
 )
 from .manifest import (
@@ -167,6 +169,8 @@ __all__ = [
     "State",
     "Stopped",
     "Subscribe",
+    "Sync",
+    "Synced",
     "Timeout",
     "Timing",
     "Token",
