@@ -23,7 +23,7 @@ from garrison.supervisor.lifecycle.actions import (
     InjectFault,
     RestartBound,
 )
-from garrison.supervisor.lifecycle.dependencies import bound_services
+from garrison.supervisor.lifecycle.dependencies import bound_services, placed
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
 from garrison.supervisor.lifecycle.ordering import (
@@ -197,14 +197,12 @@ class ServiceManager:
             specs: All services, in the order of the config.
             orders: The operator's commands of earlier runs of the host.
         """
+        unordered = [one for one in self._services if one.state is State.REGISTERED]
         for service in new:
             self.add(service)
         self._services.reorder(specs)
-        for service in self._services:
-            # Restored as nobody has ordered it; its config may have changed since.
-            unordered = service.state is State.REGISTERED and service not in new
-            autostart = service.spec.supervision.autostart
-            if unordered and orders.wants_start(service.name, autostart):
+        for service in unordered:
+            if orders.wants_start(service.name, service.spec.supervision.autostart):
                 self.apply(service, Event.START)
         for service in new:
             self._use.publisher.listed(service.name)
@@ -243,13 +241,7 @@ class ServiceManager:
         by_name = {spec.name: spec for spec in specs}
         for service in self._services:
             if (new := by_name.get(service.name)) is not None:
-                spec = service_spec(
-                    service.spec,
-                    depends_on=new.supervision.depends_on,
-                    bind_to=new.supervision.bind_to,
-                    with_parts=new.with_parts,
-                )
-                service.child = replace(service.child, spec=spec)
+                service.child = replace(service.child, spec=placed(service.spec, new))
 
     def replace_specs(
         self, specs: Iterable[ServiceSpec], plugins: Mapping[str, PluginSpec]
