@@ -281,7 +281,7 @@ class _Builder:
             self._machine,
             loop.host_state,
             self._crashes.recent,
-            self._plugins.record_on_disk,
+            self._plugins.read_disk,
         )
         context = CommandContext(
             self._host,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
+from typing import TypeAlias
 
 import msgspec
 
@@ -46,6 +47,9 @@ from .processes import engine
 from .tasks import Steps
 
 BARRIER_S = 10.0  # the first starts wait no longer for a plugin that is slow to read
+
+
+RecordOnDisk: TypeAlias = Callable[[str], StartRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +231,10 @@ class PluginRegistry:
         self._log.record("supervisor.registered", services=len(self._services.services))
         self._hooks.wake()
         yield from self._check_resumed()
-        self._accept_whole(self.fit(self.config)[1])
+        try:
+            self._accept_whole(self.fit(self.config)[1])
+        except ConfigError as error:  # it is checked again when a service is restarted
+            self._log.record("config.unusable", problem=str(error))
 
     def _read_unknown(
         self, until: float
@@ -353,7 +360,7 @@ class PluginRegistry:
             config, specs = self.fit(config)
             self.take_config(config, specs)
             self.add_services(specs)
-            self._accept_whole(specs)
+            self.accept(spec for spec in specs if spec.plugin == plugin)
         except ConfigError as error:
             del self.read[plugin]
             self._note_unreadable(plugin, Failing("read", str(error)))
@@ -420,19 +427,25 @@ class PluginRegistry:
         host = self.config.host
         return load(self.config.path, host.home, self._environ, self._accepted.accepted)
 
-    def record_on_disk(self, name: str) -> StartRecord:
-        """Return what a service would be started with now, if that were ordered.
+    def read_disk(self) -> RecordOnDisk:
+        """Read the config on disk; return what tells what a service would be started with now.
+
+        That raises ConfigError for a service that the config has no longer, and StartError for one
+        that could not be started.
 
         Raises:
-            ConfigError: The config has no such service any more.
-            StartError: It could not be started: a secret is missing.
+            ConfigError: It cannot be used, and there is no accepted one.
         """
-        config, specs = self.fit(self.load_config())
-        spec = next((one for one in specs if one.name == name), None)
-        if spec is None:
-            raise ConfigError("it is not in it any more", path=str(config.path))
-        found = service_environment(spec, self._environ)
-        return start_record(spec, config.plugins[spec.plugin], found.names, found.sources)
+        config, fitting = self.fit(self.load_config())
+        specs = {spec.name: spec for spec in fitting}
+
+        def record(name: str) -> StartRecord:
+            if (spec := specs.get(name)) is None:
+                raise ConfigError("it has no such service any more", path=str(config.path))
+            found = service_environment(spec, self._environ)
+            return start_record(spec, config.plugins[spec.plugin], found.names, found.sources)
+
+        return record
 
     def _accept_whole(self, specs: list[ServiceSpec]) -> None:
         """Accept the config in use."""

@@ -327,10 +327,10 @@ class _Search:
         env_file = "an env_file" if file is None else str(file)
         credentials = f", or into {self._folder}" if self._folder else ""
         character = f", or into the secrets of {agent.file}" if agent.file is not None else ""
-        problem = f"empty in {', '.join(empty)}" if empty else "not set"
+        problem = f"is empty in {', '.join(empty)}" if empty else "is not set"
         return StartError(
             spec.name,
-            f"secret {name} is {problem}: export {source} where the supervisor starts, "
+            f"secret {name} {problem}: export {source} where the supervisor starts, "
             f"or put it into {env_file}{credentials}{character}",
         )
 

@@ -70,7 +70,7 @@ class StatusReport:
         machine: What this machine supports.
         host_state: Returns the state of the supervisor.
         last_crashes: Returns a service's last crashes.
-        record_on_disk: Returns what a service would be started with now.
+        read_disk: Reads the config; returns what tells what a service would be started with now.
     """
 
     def __init__(
@@ -83,12 +83,13 @@ class StatusReport:
         machine: Capabilities,
         host_state: Callable[[], HostState],
         last_crashes: Callable[[str, int], list[CrashSummary]],
-        record_on_disk: Callable[[str], StartRecord],
+        read_disk: Callable[[], Callable[[str], StartRecord]],
     ) -> None:
         self._host, self._boot, self._services = host, boot, services
         self._engine, self._bus, self._machine = engine, bus, machine
         self._host_state, self._last_crashes = host_state, last_crashes
-        self._record_on_disk = record_on_disk
+        self._read_disk = read_disk
+        self._on_disk: Callable[[str], StartRecord] | None = None
         self._began = time.monotonic()
         self._meter = CpuMeter()
 
@@ -174,12 +175,18 @@ class StatusReport:
     def _detail(self, service: Service) -> dict[str, Any]:
         return _capabilities(service) | self._supervision(service) | self._start(service)
 
+    def read_disk(self) -> None:
+        """Read the config on disk, for the details of the next rows."""
+        self._on_disk = None
+        with contextlib.suppress(ConfigError):
+            self._on_disk = self._read_disk()
+
     def _start(self, service: Service) -> dict[str, Any]:
         """Return what a service was started with, and what a restart would change."""
         started, others = service.current.started, list(self._services)
         differs, now = list[str](), None
         try:
-            now = self._record_on_disk(service.name)
+            now = self._on_disk(service.name) if self._on_disk is not None else None
         except (ConfigError, StartError) as error:
             differs = [f"{error}"]
         if started is not None and now is not None:

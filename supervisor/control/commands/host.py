@@ -27,6 +27,7 @@ def status(context: CommandContext, peer: Token, order: Order) -> Command:
     if order.names:
         names = matching(context, order)
         yield from until_recorded(context)
+        context.status.read_disk()
     rows = []
     for name in names:
         if name in table.services:
