@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
-from typing import TypeAlias
 
 import msgspec
 
@@ -24,7 +23,7 @@ from garrison.ipc.messages import (
 from garrison.ipc.system import process_tree
 from garrison.supervisor.config.accepted import accept_services, accept_whole
 from garrison.supervisor.config.basis import Rejection
-from garrison.supervisor.config.environment import base_environment, service_environment
+from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 from garrison.supervisor.config.values import is_name
@@ -35,21 +34,18 @@ from garrison.supervisor.lifecycle.services import (
     ServiceTable,
     UnreadablePlugin,
 )
-from garrison.supervisor.lifecycle.start_record import StartRecord, start_record
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.processes.preload import Preloader
 from garrison.supervisor.state.accepted_store import AcceptedStore
 
+from .assignment import RecordOnDisk, record_on_disk
 from .fitting import checked, configured_services, without_problems
 from .probes import READ_S, PluginProbe, take_until
 from .processes import engine
 from .tasks import Steps
 
 BARRIER_S = 10.0  # the first starts wait no longer for a plugin that is slow to read
-
-
-RecordOnDisk: TypeAlias = Callable[[str], StartRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -436,16 +432,8 @@ class PluginRegistry:
         Raises:
             ConfigError: It cannot be used, and there is no accepted one.
         """
-        config, fitting = self.fit(self.load_config())
-        specs = {spec.name: spec for spec in fitting}
-
-        def record(name: str) -> StartRecord:
-            if (spec := specs.get(name)) is None:
-                raise ConfigError("it has no such service any more", path=str(config.path))
-            found = service_environment(spec, self._environ)
-            return start_record(spec, config.plugins[spec.plugin], found.names, found.sources)
-
-        return record
+        config, specs = self.fit(self.load_config())
+        return record_on_disk(config, specs, self._environ)
 
     def _accept_whole(self, specs: list[ServiceSpec]) -> None:
         """Accept the config in use."""
