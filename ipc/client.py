@@ -19,11 +19,12 @@ import msgspec
 import zmq
 
 from . import frames as large
-from . import mail, sockets
+from . import mail, sockets, watching
 from .caller import Decode, ItemSink
 from .calls import OpenCall
 from .directory import AWAY
-from .errors import CallError, InvalidCall, ServiceUnavailable, SupervisorGone
+from .errors import CallError, InvalidCall, OrderFailed, ServiceUnavailable, SupervisorGone
+from .log_events import LogEvent
 from .mail import EVENT
 from .messages import EMPTY_MAP, LONGEST_TIMEOUT, Entry, Leave, State, Token, Value
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
@@ -384,7 +385,25 @@ class Client:
             SupervisorGone: The supervisor ended or did not answer. The request may have been
                 carried out.
         """
+        if options.get("follow"):  # it has many answers, and this returns one
+            raise OrderFailed("usage", f"{verb}: use client.events() or client.logs() to follow")
         return await self.session.request(verb, names, timeout, options)
+
+    def events(self, *names: str, number: int = 0, follow: bool = True) -> AsyncIterator[LogEvent]:
+        """Return the host's events, of some NAMEs and globs or all, read from its files.
+
+        Args:
+            names: NAMEs and globs; none: also the events of the host itself.
+            number: How many recorded events come first, the last ones.
+            follow: Whether to go on with new events, until this client is closed.
+        """
+        return watching.events(self.session, names, number, follow)
+
+    def logs(
+        self, *names: str, number: int = 0, follow: bool = True
+    ) -> AsyncIterator[tuple[str, str]]:
+        """Return the NAME and line of what services write, as `events` does; merged by time."""
+        return watching.lines(self.session, names, number, follow)
 
     @property
     def timeout(self) -> float:

@@ -77,6 +77,7 @@ class Session:
         send = send_data or self.send_data
         self.calls = Calls(send, self.limits.window, self.limits.window_bytes)
         self.ids = itertools.count(1)
+        self.logs = ""  # the folder of the host's logs
         self.boot = ""  # id of the supervisor process that welcomed this one last
         self._synced = ""  # `boot` of the router that answered a Sync last
         self.refused = 0  # frames that could not be decoded
@@ -302,6 +303,7 @@ class Session:
         elif is_next and self.bus is not None:
             self.bus.probe()
         self._orphan_grace = message.orphan_grace
+        self.logs = message.logs or ""
         if self._limited_by_welcome:
             self.limits = message.limits
             self.calls.window, self.calls.window_bytes = message.window, message.window_bytes

@@ -134,6 +134,7 @@ class AssignmentBuilder:
             priority=spec.priority,
             limits=limits,
             chaos=host.chaos,
+            terminal=service.terminal or msgspec.UNSET,
         )
         record = start_record(spec, service.plugin, found.names, found.sources)
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)

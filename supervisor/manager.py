@@ -19,6 +19,7 @@ from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spe
 from garrison.supervisor.lifecycle.actions import (
     Action,
     Apply,
+    Attach,
     Configure,
     InjectFault,
     RestartBound,
@@ -126,6 +127,8 @@ class ServiceManager:
                 service.next_watchdog = None
             case RestartBound(name):
                 self._restart_bound(name)
+            case Attach(name, pid):
+                self._services.services[name].terminal = pid
             case InjectFault(name, kind, number):
                 current = self._services.services[name].current
                 self._use.log.record("service.fault", name, fault=kind, pid=current.pid)
@@ -189,14 +192,12 @@ class ServiceManager:
     ) -> None:
         """Add services of the config, and start those that are to run.
 
-        A restored service that no command was given for is started by its present `autostart`: a
-        default of an earlier config is no order.
-
         Args:
             new: The services.
             specs: All services, in the order of the config.
             orders: The operator's commands of earlier runs of the host.
         """
+        # Restored ones without a command too: the default of an earlier config was no order.
         unordered = [one for one in self._services if one.state is State.REGISTERED]
         for service in new:
             self.add(service)
@@ -249,7 +250,7 @@ class ServiceManager:
         """Give restored services another spec: theirs does not fit their plugins."""
         for spec in specs:
             service = self._services.services.get(spec.name)
-            if service is not None and service.spec != spec:
+            if service and service.spec != spec:
                 service.child, service.next_watchdog = respecified(service, spec)
                 service.plugin = plugins[spec.plugin]
 
@@ -298,6 +299,8 @@ class ServiceManager:
         except CannotStart as error:
             self._not_started(service, error.reason, error.permanent)
             return
+        finally:
+            service.terminal = 0  # it is for one incarnation
         service.current.uid, service.current.started = prepared.uid, prepared.record
         self._use.crashes.on_secrets(service.name, prepared.secrets)
         self._use.engine.fork(token, service.name, prepared.assignment, service.spec.limits)

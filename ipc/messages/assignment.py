@@ -105,6 +105,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     priority: int | None = None  # of its models, where the config sets one
     limits: WorkerLimits = WorkerLimits()
     chaos: bool = False  # whether it accepts the faults of `garrison chaos`
+    terminal: int | msgspec.UnsetType = msgspec.UNSET  # pid of the process whose terminal it uses
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -144,6 +144,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     max_message: int = 64 * 1024 * 1024
     orphan_grace: float = 10.0  # how long to wait for the next supervisor once this one is gone
     syncs: bool = False  # the router answers a Sync; an older release leaves this out
+    logs: str | msgspec.UnsetType = msgspec.UNSET  # the folder of logs; older: not named
 
     @property
     def limits(self) -> CallLimits:

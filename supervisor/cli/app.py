@@ -1,12 +1,17 @@
 """The group of all verbs, each imported when it is used, and the run of one command line."""
 
+import contextlib
 import importlib
+import os
 import sys
 
 import click
 
+from garrison.ipc.messages import encodable
+
 from .errors import INTERRUPTED
 from .output import Invocation, options
+from .verbs import VerbGroup
 
 # Verbs and the modules that they are in, in the order of `garrison --help`. The orders to services
 # are every command of `services`: that module is imported for a verb that is not listed here.
@@ -20,6 +25,7 @@ AFTER = {
     "mail": "mail",
     "chaos": "chaos",
     "call": "call",
+    "run": "run",
     "chat": "chat",
     "check": "config",
     "config": "config",
@@ -40,7 +46,7 @@ def _module(name: str) -> object:
     return importlib.import_module(f".{name}", __package__)
 
 
-class LazyGroup(click.Group):
+class LazyGroup(VerbGroup):
     """A group that imports a verb's module when the verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -50,18 +56,6 @@ class LazyGroup(click.Group):
         module = _module({**BEFORE, **AFTER}.get(cmd_name, ORDERS))
         command = getattr(module, cmd_name, None)
         return command if isinstance(command, click.Command) else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
-            close = difflib.get_close_matches(name, verbs(), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise click.UsageError(f"there is no verb {name}{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -90,11 +84,30 @@ def garrison(_: Invocation) -> None:
     """
 
 
+def _check_words(words: list[str]) -> None:
+    """Raise UsageError for a word that is no text: nothing that garrison names can be so."""
+    for word in words:
+        if word != encodable(word):
+            shown = ascii(os.fsencode(word))[2:-1]
+            text = f"the argument {shown} is not UTF-8: write names, paths and values in UTF-8"
+            raise click.UsageError(text)
+
+
+def _tolerate_any_text() -> None:
+    """Have what the terminal's encoding lacks shown as `\\u2192`, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or its disk is full
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+
 def run() -> None:
     """Run a command line, and exit with its code."""
     # An error can occur before the options are parsed, and `--json` applies to it as well.
     invocation = Invocation(json="--json" in sys.argv[1:])
+    _tolerate_any_text()
     try:
+        _check_words(sys.argv[1:])
         code = garrison.main(prog_name="garrison", standalone_mode=False, obj=invocation)
     except click.exceptions.Exit as end:
         code = end.exit_code

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -35,6 +36,7 @@ POLL_S = 0.05
 @config_option
 @click.option("--detach", is_flag=True, help="Run in the background; return once services run.")
 @click.option("--strict", is_flag=True, help="Refuse a configuration that does not fit in part.")
+@click.option("--watch", is_flag=True, help="Restart services whose code or config was saved.")
 @click.option("--events-only", is_flag=True, hidden=True)
 @click.option("--check-takeover", "--prove", "check_takeover", is_flag=True, hidden=True)
 @options
@@ -43,6 +45,7 @@ def up(
     path: Path,
     detach: bool,
     strict: bool,
+    watch: bool,
     events_only: bool,
     check_takeover: bool,
 ) -> int:
@@ -61,12 +64,14 @@ def up(
         config = open_config(path, invocation.home_option, os.environ)
     if check_takeover:
         return _check_takeover(config)
+    if detach and watch:
+        raise click.UsageError("--watch tells what it restarts, so it runs without --detach")
     if detach:
         return _run_detached(invocation, config)
-    return _run_foreground(invocation, config, events_only)
+    return _run_foreground(invocation, config, events_only, watch)
 
 
-def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -> int:
+def _run_foreground(invocation: Invocation, config: Config, events_only: bool, watch: bool) -> int:
     from garrison.supervisor.logs.console import Console
     from garrison.supervisor.logs.events import EventLog
     from garrison.supervisor.loop import Supervisor
@@ -95,15 +100,29 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
     invocation.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
     try:
-        supervisor.run()
+        with _watching(invocation, config) if watch else contextlib.nullcontext():
+            supervisor.run()
     finally:
         console.close()
     upgrade = supervisor.upgrade
     if upgrade.successor:
         flags = ["--events-only"] if events_only else []
         flags += ["--json"] if invocation.json else []
+        flags += ["--watch"] if watch else []
         _exec_successor(upgrade.successor, upgrade.environ, config, flags)
     return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
+
+
+@contextlib.contextmanager
+def _watching(invocation: Invocation, config: Config) -> Iterator[None]:
+    from .watch import Watcher
+
+    watcher = Watcher(config, invocation.say)
+    watcher.start()
+    try:
+        yield
+    finally:
+        watcher.close()
 
 
 def _exec_successor(
@@ -235,9 +254,10 @@ def upgrade(invocation: Invocation) -> int:
         if request(home, "status")["supervisor"]["boot"] == head["boot"]:
             raise
     after = _successor(home, head)
-    data = {"pid": head["pid"], "from": head["version"], "version": own_version(), **after}
+    version = after["supervisor"]["version"]
+    data = {"pid": head["pid"], "from": head["version"], "version": version, **after}
     invocation.answer(data)
-    invocation.say(f"upgraded {head['version']} to {own_version()} (pid {head['pid']})")
+    invocation.say(f"upgraded {head['version']} to {version} (pid {head['pid']})")
     changed = [row["name"] for row in after["services"] if row["pid"] not in _pids(before)]
     kept = len(after["services"]) - len(changed)
     running = "1 service runs on" if kept == 1 else f"{kept} services run on"

@@ -171,6 +171,7 @@ class DirectoryPublisher:
             self._host.max_message,
             self._host.orphan_grace,
             syncs=True,
+            logs=str(self._host.logs),
         )
         sent = self.send(token, welcome)
         if sent:

@@ -31,15 +31,14 @@ from garrison.supervisor.processes.capabilities import (
     format_unsupported,
     unsupported_limits,
 )
-from garrison.supervisor.processes.engine import Engine, Measured
-from garrison.supervisor.processes.usage import CpuMeter
+from garrison.supervisor.processes.engine import SELF, Engine, Measured
 
 LAST_LINES = 12  # of a traceback
 CRASHES = 5  # shown of one service
 
 
 def own_version() -> str:
-    """Return the installed version of garrison."""
+    """Return the installed version of garrison: of the files on disk, not of what is loaded."""
     try:
         return version("garrison")
     except PackageNotFoundError:  # run from a checkout that is not installed
@@ -91,16 +90,16 @@ class StatusReport:
         self._read_disk = read_disk
         self._on_disk: Callable[[str], StartRecord] | None = None
         self._began = time.monotonic()
-        self._meter = CpuMeter()
+        self._version = own_version()  # of the code that this process has loaded
 
     def supervisor_row(self) -> dict[str, Any]:
         """Return the row of the supervisor."""
-        rss, cpu = self._meter.measure(os.getpid())
-        state = self._host_state()
+        used, state = self._engine.measure(SELF), self._host_state()
+        installed = own_version()
         return {
             "pid": os.getpid(),
             **self._engine.status(),
-            "version": own_version(),
+            "version": self._version,
             "home": str(self._host.home),
             "config": str(state.config),
             "boot": self._boot,
@@ -108,12 +107,15 @@ class StatusReport:
             "stopping": state.stopping,
             "registered": state.registered,
             "settled": state.settled,
-            "rss_bytes": rss,
-            "cpu_percent": cpu,
+            "rss_bytes": used.rss_bytes,
+            "cpu_percent": used.cpu_percent,
             "descriptors": _descriptors(),
             "messages": self._bus.carried,
             "refused_frames": state.rejected_frames,
             "config_rejected": [one.as_data() for one in state.rejected],
+            "cpu_seconds": used.cpu_seconds,
+            "installed": installed,
+            "upgrade_pending": installed != self._version,
         }
 
     def service_row(self, service: Service, detail: bool) -> dict[str, Any]:
@@ -151,6 +153,7 @@ class StatusReport:
             "health": _health(service, now),
             "beat_age_s": now - current.beat_at if live and current.beat_at else None,
             "config_rejected": self._rejected(service.spec),
+            "cpu_seconds": measured.cpu_seconds,
         }
         return row | self._detail(service) if detail else row
 
@@ -303,6 +306,7 @@ def _absent_row(name: str) -> dict[str, Any]:
         "health": None,
         "beat_age_s": None,
         "config_rejected": None,
+        "cpu_seconds": 0.0,
     }
 
 

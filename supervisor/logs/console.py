@@ -14,8 +14,9 @@ from typing import Any, TextIO
 
 import click
 
+from garrison.ipc.log_files import LogReader
+
 from .events import LogEvent
-from .tail import LogReader
 
 WAITING_LINES = 4000  # events that wait for the terminal; older ones are dropped
 LOOK_S = 0.1  # between two reads of the log files

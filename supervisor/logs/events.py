@@ -14,34 +14,13 @@ from typing import Any
 
 import msgspec
 
+from garrison.ipc.log_events import LogEvent as LogEvent
+from garrison.ipc.log_events import decode_events
+
 KEPT = 4096  # events in memory
 FILE_BYTES = 4 * 1024 * 1024  # the file is then renamed to .1, which is replaced
 RECALLED = 512  # events of the former supervisor that the next one loads
 RECALLED_BYTES = 256 * 1024  # read from the end of each of the two files
-
-
-class LogEvent(msgspec.Struct, frozen=True):
-    """One event."""
-
-    n: int  # its number, counted from the first event in the files
-    time: str  # UTC, RFC 3339
-    event: str  # "service.state"
-    service: str = ""
-    data: dict[str, Any] = {}
-
-    def text(self) -> str:
-        """Return the event as text, without its time."""
-        fields = {"service": self.service, **self.data} if self.service else self.data
-        shown = " ".join(f"{key}={_value(value)}" for key, value in fields.items() if value != "")
-        return f"{self.event} {shown}".rstrip()
-
-
-def _value(value: Any) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
-    if " " not in text and text.isprintable():
-        return text
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f'"{"".join(escaped)}"'
 
 
 def _last_events(path: Path) -> Iterator[LogEvent]:
@@ -53,9 +32,7 @@ def _last_events(path: Path) -> Iterator[LogEvent]:
             lines = file.read(RECALLED_BYTES).splitlines()
     except OSError:
         return
-    for line in lines:
-        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            yield msgspec.json.decode(line, type=LogEvent)
+    yield from decode_events(lines)
 
 
 def local_time(utc: str, separator: str = "T", precision: str = "milliseconds") -> str:

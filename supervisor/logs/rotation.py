@@ -18,7 +18,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .tail import rotated_path
+from garrison.ipc.log_files import rotated_path
 
 LOOK_S = 0.1  # between two checks of the sizes
 HASTE_S = 0.01  # the same, for a file that grows fast

@@ -15,6 +15,7 @@ from garrison.supervisor.lifecycle.handle import NO_PROCESS, Handle
 from garrison.supervisor.lifecycle.limits import Used
 
 Key: TypeAlias = bytes  # the token of a worker's incarnation
+SELF: Key = b""  # in place of a worker's key: this process
 NO_LIMITS = ProcessLimits()
 
 
@@ -32,8 +33,9 @@ class Measured:
     """What a worker uses, by the engine's latest measurement."""
 
     rss_bytes: int = 0  # of the worker's own process
-    cpu_percent: float = 0.0  # of one processor, since the measurement before
+    cpu_percent: float = 0.0  # of one processor, within the last 10 s or its life
     tree: Used | None = None  # the worker and all processes below it
+    cpu_seconds: float = 0.0  # of processors, since its start
 
 
 # --- what happened ------------------------------------------------------------------------
@@ -230,7 +232,7 @@ class Engine(Protocol):
         """Return what a worker uses, from what the engine knows now.
 
         Args:
-            key: The worker.
+            key: The worker; `SELF` is this process.
             tree: Whether to measure all processes below it too, where that is quick.
         """
         ...

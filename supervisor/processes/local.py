@@ -25,14 +25,15 @@ from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 
 from . import cgroups, engine, inherited, protocol
-from .engine import NO_LIMITS, Found, Happened, Inherited, Key, Measured
+from .cpu import CpuMeter
+from .engine import NO_LIMITS, SELF, Found, Happened, Inherited, Key, Measured
 from .inherited import InheritedTrees
 from .launcher_process import LauncherProcess
 from .launchers import LauncherSet
 from .post_mortem import PostMortem
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
 from .takeover import Inventory, LauncherTakeover
-from .usage import CpuMeter, UsageMonitor, sample_quickly
+from .usage import UsageMonitor, sample_quickly
 from .worker_table import LocalWorker, WorkerTable
 
 FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
@@ -84,7 +85,7 @@ class LocalEngine:
     def due(self) -> float:
         """Return when `turn` is to be called even if no descriptor is ready."""
         takeover = self._takeover.due if self._takeover is not None else inf
-        return min(self._answers_due, self._usage.due, takeover)
+        return min(self._answers_due, self._usage.due, self._meter.due, takeover)
 
     @property
     def busy(self) -> bool:
@@ -111,6 +112,9 @@ class LocalEngine:
         self._end_missing()
         if time.monotonic() >= self._answers_due:
             self._end_hanging()
+        if time.monotonic() >= self._meter.due:
+            pids = {worker.pid for worker in self._workers.values() if worker.pid}
+            self._meter.sample({os.getpid(), *pids})
         self._happened += self._usage.turn()
         self._happened += self._post_mortem.read_next()
         happened, self._happened = self._happened, []
@@ -292,10 +296,12 @@ class LocalEngine:
     def measure(self, key: Key, tree: bool = False) -> Measured:
         """Return what a worker uses now."""
         worker = self._workers.get(key)
-        if worker is None or not worker.pid:
+        pid = os.getpid() if key == SELF else worker.pid if worker is not None else 0
+        if not pid:
             return Measured()
-        rss, cpu = self._meter.measure(worker.pid)
-        return Measured(rss, cpu, sample_quickly(worker.pid) if tree else self._usage.last(key))
+        used = self._meter.measure(pid)
+        below = sample_quickly(pid) if tree else self._usage.last(key)
+        return Measured(used.rss_bytes, used.percent, below, used.seconds)
 
     def signal(self, key: Key, number: int, group: bool = True) -> None:
         """Signal a worker's process group, or the worker alone."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from garrison.ipc import batches_read, flight_record, flight_recorder
-from garrison.supervisor.logs.tail import rotated_path
+from garrison.ipc.log_files import rotated_path
 
 from .engine import FlightRecord, Key, LogTail
 

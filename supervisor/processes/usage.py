@@ -42,7 +42,6 @@ PSS_QUEUE_MOST = 1000  # trees that wait for the thread; further ones count with
 LATE_S = 0.5  # a turn that comes so late shows that this process, and the thread, were stopped
 TREE_MOST = 4096  # processes that are counted in one tree; more is too many for any limit
 QUICK_MOST = 256  # processes that are counted for `status`
-MEASURED_MOST = 1000  # processes whose processor time is remembered
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 TreeSample: TypeAlias = tuple[Used, list[int]]  # with its pids
@@ -112,25 +111,6 @@ def proportional(pids: Sequence[int]) -> int:
             size = int(rollup.partition(b"\nPss:")[2].split()[0]) * 1024
         total += size
     return max(total, largest)
-
-
-class CpuMeter:
-    """Measures resident memory and processor use of single processes."""
-
-    def __init__(self) -> None:
-        self._before: dict[int, tuple[int, float, float]] = {}  # pid → ticks, CPU seconds, at
-
-    def measure(self, pid: int) -> tuple[int, float]:
-        """Return resident bytes, and percent of one processor since the last measurement."""
-        ticks, rss, used = process_tree.usage(pid)
-        now = time.monotonic()
-        if len(self._before) > MEASURED_MOST:
-            self._before.clear()
-        before = self._before.get(pid)
-        self._before[pid] = ticks, used, now
-        if before is None or before[0] != ticks or now <= before[2]:
-            return rss, 0.0
-        return rss, round(max(used - before[1], 0.0) / (now - before[2]) * 100, 1)
 
 
 class PssSampler:

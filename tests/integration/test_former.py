@@ -27,8 +27,15 @@ from garrison.supervisor.state.snapshot import StoredSnapshot
 
 FORMER = ROOT / "tests" / "former"
 # Places that depend on the moment: what a service reports of itself, and how calls ended.
-MOMENTARY = re.compile(r"\.(outcomes|facts|health)\.")
-ADDED: set[str] = set()  # places that answers have since; each was added on purpose
+MOMENTARY = re.compile(r"\.(outcomes|facts|health|attributes)\.")
+STATUS = ("status", "status NAME", "up")  # commands that answer with the supervisor's row
+HEAD = ("cpu_seconds", "installed", "upgrade_pending")
+ADDED: set[str] = {  # places that answers have since; each was added on purpose
+    ".living.json.plugins.eliza.services[].attributes",
+    ".living.json.services[].manifest.attributes",
+    *(f".{v}.data.services[].cpu_seconds" for v in (*STATUS, "restart", "start")),
+    *(f".{v}.data.supervisor.{key}" for v in STATUS for key in HEAD),
+}
 CONFIG = """
 [plugins.echo]
 [plugins.leak]

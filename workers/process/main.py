@@ -13,7 +13,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 import uvloop
@@ -23,14 +23,15 @@ from garrison.ipc.messages import Assignment, Reading
 from garrison.ipc.system import log_stream, process_tree
 from garrison.workers.service import Service
 
-from . import redaction
+from . import redaction, terminal
 from .exit import CRASHED, leave
 from .loading import installed_plugins
 from .methods import describe
 from .preparation import drop_privileges
-from .worker import run_worker
+from .worker import WorkerRun
 
 PR_SET_NAME = 15  # linux/prctl.h
+EXITS_MOST = 100  # tasks that wait for one that calls `sys.exit`
 
 
 def warm_up() -> None:
@@ -86,6 +87,7 @@ def _read(reading: Reading) -> int:
 
     _set_name(f"reads:{reading.source.name}")
     _set_environment(reading.env, reading.token)
+    terminal.do_without(reading.source.name)
     return _loop(run_probe(reading))
 
 
@@ -95,10 +97,15 @@ def _serve(assignment: Assignment) -> int:
     granted = assignment.environment.secrets
     secrets = {name: os.fsdecode(value) for name, value in granted.items()}
     os.environ.update(secrets)
+    if isinstance(assignment.terminal, int):
+        terminal.attach(assignment.terminal)
+    else:
+        terminal.do_without(assignment.name)
     redaction.install(secrets)
     prepared = drop_privileges(assignment)
     _log_as(assignment.name, assignment.generation)
-    return _loop(run_worker(assignment, secrets, prepared))
+    run = WorkerRun(assignment, secrets, prepared)
+    return _loop(run.main(), run.exited)
 
 
 def _set_name(name: str) -> None:
@@ -140,7 +147,18 @@ def _log_as(name: str, generation: int) -> None:
     logging.Formatter.converter = time.gmtime
 
 
-def _loop(work: Coroutine[Any, Any, int]) -> NoReturn:
+def _loop(
+    work: Coroutine[Any, Any, int],
+    exited: Callable[[SystemExit], Coroutine[Any, Any, int]] | None = None,
+) -> NoReturn:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(work)
+        code = CRASHED
+        for _ in range(EXITS_MOST):  # raised by a task, SystemExit stops the loop
+            try:
+                code = runner.run(work)
+                break
+            except SystemExit as end:  # and again for each task that waits for that one
+                if exited is None:
+                    raise
+                work = exited(end)
         leave(code)  # without waiting for tasks and threads that others left behind

@@ -1,7 +1,6 @@
 """Inspects a plugin and checks its config, in a throwaway process without secrets."""
 
 import contextlib
-import inspect
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,8 @@ from garrison.workers.config_class import ConfigMismatch, convert_config
 from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
 
+from . import terminal
+from .lifecycle import check_lifecycle
 from .loading import load
 from .methods import describe
 from .registration import static_manifest
@@ -40,8 +41,7 @@ def inspect_plugin(reading: Reading) -> PluginRead:
             )
         if not isinstance(cls.service_type, str) or not cls.service_type:
             raise TypeError(f'{cls.__name__} has no service_type; add one: service_type = "…"')
-        if not inspect.ismethod(cls.start):
-            raise TypeError(f"{cls.__name__}.start is not a class method; add @classmethod")
+        check_lifecycle(cls)
     for event, handlers in plugin.events.items():
         for handler in handlers:
             check_takes(handler, f"a handler of event {event}", "payload")
@@ -113,6 +113,7 @@ def main() -> None:
     assert isinstance(reading, Reading)
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # the plugin's own output is not part of the result
+        terminal.do_without(reading.source.name)
         out.write(messages.encode(probe(reading)))
     os._exit(os.EX_OK)
 
