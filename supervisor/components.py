@@ -216,7 +216,7 @@ class _Builder:
         hooks = RegistryHooks(
             loop.add_services,
             lambda specs: self._manager.take_specs(specs),
-            lambda specs, plugins: self._manager.replace_specs(specs, plugins),
+            lambda specs, plugins: self._manager.respecify(specs, plugins),
             lambda token: publisher.send(token, Acknowledged()),
             loop.add_task,
             loop.wake,

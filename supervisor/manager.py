@@ -244,9 +244,7 @@ class ServiceManager:
             if (new := by_name.get(service.name)) is not None:
                 service.child = replace(service.child, spec=placed(service.spec, new))
 
-    def replace_specs(
-        self, specs: Iterable[ServiceSpec], plugins: Mapping[str, PluginSpec]
-    ) -> None:
+    def respecify(self, specs: Iterable[ServiceSpec], plugins: Mapping[str, PluginSpec]) -> None:
         """Give restored services another spec: theirs does not fit their plugins."""
         for spec in specs:
             service = self._services.services.get(spec.name)
