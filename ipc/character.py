@@ -193,6 +193,49 @@ def secrets_of(character: Character) -> dict[str, str]:
     return {name: text for name, text in texts.items() if text}
 
 
+def text_without_secrets(data: bytes) -> str:
+    """Return a character file's text as JSON without any secret; other values are unchanged."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, list):
+            return [bare(one) for one in value]
+        if not isinstance(value, dict):
+            return value
+        kept = {key: part for key, part in value.items() if key != "secrets"}
+        if isinstance(settings := kept.get("settings"), dict):
+            kept["settings"] = {key: part for key, part in settings.items() if key != "secrets"}
+        return kept
+
+    return msgspec.json.encode(bare(_wired(_decoded(data)))).decode()
+
+
+def with_secrets_of(character: Character, data: bytes) -> Character:
+    """Return a character with the secrets that a file has for it now.
+
+    The file may be no valid character any more: of it, no other value is used.
+    """
+    try:
+        document = _wired(_decoded(data))
+    except CharacterError:
+        return character
+    of_name = [
+        one
+        for one in (document if isinstance(document, list) else [document])
+        if isinstance(one, dict) and str(one.get("name", "")).strip() == character.name
+    ]
+    found = of_name[0] if of_name else document
+    if not isinstance(found, dict):
+        return character
+    own, settings = found.get("secrets"), found.get("settings")
+    nested = settings.get("secrets") if isinstance(settings, dict) else None
+    with_nested = {**character.settings, "secrets": nested} if isinstance(nested, dict) else {}
+    return msgspec.structs.replace(
+        character,
+        secrets=own if isinstance(own, dict) else {},
+        settings=with_nested or character.settings,
+    )
+
+
 def without_foreign_secrets(
     character: Character, own: Collection[str], given: Collection[str]
 ) -> Character:

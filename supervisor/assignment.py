@@ -1,19 +1,22 @@
 """Builds what a new worker is sent: its settings, environment, secrets and limits."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import msgspec
 
 from garrison.ipc import messages
-from garrison.ipc.errors import StartError
+from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import PluginSource, encode
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.characters import character_for
-from garrison.supervisor.config.environment import worker_environment
+from garrison.supervisor.config.environment import service_environment
+from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec, PluginSpec, ServiceSpec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.lifecycle.start_record import StartRecord, start_record
 from garrison.supervisor.processes.post_mortem import flight_path
 from garrison.supervisor.processes.users import check_access, required_folders, resolve_user
 
@@ -33,6 +36,7 @@ class PreparedStart:
     assignment: bytes
     uid: int  # the user that the worker runs as; -1: the host's own
     secrets: dict[str, str]
+    record: StartRecord
 
 
 class AssignmentBuilder:
@@ -98,7 +102,8 @@ class AssignmentBuilder:
                 check_access(spec.name, account, required_folders(host.run, host.state))
         control, bus = self._endpoints.paths(uid)
         lock = str(host.run / f"{spec.name}.service.lock") if spec.supervision.exclusive else ""
-        env, secrets = worker_environment(spec, self._environ, of_user=of_user)
+        found = service_environment(spec, self._environ, of_user=of_user)
+        env, secrets = found.public, found.values
         character, withheld = character_for(spec, secrets)
         calls = spec.calls
         assignment = messages.Assignment(
@@ -131,7 +136,8 @@ class AssignmentBuilder:
             chaos=host.chaos,
             terminal=service.terminal or msgspec.UNSET,
         )
-        return PreparedStart(messages.encode_assignment(assignment), uid, secrets)
+        record = start_record(spec, service.plugin, found.names, found.sources)
+        return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)
 
 
 def _timing(spec: ServiceSpec, host: HostSpec) -> messages.Timing:
@@ -151,3 +157,30 @@ def _limits(spec: ServiceSpec) -> messages.WorkerLimits:
         working_directory=str(spec.limits.working_directory or ""),
         no_new_privs=spec.limits.no_new_privs,
     )
+
+
+RecordOnDisk: TypeAlias = Callable[[str], StartRecord]  # by NAME
+
+
+def record_on_disk(
+    config: Config, specs: Iterable[ServiceSpec], environ: Mapping[str, str]
+) -> RecordOnDisk:
+    """Return what tells with what a service would be started now.
+
+    It raises ConfigError for a service that the config has no longer, and StartError for one that
+    could not be started.
+
+    Args:
+        config: The config on disk.
+        specs: Every service of it.
+        environ: The environment that secrets are taken from.
+    """
+    by_name = {spec.name: spec for spec in specs}
+
+    def record(name: str) -> StartRecord:
+        if (spec := by_name.get(name)) is None:
+            raise ConfigError("it has no such service any more", path=str(config.path))
+        found = service_environment(spec, environ)
+        return start_record(spec, config.plugins[spec.plugin], found.names, found.sources)
+
+    return record

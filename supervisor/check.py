@@ -3,6 +3,7 @@
 Each plugin is read in a process of its own, which is ended if it takes too long.
 """
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -16,7 +17,11 @@ import msgspec
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Failing, PluginRead, PluginSource, Reading, encode, packed
 from garrison.supervisor.config.characters import unused_characters, unused_secrets
-from garrison.supervisor.config.environment import base_environment, worker_environment
+from garrison.supervisor.config.environment import (
+    base_environment,
+    differing_sources,
+    worker_environment,
+)
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.lifecycle.limits import format_mib, too_small
@@ -29,7 +34,8 @@ from garrison.supervisor.processes.users import (
     resolve_user,
 )
 
-from .plugins import READ_S, checked, configured_services
+from .fitting import checked, configured_services
+from .probes import READ_S
 
 _decode = msgspec.msgpack.Decoder(PluginRead | Failing).decode
 
@@ -43,12 +49,18 @@ class CheckReport:
     errors: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    would_not_start: list[str] = field(default_factory=list)  # of the warnings
     tracebacks: list[str] = field(default_factory=list)
 
     @property
     def usable(self) -> bool:
         """Return True if `garrison up` would run everything that the config names."""
         return not self.errors
+
+    def add_unstartable(self, warning: str) -> None:
+        """Add the reason why a service would not start."""
+        self.warnings.append(warning)
+        self.would_not_start.append(warning)
 
     def as_data(self) -> dict[str, Any]:
         """Return the report for `--json`."""
@@ -63,12 +75,15 @@ class CheckReport:
             "errors": self.errors,
             "warnings": self.warnings,
             "notes": self.notes,
+            "would_not_start": self.would_not_start,
         }
 
     def lines(self) -> list[str]:
         """Return the report as text."""
         names = ", ".join(spec.name for spec in self.services) or "none"
         head = f"{self.config.path}: " + ("usable" if self.usable else "not usable as it is")
+        if self.usable and self.would_not_start:
+            head += ", but not every service would start"
         return [
             *(trace for trace in self.tracebacks if trace),
             *(f"error: {error}" for error in self.errors),
@@ -91,7 +106,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
             provides[name] = [manifest.service_type for manifest in read.services]
             _add_plugin(report, read)
     try:
-        report.services = configured_services(config, provides)
+        _, report.services = configured_services(config, provides)
     except ConfigError as error:
         report.errors.append(str(error))
     else:
@@ -127,15 +142,22 @@ def _add_service(report: CheckReport, spec: ServiceSpec, environ: Mapping[str, s
             f"services.{spec.name}.memory_max is {format_mib(spec.limits.memory_max)}: {small}, "
             "so it would be ended again and again"
         )
-    folder = spec.limits.working_directory
+    folder, secrets = spec.limits.working_directory, spec.environment.secrets
     if folder is not None and not folder.is_dir():
         problem = f"{spec.name} would not start: there is no folder {folder}; make it"
         keys = report.config.key_path(spec.name, "working_directory")
-        report.warnings.append(str(report.config.error_at(keys, problem)))
+        report.add_unstartable(str(report.config.error_at(keys, problem)))
     try:
         worker_environment(spec, environ)
     except StartError as error:
-        report.warnings.append(f"{error.service} would not start: {error.reason}")
+        report.add_unstartable(f"{error.service} would not start: {error.reason}")
+    with contextlib.suppress(StartError):
+        for name, places in differing_sources(spec, environ).items():
+            first, *others = places
+            problem = f"{name} is not the same in {first} and in {' and in '.join(others)}"
+            key = report.config.key_path(spec.name, "secrets" if name in secrets else "env_file")
+            text = f"{problem}; {spec.name} gets that of {first}"
+            report.warnings.append(str(report.config.error_at(key, text)))
 
 
 def user_problems(config: Config, spec: ServiceSpec) -> tuple[list[str], list[str]]:

@@ -27,6 +27,7 @@ from garrison.supervisor.processes.detect import detect_capabilities
 from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.processes.local import LocalEngine
 from garrison.supervisor.processes.preload import Preloader
+from garrison.supervisor.state.accepted_store import AcceptedStore
 from garrison.supervisor.state.adoption import Adoption
 from garrison.supervisor.state.handover import Handover, Upgrade
 from garrison.supervisor.state.orders import OrderStore
@@ -56,6 +57,15 @@ class LoopHooks:
     stop_host: Callable[[], None]
     begin_upgrade: Callable[[str], None]
     publish_now: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What earlier runs of the host have left on disk."""
+
+    orders: OrderStore
+    accepted: AcceptedStore
+    former: Snapshot | None  # of a former supervisor; None: there was none
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +112,7 @@ def build(
     environ: Mapping[str, str],
     log: EventLog,
     handover: Handover,
-    orders: OrderStore,
-    former: Snapshot | None,
+    stores: Stores,
     loop: LoopHooks,
     make_engine: EngineFactory,
 ) -> Components:
@@ -114,12 +123,11 @@ def build(
         environ: The environment at the start; secrets are taken from it.
         log: The event log.
         handover: What the supervisor before an upgrade has left.
-        orders: The operator's commands of earlier runs of the host.
-        former: The snapshot of the former supervisor.
+        stores: What earlier runs of the host have left on disk.
         loop: What the loop does for components.
         make_engine: Makes the engine.
     """
-    return _Builder(config, environ, log, handover, loop, make_engine).build(orders, former)
+    return _Builder(config, environ, log, handover, loop, make_engine).build(stores)
 
 
 class _Builder:
@@ -155,14 +163,14 @@ class _Builder:
             loop.report_error,
         )
 
-    def build(self, orders: OrderStore, former: Snapshot | None) -> Components:
+    def build(self, stores: Stores) -> Components:
         """Build the components that decide, and return all."""
         host, loop, sockets = self._host, self._loop, self._sockets
-        self._plugins = self._build_plugins()
+        self._plugins = self._build_plugins(stores.accepted)
         snapshots = SnapshotWriter(
             host.state,
             self._services,
-            orders,
+            stores.orders,
             lambda: (self._plugins.config.digest, self._plugins.read),
             loop.report_unsaved,
         )
@@ -178,7 +186,7 @@ class _Builder:
             self._plugins,
             snapshots,
             self._manager,
-            self._build_takeover(former, adoption),
+            self._build_takeover(stores.former, adoption),
             upgrade,
             requests,
             self._build_dispatcher(adoption, requests),
@@ -203,11 +211,12 @@ class _Builder:
         log.listeners.append(followers.publish_event)
         return Sockets(context, endpoints, control, bus, publisher, followers)
 
-    def _build_plugins(self) -> PluginRegistry:
+    def _build_plugins(self, accepted: AcceptedStore) -> PluginRegistry:
         loop, publisher = self._loop, self._sockets.publisher
         hooks = RegistryHooks(
             loop.add_services,
             lambda specs: self._manager.take_specs(specs),
+            lambda specs, plugins: self._manager.respecify(specs, plugins),
             lambda token: publisher.send(token, Acknowledged()),
             loop.add_task,
             loop.wake,
@@ -222,6 +231,7 @@ class _Builder:
             self._services,
             self._log,
             hooks,
+            accepted,
         )
 
     def _build_manager(self, snapshots: SnapshotWriter) -> ServiceManager:
@@ -271,6 +281,7 @@ class _Builder:
             self._machine,
             loop.host_state,
             self._crashes.recent,
+            self._plugins.read_disk,
         )
         context = CommandContext(
             self._host,

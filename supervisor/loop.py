@@ -25,6 +25,7 @@ from garrison.supervisor.control.status import HostState
 from garrison.supervisor.lifecycle.ordering import have_processes
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
+from garrison.supervisor.state.accepted_store import AcceptedStore
 from garrison.supervisor.state.adoption import adoptable
 from garrison.supervisor.state.handover import Handover
 from garrison.supervisor.state.home import lock_home
@@ -34,7 +35,7 @@ from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
 from . import signals
-from .components import Components, EngineFactory, LoopHooks, build, local_engine
+from .components import Components, EngineFactory, LoopHooks, Stores, build, local_engine
 from .processes import engine
 from .tasks import Steps, TaskSet
 
@@ -86,15 +87,17 @@ class Supervisor:
         self._locks = lock_home(config, handover.locks)
         orders, problem = load_orders(host.state)
         former, unreadable = load_snapshot(host.state)
-        services = adoptable(config, former) if former is not None else []
+        config, services = adoptable(config, former) if former is not None else (config, [])
+        accepted = AcceptedStore(host.state, self._report_unsaved)
         self._orders = OrderStore(host.state, orders, self._report_unsaved)
         hooks = self._hooks()
-        parts = build(config, environ, log, handover, self._orders, former, hooks, make_engine)
+        stores = Stores(self._orders, accepted, former)
+        parts = build(config, environ, log, handover, stores, hooks, make_engine)
         self._take(parts)
         self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
         self._home = HomeWatch(config, self._locks, self._endpoints, identity)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
-        for damaged in filter(None, (problem, unreadable)):
+        for damaged in filter(None, (problem, unreadable, accepted.problem)):
             log.record("state.damaged", problem=damaged)
         self._takeover.begin(config, services)
 
@@ -357,6 +360,7 @@ class Supervisor:
             self._plugins.finished,
             self._settled,
             self._control.rejected,
+            self._plugins.rejected,
         )
 
     def _stop_host(self) -> None:

@@ -7,7 +7,7 @@ events of processes, commands yield actions. Times are monotonic seconds.
 import random
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from math import inf
 from typing import TypeAlias, assert_never
@@ -15,7 +15,7 @@ from typing import TypeAlias, assert_never
 from garrison.ipc import messages, sockets
 from garrison.ipc.messages import WIRES, State, Token
 from garrison.ipc.system import process_tree
-from garrison.supervisor.config.spec import ServiceSpec, service_spec
+from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.actions import (
     Action,
     Apply,
@@ -24,7 +24,7 @@ from garrison.supervisor.lifecycle.actions import (
     InjectFault,
     RestartBound,
 )
-from garrison.supervisor.lifecycle.dependencies import bound_services
+from garrison.supervisor.lifecycle.dependencies import bound_services, placed
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
 from garrison.supervisor.lifecycle.ordering import (
@@ -45,6 +45,7 @@ from garrison.supervisor.lifecycle.transitions import ended_by_itself, transitio
 from garrison.supervisor.state.adoption import (
     AdoptionPlan,
     ending_unattended,
+    respecified,
     started_after_snapshot,
 )
 from garrison.supervisor.state.orders import OrderStore
@@ -196,9 +197,14 @@ class ServiceManager:
             specs: All services, in the order of the config.
             orders: The operator's commands of earlier runs of the host.
         """
+        # Restored ones without a command too: the default of an earlier config was no order.
+        unordered = [one for one in self._services if one.state is State.REGISTERED]
         for service in new:
             self.add(service)
         self._services.reorder(specs)
+        for service in unordered:
+            if orders.wants_start(service.name, service.spec.supervision.autostart):
+                self.apply(service, Event.START)
         for service in new:
             self._use.publisher.listed(service.name)
             if orders.wants_start(service.name, service.spec.supervision.autostart):
@@ -236,13 +242,15 @@ class ServiceManager:
         by_name = {spec.name: spec for spec in specs}
         for service in self._services:
             if (new := by_name.get(service.name)) is not None:
-                spec = service_spec(
-                    service.spec,
-                    depends_on=new.supervision.depends_on,
-                    bind_to=new.supervision.bind_to,
-                    with_parts=new.with_parts,
-                )
-                service.child = replace(service.child, spec=spec)
+                service.child = replace(service.child, spec=placed(service.spec, new))
+
+    def respecify(self, specs: Iterable[ServiceSpec], plugins: Mapping[str, PluginSpec]) -> None:
+        """Give restored services another spec: theirs does not fit their plugins."""
+        for spec in specs:
+            service = self._services.services.get(spec.name)
+            if service and service.spec != spec:
+                service.child, service.next_watchdog = respecified(service, spec)
+                service.plugin = plugins[spec.plugin]
 
     # --- starting and stopping everything -----------------------------------------------------
 
@@ -291,7 +299,7 @@ class ServiceManager:
             return
         finally:
             service.terminal = 0  # it is for one incarnation
-        service.current.uid = prepared.uid
+        service.current.uid, service.current.started = prepared.uid, prepared.record
         self._use.crashes.on_secrets(service.name, prepared.secrets)
         self._use.engine.fork(token, service.name, prepared.assignment, service.spec.limits)
 

@@ -5,53 +5,47 @@ the other plugins start without it. Times are monotonic seconds.
 """
 
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 from math import inf
 
+import msgspec
+
 from garrison.ipc import messages, sockets
 from garrison.ipc.errors import ConfigError
-from garrison.ipc.messages import Failing, Manifest, PluginRead, PluginSource, Token
+from garrison.ipc.messages import (
+    Failing,
+    Manifest,
+    PluginRead,
+    PluginSource,
+    Token,
+)
 from garrison.ipc.system import process_tree
+from garrison.supervisor.config.accepted import accept_services, accept_whole
+from garrison.supervisor.config.basis import Rejection
 from garrison.supervisor.config.environment import base_environment
-from garrison.supervisor.config.load import Config
+from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 from garrison.supervisor.config.values import is_name
-from garrison.supervisor.lifecycle.dependencies import find_cycle
 from garrison.supervisor.lifecycle.policy import PROBE_FIRST, PROBE_MOST, Child
-from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin
+from garrison.supervisor.lifecycle.services import (
+    HeldService,
+    Service,
+    ServiceTable,
+    UnreadablePlugin,
+)
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.processes.engine import Engine
 from garrison.supervisor.processes.preload import Preloader
+from garrison.supervisor.state.accepted_store import AcceptedStore
 
+from .assignment import RecordOnDisk, record_on_disk
+from .fitting import checked, configured_services, without_problems
+from .probes import READ_S, PluginProbe, take_until
 from .processes import engine
 from .tasks import Steps
 
-READ_S = 60.0  # for a plugin's import
 BARRIER_S = 10.0  # the first starts wait no longer for a plugin that is slow to read
-
-
-@dataclass(slots=True, eq=False)
-class PluginProbe:
-    """One reading of a plugin in a process of its own."""
-
-    plugin: PluginSpec
-    plugins: Container[str]  # the plugins that its config has
-    token: Token
-    until: float
-    result: PluginRead | Failing | None = None
-    done: bool = False
-
-    @property
-    def found(self) -> PluginRead | None:
-        """Return what was read."""
-        return self.result if isinstance(self.result, PluginRead) else None
-
-    @property
-    def problem(self) -> Failing:
-        """Return why the plugin could not be read."""
-        result = self.result
-        return result if isinstance(result, Failing) else Failing("read", "it reported nothing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +54,7 @@ class RegistryHooks:
 
     add_services: Callable[[list[ServiceSpec]], None]  # those that are new
     take_specs: Callable[[list[ServiceSpec]], None]
+    replace_specs: Callable[[list[ServiceSpec], Mapping[str, PluginSpec]], None]  # not started yet
     acknowledge: Callable[[Token], object]
     add_task: Callable[[Steps], None]
     wake: Callable[[], None]
@@ -77,9 +72,11 @@ class PluginRegistry:
         services: All services; plugins that cannot be read are noted there.
         log: Where events are recorded.
         hooks: What is done by others.
+        accepted: What was accepted, and is to be.
 
     Attributes:
         config: The config that is in use.
+        rejected: The parts of the config on disk that are not used, as it was when last read.
         finished: Whether what can be read has been read once.
         read: What was read, by plugin.
     """
@@ -93,14 +90,19 @@ class PluginRegistry:
         services: ServiceTable,
         log: EventLog,
         hooks: RegistryHooks,
+        accepted: AcceptedStore,
     ) -> None:
         self.config, self._environ, self._engine = config, environ, engine
+        self.rejected: tuple[Rejection, ...] = ()
+        self._accepted = accepted
         self._preloader, self._services, self._log = preloader, services, log
         self._hooks = hooks
         self.finished = False
         self.read: dict[str, PluginRead] = {}
         self._probes: dict[Token, PluginProbe] = {}
+        self._sections: dict[str, tuple[messages.Section, ...]] = {}  # that plugins were read with
         self._resumed = False
+        self._unchecked: list[str] = []  # plugins whose config may be another since they were read
         self._outdated = False  # the launcher runs the code of another version
 
     # --- probes -----------------------------------------------------------------------------
@@ -114,7 +116,8 @@ class PluginRegistry:
         config = config or self.config
         spec, host = config.plugins[plugin], config.host
         token = sockets.new_token()
-        probe = PluginProbe(spec, config.plugins, token, time.monotonic() + READ_S)
+        until, sections = time.monotonic() + READ_S, config.sections(plugin)
+        probe = PluginProbe(spec, config.plugins, token, until, sections)
         self._probes[token] = probe
         reading = messages.Reading(
             source=self.source(spec),
@@ -122,7 +125,7 @@ class PluginRegistry:
             control=sockets.control_path(host.run),
             env=messages.packed(base_environment(self._environ)),
             plugin_config=spec.config,
-            sections=config.sections(plugin),
+            sections=sections,
         )
         assignment = messages.encode_assignment(reading)
         self._engine.fork(token, f"{plugin} (reading)", assignment, log=plugin)
@@ -172,10 +175,16 @@ class PluginRegistry:
 
     # --- reading plugins --------------------------------------------------------------------
 
-    def resume(self, read: dict[str, PluginRead]) -> None:
-        """Take over what a former supervisor had read."""
+    def resume(self, read: dict[str, PluginRead], digest: str) -> None:
+        """Take over what a former supervisor had read.
+
+        Args:
+            read: By plugin.
+            digest: That of the config that it was read with.
+        """
         self.read = {name: one for name, one in read.items() if name in self.config.plugins}
         self._resumed = True
+        self._unchecked = [] if digest == self.config.digest else list(self.read)
 
     def resume_preload(self, modules: tuple[str, ...], outdated: bool) -> None:
         """Take over what an adopted launcher has imported.
@@ -196,19 +205,9 @@ class PluginRegistry:
         Raises:
             ConfigError: The config does not fit the plugins, and there is nothing else to run.
         """
-        unknown = [name for name in self.config.plugins if not self._is_known(name)]
-        for position, name in enumerate(self.config.plugins):
-            if name in unknown:
-                self._services.unreadable[name] = UnreadablePlugin(name, position)
-        probes = [self.probe(name) for name in unknown]
-        yield from _until(time.monotonic() + BARRIER_S, self.until_done(*probes))
-        for probe in probes:
-            if probe.done:
-                self._note(probe)
-            else:
-                self._hooks.add_task(self._take_late(probe))
+        self.note_rejected(self.config)
         try:
-            specs = self.specs()
+            config, specs = yield from self._read_unknown(time.monotonic() + BARRIER_S)
         except ConfigError as error:
             if not self._services.services:
                 raise
@@ -221,10 +220,73 @@ class PluginRegistry:
         if self._resumed:
             yield from self._refresh()
         yield from self.preload()
+        self._hooks.replace_specs(specs, config.plugins)
+        self._use(config)
         self.add_services(specs)
         self.finished = True
         self._log.record("supervisor.registered", services=len(self._services.services))
         self._hooks.wake()
+        yield from self._check_resumed()
+        try:
+            self._accept_whole(self.fit(self.config)[1])
+        except ConfigError as error:  # it is checked again when a service is restarted
+            self._log.record("config.unusable", problem=str(error))
+
+    def _read_unknown(
+        self, until: float
+    ) -> Generator[bool, None, tuple[Config, list[ServiceSpec]]]:
+        """Read the plugins that are not known; return the config that fits, and its services.
+
+        What was accepted may have plugins that the file has no longer: they are read as well.
+        """
+        config, specs = self.config, list[ServiceSpec]()
+        asked = set[str]()
+        while left := [
+            name for name in config.plugins if not self._is_known(name) and name not in asked
+        ]:
+            asked.update(left)
+            for name in left:
+                position = list(config.plugins).index(name)
+                self._services.unreadable[name] = UnreadablePlugin(name, position)
+            probes = [self.probe(name, config) for name in left]
+            yield from take_until(until, self.until_done(*probes))
+            for probe in probes:
+                if probe.done:
+                    self._note(probe)
+                else:
+                    self._hooks.add_task(self._take_late(probe))
+            if config.strict:
+                self._refuse_problems()
+            config, specs = self.fit(config)
+        return (config, specs) if asked else self.fit(config)
+
+    def _refuse_problems(self) -> None:
+        """Raise ConfigError for a problem that a plugin has found in its config."""
+        for read in self.read.values():
+            for problem in read.problems:
+                raise self.config.error_at(problem.keys, problem.problem)
+
+    def _check_resumed(self) -> Steps:
+        """Have the config of the plugins checked that were read with another one.
+
+        Their services run on meanwhile; what does not fit must not be taken at their next start.
+        """
+        probes = [self.probe(name) for name in self._unchecked if self._is_known(name)]
+        if not probes:
+            return
+        yield from self.until_done(*probes)
+        for probe in probes:
+            if (found := probe.found) is not None:
+                name = probe.plugin.name
+                self.read[name] = msgspec.structs.replace(self.read[name], problems=found.problems)
+                self._sections[name] = probe.sections
+        config, specs = self.fit(self.config)
+        self._hooks.replace_specs(specs, config.plugins)
+        self._use(config)
+
+    def with_problems(self) -> set[str]:
+        """Return the plugins that have found a problem in their config."""
+        return {name for name, read in self.read.items() if read.problems}
 
     def _is_known(self, plugin: str) -> bool:
         """Return True if there is no need to read a plugin again: a config problem that was found
@@ -266,7 +328,7 @@ class PluginRegistry:
         if (found := probe.found) is None:
             self._note_unreadable(name, probe.problem)
             return
-        self.read[name] = found
+        self.read[name], self._sections[name] = found, probe.sections
         self._services.unreadable.pop(name, None)
         self._log.record("plugin.read", name, services=len(found.services))
         for manifest in found.services:
@@ -291,42 +353,110 @@ class PluginRegistry:
             return
         yield from self.preload()
         try:
-            specs = self.specs(config)
+            config, specs = self.fit(config)
             self.take_config(config, specs)
             self.add_services(specs)
+            self.accept(spec for spec in specs if spec.plugin == plugin)
         except ConfigError as error:
             del self.read[plugin]
             self._note_unreadable(plugin, Failing("read", str(error)))
 
     # --- services ---------------------------------------------------------------------------
 
-    def specs(
-        self, config: Config | None = None, newly: dict[str, PluginRead] | None = None
-    ) -> list[ServiceSpec]:
-        """Return every service of the plugins that were read.
+    def fit(
+        self, config: Config, newly: Mapping[str, PluginProbe] | None = None
+    ) -> tuple[Config, list[ServiceSpec]]:
+        """Return a config that fits the plugins that were read, and every service of it.
 
         Args:
-            config: The config; None: the one in use.
-            newly: What was read of plugins just now.
+            config: The config; what does not fit is replaced by what was accepted.
+            newly: Plugins that were read just now.
 
         Raises:
-            ConfigError: The config does not fit what the plugins provide.
+            ConfigError: The config does not fit, and there is no accepted one.
         """
+        read, sections = dict(self.read), dict(self._sections)
+        for name, probe in (newly or {}).items():
+            if probe.found is not None:
+                read[name], sections[name] = probe.found, probe.sections
+        for name, found in read.items():
+            if name in config.plugins and sections.get(name) == config.sections(name):
+                config = without_problems(config, found.problems)
         provides = {
-            name: [manifest.service_type for manifest in read.services]
-            for name, read in (self.read | (newly or {})).items()
+            name: [manifest.service_type for manifest in found.services]
+            for name, found in read.items()
         }
-        return configured_services(config or self.config, provides)
+        return configured_services(config, provides)
 
     def take_config(self, config: Config, specs: list[ServiceSpec]) -> None:
         """Use another config from now on; services take their own part of it when they start."""
-        self.config = config
+        self._use(config)
         self._hooks.take_specs(specs)
 
-    def take_plugins(self, newly: dict[str, PluginRead]) -> Steps:
+    def _use(self, config: Config) -> None:
+        self.config = config
+        self.note_rejected(config)
+        table = self._services
+        known = {*table.services, *table.unreadable}
+        table.held = {
+            name: HeldService(name, str(error))
+            for name, error in config.held.items()
+            if name not in known and is_name(name)
+        }
+
+    def note_rejected(self, config: Config) -> None:
+        """Record what of a config on disk is not used."""
+        known = {str(one.error) for one in self.rejected}
+        self.rejected = config.rejected
+        for one in config.rejected:
+            if str(one.error) not in known:
+                data = one.as_data()
+                where = {key: data[key] for key in ("path", "line", "key", "problem")}
+                self._log.record("config.rejected", one.service, **where)
+
+    def load_config(self) -> Config:
+        """Read the config on disk, with what was accepted in place of what does not fit.
+
+        Raises:
+            ConfigError: It cannot be used, and there is no accepted one.
+        """
+        host = self.config.host
+        return load(self.config.path, host.home, self._environ, self._accepted.accepted)
+
+    def read_disk(self) -> RecordOnDisk:
+        """Read the config on disk; return what tells what a service would be started with now.
+
+        That raises ConfigError for a service that the config has no longer, and StartError for one
+        that could not be started.
+
+        Raises:
+            ConfigError: It cannot be used, and there is no accepted one.
+        """
+        config, specs = self.fit(self.load_config())
+        return record_on_disk(config, specs, self._environ)
+
+    def _accept_whole(self, specs: list[ServiceSpec]) -> None:
+        """Accept the config in use."""
+        former, names = self._accepted.stored, {spec.name for spec in specs}
+        if former is not None and all(plugin in self.read for plugin in self.config.plugins):
+            services = {name: one for name, one in former.services.items() if name in names}
+            former = msgspec.structs.replace(former, services=services)
+        sound = [spec.name for spec in specs if not self.config_problem(spec)]
+        self._accepted.take(accept_whole(self.config.origins, sound, former))
+
+    def accept(self, specs: Iterable[ServiceSpec]) -> None:
+        """Accept the sections of some services, as the config in use has them."""
+        former = self._accepted.stored
+        services = {spec.name: (spec.plugin, spec.agent.name) for spec in specs}
+        if former is not None:
+            self._accepted.take(accept_services(self.config.origins, services, former))
+
+    def take_plugins(self, newly: Mapping[str, PluginProbe]) -> Steps:
         """Use what was read of plugins just now, with fresh code where it has changed."""
         yield from self._refresh()
-        self.read.update(newly)
+        for name, probe in newly.items():
+            if probe.found is not None:
+                self.read[name], self._sections[name] = probe.found, probe.sections
         yield from self.preload()
 
     def add_services(self, specs: list[ServiceSpec]) -> None:
@@ -349,7 +479,8 @@ class PluginRegistry:
         """Return why a service cannot run with its config, as its plugin sees it; or nothing."""
         for problem in self.read[spec.plugin].problems:
             service = problem.keys[:2] == ("services", spec.name)
-            if service or problem.keys[:2] == ("plugins", spec.plugin):
+            concerns = service or problem.keys[:2] == ("plugins", spec.plugin)
+            if concerns and not self.config.is_replaced(problem.keys):
                 return str(self.config.error_at(problem.keys, problem.problem))
         return ""
 
@@ -364,53 +495,3 @@ class PluginRegistry:
         yield from self._preloader.preload(
             tuple(dict.fromkeys([*self.config.host.preload, *plugins]))
         )
-
-
-def _until(deadline: float, steps: Steps) -> Steps:
-    """Take steps until a time."""
-    while time.monotonic() < deadline:
-        try:
-            next(steps)
-        except StopIteration:
-            return
-        yield False
-
-
-def configured_services(config: Config, provides: dict[str, list[str]]) -> list[ServiceSpec]:
-    """Return every service of a config, given the service types of its plugins.
-
-    Raises:
-        ConfigError: They do not fit each other, or `depends_on` goes in a circle.
-    """
-    specs = config.services(provides)
-    cycle = find_cycle(specs)
-    if cycle:
-        raise config.error_at(
-            ("services", cycle[0], "depends_on"),
-            f"depends_on goes in a circle: {' → '.join(cycle)}; take one of them out",
-        )
-    return specs
-
-
-def checked(
-    result: PluginRead | Failing, plugin: PluginSpec, plugins: Container[str]
-) -> PluginRead | Failing:
-    """Return what was read, or a problem that the plugin itself cannot know.
-
-    Args:
-        result: What the probe reported.
-        plugin: The plugin.
-        plugins: The plugins that the config has.
-    """
-    if isinstance(result, Failing):
-        return result
-    types = [manifest.service_type for manifest in result.services]
-    for service_type in types:
-        if not is_name(service_type):
-            return Failing("read", f"its service_type {service_type!r} cannot be a NAME")
-        if types.count(service_type) > 1:
-            return Failing("read", f"two of its services are of the type {service_type}")
-    missing = [name for name in result.dependencies if name not in plugins]
-    if missing:
-        return Failing("read", f"it needs [plugins.{missing[0]}], which is not configured")
-    return result

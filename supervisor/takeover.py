@@ -62,7 +62,7 @@ class Takeover:
         if self._former is not None:
             workers = [(one.name, one.current) for one in self._former.services]
             self._adoption.open_endpoints((name, own.token, own.uid) for name, own in workers)
-            self._plugins.resume(self._former.plugins)
+            self._plugins.resume(self._former.plugins, self._former.config)
         for position, (one, spec) in enumerate(adoptable):
             plugin = config.plugins[spec.plugin]
             self._manager.add(restore_service(one, spec, plugin, position, now))

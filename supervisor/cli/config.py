@@ -8,7 +8,7 @@ import click
 from garrison.ipc.errors import OrderFailed
 from garrison.supervisor.config.load import load
 
-from .errors import CONFIG_UNUSABLE, DONE
+from .errors import CONFIG_UNUSABLE, DONE, NOT_RUNNING
 from .output import Invocation, options, require_utf8
 
 
@@ -29,23 +29,28 @@ config_option = click.option(
 )
 
 
-@click.command(epilog="Examples: garrison check; garrison check -c other.toml")
+@click.command(epilog="Examples: garrison check; garrison check -c other.toml --strict")
 @config_option
+@click.option("--strict", is_flag=True, help="Refuse a configuration with warnings, too.")
 @options
-def check(invocation: Invocation, path: Path) -> int:
+def check(invocation: Invocation, path: Path, strict: bool) -> int:
     """Check a configuration, and import each of its plugins. Starts no service.
 
-    Exits 5 if the configuration cannot be used.
+    Exits 5 if the configuration cannot be used, 3 if a service would not start here, for example
+    because a secret is missing.
     """
     from garrison.supervisor.check import check_config
 
     report = check_config(load(path, invocation.home_option), os.environ)
-    if invocation.json and not report.usable:
-        raise OrderFailed("ConfigError", report.errors[0], report.as_data())
+    refused = report.errors or (report.warnings if strict and not report.would_not_start else [])
+    if invocation.json and refused:
+        raise OrderFailed("ConfigError", refused[0], report.as_data())
     invocation.answer(report.as_data())
     for line in report.lines():
         invocation.say(line)
-    return DONE if report.usable else CONFIG_UNUSABLE
+    if refused:
+        return CONFIG_UNUSABLE
+    return NOT_RUNNING if report.would_not_start else DONE
 
 
 @click.command(epilog="Example: garrison config > reference.toml")

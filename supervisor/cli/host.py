@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,12 +21,13 @@ from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.control.status import own_version
+from garrison.supervisor.state.accepted_store import open_config
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
 from garrison.supervisor.state.ownership import check_home
 
 from .client import NO_LIMIT, EndingSupervisor, request
 from .config import config_option
-from .errors import CONFIG_UNUSABLE, DONE, FAILED
+from .errors import CONFIG_UNUSABLE, DONE, FAILED, NOT_RUNNING
 from .output import Invocation, envelope, options
 
 SETTLE_S = 60.0  # for the services to run or fail, and for a supervisor to end
@@ -35,6 +37,7 @@ POLL_S = 0.05
 @click.command(epilog="Examples: garrison up; garrison up -c bot.toml --detach")
 @config_option
 @click.option("--detach", is_flag=True, help="Run in the background; return once services run.")
+@click.option("--strict", is_flag=True, help="Refuse a configuration that does not fit in part.")
 @click.option("--watch", is_flag=True, help="Restart services whose code or config was saved.")
 @click.option(
     "--another",
@@ -48,6 +51,7 @@ def up(
     invocation: Invocation,
     path: Path,
     detach: bool,
+    strict: bool,
     watch: bool,
     another: bool,
     events_only: bool,
@@ -55,10 +59,17 @@ def up(
 ) -> int:
     """Run the host in the foreground.
 
-    Ctrl-C stops the services in order; a second Ctrl-C kills them.
+    Ctrl-C stops the services in order; a second Ctrl-C kills them. With --detach, exits 3 if a
+    service that is wanted does not run.
+
+    A part of the configuration that does not fit is replaced by what the host accepted last, and
+    reported; with --strict, or if nothing was accepted yet, it is an error: exit 5.
     """
     invocation.config = path
-    config = load(path, invocation.home_option)
+    if strict or check_takeover:
+        config = replace(load(path, invocation.home_option), strict=True)
+    else:
+        config = open_config(path, invocation.home_option, os.environ)
     if check_takeover:
         return _check_takeover(config)
     if detach and watch:
@@ -190,7 +201,8 @@ def _run_detached(invocation: Invocation, config: Config, another: bool) -> int:
 
         table.show(*status.status_table(data))
     invocation.say(f"now: {invocation.command(_next_verb(config))}")
-    return DONE
+    running = all(row["state"] == "running" for row in data.get("services", ()) if row["wanted"])
+    return DONE if running else NOT_RUNNING
 
 
 def _spawn(config: Config, log: Path, flags: list[str]) -> tuple[subprocess.Popen[bytes], int]:
@@ -198,10 +210,11 @@ def _spawn(config: Config, log: Path, flags: list[str]) -> tuple[subprocess.Pope
     from garrison.supervisor.state.handover import supervisor_command
 
     _make_for_logs(config.host)
+    options = ["--events-only", *flags, *(["--strict"] if config.strict else [])]
     with os.fdopen(log_stream.open_log(str(log)), "ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
-            [*supervisor_command(sys.executable, config), "--events-only", *flags],
+            [*supervisor_command(sys.executable, config), *options],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

@@ -1,8 +1,8 @@
 """Reads the agents' character files, and finds characters and secrets that no service uses."""
 
-import hashlib
+import contextlib
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -14,6 +14,8 @@ from garrison.ipc.character import (
     default_character,
     parse_all,
     secrets_of,
+    text_without_secrets,
+    with_secrets_of,
     without_foreign_secrets,
 )
 
@@ -21,13 +23,17 @@ from .environment import UnusableFile, read_with_permission_problem
 from .spec import AgentSpec, ServiceSpec
 
 
-def read_agent(name: str, path: Path | None) -> tuple[AgentSpec, str]:
-    """Return an agent, and the digest of its character file; empty without a file.
+def read_agent(
+    name: str, path: Path | None, texts: Mapping[str, str] | None = None
+) -> tuple[AgentSpec, str]:
+    """Return an agent, and the text of its character file without secrets; empty without a file.
 
     Args:
         name: The agent's NAME; empty for the host's own.
         path: The character file, with "#" and a name if it holds several; None: no file is
             configured.
+        texts: The texts of the files that were accepted; None: the file is read. With them, the
+            file is read for its secrets alone, which are kept nowhere else.
 
     Raises:
         CharacterError: The file cannot be read, or used.
@@ -38,6 +44,8 @@ def read_agent(name: str, path: Path | None) -> tuple[AgentSpec, str]:
             character = msgspec.structs.replace(character, name=name, system="")
         return AgentSpec(name=name, character=character), ""
     file, wanted = _split(path)
+    if texts is not None and (text := texts.get(str(path))) is not None:
+        return _accepted_agent(name, file, wanted, text), text
     try:
         data, problem = read_with_permission_problem(file)
         character = choose(parse_all(data), wanted, name)
@@ -48,7 +56,16 @@ def read_agent(name: str, path: Path | None) -> tuple[AgentSpec, str]:
     except CharacterError as error:
         raise CharacterError(f"{file}: {error}") from None
     spec = AgentSpec(name=name, character=character, file=file, open_to_others=problem)
-    return spec, hashlib.sha256(data).hexdigest()
+    return spec, text_without_secrets(data)
+
+
+def _accepted_agent(name: str, file: Path, wanted: str, text: str) -> AgentSpec:
+    """Return an agent as it was accepted, with the secrets that its file has now."""
+    character, problem = choose(parse_all(text.encode()), wanted, name), ""
+    with contextlib.suppress(FileNotFoundError, UnusableFile):
+        data, problem = read_with_permission_problem(file)
+        character = with_secrets_of(character, data)
+    return AgentSpec(name=name, character=character, file=file, open_to_others=problem)
 
 
 def _split(path: Path) -> tuple[Path, str]:

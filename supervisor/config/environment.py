@@ -10,8 +10,9 @@ import re
 import shlex
 import stat
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from garrison.ipc.character import secrets_of
 from garrison.ipc.errors import StartError
@@ -44,6 +45,7 @@ DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd, see systemd.exec(5)
+SUPERVISORS = "the supervisor's environment"  # as the source of a secret
 MOST_BYTES = 1 << 20  # of a file with secrets
 ACL = "system.posix_acl_access"
 ACL_ENTRY = struct.Struct("<HHI")  # linux/posix_acl_xattr.h: tag, permissions, id
@@ -134,18 +136,61 @@ def _without_user_folders(environ: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+class FoundSecret(NamedTuple):
+    """The value of a secret, and where it was found."""
+
+    value: str
+    source: str  # in words, without the value
+
+
+class ServiceEnvironment(NamedTuple):
+    """What one service is given; its worker sees both as one environment."""
+
+    public: dict[str, str]
+    secrets: dict[str, FoundSecret]
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Return the secrets."""
+        return {name: found.value for name, found in self.secrets.items()}
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the variables that not every service is given."""
+        return [name for name in self.public if not is_passed_to_all(name)]
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Return where each secret was found, in words."""
+        return {name: found.source for name, found in self.secrets.items()}
+
+
 def worker_environment(
     spec: ServiceSpec,
     environ: Mapping[str, str],
     read: Callable[[Path], bytes] = read_private,
     of_user: Mapping[str, str] | None = None,
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """Return the environment and the secrets of one service; its worker sees both as one.
+    """Return the environment and the secrets of one service, as `service_environment` finds them.
 
-    From weak to strong: the allow-list, `pass_env`, `env_file`, `env`, `secrets`. A secret is
-    looked for in the agent's character first. `env_file` counts as secret because tokens are kept
-    there: its values must not pass through the launcher's memory, which every later worker
-    inherits.
+    Raises:
+        StartError: A secret is not found, or a file of secrets is unusable.
+    """
+    found = service_environment(spec, environ, read, of_user)
+    return found.public, found.values
+
+
+def service_environment(
+    spec: ServiceSpec,
+    environ: Mapping[str, str],
+    read: Callable[[Path], bytes] = read_private,
+    of_user: Mapping[str, str] | None = None,
+) -> ServiceEnvironment:
+    """Return the environment and the secrets of one service.
+
+    From weak to strong: the allow-list, `pass_env`, `env_file`, `env`, `secrets`. `env_file` counts
+    as secret because tokens are kept there: its values must not pass through the launcher's memory,
+    which every later worker inherits.
 
     Args:
         spec: The service.
@@ -156,7 +201,7 @@ def worker_environment(
     Raises:
         StartError: A secret is not found, or a file of secrets is unusable.
     """
-    from_file = _env_file(spec, read)
+    search = _Search(spec, environ, read)
     base = base_environment(environ)
     if of_user is not None:
         base = {**_without_user_folders(environ), **of_user}
@@ -165,48 +210,129 @@ def worker_environment(
         **{name: environ[name] for name in spec.environment.pass_env if name in environ},
         **spec.environment.env,
     }
-    secrets = {name: value for name, value in from_file.items() if name not in spec.environment.env}
-    known, folder = {**from_file, **environ}, environ.get(CREDENTIALS, "")
+    secrets = {
+        name: FoundSecret(value, search.env_file)
+        for name, value in search.from_file.items()
+        if name not in spec.environment.env
+    }
     for name, source in spec.environment.secrets.items():
-        secrets[name] = _secret(spec, name, source, known, folder, read)
+        secrets[name] = search.find(name, source)
     public = {name: value for name, value in environment.items() if name not in secrets}
-    return public, secrets
+    return ServiceEnvironment(public, secrets)
 
 
-def _secret(
+def differing_sources(
     spec: ServiceSpec,
-    name: str,
-    source: str | Path,
-    known: Mapping[str, str],
-    folder: str,
-    read: Callable[[Path], bytes],
-) -> str:
-    """Return a secret: its own file's content, or the first value found under its name."""
-    agent = spec.agent
-    if isinstance(source, Path):
-        try:
-            return _file_content(spec, name, source, read)
-        except FileNotFoundError:
-            raise StartError(spec.name, f"secret {name}: there is no file {source}") from None
-    if (value := secrets_of(agent.character).get(source)) is not None:
-        problem = agent.open_to_others or ("has a NUL in it" if "\0" in value else "")
-        if problem:
-            raise StartError(spec.name, f"secret {name}: {agent.file} {problem}")
-        return value
-    if folder:
-        with contextlib.suppress(FileNotFoundError):
-            return _file_content(spec, name, Path(folder) / source, read)
-    if source in known:
-        return known[source]
-    file = spec.environment.env_file
-    env_file = "an env_file" if file is None else str(file)
-    credentials = f", or into {folder}" if folder else ""
-    character = f", or into the secrets of {agent.file}" if agent.file is not None else ""
-    raise StartError(
-        spec.name,
-        f"secret {name} is not set: export {source} where the supervisor starts, "
-        f"or put it into {env_file}{credentials}{character}",
-    )
+    environ: Mapping[str, str],
+    read: Callable[[Path], bytes] = read_private,
+) -> dict[str, list[str]]:
+    """Return the variables that have one value in one place and another in a second one.
+
+    Returns:
+        Name → the places in words, the one whose value is used first.
+
+    Raises:
+        StartError: The `env_file` is unusable.
+    """
+    search, own = _Search(spec, environ, read), spec.environment
+    found = dict[str, list[FoundSecret]]()
+    for name, value in search.from_file.items():
+        places = [FoundSecret(own.env[name], "env")] if name in own.env else []
+        places.append(FoundSecret(value, search.env_file))
+        if name in own.pass_env and name in environ:
+            places.append(FoundSecret(environ[name], SUPERVISORS))
+        found[name] = places
+    for name, source in own.secrets.items():
+        places = []
+        with contextlib.suppress(StartError):  # of a place that is not reached
+            places.extend(search.places(name, source))
+        found[name] = places
+    return {
+        name: [place.source for place in places]
+        for name, places in found.items()
+        if len({place.value for place in places}) > 1
+    }
+
+
+class _Search:
+    """The search for the secrets of one service.
+
+    Raises:
+        StartError: The `env_file` is unusable.
+    """
+
+    def __init__(
+        self, spec: ServiceSpec, environ: Mapping[str, str], read: Callable[[Path], bytes]
+    ) -> None:
+        self._spec, self._environ, self._read = spec, environ, read
+        self._folder = environ.get(CREDENTIALS, "")
+        self.from_file = _env_file(spec, read)
+        self.env_file = f"env_file {spec.environment.env_file}"
+
+    def find(self, name: str, source: str | Path) -> FoundSecret:
+        """Return a secret from the first place that has it."""
+        empty = list[str]()
+        for found in self.places(name, source, empty):
+            return found
+        raise self._missing(name, source, empty)
+
+    def places(
+        self, name: str, source: str | Path, empty: list[str] | None = None
+    ) -> Iterator[FoundSecret]:
+        """Yield a secret from each place that has it, in the order in which they count.
+
+        The service's own file comes before the supervisor's environment: what was exported before
+        the start outlives every edit of a file. An empty value is none: no service can use one.
+
+        Args:
+            name: The secret's name in the worker.
+            source: The name of where it comes from, or its own file.
+            empty: Collects the places where it is empty.
+        """
+        for found in self._candidates(name, source):
+            if found.value.strip():
+                yield found
+            elif empty is not None:
+                empty.append(found.source)
+
+    def _candidates(self, name: str, source: str | Path) -> Iterator[FoundSecret]:
+        spec, agent = self._spec, self._spec.agent
+        if isinstance(source, Path):
+            try:
+                value = _file_content(spec, name, source, self._read)
+            except FileNotFoundError:
+                raise StartError(spec.name, f"secret {name}: there is no file {source}") from None
+            yield FoundSecret(value, f"file {source}")
+            return
+        if (value := secrets_of(agent.character).get(source, "")) != "":
+            problem = agent.open_to_others or ("has a NUL in it" if "\0" in value else "")
+            if problem:
+                raise StartError(spec.name, f"secret {name}: {agent.file} {problem}")
+            yield FoundSecret(value, f"character {agent.file}")
+        if self._folder:
+            path = Path(self._folder) / source
+            with contextlib.suppress(FileNotFoundError):
+                value = _file_content(spec, name, path, self._read)
+                yield FoundSecret(value, f"credential {path}")
+        if source in self.from_file:
+            yield FoundSecret(self.from_file[source], self.env_file)
+        if source in self._environ:
+            yield FoundSecret(self._environ[source], SUPERVISORS)
+
+    def _missing(self, name: str, source: str | Path, empty: list[str]) -> StartError:
+        spec, agent = self._spec, self._spec.agent
+        if isinstance(source, Path):
+            return StartError(spec.name, f"secret {name}: {source} is empty; put the value into it")
+        file = spec.environment.env_file
+        env_file = "an env_file" if file is None else str(file)
+        credentials = f", or into {self._folder}" if self._folder else ""
+        character = f", or into the secrets of {agent.file}" if agent.file is not None else ""
+        problem = f"is empty in {', '.join(empty)}" if empty else "is not set"
+        return StartError(
+            spec.name,
+            f"secret {name} {problem}: export {source} where the supervisor starts, "
+            f"or put it into {env_file}{credentials}{character}",
+        )
 
 
 def _file_content(spec: ServiceSpec, name: str, path: Path, read: Callable[[Path], bytes]) -> str:

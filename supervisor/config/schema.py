@@ -1,7 +1,8 @@
 """The tables of `config.toml` and their keys, derived from the annotations in `spec` (pure)."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any, get_origin
@@ -11,7 +12,14 @@ import msgspec
 from . import values
 from .keys import KeyField, key_fields
 from .spec import AgentSection, HostSpec, PluginSpec, ServiceSpec
+from .toml_lines import dotted
 from .values import ConfigValueError, Reader, any_table, at_path, did_you_mean, each
+
+# In place of the table with the settings of a service or plugin itself, where its path is not known
+OWN_TABLE = "[….config]"
+OF_SERVICE = f"a setting of the service itself belongs in {OWN_TABLE}"
+OF_PLUGIN = f"a setting of the plugin itself belongs in {OWN_TABLE}"
+OF_DEFAULTS = "a setting of a service itself belongs in [services.NAME.config]"
 
 
 def reader_of(field: KeyField) -> Reader:
@@ -19,7 +27,7 @@ def reader_of(field: KeyField) -> Reader:
     key = field.key
     match get_origin(field.type) or field.type:
         case _ if key.kind == "services":
-            return each(values.name, table(SERVICE, "a service"))
+            return each(values.name, table(SERVICE, "a service", OF_SERVICE))
         case origin if origin is tuple:
             return values.list_of(values.KINDS[key.kind], key.unit)
         case _ if key.kind:
@@ -41,33 +49,58 @@ def reader_of(field: KeyField) -> Reader:
     raise TypeError(f"no reader for {field.type} of `{field.name}`")
 
 
-def table(readers: Mapping[str, Reader], title: str) -> Reader:
-    """Return the reader of a table whose keys are known."""
+def table(readers: Mapping[str, Reader], title: str, own: str = "") -> Reader:
+    """Return the reader of a table whose keys are known.
+
+    Args:
+        readers: The readers of its keys.
+        title: What has the table, in words.
+        own: Where settings belong that are easily written into this table by mistake, in words;
+            empty: there are none.
+    """
 
     def read(value: object) -> dict[str, Any]:
         items = dict[str, Any]()
         for key, part in any_table(value).items():
             with at_path(key):
                 if key not in readers:
-                    raise ConfigValueError(f"no such key in {title}{_suggest(key, readers)}")
+                    hint = _suggest(key, part, readers, own)
+                    raise ConfigValueError(f"no such key in {title}{hint}")
                 items[key] = readers[key](part)
         return items
 
     return read
 
 
-def _suggest(key: str, readers: Mapping[str, Reader]) -> str:
-    """Return a hint for an unknown key: the table that it belongs in, or a similar key."""
-    if difflib.get_close_matches(key, readers, n=1, cutoff=0.8):
-        return did_you_mean(key, readers)
+def _suggest(key: str, value: object, readers: Mapping[str, Reader], own: str) -> str:
+    """Return a hint for an unknown key: a similar key, or the table that it belongs in.
+
+    A key that is no slip of the pen is most often a setting of the service or plugin itself. So is
+    one that resembles a known key, if its value would not fit there.
+    """
+    near = difflib.get_close_matches(key, readers, n=1, cutoff=0.8)
     homes = [title for title, keys in TABLES.items() if key in keys and keys is not readers]
-    return f"; it belongs in {homes[0]}" if homes else did_you_mean(key, readers)
+    if near and (not own or _fits(readers[near[0]], value)):
+        hint = f"; did you mean `{near[0]}`?"
+        return f"{hint} {own[0].upper()}{own[1:]}" if own else hint
+    hint = f"; it belongs in {homes[0]}" if homes else ""
+    if own:
+        return f"{hint}; {own}"
+    return hint or did_you_mean(key, readers)
+
+
+def _fits(reader: Reader, value: object) -> bool:
+    try:
+        reader(value)
+    except ConfigValueError:
+        return False
+    return True
 
 
 def _plugin(value: object) -> Any:
     if isinstance(value, str):
         raise ConfigValueError(f'expected a table, got a string: write {{ use = "{value}" }}')
-    return table(PLUGIN, "a plugin")(value)
+    return table(PLUGIN, "a plugin", OF_PLUGIN)(value)
 
 
 def _readers(struct: type[msgspec.Struct], own: bool = True) -> dict[str, Reader]:
@@ -90,10 +123,32 @@ TABLES = {
 }
 DOCUMENT: dict[str, Reader] = {
     "host": table(HOST, "[host]"),
-    "defaults": table(DEFAULTS, "[defaults]"),
+    "defaults": table(DEFAULTS, "[defaults]", OF_DEFAULTS),
     "plugins": each(values.name, _plugin),
-    "services": each(values.name, table(SERVICE, "a service")),
+    "services": each(values.name, table(SERVICE, "a service", OF_SERVICE)),
     "agent": table({"character": AGENT["character"]}, "[agent]"),
     "agents": each(values.agent_name, table(AGENT, "an agent")),
 }
-document = table(DOCUMENT, "the file's top level")
+_document = table(DOCUMENT, "the file's top level")
+
+
+def document(value: object) -> dict[str, Any]:
+    """Read the tables of a file.
+
+    Raises:
+        ConfigValueError: A key or value does not fit.
+    """
+    with naming_tables():
+        read: dict[str, Any] = _document(value)
+        return read
+
+
+@contextmanager
+def naming_tables() -> Iterator[None]:
+    """Put the path of a table into an error that suggests to write a key there."""
+    try:
+        yield
+    except ConfigValueError as error:
+        table_path = f"[{dotted((*error.keys[:-1], 'config'))}]"
+        problem = error.problem.replace(OWN_TABLE, table_path)
+        raise ConfigValueError(problem, *error.keys) from None

@@ -10,14 +10,23 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import State
 from garrison.ipc.system.process_tree import pid_namespace
 from garrison.supervisor.bus.router import BusRouter
-from garrison.supervisor.config.spec import HostSpec
+from garrison.supervisor.config.basis import Rejection
+from garrison.supervisor.config.spec import HostSpec, ServiceSpec
+from garrison.supervisor.config.units import WHOLE
 from garrison.supervisor.crashes.report import CrashSummary
 from garrison.supervisor.lifecycle.limits import Used
 from garrison.supervisor.lifecycle.policy import has_process
-from garrison.supervisor.lifecycle.services import Service, ServiceTable, UnreadablePlugin
+from garrison.supervisor.lifecycle.services import (
+    HeldService,
+    Service,
+    ServiceTable,
+    UnreadablePlugin,
+)
+from garrison.supervisor.lifecycle.start_record import StartRecord, differences
 from garrison.supervisor.processes.capabilities import (
     Capabilities,
     format_unsupported,
@@ -46,6 +55,7 @@ class HostState:
     registered: bool
     settled: bool
     rejected_frames: int
+    rejected: tuple[Rejection, ...] = ()  # of the config on disk, as it was when last read
 
 
 class StatusReport:
@@ -60,6 +70,7 @@ class StatusReport:
         machine: What this machine supports.
         host_state: Returns the state of the supervisor.
         last_crashes: Returns a service's last crashes.
+        read_disk: Reads the config; returns what tells what a service would be started with now.
     """
 
     def __init__(
@@ -72,10 +83,13 @@ class StatusReport:
         machine: Capabilities,
         host_state: Callable[[], HostState],
         last_crashes: Callable[[str, int], list[CrashSummary]],
+        read_disk: Callable[[], Callable[[str], StartRecord]],
     ) -> None:
         self._host, self._boot, self._services = host, boot, services
         self._engine, self._bus, self._machine = engine, bus, machine
         self._host_state, self._last_crashes = host_state, last_crashes
+        self._read_disk = read_disk
+        self._on_disk: Callable[[str], StartRecord] | None = None
         self._began = time.monotonic()
         self._version = own_version()  # of the code that this process has loaded
 
@@ -100,6 +114,7 @@ class StatusReport:
             "descriptors": _descriptors(),
             "messages": self._bus.carried,
             "refused_frames": state.rejected_frames,
+            "config_rejected": [one.as_data() for one in state.rejected],
             "cpu_seconds": used.cpu_seconds,
             "installed": installed,
             "upgrade_pending": installed != self._version,
@@ -139,6 +154,7 @@ class StatusReport:
             "facts": current.facts,
             "health": _health(service, now),
             "beat_age_s": now - current.beat_at if live and current.beat_at else None,
+            "config_rejected": self._rejected(service.spec),
             "cpu_seconds": measured.cpu_seconds,
         }
         return row | self._detail(service) if detail else row
@@ -151,8 +167,47 @@ class StatusReport:
             return self._services.waiting_reason(service) or service.reason
         return service.reason
 
+    def _rejected(self, spec: ServiceSpec) -> str | None:
+        """Return why a service goes on as accepted and not by the config on disk, in words.
+
+        That the file as a whole is not used is told of the host.
+        """
+        concern = [
+            one for one in self._host_state().rejected if one.unit != WHOLE and one.concerns(spec)
+        ]
+        return str(concern[0].error) if concern else None
+
     def _detail(self, service: Service) -> dict[str, Any]:
-        return _capabilities(service) | self._supervision(service)
+        return _capabilities(service) | self._supervision(service) | self._start(service)
+
+    def read_disk(self) -> None:
+        """Read the config on disk, for the details of the next rows."""
+        self._on_disk = None
+        with contextlib.suppress(ConfigError):
+            self._on_disk = self._read_disk()
+
+    def _start(self, service: Service) -> dict[str, Any]:
+        """Return what a service was started with, and what a restart would change."""
+        started, others = service.current.started, list(self._services)
+        differs, now = list[str](), None
+        try:
+            now = self._on_disk(service.name) if self._on_disk is not None else None
+        except (ConfigError, StartError) as error:
+            differs = [f"{error}"]
+        if started is not None and now is not None:
+            differs = differences(started, now)
+        shown = started or now
+        return {
+            "started_with": started and _started_with(started),
+            "differs": differs if started is not None else [],
+            "secrets": shown.secrets if shown is not None else {},
+            "dependents": [
+                one.name for one in others if service.name in one.spec.supervision.depends_on
+            ],
+            "bound_by": [
+                one.name for one in others if service.name in one.spec.supervision.bind_to
+            ],
+        }
 
     def _supervision(self, service: Service) -> dict[str, Any]:
         child, spec, current = service.child, service.spec, service.current
@@ -171,6 +226,17 @@ class StatusReport:
             "deaths": self._last_crashes(service.name, CRASHES),
             "unheld": [format_unsupported(service.name, limit) for limit in unsupported],
         }
+
+
+def _started_with(started: StartRecord) -> dict[str, Any]:
+    return {
+        "grace": started.settings.get("grace"),
+        "config": started.config,
+        "plugin_config": started.plugin_config,
+        "environment": list(started.environment),
+        "secrets": started.secrets,
+        "settings": started.settings,
+    }
 
 
 def _capabilities(service: Service) -> dict[str, Any]:
@@ -196,21 +262,42 @@ def _capabilities(service: Service) -> dict[str, Any]:
 
 def unreadable_row(plugin: UnreadablePlugin, detail: bool) -> dict[str, Any]:
     """Return the row of a plugin that could not be read: one failed service of its NAME."""
-    row: dict[str, Any] = {
-        "name": plugin.name,
-        "service_type": None,
+    row = _absent_row(plugin.name) | {
         "plugin": plugin.name,
-        "agent": None,
         "state": (State.REGISTERED if plugin.reading else State.FAILED).value,
+        "restarts": max(plugin.tries - 1, 0),
+        "reason": plugin.reason if plugin.reading else f"its plugin: {plugin.reason}",
+        "traceback": _last_lines(plugin.traceback),
+    }
+    if detail:
+        again = plugin.again_at - time.monotonic()
+        row["again_in_s"] = None if again == inf else max(again, 0.0)
+    return row
+
+
+def held_row(service: HeldService) -> dict[str, Any]:
+    """Return the row of a service that is held back, because its config was rejected."""
+    reason = f"its config was rejected: {service.reason}"
+    return _absent_row(service.name) | {"reason": reason, "config_rejected": service.reason}
+
+
+def _absent_row(name: str) -> dict[str, Any]:
+    """Return the row of what is in the config and has no process."""
+    return {
+        "name": name,
+        "service_type": None,
+        "plugin": None,
+        "agent": None,
+        "state": State.REGISTERED.value,
         "wanted": True,
         "pid": None,
         "uid": None,
         "generation": 0,
         "uptime_s": 0.0,
-        "restarts": max(plugin.tries - 1, 0),
+        "restarts": 0,
         "last_exit": None,
-        "reason": plugin.reason if plugin.reading else f"its plugin: {plugin.reason}",
-        "traceback": _last_lines(plugin.traceback),
+        "reason": None,
+        "traceback": [],
         "rss_bytes": 0,
         "cpu_percent": 0.0,
         "memory_max": None,
@@ -220,12 +307,9 @@ def unreadable_row(plugin: UnreadablePlugin, detail: bool) -> dict[str, Any]:
         "facts": {},
         "health": None,
         "beat_age_s": None,
+        "config_rejected": None,
         "cpu_seconds": 0.0,
     }
-    if detail:
-        again = plugin.again_at - time.monotonic()
-        row["again_in_s"] = None if again == inf else max(again, 0.0)
-    return row
 
 
 def _health(service: Service, now: float) -> dict[str, Any] | None:

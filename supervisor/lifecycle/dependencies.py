@@ -3,9 +3,19 @@
 from collections.abc import Iterable, Mapping
 
 from garrison.ipc.messages import State
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec, service_spec
 
 from .policy import Child, has_process
+
+
+def placed(spec: ServiceSpec, new: ServiceSpec) -> ServiceSpec:
+    """Return a spec with the dependencies and the placement of another."""
+    return service_spec(
+        spec,
+        depends_on=new.supervision.depends_on,
+        bind_to=new.supervision.bind_to,
+        with_parts=new.with_parts,
+    )
 
 
 def find_cycle(specs: Iterable[ServiceSpec]) -> list[str] | None:

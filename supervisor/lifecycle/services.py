@@ -21,6 +21,7 @@ from .dependencies import blocking_dependencies
 from .handle import NO_PROCESS, Handle
 from .limits import oom_words
 from .policy import Child, Event, StopReason
+from .start_record import StartRecord
 
 REASON_MOST = 300  # characters of a reason that callers are told
 BROKEN = frozenset({State.BACKOFF, State.FAILED})
@@ -59,6 +60,7 @@ class Incarnation:
     status: int | None = None  # exit status, as `os.wait` returns it
     used: tuple[float, float, int] | None = None  # user s, system s, peak bytes at its end
     oom: bool = False  # the kernel killed a process in its cgroup for lack of memory
+    started: StartRecord | None = None  # what it was started with; None: not known
 
     @property
     def pid(self) -> int:
@@ -244,13 +246,22 @@ class UnreadablePlugin:
     again_at: float = float("inf")
 
 
+@dataclass(frozen=True, slots=True)
+class HeldService:
+    """A service of the config that is not started: its section, or its plugin's, never fitted."""
+
+    name: str
+    reason: str
+
+
 @dataclass(slots=True)
 class ServiceTable:
-    """Every service, and every plugin whose services are not known yet."""
+    """Every service, every plugin whose services are not known yet, and what is held back."""
 
     services: dict[str, Service] = field(default_factory=dict)
     unreadable: dict[str, UnreadablePlugin] = field(default_factory=dict)
     by_token: dict[Token, Service] = field(default_factory=dict)
+    held: dict[str, HeldService] = field(default_factory=dict)
 
     def __iter__(self) -> Iterator[Service]:
         return iter(self.services.values())
@@ -261,7 +272,7 @@ class ServiceTable:
 
     def names(self) -> list[str]:
         """Return every NAME that a command accepts."""
-        return list(dict.fromkeys([*self.services, *self.unreadable]))
+        return list(dict.fromkeys([*self.services, *self.unreadable, *self.held]))
 
     def match(self, patterns: Iterable[str]) -> tuple[list[str], list[str]]:
         """Return the NAMEs that match names or globs, and the patterns that match nothing."""

@@ -123,6 +123,11 @@ class Console:
 
 def _event_text(event: LogEvent, colours: bool) -> str:
     """Return an event as text, without its service."""
+    if event.event == "config.rejected":
+        data = event.data
+        where = f"{data['path']}:{data['line']}" if data["line"] else data["path"]
+        parts = ("! config rejected", where, data["key"], data["problem"])
+        return ": ".join(str(part) for part in parts if part)
     if event.event != "service.state":
         return LogEvent(event.n, event.time, event.event, "", event.data).text()
     data = dict(event.data)

@@ -23,10 +23,10 @@ from garrison.supervisor.config.spec import (
     ServiceSpec,
     service_spec,
 )
+from garrison.supervisor.fitting import configured_services
 from garrison.supervisor.lifecycle.policy import Child, Effect, StopReason, has_process
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.logs.events import EventLog
-from garrison.supervisor.plugins import configured_services
 from garrison.supervisor.processes.engine import Engine, Found, Inherited
 from garrison.supervisor.processes.users import resolve_user
 from garrison.supervisor.tasks import Steps
@@ -40,8 +40,11 @@ UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that belongs to no service 
 Adoptable: TypeAlias = list[tuple[ServiceSnapshot, ServiceSpec]]
 
 
-def adoptable(config: Config, snapshot: Snapshot) -> Adoptable:
+def adoptable(config: Config, snapshot: Snapshot) -> tuple[Config, Adoptable]:
     """Return every service of a snapshot that still exists, with its present spec.
+
+    Returns:
+        The config that fits the services that run, and these services.
 
     Raises:
         ConfigError: The config does not fit the services that run; nothing has been changed yet.
@@ -49,10 +52,10 @@ def adoptable(config: Config, snapshot: Snapshot) -> Adoptable:
     provides = {
         name: [manifest.service_type for manifest in read.services]
         for name, read in snapshot.plugins.items()
-        if name in config.plugins
     }
-    specs = {spec.name: spec for spec in configured_services(config, provides)}
-    return [
+    config, services = configured_services(config, provides)
+    specs = {spec.name: spec for spec in services}
+    return config, [
         (one, spec)
         for one in snapshot.services
         if (spec := specs.get(one.name)) is not None and one.is_of(spec)
@@ -92,6 +95,17 @@ def restored(one: ServiceSnapshot, spec: ServiceSpec, now: float) -> Child:
         deadline=deadline,
         restarts=tuple(at for at in saved.restarts if at <= now),
     )
+
+
+def respecified(service: Service, spec: ServiceSpec) -> tuple[Child, float | None]:
+    """Return a restored service with another spec, and its watchdog from its next start on.
+
+    A running one keeps the watchdog that it sends its beats by.
+    """
+    own, wanted = service.spec.supervision.watchdog, spec.supervision.watchdog
+    if not service.current.token or own == wanted:
+        return replace(service.child, spec=spec), None
+    return replace(service.child, spec=service_spec(spec, watchdog=own)), wanted
 
 
 def started_after_snapshot(child: Child, now: float) -> Child:

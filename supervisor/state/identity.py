@@ -22,7 +22,8 @@ import msgspec
 from garrison.ipc import sockets
 from garrison.ipc.messages import BAD_BYTES
 from garrison.ipc.system.locks import is_locked
-from garrison.supervisor.config.load import Config, as_given
+from garrison.supervisor.config.document import as_given
+from garrison.supervisor.config.load import Config
 
 from .home import AlreadyRunning
 

@@ -17,6 +17,7 @@ from garrison.supervisor.config.spec import AgentSpec, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Child, Effect, StopReason, has_process
 from garrison.supervisor.lifecycle.services import Incarnation, Service
+from garrison.supervisor.lifecycle.start_record import StartRecord
 
 from .atomic import write_atomic
 from .stored import FORMAT, read_stored
@@ -94,6 +95,7 @@ class StoredService(msgspec.Struct, kw_only=True, omit_defaults=True):
     log_began: tuple[int, int] | None = None
     agent: str = ""
     uid: int = -1
+    started: StartRecord | None = None  # of its incarnation
 
 
 class StoredSnapshot(msgspec.Struct, kw_only=True):
@@ -137,6 +139,7 @@ def to_stored(one: ServiceSnapshot) -> StoredService:
         log_began=current.handle.log_began,
         agent=spec.agent.name,
         uid=current.uid,
+        started=current.started,
     )
 
 
@@ -190,6 +193,7 @@ def _stored_incarnation(one: StoredService) -> Incarnation:
         handle=Handle(one.pid, one.ticks, one.log_began),
         uid=one.uid,
         adopting=True,
+        started=one.started,
     )
 
 

@@ -584,14 +584,13 @@ def test_without_a_snapshot_unknown_workers_are_ended_first(host: Hosting, damag
 
 
 def test_a_config_that_does_not_fit_ends_nothing(host: Hosting) -> None:
-    """`up` is refused and services keep running; with a corrected config they are adopted."""
+    """`up --strict` is refused and services keep running; `up` adopts them as accepted."""
     one = host(CONFIG, PLUGINS)
     before = lives(one)
     one.end(signal.SIGKILL)
     one.write("config.toml", CONFIG + "[services.steady]\ndepends_on = ['absent']\n")
-    assert one.start().wait(10) == 5
+    assert one.start("--strict").wait(10) == 5
     assert "absent" in one.output
-    one.write("config.toml", CONFIG)
     one.up()
     assert lives(one) == before
 

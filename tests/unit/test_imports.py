@@ -139,6 +139,8 @@ PURE = [
     "supervisor/config/keys.py",
     "supervisor/config/spec.py",
     "supervisor/config/toml_lines.py",
+    "supervisor/config/units.py",
+    "supervisor/lifecycle/start_record.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [

@@ -1,5 +1,6 @@
 """How the status of services is shown to people."""
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -34,6 +35,8 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
         f" home {head['home']}",
         overflow="fold",
     )
+    for one in head.get("config_rejected", ()):
+        yield rejected_line(one["text"])
     if head.get("upgrade_pending"):
         yield Text(
             f"{UNWELL} upgrade pending: the supervisor runs garrison {head['version']}, installed "
@@ -51,6 +54,17 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
             yield _one_line(f"{row['name']} {UNWELL} its health: {row['health']['problem']}")
         if row["reason"] and row["state"] != "running":
             yield _one_line(f"{row['name']}: {row['reason'].splitlines()[0]}")
+
+
+def rejected_line(problem: str) -> Text:
+    """Return the line about a part of the config on disk that is not used."""
+    text = sanitize(f"{UNWELL} config rejected: {problem}")
+    return Text(text, STYLES["failed"], no_wrap=True, overflow="ignore")
+
+
+def _marked(row: dict[str, Any]) -> bool:
+    """Return True if a mark beside the state says that a line below has more."""
+    return _unwell(row) or bool(row.get("config_rejected"))
 
 
 def _unwell(row: dict[str, Any]) -> bool:
@@ -75,7 +89,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _state(row: dict[str, Any]) -> Text:
-    if _unwell(row):
+    if _marked(row):
         return Text(f"{row['state']} {UNWELL}", STYLES["backoff"])
     return Text(row["state"], STYLES.get(row["state"], ""))
 
@@ -129,6 +143,7 @@ def service_detail(row: dict[str, Any], command: Callable[[str], str]) -> Render
     parts: list[RenderableType] = [title, indented(_facts(row))]
     left_out = row.get("left_out") or {}
     sections: list[tuple[str, Iterable[RenderableType]]] = [
+        ("started with" if row.get("started_with") else "secrets", _start(row)),
         ("methods", map(_method, row.get("methods") or ())),
         ("methods that cannot be called", (_line(f"{n}: {why}") for n, why in left_out.items())),
         ("notes", map(_line, row.get("notes") or ())),
@@ -163,6 +178,7 @@ def _deaths(lines: list[dict[str, Any]], command: Callable[[str], str]) -> Itera
 def _facts(row: dict[str, Any]) -> Table:
     facts: list[tuple[str, Any]] = [
         ("reason", row["reason"]),
+        ("config", _rejected(row)),
         ("type", row["service_type"]),
         ("plugin", row["plugin"]),
         ("agent", row.get("agent")),
@@ -179,6 +195,8 @@ def _facts(row: dict[str, Any]) -> Table:
         ("restart", row.get("restart")),
         ("depends on", ", ".join(row.get("depends_on", []))),
         ("bound to", ", ".join(row.get("bind_to", []))),
+        ("needed by", ", ".join(row.get("dependents", []))),
+        ("restarts too", ", ".join(row.get("bound_by", []))),
         ("events", ", ".join(row.get("events", []))),
         ("sends for", ", ".join(row.get("sends_for", []))),
         ("in flight", row["in_flight"] or None),
@@ -218,6 +236,31 @@ def _health(row: dict[str, Any]) -> str | None:
         return None
     when = f"{span(check['age_s'])} ago, took {check['took_s']:.3g} s"
     return f"well ({when})" if check["well"] else f"not well: {check['problem']} ({when})"
+
+
+def _start(row: dict[str, Any]) -> Iterable[RenderableType]:
+    """Return what a service was started with; the secrets by name and place."""
+    if started := row.get("started_with"):
+        facts = [
+            ("grace", f"{started['grace']:g} s" if started["grace"] is not None else None),
+            ("config", _json(started["config"])),
+            ("plugin's config", _json(started["plugin_config"])),
+            ("environment", ", ".join(started["environment"])),
+        ]
+        yield pairs(facts)
+    for name, source in (row.get("secrets") or {}).items():
+        yield _line(f"secret {name}: {source}")
+    if row.get("differs"):
+        yield _line(f"{UNWELL} differs from disk: {', '.join(row['differs'])}")
+
+
+def _json(table: dict[str, Any]) -> str | None:
+    return json.dumps(table, ensure_ascii=False) if table else None
+
+
+def _rejected(row: dict[str, Any]) -> str | None:
+    problem = row.get("config_rejected")
+    return f"{UNWELL} rejected: {problem}" if problem else None
 
 
 def _method(method: dict[str, Any]) -> RenderableType:

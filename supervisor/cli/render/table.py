@@ -37,11 +37,15 @@ def terminal_width() -> int:
 
 
 def show(*parts: RenderableType) -> None:
-    """Print to the terminal, within its width; 80 columns if there is no terminal."""
+    """Print to the terminal, within its width; 80 columns if there is no terminal.
+
+    A text with the overflow "ignore" stays one line: what is searched for must not be cut in two.
+    """
     console = Console(highlight=False, emoji=False, markup=False)
     with console.capture() as captured:
         for part in parts:
-            console.print(part)
+            one_line = isinstance(part, Text) and part.overflow == "ignore"
+            console.print(part, soft_wrap=one_line)
     for line in captured.get().splitlines():
         click.echo(line.rstrip())  # without the blanks that fill the last column
 

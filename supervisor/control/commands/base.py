@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from garrison.ipc.messages import Order, Token
-from garrison.supervisor.config.load import Config, load
+from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.control.status import StatusReport
 from garrison.supervisor.lifecycle.actions import Action
@@ -132,8 +132,11 @@ def named_services(context: CommandContext, names: list[str]) -> list[Service]:
 
 
 def load_config(context: CommandContext) -> Config:
-    """Return the config on disk, except for `[host]`, which holds until the host is restarted."""
-    config = load(context.plugins.config.path, context.host.home, context.environ)
+    """Return the config on disk, except for `[host]`, which holds until the host is restarted.
+
+    What does not fit in it is replaced by what was accepted.
+    """
+    config = context.plugins.load_config()
     if config.host != context.host:
         context.log.record("config.host_unchanged", until="the host is started again")
     return replaced(config, host=context.host)

@@ -3,7 +3,7 @@
 import os
 
 from garrison.ipc.messages import Order, Token
-from garrison.supervisor.control.status import unreadable_row
+from garrison.supervisor.control.status import held_row, unreadable_row
 
 from .base import (
     Command,
@@ -27,12 +27,15 @@ def status(context: CommandContext, peer: Token, order: Order) -> Command:
     if order.names:
         names = matching(context, order)
         yield from until_recorded(context)
+        context.status.read_disk()
     rows = []
     for name in names:
         if name in table.services:
             rows.append(context.status.service_row(table.services[name], detail))
         elif name in table.unreadable:
             rows.append(unreadable_row(table.unreadable[name], detail))
+        elif name in table.held:
+            rows.append(held_row(table.held[name]))
     return {"supervisor": context.status.supervisor_row(), "services": rows}
 
 

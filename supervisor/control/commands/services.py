@@ -12,7 +12,7 @@ from garrison.supervisor.lifecycle.actions import Action, Apply, Configure, Rest
 from garrison.supervisor.lifecycle.dependencies import in_start_order
 from garrison.supervisor.lifecycle.policy import Event, has_process
 from garrison.supervisor.lifecycle.services import Service
-from garrison.supervisor.plugins import PluginProbe
+from garrison.supervisor.probes import PluginProbe
 from garrison.supervisor.processes.users import resolve_user
 
 from .base import (
@@ -47,16 +47,21 @@ def start(context: CommandContext, peer: Token, order: Order) -> Command:
     yield from until_registered(context)
     names = matching(context, order)
     unreadable = yield from _read_again(context, names)
+    yield from _release(context, names)
     services = named_services(context, names)
+    taken = list[Service]()
     for service in services:
         if not has_process(service.state) or service.state is State.STOPPING:
             yield from _configure_from_disk(context, service)
+            taken.append(service)
         context.record_order(service.name, True)
         was_at_rest = not has_process(service.state)
         yield Apply(service.name, Event.START)
         if was_at_rest:
             yield RestartBound(service.name)
-    return (yield from _until_running(context, services, unreadable))
+    answer = yield from _until_running(context, services, unreadable)
+    context.plugins.accept(service.spec for service in taken)
+    return answer
 
 
 @command()
@@ -68,6 +73,9 @@ def stop(context: CommandContext, peer: Token, order: Order) -> Command:
     if unreadable:
         text = f"{unreadable[0]} is a plugin that cannot be read, so none of it can be stopped"
         raise Refusal("failed", text)
+    if held := [name for name in names if name in context.services.held]:
+        text = f"{held[0]} does not run, so it cannot be stopped; its config was rejected"
+        raise Refusal("failed", f"{text}: {context.services.held[held[0]].reason}")
     services = named_services(context, names)
     for service in services:
         context.record_order(service.name, False)
@@ -93,22 +101,12 @@ def restart(context: CommandContext, peer: Token, order: Order) -> Command:
     yield from until_registered(context)
     names = matching(context, order)
     unreadable = yield from _read_again(context, names)
-    services = named_services(context, names)
-    config = load_config(context)
-    probes = yield from _probe_for(context, services, config)
-    newly = {name: probe.found for name, probe in probes.items() if probe.found is not None}
-    specs = {spec.name: spec for spec in context.plugins.specs(config, newly)}
-    for service in services:
-        if service.name not in specs:
-            text = f"{service.name} is no longer in {config.path}; the running one stays"
-            raise Refusal("ConfigError", text)
-        spec = specs[service.name]
-        _check_startable(context, service, spec, config, probes[spec.plugin])
-    yield from context.plugins.take_plugins(newly)
-    context.plugins.take_config(config, list(specs.values()))
-    context.plugins.add_services(list(specs.values()))
-    generations = {}
-    for service in services:
+    known = named_services(context, names)
+    yield from _release(context, names)
+    released = [one for one in named_services(context, names) if one not in known]
+    specs = yield from _take_from_disk(context, known)
+    config, generations = context.plugins.config, dict[str, int]()
+    for service in known:
         spec = specs[service.name]
         yield Configure(spec, config.plugins[spec.plugin])
         context.record_order(service.name, True)
@@ -116,7 +114,10 @@ def restart(context: CommandContext, peer: Token, order: Order) -> Command:
         yield Apply(service.name, Event.STOP)
         yield Apply(service.name, Event.START)
         yield RestartBound(service.name)
-    return (yield from _until_running(context, services, unreadable, generations))
+    for service in released:
+        context.record_order(service.name, True)
+        yield Apply(service.name, Event.START)
+    return (yield from _until_running(context, [*known, *released], unreadable, generations))
 
 
 @command()
@@ -153,12 +154,64 @@ def _read_again(
     return refusal
 
 
+def _take_from_disk(
+    context: CommandContext, services: list[Service]
+) -> Generator[bool | Action, None, dict[str, ServiceSpec]]:
+    """Use the config on disk, and the code of some services; return every service of it.
+
+    Raises:
+        Refusal: One of these services could not start with it. Nothing has been changed.
+    """
+    read = load_config(context)
+    probes = yield from _probe_for(context, services, read)
+    config, fitting = context.plugins.fit(read, probes)
+    context.plugins.note_rejected(config)
+    specs = {spec.name: spec for spec in fitting}
+    for service in services:
+        if service.name not in specs:
+            text = f"{service.name} is no longer in {config.path}; the running one stays"
+            raise Refusal("ConfigError", text)
+        spec = specs[service.name]
+        _check_startable(context, service, spec, config, probes.get(spec.plugin))
+    before = set(context.services.services)
+    yield from context.plugins.take_plugins(probes)
+    context.plugins.take_config(config, fitting)
+    context.plugins.add_services(fitting)
+    restarted = {service.name for service in services}
+    accepted = restarted | (set(context.services.services) - before)
+    context.plugins.accept(spec for spec in fitting if spec.name in accepted)
+    return specs
+
+
+def _release(context: CommandContext, names: list[str]) -> Command:
+    """Add the services that were held back, if their config on disk is usable by now."""
+    held = [name for name in names if name in context.services.held]
+    if not held:
+        return
+    yield from _take_from_disk(context, [])
+    for name in held:
+        if name in context.services.held:
+            reason = context.services.held[name].reason
+            raise Refusal("ConfigError", f"{name} cannot be started: {reason}")
+        if name not in context.services.services and name not in context.services.unreadable:
+            text = f"{name} is no longer in {context.plugins.config.path}"
+            raise Refusal("ConfigError", text)
+
+
 def _probe_for(
     context: CommandContext, services: list[Service], config: Config
 ) -> Generator[bool | Action, None, dict[str, PluginProbe]]:
-    """Read the plugins that services have, or will have by a new config."""
+    """Read the plugins that services have, or will have by a new config.
+
+    Also those that are new to the config while services are held back, and those that have found a
+    problem: it may be corrected.
+    """
     wanted = {service.spec.plugin for service in services}
     wanted |= {config.plugin_of(one.name) or one.spec.plugin for one in services}
+    wanted |= context.plugins.with_problems()
+    if context.services.held:
+        wanted |= {name for name in config.plugins if name not in context.plugins.read}
+    wanted -= context.services.unreadable.keys()
     probes = {
         plugin: context.plugins.probe(plugin, config)
         for plugin in wanted
@@ -171,8 +224,8 @@ def _probe_for(
 def _configure_from_disk(context: CommandContext, service: Service) -> Command:
     """Have a service start as the config on disk says, if that is usable."""
     try:
-        config = load_config(context)
-        specs = {spec.name: spec for spec in context.plugins.specs(config)}
+        config, fitting = context.plugins.fit(load_config(context))
+        specs = {spec.name: spec for spec in fitting}
     except ConfigError as error:  # it starts with the config that it had
         context.log.record("config.unusable", service.name, problem=str(error))
         return
@@ -186,10 +239,15 @@ def _check_startable(
     service: Service,
     spec: ServiceSpec,
     config: Config,
-    probe: PluginProbe,
+    probe: PluginProbe | None,
 ) -> None:
-    """Refuse a restart that could only end the running service."""
+    """Refuse a restart that could only end the running service, or not bring what is on disk."""
     stays = "; the running one stays" if service.state is State.RUNNING else ""
+    for rejection in config.rejected:
+        if rejection.concerns(spec):
+            raise Refusal("ConfigError", f"{rejection.error}{stays}")
+    if probe is None:
+        return
     if probe.found is not None:
         for problem in probe.found.problems:
             if problem.keys[:2] in {("services", spec.name), ("plugins", spec.plugin)}:

@@ -100,7 +100,7 @@ def test_a_mistake_says_where_and_what_to_write(
     tmp_path: Path, sections: str, line: int, key: str, says: str
 ) -> None:
     """Each is named by file, line and key."""
-    from garrison.supervisor.plugins import configured_services
+    from garrison.supervisor.fitting import configured_services
 
     with pytest.raises(ConfigError) as caught:
         configured_services(loaded(tmp_path, P + sections), {k: list(v) for k, v in BOTH.items()})

@@ -15,7 +15,12 @@ from garrison.supervisor.config.characters import (
     unused_characters,
     unused_secrets,
 )
-from garrison.supervisor.config.environment import base_environment, worker_environment
+from garrison.supervisor.config.environment import (
+    base_environment,
+    differing_sources,
+    service_environment,
+    worker_environment,
+)
 from garrison.supervisor.config.spec import AgentSpec, ServiceSpec, service_spec
 
 SUPERVISOR = {
@@ -59,13 +64,15 @@ def test_a_service_is_given_what_its_section_names() -> None:
         ({"secrets": {"TOKEN": "TOKEN"}}, {"TOKEN": "t0k3n"}),
         ({"secrets": {"TOKEN": "TOKEN_EU"}}, {"TOKEN": "t0k3n-eu"}),
         ({"secrets": {"KEY": "KEY"}, "text": "KEY=from file"}, {"KEY": "from file"}),
-        ({"secrets": {"TOKEN": "TOKEN"}, "text": "TOKEN=from file"}, {"TOKEN": "t0k3n"}),
+        ({"secrets": {"TOKEN": "TOKEN"}, "text": "TOKEN=from file"}, {"TOKEN": "from file"}),
+        ({"secrets": {"TOKEN": "TOKEN"}, "text": "TOKEN="}, {"TOKEN": "t0k3n"}),
+        ({"secrets": {"TOKEN": "TOKEN"}, "text": "TOKEN=' '"}, {"TOKEN": "t0k3n"}),
         ({"secrets": {"MINE": "KEY"}, "text": "KEY=x"}, {"MINE": "x", "KEY": "x"}),
     ],
 )
 def test_a_secret_is_found(keys: dict[str, Any], expected: dict[str, str]) -> None:
-    """A secret is a variable of the supervisor, or of env_file, and may be renamed. It is not in
-    the public environment."""
+    """A secret is a variable of env_file or of the supervisor, and may be renamed. An empty value
+    is none. It is not in the public environment."""
     assert given(**keys) == (COMMON, expected)
 
 
@@ -92,7 +99,6 @@ def secret_of(environ: dict[str, str], source: str | Path, **keys: Any) -> str:
         (b"t0k3n\n\n", "t0k3n\n"),
         (b" t0 k3n ", " t0 k3n "),
         (b"\xff\xfe", os.fsdecode(b"\xff\xfe")),
-        (b"", ""),
     ],
 )
 def test_a_file_is_one_secret(tmp_path: Path, data: bytes, value: str) -> None:
@@ -101,17 +107,77 @@ def test_a_file_is_one_secret(tmp_path: Path, data: bytes, value: str) -> None:
 
 
 def test_where_a_secret_is_looked_for(tmp_path: Path) -> None:
-    """First in systemd's credentials, then in the environment, then in env_file."""
+    """First in systemd's credentials, then in the service's env_file, then in the environment."""
     folder = tmp_path / "credentials"
     folder.mkdir()
-    env_file = private(tmp_path / "bot.env", b"NAME=env_file\nCREDENTIALS_DIRECTORY=/nowhere\n")
-    environ = {"CREDENTIALS_DIRECTORY": str(folder)}
-    assert secret_of(environ, "NAME", env_file=env_file) == "env_file"
-    environ["NAME"] = "environment"
+    env_file = private(tmp_path / "bot.env", b"CREDENTIALS_DIRECTORY=/nowhere\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(folder), "NAME": "environment"}
     assert secret_of(environ, "NAME", env_file=env_file) == "environment"
-    private(folder / "NAME", b"credential\n", 0o400)
+    private(env_file, b"NAME=env_file\n")
+    assert secret_of(environ, "NAME", env_file=env_file) == "env_file"
+    private(folder / "NAME", b"\n", 0o600)
+    assert secret_of(environ, "NAME", env_file=env_file) == "env_file"
+    private(folder / "NAME", b"credential\n")
     assert secret_of(environ, "NAME", env_file=env_file) == "credential"
     assert secret_of(environ, private(tmp_path / "own", b"own")) == "own"
+
+
+def test_each_source_is_named_without_the_value(tmp_path: Path) -> None:
+    """The source is what an operator looks for after a token was rotated."""
+    own, env_file = private(tmp_path / "own", b"s1"), private(tmp_path / "bot.env", b"A=s2\nX=s3")
+    spec = service_spec(
+        name="bot",
+        plugin="bot",
+        service_type="bot",
+        env_file=env_file,
+        secrets={"OWN": own, "A": "A", "B": "B", "C": "EU"},
+    )
+    found = service_environment(spec, {"A": "old", "B": "s4", "EU": "s5"}).sources
+    exported = "the supervisor's environment"
+    assert found == {
+        "OWN": f"file {own}",
+        "A": f"env_file {env_file}",
+        "X": f"env_file {env_file}",
+        "B": exported,
+        "C": exported,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "keys", "expected"),
+    [
+        ("TOKEN=other", {"secrets": {"TOKEN": "TOKEN"}}, ["env_file", "the supervisor's"]),
+        ("TOKEN=t0k3n", {"secrets": {"TOKEN": "TOKEN"}}, []),
+        ("TOKEN=", {"secrets": {"TOKEN": "TOKEN"}}, []),
+        ("TOKEN=other", {}, []),
+        ("EXTRA=other", {"pass_env": ("EXTRA",)}, ["env_file", "the supervisor's"]),
+        ("EXTRA=other", {"env": {"EXTRA": "x"}}, ["env", "env_file"]),
+        ("TOKEN_EU=other", {"secrets": {"T": "TOKEN_EU"}}, ["env_file", "the supervisor's"]),
+    ],
+)
+def test_two_sources_that_differ_are_found(
+    text: str, keys: dict[str, Any], expected: list[str]
+) -> None:
+    """The source that is used comes first; what the service is not given does not count."""
+    spec = service_spec(
+        name="bot", plugin="bot", service_type="bot", env_file=Path("/etc/bot.env"), **keys
+    )
+    found = differing_sources(spec, SUPERVISOR, lambda _: text.encode())
+    assert [place.split(" ")[0] for places in found.values() for place in places] == [
+        word.split(" ")[0] for word in expected
+    ]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b" \r\n"])
+def test_an_empty_secret_is_refused(tmp_path: Path, data: bytes) -> None:
+    """Wherever it is: no service can use one, and each would report it in its own way."""
+    path = private(tmp_path / "token", data)
+    assert refused({}, path) == f"secret TOKEN: {path} is empty; put the value into it"
+    text = data.decode()
+    assert "is empty in the supervisor's environment: export" in refused({"KEY": text}, "KEY")
+    assert f"is empty in credential {path}" in refused(
+        {"CREDENTIALS_DIRECTORY": str(tmp_path)}, "token"
+    )
 
 
 def refused(environ: dict[str, str], source: str | Path) -> str:

@@ -40,7 +40,23 @@ S = "[services.chat]\n"
 @pytest.mark.parametrize(
     ("text", "line", "key", "says"),
     [
-        (S + "grase = 1", 2, "services.chat.grase", r"no such key.*did you mean `grace`\?"),
+        (
+            S + "grase = 1",
+            2,
+            "services.chat.grase",
+            r"no such key.*did you mean `grace`\? A setting",
+        ),
+        (S + "intents = ['a']", 2, "services.chat.intents", r"itself .*\[services.chat.config\]$"),
+        (S + "users = ['a']", 2, "services.chat.users", r"service; a .*\[services.chat.config\]$"),
+        (S + "state = 'x'", 2, "services.chat.state", r"\[host\]; .*\[services.chat.config\]$"),
+        ("[plugins.a]\nlevel = 1", 2, "plugins.a.level", r"itself .* in \[plugins.a.config\]$"),
+        ("[defaults]\nmodel = 1", 2, "defaults.model", r"belongs in \[services.NAME.config\]$"),
+        (
+            "[agents.ada.services.chat]\nmodel = 1",
+            2,
+            "agents.ada.services.chat.model",
+            r"belongs in \[agents.ada.services.chat.config\]$",
+        ),
         ("[service.chat]\n", 1, "service", r"no such key.*did you mean `services`\?"),
         ("\nhome = 'x'\n", 2, "home", r"it belongs in \[host\]"),
         ("[host]\ngrace = 1", 2, "host.grace", r"it belongs in \[services.NAME\]"),

@@ -15,6 +15,7 @@ from garrison.supervisor.config.load import load as load_config
 from garrison.supervisor.config.spec import Restart, service_spec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.policy import Effect, StopReason, has_process
+from garrison.supervisor.lifecycle.start_record import StartRecord
 from garrison.supervisor.processes.engine import Found, Inherited
 from garrison.supervisor.state.adoption import adoptable, inherited, is_ending, restored
 from garrison.supervisor.state.orders import OperatorOrders, load_orders, save_orders
@@ -200,7 +201,7 @@ def test_a_service_that_is_anothers_now_is_not_adopted(
     path.write_text("[plugins.echo]\n")
     left = a_snapshot(services=[one(agent=agent)])
 
-    found = adoptable(load_config(path, Path("/h"), {}), left)
+    _, found = adoptable(load_config(path, Path("/h"), {}), left)
     assert [kept.name for kept, _ in found] == adopted
 
 
@@ -241,6 +242,7 @@ def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
         log_began=(5, 6),
         agent="ada",
         uid=1000,
+        started=StartRecord(settings={"grace": 5.0}, secrets={"TOKEN": "file t"}),
     )
 
     assert all(getattr(stored, name) for name in StoredService.__struct_fields__)

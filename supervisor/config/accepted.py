@@ -1,0 +1,233 @@
+"""The accepted config: what the host was last able to load, unit by unit (pure).
+
+It holds texts, not values: the text of each config file, the folder where its relative paths begin,
+and the texts of its character files without their secrets. Each unit refers to the text that it was
+accepted from, because a restart accepts the sections of the restarted services alone.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import msgspec
+
+from garrison.ipc.errors import ConfigError
+
+from .document import Document
+from .units import AGENT, DEFAULTS, HOST, Unit, section_unit, service_of
+
+
+class StoredDocument(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One text."""
+
+    path: str  # of the file, absolute
+    folder: str  # absolute; relative paths in the text begin here
+    text: str
+    characters: dict[str, str] = {}  # path → text, without secrets
+
+
+class StoredService(msgspec.Struct, frozen=True):
+    """The texts that one service was accepted from."""
+
+    section: str  # the text may have none
+    defaults: str
+
+
+class AcceptedConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """The content of `accepted.json`, format 1. A unit has the key of its text in `documents`."""
+
+    format: int = 1
+    documents: dict[str, StoredDocument]
+    host: str
+    defaults: str
+    agent: str
+    plugins: dict[str, str] = {}
+    agents: dict[str, str] = {}
+    services: dict[str, StoredService] = {}  # by full NAME
+
+
+@dataclass(frozen=True)
+class Origins:
+    """The documents that the units of one config come from."""
+
+    units: Mapping[Unit, Document]  # those of `services` by the full NAME of each
+    defaults: Mapping[str, Document]  # of each service that has others than the host's
+    characters: Mapping[Unit, tuple[str, str]]  # of `agent` and `agents`: path, text
+
+    def of_service(self, name: str) -> tuple[Document, Document]:
+        """Return the document of a service's section, and that of its defaults."""
+        defaults = self.defaults.get(name, self.units[DEFAULTS])
+        return self.units.get(("services", name), defaults), defaults
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """An accepted config whose texts are parsed."""
+
+    stored: AcceptedConfig
+    documents: Mapping[str, Document]
+
+    @classmethod
+    def parse(cls, stored: AcceptedConfig) -> Self:
+        """Parse the texts.
+
+        Raises:
+            ConfigError: The file is damaged: a text is missing, or it is not TOML.
+        """
+        documents = {
+            key: Document.parse(
+                Path(f"{one.path} (as accepted)"), Path(one.folder), one.text, one.characters
+            )
+            for key, one in stored.documents.items()
+        }
+        if missing := set(_references(stored)) - documents.keys():
+            raise ConfigError(f"it refers to texts that it does not have: {len(missing)}")
+        return cls(stored, documents)
+
+    @property
+    def path(self) -> str:
+        """Return the path of the file that it was accepted from last as a whole."""
+        return self.stored.documents[self.stored.host].path
+
+    def units(self) -> list[Unit]:
+        """Return the units that it has, those of one table in their order."""
+        stored = self.stored
+        return [
+            *(HOST, DEFAULTS, AGENT),
+            *(("plugins", name) for name in stored.plugins),
+            *(("agents", name) for name in stored.agents),
+            *(section_unit(name, stored.agents) for name in stored.services),
+        ]
+
+    def document(self, unit: Unit) -> Document:
+        """Return the document of a unit."""
+        stored = self.stored
+        match unit:
+            case ("host",):
+                key = stored.host
+            case ("defaults",):
+                key = stored.defaults
+            case ("agent",):
+                key = stored.agent
+            case ("plugins", name):
+                key = stored.plugins[name]
+            case ("agents", name):
+                key = stored.agents[name]
+            case _:
+                key = stored.services[service_of(unit)].section
+        return self.documents[key]
+
+    def defaults_of(self, service: str) -> Document:
+        """Return the document whose [defaults] a service was accepted with."""
+        return self.documents[self.stored.services[service].defaults]
+
+
+def accept_whole(
+    origins: Origins, names: Iterable[str], former: AcceptedConfig | None = None
+) -> AcceptedConfig:
+    """Return the accepted config after the host has loaded a config.
+
+    Args:
+        origins: The documents of the config.
+        names: The services that it runs.
+        former: Kept for services that the config may have, but that are not known now; None: there
+            are none.
+    """
+    book = _Book(origins)
+    units = origins.units
+    kept = former.services if former is not None else {}
+    services = {**kept, **{name: book.service(name) for name in names}}
+    return _pruned(
+        AcceptedConfig(
+            documents={**(former.documents if former is not None else {}), **book.documents},
+            host=book.key(units[HOST]),
+            defaults=book.key(units[DEFAULTS]),
+            agent=book.key(units[AGENT]),
+            plugins={unit[1]: book.key(units[unit]) for unit in units if unit[0] == "plugins"},
+            agents={unit[1]: book.key(units[unit]) for unit in units if unit[0] == "agents"},
+            services=services,
+        )
+    )
+
+
+def accept_services(
+    origins: Origins, services: Mapping[str, tuple[str, str]], former: AcceptedConfig
+) -> AcceptedConfig:
+    """Return the accepted config after services were restarted with a config.
+
+    Args:
+        origins: The documents of the config.
+        services: NAME → its plugin, and its agent; empty for the host's own.
+        former: What was accepted before.
+    """
+    book, units = _Book(origins), origins.units
+    plugins, agents, agent = dict(former.plugins), dict(former.agents), former.agent
+    for plugin, owner in services.values():
+        plugins[plugin] = book.key(units["plugins", plugin])
+        if owner:
+            agents[owner] = book.key(units["agents", owner])
+        else:
+            agent = book.key(units[AGENT])
+    restarted = {name: book.service(name) for name in services}
+    return _pruned(
+        msgspec.structs.replace(
+            former,
+            documents={**former.documents, **book.documents},
+            agent=agent,
+            plugins=plugins,
+            agents=agents,
+            services={**former.services, **restarted},
+        )
+    )
+
+
+class _Book:
+    """The stored form of documents, each once."""
+
+    def __init__(self, origins: Origins) -> None:
+        self._origins = origins
+        self.documents: dict[str, StoredDocument] = {}
+        self._keys: dict[int, str] = {}  # by the document's identity
+
+    def key(self, document: Document) -> str:
+        """Return the key of a document, which is stored by then."""
+        if id(document) not in self._keys:
+            stored = self._stored(document)
+            key = hashlib.sha256(msgspec.json.encode(stored)).hexdigest()[:16]
+            self.documents[key], self._keys[id(document)] = stored, key
+        return self._keys[id(document)]
+
+    def service(self, name: str) -> StoredService:
+        """Return the texts of a service."""
+        section, defaults = self._origins.of_service(name)
+        return StoredService(self.key(section), self.key(defaults))
+
+    def _stored(self, document: Document) -> StoredDocument:
+        origins = self._origins
+        read = {
+            path: text
+            for unit, (path, text) in origins.characters.items()
+            if path and origins.units[unit] is document
+        }
+        path = str(document.path).removesuffix(" (as accepted)")
+        if document.characters is None:  # of the file on disk: its path is as the caller wrote it
+            path = str(document.directory / document.path.name)
+        characters = {**(document.characters or {}), **read}
+        return StoredDocument(path, str(document.directory), document.text, characters)
+
+
+def _references(stored: AcceptedConfig) -> Iterable[str]:
+    yield from (stored.host, stored.defaults, stored.agent)
+    yield from stored.plugins.values()
+    yield from stored.agents.values()
+    for one in stored.services.values():
+        yield from (one.section, one.defaults)
+
+
+def _pruned(stored: AcceptedConfig) -> AcceptedConfig:
+    """Return it without the texts that nothing refers to."""
+    used = set(_references(stored))
+    documents = {key: one for key, one in stored.documents.items() if key in used}
+    return msgspec.structs.replace(stored, documents=documents)

@@ -1,0 +1,74 @@
+"""What a config is composed from, and the parts of its file that are not used (pure)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from garrison.ipc.errors import ConfigError
+
+from .compose import Sources
+from .spec import ServiceSpec
+from .units import AGENT, WHOLE, Selection, Unit, service_of, unit_of
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """A part of the file that is not used, because it does not fit."""
+
+    unit: Unit
+    error: ConfigError
+
+    @property
+    def service(self) -> str:
+        """Return the full NAME of the service whose section it is; empty: it is none."""
+        return service_of(self.unit)
+
+    def concerns(self, spec: ServiceSpec) -> bool:
+        """Return True if a service would be different with it."""
+        return (
+            self.unit in {WHOLE, ("plugins", spec.plugin)}
+            or self.service == spec.name
+            or self.unit == (("agents", spec.agent.name) if spec.agent.name else AGENT)
+        )
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it for `--json`."""
+        error = self.error
+        return {
+            "service": self.service or None,
+            "path": error.path,
+            "line": error.line,
+            "key": error.key or None,
+            "problem": error.problem,
+            "text": str(error),
+        }
+
+
+@dataclass(frozen=True)
+class Basis:
+    """What a config is composed from, and how."""
+
+    path: Path  # of the file, absolute
+    sources: Sources
+    selection: Selection
+    home: Path | None  # of `--home` or `$GARRISON_HOME`
+    rejected: tuple[Rejection, ...] = ()
+
+    def without(self, keys: Sequence[str | int], problem: str) -> "Basis":
+        """Return the basis without the part of the file that a key is in.
+
+        Raises:
+            ConfigError: There is no accepted config to go on with.
+        """
+        unit = unit_of(keys)
+        error = self.sources.document(unit, self.selection).error_at(keys, problem)
+        selection = self.selection.without(unit)
+        if selection is None:
+            raise self.rejected[0].error if self.rejected else error from None
+        others = tuple(one for one in self.rejected if one.unit != unit)
+        for former in self.rejected:
+            if former.unit == unit:  # that it was replaced did not help: its place is in the file
+                error = former.error
+        rejection = Rejection(WHOLE if selection.whole else unit, error)
+        return replace(self, selection=selection, rejected=(*others, rejection))

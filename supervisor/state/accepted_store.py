@@ -1,0 +1,111 @@
+"""The accepted config on disk, `accepted.json`, and reading a config with it.
+
+The file is synced: it must survive a power cut, after which the config on disk may be unusable.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from garrison.ipc.errors import ConfigError
+from garrison.supervisor.config.accepted import Accepted, AcceptedConfig
+from garrison.supervisor.config.document import Document
+from garrison.supervisor.config.load import (
+    Config,
+    accepted_file,
+    home_beside,
+    home_override,
+    load,
+)
+
+from .atomic import write_atomic
+from .stored import read_stored
+
+
+def load_accepted(file: Path, set_aside: bool = True) -> tuple[Accepted | None, str]:
+    """Return what the host accepted last, and a problem in words if the file cannot be used.
+
+    Args:
+        file: The file; that it is absent is no problem.
+        set_aside: Whether to rename a file that cannot be used.
+    """
+    stored, problem = read_stored(file, AcceptedConfig, set_aside)
+    if stored is None:
+        return None, problem
+    try:
+        return Accepted.parse(stored), ""
+    except ConfigError as error:
+        return None, f"{file} cannot be used ({error})"
+
+
+def open_config(path: Path, home: Path | None, environ: Mapping[str, str]) -> Config:
+    """Read a configuration; the accepted one of its home takes the place of what does not fit.
+
+    Where the file does not name a home, because it cannot be read, that is `--home`,
+    `$GARRISON_HOME`, or `.garrison` beside it.
+
+    Args:
+        path: The file.
+        home: `--home`.
+        environ: The environment, for `GARRISON_HOME`.
+
+    Raises:
+        ConfigError: It cannot be used, and there is no accepted config in the home.
+    """
+    override, homes = home_override(home, environ), list[Path]()
+    with contextlib.suppress(ConfigError):
+        homes = [override or Document.read(path).home()]
+    beside = home_beside(path)
+    for one in homes or [override or beside]:
+        accepted, _ = load_accepted(accepted_file(one), set_aside=False)
+        # A file that is not there is a slip of the pen, unless the host was started with it.
+        if accepted is not None and (path.expanduser().exists() or _is_of(accepted, path)):
+            return load(path, one if not homes else home, environ, accepted)
+    return load(path, home, environ)
+
+
+def _is_of(accepted: Accepted, path: Path) -> bool:
+    return accepted.path == str(path.expanduser().absolute())
+
+
+class AcceptedStore:
+    """The accepted config and its file.
+
+    Args:
+        state: The folder of the file.
+        report_unsaved: Called once for each new reason why the file cannot be written.
+
+    Attributes:
+        problem: Why the file could not be used; empty if it could.
+    """
+
+    def __init__(self, state: Path, report_unsaved: Callable[[str], None]) -> None:
+        self._file, self._report_unsaved = state / accepted_file(Path()).name, report_unsaved
+        self._reported = ""
+        self._unsaved = False
+        self.accepted, self.problem = load_accepted(self._file)
+
+    @property
+    def stored(self) -> AcceptedConfig | None:
+        """Return what is accepted; None: nothing yet."""
+        return self.accepted.stored if self.accepted is not None else None
+
+    def take(self, stored: AcceptedConfig) -> None:
+        """Accept a config, and write it if it is another."""
+        if stored != self.stored:
+            self.accepted, self._unsaved = Accepted.parse(stored), True
+        if self._unsaved:
+            self._save(stored)
+
+    def _save(self, stored: AcceptedConfig) -> None:
+        content = msgspec.json.format(msgspec.json.encode(stored))
+        try:
+            write_atomic(self._file, content, sync=True)
+        except OSError as error:
+            if str(error) != self._reported:  # once, not at each attempt
+                self._report_unsaved(str(error))
+            self._reported = str(error)
+        else:
+            self._unsaved, self._reported = False, ""
