@@ -129,8 +129,14 @@ class AssignmentBuilder:
             priority=spec.priority,
             limits=limits,
             chaos=host.chaos,
+            restarted_by=_restarted_by(service),
         )
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets)
+
+
+def _restarted_by(service: Service) -> messages.RestartedBy | None:
+    note = service.restarted_by
+    return messages.RestartedBy(note.who, note.why, note.at) if note.verb else None
 
 
 def _timing(spec: ServiceSpec, host: HostSpec) -> messages.Timing:

@@ -21,6 +21,7 @@ from garrison.supervisor.processes.engine import Engine
 
 from .assignment import AssignmentBuilder
 
+INSIDE_S = 1.0  # for calls in a service that ends by an order from inside: one may wait for it
 LIMIT_EVENTS_MOST = 10_000  # events about unsupported limits that are remembered
 
 
@@ -45,10 +46,16 @@ class Effects:
     wake: Callable[[], None]
     _logged_limits: set[tuple[str, str]] = field(default_factory=set)
 
-    def drain(self, service: Service) -> None:
-        """Have a worker finish its calls and end."""
+    def drain(self, service: Service, reason: str) -> None:
+        """Have a worker finish its calls and end.
+
+        Args:
+            service: The service.
+            reason: Why, in words, for the callers whose calls are cut short.
+        """
         token = service.current.token
-        drain = messages.Drain(service.spec.supervision.grace)
+        calls = INSIDE_S if service.ended_by.number else None
+        drain = messages.Drain(service.spec.supervision.grace, reason, calls)
         if not service.current.welcomed or not self.publisher.send(token, drain):
             self.engine.signal(token, signal.SIGTERM)
 

@@ -21,6 +21,7 @@ from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.control.status import HostState
+from garrison.supervisor.lifecycle.order_note import NO_ORDER, OPERATOR, OrderNote
 from garrison.supervisor.lifecycle.ordering import have_processes
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
@@ -250,6 +251,7 @@ class Supervisor:
         match event:
             case engine.Found():
                 self._takeover.on_found(event)
+                self._takeover.resume_orders(self._orders)
                 self._snapshots.touch()
                 self._dispatcher.dispatch_early()
             case engine.FlightRecord() | engine.LogTail():
@@ -279,7 +281,7 @@ class Supervisor:
                     name = signal.Signals(number).name
                     self._log.record("supervisor.signal", signal=name, count=self._signals)
         if self._signals == 1:
-            self._stop_host()
+            self._stop_host(NO_ORDER)
         elif self._signals > 1:
             self._done = True
 
@@ -322,12 +324,13 @@ class Supervisor:
             self._control.rejected,
         )
 
-    def _stop_host(self) -> None:
+    def _stop_host(self, note: OrderNote) -> None:
         """Stop every service in reverse order of the starts, then end."""
         if not self._manager.stopping:
             self._manager.stopping = True
             self._snapshots.keep_wanted()
-            self._log.record("supervisor.stopping")
+            data = {"by": note.who} if note.who != OPERATOR else {}
+            self._log.record("supervisor.stopping", **data)
             self._wake()
 
     def _begin_upgrade(self, python: str) -> None:

@@ -109,6 +109,12 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
+def state(pid: int) -> str:
+    """Return a process's state as one letter: R, S, D (waits for the disk), T …; '' without one."""
+    fields = _stat(pid)
+    return fields[0] if fields else ""
+
+
 def is_alive(pid: int, start: int | None = None) -> bool:
     """Return True if a process is running, and is not a zombie."""
     fields = _stat(pid)
@@ -246,6 +252,11 @@ MARK = "GARRISON_INCARNATION"  # environment variable of a worker's processes
 def incarnation_mark(token: bytes) -> str:
     """Return the mark of an incarnation's processes; not the token, which is its address."""
     return hashlib.sha256(token).hexdigest()[:16]
+
+
+def own_mark() -> str:
+    """Return the mark of the incarnation that started this process; empty if none did."""
+    return os.environ.get(MARK, "")
 
 
 def ended(pidfd: int, seconds: float) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 from garrison.ipc import Client, OrderFailed, ServiceProxy, connect, with_timeout
 
 from .arguments import parse_arguments
+from .durations import Seconds
 from .errors import DONE, no_such_service
 from .output import Invocation, encode, options
 
@@ -23,7 +24,7 @@ from .output import Invocation, encode, options
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=30.0,
     show_default=True,
     metavar="S",

@@ -172,7 +172,10 @@ def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
 @click.command(epilog="Example: garrison down")
 @options
 def down(invocation: Invocation) -> int:
-    """Stop every service, then the supervisor. Dependents are stopped first."""
+    """Stop every service, then the supervisor. Dependents are stopped first.
+
+    Run by a service, it returns at once.
+    """
     home = invocation.home
     pid = request(home, "status")["supervisor"]["pid"]
     try:
@@ -180,7 +183,13 @@ def down(invocation: Invocation) -> int:
     except ProcessLookupError:
         return DONE
     try:
-        _order_down(home, pidfd)
+        answer = _order_down(home, pidfd)
+        if sender := answer.get("from_inside"):
+            invocation.answer({"pid": pid, **answer})
+            invocation.say(
+                f"the host is being stopped; not waited for: this order comes from inside {sender}"
+            )
+            return DONE
         if not process_tree.ended(pidfd, SETTLE_S):
             raise OrderFailed("timed_out", f"pid {pid} has not ended within {SETTLE_S:g} s")
     finally:
@@ -190,17 +199,19 @@ def down(invocation: Invocation) -> int:
     return DONE
 
 
-def _order_down(home: Path, pidfd: int) -> None:
+def _order_down(home: Path, pidfd: int) -> dict[str, Any]:
+    """Have the supervisor stop everything; return its answer, empty if it ended before that."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         try:
-            request(home, "down", wait=NO_LIMIT, pidfd=pidfd, once=True)
+            answer: dict[str, Any] = request(home, "down", wait=NO_LIMIT, pidfd=pidfd, once=True)
         except SupervisorGone:
             # It ended before its answer was read. Or an upgrade replaced it, and the next
             # supervisor has not received the order.
             if not process_tree.ended(pidfd, POLL_S) and time.monotonic() < deadline:
                 continue
-        return
+            return {}
+        return answer
 
 
 @click.command(epilog="Example: pip install --upgrade garrison && garrison upgrade")

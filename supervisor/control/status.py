@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from garrison.ipc.messages import State
+from garrison.ipc.messages import Held, State
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.crashes.report import CrashSummary
@@ -142,6 +142,10 @@ class StatusReport:
         """Return why a service does not run, in words."""
         if service.state is State.RUNNING:
             return ""
+        if extended := _extension(service):
+            return extended
+        if held := service.held_words():
+            return held
         if service.state is State.QUEUED:
             return self._services.waiting_reason(service) or service.reason
         return service.reason
@@ -162,6 +166,7 @@ class StatusReport:
                 by_token[token].name: count for token, count in callers.items() if token in by_token
             },
             "refused_frames": current.refused_frames,
+            "held_up_by": [_held(one, caller) for one, caller in current.held],
             "last_exit_time": service.last_exit_at or None,
             "deaths": self._last_crashes(service.name, CRASHES),
             "unheld": [format_unsupported(service.name, limit) for limit in unsupported],
@@ -220,6 +225,25 @@ def unreadable_row(plugin: UnreadablePlugin, detail: bool) -> dict[str, Any]:
         again = plugin.again_at - time.monotonic()
         row["again_in_s"] = None if again == inf else max(again, 0.0)
     return row
+
+
+def _extension(service: Service) -> str:
+    """Return what a start or stop that was extended does, and for how long; empty without one."""
+    if not service.current.extended or not has_process(service.state):
+        return ""
+    left = service.child.deadline - time.monotonic()
+    return f"{service.current.extended} ({max(left, 0.0):.0f} s left)"
+
+
+def _held(held: Held, caller: str) -> dict[str, Any]:
+    """Return one thing that the end of a service waits for."""
+    return {
+        "kind": held.kind,
+        "name": held.name,
+        "caller": caller or None,
+        "age_s": held.age_s,
+        "cancelled": held.cancelled,
+    }
 
 
 def _health(service: Service, now: float) -> dict[str, Any] | None:

@@ -102,6 +102,19 @@ def step(child: Child, event: Event, now: float, jitter: float = 0.5) -> Step:
     return (child, None) if rule is None else rule(child, event, now, jitter)
 
 
+def extend(child: Child, until: float) -> Child:
+    """Return a child whose start or drain advances, and may last until then.
+
+    A deadline is never shortened, and what is being ended for good is not extended.
+    """
+    draining = child.state is State.STOPPING and child.escalation is Effect.TERM
+    draining = draining and child.why in WHY_DRAINED.values()
+    starting = child.state in {State.INITIALIZING, State.STARTING}
+    if not (starting or draining) or until <= child.deadline:
+        return child
+    return replace(child, deadline=until)
+
+
 def has_process(state: State) -> bool:
     """Return True if a service in this state has a process."""
     return state in LIVE_STATES

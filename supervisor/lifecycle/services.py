@@ -10,17 +10,21 @@ from garrison.ipc.messages import (
     Entry,
     Failing,
     Health,
+    Held,
     Manifest,
     State,
     Stopped,
     Token,
+    held_words,
 )
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 
 from .dependencies import blocking_dependencies
 from .handle import NO_PROCESS, Handle
 from .limits import oom_words
+from .order_note import LOOP_ORDERS, NO_ORDER, OPERATOR, OrderNote
 from .policy import Child, Event, StopReason
+from .start_slots import StartSlot
 
 UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell in turns
 
@@ -34,7 +38,7 @@ class Incarnation:
 
     token: Token = b""
     started_at: float = 0.0  # monotonic time of the order to fork
-    slot_until: float = 0.0  # it occupies a start slot until then, or until it is initialized
+    slot: StartSlot = field(default_factory=StartSlot)  # while it starts
     handle: Handle = NO_PROCESS  # the engine's note of its process
     uid: int = -1  # the user that it runs as; -1: the host's own
     adopting: bool = False  # a former supervisor started it, and it has not answered this one yet
@@ -46,6 +50,10 @@ class Incarnation:
     refused_frames: int = 0
     beat_at: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)  # figures that it reports about itself
+    held: tuple[tuple[Held, str], ...] = ()  # what its end waits for, each with its caller's NAME
+    held_logged: bool = False
+    overdue: bool = False  # it did not end within its grace
+    extended: str = ""  # why its start or stop takes longer, in its own words
     health: Health | None = None  # the last result of its own `health`
     health_at: float = 0.0
     excess: str = ""  # which limit it exceeded, in words, once it is being ended for that
@@ -86,6 +94,12 @@ class Service:
     left: tuple[Handle, ...] = ()  # processes that could not be ended
     last_exit: str = ""  # how its last process ended, in words
     last_exit_at: float = 0.0  # wall clock
+    order: OrderNote = NO_ORDER  # the last order that it was given
+    applied: OrderNote = NO_ORDER  # the last one that was carried out; on disk, so that the
+    # next supervisor can tell whether `orders.json` is newer
+    ended_by: OrderNote = NO_ORDER  # the order from inside that ends its incarnation
+    restarted_by: OrderNote = NO_ORDER  # the order that its next incarnation is started by
+    own_restarts: tuple[float, ...] = ()  # when it was last restarted from inside
 
     @property
     def name(self) -> str:
@@ -135,6 +149,29 @@ class Service:
         """Return its state as an update of the directory."""
         child = self.child
         return Changed(self.name, child.state, child.wanted, child.generation, self.open_token)
+
+    def note_order(self, note: OrderNote) -> bool:
+        """Note an order before it is carried out; return True if an event is to be recorded."""
+        if note.number >= self.order.number:
+            self.order = note
+        return note.who != OPERATOR or bool(note.why)
+
+    def end_from_inside(self, note: OrderNote, now: float) -> None:
+        """Note that an order from inside ends this incarnation."""
+        self.ended_by = note
+        if note.verb not in {"stop", "down"}:
+            self.own_restarts = (*self.own_restarts, now)[-LOOP_ORDERS:]
+
+    def carry_out(self, note: OrderNote, event: Event) -> None:
+        """Note an order whose event was applied, for the next supervisor and incarnation."""
+        if note.number:
+            self.applied = note
+        if event is Event.START and self.state in {State.QUEUED, State.STOPPING}:
+            self.restarted_by = note
+
+    def take_along(self, name: str, at: float) -> None:
+        """Note that it is restarted because of a service that it is bound to."""
+        self.restarted_by = OrderNote(0, "restart", name, f"it is bound to {name}", at)
 
     def record_exit(self, status: int | None, words: str, cause: str, at: float) -> None:
         """Record how the current process ended.
@@ -192,6 +229,23 @@ class Service:
             return f"its process {exit_words}: {oom_words(self.spec.limits)}"
         return f"its process {exit_words}"
 
+    def drain_reason(self) -> str:
+        """Return why it is drained, for the callers whose calls are cut short."""
+        if self.child.why is not StopReason.ORDER:
+            return self.current.excess or self._ended_by_policy()
+        if self.ended_by.number:
+            return self.ended_by.words(self.name)
+        taken_along = self.restarted_by.verb and not self.restarted_by.number
+        if taken_along and self.order.wanted:
+            return f"it was restarted, because {self.restarted_by.why}"
+        return self.order.words(self.name) if self.order.number else "it was ended by order"
+
+    def held_words(self) -> str:
+        """Return what its end waits for; empty if it does not end, or that is not known."""
+        held = self.current.held if self.state is State.STOPPING else ()
+        words = "; ".join(held_words(one, caller) for one, caller in held)
+        return f"{self.name} waits for {words}" if words else ""
+
     def _ended_by_supervisor(self) -> str:
         if self.adoption_timed_out:
             paused = "was stopped, and " if self.current.paused else ""
@@ -211,6 +265,9 @@ class Service:
             case StopReason.HEALTH:
                 problem = f" ({now.health.problem})" if now.health is not None else ""
                 return f"its health was not good twice in a row{problem}, so it was ended"
+            case StopReason.ORDER if now.overdue:
+                held = f"; {words}" if (words := self.held_words()) else ""
+                return f"it did not end within its grace of {spec.supervision.grace:g} s{held}"
             case StopReason.ORDER | StopReason.LIMIT:
                 return ""
 

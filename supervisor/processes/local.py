@@ -23,6 +23,7 @@ from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import cgroup_limits
+from garrison.supervisor.lifecycle.start_slots import StartWork
 
 from . import cgroups, engine, inherited, protocol
 from .engine import NO_LIMITS, Found, Happened, Inherited, Key, Measured
@@ -31,6 +32,7 @@ from .launcher_process import LauncherProcess
 from .launchers import LauncherSet
 from .post_mortem import PostMortem
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
+from .start_work import sample_start
 from .takeover import Inventory, LauncherTakeover
 from .usage import CpuMeter, UsageMonitor, sample_quickly
 from .worker_table import LocalWorker, WorkerTable
@@ -296,6 +298,11 @@ class LocalEngine:
             return Measured()
         rss, cpu = self._meter.measure(worker.pid)
         return Measured(rss, cpu, sample_quickly(worker.pid) if tree else self._usage.last(key))
+
+    def measure_start(self, key: Key) -> StartWork | None:
+        """Return what a worker has used of the processor."""
+        worker = self._workers.get(key)
+        return sample_start(worker.pid) if worker is not None and worker.pid else None
 
     def signal(self, key: Key, number: int, group: bool = True) -> None:
         """Signal a worker's process group, or the worker alone."""

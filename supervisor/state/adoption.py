@@ -136,6 +136,8 @@ def restore_service(
         traceback=one.traceback,
         last_exit=one.last_exit,
         last_exit_at=one.last_exit_at,
+        order=one.applied,
+        applied=one.applied,
     )
 
 
@@ -198,8 +200,17 @@ class Adoption:
             except OSError as error:  # it cannot connect, and is replaced
                 self._log.record("user.not_let_in", name, uid=uid, error=str(error))
 
-    def plan(self, services: Sequence[Service], found: Found) -> AdoptionPlan:
-        """Compare the restored services with the workers that were found."""
+    def plan(
+        self, services: Sequence[Service], found: Found, stopping: bool = False
+    ) -> AdoptionPlan:
+        """Compare the restored services with the workers that were found.
+
+        Args:
+            services: The services.
+            found: What the engine has found.
+            stopping: Whether the former supervisor was stopping everything by order. Then an end
+                meanwhile is no crash.
+        """
         plan = AdoptionPlan()
         named = {name: token for token, name in found.running.items()}
         known: set[Token] = set()
@@ -212,7 +223,8 @@ class Adoption:
                 plan.started_later.append((service, token, uid))
             known.add(token)
             plan.adopted += token in found.running
-            if is_ending(service.spec, token, found):
+            ended = stopping and bool(token) and token not in found.running
+            if ended or is_ending(service.spec, token, found):
                 plan.ending.append(service)
         plan.unclaimed = [one for one in found.running.items() if one[0] not in known]
         return plan

@@ -15,6 +15,7 @@ import msgspec
 from garrison.ipc.messages import Manifest, PluginRead, State
 from garrison.supervisor.config.spec import AgentSpec, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.order_note import NO_ORDER, OrderNote
 from garrison.supervisor.lifecycle.policy import Child, Effect, StopReason, has_process
 from garrison.supervisor.lifecycle.services import Incarnation, Service
 
@@ -38,6 +39,7 @@ class ServiceSnapshot:
     traceback: str = ""
     last_exit: str = ""
     last_exit_at: float = 0.0
+    applied: OrderNote = NO_ORDER
 
     @property
     def name(self) -> str:
@@ -59,6 +61,7 @@ class Snapshot:
     config: str = ""  # the config's digest
     plugins: dict[str, PluginRead] = field(default_factory=dict)
     services: list[ServiceSnapshot] = field(default_factory=list)
+    stopping: bool = False  # it was ordered that everything ends
 
 
 # --- the flat form on disk ----------------------------------------------------------------
@@ -94,6 +97,8 @@ class StoredService(msgspec.Struct, kw_only=True, omit_defaults=True):
     log_began: tuple[int, int] | None = None
     agent: str = ""
     uid: int = -1
+    order: int = 0  # number and verb of the last order that was carried out
+    order_verb: str = ""
 
 
 class StoredSnapshot(msgspec.Struct, kw_only=True):
@@ -104,6 +109,7 @@ class StoredSnapshot(msgspec.Struct, kw_only=True):
     config: str = ""
     plugins: dict[str, PluginRead] = {}
     services: list[StoredService] = []
+    stopping: bool = False
 
 
 def to_stored(one: ServiceSnapshot) -> StoredService:
@@ -137,6 +143,8 @@ def to_stored(one: ServiceSnapshot) -> StoredService:
         log_began=current.handle.log_began,
         agent=spec.agent.name,
         uid=current.uid,
+        order=one.applied.number,
+        order_verb=one.applied.verb,
     )
 
 
@@ -174,6 +182,7 @@ def from_stored(one: StoredService) -> ServiceSnapshot:
         one.traceback,
         one.last_exit,
         one.last_exit_at,
+        OrderNote(one.order, one.order_verb),
     )
 
 
@@ -209,7 +218,8 @@ def load_snapshot(state: Path, set_aside: bool = True) -> tuple[Snapshot | None,
     if found is None or found.machine != this_machine():
         return None, problem
     services = [from_stored(one) for one in found.services]
-    return Snapshot(found.machine, found.config, found.plugins, services), problem
+    known = Snapshot(found.machine, found.config, found.plugins, services, found.stopping)
+    return known, problem
 
 
 def save_snapshot(state: Path, snapshot: Snapshot) -> None:
@@ -219,6 +229,7 @@ def save_snapshot(state: Path, snapshot: Snapshot) -> None:
         config=snapshot.config,
         plugins=snapshot.plugins,
         services=[to_stored(one) for one in snapshot.services],
+        stopping=snapshot.stopping,
     )
     write_atomic(state / "living.json", msgspec.json.encode(stored))
 
@@ -254,6 +265,7 @@ def take_snapshot(
             service.traceback,
             service.last_exit,
             service.last_exit_at,
+            service.applied,
         )
         for service in services
     ]
