@@ -5,11 +5,12 @@ from typing import assert_never
 
 from garrison.ipc import messages
 from garrison.ipc.messages import State
-from garrison.supervisor.lifecycle.policy import WHY_DRAINED, Event, extend
+from garrison.supervisor.lifecycle.policy import WHY_DRAINED, Event, can_extend, extend
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 
 from .effects import Effects
 
+EXTENDED_S = 5.0  # between two events of one start or stop that is extended
 HELD_S = 1.0  # of an end: then an event says what it waits for
 
 
@@ -60,12 +61,16 @@ class WorkerReports:
 
     def _on_extend(self, service: Service, message: messages.Extend) -> None:
         """Move the deadline of a start or a stop that advances."""
-        later = extend(service.child, time.monotonic() + message.seconds)
-        if later is not service.child:
-            service.child, service.current.extended = later, message.reason or "it needs longer"
+        current, now = service.current, time.monotonic()
+        if not can_extend(service.child):
+            return
+        service.child = extend(service.child, now + message.seconds)
+        current.extended = message.reason or "it needs longer"
+        self._use.touch()
+        if now >= current.extension_logged_at + EXTENDED_S:
+            current.extension_logged_at = now
             data = {"seconds": message.seconds, "reason": message.reason}
             self._use.log.record("service.extended", service.name, **data)
-            self._use.touch()
 
     def on_overdue(self, service: Service) -> None:
         """Note that a service has not ended within its grace."""

@@ -102,17 +102,18 @@ def step(child: Child, event: Event, now: float, jitter: float = 0.5) -> Step:
     return (child, None) if rule is None else rule(child, event, now, jitter)
 
 
-def extend(child: Child, until: float) -> Child:
-    """Return a child whose start or drain advances, and may last until then.
+def can_extend(child: Child) -> bool:
+    """Return True if a service starts, or is drained and within its grace."""
+    if child.state in {State.INITIALIZING, State.STARTING}:
+        return True
+    draining = child.state is State.STOPPING and child.why in WHY_DRAINED.values()
+    return draining and child.escalation is Effect.TERM
 
-    A deadline is never shortened, and what is being ended for good is not extended.
-    """
-    draining = child.state is State.STOPPING and child.escalation is Effect.TERM
-    draining = draining and child.why in WHY_DRAINED.values()
-    starting = child.state in {State.INITIALIZING, State.STARTING}
-    if not (starting or draining) or until <= child.deadline:
-        return child
-    return replace(child, deadline=until)
+
+def extend(child: Child, until: float) -> Child:
+    """Return a child whose start or drain may last until then. No deadline is ever shortened."""
+    later = can_extend(child) and until > child.deadline
+    return replace(child, deadline=until) if later else child
 
 
 def has_process(state: State) -> bool:

@@ -54,6 +54,7 @@ class Incarnation:
     held_logged: bool = False
     overdue: bool = False  # it did not end within its grace
     extended: str = ""  # why its start or stop takes longer, in its own words
+    extension_logged_at: float = float("-inf")
     health: Health | None = None  # the last result of its own `health`
     health_at: float = 0.0
     excess: str = ""  # which limit it exceeded, in words, once it is being ended for that

@@ -33,6 +33,7 @@ from garrison.supervisor.tasks import Steps
 
 from .snapshot import ServiceSnapshot, Snapshot
 
+EXTENSION_S = 3600.0  # the longest that a start or stop can have asked for, see `Runtime.extend`
 HELLO_S = 10.0  # for an adopted worker that is still starting to answer
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that belongs to no service of this host
 
@@ -77,9 +78,10 @@ def restored(one: ServiceSnapshot, spec: ServiceSpec, now: float) -> Child:
         case State.RUNNING:
             deadline = now + supervision.watchdog if supervision.watchdog else inf
         case State.INITIALIZING | State.STARTING:
-            deadline = max(min(deadline, now + supervision.start_timeout), now + HELLO_S)
+            longest = max(supervision.start_timeout, EXTENSION_S)
+            deadline = max(min(deadline, now + longest), now + HELLO_S)
         case State.STOPPING:
-            deadline = min(deadline, now + supervision.grace)
+            deadline = min(deadline, now + max(supervision.grace, EXTENSION_S))
     if has_process(state) and not has_worker:  # it was about to be started
         state, deadline = State.QUEUED if saved.wanted else State.STOPPED, inf
     if state is State.STOPPED and saved.wanted:  # by a host that was killed while it stopped

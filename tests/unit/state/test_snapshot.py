@@ -241,6 +241,8 @@ def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
         log_began=(5, 6),
         agent="ada",
         uid=1000,
+        order=7,
+        order_verb="stop",
     )
 
     assert all(getattr(stored, name) for name in StoredService.__struct_fields__)
