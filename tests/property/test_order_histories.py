@@ -79,7 +79,8 @@ class World:
         context.services = self.table
         context.is_stopping = lambda: False
         context.next_order = self.orders.next_number
-        plugins = context.plugins = Anything()
+        plugins: Any = Anything()
+        context.plugins = plugins
         plugins.finished = True
         plugins.specs = lambda *args: specs
         plugins.until_done = _probing
