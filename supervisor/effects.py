@@ -46,16 +46,12 @@ class Effects:
     wake: Callable[[], None]
     _logged_limits: set[tuple[str, str]] = field(default_factory=set)
 
-    def drain(self, service: Service, reason: str) -> None:
-        """Have a worker finish its calls and end.
-
-        Args:
-            service: The service.
-            reason: Why, in words, for the callers whose calls are cut short.
-        """
+    def drain(self, service: Service) -> None:
+        """Have a worker finish its calls and end."""
         token = service.current.token
         calls = INSIDE_S if service.ended_by.number else None
-        drain = messages.Drain(service.spec.supervision.grace, reason, calls)
+        grace, reason = service.spec.supervision.grace, service.current.drained
+        drain = messages.Drain(grace, reason, calls)
         if not service.current.welcomed or not self.publisher.send(token, drain):
             self.engine.signal(token, signal.SIGTERM)
 

@@ -154,9 +154,8 @@ class ServiceManager:
             case Effect.SPAWN:
                 self._start(service)
             case Effect.DRAIN:
-                stopping = "the host was stopped" if self.stopping else ""
-                stopping = "" if service.ended_by.number else stopping
-                self._use.drain(service, stopping or service.drain_reason())
+                service.current.drained = service.drain_reason(self.stopping)
+                self._use.drain(service)
             case Effect.DUMP:
                 self._use.dump(token)
             case Effect.TERM:

@@ -420,7 +420,7 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
             "The number of services that start at the same time: `init` and `start`. A start that "
             "only waits does not count.",
             "services",
-            zero="the processors, 2 at least",
+            zero="processors, 2 at least",
         ),
     ] = 0
     max_message: Annotated[

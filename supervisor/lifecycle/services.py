@@ -52,6 +52,7 @@ class Incarnation:
     facts: dict[str, float] = field(default_factory=dict)  # figures that it reports about itself
     held: tuple[tuple[Held, str], ...] = ()  # what its end waits for, each with its caller's NAME
     held_logged: bool = False
+    drained: str = ""  # why it was drained, in words
     overdue: bool = False  # it did not end within its grace
     extended: str = ""  # why its start or stop takes longer, in its own words
     extension_logged_at: float = float("-inf")
@@ -225,17 +226,24 @@ class Service:
         if now.failing is not None:
             return now.failing.reason
         if now.stopped is not None and now.stopped.reason:
-            return now.stopped.reason
+            by_order = now.stopped.reason == "ordered" and now.drained
+            return now.drained if by_order else now.stopped.reason
         if now.oom:
             return f"its process {exit_words}: {oom_words(self.spec.limits)}"
         return f"its process {exit_words}"
 
-    def drain_reason(self) -> str:
-        """Return why it is drained, for the callers whose calls are cut short."""
+    def drain_reason(self, stopping: bool) -> str:
+        """Return why it is drained, for the callers whose calls are cut short.
+
+        Args:
+            stopping: Whether everything is being stopped.
+        """
         if self.child.why is not StopReason.ORDER:
             return self.current.excess or self._ended_by_policy()
         if self.ended_by.number:
             return self.ended_by.words(self.name)
+        if stopping:
+            return "the host was stopped"
         taken_along = self.restarted_by.verb and not self.restarted_by.number
         if taken_along and self.order.wanted:
             return f"it was restarted, because {self.restarted_by.why}"

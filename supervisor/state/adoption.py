@@ -78,10 +78,11 @@ def restored(one: ServiceSnapshot, spec: ServiceSpec, now: float) -> Child:
         case State.RUNNING:
             deadline = now + supervision.watchdog if supervision.watchdog else inf
         case State.INITIALIZING | State.STARTING:
-            longest = max(supervision.start_timeout, EXTENSION_S)
+            longest = EXTENSION_S if one.current.extended else supervision.start_timeout
             deadline = max(min(deadline, now + longest), now + HELLO_S)
         case State.STOPPING:
-            deadline = min(deadline, now + max(supervision.grace, EXTENSION_S))
+            longest = EXTENSION_S if one.current.extended else supervision.grace
+            deadline = min(deadline, now + longest)
     if has_process(state) and not has_worker:  # it was about to be started
         state, deadline = State.QUEUED if saved.wanted else State.STOPPED, inf
     if state is State.STOPPED and saved.wanted:  # by a host that was killed while it stopped

@@ -99,6 +99,7 @@ class StoredService(msgspec.Struct, kw_only=True, omit_defaults=True):
     uid: int = -1
     order: int = 0  # number and verb of the last order that was carried out
     order_verb: str = ""
+    extended: str = ""  # why its start or stop takes longer
 
 
 class StoredSnapshot(msgspec.Struct, kw_only=True):
@@ -145,6 +146,7 @@ def to_stored(one: ServiceSnapshot) -> StoredService:
         uid=current.uid,
         order=one.applied.number,
         order_verb=one.applied.verb,
+        extended=current.extended,
     )
 
 
@@ -199,6 +201,7 @@ def _stored_incarnation(one: StoredService) -> Incarnation:
         handle=Handle(one.pid, one.ticks, one.log_began),
         uid=one.uid,
         adopting=True,
+        extended=one.extended,
     )
 
 
