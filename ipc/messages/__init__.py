@@ -71,6 +71,8 @@ from .data import (
     Item,
     Refused,
     Reply,
+    Sync,
+    Synced,
     Value,
 )
 from .manifest import (
@@ -174,6 +176,8 @@ __all__ = [
     "State",
     "Stopped",
     "Subscribe",
+    "Sync",
+    "Synced",
     "Timeout",
     "Timing",
     "Token",
