@@ -42,6 +42,17 @@ DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf
 _encode_args = msgspec.msgpack.Encoder().encode
 
 
+def bounded_seconds(seconds: float) -> float:
+    """Return a number of seconds, 366 days at most.
+
+    Raises:
+        ValueError: It is below 0, or nan.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"a timeout is a number of seconds from 0, not {seconds!r}")
+    return min(seconds, LONGEST_TIMEOUT)
+
+
 class Client:
     """Calls the services of a host. It belongs to the loop that made it.
 
@@ -126,7 +137,7 @@ class Client:
             ServiceUnavailable: It is unknown, or failed, or did not run within the timeout.
         """
         name, _ = service_name_of(wanted)
-        deadline = min(self.now() + timeout, DEADLINE.get())
+        deadline = min(self.now() + bounded_seconds(timeout), DEADLINE.get())
         while True:
             entry = self.entry_of(wanted)
             if self.supervisor_gone:
@@ -351,6 +362,9 @@ class Client:
             settle(InvalidCall(name, method, detail))
             return None
         timeout = min(limits.timeout if timeout is None else timeout, LONGEST_TIMEOUT)
+        if timeout != timeout:  # nan: no comparison of deadlines would hold
+            settle(InvalidCall(name, method, "its timeout is nan, not a number of seconds"))
+            return None
         deadline = now + timeout
         outer = DEADLINE.get()
         if outer < deadline:
@@ -384,7 +398,7 @@ class Client:
             SupervisorGone: The supervisor ended or did not answer. The request may have been
                 carried out.
         """
-        return await self.session.request(verb, names, timeout, options)
+        return await self.session.request(verb, names, bounded_seconds(timeout), options)
 
     @property
     def timeout(self) -> float:
@@ -434,7 +448,7 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     """
     run = sockets.run_folder(Path(home))
     control = sockets.control_path(run)
-    until = time.monotonic() + timeout
+    until = time.monotonic() + bounded_seconds(timeout)
     while True:
         try:
             sockets.check_listening(control)

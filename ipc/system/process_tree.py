@@ -109,6 +109,15 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
+def processor_wait() -> float:
+    """Return the seconds that this process's main thread was ready to run, while no processor was
+    free; 0 where the kernel does not say."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text("ascii").split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def state(pid: int) -> str:
     """Return a process's state as one letter: R, S, D (waits for the disk), T …; '' without one."""
     fields = _stat(pid)
