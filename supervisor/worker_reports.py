@@ -73,9 +73,11 @@ class WorkerReports:
             self._use.log.record("service.extended", service.name, **data)
 
     def on_overdue(self, service: Service) -> None:
-        """Note that a service has not ended within its grace."""
-        service.current.overdue = service.child.why in WHY_DRAINED.values()
-        self._log_held(service)
+        """Note that a service has not ended within its grace, and have it show where it is."""
+        if service.child.why in WHY_DRAINED.values():
+            service.current.overdue = True
+            self._log_held(service)
+            self._use.dump(service.current.token)
 
     def _log_held(self, service: Service) -> None:
         """Record once what the end of a worker waits for."""

@@ -82,9 +82,10 @@ async def test_a_service_that_restarts_itself_does_not_wait_for_itself(orderly: 
         assert (who, why) == ("orderly", "new model")
         assert abs(when - at) < 30
 
-        for _ in range(2):  # by its own connection, as well as by the mark of its process
-            await service.order(home, "restart", "orderly")
-            await until_state(orderly, "orderly", "running")
+        assert (await service.restart())["from_inside"] == "orderly"  # by its own connection
+        assert (await service.restarted_by())[1] == "by itself"
+        await service.order(home, "restart", "orderly")
+        await until_state(orderly, "orderly", "running")
         refused = json.loads(await service.order(home, "restart", "orderly"))
         assert "refused as a loop" in refused["error"]["message"]
 
@@ -229,3 +230,4 @@ def test_a_stop_that_advances_may_outlast_its_grace(host: Hosting) -> None:
     assert "its stop()" in made.events("service.held_up", "other")[0]["data"]["by"]
     ended = made.events("service.state", "other")[-1]["data"]
     assert "did not end within its grace of 0.4 s" in ended["reason"]
+    assert "in stop" in made.log("other")  # where it was when its grace was over

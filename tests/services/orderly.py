@@ -43,6 +43,10 @@ class OrderlyService(Service):
         out, _ = await process.communicate()
         return out.decode()
 
+    async def restart(self) -> Any:
+        """Restart this service by its own connection; return the answer."""
+        return await self.runtime.client.order("restart", (self.runtime.name,), why="by itself")
+
     async def restarted_by(self) -> list[Any] | None:
         """Return the order that this incarnation was started by."""
         by = self.runtime.restarted_by

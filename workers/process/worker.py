@@ -312,7 +312,7 @@ class Worker:
     def _on_term(self) -> None:
         if self._drain.done():  # the second SIGTERM, or one during a drain
             self._end.log_held()
-            self._end.log_resisting()
+            self._show_tasks()
             leave(128 + signal.SIGTERM)
         words = "it received SIGTERM"
         self._drain.set_result(Ending(self._assignment.timing.grace, "received SIGTERM", words))
