@@ -28,7 +28,14 @@ from garrison.supervisor.state.snapshot import StoredSnapshot
 FORMER = ROOT / "tests" / "former"
 # Places that depend on the moment: what a service reports of itself, and how calls ended.
 MOMENTARY = re.compile(r"\.(outcomes|facts|health)\.")
-ADDED: set[str] = set()  # places that answers have since; each was added on purpose
+ADDED = {  # places that answers have since; each was added on purpose
+    ".living.json.services[].order",
+    ".living.json.services[].order_verb",
+    ".living.json.stopping",
+    ".orders.json.numbers",
+    ".orders.json.numbers.crash",
+    ".status NAME.data.services[].held_up_by",
+}
 CONFIG = """
 [plugins.echo]
 [plugins.leak]
@@ -122,10 +129,12 @@ def test_a_killed_former_supervisor_is_followed(host: Hosting, former: str) -> N
     ],
 )
 def test_files_keep_their_format(name: str, kind: type[msgspec.Struct]) -> None:
-    """What version 0.1.0 wrote is read, and written again with the same names and values."""
+    """What version 0.1.0 wrote is read, and written again with the same names and values. What it
+    does not know, it ignores."""
     text = (FORMER / name).read_bytes()
+    before = json.loads(text)
     written = json.loads(msgspec.json.encode(msgspec.json.decode(text, type=kind)))
-    assert written == json.loads(text)
+    assert {key: written[key] for key in before} == before
 
 
 def test_answers_keep_their_places(short_path: Path) -> None:
