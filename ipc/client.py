@@ -19,11 +19,12 @@ import msgspec
 import zmq
 
 from . import frames as large
-from . import mail, sockets
-from .caller import Decode, ItemSink
+from . import mail, sockets, watching
+from .caller import Decode, ItemSink, bounded_seconds
 from .calls import OpenCall
 from .directory import AWAY
-from .errors import CallError, InvalidCall, ServiceUnavailable, SupervisorGone
+from .errors import CallError, InvalidCall, OrderFailed, ServiceUnavailable, SupervisorGone
+from .log_events import LogEvent
 from .mail import EVENT
 from .messages import EMPTY_MAP, LONGEST_TIMEOUT, Entry, Leave, State, Token, Value
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
@@ -40,17 +41,6 @@ MARGIN = 65_536  # bytes of a message besides its arguments
 DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf"))
 
 _encode_args = msgspec.msgpack.Encoder().encode
-
-
-def bounded_seconds(seconds: float) -> float:
-    """Return a number of seconds, 366 days at most.
-
-    Raises:
-        ValueError: It is below 0, or nan.
-    """
-    if not seconds >= 0:
-        raise ValueError(f"a timeout is a number of seconds from 0, not {seconds!r}")
-    return min(seconds, LONGEST_TIMEOUT)
 
 
 class Client:
@@ -398,7 +388,25 @@ class Client:
             SupervisorGone: The supervisor ended or did not answer. The request may have been
                 carried out.
         """
+        if options.get("follow"):  # it has many answers, and this returns one
+            raise OrderFailed("usage", f"{verb}: use client.events() or client.logs() to follow")
         return await self.session.request(verb, names, bounded_seconds(timeout), options)
+
+    def events(self, *names: str, number: int = 0, follow: bool = True) -> AsyncIterator[LogEvent]:
+        """Return the host's events, of some NAMEs and globs or all, read from its files.
+
+        Args:
+            names: NAMEs and globs; none: also the events of the host itself.
+            number: How many recorded events come first, the last ones.
+            follow: Whether to go on with new events, until this client is closed.
+        """
+        return watching.events(self.session, names, number, follow)
+
+    def logs(
+        self, *names: str, number: int = 0, follow: bool = True
+    ) -> AsyncIterator[tuple[str, str]]:
+        """Return the NAME and line of what services write, as `events` does; merged by time."""
+        return watching.lines(self.session, names, number, follow)
 
     @property
     def timeout(self) -> float:
@@ -454,8 +462,10 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
             sockets.check_listening(control)
             break
         except SupervisorGone:
-            if time.monotonic() >= until or not sockets.is_starting(control):
+            if not sockets.is_starting(control):
                 raise
+            if time.monotonic() >= until:
+                raise sockets.socket_missing(control) from None
             await asyncio.sleep(STARTING_POLL_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(sockets.new_token())

@@ -58,6 +58,21 @@ class SupervisorGone(GarrisonError):
         super().__init__(f"no supervisor at {path}; {hint}")
 
 
+class SocketMissing(SupervisorGone):
+    """A supervisor has the home, but it does not listen at the path in the text."""
+
+    code = "socket_missing"
+
+    def __init__(self, path: str, pid: str) -> None:
+        super().__init__(path)
+        self.pid = pid
+        self.args = (
+            f"the supervisor runs (pid {pid}), but does not listen at {path}. It restores a "
+            f"removed socket within a second, unless it is stopped: try again after kill -CONT "
+            f"{pid}; kill -9 {pid} and garrison up replace it, and services run on",
+        )
+
+
 UNANSWERED = "it ended before it answered; the order may have been done: garrison status shows it"
 
 

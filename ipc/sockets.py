@@ -11,8 +11,9 @@ from typing import Any
 
 import zmq
 
-from .errors import GarrisonError, SupervisorGone
+from .errors import GarrisonError, SocketMissing, SupervisorGone
 from .messages import TOKEN_BYTES, Token
+from .system.locks import is_locked
 
 LONGEST_PATH = 107  # bytes of a Unix socket's path
 NOBLOCK, RCVMORE, EVENTS, POLLIN = (
@@ -25,6 +26,8 @@ MORE_NOBLOCK = NOBLOCK | int(zmq.SNDMORE)
 LINGER_MS = 500  # how long a closing socket goes on sending
 PROBE_S = 5.0  # for a plain connect to be accepted or refused
 PEER_QUEUE = 20_000  # messages to one peer; in practice callers' windows are the bound
+DESCRIPTORS_LEAST = 128  # with fewer, the supervisor has none left for connections
+DESCRIPTORS_BASE, DESCRIPTORS_EACH = 112, 5  # of the supervisor itself, and for each service
 ROUTED = 64  # messages in libzmq to and from one peer; `BusRouter` bounds the rest by bytes
 
 
@@ -53,12 +56,30 @@ def run_folder(home: Path) -> Path:
     return Path(os.path.realpath(home / "run"))
 
 
-def raise_descriptor_limit() -> None:
-    """Raise the limit of descriptors to the hard limit: libzmq aborts if an accept finds none."""
+def raise_descriptor_limit() -> int:
+    """Raise the limit of descriptors to the hard limit: libzmq aborts if an accept finds none.
+
+    Returns:
+        The former limit, if it was lower; else 0.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ceiling = 65_536 if hard == resource.RLIM_INFINITY else hard
-    if soft < ceiling:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    if soft >= ceiling:
+        return 0
+    resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    return soft
+
+
+def check_descriptor_limit(services: int) -> None:
+    """Raise GarrisonError if this process may open too few files to supervise so many services."""
+    needed = max(DESCRIPTORS_LEAST, DESCRIPTORS_BASE + DESCRIPTORS_EACH * services)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise GarrisonError(
+            f"this process may open {hard} files, and a host with {services} services needs "
+            f"{needed} or more: raise the hard limit, with ulimit -Hn {max(needed, 1024)} as root, "
+            "with LimitNOFILE= in a systemd unit, or with --ulimit nofile= in docker run"
+        )
 
 
 def router(
@@ -154,22 +175,26 @@ def check_listening(path: str) -> None:
 
 
 def is_starting(path: str) -> bool:
-    """Return True if a supervisor has the run folder but does not listen yet, as in an upgrade.
+    """Return True if a supervisor has the run folder but does not listen yet, as in an upgrade."""
+    return is_locked(Path(path).with_name("supervisor.lock"))
 
-    The holder of the lock has its file open, and its pid is in the file. An attempt to lock could
-    make a starting supervisor fail, and `/proc/locks` omits lines while other processes change it.
-    """
-    lock = Path(path).with_name("supervisor.lock")
+
+def has_supervisor(path: str) -> bool:
+    """Return True if a supervisor listens at a control socket's path, or is about to."""
     try:
-        found, pid = lock.stat(), int(lock.read_text("ascii"))
-        opened = list(Path(f"/proc/{pid}/fd").iterdir())
-    except (OSError, ValueError):
-        return False
-    for descriptor in opened:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if os.path.samestat(descriptor.stat(), found):
-                return True
-    return False
+        check_listening(path)
+    except SupervisorGone:
+        return is_starting(path)
+    return True
+
+
+def socket_missing(path: str) -> SocketMissing:
+    """Return the error for a path where a supervisor that `is_starting` does not listen in time."""
+    try:
+        pid = Path(path).with_name("supervisor.lock").read_text("ascii", "replace").strip()
+    except OSError:
+        pid = ""
+    return SocketMissing(path, pid or "?")
 
 
 def check_length(path: str) -> None:

@@ -130,6 +130,7 @@ class AssignmentBuilder:
             limits=limits,
             chaos=host.chaos,
             restarted_by=_restarted_by(service),
+            terminal=service.terminal or msgspec.UNSET,
         )
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets)
 

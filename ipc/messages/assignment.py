@@ -114,6 +114,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     limits: WorkerLimits = WorkerLimits()
     chaos: bool = False  # whether it accepts the faults of `garrison chaos`
     restarted_by: RestartedBy | None = None  # None: its first start, or one after a crash
+    terminal: int | msgspec.UnsetType = msgspec.UNSET  # pid of the process whose terminal it uses
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -7,6 +7,7 @@ import click
 from garrison.ipc.messages import State
 
 from .client import request
+from .completion import complete_names
 from .durations import Seconds
 from .errors import DONE, NOT_RUNNING
 from .output import Invocation, options
@@ -28,11 +29,13 @@ _why_option = click.option(
     metavar="TEXT",
     help="Why. The service reads it as runtime.restarted_by.why, and the events show it.",
 )
-_names = click.argument("names", nargs=-1, required=True, metavar="NAME…")
+_names = click.argument(
+    "names", nargs=-1, required=True, metavar="NAME…", shell_complete=complete_names
+)
 
 
 @click.command(epilog="Examples: garrison status; garrison status hello; garrison status 'ada.*'")
-@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.argument("names", nargs=-1, metavar="[NAME…]", shell_complete=complete_names)
 @options
 def status(invocation: Invocation, names: tuple[str, ...]) -> int:
     """Show all services, or every detail of some.

@@ -51,6 +51,14 @@ class RestartBound:
 
 
 @dataclass(frozen=True, slots=True)
+class Attach:
+    """Run the next incarnation of a service on the terminal of a process."""
+
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class InjectFault:
     """Record a fault for chaos testing, and send its signal if it has one."""
 
@@ -59,4 +67,6 @@ class InjectFault:
     signal: int | None
 
 
-Action: TypeAlias = Apply | Ordered | EndFromInside | Configure | RestartBound | InjectFault
+Action: TypeAlias = (
+    Apply | Ordered | EndFromInside | Configure | RestartBound | Attach | InjectFault
+)

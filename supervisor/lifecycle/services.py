@@ -91,6 +91,7 @@ class Service:
     manifest: Manifest
     position: int
     current: Incarnation = field(default_factory=Incarnation)
+    terminal: int = 0  # pid of the process whose terminal the next incarnation uses
     next_watchdog: float | None = None  # replaces the spec's at the next start
     unwell_logged_at: float = float("-inf")
     reason: str = ""  # why it does not run, or why its last process ended
@@ -179,8 +180,9 @@ class Service:
         if note.verb not in {"stop", "down"}:
             self.own_restarts = (*self.own_restarts, now)[-LOOP_ORDERS:]
 
-    def carry_out(self, note: OrderNote, event: Event) -> None:
+    def carry_out(self, note: OrderNote, event: Event, reason: str) -> None:
         """Note an order whose event was applied, for the next supervisor and incarnation."""
+        self.reason = reason or self.reason
         if note.number:
             self.applied = note
         if event is Event.START and self.state in {State.QUEUED, State.STOPPING}:

@@ -27,14 +27,22 @@ from garrison.supervisor.state.snapshot import StoredSnapshot
 
 FORMER = ROOT / "tests" / "former"
 # Places that depend on the moment: what a service reports of itself, and how calls ended.
-MOMENTARY = re.compile(r"\.(outcomes|facts|health)\.")
-ADDED = {  # places that answers have since; each was added on purpose
+MOMENTARY = re.compile(r"\.(outcomes|facts|health|attributes)\.")
+STATUS = ("status", "status NAME", "up")  # commands that answer with the supervisor's row
+HEAD = ("cpu_seconds", "installed", "upgrade_pending")
+ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".living.json.services[].order",
     ".living.json.services[].order_verb",
     ".living.json.stopping",
     ".orders.json.numbers",
     ".orders.json.numbers.crash",
     ".status NAME.data.services[].held_up_by",
+    ".living.json.plugins.eliza.services[].attributes",
+    ".mail.data.damaged_count",
+    ".mail.data.damaged_messages",
+    ".living.json.services[].manifest.attributes",
+    *(f".{v}.data.services[].cpu_seconds" for v in (*STATUS, "restart", "start")),
+    *(f".{v}.data.supervisor.{key}" for v in STATUS for key in HEAD),
 }
 CONFIG = """
 [plugins.echo]

@@ -3,7 +3,7 @@
 import click
 import pytest
 
-from garrison.ipc.client import bounded_seconds
+from garrison.ipc.caller import bounded_seconds
 from garrison.ipc.messages import LONGEST_TIMEOUT
 from garrison.supervisor.cli.app import LazyGroup, verbs
 from garrison.supervisor.cli.durations import LONGEST_S, Seconds
