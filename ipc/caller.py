@@ -8,9 +8,20 @@ from weakref import WeakValueDictionary
 from .calls import Calls
 from .directory import Directory
 from .errors import CallError
-from .messages import Entry, Value
+from .messages import LONGEST_TIMEOUT, Entry, Value
 
 Decode = Callable[[Any], Any]
+
+
+def bounded_seconds(seconds: float) -> float:
+    """Return a number of seconds, 366 days at most.
+
+    Raises:
+        ValueError: It is below 0, or nan.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"a timeout is a number of seconds from 0, not {seconds!r}")
+    return min(seconds, LONGEST_TIMEOUT)
 
 
 class ItemSink(Protocol):

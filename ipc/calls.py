@@ -158,11 +158,18 @@ class Calls:
         call = self._calls.get(call_id)
         if call is None or call.to != source:
             return False
+        if isinstance(outcome, ServiceLost) and self._may_repeat(call):  # its callee cut it short
+            call.sent_again += 1
+            call.lost = outcome.detail
+            return self.returned_unsent(call_id, source, now)
         peer = self._leave(call, outcome)
         call.settle(outcome)
         if peer.waiting:
             self._send_waiting(peer, now)
         return True
+
+    def _may_repeat(self, call: OpenCall) -> bool:
+        return call.idempotent and call.item is None and call.sent_again < SENT_AGAIN
 
     def item(self, call_id: int, source: Token, value: Value, now: float) -> bool:
         """Pass on the next item of a stream, and renew its deadline."""

@@ -20,7 +20,7 @@ import zmq
 
 from . import frames as large
 from . import mail, sockets, watching
-from .caller import Decode, ItemSink
+from .caller import Decode, ItemSink, bounded_seconds
 from .calls import OpenCall
 from .directory import AWAY
 from .errors import CallError, InvalidCall, OrderFailed, ServiceUnavailable, SupervisorGone
@@ -127,7 +127,7 @@ class Client:
             ServiceUnavailable: It is unknown, or failed, or did not run within the timeout.
         """
         name, _ = service_name_of(wanted)
-        deadline = min(self.now() + timeout, DEADLINE.get())
+        deadline = min(self.now() + bounded_seconds(timeout), DEADLINE.get())
         while True:
             entry = self.entry_of(wanted)
             if self.supervisor_gone:
@@ -352,6 +352,9 @@ class Client:
             settle(InvalidCall(name, method, detail))
             return None
         timeout = min(limits.timeout if timeout is None else timeout, LONGEST_TIMEOUT)
+        if timeout != timeout:  # nan: no comparison of deadlines would hold
+            settle(InvalidCall(name, method, "its timeout is nan, not a number of seconds"))
+            return None
         deadline = now + timeout
         outer = DEADLINE.get()
         if outer < deadline:
@@ -387,7 +390,7 @@ class Client:
         """
         if options.get("follow"):  # it has many answers, and this returns one
             raise OrderFailed("usage", f"{verb}: use client.events() or client.logs() to follow")
-        return await self.session.request(verb, names, timeout, options)
+        return await self.session.request(verb, names, bounded_seconds(timeout), options)
 
     def events(self, *names: str, number: int = 0, follow: bool = True) -> AsyncIterator[LogEvent]:
         """Return the host's events, of some NAMEs and globs or all, read from its files.
@@ -453,7 +456,7 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
     """
     run = sockets.run_folder(Path(home))
     control = sockets.control_path(run)
-    until = time.monotonic() + timeout
+    until = time.monotonic() + bounded_seconds(timeout)
     while True:
         try:
             sockets.check_listening(control)

@@ -54,7 +54,7 @@ class SupervisorGone(GarrisonError):
     def __init__(
         self, path: str, hint: str = "start one with: garrison up, or name another home with --home"
     ) -> None:
-        self.path = path
+        self.path, self.hint = path, hint
         super().__init__(f"no supervisor at {path}; {hint}")
 
 
@@ -71,6 +71,9 @@ class SocketMissing(SupervisorGone):
             f"removed socket within a second, unless it is stopped: try again after kill -CONT "
             f"{pid}; kill -9 {pid} and garrison up replace it, and services run on",
         )
+
+
+UNANSWERED = "it ended before it answered; the order may have been done: garrison status shows it"
 
 
 class OrderFailed(GarrisonError):
@@ -161,11 +164,19 @@ class CallTimeout(CallError):
 class ServiceLost(CallError):
     """The service's process ended during the call, which may have taken effect."""
 
-    died = True  # False: only the connection to it was lost, with the router
+    died = True  # False: the connection was lost with the router, or the end was in order
     generation = 0  # of the lost incarnation, if known
 
     def text(self) -> str:
         return f"{self.service}.{self.method} was lost: {self.detail}"
+
+    @classmethod
+    def arrived(cls, fault: Fault) -> Self:
+        """Return the error that a service reported of a call which its end cut short: no call is
+        to blame for that end."""
+        error = super().arrived(fault)
+        error.died = False
+        return error
 
     @property
     def cause(self) -> str:

@@ -20,6 +20,7 @@ from . import messages, sockets
 from .calls import Calls
 from .directory import Directory
 from .errors import (
+    UNANSWERED,
     Fault,
     OrderFailed,
     ServiceLost,
@@ -460,7 +461,8 @@ class Session:
         """Send a request to the supervisor; return its answer's data. See `Client.order`."""
         number = next(self.ids)
         answer = self._requests[number] = self.loop.create_future()
-        self.send(messages.Order(number, verb, names, timeout, options))
+        why, mark = str(options.pop("why", "")), process_tree.own_mark()
+        self.send(messages.Order(number, verb, names, timeout, options, mark, why))
         try:
             async with asyncio.timeout(timeout + REQUEST_MARGIN_S):
                 return await answer
@@ -484,7 +486,7 @@ class Session:
         gone = f"process {self._supervisor_pid}"
         for waiting in self._requests.values():
             if not waiting.done():
-                waiting.set_exception(SupervisorGone(gone, "it ended before it answered"))
+                waiting.set_exception(SupervisorGone(gone, UNANSWERED))
 
     async def send_last(self, message: Upward, wait: float = ACKNOWLEDGE_S) -> None:
         """Send a message, wait until it is acknowledged or `wait` is over, and close."""

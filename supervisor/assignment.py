@@ -134,10 +134,16 @@ class AssignmentBuilder:
             priority=spec.priority,
             limits=limits,
             chaos=host.chaos,
+            restarted_by=_restarted_by(service),
             terminal=service.terminal or msgspec.UNSET,
         )
         record = start_record(spec, service.plugin, found.names, found.sources)
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)
+
+
+def _restarted_by(service: Service) -> messages.RestartedBy | None:
+    note = service.restarted_by
+    return messages.RestartedBy(note.who, note.why, note.at) if note.verb else None
 
 
 def _timing(spec: ServiceSpec, host: HostSpec) -> messages.Timing:

@@ -21,6 +21,7 @@ from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
 from garrison.supervisor.control.status import HostState, StatusReport
 from garrison.supervisor.crashes.recorder import CrashRecorder
 from garrison.supervisor.crashes.store import CrashStore
+from garrison.supervisor.lifecycle.order_note import OrderNote
 from garrison.supervisor.lifecycle.services import ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.processes.detect import detect_capabilities
@@ -39,6 +40,7 @@ from .dispatch import InputDispatcher
 from .effects import Effects
 from .manager import ServiceManager
 from .plugins import PluginRegistry, RegistryHooks
+from .starts import StartScheduler
 from .takeover import Takeover
 from .tasks import Steps
 
@@ -54,7 +56,7 @@ class LoopHooks:
     add_services: Callable[[list[ServiceSpec]], None]
     on_program_left: Callable[[Token], None]
     host_state: Callable[[], HostState]
-    stop_host: Callable[[], None]
+    stop_host: Callable[[OrderNote], None]
     begin_upgrade: Callable[[str], None]
     publish_now: Callable[[], None]
 
@@ -256,7 +258,10 @@ class _Builder:
             snapshots.touch,
             loop.wake,
         )
-        return ServiceManager(self._services, self._host.starts_at_once, effects)
+        most, measure = self._host.starts_at_once, self._engine.measure_start
+        return ServiceManager(
+            self._services, StartScheduler(self._services, most, measure), effects
+        )
 
     def _build_takeover(self, former: Snapshot | None, adoption: Adoption) -> Takeover:
         return Takeover(
@@ -293,6 +298,7 @@ class _Builder:
             self._log,
             lambda: self._manager.stopping,
             self._crashes.until_written,
+            snapshots.next_order,
             snapshots.record_order,
             sockets.followers.add,
             loop.stop_host,

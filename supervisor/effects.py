@@ -21,6 +21,7 @@ from garrison.supervisor.processes.engine import Engine
 
 from .assignment import AssignmentBuilder
 
+INSIDE_S = 1.0  # for calls in a service that ends by an order from inside: one may wait for it
 LIMIT_EVENTS_MOST = 10_000  # events about unsupported limits that are remembered
 
 
@@ -48,7 +49,9 @@ class Effects:
     def drain(self, service: Service) -> None:
         """Have a worker finish its calls and end."""
         token = service.current.token
-        drain = messages.Drain(service.spec.supervision.grace)
+        calls = INSIDE_S if service.ended_by.number else None
+        grace, reason = service.spec.supervision.grace, service.current.drained
+        drain = messages.Drain(grace, reason, calls)
         if not service.current.welcomed or not self.publisher.send(token, drain):
             self.engine.signal(token, signal.SIGTERM)
 

@@ -22,6 +22,7 @@ from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.control.status import HostState
+from garrison.supervisor.lifecycle.order_note import NO_ORDER, OPERATOR, OrderNote
 from garrison.supervisor.lifecycle.ordering import have_processes
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
@@ -271,6 +272,7 @@ class Supervisor:
         match event:
             case engine.Found():
                 self._takeover.on_found(event)
+                self._takeover.resume_orders(self._orders)
                 self._snapshots.touch()
                 self._dispatcher.dispatch_early()
             case engine.FlightRecord() | engine.LogTail():
@@ -303,7 +305,7 @@ class Supervisor:
             for number in dict.fromkeys(numbers):
                 self._on_harmless_signal(number)
         if self._signals == 1:
-            self._stop_host()
+            self._stop_host(NO_ORDER)
         elif self._signals > 1:
             self._done = True
 
@@ -363,12 +365,13 @@ class Supervisor:
             self._plugins.rejected,
         )
 
-    def _stop_host(self) -> None:
+    def _stop_host(self, note: OrderNote) -> None:
         """Stop every service in reverse order of the starts, then end."""
         if not self._manager.stopping:
             self._manager.stopping = True
             self._snapshots.keep_wanted()
-            self._log.record("supervisor.stopping")
+            data = {"by": note.who} if note.who != OPERATOR else {}
+            self._log.record("supervisor.stopping", **data)
             self._wake()
 
     def _watch_home(self) -> None:
@@ -383,7 +386,7 @@ class Supervisor:
         if self._home.displaced is not None:
             self.failure = self.failure or self._home.displaced
             self._snapshots.abandon()
-            self._stop_host()
+            self._stop_host(NO_ORDER)
 
     def _begin_upgrade(self, python: str) -> None:
         steps = self.upgrade.exec_successor(

@@ -21,17 +21,18 @@ from garrison.supervisor.lifecycle.actions import (
     Apply,
     Attach,
     Configure,
+    EndFromInside,
     InjectFault,
+    Ordered,
     RestartBound,
 )
 from garrison.supervisor.lifecycle.dependencies import bound_services, placed
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
+from garrison.supervisor.lifecycle.order_note import NO_ORDER
 from garrison.supervisor.lifecycle.ordering import (
-    SLOT_S,
     have_processes,
     is_settling,
-    next_starts,
     next_stops,
 )
 from garrison.supervisor.lifecycle.policy import (
@@ -53,6 +54,8 @@ from garrison.supervisor.state.orders import OrderStore
 from .assignment import CannotStart
 from .effects import Effects
 from .processes import engine
+from .starts import StartScheduler
+from .worker_reports import WorkerReports
 
 LATE_S = 1.0  # a turn that is so late was stopped from outside; the watchdogs are not at fault
 SETTLE_S = 2.0  # for an adopted worker without a watchdog to answer
@@ -68,7 +71,7 @@ class ServiceManager:
 
     Args:
         services: The services; only this class changes one.
-        starts_at_once: How many workers may initialize at the same time.
+        starts: Chooses the services that start.
         effects: What effects are performed with.
 
     Attributes:
@@ -77,8 +80,9 @@ class ServiceManager:
         hold_starts: Whether starts wait, because running workers are still being adopted.
     """
 
-    def __init__(self, services: ServiceTable, starts_at_once: int, effects: Effects) -> None:
-        self._services, self._starts_at_once, self._use = services, starts_at_once, effects
+    def __init__(self, services: ServiceTable, starts: StartScheduler, effects: Effects) -> None:
+        self._services, self._starts, self._use = services, starts, effects
+        self._reports = WorkerReports(services, effects)
         self._began = time.monotonic()
         self.due = inf
         self.stopping = False
@@ -103,6 +107,9 @@ class ServiceManager:
             data = transition_data(service, before, event, now, crash_id)
             if after.state is State.RUNNING:
                 service.reason = service.traceback = ""
+                service.restarted_by = NO_ORDER  # a crash from here on is no order
+                service.current.extended = ""
+            self._starts.note(service, before, event)
             self._use.log.record("service.state", service.name, **data)
             if ended_by_itself(before, event) and not self.stopping:
                 self._restart_bound(service.name)
@@ -117,10 +124,17 @@ class ServiceManager:
     def perform(self, action: Action) -> None:
         """Perform what a command wants done."""
         match action:
-            case Apply(name, event, reason):
+            case Apply(name, event, reason, note):
                 service = self._services.services[name]
                 self.apply(service, event)
-                service.reason = reason or service.reason
+                service.carry_out(note, event, reason)
+                self._use.touch()
+            case Ordered(name, note):
+                if self._services.services[name].note_order(note):
+                    data = {"order": note.verb, "by": note.who, "why": note.why}
+                    self._use.log.record("service.ordered", name, **data)
+            case EndFromInside(name, note):
+                self._services.services[name].end_from_inside(note, time.monotonic())
             case Configure(spec, plugin):
                 service = self._services.services[spec.name]
                 service.child, service.plugin = replace(service.child, spec=spec), plugin
@@ -143,10 +157,12 @@ class ServiceManager:
             case Effect.SPAWN:
                 self._start(service)
             case Effect.DRAIN:
+                service.current.drained = service.drain_reason(self.stopping)
                 self._use.drain(service)
             case Effect.DUMP:
                 self._use.dump(token)
             case Effect.TERM:
+                self._reports.on_overdue(service)
                 self._use.engine.signal(token, signal.SIGTERM)
             case Effect.KILL:
                 self._use.engine.signal(token, signal.SIGKILL)
@@ -158,6 +174,7 @@ class ServiceManager:
             other = self._services.services[bound]
             if has_process(other.state) and other.child.wanted:
                 self._use.log.record("service.taken_along", bound, by=name)
+                other.take_along(name, time.time())
                 self.apply(other, Event.STOP)
                 self.apply(other, Event.START)
 
@@ -171,6 +188,9 @@ class ServiceManager:
         late = now - turned_at > LATE_S + max(self.due - turned_at, 0.0)
         for service in list(self._services):
             if service.child.deadline > now:
+                continue
+            if (later := self._starts.put_off(service)) is not None:
+                service.child = later
                 continue
             unread = late and service.state is State.RUNNING  # its beats wait in the socket
             self.apply(service, Event.BEAT if unread else Event.DEADLINE)
@@ -258,7 +278,7 @@ class ServiceManager:
         """Start queued services whose dependencies run, as far as start slots are free."""
         if self.hold_starts:
             return
-        chosen, due = next_starts(self._services, self._starts_at_once, time.monotonic())
+        chosen, due = self._starts.next()
         self.due = min(self.due, due)
         for service in chosen:
             self.apply(service, Event.SLOT)
@@ -287,7 +307,7 @@ class ServiceManager:
         if service.next_watchdog is not None:  # an adopted incarnation kept its own until here
             spec = service_spec(service.spec, watchdog=service.next_watchdog)
             service.child, service.next_watchdog = replace(service.child, spec=spec), None
-        service.current = Incarnation(token, started_at=now, slot_until=now + SLOT_S)
+        service.current, service.ended_by = Incarnation(token, started_at=now), NO_ORDER
         self._services.by_token[token] = service
         self._use.bus.admit(token)
         self._use.crashes.on_start(service)
@@ -414,13 +434,10 @@ class ServiceManager:
                 self.apply(service, Event.INITIALIZED)
             case messages.Ready(manifest):
                 self._on_ready(service, manifest)
-            case messages.Beat(_, in_flight, refused, facts):
-                current = service.current
-                current.in_flight, current.refused_frames = in_flight, refused
-                current.facts, current.beat_at = facts, time.monotonic()
-                self.apply(service, Event.BEAT)
-            case messages.Health():
-                self._on_health(service, message)
+            case messages.Beat() | messages.Health() | messages.Extend():
+                event = self._reports.take(service, message)
+                if event is not None:
+                    self.apply(service, event)
             case messages.Failing():
                 service.current.failing = message
                 self._use.publisher.send(token, messages.Acknowledged())
@@ -489,11 +506,3 @@ class ServiceManager:
         current = service.current
         if current.ready and current.connected and not current.ended:
             self.apply(service, Event.READY)
-
-    def _on_health(self, service: Service, health: messages.Health) -> None:
-        if service.current.adopting or service.state is not State.RUNNING:  # outdated
-            return
-        if service.record_health(health, time.monotonic()):
-            data = {"problem": health.problem, "took_s": health.took_s}
-            self._use.log.record("service.unwell", service.name, **data)
-        self.apply(service, Event.UNWELL if health.problem else Event.WELL)

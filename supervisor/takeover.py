@@ -4,6 +4,9 @@ import time
 from collections.abc import Callable
 
 from garrison.supervisor.config.load import Config
+from garrison.supervisor.lifecycle.actions import Apply, Ordered
+from garrison.supervisor.lifecycle.order_note import OrderNote
+from garrison.supervisor.lifecycle.policy import Event
 from garrison.supervisor.lifecycle.services import ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.processes.engine import Engine, Found
@@ -13,6 +16,7 @@ from garrison.supervisor.state.adoption import (
     inherited,
     restore_service,
 )
+from garrison.supervisor.state.orders import OrderStore
 from garrison.supervisor.state.snapshot import Snapshot
 
 from .manager import ServiceManager
@@ -73,7 +77,8 @@ class Takeover:
         """Match the restored services with the workers that were found."""
         for problem in found.refused:
             self._log.record("launcher.refused", problem=problem)
-        plan = self._adoption.plan(list(self._services), found)
+        stopping = self._former is not None and self._former.stopping
+        plan = self._adoption.plan(list(self._services), found, stopping)
         self._manager.adopt(plan, time.monotonic())
         for token, name in plan.unclaimed:
             is_known = self._former is not None
@@ -89,6 +94,19 @@ class Takeover:
                 preloaded=len(found.modules),
             )
         self._manager.hold_starts, self._former = False, None
+
+    def resume_orders(self, orders: OrderStore) -> None:
+        """Carry out the orders that a former supervisor wrote down, and did not come to."""
+        known = [
+            (service.name, service.applied, service.spec.supervision.autostart)
+            for service in self._services
+        ]
+        for name, wanted in orders.reconcile(known).items():
+            note = OrderNote(orders.orders.numbers[name], "start" if wanted else "stop")
+            self._log.record("service.order_resumed", name, order=note.verb)
+            self._manager.perform(Ordered(name, note))
+            event, reason = (Event.START, "") if wanted else (Event.STOP, "stopped by order")
+            self._manager.perform(Apply(name, event, reason, note))
 
     def until_adopted(self) -> Steps:
         """Wait until no worker of a former supervisor is in the way of a start."""

@@ -69,6 +69,10 @@ class Background:
         failure.__cause__ = error
         self.failed.set_exception(failure)
 
+    def held(self) -> tuple[tuple[str, bool], ...]:
+        """Return the tasks that run: their names, and whether they were cancelled."""
+        return tuple((task.get_name(), task.cancelling() > 0) for task in self._tasks)
+
     async def cancel(self) -> None:
         """Cancel all tasks, and wait for their end, `CANCEL_S` at most."""
         tasks = [task for task in self._tasks if task is not asyncio.current_task()]

@@ -11,6 +11,7 @@ from typing import Any, TypeVar, overload
 from garrison.ipc.character import Character
 from garrison.ipc.client import Client
 from garrison.ipc.mail import MESSAGE, PostedMessage
+from garrison.ipc.messages import RestartedBy
 from garrison.ipc.proxy import ServiceProxy
 from garrison.workers.agents.api import ANSWER_S, PROVIDER_S, AgentApi
 from garrison.workers.agents.components import Action, Evaluator, Provider, State
@@ -28,6 +29,8 @@ T = TypeVar("T")
 Handler = Callable[..., Awaitable[Any] | Any]
 
 FACTS_MOST = 16  # numbers that a service may report
+EXTENSION_MOST = 3600.0  # seconds, of one `extend`
+REASON_MOST = 200  # characters of its reason
 
 
 class Reports:
@@ -36,6 +39,7 @@ class Reports:
     def __init__(self) -> None:
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.facts: dict[str, float] = {}  # replaced, never changed: a thread may report
+        self.extend: Callable[[float, str], None] = lambda seconds, reason: None
 
 
 class Runtime:
@@ -48,6 +52,9 @@ class Runtime:
     Attributes:
         name: NAME of the service, with its agent's prefix: `discord`, `ada.discord`.
         generation: Number of this incarnation: 1 for the first, one more at each restart.
+        restarted_by: The order that this incarnation was started by: `who` gave it (a NAME, or
+            "operator"), `why` (the text of `--why`), `when` (Unix seconds). None after a crash,
+            and at the start of the host.
         config: An instance of the service's class `Config`, else its config table as a dict.
         logger: A logger with the service's name. Its lines go to the service's log.
         client: The connection to the host that `garrison.ipc.connect` yields to a program, for
@@ -66,9 +73,11 @@ class Runtime:
         reports: Reports,
         generation: int = 1,
         data_folder: Path | None = None,
+        restarted_by: RestartedBy | None = None,
     ) -> None:
         self.name = name
         self.generation = generation
+        self.restarted_by = restarted_by
         self.config: Any = {}
         self.logger = logging.getLogger(name)
         self.client = client
@@ -138,6 +147,26 @@ class Runtime:
         """Show numbers in `garrison status`, at most 16. They replace those reported before."""
         chosen = list(facts.items())[:FACTS_MOST]
         self._reports.facts = {name: float(value) for name, value in chosen}
+
+    def extend(self, seconds: float, reason: str = "") -> None:
+        """Move the deadline of a `start` or a `stop` that advances: it ends `seconds` from now.
+
+        Call it again while the work goes on; it never shortens a deadline, and in a service that
+        runs it does nothing. It also works in a thread.
+
+        Args:
+            seconds: At most 3600.
+            reason: What takes so long; shown in `garrison status`.
+
+        Raises:
+            ValueError: The seconds are none, or more than that.
+        """
+        if not 0 < seconds <= EXTENSION_MOST:
+            raise ValueError(
+                f"extend takes more than 0 and at most {EXTENSION_MOST:g} seconds, not "
+                f"{seconds!r}; call it again while the work goes on"
+            )
+        self._reports.extend(float(seconds), " ".join(str(reason).split())[:REASON_MOST])
 
     # --- other services ---------------------------------------------------------------------
 

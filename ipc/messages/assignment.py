@@ -85,6 +85,14 @@ class WorkerLimits(msgspec.Struct, frozen=True, omit_defaults=True):
     no_new_privs: bool = False
 
 
+class RestartedBy(msgspec.Struct, frozen=True):
+    """The order that an incarnation was started by."""
+
+    who: str  # NAME of the service that gave it, or "operator"
+    why: str  # in the words of who gave it; empty: they gave none
+    when: float  # Unix seconds
+
+
 class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     """One service to run."""
 
@@ -105,6 +113,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     priority: int | None = None  # of its models, where the config sets one
     limits: WorkerLimits = WorkerLimits()
     chaos: bool = False  # whether it accepts the faults of `garrison chaos`
+    restarted_by: RestartedBy | None = None  # None: its first start, or one after a crash
     terminal: int | msgspec.UnsetType = msgspec.UNSET  # pid of the process whose terminal it uses
 
 

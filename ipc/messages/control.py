@@ -50,6 +50,35 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     manifest: Manifest
 
 
+class Held(msgspec.Struct, frozen=True):
+    """What the end of a worker waits for."""
+
+    kind: Identifier  # "call", "stream", "stop" (the service's own), or "task"
+    name: Text  # of the method or the task
+    source: Token = b""  # the caller's incarnation
+    age_s: Duration = 0.0
+    cancelled: bool = False  # it goes on although it was cancelled
+
+
+def held_words(held: Held, caller: str) -> str:
+    """Return what an end waits for in words.
+
+    Args:
+        held: What it waits for.
+        caller: Who called it, in words; empty: unknown.
+    """
+    age = f" for {held.age_s:.1f} s" if held.age_s else ""
+    resists = ", which does not end though it was cancelled" if held.cancelled else ""
+    match held.kind:
+        case "stop":
+            return f"its stop(), running{age}"
+        case "task":
+            return f"task {held.name}{resists}"
+        case kind:
+            who = f", called by {caller or 'another process'}"
+            return f"{kind} {held.name}{who}, running{age}{resists}"
+
+
 class Beat(msgspec.Struct, tag="beat", frozen=True):
     """Heartbeat of the service's own loop."""
 
@@ -57,6 +86,7 @@ class Beat(msgspec.Struct, tag="beat", frozen=True):
     in_flight: int = 0  # calls that it is serving
     refused: int = 0  # frames that it could not decode
     facts: dict[Identifier, float] = {}  # numbers that the service reports, for `status`
+    held: tuple[Held, ...] = ()  # while it ends: what it waits for
 
 
 class Failing(msgspec.Struct, tag="broken", frozen=True):
@@ -79,6 +109,13 @@ class Health(msgspec.Struct, tag="health", frozen=True):
 
     problem: Text = ""  # empty: the service is well
     took_s: Duration = 0.0
+
+
+class Extend(msgspec.Struct, tag="extend", frozen=True):
+    """A start or a stop that advances: its deadline is so many seconds from now, or later."""
+
+    seconds: Duration
+    reason: Text = ""
 
 
 class Subscribe(msgspec.Struct, tag="subscribe", frozen=True):
@@ -111,6 +148,8 @@ class Order(msgspec.Struct, tag="order", frozen=True):
     names: tuple[Identifier, ...] = ()
     wait: float = 0.0  # seconds until the answer is "timed out"
     options: dict[Identifier, Any] = {}
+    mark: Identifier = ""  # of the incarnation whose process, or its child, gives the order
+    why: Text = ""
 
 
 Upward: TypeAlias = (
@@ -123,6 +162,7 @@ Upward: TypeAlias = (
     | Failing
     | Stopped
     | Health
+    | Extend
     | Subscribe
     | PluginRead
     | Order
@@ -195,6 +235,8 @@ class Drain(msgspec.Struct, tag="drain", frozen=True):
     """Finish the calls in progress, accept no new ones, stop, and send `Stopped`."""
 
     grace: float
+    reason: str = ""  # why, in words: calls that take too long end with it
+    calls: float | None = None  # longest time for the calls, where it is not a share of the grace
 
 
 class ShowTasks(msgspec.Struct, tag="show_tasks", frozen=True):

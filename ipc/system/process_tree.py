@@ -117,6 +117,21 @@ def _stat(pid: int) -> list[str]:
         return []
 
 
+def processor_wait() -> float:
+    """Return the seconds that this process's main thread was ready to run, while no processor was
+    free; 0 where the kernel does not say."""
+    try:
+        return int(Path("/proc/self/schedstat").read_text("ascii").split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
+def state(pid: int) -> str:
+    """Return a process's state as one letter: R, S, D (waits for the disk), T …; '' without one."""
+    fields = _stat(pid)
+    return fields[0] if fields else ""
+
+
 def pid_namespace() -> int:
     """Return the number of this process's PID namespace: a pid means nothing in another one.
 
@@ -271,6 +286,11 @@ MARK = "GARRISON_INCARNATION"  # environment variable of a worker's processes
 def incarnation_mark(token: bytes) -> str:
     """Return the mark of an incarnation's processes; not the token, which is its address."""
     return hashlib.sha256(token).hexdigest()[:16]
+
+
+def own_mark() -> str:
+    """Return the mark of the incarnation that started this process; empty if none did."""
+    return os.environ.get(MARK, "")
 
 
 def ended(pidfd: int, seconds: float) -> bool:

@@ -11,6 +11,7 @@ from garrison.ipc.proxy import remote_method
 
 from .arguments import parse_arguments
 from .completion import complete_methods, complete_names
+from .durations import Seconds
 from .errors import DONE, no_such_service
 from .output import Invocation, encode, options
 
@@ -25,7 +26,7 @@ from .output import Invocation, encode, options
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=30.0,
     show_default=True,
     metavar="S",

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import math
 import signal
 import sys
 import time
@@ -14,6 +13,7 @@ from garrison.supervisor.chaos.schedule import HOST, PlannedFault
 from garrison.supervisor.cli.render.text import counted
 
 from .completion import complete_names
+from .durations import Seconds
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
 
@@ -51,22 +51,6 @@ class Faults(click.ParamType[tuple[PlannedFault, ...]]):
             if word not in known:
                 self.fail(f"there is no fault {word!r}; there are {', '.join(known)}", param, ctx)
         return tuple(dict.fromkeys(known[word] for word in words))
-
-
-class Seconds(click.FloatRange):
-    """A number of seconds above 0. "nan" is rejected, which no comparison does."""
-
-    def __init__(self, most: float) -> None:
-        super().__init__(min=0, min_open=True, max=most)
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """Return it."""
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value!r} is not a number of seconds", param, ctx)
-        return float(seconds)
 
 
 @click.command(

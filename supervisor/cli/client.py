@@ -15,6 +15,7 @@ import zmq
 
 from garrison.ipc import messages, sockets
 from garrison.ipc.errors import OrderFailed, SupervisorGone
+from garrison.ipc.messages import encodable
 from garrison.ipc.system import process_tree
 from garrison.ipc.system.locks import is_locked
 
@@ -27,6 +28,8 @@ STARTING_S = 3.0  # for a supervisor that starts or is being upgraded, until it 
 STARTING_POLL_S = 0.02
 MAX_MESSAGE = 256 * 1024 * 1024
 
+CHANGING = frozenset({"start", "stop", "restart", "reset", "fault", "down", "upgrade"})
+MAYBE_DONE = "the order was sent and may have been done: garrison status shows it"
 SINCE = {"number": 0}  # of events: those from now on
 
 _ids = itertools.count(1)
@@ -40,6 +43,7 @@ def request(
     *,
     pidfd: int | None = None,
     once: bool = False,
+    why: str = "",
     **options: Any,
 ) -> Any:
     """Send an order, and return the answer's data.
@@ -52,13 +56,17 @@ def request(
             take any time, 0 for one that is answered at once.
         pidfd: The supervisor's, so that its end is noticed at once.
         once: Do not repeat the order to a supervisor that takes this one's place.
+        why: Why it is given, for the events and the services.
         options: What the verb takes besides.
 
     Raises:
         SupervisorGone: No supervisor answers.
         OrderFailed: It was not done; `code` says why.
     """
-    order = messages.Order(next(_ids), verb, names, 0.0 if wait == NO_LIMIT else wait, options)
+    limit = 0.0 if wait == NO_LIMIT else wait
+    order = messages.Order(
+        next(_ids), verb, names, limit, options, process_tree.own_mark(), encodable(why)
+    )
     for answer in _answers(_Exchange(home, order, wait, once, pidfd)):
         return answer.data
     raise SupervisorGone(str(home))
@@ -144,6 +152,10 @@ def _answers(exchange: _Exchange) -> Iterator[messages.Answer]:
     dealer.set(zmq.SNDTIMEO, int(ANSWER_S * 1000))
     try:
         yield from _received(dealer, exchange)
+    except SupervisorGone as error:
+        if exchange.sent and exchange.order.verb in CHANGING:
+            raise SupervisorGone(exchange.path, f"{error.hint}; {MAYBE_DONE}") from None
+        raise
     except zmq.Again:
         raise SupervisorGone(exchange.path, _silent()) from None
     finally:

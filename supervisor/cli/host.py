@@ -235,11 +235,20 @@ def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
 @click.command(epilog="Example: garrison down")
 @options
 def down(invocation: Invocation) -> int:
-    """Stop every service, then the supervisor. Dependents are stopped first."""
+    """Stop every service, then the supervisor. Dependents are stopped first.
+
+    Run by a service, it returns at once.
+    """
     home = invocation.home
     ending = EndingSupervisor(home, request(home, "status")["supervisor"])
     try:
-        _order_down(home, ending)
+        answer = _order_down(home, ending)
+        if sender := answer.get("from_inside"):
+            invocation.answer({"pid": ending.pid, **answer})
+            invocation.say(
+                f"the host is being stopped; not waited for: this order comes from inside {sender}"
+            )
+            return DONE
         if not ending.ended(SETTLE_S):
             raise OrderFailed("timed_out", f"pid {ending.pid} has not ended within {SETTLE_S:g} s")
     finally:
@@ -249,17 +258,21 @@ def down(invocation: Invocation) -> int:
     return DONE
 
 
-def _order_down(home: Path, ending: EndingSupervisor) -> None:
+def _order_down(home: Path, ending: EndingSupervisor) -> dict[str, Any]:
+    """Have the supervisor stop everything; return its answer, empty if it ended before that."""
     deadline = time.monotonic() + SETTLE_S
     while True:
         try:
-            request(home, "down", wait=NO_LIMIT, pidfd=ending.pidfd, once=True)
+            answer: dict[str, Any] = request(
+                home, "down", wait=NO_LIMIT, pidfd=ending.pidfd, once=True
+            )
         except SupervisorGone:
             # It ended before its answer was read. Or an upgrade replaced it, and the next
             # supervisor has not received the order.
             if not ending.ended(POLL_S) and time.monotonic() < deadline:
                 continue
-        return
+            return {}
+        return answer
 
 
 @click.command(epilog="Example: pip install --upgrade garrison && garrison upgrade")

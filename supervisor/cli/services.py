@@ -8,6 +8,7 @@ from garrison.ipc.messages import State
 
 from .client import request
 from .completion import complete_names
+from .durations import Seconds
 from .errors import DONE, NOT_RUNNING
 from .output import Invocation, options
 
@@ -16,11 +17,17 @@ WAIT_S = 120.0  # seconds for start, stop and restart, unless --wait says otherw
 _wait_option = click.option(
     "--wait",
     "wait_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=WAIT_S,
     show_default=True,
     metavar="S",
     help="Seconds to wait for the result. After that: exit 75; the order is still carried out.",
+)
+_why_option = click.option(
+    "--why",
+    default="",
+    metavar="TEXT",
+    help="Why. The service reads it as runtime.restarted_by.why, and the events show it.",
 )
 _names = click.argument(
     "names", nargs=-1, required=True, metavar="NAME…", shell_complete=complete_names
@@ -49,34 +56,39 @@ def status(invocation: Invocation, names: tuple[str, ...]) -> int:
 @click.command(epilog="Example: garrison start hello")
 @_names
 @_wait_option
+@_why_option
 @options
-def start(invocation: Invocation, names: tuple[str, ...], wait_s: float) -> int:
+def start(invocation: Invocation, names: tuple[str, ...], wait_s: float, why: str) -> int:
     """Start services. Returns when they run, or with the reason why not."""
-    return _print_running(invocation, "start", names, wait_s)
+    return _print_running(invocation, "start", names, wait_s, why)
 
 
 @click.command(epilog="Example: garrison stop hello eliza")
 @_names
 @_wait_option
+@_why_option
 @options
-def stop(invocation: Invocation, names: tuple[str, ...], wait_s: float) -> int:
+def stop(invocation: Invocation, names: tuple[str, ...], wait_s: float, why: str) -> int:
     """Stop services, those that depend on them first.
 
-    They stay stopped until `garrison start`, also after a reboot.
+    They stay stopped until `garrison start`, also after a reboot. Run by one of these services
+    itself, it returns at once.
     """
-    return _print_states(invocation, request(invocation.home, "stop", names, wait_s))
+    return _print_states(invocation, request(invocation.home, "stop", names, wait_s, why=why))
 
 
 @click.command(epilog="Example: garrison restart 'ada.*'")
 @_names
 @_wait_option
+@_why_option
 @options
-def restart(invocation: Invocation, names: tuple[str, ...], wait_s: float) -> int:
+def restart(invocation: Invocation, names: tuple[str, ...], wait_s: float, why: str) -> int:
     """Restart services with the config and code on disk.
 
-    If the config or the plugin is unusable, the running service stays as it is.
+    If the config or the plugin is unusable, the running service stays as it is. Run by one of these
+    services itself, it returns at once; after three times within a minute it is refused as a loop.
     """
-    return _print_running(invocation, "restart", names, wait_s)
+    return _print_running(invocation, "restart", names, wait_s, why)
 
 
 @click.command(epilog="Example: garrison reset hello")
@@ -105,9 +117,16 @@ def wait(invocation: Invocation, names: tuple[str, ...], state: str, wait_s: flo
     return _print_states(invocation, data)
 
 
-def _print_running(invocation: Invocation, verb: str, names: tuple[str, ...], wait_s: float) -> int:
-    data = request(invocation.home, verb, names, wait_s)
+def _print_running(
+    invocation: Invocation, verb: str, names: tuple[str, ...], wait_s: float, why: str
+) -> int:
+    data = request(invocation.home, verb, names, wait_s, why=why)
     invocation.answer(data)
+    if sender := data.get("from_inside"):
+        invocation.say(
+            f"{verb}: carried out; not waited for, because it comes from inside {sender}"
+        )
+        return DONE
     for row in data["services"]:
         invocation.say(f"{row['name']} runs (pid {row['pid']}, generation {row['generation']})")
     return DONE
@@ -115,6 +134,9 @@ def _print_running(invocation: Invocation, verb: str, names: tuple[str, ...], wa
 
 def _print_states(invocation: Invocation, data: dict[str, Any]) -> int:
     invocation.answer(data)
+    if sender := data.get("from_inside"):
+        invocation.say(f"carried out; not waited for, because it comes from inside {sender}")
+        return DONE
     for name, state in data["services"].items():
         invocation.say(f"{name} is {state}")
     return DONE

@@ -415,8 +415,14 @@ class HostSpec(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = True
     starts_at_once: Annotated[
-        int, count("The number of workers that import and initialize at the same time.", "workers")
-    ] = 4
+        int,
+        count(
+            "The number of services that start at the same time: `init` and `start`. A start that "
+            "only waits does not count.",
+            "services",
+            zero="processors, 2 at least",
+        ),
+    ] = 0
     max_message: Annotated[
         int, count("The largest message that is accepted from any process.", "bytes", 1 << 20)
     ] = 64 * 1024 * 1024

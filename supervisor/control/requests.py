@@ -9,6 +9,7 @@ from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Answer, Token
 from garrison.supervisor.control.commands.base import (
+    AnswerNow,
     Command,
     CommandContext,
     CommandSpec,
@@ -145,7 +146,7 @@ class RequestQueue:
         """Continue a request; return False if it has finished."""
         verb = request.order.verb
         try:
-            only_waits = self._run(request.steps)
+            only_waits = self._run(request)
         except StopIteration as end:
             if end.value is not None:
                 self._reply(request, end.value)
@@ -165,12 +166,15 @@ class RequestQueue:
             request.steps.close()
         return not only_waits
 
-    def _run(self, steps: Command) -> bool:
+    def _run(self, request: Request) -> bool:
         """Perform what a command yields until it waits; return True if it only waits for others."""
         for _ in range(ACTIONS_MOST):
-            match next(steps):
+            match next(request.steps):
                 case bool(only_waits):
                     return only_waits
+                case AnswerNow(data):
+                    self._reply(request, data)
+                    request.answered = True
                 case action:
                     self._hooks.perform(action)
         self._hooks.wake()
@@ -180,8 +184,16 @@ class RequestQueue:
         verb, waits = request.order.verb, request.command.waits
         what = "not so" if waits else "not done"
         text = f"{verb}: {what} within {request.order.wait:g} s"
-        self._reply(request, Refusal("timed_out", text if waits else f"{text}; it goes on"))
+        held = self._held(request.order.names)
+        self._reply(request, Refusal("timed_out", text if waits else f"{text}; it goes on{held}"))
         request.answered = True
+
+    def _held(self, patterns: tuple[str, ...]) -> str:
+        """Return what holds up the ends that an order waits for, in words."""
+        names, _ = self._context.services.match(patterns)
+        known = self._context.services.services
+        words = [known[name].held_words() for name in names if name in known]
+        return "".join(f"; {one}" for one in words if one)
 
     def _reply(self, request: Request, result: Any) -> None:
         self._hooks.write_snapshot()

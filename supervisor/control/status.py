@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.ipc.errors import ConfigError, StartError
-from garrison.ipc.messages import State
+from garrison.ipc.messages import Held, State
 from garrison.ipc.system.process_tree import pid_namespace
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.basis import Rejection
@@ -163,6 +163,10 @@ class StatusReport:
         """Return why a service does not run, in words."""
         if service.state is State.RUNNING:
             return ""
+        if extended := _extension(service):
+            return extended
+        if held := service.held_words():
+            return held
         if service.state is State.QUEUED:
             return self._services.waiting_reason(service) or service.reason
         return service.reason
@@ -222,6 +226,7 @@ class StatusReport:
                 by_token[token].name: count for token, count in callers.items() if token in by_token
             },
             "refused_frames": current.refused_frames,
+            "held_up_by": [_held(one, caller) for one, caller in current.held],
             "last_exit_time": service.last_exit_at or None,
             "deaths": self._last_crashes(service.name, CRASHES),
             "unheld": [format_unsupported(service.name, limit) for limit in unsupported],
@@ -309,6 +314,25 @@ def _absent_row(name: str) -> dict[str, Any]:
         "beat_age_s": None,
         "config_rejected": None,
         "cpu_seconds": 0.0,
+    }
+
+
+def _extension(service: Service) -> str:
+    """Return what a start or stop that was extended does, and for how long; empty without one."""
+    if not service.current.extended or not has_process(service.state):
+        return ""
+    left = service.child.deadline - time.monotonic()
+    return f"{service.current.extended} ({max(left, 0.0):.0f} s left)"
+
+
+def _held(held: Held, caller: str) -> dict[str, Any]:
+    """Return one thing that the end of a service waits for."""
+    return {
+        "kind": held.kind,
+        "name": held.name,
+        "caller": caller or None,
+        "age_s": held.age_s,
+        "cancelled": held.cancelled,
     }
 
 

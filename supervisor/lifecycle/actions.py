@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 
+from .order_note import NO_ORDER, OrderNote
 from .policy import Event
 
 
@@ -15,6 +16,23 @@ class Apply:
     name: str
     event: Event
     reason: str = ""  # recorded as the service's reason afterwards
+    note: OrderNote = NO_ORDER  # the order that the event carries out
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """Note the order that a service was given last, before it is carried out."""
+
+    name: str
+    note: OrderNote
+
+
+@dataclass(frozen=True, slots=True)
+class EndFromInside:
+    """Note that a service is about to be ended by an order that came from inside it."""
+
+    name: str
+    note: OrderNote
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,4 +67,6 @@ class InjectFault:
     signal: int | None
 
 
-Action: TypeAlias = Apply | Configure | RestartBound | Attach | InjectFault
+Action: TypeAlias = (
+    Apply | Ordered | EndFromInside | Configure | RestartBound | Attach | InjectFault
+)

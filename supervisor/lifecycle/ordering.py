@@ -1,7 +1,4 @@
-"""Which services start or stop next, and whether all have come to rest. Pure.
-
-Times are monotonic seconds.
-"""
+"""Which services start or stop next, and whether all have come to rest. Pure."""
 
 from collections.abc import Iterable
 from math import inf
@@ -12,32 +9,26 @@ from .dependencies import blocking_dependencies, can_stop
 from .policy import has_process
 from .services import Service, ServiceTable
 
-SLOT_S = 2.0  # a start occupies its slot no longer: one that hangs must not hold up the others
-MOVING = frozenset({State.QUEUED, State.INITIALIZING, State.STARTING})
+STARTING = frozenset({State.INITIALIZING, State.STARTING})
+MOVING = STARTING | {State.QUEUED}
 
 
-def next_starts(services: ServiceTable, most: int, now: float) -> tuple[list[Service], float]:
-    """Return the queued services to start now, and when to look again for those without a slot.
+def next_starts(services: ServiceTable, most: int) -> tuple[list[Service], bool]:
+    """Return the queued services to start now, and whether others wait for a slot alone.
 
     Args:
         services: All services.
-        most: How many may initialize at the same time.
-        now: The time.
+        most: How many starts may count at the same time: `init` and `start`.
     """
     queued = [service for service in services if service.state is State.QUEUED]
     if not queued:
-        return [], inf
-    initializing = (service for service in services if service.state is State.INITIALIZING)
-    slots = [service.current.slot_until for service in initializing]
-    free = most - sum(now < until for until in slots)
-    children = services.children() if free > 0 else {}
-    chosen: list[Service] = []
-    for service in queued:
-        if len(chosen) >= free:
-            return chosen, min(*(until for until in slots if until > now), now + SLOT_S, inf)
-        if not blocking_dependencies(service.child, children):
-            chosen.append(service)
-    return chosen, inf
+        return [], False
+    counting = (one for one in services if one.state in STARTING and one.current.slot.counts)
+    free = most - sum(1 for _ in counting)
+    children = services.children()
+    ready = [one for one in queued if not blocking_dependencies(one.child, children)]
+    chosen = ready[: max(free, 0)]
+    return chosen, len(ready) > len(chosen)
 
 
 def next_stops(services: ServiceTable) -> list[Service]:

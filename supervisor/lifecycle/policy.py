@@ -102,6 +102,20 @@ def step(child: Child, event: Event, now: float, jitter: float = 0.5) -> Step:
     return (child, None) if rule is None else rule(child, event, now, jitter)
 
 
+def can_extend(child: Child) -> bool:
+    """Return True if a service starts, or is drained and within its grace."""
+    if child.state in {State.INITIALIZING, State.STARTING}:
+        return True
+    draining = child.state is State.STOPPING and child.why in WHY_DRAINED.values()
+    return draining and child.escalation is Effect.TERM
+
+
+def extend(child: Child, until: float) -> Child:
+    """Return a child whose start or drain may last until then. No deadline is ever shortened."""
+    later = can_extend(child) and until > child.deadline
+    return replace(child, deadline=until) if later else child
+
+
 def has_process(state: State) -> bool:
     """Return True if a service in this state has a process."""
     return state in LIVE_STATES

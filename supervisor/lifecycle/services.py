@@ -10,18 +10,22 @@ from garrison.ipc.messages import (
     Entry,
     Failing,
     Health,
+    Held,
     Manifest,
     State,
     Stopped,
     Token,
+    held_words,
 )
 from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 
 from .dependencies import blocking_dependencies
 from .handle import NO_PROCESS, Handle
 from .limits import oom_words
+from .order_note import LOOP_ORDERS, NO_ORDER, OPERATOR, OrderNote
 from .policy import Child, Event, StopReason
 from .start_record import StartRecord
+from .start_slots import StartSlot
 
 REASON_MOST = 300  # characters of a reason that callers are told
 BROKEN = frozenset({State.BACKOFF, State.FAILED})
@@ -37,7 +41,7 @@ class Incarnation:
 
     token: Token = b""
     started_at: float = 0.0  # monotonic time of the order to fork
-    slot_until: float = 0.0  # it occupies a start slot until then, or until it is initialized
+    slot: StartSlot = field(default_factory=StartSlot)  # while it starts
     handle: Handle = NO_PROCESS  # the engine's note of its process
     uid: int = -1  # the user that it runs as; -1: the host's own
     adopting: bool = False  # a former supervisor started it, and it has not answered this one yet
@@ -49,6 +53,12 @@ class Incarnation:
     refused_frames: int = 0
     beat_at: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)  # figures that it reports about itself
+    held: tuple[tuple[Held, str], ...] = ()  # what its end waits for, each with its caller's NAME
+    held_logged: bool = False
+    drained: str = ""  # why it was drained, in words
+    overdue: bool = False  # it did not end within its grace
+    extended: str = ""  # why its start or stop takes longer, in its own words
+    extension_logged_at: float = float("-inf")
     health: Health | None = None  # the last result of its own `health`
     health_at: float = 0.0
     excess: str = ""  # which limit it exceeded, in words, once it is being ended for that
@@ -91,6 +101,12 @@ class Service:
     left: tuple[Handle, ...] = ()  # processes that could not be ended
     last_exit: str = ""  # how its last process ended, in words
     last_exit_at: float = 0.0  # wall clock
+    order: OrderNote = NO_ORDER  # the last order that it was given
+    applied: OrderNote = NO_ORDER  # the last one that was carried out; on disk, so that the
+    # next supervisor can tell whether `orders.json` is newer
+    ended_by: OrderNote = NO_ORDER  # the order from inside that ends its incarnation
+    restarted_by: OrderNote = NO_ORDER  # the order that its next incarnation is started by
+    own_restarts: tuple[float, ...] = ()  # when it was last restarted from inside
 
     @property
     def name(self) -> str:
@@ -154,6 +170,30 @@ class Service:
         """Return why it does not run, for its callers; empty if it does."""
         return self.reason[:REASON_MOST] if self.child.state in BROKEN else ""
 
+    def note_order(self, note: OrderNote) -> bool:
+        """Note an order before it is carried out; return True if an event is to be recorded."""
+        if note.number >= self.order.number:
+            self.order = note
+        return note.who != OPERATOR or bool(note.why)
+
+    def end_from_inside(self, note: OrderNote, now: float) -> None:
+        """Note that an order from inside ends this incarnation."""
+        self.ended_by = note
+        if note.verb not in {"stop", "down"}:
+            self.own_restarts = (*self.own_restarts, now)[-LOOP_ORDERS:]
+
+    def carry_out(self, note: OrderNote, event: Event, reason: str) -> None:
+        """Note an order whose event was applied, for the next supervisor and incarnation."""
+        self.reason = reason or self.reason
+        if note.number:
+            self.applied = note
+        if event is Event.START and self.state in {State.QUEUED, State.STOPPING}:
+            self.restarted_by = note
+
+    def take_along(self, name: str, at: float) -> None:
+        """Note that it is restarted because of a service that it is bound to."""
+        self.restarted_by = OrderNote(0, "restart", name, f"it is bound to {name}", at)
+
     def record_exit(self, status: int | None, words: str, cause: str, at: float) -> None:
         """Record how the current process ended.
 
@@ -205,10 +245,34 @@ class Service:
         if now.failing is not None:
             return now.failing.reason
         if now.stopped is not None and now.stopped.reason:
-            return now.stopped.reason
+            by_order = now.stopped.reason == "ordered" and now.drained
+            return now.drained if by_order else now.stopped.reason
         if now.oom:
             return f"its process {exit_words}: {oom_words(self.spec.limits)}"
         return f"its process {exit_words}"
+
+    def drain_reason(self, stopping: bool) -> str:
+        """Return why it is drained, for the callers whose calls are cut short.
+
+        Args:
+            stopping: Whether everything is being stopped.
+        """
+        if self.child.why is not StopReason.ORDER:
+            return self.current.excess or self._ended_by_policy()
+        if self.ended_by.number:
+            return self.ended_by.words(self.name)
+        if stopping:
+            return "the host was stopped"
+        taken_along = self.restarted_by.verb and not self.restarted_by.number
+        if taken_along and self.order.wanted:
+            return f"it was restarted, because {self.restarted_by.why}"
+        return self.order.words(self.name) if self.order.number else "it was ended by order"
+
+    def held_words(self) -> str:
+        """Return what its end waits for; empty if it does not end, or that is not known."""
+        held = self.current.held if self.state is State.STOPPING else ()
+        words = "; ".join(held_words(one, caller) for one, caller in held)
+        return f"{self.name} waits for {words}" if words else ""
 
     def _ended_by_supervisor(self) -> str:
         if self.adoption_timed_out:
@@ -229,6 +293,9 @@ class Service:
             case StopReason.HEALTH:
                 problem = f" ({now.health.problem})" if now.health is not None else ""
                 return f"its health was not good twice in a row{problem}, so it was ended"
+            case StopReason.ORDER if now.overdue:
+                held = f"; {words}" if (words := self.held_words()) else ""
+                return f"it did not end within its grace of {spec.supervision.grace:g} s{held}"
             case StopReason.ORDER | StopReason.LIMIT:
                 return ""
 

@@ -13,6 +13,7 @@ from garrison.ipc import flight_record
 from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import NO_PROCESS, Handle
 from garrison.supervisor.lifecycle.limits import Used
+from garrison.supervisor.lifecycle.start_slots import StartWork
 
 Key: TypeAlias = bytes  # the token of a worker's incarnation
 SELF: Key = b""  # in place of a worker's key: this process
@@ -236,6 +237,10 @@ class Engine(Protocol):
             key: The worker; `SELF` is this process.
             tree: Whether to measure all processes below it too, where that is quick.
         """
+        ...
+
+    def measure_start(self, key: Key) -> StartWork | None:
+        """Return what a worker has used of the processor; None where that is not known."""
         ...
 
     def preload(self, modules: tuple[str, ...]) -> None:

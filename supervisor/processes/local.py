@@ -22,6 +22,7 @@ from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import cgroup_limits
+from garrison.supervisor.lifecycle.start_slots import StartWork
 
 from . import cgroups, engine, inherited, protocol, stacks
 from .cpu import CpuMeter
@@ -31,6 +32,7 @@ from .launcher_process import LauncherProcess, remove_stale_in
 from .launchers import LauncherSet
 from .post_mortem import PostMortem, inode_and_size
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
+from .start_work import sample_start
 from .takeover import Inventory, LauncherTakeover
 from .usage import UsageMonitor, sample_quickly
 from .worker_table import LocalWorker, WorkerTable
@@ -303,6 +305,11 @@ class LocalEngine:
         used = self._meter.measure(pid)
         below = sample_quickly(pid) if tree else self._usage.last(key)
         return Measured(used.rss_bytes, used.percent, below, used.seconds)
+
+    def measure_start(self, key: Key) -> StartWork | None:
+        """Return what a worker has used of the processor."""
+        worker = self._workers.get(key)
+        return sample_start(worker.pid) if worker is not None and worker.pid else None
 
     def signal(self, key: Key, number: int, group: bool = True) -> None:
         """Signal a worker's process group, or the worker alone."""

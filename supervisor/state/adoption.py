@@ -33,6 +33,7 @@ from garrison.supervisor.tasks import Steps
 
 from .snapshot import ServiceSnapshot, Snapshot
 
+EXTENSION_S = 3600.0  # the longest that a start or stop can have asked for, see `Runtime.extend`
 HELLO_S = 10.0  # for an adopted worker that is still starting to answer
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that belongs to no service of this host
 
@@ -80,9 +81,11 @@ def restored(one: ServiceSnapshot, spec: ServiceSpec, now: float) -> Child:
         case State.RUNNING:
             deadline = now + supervision.watchdog if supervision.watchdog else inf
         case State.INITIALIZING | State.STARTING:
-            deadline = max(min(deadline, now + supervision.start_timeout), now + HELLO_S)
+            longest = EXTENSION_S if one.current.extended else supervision.start_timeout
+            deadline = max(min(deadline, now + longest), now + HELLO_S)
         case State.STOPPING:
-            deadline = min(deadline, now + supervision.grace)
+            longest = EXTENSION_S if one.current.extended else supervision.grace
+            deadline = min(deadline, now + longest)
     if has_process(state) and not has_worker:  # it was about to be started
         state, deadline = State.QUEUED if saved.wanted else State.STOPPED, inf
     if state is State.STOPPED and saved.wanted:  # by a host that was killed while it stopped
@@ -150,6 +153,8 @@ def restore_service(
         traceback=one.traceback,
         last_exit=one.last_exit,
         last_exit_at=one.last_exit_at,
+        order=one.applied,
+        applied=one.applied,
     )
 
 
@@ -212,8 +217,17 @@ class Adoption:
             except OSError as error:  # it cannot connect, and is replaced
                 self._log.record("user.not_let_in", name, uid=uid, error=str(error))
 
-    def plan(self, services: Sequence[Service], found: Found) -> AdoptionPlan:
-        """Compare the restored services with the workers that were found."""
+    def plan(
+        self, services: Sequence[Service], found: Found, stopping: bool = False
+    ) -> AdoptionPlan:
+        """Compare the restored services with the workers that were found.
+
+        Args:
+            services: The services.
+            found: What the engine has found.
+            stopping: Whether the former supervisor was stopping everything by order. Then an end
+                meanwhile is no crash.
+        """
         plan = AdoptionPlan()
         named = {name: token for token, name in found.running.items()}
         known: set[Token] = set()
@@ -226,7 +240,8 @@ class Adoption:
                 plan.started_later.append((service, token, uid))
             known.add(token)
             plan.adopted += token in found.running
-            if is_ending(service.spec, token, found):
+            ended = stopping and bool(token) and token not in found.running
+            if ended or is_ending(service.spec, token, found):
                 plan.ending.append(service)
         plan.unclaimed = [one for one in found.running.items() if one[0] not in known]
         return plan

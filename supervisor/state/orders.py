@@ -1,12 +1,16 @@
 """The operator's `start` and `stop` commands that hold beyond this run of the host: `orders.json`.
 
-The file is synced: it must survive a power cut.
+The file is synced: it must survive a power cut. An order that is in it was not necessarily carried
+out, nor answered: the supervisor may have been killed. Its number tells the next supervisor whether
+`living.json`, which is written after it, knows the order already.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
+
+from garrison.supervisor.lifecycle.order_note import OrderNote
 
 from .atomic import write_atomic
 from .stored import FORMAT, read_stored
@@ -18,6 +22,7 @@ class OperatorOrders(msgspec.Struct):
     format: int = FORMAT
     stopped: list[str] = []  # NAMEs that `garrison stop` keeps from running
     started: list[str] = []  # NAMEs without autostart that `garrison start` keeps running
+    numbers: dict[str, int] = {}  # NAME → number of the last order that changed its entry
 
     def order(self, name: str, wanted: bool, autostart: bool) -> bool:
         """Record that a service is started or stopped; return True if that changes anything."""
@@ -59,6 +64,34 @@ class OrderStore:
         self.orders = orders
         self._state, self._report_unsaved = state, report_unsaved
         self._unsaved, self._problem = False, ""
+        self._last = max(orders.numbers.values(), default=0)
+
+    def next_number(self) -> int:
+        """Return the number of the next order."""
+        self._last += 1
+        return self._last
+
+    def reconcile(self, applied: Iterable[tuple[str, OrderNote, bool]]) -> dict[str, bool]:
+        """Compare the file with what a former supervisor has carried out.
+
+        An order that is newer in the file is still to be carried out. One that the file lacks,
+        because the disk did not take it, is entered.
+
+        Args:
+            applied: NAME, last order and `autostart` of each service that was restored.
+
+        Returns:
+            NAME → whether it is to run, for each order that is still to be carried out.
+        """
+        pending: dict[str, bool] = {}
+        for name, note, autostart in applied:
+            self._last = max(self._last, note.number)
+            number = self.orders.numbers.get(name, 0)
+            if number > note.number:
+                pending[name] = self.wants_start(name, autostart)
+            elif note.number > number:
+                self.record(name, note.wanted, autostart, note.number)
+        return pending
 
     def wants_start(self, name: str, autostart: bool) -> bool:
         """Return True if a service is to be started with the host."""
@@ -68,9 +101,10 @@ class OrderStore:
         """Return True if an operator stopped a service for good."""
         return name in self.orders.stopped
 
-    def record(self, name: str, wanted: bool, autostart: bool) -> bool:
+    def record(self, name: str, wanted: bool, autostart: bool, number: int) -> bool:
         """Record an order; return False if it could not be written yet."""
         if self.orders.order(name, wanted, autostart):
+            self.orders.numbers[name] = number
             self._unsaved = True
             return self.save()
         return True

@@ -15,6 +15,7 @@ import msgspec
 from garrison.ipc.messages import Manifest, PluginRead, State
 from garrison.supervisor.config.spec import AgentSpec, ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.order_note import NO_ORDER, OrderNote
 from garrison.supervisor.lifecycle.policy import Child, Effect, StopReason, has_process
 from garrison.supervisor.lifecycle.services import Incarnation, Service
 from garrison.supervisor.lifecycle.start_record import StartRecord
@@ -39,6 +40,7 @@ class ServiceSnapshot:
     traceback: str = ""
     last_exit: str = ""
     last_exit_at: float = 0.0
+    applied: OrderNote = NO_ORDER
 
     @property
     def name(self) -> str:
@@ -60,6 +62,7 @@ class Snapshot:
     config: str = ""  # the config's digest
     plugins: dict[str, PluginRead] = field(default_factory=dict)
     services: list[ServiceSnapshot] = field(default_factory=list)
+    stopping: bool = False  # it was ordered that everything ends
 
 
 # --- the flat form on disk ----------------------------------------------------------------
@@ -96,6 +99,9 @@ class StoredService(msgspec.Struct, kw_only=True, omit_defaults=True):
     agent: str = ""
     uid: int = -1
     started: StartRecord | None = None  # of its incarnation
+    order: int = 0  # number and verb of the last order that was carried out
+    order_verb: str = ""
+    extended: str = ""  # why its start or stop takes longer
 
 
 class StoredSnapshot(msgspec.Struct, kw_only=True):
@@ -106,6 +112,7 @@ class StoredSnapshot(msgspec.Struct, kw_only=True):
     config: str = ""
     plugins: dict[str, PluginRead] = {}
     services: list[StoredService] = []
+    stopping: bool = False
 
 
 def to_stored(one: ServiceSnapshot) -> StoredService:
@@ -140,6 +147,9 @@ def to_stored(one: ServiceSnapshot) -> StoredService:
         agent=spec.agent.name,
         uid=current.uid,
         started=current.started,
+        order=one.applied.number,
+        order_verb=one.applied.verb,
+        extended=current.extended,
     )
 
 
@@ -177,6 +187,7 @@ def from_stored(one: StoredService) -> ServiceSnapshot:
         one.traceback,
         one.last_exit,
         one.last_exit_at,
+        OrderNote(one.order, one.order_verb),
     )
 
 
@@ -194,6 +205,7 @@ def _stored_incarnation(one: StoredService) -> Incarnation:
         uid=one.uid,
         adopting=True,
         started=one.started,
+        extended=one.extended,
     )
 
 
@@ -218,7 +230,8 @@ def load_snapshot(state: Path, set_aside: bool = True) -> tuple[Snapshot | None,
     if found is None or found.machine != this_machine():
         return None, problem
     services = [from_stored(one) for one in found.services]
-    return Snapshot(found.machine, found.config, found.plugins, services), problem
+    known = Snapshot(found.machine, found.config, found.plugins, services, found.stopping)
+    return known, problem
 
 
 def save_snapshot(state: Path, snapshot: Snapshot) -> None:
@@ -228,6 +241,7 @@ def save_snapshot(state: Path, snapshot: Snapshot) -> None:
         config=snapshot.config,
         plugins=snapshot.plugins,
         services=[to_stored(one) for one in snapshot.services],
+        stopping=snapshot.stopping,
     )
     write_atomic(snapshot_path(state), msgspec.json.encode(stored))
 
@@ -263,6 +277,7 @@ def take_snapshot(
             service.traceback,
             service.last_exit,
             service.last_exit_at,
+            service.applied,
         )
         for service in services
     ]

@@ -6,6 +6,7 @@ from math import inf
 from pathlib import Path
 
 from garrison.ipc.messages import PluginRead
+from garrison.supervisor.lifecycle.order_note import OrderNote
 from garrison.supervisor.lifecycle.services import ServiceTable
 
 from .orders import OrderStore
@@ -63,11 +64,15 @@ class SnapshotWriter:
             wait = max(SAVE_S, SAVE_SHARE * self._took_s)
             self.due = time.monotonic() + min(wait, SAVE_MOST_S)
 
-    def record_order(self, name: str, wanted: bool) -> None:
+    def next_order(self) -> int:
+        """Return the number of the next order: higher than that of any before it."""
+        return self._orders.next_number()
+
+    def record_order(self, name: str, note: OrderNote) -> None:
         """Record that an operator started or stopped a service, beyond this run of the host."""
         service = self._services.services.get(name)
         autostart = service is None or service.spec.supervision.autostart
-        if not self._orders.record(name, wanted, autostart):
+        if not self._orders.record(name, note.wanted, autostart, note.number):
             self.touch()
 
     def rewrite_lost(self, all_files: bool) -> None:
@@ -83,8 +88,12 @@ class SnapshotWriter:
 
     def keep_wanted(self) -> None:
         """Write from now on what is wanted now. That everything is stopped is an order to this run
-        of the host alone: should it be killed meanwhile, the next one starts the services again."""
+        of the host alone: should it be killed meanwhile, the next one starts the services again.
+
+        It is written down before the first service is stopped: what ends without a supervisor
+        after that has not crashed."""
         self._wanted = {service.name: service.child.wanted for service in self._services}
+        self.write()
 
     def write_pending(self) -> None:
         """Write what has changed, before a client is answered."""
@@ -114,7 +123,8 @@ class SnapshotWriter:
     def _snapshot(self) -> Snapshot:
         digest, plugins = self._known()
         services = take_snapshot(self._services, self._wanted)
-        return Snapshot(this_machine(), digest, plugins, services)
+        stopping = self._wanted is not None
+        return Snapshot(this_machine(), digest, plugins, services, stopping)
 
     def remove(self) -> None:
         """Remove the snapshot for good: everything has ended in order."""

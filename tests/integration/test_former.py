@@ -31,6 +31,12 @@ MOMENTARY = re.compile(r"\.(outcomes|facts|health|attributes)\.")
 STATUS = ("status", "status NAME", "up")  # commands that answer with the supervisor's row
 HEAD = ("cpu_seconds", "installed", "upgrade_pending")
 ADDED: set[str] = {  # places that answers have since; each was added on purpose
+    ".living.json.services[].order",
+    ".living.json.services[].order_verb",
+    ".living.json.stopping",
+    ".orders.json.numbers",
+    ".orders.json.numbers.crash",
+    ".status NAME.data.services[].held_up_by",
     ".living.json.plugins.eliza.services[].attributes",
     ".mail.data.damaged_count",
     ".mail.data.damaged_messages",
@@ -131,10 +137,12 @@ def test_a_killed_former_supervisor_is_followed(host: Hosting, former: str) -> N
     ],
 )
 def test_files_keep_their_format(name: str, kind: type[msgspec.Struct]) -> None:
-    """What version 0.1.0 wrote is read, and written again with the same names and values."""
+    """What version 0.1.0 wrote is read, and written again with the same names and values. What it
+    does not know, it ignores."""
     text = (FORMER / name).read_bytes()
+    before = json.loads(text)
     written = json.loads(msgspec.json.encode(msgspec.json.decode(text, type=kind)))
-    assert written == json.loads(text)
+    assert {key: written[key] for key in before} == before
 
 
 def test_answers_keep_their_places(short_path: Path) -> None:

@@ -7,6 +7,7 @@ from math import inf
 
 from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.start_slots import StartWork
 from garrison.supervisor.processes.engine import (
     NO_LIMITS,
     Engine,
@@ -95,6 +96,10 @@ class DelayedEngine:
     def measure(self, key: Key, tree: bool = False) -> Measured:
         """Return what a worker uses."""
         return self._inner.measure(key, tree)
+
+    def measure_start(self, key: Key) -> StartWork | None:
+        """Return what a worker has used of the processor."""
+        return self._inner.measure_start(key)
 
     def preload(self, modules: tuple[str, ...]) -> None:
         """Import modules."""

@@ -68,6 +68,7 @@ ASSIGNMENT = m.Assignment(
         no_new_privs=True,
     ),
     chaos=True,
+    restarted_by=m.RestartedBy("ada.chat", "new model", 1.5),
 )
 READING = m.Reading(
     source=SOURCE,
@@ -98,15 +99,16 @@ UPWARD: list[m.Upward] = [
     m.Leave(),
     m.Initialized(),
     m.Ready(MANIFEST),
-    m.Beat(1, 2, 3, {"guilds": 4.0}),
+    m.Beat(1, 2, 3, {"guilds": 4.0}, (m.Held("stream", "ticks", b"g" * 16, 1.5, True),)),
     m.Failing("start", "ValueError: no", "trace", True),
     m.Stopped("ordered"),
     m.Health("it has lost its connection", 0.25),
+    m.Extend(2.5, "loading weights"),
     m.Subscribe(("MESSAGE_SENT", "done")),
     m.PluginRead(
         (MANIFEST,), ("discord",), ("talk",), (m.ConfigProblem(("services", "x"), "no int"),)
     ),
-    m.Order(1, "restart", ("a", "b*"), 5.0, {"follow": True}),
+    m.Order(1, "restart", ("a", "b*"), 5.0, {"follow": True}, "0123456789abcdef", "new model"),
 ]
 DOWNWARD: list[m.Downward] = [
     m.Welcome(1, "boot", 2, (ENTRY,), 1.0, 2, 3, 4, 5.0, True),
@@ -116,7 +118,7 @@ DOWNWARD: list[m.Downward] = [
     m.Listed(ENTRY),
     m.Delisted("ada.chat"),
     m.Changed("ada.chat", m.State.BACKOFF, True, 3, b"g", "it crashed"),
-    m.Drain(1.5),
+    m.Drain(1.5, "ordered", 1.0),
     m.ShowTasks(),
     m.Acknowledged(),
     m.Answer(1, True, {"x": [1, None]}, "code", "message", True),

@@ -133,8 +133,10 @@ PURE = [
     "supervisor/processes/engine.py",
     "supervisor/processes/capabilities.py",
     "supervisor/lifecycle/dependencies.py",
+    "supervisor/lifecycle/order_note.py",
     "supervisor/lifecycle/policy.py",
     "supervisor/lifecycle/services.py",
+    "supervisor/lifecycle/start_slots.py",
     "supervisor/bus/routes.py",
     "supervisor/config/keys.py",
     "supervisor/config/spec.py",
@@ -237,6 +239,7 @@ SHOWN = {
     "ipc/flight_recorder.py": {"time.time"},
     "supervisor/logs/console.py": {"datetime.now"},
     "supervisor/crashes/recorder.py": {"time.time"},
+    "supervisor/control/commands/base.py": {"time.time"},  # of an order
     "supervisor/manager.py": {"time.time"},
     "supervisor/cli/selection.py": {"time.time"},  # of `--since 10m`
     "supervisor/logs/events.py": {"time.time"},

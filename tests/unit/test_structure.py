@@ -16,6 +16,7 @@ TREES = {name: ast.parse(file.read_text("utf-8")) for name, file in FILES.items(
 # --- one manager --------------------------------------------------------------------------
 
 MANAGER = "supervisor/manager.py"
+REPORTS = "supervisor/worker_reports.py"  # a part of it: what workers report of themselves
 TABLE = "supervisor/lifecycle/services.py"  # what services are, with the methods that record
 RECORDS = {field.name for kind in (Service, Incarnation) for field in fields(kind)}
 METHODS = {"record_exit", "record_health"}
@@ -50,7 +51,7 @@ def test_the_policy_has_one_caller() -> None:
     assert "step" in set(called(TREES[MANAGER]))
 
 
-@pytest.mark.parametrize("name", [n for n in SUPERVISOR if n not in {MANAGER, TABLE}])
+@pytest.mark.parametrize("name", [n for n in SUPERVISOR if n not in {MANAGER, REPORTS, TABLE}])
 def test_the_manager_alone_changes_a_service(name: str) -> None:
     """Others report what happened, and get a service to read it."""
     foreign = OTHERS.get(name, set())

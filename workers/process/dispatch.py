@@ -18,9 +18,9 @@ import msgspec
 
 from garrison.ipc import frames, messages
 from garrison.ipc.client import DEADLINE, MARGIN
-from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError
+from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError, ServiceLost
 from garrison.ipc.mail import DELIVER, MESSAGE, PostedMessage, unpack_delivery
-from garrison.ipc.messages import Call, Token, encodable
+from garrison.ipc.messages import Call, Held, Token, encodable
 from garrison.workers.service import Service
 
 from .internal_methods import METHODS, InternalMethods, bound, methods_of
@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 THREADS = 16  # plain methods that run concurrently
 TRACEBACK_BYTES = 8 * 1024
 RUNNING_MOST = 16_384  # calls that run concurrently, of all callers
+CUT_S = 0.25  # for a call that a drain cuts short to end, before its caller gets an error
+HELD_MOST = 16  # calls that are named as what a drain waits for, the oldest ones
 
 
 def _foreign(value: object) -> object:
@@ -73,6 +75,8 @@ class Dispatch:
         self._methods: dict[str, Method] = {}
         self._bound: dict[str, Callable[..., Any]] = {}
         self._running: dict[_Key, asyncio.Task[None]] = {}
+        self._begun: dict[_Key, tuple[Call, float]] = {}  # of the running ones: since when
+        self._cut = ""  # why running calls are cut short, once they are
         self._credit: dict[_Key, Credits] = {}
         self._posted: set[_Key] = set()  # calls delivered by the mailbox
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="method")
@@ -138,11 +142,11 @@ class Dispatch:
         function = self._bound[call.method]
         if method.kind is MethodKind.STREAM:
             self._credit[key] = Credits(call.credit)
-            self._begin(key, self._stream(key, call, function, args, kwargs))
+            self._begin(key, call, self._stream(key, call, function, args, kwargs))
         else:
             if method.kind is MethodKind.THREAD:
                 function = functools.partial(self._in_thread, function)
-            self._begin(key, self._answer(key, call, function, args, kwargs), mail)
+            self._begin(key, call, self._answer(key, call, function, args, kwargs), mail)
 
     def cancel(self, source: Token, call_id: int) -> None:
         """Cancel a call that its caller has given up."""
@@ -168,19 +172,59 @@ class Dispatch:
         for key in [*self._credit, *self._posted]:
             self._cancel(key, self._running[key])
 
-    async def drain(self, seconds: float) -> None:
-        """Refuse new calls, and wait for the running ones; cancel those that run longer."""
+    def held(self) -> tuple[Held, ...]:
+        """Return the running calls, the oldest first."""
+        now = self._loop.time()
+        oldest = sorted(self._begun.items(), key=lambda pair: pair[1][1])[:HELD_MOST]
+        return tuple(
+            Held(
+                "stream" if key in self._credit else "call",
+                call.method,
+                key[0],
+                now - since,
+                self._running[key].cancelling() > 0,
+            )
+            for key, (call, since) in oldest
+        )
+
+    async def drain(self, seconds: float, reason: str = "it was stopped") -> bool:
+        """Refuse new calls, and wait for the running ones; end those that run longer.
+
+        Their callers get `ServiceLost`, also those of a method that resists its cancellation.
+
+        Args:
+            seconds: How long to wait.
+            reason: Why the service ends, in words.
+
+        Returns:
+            Whether all calls have ended by themselves.
+        """
         self.draining = True
         try:
             async with asyncio.timeout(seconds):
                 await self._idle.wait()
         except TimeoutError:
-            for key, task in list(self._running.items()):
-                self._cancel(key, task)
+            await self._end_running(reason, seconds)
+            return False
+        return True
 
-    def _begin(self, key: _Key, work: Any, mail: PostedMessage | None = None) -> None:
+    async def _end_running(self, reason: str, seconds: float) -> None:
+        self._cut = f"{reason}, and the call did not end within {seconds:.3g} s"
+        begun, running = dict(self._begun), dict(self._running)
+        for key, task in running.items():
+            self._cancel(key, task)
+        _, resisting = await asyncio.wait(running.values(), timeout=CUT_S)
+        for key, task in running.items():
+            if task in resisting:
+                self._send(key[0], messages.Failed(key[1], self._lost(begun[key][0])))
+
+    def _lost(self, call: Call) -> Fault:
+        return ServiceLost(self._name, call.method, self._cut).fault()
+
+    def _begin(self, key: _Key, call: Call, work: Any, mail: PostedMessage | None = None) -> None:
         if not self._running:
             self._idle.clear()
+        self._begun[key] = call, self._loop.time()
         context = self._context.copy()
         if mail is not None:
             context.run(MESSAGE.set, mail)
@@ -194,6 +238,7 @@ class Dispatch:
 
     def _end(self, key: _Key) -> None:
         self._running.pop(key, None)
+        self._begun.pop(key, None)
         if self._posted:
             self._posted.discard(key)
         if self._credit:
@@ -267,6 +312,9 @@ class Dispatch:
 
     def _cancelled(self, key: _Key, call: Call) -> None:
         """Reply to a caller that may still wait: the service may have cancelled its own method."""
+        if self._cut:
+            self._send(key[0], messages.Failed(key[1], self._lost(call)))
+            return
         fault = RemoteError(self._name, call.method, "CancelledError: the method was cancelled")
         self._send(key[0], messages.Failed(key[1], fault.fault()))
 

@@ -33,6 +33,7 @@ async def start_service(
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     except asyncio.CancelledError:
         starting.cancel()
+        await asyncio.wait({starting})  # its `finally` clauses run, as long as the caller waits
         raise
     service: Any = None
     if starting.done():

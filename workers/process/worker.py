@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, assert_never
@@ -35,6 +36,7 @@ from garrison.workers.service import Service
 
 from . import health, logs, redaction
 from .dispatch import Dispatch
+from .ending import LOG_HELD_S, Ending, EndReport
 from .exit import CRASHED, NOT_STARTED, leave
 from .internal_methods import InternalMethods
 from .loading import load
@@ -119,12 +121,17 @@ class Worker:
             reports=self._reports,
             generation=a.generation,
             data_folder=Path(a.paths.data),
+            restarted_by=a.restarted_by,
         )
+        self._reports.extend = self._extend
         internal = InternalMethods(self._runtime, self._components, self._events)
         self._dispatch = Dispatch(a.name, self._reply, internal, a.calls.max_message)
+        self._end = EndReport(self._dispatch, self._background, prepared.names.of)
         self._service: Service | None = None
         self._phase = "init"
-        self._drain: asyncio.Future[tuple[float, str]] = self._loop.create_future()
+        self._drain: asyncio.Future[Ending] = self._loop.create_future()
+        self._extended_until = 0.0
+        self._thread = threading.get_ident()
         self._failure: asyncio.Task[int] | None = None  # that is being reported
         self._seq = 0
         watchdog = a.timing.watchdog
@@ -263,8 +270,9 @@ class Worker:
             failed.result()
         if drain.done():
             task.cancel()
+            self._end.begin(cancelled=self._phase if self._phase != "run" else "")
             await asyncio.wait({task}, timeout=UNDO_S)  # its `finally` clauses run
-            raise Shutdown(drain.result()[1])
+            raise Shutdown(drain.result().reason)
         result: T = task.result()
         return result
 
@@ -273,17 +281,33 @@ class Worker:
     async def _stop(self, reason: str) -> int:
         """Drain, stop the service and report a clean end; return the exit code."""
         self._phase = "stop"
-        grace = self._drain.result()[0] if self._drain.done() else self._assignment.timing.grace
-        await self._dispatch.drain(grace * DRAIN_SHARE)
+        self._end.begin()
+        own = Ending(self._assignment.timing.grace, reason, reason)
+        await self._drain_calls(self._drain.result() if self._drain.done() else own)
         if self._service is not None:
+            self._end.stop_begins()
+            self._send_beat()
             try:
                 await self._service.stop()
             except (Exception, SystemExit) as error:
                 log.exception("stop raised")
                 reason = f"its stop raised {one_line(error)}"
+            self._end.stop_ended()
         await self._background.cancel()
+        self._end.log_resisting()
         await self._session.send_last(messages.Stopped(reason), self._last_words_timeout)
         return 0
+
+    async def _drain_calls(self, ending: Ending) -> None:
+        """Let the running calls end; the log names those that did not."""
+        share = ending.grace * DRAIN_SHARE
+        seconds = share if ending.calls is None else min(share, ending.calls)
+        late = self._loop.call_later(min(LOG_HELD_S, seconds / 2), self._end.log_held)
+        if self._dispatch.in_flight:
+            self._send_beat()
+        if not await self._dispatch.drain(seconds, ending.words):
+            self._end.log_held()
+        late.cancel()
 
     async def fail(self, error: Exception | SystemExit) -> int:
         """Report a failure, the first one; return the exit code."""
@@ -316,9 +340,12 @@ class Worker:
         return max(self._assignment.timing.orphan_grace if alone else 0.0, ACKNOWLEDGE_S)
 
     def _on_term(self) -> None:
-        if self._drain.done():
-            leave(128 + signal.SIGTERM)  # the second SIGTERM, or one during a drain
-        self._drain.set_result((self._assignment.timing.grace, "received SIGTERM"))
+        if self._drain.done():  # the second SIGTERM, or one during a drain
+            self._end.log_held()
+            self._show_tasks()
+            leave(128 + signal.SIGTERM)
+        words = "it received SIGTERM"
+        self._drain.set_result(Ending(self._assignment.timing.grace, "received SIGTERM", words))
 
     def _abandon(self, reason: str) -> NoReturn:
         """End this process and its descendants, which no other process would end."""
@@ -356,13 +383,32 @@ class Worker:
         else:
             self._session.send(messages.Ready(self._manifest))
 
-    def _beat(self) -> None:
+    def _send_beat(self) -> None:
         session = self._session
         self._seq += 1
         beat = messages.Beat(
-            self._seq, self._dispatch.in_flight, session.refused, self._reports.facts
+            self._seq,
+            self._dispatch.in_flight,
+            session.refused,
+            self._reports.facts,
+            self._end.held(),
         )
         session.send(beat)
+
+    def _extend(self, seconds: float, reason: str) -> None:
+        """Move the deadline of the start or the stop that is under way; from any thread."""
+        if threading.get_ident() != self._thread:
+            self._loop.call_soon_threadsafe(self._extend, seconds, reason)
+            return
+        self._extended_until = max(self._extended_until, self._loop.time() + seconds)
+        self._parents.expect_beat(self._silence)
+        self._session.send(messages.Extend(seconds, encodable(reason)))
+        if self._session.control is not None:
+            self._session.control.flush()  # the loop may be blocked from here on
+
+    def _beat(self) -> None:
+        session = self._session
+        self._send_beat()
         self._reaper.reap(session.now())
         log_stream.follow()  # also for what C code and child processes write
         self._parents.expect_beat(self._silence)
@@ -378,15 +424,17 @@ class Worker:
         serving = self._phase == "run" and not self._drain.done()
         if serving or not timing.watchdog:
             return timing.watchdog
-        return max(timing.watchdog, timing.start_timeout, timing.grace)
+        extended = self._extended_until - self._loop.time()
+        return max(timing.watchdog, timing.start_timeout, timing.grace, extended)
 
     # --- messages from the supervisor -------------------------------------------------------
 
     def _ordered(self, message: messages.Drain | messages.ShowTasks | messages.Rejected) -> None:
         match message:
-            case messages.Drain(grace):
+            case messages.Drain(grace, reason, calls):
                 if not self._drain.done():
-                    self._drain.set_result((grace, "ordered"))
+                    words = reason or "it was ended by order"
+                    self._drain.set_result(Ending(grace, "ordered", words, calls))
             case messages.ShowTasks():
                 self._show_tasks()
             case messages.Rejected(reason):

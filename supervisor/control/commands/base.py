@@ -5,6 +5,7 @@ the manager to perform; it is resumed whenever something may have changed. Its r
 data of the answer.
 """
 
+import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from dataclasses import replace as replaced
@@ -13,19 +14,21 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from garrison.ipc.messages import Order, Token
+from garrison.ipc.system import process_tree
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.control.status import StatusReport
 from garrison.supervisor.lifecycle.actions import Action
+from garrison.supervisor.lifecycle.order_note import OPERATOR, OrderNote
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.plugins import PluginRegistry
 from garrison.supervisor.tasks import Steps
 
 NAMES_MOST = 1000  # in one order, and characters of a name: matching takes time of the loop
+WHY_MOST = 200  # characters of the reason that is given with an order
 
 T = TypeVar("T")
-Command: TypeAlias = Generator[bool | Action, None, Any]
 
 
 class Refusal(Exception):
@@ -43,6 +46,16 @@ class Refusal(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerNow:
+    """Yielded by a command that must not be waited for: its answer, before it is finished."""
+
+    data: Any
+
+
+Command: TypeAlias = Generator[bool | Action | AnswerNow, None, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class CommandContext:
     """What a command may look at and call. Services are changed by actions only."""
 
@@ -55,9 +68,10 @@ class CommandContext:
     log: EventLog
     is_stopping: Callable[[], bool]
     until_crashes_written: Callable[[], Steps]
-    record_order: Callable[[str, bool], None]
+    next_order: Callable[[], int]
+    record_order: Callable[[str, OrderNote], None]
     follow: Callable[[Token, Order, frozenset[str]], None]
-    stop_host: Callable[[], None]
+    stop_host: Callable[[OrderNote], None]
     check_successor: Callable[[str, Config], Generator[bool, None, str]]
     write_snapshot: Callable[[], str]  # returns why it could not be written
     begin_upgrade: Callable[[str], None]
@@ -100,6 +114,26 @@ def option(order: Order, key: str, kind: type[T], default: T | None) -> T:
         return msgspec.convert(order.options.get(key, default), kind)
     except msgspec.ValidationError as error:
         raise Refusal("usage", f"{order.verb}: {key}: {error}") from error
+
+
+def note_of(context: CommandContext, peer: Token, order: Order) -> OrderNote:
+    """Return an order's place among all orders, and who gave it. Called when the order arrives:
+    what it has to wait for first must not make it a later one."""
+    who = sender_of(context, peer, order) or OPERATOR
+    why = " ".join(order.why.split())[:WHY_MOST]
+    return OrderNote(context.next_order(), order.verb, who, why, time.time())
+
+
+def sender_of(context: CommandContext, peer: Token, order: Order) -> str:
+    """Return the NAME of the service that an order comes from, by its own connection or by the
+    mark that every process has which it started; empty if it comes from none."""
+    if (service := context.services.by_token.get(peer)) is not None:
+        return service.name
+    for service in context.services if order.mark else ():
+        token = service.current.token
+        if token and process_tree.incarnation_mark(token) == order.mark:
+            return service.name
+    return ""
 
 
 def until_registered(context: CommandContext) -> Command:

@@ -4,13 +4,16 @@ import os
 
 from garrison.ipc.messages import Order, Token
 from garrison.supervisor.control.status import held_row, unreadable_row
+from garrison.supervisor.lifecycle.actions import EndFromInside
 
 from .base import (
+    AnswerNow,
     Command,
     CommandContext,
     Refusal,
     command,
     matching,
+    note_of,
     option,
     until_recorded,
     until_registered,
@@ -61,8 +64,15 @@ def deaths(context: CommandContext, peer: Token, order: Order) -> Command:
 
 @command(ends_host=True)
 def down(context: CommandContext, peer: Token, order: Order) -> Command:
-    """Stop everything; answered by the supervisor's last act."""
-    context.stop_host()
+    """Stop everything; answered by the supervisor's last act, or at once if a service orders it:
+    the service would wait for its own end."""
+    note = note_of(context, peer, order)
+    sender = context.services.services.get(note.who)
+    if sender is not None:
+        yield EndFromInside(sender.name, note)
+    context.stop_host(note)
+    if sender is not None:
+        yield AnswerNow({"from_inside": sender.name})
     while True:
         yield False
 

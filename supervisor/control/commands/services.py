@@ -1,21 +1,36 @@
 """Commands about services: wait, start, stop, restart, reset."""
 
 import time
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
 from garrison.supervisor.config.environment import worker_environment
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
-from garrison.supervisor.lifecycle.actions import Action, Apply, Configure, RestartBound
-from garrison.supervisor.lifecycle.dependencies import in_start_order
+from garrison.supervisor.lifecycle.actions import (
+    Action,
+    Apply,
+    Configure,
+    EndFromInside,
+    Ordered,
+    RestartBound,
+)
+from garrison.supervisor.lifecycle.dependencies import bound_services, in_start_order
+from garrison.supervisor.lifecycle.order_note import (
+    LOOP_ORDERS,
+    LOOP_S,
+    OrderNote,
+    is_loop,
+    is_overtaken,
+)
 from garrison.supervisor.lifecycle.policy import Event, has_process
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.probes import PluginProbe
 from garrison.supervisor.processes.users import resolve_user
 
 from .base import (
+    AnswerNow,
     Command,
     CommandContext,
     Refusal,
@@ -23,6 +38,7 @@ from .base import (
     load_config,
     matching,
     named_services,
+    note_of,
     option,
     until_registered,
 )
@@ -44,22 +60,29 @@ def wait(context: CommandContext, peer: Token, order: Order) -> Command:
 @command()
 def start(context: CommandContext, peer: Token, order: Order) -> Command:
     """Start the named services, and return when they run."""
+    note = note_of(context, peer, order)
     yield from until_registered(context)
     names = matching(context, order)
     unreadable = yield from _read_again(context, names)
     yield from _release(context, names)
-    services = named_services(context, names)
+    named = named_services(context, names)
+    services = [one for one in named if not is_overtaken(note, one.order)]
+    ends = _bound(context, [one.name for one in services if not has_process(one.state)])
+    inside = note.who in ends or any(
+        one.name == note.who and one.state is not State.RUNNING for one in named
+    )
+    yield from _note_order(context, note, services, ends)
     taken = list[Service]()
     for service in services:
         if not has_process(service.state) or service.state is State.STOPPING:
             yield from _configure_from_disk(context, service)
             taken.append(service)
-        context.record_order(service.name, True)
+        context.record_order(service.name, note)
         was_at_rest = not has_process(service.state)
-        yield Apply(service.name, Event.START)
+        yield Apply(service.name, Event.START, note=note)
         if was_at_rest:
             yield RestartBound(service.name)
-    answer = yield from _until_running(context, services, unreadable)
+    answer = yield from _until_running(context, named, unreadable, note, inside=inside)
     context.plugins.accept(service.spec for service in taken)
     return answer
 
@@ -67,6 +90,7 @@ def start(context: CommandContext, peer: Token, order: Order) -> Command:
 @command()
 def stop(context: CommandContext, peer: Token, order: Order) -> Command:
     """Stop the named services, dependents first, and return when they have stopped."""
+    note = note_of(context, peer, order)
     yield from until_registered(context)
     names = matching(context, order)
     unreadable = [name for name in names if name in context.services.unreadable]
@@ -78,46 +102,60 @@ def stop(context: CommandContext, peer: Token, order: Order) -> Command:
         raise Refusal("failed", f"{text}: {context.services.held[held[0]].reason}")
     services = named_services(context, names)
     for service in services:
-        context.record_order(service.name, False)
+        if not is_overtaken(note, service.order):
+            yield Ordered(service.name, note)
+            context.record_order(service.name, note)
+    if note.who in names:
+        yield EndFromInside(note.who, note)
+        states = {service.name: service.state.value for service in services}
+        yield AnswerNow({"services": states, "from_inside": note.who})
     specs = {service.name: service.spec for service in context.services}
     table = context.services.services
     pending = list(reversed(in_start_order(names, specs)))
     while pending:
+        pending = [name for name in pending if not is_overtaken(note, table[name].order)]
         busy = [table[name].spec for name in pending if has_process(table[name].state)]
         for name in pending:
             child = table[name].child
             is_needed = any(name in spec.supervision.depends_on for spec in busy)
             if not is_needed and (child.wanted or not has_process(child.state)):
-                yield Apply(name, Event.STOP, reason="stopped by order")
+                yield Apply(name, Event.STOP, reason="stopped by order", note=note)
         pending = [name for name in pending if has_process(table[name].state)]
         if pending:
             yield False
+    _check_not_overtaken(services, note)
     return {"services": {service.name: service.state.value for service in services}}
 
 
 @command()
 def restart(context: CommandContext, peer: Token, order: Order) -> Command:
     """Run what is on disk; if that is unusable, the running service stays."""
+    note = note_of(context, peer, order)
     yield from until_registered(context)
     names = matching(context, order)
+    ends = [*names, *_bound(context, names)]
+    _check_no_loop(context, note, ends)
     unreadable = yield from _read_again(context, names)
     known = named_services(context, names)
     yield from _release(context, names)
     released = [one for one in named_services(context, names) if one not in known]
     specs = yield from _take_from_disk(context, known)
-    config, generations = context.plugins.config, dict[str, int]()
-    for service in known:
+    config = context.plugins.config
+    generations = {service.name: service.child.generation for service in known}
+    current = [one for one in known if not is_overtaken(note, one.order)]
+    yield from _note_order(context, note, [*current, *released], ends)
+    for service in current:
         spec = specs[service.name]
         yield Configure(spec, config.plugins[spec.plugin])
-        context.record_order(service.name, True)
-        generations[service.name] = service.child.generation
-        yield Apply(service.name, Event.STOP)
-        yield Apply(service.name, Event.START)
+        context.record_order(service.name, note)
+        yield Apply(service.name, Event.STOP, note=note)
+        yield Apply(service.name, Event.START, note=note)
         yield RestartBound(service.name)
     for service in released:
-        context.record_order(service.name, True)
-        yield Apply(service.name, Event.START)
-    return (yield from _until_running(context, [*known, *released], unreadable, generations))
+        context.record_order(service.name, note)
+        yield Apply(service.name, Event.START, note=note)
+    services, inside = [*known, *released], note.who in ends
+    return (yield from _until_running(context, services, unreadable, note, generations, inside))
 
 
 @command()
@@ -135,6 +173,47 @@ def reset(context: CommandContext, peer: Token, order: Order) -> Command:
 
 
 # --- parts of them ------------------------------------------------------------------------
+
+
+def _bound(context: CommandContext, names: list[str]) -> list[str]:
+    """Return the services that are restarted with these."""
+    children = context.services.children()
+    return [bound for name in names for bound in bound_services(name, children)]
+
+
+def _check_no_loop(context: CommandContext, note: OrderNote, ends: Collection[str]) -> None:
+    """Refuse a service's order to restart itself, if it has given too many of them."""
+    if note.who not in ends:
+        return
+    sender = context.services.services[note.who]
+    if is_loop(sender.own_restarts, time.monotonic()):
+        text = (
+            f"{sender.name} has restarted itself {LOOP_ORDERS} times within {LOOP_S:g} s, so this "
+            f"order from inside it is refused as a loop; {sender.name} runs on. Correct why it "
+            f"does that, or run outside of it: garrison {note.verb} {sender.name}"
+        )
+        raise Refusal("failed", text)
+
+
+def _note_order(
+    context: CommandContext, note: OrderNote, services: list[Service], ends: Collection[str]
+) -> Command:
+    """Note an order on each service that it is about, and on its sender if it ends that."""
+    _check_no_loop(context, note, ends)
+    for service in services:
+        yield Ordered(service.name, note)
+    if note.who in ends:
+        yield EndFromInside(note.who, note)
+
+
+def _check_not_overtaken(services: list[Service], note: OrderNote) -> None:
+    """Refuse an order that a later one has overtaken, for the services that it still concerns."""
+    overtaken = [service for service in services if is_overtaken(note, service.order)]
+    if overtaken:
+        names = ", ".join(service.name for service in overtaken)
+        later = overtaken[0].order.verb
+        text = f"{note.verb}: a later order, `garrison {later}`, holds for {names}"
+        raise Refusal("overtaken", text)
 
 
 def _read_again(
@@ -270,19 +349,29 @@ def _until_running(
     context: CommandContext,
     services: list[Service],
     unreadable: Refusal | None,
+    note: OrderNote,
     generations: dict[str, int] | None = None,
+    inside: bool = False,
 ) -> Command:
     """Wait until all services run, or one of them cannot run without a further command.
+
+    An order from inside what it ends is not waited for: it would wait for itself.
 
     Args:
         context: The host.
         services: The services.
         unreadable: Raised at the end.
+        note: The order.
         generations: The generations of the incarnations that are to be replaced.
+        inside: Whether the order came from inside a service that it ends, or that is starting.
     """
+    if inside:
+        rows = [context.status.service_row(one, False) for one in services]
+        return {"services": rows, "from_inside": note.who}
     before = generations or {}
     tries = {service.name: service.child.restarted for service in services}
     while True:
+        _check_not_overtaken(services, note)
         left = [
             service
             for service in services

@@ -139,6 +139,22 @@ def test_an_error_is_an_answer(caller: Caller) -> None:
     assert caller.outcome(call_id) is error
 
 
+def test_an_idempotent_call_that_its_callee_cut_short_is_sent_again(caller: Caller) -> None:
+    """As one that was lost with its process: the service was restarted while it ran."""
+    once, again = caller.start(), caller.start()
+    again.idempotent = True
+    cut = ServiceLost("a", "m", "it was restarted")
+
+    for call in (once, again):
+        assert caller.calls.answered(call.id, ONE, cut, caller.now)
+    assert caller.outcome(once.id) is cut
+    assert caller.outcomes[again.id] == []
+
+    caller.runs(TWO)
+    assert caller.calls_sent(TWO) == [again.id]
+    assert caller.answer(again.id, TWO)
+
+
 def test_only_the_incarnation_that_has_a_call_can_answer_it(caller: Caller) -> None:
     """Replies of other incarnations, second replies and replies to no call are ignored."""
     call_id = caller.call()

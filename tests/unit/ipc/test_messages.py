@@ -26,7 +26,7 @@ from garrison.ipc.messages import (
 MANIFEST, ENTRY = wire_samples.MANIFEST, wire_samples.ENTRY
 DATA, UPWARD, DOWNWARD = wire_samples.DATA, wire_samples.UPWARD, wire_samples.DOWNWARD
 ASSIGNMENT, READING = wire_samples.ASSIGNMENT, wire_samples.READING
-NEW = {"Sync", "Synced"}  # the release before does not know them
+NEW = {"Extend", "Sync", "Synced"}  # the release before does not know them
 GOLDEN = json.loads(Path(__file__).with_name("golden_messages.json").read_text())
 
 
@@ -108,11 +108,15 @@ def test_the_version_is_the_same_as_before() -> None:
 
 
 def test_an_assignment_is_as_flat_as_before() -> None:
-    """Groups exist in memory alone. The order of keys has no meaning."""
-    before = bytes.fromhex(GOLDEN["assignment"])
+    """Groups exist in memory alone. The order of keys has no meaning; what the release before
+    lacks has its default."""
+    golden = bytes.fromhex(GOLDEN["assignment"])
+    before = msgspec.msgpack.decode(golden)
+    now = msgspec.msgpack.decode(encode_assignment(ASSIGNMENT))
 
-    assert msgspec.msgpack.decode(encode_assignment(ASSIGNMENT)) == msgspec.msgpack.decode(before)
-    assert decode_assignment(before) == ASSIGNMENT
+    assert {key: now[key] for key in before} == before
+    assert now.keys() - before.keys() == {"restarted_by"}
+    assert decode_assignment(golden) == msgspec.structs.replace(ASSIGNMENT, restarted_by=None)
     assert encode_assignment(READING).hex() == GOLDEN["reading"]
 
 

@@ -88,9 +88,9 @@ def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
     now.failing, now.stopped, now.events = Failing("run", "no"), Stopped(), ("greeted",)
     one.reason, one.traceback, one.last_exit = "no", "trace", "was killed"
 
-    one.current = Incarnation(b"g-new", started_at=100.0, slot_until=102.0)
+    one.current = Incarnation(b"g-new", started_at=100.0)
 
-    used = {field.name for field in fields(now)} - {"token", "started_at", "slot_until"}
+    used = {field.name for field in fields(now)} - {"token", "started_at"}
     empty = Incarnation()
     assert {name: getattr(one.current, name) for name in used} == {
         name: getattr(empty, name) for name in used

@@ -243,6 +243,9 @@ def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
         agent="ada",
         uid=1000,
         started=StartRecord(settings={"grace": 5.0}, secrets={"TOKEN": "file t"}),
+        order=7,
+        order_verb="stop",
+        extended="loading weights",
     )
 
     assert all(getattr(stored, name) for name in StoredService.__struct_fields__)

@@ -8,7 +8,7 @@ import pytest
 from msgspec import Raw
 
 from garrison.ipc import messages
-from garrison.ipc.errors import InvalidCall, Overloaded, RemoteError, from_fault
+from garrison.ipc.errors import InvalidCall, Overloaded, RemoteError, ServiceLost, from_fault
 from garrison.ipc.messages import EMPTY_MAP, Call, Token
 from garrison.workers import Service
 from garrison.workers.process import dispatch
@@ -31,6 +31,13 @@ class Slow(Service):
     async def wait(self) -> str:
         await self.go.wait()
         return "done"
+
+    async def resist(self) -> None:
+        while not self.go.is_set():
+            try:
+                await self.go.wait()
+            except asyncio.CancelledError:
+                continue
 
 
 def call(call_id: int, method: str = "wait") -> Call:
@@ -69,6 +76,31 @@ async def test_a_draining_service_refuses_new_calls(served: Served) -> None:
     await draining
     assert len(sent) == 2
     assert isinstance(sent[1], messages.Reply)
+
+
+async def test_a_drain_ends_what_takes_too_long_as_lost(served: Served) -> None:
+    """The caller reads why, not that something was cancelled; a method that resists its
+    cancellation does not keep its caller waiting, and is named."""
+    made, service, sent = served
+    made.call(CALLER, call(1))
+    made.call(CALLER, call(2, "resist"))
+    await asyncio.sleep(0)
+    assert [(one.name, one.cancelled) for one in made.held()] == [
+        ("wait", False),
+        ("resist", False),
+    ]
+
+    assert not await made.drain(0.01, "it was restarted")
+
+    errors = [from_fault(one.fault) for one in sent if isinstance(one, messages.Failed)]
+    assert {type(error) for error in errors} == {ServiceLost}
+    assert {error.method for error in errors} == {"wait", "resist"}
+    assert all("it was restarted" in str(error) for error in errors)
+    assert not any(error.died for error in errors if isinstance(error, ServiceLost))
+    assert [(one.name, one.source, one.cancelled) for one in made.held()] == [
+        ("resist", CALLER, True)
+    ]
+    service.go.set()
 
 
 async def test_a_call_above_the_limit_is_overloaded(

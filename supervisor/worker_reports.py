@@ -1,0 +1,87 @@
+"""What workers report of themselves while they run, start and end. Times are monotonic seconds."""
+
+import time
+from typing import assert_never
+
+from garrison.ipc import messages
+from garrison.ipc.messages import State
+from garrison.supervisor.lifecycle.policy import WHY_DRAINED, Event, can_extend, extend
+from garrison.supervisor.lifecycle.services import Service, ServiceTable
+
+from .effects import Effects
+
+EXTENDED_S = 5.0  # between two events of one start or stop that is extended
+HELD_S = 1.0  # of an end: then an event says what it waits for
+
+
+class WorkerReports:
+    """Takes the reports that workers repeat.
+
+    Args:
+        services: The services.
+        use: Where events are recorded.
+    """
+
+    def __init__(self, services: ServiceTable, use: Effects) -> None:
+        self._services, self._use = services, use
+
+    def take(
+        self, service: Service, message: messages.Beat | messages.Health | messages.Extend
+    ) -> Event | None:
+        """Note a report; return the policy's event, if it is one."""
+        match message:
+            case messages.Beat():
+                return self._on_beat(service, message)
+            case messages.Health():
+                return self._on_health(service, message)
+            case messages.Extend():
+                self._on_extend(service, message)
+                return None
+            case _:
+                assert_never(message)
+
+    def _on_beat(self, service: Service, beat: messages.Beat) -> Event:
+        current, by_token = service.current, self._services.by_token
+        current.in_flight, current.refused_frames = beat.in_flight, beat.refused
+        current.facts, current.beat_at = beat.facts, time.monotonic()
+        current.held = tuple(
+            (one, by_token[one.source].name if one.source in by_token else "") for one in beat.held
+        )
+        if time.monotonic() >= service.child.since + HELD_S:
+            self._log_held(service)
+        return Event.BEAT
+
+    def _on_health(self, service: Service, health: messages.Health) -> Event | None:
+        if service.current.adopting or service.state is not State.RUNNING:  # outdated
+            return None
+        if service.record_health(health, time.monotonic()):
+            data = {"problem": health.problem, "took_s": health.took_s}
+            self._use.log.record("service.unwell", service.name, **data)
+        return Event.UNWELL if health.problem else Event.WELL
+
+    def _on_extend(self, service: Service, message: messages.Extend) -> None:
+        """Move the deadline of a start or a stop that advances."""
+        current, now = service.current, time.monotonic()
+        if not can_extend(service.child):
+            return
+        service.child = extend(service.child, now + message.seconds)
+        current.extended = message.reason or "it needs longer"
+        self._use.touch()
+        if now >= current.extension_logged_at + EXTENDED_S:
+            current.extension_logged_at = now
+            data = {"seconds": message.seconds, "reason": message.reason}
+            self._use.log.record("service.extended", service.name, **data)
+
+    def on_overdue(self, service: Service) -> None:
+        """Note that a service has not ended within its grace, and have it show where it is."""
+        if service.child.why in WHY_DRAINED.values():
+            service.current.overdue = True
+            self._log_held(service)
+            self._use.dump(service.current.token)
+
+    def _log_held(self, service: Service) -> None:
+        """Record once what the end of a worker waits for."""
+        words = service.held_words()
+        if words and not service.current.held_logged:
+            service.current.held_logged = True
+            self._use.log.record("service.held_up", service.name, by=words)
