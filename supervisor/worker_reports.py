@@ -44,7 +44,7 @@ class WorkerReports:
         current, by_token = service.current, self._services.by_token
         current.in_flight, current.refused_frames = beat.in_flight, beat.refused
         current.facts, current.beat_at = beat.facts, time.monotonic()
-        current.held = tuple(
+        current.held_up_by = tuple(
             (one, by_token[one.source].name if one.source in by_token else "") for one in beat.held
         )
         if time.monotonic() >= service.child.since + HELD_S:

@@ -226,7 +226,7 @@ class StatusReport:
                 by_token[token].name: count for token, count in callers.items() if token in by_token
             },
             "refused_frames": current.refused_frames,
-            "held_up_by": [_held(one, caller) for one, caller in current.held],
+            "held_up_by": [_held(one, caller) for one, caller in current.held_up_by],
             "last_exit_time": service.last_exit_at or None,
             "deaths": self._last_crashes(service.name, CRASHES),
             "unheld": [format_unsupported(service.name, limit) for limit in unsupported],

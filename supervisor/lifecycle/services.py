@@ -53,7 +53,9 @@ class Incarnation:
     refused_frames: int = 0
     beat_at: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)  # figures that it reports about itself
-    held: tuple[tuple[Held, str], ...] = ()  # what its end waits for, each with its caller's NAME
+    held_up_by: tuple[
+        tuple[Held, str], ...
+    ] = ()  # what its end waits for, each with its caller's NAME
     held_logged: bool = False
     drained: str = ""  # why it was drained, in words
     overdue: bool = False  # it did not end within its grace
@@ -270,7 +272,7 @@ class Service:
 
     def held_words(self) -> str:
         """Return what its end waits for; empty if it does not end, or that is not known."""
-        held = self.current.held if self.state is State.STOPPING else ()
+        held = self.current.held_up_by if self.state is State.STOPPING else ()
         words = "; ".join(held_words(one, caller) for one, caller in held)
         return f"{self.name} waits for {words}" if words else ""
 

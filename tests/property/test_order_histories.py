@@ -28,7 +28,7 @@ TURNS = 20  # in which everything has come to rest
 
 
 PLUGIN = PluginSpec(name="p", use="p")
-CONFIG = SimpleNamespace(plugins={"p": PLUGIN}, plugin_of=lambda name: "p")
+CONFIG = SimpleNamespace(plugins={"p": PLUGIN}, plugin_of=lambda name: "p", rejected=())
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -82,7 +82,9 @@ class World:
         plugins: Any = Anything()
         context.plugins = plugins
         plugins.finished = True
-        plugins.specs = lambda *args: specs
+        plugins.config, plugins.read = CONFIG, {"p": None}
+        plugins.fit = lambda *args: (CONFIG, specs)
+        plugins.with_problems = lambda: set[str]()
         plugins.until_done = _probing
         plugins.take_plugins = lambda newly: iter(())
         return context
