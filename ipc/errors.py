@@ -130,10 +130,20 @@ class InvalidCall(CallError):
 
 
 class CallTimeout(CallError):
-    """No answer before the deadline; the call may still take effect."""
+    """No answer before the deadline; the call may still take effect.
+
+    `chain` has the methods that led to the call, outermost first: `service.method`.
+    """
+
+    def __init__(
+        self, service: str, method: str, detail: str = "", chain: tuple[str, ...] = ()
+    ) -> None:
+        self.chain = chain
+        super().__init__(service, method, detail)
 
     def text(self) -> str:
-        return f"{self.service}.{self.method} gave no answer within {self.detail} s"
+        sentence = f"{self.service}.{self.method} gave no answer within {self.detail} s"
+        return f"{sentence}; it was called by {' → '.join(self.chain)}" if self.chain else sentence
 
     @property
     def timeout(self) -> float:

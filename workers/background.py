@@ -9,11 +9,29 @@ import threading
 from collections.abc import Coroutine
 from typing import Any
 
-from garrison.ipc.client import DEADLINE
+from garrison.ipc.client import CHAIN, DEADLINE
 
 log = logging.getLogger(__name__)
 
 CANCEL_S = 2.0  # for cancelled tasks to end
+
+
+class Ticks:
+    """When a periodic call is due. What was missed while the loop stood still, or while the call
+    took longer than its period, is one call; the next one comes a period after it.
+
+    Args:
+        seconds: The period; the first call is due after one.
+        now: Monotonic seconds.
+    """
+
+    def __init__(self, seconds: float, now: float) -> None:
+        self._period, self.due = seconds, now + seconds
+
+    def begin(self, now: float) -> None:
+        """Note that the call begins now."""
+        late = now - self.due > self._period / 10
+        self.due = (now if late else self.due) + self._period  # one in time does not drift
 
 
 class BackgroundFailure(Exception):
@@ -42,6 +60,7 @@ class Background:
         title = name or work.__qualname__
         context = contextvars.copy_context()
         context.run(DEADLINE.set, math.inf)  # the task outlives the call that started it
+        context.run(CHAIN.set, ())
         task = self._loop.create_task(self._run(work, title), name=title, context=context)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

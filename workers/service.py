@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from .background import Ticks
 from .runtime import Runtime
 
 
@@ -111,8 +112,9 @@ class Service:
     ) -> "asyncio.Task[None]":
         """Call a function periodically until the service stops.
 
-        The first call is after one period; calls never overlap, and missed ones are skipped. An
-        exception is a crash of the service.
+        The first call is after one period; calls never overlap. Missed ones, in a loop that stood
+        still or during a call that took longer, are one call, and the next comes a period after
+        it. An exception is a crash of the service.
 
         Args:
             seconds: The period.
@@ -126,13 +128,13 @@ class Service:
 
         async def repeat() -> None:
             loop = asyncio.get_running_loop()
-            due = loop.time() + seconds
+            ticks = Ticks(seconds, loop.time())
             while True:
-                await asyncio.sleep(max(due - loop.time(), 0))
+                await asyncio.sleep(max(ticks.due - loop.time(), 0))
+                ticks.begin(loop.time())
                 result = work()
                 if inspect.isawaitable(result):
                     await result
-                due = max(due + seconds, loop.time())
 
         return self.spawn(repeat(), getattr(work, "__name__", None))
 

@@ -80,6 +80,7 @@ from .manifest import (
     State,
 )
 from .types import (
+    CHAIN_MOST,
     EMPTY_MAP,
     FULL,
     GONE,
@@ -100,6 +101,7 @@ from .types import (
 
 __all__ = [
     "BAD_BYTES",
+    "CHAIN_MOST",
     "EMPTY_MAP",
     "FULL",
     "GONE",

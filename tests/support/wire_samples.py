@@ -79,7 +79,7 @@ READING = m.Reading(
 )
 
 DATA: list[m.Data] = [
-    m.Call(1, "say", Raw(b"\x91\x01"), Raw(b"\x81\xa1k\x02"), 2.5, 3, True),
+    m.Call(1, "say", Raw(b"\x91\x01"), Raw(b"\x81\xa1k\x02"), 2.5, 3, True, ("a.ask",)),
     m.Reply(2**63 - 1, Raw(b"\xa1x")),
     m.Failed(2, Fault("RemoteError", "ada.chat", "say", "ValueError: é", "trace")),
     m.Refused(4),

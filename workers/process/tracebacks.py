@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from garrison.ipc import error_text as texts
 from garrison.ipc.messages import encodable
 
 from .redaction import redacted
@@ -25,7 +26,20 @@ def _is_syntax_error(shown: traceback.TracebackException) -> bool:
 
 
 def formatted(error: BaseException) -> str:
-    """Return a traceback with its causes, starting at the author's first frame."""
+    """Return a traceback with its causes, starting at the author's first frame.
+
+    An exception whose notes, causes or text cannot be read is shown without them.
+    """
+    try:
+        text = _formatted(error)
+    except BaseException:  # noqa: BLE001 (an author's exception may do anything when it is read)
+        where = "".join(traceback.format_tb(error.__traceback__)[-1:])
+        text = f"{where}{texts.type_name(error)}: {texts.error_text(error)}\n"
+    text = encodable(redacted(text))
+    return text[-MOST:]  # after redaction, which would not find a part of a secret
+
+
+def _formatted(error: BaseException) -> str:
     shown = traceback.TracebackException.from_exception(error)
     one: traceback.TracebackException | None = shown
     while one is not None:
@@ -33,8 +47,7 @@ def formatted(error: BaseException) -> str:
         if authors or _is_syntax_error(one):  # otherwise the error is garrison's, or the config's
             one.stack = traceback.StackSummary.from_list(authors)
         one = one.__cause__ or one.__context__
-    text = encodable(redacted("".join(shown.format())))
-    return text[-MOST:]  # after redaction, which would not find a part of a secret
+    return "".join(shown.format())
 
 
 def format_task(task: "asyncio.Task[Any]") -> str:
@@ -59,15 +72,12 @@ def author_location(error: BaseException) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return an exception's text without secrets; its `__str__` may itself raise."""
-    try:
-        return redacted(str(error))
-    except Exception:  # noqa: BLE001 (an author's `__str__` may do anything)
-        return "<its text cannot be printed>"
+    """Return an exception's text without secrets, whatever its `__str__` does."""
+    return redacted(texts.error_text(error))
 
 
 def one_line(error: BaseException) -> str:
     """Return an exception's type and text on one line."""
     text = " ".join(error_text(error).split())
-    name = type(error).__name__
+    name = texts.type_name(error)
     return encodable(f"{name}: {text}" if text else name)[:2000]

@@ -157,7 +157,9 @@ class Worker:
             return await self._serve()
         except Shutdown as end:
             return await self._stop(str(end))
-        except Exception as error:  # noqa: BLE001 (an author's code may raise anything)
+        except (KeyboardInterrupt, SystemExit):  # they end this process
+            raise
+        except BaseException as error:  # noqa: BLE001 (an author's code may raise anything)
             return await self._fail(error)
 
     def close(self) -> None:
@@ -252,17 +254,19 @@ class Worker:
         if self._service is not None:
             try:
                 await self._service.stop()
-            except Exception as error:
-                log.exception("stop raised")
+            except (KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 (its end is to be reported)
+                log.error("stop raised\n%s", formatted(error).rstrip())
                 reason = f"its stop raised {one_line(error)}"
         await self._background.cancel()
         await self._session.send_last(messages.Stopped(reason), self._last_words_timeout)
         return 0
 
-    async def _fail(self, error: Exception) -> int:
+    async def _fail(self, error: BaseException) -> int:
         """Report a failure; return the exit code."""
         cause = error
-        if isinstance(error, BackgroundFailure) and isinstance(error.__cause__, Exception):
+        if isinstance(error, BackgroundFailure) and error.__cause__ is not None:
             cause = error.__cause__
         text = formatted(cause)
         log.error("%s failed in %s\n%s", self._assignment.name, self._phase, text.rstrip())

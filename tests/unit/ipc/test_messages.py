@@ -81,6 +81,12 @@ def test_a_message_has_the_same_bytes_as_before(union: str, message: Any) -> Non
     assert encode([message]).hex() == GOLDEN[union][type(message).__name__]
 
 
+def test_a_message_of_an_older_release_is_understood() -> None:
+    """It lacks the fields that were added since; they have their defaults."""
+    (call,) = decode_data(bytes.fromhex(GOLDEN["older"]["Call"]))
+    assert call == msgspec.structs.replace(DATA[0], chain=())
+
+
 def test_the_version_is_the_same_as_before() -> None:
     """Another version would end every worker at an upgrade."""
     assert GOLDEN["wire"] == WIRE
