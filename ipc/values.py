@@ -16,6 +16,7 @@ import types
 from collections.abc import Callable, Iterator
 from enum import Enum
 from pathlib import PurePath
+from types import NoneType
 from typing import Any, Union, get_args, get_origin
 
 import msgspec
@@ -23,7 +24,7 @@ import msgspec
 from .error_text import described, type_name
 
 DEEPEST = 40  # levels of a value that are searched for what cannot travel
-KEY_MOST = 40  # characters of a key in a path
+KEY_MOST = 40  # characters of a key that is shown in a path
 
 BAD_VALUE = (TypeError, ValueError, RecursionError, OverflowError, NotImplementedError)
 
@@ -202,8 +203,7 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     cls = type(value)
     if isinstance(value, dict):
         for key, part in dict.items(value):
-            plain = isinstance(key, str | int | float | bytes | None)
-            shown = f"{key!r:.{KEY_MOST}}".replace("'", '"') if plain else f"<{type_name(key)}>"
+            shown = _shown_key(key)
             yield f" (its key {shown})", key
             yield f"[{shown}]", part
     elif isinstance(value, list | tuple):
@@ -220,6 +220,16 @@ def _parts(value: Any) -> Iterator[tuple[str, Any]]:
     else:
         for name in _fields(cls):
             yield f".{name}", getattr(value, name)
+
+
+def _shown_key(key: Any) -> str:
+    """Return a key as it appears in a path. A long one is left out, not cut: half of a secret is
+    not found by what redacts it."""
+    if type(key) is str and len(key) <= KEY_MOST:
+        return f'"{key}"'
+    if type(key) in {int, float, bool, NoneType}:
+        return repr(key)
+    return f"<{type_name(key)}>"
 
 
 def _fields(cls: type) -> list[str]:
@@ -239,7 +249,7 @@ def _what(part: Any, cause: BaseException) -> str:
         return "an int of more than 64 bits, which cannot travel"
     shown = f"a {_shown(type(part))}, which cannot travel"
     own = isinstance(cause, TypeError) and "cannot travel" in str(cause)
-    return shown if own else f"{shown} ({described(cause):.200})"
+    return shown if own else f"{shown} ({described(cause)})"
 
 
 def _instead(part: Any, cause: BaseException, verb: str) -> str:

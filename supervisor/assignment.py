@@ -129,6 +129,8 @@ class AssignmentBuilder:
             priority=spec.priority,
             limits=limits,
             chaos=host.chaos,
+            threads=calls.threads,
+            task_errors=spec.supervision.task_errors.value,
         )
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets)
 

@@ -401,10 +401,8 @@ class ServiceManager:
                 self.apply(service, Event.INITIALIZED)
             case messages.Ready(manifest):
                 self._on_ready(service, manifest)
-            case messages.Beat(_, in_flight, refused, facts):
-                current = service.current
-                current.in_flight, current.refused_frames = in_flight, refused
-                current.facts, current.beat_at = facts, time.monotonic()
+            case messages.Beat():
+                service.current.record_beat(message, time.monotonic())
                 self.apply(service, Event.BEAT)
             case messages.Health():
                 self._on_health(service, message)

@@ -94,7 +94,10 @@ class Service:
         return runtime
 
     def spawn(
-        self, work: Coroutine[Any, Any, Any], name: str | None = None
+        self,
+        work: Coroutine[Any, Any, Any],
+        name: str | None = None,
+        essential: bool | None = None,
     ) -> "asyncio.Task[None]":
         """Run a coroutine until the service stops, which cancels it.
 
@@ -104,8 +107,11 @@ class Service:
         Args:
             work: A coroutine: `self.spawn(self.poll())`.
             name: The task's name in logs and stack dumps.
+            essential: True: the service crashes if the work returns or is cancelled before the
+                service stops. False: it may do either. None: `garrison status` warns if the work
+                is cancelled, or if work that was spawned before the service ran returns.
         """
-        return self.runtime.spawn(work, name)
+        return self.runtime.spawn(work, name, essential)
 
     def every(
         self, seconds: float, work: Callable[[], Awaitable[Any] | Any]

@@ -50,6 +50,7 @@ from .control import (
     ShowTasks,
     Stopped,
     Subscribe,
+    ThreadUse,
     Upward,
     Welcome,
 )
@@ -169,6 +170,7 @@ __all__ = [
     "State",
     "Stopped",
     "Subscribe",
+    "ThreadUse",
     "Timeout",
     "Timing",
     "Token",

@@ -47,6 +47,15 @@ class Ready(msgspec.Struct, tag="ready", frozen=True):
     manifest: Manifest
 
 
+class ThreadUse(msgspec.Struct, frozen=True):
+    """The threads that run a worker's plain methods."""
+
+    most: int
+    busy: int
+    stuck: int = 0  # of the busy ones: their callers gave up, and they go on
+    waiting: int = 0  # calls that wait for a thread
+
+
 class Beat(msgspec.Struct, tag="beat", frozen=True):
     """Heartbeat of the service's own loop."""
 
@@ -54,6 +63,8 @@ class Beat(msgspec.Struct, tag="beat", frozen=True):
     in_flight: int = 0  # calls that it is serving
     refused: int = 0  # frames that it could not decode
     facts: dict[Identifier, float] = {}  # numbers that the service reports, for `status`
+    warnings: tuple[Text, ...] = ()  # lines that `status` shows with a `!`
+    threads: ThreadUse | None = None  # None: an older release
 
 
 class Failing(msgspec.Struct, tag="broken", frozen=True):

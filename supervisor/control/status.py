@@ -133,6 +133,8 @@ class StatusReport:
             "tree": _tree(measured.tree),
             "in_flight": current.in_flight,
             "facts": current.facts,
+            "warnings": list(current.warnings),
+            "threads": current.threads,
             "health": _health(service, now),
             "beat_age_s": now - current.beat_at if live and current.beat_at else None,
         }
@@ -213,6 +215,8 @@ def unreadable_row(plugin: UnreadablePlugin, detail: bool) -> dict[str, Any]:
         "tree": None,
         "in_flight": 0,
         "facts": {},
+        "warnings": [],
+        "threads": None,
         "health": None,
         "beat_age_s": None,
     }

@@ -68,6 +68,8 @@ ASSIGNMENT = m.Assignment(
         no_new_privs=True,
     ),
     chaos=True,
+    threads=8,
+    task_errors="crash",
 )
 READING = m.Reading(
     source=SOURCE,
@@ -96,7 +98,7 @@ UPWARD: list[m.Upward] = [
     m.Leave(),
     m.Initialized(),
     m.Ready(MANIFEST),
-    m.Beat(1, 2, 3, {"guilds": 4.0}),
+    m.Beat(1, 2, 3, {"guilds": 4.0}, ("the queue is full",), m.ThreadUse(16, 2, 1, 0)),
     m.Failing("start", "ValueError: no", "trace", True),
     m.Stopped("ordered"),
     m.Health("it has lost its connection", 0.25),

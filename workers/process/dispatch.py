@@ -10,7 +10,6 @@ import functools
 import logging
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from garrison.ipc import frames, messages, values
@@ -22,13 +21,13 @@ from garrison.ipc.messages import Call, Token, encodable, should_log
 from garrison.workers.service import Service
 
 from .internal_methods import METHODS, InternalMethods, bound, methods_of
+from .method_threads import THREADS, MethodThreads, Refusal
 from .methods import InvalidArguments, Method, MethodKind
 from .redaction import redacted
 from .tracebacks import error_text, formatted
 
 log = logging.getLogger(__name__)
 
-THREADS = 16  # plain methods that run concurrently
 TRACEBACK_BYTES = 8 * 1024
 RUNNING_MOST = 16_384  # calls that run concurrently, of all callers
 
@@ -46,6 +45,7 @@ class Dispatch:
         send: Sends a reply to a caller.
         internal: The internal methods of this worker.
         max_message: Largest frame, in bytes.
+        threads: Number of plain methods that run at once.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Dispatch:
         send: Callable[[Token, messages.Data], None],
         internal: InternalMethods,
         max_message: int,
+        threads: int = THREADS,
     ) -> None:
         self._name = name
         self._send = send
@@ -67,7 +68,7 @@ class Dispatch:
         self._running: dict[_Key, asyncio.Task[None]] = {}
         self._credit: dict[_Key, Credits] = {}
         self._posted: set[_Key] = set()  # calls delivered by the mailbox
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="method")
+        self.threads = MethodThreads(name, threads)
         self._idle = asyncio.Event()
         self._idle.set()
         self._hops: dict[str, str] = {}  # names in a chain of calls
@@ -136,7 +137,7 @@ class Dispatch:
             self._begin(key, self._stream(key, call, function, args, kwargs))
         else:
             if method.kind is MethodKind.THREAD:
-                function = functools.partial(self._in_thread, function)
+                function = functools.partial(self._in_thread, call, function)
             self._begin(key, self._answer(key, call, function, args, kwargs), mail)
 
     def cancel(self, source: Token, call_id: int) -> None:
@@ -180,7 +181,8 @@ class Dispatch:
         if mail is not None:
             context.run(MESSAGE.set, mail)
             self._posted.add(key)
-        self._running[key] = self._loop.create_task(work, context=context)
+        # Not by `create_task`: the loop's task factory is for tasks of the service's own.
+        self._running[key] = asyncio.Task(work, loop=self._loop, context=context)
 
     def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
         # A task that has not taken its first step does not run its `finally` clauses.
@@ -218,6 +220,8 @@ class Dispatch:
                 )
         except asyncio.CancelledError:
             self._cancelled(key, call)
+        except Refusal as refusal:
+            self._send(key[0], messages.Failed(key[1], refusal.error.fault()))
         except (KeyboardInterrupt, SystemExit):  # they end this process
             raise
         except BaseException as error:  # noqa: BLE001 (its caller receives it)
@@ -270,11 +274,11 @@ class Dispatch:
             finally:
                 self._end(key)
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        run = functools.partial(
-            contextvars.copy_context().run, _call_in_thread, function, *args, **kwargs
-        )
-        return await self._loop.run_in_executor(self._pool, run)
+    async def _in_thread(
+        self, call: Call, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        work = functools.partial(function, *args, **kwargs)
+        return await self.threads.run(call.method, call.timeout, work)
 
     def _cancelled(self, key: _Key, call: Call) -> None:
         """Reply to a caller that may still wait: the service may have cancelled its own method."""
@@ -299,14 +303,6 @@ class Dispatch:
         detail = f"{name}: {text}" if text else name
         trace = formatted(error)[-TRACEBACK_BYTES:]
         return Fault("RemoteError", self._name, method, encodable(detail)[:2000], trace)
-
-
-def _call_in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function in a thread. A future cannot hold StopIteration: replace it."""
-    try:
-        return function(*args, **kwargs)
-    except StopIteration as error:
-        raise RuntimeError("the method raised StopIteration") from error
 
 
 class Credits:

@@ -15,7 +15,8 @@ BUNDLED = OURS + "services/"  # counts as an author's
 MOST = 16 * 1024  # characters of a traceback; the last ones are kept
 
 
-def _is_authors(frame: traceback.FrameSummary) -> bool:
+def is_authors_frame(frame: traceback.FrameSummary) -> bool:
+    """Return whether a frame is of an author's code or of a library."""
     ours = frame.filename.startswith(OURS) and not frame.filename.startswith(BUNDLED)
     return not ours and not frame.filename.startswith("<frozen importlib")
 
@@ -43,7 +44,7 @@ def _formatted(error: BaseException) -> str:
     shown = traceback.TracebackException.from_exception(error)
     one: traceback.TracebackException | None = shown
     while one is not None:
-        authors = [frame for frame in one.stack if _is_authors(frame)]
+        authors = [frame for frame in one.stack if is_authors_frame(frame)]
         if authors or _is_syntax_error(one):  # otherwise the error is garrison's, or the config's
             one.stack = traceback.StackSummary.from_list(authors)
         one = one.__cause__ or one.__context__
@@ -59,7 +60,7 @@ def format_task(task: "asyncio.Task[Any]") -> str:
         if frame is not None:
             frames += traceback.extract_stack(frame, limit=1)
         inner = getattr(inner, "cr_await", None) or getattr(inner, "ag_await", None)
-    authors = [frame for frame in frames if _is_authors(frame)]
+    authors = [frame for frame in frames if is_authors_frame(frame)]
     if not authors:
         return ""
     return f"task {task.get_name()} waits at\n{''.join(traceback.format_list(authors))}"
@@ -67,7 +68,9 @@ def format_task(task: "asyncio.Task[Any]") -> str:
 
 def author_location(error: BaseException) -> str:
     """Return the author's line that raised, as ` (file:line)`; empty if there is none."""
-    authors = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_authors(frame)]
+    authors = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if is_authors_frame(frame)
+    ]
     return f" ({authors[-1].filename}:{authors[-1].lineno})" if authors else ""
 
 

@@ -29,7 +29,7 @@ from garrison.workers.agents.settings import Settings
 from garrison.workers.background import Background, BackgroundFailure
 from garrison.workers.config_class import ConfigMismatch, convert_config
 from garrison.workers.plugin import Plugin
-from garrison.workers.runtime import Reports, Runtime
+from garrison.workers.runtime import WARNING_MOST, Reports, Runtime
 from garrison.workers.service import Service
 
 from . import health, redaction
@@ -37,13 +37,16 @@ from .dispatch import Dispatch
 from .exit import CRASHED, NOT_STARTED, leave
 from .internal_methods import InternalMethods
 from .loading import load
+from .loop_watch import LoopWatch
 from .methods import describe
 from .orphan import ParentWatch
 from .preparation import Prepared
 from .reaper import Reaper
+from .redaction import redacted
 from .registration import add_plugin, add_service
 from .sandbox import unreadable_code
 from .starting import start_service
+from .task_watch import TaskWatch
 from .tracebacks import error_text, format_task, formatted, one_line
 
 log = logging.getLogger(__name__)
@@ -91,7 +94,9 @@ class Worker:
         prepared.names.directory = session.directory
         self._components = ComponentRegistry(self._components_changed)
         self._events = Events(client, a.name, self._subscribe)
-        self._background, self._reports = Background(), Reports()
+        self._reports = Reports()
+        self._background = Background(self._reports.warn)
+        self._loop_watch = LoopWatch(a.name)
         self._runtime = Runtime(
             client,
             a.name,
@@ -104,7 +109,7 @@ class Worker:
             data_folder=Path(a.paths.data),
         )
         internal = InternalMethods(self._runtime, self._components, self._events)
-        self._dispatch = Dispatch(a.name, self._reply, internal, a.calls.max_message)
+        self._dispatch = Dispatch(a.name, self._reply, internal, a.calls.max_message, a.threads)
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[tuple[float, str]] = self._loop.create_future()
@@ -171,6 +176,7 @@ class Worker:
     async def _serve(self) -> int:
         a, runtime = self._assignment, self._runtime
         plugin = self._load()
+        self._watch()
         cls = plugin.service(a.service_type, a.source.name)
         await self._session.wait_welcome()
         self._loop.add_signal_handler(signal.SIGTERM, self._on_term)
@@ -195,12 +201,19 @@ class Worker:
         self._methods, methods = describe(type(service))
         self._manifest = self._components.add_to_manifest(self._methods)
         self._dispatch.serve(service, methods, self._faults())
-        self._phase = "run"
+        self._phase, self._background.serving = "run", True
         self._parents.expect_beat(self._silence)
         self._session.send(messages.Ready(self._manifest))
         with health.checking(service, a.timing.health_interval, self._session.send):
             await self._until_ended(self._background.finished.wait())
         raise Shutdown("it asked to end")
+
+    def _watch(self) -> None:
+        """Watch the loop and its tasks from now on; the import is allowed to block."""
+        crash = self._background.fail if self._assignment.task_errors == "crash" else None
+        factory: Any = TaskWatch(self._assignment.name, self._reports.warn, crash)
+        self._loop.set_task_factory(factory)
+        self._loop_watch.begin()
 
     def _load(self) -> Plugin:
         """Import the plugin. Where the service's user cannot read its code, name that as the cause
@@ -248,7 +261,7 @@ class Worker:
 
     async def _stop(self, reason: str) -> int:
         """Drain, stop the service and report a clean end; return the exit code."""
-        self._phase = "stop"
+        self._phase, self._background.ending = "stop", True
         grace = self._drain.result()[0] if self._drain.done() else self._assignment.timing.grace
         await self._dispatch.drain(grace * DRAIN_SHARE)
         if self._service is not None:
@@ -330,10 +343,18 @@ class Worker:
     def _beat(self) -> None:
         session = self._session
         self._seq += 1
-        beat = messages.Beat(
-            self._seq, self._dispatch.in_flight, session.refused, self._reports.facts
+        dispatch, reports = self._dispatch, self._reports
+        reports.warn("threads", dispatch.threads.problem or None)
+        session.send(
+            messages.Beat(
+                self._seq,
+                dispatch.in_flight,
+                session.refused,
+                reports.facts,
+                tuple(redacted(text)[:WARNING_MOST] for text in reports.warnings.values()),
+                dispatch.threads.use,
+            )
         )
-        session.send(beat)
         self._reaper.reap(session.now())
         self._parents.expect_beat(self._silence)
         if self._parents.is_orphaned(session.now()):

@@ -20,7 +20,7 @@ STYLES = {
     "initializing": "yellow",
     "starting": "yellow",
 }
-UNWELL = "!"  # beside the state of a service whose `health` reports a problem
+UNWELL = "!"  # beside the state of a service that is not well, and before the lines that say why
 LINE_MOST = 200  # characters of a reason
 
 
@@ -42,6 +42,8 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
             yield Text(sanitize(f"{row['name']}: {facts_line(row['facts'])}"))
         if _unwell(row):
             yield _one_line(f"{row['name']} {UNWELL} its health: {row['health']['problem']}")
+        for line in row.get("warnings", ()):
+            yield _one_line(f"{row['name']} {UNWELL} {line}")
         if row["reason"] and row["state"] != "running":
             yield _one_line(f"{row['name']}: {row['reason'].splitlines()[0]}")
 
@@ -65,7 +67,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     for row in rows:
         live = row["pid"] is not None
         state, style = row["state"], STYLES.get(row["state"], "")
-        if _unwell(row):
+        if _unwell(row) or row.get("warnings"):
             state, style = f"{state} {UNWELL}", STYLES["backoff"]
         table.add_row(
             Text(row["name"]),
@@ -117,6 +119,7 @@ def service_detail(row: dict[str, Any], command: Callable[[str], str]) -> Render
     parts: list[RenderableType] = [title, indented(_facts(row))]
     left_out = row.get("left_out") or {}
     sections: list[tuple[str, Iterable[RenderableType]]] = [
+        ("warnings", (_line(f"{UNWELL} {line}") for line in row.get("warnings", ()))),
         ("methods", map(_method, row.get("methods") or ())),
         ("methods that cannot be called", (_line(f"{n}: {why}") for n, why in left_out.items())),
         ("notes", map(_line, row.get("notes") or ())),
@@ -170,6 +173,7 @@ def _facts(row: dict[str, Any]) -> Table:
         ("events", ", ".join(row.get("events", []))),
         ("sends for", ", ".join(row.get("sends_for", []))),
         ("in flight", row["in_flight"] or None),
+        ("threads", _threads(row)),
         ("says", facts_line(row["facts"])),
         ("log", row.get("log")),
     ]
@@ -196,6 +200,16 @@ def _process(row: dict[str, Any]) -> str | None:
     beat = f", last beat {age:.1f} s ago" if age is not None else ""
     used = f"{size(row['rss_bytes'])}, {row['cpu_percent']:.0f}% of a processor"
     return f"{row['pid']} (generation {row['generation']}, {used}{beat})"
+
+
+def _threads(row: dict[str, Any]) -> str | None:
+    """Return the threads of plain methods that are held; nothing if none is."""
+    use = row.get("threads")
+    if not use or not (use["busy"] or use["waiting"]):
+        return None
+    stuck = f", {use['stuck']} of them given up by the caller" if use["stuck"] else ""
+    waiting = f", {use['waiting']} calls wait" if use["waiting"] else ""
+    return f"{use['busy']} of {use['most']} held{stuck}{waiting}"
 
 
 def _health(row: dict[str, Any]) -> str | None:
