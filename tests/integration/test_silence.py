@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 from tests.support.host import Host, found, hosting
-from tests.support.waiting import until
+from tests.support.waiting import until, until_true
 
 from garrison.ipc import CallTimeout, Overloaded, with_timeout
 
@@ -70,8 +70,8 @@ async def test_a_lost_task_is_a_crash_where_the_config_says_so(running: Host) ->
         strict = found(client, "strict")
         for number, lose in enumerate((strict.lose_a_task, strict.lose_the_essential), 1):
             await lose()
-            until(lambda n=number: is_running(running, n))  # type: ignore[misc]
-    causes = [death["cause"] for death in running.ask("deaths", "strict")["deaths"]]
+            await until_true(lambda n=number: is_running(running, n))  # type: ignore[misc]
+    causes = [death["cause"] for death in running.ask("deaths", "strict")]
     assert sorted(causes) == [
         "EssentialWorkEnded: the essential work connection returned",
         "ValueError: poll ended with none",
