@@ -24,6 +24,11 @@ Outcome: TypeAlias = Value | CallError  # the regular end of a stream is an empt
 
 WAITING_CALLS = 65_536  # to one service; the next call is Overloaded at once
 WAITING_WINDOWS = 16  # bytes that may wait for one service, in windows; likewise
+# in place of a batch's number:
+QUEUED = 0  # this process has not sent it yet
+FORMER = -1  # it was sent through a former router
+UNKNOWN = -2
+
 SENT_AGAIN = 2  # times an idempotent call is sent again: it may be what crashes its callee
 
 
@@ -48,6 +53,7 @@ class OpenCall(msgspec.Struct, eq=False):  # three times faster to create than a
     sent_again: int = 0
     lost: str = ""  # why it was lost before, if it waits to be sent again
     note: int = 0  # its number in the flight recorder; 0: none
+    batch: int = 0  # its batch's number among those to `to`; or QUEUED, FORMER, UNKNOWN
     chain: tuple[str, ...] = ()  # the methods that led to it, outermost first
 
 
@@ -57,6 +63,7 @@ class Peer:
 
     name: str
     state: State | None = None  # None: not configured
+    reason: str = ""  # why it does not run
     takes: bool = False  # it accepts calls now, or will; otherwise they fail at once
     token: Token = b""
     generation: int = 0
@@ -215,23 +222,53 @@ class Calls:
             self._send_waiting(peer, now)
         return self.next_deadline
 
-    def ended(self, token: Token, cause: str, now: float, blamed: bool = True) -> int:
-        """Fail all calls that were sent to an ended incarnation; return how many.
+    def posted(self, call_id: int, batch: int) -> None:
+        """Note in which batch to its incarnation a call was sent."""
+        call = self._calls.get(call_id)
+        if call is not None:
+            call.batch = batch
 
-        Idempotent calls wait for the next incarnation instead.
+    def unnumber(self, token: Token) -> None:
+        """Forget in which batches the calls to an incarnation were sent."""
+        for call in self._calls.values():
+            if call.to == token and call.batch != FORMER:
+                call.batch = UNKNOWN
+
+    def ended(self, token: Token, cause: str, now: float, delivered: int = -1) -> int:
+        """Fail all calls that an ended incarnation may have run; return how many.
+
+        Idempotent calls, and those that it never read, wait for the next incarnation instead.
 
         Args:
             token: The incarnation.
             cause: Why it ended.
             now: Monotonic seconds.
-            blamed: Whether a call may have ended it. Then a call is sent again a few times only.
+            delivered: How many batches it may have read; -1: unknown.
         """
         for peer in self._peers.values():
             if peer.token == token:
                 peer.closed = token  # the directory's change may arrive later
         had = [call for call in self._calls.values() if call.to == token]
-        lost = 0
         for call in had:
+            if delivered >= 0 and (call.batch == QUEUED or call.batch > delivered):
+                self._take_back(call)
+        lost = self._lose([call for call in had if call.to], cause, blamed=True)
+        for name in {call.name for call in had}:
+            self._settle_waiting(
+                self._peers[name], now
+            )  # the next incarnation may be running already
+        return lost
+
+    def _lose(self, calls: list[OpenCall], cause: str, blamed: bool) -> int:
+        """Fail calls that may have run, or let them wait if they are idempotent.
+
+        Args:
+            calls: They were sent.
+            cause: Why they are lost.
+            blamed: Whether one may have ended its callee. Then it is sent again a few times only.
+        """
+        lost = 0
+        for call in calls:
             again = call.idempotent and call.item is None
             if again and not (blamed and call.sent_again >= SENT_AGAIN):
                 call.sent_again += blamed
@@ -243,10 +280,6 @@ class Calls:
                 error.died, error.generation = blamed, call.generation
                 self._leave(call, error)
                 call.settle(error)
-        for name in {call.name for call in had}:
-            self._settle_waiting(
-                self._peers[name], now
-            )  # the next incarnation may be running already
         return lost
 
     def returned_unsent(self, call_id: int, to: Token, now: float, full: bool = False) -> bool:
@@ -265,7 +298,7 @@ class Calls:
         peer = self._peers[call.name]
         if full:
             peer.blocked = True
-        elif to == peer.token:
+        elif to == peer.token and call.batch != FORMER:
             peer.closed = to
         self._take_back(call)
         self._settle_waiting(peer, now)
@@ -289,9 +322,9 @@ class Calls:
         """Apply a change of the directory: send the calls that wait for a service, or fail them."""
         peer = self._peer(name)
         if entry is None:
-            peer.state, peer.takes, peer.token = None, False, b""
+            peer.state, peer.takes, peer.token, peer.reason = None, False, b"", ""
         else:
-            peer.state, peer.token = entry.state, entry.token
+            peer.state, peer.token, peer.reason = entry.state, entry.token, entry.reason
             peer.generation, peer.frames = entry.generation, entry.manifest.frames
             peer.takes = accepts_calls(entry.state, entry.wanted)
         self._settle_waiting(peer, now)
@@ -301,12 +334,24 @@ class Calls:
 
         No service can be reached until the new router's directory has arrived.
         """
+        self.router_left()
+        self.end_former(cause, now)
+
+    def router_left(self) -> None:
+        """Keep the calls in flight apart that a former router may have; no service is reached
+        until the next directory has arrived."""
         for peer in self._peers.values():
-            peer.token = b""
-        for token in {call.to for call in self._calls.values() if call.to}:
-            self.ended(token, cause, now, blamed=False)
-        for peer in self._peers.values():
-            peer.closed, peer.blocked = b"", False
+            peer.token, peer.closed, peer.blocked = b"", b"", False
+        for call in self._calls.values():
+            if call.to:
+                call.batch = FORMER
+
+    def end_former(self, cause: str, now: float) -> None:
+        """Fail the calls that only a former router had."""
+        former = [call for call in self._calls.values() if call.to and call.batch == FORMER]
+        self._lose(former, cause, blamed=False)
+        for name in {call.name for call in former}:
+            self._settle_waiting(self._peers[name], now)
 
     def drop_all(self, error: Callable[[str, str], CallError]) -> None:
         """Fail all calls, because this process leaves."""
@@ -327,7 +372,7 @@ class Calls:
         )
 
     def _dispatch(self, peer: Peer, call: OpenCall, size: int, now: float) -> None:
-        call.to, call.generation = peer.token, peer.generation
+        call.to, call.generation, call.batch = peer.token, peer.generation, QUEUED
         peer.calls += 1
         peer.bytes += size
         left = min(max(call.deadline - now, 0.001), LONGEST_TIMEOUT)
@@ -387,7 +432,8 @@ class Calls:
         if call.lost:  # it may have run
             return ServiceLost(call.name, call.method, call.lost)
         state = peer.state.value if peer.state else "not configured"
-        return ServiceUnavailable(call.name, call.method, state)
+        detail = f"{state}: {peer.reason}" if peer.reason else state
+        return ServiceUnavailable(call.name, call.method, detail)
 
     def _timeout_error(self, call: OpenCall) -> CallError:
         if call.to:

@@ -132,19 +132,19 @@ class Client:
         while True:
             entry = self.entry_of(wanted)
             if self.supervisor_gone:
-                raise ServiceUnavailable(name, "start", "out of reach: the supervisor has ended")
+                raise ServiceUnavailable(name, "", "out of reach: the supervisor has ended")
             if entry is None:
-                raise ServiceUnavailable(name, "start", "not configured")
+                raise ServiceUnavailable(name, "", "not configured")
             if entry.state is State.RUNNING:
                 return self.get_service(wanted)
             if entry.state is State.FAILED or (entry.state in AWAY and not entry.wanted):
-                raise ServiceUnavailable(entry.name, "start", entry.state.value)
+                raise ServiceUnavailable(entry.name, "", _state_and_reason(entry))
             try:
                 async with asyncio.timeout(max(deadline - self.now(), 0)):
                     await self.session.next_change(entry.name)
             except TimeoutError:
-                state = entry.state.value
-                raise ServiceUnavailable(entry.name, "start", f"still {state}") from None
+                detail = f"still {_state_and_reason(entry)}"
+                raise ServiceUnavailable(entry.name, "", detail) from None
 
     async def emit_event(self, event: str, payload: Any = None, durable: bool = False) -> None:
         """Send an event to every subscriber; return when each has handled it or failed.
@@ -479,3 +479,8 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
         client.session.send(Leave())
         client.close()
         context.term()
+
+
+def _state_and_reason(entry: Entry) -> str:
+    state = entry.state.value
+    return f"{state}: {entry.reason}" if entry.reason else state

@@ -7,7 +7,6 @@ agent's by full NAME alone. Shared services and programs find shared ones first,
 from collections.abc import Iterable, Iterator
 from typing import assert_never
 
-from .errors import WireError
 from .messages import Changed, Delisted, Entry, Listed, State
 
 # A call to a service in one of these states fails at once; in the others it waits.
@@ -31,22 +30,21 @@ class Directory:
         ordered = sorted(entries, key=lambda entry: entry.position)
         self._entries = {entry.name: entry for entry in ordered}
 
-    def apply(self, change: Listed | Delisted | Changed) -> Entry:
+    def apply(self, change: Listed | Delisted | Changed) -> Entry | None:
         """Apply one change; return its entry, as it is now or was last.
 
-        Raises:
-            WireError: The change is of a service that is not in the directory.
+        A change of a service that is not in the directory is none: the service has been removed
+        meanwhile, or the directory that has it is on its way.
         """
         match change:
             case Listed(entry):
                 self.replace([*(e for e in self if e.name != entry.name), entry])
                 return entry
             case Delisted(name):
-                if name in self._entries:
-                    return self._entries.pop(name)
-            case Changed(name, state, wanted, generation, token):
+                return self._entries.pop(name, None)
+            case Changed(name, state, wanted, generation, token, reason):
                 if (old := self._entries.get(name)) is None:
-                    raise _unknown(change)
+                    return None
                 entry = Entry(
                     old.name,
                     old.plugin,
@@ -58,12 +56,12 @@ class Directory:
                     token,
                     old.events,
                     old.agent,
+                    reason,
                 )
                 self._entries[name] = entry
                 return entry
             case _:
                 assert_never(change)
-        raise _unknown(change)
 
     def find(self, wanted: str, agent: str = "") -> Entry | None:
         """Return the service of that NAME, else the first wanted of that service_type.
@@ -120,7 +118,3 @@ class Directory:
 
     def __len__(self) -> int:
         return len(self._entries)
-
-
-def _unknown(change: Delisted | Changed) -> WireError:
-    return WireError(f"a change of a service that is not in the directory: {change!r:.100}")

@@ -101,13 +101,15 @@ class ServiceUnavailable(CallError):
     """Not run: the service is failed or stopped, or did not run by the deadline. Retry later."""
 
     def text(self) -> str:
-        sentence = f"{self.service}.{self.method} was not run: {self.service} is {self.detail}"
-        return f"{sentence}{REMEDIES.get(self.detail, '').format(self.service)}"
+        sentence = f"{self.service} is {self.detail}"
+        if self.method:
+            sentence = f"{self.service}.{self.method} was not run: {sentence}"
+        return f"{sentence}{REMEDIES.get(self.state, '').format(self.service)}"
 
     @property
     def state(self) -> str:
-        """Return the state that the service was in."""
-        return self.detail
+        """Return the state that the service was in; its reason follows in `detail`."""
+        return self.detail.partition(": ")[0]
 
 
 class Overloaded(CallError):

@@ -17,7 +17,7 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from . import messages
+from . import batches_read, messages
 from .calls import OpenCall
 from .errors import CallError, RemoteError
 from .flight_record import IN, LATE, OUT, UNKNOWN, RecordedCall, RecordedCalls
@@ -58,7 +58,7 @@ class Recorder:
     def __init__(self, path: str = "", name_of: Callable[[Token], str] = lambda token: "") -> None:
         self._name_of = name_of
         past = _AT + RING * self._stride
-        size = past + KEPT * self._stride
+        size = past + KEPT * self._stride + batches_read.SIZE
         self.problem = ""
         try:
             self._map = _mapped(path, size)
@@ -66,6 +66,7 @@ class Recorder:
             self.problem = f"{path} cannot be created: {error.strerror}"
             self._map = mmap.mmap(-1, size)
         _HEADER.pack_into(self._map, 0, MAGIC, RING, KEPT, self._stride, 0)
+        self.batches = batches_read.BatchesRead(self._map)
         self._number = 0
         self._places = [_AT + n * self._stride for n in range(RING)]
         self._open: dict[tuple[Token, int], int] = {}  # calls that are served → their numbers
@@ -123,6 +124,7 @@ class Recorder:
 
     def caller_ended(self, source: Token) -> None:
         """Record that a caller ended, which cancels its calls."""
+        self.batches.forget(source)
         for key in [key for key in self._open if key[0] == source]:
             self._end(self._open.pop(key), CANCELLED)
 
@@ -168,6 +170,7 @@ class Recorder:
 
     def close(self) -> None:
         """Unmap the file, which stays."""
+        self.batches.close()
         self._map.close()
 
     # --- entries ----------------------------------------------------------------------------

@@ -28,6 +28,8 @@ from .messages import (
     Item,
     Refused,
     Reply,
+    Sync,
+    Synced,
     Value,
     decode_data,
 )
@@ -229,7 +231,17 @@ def _put_back(message: Data, blobs: _Blobs) -> Data:
             whole = Reply(id, blobs.value(result))
         case Item(id, value):
             whole = Item(id, blobs.value(value))
-        case Failed() | Refused() | Cancel() | Done() | Credit() | Ended() | Frames():
+        case (
+            Failed()
+            | Refused()
+            | Cancel()
+            | Done()
+            | Credit()
+            | Ended()
+            | Frames()
+            | Sync()
+            | Synced()
+        ):
             raise LookupError(f"a {type(message).__name__} has no frames")
         case _:
             assert_never(message)

@@ -7,7 +7,7 @@ once, so a single call is not delayed.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -15,11 +15,13 @@ import zmq
 from garrison.ipc.system.trimmer import IdleTrimmer
 
 from . import sockets
+from .calls import UNKNOWN
 from .frames import LENT, Packer
-from .messages import Token
+from .messages import SUPERVISOR, Call, Token
 from .system import trimmer
 
 MESSAGES_A_TURN = 64  # read before the loop's other work runs
+RECEIVE_MOST = 20_480  # read at once, when the router has ended; its queue holds fewer
 BATCH_BYTES = 1 << 20  # a larger batch is split
 RETRY_S = 0.1  # with a backlog: check again, in case an edge of the descriptor was missed
 
@@ -32,6 +34,8 @@ class Link:
         receive: Called with the frames of each message: source, batch, large frames.
         malformed: Called for each message of fewer than two frames.
         max_message: Returns the largest frame that the other side accepts, in bytes.
+        posted: Called with the id of each call that is sent, and its batch's number among those to
+            its peer; None: batches are not numbered.
         zero_copy: Lend very large frames to libzmq while they are sent, instead of copying them.
             From the first one on, pyzmq keeps a thread and a context of its own for that.
     """
@@ -43,7 +47,11 @@ class Link:
         malformed: Callable[[], None],
         max_message: Callable[[], int] = lambda: BATCH_BYTES,
         zero_copy: bool = False,
+        posted: Callable[[int, int], None] | None = None,
     ) -> None:
+        self._posted = posted
+        self._batches: dict[Token, int] = {}  # peer → batches sent since the last Sync
+        self._unnumbered: set[Token] = set()  # peers that a batch was returned from
         self._loop = asyncio.get_running_loop()
         self._socket = socket
         self._receive = receive
@@ -70,6 +78,8 @@ class Link:
             self._turn_open = True
             self._loop.call_soon(self._flush)
             if not self._busy and not self._backlog:
+                if self._posted is not None:
+                    self._number(peer, (message,))
                 self._post([peer, *self._pack([message])])
                 self._check_readable()
                 return
@@ -85,6 +95,33 @@ class Link:
         for peer, batch in outgoing.items():
             self._post_batch(peer, batch)
 
+    def sync(self, message: Any) -> None:
+        """Send a Sync to the router, and number the batches that follow from 1."""
+        self.flush()
+        self._batches.clear()
+        self._unnumbered.clear()
+        self._post([SUPERVISOR, *self._pack([message])])
+        self._check_readable()
+
+    def probe(self) -> None:
+        """Show the connection to a router that knows no Sync."""
+        self._post([b""])
+
+    def forget(self, peer: Token) -> None:
+        """Forget a peer that has ended."""
+        self._batches.pop(peer, None)
+        self._unnumbered.discard(peer)
+
+    def stop_numbering(self, peer: Token) -> None:
+        """Number no more batches to a peer: one was returned, so the peer has read fewer."""
+        self._unnumbered.add(peer)
+
+    def receive_all(self) -> None:
+        """Read what has arrived."""
+        for _ in range(RECEIVE_MOST // MESSAGES_A_TURN):
+            if not self._readable():
+                return
+
     def take_back(self) -> list[tuple[Token, bytes]]:
         """Return all batches that were not sent, each with its receiver, and drop them here."""
         unsent = [(peer, self._pack(batch)[0]) for peer, batch in self._outgoing.items()]
@@ -98,9 +135,9 @@ class Link:
         if self._socket.closed:
             return
         self._loop.remove_reader(self._fd)
-        if self._retry is not None:
-            self._retry.cancel()
         self.flush()
+        if self._retry is not None:  # the flush may have set it
+            self._retry.cancel()
         if self._trimming is not None:
             self._trimming.cancel()
         self._socket.close()
@@ -122,7 +159,18 @@ class Link:
             self._post_batch(peer, batch[:middle])
             self._post_batch(peer, batch[middle:])
         else:
+            if self._posted is not None:
+                self._number(peer, batch)
             self._post([peer, *frames])
+
+    def _number(self, peer: Token, batch: Sequence[Any]) -> None:
+        assert self._posted is not None
+        number = self._batches[peer] = self._batches.get(peer, 0) + 1
+        if peer in self._unnumbered:
+            number = UNKNOWN
+        for message in batch:
+            if type(message) is Call:
+                self._posted(message.id, number)
 
     def _post(self, frames: list[Any]) -> None:
         if len(frames) > 2:
@@ -170,16 +218,17 @@ class Link:
         if self._socket.getsockopt(sockets.EVENTS) & sockets.POLLIN:  # type: ignore[operator]
             self._loop.call_soon(self._readable)
 
-    def _readable(self) -> None:
+    def _readable(self) -> bool:
+        """Read for a bounded time; return True if there may be more."""
         if self._socket.closed:
-            return
+            return False
         if self._backlog and int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT:
             self._drain_backlog()
         for _ in range(MESSAGES_A_TURN):
             try:
                 frames = sockets.receive(self._socket)
             except zmq.Again:
-                return
+                return False
             if len(frames) < 2:
                 self._malformed()
             else:
@@ -187,5 +236,6 @@ class Link:
                     self._note_large()
                 self._receive(frames)
             if self._socket.closed:
-                return
+                return False
         self._loop.call_soon(self._readable)
+        return True

@@ -10,7 +10,6 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, assert_never
 
 import zmq
@@ -28,6 +27,7 @@ from .errors import (
     WireError,
     from_fault,
 )
+from .hooks import WorkerHooks
 from .link import Link
 from .messages import FULL, GONE, SUPERVISOR, WIRE, CallLimits, Data, Downward, Token, Upward
 from .system import process_tree
@@ -37,28 +37,12 @@ log = logging.getLogger(__name__)
 UNBLOCK_S = 0.02  # pause before the next attempt, where the router's queue to a peer was full
 REQUEST_S = 10.0  # default deadline of a request to the supervisor
 REQUEST_MARGIN_S = 2.0  # added to a request's own deadline, for a supervisor that is busy
+SYNC_AGAIN_S = 0.5  # until the next Sync, if none was answered
+LAST_ANSWERS_S = 0.02  # after the supervisor's end: what it had sent is read by then
+RESTARTED = "the router restarted"
 ACKNOWLEDGE_S = 1.0  # longest wait for the supervisor to acknowledge the last message
 
 Handler = Callable[[Token, Any], None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WorkerHooks:
-    """What a worker does in addition to a program. Each is called from the session's loop.
-
-    Attributes:
-        redact: Returns a message to the supervisor without secrets.
-        welcomed: A Welcome was applied; True if it came from another supervisor than the last.
-        ordered: The supervisor requests a drain or stack dump, or rejects this worker.
-        router_changed: Calls that arrived through the former router can no longer be answered.
-        peer_ended: An incarnation ended, so its calls need no answer.
-    """
-
-    redact: Callable[[Upward], Upward]
-    welcomed: Callable[[messages.Welcome, bool], None]
-    ordered: Callable[[messages.Drain | messages.ShowTasks | messages.Rejected], None]
-    router_changed: Callable[[], None]
-    peer_ended: Callable[[Token], None]
 
 
 class Session:
@@ -94,6 +78,7 @@ class Session:
         self.calls = Calls(send, self.limits.window, self.limits.window_bytes)
         self.ids = itertools.count(1)
         self.boot = ""  # id of the supervisor process that welcomed this one last
+        self._synced = ""  # `boot` of the router that answered a Sync last
         self.refused = 0  # frames that could not be decoded
         self.closed = False
         self.supervisor_gone = False  # it has ended, and no other will follow
@@ -127,6 +112,8 @@ class Session:
             messages.Cancel: lambda source, message: None,  # a program runs no methods
             messages.Credit: lambda source, message: None,
             messages.Frames: lambda source, message: self.malformed(),
+            messages.Sync: lambda source, message: self.malformed(),  # only routers take it
+            messages.Synced: self._on_synced,
         }
 
     # --- sockets ----------------------------------------------------------------------------
@@ -138,9 +125,9 @@ class Session:
         self.control = Link(control_socket, self.on_control, self.malformed, self._batch_limit)
         if bus:
             size = -1 if self._limited_by_welcome else self.limits.max_message
-            bus_socket = sockets.dealer(context, bus, self.token, size)
+            bus_socket = sockets.dealer(context, bus, self.token, size, keep=True)
             callbacks = (self.on_bus, self.malformed, self._batch_limit)
-            self.bus = Link(bus_socket, *callbacks, zero_copy=self._zero_copy)
+            self.bus = Link(bus_socket, *callbacks, self._zero_copy, self.calls.posted)
 
     def close(self) -> None:
         """Settle what is in flight and close both sockets."""
@@ -200,6 +187,8 @@ class Session:
         except (WireError, TypeError) as error:
             self.malformed(error)
             return
+        if self._worker is not None and source:
+            self._worker.batch_read(source)
         handlers = self.handlers
         for message in batch:
             try:
@@ -212,6 +201,9 @@ class Session:
             if isinstance(message, messages.Call):
                 self.calls.returned_unsent(message.id, destination, self.now(), full=why == FULL)
         if why == FULL:
+            if self.bus is not None and self._synced == self.boot:
+                self.bus.stop_numbering(destination)
+                self.calls.unnumber(destination)
             self.loop.call_later(UNBLOCK_S, lambda: self.calls.unblock(self.now()))
 
     def _on_reply(self, source: Token, message: messages.Reply) -> None:
@@ -231,7 +223,9 @@ class Session:
 
     def _on_ended(self, source: Token, message: messages.Ended) -> None:
         if source == SUPERVISOR:
-            self.calls.ended(message.token, message.cause, self.now())
+            self.calls.ended(message.token, message.cause, self.now(), message.delivered)
+            if self.bus is not None:
+                self.bus.forget(message.token)
             if self._worker is not None:
                 self._worker.peer_ended(message.token)
 
@@ -275,7 +269,7 @@ class Session:
                     self._on_rejected(message.reason)
             case messages.Identify():
                 if self._worker is None:
-                    self.send(messages.Join(WIRE, os.getpid()))
+                    self.send(messages.Join(WIRE, os.getpid(), syncs=True))
             case messages.Farewell():
                 self._is_final = True
                 if self._supervisor < 0:  # the process ended before this message was read
@@ -301,8 +295,12 @@ class Session:
     def _welcome(self, message: messages.Welcome, is_next: bool) -> None:
         if is_next:
             self._fail_requests()
-            self._change_router()
+            self._change_router(message.syncs)
         self.boot = message.boot
+        if message.syncs:
+            self._sync(self.boot)
+        elif is_next and self.bus is not None:
+            self.bus.probe()
         self._orphan_grace = message.orphan_grace
         if self._limited_by_welcome:
             self.limits = message.limits
@@ -319,23 +317,43 @@ class Session:
         elif self._worker is None:  # a program that has found the next supervisor
             self.watch_supervisor()
 
-    def _change_router(self) -> None:
-        """End calls that were sent through the former router; those that were not sent wait."""
+    def _change_router(self, syncs: bool) -> None:
+        """Have calls wait that were not sent; end those that the former router alone had.
+
+        Where the new router answers a Sync, that answer tells which those are: a message that was
+        sent before this Welcome was read may have reached either.
+        """
         for peer, batch in self.bus.take_back() if self.bus is not None else []:
             for message in messages.decode_data(batch):
                 if isinstance(message, messages.Call):
                     self.calls.returned_unsent(message.id, peer, self.now())
-        self.calls.router_changed("the router restarted", self.now())
+        if syncs:
+            self.calls.router_left()
+        else:
+            self.calls.router_changed(RESTARTED, self.now())
         if self._worker is not None:
             self._worker.router_changed()
+
+    def _sync(self, boot: str) -> None:
+        """Mark on the bus where the messages for this router begin, until it answers."""
+        if self.bus is None or self.closed or boot != self.boot or boot == self._synced:
+            return
+        self.bus.sync(messages.Sync(boot))
+        self.loop.call_later(SYNC_AGAIN_S, self._sync, boot)
+
+    def _on_synced(self, source: Token, message: messages.Synced) -> None:
+        if source != SUPERVISOR or message.boot in {self._synced, ""}:
+            return
+        self._synced = message.boot
+        self.calls.end_former(RESTARTED, self.now())
+        if self._worker is not None:
+            self._worker.synced()
 
     # --- changes of services ----------------------------------------------------------------
 
     def _change(self, message: messages.Listed | messages.Delisted | messages.Changed) -> None:
-        try:
-            entry = self.directory.apply(message)
-        except WireError as error:
-            self.malformed(error)
+        entry = self.directory.apply(message)
+        if entry is None:
             return
         self._announce(entry.name)
         if not isinstance(message, messages.Changed):
@@ -380,18 +398,29 @@ class Session:
     def on_supervisor_end(self) -> None:
         """Let calls wait for the next supervisor; where none will follow, end them."""
         self._unwatch_supervisor()
-        if self._worker is not None:
-            self.calls.router_changed("the supervisor ended", self.now())
+        if self._worker is None:
+            self._fail_requests()
+        if self._worker is not None or not (self._is_final or self.closed):
+            self.calls.router_left()
+            self.loop.call_later(LAST_ANSWERS_S, self._end_former, self.boot)
+            if self._worker is None:
+                self.loop.call_later(self._orphan_grace, self._give_up, self.boot)
             return
-        self._fail_requests()
-        if not self._is_final and not self.closed:
-            self.calls.router_changed("the supervisor ended", self.now())
-            self.loop.call_later(self._orphan_grace, self._give_up, self.boot)
-            return
+        self._read_last()
         self.supervisor_gone = True
         self.unreachable = self.unreachable or "the supervisor has ended"
         self._wake_watchers()
         self.calls.drop_all(lambda name, method: ServiceLost(name, method, "the supervisor ended"))
+
+    def _read_last(self) -> None:
+        if self.bus is not None and not self.closed:
+            self.bus.receive_all()
+
+    def _end_former(self, boot: str) -> None:
+        """End the calls that the ended supervisor has sent no answer of."""
+        if not self.closed and self.boot == boot:
+            self._read_last()
+            self.calls.end_former("the supervisor ended", self.now())
 
     def _give_up(self, boot: str) -> None:
         """Stop waiting for a next supervisor, unless one has come."""

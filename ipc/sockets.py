@@ -79,12 +79,26 @@ def router(
 
 
 def dealer(
-    context: "zmq.Context[zmq.Socket[bytes]]", path: str, token: Token, max_message: int
+    context: "zmq.Context[zmq.Socket[bytes]]",
+    path: str,
+    token: Token,
+    max_message: int,
+    *,
+    keep: bool = False,
 ) -> zmq.Socket[bytes]:
-    """Connect to one of the supervisor's two sockets, under a token."""
+    """Connect to one of the supervisor's two sockets, under a token.
+
+    Args:
+        context: Of the socket.
+        path: Of the supervisor's socket.
+        token: The routing id.
+        max_message: Bytes of a frame.
+        keep: Keep messages over a disconnect: what was received and not yet read is lost otherwise.
+            What was not sent goes to the next router, so that must be one that tells it apart.
+    """
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.ROUTING_ID, token)
-    socket.set(zmq.IMMEDIATE, 1)  # with 0, messages for a former router go to the next one
+    socket.set(zmq.IMMEDIATE, not keep)
     socket.set(zmq.PROBE_ROUTER, 1)  # the router sees each connection
     socket.set(zmq.RECONNECT_IVL, 20)
     socket.set(zmq.LINGER, LINGER_MS)

@@ -189,7 +189,7 @@ class _Builder:
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         endpoints = Endpoints(context, host, min(host.max_message, CONTROL_BYTES))
         control = ControlServer(endpoints.control, log)
-        bus = BusRouter(endpoints.bus, control.reject, host.max_message)
+        bus = BusRouter(endpoints.bus, control.reject, host.max_message, self._boot)
         publisher = DirectoryPublisher(
             endpoints.control,
             self._services,

@@ -301,7 +301,7 @@ class ServiceManager:
     def on_engine_event(self, event: WorkerEvent) -> None:
         """Take what the engine reports of a worker."""
         if isinstance(event, engine.Died):
-            self._use.bus.mark_ended(event.key)  # no more frames of it count
+            self._use.bus.mark_ended(event.key, event.read)  # no more frames of it count
         service = self._services.by_token.get(event.key)
         if service is None:
             return
@@ -425,6 +425,8 @@ class ServiceManager:
 
     def _on_hello(self, service: Service, hello: messages.Hello) -> None:
         publisher, current = self._use.publisher, service.current
+        if not hello.syncs:
+            self._use.bus.connect_without_sync(current.token)
         if current.adopting:
             self._on_adopted_hello(service, hello)
         elif publisher.accepts_wire(current.token, hello.wire):

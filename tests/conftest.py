@@ -3,6 +3,7 @@
 import compileall
 import contextlib
 import faulthandler
+import gc
 import os
 import shutil
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from tests.support.distribution import GroupScheduling, write_groups
 from tests.support.host import ROOT, Hosting, hosting
 from tests.support.waiting import LONGEST, LONGEST_SOAK, ending_within
 
@@ -27,8 +29,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("garrison")
 
-SLOWEST_FIRST = ("chaos", "docs", "integration", "property", "unit")  # folders
+SLOWEST_FIRST = ("soak", "chaos", "docs", "integration", "property", "unit")  # folders
 WORKERS_MOST = 8
+FOLDER = pytest.StashKey[Path]()  # of the file that says which tests share a process
 sys.dont_write_bytecode = False  # else each process rewrites the assertions of all tests anew
 
 
@@ -93,6 +96,38 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if item.get_closest_marker("xdist_group") is None and (group := _group_of(item)):
             item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=_order_of)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Report the groups, and leave the tests out of the two garbage collections of each host."""
+    if (file := getattr(session.config, "workerinput", {}).get("groups")) is not None:
+        write_groups(Path(file), session.items)
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_configure_node(node: Any) -> None:
+    """Tell a process where to write its groups."""
+    node.workerinput["groups"] = str(_groups_file(node.config))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling | None:
+    """Return the scheduler for `--dist=loadgroup`."""
+    grouped = config.getoption("dist") == "loadgroup"
+    return GroupScheduling(config, log, _groups_file(config)) if grouped else None
+
+
+def _groups_file(config: pytest.Config) -> Path:
+    if FOLDER not in config.stash:
+        config.stash[FOLDER] = Path(tempfile.mkdtemp(prefix="g"))
+    return config.stash[FOLDER] / "groups.json"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Remove the file of the groups."""
+    if (folder := config.stash.get(FOLDER, None)) is not None:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _group_of(item: pytest.Item) -> str:

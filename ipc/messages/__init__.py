@@ -68,6 +68,8 @@ from .data import (
     Item,
     Refused,
     Reply,
+    Sync,
+    Synced,
     Value,
 )
 from .manifest import (
@@ -170,6 +172,8 @@ __all__ = [
     "State",
     "Stopped",
     "Subscribe",
+    "Sync",
+    "Synced",
     "ThreadUse",
     "Timeout",
     "Timing",

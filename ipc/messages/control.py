@@ -24,6 +24,7 @@ class Hello(msgspec.Struct, tag="hello", frozen=True):
     name: Identifier
     generation: Generation
     pid: int
+    syncs: bool = False  # it sends a Sync for each Welcome; an older release leaves this out
 
 
 class Join(msgspec.Struct, tag="join", frozen=True):
@@ -31,6 +32,7 @@ class Join(msgspec.Struct, tag="join", frozen=True):
 
     wire: int
     pid: int
+    syncs: bool = False  # as in Hello
 
 
 class Leave(msgspec.Struct, tag="bye", frozen=True):
@@ -152,6 +154,7 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     window_bytes: int = 16 * 1024 * 1024
     max_message: int = 64 * 1024 * 1024
     orphan_grace: float = 10.0  # how long to wait for the next supervisor once this one is gone
+    syncs: bool = False  # the router answers a Sync; an older release leaves this out
 
     @property
     def limits(self) -> CallLimits:
@@ -193,6 +196,7 @@ class Changed(msgspec.Struct, tag="changed", frozen=True):
     wanted: bool
     generation: int
     token: Token
+    reason: Text = ""  # why it does not run
 
 
 class Drain(msgspec.Struct, tag="drain", frozen=True):

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from garrison.ipc.errors import Fault
-from garrison.ipc.marks import Text
+from garrison.ipc.marks import Identifier, Text
 
 from .types import CallId, Chain, Credits, Name, Timeout, Token
 
@@ -115,6 +115,7 @@ class Ended(msgspec.Struct, tag=8, array_like=True, frozen=True):
 
     token: Token
     cause: Text
+    delivered: int = -1  # of the receiver's batches to it: later ones were never run; -1: unknown
 
 
 class Frames(msgspec.Struct, tag=9, array_like=True, frozen=True):
@@ -126,4 +127,21 @@ class Frames(msgspec.Struct, tag=9, array_like=True, frozen=True):
     count: int
 
 
-Data: TypeAlias = Call | Reply | Failed | Refused | Cancel | Item | Done | Credit | Ended | Frames
+class Sync(msgspec.Struct, tag=10, array_like=True, frozen=True):
+    """To the router: this member has read the Welcome of `boot`, so what follows is for it.
+
+    What came before was for a former router, and is returned.
+    """
+
+    boot: Identifier
+
+
+class Synced(msgspec.Struct, tag=11, array_like=True, frozen=True):
+    """The router's answer to a Sync: the first message that the member receives from it."""
+
+    boot: Identifier
+
+
+Data: TypeAlias = (
+    Call | Reply | Failed | Refused | Cancel | Item | Done | Credit | Ended | Frames | Sync | Synced
+)

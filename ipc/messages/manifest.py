@@ -103,3 +103,4 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     token: Token = b""  # the address for calls; empty while it accepts none
     events: tuple[str, ...] = ()  # its subscriptions
     agent: str = ""  # NAME of its agent; empty: it is shared by all agents
+    reason: Text = ""  # why it does not run

@@ -2,13 +2,24 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import zmq
 
 from garrison.ipc import sockets
-from garrison.ipc.messages import FULL, GONE, SUPERVISOR, Ended, Token, encode
+from garrison.ipc.errors import WireError
+from garrison.ipc.messages import (
+    FULL,
+    GONE,
+    SUPERVISOR,
+    Ended,
+    Sync,
+    Synced,
+    Token,
+    decode_data,
+    encode,
+)
 from garrison.ipc.system.trimmer import IdleTrimmer
 
 from .endpoints import RouterSet
@@ -39,25 +50,33 @@ class BusRouter:
         routers: The bus's ROUTER sockets, bound.
         reject: Called for each invalid message, with the reason.
         max_message: Bytes of one message with all its frames.
+        boot: The id of this supervisor process, which a member's Sync names.
 
     Attributes:
-        live: Members: they may send and receive.
-        connected: Members whose connection was seen.
+        live: Members.
+        connected: Those that may send and receive: their Sync was read. A member of an older
+            release sends none: its Hello and its connection were seen.
         carried: Messages that were routed.
         pairs: Which members have sent to which.
     """
 
-    def __init__(self, routers: RouterSet, reject: Callable[[str], None], max_message: int) -> None:
+    def __init__(
+        self, routers: RouterSet, reject: Callable[[str], None], max_message: int, boot: str
+    ) -> None:
         self._routers = routers
-        self._max_message = max_message
+        self._max_message, self._boot = max_message, boot
         self._own, self._router_of = routers.own, routers.router_of
         self._reject = reject
         self.live: set[Token] = set()
         self.connected: set[Token] = set()
+        self._new: set[Token] = set()  # connected since the last turn
+        self._probed: set[Token] = set()  # their connection was seen
+        self._without_sync: set[Token] = set()  # of an older release
         self.carried = 0
         self.pairs = PeerTable()
         self._departed: deque[Token] = deque(maxlen=DEPARTED)
         self._ending: dict[Token, tuple[float, str]] = {}  # since when; the cause once known
+        self._read: dict[Token, Mapping[Token, int]] = {}  # batches that an ended member has read
         self._empty_at = 0.0  # when the bus was last seen empty
         self._queues: dict[Token, SendQueue] = {}
         self.waiting_bytes = 0
@@ -67,10 +86,26 @@ class BusRouter:
         """Add a member."""
         self.live.add(token)
 
+    def connect_without_sync(self, token: Token, probed: bool = False) -> None:
+        """Connect a member of an older release, as soon as its connection is seen.
+
+        Args:
+            token: The member.
+            probed: Connect it at once.
+        """
+        self._without_sync.add(token)
+        if probed or token in self._probed:
+            self._connect(token)
+
+    def _connect(self, token: Token) -> None:
+        if token in self.live and token not in self.connected:
+            self.connected.add(token)
+            self._new.add(token)
+
     @property
     def settling(self) -> bool:
-        """Return True if an end is still to be announced."""
-        return bool(self._ending)
+        """Return True if an end is still to be announced, or a connection to be reported."""
+        return bool(self._ending or self._new)
 
     @property
     def waiting(self) -> bool:
@@ -81,7 +116,6 @@ class BusRouter:
 
     def route_pending(self) -> set[Token]:
         """Route what has arrived, for a bounded time; return the peers that just connected."""
-        new: set[Token] = set()
         for token in list(self._queues):
             self._send_queued(token)
         until = time.monotonic() + TURN_S
@@ -100,7 +134,7 @@ class BusRouter:
                     if not self._routers.is_former(frames[0]):
                         self._reject("another user's address on the bus")
                 elif len(frames) == 2 and not frames[1]:
-                    new.add(frames[0])
+                    self._on_probe(frames[0])
                 else:
                     self._forward(frames)
             if empty:
@@ -108,22 +142,47 @@ class BusRouter:
                 break
             if time.monotonic() >= until:
                 break
-        if new:
-            self.connected |= new & self.live
+        new, self._new = self._new, set()
         return new
+
+    def _on_probe(self, token: Token) -> None:
+        if token in self.live:
+            self._probed.add(token)
+            if token in self._without_sync:
+                self._connect(token)
 
     def _forward(self, frames: Frames) -> None:
         source = frames[0]
-        onward = route(frames, self.live, self._max_message)
+        onward = route(frames, self.live, self.connected, self._max_message)
         if onward is None:
-            if source in self.live:
-                self._reject(f"{len(frames)} frames with {sum(map(len, frames))} bytes")
-            elif source not in self._departed:  # a late message of a former member is normal
-                self._reject("an unknown sender on the bus")
+            self._reject(f"{len(frames)} frames with {sum(map(len, frames))} bytes")
             return
-        if onward[1] is not GONE:
+        why = onward[1]
+        if why is source:
             self.pairs.count(source, onward[0])
+        elif source in self.live:
+            if onward[2] == SUPERVISOR:
+                self._on_sync(source, onward[3])
+                return
+        elif source in self._departed:  # a late message of a former member is normal
+            return
+        else:  # a program that is yet to join, or a stranger
+            self._reject("an unknown sender on the bus")
+            if not sockets.is_token(source):
+                return
         self._send(onward)
+
+    def _on_sync(self, source: Token, batch: bytes) -> None:
+        """Connect a member from here on; one for another router may arrive late."""
+        try:
+            messages = decode_data(batch)
+        except WireError as error:
+            self._reject(f"no message for the router: {error}")
+            return
+        for message in messages:
+            if isinstance(message, Sync) and message.boot == self._boot:
+                self._connect(source)
+                self._send([source, SUPERVISOR, encode([Synced(self._boot)])])
 
     def _send(self, frames: Frames) -> None:
         """Send without blocking. If the peer's queue is full, the message is queued here, within a
@@ -193,10 +252,17 @@ class BusRouter:
 
     # --- ends -------------------------------------------------------------------------------
 
-    def mark_ended(self, token: Token) -> None:
-        """Note that a member's process ended. Its end is announced after its last messages."""
+    def mark_ended(self, token: Token, read: Mapping[Token, int] | None = None) -> None:
+        """Note that a member's process ended. Its end is announced after its last messages.
+
+        Args:
+            token: The member.
+            read: How many batches it had read, by sender; None: unknown.
+        """
         if token in self.live:
             self._ending.setdefault(token, (time.monotonic(), ""))
+            if read is not None:
+                self._read[token] = read
 
     def set_cause(self, token: Token, cause: str) -> None:
         """Note why a member's process ended."""
@@ -215,14 +281,17 @@ class BusRouter:
 
     def drop(self, token: Token, cause: str) -> None:
         """Remove a member, and announce its end to those that exchanged messages with it."""
-        self.live.discard(token)
+        for members in (self.live, self.connected, self._new, self._probed, self._without_sync):
+            members.discard(token)
         self._departed.append(token)
-        self.connected.discard(token)
         self._drop_queue(token)
-        notice = encode([Ended(token, cause)])
+        arrived, read = self.pairs.to(token), self._read.pop(token, None)
         for partner in self.pairs.forget(token):
             if partner in self.live:
-                self._send([partner, SUPERVISOR, notice])
+                delivered = arrived.get(partner, 0)
+                if read is not None:
+                    delivered = min(delivered, read.get(partner, 0))
+                self._send([partner, SUPERVISOR, encode([Ended(token, cause, delivered)])])
         self._routers.forget(token)
 
 

@@ -1,4 +1,4 @@
-"""Decides where a message goes, and records which members have exchanged messages. Pure.
+"""Decides where a message goes, and counts what members have sent each other. Pure.
 
 A message is `[source, destination, batch, *blobs]`; the source is set by the ROUTER. The batch and
 the blobs are never read here.
@@ -7,7 +7,7 @@ the blobs are never read here.
 from collections.abc import Container
 from typing import Any, TypeAlias
 
-from garrison.ipc.messages import GONE, Token
+from garrison.ipc.messages import FULL, GONE, Token
 
 Frames: TypeAlias = list[Any]  # bytes; after the batch also frames of libzmq
 
@@ -15,12 +15,18 @@ FRAMES_MOST = 64  # of one message: a batch and its large arguments
 PLAIN = 3  # frames of a message without large arguments
 
 
-def route(frames: Frames, live: Container[Token], max_message: int) -> Frames | None:
+def route(
+    frames: Frames, live: Container[Token], connected: Container[Token], max_message: int
+) -> Frames | None:
     """Return what to send for one message that arrived; None if the message is invalid.
+
+    A message is returned as GONE, to be sent to the next incarnation, or as FULL, to be sent again
+    a moment later. The latter holds for members on their way from a former router to this one.
 
     Args:
         frames: As they arrived.
-        live: Addresses that may send and receive.
+        live: Members.
+        connected: Those of them that may send and receive.
         max_message: Bytes of one message. The socket bounds each frame; this bounds their sum.
     """
     if not PLAIN <= len(frames) <= FRAMES_MOST:
@@ -28,12 +34,11 @@ def route(frames: Frames, live: Container[Token], max_message: int) -> Frames | 
     if len(frames) > PLAIN and sum(map(len, frames)) > max_message:
         return None
     source, destination = frames[0], frames[1]
-    if source not in live:
-        return None
-    if destination in live:
+    if destination in connected and source in connected:
         frames[0], frames[1] = destination, source
         return frames
-    return [source, GONE, destination, frames[2]]  # never run, so its caller may send it again
+    later = source not in connected or destination in live
+    return [source, FULL if later else GONE, destination, frames[2]]
 
 
 class PeerTable:

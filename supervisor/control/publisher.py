@@ -170,6 +170,7 @@ class DirectoryPublisher:
             calls.window_bytes,
             self._host.max_message,
             self._host.orphan_grace,
+            syncs=True,
         )
         sent = self.send(token, welcome)
         if sent:

@@ -24,6 +24,8 @@ from .handle import NO_PROCESS, Handle
 from .limits import oom_words
 from .policy import Child, Event, StopReason
 
+REASON_MOST = 300  # characters of a reason that callers are told
+BROKEN = frozenset({State.BACKOFF, State.FAILED})
 UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell in turns
 
 
@@ -139,12 +141,25 @@ class Service:
             self.open_token,
             self.current.events,
             child.spec.agent.name,
+            self.published_reason,
         )
 
     def changed(self) -> Changed:
         """Return its state as an update of the directory."""
         child = self.child
-        return Changed(self.name, child.state, child.wanted, child.generation, self.open_token)
+        return Changed(
+            self.name,
+            child.state,
+            child.wanted,
+            child.generation,
+            self.open_token,
+            self.published_reason,
+        )
+
+    @property
+    def published_reason(self) -> str:
+        """Return why it does not run, for its callers; empty if it does."""
+        return self.reason[:REASON_MOST] if self.child.state in BROKEN else ""
 
     def record_exit(self, status: int | None, words: str, cause: str, at: float) -> None:
         """Record how the current process ended.

@@ -61,6 +61,7 @@ class Died:
     """A worker's process has ended; frames that still arrive from it do not count."""
 
     key: Key
+    read: Mapping[Key, int] | None = None  # batches that it had read, by sender; None: unknown
 
 
 @dataclass(frozen=True, slots=True)

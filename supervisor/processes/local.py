@@ -350,7 +350,7 @@ class LocalEngine:
                 self._reap(key, worker)
 
     def _died(self, key: Key, worker: LocalWorker) -> None:
-        self._happened.append(engine.Died(key))
+        self._happened.append(engine.Died(key, self._post_mortem.batches_read(key)))
         self._usage.end(key)
         if worker.launcher is not None:
             self._expect_answer(worker, GONE_WAIT)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from garrison.ipc import flight_record, flight_recorder
+from garrison.ipc import batches_read, flight_record, flight_recorder
 from garrison.supervisor.logs.tail import rotated_path
 
 from .engine import FlightRecord, Key, LogTail
@@ -69,6 +69,11 @@ class PostMortem:
         """Note that a worker's stacks begin here in its log."""
         if key in self._workers:
             self._workers[key].log.mark_dump()
+
+    def batches_read(self, key: Key) -> dict[Key, int] | None:
+        """Return how many batches an ended worker had read, by sender; None: unknown."""
+        worker = self._workers.get(key)
+        return batches_read.read(worker.flight) if worker is not None else None
 
     def gone(self, key: Key) -> None:
         """Note that a worker writes no more to its log."""

@@ -81,7 +81,8 @@ def incarnations(host: Host) -> dict[str, int]:
     named = {pid: name for pid in host.processes() if alive(pid) and (name := _name(pid))}
     counted: dict[str, int] = {}
     for pid, name in named.items():
-        if name not in {named.get(int(parent)) for parent in stat(pid)[1:2]}:
+        parent = stat(pid)[1:2]  # empty if it was such a child, and has ended meanwhile
+        if parent and named.get(int(parent[0])) != name:
             counted[name] = counted.get(name, 0) + 1
     return counted
 

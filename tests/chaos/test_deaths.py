@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from tests.support.host import Host, Hosting, found, hosting
+from tests.support.host import LONG_GRACE, Host, Hosting, found, hosting
 from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client, ServiceLost
@@ -349,7 +349,7 @@ def test_a_home_that_cannot_be_written_stops_no_service(host: Hosting) -> None:
 def test_a_record_after_an_adoption_is_of_that_process_alone(host: Hosting) -> None:
     """It has neither the stacks nor the log lines of the process before, which another supervisor
     ran."""
-    one = host("[plugins.echo]", ["echo"])
+    one = host(f"{LONG_GRACE}[plugins.echo]", ["echo"])
     old = one.kill("echo", signal.SIGSEGV)
     one.until_reborn("echo", old)
     assert "Segmentation fault" in death(one, "echo", [])["stacks"]

@@ -247,15 +247,15 @@ def test_detached_it_says_why_it_cannot(host: Hosting) -> None:
 def test_its_output_does_not_have_to_be_read(host: Hosting, options: tuple[str, ...]) -> None:
     """A reader that ends, like `head`, does not end the host."""
     one = host("[plugins.echo]\n", ["echo"], up=False)
-    one.process = subprocess.Popen(
+    one.process = process = subprocess.Popen(
         [*COMMAND, *options, "up", "-c", str(one.config), "--home", str(one.home)],
         cwd=one.folder,
         env=one.environ,
         stdout=subprocess.PIPE,
     )
-    assert one.process.stdout is not None
-    assert one.process.stdout.readline()
-    one.process.stdout.close()
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    process.stdout.close()
     one.wait_for("echo", "running")
     for _ in range(3):
         one.ask("restart", "echo")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.host import Host, Hosting, found
+from tests.support.host import LONG_GRACE, Host, Hosting, found
 from tests.support.waiting import until
 
 from garrison.ipc import GarrisonError
@@ -159,7 +159,7 @@ async def test_a_few_processes_too_many_are_drained(host: Hosting) -> None:
 @pytest.mark.parametrize("launcher_too", [False, True])
 async def test_the_next_supervisor_goes_on_looking(host: Hosting, launcher_too: bool) -> None:
     """Adopted workers keep their limits, also reparented ones."""
-    running = host(CONFIG, ["glutton"])
+    running = host(LONG_GRACE + CONFIG, ["glutton"])
     old, launcher = running.status("glutton")["pid"], running.launcher
     running.end(signal.SIGKILL)
     if launcher_too:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tests.chaos.test_mailbox import CONFIG, empty, noted, numbers
 from tests.chaos.test_mailbox_disk import config, mounted, needs_root
-from tests.support.host import Hosting, found
+from tests.support.host import LONG_GRACE, Hosting, found
 from tests.support.waiting import eventually
 
 from garrison.ipc import Client, InvalidCall, Overloaded
@@ -67,7 +67,7 @@ async def test_a_kill_of_the_supervisor_does_not_count_as_a_crash_of_the_receive
     host: Hosting, tmp_path: Path
 ) -> None:
     """A long delivery survives three kills, is no dead letter, and never runs twice at a time."""
-    running = host(CONFIG.format(notes=tmp_path), plugins=["post"])
+    running = host(LONG_GRACE + CONFIG.format(notes=tmp_path), plugins=["post"])
     async with running.connect() as client:
         kept = await client.post("receiver", "slow", 1, 3.0)
     for _ in range(3):

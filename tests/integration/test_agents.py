@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.host import Host, Hosting, found
+from tests.support.host import LONG_GRACE, Host, Hosting, found
 from tests.support.waiting import eventually, until
 
 from garrison.ipc import CallError, OrderFailed
@@ -98,13 +98,13 @@ def test_one_agents_restart_leaves_the_other(host: Hosting) -> None:
 async def test_agents_survive_their_supervisor(host: Hosting) -> None:
     """Their processes are adopted, each for its own agent. A service that is no longer configured
     is not."""
-    running = agents(host)
+    running = agents(host, LONG_GRACE + TWO)
     before = pids(running)
 
     os.kill(running.pid, signal.SIGKILL)
     assert running.process is not None
     running.process.wait()
-    moved = TWO.replace("[agents.max.services.other]", "[agents.max.services.third]")
+    moved = LONG_GRACE + TWO.replace("[agents.max.services.other]", "[agents.max.services.third]")
     running.write("config.toml", moved)
     running.up()
     after = pids(running)

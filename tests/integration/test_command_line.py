@@ -1,7 +1,6 @@
 """The command line as people and scripts use it: verbs, exit codes, JSON, output."""
 
 import json
-import os
 import re
 import signal
 import subprocess
@@ -12,8 +11,9 @@ from typing import Any
 
 import msgspec
 import pytest
+from tests.support.commands import inherited, run_forked
 from tests.support.following import Following
-from tests.support.host import COMMAND, Host, Hosting, hosting
+from tests.support.host import Host, Hosting, hosting
 from tests.support.waiting import PATIENCE, until
 
 from garrison.supervisor.cli.app import verbs
@@ -163,15 +163,8 @@ NEED_SUPERVISOR = (
 @pytest.mark.parametrize("words", [*NEED_SUPERVISOR, "call x y", "chat"])
 def test_no_supervisor_is_exit_7_and_names_the_path(tmp_path: Path, words: str) -> None:
     """For every verb that needs one. The sentence says how to start one."""
-    env = {**os.environ, "GARRISON_HOME": str(tmp_path / "h")}
-    done = subprocess.run(
-        [*COMMAND, "--json", *words.split()],
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    env = {**inherited(), "GARRISON_HOME": str(tmp_path / "h")}
+    done = run_forked(["--json", *words.split()], tmp_path, env)
     assert done.returncode == 7
     assert not done.stderr
     answer = json.loads(done.stdout)

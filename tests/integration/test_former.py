@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from tests.support.answers import PLUGINS, Scenario, paths
+from tests.support.commands import inherited
 from tests.support.host import ROOT, SERVICES, Host, Hosting, found
 
 from garrison.supervisor.crashes.report import CrashReport
@@ -131,7 +132,7 @@ def test_answers_keep_their_places(short_path: Path) -> None:
     """A script that reads `--json` finds every value where it was, and of the same kind."""
     for name in PLUGINS:
         shutil.copy(SERVICES / f"{name}.py", short_path)
-    answers = Scenario(short_path, sys.executable, dict(os.environ)).collect()
+    answers = Scenario(short_path, sys.executable, inherited()).collect()
 
     now = {path: kinds for path, kinds in paths(answers).items() if not MOMENTARY.search(path)}
     recorded = json.loads((FORMER / "answers.json").read_text())

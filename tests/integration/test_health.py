@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.host import Host, Hosting, found
+from tests.support.host import LONG_GRACE, Host, Hosting, found
 from tests.support.waiting import until
 
 CONFIG = """
@@ -35,7 +35,7 @@ def ailing(host: Hosting, folder: Path, text: str, interval: float = 0.1, more: 
     """Run a host with a service whose `health` does this."""
     folder.chmod(0o755)
     says(folder, text)
-    return host(CONFIG.format(folder=folder, interval=interval, more=more), ["ailing"])
+    return host(LONG_GRACE + CONFIG.format(folder=folder, interval=interval, more=more), ["ailing"])
 
 
 def health(running: Host) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from tests.support.host import Host, found, hosting
+from tests.support.host import LONG_GRACE, Host, found, hosting
 from tests.support.waiting import eventually
 
 from garrison.ipc import Client, RemoteError, ServiceLost, ServiceUnavailable
@@ -25,7 +25,7 @@ type = "words"
 @pytest.fixture(scope="module")
 def running() -> Iterator[Host]:
     """Return a host that all tests here share."""
-    with hosting(CONFIG, plugins=["parts"]) as host:
+    with hosting(LONG_GRACE + CONFIG, plugins=["parts"]) as host:
         yield host
 
 
@@ -79,7 +79,8 @@ async def test_an_action_that_segfaults_takes_its_own_worker_alone(running: Host
     """Its caller gets the error, other components keep working, and the worker restarts."""
     async with running.connect() as client:
         pids = {name: row["pid"] for name, row in running.rows().items()}
-        with pytest.raises(RemoteError, match="SIGSEGV") as caught:
+        # On a loaded machine the end is announced before the launcher has reported its cause.
+        with pytest.raises(RemoteError, match=r"SIGSEGV|its process ended") as caught:
             await asker(client).act("SEGFAULT", "x")
         assert caught.value.type_name == "ServiceLost"
         assert (await asker(client).act("SHOUT", "again"))[0]["text"] == "AGAIN"

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import zmq
-from tests.support.host import ROOT, Host, hosting
+from tests.support.host import LONG_GRACE, ROOT, Host, hosting
 from tests.support.proc import alive
 from tests.support.waiting import until
 
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.xdist_group("machine"),  # its user ids are fixed
 ]
 
-CONFIG = f"""
+CONFIG = f"""{LONG_GRACE}
 [defaults]
 watchdog = 5.0
 [plugins]
@@ -111,7 +111,7 @@ def users() -> Iterator[Making]:
 def killed(host: Host) -> Host:
     """Kill its supervisor alone."""
     assert host.process is not None
-    host.process.kill()
+    host.process.send_signal(signal.SIGKILL)
     host.process.wait()
     return host
 

@@ -8,9 +8,11 @@ import json
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+from tests.support.commands import run_forked
 from tests.support.waiting import until
 
 CONFIG = """
@@ -50,16 +52,19 @@ class Scenario:
 
     def run(self, *words: str, code: int = 0) -> Any:
         """Return what a verb answers with `--json`: one value, or a list where it prints lines."""
-        done = subprocess.run(
-            [self.python, "-P", "-m", "garrison.supervisor.cli", "--json", *words],
-            cwd=self.folder,
-            env=self.environ,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        if self.python == sys.executable:
+            done = run_forked(["--json", *words], self.folder, self.environ)
+        else:
+            done = subprocess.run(
+                [self.python, "-P", "-m", "garrison.supervisor.cli", "--json", *words],
+                cwd=self.folder,
+                env=self.environ,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
         assert done.returncode == code, done
         values = [json.loads(line) for line in done.stdout.splitlines()]
         return values[0] if len(values) == 1 else values

@@ -25,14 +25,17 @@ from pathlib import Path
 from typing import Any, Self
 
 import pytest
+from tests.support.commands import ROOT as ROOT
+from tests.support.commands import ForkedProcess, Process, forkable, inherited, run_forked, server
 from tests.support.proc import MARK, bearing, descriptors
 from tests.support.waiting import LOOK_S, PATIENCE, until
 
 from garrison.ipc import Client, OrderFailed, ServiceProxy, SupervisorGone, connect
 from garrison.supervisor.cli.client import request
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVICES = ROOT / "tests" / "services"
+# Orphans wait this long for the next supervisor: longer than a loaded machine needs to start one.
+LONG_GRACE = "[host]\norphan_grace = 60.0\n"
 COMMAND = (sys.executable, "-m", "garrison.supervisor.cli")
 
 
@@ -77,6 +80,8 @@ class Host:
         files: Name → text of further files there.
         env: Additions to the supervisor's environment.
         limit: Limit of descriptors of each process; 0 changes nothing.
+        forked: Fork supervisors with their imports done. /proc then shows the command server's
+            command and environment as theirs.
     """
 
     def __init__(
@@ -86,16 +91,18 @@ class Host:
         files: Mapping[str, str] | None = None,
         env: Mapping[str, str] | None = None,
         limit: int = 0,
+        forked: bool = True,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="g", dir="/tmp"))
         self.home = self.folder / "h"
         self.config = self.folder / "config.toml"
         self.mark = uuid.uuid4().hex
         self.env = dict(env or {})
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: Process | None = None
         self.python = sys.executable
         self.prefix: tuple[str, ...] = ()  # a prefix of its commands, such as setpriv
         self._limit = limit
+        self._forked = forked
         self._ups = 0
         self.write("config.toml", config)
         for plugin in plugins:
@@ -116,34 +123,29 @@ class Host:
     @property
     def environ(self) -> dict[str, str]:
         """Return the environment of its commands."""
-        kept = {
-            name: value
-            for name, value in os.environ.items()
-            if name not in {"GARRISON_HOME", "COLUMNS"}
-        }
-        return {**kept, "PYTHONPATH": str(ROOT / ".src"), MARK: self.mark, **self.env}
+        return {**inherited(), MARK: self.mark, **self.env}
 
-    def start(self, *options: str) -> subprocess.Popen[bytes]:
+    def start(self, *options: str) -> Process:
         """Start the supervisor without waiting."""
         self._ups += 1
-        with (self.folder / f"up-{self._ups}.out").open("wb") as out:
-            self.process = subprocess.Popen(
-                [
-                    *self._limited(),
-                    *self._command,
-                    "up",
-                    "-c",
-                    str(self.config),
-                    "--home",
-                    str(self.home),
-                    *options,
-                ],
-                cwd=self.folder,
-                env=self.environ,
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=out,
-            )
+        words = ("up", "-c", str(self.config), "--home", str(self.home), *options)
+        command = (*self._limited(), *self._command)
+        with (
+            Path(os.devnull).open("rb") as nothing,
+            (self.folder / f"up-{self._ups}.out").open("wb") as out,
+        ):
+            if self._forked and command == COMMAND and forkable(self.environ):
+                standard = (nothing.fileno(), out.fileno(), out.fileno())
+                self.process = ForkedProcess(words, self.folder, self.environ, standard)
+            else:
+                self.process = subprocess.Popen(
+                    [*command, *words],
+                    cwd=self.folder,
+                    env=self.environ,
+                    stdin=nothing,
+                    stdout=out,
+                    stderr=out,
+                )
         return self.process
 
     def _limited(self) -> tuple[str, ...]:
@@ -159,7 +161,7 @@ class Host:
 
         def settled() -> bool:
             if process.poll() is not None:
-                pytest.fail(f"the supervisor ended at once ({process.returncode}):\n{self.output}")
+                pytest.fail(f"the supervisor ended at once ({process.poll()}):\n{self.output}")
             head = self.head()
             return head is not None and head["pid"] == process.pid and head["settled"]
 
@@ -225,17 +227,23 @@ class Host:
     ) -> Ran:
         """Run a command; a mistake of the user must not print a traceback."""
         options = ["--home", str(self.home)] if home else []
-        done = subprocess.run(
-            [*before, *self._command, *options, *(["--json"] if json else []), *words],
-            cwd=self.folder,
-            env={**self.environ, **(env or {})},
-            input=input,
-            stdin=subprocess.DEVNULL if input is None else None,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        words = (*options, *(["--json"] if json else []), *words)
+        environ = {**self.environ, **(env or {})}
+        before = (*before, *self._command)
+        if before == COMMAND and forkable(environ):
+            done = run_forked(words, self.folder, environ, input, timeout)
+        else:
+            done = subprocess.run(
+                [*before, *words],
+                cwd=self.folder,
+                env=environ,
+                input=input,
+                stdin=subprocess.DEVNULL if input is None else None,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
         assert "call" in words or "Traceback (most recent" not in done.stderr, done
         assert "garrison/supervisor" not in done.stderr, done
         return Ran(done.returncode, done.stdout, done.stderr)
@@ -300,7 +308,10 @@ class Host:
 
     def processes(self) -> set[int]:
         """Return all processes that were started by this host's commands."""
-        return bearing(self.mark)
+        found = bearing(self.mark)
+        if self.process is not None and self.process.poll() is None:
+            found.add(self.process.pid)  # it has no mark if it was forked
+        return found
 
     # --- its end ----------------------------------------------------------------------------
 
@@ -381,11 +392,13 @@ def hosting(
     env: Mapping[str, str] | None = None,
     up: bool = True,
     limit: int = 0,
+    forked: bool = True,
 ) -> Iterator[Host]:
     """Run a host; check afterwards that no process and no descriptor outlived it."""
+    server()  # before: its descriptor is there until the session ends
     gc.collect()
     before = descriptors()
-    host = Host(config, plugins, files, env, limit)
+    host = Host(config, plugins, files, env, limit, forked)
     try:
         yield host.up() if up else host
     finally:

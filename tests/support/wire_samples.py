@@ -89,12 +89,14 @@ DATA: list[m.Data] = [
     m.Item(6, Raw(b"\xc0")),
     m.Done(7),
     m.Credit(8, 16),
-    m.Ended(b"g" * 16, "was killed"),
+    m.Ended(b"g" * 16, "was killed", 3),
     m.Frames(2),
+    m.Sync("boot"),
+    m.Synced("boot"),
 ]
 UPWARD: list[m.Upward] = [
-    m.Hello(1, "ada.chat", 2, 3),
-    m.Join(1, 3),
+    m.Hello(1, "ada.chat", 2, 3, True),
+    m.Join(1, 3, True),
     m.Leave(),
     m.Initialized(),
     m.Ready(MANIFEST),
@@ -109,13 +111,13 @@ UPWARD: list[m.Upward] = [
     m.Order(1, "restart", ("a", "b*"), 5.0, {"follow": True}),
 ]
 DOWNWARD: list[m.Downward] = [
-    m.Welcome(1, "boot", 2, (ENTRY,), 1.0, 2, 3, 4, 5.0),
+    m.Welcome(1, "boot", 2, (ENTRY,), 1.0, 2, 3, 4, 5.0, True),
     m.Identify(),
     m.Farewell(),
     m.Rejected("no such incarnation"),
     m.Listed(ENTRY),
     m.Delisted("ada.chat"),
-    m.Changed("ada.chat", m.State.BACKOFF, True, 3, b"g"),
+    m.Changed("ada.chat", m.State.BACKOFF, True, 3, b"g", "it crashed"),
     m.Drain(1.5),
     m.ShowTasks(),
     m.Acknowledged(),

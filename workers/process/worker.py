@@ -19,8 +19,9 @@ from garrison.ipc import messages
 from garrison.ipc.character import Character
 from garrison.ipc.client import Client
 from garrison.ipc.errors import ConfigError, PermanentFailure
+from garrison.ipc.hooks import WorkerHooks
 from garrison.ipc.messages import WIRE, Assignment, Token, encodable
-from garrison.ipc.session import ACKNOWLEDGE_S, Session, WorkerHooks
+from garrison.ipc.session import ACKNOWLEDGE_S, Session
 from garrison.ipc.system import process_tree
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.functions import await_with_prefix
@@ -128,6 +129,8 @@ class Worker:
             redact=redaction.redact_control,
             welcomed=self._welcomed,
             ordered=self._ordered,
+            batch_read=self._recorder.batches.add,
+            synced=self._recorder.batches.clear,
             router_changed=lambda: self._dispatch.router_changed(),
             peer_ended=self._peer_ended,
         )
@@ -315,7 +318,7 @@ class Worker:
     def _introduce(self) -> None:
         """Report the current state to a supervisor: the first one, or its successor."""
         a, session = self._assignment, self._session
-        session.send(messages.Hello(WIRE, a.name, a.generation, os.getpid()))
+        session.send(messages.Hello(WIRE, a.name, a.generation, os.getpid(), syncs=True))
         if self._phase in {"start", "run"}:
             session.send(messages.Initialized())
         if self._phase == "run" and self._manifest is not None:

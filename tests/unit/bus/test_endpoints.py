@@ -5,11 +5,12 @@ from typing import cast
 import pytest
 import zmq
 
+from garrison.ipc.messages import FULL
 from garrison.supervisor.bus import router as routing
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.bus.router import BusRouter
 
-OWN, MINE, THEIRS, UNKNOWN = b"g-own", b"g-mine", b"g-theirs", b"g-unknown"
+OWN, MINE, THEIRS, LATE, UNKNOWN = b"g-own", b"g-mine", b"g-theirs", b"g-late", b"g-unknown"
 
 
 class Router:
@@ -51,9 +52,10 @@ class Made:
         self.plane.admit(MINE, 1)
         self.plane.admit(THEIRS, 2)
         self.refused: list[str] = []
-        self.bus = BusRouter(self.plane, self.refused.append, 1 << 30)
+        self.bus = BusRouter(self.plane, self.refused.append, 1 << 30, "boot")
         for token in (OWN, MINE, THEIRS):
             self.bus.admit(token)
+            self.bus.connect_without_sync(token, probed=True)
 
 
 @pytest.fixture(autouse=True)
@@ -86,11 +88,21 @@ def test_who_may_send_from_an_address(via: str, source: bytes, taken: bool) -> N
     made = Made()
     router: Router = getattr(made, via)
     router.coming = [[source, MINE, b"batch"], [source, b""]]
-    connected = made.bus.route_pending()
-    assert bool(made.mine.sent) is taken
+    made.bus.route_pending()
+    assert any(frames[0] == MINE and frames[1] != FULL for frames in made.mine.sent) is taken
     assert len(made.refused) == {True: 0, False: 1 if via == "own" else 2}[taken]
-    assert made.bus.connected == ({source} if taken else set())
-    assert (source in connected) is (taken or via == "own")
+
+
+@pytest.mark.parametrize(("via", "seen"), [("mine", True), ("theirs", False), ("own", True)])
+def test_a_connection_counts_at_its_users_router(via: str, seen: bool) -> None:
+    """A member of an older release is connected once its probe was read there."""
+    made = Made()
+    made.bus.admit(LATE)
+    made.plane.admit(LATE, 1)
+    made.bus.connect_without_sync(LATE)
+    getattr(made, via).coming = [[LATE, b""]]
+    assert (LATE in made.bus.route_pending()) is seen
+    assert (LATE in made.bus.connected) is seen
 
 
 def test_a_message_is_sent_through_the_router_of_its_address() -> None:

@@ -6,7 +6,17 @@ from typing import cast
 import pytest
 import zmq
 
-from garrison.ipc.messages import FULL
+from garrison.ipc.messages import (
+    EMPTY_MAP,
+    FULL,
+    SUPERVISOR,
+    Call,
+    Ended,
+    Sync,
+    Synced,
+    Token,
+    encode,
+)
 from garrison.supervisor.bus import router as bus
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.bus.router import MESSAGE_BYTES, BusRouter
@@ -53,9 +63,10 @@ def made(router: Router, monkeypatch: pytest.MonkeyPatch) -> BusRouter:
     """Return a bus with both members and a small queue."""
     monkeypatch.setattr(bus, "WAITING_BYTES", MOST)
     monkeypatch.setattr(bus, "TURN_S", 60.0)
-    made = BusRouter(RouterSet(cast("zmq.Socket[bytes]", router)), lambda _: None, 1 << 30)
+    made = BusRouter(RouterSet(cast("zmq.Socket[bytes]", router)), lambda _: None, 1 << 30, "boot")
     for token in (READS, SLEEPS):
         made.admit(token)
+        made.connect_without_sync(token, probed=True)
     return made
 
 
@@ -90,3 +101,74 @@ def test_the_queue_is_not_tracked_by_the_garbage_collector(router: Router, made:
     (waiting,) = made._queues.values()
     assert len(waiting.messages) == 50
     assert not any(map(gc.is_tracked, waiting.messages))
+
+
+# --- a member's way to this router --------------------------------------------------------------
+
+
+CALL = encode([Call(1, "say", EMPTY_MAP, EMPTY_MAP, 1.0)])
+
+
+def sync(boot: str) -> list[bytes]:
+    """Return the Sync of the member that reads."""
+    return [READS, SUPERVISOR, encode([Sync(boot)])]
+
+
+@pytest.fixture
+def fresh(router: Router, made: BusRouter) -> BusRouter:
+    """Return a bus whose members have yet to connect."""
+    router.asleep = False
+    for token in (READS, SLEEPS):
+        made.drop(token, "")
+        made.admit(token)
+    return made
+
+
+def test_what_precedes_a_sync_is_sent_again_later(router: Router, fresh: BusRouter) -> None:
+    """It was meant for a former router; what follows is delivered, after the answer."""
+    fresh.connect_without_sync(SLEEPS, probed=True)
+    router.coming += [READS, SLEEPS, CALL, *sync("boot"), READS, SLEEPS, b"next"]
+
+    assert fresh.route_pending() == {READS, SLEEPS}
+    assert router.sent[:-1] == [
+        [READS, FULL, SLEEPS, CALL],
+        [READS, SUPERVISOR, encode([Synced("boot")])],
+        [SLEEPS, READS, b"next"],
+    ]
+
+
+def test_a_sync_for_a_former_router_connects_no_member(router: Router, fresh: BusRouter) -> None:
+    """It waited in a socket while the router changed."""
+    router.coming += [*sync("former"), READS, SUPERVISOR, b"no message"]
+
+    assert fresh.route_pending() == set()
+    assert fresh.connected == set()
+    assert router.sent == [[]]
+
+
+def test_a_member_receives_nothing_before_its_sync(router: Router, fresh: BusRouter) -> None:
+    """It counts what it reads from this router."""
+    fresh.connect_without_sync(SLEEPS, probed=True)
+    router.coming += [SLEEPS, READS, CALL]
+    fresh.route_pending()
+
+    assert router.sent[:-1] == [[SLEEPS, FULL, READS, CALL]]
+
+
+@pytest.mark.parametrize(
+    ("read", "delivered"), [(None, 2), ({READS: 1}, 1), ({}, 0), ({READS: 9}, 2)]
+)
+def test_an_end_says_how_much_was_read(
+    router: Router, made: BusRouter, read: dict[Token, int] | None, delivered: int
+) -> None:
+    """No more than was routed; a later batch was never run."""
+    router.asleep = False
+    router.coming += [READS, SLEEPS, CALL, READS, SLEEPS, CALL]
+    made.route_pending()
+    router.sent = [[]]
+    made.mark_ended(SLEEPS, read)
+    made.drop(SLEEPS, "was killed")
+
+    assert router.sent[:-1] == [
+        [READS, SUPERVISOR, encode([Ended(SLEEPS, "was killed", delivered)])]
+    ]

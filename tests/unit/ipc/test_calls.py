@@ -717,3 +717,73 @@ def test_a_callee_without_frame_support_gets_one_piece(frames: bool) -> None:
     assert isinstance(call, messages.Call)
     assert call.frames
     assert call.args == (args if frames else args.joined())
+
+
+# --- what an ended incarnation, or a former router, cannot have run -------------------------------
+
+
+@pytest.mark.parametrize("delivered", [0, 1, 2, 3, -1])
+def test_what_an_incarnation_never_read_goes_to_the_next(caller: Caller, delivered: int) -> None:
+    """Only what it may have run is lost; if that is unknown, all of it."""
+    calls = [caller.call() for _ in range(3)]
+    for number, call_id in enumerate(calls, 1):
+        caller.calls.posted(call_id, number)
+    read = calls if delivered < 0 else calls[:delivered]
+
+    assert caller.calls.ended(ONE, "was killed", caller.now, delivered) == len(read)
+    caller.runs(TWO)
+
+    for call_id in read:
+        caller.error(call_id, ServiceLost)
+    assert caller.calls_sent(TWO) == [call_id for call_id in calls if call_id not in read]
+
+
+def test_a_call_of_unknown_batch_is_lost(caller: Caller) -> None:
+    """After a batch came back, counts say nothing about those that were sent by then."""
+    first = caller.call()
+    caller.calls.posted(first, 5)
+    caller.calls.unnumber(ONE)
+
+    assert caller.calls.ended(ONE, "was killed", caller.now, 0) == 1
+    caller.error(first, ServiceLost)
+
+
+def test_what_the_next_router_returned_is_sent_again(caller: Caller) -> None:
+    """It was sent before the Welcome was read; what was sent after it stays in flight."""
+    former, early = caller.call(), caller.call()
+    caller.calls.router_left()
+    caller.runs(ONE)
+    late = caller.call()
+    assert caller.calls.returned_unsent(early, ONE, caller.now, full=True)
+    caller.calls.unblock(caller.now)
+
+    caller.calls.end_former("the router restarted", caller.now)
+
+    assert caller.calls_sent(ONE) == [former, early, late, early]
+    assert caller.error(former, ServiceLost).detail == "the router restarted"
+    for call_id in (early, late):
+        assert caller.answer(call_id)
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_call_of_the_former_router_that_returns_closes_no_service(
+    caller: Caller, full: bool
+) -> None:
+    """Its incarnation runs on, under the same token."""
+    early = caller.call()
+    caller.calls.router_left()
+    caller.runs(ONE)
+    caller.calls.returned_unsent(early, ONE, caller.now, full)
+    caller.calls.unblock(caller.now)
+
+    assert caller.answer(early)
+
+
+def test_an_answer_ends_a_call_of_the_former_router(caller: Caller) -> None:
+    """It arrived before the next router's first message, or through that router."""
+    early = caller.call()
+    caller.calls.router_left()
+
+    assert caller.answer(early)
+    caller.calls.end_former("the router restarted", caller.now)
+    assert caller.outcome(early) is RESULT

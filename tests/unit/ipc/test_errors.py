@@ -35,6 +35,14 @@ CASES: list[tuple[CallError, str]] = [
         ServiceUnavailable("a", "m", "stopped"),
         "a.m was not run: a is stopped; start it with: garrison start a",
     ),
+    (
+        ServiceUnavailable("a", "m", "failed: ValueError: no token"),
+        "a.m was not run: a is failed: ValueError: no token; garrison status a says why",
+    ),
+    (
+        ServiceUnavailable("a", "", "failed: ValueError: no token"),
+        "a is failed: ValueError: no token; garrison status a says why",
+    ),
     (ServiceUnavailable("a", "m", "restarting"), "a.m was not run: a is restarting"),
     (Overloaded("a", "m", "its window stayed full"), "a.m was not run: its window stayed full"),
     (InvalidCall("a", "m", "no such method"), "a.m was not run: no such method"),

@@ -7,8 +7,9 @@ import pytest
 
 from garrison.ipc import messages
 from garrison.ipc.errors import SupervisorGone
+from garrison.ipc.hooks import WorkerHooks
 from garrison.ipc.messages import SUPERVISOR, CallLimits
-from garrison.ipc.session import Session, WorkerHooks
+from garrison.ipc.session import Session
 
 LIMITS = CallLimits(timeout=1.0, window=2, window_bytes=3, max_message=4_000_000)
 NO_PROCESS = 2**22 + 1  # above the largest pid
@@ -26,6 +27,8 @@ class Hooks:
             redact=lambda message: message,
             welcomed=lambda message, is_next: self.events.append((message.boot, is_next)),
             ordered=self.events.append,
+            batch_read=self.events.append,
+            synced=lambda: self.events.append("synced"),
             router_changed=lambda: self.events.append("router changed"),
             peer_ended=self.events.append,
         )

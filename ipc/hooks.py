@@ -1,0 +1,30 @@
+"""What a worker does with its session in addition to a program."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import messages
+from .messages import Token, Upward
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerHooks:
+    """What a worker does in addition to a program. Each is called from the session's loop.
+
+    Attributes:
+        redact: Returns a message to the supervisor without secrets.
+        welcomed: A Welcome was applied; True if it came from another supervisor than the last.
+        ordered: The supervisor requests a drain or stack dump, or rejects this worker.
+        batch_read: A batch from an incarnation or program is about to be handled.
+        synced: What is read from now on came through another router than before.
+        router_changed: Calls that arrived through the former router can no longer be answered.
+        peer_ended: An incarnation ended, so its calls need no answer.
+    """
+
+    redact: Callable[[Upward], Upward]
+    welcomed: Callable[[messages.Welcome, bool], None]
+    ordered: Callable[[messages.Drain | messages.ShowTasks | messages.Rejected], None]
+    batch_read: Callable[[Token], None]
+    synced: Callable[[], None]
+    router_changed: Callable[[], None]
+    peer_ended: Callable[[Token], None]

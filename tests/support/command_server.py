@@ -1,0 +1,117 @@
+"""Runs `garrison` commands for a test session in forked children, so that each costs no imports.
+
+A child is a process of its own, with its own descriptors, environment, directory and exit; only
+the imports were done before. It has the server's environment in /proc, so no mark: the requester
+waits for its end.
+
+A request is one packet on the socket that is standard input: JSON with `argv`, `cwd` and `env`, and
+the descriptors for standard input, output, error and the report. The report is the child's pid, and
+its exit code once it has ended, a line each.
+"""
+
+import array
+import atexit
+import contextlib
+import gc
+import importlib
+import json
+import os
+import pkgutil
+import select
+import socket
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+from garrison.supervisor import cli
+from garrison.supervisor.cli import __path__ as verbs
+
+REQUEST_MOST = 1 << 18  # bytes
+USED_LATER = (
+    "garrison.ipc.client",
+    "garrison.supervisor.logs.console",
+    "garrison.supervisor.loop",
+    "rich.table",
+    "zmq.asyncio",
+)
+
+
+def serve() -> dict[str, Any]:
+    """Fork a child for each request until the other end closes; return in each child only."""
+    requests = socket.socket(fileno=os.dup(0))
+    polling = select.poll()
+    polling.register(requests, select.POLLIN)
+    running: dict[int, tuple[int, int]] = {}  # pidfd → pid, report
+    while True:
+        for fd, _ in polling.poll():
+            if fd in running:
+                polling.unregister(fd)
+                _report_end(fd, *running.pop(fd))
+                continue
+            data, fds = _receive(requests)
+            if not data:
+                sys.exit()
+            pid = os.fork()
+            if not pid:
+                requests.detach()
+                return _become(json.loads(data), fds)
+            pidfd = os.pidfd_open(pid)
+            *standard, report = fds
+            for one in standard:
+                os.close(one)
+            os.write(report, f"{pid}\n".encode())
+            running[pidfd] = (pid, report)
+            polling.register(pidfd, select.POLLIN)
+
+
+def _receive(requests: socket.socket) -> tuple[bytes, list[int]]:
+    fds = array.array("i")
+    data, ancillary, *_ = requests.recvmsg(REQUEST_MOST, socket.CMSG_SPACE(4 * fds.itemsize))
+    for *_, packed in ancillary:
+        fds.frombytes(packed)
+    return data, list(fds)
+
+
+def _report_end(pidfd: int, pid: int, report: int) -> None:
+    _, status = os.waitpid(pid, 0)
+    os.close(pidfd)
+    os.write(report, f"{os.waitstatus_to_exitcode(status)}\n".encode())
+    os.close(report)
+
+
+def _become(request: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    for number, fd in enumerate(fds[:3]):
+        os.dup2(fd, number)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+    os.environ.clear()
+    os.environ.update(request["env"])
+    time.tzset()
+    os.chdir(request["cwd"])
+    sys.path[0] = request["cwd"]  # as `python -m` does
+    sys.argv[1:] = request["argv"]
+    return request
+
+
+def _leave(code: object) -> NoReturn:
+    """End as an interpreter does, but leave its memory to the kernel."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # its reader has ended; it is closed
+            stream.flush()
+    os._exit(code if isinstance(code, int) else 1)
+
+
+if __name__ == "__main__":
+    for found in pkgutil.iter_modules(verbs):
+        if found.name not in {"__main__", "reference"}:
+            importlib.import_module(f"{cli.__name__}.{found.name}")
+    for name in USED_LATER:
+        importlib.import_module(name)
+    gc.freeze()  # else each child would copy these pages
+    serve()
+    try:
+        cli.main()
+    except SystemExit as end:
+        _leave(end.code)

@@ -1,0 +1,44 @@
+"""Sends each group of tests to one process, in the order in which the groups were collected.
+
+xdist's `loadgroup` puts the group into the test's node id, which pytest from 9.2 on does not allow;
+then every test is a group of its own, and nothing fails. So the processes write their groups to a
+file, which the scheduler reads.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from xdist.scheduler.loadscope import LoadScopeScheduling  # type: ignore[import-untyped]
+
+
+def write_groups(file: Path, items: Iterable[pytest.Item]) -> None:
+    """Write the group of each test that has one; every process writes the same."""
+    marks = {item.nodeid: item.get_closest_marker("xdist_group") for item in items}
+    new = file.with_name(f"{file.name}.{os.getpid()}")
+    new.write_text(json.dumps({test: mark.args[0] for test, mark in marks.items() if mark}))
+    new.rename(file)
+
+
+class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
+    """Gives a process a group at a time; a test without a group is one.
+
+    Args:
+        file: Where the processes write the groups.
+    """
+
+    def __init__(self, config: pytest.Config, log: Any, file: Path) -> None:
+        super().__init__(config, log)
+        self._file = file
+        self._groups: dict[str, str] = {}
+
+    def schedule(self) -> None:
+        """Distribute the tests; every process has collected its own by now."""
+        self._groups = self._groups or json.loads(self._file.read_text())
+        super().schedule()
+
+    def _split_scope(self, nodeid: str) -> str:
+        return self._groups.get(nodeid, nodeid)
