@@ -27,8 +27,13 @@ from garrison.supervisor.state.snapshot import StoredSnapshot
 
 FORMER = ROOT / "tests" / "former"
 # Places that depend on the moment: what a service reports of itself, and how calls ended.
-MOMENTARY = re.compile(r"\.(outcomes|facts|health)\.")
-ADDED: set[str] = set()  # places that answers have since; each was added on purpose
+MOMENTARY = re.compile(r"\.(outcomes|facts|health|threads)\.")
+# Places that answers have since; each was added on purpose
+ADDED = {
+    f".{verb}.data.services[].{place}"
+    for verb in ("restart", "start", "status", "stop", "up")
+    for place in ("warnings", "threads")
+}
 CONFIG = """
 [plugins.echo]
 [plugins.leak]
