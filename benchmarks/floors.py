@@ -119,8 +119,8 @@ def _committed(text: str, count: int, group: int) -> float:
         for start in range(0, count, group):
             db.execute("BEGIN IMMEDIATE")
             db.executemany(
-                "INSERT INTO letters (id, receiver, method, args, kwargs, sender, posted_at) "
-                "VALUES (?, 'sink', 'take', ?, X'80', 'post', ?)",
+                "INSERT INTO letters (id, receiver, method, args, kwargs, sender, posted_at, body, "
+                "checksum) VALUES (?, 'sink', 'take', ?, X'80', 'post', ?, 1234567890, 1234567890)",
                 [(f"{number:016x}", args, time.time()) for number in range(start, start + group)],
             )
             db.execute("COMMIT")

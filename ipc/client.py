@@ -19,11 +19,19 @@ import msgspec
 import zmq
 
 from . import frames as large
-from . import mail, sockets, values
+from . import mail, sockets, values, watching
 from .caller import Decode, ItemSink
 from .calls import OpenCall
 from .directory import AWAY
-from .errors import CallError, InvalidCall, ServiceUnavailable, SupervisorGone
+from .errors import (
+    CallError,
+    InvalidCall,
+    OrderFailed,
+    ServiceUnavailable,
+    SupervisorGone,
+    chain_problem,
+)
+from .log_events import LogEvent
 from .mail import EVENT
 from .messages import CHAIN_MOST, EMPTY_MAP, LONGEST_TIMEOUT, Entry, Leave, State, Token, Value
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
@@ -342,7 +350,7 @@ class Client:
             return None
         chain = CHAIN.get()
         if len(chain) >= CHAIN_MOST:
-            error = InvalidCall(name, method, _endless(chain))
+            error = InvalidCall(name, method, chain_problem(chain))
             log.warning("call.refused %s", error)
             settle(error)
             return None
@@ -395,7 +403,25 @@ class Client:
             SupervisorGone: The supervisor ended or did not answer. The request may have been
                 carried out.
         """
+        if options.get("follow"):  # it has many answers, and this returns one
+            raise OrderFailed("usage", f"{verb}: use client.events() or client.logs() to follow")
         return await self.session.request(verb, names, timeout, options)
+
+    def events(self, *names: str, number: int = 0, follow: bool = True) -> AsyncIterator[LogEvent]:
+        """Return the host's events, of some NAMEs and globs or all, read from its files.
+
+        Args:
+            names: NAMEs and globs; none: also the events of the host itself.
+            number: How many recorded events come first, the last ones.
+            follow: Whether to go on with new events, until this client is closed.
+        """
+        return watching.events(self.session, names, number, follow)
+
+    def logs(
+        self, *names: str, number: int = 0, follow: bool = True
+    ) -> AsyncIterator[tuple[str, str]]:
+        """Return the NAME and line of what services write, as `events` does; merged by time."""
+        return watching.lines(self.session, names, number, follow)
 
     @property
     def timeout(self) -> float:
@@ -432,14 +458,6 @@ class Client:
         self.session.close()
 
 
-def _endless(chain: tuple[str, ...]) -> str:
-    return (
-        f"it would be call {len(chain) + 1} of a chain, of which at most {CHAIN_MOST} are allowed: "
-        f"{' → '.join(chain)}; do they call each other without an end? A task of spawn begins a "
-        "chain of its own"
-    )
-
-
 @asynccontextmanager
 async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator[Client]:
     """Join a running host from any program, with the same `get_service` family as a service.
@@ -459,8 +477,10 @@ async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator
             sockets.check_listening(control)
             break
         except SupervisorGone:
-            if time.monotonic() >= until or not sockets.is_starting(control):
+            if not sockets.is_starting(control):
                 raise
+            if time.monotonic() >= until:
+                raise sockets.socket_missing(control) from None
             await asyncio.sleep(STARTING_POLL_S)
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     client = Client(sockets.new_token())

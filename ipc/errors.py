@@ -58,6 +58,21 @@ class SupervisorGone(GarrisonError):
         super().__init__(f"no supervisor at {path}; {hint}")
 
 
+class SocketMissing(SupervisorGone):
+    """A supervisor has the home, but it does not listen at the path in the text."""
+
+    code = "socket_missing"
+
+    def __init__(self, path: str, pid: str) -> None:
+        super().__init__(path)
+        self.pid = pid
+        self.args = (
+            f"the supervisor runs (pid {pid}), but does not listen at {path}. It restores a "
+            f"removed socket within a second, unless it is stopped: try again after kill -CONT "
+            f"{pid}; kill -9 {pid} and garrison up replace it, and services run on",
+        )
+
+
 class OrderFailed(GarrisonError):
     """The supervisor rejected a request, or it failed; `code` is the reason."""
 
@@ -189,6 +204,15 @@ class RemoteError(CallError):
     @classmethod
     def arrived(cls, fault: Fault) -> Self:
         return cls(fault.service, fault.method, fault.detail, fault.traceback)
+
+
+def chain_problem(chain: tuple[str, ...]) -> str:
+    """Return why a call is refused that this chain of calls led to."""
+    return (
+        f"it would be call {len(chain) + 1} of a chain, of which at most {len(chain)} are allowed: "
+        f"{' → '.join(chain)}; do they call each other without an end? A task of spawn begins a "
+        "chain of its own"
+    )
 
 
 KINDS: dict[str, type[CallError]] = {

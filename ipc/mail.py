@@ -126,8 +126,7 @@ def check_postable(entry: Entry, method: str) -> None:
     """Raise InvalidCall if a message to that method could never be delivered."""
     known = {info.name: info for info in entry.manifest.methods}
     if method not in known:
-        why = entry.manifest.left_out.get(method, "no such method")
-        raise InvalidCall(entry.name, method, why)
+        raise InvalidCall(entry.name, method, entry.manifest.why_not(method))
     if known[method].stream:
         raise InvalidCall(entry.name, method, "a stream cannot be posted")
 

@@ -2,12 +2,11 @@
 
 import asyncio
 import concurrent.futures
-import difflib
 import inspect
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Self, TypeVar, cast, get_args, get_origin
+from typing import Any, NoReturn, Self, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
@@ -30,11 +29,17 @@ class ServiceProxy:
     """
 
     __slots__ = ("__dict__", "__weakref__", "_class", "_client", "_name", "_timeout")
+    _client: Caller
+    _name: str
+    _class: type | None
+    _timeout: float | None
 
     def __init__(
         self, client: Caller, name: str, cls: type | None = None, timeout: float | None = None
     ) -> None:
-        self._client, self._name, self._class, self._timeout = client, name, cls, timeout
+        fields = {"_client": client, "_name": name, "_class": cls, "_timeout": timeout}
+        for field, value in fields.items():
+            object.__setattr__(self, field, value)
         client.proxies[id(self)] = self
 
     @property
@@ -52,24 +57,28 @@ class ServiceProxy:
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
             raise AttributeError(f"{self!r} has no method {name!r}")
-        info = self._find(name)
-        method = RemoteMethod(self._client, self._name, info, self._class, self._timeout)
-        self.__dict__[name] = method
+        method = self.__dict__[name] = remote_method(self, name)
         return method
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(
+            f"{self._name}.{name} cannot be set: {self._name} is in another process, so the value "
+            "would not reach it; give it a method that takes the value, and call that"
+        )
+
+    def __delattr__(self, name: str) -> NoReturn:
+        raise AttributeError(
+            f"{self._name}.{name} cannot be deleted: {self._name} is in another process"
+        )
 
     def _find(self, name: str) -> MethodInfo:
         entry = self._client.directory.get(self._name)
         if entry is None:
             raise AttributeError(f"{self._name}.{name}: {self._name} is no longer configured")
-        known = {method.name: method for method in entry.manifest.methods}
-        if name in known:
-            return known[name]
-        if name in entry.manifest.left_out:
-            problem = f"cannot be called: {entry.manifest.left_out[name]}"
-        else:
-            close = difflib.get_close_matches(name, known, n=1)
-            problem = "no such method" + (f"; did you mean {close[0]!r}?" if close else "")
-        raise AttributeError(f"{self._name}.{name}: {problem}")
+        for method in entry.manifest.methods:
+            if method.name == name:
+                return method
+        raise AttributeError(f"{self._name}.{name}: {entry.manifest.why_not(name)}")
 
     def __dir__(self) -> list[str]:
         entry = self._client.directory.get(self._name)
@@ -87,6 +96,16 @@ class ServiceProxy:
     def __repr__(self) -> str:
         entry = self._client.directory.get(self._name)
         return f"<service {self._name}: {entry.state.value if entry else 'not configured'}>"
+
+
+def remote_method(proxy: ServiceProxy, name: str) -> "RemoteMethod":
+    """Return a service's method of a name; never an attribute of the proxy itself.
+
+    Raises:
+        AttributeError: The service has no such method; the text says what the name is.
+    """
+    info = proxy._find(name)
+    return RemoteMethod(proxy._client, proxy._name, info, proxy._class, proxy._timeout)
 
 
 def with_timeout(proxy: T, seconds: float) -> T:

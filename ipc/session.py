@@ -30,6 +30,7 @@ from .errors import (
 from .hooks import WorkerHooks
 from .link import Link
 from .messages import FULL, GONE, SUPERVISOR, WIRE, CallLimits, Data, Downward, Token, Upward
+from .path_watch import PathWatch
 from .system import process_tree
 
 log = logging.getLogger(__name__)
@@ -77,6 +78,7 @@ class Session:
         send = send_data or self.send_data
         self.calls = Calls(send, self.limits.window, self.limits.window_bytes)
         self.ids = itertools.count(1)
+        self.logs = ""  # the folder of the host's logs
         self.boot = ""  # id of the supervisor process that welcomed this one last
         self._synced = ""  # `boot` of the router that answered a Sync last
         self.refused = 0  # frames that could not be decoded
@@ -92,6 +94,8 @@ class Session:
         self._timer: asyncio.TimerHandle | None = None
         self._supervisor_pid = 0
         self._supervisor = -1  # pidfd
+        self._elsewhere = False  # in another PID namespace, where its pid means nothing here
+        self._path_watch = PathWatch(self.loop, self.on_supervisor_end)
         self._is_final = False  # this supervisor announced that no other will follow
         self._orphan_grace = 0.0
         self._requests: dict[int, asyncio.Future[Any]] = {}
@@ -120,6 +124,7 @@ class Session:
 
     def open(self, context: "zmq.Context[zmq.Socket[bytes]]", control: str, bus: str) -> None:
         """Connect both sockets; if `bus` is empty, the control socket alone."""
+        self._path_watch.path = control
         # No size limit: a directory may be larger than what services may send each other.
         control_socket = sockets.dealer(context, control, self.token, -1)
         self.control = Link(control_socket, self.on_control, self.malformed, self._batch_limit)
@@ -269,10 +274,10 @@ class Session:
                     self._on_rejected(message.reason)
             case messages.Identify():
                 if self._worker is None:
-                    self.send(messages.Join(WIRE, os.getpid(), syncs=True))
+                    self.send(messages.Join(WIRE, os.getpid(), True, process_tree.pid_namespace()))
             case messages.Farewell():
                 self._is_final = True
-                if self._supervisor < 0:  # the process ended before this message was read
+                if self._supervisor < 0:  # it ended before this message was read, or is elsewhere
                     self.on_supervisor_end()
             case messages.Acknowledged():
                 if not self._acknowledged.done():
@@ -302,10 +307,12 @@ class Session:
         elif is_next and self.bus is not None:
             self.bus.probe()
         self._orphan_grace = message.orphan_grace
+        self.logs = message.logs or ""
         if self._limited_by_welcome:
             self.limits = message.limits
             self.calls.window, self.calls.window_bytes = message.window, message.window_bytes
         self._supervisor_pid = message.pid
+        self._elsewhere = not process_tree.is_pid_namespace(message.pid_namespace)
         before = [entry.name for entry in self.directory]
         self.directory.replace(message.entries)
         for name in dict.fromkeys([*before, *(entry.name for entry in self.directory)]):
@@ -388,6 +395,9 @@ class Session:
     def watch_supervisor(self) -> None:
         """Have `on_supervisor_end` called as soon as the supervisor's process ends."""
         self._unwatch_supervisor()
+        if self._elsewhere:
+            self._path_watch.start()
+            return
         try:
             self._supervisor = os.pidfd_open(self._supervisor_pid)
         except OSError:
@@ -431,9 +441,12 @@ class Session:
     @property
     def is_alone(self) -> bool:
         """Return True if the supervisor that this process joined has ended."""
+        if self._elsewhere:
+            return not sockets.has_supervisor(self._path_watch.path)
         return self._supervisor < 0 or process_tree.ended(self._supervisor, 0)
 
     def _unwatch_supervisor(self) -> None:
+        self._path_watch.stop()
         if self._supervisor >= 0:
             self.loop.remove_reader(self._supervisor)
             os.close(self._supervisor)

@@ -1,18 +1,21 @@
 """Creates ZeroMQ sockets and sets their options; paths of sockets; tokens."""
 
 import contextlib
+import hashlib
 import os
 import resource
 import secrets
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import zmq
 
-from .errors import GarrisonError, SupervisorGone
+from .errors import GarrisonError, SocketMissing, SupervisorGone
 from .messages import TOKEN_BYTES, Token
+from .system.locks import is_locked
 
 LONGEST_PATH = 107  # bytes of a Unix socket's path
 NOBLOCK, RCVMORE, EVENTS, POLLIN = (
@@ -24,7 +27,10 @@ NOBLOCK, RCVMORE, EVENTS, POLLIN = (
 MORE_NOBLOCK = NOBLOCK | int(zmq.SNDMORE)
 LINGER_MS = 500  # how long a closing socket goes on sending
 PROBE_S = 5.0  # for a plain connect to be accepted or refused
+NAME_ANSWER_BYTES = 16 * 1024  # of a supervisor at an abstract address
 PEER_QUEUE = 20_000  # messages to one peer; in practice callers' windows are the bound
+DESCRIPTORS_LEAST = 128  # with fewer, the supervisor has none left for connections
+DESCRIPTORS_BASE, DESCRIPTORS_EACH = 112, 5  # of the supervisor itself, and for each service
 ROUTED = 64  # messages in libzmq to and from one peer; `BusRouter` bounds the rest by bytes
 
 
@@ -53,12 +59,30 @@ def run_folder(home: Path) -> Path:
     return Path(os.path.realpath(home / "run"))
 
 
-def raise_descriptor_limit() -> None:
-    """Raise the limit of descriptors to the hard limit: libzmq aborts if an accept finds none."""
+def raise_descriptor_limit() -> int:
+    """Raise the limit of descriptors to the hard limit: libzmq aborts if an accept finds none.
+
+    Returns:
+        The former limit, if it was lower; else 0.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     ceiling = 65_536 if hard == resource.RLIM_INFINITY else hard
-    if soft < ceiling:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    if soft >= ceiling:
+        return 0
+    resource.setrlimit(resource.RLIMIT_NOFILE, (ceiling, hard))
+    return soft
+
+
+def check_descriptor_limit(services: int) -> None:
+    """Raise GarrisonError if this process may open too few files to supervise so many services."""
+    needed = max(DESCRIPTORS_LEAST, DESCRIPTORS_BASE + DESCRIPTORS_EACH * services)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < needed:
+        raise GarrisonError(
+            f"this process may open {hard} files, and a host with {services} services needs "
+            f"{needed} or more: raise the hard limit, with ulimit -Hn {max(needed, 1024)} as root, "
+            "with LimitNOFILE= in a systemd unit, or with --ulimit nofile= in docker run"
+        )
 
 
 def router(
@@ -153,23 +177,67 @@ def check_listening(path: str) -> None:
             raise SupervisorGone(path) from error
 
 
+def run_name(run: Path) -> bytes:
+    """Return the abstract address that the supervisor of a run folder has, as of this user."""
+    folder = os.fsencode(os.path.realpath(run))
+    digest = hashlib.sha256(f"{os.geteuid()}\0run\0".encode() + folder).hexdigest()
+    return b"\0garrison-" + digest.encode()
+
+
+def name_holder(name: bytes, answer_s: float = 0.0) -> tuple[int, bytes] | None:
+    """Return the pid of the process of this user that has an abstract address, and its answer.
+
+    None: no process of this user has it. The pid is 0 in another PID namespace.
+
+    Args:
+        name: The address.
+        answer_s: Seconds to wait for the answer; 0: none is wanted.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(answer_s or PROBE_S)
+        try:
+            connection.connect(name)
+            peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+        except TimeoutError:  # its backlog is full
+            return 0, b""
+        except OSError:
+            return None
+        pid, uid, _ = struct.unpack("3i", peer)
+        if uid != os.geteuid():
+            return None
+        answer = b""
+        if answer_s:
+            with contextlib.suppress(OSError):
+                answer = connection.recv(NAME_ANSWER_BYTES)
+        return pid, answer
+
+
 def is_starting(path: str) -> bool:
     """Return True if a supervisor has the run folder but does not listen yet, as in an upgrade.
 
-    The holder of the lock has its file open, and its pid is in the file. An attempt to lock could
-    make a starting supervisor fail, and `/proc/locks` omits lines while other processes change it.
+    It has the lock, and an address that cannot be removed.
     """
-    lock = Path(path).with_name("supervisor.lock")
+    run = Path(path).parent
+    return is_locked(run / "supervisor.lock") or name_holder(run_name(run)) is not None
+
+
+def has_supervisor(path: str) -> bool:
+    """Return True if a supervisor listens at a control socket's path, or is about to."""
     try:
-        found, pid = lock.stat(), int(lock.read_text("ascii"))
-        opened = list(Path(f"/proc/{pid}/fd").iterdir())
-    except (OSError, ValueError):
-        return False
-    for descriptor in opened:
-        with contextlib.suppress(OSError):  # closed meanwhile
-            if os.path.samestat(descriptor.stat(), found):
-                return True
-    return False
+        check_listening(path)
+    except SupervisorGone:
+        return is_starting(path)
+    return True
+
+
+def socket_missing(path: str) -> SocketMissing:
+    """Return the error for a path where a supervisor that `is_starting` does not listen in time."""
+    run = Path(path).parent
+    pid, _ = name_holder(run_name(run)) or (0, b"")
+    shown = str(pid or "")
+    with contextlib.suppress(OSError):
+        shown = shown or (run / "supervisor.lock").read_text("ascii", "replace").strip()
+    return SocketMissing(path, shown or "?")
 
 
 def check_length(path: str) -> None:

@@ -129,6 +129,7 @@ class AssignmentBuilder:
             priority=spec.priority,
             limits=limits,
             chaos=host.chaos,
+            terminal=service.terminal or msgspec.UNSET,
             threads=calls.threads,
             task_errors=spec.supervision.task_errors.value,
         )

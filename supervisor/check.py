@@ -3,6 +3,7 @@
 Each plugin is read in a process of its own, which is ended if it takes too long.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -187,19 +188,40 @@ def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead
         sections=config.sections(plugin),
     )
     try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-m", "garrison.workers.process.probe"],
-            input=encode(reading),
-            stdout=subprocess.PIPE,
-            env=base_environment(environ),
-            timeout=READ_S,
-            start_new_session=True,
-            check=False,
-        )
+        output, code = _run_reader(encode(reading), base_environment(environ))
     except subprocess.TimeoutExpired:
         return Failing("read", f"its import took longer than {READ_S:g} s")
     try:
-        result = _decode(done.stdout)
+        result = _decode(output)
     except msgspec.MsgspecError:
-        return Failing("read", f"its process ended with code {done.returncode} while it was read")
+        return Failing("read", f"its process ended with code {code} while it was read")
     return checked(result, spec, config.plugins)
+
+
+def _run_reader(request: bytes, environment: Mapping[str, str]) -> tuple[bytes, int]:
+    """Run a reader; return its output and exit code. It ends with this process, however that ends.
+
+    Raises:
+        subprocess.TimeoutExpired: It took too long.
+    """
+    lifeline, held = os.pipe()  # only this process has the end that it holds
+    try:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "garrison.workers.process.probe", str(lifeline)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            pass_fds=(lifeline,),
+            start_new_session=True,
+        )
+        with process:
+            try:
+                output, _ = process.communicate(request, READ_S)
+            finally:
+                os.close(held)  # the reader's guard ends what is left
+                held = -1
+        return output, process.returncode
+    finally:
+        os.close(lifeline)
+        if held >= 0:
+            os.close(held)

@@ -83,8 +83,8 @@ class InputDispatcher:
             case messages.Order():
                 self._requests.take(token, message)
                 self._wake()
-            case messages.Join(wire, pid, syncs):
-                self._on_join(token, wire, pid, syncs)
+            case messages.Join():
+                self._on_join(token, message)
             case messages.Leave():
                 self._publisher.leave(token)
                 self.forget_program(token)
@@ -122,12 +122,12 @@ class InputDispatcher:
 
     # --- programs ---------------------------------------------------------------------------
 
-    def _on_join(self, token: Token, wire: int, pid: int, syncs: bool) -> None:
+    def _on_join(self, token: Token, message: messages.Join) -> None:
         if token in self._services.by_token or self._plugins.has_probe(token):
             self._control.reject("a worker that says it is a program")
-        elif self._publisher.join(token, wire, pid):
+        elif self._publisher.join(token, message):
             self._bus.admit(token)
-            if not syncs:
+            if not message.syncs:
                 self._bus.connect_without_sync(token, probed=True)
             if token not in self._joining:
                 self._joining.add(token)

@@ -10,12 +10,13 @@ import signal
 import time
 import traceback
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, assert_never
 
 import zmq
 
 from garrison.ipc.errors import ConfigError, GarrisonError
 from garrison.ipc.messages import State, Token
+from garrison.ipc.sockets import raise_descriptor_limit
 from garrison.ipc.system import trimmer
 from garrison.supervisor.bus.router import AGAIN_S
 from garrison.supervisor.config.load import Config
@@ -25,11 +26,14 @@ from garrison.supervisor.lifecycle.ordering import have_processes
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
 from garrison.supervisor.state.adoption import adoptable
-from garrison.supervisor.state.handover import SIGNALS, Handover
+from garrison.supervisor.state.handover import Handover
 from garrison.supervisor.state.home import lock_home
+from garrison.supervisor.state.home_watch import HomeWatch
+from garrison.supervisor.state.identity import ConfigIdentity
 from garrison.supervisor.state.orders import OrderStore, load_orders
 from garrison.supervisor.state.snapshot import load_snapshot
 
+from . import signals
 from .components import Components, EngineFactory, LoopHooks, build, local_engine
 from .processes import engine
 from .tasks import Steps, TaskSet
@@ -46,6 +50,7 @@ class Supervisor:
         config: What to run.
         environ: The environment at the start; secrets are taken from it.
         log: Where events go.
+        identity: The config's names, claimed already.
         handover: What the supervisor before an upgrade, in this same process, has left.
         make_engine: Makes the engine that runs the workers.
 
@@ -63,6 +68,7 @@ class Supervisor:
         config: Config,
         environ: Mapping[str, str],
         log: EventLog,
+        identity: ConfigIdentity,
         handover: Handover | None = None,
         make_engine: EngineFactory = local_engine,
     ) -> None:
@@ -76,6 +82,7 @@ class Supervisor:
         self._poller, self._polled = zmq.Poller(), list[int]()
         self._tasks = TaskSet(self._report_error)
         handover = handover or Handover()
+        self._terminal = handover.terminal or signals.at_terminal()
         self._locks = lock_home(config, handover.locks)
         orders, problem = load_orders(host.state)
         former, unreadable = load_snapshot(host.state)
@@ -85,6 +92,7 @@ class Supervisor:
         parts = build(config, environ, log, handover, self._orders, former, hooks, make_engine)
         self._take(parts)
         self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
+        self._home = HomeWatch(config, self._locks, self._endpoints, identity)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unreadable)):
             log.record("state.damaged", problem=damaged)
@@ -127,11 +135,10 @@ class Supervisor:
         """Serve until everything has stopped on request."""
         wake, wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
-        for number in SIGNALS:
-            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # nohup; an ignored SIGINT is only what a script's & passes down
-            signal.signal(number, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # those that came too early come now
+        numbers = signals.handled()
+        signals.catch(lambda *_: None, numbers)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)  # those that came too early come now
+        self._engine.reap()  # what ended before
         self._add_task(self._register())
         self._add_task(self._until_settled())
         self._rotation.start()
@@ -150,12 +157,18 @@ class Supervisor:
             signal.set_wakeup_fd(-1)
 
     def _turn(self, wake: int) -> None:
+        self._raise_limit()  # poll fails with more descriptors than the limit
         ready = self._poll(wake)
+        self._raise_limit()
         if (
             self._endpoints.listeners.fileno() in ready
             or time.monotonic() >= self._endpoints.listeners.due
         ):
             self._endpoints.listeners.turn()
+        if self._home.identity.fileno() in ready:
+            self._home.identity.answer()
+        if time.monotonic() >= self._home.due:
+            self._watch_home()
         if wake in ready:
             self._on_signals(wake)
         if self._control.pending or not ready.keys().isdisjoint(self._endpoints.control.all):
@@ -178,6 +191,11 @@ class Supervisor:
             trimmer.trim_in_background()
         self._turned_at = time.monotonic()
 
+    def _raise_limit(self) -> None:
+        """Undo what another program may do to this one's limit of descriptors."""
+        if lowered := raise_descriptor_limit():
+            self._log.record("descriptors.raised", lowered_to=lowered)
+
     def _poll(self, wake: int) -> dict[Any, int]:
         workers = self._engine.descriptors()
         polled = [len(self._endpoints), *workers]
@@ -185,7 +203,7 @@ class Supervisor:
             self._polled = polled
             self._poller = zmq.Poller()
             fds = [wake, self._publisher.exit_poll.fileno(), self._rotation.wake]
-            fds.append(self._endpoints.listeners.fileno())
+            fds += [self._endpoints.listeners.fileno(), self._home.identity.fileno()]
             sockets = (*self._endpoints.control.all, *self._endpoints.bus.all)
             for one in (*sockets, *fds, *workers):
                 self._poller.register(one, zmq.POLLIN)
@@ -197,7 +215,7 @@ class Supervisor:
         if self._bus.settling or self._engine.busy:
             return 0.001
         due = min(self._manager.due, self._publish_due, self._engine.due, self._snapshots.due)
-        due = min(due, self._endpoints.listeners.due, self._bus.trimmer.due)
+        due = min(due, self._endpoints.listeners.due, self._bus.trimmer.due, self._home.due)
         wait = min(due - time.monotonic(), AGAIN_S if self._bus.waiting else IDLE_S)
         return max(min(wait, TASKS_S) if self._tasks or self._requests else wait, 0.0)
 
@@ -272,16 +290,35 @@ class Supervisor:
 
     def _on_signals(self, wake: int) -> None:
         with contextlib.suppress(BlockingIOError):
-            for number in os.read(wake, 64):
-                if number in SIGNALS:
+            numbers = os.read(wake, 4096)
+            for number in numbers:
+                if signals.meaning(number, self._terminal) is signals.Meaning.STOP:
                     # A terminal that closes sends SIGHUP twice; that is no order to hurry.
                     self._signals += number != signal.SIGHUP or not self._signals
-                    name = signal.Signals(number).name
+                    name = signals.name_of(number)
                     self._log.record("supervisor.signal", signal=name, count=self._signals)
+            for number in dict.fromkeys(numbers):
+                self._on_harmless_signal(number)
         if self._signals == 1:
             self._stop_host()
         elif self._signals > 1:
             self._done = True
+
+    def _on_harmless_signal(self, number: int) -> None:
+        """Do what a signal means that does not stop the host, and record it."""
+        match what := signals.meaning(number, self._terminal):
+            case signals.Meaning.STOP:
+                return
+            case signals.Meaning.REAP:
+                self._engine.reap()
+                return
+            case signals.Meaning.REOPEN:
+                self._rotation.look_at_once()  # the event log looks at each event, as below
+            case signals.Meaning.REFUSE | signals.Meaning.NOTHING:
+                pass
+            case _:
+                assert_never(what)
+        self._log.record("supervisor.signal", signal=signals.name_of(number), action=what.value)
 
     # --- the host as a whole ----------------------------------------------------------------
 
@@ -330,6 +367,20 @@ class Supervisor:
             self._log.record("supervisor.stopping")
             self._wake()
 
+    def _watch_home(self) -> None:
+        """Restore what was removed from the home; end if another supervisor has taken its path."""
+        self._publisher.check_programs_elsewhere(time.monotonic())
+        events = self._home.turn()
+        if self._home.restored:
+            self._log.close()  # the next event opens the file that is at the path then
+        for event, data in events:
+            self._log.record(event, **data)
+        self._snapshots.rewrite_lost(all_files=self._home.restored)
+        if self._home.displaced is not None:
+            self.failure = self.failure or self._home.displaced
+            self._snapshots.abandon()
+            self._stop_host()
+
     def _begin_upgrade(self, python: str) -> None:
         steps = self.upgrade.exec_successor(
             python, self._publisher.suspend_programs, self._manager.suspend_calls, self._end_loop
@@ -355,11 +406,13 @@ class Supervisor:
         self._log.close()
         if not self.upgrade.successor:
             self._endpoints.unlink()
+            self._home.identity.close()
             for lock in self._locks:
                 os.close(lock)
 
     def _close_for_successor(self, wake: int) -> None:
-        self.upgrade.hand_over(self._locks, wake)
+        names = self._home.identity.hand_over()
+        self.upgrade.hand_over(self._locks, names, wake, self._terminal)
         self._bus.route_pending()
         self._snapshots.write()
         self._crashes.flush()

@@ -19,6 +19,7 @@ from garrison.supervisor.config.spec import ServiceSpec, service_spec
 from garrison.supervisor.lifecycle.actions import (
     Action,
     Apply,
+    Attach,
     Configure,
     InjectFault,
     RestartBound,
@@ -125,6 +126,8 @@ class ServiceManager:
                 service.next_watchdog = None
             case RestartBound(name):
                 self._restart_bound(name)
+            case Attach(name, pid):
+                self._services.services[name].terminal = pid
             case InjectFault(name, kind, number):
                 current = self._services.services[name].current
                 self._use.log.record("service.fault", name, fault=kind, pid=current.pid)
@@ -286,6 +289,8 @@ class ServiceManager:
         except CannotStart as error:
             self._not_started(service, error.reason, error.permanent)
             return
+        finally:
+            service.terminal = 0  # it is for one incarnation
         service.current.uid = prepared.uid
         self._use.crashes.on_secrets(service.name, prepared.secrets)
         self._use.engine.fork(token, service.name, prepared.assignment, service.spec.limits)

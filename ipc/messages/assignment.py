@@ -105,6 +105,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     priority: int | None = None  # of its models, where the config sets one
     limits: WorkerLimits = WorkerLimits()
     chaos: bool = False  # whether it accepts the faults of `garrison chaos`
+    terminal: int | msgspec.UnsetType = msgspec.UNSET  # pid of the process whose terminal it uses
     threads: int = 16  # plain methods that run at once
     task_errors: str = "log"  # what an exception that nothing retrieves does: "log", "crash"
 

@@ -33,6 +33,7 @@ class Join(msgspec.Struct, tag="join", frozen=True):
     wire: int
     pid: int
     syncs: bool = False  # as in Hello
+    pid_namespace: int | msgspec.UnsetType = msgspec.UNSET  # in which the pid means something
 
 
 class Leave(msgspec.Struct, tag="bye", frozen=True):
@@ -155,6 +156,8 @@ class Welcome(msgspec.Struct, tag="welcome", frozen=True):
     max_message: int = 64 * 1024 * 1024
     orphan_grace: float = 10.0  # how long to wait for the next supervisor once this one is gone
     syncs: bool = False  # the router answers a Sync; an older release leaves this out
+    logs: str | msgspec.UnsetType = msgspec.UNSET  # the folder of logs; older: not named
+    pid_namespace: int | msgspec.UnsetType = msgspec.UNSET  # in which the pid means something
 
     @property
     def limits(self) -> CallLimits:

@@ -1,5 +1,6 @@
 """What a service offers, and its entry in the directory."""
 
+from difflib import get_close_matches
 from enum import Enum
 from typing import Any
 
@@ -88,6 +89,19 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     mail_window: int = 1  # posted messages that may be in delivery to it at the same time
     notes: tuple[Text, ...] = ()  # warnings for its author
     frames: bool = False  # it accepts calls with frames; an older release leaves this out
+    attributes: dict[Identifier, Text] = {}  # public names that are no methods → what each one is
+
+    def why_not(self, method: str) -> str:
+        """Return why a name cannot be called, as the end of a sentence."""
+        if method in self.left_out:
+            return f"cannot be called: {self.left_out[method]}"
+        if method in self.attributes:
+            return f"is {self.attributes[method]}"
+        if method.startswith("_"):
+            return "a name that begins with _ is private to the service"
+        known = [one.name for one in self.methods]
+        close = get_close_matches(method, known, n=1)
+        return "no such method" + (f"; did you mean {close[0]!r}?" if close else "")
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):

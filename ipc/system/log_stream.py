@@ -1,7 +1,8 @@
 """Streams to a log file that never fail: on a full disk, output is lost and counted.
 
 The number of lost bytes is written as one line before the next output. If the file could not be
-created, that is tried again at most once a second. Sizes are bytes.
+created, that is tried again at most once a second. A stream can follow its path: if the file there
+was removed or renamed, it continues in a new one. Sizes are bytes.
 """
 
 import contextlib
@@ -15,13 +16,14 @@ from typing import Any, TypeAlias
 
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 REOPEN_S = 1.0  # between attempts to create a file
+FOLLOW_S = 0.1  # between two checks that the file is still at its path
 
 Split: TypeAlias = Callable[[bytes], tuple[bytes, bytes]]  # what to write now, what to hold back
 
 
 def open_log(path: str) -> int:
     """Open a log file for appending, readable by its user alone; return its descriptor."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
     return os.open(path, flags, 0o600)
 
 
@@ -58,6 +60,9 @@ class LossyStream(io.RawIOBase):
         self._lost = 0
         self._why = ""
         self._in_line = False  # the last byte on the disk was no newline
+        self._path = ""  # to follow
+        self._file = (0, 0)  # device and inode of the file, as it was opened
+        self._follow_at = 0.0
         self.split: Split | None = None
 
     def writable(self) -> bool:
@@ -84,9 +89,38 @@ class LossyStream(io.RawIOBase):
         held, self._held = self._held, b""
         self._put(held)
 
+    def follow(self, path: str = "") -> bool:
+        """Open the file at the path anew if the stream's own is no longer there.
+
+        Args:
+            path: The path to follow from now on; empty: the one that was set before.
+
+        Returns:
+            Whether the stream continues in another file.
+        """
+        now = time.monotonic()
+        self._follow_at = now + FOLLOW_S
+        if path:
+            self._path, self._file = path, _identity(os.fstat(self._descriptor))
+        if not self._path or self._missing:
+            return False
+        try:
+            if _identity(os.fstat(self._descriptor)) != self._file:
+                return False  # the program has redirected the descriptor
+            with contextlib.suppress(FileNotFoundError):
+                if _identity(os.lstat(self._path)) == self._file:
+                    return False
+            self._open_anew(self._path)
+        except OSError:  # no room, or no permission; the former file is better than none
+            self._follow_at = now + REOPEN_S
+            return False
+        return True
+
     def _put(self, data: bytes) -> None:
         if not data:
             return
+        if self._path and time.monotonic() >= self._follow_at:
+            self.follow()
         if self._missing and not self._reopen():
             self._lost += len(data)
             return
@@ -127,18 +161,29 @@ class LossyStream(io.RawIOBase):
             return False
         self._tried_at = now
         try:
-            opened = open_log(self._missing)
+            self._open_anew(self._missing)
         except OSError as error:
             self._why = str(error.strerror)
             return False
-        os.dup2(opened, self._descriptor)  # children that start from now on inherit it
-        os.close(opened)
         self._missing = ""
         return True
+
+    def _open_anew(self, path: str) -> None:
+        opened = open_log(path)
+        try:
+            os.dup2(opened, self._descriptor)  # children that start from now on inherit it
+            self._file = _identity(os.fstat(opened))
+        finally:
+            os.close(opened)
+        self._in_line = False
 
     def note_lost(self, problem: str) -> None:
         """Set the reason of the loss."""
         self._why = problem
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
 _placed: list[LossyStream] = []
@@ -174,6 +219,21 @@ def install(streams: Iterable[Any], missing: str = "", problem: str = "") -> lis
 def placed() -> list[LossyStream]:
     """Return the streams that were installed last."""
     return _placed
+
+
+def follow(path: str = "") -> None:
+    """Have all installed streams follow a path, or check now whether their file is still there."""
+    for stream in _placed:
+        stream.follow(path)
+
+
+def path_of(descriptor: int) -> str:
+    """Return the path of the regular file that a descriptor has open; empty if there is none."""
+    try:
+        path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 (text, as it is used)
+        return path if os.path.samestat(os.stat(path), os.fstat(descriptor)) else ""  # noqa: PTH116
+    except OSError:
+        return ""
 
 
 def _below(stream: io.TextIOWrapper, missing: str) -> LossyStream:

@@ -80,6 +80,14 @@ def peek_ended() -> int | None:
     return found.si_pid if found is not None else None
 
 
+def has_ended(pid: int) -> bool:
+    """Return whether a child is a zombie, without reaping it."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return False
+
+
 def start_ticks(pid: int) -> int:
     """Return a process's start time in clock ticks since boot; 0 if there is no such process.
 
@@ -107,6 +115,23 @@ def _stat(pid: int) -> list[str]:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:
         return []
+
+
+def pid_namespace() -> int:
+    """Return the number of this process's PID namespace: a pid means nothing in another one.
+
+    0 if it is unknown.
+    """
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
+
+
+def is_pid_namespace(number: object) -> bool:
+    """Return True if a number is that of this process's PID namespace, or says nothing."""
+    own = pid_namespace()
+    return number == own or not own or not number or not isinstance(number, int)
 
 
 def is_alive(pid: int, start: int | None = None) -> bool:

@@ -5,8 +5,6 @@ that user have an address there. So the kernel has verified the sender before a 
 address is known to one ROUTER alone, so no peer at another ROUTER can receive what is sent to it.
 """
 
-import contextlib
-import os
 import re
 from collections import deque
 
@@ -136,7 +134,6 @@ class Endpoints:
             for router in made:
                 self.listeners.remove(router)
                 router.close(linger=0)
-            self._unlink(uid)
             raise
         for plane, router in zip(planes, made, strict=True):
             plane.add(uid, router)
@@ -150,11 +147,5 @@ class Endpoints:
                 router.close()
 
     def unlink(self) -> None:
-        """Remove the sockets' files."""
-        for uid in (-1, *self._uids):
-            self._unlink(uid)
-
-    def _unlink(self, uid: int) -> None:
-        for path in self.paths(uid):
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)  # noqa: PTH108
+        """Remove the sockets' files, apart from those of other processes."""
+        self.listeners.unlink()

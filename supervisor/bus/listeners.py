@@ -1,11 +1,12 @@
 """Accepts connections only while descriptors are free: libzmq aborts if an accept finds none.
 
-The listening sockets are created here and handed to libzmq. While descriptors are plenty, libzmq
-has the socket at the path and accepts from it. When they are few, the socket at the path is not
-handed to libzmq: its backlog fills, and the kernel makes further clients wait. Once there is room
-for a whole backlog, a new socket replaces it at the path by a rename, and the full one is handed to
-libzmq. No client can reach it any more, so libzmq cannot accept more connections than were counted.
-Its connections belong to libzmq's listener, so it is unbound only after they have closed.
+The listening sockets are created here, and the one at the path is not handed to libzmq: its backlog
+fills, and the kernel makes further clients wait. Whenever a client waits there, descriptors are
+counted; the loop has just raised the limit again if another program had lowered it. If there is
+room for a whole backlog, a new socket replaces the one at the path by a rename, and the former is
+handed to libzmq. No client can reach it any more, so libzmq cannot accept more connections than
+were counted. Its connections belong to libzmq's listener, so it is unbound only after they have
+closed.
 """
 
 import os
@@ -22,13 +23,13 @@ from typing import TypeAlias
 
 import zmq
 
-PLENTY = 1024  # free descriptors; an accept takes 30 µs, so they last longer than any turn
 RESERVED = 32  # descriptors for this process itself: pidfds, files, a launcher's socket
-BACKLOG = 8  # waiting connections while descriptors are few; the kernel takes one more
+BACKLOG = 8  # waiting connections; the kernel takes one more
 RACING = 4  # may have found the old socket just before another replaced it
-WIDE_BACKLOG = 128  # waiting connections while descriptors are plenty
+BATCH = BACKLOG + 1 + RACING  # connections that libzmq may accept from a socket handed to it
 RETRY_S = 0.02  # before the next check for free descriptors
 REAP_S = 0.5  # before the next check for listeners without connections
+REAP_MOST_S = 30.0  # the same, after checks that found none
 NAMES = 100_000  # numbers of sockets' names, then again from the first
 CONNECTIONS = 512  # of another user at one listener; or an eighth of all descriptors, if fewer
 EVENT = struct.Struct("=HI")  # of libzmq's monitors: event, descriptor
@@ -41,8 +42,7 @@ def has_room(free: int, promised: int) -> bool:
         free: Descriptors that this process may still open.
         promised: Those that connections will take which were handed to libzmq already.
     """
-    batch = BACKLOG + 1 + RACING
-    return free - promised - 1 >= RESERVED + batch  # the next listener takes one
+    return free - promised - 1 >= RESERVED + BATCH  # the next listener takes one
 
 
 def connections_most() -> int:
@@ -66,7 +66,6 @@ class HandedToZmq:
     name: str  # the path that it was bound to
     fd: int
     endpoint: str  # libzmq's name of it
-    most: int  # connections that may wait in it once it is no longer at the path
     drained: bool = False  # no connection waits in it, and no client can reach it
     seen_empty: bool = False  # nor has it an open connection, as of the last check
 
@@ -87,8 +86,8 @@ class Listener:
         self.connections: set[int] = set()  # of another user: descriptors, as libzmq reports them
         self._number = 0
         self._handed: list[HandedToZmq] = []
-        self.front: ListenSocket | None = None  # the socket at the path, unless libzmq has it
-        self.open = False  # libzmq has the socket at the path
+        self.front: ListenSocket | None = None  # the socket at the path
+        self._identity = (0, 0)  # device and inode of the socket at the path
         for stale in Path(path).parent.glob(f"{Path(path).name}.*"):
             stale.unlink(missing_ok=True)  # of a supervisor that was killed in `pause`
         self.pause()
@@ -107,33 +106,27 @@ class Listener:
             if self.uid >= 0:
                 os.chown(name, self.uid, -1)
             front.listen(BACKLOG)  # before this no client can connect
+            identity = _identity(name)
             Path(name).rename(self._path)
         except BaseException:
             front.close()
             Path(name).unlink(missing_ok=True)
             raise
-        self.front, self.open = front, False
-
-    def accept_freely(self) -> None:
-        """Hand the socket at the path to libzmq, and leave it there."""
-        assert self.front is not None
-        self.front.listen(WIDE_BACKLOG)
-        self._hand_to_zmq(self.front, WIDE_BACKLOG)
-        self.front, self.open = None, True
+        self.front, self._identity = front, identity
 
     def accept_batch(self) -> None:
         """Hand the connections that wait to libzmq, and make the next ones wait."""
         former = self.front
         assert former is not None
         self.pause()
-        self._hand_to_zmq(former, BACKLOG)
+        self._hand_to_zmq(former)
 
-    def _hand_to_zmq(self, front: ListenSocket, backlog: int) -> None:
+    def _hand_to_zmq(self, front: ListenSocket) -> None:
         name, fd = front.getsockname(), front.detach()
         self.socket.set(zmq.USE_FD, fd)
         self.socket.bind(f"ipc://{self._path}")
         endpoint = str(self.socket.get_string(zmq.LAST_ENDPOINT))
-        self._handed.append(HandedToZmq(name, fd, endpoint, backlog + 1 + RACING))
+        self._handed.append(HandedToZmq(name, fd, endpoint))
 
     @property
     def listening(self) -> set[int]:
@@ -143,28 +136,61 @@ class Listener:
 
     @property
     def former(self) -> list[HandedToZmq]:
-        """Return libzmq's listening sockets that are no longer at the path."""
-        return self._handed[:-1] if self.open else self._handed
+        """Return libzmq's listening sockets; they are no longer at the path."""
+        return self._handed
 
     def promised(self) -> int:
         """Return how many connections libzmq may still accept from former sockets, at most."""
         for handed in self.former:
             handed.drained = handed.drained or not _has_pending(handed.fd)
-        return sum(handed.most for handed in self.former if not handed.drained)
+        return BATCH * sum(not handed.drained for handed in self.former)
 
-    def reap(self, in_use: set[str]) -> None:
-        """Unbind the former sockets that have had no connection at the last check either."""
+    def reap(self, in_use: set[str]) -> bool:
+        """Unbind the former sockets that have had no connection at the last check either.
+
+        Returns:
+            Whether any has none.
+        """
+        empty = False
         for handed in list(self.former):
             if not handed.drained or handed.name in in_use:
                 handed.seen_empty = False
-            elif handed.seen_empty:
+                continue
+            empty = True
+            if handed.seen_empty:
                 self._handed.remove(handed)
                 self.socket.unbind(handed.endpoint)
             else:  # a connection that is being accepted may have no descriptor yet
                 handed.seen_empty = True
+        return empty
+
+    @property
+    def path(self) -> str:
+        """Return where clients connect."""
+        return self._path
+
+    def is_at_path(self) -> bool:
+        """Return True if clients find this listener; its socket may have been removed or moved."""
+        return _identity(self._path) == self._identity
+
+    def restore(self) -> None:
+        """Put a new socket at the path in place of one that was removed.
+
+        Raises:
+            OSError: That is not possible now.
+        """
+        former = self.front
+        self.pause()
+        if former is not None:  # what waits there connects again
+            former.close()
+
+    def unlink(self) -> None:
+        """Remove the socket at the path, unless it is another process's."""
+        if self.is_at_path():
+            Path(self._path).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the socket at the path, unless libzmq has it."""
+        """Close the socket at the path."""
         if self.front is not None:
             self.front.close()
             self.front = None
@@ -188,6 +214,7 @@ class ListenerSet:
         self._watched: dict[int, Listener] = {}
         self.due = inf
         self._reap_at = inf
+        self._reap_gap = REAP_S
         self.paused = 0
         for router, path in routers:
             self._add(router, path, -1)
@@ -211,10 +238,34 @@ class ListenerSet:
         for listener in [one for one in self._listeners if one.socket is router]:
             self._unwatch(listener)
             self._listeners.remove(listener)
+            listener.unlink()
             listener.close()
             monitor = self._monitors.pop(router)
             self._ready.unregister(int(monitor.get(zmq.FD)))
             monitor.close()
+
+    def restore(self) -> list[str]:
+        """Bind anew what was removed from its path; return the paths.
+
+        Raises:
+            OSError: A socket cannot be bound now.
+        """
+        lost = [listener for listener in self._listeners if not listener.is_at_path()]
+        for listener in lost:
+            self._unwatch(listener)
+            try:
+                listener.restore()
+            finally:
+                if listener.front is not None:
+                    self._watch(listener)
+        if lost:
+            self.turn()
+        return [listener.path for listener in lost]
+
+    def unlink(self) -> None:
+        """Remove the sockets from their paths, apart from those of other processes."""
+        for listener in self._listeners:
+            listener.unlink()
 
     def fileno(self) -> int:
         """Return a descriptor that is readable when `turn` has something to do."""
@@ -230,8 +281,6 @@ class ListenerSet:
         for listener in self._listeners:
             self._adjust(listener, now)
         if any(listener.former for listener in self._listeners):
-            if self._reap_at == inf:
-                self._reap_at = now + REAP_S
             self.due = min(self.due, self._reap_at)
         else:
             self._reap_at = inf
@@ -253,17 +302,8 @@ class ListenerSet:
         free = free_descriptors()
         promised = sum(one.promised() for one in self._listeners)
         crowded = listener.uid >= 0 and len(listener.connections) >= connections_most()
-        if listener.open:
-            if crowded or free - promised < PLENTY:
-                listener.pause()
-                self._watch(listener)
-            return
         if crowded:  # until a connection closes, which the monitor reports
             self._unwatch(listener)
-            return
-        if free - promised >= 2 * PLENTY:
-            self._unwatch(listener)
-            listener.accept_freely()
             return
         assert listener.front is not None
         if not _has_pending(listener.front.fileno()):
@@ -273,6 +313,8 @@ class ListenerSet:
         if has_room(free, promised):
             listener.accept_batch()
             self._watch(listener)
+            self._reap_gap = REAP_S
+            self._reap_at = min(self._reap_at, now + REAP_S)
         else:
             self.paused += 1
             self.due = min(self.due, now + RETRY_S)
@@ -293,10 +335,11 @@ class ListenerSet:
     def _reap(self) -> None:
         began = time.monotonic()
         in_use = _names({fd for listener in self._listeners for fd in listener.listening})
-        for listener in self._listeners:
-            listener.reap(in_use)
+        found = [listener.reap(in_use) for listener in self._listeners]
         now = time.monotonic()
-        self._reap_at = now + max(REAP_S, 100 * (now - began))
+        # Long-lived connections keep their listeners: look less and less often, until one closes.
+        self._reap_gap = REAP_S if any(found) else min(2 * self._reap_gap, REAP_MOST_S)
+        self._reap_at = now + max(self._reap_gap, 100 * (now - began))
 
     def close(self) -> None:
         """Close what is open, apart from the ROUTERs."""
@@ -305,6 +348,15 @@ class ListenerSet:
             listener.close()
         for monitor in self._monitors.values():
             monitor.close()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    """Return the device and inode of what lies at a path; zeros if nothing does."""
+    try:
+        found = os.lstat(path)
+    except OSError:
+        return 0, 0
+    return found.st_dev, found.st_ino
 
 
 def _has_pending(listener: int) -> bool:

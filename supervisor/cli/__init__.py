@@ -15,7 +15,10 @@ def main() -> None:
     if sys.platform != "linux":
         sys.exit(f"error: {NOT_LINUX}")
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # no traceback if Ctrl-C comes during imports
+    from .streams import Streams
+
+    streams = Streams()  # before anything else is opened
     from .app import run
 
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    run()
+    run(streams)

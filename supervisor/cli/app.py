@@ -1,12 +1,18 @@
 """The group of all verbs, each imported when it is used, and the run of one command line."""
 
+import contextlib
 import importlib
+import os
 import sys
 
 import click
 
-from .errors import INTERRUPTED
+from garrison.ipc.messages import encodable
+
+from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
+from .streams import Streams
+from .verbs import VerbGroup
 
 # Verbs and the modules that they are in, in the order of `garrison --help`. The orders to services
 # are every command of `services`: that module is imported for a verb that is not listed here.
@@ -20,6 +26,7 @@ AFTER = {
     "mail": "mail",
     "chaos": "chaos",
     "call": "call",
+    "run": "run",
     "chat": "chat",
     "check": "config",
     "config": "config",
@@ -27,6 +34,7 @@ AFTER = {
     "docs": "docs",
     "version": "version",
 }
+SHOWING = {"status", *AFTER} - {"chaos", "init", "mail"}  # of these, the output is the purpose
 
 
 def verbs() -> list[str]:
@@ -40,7 +48,7 @@ def _module(name: str) -> object:
     return importlib.import_module(f".{name}", __package__)
 
 
-class LazyGroup(click.Group):
+class LazyGroup(VerbGroup):
     """A group that imports a verb's module when the verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -50,18 +58,6 @@ class LazyGroup(click.Group):
         module = _module({**BEFORE, **AFTER}.get(cmd_name, ORDERS))
         command = getattr(module, cmd_name, None)
         return command if isinstance(command, click.Command) else None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
-        name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
-            close = difflib.get_close_matches(name, verbs(), n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
-            raise click.UsageError(f"there is no verb {name}{hint}", ctx)
-        return super().resolve_command(ctx, args)
 
 
 def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -82,19 +78,47 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
     help="Print the version.",
 )
 @options
-def garrison(_: Invocation) -> None:
+def garrison(invocation: Invocation) -> None:
     """Run services, each in a worker process of its own, and restart those that fail.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 a wanted service is not running (status), 4 no such
     service, death or message, 5 config unusable, 7 no supervisor, 75 timed out, 130 interrupted.
     """
+    verb = click.get_current_context().invoked_subcommand
+    invocation.acts = verb not in SHOWING
+    if invocation.acts and invocation.streams is not None:
+        invocation.streams.serve_command_that_acts()
 
 
-def run() -> None:
-    """Run a command line, and exit with its code."""
+def _check_words(words: list[str]) -> None:
+    """Raise UsageError for a word that is no text: nothing that garrison names can be so."""
+    for word in words:
+        if word != encodable(word):
+            shown = ascii(os.fsencode(word))[2:-1]
+            text = f"the argument {shown} is not UTF-8: write names, paths and values in UTF-8"
+            raise click.UsageError(text)
+
+
+def _tolerate_any_text() -> None:
+    """Have what the terminal's encoding lacks shown as `\\u2192`, in place of an error."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError):  # it is closed, or its disk is full
+            if hasattr(stream, "reconfigure"):
+                stream.reconfigure(errors="backslashreplace")
+
+
+def run(streams: Streams | None = None) -> None:
+    """Run a command line, and exit with its code.
+
+    Args:
+        streams: The standard streams; without them, output is written as it is by default.
+    """
     # An error can occur before the options are parsed, and `--json` applies to it as well.
     invocation = Invocation(json="--json" in sys.argv[1:])
+    invocation.streams = streams
+    _tolerate_any_text()
     try:
+        _check_words(sys.argv[1:])
         code = garrison.main(prog_name="garrison", standalone_mode=False, obj=invocation)
     except click.exceptions.Exit as end:
         code = end.exit_code
@@ -105,8 +129,22 @@ def run() -> None:
         invocation.fail(error)
         code = INTERRUPTED
     except BrokenPipeError:  # the reader of a pipe has ended
-        sys.stderr.close()
+        if streams is None:
+            sys.stderr.close()
         code = 1
     except Exception as error:  # noqa: BLE001 (every error becomes a sentence)
         code = invocation.fail(error)
-    sys.exit(code if isinstance(code, int) else 0)
+    code = code if isinstance(code, int) else DONE
+    sys.exit(code if streams is None else _finish(invocation, streams, code))
+
+
+def _finish(invocation: Invocation, streams: Streams, code: int) -> int:
+    """Report output that was not written; return the exit code."""
+    problem = streams.finish()
+    if not problem:
+        return code
+    if invocation.acts:
+        click.echo(f"warning: not all of the output could be written: {problem}", err=True)
+        return code
+    click.echo(f"error: the output could not be written: {problem}", err=True)
+    return code or FAILED

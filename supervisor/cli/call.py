@@ -7,8 +7,10 @@ import click
 import msgspec
 
 from garrison.ipc import Client, OrderFailed, ServiceProxy, connect, with_timeout
+from garrison.ipc.proxy import remote_method
 
 from .arguments import parse_arguments
+from .completion import complete_methods, complete_names
 from .errors import DONE, no_such_service
 from .output import Invocation, encode, options
 
@@ -17,8 +19,8 @@ from .output import Invocation, encode, options
     epilog="Examples: garrison call hello greet Ada; garrison call hello greet name=Ada; "
     "garrison call hello count '{\"until\": 5}'"
 )
-@click.argument("name", metavar="NAME")
-@click.argument("method", metavar="METHOD")
+@click.argument("name", metavar="NAME", shell_complete=complete_names)
+@click.argument("method", metavar="METHOD", shell_complete=complete_methods)
 @click.argument("arguments", nargs=-1, metavar="[ARGUMENT…]")
 @click.option(
     "--timeout",
@@ -46,7 +48,7 @@ def call(
         async with connect(invocation.home) as client:
             proxy = with_timeout(find_service(client, name), timeout_s)
             try:
-                bound = getattr(proxy, method)
+                bound = remote_method(proxy, method)
             except AttributeError as error:
                 raise OrderFailed("InvalidCall", str(error)) from None
             result = bound(*args, **kwargs)

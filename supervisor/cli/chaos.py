@@ -13,6 +13,7 @@ import click
 from garrison.supervisor.chaos.schedule import HOST, PlannedFault
 from garrison.supervisor.cli.render.text import counted
 
+from .completion import complete_names
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
 
@@ -72,7 +73,7 @@ class Seconds(click.FloatRange):
     epilog="Examples: garrison chaos --kills 1000; garrison chaos --for 60 --faults kill,hang; "
     "garrison chaos hello 'ada.*'"
 )
-@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.argument("names", nargs=-1, metavar="[NAME…]", shell_complete=complete_names)
 @click.option(
     "--kills", "total", type=click.IntRange(min=1), metavar="N", help="How many faults in all."
 )

@@ -28,6 +28,7 @@ from garrison.ipc import (
 from garrison.supervisor.cli.render.text import sanitize
 
 from .call import find_service
+from .completion import complete_names
 from .errors import DONE
 from .output import Invocation, options
 
@@ -77,7 +78,7 @@ class Prompt(Terminal):
 
 
 @click.command(epilog="Examples: garrison chat; garrison chat ada")
-@click.argument("name", required=False, default="", metavar="[NAME]")
+@click.argument("name", required=False, default="", metavar="[NAME]", shell_complete=complete_names)
 @options
 def chat(invocation: Invocation, name: str) -> int:
     """Chat with the agent through the chat service. End with Ctrl-D.

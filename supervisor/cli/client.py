@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import math
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import zmq
 
 from garrison.ipc import messages, sockets
 from garrison.ipc.errors import OrderFailed, SupervisorGone
+from garrison.ipc.system import process_tree
+from garrison.ipc.system.locks import is_locked
 
 from .errors import unquoted_pattern
 
@@ -68,6 +71,46 @@ def follow(home: Path, verb: str, names: tuple[str, ...] = (), **options: Any) -
         yield answer.data
 
 
+class EndingSupervisor:
+    """A supervisor whose end is waited for.
+
+    Its pid identifies it in its own PID namespace alone. From another one, it has ended when no
+    process has its lock.
+
+    Args:
+        home: Its home.
+        head: What `status` reports of it.
+
+    Attributes:
+        pid: Its pid, in its own namespace.
+        pidfd: None if it is in another namespace, or has ended.
+    """
+
+    def __init__(self, home: Path, head: dict[str, Any]) -> None:
+        self._lock = sockets.run_folder(home) / "supervisor.lock"
+        self.pid: int = head["pid"]
+        self.pidfd: int | None = None
+        if process_tree.is_pid_namespace(head.get("pid_namespace", 0)):
+            with contextlib.suppress(ProcessLookupError):
+                self.pidfd = os.pidfd_open(self.pid)
+
+    def ended(self, seconds: float) -> bool:
+        """Return True if it ends within that time."""
+        if self.pidfd is not None:
+            return process_tree.ended(self.pidfd, seconds)
+        deadline = time.monotonic() + seconds
+        while is_locked(self._lock):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(STARTING_POLL_S)
+        return True
+
+    def close(self) -> None:
+        """Release the descriptor."""
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+
+
 @dataclass
 class _Exchange:
     """An order, and how long and from which supervisor its answers are expected."""
@@ -118,8 +161,10 @@ def _wait_until_listening(path: str) -> None:
         try:
             sockets.check_listening(path)
         except SupervisorGone:
-            if time.monotonic() >= deadline or not sockets.is_starting(path):
+            if not sockets.is_starting(path):
                 raise
+            if time.monotonic() >= deadline:
+                raise sockets.socket_missing(path) from None
             time.sleep(STARTING_POLL_S)
         else:
             return

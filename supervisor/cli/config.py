@@ -9,7 +9,12 @@ from garrison.ipc.errors import OrderFailed
 from garrison.supervisor.config.load import load
 
 from .errors import CONFIG_UNUSABLE, DONE
-from .output import Invocation, options
+from .output import Invocation, options, require_utf8
+
+
+def _require_utf8(ctx: click.Context, param: click.Parameter, path: Path) -> Path:
+    return require_utf8(path, "the path of the config")
+
 
 config_option = click.option(
     "-c",
@@ -19,6 +24,7 @@ config_option = click.option(
     default=Path("config.toml"),
     show_default=True,
     metavar="FILE",
+    callback=_require_utf8,
     help="The configuration.",
 )
 

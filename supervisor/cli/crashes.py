@@ -1,5 +1,6 @@
 """Verbs about crash reports: `deaths` lists them, `death` shows one. Both read files alone."""
 
+import re
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -7,33 +8,36 @@ from pathlib import Path
 import click
 
 from garrison.ipc import OrderFailed, SupervisorGone
+from garrison.ipc.log_files import service_logs
+from garrison.ipc.log_span import Span, unix_time
 from garrison.supervisor.crashes.report import CrashSummary
 from garrison.supervisor.crashes.store import CrashStore
-from garrison.supervisor.logs.tail import service_logs
 
 from .client import request
+from .completion import complete_deaths, complete_names
 from .errors import DONE, no_such_service
 from .output import Invocation, options
+from .selection import selection, span_of
 
 
 @click.command(epilog="Examples: garrison deaths; garrison deaths hello -n 5")
-@click.argument("names", nargs=-1, metavar="[NAME…]")
-@click.option(
-    "-n",
-    "number",
-    type=click.IntRange(min=0),
-    default=50,
-    show_default=True,
-    metavar="N",
-    help="How many, the latest.",
-)
+@click.argument("names", nargs=-1, metavar="[NAME…]", shell_complete=complete_names)
+@selection("crashes")
 @options
-def deaths(invocation: Invocation, names: tuple[str, ...], number: int) -> int:
+def deaths(
+    invocation: Invocation,
+    names: tuple[str, ...],
+    number: int | None,
+    since: float | None,
+    until: float | None,
+    grep: re.Pattern[str] | None,
+) -> int:
     """List the crashes of services.
 
     A crash is every end that no order caused. The latest is last.
     Works without a supervisor, too.
     """
+    span = span_of(number, since, until, grep)
     home = invocation.home
     running = _flush(home)
     store = CrashStore(home / "state" / "deaths")
@@ -43,15 +47,24 @@ def deaths(invocation: Invocation, names: tuple[str, ...], number: int) -> int:
         if not any(fnmatchcase(one, name) for one in known):
             raise no_such_service(name, known)
     chosen = {one for one in dead if not names or any(fnmatchcase(one, name) for name in names)}
-    ids = store.ids(chosen)[-number:] if chosen and number else []
+    ids = store.ids(chosen) if chosen and span.last != 0 else []
+    if span.is_whole and span.last is not None:
+        ids = ids[-span.last :]
     lines = store.lines(ids)
     unreadable = sorted({*ids} - {line.id for line in lines})
+    lines = [line for line in lines if span.is_whole or _is_asked_for(line, span)]
+    lines = lines if span.last is None else lines[-span.last :]
     invocation.answer({"deaths": lines, "unreadable": unreadable})
     if not invocation.json:
         _print_deaths(invocation, lines)
         for death_id in unreadable:
             invocation.say(f"{store.folder / death_id}.json cannot be read", error=True)
     return DONE
+
+
+def _is_asked_for(line: CrashSummary, span: Span) -> bool:
+    text = f"{line.id} {line.service} {line.at} {line.cause}"
+    return span.has(unix_time(line.at) or 0.0, text)
 
 
 def _print_deaths(invocation: Invocation, lines: list[CrashSummary]) -> None:
@@ -65,7 +78,7 @@ def _print_deaths(invocation: Invocation, lines: list[CrashSummary]) -> None:
 
 
 @click.command(epilog="Examples: garrison death hello; garrison death hello-3")
-@click.argument("death_id", metavar="ID")
+@click.argument("death_id", metavar="ID", shell_complete=complete_deaths)
 @options
 def death(invocation: Invocation, death_id: str) -> int:
     """Show one crash report.

@@ -9,12 +9,15 @@ import click
 
 from garrison.supervisor.cli.render.text import sanitize
 
+from .completion import completes
 from .errors import DONE
 from .output import Invocation, options
 
 
 @click.command(epilog="Examples: garrison docs; garrison docs guide/services")
-@click.argument("page", required=False, metavar="[PAGE]")
+@click.argument(
+    "page", required=False, metavar="[PAGE]", shell_complete=completes(lambda home, ctx: pages())
+)
 @options
 def docs(invocation: Invocation, page: str | None) -> int:
     """List the pages of the manual, or show one."""

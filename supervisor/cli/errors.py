@@ -12,6 +12,7 @@ from garrison.ipc.errors import (
     GarrisonError,
     OrderFailed,
     RemoteError,
+    SocketMissing,
     SupervisorGone,
 )
 
@@ -25,6 +26,7 @@ EXIT_CODES = {  # error code → exit code; every other error exits with FAILED
     "no_such_message": NO_SUCH_SERVICE,
     "ConfigError": CONFIG_UNUSABLE,
     "no_supervisor": NO_SUPERVISOR,
+    "socket_missing": NO_SUPERVISOR,
     "timed_out": TIMED_OUT,
     "CallTimeout": TIMED_OUT,
     "interrupted": INTERRUPTED,
@@ -39,6 +41,8 @@ def exit_code(code: str) -> int:
 def error_code(error: BaseException) -> str:
     """Return an error's code: a class of the error tree, or a word of EXIT_CODES, or "failed"."""
     if isinstance(error, OrderFailed):
+        return error.code
+    if isinstance(error, SocketMissing):
         return error.code
     if isinstance(error, SupervisorGone):
         return "no_supervisor"

@@ -8,21 +8,24 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from garrison.ipc.errors import OrderFailed, SupervisorGone
-from garrison.ipc.sockets import raise_descriptor_limit
+from garrison.ipc.sockets import check_descriptor_limit, raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor.config.load import Config, load
+from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.control.status import own_version
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
+from garrison.supervisor.state.ownership import check_home
 
-from .client import NO_LIMIT, request
+from .client import NO_LIMIT, EndingSupervisor, request
 from .config import config_option
-from .errors import CONFIG_UNUSABLE, DONE
+from .errors import CONFIG_UNUSABLE, DONE, FAILED
 from .output import Invocation, envelope, options
 
 SETTLE_S = 60.0  # for the services to run or fail, and for a supervisor to end
@@ -32,11 +35,23 @@ POLL_S = 0.05
 @click.command(epilog="Examples: garrison up; garrison up -c bot.toml --detach")
 @config_option
 @click.option("--detach", is_flag=True, help="Run in the background; return once services run.")
+@click.option("--watch", is_flag=True, help="Restart services whose code or config was saved.")
+@click.option(
+    "--another",
+    is_flag=True,
+    help="Allow a second host of this configuration, with another home.",
+)
 @click.option("--events-only", is_flag=True, hidden=True)
 @click.option("--check-takeover", "--prove", "check_takeover", is_flag=True, hidden=True)
 @options
 def up(
-    invocation: Invocation, path: Path, detach: bool, events_only: bool, check_takeover: bool
+    invocation: Invocation,
+    path: Path,
+    detach: bool,
+    watch: bool,
+    another: bool,
+    events_only: bool,
+    check_takeover: bool,
 ) -> int:
     """Run the host in the foreground.
 
@@ -46,27 +61,38 @@ def up(
     config = load(path, invocation.home_option)
     if check_takeover:
         return _check_takeover(config)
+    if detach and watch:
+        raise click.UsageError("--watch tells what it restarts, so it runs without --detach")
+    check_descriptor_limit(len(config.plugins))  # each has a service, usually more
     if detach:
-        return _run_detached(invocation, config)
-    return _run_foreground(invocation, config, events_only)
+        return _run_detached(invocation, config, another)
+    return _run_foreground(invocation, config, events_only, another=another, watch=watch)
 
 
-def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -> int:
+def _run_foreground(
+    invocation: Invocation, config: Config, events_only: bool, *, another: bool, watch: bool
+) -> int:
     from garrison.supervisor.logs.console import Console
     from garrison.supervisor.logs.events import EventLog
     from garrison.supervisor.loop import Supervisor
-    from garrison.supervisor.state.handover import SIGNALS, take_handover
+    from garrison.supervisor.signals import blocked_at_start
+    from garrison.supervisor.state.handover import take_handover
+    from garrison.supervisor.state.identity import ConfigIdentity
 
-    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until the loop handles them
+    signal.pthread_sigmask(signal.SIG_BLOCK, blocked_at_start())  # until the loop handles them
     raise_descriptor_limit()
     malloc.keep_freed_memory()
     if stat.S_ISREG(os.fstat(1).st_mode):
         log_stream.install(log_stream.standard())
+        if Path(own := log_stream.path_of(1)).parent == config.host.logs:  # with --detach
+            log_stream.follow(own)
     process_tree.forbid_cores()  # this process has every service's secrets in its memory
     host = config.host
-    make_private(host.home)
-    make_private(host.logs)
-    journal = EventLog(host.logs / "events.jsonl")
+    handover = take_handover(os.environ)
+    identity = ConfigIdentity(config, handover.names)
+    identity.claim(alone=not (another or handover.locks))  # before anything is written
+    _make_for_logs(host)
+    journal = EventLog(host.logs / "events.jsonl", host.log_bytes, host.log_files)
     journal.recall()
     console = Console(
         host.logs,
@@ -75,20 +101,35 @@ def _run_foreground(invocation: Invocation, config: Config, events_only: bool) -
         not events_only,
     )
     journal.listeners.append(console.on_event)
-    handover = take_handover(os.environ)
-    supervisor = Supervisor(config, os.environ, journal, handover)
-    invocation.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
+    supervisor = Supervisor(config, os.environ, journal, identity, handover)
+    console.say(f"garrison {own_version()}, home {host.home}, config {config.path}")
     console.start()
     try:
-        supervisor.run()
+        with _watching(invocation, config) if watch else contextlib.nullcontext():
+            supervisor.run()
     finally:
-        console.close()
+        written = console.close()
     upgrade = supervisor.upgrade
     if upgrade.successor:
         flags = ["--events-only"] if events_only else []
         flags += ["--json"] if invocation.json else []
+        flags += ["--watch"] if watch else []
         _exec_successor(upgrade.successor, upgrade.environ, config, flags)
+    if not written:  # nothing more can be printed, and the thread has the stream's lock
+        os._exit(DONE if supervisor.failure is None else FAILED)
     return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
+
+
+@contextlib.contextmanager
+def _watching(invocation: Invocation, config: Config) -> Iterator[None]:
+    from .watch import Watcher
+
+    watcher = Watcher(config, invocation.say)
+    watcher.start()
+    try:
+        yield
+    finally:
+        watcher.close()
 
 
 def _exec_successor(
@@ -97,7 +138,6 @@ def _exec_successor(
     """Replace this process's program with a new supervisor, in the environment of the first."""
     from garrison.supervisor.state.handover import supervisor_command
 
-    sys.stdout.flush()
     os.execve(python, [*supervisor_command(python, config), *flags], environ)
 
 
@@ -119,9 +159,20 @@ def _next_verb(config: Config) -> str:
     return "chat" if "chat" in config.plugins else "status"
 
 
-def _run_detached(invocation: Invocation, config: Config) -> int:
+def _make_for_logs(host: HostSpec) -> None:
+    """Make the folders that are needed before the home is locked."""
+    check_home(host)
+    make_private(host.home)
+    make_private(host.logs)
+
+
+def _run_detached(invocation: Invocation, config: Config, another: bool) -> int:
+    from garrison.supervisor.state.identity import check_alone
+
     log = config.host.logs / "supervisor.log"
-    process, begun = _spawn(config, log)
+    if not another:
+        check_alone(config)
+    process, begun = _spawn(config, log, ["--another"] if another else [])
     deadline = time.monotonic() + SETTLE_S
     data: dict[str, Any] = {}
     while time.monotonic() < deadline:
@@ -142,16 +193,15 @@ def _run_detached(invocation: Invocation, config: Config) -> int:
     return DONE
 
 
-def _spawn(config: Config, log: Path) -> tuple[subprocess.Popen[bytes], int]:
+def _spawn(config: Config, log: Path, flags: list[str]) -> tuple[subprocess.Popen[bytes], int]:
     """Start a supervisor in the background; return it, and where its output begins in the log."""
     from garrison.supervisor.state.handover import supervisor_command
 
-    make_private(config.host.home)
-    make_private(config.host.logs)
-    with log.open("ab") as output:
+    _make_for_logs(config.host)
+    with os.fdopen(log_stream.open_log(str(log)), "ab") as output:
         begun = output.tell()
         process = subprocess.Popen(
-            [*supervisor_command(sys.executable, config), "--events-only"],
+            [*supervisor_command(sys.executable, config), "--events-only", *flags],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -174,31 +224,27 @@ def _ended_early(code: int, log: Path, begun: int) -> OrderFailed:
 def down(invocation: Invocation) -> int:
     """Stop every service, then the supervisor. Dependents are stopped first."""
     home = invocation.home
-    pid = request(home, "status")["supervisor"]["pid"]
+    ending = EndingSupervisor(home, request(home, "status")["supervisor"])
     try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return DONE
-    try:
-        _order_down(home, pidfd)
-        if not process_tree.ended(pidfd, SETTLE_S):
-            raise OrderFailed("timed_out", f"pid {pid} has not ended within {SETTLE_S:g} s")
+        _order_down(home, ending)
+        if not ending.ended(SETTLE_S):
+            raise OrderFailed("timed_out", f"pid {ending.pid} has not ended within {SETTLE_S:g} s")
     finally:
-        os.close(pidfd)
-    invocation.answer({"pid": pid})
-    invocation.say(f"stopped (pid {pid})")
+        ending.close()
+    invocation.answer({"pid": ending.pid})
+    invocation.say(f"stopped (pid {ending.pid})")
     return DONE
 
 
-def _order_down(home: Path, pidfd: int) -> None:
+def _order_down(home: Path, ending: EndingSupervisor) -> None:
     deadline = time.monotonic() + SETTLE_S
     while True:
         try:
-            request(home, "down", wait=NO_LIMIT, pidfd=pidfd, once=True)
+            request(home, "down", wait=NO_LIMIT, pidfd=ending.pidfd, once=True)
         except SupervisorGone:
             # It ended before its answer was read. Or an upgrade replaced it, and the next
             # supervisor has not received the order.
-            if not process_tree.ended(pidfd, POLL_S) and time.monotonic() < deadline:
+            if not ending.ended(POLL_S) and time.monotonic() < deadline:
                 continue
         return
 
@@ -218,9 +264,10 @@ def upgrade(invocation: Invocation) -> int:
         if request(home, "status")["supervisor"]["boot"] == head["boot"]:
             raise
     after = _successor(home, head)
-    data = {"pid": head["pid"], "from": head["version"], "version": own_version(), **after}
+    version = after["supervisor"]["version"]
+    data = {"pid": head["pid"], "from": head["version"], "version": version, **after}
     invocation.answer(data)
-    invocation.say(f"upgraded {head['version']} to {own_version()} (pid {head['pid']})")
+    invocation.say(f"upgraded {head['version']} to {version} (pid {head['pid']})")
     changed = [row["name"] for row in after["services"] if row["pid"] not in _pids(before)]
     kept = len(after["services"]) - len(changed)
     running = "1 service runs on" if kept == 1 else f"{kept} services run on"

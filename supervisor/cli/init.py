@@ -50,6 +50,7 @@ class HelloService(Service):
         greeting: str = "Hello"
 
     config: Config
+    seconds: int
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:

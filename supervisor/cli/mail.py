@@ -1,6 +1,7 @@
 """Verbs about posted messages: mail ls, show, replay, drop."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
@@ -10,15 +11,17 @@ from garrison.ipc import OrderFailed, RemoteError, connect
 from garrison.supervisor.cli.render.text import compact, counted, span
 from garrison.supervisor.crashes.store import CrashStore
 
+from .completion import complete_names
 from .errors import DONE
 from .output import Invocation, options
+from .verbs import VerbGroup
 
 MAILBOX = "mailbox"
 SHOWN = 20
 STATES = ("waiting", "dead")
 
 
-@click.group(epilog="Example: garrison mail ls")
+@click.group(cls=VerbGroup, epilog="Example: garrison mail ls")
 @options
 def mail(_: Invocation) -> None:
     """List, replay and drop posted messages.
@@ -29,7 +32,7 @@ def mail(_: Invocation) -> None:
 
 
 @mail.command(epilog="Examples: garrison mail ls; garrison mail ls hello -n 100")
-@click.argument("name", required=False, metavar="[NAME]")
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=complete_names)
 @click.option(
     "-n",
     "most",
@@ -134,8 +137,8 @@ def _query(invocation: Invocation, query: Callable[[Any], Awaitable[Any]]) -> li
 def _merge(lists: list[dict[str, Any]], most: int) -> dict[str, Any]:
     """Return the lists of several mailboxes as one, sorted by receiver and by age."""
     merged: dict[str, list[Any]] = {
-        key: [row for one in lists for row in one[key]]
-        for key in ("receivers", "letters", "damaged")
+        key: [row for one in lists for row in one.get(key, [])]  # an older mailbox lacks the last
+        for key in ("receivers", "letters", "damaged", "damaged_messages")
     }
     merged["receivers"].sort(key=lambda row: str(row["receiver"]))
     merged["letters"].sort(key=lambda row: (row["state"] == "dead", -row["age_s"]))
@@ -143,7 +146,10 @@ def _merge(lists: list[dict[str, Any]], most: int) -> dict[str, Any]:
         state: [row for row in merged["letters"] if row["state"] == state] for state in STATES
     }
     merged["letters"] = [row for rows in by_state.values() for row in rows[:most]]
-    return merged
+    merged["damaged_messages"].sort(key=lambda row: -row["found_at"])
+    del merged["damaged_messages"][most:]
+    total = sum(one.get("damaged_count", 0) for one in lists)
+    return merged | {"damaged_count": total}
 
 
 def _list(data: dict[str, Any]) -> Iterable[Any]:
@@ -159,6 +165,14 @@ def _list(data: dict[str, Any]) -> Iterable[Any]:
         yield ""
         heads = ("ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY")
         yield table.table(heads, map(_message, data["letters"]))
+    if data.get("damaged_count"):
+        yield ""
+        yield (
+            f"{counted(data['damaged_count'], 'message')} damaged, not delivered; see "
+            "garrison mail show ID, then garrison mail drop ID"
+        )
+        columns = ("ID", "FOR", "METHOD", "FOUND", "WHY")
+        yield table.table(columns, map(_damaged, data["damaged_messages"]))
     for path in data["damaged"]:
         yield f"a damaged file was moved aside: {path}"
 
@@ -185,6 +199,11 @@ def _message(row: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _damaged(row: dict[str, Any]) -> tuple[str, ...]:
+    found = span(max(time.time() - row["found_at"], 0.0))
+    return (row["id"], row["receiver"] or "?", row["method"] or "?", found, row["problem"])
+
+
 def _details(invocation: Invocation, data: dict[str, Any]) -> list[tuple[str, Any]]:
     return [
         ("message", data["id"]),
@@ -198,7 +217,8 @@ def _details(invocation: Invocation, data: dict[str, Any]) -> list[tuple[str, An
         ("deaths", f"{data['deaths']} of its receiver" if data["deaths"] else None),
         ("last death", _last_death(invocation, data["death"])),
         ("why", data["reason"]),
-        ("args", compact(data["args"])),
+        ("args", compact(data["args"]) if data["state"] != "damaged" else None),
+        ("row", compact(data["fields"]) if data.get("fields") else None),
         ("kwargs", compact(data["kwargs"]) if data["kwargs"] else None),
     ]
 

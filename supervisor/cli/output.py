@@ -8,13 +8,24 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import click
 import msgspec
 
-from garrison.ipc.errors import RemoteError
+from garrison.ipc.errors import ConfigError, RemoteError
+from garrison.ipc.messages import encodable
 from garrison.supervisor.config.load import find_home
+from garrison.supervisor.state.identity import running_home
 
 from .errors import error_code, error_data, exit_code, sentence
+from .streams import Streams
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def require_utf8(path: Path, what: str) -> Path:
+    """Return a path that is text. Raises ConfigError: one of its folders is not UTF-8."""
+    text = str(path.absolute())
+    if text != encodable(text):
+        raise ConfigError(f"{what} {ascii(os.fsencode(text))[2:-1]} is not UTF-8: rename it")
+    return path
 
 
 class Invocation:
@@ -25,11 +36,16 @@ class Invocation:
         self.home_option: Path | None = None
         self.config: Path | None = None  # of a verb that has `--config`
         self.shows_tracebacks = False  # of a method that raised in its service
+        self.acts = False  # what it does counts, not its output
+        self.streams: Streams | None = None
 
     @property
     def home(self) -> Path:
         """Return the home that this command line addresses."""
-        return find_home(self.home_option, self.config, os.environ)
+        home = require_utf8(find_home(self.home_option, self.config, os.environ), "the home")
+        if self.home_option or os.environ.get("GARRISON_HOME"):
+            return home
+        return running_home(self.config or Path("config.toml"), home)
 
     def command(self, rest: str) -> str:
         """Return a command for the user to type next, with the same `--home`."""
@@ -50,7 +66,7 @@ class Invocation:
         """Print an error, and return its exit code."""
         code = error_code(error)
         if self.json:
-            shown = {"code": code, "message": sentence(error)}
+            shown = {"code": code, "message": encodable(sentence(error))}
             value = {"v": 1, "ok": False, "data": error_data(error), "error": shown}
             click.echo(encode(value).decode())
         elif code != "interrupted":

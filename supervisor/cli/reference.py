@@ -19,6 +19,14 @@ with `--home`. `garrison --help` lists the verbs, `garrison VERB --help` shows o
 A NAME is the name of a service. Where the usage shows `…`, several NAMEs and globs are accepted.
 Quote a glob, so that the shell does not expand it: `garrison restart 'ada.*'`. `--json` prints what
 [JSON output](json.md) describes.
+
+A shell completes verbs, options, NAMEs, methods and crash reports after one line in its own file:
+
+```sh
+eval "$(_GARRISON_COMPLETE=bash_source garrison)"       # in ~/.bashrc
+eval "$(_GARRISON_COMPLETE=zsh_source garrison)"        # in ~/.zshrc
+_GARRISON_COMPLETE=fish_source garrison | source        # in ~/.config/fish/config.fish
+```
 """
 
 COMMON = {"--home", "--json", "--help"}

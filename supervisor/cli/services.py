@@ -7,6 +7,7 @@ import click
 from garrison.ipc.messages import State
 
 from .client import request
+from .completion import complete_names
 from .errors import DONE, NOT_RUNNING
 from .output import Invocation, options
 
@@ -21,11 +22,13 @@ _wait_option = click.option(
     metavar="S",
     help="Seconds to wait for the result. After that: exit 75; the order is still carried out.",
 )
-_names = click.argument("names", nargs=-1, required=True, metavar="NAME…")
+_names = click.argument(
+    "names", nargs=-1, required=True, metavar="NAME…", shell_complete=complete_names
+)
 
 
 @click.command(epilog="Examples: garrison status; garrison status hello; garrison status 'ada.*'")
-@click.argument("names", nargs=-1, metavar="[NAME…]")
+@click.argument("names", nargs=-1, metavar="[NAME…]", shell_complete=complete_names)
 @options
 def status(invocation: Invocation, names: tuple[str, ...]) -> int:
     """Show all services, or every detail of some.

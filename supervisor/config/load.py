@@ -3,6 +3,7 @@
 Relative paths in the file begin at its own folder.
 """
 
+import contextlib
 import hashlib
 import os
 import re
@@ -32,6 +33,7 @@ from .toml_lines import Lines, dotted
 from .values import ConfigValueError
 
 LONGEST_SOCKET = "launcher-0000000000.sock"  # the longest file name in run/
+FOLDERS = frozenset({"run", "state", "logs"})
 SOCKET_LIMIT = 107  # bytes of a Unix socket's path, the NUL aside
 
 
@@ -60,10 +62,13 @@ class Document:
         except ValueError as error:  # also from int(), for a number of thousands of digits
             raise _syntax_error(path, text, str(error)) from None
 
-    @property
+    @cached_property
     def directory(self) -> Path:
-        """Return the folder where relative paths in the file begin."""
-        return self.path.expanduser().absolute().parent
+        """Return the folder where relative paths in the file begin, resolved once.
+
+        A link on the way to it may be moved to another release while services of this one run.
+        """
+        return as_given(self.path).parent.resolve()
 
     def error_at(self, keys: Sequence[str | int], problem: str) -> ConfigError:
         """Return the error of one key, with its line or that of the nearest table around it."""
@@ -85,7 +90,7 @@ class Document:
 class Config:
     """A configuration that was read and checked. Its services depend on the plugins."""
 
-    path: Path  # absolute
+    path: Path  # absolute, as it was given: links in it are not resolved
     host: HostSpec
     plugins: dict[str, PluginSpec]  # in file order
     agents: dict[str, AgentSpec]  # the one without a NAME first
@@ -245,9 +250,8 @@ def load(path: Path, home: Path | None = None, environ: Mapping[str, str] = os.e
     except ConfigValueError as error:
         raise document.error_at(error.keys, error.problem) from None
     agents, digest = _agents(read, document)
-    absolute = document.directory / path.name
     defaults = _absolute_paths(read.get("defaults", {}), document)
-    return Config(absolute, host, plugins, agents, digest, document, defaults, spaces)
+    return Config(as_given(path), host, plugins, agents, digest, document, defaults, spaces)
 
 
 def _sections(read: dict[str, Any], document: Document) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -302,6 +306,20 @@ def find_home(home: Path | None, config: Path | None, environ: Mapping[str, str]
     return Document.read(config or Path("config.toml")).home()
 
 
+def as_given(path: Path) -> Path:
+    """Return an absolute path as the user would write it.
+
+    A relative one begins at the folder that the shell shows: through a link, if that is how the
+    user came there.
+    """
+    path = path.expanduser()
+    shown = os.environ.get("PWD", "")
+    with contextlib.suppress(OSError):
+        if not path.is_absolute() and Path(shown).is_absolute() and Path(shown).samefile("."):
+            return Path(shown) / path
+    return path.absolute()
+
+
 def _home_override(home: Path | None, environ: Mapping[str, str]) -> Path | None:
     """Return the home of `--home` or `$GARRISON_HOME`."""
     text, origin = environ.get("GARRISON_HOME"), "$GARRISON_HOME"
@@ -316,7 +334,8 @@ def _home_override(home: Path | None, environ: Mapping[str, str]) -> Path | None
 
 
 def _host(document: Document, keys: dict[str, Any], home: Path | None) -> HostSpec:
-    home = home or document.home()
+    home = _resolved(home or document.home())
+    keys = {name: _resolved(keys[name]) if name in FOLDERS else keys[name] for name in keys}
     folders = {"run": home / "run", "state": home / "state", "logs": home / "logs"}
     host = HostSpec(**{**folders, **keys, "home": home})
     longest = host.run / LONGEST_SOCKET
@@ -327,6 +346,16 @@ def _host(document: Document, keys: dict[str, Any], home: Path | None) -> HostSp
             f"{SOCKET_LIMIT}: set `[host] run` to a shorter directory, or give a shorter --home",
         )
     return host
+
+
+def _resolved(folder: Path) -> Path:
+    """Return a folder without links in its path: one may be moved while the host runs.
+
+    A path that is too long for sockets without its links is kept.
+    """
+    resolved = folder.resolve()
+    too_long = len(os.fsencode(resolved / "run" / LONGEST_SOCKET)) > SOCKET_LIMIT
+    return folder if too_long else resolved
 
 
 def _absolute_paths(keys: dict[str, Any], document: Document) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import zmq
 from garrison.ipc import messages, sockets
 from garrison.ipc.directory import accepts_calls
 from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, State, Token, encode
+from garrison.ipc.system.process_tree import is_pid_namespace, pid_namespace
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.config.spec import CallSettings, HostSpec
 from garrison.supervisor.lifecycle.services import ServiceTable
@@ -27,6 +28,8 @@ HELD_S = 0.05  # longest delay of a change that no call depends on
 EACH_S = 0.0002  # minimum gap between broadcasts, for each member: a broadcast wakes all of them
 AHEAD_S = 0.05  # how far the rate limit may be exceeded after a pause: a lone restart is immediate
 STALE_S = 0.25  # until a member that did not read is tried again
+NO_PIDFD = -1
+ELSEWHERE_S = 2.0  # between two looks for programs of other PID namespaces
 STARTING = frozenset({State.QUEUED, State.INITIALIZING, State.STARTING})
 
 
@@ -59,7 +62,7 @@ class DirectoryPublisher:
         self._control, self._services, self._host = control, services, host
         self._boot, self._call_defaults, self._log = boot, call_defaults, log
         self._on_program_left = on_program_left
-        self._programs: dict[Token, int] = {}  # pidfds
+        self._programs: dict[Token, int] = {}  # pidfds; NO_PIDFD in another PID namespace
         self._expected: set[Token] = set()  # programs that are yet to be welcomed
         self._changed: dict[str, None] = {}  # NAMEs whose state is to be published
         self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be published
@@ -67,6 +70,7 @@ class DirectoryPublisher:
         self._publish_at = inf  # when held back changes are due
         self._next_free = 0.0  # rate limiter: earliest time of the next broadcast
         self._rejected = 0
+        self._checked_at = 0.0  # when the programs of other PID namespaces were looked for
         self._accepting: dict[str, bool] = {}  # NAME → whether it takes calls, as last published
         self.exit_poll = select.epoll()
 
@@ -102,9 +106,9 @@ class DirectoryPublisher:
             self._log.record("member.turned_away", token=short, count=count, reason=reason)
         self.send(token, messages.Rejected(reason))
 
-    def join(self, token: Token, wire: int, pid: int) -> bool:
+    def join(self, token: Token, message: messages.Join) -> bool:
         """Add a program; it is welcomed once the directory is complete."""
-        if not self.accepts_wire(token, wire):
+        if not self.accepts_wire(token, message.wire):
             return False
         if not sockets.is_token(token):  # a reserved address would pass for the router's own
             self.reject(token, "a member's routing id is a token of 16 bytes")
@@ -112,17 +116,20 @@ class DirectoryPublisher:
         if len(self._programs) >= PROGRAMS_MOST:
             self.reject(token, f"{PROGRAMS_MOST} programs are connected already")
             return False
-        try:
-            pidfd = os.pidfd_open(pid)
-        except (OSError, OverflowError) as error:
-            full = getattr(error, "errno", 0) in {errno.EMFILE, errno.ENFILE}
-            why = "no descriptor is left here" if full else f"there is no process {pid}"
-            self.reject(token, why)
-            return False
+        pidfd = NO_PIDFD
+        if is_pid_namespace(message.pid_namespace):
+            try:
+                pidfd = os.pidfd_open(message.pid)
+            except (OSError, OverflowError) as error:
+                full = getattr(error, "errno", 0) in {errno.EMFILE, errno.ENFILE}
+                why = "no descriptor is left here" if full else f"there is no process {message.pid}"
+                self.reject(token, why)
+                return False
         self.leave(token)
         self._programs[token] = pidfd
         self._expected.add(token)
-        self.exit_poll.register(pidfd, select.EPOLLIN)
+        if pidfd != NO_PIDFD:
+            self.exit_poll.register(pidfd, select.EPOLLIN)
         return True
 
     def has_program(self, token: Token) -> bool:
@@ -134,8 +141,9 @@ class DirectoryPublisher:
         self._expected.discard(token)
         pidfd = self._programs.pop(token, None)
         if pidfd is not None:
-            self.exit_poll.unregister(pidfd)
-            os.close(pidfd)
+            if pidfd != NO_PIDFD:
+                self.exit_poll.unregister(pidfd)
+                os.close(pidfd)
             self._on_program_left(token)
 
     def remove_ended_programs(self) -> None:
@@ -143,6 +151,18 @@ class DirectoryPublisher:
         gone = {fd for fd, _ in self.exit_poll.poll(0)}
         for token in [token for token, pidfd in self._programs.items() if pidfd in gone]:
             self.leave(token)
+
+    def check_programs_elsewhere(self, now: float) -> None:
+        """Remove the programs of other PID namespaces that are no longer connected.
+
+        Nothing reports their end, so every `ELSEWHERE_S` each is sent an empty batch.
+        """
+        if now < self._checked_at + ELSEWHERE_S:
+            return
+        self._checked_at = now
+        for token in [token for token, pidfd in self._programs.items() if pidfd == NO_PIDFD]:
+            if self._send(token, encode([])) == zmq.EHOSTUNREACH:
+                self.leave(token)
 
     def send_farewell(self) -> None:
         """Send every program that the supervisor ends for good."""
@@ -152,7 +172,8 @@ class DirectoryPublisher:
     def close(self) -> None:
         """Close all descriptors."""
         for pidfd in self._programs.values():
-            os.close(pidfd)
+            if pidfd != NO_PIDFD:
+                os.close(pidfd)
         self.exit_poll.close()
 
     # --- the directory ----------------------------------------------------------------------
@@ -171,6 +192,8 @@ class DirectoryPublisher:
             self._host.max_message,
             self._host.orphan_grace,
             syncs=True,
+            logs=str(self._host.logs),
+            pid_namespace=pid_namespace(),
         )
         sent = self.send(token, welcome)
         if sent:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from garrison.ipc.messages import State
+from garrison.ipc.system.process_tree import pid_namespace
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.crashes.report import CrashSummary
@@ -22,15 +23,14 @@ from garrison.supervisor.processes.capabilities import (
     format_unsupported,
     unsupported_limits,
 )
-from garrison.supervisor.processes.engine import Engine, Measured
-from garrison.supervisor.processes.usage import CpuMeter
+from garrison.supervisor.processes.engine import SELF, Engine, Measured
 
 LAST_LINES = 12  # of a traceback
 CRASHES = 5  # shown of one service
 
 
 def own_version() -> str:
-    """Return the installed version of garrison."""
+    """Return the installed version of garrison: of the files on disk, not of what is loaded."""
     try:
         return version("garrison")
     except PackageNotFoundError:  # run from a checkout that is not installed
@@ -77,16 +77,17 @@ class StatusReport:
         self._engine, self._bus, self._machine = engine, bus, machine
         self._host_state, self._last_crashes = host_state, last_crashes
         self._began = time.monotonic()
-        self._meter = CpuMeter()
+        self._version = own_version()  # of the code that this process has loaded
 
     def supervisor_row(self) -> dict[str, Any]:
         """Return the row of the supervisor."""
-        rss, cpu = self._meter.measure(os.getpid())
-        state = self._host_state()
+        used, state = self._engine.measure(SELF), self._host_state()
+        installed = own_version()
         return {
             "pid": os.getpid(),
+            "pid_namespace": pid_namespace(),
             **self._engine.status(),
-            "version": own_version(),
+            "version": self._version,
             "home": str(self._host.home),
             "config": str(state.config),
             "boot": self._boot,
@@ -94,11 +95,14 @@ class StatusReport:
             "stopping": state.stopping,
             "registered": state.registered,
             "settled": state.settled,
-            "rss_bytes": rss,
-            "cpu_percent": cpu,
+            "rss_bytes": used.rss_bytes,
+            "cpu_percent": used.cpu_percent,
             "descriptors": _descriptors(),
             "messages": self._bus.carried,
             "refused_frames": state.rejected_frames,
+            "cpu_seconds": used.cpu_seconds,
+            "installed": installed,
+            "upgrade_pending": installed != self._version,
         }
 
     def service_row(self, service: Service, detail: bool) -> dict[str, Any]:
@@ -137,6 +141,7 @@ class StatusReport:
             "threads": current.threads,
             "health": _health(service, now),
             "beat_age_s": now - current.beat_at if live and current.beat_at else None,
+            "cpu_seconds": measured.cpu_seconds,
         }
         return row | self._detail(service) if detail else row
 
@@ -219,6 +224,7 @@ def unreadable_row(plugin: UnreadablePlugin, detail: bool) -> dict[str, Any]:
         "threads": None,
         "health": None,
         "beat_age_s": None,
+        "cpu_seconds": 0.0,
     }
     if detail:
         again = plugin.again_at - time.monotonic()

@@ -33,6 +33,14 @@ class RestartBound:
 
 
 @dataclass(frozen=True, slots=True)
+class Attach:
+    """Run the next incarnation of a service on the terminal of a process."""
+
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class InjectFault:
     """Record a fault for chaos testing, and send its signal if it has one."""
 
@@ -41,4 +49,4 @@ class InjectFault:
     signal: int | None
 
 
-Action: TypeAlias = Apply | Configure | RestartBound | InjectFault
+Action: TypeAlias = Apply | Configure | RestartBound | Attach | InjectFault

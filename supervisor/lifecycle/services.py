@@ -91,6 +91,7 @@ class Service:
     manifest: Manifest
     position: int
     current: Incarnation = field(default_factory=Incarnation)
+    terminal: int = 0  # pid of the process whose terminal the next incarnation uses
     next_watchdog: float | None = None  # replaces the spec's at the next start
     unwell_logged_at: float = float("-inf")
     reason: str = ""  # why it does not run, or why its last process ended

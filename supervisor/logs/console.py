@@ -14,8 +14,9 @@ from typing import Any, TextIO
 
 import click
 
-from .events import LogEvent
-from .tail import LogReader
+from garrison.ipc.log_files import LogReader
+
+from .events import LogEvent, localized
 
 WAITING_LINES = 4000  # events that wait for the terminal; older ones are dropped
 LOOK_S = 0.1  # between two reads of the log files
@@ -38,7 +39,7 @@ class Console:
         hint: The command to suggest once all services are settled.
         encode: Encodes an event or a log line for programs; None: plain text.
         with_logs: Show the services' log lines too.
-        out: The stream to write to.
+        out: The stream to write to; by default standard output.
     """
 
     def __init__(
@@ -47,12 +48,12 @@ class Console:
         hint: str,
         encode: Callable[[Any], str] | None = None,
         with_logs: bool = True,
-        out: TextIO = sys.stdout,
+        out: TextIO | None = None,
     ) -> None:
         self._encode = encode
-        self._out = out
+        self._out = out = out if out is not None else sys.stdout
         self._hint = hint
-        self._events: deque[LogEvent] = deque(maxlen=WAITING_LINES)
+        self._events: deque[LogEvent | str] = deque(maxlen=WAITING_LINES)
         self._tail = LogReader(logs, lambda name: with_logs)
         self._stop = threading.Event()
         self._width = 10
@@ -63,14 +64,19 @@ class Console:
         """Start writing."""
         self._thread.start()
 
+    def say(self, text: str) -> None:
+        """Queue a line for people; it never waits."""
+        self._events.append(text)
+
     def on_event(self, event: LogEvent) -> None:
         """Queue an event. Called in the supervisor's loop; it never waits."""
         self._events.append(event)
 
-    def close(self) -> None:
-        """Write what is left, and stop."""
+    def close(self) -> bool:
+        """Write what is left, and stop; return False if the output still blocks the thread."""
         self._stop.set()
         self._thread.join(CLOSE_S)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         try:
@@ -89,7 +95,9 @@ class Console:
             self._out.write("".join(line + "\n" for line in lines))
             self._out.flush()
 
-    def _event_lines(self, event: LogEvent) -> list[str]:
+    def _event_lines(self, event: LogEvent | str) -> list[str]:
+        if isinstance(event, str):
+            return [event] if self._encode is None else []
         if self._encode is not None:
             return [self._encode(event)]
         lines = [self._line(event.service or "garrison", _event_text(event, self._tty), event.time)]
@@ -102,7 +110,7 @@ class Console:
     def _log_line(self, name: str, line: str) -> str:
         if self._encode is not None:
             return self._encode({"service": name, "line": line})
-        return self._line(name, f"| {line}")
+        return self._line(name, f"| {localized(line)}")
 
     def _line(self, name: str, text: str, utc: str = "") -> str:
         self._width = max(self._width, min(len(name), 24))

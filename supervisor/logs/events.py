@@ -1,10 +1,12 @@
 """The log of events: in memory the last few thousand, in a file one JSON line each.
 
-The file is rotated once by size.
+The file is rotated by size, as the services' logs are, and opened anew if another program has
+removed or renamed it. Sizes are bytes.
 """
 
 import contextlib
 import os
+import re
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -14,48 +16,29 @@ from typing import Any
 
 import msgspec
 
+from garrison.ipc.log_events import LogEvent as LogEvent
+from garrison.ipc.log_events import decode_events
+from garrison.ipc.log_files import rotated_path
+
 KEPT = 4096  # events in memory
-FILE_BYTES = 4 * 1024 * 1024  # the file is then renamed to .1, which is replaced
+FILE_BYTES, FILES = 10 * 1024 * 1024, 5  # of one file, and how many there are
 RECALLED = 512  # events of the former supervisor that the next one loads
-RECALLED_BYTES = 256 * 1024  # read from the end of each of the two files
-
-
-class LogEvent(msgspec.Struct, frozen=True):
-    """One event."""
-
-    n: int  # its number, counted from the first event in the files
-    time: str  # UTC, RFC 3339
-    event: str  # "service.state"
-    service: str = ""
-    data: dict[str, Any] = {}
-
-    def text(self) -> str:
-        """Return the event as text, without its time."""
-        fields = {"service": self.service, **self.data} if self.service else self.data
-        shown = " ".join(f"{key}={_value(value)}" for key, value in fields.items() if value != "")
-        return f"{self.event} {shown}".rstrip()
-
-
-def _value(value: Any) -> str:
-    text = f"{value:.3g}" if isinstance(value, float) else str(value)
-    if " " not in text and text.isprintable():
-        return text
-    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return f'"{"".join(escaped)}"'
+RECALLED_BYTES = 256 * 1024  # read from the end of each of the last two files
+# As garrison's own loggers and journals write it
+UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|\+00:00)(?=\s|$)")
 
 
 def _last_events(path: Path) -> Iterator[LogEvent]:
     """Yield the events at a file's end; damaged lines are skipped."""
     try:
-        with path.open("rb") as file:
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        with os.fdopen(os.open(path, flags), "rb") as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(size - RECALLED_BYTES, 0))
             lines = file.read(RECALLED_BYTES).splitlines()
     except OSError:
         return
-    for line in lines:
-        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            yield msgspec.json.decode(line, type=LogEvent)
+    yield from decode_events(lines)
 
 
 def local_time(utc: str, separator: str = "T", precision: str = "milliseconds") -> str:
@@ -66,11 +49,23 @@ def local_time(utc: str, separator: str = "T", precision: str = "milliseconds") 
         return utc
 
 
-class EventLog:
-    """The events of one host."""
+def localized(line: str) -> str:
+    """Return a log line with the UTC time at its beginning in the local timezone."""
+    found = UTC_TIME.match(line)
+    return f"{local_time(found[0])}{line[found.end() :]}" if found else line
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+
+class EventLog:
+    """The events of one host.
+
+    Args:
+        path: The file.
+        most: The largest size of one file.
+        files: How many files there are at most, with the current one.
+    """
+
+    def __init__(self, path: Path, most: int = FILE_BYTES, files: int = FILES) -> None:
+        self._path, self._most, self._files = path, most, files
         self._events: deque[LogEvent] = deque(maxlen=KEPT)
         self._count = 0
         self._fd = -1
@@ -82,7 +77,7 @@ class EventLog:
     def recall(self) -> None:
         """Load the last events of the former supervisor and continue its numbers."""
         found: list[LogEvent] = []
-        for path in (self._path.with_name(self._path.name + ".1"), self._path):
+        for path in (rotated_path(self._path, 1), self._path):
             found += _last_events(path)
         self._events.extend(found[-RECALLED:])
         self._count = max((event.n for event in found), default=0)
@@ -93,6 +88,7 @@ class EventLog:
         now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
         entry = LogEvent(self._count, now.replace("+00:00", "Z"), event, service, data)
         self._events.append(entry)
+        is_lost = self._is_elsewhere()
         is_kept = self._write(msgspec.json.encode(entry) + b"\n")
         for listener in list(self.listeners):
             try:
@@ -105,6 +101,8 @@ class EventLog:
             self._lost = 0
             self.record("journal.lost", events=lost)
             self._lost = lost if self._lost else 0  # that event was lost too
+        if is_lost:
+            self.record("log.reopened", log=self._path.name)
         return entry
 
     def last(self, number: int, services: frozenset[str] = frozenset()) -> list[LogEvent]:
@@ -127,22 +125,53 @@ class EventLog:
             os.close(self._fd)
             self._fd = -1
 
+    def _is_elsewhere(self) -> bool:
+        """Close the file if it is no longer at its path; return whether it was not."""
+        if self._fd < 0:
+            return False
+        own = os.fstat(self._fd)
+        try:
+            if os.path.samestat(os.lstat(self._path), own):
+                return False
+        except FileNotFoundError:
+            pass
+        except OSError:  # its folder cannot be reached; the open file still can
+            return False
+        self.close()
+        return True
+
     def _write(self, line: bytes) -> bool:
         """Write a line; return False if the disk is full, which stops no service."""
         written = 0
         with contextlib.suppress(OSError):
             if self._fd < 0:
-                flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
-                self._fd = os.open(self._path, flags, 0o600)
-                self._size = os.fstat(self._fd).st_size
-                if self._size and os.pread(self._fd, 1, self._size - 1) != b"\n":
-                    self._in_line = True
+                self._open()
+            if self._size and self._size + len(line) >= self._most:
+                self._rotate()
             if self._in_line:  # end the line that a full disk had cut
                 line = b"\n" + line
             written = os.write(self._fd, line)
             self._in_line = written < len(line)
             self._size += written
-            if self._size >= FILE_BYTES:
-                self.close()
-                self._path.rename(self._path.with_name(self._path.name + ".1"))
         return written == len(line)
+
+    def _open(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self._fd = os.open(self._path, flags, 0o600)
+        self._size = os.fstat(self._fd).st_size
+        last = os.pread(self._fd, 1, self._size - 1) if self._size else b"\n"
+        self._in_line = last != b"\n"
+
+    def _rotate(self) -> None:
+        """Begin a new file; the oldest one is removed."""
+        self.close()
+        for number in range(self._files, self._files + 100):  # also those of a larger log_files
+            try:
+                rotated_path(self._path, number).unlink()
+            except FileNotFoundError:
+                break
+        for number in range(self._files - 2, 0, -1):
+            with contextlib.suppress(FileNotFoundError):
+                rotated_path(self._path, number).rename(rotated_path(self._path, number + 1))
+        self._path.rename(rotated_path(self._path, 1))
+        self._open()

@@ -1,5 +1,7 @@
 """Rotates log files by size: a large one moves to `NAME.log.1`, that to `NAME.log.2`, and so on.
 
+It also reports a file that another program has removed or renamed, once its writer has a new one.
+
 Services and their child processes keep their files open, and may be blocked, so a file is cut while
 they write to it. A thread does the work, because a disk can block: cutting waits until the last
 lines are written. Sizes are bytes, times are seconds.
@@ -18,7 +20,7 @@ from math import inf
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from .tail import rotated_path
+from garrison.ipc.log_files import rotated_path
 
 LOOK_S = 0.1  # between two checks of the sizes
 HASTE_S = 0.01  # the same, for a file that grows fast
@@ -29,6 +31,7 @@ RETRY_S = 5.0  # after a failed move
 REPORT_S = 60.0  # between two reports of dropped bytes of one file
 CHUNK_BYTES = 1 << 20
 PENDING_MOST = 256
+NAMES_MOST = 10_000  # whose inodes are remembered
 CLOSE_S = 2.0
 FALLOC_FL_COLLAPSE_RANGE = 0x08  # linux/falloc.h
 
@@ -61,9 +64,10 @@ class Rotation:
         self._folder, self._most, self._files = folder, log_bytes, log_files
         self._keep = min(KEEP_BYTES, log_bytes // 8)
         self._logs: dict[str, _Log] = {}
+        self._inodes: dict[str, int] = {}  # of live files, also of those that are missing now
         self._pending: deque[LogEvent] = deque(maxlen=PENDING_MOST)
         self._collapses: bool | None = None  # the file system can cut at the beginning
-        self._stop = threading.Event()
+        self._stop, self._look = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="rotation", daemon=True)
         self.wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)  # readable: there are events
 
@@ -71,9 +75,14 @@ class Rotation:
         """Start the thread."""
         self._thread.start()
 
+    def look_at_once(self) -> None:
+        """Check now, without waiting for the time of the next check."""
+        self._look.set()
+
     def close(self) -> None:
         """Check once more, and stop."""
         self._stop.set()
+        self._look.set()
         self._thread.join(CLOSE_S)
         if not self._thread.is_alive():
             os.close(self.wake)
@@ -93,26 +102,37 @@ class Rotation:
     # --- checking ----------------------------------------------------------------------------
 
     def _run(self) -> None:
-        for name in self._sizes():
+        for name in self._live():
             with contextlib.suppress(OSError):
                 self._recover(name)
         wait = 0.0
-        while not self._stop.wait(wait):
+        while not self._stop.is_set():
+            self._look.wait(wait)
+            self._look.clear()
             wait = self.check()
         self.check()
 
     def check(self) -> float:
         """Rotate the files that are too large; return the time until the next check."""
-        sizes = self._sizes()
-        for name in self._logs.keys() - sizes.keys():
+        files = self._live()
+        for name in self._logs.keys() - files.keys():
             del self._logs[name]
-        return min((self._check(name, size) for name, size in sizes.items()), default=LOOK_S)
+        if len(self._inodes) > NAMES_MOST:
+            self._inodes = {}
+        for name, found in files.items():
+            former = self._inodes.get(name)
+            if former not in {None, found.st_ino}:
+                self._logs.pop(name, None)
+                self._report("log.reopened", name)
+            self._inodes[name] = found.st_ino
+        waits = (self._check(name, found.st_size) for name, found in files.items())
+        return min(waits, default=LOOK_S)
 
-    def _sizes(self) -> dict[str, int]:
+    def _live(self) -> dict[str, os.stat_result]:
         try:
             with os.scandir(self._folder) as entries:
                 return {
-                    entry.name: entry.stat().st_size
+                    entry.name: entry.stat()
                     for entry in entries
                     if entry.name.endswith(".log") and entry.is_file(follow_symlinks=False)
                 }

@@ -15,6 +15,7 @@ from garrison.supervisor.lifecycle.handle import NO_PROCESS, Handle
 from garrison.supervisor.lifecycle.limits import Used
 
 Key: TypeAlias = bytes  # the token of a worker's incarnation
+SELF: Key = b""  # in place of a worker's key: this process
 NO_LIMITS = ProcessLimits()
 
 
@@ -25,6 +26,7 @@ class Inherited:
     key: Key
     name: str
     handle: Handle = NO_PROCESS
+    uid: int = -1  # the user that it runs as; -1: the host's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,9 @@ class Measured:
     """What a worker uses, by the engine's latest measurement."""
 
     rss_bytes: int = 0  # of the worker's own process
-    cpu_percent: float = 0.0  # of one processor, since the measurement before
+    cpu_percent: float = 0.0  # of one processor, within the last 10 s or its life
     tree: Used | None = None  # the worker and all processes below it
+    cpu_seconds: float = 0.0  # of processors, since its start
 
 
 # --- what happened ------------------------------------------------------------------------
@@ -230,7 +233,7 @@ class Engine(Protocol):
         """Return what a worker uses, from what the engine knows now.
 
         Args:
-            key: The worker.
+            key: The worker; `SELF` is this process.
             tree: Whether to measure all processes below it too, where that is quick.
         """
         ...
@@ -257,6 +260,10 @@ class Engine(Protocol):
         After Found come Forked for each worker in it, and Ended and Gone for each known one that
         has ended. Commands that are given before Found are carried out after it.
         """
+        ...
+
+    def reap(self) -> None:
+        """Reap ended children of this process that are not the engine's; called at each SIGCHLD."""
         ...
 
     def dump(self, key: Key) -> None:

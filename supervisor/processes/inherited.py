@@ -7,17 +7,41 @@ import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from garrison.ipc import flight_recorder
 from garrison.ipc.system import process_tree
 
 from . import cgroups
-from .engine import Key
-from .launcher_process import LEAVE_WAIT
+from .engine import Inherited, Key
+from .launcher_process import FORMER_LAUNCHER, LAUNCHER, LEAVE_WAIT
 from .protocol import TREE_WAIT
 from .worker_table import LocalWorker, WorkerTable
 
 # Minimum time between searches for what reparented workers left, which read the environment of
 # every process; or twenty times the duration of a search, if that is longer.
 SEARCH_GAP_S = 0.05
+
+
+def is_worker(key: Key, known: Inherited) -> bool:
+    """Return whether the process of a snapshot is that worker, by its owner and its mark.
+
+    The mark is the flight recorder, which it has mapped. A worker without one, as on a full disk,
+    still has the launcher's command line and the name that it gave itself.
+    """
+    process = Path(f"/proc/{known.handle.pid}")
+    try:
+        status = (process / "status").read_text("utf-8", "replace")
+        uids = next(line for line in status.splitlines() if line.startswith("Uid:")).split()[1:]
+        if not {int(uids[0]), int(uids[1])} <= {os.geteuid(), known.uid}:
+            return False
+        flight = f"{known.name}.{key.hex()}{flight_recorder.SUFFIX}"
+        if f"/{flight}" in (process / "maps").read_text("utf-8", "replace"):
+            return True
+        words = (process / "cmdline").read_bytes().split(b"\0")
+        name = (process / "comm").read_text("utf-8", "replace").strip()
+    except (OSError, StopIteration):  # it has ended, or is another user's
+        return False
+    launched = not {LAUNCHER.encode(), FORMER_LAUNCHER.encode()}.isdisjoint(words)
+    return launched and name == f"g:{known.name}".encode()[:15].decode("utf-8", "ignore")
 
 
 def inherit(worker: LocalWorker, children: Collection[int]) -> None:
@@ -47,6 +71,19 @@ def reap(worker: LocalWorker) -> int | None:
     worker.pid = 0
     worker.end_tree_until = time.monotonic() + TREE_WAIT
     return status
+
+
+def reap_strangers(waited: Collection[int]) -> set[int]:
+    """Reap the ended children of this process that it does not wait for; return their pids.
+
+    All orphans of a container fall to this process as its PID 1, and others to it as a subreaper.
+    """
+    strangers = {pid for pid in process_tree.children() if pid not in waited}
+    reaped = {pid for pid in strangers if process_tree.has_ended(pid)}
+    for pid in reaped:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+    return reaped
 
 
 class InheritedTrees:

@@ -22,9 +22,11 @@ from typing import Any, assert_never
 import msgspec
 
 from garrison.ipc.system import log_stream, malloc, process_tree
+from garrison.supervisor import signals
 
 from . import cgroups, protocol
 from .fork import ForkedProcess, close_descriptors, open_descriptors
+from .launcher_socket import LauncherSocket
 from .loaded import LoadedModules
 from .protocol import (
     FRAME_BYTES,
@@ -64,7 +66,6 @@ class Launcher:
         worker_cgroups: cgroups.Cgroups,
     ) -> None:
         self._link = SupervisorLink(connection)
-        self._path = path
         self._orphan_grace = orphan_grace
         self._cgroups = worker_cgroups
         self._workers: dict[bytes, Any] = {}
@@ -83,13 +84,12 @@ class Launcher:
         self._loaded = LoadedModules()
         self._library_fds: set[int] = set()  # opened by imports; workers keep them
         self._reaped = 0
-        self._listener = _listen(path)
+        self._socket = LauncherSocket(path)
         self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # only the supervisor, or its absence, ends it
-        self._own_fds = {self._listener.fileno(), self._wake, self._wake_write}
+        signals.catch(_report_signal, signals.handled())
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # its supervisor may have blocked some
+        self._own_fds = {self._wake, self._wake_write}
 
     def run(self) -> None:
         """Serve until nothing is left to serve."""
@@ -97,8 +97,7 @@ class Launcher:
             self._turn()
         self._drop_spare()
         self._cgroups.close()
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path)  # noqa: PTH108
+        self._socket.unlink()
 
     def _finished(self) -> bool:
         empty = not self._workers and not self._ending
@@ -109,10 +108,11 @@ class Launcher:
             if fd == self._wake:
                 with contextlib.suppress(BlockingIOError):
                     os.read(self._wake, 4096)
-            elif fd == self._listener.fileno():
+            elif fd == self._socket.fileno():
                 self._accept()
             else:
                 self._read()
+        self._socket.restore_if_lost()
         self._reap()
         if time.monotonic() >= self._spare_at:
             self._fork_spare()
@@ -122,7 +122,7 @@ class Launcher:
 
     def _poller(self) -> select.poll:
         poll = select.poll()
-        for fd in (self._wake, self._listener.fileno()):
+        for fd in (self._wake, self._socket.fileno()):
             poll.register(fd, select.POLLIN)
         if self._link.connected:
             poll.register(self._link.fileno(), self._link.events())
@@ -131,18 +131,19 @@ class Launcher:
     def _wait(self) -> float:
         if self._ending or self._orphans_until:
             return 0.002
-        due = min(self._kill_at, self._spare_at)
+        due = min(self._kill_at, self._spare_at, self._socket.due)
         return min(max(due - time.monotonic(), 0), 60)
 
     # --- the connection to the supervisor ---------------------------------------------------
 
     def _accept(self) -> None:
-        with contextlib.suppress(OSError):  # the peer is gone, or no descriptor is left
-            connection, _ = self._listener.accept()
-            self._link.replace(connection)
-            if not self._termed:
-                self._kill_at = inf
-            self._send_inventory()
+        connection = self._socket.accept(self._link.has_peer())
+        if connection is None:
+            return
+        self._link.replace(connection)
+        if not self._termed:
+            self._kill_at = inf
+        self._send_inventory()
 
     def _send_inventory(self) -> None:
         """Report everything to a new supervisor: what the old one received is unknown."""
@@ -433,23 +434,23 @@ class Launcher:
 
     def _note_library_fds(self) -> None:
         if not self._workers:  # with workers, their sentinels would be among these
-            own = self._own_fds | ({self._link.fileno()} if self._link.connected else set())
+            own = self._own_fds | {self._socket.fileno()}
+            own |= {self._link.fileno()} if self._link.connected else set()
             self._library_fds = set(open_descriptors()) - own
+
+
+def _report_signal(number: int, _: object) -> None:
+    """Log a signal that does nothing: only the supervisor, or its absence, ends a launcher."""
+    if number != signal.SIGCHLD:
+        log_stream.follow()
+        with contextlib.suppress(OSError):  # not `print`: it may be what was interrupted
+            os.write(2, f"launcher: {signals.name_of(number)} ignored\n".encode())
 
 
 def _enter_and_run(cgroup: Path | None, target: Callable[..., None], *args: Any) -> None:
     """Enter the worker's cgroup before anything else, in the child: a kill then reaches it all."""
     cgroups.enter(cgroup)
     target(*args)
-
-
-def _listen(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    listener.bind(path)
-    Path(path).chmod(0o600)
-    listener.listen(64)  # supervisors that were killed while this process was stopped queue here
-    listener.setblocking(False)
-    return listener
 
 
 def main() -> None:
@@ -462,6 +463,8 @@ def main() -> None:
     gc.disable()
     malloc.keep_freed_memory()
     log_stream.install(log_stream.standard())
+    if (log := log_stream.path_of(1)).endswith(".log"):  # not /dev/null, for want of room
+        log_stream.follow(log)
     process_tree.become_subreaper()
     groups = cgroups.Cgroups(cgroups.own()) if wanted == "cgroups" else cgroups.Cgroups(None)
     if wanted == "cgroups" and groups.problem:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from garrison.ipc.sockets import check_length
 from garrison.ipc.system import log_stream, process_tree
 
 from .engine import Key
+from .launcher_socket import is_listening, peer_of
 from .protocol import FRAME_BYTES, Command, encode
 
 LAUNCHER = "garrison.supervisor.processes.launcher"  # the module that it is started as
@@ -86,8 +86,7 @@ class LauncherProcess:
         with contextlib.suppress(ChildProcessError):  # another supervisor's child
             os.waitpid(self.pid, os.WNOHANG)
         self.disconnect()
-        with contextlib.suppress(FileNotFoundError):
-            Path(self.path).unlink()
+        remove_stale(Path(self.path))
 
     def disconnect(self) -> None:
         """Release its descriptors; it continues to run, for a next supervisor."""
@@ -139,14 +138,28 @@ def start(
     return LauncherProcess(process.pid, os.pidfd_open(process.pid), ours, str(path))
 
 
+def remove_stale(path: Path) -> None:
+    """Remove the socket of a launcher that has ended, unless another process listens there."""
+    if not is_listening(path):
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def remove_stale_in(run: Path) -> None:
+    """Remove the sockets of all launchers in a folder that have ended."""
+    for path in run.glob("launcher-*.sock"):
+        remove_stale(path)
+
+
 def connected(connection: socket.socket, path: Path) -> LauncherProcess:
     """Return the launcher at the other end of a connection.
 
     Raises:
         OSError: It has just ended, or another program listens there.
     """
-    peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-    pid: int = struct.unpack("3i", peer)[0]
+    pid, uid = peer_of(connection)
+    if uid != os.geteuid():
+        raise ConnectionError(f"process {pid} of uid {uid} listens there; left alone")
     try:
         pidfd = os.pidfd_open(pid)
     except OSError:

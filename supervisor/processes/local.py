@@ -1,9 +1,8 @@
 """The engine of this machine: workers are forked by launchers, which are children of this process.
 
-A launcher whose preloaded code is outdated keeps its workers until they end, beside a new one. The
-launchers of a former supervisor are adopted with their workers. If a launcher is killed, this
-process, their subreaper, inherits its workers and ends their trees itself. If another process had
-started that launcher, its workers are reparented to init and are held by their pidfds alone.
+An outdated launcher keeps its workers until they end. Those of a former supervisor are adopted. If
+one is killed, this process, a subreaper, inherits its workers and ends their trees itself. If
+another process had started it, they are reparented to init, and are held by their pidfds alone.
 """
 
 import contextlib
@@ -24,15 +23,16 @@ from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.limits import cgroup_limits
 
-from . import cgroups, engine, inherited, protocol
-from .engine import NO_LIMITS, Found, Happened, Inherited, Key, Measured
+from . import cgroups, engine, inherited, protocol, stacks
+from .cpu import CpuMeter
+from .engine import NO_LIMITS, SELF, Found, Happened, Inherited, Key, Measured
 from .inherited import InheritedTrees
-from .launcher_process import LauncherProcess
+from .launcher_process import LauncherProcess, remove_stale_in
 from .launchers import LauncherSet
-from .post_mortem import PostMortem
+from .post_mortem import PostMortem, inode_and_size
 from .protocol import TREE_WAIT, CheckFresh, Fork, Report, Signal, decode_report
 from .takeover import Inventory, LauncherTakeover
-from .usage import CpuMeter, UsageMonitor, sample_quickly
+from .usage import UsageMonitor, sample_quickly
 from .worker_table import LocalWorker, WorkerTable
 
 FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
@@ -49,8 +49,7 @@ class LocalEngine:
         environment: The environment of launchers, which workers inherit.
         orphan_grace: Seconds that launchers and workers outlive this process.
         each_cgroup: Whether each worker has a cgroup of its own, where possible.
-        others: Pids of children of this process that are not the engine's; the caller may change
-            the set later.
+        others: Pids of children of this process that are not the engine's; it may change later.
     """
 
     def __init__(
@@ -64,7 +63,9 @@ class LocalEngine:
     ) -> None:
         process_tree.become_subreaper()
         self._run, self._logs = run, logs
+        self._run_inode = inode_and_size(run)[0]
         self._others = others if others is not None else set()
+        self._strangers = set(self._others)  # no code of this process waits for these
         self._launchers = LauncherSet(run, logs, environment, orphan_grace, each_cgroup)
         self._workers = WorkerTable()
         self._trees = InheritedTrees()
@@ -84,7 +85,7 @@ class LocalEngine:
     def due(self) -> float:
         """Return when `turn` is to be called even if no descriptor is ready."""
         takeover = self._takeover.due if self._takeover is not None else inf
-        return min(self._answers_due, self._usage.due, takeover)
+        return min(self._answers_due, self._usage.due, self._meter.due, takeover)
 
     @property
     def busy(self) -> bool:
@@ -111,6 +112,9 @@ class LocalEngine:
         self._end_missing()
         if time.monotonic() >= self._answers_due:
             self._end_hanging()
+        if time.monotonic() >= self._meter.due:
+            pids = {worker.pid for worker in self._workers.values() if worker.pid}
+            self._meter.sample({os.getpid(), *pids})
         self._happened += self._usage.turn()
         self._happened += self._post_mortem.read_next()
         happened, self._happened = self._happened, []
@@ -169,9 +173,9 @@ class LocalEngine:
         found = self._adopt_reparented(found)
         self._happened = [*before, found, *self._happened]
         self._post_mortem.sweep({*self._known, *found.running})
-        deferred, self._deferred = self._deferred, []
-        for command in deferred:
-            command()
+        self.reap()
+        while self._deferred:
+            self._deferred.pop(0)()
 
     def _adopt_launcher(self, inventory: Inventory) -> None:
         launcher, end = inventory.launcher, inventory.end
@@ -197,7 +201,7 @@ class LocalEngine:
             if key in found.running or key in found.ended:
                 continue
             self._resume(key, one.name)
-            if self._hold(key, one.handle):
+            if self._hold(key, one):
                 reparented[key] = one.name
                 self._happened.append(engine.Forked(key, self._workers[key].handle))
             else:
@@ -214,14 +218,15 @@ class LocalEngine:
         known = self._known.get(key)
         return known.handle.log_began if known is not None else None
 
-    def _hold(self, key: Key, handle: Handle) -> bool:
+    def _hold(self, key: Key, known: Inherited) -> bool:
         """Adopt a worker that has neither launcher nor parent; return False if it has ended."""
+        handle = known.handle
         try:
             pidfd = os.pidfd_open(handle.pid)
         except (OSError, OverflowError, ValueError):  # also for a number that is no pid
             return False
         same = process_tree.start_ticks(handle.pid) == handle.ticks
-        if not same or process_tree.ended(pidfd, 0):
+        if not same or process_tree.ended(pidfd, 0) or not inherited.is_worker(key, known):
             os.close(pidfd)
             return False
         self._others.discard(handle.pid)
@@ -292,10 +297,12 @@ class LocalEngine:
     def measure(self, key: Key, tree: bool = False) -> Measured:
         """Return what a worker uses now."""
         worker = self._workers.get(key)
-        if worker is None or not worker.pid:
+        pid = os.getpid() if key == SELF else worker.pid if worker is not None else 0
+        if not pid:
             return Measured()
-        rss, cpu = self._meter.measure(worker.pid)
-        return Measured(rss, cpu, sample_quickly(worker.pid) if tree else self._usage.last(key))
+        used = self._meter.measure(pid)
+        below = sample_quickly(pid) if tree else self._usage.last(key)
+        return Measured(used.rss_bytes, used.percent, below, used.seconds)
 
     def signal(self, key: Key, number: int, group: bool = True) -> None:
         """Signal a worker's process group, or the worker alone."""
@@ -315,9 +322,10 @@ class LocalEngine:
         """Make a worker write its stacks to its log."""
         worker = self._workers.get(key)
         if worker is not None:
-            self._post_mortem.dump(key)
+            log = self._post_mortem.dump(key)
             worker.paused = process_tree.stopped(worker.pid)
-            self.signal(key, signal.SIGUSR1, group=False)
+            if not stacks.dump_many(worker.pid, log):
+                self.signal(key, signal.SIGUSR1, group=False)
 
     def report(self, key: Key) -> None:
         """Read what a gone worker left for its crash report, then remove it."""
@@ -424,6 +432,15 @@ class LocalEngine:
         self._usage.begin(report.key, worker.pid, worker.limits)
         self._happened.append(engine.Forked(report.key, worker.handle, report.unsupported))
 
+    def reap(self) -> None:
+        """Reap the ended children that no code of this process waits for."""
+        if self._takeover is not None:  # until it is over, launchers and workers are unknown
+            return
+        ours = {one.pid for one in (*self._launchers, *self._workers.values())}
+        reaped = inherited.reap_strangers(ours | self._others - self._strangers)
+        self._others -= reaped
+        self._strangers -= reaped
+
     # --- the end of a launcher --------------------------------------------------------------
 
     def _lost(self, launcher: LauncherProcess) -> None:
@@ -431,8 +448,7 @@ class LocalEngine:
         children = set(process_tree.children())
         count = 0
         for key in list(launcher.keys):
-            worker = self._workers[key]
-            worker.answer_due = inf
+            (worker := self._workers[key]).answer_due = inf
             if not worker.pid:
                 self._not_forked(key, "the launcher was lost")
                 continue
@@ -443,11 +459,10 @@ class LocalEngine:
         launcher.keys.clear()
         self._trees.launcher_lost(self._kept_pids())
         if not launcher.retired or count:
-            lost = engine.Lost(Handle(launcher.pid), count, launcher.importing)
-            self._happened.append(lost)
+            self._happened.append(engine.Lost(Handle(launcher.pid), count, launcher.importing))
 
     def _kept_pids(self) -> set[int]:
-        launchers = {launcher.pid for launcher in self._launchers}
+        launchers = {one.pid for one in self._launchers}
         return launchers | self._workers.without_launcher() | self._others
 
     def _reap(self, key: Key, worker: LocalWorker) -> None:
@@ -475,11 +490,8 @@ class LocalEngine:
             if worker.reparented:
                 process_tree.end_marked(process_tree.incarnation_mark(key))
         self._launchers.leave(kill)
-        running = {
-            key: cgroups.cgroup_of(worker.pid)
-            for key, worker in self._workers.items()
-            if worker.pid
-        }
+        workers = self._workers.items()
+        running = {key: cgroups.cgroup_of(one.pid) for key, one in workers if one.pid}
         self._launchers.wait_for_exit()
         for key, worker in self._workers.items():
             launched = worker.launcher is not None and worker.pidfd >= 0
@@ -487,4 +499,6 @@ class LocalEngine:
                 inherited.end_left(key, worker, running.get(key))
         process_tree.end_everything_below(TREE_WAIT, self._others)
         self._workers.close()
-        self._post_mortem.sweep()
+        remove_stale_in(self._run)
+        if inode_and_size(self._run)[0] == self._run_inode:  # else it may be another host's
+            self._post_mortem.sweep()

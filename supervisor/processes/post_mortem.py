@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from garrison.ipc import batches_read, flight_record, flight_recorder
-from garrison.supervisor.logs.tail import rotated_path
+from garrison.ipc.log_files import rotated_path
 
 from .engine import FlightRecord, Key, LogTail
 
@@ -65,10 +65,10 @@ class PostMortem:
         section = LogSection(self._logs / f"{name}.log", began)
         self._workers[key] = _Worker(flight_path(self._run, name, key), section)
 
-    def dump(self, key: Key) -> None:
-        """Note that a worker's stacks begin here in its log."""
-        if key in self._workers:
-            self._workers[key].log.mark_dump()
+    def dump(self, key: Key) -> Path | None:
+        """Note that a worker's stacks begin here in its log; return the log."""
+        worker = self._workers.get(key)
+        return worker.log.mark_dump() if worker is not None else None
 
     def batches_read(self, key: Key) -> dict[Key, int] | None:
         """Return how many batches an ended worker had read, by sender; None: unknown."""
@@ -136,10 +136,11 @@ class LogSection:
         self._dump: Position | None = None
         self._last: Position = (0, 0)
 
-    def mark_dump(self) -> None:
-        """Note that the stacks begin here."""
+    def mark_dump(self) -> Path:
+        """Note that the stacks begin here; return the log."""
         if self._dump is None:
             self._dump = inode_and_size(self._path)
+        return self._path
 
     def end(self) -> None:
         """Note that the worker's part ends here."""

@@ -28,6 +28,14 @@ class SupervisorLink:
         """Return whether there is a supervisor."""
         return self._connection is not None
 
+    def has_peer(self) -> bool:
+        """Return whether the supervisor is still at the other end, as of now."""
+        if self._connection is None:
+            return False
+        poll = select.poll()
+        poll.register(self._connection, select.POLLRDHUP)
+        return not poll.poll(0)
+
     def fileno(self) -> int:
         """Return the descriptor of the connection."""
         assert self._connection is not None

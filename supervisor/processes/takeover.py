@@ -10,7 +10,7 @@ from garrison.ipc.messages import BAD_BYTES
 
 from . import protocol
 from .engine import Found, Key
-from .launcher_process import LauncherProcess, connected, socket_number
+from .launcher_process import LauncherProcess, connected, remove_stale, socket_number
 from .protocol import EndedReport, ForkedReport, InventoryEnd, Report, decode_report
 
 MEET_WAIT = 2.0  # seconds for a launcher to send its inventory
@@ -127,18 +127,17 @@ class LauncherTakeover:
                     self._unconnected.append(path)
                     continue
                 self.refused.append(f"{path.name}: it did not answer within {MEET_WAIT:g} s")
-                path.unlink(missing_ok=True)
                 continue
             except OSError:  # the launcher has ended
                 connection.close()
-                path.unlink(missing_ok=True)
+                remove_stale(path)
                 continue
             try:
                 self._incomplete.append(Inventory(connected(connection, path)))
             except OSError as error:
                 self.refused.append(f"{path.name}: {error}")
                 connection.close()
-                path.unlink(missing_ok=True)
+                remove_stale(path)
 
     def found(self) -> Found:
         """Return what the launchers have, once `finished`."""

@@ -41,8 +41,8 @@ PSS_S = 2.0  # wait for proportional sizes; after it the plain sum counts
 PSS_QUEUE_MOST = 1000  # trees that wait for the thread; further ones count with their plain sum
 LATE_S = 0.5  # a turn that comes so late shows that this process, and the thread, were stopped
 TREE_MOST = 4096  # processes that are counted in one tree; more is too many for any limit
+SEEN_MOST = 4  # times as many are looked at, if most are zombies
 QUICK_MOST = 256  # processes that are counted for `status`
-MEASURED_MOST = 1000  # processes whose processor time is remembered
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 TreeSample: TypeAlias = tuple[Used, list[int]]  # with its pids
@@ -51,17 +51,21 @@ TreeSample: TypeAlias = tuple[Used, list[int]]  # with its pids
 def sample_tree(pid: int, enough: int = TREE_MOST) -> Generator[None, None, TreeSample]:
     """Measure, step by step, what a process and all processes below it use.
 
+    Zombies are not counted: they have ended, and are only not reaped yet.
+
     Args:
         pid: The process.
         enough: Stop counting at so many processes.
     """
     at = time.monotonic()
-    seen, memory, last = [pid], 0, 0
+    seen, memory, last, zombies = [pid], 0, 0, 0
     known = {pid}
-    while last < len(seen) and len(seen) <= enough:
+    while last < len(seen) and len(seen) - zombies <= enough and len(seen) <= SEEN_MOST * enough:
         one = seen[last]
         last += 1
-        memory += resident(one)
+        size = resident(one)
+        memory += size
+        zombies += not size and one != pid and not process_tree.is_alive(one)
         for child in process_tree.children(one):
             if child not in known:
                 known.add(child)
@@ -69,7 +73,7 @@ def sample_tree(pid: int, enough: int = TREE_MOST) -> Generator[None, None, Tree
         yield
     for one in seen[last:]:
         memory += resident(one)
-    return Used(at, memory, len(seen), len(seen) == 1, last < len(seen)), seen
+    return Used(at, memory, len(seen) - zombies, len(seen) == 1, last < len(seen)), seen
 
 
 def sample_quickly(pid: int) -> Used:
@@ -112,25 +116,6 @@ def proportional(pids: Sequence[int]) -> int:
             size = int(rollup.partition(b"\nPss:")[2].split()[0]) * 1024
         total += size
     return max(total, largest)
-
-
-class CpuMeter:
-    """Measures resident memory and processor use of single processes."""
-
-    def __init__(self) -> None:
-        self._before: dict[int, tuple[int, float, float]] = {}  # pid → ticks, CPU seconds, at
-
-    def measure(self, pid: int) -> tuple[int, float]:
-        """Return resident bytes, and percent of one processor since the last measurement."""
-        ticks, rss, used = process_tree.usage(pid)
-        now = time.monotonic()
-        if len(self._before) > MEASURED_MOST:
-            self._before.clear()
-        before = self._before.get(pid)
-        self._before[pid] = ticks, used, now
-        if before is None or before[0] != ticks or now <= before[2]:
-            return rss, 0.0
-        return rss, round(max(used - before[1], 0.0) / (now - before[2]) * 100, 1)
 
 
 class PssSampler:

@@ -143,7 +143,7 @@ def inherited(snapshot: Snapshot | None) -> list[Inherited]:
     """Return the workers of a snapshot, for the engine to find."""
     services = snapshot.services if snapshot is not None else []
     return [
-        Inherited(one.current.token, one.name, one.current.handle)
+        Inherited(one.current.token, one.name, one.current.handle, one.current.uid)
         for one in services
         if one.current.token
     ]

@@ -18,7 +18,9 @@ def write_atomic(file: Path, content: bytes, sync: bool = False) -> None:
         OSError: It cannot be written; a former file is unchanged.
     """
     temporary = file.with_suffix(NEW)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    temporary.unlink(missing_ok=True)  # of a process that was killed, or a link
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    descriptor = os.open(temporary, flags, 0o600)
     try:
         with os.fdopen(descriptor, "wb") as out:
             out.write(content)

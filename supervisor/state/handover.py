@@ -15,13 +15,13 @@ from garrison.ipc.messages import BAD_BYTES
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config
+from garrison.supervisor.signals import blocked_at_start
 from garrison.supervisor.tasks import Steps
 
 HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.1  # without a message on the bus: calls in flight have been answered
 QUIET_MOST_S = 2.0  # until the exec, if the bus does not fall silent
 CHECK_S = 30.0  # for a new version to show that it could take over
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # that stop the host
 
 
 class Handover(msgspec.Struct):
@@ -29,13 +29,15 @@ class Handover(msgspec.Struct):
 
     locks: list[int] = []  # descriptors that hold the home's locks
     others: list[int] = []  # children of this process that do not belong to the host
+    names: list[int] = []  # descriptors that hold the config's names
+    terminal: bool = False  # the first supervisor was started at a terminal
 
 
 def take_handover(environ: MutableMapping[str, str]) -> Handover:
     """Return what the predecessor left in the environment, and remove it there."""
     try:
         found = msgspec.json.decode(environ.pop(HANDOVER, "{}"), type=Handover)
-        for lock in found.locks:
+        for lock in (*found.locks, *found.names):
             os.set_inheritable(lock, False)
     except (OSError, *BAD_BYTES):
         return Handover()
@@ -132,21 +134,24 @@ class Upgrade:
             while time.monotonic() < soon:
                 yield False
 
-    def hand_over(self, locks: list[int], wake: int) -> None:
-        """Keep the locks, and leave pending signals to the successor.
+    def hand_over(self, locks: list[int], names: list[int], wake: int, terminal: bool) -> None:
+        """Keep the locks and names, and leave pending signals to the successor.
 
         Args:
             locks: The home's.
+            names: The config's, inheritable already.
             wake: The pipe with the signals that came before they were blocked.
+            terminal: Whether the host was started at a terminal.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # pending ones outlive an exec
+        blocked = blocked_at_start()
+        signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # pending ones outlive an exec
         with contextlib.suppress(BlockingIOError):
             for number in os.read(wake, 64):
-                if number in SIGNALS:
+                if number in blocked:
                     os.kill(os.getpid(), number)
         for lock in locks:
             os.set_inheritable(lock, True)
-        handover = Handover(locks, sorted(self._others))
+        handover = Handover(locks, sorted(self._others), names, terminal)
         self.environ[HANDOVER] = msgspec.json.encode(handover).decode()
 
 

@@ -8,13 +8,18 @@ import stat
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.system.locks import hold_lock
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec
 
+from .ownership import check_home
+
 WRITTEN_S = 1.0  # wait for the holder of a lock to write its pid into the file
+LOCK_ATTEMPTS, LOCK_RETRY_S = 5, 0.02
+NONE_HELD: Mapping[tuple[int, int], int] = {}
 TRAVERSABLE = 0o711  # mode of a folder that other users may pass through
 
 
@@ -22,6 +27,14 @@ class AlreadyRunning(GarrisonError):
     """Another supervisor has this home."""
 
     code = "already_running"
+
+    @classmethod
+    def of(cls, what: str | Path, pid: str) -> Self:
+        """Return the error for a folder that a supervisor with that pid has."""
+        return cls(
+            f"a supervisor already runs for {what} (pid {pid}); stop it with: garrison down, or "
+            "give another config another --home"
+        )
 
 
 def make_private(folder: Path) -> None:
@@ -39,6 +52,19 @@ def make_private(folder: Path) -> None:
         ) from error
 
 
+def make_folders(host: HostSpec) -> None:
+    """Create the home's folders and its links to those that are outside it.
+
+    Raises:
+        GarrisonError: One cannot be created, or others own or can write it.
+    """
+    check_home(host)
+    make_private(host.home)
+    for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
+        _leave_link(host.home / name, folder)
+        make_private(folder)
+
+
 def _leave_link(link: Path, folder: Path) -> None:
     """Link from the home to a folder that the config places outside it."""
     if link == folder:
@@ -47,7 +73,7 @@ def _leave_link(link: Path, folder: Path) -> None:
         return
     if link.is_symlink():
         former = link.readlink()
-        if former != folder and _is_in_use(former):
+        if former.resolve() != folder.resolve() and _is_in_use(former):
             raise GarrisonError(
                 f"processes of this home still use their sockets in {former}. Restore "
                 f"{link.name} = … under [host], and change it after garrison down"
@@ -94,16 +120,25 @@ def lock_home(config: Config, handed: Iterable[int] = ()) -> list[int]:
         handed: Locks that this process has held since before an upgrade.
     """
     host = config.host
+    check_home(host)
     make_private(host.home)
     held = {_file_of(os.fstat(lock)): lock for lock in handed}
-    locks = [_take_lock(host.home / "supervisor.lock", host.home, held)]
-    for folder, name in ((host.run, "run"), (host.state, "state"), (host.logs, "logs")):
-        _leave_link(host.home / name, folder)
-        make_private(folder)
+    locks = [take_lock(home_lock(host), host.home, held)]
+    make_folders(host)
+    for folder in (host.run, host.state, host.logs, host.home):
         revoke_access(folder)
-    revoke_access(host.home)
     host.run.chmod(0o700)
-    return [*locks, _take_lock(host.run / "supervisor.lock", host.run, held)]
+    return [*locks, take_lock(run_lock(host), host.run, held)]
+
+
+def home_lock(host: HostSpec) -> Path:
+    """Return the path of the home's lock."""
+    return host.home / "supervisor.lock"
+
+
+def run_lock(host: HostSpec) -> Path:
+    """Return the path of the lock beside the sockets, which two homes may share by mistake."""
+    return host.run / "supervisor.lock"
 
 
 def revoke_access(folder: Path) -> None:
@@ -135,16 +170,33 @@ def _file_of(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int]) -> int:
+def take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int] = NONE_HELD) -> int:
+    """Return the descriptor of a lock, with this process's pid in its file.
+
+    Args:
+        path: Of the lock.
+        what: The folder that it is for.
+        held: Locks that this process has, by their device and inode.
+
+    Raises:
+        AlreadyRunning: Another supervisor has it.
+    """
     if path.exists() and (own := held.get(_file_of(path.stat()))) is not None:
         return own
-    lock = hold_lock(path)
+    lock = None
+    for attempt in range(LOCK_ATTEMPTS):  # a client that looks whether it is free has it shared
+        time.sleep(LOCK_RETRY_S if attempt else 0)
+        try:
+            lock = hold_lock(path)
+        except OSError as error:
+            raise GarrisonError(
+                f"{path} cannot be opened: {error.strerror}. Remove it, or choose another home "
+                "with --home"
+            ) from error
+        if lock is not None:
+            break
     if lock is None:
-        holder = _holder(path)
-        raise AlreadyRunning(
-            f"a supervisor already runs for {what} (pid {holder}); "
-            "stop it with: garrison down, or give this one another --home"
-        )
+        raise AlreadyRunning.of(what, _holder(path))
     with contextlib.suppress(OSError):  # the disk is full; the pid is only information
         os.ftruncate(lock, 0)
         os.write(lock, f"{os.getpid()}\n".encode())

@@ -75,6 +75,10 @@ class OrderStore:
             return self.save()
         return True
 
+    def mark_unsaved(self) -> None:
+        """Have `save` write the file again: it was removed. Without orders there need be none."""
+        self._unsaved = bool(self.orders.stopped or self.orders.started)
+
     def save(self) -> bool:
         """Write what is not on disk yet; return False if the disk does not take it."""
         if self._unsaved:

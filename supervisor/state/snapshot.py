@@ -196,6 +196,11 @@ def _stored_incarnation(one: StoredService) -> Incarnation:
 # --- files --------------------------------------------------------------------------------
 
 
+def snapshot_path(state: Path) -> Path:
+    """Return the path of the file."""
+    return state / "living.json"
+
+
 def load_snapshot(state: Path, set_aside: bool = True) -> tuple[Snapshot | None, str]:
     """Return what a former supervisor left, and a problem in words if the file cannot be used.
 
@@ -205,7 +210,7 @@ def load_snapshot(state: Path, set_aside: bool = True) -> tuple[Snapshot | None,
         state: The folder of the file.
         set_aside: Whether to rename a file that cannot be used.
     """
-    found, problem = read_stored(state / "living.json", StoredSnapshot, set_aside)
+    found, problem = read_stored(snapshot_path(state), StoredSnapshot, set_aside)
     if found is None or found.machine != this_machine():
         return None, problem
     services = [from_stored(one) for one in found.services]
@@ -220,12 +225,12 @@ def save_snapshot(state: Path, snapshot: Snapshot) -> None:
         plugins=snapshot.plugins,
         services=[to_stored(one) for one in snapshot.services],
     )
-    write_atomic(state / "living.json", msgspec.json.encode(stored))
+    write_atomic(snapshot_path(state), msgspec.json.encode(stored))
 
 
 def remove_snapshot(state: Path) -> None:
     """Remove the file: everything has ended in order."""
-    (state / "living.json").unlink(missing_ok=True)
+    (snapshot_path(state)).unlink(missing_ok=True)
 
 
 def this_machine() -> str:

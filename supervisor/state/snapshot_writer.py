@@ -9,7 +9,14 @@ from garrison.ipc.messages import PluginRead
 from garrison.supervisor.lifecycle.services import ServiceTable
 
 from .orders import OrderStore
-from .snapshot import Snapshot, remove_snapshot, save_snapshot, take_snapshot, this_machine
+from .snapshot import (
+    Snapshot,
+    remove_snapshot,
+    save_snapshot,
+    snapshot_path,
+    take_snapshot,
+    this_machine,
+)
 
 SAVE_S = 0.02  # from a change until it is written, so that changes are written together …
 SAVE_SHARE = 10  # … or so many times as long as the last write took, where that is more
@@ -45,7 +52,7 @@ class SnapshotWriter:
         self._unsaved = False
         self._took_s = 0.0  # the last write
         self._wanted: dict[str, bool] | None = None
-        self._removed = False
+        self._removed = self._written = False
         self.problem = ""
         self.due = inf
 
@@ -62,6 +69,17 @@ class SnapshotWriter:
         autostart = service is None or service.spec.supervision.autostart
         if not self._orders.record(name, wanted, autostart):
             self.touch()
+
+    def rewrite_lost(self, all_files: bool) -> None:
+        """Have the files written again that were removed: all, or the snapshot if it is missing."""
+        if all_files:
+            self._orders.mark_unsaved()
+        if all_files or (self._written and not snapshot_path(self._state).exists()):
+            self.touch()
+
+    def abandon(self) -> None:
+        """Write nothing from now on: the folder is another supervisor's."""
+        self._removed = True
 
     def keep_wanted(self) -> None:
         """Write from now on what is wanted now. That everything is stopped is an order to this run
@@ -89,7 +107,7 @@ class SnapshotWriter:
             self.problem = str(error)
             self.due = time.monotonic() + RETRY_S
         else:
-            self.problem = ""
+            self.problem, self._written = "", True
         self._took_s = time.monotonic() - began
         return self.problem
 
@@ -100,6 +118,8 @@ class SnapshotWriter:
 
     def remove(self) -> None:
         """Remove the snapshot for good: everything has ended in order."""
+        if self._removed:
+            return
         self._removed = True
         try:
             remove_snapshot(self._state)

@@ -6,6 +6,7 @@ libzmq aborts the whole process when an accept on a Unix socket finds none.
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 from collections.abc import Iterator
@@ -110,3 +111,31 @@ def test_connections_that_stay_take_no_descriptor_that_is_needed() -> None:
         stack.close()
         assert running.ask("restart", "echo")["services"][0]["state"] == "running"
         assert running.head() is not None
+
+
+async def test_a_limit_that_is_lowered_is_raised_again() -> None:
+    """Even if the next connection comes at once: descriptors are counted before each accept."""
+    with hosting(CONFIG, ["echo"]) as running:
+        for lowered in (4, 20, 60):
+            hard = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)[1]
+            resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (lowered, hard))
+            assert await running.call("echo", "echo", 1) == 1
+            assert resource.prlimit(running.pid, resource.RLIMIT_NOFILE)[0] > 1000
+        running.until_reborn("echo", running.kill("echo"))
+        raised = [one["data"]["lowered_to"] for one in running.events("descriptors.raised")]
+        assert raised == [4, 20, 60]
+
+
+@pytest.mark.parametrize("options", [(), ("--detach",)])
+def test_too_low_a_limit_is_refused(options: tuple[str, ...]) -> None:
+    """With a sentence that says what to set."""
+    with hosting(CONFIG, ["echo"], up=False) as host:
+        for limit in (64, 100):
+            refused = host.run(
+                *("up", "-c", str(host.config), *options),
+                before=("prlimit", f"--nofile={limit}"),
+                timeout=SOON,
+            )
+            assert refused.code == 1
+            assert f"may open {limit} files" in refused.err
+            assert "ulimit -Hn" in refused.err

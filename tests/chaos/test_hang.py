@@ -66,6 +66,23 @@ async def test_a_blocked_loop_is_dumped_and_restarted(
     assert running.status("other")["restarts"] == 0
 
 
+async def test_a_blocked_loop_among_many_threads(running: Host, client: Client) -> None:
+    """The stack of the main thread comes first, then that of a busy one, then 100 of all, with how
+    many were left out."""
+    running.ask("reset", "hang")
+    with pytest.raises(ServiceLost):  # on a loaded machine, the cause may come after the end
+        await found(client, "hang").sleep_among_threads(150)
+    until(lambda: running.status("hang")["state"] == "running")
+    death = running.run("death", "hang", json=True).data
+    stacks = death["stacks"]
+    heads = [stacks.index(text) for text in ("the main thread first", "uses the processor")]
+    heads.append(stacks.index("more are left out"))
+    assert heads == sorted(heads)
+    assert "in sleep_among_threads" in stacks[heads[0] : heads[1]]
+    assert "in keep_busy" in stacks[heads[1] : heads[2]]
+    assert len(re.findall("^Thread 0x", stacks[heads[2] :], re.MULTILINE)) >= 50
+
+
 async def test_a_stopped_process_is_ended_and_restarted(running: Host, client: Client) -> None:
     """After SIGSTOP only SIGKILL ends it."""
     hang = found(client, "hang")

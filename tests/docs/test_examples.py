@@ -25,6 +25,7 @@ from tests.support.transcripts import differences
 from tests.support.waiting import eventually
 
 from garrison.ipc import RemoteError
+from garrison.supervisor.cli.init import write_template
 from garrison.workers import Task
 
 STAND_INS = ROOT / "tests" / "services" / "standins"
@@ -327,13 +328,15 @@ async def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
 
 def test_the_examples_are_typed(tmp_path: Path) -> None:
     """mypy in strict mode finds nothing in any example, with a typed stand-in for discord.py and
-    the real openai. An example's name is used once in all pages."""
+    the real openai, nor in what `garrison init` writes. An example's name is used once in all
+    pages."""
     shutil.copy(STAND_INS / "discord.py", tmp_path)
     named = [name for page in PAGES.values() for name in page.files if name.endswith(".py")]
     assert len(named) == len(set(named))
     for page in PAGES.values():
         for name, text in page.files.items():
             (tmp_path / name).write_text(text)
+    first = write_template(tmp_path / "first")[1]
     done = subprocess.run(
         [
             sys.executable,
@@ -342,6 +345,7 @@ def test_the_examples_are_typed(tmp_path: Path) -> None:
             "--strict",
             "--no-error-summary",
             *named,
+            str(first),
             f"--cache-dir={CACHE}",
         ],
         cwd=tmp_path,

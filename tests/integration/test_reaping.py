@@ -8,6 +8,8 @@ from tests.support.host import Host, found, hosting
 from tests.support.proc import alive, children
 from tests.support.waiting import until
 
+from garrison.supervisor.processes.usage import sample_quickly
+
 LATE_S = 4.0  # well past the time for which a starter may still wait
 
 CONFIG = """
@@ -31,6 +33,16 @@ def test_orphans_vanish_while_their_worker_runs(running: Host) -> None:
     pid = asyncio.run(running.call("orphans", "leave_orphans"))
     assert children(pid)
     until(lambda: not children(pid), what="nothing is left below it")
+    assert running.status("orphans")["restarts"] == 0
+
+
+def test_orphans_that_appear_while_children_are_started(running: Host) -> None:
+    """They are not taken for children of the service's own; and zombies do not count as its
+    processes."""
+    pid = asyncio.run(running.call("orphans", "leave_many", 120, 12))
+    until(lambda: not any(map(alive, children(pid))))
+    assert sample_quickly(pid).processes == 1
+    until(lambda: not children(pid), LATE_S, "nothing is left below it")
     assert running.status("orphans")["restarts"] == 0
 
 

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from garrison.workers.services.mailbox import receiver_queue
+from garrison.workers.services.mailbox.checksums import Message
 from garrison.workers.services.mailbox.receiver_queue import ReceiverQueue
-from garrison.workers.services.mailbox.schema import Message
 
 STEPS = st.lists(
     st.tuples(

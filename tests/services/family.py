@@ -154,5 +154,19 @@ class FamilyService(Service):
         subprocess.Popen(["sleep", "0.1"])  # nothing refers to it
         return os.getpid()
 
+    async def leave_many(self, number: int, at_once: int) -> int:
+        """Have many orphans appear while other children are started; return this process's pid."""
+        free = asyncio.Semaphore(at_once)
+
+        async def leave() -> None:
+            async with free:
+                program = await asyncio.create_subprocess_exec(
+                    "sh", "-c", "sleep 0.05 & sleep 0.03"
+                )
+                await program.wait()
+
+        await asyncio.gather(*(leave() for _ in range(number)))
+        return os.getpid()
+
 
 plugin = Plugin(name="family", services=[FamilyService])

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import threading
 import time
 from typing import Self
 
@@ -36,6 +37,19 @@ class HangService(Service):
     async def sleep_in_the_loop(self) -> None:
         """Block the loop without using the processor."""
         time.sleep(600)  # noqa: ASYNC251 (what an author should not do)
+
+    async def sleep_among_threads(self, number: int) -> None:
+        """Block the loop of a process with many threads; the one started first is busy."""
+        never = threading.Event()
+
+        def keep_busy() -> None:
+            while not never.is_set():
+                pass
+
+        threading.Thread(target=keep_busy, daemon=True).start()
+        for _ in range(number):
+            threading.Thread(target=never.wait, daemon=True).start()
+        time.sleep(600)  # noqa: ASYNC251
 
     async def spin_in_the_loop(self) -> None:
         """Block the loop, using all of it."""

@@ -72,6 +72,10 @@ class DelayedEngine:
         """Fork a worker."""
         self._inner.fork(key, name, assignment, limits, log)
 
+    def reap(self) -> None:
+        """Reap ended children that are not the engine's."""
+        self._inner.reap()
+
     def watch(self, key: Key, limits: ProcessLimits) -> None:
         """Measure a worker."""
         self._inner.watch(key, limits)

@@ -86,6 +86,7 @@ def test_the_supervisor_has_one_loop_of_its_own(name: str) -> None:
     own = {
         "supervisor/logs/console.py",
         "supervisor/logs/rotation.py",
+        "supervisor/processes/stacks.py",
         "supervisor/processes/usage.py",
     }
     allowed = {"threading"} if name in own else set()
@@ -235,12 +236,16 @@ SHOWN = {
     "supervisor/logs/console.py": {"datetime.now"},
     "supervisor/crashes/recorder.py": {"time.time"},
     "supervisor/manager.py": {"time.time"},
+    "supervisor/cli/selection.py": {"time.time"},  # of `--since 10m`
     "supervisor/logs/events.py": {"time.time"},
     "workers/agents/content.py": {"time.time"},  # of a Memory
-    "workers/process/main.py": {"time.gmtime"},  # of logging
+    "workers/process/logs.py": {"time.gmtime"},  # of logging
     "workers/services/agent/answer.py": {"time.time"},  # of a Memory
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
-    "workers/services/mailbox/file.py": {"time.gmtime", "time.strftime"},  # name of a damaged file
+    "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
+    "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
+    "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
+    "workers/services/mailbox/rebuild.py": {"time.gmtime", "time.strftime"},  # name of a file
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }
 OF_A_CLOCK = {"time", "datetime", "date"}

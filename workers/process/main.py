@@ -7,30 +7,37 @@ import asyncio
 import contextlib
 import ctypes
 import faulthandler
-import logging
 import os
 import signal
 import sys
-import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 import uvloop
 
 from garrison.ipc import messages
 from garrison.ipc.messages import Assignment, Reading
-from garrison.ipc.system import log_stream, process_tree
+from garrison.ipc.system import log_stream, process_tree, stack_signals
 from garrison.workers.service import Service
 
-from . import redaction
+from . import logs, redaction, terminal
 from .exit import CRASHED, leave
 from .loading import installed_plugins
 from .methods import describe
 from .preparation import drop_privileges
 from .tracebacks import formatted
-from .worker import run_worker
+from .worker import WorkerRun
 
 PR_SET_NAME = 15  # linux/prctl.h
+# All other signals get their defaults back: the launcher handles them, and a shell may have ignored
+# some. Python ignores SIGPIPE and SIGXFSZ, so that a write fails with an error instead. The others
+# here are `faulthandler`'s, which installs its handlers only once in a process.
+NOT_RESET = {
+    *(signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ),
+    *(signal.SIGSEGV, signal.SIGFPE, signal.SIGABRT, signal.SIGBUS, signal.SIGILL),
+    *(stack_signals.ALL_THREADS, stack_signals.ONE_THREAD),
+}
+EXITS_MOST = 100  # tasks that wait for one that calls `sys.exit`
 
 
 def warm_up() -> None:
@@ -72,11 +79,13 @@ def get_ready() -> None:
     """Prepare the process without an assignment, so that it can be forked in advance."""
     with contextlib.suppress(PermissionError):  # it is a session's leader already
         os.setsid()
-    for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM, signal.SIGCHLD):
+    for number in signal.valid_signals() - NOT_RESET:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     faulthandler.enable(all_threads=True)
-    faulthandler.register(signal.SIGUSR1, all_threads=True)  # unhandled, the signal would kill
+    # Unhandled, these signals would kill.
+    faulthandler.register(stack_signals.ALL_THREADS, all_threads=True)
+    faulthandler.register(stack_signals.ONE_THREAD, all_threads=False)
     process_tree.forbid_cores()
     process_tree.become_subreaper()  # orphans of descendants stay with this worker
 
@@ -86,6 +95,7 @@ def _read(reading: Reading) -> int:
 
     _set_name(f"reads:{reading.source.name}")
     _set_environment(reading.env, reading.token)
+    terminal.do_without(reading.source.name)
     return _loop(run_probe(reading))
 
 
@@ -95,10 +105,15 @@ def _serve(assignment: Assignment) -> int:
     granted = assignment.environment.secrets
     secrets = {name: os.fsdecode(value) for name, value in granted.items()}
     os.environ.update(secrets)
+    if isinstance(assignment.terminal, int):
+        terminal.attach(assignment.terminal)
+    else:
+        terminal.do_without(assignment.name)
     redaction.install(secrets)
     prepared = drop_privileges(assignment)
-    _log_as(assignment.name, assignment.generation)
-    return _loop(run_worker(assignment, secrets, prepared))
+    logs.install(assignment.name, assignment.generation)
+    run = WorkerRun(assignment, secrets, prepared)
+    return _loop(run.main(), run.exited)
 
 
 def _set_name(name: str) -> None:
@@ -119,28 +134,24 @@ def _write_to(log_path: str) -> None:
     os.dup2(output, 2)
     os.close(output)
     log_stream.install(log_stream.standard(), log_path if problem else "", problem)
+    log_stream.follow(log_path)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # line by line, so that a crash loses no line
             stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
-def _log_as(name: str, generation: int) -> None:
-    """Send Python's logging to the service's log, with the incarnation on each line."""
-    logging.basicConfig(
-        stream=sys.stderr,
-        level=logging.INFO,
-        format=(
-            "%(asctime)s.%(msecs)03dZ %(levelname)s"
-            f" service={name} generation={generation} pid={os.getpid()}"
-            " %(name)s: %(message)s"
-        ),
-        datefmt="%Y-%m-%dT%H:%M:%S",
-        force=True,
-    )
-    logging.Formatter.converter = time.gmtime
-
-
-def _loop(work: Coroutine[Any, Any, int]) -> NoReturn:
+def _loop(
+    work: Coroutine[Any, Any, int],
+    exited: Callable[[SystemExit], Coroutine[Any, Any, int]] | None = None,
+) -> NoReturn:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        code = runner.run(work)
+        code = CRASHED
+        for _ in range(EXITS_MOST):  # raised by a task, SystemExit stops the loop
+            try:
+                code = runner.run(work)
+                break
+            except SystemExit as end:  # and again for each task that waits for that one
+                if exited is None:
+                    raise
+                work = exited(end)
         leave(code)  # without waiting for tasks and threads that others left behind

@@ -1,5 +1,6 @@
 """A service's public methods: which can be called remotely, and the conversion of arguments."""
 
+import functools
 import inspect
 import re
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
@@ -14,10 +15,12 @@ from garrison.ipc.error_text import described
 from garrison.ipc.messages import EMPTY_MAP, Call, Framed, Manifest, MethodInfo, Value
 from garrison.workers.service import IDEMPOTENT, RESERVED, Service
 
-from . import health
+from . import health, lifecycle
 
 _encode = msgspec.msgpack.Encoder().encode
 
+ATTRIBUTES_MOST = 64  # of a service that are described, and characters of a name
+CACHED = type(functools.lru_cache(lambda: None))
 # what to do about a union whose members look the same on the wire
 _UNION = "; make its members msgspec.Struct classes with a tag: class A(msgspec.Struct, tag=True)"
 
@@ -182,6 +185,11 @@ def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
     left_out: dict[str, str] = {}
     for name, function in _public(cls):
         try:
+            if isinstance(function, CACHED):
+                raise InvalidArguments(
+                    "functools.cache and lru_cache hide that it is a method, and keep every "
+                    "instance: have a plain method call a cached function"
+                )
             if not inspect.isfunction(function):
                 raise InvalidArguments("a class method or static method cannot be called remotely")
             methods[name] = Method(name, function)
@@ -195,10 +203,52 @@ def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
         tuple(method.info for method in methods.values()),
         left_out,
         mail_window=_window(cls),
-        notes=tuple(filter(None, [health.note_on(cls)])),
+        notes=tuple(filter(None, [health.note_on(cls), lifecycle.note_on(cls)])),
         frames=True,
+        attributes=_attributes(cls),
     )
     return manifest, methods
+
+
+def with_attributes(manifest: Manifest, service: object) -> Manifest:
+    """Return a manifest that also describes the attributes that `start` has set."""
+    own = {name: _what_it_is(value) for name, value in vars(service).items() if _is_public(name)}
+    described = dict(list((manifest.attributes | own).items())[:ATTRIBUTES_MOST])
+    return msgspec.structs.replace(manifest, attributes=described)
+
+
+def _attributes(cls: type) -> dict[str, str]:
+    """Return the public names of a class that are no methods, and what each one is."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if base is object or base is Service:
+            continue
+        for name, value in vars(base).items():
+            found.pop(name, None)
+            is_method = inspect.isfunction(value) or isinstance(value, _METHODS)
+            if not is_method and _is_public(name):
+                found[name] = _what_it_is(value)
+    return dict(list(found.items())[:ATTRIBUTES_MOST])
+
+
+def _is_public(name: str) -> bool:
+    known = name in RESERVED or name in vars(Service) or name == "Config"
+    return not (name.startswith("_") or known or len(name) > ATTRIBUTES_MOST)
+
+
+def _what_it_is(value: object) -> str:
+    if isinstance(value, property | functools.cached_property):
+        return "a property, which only its own process can read: make it a method"
+    if isinstance(value, type):
+        return "a class, not a method"
+    if callable(value):
+        kind = type(value).__name__[:ATTRIBUTES_MOST]
+        return f"an attribute that holds a {kind}, not a method: write a def that calls it"
+    kind = type(value).__name__[:ATTRIBUTES_MOST]
+    return f"an attribute ({kind}), not a method: return it from a method"
+
+
+_METHODS = (classmethod, staticmethod, CACHED)
 
 
 def _window(cls: type) -> int:
@@ -214,7 +264,7 @@ def _public(cls: type) -> list[tuple[str, Any]]:
         for name, value in vars(base).items():
             if name.startswith("_") or name in RESERVED - {health.NAME}:
                 continue
-            if inspect.isfunction(value) or isinstance(value, classmethod | staticmethod):
+            if inspect.isfunction(value) or isinstance(value, _METHODS):
                 found[name] = value
             else:
                 found.pop(name, None)  # overridden by another attribute

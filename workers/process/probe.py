@@ -1,10 +1,12 @@
 """Inspects a plugin and checks its config, in a throwaway process without secrets."""
 
 import contextlib
-import inspect
 import os
+import select
+import signal
 import sys
 from collections.abc import Iterator
+from typing import NoReturn
 
 import zmq
 
@@ -12,15 +14,20 @@ from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import ConfigProblem, Failing, PluginRead, Reading, encodable
 from garrison.ipc.session import Session
+from garrison.ipc.system import process_tree
 from garrison.workers.agents.validation import check_takes
 from garrison.workers.config_class import ConfigMismatch, convert_config
 from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
 
+from . import terminal
+from .lifecycle import check_lifecycle
 from .loading import load
 from .methods import describe
 from .registration import static_manifest
 from .tracebacks import author_location, error_text, formatted, one_line
+
+TREE_S = 2.0  # for what a plugin started to end
 
 
 def inspect_plugin(reading: Reading) -> PluginRead:
@@ -40,8 +47,7 @@ def inspect_plugin(reading: Reading) -> PluginRead:
             )
         if not isinstance(cls.service_type, str) or not cls.service_type:
             raise TypeError(f'{cls.__name__} has no service_type; add one: service_type = "…"')
-        if not inspect.ismethod(cls.start):
-            raise TypeError(f"{cls.__name__}.start is not a class method; add @classmethod")
+        check_lifecycle(cls)
     for event, handlers in plugin.events.items():
         for handler in handlers:
             check_takes(handler, f"a handler of event {event}", "payload")
@@ -108,13 +114,43 @@ async def run_probe(reading: Reading) -> int:
 
 
 def main() -> None:
-    """Read the request from standard input, and write the result to standard output."""
+    """Read the request from standard input, and write the result to standard output.
+
+    Argument: the reading end of a pipe, whose other end only the process that started this one has.
+    """
+    lifeline = int(sys.argv[1])
+    process_tree.become_subreaper()
+    reader = os.fork()
+    if reader:
+        _guard(reader, lifeline)
+    os.close(lifeline)
+    os.setsid()  # signals of the plugin to its own group spare the guard
     reading = messages.decode_assignment(sys.stdin.buffer.read())
     assert isinstance(reading, Reading)
     with os.fdopen(os.dup(1), "wb") as out:
         os.dup2(2, 1)  # the plugin's own output is not part of the result
+        terminal.do_without(reading.source.name)
         out.write(messages.encode(probe(reading)))
     os._exit(os.EX_OK)
+
+
+def _guard(reader: int, lifeline: int) -> NoReturn:
+    """End, with everything that the plugin started, when the reader or the starter has ended.
+
+    The starter may be killed, and the reader may be blocked: neither could do this itself.
+    """
+    poll = select.poll()
+    ended = os.pidfd_open(reader)
+    poll.register(ended, select.POLLIN)
+    poll.register(lifeline, select.POLLIN)  # hangs up when the starter ends
+    poll.poll()
+    status = os.waitpid(reader, 0)[1] if process_tree.ended(ended, 0) else signal.SIGKILL
+    process_tree.end_everything_below(TREE_S)
+    if os.WIFSIGNALED(status):
+        process_tree.forbid_cores()
+        signal.signal(os.WTERMSIG(status), signal.SIG_DFL)
+        os.kill(os.getpid(), os.WTERMSIG(status))  # for the starter, this process is the reader
+    os._exit(os.waitstatus_to_exitcode(status) if os.WIFEXITED(status) else os.EX_SOFTWARE)
 
 
 if __name__ == "__main__":

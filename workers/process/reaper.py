@@ -2,12 +2,13 @@
 
 A worker is a subreaper: orphans of its descendants become its children, and stay as zombies until
 they are reaped. The kernel does not distinguish an adopted child from the author's own, whose exit
-status belongs to the author. A zombie is therefore reaped only after `GRACE_S` seconds, and only if
-nothing in this process refers to it: it was not made by `os.fork`, `os.posix_spawn` or `pty.fork`,
-no live object of `subprocess`, `multiprocessing` or `multiprocess` has its pid, and its parent is
-the main thread (which is where the kernel puts orphans). What remains uncertain is a child that
-native code forks on the main thread and waits for later than that: its status is lost. Times are
-monotonic seconds.
+status belongs to the author. The pids that `os.fork`, `os.forkpty` and `os.posix_spawn` return are
+therefore recorded; which children appeared meanwhile says nothing, because orphans appear too. A
+zombie is reaped only after `GRACE_S` seconds, and only if nothing in this process refers to it: its
+pid is not recorded, no live object of `subprocess`, `multiprocessing` or `multiprocess` has it, and
+its parent is the main thread (which is where the kernel puts orphans). What remains uncertain is a
+child that native code forks on the main thread and waits for later than that: its status is lost.
+Times are monotonic seconds.
 """
 
 import contextlib
@@ -15,7 +16,6 @@ import functools
 import gc
 import os
 import sys
-import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -28,6 +28,7 @@ OWN_MOST = 64  # recorded own children; above that, ended ones are dropped
 # Packages with classes whose instances wait for the process of their `pid`. libuv needs no entry:
 # it reaps its children at once.
 WAITING = ("subprocess", "multiprocessing", "multiprocess")
+FORKS = ("fork", "forkpty", "posix_spawn", "posix_spawnp")  # of `os`; all return a pid
 
 
 class Reaper:
@@ -37,12 +38,10 @@ class Reaper:
         self._own: dict[int, int] = {}  # pid to start: forked by Python code of this process
         self._owners: dict[int, weakref.ref[Any]] = {}  # pid to the object that waits
         self._zombies: dict[tuple[int, int], float] = {}  # pid and start to first seen
-        self._before = threading.local()
 
     def watch_forks(self) -> None:
-        """Record the children that this process forks from now on."""
-        os.register_at_fork(before=self._forking, after_in_parent=self._forked)
-        for name in ("posix_spawn", "posix_spawnp"):  # these run no hooks
+        """Record the children that Python code of this process forks from now on."""
+        for name in FORKS:
             setattr(os, name, self._recording(getattr(os, name)))
 
     def reap(self, now: float) -> list[int]:
@@ -55,7 +54,9 @@ class Reaper:
             return []
         _poll_dropped()
         adoptable = process_tree.children_of_thread(os.getpid())  # the main thread's
-        ended = {pid: process_tree.start_ticks(pid) for pid in adoptable if _has_ended(pid)}
+        ended = {
+            pid: process_tree.start_ticks(pid) for pid in adoptable if process_tree.has_ended(pid)
+        }
         self._zombies = {one: self._zombies.get(one, now) for one in ended.items()}
         ripe = [
             pid
@@ -74,22 +75,14 @@ class Reaper:
 
     # --- own children -----------------------------------------------------------------------
 
-    def _forking(self) -> None:
-        self._before.children = frozenset(_of_this_thread())
-
-    def _forked(self) -> None:
-        """Record the new child, and possibly one that was adopted at the same moment."""
-        before: frozenset[int] = getattr(self._before, "children", frozenset())
-        for pid in _of_this_thread():
-            if pid not in before:
+    def _recording(self, fork: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(fork)
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            made = fork(*args, **kwargs)
+            pid: int = made[0] if isinstance(made, tuple) else made
+            if pid:
                 self._record(pid)
-
-    def _recording(self, spawn: Callable[..., int]) -> Callable[..., int]:
-        @functools.wraps(spawn)
-        def recorded(*args: Any, **kwargs: Any) -> int:
-            pid = spawn(*args, **kwargs)
-            self._record(pid)
-            return pid
+            return made
 
         return recorded
 
@@ -155,15 +148,3 @@ def _waits_for(owner: Any) -> int | None:
         if isinstance(pid, int):
             return pid
     return None
-
-
-def _of_this_thread() -> list[int]:
-    return process_tree.children_of_thread(threading.get_native_id())
-
-
-def _has_ended(pid: int) -> bool:
-    """Return whether a child is a zombie, without reaping it."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-    except ChildProcessError:
-        return False

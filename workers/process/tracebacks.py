@@ -1,6 +1,8 @@
 """An author's exception as text: frames of the author's code only, without secrets."""
 
 import asyncio
+import re
+import sysconfig
 import traceback
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,9 @@ from .redaction import redacted
 
 OURS = str(Path(__file__).parent.parent) + "/"
 BUNDLED = OURS + "services/"  # counts as an author's
+STDLIB = sysconfig.get_path("stdlib") + "/"
+INSTALLED = re.compile(r"/(?:site|dist)-packages/([^/]+)")  # a package, wherever it is installed
+LOOP = re.compile(r"^uvloop/|/asyncio/(?:runners|base_events|events)\.py$")
 MOST = 16 * 1024  # characters of a traceback; the last ones are kept
 
 
@@ -19,6 +24,13 @@ def is_authors_frame(frame: traceback.FrameSummary) -> bool:
     """Return whether a frame is of an author's code or of a library."""
     ours = frame.filename.startswith(OURS) and not frame.filename.startswith(BUNDLED)
     return not ours and not frame.filename.startswith("<frozen importlib")
+
+
+def _is_library(filename: str) -> bool:
+    """Return True for the standard library and for installed packages."""
+    if filename.startswith(BUNDLED):
+        return False
+    return filename.startswith(("<frozen ", STDLIB)) or INSTALLED.search(filename) is not None
 
 
 def _is_syntax_error(shown: traceback.TracebackException) -> bool:
@@ -45,6 +57,8 @@ def _formatted(error: BaseException) -> str:
     one: traceback.TracebackException | None = shown
     while one is not None:
         authors = [frame for frame in one.stack if is_authors_frame(frame)]
+        while len(authors) > 1 and LOOP.search(authors[0].filename):  # SystemExit passes through it
+            del authors[0]
         if authors or _is_syntax_error(one):  # otherwise the error is garrison's, or the config's
             one.stack = traceback.StackSummary.from_list(authors)
         one = one.__cause__ or one.__context__
@@ -67,11 +81,25 @@ def format_task(task: "asyncio.Task[Any]") -> str:
 
 
 def author_location(error: BaseException) -> str:
-    """Return the author's line that raised, as ` (file:line)`; empty if there is none."""
-    authors = [
+    """Return the author's line that raised, as ` (file:line)`; empty if there is none.
+
+    What it called in a library is not the author's. Of an installed plugin, all of its package is.
+    """
+    frames = [
         frame for frame in traceback.extract_tb(error.__traceback__) if is_authors_frame(frame)
     ]
-    return f" ({authors[-1].filename}:{authors[-1].lineno})" if authors else ""
+    if not frames:
+        return ""
+    package = _package(frames[0].filename)
+    own = [one for one in frames if not _is_library(one.filename)]
+    own = own or [one for one in frames if _package(one.filename) == package]
+    return f" ({own[-1].filename}:{own[-1].lineno})"
+
+
+def _package(filename: str) -> str:
+    """Return the name of an installed package; elsewhere the file itself."""
+    found = INSTALLED.search(filename)
+    return found[1] if found is not None else filename
 
 
 def error_text(error: BaseException) -> str:

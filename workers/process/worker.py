@@ -22,7 +22,7 @@ from garrison.ipc.errors import ConfigError, PermanentFailure
 from garrison.ipc.hooks import WorkerHooks
 from garrison.ipc.messages import WIRE, Assignment, Token, encodable
 from garrison.ipc.session import ACKNOWLEDGE_S, Session
-from garrison.ipc.system import process_tree
+from garrison.ipc.system import log_stream, process_tree
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.functions import await_with_prefix
 from garrison.workers.agents.registry import ComponentRegistry
@@ -33,13 +33,13 @@ from garrison.workers.plugin import Plugin
 from garrison.workers.runtime import WARNING_MOST, Reports, Runtime
 from garrison.workers.service import Service
 
-from . import health, redaction
+from . import health, logs, redaction
 from .dispatch import Dispatch
 from .exit import CRASHED, NOT_STARTED, leave
 from .internal_methods import InternalMethods
 from .loading import load
 from .loop_watch import LoopWatch
-from .methods import describe
+from .methods import describe, with_attributes
 from .orphan import ParentWatch
 from .preparation import Prepared
 from .reaper import Reaper
@@ -59,15 +59,31 @@ UNDO_S = 2.0  # for a cancelled init or start to clean up
 TREE_S = 2.0  # for descendants to end when the worker ends them itself
 
 
-async def run_worker(assignment: Assignment, secrets: dict[str, str], prepared: Prepared) -> int:
-    """Run a service until its end; return the process's exit code."""
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    worker = Worker(assignment, secrets, prepared)
-    try:
-        return await worker.run(context)
-    finally:
-        worker.close()
-        context.term()  # returns when the last replies have left
+class WorkerRun:
+    """One worker from its connection to its exit code, also where its code calls `sys.exit`."""
+
+    def __init__(self, assignment: Assignment, secrets: dict[str, str], prepared: Prepared) -> None:
+        self._arguments = assignment, secrets, prepared
+        self._worker: Worker | None = None
+
+    async def main(self) -> int:
+        """Run a service until its end; return the process's exit code."""
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        self._worker = worker = Worker(*self._arguments)
+        try:
+            return await worker.run(context)
+        finally:
+            worker.close()
+            context.term()  # returns when the last replies have left
+
+    async def exited(self, end: SystemExit) -> int:
+        """Report that a task called `sys.exit`, which has stopped the loop; return the exit code.
+
+        A code that is a number is the process's own; a text is the reason of a failure.
+        """
+        if end.code is None or isinstance(end.code, int) or self._worker is None:
+            return end.code if isinstance(end.code, int) else 0
+        return await self._worker.fail(end)
 
 
 class Shutdown(Exception):
@@ -114,6 +130,7 @@ class Worker:
         self._service: Service | None = None
         self._phase = "init"
         self._drain: asyncio.Future[tuple[float, str]] = self._loop.create_future()
+        self._failure: asyncio.Task[int] | None = None  # that is being reported
         self._seq = 0
         watchdog = a.timing.watchdog
         self._beat_interval = min(BEAT_S, watchdog / 4) if watchdog else BEAT_S
@@ -165,10 +182,14 @@ class Worker:
             return await self._serve()
         except Shutdown as end:
             return await self._stop(str(end))
-        except (KeyboardInterrupt, SystemExit):  # they end this process
+        except SystemExit as end:
+            if end.code is None or isinstance(end.code, int):
+                raise
+            return await self.fail(end)
+        except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 (an author's code may raise anything)
-            return await self._fail(error)
+            return await self.fail(error)
 
     def close(self) -> None:
         """Close the connections."""
@@ -179,6 +200,7 @@ class Worker:
     async def _serve(self) -> int:
         a, runtime = self._assignment, self._runtime
         plugin = self._load()
+        logs.take_over_loggers(a.name)  # those of bundled services
         self._watch()
         cls = plugin.service(a.service_type, a.source.name)
         await self._session.wait_welcome()
@@ -201,7 +223,8 @@ class Worker:
         self._service = service = await self._until_ended(starting)
         add_service(self._components, service, a.source.name, a.priority)
         await self._until_ended(await_with_prefix(cls.register_send_handlers, runtime, service))
-        self._methods, methods = describe(type(service))
+        described, methods = describe(type(service))
+        self._methods = with_attributes(described, service)
         self._manifest = self._components.add_to_manifest(self._methods)
         self._dispatch.serve(service, methods, self._faults())
         self._phase, self._background.serving = "run", True
@@ -270,7 +293,7 @@ class Worker:
         if self._service is not None:
             try:
                 await self._service.stop()
-            except (KeyboardInterrupt, SystemExit):
+            except KeyboardInterrupt:
                 raise
             except BaseException as error:  # noqa: BLE001 (its end is to be reported)
                 log.error("stop raised\n%s", formatted(error).rstrip())
@@ -279,8 +302,13 @@ class Worker:
         await self._session.send_last(messages.Stopped(reason), self._last_words_timeout)
         return 0
 
-    async def _fail(self, error: BaseException) -> int:
-        """Report a failure; return the exit code."""
+    async def fail(self, error: BaseException) -> int:
+        """Report a failure, the first one; return the exit code."""
+        if self._failure is None:
+            self._failure = self._loop.create_task(self._report_failure(error))
+        return await asyncio.shield(self._failure)
+
+    async def _report_failure(self, error: BaseException) -> int:
         cause = error
         if isinstance(error, BackgroundFailure) and error.__cause__ is not None:
             cause = error.__cause__
@@ -359,6 +387,7 @@ class Worker:
             )
         )
         self._reaper.reap(session.now())
+        log_stream.follow()  # also for what C code and child processes write
         self._parents.expect_beat(self._silence)
         if self._parents.is_orphaned(session.now()):
             self._parents.end_launcher()

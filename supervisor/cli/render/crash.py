@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
@@ -14,18 +14,22 @@ from garrison.supervisor.crashes.report import (
     InFlight,
     RecentMessage,
 )
-from garrison.supervisor.logs.events import local_time
+from garrison.supervisor.logs.events import local_time, localized
 
-from .table import folded, indented, pairs, table
+from .table import folded, indented, pairs, table, terminal_width
 from .text import counted, sanitize, size, span
 
 # The first frame of garrison's own, below all of an author's; in reports of earlier versions too.
 WORKER_LOOP = re.compile(r"/garrison/workers/(process/)?main\.py\".* in _loop$")
+SUMMARY_LEAST = 72  # columns for the table of crashes
 CUT = ("SERVICE", "METHOD", "OUTCOME")  # columns that are cut on a narrow terminal
 
 
 def summary_table(lines: Iterable[CrashSummary]) -> RenderableType:
-    """Return crashes as a table, one a row."""
+    """Return crashes as a table, one a row; in a narrow terminal, each as a paragraph."""
+    lines = list(lines)
+    if terminal_width() < SUMMARY_LEAST:
+        return Group(*(part for line in lines for part in _summary(line)))
     made = Table(box=None, pad_edge=False, header_style="bold")
     made.add_column("ID", no_wrap=True, overflow="ellipsis", max_width=32)
     made.add_column("WHEN", no_wrap=True)
@@ -36,6 +40,13 @@ def summary_table(lines: Iterable[CrashSummary]) -> RenderableType:
         when = local_time(line.at, " ", "seconds")[:19]
         made.add_row(line.id, sanitize(when), up, Text(sanitize(line.cause)))
     return made
+
+
+def _summary(line: CrashSummary) -> Iterable[RenderableType]:
+    up = f", up {span(line.uptime_s)}" if line.uptime_s is not None else ""
+    when = local_time(line.at, " ", "seconds")[:19]
+    yield folded(f"{line.id}  {when}{up}")
+    yield indented(folded(line.cause))
 
 
 def full_report(report: CrashReport) -> Iterable[RenderableType]:
@@ -61,7 +72,7 @@ def full_report(report: CrashReport) -> Iterable[RenderableType]:
     if report.log:
         lines = f"{len(report.log)} lines" if len(report.log) > 1 else "line"
         yield _title(f"log: its last {lines}, of {report.log_file}")
-        yield _lines(report.log)
+        yield _lines(map(localized, report.log))
     if report.before:
         yield _title("what came before")
         yield _lines(map(_event, report.before))

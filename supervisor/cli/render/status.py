@@ -9,7 +9,7 @@ from rich.text import Text
 
 from garrison.supervisor.logs.events import local_time
 
-from .table import indented, pairs
+from .table import Column, fitting, indented, pairs, terminal_width
 from .text import sanitize, size, span
 
 STYLES = {
@@ -22,6 +22,7 @@ STYLES = {
 }
 UNWELL = "!"  # beside the state of a service that is not well, and before the lines that say why
 LINE_MOST = 200  # characters of a reason
+NAME_MOST = 28  # columns of a NAME in the table
 
 
 def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
@@ -33,6 +34,12 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
         f" home {head['home']}",
         overflow="fold",
     )
+    if head.get("upgrade_pending"):
+        yield Text(
+            f"{UNWELL} upgrade pending: the supervisor runs garrison {head['version']}, installed "
+            f"is {head['installed']}: garrison upgrade",
+            overflow="fold",
+        )
     if not rows:
         yield Text("no services: config.toml names the plugins")
         return
@@ -59,26 +66,31 @@ def _one_line(text: str) -> Text:
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("NAME", overflow="ellipsis", no_wrap=True, max_width=28)
-    table.add_column("STATE", no_wrap=True)
-    for title in ("PID", "UP", "RESTARTS", "RSS", "CPU"):
-        table.add_column(title, justify="right", no_wrap=True)
-    for row in rows:
-        live = row["pid"] is not None
-        state, style = row["state"], STYLES.get(row["state"], "")
-        if _unwell(row) or row.get("warnings"):
-            state, style = f"{state} {UNWELL}", STYLES["backoff"]
-        table.add_row(
-            Text(row["name"]),
-            Text(state, style),
-            str(row["pid"] or "-"),
-            span(row["uptime_s"]) if row["state"] == "running" else "-",
-            str(row["restarts"]),
-            _memory(row) if live else "-",
-            f"{row['cpu_percent']:.0f}%" if live else "-",
-        )
-    return table
+    names = [Text(row["name"]) for row in rows]
+    for name in names:
+        name.truncate(NAME_MOST, overflow="ellipsis")
+    cells = [_cells(row) for row in rows]
+    columns = [Column("NAME", names), Column("STATE", [_state(row) for row in rows])]
+    for number, title in enumerate(("PID", "UP", "RESTARTS", "RSS", "CPU")):
+        columns.append(Column(title, [Text(row[number]) for row in cells], right=True))
+    return fitting(columns, ("CPU", "RSS", "RESTARTS", "UP", "PID"), terminal_width())
+
+
+def _state(row: dict[str, Any]) -> Text:
+    if _unwell(row) or row.get("warnings"):
+        return Text(f"{row['state']} {UNWELL}", STYLES["backoff"])
+    return Text(row["state"], STYLES.get(row["state"], ""))
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    live = row["pid"] is not None
+    return (
+        str(row["pid"] or "-"),
+        span(row["uptime_s"]) if row["state"] == "running" else "-",
+        str(row["restarts"]),
+        _memory(row) if live else "-",
+        f"{row['cpu_percent']:.0f}%" if live else "-",
+    )
 
 
 def _memory(row: dict[str, Any]) -> str:
@@ -199,6 +211,8 @@ def _process(row: dict[str, Any]) -> str | None:
     age = row["beat_age_s"]
     beat = f", last beat {age:.1f} s ago" if age is not None else ""
     used = f"{size(row['rss_bytes'])}, {row['cpu_percent']:.0f}% of a processor"
+    if (seconds := row.get("cpu_seconds")) is not None:  # a former supervisor does not tell
+        used += f", {seconds:.3g} s of it in all"
     return f"{row['pid']} (generation {row['generation']}, {used}{beat})"
 
 

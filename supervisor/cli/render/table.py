@@ -1,15 +1,39 @@
 """Tables and lists of rich, within the terminal's width."""
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from .text import sanitize
+
+FIRST_LEAST = 8  # columns of a table's first column that are shown
+CUT_LEAST = 8  # the same, of a column that may be cut
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table."""
+
+    title: str
+    cells: list[Text]
+    right: bool = False  # aligned to the right
+
+    @property
+    def width(self) -> int:
+        """Return the width of its widest cell."""
+        return max([len(self.title), *(cell.cell_len for cell in self.cells)])
+
+
+def terminal_width() -> int:
+    """Return the width of the terminal; 80 columns if there is none."""
+    return Console().width
 
 
 def show(*parts: RenderableType) -> None:
@@ -39,8 +63,8 @@ def table(
     *,
     cut: Collection[str] | None = None,
     right: Collection[str] = (),
-) -> Table:
-    """Return rows below their heads.
+) -> RenderableType:
+    """Return rows below their heads; in a terminal that is too narrow, each row as a paragraph.
 
     Args:
         heads: The columns' titles.
@@ -51,6 +75,9 @@ def table(
     """
     if cut is None:
         cut = heads[1:]
+    rows = [[sanitize(cell) for cell in row] for row in rows]
+    if _least_width(heads, rows, cut) > terminal_width():
+        return _records(heads, rows)
     made = Table(box=None, pad_edge=False, header_style="bold")
     for head in heads:
         made.add_column(
@@ -61,7 +88,63 @@ def table(
             min_width=len(head),
         )
     for row in rows:
-        made.add_row(*(Text(sanitize(cell), no_wrap=True, overflow="ellipsis") for cell in row))
+        made.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in row))
+    return made
+
+
+def _least_width(heads: Sequence[str], rows: Sequence[Sequence[str]], cut: Collection[str]) -> int:
+    """Return the width below which a table's cells could not be read."""
+    widest = [
+        max((cell_len(row[number]) for row in rows), default=0) for number in range(len(heads))
+    ]
+    least = [
+        max(len(head), min(wide, CUT_LEAST) if head in cut else wide)
+        for head, wide in zip(heads, widest, strict=True)
+    ]
+    return sum(least) + 2 * (len(heads) - 1)
+
+
+def _records(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> RenderableType:
+    """Return rows below each other, for a narrow terminal: the first cell, and the rest below."""
+    parts: list[RenderableType] = []
+    for first, *rest in rows:
+        parts.append(Text(first, overflow="fold"))
+        named = (
+            f"{head.lower()} {cell}".strip()
+            for head, cell in zip(heads[1:], rest, strict=True)
+            if cell
+        )
+        parts.append(indented(Text(", ".join(named), overflow="fold")))
+    return Group(*parts)
+
+
+def fitting(columns: Sequence[Column], drop: Sequence[str], width: int) -> Table:
+    """Return columns beside each other, without those that find no room.
+
+    Args:
+        columns: The columns; the first may be cut.
+        drop: Titles of those that may be left out, the least important first.
+        width: Columns of the terminal.
+    """
+    kept = list(columns)
+    for title in drop:
+        least = min(kept[0].width, FIRST_LEAST)
+        if least + sum(2 + column.width for column in kept[1:]) <= width:
+            break
+        kept = [column for column in kept if column.title != title]
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in kept:
+        made.add_column(
+            column.title,
+            justify="right" if column.right else "left",
+            no_wrap=column is not kept[0],  # the first one gives way alone
+            overflow="ellipsis",
+            min_width=column.width if column is not kept[0] else 1,
+        )
+    for cell in kept[0].cells:
+        cell.no_wrap, cell.overflow = True, "ellipsis"
+    for cells in zip(*(column.cells for column in kept), strict=True):
+        made.add_row(*cells)
     return made
 
 

@@ -15,6 +15,7 @@ from garrison.supervisor.cli.app import garrison, run, verbs
 from garrison.supervisor.cli.docs import pages
 from garrison.supervisor.cli.errors import no_such_service, unquoted_pattern
 from garrison.supervisor.cli.reference import COMMON, EXIT_CODES, reference
+from garrison.supervisor.cli.verbs import ELSEWHERE
 from garrison.supervisor.config.reference import reference_toml
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -135,6 +136,16 @@ def test_docs_lists_every_page_and_shows_each(ran: Run) -> None:
         (["statis"], 2, "there is no verb statis; did you mean status?"),
         (["call"], 2, "see: garrison call --help"),
         (["mail", "replay"], 2, "see: garrison mail replay --help"),
+        (["ps"], 2, "garrison status shows all services"),
+        (["List"], 2, "garrison status shows all services"),
+        (["reload"], 2, "garrison restart NAME"),
+        (["kill"], 2, "garrison stop NAME ends a service"),
+        (["monit"], 2, "garrison status shows all services"),
+        (["tail"], 2, "garrison logs NAME -f"),
+        (["mail", "list"], 2, "there is no verb mail list; did you mean mail ls?"),
+        (["mail", "zzz"], 2, "there are: drop, ls, replay, show"),
+        (["call", "hello", "greet", "M\udcfcller"], 2, "the argument M\\xfcller is not UTF-8"),
+        (["status", "--home", "/tmp/\udce9"], 2, "the argument /tmp/\\xe9 is not UTF-8"),
         (["status", "--home", "/nonexistent"], 7, "start one with: garrison up"),
     ],
 )
@@ -145,6 +156,33 @@ def test_an_error_says_what_to_do(ran: Run, words: list[str], code: int, text: s
     assert (ended, out) == (code, "")
     assert text in err
     assert len(err.splitlines()) == 1
+
+
+def test_names_of_other_tools_suggest_verbs_that_exist() -> None:
+    """Each sentence names a command, and none stands for a verb of garrison's own."""
+    for name, sentence in ELSEWHERE.items():
+        assert name not in verbs()
+        named = set(re.findall(r"garrison ([a-z]+)", sentence))
+        assert named
+        assert named <= set(verbs()), name
+
+
+@pytest.mark.parametrize("words", [["status", "a\udcffb"], ["logs", "x", "--grep", "\udc80"]])
+def test_an_argument_that_is_no_text_is_one_answer_in_json(ran: Run, words: list[str]) -> None:
+    """It cannot travel, nor be encoded as JSON."""
+    code, out, err = ran("--json", *words)
+
+    assert (code, err) == (2, "")
+    assert "is not UTF-8" in json.loads(out)["error"]["message"]
+
+
+def test_a_home_that_is_no_text_is_refused(ran: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it comes from the environment, and with `--json`."""
+    monkeypatch.setenv("GARRISON_HOME", "/tmp/\udcff")
+
+    assert "the home /tmp/\\xff is not UTF-8" in ran("status")[2]
+    answer = json.loads(ran("status", "--json")[1])
+    assert answer["error"]["code"] == "ConfigError"
 
 
 def test_help_names_every_verb(ran: Run) -> None:

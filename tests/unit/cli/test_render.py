@@ -6,7 +6,7 @@ import pytest
 
 from garrison.supervisor.cli.render import crash, status, table
 from garrison.supervisor.cli.render.text import compact, counted, sanitize, size, span
-from garrison.supervisor.crashes.report import CrashReport, InFlight, RecentMessage
+from garrison.supervisor.crashes.report import CrashReport, CrashSummary, InFlight, RecentMessage
 
 LONG = "a-service-with-a-rather-long-name-indeed"
 AT = "2026-05-06T07:08:09.123Z"
@@ -78,6 +78,38 @@ def test_a_table_is_not_cut_where_there_is_room(
     _, row = shown(capsys, table.table(("ID", "WHY"), [("a", "because " * 20)]))
 
     assert row.count("because") == 20
+
+
+@pytest.mark.parametrize("columns", [24, 40, 60, 80])
+def test_tables_can_be_read_in_a_narrow_terminal(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a column does not fit, it is left out or its cells stand below: none is cut to `4…`."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    facts = {"pid": 1234567, "rss_bytes": 31 << 20, "cpu_percent": 12.0, "reason": None}
+    rows = [row(**facts, name="a-rather-long-name", state="running")]
+    head = {"pid": 1, "uptime_s": 1.0, "home": "/h", "version": "1", "upgrade_pending": False}
+    summary = CrashSummary(
+        "bot-12", 12, "bot", AT, "signal", "its process was killed by SIGKILL", 61.0
+    )
+
+    listed = shown(capsys, *status.status_table({"supervisor": head, "services": rows}))
+    crashes = shown(capsys, crash.summary_table([summary]))
+    letter = ("0123456789", "someone", "12:00:00", "a reason " * 9)
+    letters = shown(capsys, table.table(("ID", "RECEIVER", "SINCE", "WHY"), [letter]))
+
+    for lines in (listed, crashes, letters):
+        assert max(map(len, lines)) <= columns
+    heads = next(line.split() for line in listed if "STATE" in line)
+    cells = next(line.split() for line in listed if " running " in f"{line} " and "of" not in line)
+    whole = {"PID": "1234567", "UP": "0s", "RESTARTS": "1", "RSS": "31M", "CPU": "12%"}
+    assert heads[:2] == ["NAME", "STATE"]
+    assert cells[1:] == ["running", *(whole[head] for head in heads[2:])]
+    assert columns < 40 or any("1234567" in line for line in listed)
+    assert any("bot-12" in line for line in crashes)
+    words = " ".join(crashes).split()
+    assert {"its", "process", "was", "killed", "by", "SIGKILL"} <= set(words)
+    assert any("12:00:00" in line for line in letters)
 
 
 def row(**facts: Any) -> dict[str, Any]:

@@ -371,7 +371,7 @@ def test_paths_begin_at_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     config = load(tmp_path.relative_to("/") / "config.toml", Path("/h"), {})
     assert config.path == tmp_path / "config.toml"
     assert config.host == HostSpec(
-        home=Path("/h"), run=Path("/r"), state=tmp_path / "../s", logs=tmp_path / "l"
+        home=Path("/h"), run=Path("/r"), state=tmp_path.parent / "s", logs=tmp_path / "l"
     )
 
 

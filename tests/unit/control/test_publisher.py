@@ -7,9 +7,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import zmq
 
 from garrison.ipc import messages, sockets
 from garrison.ipc.messages import WIRE, Manifest, State
+from garrison.ipc.system.process_tree import pid_namespace
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.config.spec import CallSettings, PluginSpec, service_spec
 from garrison.supervisor.control import publisher
@@ -22,13 +24,16 @@ PACE_S = MANY * publisher.EACH_S
 
 
 class Router:
-    """A ROUTER whose peers all read."""
+    """A ROUTER whose peers all read, apart from those that are gone."""
 
     def __init__(self) -> None:
         self.sent: list[list[bytes]] = []
+        self.gone: set[bytes] = set()
 
     def send_multipart(self, frames: list[bytes], _: int) -> None:
         """Take a message."""
+        if frames[0] in self.gone:
+            raise zmq.ZMQError(zmq.EHOSTUNREACH)
         self.sent.append(frames)
 
 
@@ -42,7 +47,7 @@ class Published:
         services = {name: _service(name) for name in (f"s{n}" for n in range(MANY))}
         self.services = ServiceTable(services)
         plane, unused = RouterSet(cast(Any, self.router)), cast(Any, None)
-        host = cast(Any, SimpleNamespace(max_message=1 << 20, orphan_grace=10.0))
+        host = cast(Any, SimpleNamespace(max_message=1 << 20, orphan_grace=10.0, logs="l"))
         self.publisher = DirectoryPublisher(
             plane, self.services, host, "boot", CallSettings, unused, lambda _: None
         )
@@ -149,7 +154,7 @@ def test_a_program_gets_no_change_before_its_welcome(published: Published) -> No
     """With the Welcome of a new supervisor a program fails its calls in flight. A change before it
     would have the program send the calls that wait."""
     program = sockets.new_token()
-    assert published.publisher.join(program, WIRE, os.getpid())
+    assert published.publisher.join(program, messages.Join(WIRE, os.getpid()))
     published.change("s1", State.BACKOFF)
     published.publisher.publish()
     assert published.sent_to(program) == []
@@ -163,10 +168,26 @@ def test_a_program_gets_no_change_before_its_welcome(published: Published) -> No
 def test_calls_of_programs_are_suspended_alone(published: Published) -> None:
     """Workers still call each other, to answer what programs have called."""
     program = sockets.new_token()
-    assert published.publisher.join(program, WIRE, os.getpid())
+    assert published.publisher.join(program, messages.Join(WIRE, os.getpid()))
     published.publisher.welcome(program)
     published.take_sent()
     published.publisher.suspend_programs()
     changes = published.sent_to(program)
     assert published.take_sent() == 1
     assert [getattr(change, "token", None) for change in changes] == [b""] * MANY
+
+
+def test_a_program_of_another_pid_namespace_is_forgotten_when_it_is_gone(
+    published: Published,
+) -> None:
+    """Its pid is none here, or another process's: it is known by its connection alone."""
+    program, here = sockets.new_token(), pid_namespace()
+    number_of_none, joined = 2**22 + 1, published.publisher
+    for now, pid in ((1e9, number_of_none), (2e9, os.getpid())):
+        assert joined.join(program, messages.Join(WIRE, pid, pid_namespace=here + 1))
+        joined.check_programs_elsewhere(now)
+        assert joined.has_program(program)
+        published.router.gone.add(program)
+        joined.check_programs_elsewhere(now + publisher.ELSEWHERE_S)
+        assert not joined.has_program(program)
+        published.router.gone.clear()

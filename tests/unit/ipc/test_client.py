@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from garrison.ipc.client import Client
-from garrison.ipc.errors import ServiceUnavailable
+from garrison.ipc.errors import InvalidCall, ServiceUnavailable
+from garrison.ipc.mail import check_postable
 from garrison.ipc.messages import (
     Changed,
     Delisted,
@@ -18,6 +19,7 @@ from garrison.ipc.messages import (
     State,
     Welcome,
 )
+from garrison.ipc.proxy import remote_method, with_timeout
 
 
 def entry(name: str, state: State = State.RUNNING, *methods: str) -> Entry:
@@ -134,3 +136,46 @@ async def test_a_client_of_an_agent_finds_its_own_services(client: Client) -> No
     assert repr(await client.get_service_load_promise("x")) == repr(client.get_service("ada.x"))
     with pytest.raises(ServiceUnavailable, match="not configured"):
         await client.get_service_load_promise("y")
+
+
+async def test_a_name_that_is_no_method_is_explained(client: Client) -> None:
+    """Left out, an attribute, private, or misspelt; and none is an attribute of the proxy."""
+    manifest = Manifest(
+        "a",
+        methods=(MethodInfo("greet"),),
+        left_out={"cached": "functools.cache hides it"},
+        attributes={"size": "a property", "count": "an attribute (int)"},
+    )
+    described = msgspec.structs.replace(entry("a"), manifest=manifest)
+    client.session.handle(Listed(described))
+    proxy = client.get_service("a")
+    assert proxy is not None
+
+    assert repr(remote_method(proxy, "greet")) == "<method a.greet>"
+    for name, why in {
+        "cached": "a.cached: cannot be called: functools.cache hides it",
+        "size": "a.size: is a property",
+        "count": r"a.count: is an attribute \(int\)",
+        "__class__": "begins with _ is private",
+        "_client": "begins with _ is private",
+        "service_type": "no such method",
+        "__call__": "begins with _ is private",
+        "great": "did you mean 'greet'",
+    }.items():
+        with pytest.raises(AttributeError, match=why):
+            remote_method(proxy, name)
+        with pytest.raises(InvalidCall):
+            check_postable(described, name)
+
+
+async def test_a_proxy_s_attributes_cannot_be_set(client: Client) -> None:
+    """The value would stay in this process without a word; methods are not replaced either."""
+    proxy = client.get_service("a")
+    assert proxy is not None
+    for name in ("limit", "m", "_timeout", "service_type"):
+        with pytest.raises(AttributeError, match=f"a.{name} cannot be set: a is in another"):
+            setattr(proxy, name, 9)
+        with pytest.raises(AttributeError, match="cannot be deleted"):
+            delattr(proxy, name)
+    assert callable(proxy.m)
+    assert callable(with_timeout(proxy, 3.0).m)

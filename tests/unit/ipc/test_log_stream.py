@@ -4,7 +4,7 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -150,3 +150,71 @@ def test_no_print_raises(tmp_path: Path, env: dict[str, str], secret: list[str])
     assert log[1] == ("kept [KEY]" if secret else "kept")
     assert log[2].startswith("garrison: ")
     assert log[3] == "WARNING:root:logged"
+
+
+def stream(path: Path, descriptor: int) -> LossyStream:
+    """Return a stream to a file, on a descriptor of its own, that follows its path."""
+    opened = log_stream.open_log(str(path))
+    os.dup2(opened, descriptor)
+    os.close(opened)
+    made = LossyStream(descriptor, "<test>")
+    made.follow(str(path))
+    return made
+
+
+@pytest.fixture
+def descriptor() -> Iterator[int]:
+    """Return a descriptor of the test's own."""
+    made = os.open(os.devnull, os.O_WRONLY)
+    yield made
+    os.close(made)
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "replaced"])
+def test_a_file_that_others_removed_or_renamed(tmp_path: Path, descriptor: int, how: str) -> None:
+    """What is written from the next check on is in the file at the path, and so is what children
+    write, which have the same descriptor."""
+    path, old = tmp_path / "bot.log", tmp_path / "bot.log.old"
+    out = stream(path, descriptor)
+    out.write(b"one\n")
+    assert not out.follow()
+    if how == "removed":
+        path.unlink()
+    else:
+        path.rename(old)
+    if how == "replaced":
+        path.touch()
+    assert out.follow()
+    out.write(b"two\n")
+    os.write(descriptor, b"three\n")
+    assert path.read_bytes() == b"two\nthree\n"
+    assert not out.follow()
+
+
+def test_a_write_checks_by_itself(
+    tmp_path: Path, descriptor: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The event loop may be blocked."""
+    monkeypatch.setattr(log_stream, "FOLLOW_S", 0.0)
+    path = tmp_path / "bot.log"
+    out = stream(path, descriptor)
+    path.unlink()
+    out.write(b"one\n")
+    assert path.read_bytes() == b"one\n"
+
+
+def test_what_cannot_be_opened_anew_stays(tmp_path: Path, descriptor: int) -> None:
+    """The former file is better than none; and a descriptor that the program has redirected itself
+    is left to it."""
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    out = stream(folder / "bot.log", descriptor)
+    folder.rename(tmp_path / "moved")
+    assert not out.follow()
+    out.write(b"one\n")
+    assert (tmp_path / "moved" / "bot.log").read_bytes() == b"one\n"
+    other = os.open(tmp_path / "other", os.O_WRONLY | os.O_CREAT)
+    os.dup2(other, descriptor)
+    os.close(other)
+    folder.mkdir()
+    assert not out.follow()

@@ -2,6 +2,7 @@
 
 import os
 import stat
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import msgspec
 import pytest
 
 from garrison.supervisor.logs import events as journal_module
-from garrison.supervisor.logs.events import KEPT, EventLog, LogEvent, local_time
+from garrison.supervisor.logs.events import KEPT, EventLog, LogEvent, local_time, localized
 
 
 @pytest.fixture
@@ -81,49 +82,70 @@ def test_listeners_get_each_event(journal: EventLog) -> None:
     assert received == [("once", 1), ("always", 1), ("always", 2)]
 
 
-def test_the_file_is_rotated_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A full file replaces the rotated one; each event is in one of them."""
-    monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
+@pytest.mark.parametrize("files", [2, 4])
+def test_the_file_is_rotated_by_size(tmp_path: Path, files: int) -> None:
+    """No file is larger than the limit, and there are never more than the limit; each event is in
+    one of them."""
     path = tmp_path / "events.log"
-    journal = EventLog(path)
-    for number in range(25):
+    (tmp_path / f"events.log.{files}").write_text("of a larger log_files")
+    journal = EventLog(path, 1000, files)
+    for number in range(60):
         journal.record("e", text="x" * 50, number=number)
     journal.close()
 
-    old, new = lines(tmp_path / "events.log.1"), lines(path)
-    assert [event.n for event in old + new] == list(range(old[0].n, 26))
-    assert 1000 <= (tmp_path / "events.log.1").stat().st_size < 1200
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["events.log", "events.log.1"]
+    kept = [path.with_name(f"events.log.{number}") for number in range(files - 1, 0, -1)]
+    found = [event.n for one in (*kept, path) for event in lines(one)]
+    assert found == list(range(found[0], 61))
+    assert all(850 < one.stat().st_size < 1000 for one in kept)
+    assert set(tmp_path.iterdir()) == {path, *kept}
 
 
-def test_the_next_supervisor_appends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_supervisor_appends(tmp_path: Path) -> None:
     """The existing content counts towards the size."""
-    monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
     path = tmp_path / "events.log"
     for _ in range(2):
-        journal = EventLog(path)
+        journal = EventLog(path, 1000)
         journal.record("e", text="x" * 450)
         journal.close()
 
-    assert [event.n for event in lines(tmp_path / "events.log.1")] == [1, 1]
+    assert [event.n for event in lines(tmp_path / "events.log.1")] == [1]
+    assert [event.n for event in lines(path)] == [1]
+
+
+@pytest.mark.parametrize("how", ["removed", "renamed", "replaced"])
+def test_a_file_that_others_removed_or_renamed_is_opened_anew(
+    journal: EventLog, tmp_path: Path, how: str
+) -> None:
+    """The next event is in the file at the path, and the one after it says so."""
+    path = tmp_path / "events.log"
+    journal.record("before")
+    if how == "removed":
+        path.unlink()
+    else:
+        path.rename(tmp_path / "events.log.old")
+    if how == "replaced":
+        path.touch()
+    journal.record("after")
+    journal.record("last")
+    journal.close()
+
+    assert [event.event for event in lines(path)] == ["after", "log.reopened", "last"]
 
 
 def test_the_next_supervisor_loads_the_last_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The numbers continue; a line that is cut or of another format is skipped."""
-    monkeypatch.setattr(journal_module, "FILE_BYTES", 1000)
     monkeypatch.setattr(journal_module, "RECALLED", 5)
     path = tmp_path / "events.log"
-    before = EventLog(path)
+    before = EventLog(path, 1000)
     for number in range(25):
         before.record("e", "a", text="x" * 50, number=number)
     before.close()
     with path.open("ab") as file:
         file.write(b'{"n":"many"}\n[]\n\xff\xfe\n' + b"[" * 5000 + b'\n{"n":26,"ti')
 
-    monkeypatch.setattr(journal_module, "FILE_BYTES", 100_000)
-    journal = EventLog(path)
+    journal = EventLog(path, 100_000)
     journal.recall()
     assert [event.data["number"] for event in journal.last(100)] == [*range(20, 25)]
     assert journal.record("e").n == 26
@@ -218,3 +240,28 @@ def test_times_are_shown_with_their_offset(monkeypatch: pytest.MonkeyPatch) -> N
     assert shown[10] == "T"
     assert ".123" in shown
     assert shown[-6] in "+-"
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("2024-05-06T07:08:09.123Z INFO x", "2024-05-06T12:53:09.123+05:45 INFO x"),
+        ("2024-05-06T07:08:09Z", "2024-05-06T12:53:09.000+05:45"),
+        ("2024-05-06T07:08:09.123456+00:00 x", "2024-05-06T12:53:09.123+05:45 x"),
+        ("2024-05-06T07:08:09.123 x", "2024-05-06T07:08:09.123 x"),  # of an unknown zone
+        ("2024-05-06T07:08:09.123Zulu", "2024-05-06T07:08:09.123Zulu"),
+        ("2024-99-06T07:08:09.123Z x", "2024-99-06T07:08:09.123Z x"),
+        ("at 2024-05-06T07:08:09.123Z", "at 2024-05-06T07:08:09.123Z"),
+        ("", ""),
+    ],
+)
+def test_a_log_line_is_shown_in_the_local_timezone(
+    monkeypatch: pytest.MonkeyPatch, line: str, expected: str
+) -> None:
+    """Only the time that it begins with, and only if that is UTC: one output has one timezone."""
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Kathmandu")
+        time.tzset()
+        shown = localized(line)
+    time.tzset()
+    assert shown == expected

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from garrison.ipc.log_files import LogReader, last_lines, rotated_path
 from garrison.supervisor.logs.rotation import Rotation
-from garrison.supervisor.logs.tail import LogReader, last_lines, rotated_path
 
 MOST, FILES = 64 * 1024, 4
 

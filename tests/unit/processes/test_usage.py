@@ -5,7 +5,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from tests.support.waiting import until
 
+from garrison.ipc.system import process_tree
 from garrison.supervisor.config.spec import ProcessLimits
 from garrison.supervisor.lifecycle.limits import Used, check_limits
 from garrison.supervisor.lifecycle.policy import Event
@@ -146,3 +148,15 @@ def test_a_supervisor_that_was_stopped_requests_again(
     monitor.begin(KEY, 1, MEMORY)
 
     assert monitor.turn() + monitor.turn() == []
+
+
+def test_zombies_are_not_counted() -> None:
+    """They have ended; what their worker adopted is only not reaped yet."""
+    before = sample_quickly(os.getpid()).processes
+    pids = [os.posix_spawn("/bin/true", ["true"], {}) for _ in range(3)]
+    try:
+        until(lambda: all(map(process_tree.has_ended, pids)))
+        assert sample_quickly(os.getpid()).processes == before
+    finally:
+        for pid in pids:
+            os.waitpid(pid, 0)

@@ -22,8 +22,8 @@ from garrison.workers import PermanentFailure
 from garrison.workers.runtime import Runtime
 from garrison.workers.services.mailbox import MailboxService, receiver_queue, schema
 from garrison.workers.services.mailbox.admin import summary
-from garrison.workers.services.mailbox.file import Damaged, open_database, quarantine
-from garrison.workers.services.mailbox.schema import Message
+from garrison.workers.services.mailbox.checksums import DEAD, Message
+from garrison.workers.services.mailbox.file import open_database
 from garrison.workers.services.mailbox.store import MailboxFull, Store
 from garrison.workers.testing import run
 
@@ -187,8 +187,12 @@ async def test_a_full_mailbox_still_stores_results_and_failures(
         receiver.refusing = set(range(1, number, 2))
         back(service)
         await taken(receiver, list(range(0, number, 2)))
-        listed = await service.ls()
-        assert sum(row["dead"] for row in listed["receivers"]) == number // 2
+
+        async def refused() -> bool:
+            receivers = (await service.ls())["receivers"]
+            return bool(sum(row["dead"] for row in receivers) == number // 2)
+
+        await eventually(refused)
         await service.drop([row["id"] for row in (await service.ls(None, 1000))["letters"]])
         await service.post(post(number + 1 - number % 2))
 
@@ -216,7 +220,7 @@ def filled(folder: Path, count: int) -> Path:
     for number in range(count):
         args = msgspec.msgpack.encode([number])
         message = Message(id=str(number), receiver="r", method="m", args=args, kwargs=b"\x80")
-        schema.insert(db.cursor(), message)
+        schema.insert(db.cursor(), message, number + 1)
     for suffix in ("", "-wal"):
         shutil.copy(f"{live}{suffix}", f"{left}{suffix}")
     db.close()
@@ -229,9 +233,9 @@ def ids(path: Path) -> list[str]:
         for suffix in ("", "-wal"):
             with contextlib.suppress(FileNotFoundError):
                 shutil.copy(f"{path}{suffix}", f"{folder}/copy{suffix}")
-        db = open_database(Path(folder) / "copy", 1 << 30)
-        found = [row[0] for row in db.execute("SELECT id FROM letters ORDER BY seq")]
-        db.close()
+        store = Store(Path(folder) / "copy", 1 << 30)
+        found = [row[0] for row in store._db.execute("SELECT id FROM letters ORDER BY seq")]
+        store._db.close()
     return found
 
 
@@ -250,7 +254,7 @@ def test_a_log_cut_off_anywhere_is_treated_as_a_power_cut(tmp_path: Path) -> Non
 
 
 def test_the_last_commit_of_a_log_may_be_torn_anywhere(tmp_path: Path) -> None:
-    """A power cut writes its pages in any order or not at all; it was not acknowledged."""
+    """A power cut writes its pages in any order or not at all; all others are there."""
     path = filled(tmp_path, 6)
     log = path.with_name("mailbox.db-wal")
     whole = log.read_bytes()
@@ -258,22 +262,7 @@ def test_the_last_commit_of_a_log_may_be_torn_anywhere(tmp_path: Path) -> None:
     commits = [at for at in frames if whole[at + 4 : at + 8] != b"\0\0\0\0"]
     for at in (at for at in frames if at > commits[-2]):
         log.write_bytes(whole[: at + 100] + b"\xff" * 100 + whole[at + 200 :])
-        assert ids(path) == [str(number) for number in range(5)]
-
-
-@pytest.mark.parametrize("at", [0, 16, 24, 40, 60, 5_000, 20_000])
-def test_a_log_damaged_in_its_middle_is_quarantined(tmp_path: Path, at: int) -> None:
-    """SQLite would silently drop all commits behind the damage."""
-    path = filled(tmp_path, 20)
-    log = path.with_name("mailbox.db-wal")
-    whole = log.read_bytes()
-    damaged = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
-    log.write_bytes(damaged)
-    with pytest.raises(Damaged, match="cannot be read"):
-        Store(path, 1 << 30)
-    moved = quarantine(path)
-    assert moved.with_name(f"{moved.name}-wal").read_bytes() == damaged
-    assert not path.exists()
+        assert ids(path) in ([str(number) for number in range(count)] for count in (5, 6))
 
 
 @pytest.mark.parametrize("is_there", [True, False])
@@ -308,7 +297,7 @@ def test_no_column_of_a_list_vanishes_at_80_columns(
     """However long names and reasons are. The ID is complete: an operator types it."""
     monkeypatch.setenv("COLUMNS", "80")
     message = Message(id="0123456789abcdef", receiver=name, method=name, args=b"", kwargs=b"")
-    message.state, message.reason = schema.DEAD, "because " * 50
+    message.state, message.reason = DEAD, "because " * 50
     rows = [{"receiver": name, "waiting": 9, "oldest_s": 1e6, "dead": 9, "oldest_dead_s": 1e6}]
     data = {"receivers": rows, "letters": [summary(message, 1e6)], "damaged": []}
     table.show(*mail._list(data))

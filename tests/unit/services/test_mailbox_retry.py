@@ -12,6 +12,7 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
+from garrison.workers.services.mailbox.checksums import DEAD, WAITING, Message
 from garrison.workers.services.mailbox.retry import (
     INITIAL_BACKOFF_S,
     MAX_BACKOFF_S,
@@ -19,7 +20,6 @@ from garrison.workers.services.mailbox.retry import (
     decide,
     is_expired,
 )
-from garrison.workers.services.mailbox.schema import DEAD, WAITING, Message
 
 NOW = 1_000_000.0
 

@@ -23,7 +23,7 @@ def test_who_has_just_taken_the_lock_is_named(
     late.start()
     try:
         with pytest.raises(home.AlreadyRunning, match=rf"\(pid {pid.replace('?', '[?]')}\)"):
-            home._take_lock(path, tmp_path, {})
+            home.take_lock(path, tmp_path)
     finally:
         late.join()
         os.close(held)

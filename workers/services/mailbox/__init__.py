@@ -17,11 +17,11 @@ from msgspec import Meta
 from garrison.ipc import EMPTY_MAP, EVENT, EventPost, PostRequest
 from garrison.workers import PermanentFailure, Plugin, Runtime, Service
 
-from . import schema
+from . import damage, schema
 from .admin import Admin
+from .checksums import Message
 from .delivery import DeliveryLimits, Dispatcher
-from .file import Damaged, NewerFile, quarantine
-from .schema import Message
+from .file import NewerFile
 from .store import MailboxFull, Store
 from .system_clock import SystemClock
 
@@ -31,6 +31,7 @@ FILE = "mailbox.db"
 PRUNE_S = 60.0  # between deletions of what is expired or old
 CLOCK_BYTES = 100  # of the clock record in the file
 CLOSE_S = 5.0  # to save the clock when the mailbox stops
+SCANNED = 500  # messages verified after each of them
 REPORT_S = 1.0  # minimum time between reports to `garrison status`
 REPORT_SHARE = 20  # counting takes at most a twentieth of the time
 # Errors that another attempt to open the file does not solve.
@@ -64,6 +65,7 @@ class MailboxService(Service):
     subscriptions: dict[str, set[str]]  # by receiver; also of receivers that do not run now
     _admin: Admin
     _last_id: int
+    _scanned: int  # seq up to which messages were verified; 0 begins again
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
@@ -76,7 +78,7 @@ class MailboxService(Service):
         limits = DeliveryLimits(config.timeout, config.max_attempts)
         service.dispatcher = Dispatcher(runtime, store, clock, limits)
         service._admin = Admin(runtime.data_folder / FILE, store, clock, service.dispatcher)
-        service._last_id = 0
+        service._last_id = service._scanned = 0
         service.subscriptions = await store.execute(schema.get_subscriptions)
         runtime.client.on_service_change(service._service_changed)
         for entry in runtime.client.directory:
@@ -119,7 +121,7 @@ class MailboxService(Service):
             expires_at=None if post.expires is None else now + post.expires,
         )
         message_id, _ = await self.store.execute(
-            lambda at: schema.insert(at, message),
+            lambda at: schema.insert(at, message, self.store.next_seq()),
             message.size,
             lambda stored: self.dispatcher.add([(message, stored[1])]),
         )
@@ -147,7 +149,9 @@ class MailboxService(Service):
         ]
         if messages:
             await self.store.execute(
-                lambda at: [schema.insert(at, message)[1] for message in messages],
+                lambda at: [
+                    schema.insert(at, message, self.store.next_seq())[1] for message in messages
+                ],
                 sum(message.size for message in messages),
                 lambda seqs: self.dispatcher.add(zip(messages, seqs, strict=True)),
             )
@@ -245,6 +249,8 @@ class MailboxService(Service):
         )
         if pruned:
             log.warning("mail.pruned dead=%d most=%d", pruned, config.max_dead)
+        after = self._scanned
+        self._scanned = await self.store.execute(lambda at: damage.scan(at, after, SCANNED))
 
     async def _report_forever(self) -> None:
         loop = asyncio.get_running_loop()
@@ -258,20 +264,16 @@ class MailboxService(Service):
 
 
 def _open_store(runtime: Runtime, max_bytes: int) -> Store:
-    """Open the file. A damaged one is quarantined, and a new one created."""
+    """Open the file."""
     path = runtime.data_folder / FILE
     try:
-        try:
-            return Store(path, max_bytes)
-        except Damaged as error:
-            quarantined = quarantine(path)
-            log.error("mail.damaged file=%s set_aside=%s error=%s", path, quarantined, error)
-            return Store(path, max_bytes)
+        return Store(path, max_bytes)
     except NewerFile as error:
         raise PermanentFailure(str(error)) from error
     except (sqlite3.Error, OSError) as error:
         text = f"{path} cannot be opened: {error}"
-        if getattr(error, "sqlite_errorname", "").startswith(NEEDS_OPERATOR):
+        is_denied = isinstance(error, IsADirectoryError | PermissionError)
+        if is_denied or getattr(error, "sqlite_errorname", "").startswith(NEEDS_OPERATOR):
             text += ". Correct the folder's owner or mode, then start the mailbox"
             raise PermanentFailure(text) from error
         raise RuntimeError(text) from error

@@ -1,14 +1,16 @@
 """What an operator sees of the mailbox and can change: list, show, replay, drop."""
 
+import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from . import schema
+from . import damage, schema
+from .checksums import DEAD, Message
+from .damage import DamagedMessage
 from .delivery import Dispatcher
-from .file import damaged_files
-from .schema import Message
+from .rebuild import damaged_files
 from .store import Store
 from .system_clock import SystemClock
 
@@ -36,6 +38,7 @@ class Admin:
         most = max(1, min(most, MAX_LISTED))
         counts = await self._store.execute(schema.count_by_receiver)
         messages = await self._store.execute(lambda at: schema.list_oldest(at, receiver, most))
+        damaged, total = await self._store.execute(lambda at: damage.listed(at, receiver, most))
         now = self._clock.now()
         return {
             "receivers": [
@@ -51,16 +54,21 @@ class Admin:
             ],
             "letters": [summary(message, now) | {"bytes": size} for message, size in messages],
             "damaged": [str(path) for path in damaged_files(self._path)],
+            "damaged_messages": [damaged_summary(one) for one in damaged],
+            "damaged_count": total,
         }
 
     async def show(self, message_id: str) -> dict[str, Any]:
-        """Return one message with its arguments.
+        """Return one message with its arguments; of a damaged one, what its row held.
 
         Raises:
             LookupError: There is no such message.
         """
         message = await self._store.execute(lambda at: schema.get_message(at, message_id))
         if message is None:
+            lost = await self._store.execute(lambda at: damage.get(at, message_id))
+            if lost is not None:
+                return damaged_details(lost)
             raise LookupError(f"no message {message_id}: delivered, dropped, or never posted")
         return summary(message, self._clock.now()) | {
             "args": msgspec.msgpack.decode(message.args),
@@ -70,7 +78,8 @@ class Admin:
     async def replay(self, ids: list[str] | None) -> int:
         """Queue dead letters again, behind the waiting messages; return how many."""
         receivers = await self._store.execute(
-            lambda at: schema.replay(at, ids), callback=self._dispatcher.reread
+            lambda at: schema.replay(at, ids, self._store.next_seq),
+            callback=self._dispatcher.reread,
         )
         return len(receivers)
 
@@ -89,6 +98,7 @@ class Admin:
             "oldest_s": round(age(oldest, self._clock.now()) or 0.0, 1),
             "dead": sum(row[2] for row in counts),
             "damaged": len(damaged_files(self._path)),
+            "damaged_messages": await self._store.execute(damage.count),
         }
 
 
@@ -103,7 +113,7 @@ def summary(message: Message, now: float) -> dict[str, Any]:
         "id": message.id,
         "receiver": message.receiver,
         "method": message.method,
-        "state": "dead" if message.state == schema.DEAD else "waiting",
+        "state": "dead" if message.state == DEAD else "waiting",
         "sender": message.sender,
         "key": message.key,
         "age_s": max(now - message.posted_at, 0.0),
@@ -114,3 +124,41 @@ def summary(message: Message, now: float) -> dict[str, Any]:
         "reason": message.reason,
         "bytes": len(message.args) + len(message.kwargs),
     }
+
+
+def damaged_summary(message: DamagedMessage) -> dict[str, Any]:
+    """Return a damaged message for a list."""
+    return {
+        "id": message.id,
+        "receiver": message.receiver,
+        "method": message.method,
+        "key": message.key,
+        "found_at": message.found_at,
+        "problem": message.problem,
+    }
+
+
+def damaged_details(message: DamagedMessage) -> dict[str, Any]:
+    """Return a damaged message in the form of `summary`; `fields` are its row's values."""
+    shown = Message(id=message.id, receiver="", method="", args=b"", kwargs=b"")
+    wall = message.found_at
+    return summary(shown, 0.0) | {
+        "receiver": message.receiver,
+        "method": message.method,
+        "state": "damaged",
+        "key": message.key,
+        "age_s": max(time.time() - wall, 0.0),
+        "reason": f"{message.problem}; it is not delivered",
+        "bytes": len(message.fields),
+        "args": None,
+        "kwargs": None,
+        "fields": _readable(message.fields),
+    }
+
+
+def _readable(fields: bytes) -> list[Any] | None:
+    """Return the values of a damaged row, each as text if it is no plain value."""
+    if not fields:
+        return None
+    row = msgspec.msgpack.decode(fields)
+    return [value if isinstance(value, str | int | float | None) else repr(value) for value in row]

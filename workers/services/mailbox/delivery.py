@@ -13,9 +13,9 @@ from garrison.ipc import DELIVER, CallError, Delivery, PostedMessage
 from garrison.workers import Runtime
 
 from . import receiver_queue, schema
+from .checksums import Message
 from .receiver_queue import ReceiverQueue
 from .retry import Decision, Outcome, decide, is_expired
-from .schema import Message
 from .store import Store
 from .system_clock import SystemClock
 

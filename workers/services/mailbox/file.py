@@ -1,22 +1,39 @@
-"""Open the mailbox's SQLite file, detect damage, and move a damaged file out of the way."""
+"""Open the mailbox's SQLite file, bring it to the present format, and detect damage."""
 
 import contextlib
+import errno
+import logging
 import os
 import sqlite3
-import time
+import struct
 from pathlib import Path
 
 from garrison.ipc import GarrisonError
 
-from . import schema, wal
+from . import pages, rebuild, schema, wal
+from .checksums import DamagedIndex
+
+log = logging.getLogger(__name__)
 
 PAGE = 4096  # bytes
 CHECKPOINT_PAGES = 1_000  # of the log, before it is written back: 4 MiB, SQLite's default
+FULL_CHECK = 64 * 1024 * 1024  # bytes; a larger file is checked without its indexes
 DISK_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_CANTOPEN"}
+DAMAGE = (
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+    "SQLITE_IOERR_READ",
+    "SQLITE_IOERR_SHORT_READ",
+    "SQLITE_IOERR_DATA",
+    "SQLITE_IOERR_CORRUPTFS",
+)
+PLAUSIBLE = 99  # formats; a higher number in a file with our tables is damaged
+HEADER = struct.Struct(">16sH6B")  # text, page size, versions, reserved, three fractions
+HEADER_START = b"SQLite format 3\0"
 
 
 class Damaged(GarrisonError):
-    """The file is damaged; `quarantine` moves it out of the way."""
+    """The file is damaged; `rebuild.salvage` carries what can be read into a new one."""
 
 
 class NewerFile(GarrisonError):
@@ -24,7 +41,7 @@ class NewerFile(GarrisonError):
 
 
 def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
-    """Open the file, or create it.
+    """Open the file, or create it. A file of an earlier format is written again.
 
     Raises:
         Damaged: The file cannot be read.
@@ -32,7 +49,35 @@ def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
         OSError, sqlite3.Error: It cannot be opened.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    rebuild.finish(path)
+    rebuild.set_modes(path)
     _check_files(path)
+    if not path.exists() or not path.stat().st_size:
+        path.unlink(missing_ok=True)
+        rebuild.create(path)
+    db, version = _open(path, max_bytes)
+    if version == schema.FORMAT:
+        return db
+    try:
+        carried = rebuild.migrate(path, db)
+    except sqlite3.DatabaseError as error:
+        if is_damaged_file(error):
+            raise Damaged(str(error)) from error
+        raise
+    log.warning(
+        "mail.migrated file=%s former=%s messages=%d damaged=%d",
+        path,
+        carried.kept,
+        carried.messages,
+        len(carried.damaged),
+    )
+    for line in rebuild.names(carried.damaged):
+        log.error("mail.damaged_message %s", line)
+    return _open(path, max_bytes)[0]
+
+
+def _open(path: Path, max_bytes: int) -> tuple[sqlite3.Connection, int]:
+    """Open a file that exists; return its format as well."""
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         _configure(db, path, max_bytes)
@@ -40,66 +85,111 @@ def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
         with contextlib.suppress(sqlite3.OperationalError):  # on a full disk: later
             # An empty log has no frames torn by a power cut that could pass for damage later.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        db.executescript(schema.SCHEMA)
-        if version != schema.FORMAT:
-            db.execute(f"PRAGMA user_version = {schema.FORMAT}")
-        path.chmod(0o600)
-        _sync_folder(path.parent)
+        rebuild.set_modes(path)
+        rebuild.sync_folder(path.parent)
     except sqlite3.DatabaseError as error:
         db.close()
-        if isinstance(error, sqlite3.OperationalError) and is_disk_full(error):
-            raise
-        if getattr(error, "sqlite_errorname", "") in {"SQLITE_CORRUPT", "SQLITE_NOTADB"}:
+        if is_damaged_file(error):
             raise Damaged(str(error)) from error
         raise
     except BaseException:
         db.close()
         raise
-    return db
+    return db, version
 
 
 def _configure(db: sqlite3.Connection, path: Path, max_bytes: int) -> None:
-    pages = checkpoint_pages(path)
+    log_pages = checkpoint_pages(path)
     db.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process only, so no shared-memory file
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # takes effect in a new file
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
-    db.execute(f"PRAGMA wal_autocheckpoint = {pages}")
-    db.execute(f"PRAGMA journal_size_limit = {2 * pages * PAGE}")
+    # What was deleted must not be found again where a pointer in a page is damaged.
+    db.execute("PRAGMA secure_delete = FAST")
+    db.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
+    db.execute(f"PRAGMA journal_size_limit = {2 * log_pages * PAGE}")
     db.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
 
 
 def _check(db: sqlite3.Connection, path: Path) -> int:
-    """Return the file's format, 0 for a new file."""
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    if version > schema.FORMAT:
-        raise NewerFile(f"{path} was written by a later version (format {version})")
-    problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
+    """Return the file's format, after a check of its pages and, unless it is large, its indexes."""
+    version = _format(db, path)
+    check = "integrity_check" if path.stat().st_size <= FULL_CHECK else "quick_check"
+    problems = [row[0] for row in db.execute(f"PRAGMA {check}(3)")]
     if problems != ["ok"]:
         raise Damaged("; ".join(map(str, problems))[:300])
-    return int(version)
+    return version
 
 
-def _sync_folder(folder: Path) -> None:
-    """Sync the folder, so that the file's name survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _format(db: sqlite3.Connection, path: Path) -> int:
+    """Return the format by the tables: the number in the header may be damaged."""
+    (number,) = db.execute("PRAGMA user_version").fetchone()
+    found = _objects(db)
+    if _expected() <= found:
+        if schema.FORMAT < number <= PLAUSIBLE:
+            raise NewerFile(
+                f"{path} was written by a later version (format {number}). If none ran here, the "
+                f"number is damaged: sqlite3 {path} 'PRAGMA user_version = {schema.FORMAT}'"
+            )
+        if number != schema.FORMAT:
+            db.execute(f"PRAGMA user_version = {schema.FORMAT}")
+        return schema.FORMAT
+    columns = [row[1] for row in db.execute("PRAGMA table_info(letters)")]
+    if columns == schema.COLUMNS_1:
+        return 1
+    if number > schema.FORMAT:
+        raise NewerFile(f"{path} was written by a later version (format {number})")
+    raise Damaged("the description of its tables is damaged")
+
+
+def _expected() -> set[tuple[str, ...]]:
+    """Return what the description of the tables must contain."""
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        db.executescript(schema.SCHEMA)
+        return _objects(db)
+
+
+def _objects(db: sqlite3.Connection) -> set[tuple[str, ...]]:
+    return set(db.execute("SELECT type, name, tbl_name, sql FROM sqlite_master"))
 
 
 def _check_files(path: Path) -> None:
     """Raise Damaged for damage that SQLite does not detect."""
     log_file = path.with_name(f"{path.name}-wal")
     is_empty = not path.exists() or not path.stat().st_size
-    frames = log_file.read_bytes() if log_file.exists() and not is_empty else b""
+    frames = pages.read_log(path) if not is_empty else b""
     if is_empty and log_file.exists() and log_file.stat().st_size:
         raise Damaged("the file is empty, but its log is not")
     if is_empty and path.exists() and path.with_name(f"{path.name}.reserve").exists():
         raise Damaged("the file is empty, but it was used before")
-    if (lost := wal.lost_commits(frames)) > 1:
+    if not is_empty:
+        _check_header(path)
+    if lost := wal.lost_commits(frames):
         raise Damaged(f"{lost} commits of the log follow a part that cannot be read")
+
+
+def _check_header(path: Path) -> None:
+    """Raise Damaged unless the file's first bytes are those that every mailbox file has."""
+    try:
+        with path.open("rb") as file:
+            header = file.read(100)
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        raise Damaged("its header cannot be read") from error
+    if len(header) < 100:
+        raise Damaged("the file is cut off in its header")
+    text, page, write, read, reserved, *fractions = HEADER.unpack_from(header)
+    format_number, encoding = header[44:48], header[56:60]
+    is_fixed = (text, page, reserved, fractions) == (HEADER_START, PAGE, 0, [64, 32, 32])
+    is_known = (
+        write in {1, 2}
+        and read in {1, 2}
+        and int.from_bytes(format_number, "big") in {0, 4}
+        and int.from_bytes(encoding, "big") in {0, 1}
+    )
+    has_map = any(header[52:56]) and header[64:68] == b"\0\0\0\1"
+    if not (is_fixed and is_known and has_map):
+        raise Damaged("its header is damaged")
 
 
 def checkpoint_pages(path: Path) -> int:
@@ -108,27 +198,17 @@ def checkpoint_pages(path: Path) -> int:
     return max(min(CHECKPOINT_PAGES, found.f_blocks * found.f_frsize // PAGE // 32), 8)
 
 
-def is_disk_full(error: sqlite3.Error) -> bool:
+def is_disk_full(error: Exception) -> bool:
     """Return True if there was no space to write."""
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
     return getattr(error, "sqlite_errorname", "") in DISK_FULL
 
 
-def quarantine(path: Path) -> Path:
-    """Rename a damaged file and its logs; return the file's new path."""
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    number, target = 0, path.with_name(f"{path.name}.damaged-{stamp}")
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
-    for suffix in ("-wal", "-shm", ""):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(f"{path.name}{suffix}").rename(f"{target}{suffix}")
-    return target
-
-
-def damaged_files(path: Path) -> list[Path]:
-    """Return the quarantined files of a mailbox, without their logs."""
-    found = path.parent.glob(f"{path.name}.damaged-*")
-    return sorted(
-        {one.with_name(one.name.removesuffix("-wal").removesuffix("-shm")) for one in found}
-    )
+def is_damaged_file(error: BaseException) -> bool:
+    """Return True if the file must be rebuilt."""
+    if not isinstance(error, sqlite3.Error):
+        return isinstance(error, DamagedIndex)
+    name = getattr(error, "sqlite_errorname", "")
+    # The sqlite3 module itself raises the latter, for a text that is not UTF-8.
+    return name.startswith(DAMAGE) or (not name and "decode" in str(error))

@@ -7,7 +7,7 @@ More are read when it runs low. A message leaves it once its acknowledgement is 
 from collections import deque
 from collections.abc import Iterable
 
-from .schema import Message
+from .checksums import Message
 
 MAX_MESSAGES, MAX_BYTES = 256, 4 * 1024 * 1024  # in one queue
 

@@ -14,7 +14,7 @@ from garrison.ipc import (
     ServiceUnavailable,
 )
 
-from .schema import DEAD, WAITING, Message
+from .checksums import DEAD, WAITING, Message
 
 # Delay between attempts: doubles up to the maximum, with full jitter.
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0

@@ -1,24 +1,28 @@
 """The mailbox's tables, and the SQL statements that write and read them.
 
-`seq` is the order in which messages were posted. Times are the mailbox's own (see `clock`).
+`seq` is the order in which messages were posted. Times are the mailbox's own (see `clock`). Each
+row has a checksum (see `checksums`); a row that does not fit raises `DamagedRow`, and the store
+sets it aside.
 """
 
 import sqlite3
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
 
 import msgspec
 
+from . import checksums
+from .checksums import DEAD, WAITING, DamagedRow, Message
 from .clock import ClockRecord
 
-FORMAT = 1  # of the file; a newer one is rejected
-WAITING, DEAD = 0, 1
+# Of the file; a newer one is rejected. It is raised with every change of a table's columns.
+FORMAT = 2
+
 VACUUM_PAGES = 2_560  # empty pages that each pruning returns to the disk: 10 MiB
 EXPIRE_MOST = 10_000  # messages in one transaction
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS letters (
-    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
     receiver TEXT NOT NULL,
     method TEXT NOT NULL,
@@ -32,6 +36,9 @@ CREATE TABLE IF NOT EXISTS letters (
     reason TEXT NOT NULL DEFAULT '',
     death TEXT NOT NULL DEFAULT '',
     died_at REAL,
+    lane TEXT,
+    body INTEGER NOT NULL,  -- checksum of args and kwargs
+    checksum INTEGER NOT NULL,  -- of all other columns
     args BLOB NOT NULL,  -- last: columns before it are read without it
     kwargs BLOB NOT NULL
 );
@@ -42,7 +49,8 @@ CREATE TABLE IF NOT EXISTS keys (
     key TEXT PRIMARY KEY,
     id TEXT NOT NULL,
     done_at REAL,
-    result BLOB
+    result BLOB,
+    checksum INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_end ON keys (done_at);
 CREATE INDEX IF NOT EXISTS by_result ON keys (done_at) WHERE result IS NOT NULL;
@@ -51,132 +59,150 @@ CREATE TABLE IF NOT EXISTS clock (
     boot TEXT NOT NULL,
     ran REAL NOT NULL,
     wall REAL NOT NULL,
-    own REAL NOT NULL
+    own REAL NOT NULL,
+    checksum INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS subscriptions (
     event TEXT NOT NULL,
     receiver TEXT NOT NULL,
+    checksum INTEGER NOT NULL,
     PRIMARY KEY (event, receiver)
 ) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS damaged (
+    place INTEGER PRIMARY KEY,
+    id TEXT NOT NULL,
+    receiver TEXT NOT NULL,
+    method TEXT NOT NULL,
+    key TEXT,
+    found_at REAL NOT NULL,  -- wall clock
+    problem TEXT NOT NULL,
+    fields BLOB NOT NULL,  -- what the row held
+    checksum INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS by_damaged_id ON damaged (id);
 """
 
 
-class Message(msgspec.Struct, kw_only=True):
-    """One posted message, as it is stored."""
-
-    id: str
-    receiver: str  # NAME
-    method: str
-    args: bytes  # an encoded list
-    kwargs: bytes  # an encoded map
-    key: str | None = None
-    sender: str = ""
-    posted_at: float = 0.0
-    expires_at: float | None = None
-    seq: int = 0
-    attempts: int = 0  # deliveries that failed
-    deaths: int = 0  # receiver crashes with this message in flight
-    state: int = WAITING
-    reason: str = ""  # error of the last attempt
-    death: str = ""  # the incarnation that crashed last, "NAME-GENERATION"
-    died_at: float | None = None  # when it became a dead letter
-
-    @property
-    def size(self) -> int:
-        """Return about how many bytes it takes in memory and on disk."""
-        return len(self.args) + len(self.kwargs) + 300
-
-
+_COLUMNS = (
+    "seq id receiver method key sender posted_at expires_at attempts deaths state reason death "
+    "died_at lane body checksum args kwargs"
+)
+COLUMNS = _COLUMNS.split()  # of the table `letters`
+COLUMNS_1 = [name for name in COLUMNS if name not in {"lane", "body", "checksum"}]  # in format 1
 FIELDS = (
     "id, receiver, method, args, kwargs, key, sender, posted_at, expires_at, seq, attempts, "
-    "deaths, state, reason, death, died_at"
+    "deaths, state, reason, death, died_at, lane"
 )
-
-
-def message_from_row(row: tuple[Any, ...]) -> Message:
-    """Return the message of a row of `FIELDS`."""
-    return Message(**dict(zip(Message.__struct_fields__, row, strict=True)))
+READ = f"{FIELDS}, body, checksum"
+# Without the arguments, which may be large.
+READ_HEADER = f"length(args) + length(kwargs), {READ}".replace("args, kwargs, key", "x'', x'', key")
 
 
 # --- messages -----------------------------------------------------------------------------------
 
 
-def insert(cursor: sqlite3.Cursor, message: Message) -> tuple[str, int]:
-    """Store a message; return its id and seq. For a known key, return the first id and 0."""
+def insert(cursor: sqlite3.Cursor, message: Message, seq: int) -> tuple[str, int]:
+    """Store a message; return its id and seq. For a known key, return the first id and 0.
+
+    It may run again after a commit whose outcome is unknown.
+    """
     if message.key is not None:
-        cursor.execute(
-            "INSERT OR IGNORE INTO keys (key, id) VALUES (?, ?)", (message.key, message.id)
-        )
-        if not cursor.rowcount:
-            row = cursor.execute("SELECT id FROM keys WHERE key = ?", (message.key,)).fetchone()
-            return str(row[0]), 0
+        row = (message.key, message.id, None, None)
+        if not insert_key(cursor, row):
+            known = get_key(cursor, message.key)
+            if known is not None and known[0] != message.id:
+                return known[0], 0
+    message.seq = seq
+    if not insert_as_is(cursor, message):
+        row = cursor.execute("SELECT seq FROM letters WHERE id = ?", (message.id,)).fetchone()
+        return message.id, int(row[0]) if row else 0
+    return message.id, seq
+
+
+def insert_key(cursor: sqlite3.Cursor, row: checksums.KeyRow) -> bool:
+    """Store a key; False if it is there already."""
     cursor.execute(
-        "INSERT INTO letters (id, receiver, method, args, kwargs, key, sender, posted_at, "
-        "expires_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            message.id,
-            message.receiver,
-            message.method,
-            message.args,
-            message.kwargs,
-            message.key,
-            message.sender,
-            message.posted_at,
-            message.expires_at,
-        ),
+        "INSERT OR IGNORE INTO keys (key, id, done_at, result, checksum) VALUES (?, ?, ?, ?, ?)",
+        (*row, checksums.of_key(row)),
     )
-    assert cursor.lastrowid is not None
-    return message.id, cursor.lastrowid
+    return cursor.rowcount > 0
+
+
+def insert_as_is(cursor: sqlite3.Cursor, message: Message) -> bool:
+    """Store a message with its seq and state; False if its id or seq is there already."""
+    row = msgspec.structs.astuple(message)
+    body = checksums.of_body(message.args, message.kwargs)
+    cursor.execute(
+        f"INSERT OR IGNORE INTO letters ({READ}) VALUES ({', '.join('?' * 19)})",
+        (*row, body, checksums.of_header(row, body)),
+    )
+    return cursor.rowcount > 0
 
 
 def acknowledge(cursor: sqlite3.Cursor, message: Message, result: bytes, now: float) -> None:
     """Delete a message that was handled; its key keeps the result."""
     cursor.execute("DELETE FROM letters WHERE seq = ?", (message.seq,))
+    # Its row was damaged after it had been read: it was delivered all the same.
+    cursor.execute("DELETE FROM damaged WHERE id = ?", (message.id,))
     if message.key is not None:
-        cursor.execute(
-            "UPDATE keys SET done_at = ?, result = ? WHERE key = ?",
-            (now, result or None, message.key),
-        )
+        _set_key(cursor, (message.key, message.id, now, result or None))
+
+
+def _set_key(cursor: sqlite3.Cursor, row: checksums.KeyRow) -> None:
+    """Change the row of a key; one that was deleted stays so."""
+    cursor.execute(
+        "UPDATE keys SET id = ?, done_at = ?, result = ?, checksum = ? WHERE key = ?",
+        (*row[1:], checksums.of_key(row), row[0]),
+    )
 
 
 def update(cursor: sqlite3.Cursor, message: Message) -> bool:
     """Store the state of a message that was not handled; False if it was dropped."""
+    body = checksums.of_body(message.args, message.kwargs)
+    return _update(cursor, message, body, message.seq)
+
+
+def _update(cursor: sqlite3.Cursor, message: Message, body: int, seq: int) -> bool:
     cursor.execute(
-        "UPDATE letters SET attempts = ?, deaths = ?, state = ?, reason = ?, death = ?, "
-        "died_at = ? WHERE seq = ?",
+        "UPDATE letters SET seq = ?, attempts = ?, deaths = ?, state = ?, reason = ?, death = ?, "
+        "died_at = ?, checksum = ? WHERE seq = ?",
         (
+            message.seq,
             message.attempts,
             message.deaths,
             message.state,
             message.reason,
             message.death,
             message.died_at,
-            message.seq,
+            checksums.of_header(msgspec.structs.astuple(message), body),
+            seq,
         ),
     )
     return cursor.rowcount > 0
 
 
-def replay(cursor: sqlite3.Cursor, ids: list[str] | None) -> list[str]:
+def replay(cursor: sqlite3.Cursor, ids: list[str] | None, next_seq: Callable[[], int]) -> list[str]:
     """Queue dead letters again, behind the waiting messages; return their receivers.
 
     Args:
         cursor: Of the open transaction.
         ids: The messages; None is all.
+        next_seq: Returns a new seq: the receiver's queue may have read past the old one.
     """
-    dead = "SELECT seq, receiver FROM letters WHERE state = 1"
+    dead = f"SELECT {READ_HEADER} FROM letters WHERE state = 1"
     if ids is None:
-        found = cursor.execute(f"{dead} ORDER BY seq").fetchall()
+        rows = cursor.execute(f"{dead} ORDER BY seq").fetchall()
     else:
-        found = [row for one in set(ids) for row in cursor.execute(f"{dead} AND id = ?", (one,))]
-    for seq, _ in sorted(found):  # a new seq: the receiver's queue may have read past the old one
-        cursor.execute("UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'letters'")
-        cursor.execute(
-            "UPDATE letters SET state = 0, attempts = 0, deaths = 0, reason = '', died_at = NULL, "
-            "seq = (SELECT seq FROM sqlite_sequence WHERE name = 'letters') WHERE seq = ?",
-            (seq,),
+        rows = [row for one in set(ids) for row in cursor.execute(f"{dead} AND id = ?", (one,))]
+    found = sorted(
+        ((checksums.header(row[1:]), row[-2]) for row in rows), key=lambda one: one[0].seq
+    )
+    for message, body in found:
+        changed = msgspec.structs.replace(
+            message, seq=next_seq(), state=WAITING, attempts=0, deaths=0, reason="", died_at=None
         )
-    return [receiver for _, receiver in found]
+        _update(cursor, changed, body, message.seq)
+    return [message.receiver for message, _ in found]
 
 
 def drop(cursor: sqlite3.Cursor, ids: list[str]) -> int:
@@ -187,16 +213,21 @@ def drop(cursor: sqlite3.Cursor, ids: list[str]) -> int:
             "DELETE FROM keys WHERE key = (SELECT key FROM letters WHERE id = ?)", (one,)
         )
         cursor.execute("DELETE FROM letters WHERE id = ?", (one,))
-        count += cursor.rowcount
+        known = cursor.rowcount
+        cursor.execute("DELETE FROM damaged WHERE id = ?", (one,))
+        count += max(known, min(cursor.rowcount, 1))
     return count
 
 
 def expire(cursor: sqlite3.Cursor, now: float) -> list[str]:
     """Delete waiting messages that expired; return their ids."""
     rows = cursor.execute(
-        f"SELECT id FROM letters WHERE expires_at <= ? AND state = 0 LIMIT {EXPIRE_MOST}", (now,)
+        f"SELECT {READ_HEADER} FROM letters WHERE expires_at <= ? AND state = 0 "
+        f"LIMIT {EXPIRE_MOST}",
+        (now,),
     )
-    ids = [str(row[0]) for row in rows.fetchall()]
+    # Verified: an index that is damaged must not delete a message.
+    ids = [checksums.header(row[1:]).id for row in rows.fetchall()]
     drop(cursor, ids)
     return ids
 
@@ -214,14 +245,14 @@ def read_waiting(
         max_bytes: Maximum total size; a single larger message is returned alone.
     """
     rows = cursor.execute(
-        f"SELECT {FIELDS} FROM letters WHERE receiver = ? AND state = 0 AND seq > ? "
+        f"SELECT {READ} FROM letters WHERE receiver = ? AND state = 0 AND seq > ? "
         "ORDER BY seq LIMIT ?",
         (receiver, after, most),
     )
     found: list[Message] = []
     size = 0
     for row in rows:
-        message = message_from_row(row)
+        message = checksums.message(row)
         size += message.size
         if found and size > max_bytes:
             return found, False
@@ -234,8 +265,9 @@ def count_by_receiver(
 ) -> list[tuple[str, int, int, float | None, float | None]]:
     """Return, for each receiver: waiting, dead, post time of the oldest waiting and oldest dead."""
     rows = cursor.execute(
-        "SELECT receiver, sum(state = 0), sum(state = 1), "
-        "min(CASE state WHEN 0 THEN posted_at END), min(CASE state WHEN 1 THEN posted_at END) "
+        "SELECT CAST(receiver AS TEXT), sum(state = 0), sum(state = 1), "  # an index may be damaged
+        "CAST(min(CASE state WHEN 0 THEN posted_at END) AS REAL), "
+        "CAST(min(CASE state WHEN 1 THEN posted_at END) AS REAL) "
         "FROM letters GROUP BY receiver ORDER BY receiver"
     )
     return rows.fetchall()
@@ -245,22 +277,26 @@ def list_oldest(
     cursor: sqlite3.Cursor, receiver: str | None, most: int
 ) -> list[tuple[Message, int]]:
     """Return the oldest messages of each state without arguments, and the arguments' bytes."""
-    fields = FIELDS.replace("args, kwargs", "x'', x''")
     found: list[tuple[Message, int]] = []
     for state in (WAITING, DEAD):
         rows = cursor.execute(
-            f"SELECT length(args) + length(kwargs), {fields} FROM letters "
+            f"SELECT {READ_HEADER} FROM letters "
             f"WHERE state = {state} AND (?1 IS NULL OR receiver = ?1) ORDER BY seq LIMIT ?2",
             (receiver, most),
         )
-        found += [(message_from_row(row[1:]), row[0]) for row in rows.fetchall()]
+        found += [(checksums.header(row[1:]), row[0]) for row in rows.fetchall()]
     return found
 
 
 def get_message(cursor: sqlite3.Cursor, message_id: str) -> Message | None:
     """Return a message; None if there is none with this id."""
-    row = cursor.execute(f"SELECT {FIELDS} FROM letters WHERE id = ?", (message_id,)).fetchone()
-    return None if row is None else message_from_row(row)
+    row = cursor.execute(f"SELECT {READ} FROM letters WHERE id = ?", (message_id,)).fetchone()
+    return None if row is None else checksums.message(row)
+
+
+def last_seq(cursor: sqlite3.Cursor) -> int:
+    """Return the highest seq in the file; 0 if there is none."""
+    return int(cursor.execute("SELECT max(seq) FROM letters").fetchone()[0] or 0)
 
 
 # --- keys and space -----------------------------------------------------------------------------
@@ -268,10 +304,10 @@ def get_message(cursor: sqlite3.Cursor, message_id: str) -> Message | None:
 
 def get_key(cursor: sqlite3.Cursor, key: str) -> tuple[str, float | None, bytes | None] | None:
     """Return a key's message id, when it was handled, and its result; None for an unknown key."""
-    row: tuple[str, float | None, bytes | None] | None = cursor.execute(
-        "SELECT id, done_at, result FROM keys WHERE key = ?", (key,)
+    row = cursor.execute(
+        "SELECT key, id, done_at, result, checksum FROM keys WHERE key = ?", (key,)
     ).fetchone()
-    return row
+    return None if row is None else checksums.key(row)[1:]
 
 
 def used_pages(cursor: sqlite3.Cursor) -> int:
@@ -283,12 +319,15 @@ def used_pages(cursor: sqlite3.Cursor) -> int:
 
 def clear_results(cursor: sqlite3.Cursor, most: int) -> int:
     """Delete the oldest results; their keys stay. Return how many there were."""
-    cursor.execute(
-        "UPDATE keys SET result = NULL WHERE key IN (SELECT key FROM keys "
-        "WHERE result IS NOT NULL ORDER BY done_at LIMIT ?)",
+    rows = cursor.execute(
+        "SELECT key, id, done_at, result, checksum FROM keys "
+        "WHERE result IS NOT NULL ORDER BY done_at LIMIT ?",
         (most,),
-    )
-    return cursor.rowcount
+    ).fetchall()
+    for row in rows:
+        key, message_id, done_at, _ = checksums.key(row)
+        _set_key(cursor, (key, message_id, done_at, None))
+    return len(rows)
 
 
 def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -> int:
@@ -307,10 +346,11 @@ def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -
         (max_keys,),
     )
     rows = cursor.execute(
-        "SELECT id FROM letters WHERE state = 1 ORDER BY died_at DESC LIMIT -1 OFFSET ?",
+        f"SELECT {READ_HEADER} FROM letters WHERE state = 1 "
+        "ORDER BY died_at DESC LIMIT -1 OFFSET ?",
         (max_dead,),
     )
-    ids = [str(row[0]) for row in rows.fetchall()]
+    ids = [checksums.header(row[1:]).id for row in rows.fetchall()]
     drop(cursor, ids)
     cursor.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
     return len(ids)
@@ -320,31 +360,44 @@ def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -
 
 
 def get_clock(cursor: sqlite3.Cursor) -> ClockRecord | None:
-    """Return the clock record that was saved last."""
-    row = cursor.execute("SELECT boot, ran, wall, own FROM clock").fetchone()
-    return None if row is None else ClockRecord(*row)
+    """Return the clock record that was saved last; None also for a damaged one."""
+    row = cursor.execute("SELECT boot, ran, wall, own, checksum FROM clock").fetchone()
+    if row is None or checksums.of_clock(row[:4]) != row[4]:
+        return None
+    return ClockRecord(*row[:4])
 
 
 def save_clock(cursor: sqlite3.Cursor, record: ClockRecord) -> None:
     """Save the clock record."""
+    row = msgspec.structs.astuple(record)
     cursor.execute(
-        "INSERT OR REPLACE INTO clock (place, boot, ran, wall, own) VALUES (0, ?, ?, ?, ?)",
-        msgspec.structs.astuple(record),
+        "INSERT OR REPLACE INTO clock (place, boot, ran, wall, own, checksum) "
+        "VALUES (0, ?, ?, ?, ?, ?)",
+        (*row, checksums.of_clock(row)),
     )
 
 
 def set_subscriptions(cursor: sqlite3.Cursor, receiver: str, events: Iterable[str]) -> None:
     """Replace a receiver's subscriptions."""
     cursor.execute("DELETE FROM subscriptions WHERE receiver = ?", (receiver,))
-    cursor.executemany(
-        "INSERT OR IGNORE INTO subscriptions (event, receiver) VALUES (?, ?)",
-        [(event, receiver) for event in events],
+    for event in events:
+        add_subscription(cursor, (event, receiver))
+
+
+def add_subscription(cursor: sqlite3.Cursor, row: tuple[str, str]) -> None:
+    """Store that an event has a receiver."""
+    cursor.execute(
+        "INSERT OR IGNORE INTO subscriptions (event, receiver, checksum) VALUES (?, ?, ?)",
+        (*row, checksums.of_subscription(row)),
     )
 
 
 def get_subscriptions(cursor: sqlite3.Cursor) -> dict[str, set[str]]:
     """Return each receiver's events."""
     found: dict[str, set[str]] = {}
-    for event, receiver in cursor.execute("SELECT event, receiver FROM subscriptions").fetchall():
+    rows = cursor.execute("SELECT event, receiver, checksum FROM subscriptions").fetchall()
+    for event, receiver, checksum in rows:
+        if checksums.of_subscription((event, receiver)) != checksum:
+            raise DamagedRow("subscriptions", (event, receiver))
         found.setdefault(receiver, set()).add(event)
     return found

@@ -6,6 +6,8 @@ commit share the next one, so none waits for others to arrive. The thread ends w
 
 import asyncio
 import contextlib
+import functools
+import itertools
 import logging
 import math
 import os
@@ -18,8 +20,17 @@ from typing import Any, NamedTuple, TypeGuard, TypeVar
 
 from garrison.ipc import GarrisonError
 
-from . import schema
-from .file import PAGE, checkpoint_pages, is_disk_full, open_database
+from . import damage, rebuild, schema
+from .checksums import DamagedIndex, DamagedRow
+from .file import (
+    FULL_CHECK,
+    PAGE,
+    Damaged,
+    checkpoint_pages,
+    is_damaged_file,
+    is_disk_full,
+    open_database,
+)
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +42,8 @@ MAX_PENDING = 16_384  # operations; further posts are rejected
 RESERVE = 16 * 1024 * 1024  # bytes; disk space that is allocated for deliveries on a full disk
 SPARE = 16 * 1024 * 1024  # bytes of `max_bytes` that are kept free for deliveries
 RESULTS_CLEARED = 64  # results deleted at a time when there is no room
+SCANNED = 1_000  # messages verified in one transaction
+MAX_RECOVERIES = 3  # of the file, for one batch of operations
 RETRY_S = 1.0  # between attempts to write on a full disk
 
 
@@ -55,30 +68,27 @@ class Store:
         max_bytes: Its maximum size.
 
     Raises:
-        Damaged: The file cannot be read.
         NewerFile: A later version wrote it.
         OSError, sqlite3.Error: It cannot be opened.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
         self._path, self._reserve = path, path.with_name(f"{path.name}.reserve")
-        try:
-            self._db = open_database(path, max_bytes)
-        except sqlite3.OperationalError as error:
-            if not is_disk_full(error):
-                raise
-            self._reserve.unlink(missing_ok=True)
-            self._db = open_database(path, max_bytes)
+        self._max_bytes = max_bytes
         self._has_reserve = self._no_room_logged = False
-        self._allocate_reserve()
-        self._max_log_bytes = 2 * checkpoint_pages(path) * PAGE
-        self._max_pages = (max_bytes - min(max_bytes // 8, SPARE)) // PAGE
         self._pending: deque[StoreRequest] = deque()
         # Of this iteration of the event loop; used by its thread alone.
         self._new: list[StoreRequest] = []
         self._wakeup = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._write, name="mailbox", daemon=True)
+        self._db = self._with_room(self._open)
+        self._scan()
+        (seq,) = self._run_now([schema.last_seq])
+        self.next_seq = itertools.count(seq + 1).__next__  # for operations
+        self._allocate_reserve()
+        self._max_log_bytes = 2 * checkpoint_pages(path) * PAGE
+        self._max_pages = (max_bytes - min(max_bytes // 8, SPARE)) // PAGE
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the writer thread; results are delivered on the loop."""
@@ -155,6 +165,16 @@ class Store:
 
     def _commit(self, batch: list[StoreRequest]) -> list[Any]:
         """Return each operation's result or error, once they are on disk."""
+        for left in reversed(range(MAX_RECOVERIES)):
+            try:
+                return self._commit_or_reject(batch)
+            except (sqlite3.DatabaseError, DamagedIndex) as error:
+                if not left or not is_damaged_file(error):
+                    raise
+                self._recover(error)
+        raise AssertionError
+
+    def _commit_or_reject(self, batch: list[StoreRequest]) -> list[Any]:
         if not self._has_reserve:  # restore it before new messages are accepted
             self._shrink_file()
             self._allocate_reserve()
@@ -203,6 +223,94 @@ class Store:
     def _clear_results(self) -> bool:
         """Delete the oldest results; False if there were none."""
         return bool(self._transaction([lambda at: schema.clear_results(at, RESULTS_CLEARED)])[0])
+
+    # --- a damaged file -----------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        """Open the file; of a damaged one, what can be read is carried into a new file."""
+        try:
+            return open_database(self._path, self._max_bytes)
+        except Damaged as error:
+            self._salvage(error)
+        try:
+            return open_database(self._path, self._max_bytes)
+        except Damaged as error:
+            self._log_damage(rebuild.Carried(rebuild.quarantine(self._path), 0, 0, []), error)
+        return open_database(self._path, self._max_bytes)
+
+    def _recover(self, problem: Exception) -> None:
+        """Replace a file that was found damaged in use, and open the new one."""
+        self._with_room(functools.partial(self._salvage, problem))
+        self._db.close()  # its files have other names now: it writes nothing to them
+        self._db = self._with_room(self._open)
+
+    def _with_room(self, action: Callable[[], T]) -> T:
+        """Do something that needs room: use the reserve, then wait until there is room."""
+        while True:
+            try:
+                return action()
+            except (sqlite3.OperationalError, OSError) as error:
+                if not is_disk_full(error):
+                    raise
+                if self._reserve.exists():
+                    self._reserve.unlink()
+                    self._has_reserve = False
+                elif self._closing or not self._thread.is_alive():
+                    raise
+                else:
+                    self._wait_for_room(error)
+
+    def _salvage(self, problem: Exception) -> None:
+        try:
+            carried = rebuild.salvage(self._path)
+        except (sqlite3.OperationalError, OSError):  # no room
+            raise
+        except Exception:
+            # The mailbox must start, whatever is in the file; the file itself is kept.
+            log.exception("mail.not_salvaged file=%s", self._path)
+            carried = rebuild.Carried(rebuild.quarantine(self._path), 0, 0, [])
+        self._log_damage(carried, problem)
+
+    def _log_damage(self, carried: rebuild.Carried, problem: Exception) -> None:
+        log.error(
+            "mail.damaged file=%s set_aside=%s error=%s messages=%d keys=%d damaged=%d",
+            self._path,
+            carried.kept,
+            problem,
+            carried.messages,
+            carried.keys,
+            len(carried.damaged),
+        )
+        for line in rebuild.names(carried.damaged):
+            log.error("mail.damaged_message %s", line)
+
+    def _scan(self) -> None:
+        """Verify every row before the first delivery, unless the file is large."""
+        after = 0 if self._path.stat().st_size <= FULL_CHECK else -1
+        while after >= 0:
+            (last,) = self._run_now(
+                [functools.partial(damage.scan, after=after, most=SCANNED, with_index=False)]
+            )
+            after = last or -1
+        self._run_now([damage.scan_keys, schema.get_subscriptions])
+
+    def _run_now(self, operations: list[Operation]) -> list[Any]:
+        """Run operations before the writer thread does.
+
+        Raises:
+            Exception: The first error of an operation.
+        """
+        try:
+            outcomes = self._transaction(operations)
+        except (sqlite3.DatabaseError, DamagedIndex) as error:
+            if not is_damaged_file(error):
+                raise
+            self._recover(error)
+            outcomes = self._transaction(operations)
+        for outcome in outcomes:
+            if isinstance(outcome, Exception):
+                raise outcome
+        return outcomes
 
     # --- on a full disk -----------------------------------------------------------------------
 
@@ -283,11 +391,32 @@ class Store:
             except BaseException as error:
                 with contextlib.suppress(sqlite3.Error):
                     cursor.execute("ROLLBACK")
-                if index < 0 or not _is_operation_error(error):
+                if isinstance(error, DamagedRow):
+                    self._set_aside(error)
+                elif index < 0 or not _is_operation_error(error):
                     raise
-                failed[index] = error
+                else:
+                    failed[index] = error
             else:
                 return outcomes
+
+    def _set_aside(self, error: DamagedRow) -> None:
+        """Take a damaged row out of its table, in a transaction of its own.
+
+        Raises:
+            DamagedIndex: The row is intact.
+            sqlite3.Error: It cannot be written.
+        """
+        cursor = self._db.cursor()
+        cursor.execute("BEGIN IMMEDIATE")
+        try:
+            name = damage.set_aside(cursor, error)
+            cursor.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                cursor.execute("ROLLBACK")
+            raise
+        log.error("mail.damaged_row file=%s set_aside=%s", self._path, name)
 
 
 def _resolve(batch: list[StoreRequest], outcomes: list[Any]) -> None:
@@ -305,6 +434,8 @@ def _resolve(batch: list[StoreRequest], outcomes: list[Any]) -> None:
 
 def _is_operation_error(error: BaseException) -> TypeGuard[Exception]:
     """Return True if the error comes from one operation and not from the file."""
+    if is_damaged_file(error):
+        return False
     if isinstance(error, sqlite3.DatabaseError):
         name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
         return name.startswith(("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_CONSTRAINT"))

@@ -44,7 +44,8 @@ def rotated_path(path: Path, number: int) -> Path:
     return path.with_name(f"{path.name}.{number}")
 
 
-def _identity(path: Path) -> Identity | None:
+def identity(path: Path) -> Identity | None:
+    """Return what tells a rotated file from another one; None if there is none."""
     try:
         found = path.stat()
     except OSError:
@@ -64,9 +65,9 @@ def last_lines(path: Path, number: int) -> list[str]:
         return []
     data = b""
     for _ in range(3):
-        before = _identity(rotated_path(path, 1))
+        before = identity(rotated_path(path, 1))
         data = _tail(path, number)
-        if _identity(rotated_path(path, 1)) == before:  # else it was rotated meanwhile
+        if identity(rotated_path(path, 1)) == before:  # else it was rotated meanwhile
             break
     return [line.decode("utf-8", "replace") for line in data.splitlines()[-number:]]
 
@@ -94,13 +95,23 @@ class LogReader:
     Args:
         folder: The folder of the log files.
         selects: Returns True for the NAMEs to follow; new files are followed too.
+        since: Begin with the first line instead, without files that were last written before this
+            time, in Unix seconds; None: with what is added from now on.
     """
 
-    def __init__(self, folder: Path, selects: Callable[[str], bool]) -> None:
+    def __init__(
+        self, folder: Path, selects: Callable[[str], bool], since: float | None = None
+    ) -> None:
         self._folder = folder
         self._selects = selects
         self._files: dict[Path, _File] = {}
+        self._left = 0  # bytes that there were at the beginning, and are not read
         for path in self._paths():
+            if since is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    state = self._files[path] = _whole_state(path, since)
+                    self._left += _size_of(state, path)
+                continue
             with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
                 state = _first_state(path, file)
                 state.position = file.seek(0, os.SEEK_END)
@@ -115,6 +126,22 @@ class LogReader:
             lines += [(path.stem, line) for line in self._read(path)]
         return lines
 
+    @property
+    def is_complete(self) -> bool:
+        """Return True once everything has been read that there was at the beginning."""
+        return self._left <= 0
+
+    def unfinished(self) -> list[str]:
+        """Return the lines at the ends of files that have no end yet."""
+        rests = [state.rest for state in self._files.values() if state.rest]
+        return [rest.decode("utf-8", "replace") for rest in rests]
+
+    def close(self) -> None:
+        """Close the rotated files that are open."""
+        for state in self._files.values():
+            _close(state.moved)
+            state.moved.clear()
+
     def _paths(self) -> Iterable[Path]:
         logs = service_logs(self._folder)
         return [path for name, path in logs.items() if self._selects(name)]
@@ -125,6 +152,7 @@ class LogReader:
         except FileNotFoundError:
             return []
         state = self._files[path]
+        self._left -= len(data)
         *whole, state.rest = (state.rest + data).split(b"\n")
         if len(state.rest) > LINE_BYTES:
             whole.append(state.rest)
@@ -138,7 +166,7 @@ class LogReader:
             if data := state.moved[0].read(CHUNK_BYTES):
                 return data
             state.moved.pop(0).close()
-        newest = _identity(rotated_path(path, 1))
+        newest = identity(rotated_path(path, 1))
         with path.open("rb") as file:
             if state is None or os.fstat(file.fileno()).st_ino != state.inode:
                 state = self._files[path] = _first_state(path, file)
@@ -160,7 +188,35 @@ class LogReader:
 
 
 def _first_state(path: Path, file: BinaryIO) -> _File:
-    return _File(0, os.fstat(file.fileno()).st_ino, _identity(rotated_path(path, 1)))
+    return _File(0, os.fstat(file.fileno()).st_ino, identity(rotated_path(path, 1)))
+
+
+def _whole_state(path: Path, since: float) -> _File:
+    """Return the state of a reader that has read nothing of a log, nor of its rotated files."""
+    for _ in range(3):
+        moved: list[BinaryIO] = []
+        with path.open("rb") as live:
+            state = _first_state(path, live)
+            for number in count(1):
+                try:
+                    file = rotated_path(path, number).open("rb")
+                except FileNotFoundError:
+                    break
+                if os.fstat(file.fileno()).st_mtime < since:
+                    file.close()
+                    break
+                moved.insert(0, file)
+        state.moved = moved
+        if identity(rotated_path(path, 1)) == state.rotated:  # else it was rotated meanwhile
+            break
+        _close(moved)
+        state.moved = []
+    return state
+
+
+def _size_of(state: _File, path: Path) -> int:
+    sizes = [os.fstat(file.fileno()).st_size for file in state.moved]
+    return sum(sizes) + path.stat().st_size
 
 
 def _after(file: BinaryIO, state: _File, most: int) -> bytes | None:
@@ -177,7 +233,7 @@ def _find_again(path: Path, live: BinaryIO, state: _File, newest: Identity | Non
     try:
         for number in count(1):
             file = rotated_path(path, number)
-            if _identity(file) == state.rotated:  # also None: there is none
+            if identity(file) == state.rotated:  # also None: there is none
                 break
             moved.insert(0, file.open("rb"))
     except FileNotFoundError:  # its file has been removed
@@ -191,11 +247,7 @@ def _find_again(path: Path, live: BinaryIO, state: _File, newest: Identity | Non
         last.position -= size
         moved.pop(0).close()
     here = moved[0] if moved else live
-    if (
-        newest is None
-        or _identity(rotated_path(path, 1)) != newest
-        or _after(here, last, 0) is None
-    ):
+    if newest is None or identity(rotated_path(path, 1)) != newest or _after(here, last, 0) is None:
         _close(moved)
         return False
     state.rotated, state.moved = newest, moved

@@ -1,0 +1,210 @@
+"""Names that a supervisor holds while it runs: no path, so nothing can remove them.
+
+They are abstract Unix sockets: for the config's path as it was given, for the resolved path, and
+for the folder of sockets, where commands look while that is being restored. The kernel releases
+them with the process. A connection is answered with this supervisor's home. Any user can take any
+name, so a name counts only if its holder is of this user.
+"""
+
+import contextlib
+import errno
+import hashlib
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from garrison.ipc import sockets
+from garrison.ipc.messages import BAD_BYTES
+from garrison.ipc.system.locks import is_locked
+from garrison.supervisor.config.load import Config, as_given
+
+from .home import AlreadyRunning
+
+ANSWER_S = 2.0  # for a holder to send its home: it may just be starting
+RETRY_S = 0.02  # while a holder is starting or ending
+BACKLOG = 8
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """The supervisor that holds a config's name."""
+
+    pid: int = 0  # 0: in another PID namespace, or unknown
+    home: str = ""  # empty: it did not answer
+
+
+def config_names(config: Path) -> list[bytes]:
+    """Return the addresses that stand for a config: of its path as given, and resolved.
+
+    Args:
+        config: Its absolute path. Parts such as `..` are removed where that leads to the same file.
+    """
+    given = Path(os.path.normpath(config))
+    with contextlib.suppress(OSError):
+        if not given.samefile(config):
+            given = config
+    return [_address(path) for path in dict.fromkeys((given, config.resolve()))]
+
+
+def _address(path: Path) -> bytes:
+    digest = hashlib.sha256(f"{os.geteuid()}\0".encode() + os.fsencode(path)).hexdigest()
+    return b"\0garrison-" + digest.encode()
+
+
+def find_holder(config: Path) -> Holder | None:
+    """Return the supervisor of this user that runs a config, under either of its names."""
+    for name in config_names(config):
+        holder = _ask(name)
+        if holder is not None:
+            return holder
+    return None
+
+
+def _ask(name: bytes) -> Holder | None:
+    """Return the holder of one name; None if no process of this user has it."""
+    found = sockets.name_holder(name, ANSWER_S)
+    if found is None:
+        return None
+    pid, answer = found
+    home = ""
+    with contextlib.suppress(*BAD_BYTES):
+        home = msgspec.json.decode(answer, type=Holder).home
+    return Holder(pid=pid, home=home)
+
+
+def running_home(config: Path, home: Path) -> Path:
+    """Return the home of the supervisor that runs a config, where a command is to reach it.
+
+    That is another than the config has now if a link on the way to it was moved meanwhile.
+
+    Args:
+        config: The path of the config, as given.
+        home: The home that it has now.
+    """
+    if is_locked(home / "supervisor.lock"):
+        return home
+    holder = find_holder(as_given(config))
+    return Path(holder.home) if holder is not None and holder.home else home
+
+
+def check_alone(config: Config) -> None:
+    """Raise AlreadyRunning if another supervisor runs this config."""
+    holder = find_holder(config.path)
+    if holder is not None:
+        raise _already_running(config, holder)
+
+
+def _already_running(config: Config, holder: Holder) -> AlreadyRunning:
+    home = str(config.host.home)
+    if holder.home == home:
+        return AlreadyRunning.of(home, str(holder.pid))
+    stop = f"garrison --home {holder.home} down" if holder.home else "kill PID, where it runs"
+    return AlreadyRunning(
+        f"a supervisor already runs {config.path} (pid {holder.pid or '?'}, home "
+        f"{holder.home or 'unknown: it does not answer'}). With the home {home} each of its "
+        f"services would run twice. Stop it with: {stop}, or allow a second one with: garrison up "
+        "--another"
+    )
+
+
+class ConfigIdentity:
+    """The names of a config, as far as this supervisor holds them.
+
+    Args:
+        config: The config.
+        handed: Descriptors of the names that this process has held since before an upgrade.
+    """
+
+    def __init__(self, config: Config, handed: Iterable[int] = ()) -> None:
+        self._config = config
+        self._config_names = config_names(config.path)
+        self._names = [*self._config_names, sockets.run_name(config.host.run)]
+        self._sockets: dict[bytes, socket.socket] = {}
+        self._ready = select.epoll()
+        for fd in handed:
+            with contextlib.suppress(OSError):
+                self._keep(socket.socket(fileno=fd))
+
+    def _keep(self, listener: socket.socket) -> None:
+        name = listener.getsockname()
+        if name not in self._names:
+            listener.close()
+            return
+        listener.set_inheritable(False)
+        listener.setblocking(False)
+        self._sockets[name] = listener
+        self._ready.register(listener, select.EPOLLIN)
+
+    def claim(self, alone: bool) -> None:
+        """Take the names.
+
+        Args:
+            alone: Whether this is to be the only host of the config.
+
+        Raises:
+            AlreadyRunning: Another supervisor has one, and this is to be the only host.
+        """
+        until = time.monotonic() + ANSWER_S
+        while True:
+            self.take_free()
+            taken = [name for name in self._missing() if name in self._config_names]
+            if not taken or not alone:
+                return
+            holder = next(filter(None, map(_ask, taken)), None)
+            if holder is not None:
+                self.close()
+                raise _already_running(self._config, holder)
+            if time.monotonic() >= until:  # another user's process has it
+                return
+            time.sleep(RETRY_S)
+
+    def take_free(self) -> None:
+        """Take the names that no process has."""
+        for name in self._missing():
+            listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            try:
+                listener.bind(name)
+                listener.listen(BACKLOG)
+                self._keep(listener)
+            except OSError as error:
+                listener.close()
+                if error.errno != errno.EADDRINUSE:  # the kernel has no such names here
+                    self._names.remove(name)
+
+    def _missing(self) -> list[bytes]:
+        return [name for name in self._names if name not in self._sockets]
+
+    def fileno(self) -> int:
+        """Return a descriptor that is readable when `answer` has something to do."""
+        return self._ready.fileno()
+
+    def answer(self) -> None:
+        """Send this supervisor's home to every process of this user, or root, that connected."""
+        own = Holder(pid=os.getpid(), home=str(self._config.host.home))
+        for listener in self._sockets.values():
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        peer = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+                        if struct.unpack("3i", peer)[1] in {os.geteuid(), 0}:
+                            connection.setblocking(False)
+                            connection.send(msgspec.json.encode(own))
+
+    def hand_over(self) -> list[int]:
+        """Return the descriptors for the successor in this process, which inherits them."""
+        for listener in self._sockets.values():
+            listener.set_inheritable(True)
+        return [listener.fileno() for listener in self._sockets.values()]
+
+    def close(self) -> None:
+        """Release the names."""
+        self._ready.close()
+        for listener in self._sockets.values():
+            listener.close()
+        self._sockets.clear()

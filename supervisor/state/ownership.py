@@ -1,0 +1,116 @@
+"""Checks that the home belongs to this user alone: what others can change is not believed."""
+
+import contextlib
+import os
+import pwd
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+from garrison.ipc.errors import GarrisonError
+from garrison.supervisor.config.spec import HostSpec
+
+OTHERS_WRITE = 0o022
+PARTS = frozenset({"run", "state", "logs", "deaths", "services"})  # folders in a home
+SUFFIXES = (".lock", ".sock", ".json", ".jsonl", ".log", ".flight")  # files that are garrison's
+
+
+class UnsafeHome(GarrisonError):
+    """Other users own or can write a part of the home; run the command that the text names."""
+
+    code = "unsafe_home"
+
+
+def check_home(host: HostSpec) -> None:
+    """Check the folders that exist, and the files in them that are garrison's.
+
+    A folder within the home that others can write is closed for them. One outside it is refused:
+    closing it may break what else is there.
+
+    Raises:
+        UnsafeHome: A part belongs to another user, or others can write it.
+    """
+    if os.path.lexists(host.home):
+        check_folder(host.home, tighten=_is_ours(host.home))
+    for name, folder in (("run", host.run), ("state", host.state), ("logs", host.logs)):
+        for path in dict.fromkeys((host.home / name, folder)):
+            if os.path.lexists(path):
+                check_folder(path, tighten=folder.parent == host.home)
+    for folder in dict.fromkeys((host.home, host.run, host.state, host.logs)):
+        _check_files(folder)
+
+
+def check_folder(folder: Path, tighten: bool) -> None:
+    """Check one folder, and the link at its path if it is one.
+
+    Args:
+        folder: It exists.
+        tighten: Whether to take away the right of others to write it, rather than to refuse it.
+
+    Raises:
+        UnsafeHome: It belongs to another user, or others can write it.
+    """
+    link = folder.lstat()
+    if stat.S_ISLNK(link.st_mode) and link.st_uid not in {os.geteuid(), 0}:
+        raise _owned_by_other(folder, link.st_uid, "rm {path}")
+    try:
+        found = folder.stat()
+    except OSError:  # a link to nothing; whoever makes the folder reports that
+        return
+    if found.st_uid != os.geteuid():
+        raise _owned_by_other(folder, found.st_uid, "chown -R --from={uid} {own} {path}")
+    if found.st_mode & OTHERS_WRITE:
+        if not tighten:
+            raise UnsafeHome(
+                f"{folder} can be written by other users (mode {stat.S_IMODE(found.st_mode):o}), "
+                f"so they could change what garrison reads there. Run: chmod go-w {folder}, or "
+                "choose another folder"
+            )
+        folder.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS_WRITE)
+
+
+def _is_ours(home: Path) -> bool:
+    """Return True if a folder is a home, or empty: then closing it for others breaks nothing."""
+    names = {entry.name for entry in _entries(home)}
+    return not names or "supervisor.lock" in names or names <= PARTS
+
+
+def _check_files(folder: Path) -> None:
+    for entry in _entries(folder):
+        if entry.name not in PARTS and not entry.name.endswith(SUFFIXES):
+            continue
+        try:
+            found = entry.stat(follow_symlinks=False)
+        except OSError:  # removed meanwhile
+            continue
+        if stat.S_ISSOCK(found.st_mode):  # of a service's own user; bound anew anyway
+            continue
+        if found.st_uid not in {os.geteuid(), 0}:
+            raise _owned_by_other(Path(entry.path), found.st_uid, "rm -r {path}")
+        if stat.S_ISREG(found.st_mode) and found.st_mode & OTHERS_WRITE:
+            with contextlib.suppress(OSError):
+                os.chmod(entry.path, stat.S_IMODE(found.st_mode) & ~OTHERS_WRITE)  # noqa: PTH101
+
+
+def _entries(folder: Path) -> Iterator["os.DirEntry[str]"]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from entries
+    except OSError:
+        return
+
+
+def _owned_by_other(path: Path, uid: int, command: str) -> UnsafeHome:
+    own = os.geteuid()
+    text = command.format(path=path, uid=uid, own=own)
+    return UnsafeHome(
+        f"{path} belongs to {_user(uid)}, who could change what garrison reads there; this is "
+        f"{_user(own)}. If you trust what is in it, run: {text}; otherwise choose another home "
+        "with --home"
+    )
+
+
+def _user(uid: int) -> str:
+    with contextlib.suppress(KeyError):
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    return f"uid {uid}"

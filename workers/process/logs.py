@@ -1,0 +1,109 @@
+"""Python's logging in a worker: each line has time, service and incarnation.
+
+An author may configure logging as in any program. `runtime.logger` and garrison's own loggers still
+reach the service's log then: no configuration disables them, none removes their format, and their
+lines are not written twice.
+"""
+
+import functools
+import logging
+import os
+import sys
+import time
+from typing import Any, TextIO
+
+DATES = "%Y-%m-%dT%H:%M:%S"
+OWN = "garrison"  # the name above those of all of garrison's loggers
+DEFAULT_OUTPUT = frozenset({"level", "force", "datefmt", "encoding", "errors"})
+
+
+class ServiceLogger(logging.Logger):
+    """A logger that writes to the service's log, however logging is configured.
+
+    Other handlers of the author's get its records as well.
+    """
+
+    handler: logging.Handler  # writes to the service's log
+
+    @property
+    def disabled(self) -> bool:
+        """Return False: `dictConfig` disables all loggers that exist, unless it is told not to."""
+        return False
+
+    @disabled.setter
+    def disabled(self, value: bool) -> None:
+        pass
+
+    def isEnabledFor(self, level: int) -> bool:
+        """Return whether a record is written; garrison's own errors always are."""
+        own_error = level >= logging.ERROR and self.name.partition(".")[0] == OWN
+        return own_error or super().isEnabledFor(level)
+
+    def callHandlers(self, record: logging.LogRecord) -> None:
+        """Pass a record to the service's log, and to every handler that writes elsewhere."""
+        self.handler.handle(record)
+        one: logging.Logger | None = self
+        while one is not None:
+            for handler in one.handlers:
+                if record.levelno >= handler.level and not _writes_to_log(handler):
+                    handler.handle(record)
+            one = one.parent if one.propagate else None
+
+
+def _writes_to_log(handler: logging.Handler) -> bool:
+    """Return whether a handler writes to this process's standard output or error."""
+    if not isinstance(handler, logging.StreamHandler) or isinstance(handler, logging.FileHandler):
+        return False
+    try:
+        return handler.stream.fileno() in {1, 2}
+    except (AttributeError, OSError, ValueError):
+        return False
+
+
+def install(name: str, generation: int, stream: TextIO | None = None) -> None:
+    """Send Python's logging to the service's log.
+
+    Args:
+        name: The service's, and that of `runtime.logger`.
+        generation: Of the incarnation; it is on each line.
+        stream: The service's log; by default standard error.
+    """
+    text = (
+        "%(asctime)s.%(msecs)03dZ %(levelname)s"
+        f" service={name} generation={generation} pid={os.getpid()}"
+        " %(name)s: %(message)s"
+    )
+    logging.Formatter.converter = time.gmtime
+    logging.basicConfig(
+        stream=stream or sys.stderr, level=logging.INFO, format=text, datefmt=DATES, force=True
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(logging.Formatter(text, DATES))
+    ServiceLogger.handler = handler
+    logging.basicConfig = _with_format(text)
+    take_over_loggers(name)
+
+
+def take_over_loggers(name: str) -> None:
+    """Take over `runtime.logger`, asyncio's logger, and all that garrison has by now."""
+    for one in [logging.getLogger(name), *logging.Logger.manager.loggerDict.values()]:
+        if not isinstance(one, logging.Logger) or isinstance(one, ServiceLogger):
+            continue
+        if one.name in {name, "asyncio"} or one.name.partition(".")[0] == OWN:
+            one.__dict__.pop("disabled", None)  # the class has it as a property
+            one.__class__ = ServiceLogger
+
+
+def _with_format(text: str) -> Any:
+    """Return `basicConfig` with the lines' form as default, where it writes to the log."""
+    original = logging.basicConfig
+
+    @functools.wraps(original)
+    def basic_config(**options: Any) -> None:
+        to_log = options.get("stream") in {None, sys.stdout, sys.stderr}
+        if to_log and options.keys() - {"stream"} <= DEFAULT_OUTPUT:
+            options["format"] = text
+            options.setdefault("datefmt", DATES)
+        original(**options)
+
+    return basic_config
