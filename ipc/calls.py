@@ -54,6 +54,7 @@ class OpenCall(msgspec.Struct, eq=False):  # three times faster to create than a
     lost: str = ""  # why it was lost before, if it waits to be sent again
     note: int = 0  # its number in the flight recorder; 0: none
     batch: int = 0  # its batch's number among those to `to`; or QUEUED, FORMER, UNKNOWN
+    chain: tuple[str, ...] = ()  # the methods that led to it, outermost first
 
 
 @dataclass(slots=True, eq=False)
@@ -385,7 +386,9 @@ class Calls:
         args, kwargs = call.args, call.kwargs
         if not peer.frames:
             args, kwargs = large.joined(args), large.joined(kwargs)
-        message = messages.Call(call.id, call.method, args, kwargs, left, call.credit, True)
+        message = messages.Call(
+            call.id, call.method, args, kwargs, left, call.credit, True, call.chain
+        )
         self._send(peer.token, message)
 
     def _park(self, peer: Peer, call: OpenCall, size: int) -> None:
@@ -441,7 +444,7 @@ class Calls:
 
     def _timeout_error(self, call: OpenCall) -> CallError:
         if call.to:
-            return CallTimeout(call.name, call.method, f"{call.timeout:g}")
+            return CallTimeout(call.name, call.method, f"{call.timeout:g}", call.chain)
         peer = self._peers[call.name]
         if call.lost:
             return ServiceLost(call.name, call.method, call.lost)

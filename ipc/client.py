@@ -19,14 +19,21 @@ import msgspec
 import zmq
 
 from . import frames as large
-from . import mail, sockets, watching
+from . import mail, sockets, values, watching
 from .caller import Decode, ItemSink, bounded_seconds
 from .calls import OpenCall
 from .directory import AWAY
-from .errors import CallError, InvalidCall, OrderFailed, ServiceUnavailable, SupervisorGone
+from .errors import (
+    CallError,
+    InvalidCall,
+    OrderFailed,
+    ServiceUnavailable,
+    SupervisorGone,
+    chain_problem,
+)
 from .log_events import LogEvent
 from .mail import EVENT
-from .messages import EMPTY_MAP, LONGEST_TIMEOUT, Entry, Leave, State, Token, Value
+from .messages import CHAIN_MOST, EMPTY_MAP, LONGEST_TIMEOUT, Entry, Leave, State, Token, Value
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
 from .session import REQUEST_S, Session
 
@@ -39,8 +46,10 @@ MARGIN = 65_536  # bytes of a message besides its arguments
 
 # Deadline of the method that is running, in monotonic seconds; calls that it makes end by then.
 DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf"))
+# The methods that led to the running one, and itself last; calls that it makes carry them on.
+CHAIN: ContextVar[tuple[str, ...]] = ContextVar("garrison_chain", default=())
 
-_encode_args = msgspec.msgpack.Encoder().encode
+_encode_args = values.encode
 
 
 class Client:
@@ -339,11 +348,18 @@ class Client:
         if session.unreachable:
             settle(ServiceUnavailable(name, method, f"out of reach: {session.unreachable}"))
             return None
+        chain = CHAIN.get()
+        if len(chain) >= CHAIN_MOST:
+            error = InvalidCall(name, method, chain_problem(chain))
+            log.warning("call.refused %s", error)
+            settle(error)
+            return None
         try:
             encoded = large.arguments(args, _encode_args)
             named_args = large.arguments(kwargs, _encode_args) if kwargs else EMPTY_MAP
-        except (TypeError, ValueError, RecursionError, OverflowError) as error:
-            settle(InvalidCall(name, method, f"its arguments cannot travel: {error}"))
+        except values.BAD_VALUE as error:
+            why = values.arguments_problem(args, kwargs, error)
+            settle(InvalidCall(name, method, f"its arguments cannot travel: {why}"))
             return None
         size = len(encoded) + len(named_args)
         limits = session.limits
@@ -360,7 +376,9 @@ class Client:
         if outer < deadline:
             deadline, timeout = outer, max(outer - now, 0.001)
         call_id = next(session.ids)
-        return OpenCall(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
+        call = OpenCall(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
+        call.chain = chain
+        return call
 
     def cancel(self, call_id: int) -> None:
         """Cancel a call, and the method that it runs."""

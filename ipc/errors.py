@@ -150,10 +150,20 @@ class InvalidCall(CallError):
 
 
 class CallTimeout(CallError):
-    """No answer before the deadline; the call may still take effect."""
+    """No answer before the deadline; the call may still take effect.
+
+    `chain` has the methods that led to the call, outermost first: `service.method`.
+    """
+
+    def __init__(
+        self, service: str, method: str, detail: str = "", chain: tuple[str, ...] = ()
+    ) -> None:
+        self.chain = chain
+        super().__init__(service, method, detail)
 
     def text(self) -> str:
-        return f"{self.service}.{self.method} gave no answer within {self.detail} s"
+        sentence = f"{self.service}.{self.method} gave no answer within {self.detail} s"
+        return f"{sentence}; it was called by {' → '.join(self.chain)}" if self.chain else sentence
 
     @property
     def timeout(self) -> float:
@@ -205,6 +215,15 @@ class RemoteError(CallError):
     @classmethod
     def arrived(cls, fault: Fault) -> Self:
         return cls(fault.service, fault.method, fault.detail, fault.traceback)
+
+
+def chain_problem(chain: tuple[str, ...]) -> str:
+    """Return why a call is refused that this chain of calls led to."""
+    return (
+        f"it would be call {len(chain) + 1} of a chain, of which at most {len(chain)} are allowed: "
+        f"{' → '.join(chain)}; do they call each other without an end? A task of spawn begins a "
+        "chain of its own"
+    )
 
 
 KINDS: dict[str, type[CallError]] = {

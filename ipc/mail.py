@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Raw
 
+from . import values
 from .errors import InvalidCall, Overloaded, RemoteError, ServiceUnavailable
 from .frames import joined
 from .messages import EMPTY_MAP, LONGEST_TIMEOUT, Call, Entry
@@ -19,7 +20,7 @@ DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
 EVENT = "$event"  # the method of an event's subscribers: called, or posted if it is durable
 AROUND = 66 * 1024  # bytes around a delivery's arguments; a little more than around a call's
 
-_encode = msgspec.msgpack.Encoder().encode
+_encode = values.encode
 
 
 # --- what travels -------------------------------------------------------------------------
@@ -101,7 +102,10 @@ async def post(
     check_postable(entry, method)
     if expires is not None and not 0 < expires <= LONGEST_TIMEOUT:
         raise InvalidCall(entry.name, method, f"expires is seconds above 0, not {expires!r}")
-    encoded = encode_value(entry.name, method, args), encode_value(entry.name, method, kwargs)
+    encoded = (
+        encode_value(entry.name, method, args),
+        encode_value(entry.name, method, kwargs, "kwargs"),
+    )
     size = len(encoded[0]) + len(encoded[1]) + 4 * len(key or "")
     check_size(client, entry.name, method, size)
     request = PostRequest(entry.name, method, *encoded, key, expires, client.name)
@@ -111,7 +115,7 @@ async def post(
 
 async def post_event(client: "Caller", event: str, payload: Any) -> int:
     """Post an event to all services that ever subscribed to it; return how many they are."""
-    encoded = encode_value(MAILBOX, "post_event", payload)
+    encoded = encode_value(MAILBOX, "post_event", payload, "payload")
     check_size(client, MAILBOX, "post_event", len(encoded) + 4 * len(event))
     request = EventPost(event, encoded, client.name, client.agent)
     count: int = await ask_mailbox(client, "post_event", request, int, False)
@@ -134,12 +138,13 @@ def check_size(client: "Caller", service: str, method: str, size: int) -> None:
         raise InvalidCall(service, method, detail)
 
 
-def encode_value(service: str, method: str, value: Any) -> Raw:
+def encode_value(service: str, method: str, value: Any, root: str = "args") -> Raw:
     """Return a value as it travels. Raises InvalidCall if it cannot be encoded."""
     try:
         return Raw(_encode(value))
-    except (TypeError, ValueError, RecursionError, OverflowError) as error:
-        raise InvalidCall(service, method, f"its arguments cannot travel: {error}") from error
+    except values.BAD_VALUE as error:
+        why = values.problem(value, error, root, "pass")
+        raise InvalidCall(service, method, f"its arguments cannot travel: {why}") from error
 
 
 async def ask_mailbox(

@@ -10,8 +10,9 @@ from typing import Any, NoReturn, Self, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
-from . import frames
+from . import frames, values
 from .caller import Caller, Decode
+from .error_text import error_text
 from .errors import CallError, RemoteError
 from .messages import MethodInfo, State, Value
 
@@ -183,7 +184,7 @@ def result_decoder(cls: type | None, info: MethodInfo) -> Decode:
     if cls is not None and (method := getattr(cls, info.name, None)) is not None:
         annotation = return_annotation(method)
     try:
-        return msgspec.msgpack.Decoder(annotation).decode
+        return values.decoder(annotation)
     except TypeError:
         return msgspec.msgpack.Decoder().decode
 
@@ -301,6 +302,8 @@ def decoded(decode: Decode, value: Value, name: str, method: str) -> Any:
     """Decode a result. Raises RemoteError if it does not fit its annotation."""
     try:
         return frames.decoded(decode, value)
-    except Exception as error:  # a result type's own code may raise anything
-        detail = f"ValidationError: its result does not fit: {error}"
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # a result type's own code may raise anything
+        detail = f"ValidationError: its result does not fit: {error_text(error)}"
         raise RemoteError(name, method, detail) from error

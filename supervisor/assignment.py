@@ -136,6 +136,8 @@ class AssignmentBuilder:
             chaos=host.chaos,
             restarted_by=_restarted_by(service),
             terminal=service.terminal or msgspec.UNSET,
+            threads=calls.threads,
+            task_errors=spec.supervision.task_errors.value,
         )
         record = start_record(spec, service.plugin, found.names, found.sources)
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)

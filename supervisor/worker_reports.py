@@ -42,8 +42,7 @@ class WorkerReports:
 
     def _on_beat(self, service: Service, beat: messages.Beat) -> Event:
         current, by_token = service.current, self._services.by_token
-        current.in_flight, current.refused_frames = beat.in_flight, beat.refused
-        current.facts, current.beat_at = beat.facts, time.monotonic()
+        current.record_beat(beat, time.monotonic())
         current.held_up_by = tuple(
             (one, by_token[one.source].name if one.source in by_token else "") for one in beat.held
         )

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import tempfile
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
@@ -11,7 +12,7 @@ from typing import Any, TypeVar, overload
 from garrison.ipc.character import Character
 from garrison.ipc.client import Client
 from garrison.ipc.mail import MESSAGE, PostedMessage
-from garrison.ipc.messages import RestartedBy
+from garrison.ipc.messages import RestartedBy, encodable
 from garrison.ipc.proxy import ServiceProxy
 from garrison.workers.agents.api import ANSWER_S, PROVIDER_S, AgentApi
 from garrison.workers.agents.components import Action, Evaluator, Provider, State
@@ -31,6 +32,9 @@ Handler = Callable[..., Awaitable[Any] | Any]
 FACTS_MOST = 16  # numbers that a service may report
 EXTENSION_MOST = 3600.0  # seconds, of one `extend`
 REASON_MOST = 200  # characters of its reason
+WARNINGS_MOST = 16  # warnings; a further one replaces the oldest
+WARNING_MOST = 200  # characters of a warning that are shown
+TEXT_MOST = 65_536  # characters of a warning that are looked at
 
 
 class Reports:
@@ -40,14 +44,30 @@ class Reports:
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.facts: dict[str, float] = {}  # replaced, never changed: a thread may report
         self.extend: Callable[[float, str], None] = lambda seconds, reason: None
+        self.warnings: dict[str, str] = {}  # likewise; in the order in which they came
+        self._lock = threading.Lock()
+
+    def warn(self, key: str, text: str | None) -> None:
+        """Set or remove a warning; see `Runtime.warn`."""
+        if not isinstance(key, str) or not isinstance(text, str | None):
+            given = f"{type(key).__name__} and {type(text).__name__}"
+            raise TypeError(f"warn takes a key and a text, or None for the text, not {given}")
+        line = " ".join(encodable(text[:TEXT_MOST]).split()) if text else ""
+        if not line and key not in self.warnings:
+            return
+        with self._lock:
+            others = {one: text for one, text in self.warnings.items() if one != key}
+            if line:
+                others[key] = line
+            self.warnings = dict(list(others.items())[-WARNINGS_MOST:])
 
 
 class Runtime:
     """What a service uses of its host.
 
     Its methods belong to the worker's event loop, apart from `get_service` and its relatives,
-    `get_setting`, `report` and the attributes, which also work in the thread of a plain `def`
-    method. Durations are seconds.
+    `get_setting`, `report`, `warn` and the attributes, which also work in the thread of a plain
+    `def` method. Durations are seconds.
 
     Attributes:
         name: NAME of the service, with its agent's prefix: `discord`, `ada.discord`.
@@ -130,7 +150,10 @@ class Runtime:
             self._reports.ready.set_result(service)
 
     def spawn(
-        self, work: Coroutine[Any, Any, Any], name: str | None = None
+        self,
+        work: Coroutine[Any, Any, Any],
+        name: str | None = None,
+        essential: bool | None = None,
     ) -> "asyncio.Task[None]":
         """Run a coroutine until the service stops, which cancels it.
 
@@ -140,13 +163,27 @@ class Runtime:
         Args:
             work: A coroutine: `spawn(self.poll())`.
             name: The task's name in logs and stack dumps.
+            essential: True: the service crashes if the work returns or is cancelled before the
+                service stops. False: it may do either. None: `garrison status` warns if the work
+                is cancelled, or if work that was spawned before the service ran returns.
         """
-        return self._background.spawn(work, name)
+        return self._background.spawn(work, name, essential)
 
     def report(self, **facts: float) -> None:
         """Show numbers in `garrison status`, at most 16. They replace those reported before."""
         chosen = list(facts.items())[:FACTS_MOST]
         self._reports.facts = {name: float(value) for name, value in chosen}
+
+    def warn(self, key: str, text: str | None) -> None:
+        """Show a line, marked with `!`, in `garrison status` while it is true.
+
+        At most 16 lines of 200 characters are shown; a further one replaces the oldest.
+
+        Args:
+            key: Which warning it is. It replaces the one with the same key, and is not shown.
+            text: The line; None, or an empty text, removes it.
+        """
+        self._reports.warn(key, text)
 
     def extend(self, seconds: float, reason: str = "") -> None:
         """Move the deadline of a `start` or a `stop` that advances: it ends `seconds` from now.

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from .background import Ticks
 from .runtime import Runtime
 
 
@@ -93,7 +94,10 @@ class Service:
         return runtime
 
     def spawn(
-        self, work: Coroutine[Any, Any, Any], name: str | None = None
+        self,
+        work: Coroutine[Any, Any, Any],
+        name: str | None = None,
+        essential: bool | None = None,
     ) -> "asyncio.Task[None]":
         """Run a coroutine until the service stops, which cancels it.
 
@@ -103,16 +107,20 @@ class Service:
         Args:
             work: A coroutine: `self.spawn(self.poll())`.
             name: The task's name in logs and stack dumps.
+            essential: True: the service crashes if the work returns or is cancelled before the
+                service stops. False: it may do either. None: `garrison status` warns if the work
+                is cancelled, or if work that was spawned before the service ran returns.
         """
-        return self.runtime.spawn(work, name)
+        return self.runtime.spawn(work, name, essential)
 
     def every(
         self, seconds: float, work: Callable[[], Awaitable[Any] | Any]
     ) -> "asyncio.Task[None]":
         """Call a function periodically until the service stops.
 
-        The first call is after one period; calls never overlap, and missed ones are skipped. An
-        exception is a crash of the service.
+        The first call is after one period; calls never overlap. Missed ones, in a loop that stood
+        still or during a call that took longer, are one call, and the next comes a period after
+        it. An exception is a crash of the service.
 
         Args:
             seconds: The period.
@@ -126,13 +134,13 @@ class Service:
 
         async def repeat() -> None:
             loop = asyncio.get_running_loop()
-            due = loop.time() + seconds
+            ticks = Ticks(seconds, loop.time())
             while True:
-                await asyncio.sleep(max(due - loop.time(), 0))
+                await asyncio.sleep(max(ticks.due - loop.time(), 0))
+                ticks.begin(loop.time())
                 result = work()
                 if inspect.isawaitable(result):
                     await result
-                due = max(due + seconds, loop.time())
 
         return self.spawn(repeat(), getattr(work, "__name__", None))
 

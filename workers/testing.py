@@ -133,7 +133,8 @@ class Harness:
         self.client = LoopbackClient(name)
         self.components = ComponentRegistry()
         self.events = Events(self.client, name, lambda events: None)
-        self.background, self.reports = Background(), Reports()
+        self.reports = Reports()
+        self.background = Background(self.reports.warn)
         self.runtime = TestRuntime(
             self.client,
             name,
@@ -173,6 +174,7 @@ class Harness:
         manifest, methods = describe(type(service))
         described = self.components.add_to_manifest(manifest), methods
         self.client.add(name, service, described, self.internal)
+        self.background.serving = True
         return service
 
     async def close(self) -> None:

@@ -53,6 +53,7 @@ from .control import (
     ShowTasks,
     Stopped,
     Subscribe,
+    ThreadUse,
     Upward,
     Welcome,
     held_words,
@@ -86,6 +87,7 @@ from .manifest import (
     State,
 )
 from .types import (
+    CHAIN_MOST,
     EMPTY_MAP,
     FULL,
     GONE,
@@ -106,6 +108,7 @@ from .types import (
 
 __all__ = [
     "BAD_BYTES",
+    "CHAIN_MOST",
     "EMPTY_MAP",
     "FULL",
     "GONE",
@@ -178,6 +181,7 @@ __all__ = [
     "Subscribe",
     "Sync",
     "Synced",
+    "ThreadUse",
     "Timeout",
     "Timing",
     "Token",

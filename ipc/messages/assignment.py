@@ -115,6 +115,8 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     chaos: bool = False  # whether it accepts the faults of `garrison chaos`
     restarted_by: RestartedBy | None = None  # None: its first start, or one after a crash
     terminal: int | msgspec.UnsetType = msgspec.UNSET  # pid of the process whose terminal it uses
+    threads: int = 16  # plain methods that run at once
+    task_errors: str = "log"  # what an exception that nothing retrieves does: "log", "crash"
 
 
 class Section(msgspec.Struct, frozen=True):

@@ -79,6 +79,15 @@ def held_words(held: Held, caller: str) -> str:
             return f"{kind} {held.name}{who}, running{age}{resists}"
 
 
+class ThreadUse(msgspec.Struct, frozen=True):
+    """The threads that run a worker's plain methods."""
+
+    most: int
+    busy: int
+    stuck: int = 0  # of the busy ones: their callers gave up, and they go on
+    waiting: int = 0  # calls that wait for a thread
+
+
 class Beat(msgspec.Struct, tag="beat", frozen=True):
     """Heartbeat of the service's own loop."""
 
@@ -87,6 +96,8 @@ class Beat(msgspec.Struct, tag="beat", frozen=True):
     refused: int = 0  # frames that it could not decode
     facts: dict[Identifier, float] = {}  # numbers that the service reports, for `status`
     held: tuple[Held, ...] = ()  # while it ends: what it waits for
+    warnings: tuple[Text, ...] = ()  # lines that `status` shows with a `!`
+    threads: ThreadUse | None = None  # None: an older release
 
 
 class Failing(msgspec.Struct, tag="broken", frozen=True):

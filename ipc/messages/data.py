@@ -12,7 +12,7 @@ from msgspec import Raw
 from garrison.ipc.errors import Fault
 from garrison.ipc.marks import Identifier, Text
 
-from .types import CallId, Credits, Name, Timeout, Token
+from .types import CallId, Chain, Credits, Name, Timeout, Token
 
 Frame: TypeAlias = bytes | Raw
 _encode = msgspec.msgpack.Encoder().encode
@@ -61,6 +61,7 @@ class Call(msgspec.Struct, tag=0, array_like=True, frozen=True):
     timeout: Timeout  # what is left of the caller's deadline
     credit: Credits = 0
     frames: bool = False  # the caller accepts frames; an older release leaves this out
+    chain: Chain = ()  # the methods that led to it, outermost first: "service.method"
 
 
 class Reply(msgspec.Struct, tag=1, array_like=True, frozen=True):

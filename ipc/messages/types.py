@@ -7,7 +7,7 @@ from typing import Annotated, TypeAlias
 
 from msgspec import Meta, Raw
 
-from garrison.ipc.marks import Mark
+from garrison.ipc.marks import Identifier, Mark
 
 WIRE = 1  # this version of the language; a supervisor also speaks the previous one
 WIRES = frozenset({WIRE, WIRE - 1} - {0})
@@ -27,4 +27,6 @@ Timeout = Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT)]
 Duration = Annotated[float, Meta(ge=0, le=LONGEST_TIMEOUT)]
 CallId = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Generation = Annotated[int, Meta(ge=0, le=2**53)]  # leaves room for the next generations
+CHAIN_MOST = 16  # calls that led to one another: A calls B, which calls C, and so on
+Chain = Annotated[tuple[Identifier, ...], Meta(max_length=CHAIN_MOST)]
 Credits = Annotated[int, Meta(ge=0, le=2**16)]

@@ -23,6 +23,13 @@ class Restart(Enum):
     TEMPORARY = "temporary"  # never
 
 
+class TaskErrors(Enum):
+    """What an exception of a task of the service's own does if nothing retrieves it."""
+
+    LOG = "log"
+    CRASH = "crash"
+
+
 class AgentSpec(msgspec.Struct, frozen=True, kw_only=True):
     """One agent and its character. The agent without a NAME has the services of no other agent."""
 
@@ -79,6 +86,14 @@ class Supervision(KeyGroup, frozen=True, kw_only=True):
             zero="never",
         ),
     ] = 10.0
+    task_errors: Annotated[
+        TaskErrors,
+        Key(
+            "What the exception of a task does that the service itself created and nothing has "
+            'awaited 5 s after its end: "log" is a line in the log and in `status`, "crash" is a '
+            "crash of the service. Tasks that libraries created are logged."
+        ),
+    ] = TaskErrors.LOG
     intensity: Annotated[
         int,
         count(
@@ -101,7 +116,7 @@ class Supervision(KeyGroup, frozen=True, kw_only=True):
 
 
 class CallSettings(KeyGroup, frozen=True, kw_only=True):
-    """The calls that a service makes, and what a crash report shows of them."""
+    """The calls that a service makes and serves, and what a crash report shows of them."""
 
     timeout: Annotated[
         float, duration("The deadline of a call that sets none itself.", above=0)
@@ -117,6 +132,14 @@ class CallSettings(KeyGroup, frozen=True, kw_only=True):
     window_bytes: Annotated[
         int, count("The size of the arguments of those calls. Further calls wait.", "bytes")
     ] = 16 * 1024 * 1024
+    threads: Annotated[
+        int,
+        count(
+            "The number of plain `def` methods of the service that run at once, each in a thread. "
+            "Calls of one method take three quarters of them at most. Further calls wait.",
+            "threads",
+        ),
+    ] = 16
     record_values: Annotated[
         bool,
         Key(

@@ -21,6 +21,8 @@ CONTROL_S = 0.002  # of one turn, for the control plane
 CONTROL_BYTES = 4 * 1024 * 1024  # of one message
 BATCH_MOST = 1000  # messages in one batch
 FACTS_MOST = 16  # of one service
+WARNINGS_MOST = 16  # likewise
+WARNING_MOST = 200  # characters
 REASON_MOST = 4000  # characters of a reason that a worker reports
 TRACEBACK_MOST = 100_000
 
@@ -109,8 +111,9 @@ def bounded(message: messages.Upward) -> messages.Upward:
             return messages.Stopped(reason[:REASON_MOST])
         case messages.Health(problem, took_s):
             return messages.Health(problem[:REASON_MOST], took_s)
-        case messages.Beat() if len(message.facts) > FACTS_MOST:
+        case messages.Beat() if len(message.facts) > FACTS_MOST or message.warnings:
             facts = dict(list(message.facts.items())[:FACTS_MOST])
-            return msgspec.structs.replace(message, facts=facts)
+            lines = tuple(line[:WARNING_MOST] for line in message.warnings[:WARNINGS_MOST])
+            return msgspec.structs.replace(message, facts=facts, warnings=lines)
         case _:
             return message

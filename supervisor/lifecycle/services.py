@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from garrison.ipc.messages import (
+    Beat,
     Changed,
     Entry,
     Failing,
@@ -14,6 +15,7 @@ from garrison.ipc.messages import (
     Manifest,
     State,
     Stopped,
+    ThreadUse,
     Token,
     held_words,
 )
@@ -53,6 +55,8 @@ class Incarnation:
     refused_frames: int = 0
     beat_at: float = 0.0
     facts: dict[str, float] = field(default_factory=dict)  # figures that it reports about itself
+    warnings: tuple[str, ...] = ()  # lines that it wants to be shown with a `!`
+    threads: ThreadUse | None = None  # of its plain methods; None: not known
     held_up_by: tuple[
         tuple[Held, str], ...
     ] = ()  # what its end waits for, each with its caller's NAME
@@ -78,6 +82,12 @@ class Incarnation:
     def pid(self) -> int:
         """Return its pid; 0 while it has no process."""
         return self.handle.pid
+
+    def record_beat(self, beat: Beat, now: float) -> None:
+        """Record what a heartbeat says."""
+        self.in_flight, self.refused_frames = beat.in_flight, beat.refused
+        self.facts, self.warnings, self.threads = beat.facts, beat.warnings, beat.threads
+        self.beat_at = now
 
     def outcome(self) -> Event:
         """Return the event that the end of this process is for the policy."""

@@ -27,7 +27,7 @@ from garrison.supervisor.state.snapshot import StoredSnapshot
 
 FORMER = ROOT / "tests" / "former"
 # Places that depend on the moment: what a service reports of itself, and how calls ended.
-MOMENTARY = re.compile(r"\.(outcomes|facts|health|attributes)\.")
+MOMENTARY = re.compile(r"\.(outcomes|facts|health|attributes|threads)\.")
 STATUS = ("status", "status NAME", "up")  # commands that answer with the supervisor's row
 HEAD = ("cpu_seconds", "installed", "upgrade_pending")
 ADDED: set[str] = {  # places that answers have since; each was added on purpose
@@ -43,6 +43,11 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".living.json.services[].manifest.attributes",
     *(f".{v}.data.services[].cpu_seconds" for v in (*STATUS, "restart", "start")),
     *(f".{v}.data.supervisor.{key}" for v in STATUS for key in HEAD),
+    *(
+        f".{v}.data.services[].{key}"
+        for v in (*STATUS, "restart", "start")
+        for key in ("threads", "warnings")
+    ),
 }
 CONFIG = """
 [plugins.echo]

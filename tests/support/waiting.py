@@ -54,3 +54,12 @@ def ending_within(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+async def until_true(condition: Callable[[], T], timeout: float = PATIENCE) -> T:
+    """Wait until a plain condition is true, while the loop turns; return its value."""
+
+    async def check() -> T:
+        return condition()
+
+    return await eventually(check, timeout)

@@ -69,6 +69,8 @@ ASSIGNMENT = m.Assignment(
     ),
     chaos=True,
     restarted_by=m.RestartedBy("ada.chat", "new model", 1.5),
+    threads=8,
+    task_errors="crash",
 )
 READING = m.Reading(
     source=SOURCE,
@@ -80,7 +82,7 @@ READING = m.Reading(
 )
 
 DATA: list[m.Data] = [
-    m.Call(1, "say", Raw(b"\x91\x01"), Raw(b"\x81\xa1k\x02"), 2.5, 3, True),
+    m.Call(1, "say", Raw(b"\x91\x01"), Raw(b"\x81\xa1k\x02"), 2.5, 3, True, ("a.ask",)),
     m.Reply(2**63 - 1, Raw(b"\xa1x")),
     m.Failed(2, Fault("RemoteError", "ada.chat", "say", "ValueError: é", "trace")),
     m.Refused(4),
@@ -99,7 +101,15 @@ UPWARD: list[m.Upward] = [
     m.Leave(),
     m.Initialized(),
     m.Ready(MANIFEST),
-    m.Beat(1, 2, 3, {"guilds": 4.0}, (m.Held("stream", "ticks", b"g" * 16, 1.5, True),)),
+    m.Beat(
+        1,
+        2,
+        3,
+        {"guilds": 4.0},
+        (m.Held("stream", "ticks", b"g" * 16, 1.5, True),),
+        ("the queue is full",),
+        m.ThreadUse(16, 2, 1, 0),
+    ),
     m.Failing("start", "ValueError: no", "trace", True),
     m.Stopped("ordered"),
     m.Health("it has lost its connection", 0.25),

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from garrison.ipc.client import Client
+from garrison.ipc.error_text import described
 from garrison.ipc.messages import encodable
 
 from .components import EventType
@@ -62,8 +63,13 @@ class Events:
     async def _handle_own(self, event: str, payload: Any) -> None:
         try:
             await self.handle(event, payload)
-        except Exception as error:
-            log.warning("event.failed event=%s subscriber=%s", event, self._name, exc_info=error)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            self._log_failure(event, error)
 
     async def handle(self, event: str, payload: Any) -> None:
         """Run all handlers of an event concurrently.
@@ -77,9 +83,16 @@ class Events:
         )
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         for error in errors[1:]:
-            log.warning("event.failed event=%s subscriber=%s", event, self._name, exc_info=error)
+            self._log_failure(event, error)
         if errors:
             raise errors[0]
+
+    def _log_failure(self, event: str, error: BaseException) -> None:
+        try:
+            log.warning("event.failed event=%s subscriber=%s", event, self._name, exc_info=error)
+        except BaseException:  # noqa: BLE001 (the error cannot be printed)
+            what = described(error)
+            log.warning("event.failed event=%s subscriber=%s error=%s", event, self._name, what)
 
 
 async def _run(handler: Handler, payload: Any) -> None:

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
+from garrison.ipc import values
 
 
 async def await_with_prefix(function: Callable[..., Any], *args: Any) -> Any:
@@ -41,7 +41,7 @@ def convert_argument(
         annotation = _evaluated(annotation, function)
     if annotation is inspect.Parameter.empty:
         annotation = Any if default is None else default
-    return value if annotation is Any else msgspec.convert(value, annotation)
+    return value if annotation is Any else values.convert(value, annotation)
 
 
 def parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:

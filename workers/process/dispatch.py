@@ -7,43 +7,34 @@ not end the service.
 import asyncio
 import contextvars
 import functools
-import inspect
 import logging
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import msgspec
-
-from garrison.ipc import frames, messages
-from garrison.ipc.client import DEADLINE, MARGIN
+from garrison.ipc import frames, messages, values
+from garrison.ipc.client import CHAIN, DEADLINE, MARGIN
+from garrison.ipc.error_text import type_name
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError, ServiceLost
 from garrison.ipc.mail import DELIVER, MESSAGE, PostedMessage, unpack_delivery
-from garrison.ipc.messages import Call, Held, Token, encodable
+from garrison.ipc.messages import Call, Held, Token, encodable, should_log
 from garrison.workers.service import Service
 
 from .internal_methods import METHODS, InternalMethods, bound, methods_of
+from .method_threads import THREADS, MethodThreads, Refusal
 from .methods import InvalidArguments, Method, MethodKind
+from .redaction import redacted
 from .tracebacks import error_text, formatted
 
 log = logging.getLogger(__name__)
 
-THREADS = 16  # plain methods that run concurrently
 TRACEBACK_BYTES = 8 * 1024
 RUNNING_MOST = 16_384  # calls that run concurrently, of all callers
 CUT_S = 0.25  # for a call that a drain cuts short to end, before its caller gets an error
 HELD_MOST = 16  # calls that are named as what a drain waits for, the oldest ones
 
 
-def _foreign(value: object) -> object:
-    """Explain a common mistake when msgspec cannot encode a value."""
-    if inspect.isawaitable(value):
-        raise TypeError("it is the future of a call, not its result; write `await` before the call")
-    raise NotImplementedError  # msgspec names its type
-
-
-_encode = msgspec.msgpack.Encoder(enc_hook=_foreign).encode
+_encode = values.encode
 
 _Key = tuple[Token, int]
 
@@ -56,6 +47,7 @@ class Dispatch:
         send: Sends a reply to a caller.
         internal: The internal methods of this worker.
         max_message: Largest frame, in bytes.
+        threads: Number of plain methods that run at once.
     """
 
     def __init__(
@@ -64,6 +56,7 @@ class Dispatch:
         send: Callable[[Token, messages.Data], None],
         internal: InternalMethods,
         max_message: int,
+        threads: int = THREADS,
     ) -> None:
         self._name = name
         self._send = send
@@ -79,9 +72,11 @@ class Dispatch:
         self._cut = ""  # why running calls are cut short, once they are
         self._credit: dict[_Key, Credits] = {}
         self._posted: set[_Key] = set()  # calls delivered by the mailbox
-        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="method")
+        self.threads = MethodThreads(name, threads)
         self._idle = asyncio.Event()
         self._idle.set()
+        self._hops: dict[str, str] = {}  # names in a chain of calls
+        self._unsent = 0  # values that could not travel
         self.draining = False
 
     def serve(
@@ -102,6 +97,7 @@ class Dispatch:
             fault_methods = methods_of(type(faults))
             self._methods |= fault_methods
             self._bound |= bound(faults, fault_methods)
+        self._hops = {name: f"{self._name}.{name}" for name in self._methods}
 
     @property
     def in_flight(self) -> int:
@@ -145,7 +141,7 @@ class Dispatch:
             self._begin(key, call, self._stream(key, call, function, args, kwargs))
         else:
             if method.kind is MethodKind.THREAD:
-                function = functools.partial(self._in_thread, function)
+                function = functools.partial(self._in_thread, call, function)
             self._begin(key, call, self._answer(key, call, function, args, kwargs), mail)
 
     def cancel(self, source: Token, call_id: int) -> None:
@@ -229,7 +225,8 @@ class Dispatch:
         if mail is not None:
             context.run(MESSAGE.set, mail)
             self._posted.add(key)
-        self._running[key] = self._loop.create_task(work, context=context)
+        # Not by `create_task`: the loop's task factory is for tasks of the service's own.
+        self._running[key] = asyncio.Task(work, loop=self._loop, context=context)
 
     def _cancel(self, key: _Key, task: asyncio.Task[None]) -> None:
         # A task that has not taken its first step does not run its `finally` clauses.
@@ -255,15 +252,24 @@ class Dispatch:
         kwargs: dict[str, Any],
     ) -> None:
         DEADLINE.set(self._loop.time() + call.timeout)
+        CHAIN.set((*call.chain, self._hops[call.method]))
         try:
-            result = frames.result(await function(*args, **kwargs), _encode, call.frames)
+            value = await function(*args, **kwargs)
+            try:  # costs nothing unless it fails
+                result = frames.result(value, _encode, call.frames)
+            except values.BAD_VALUE as error:
+                raise self._unsendable(call.method, "result", value, error) from None
             if len(result) > self._most:
                 raise ValueError(
                     f"its result has {len(result)} bytes, more than max_message permits"
                 )
         except asyncio.CancelledError:
             self._cancelled(key, call)
-        except Exception as error:  # noqa: BLE001 (its caller receives it)
+        except Refusal as refusal:
+            self._send(key[0], messages.Failed(key[1], refusal.error.fault()))
+        except (KeyboardInterrupt, SystemExit):  # they end this process
+            raise
+        except BaseException as error:  # noqa: BLE001 (its caller receives it)
             self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
         else:
             self._send(key[0], messages.Reply(key[1], result))
@@ -279,11 +285,15 @@ class Dispatch:
         kwargs: dict[str, Any],
     ) -> None:
         DEADLINE.set(math.inf)  # a stream has no total deadline
+        CHAIN.set((*call.chain, self._hops[call.method]))
         credits = self._credit[key]
-        values = function(*args, **kwargs)
+        items = function(*args, **kwargs)
         try:
-            async for value in values:
-                item = frames.result(value, _encode, call.frames)
+            async for value in items:
+                try:
+                    item = frames.result(value, _encode, call.frames)
+                except values.BAD_VALUE as error:
+                    raise self._unsendable(call.method, "item", value, error) from None
                 if len(item) > self._most:
                     raise ValueError(
                         f"an item has {len(item)} bytes, more than max_message permits"
@@ -292,23 +302,28 @@ class Dispatch:
                 self._send(key[0], messages.Item(key[1], item))
         except asyncio.CancelledError:
             self._cancelled(key, call)
-        except Exception as error:  # noqa: BLE001 (its caller receives it)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # noqa: BLE001 (its caller receives it)
             self._send(key[0], messages.Failed(key[1], self._fault(call.method, error)))
         else:
             self._send(key[0], messages.Done(key[1]))
         finally:
             try:
-                await values.aclose()
-            except Exception:
-                log.exception("stream.close service=%s method=%s", self._name, call.method)
+                await items.aclose()
+            except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException as error:  # noqa: BLE001 (the caller has its answer already)
+                trace = formatted(error).rstrip()
+                log.error("stream.close service=%s method=%s\n%s", self._name, call.method, trace)
             finally:
                 self._end(key)
 
-    async def _in_thread(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        run = functools.partial(
-            contextvars.copy_context().run, _call_in_thread, function, *args, **kwargs
-        )
-        return await self._loop.run_in_executor(self._pool, run)
+    async def _in_thread(
+        self, call: Call, function: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any:
+        work = functools.partial(function, *args, **kwargs)
+        return await self.threads.run(call.method, call.timeout, work)
 
     def _cancelled(self, key: _Key, call: Call) -> None:
         """Reply to a caller that may still wait: the service may have cancelled its own method."""
@@ -322,20 +337,20 @@ class Dispatch:
         fault = InvalidCall(self._name, method, reason).fault()
         self._send(key[0], messages.Failed(key[1], fault))
 
-    def _fault(self, method: str, error: Exception) -> Fault:
+    def _unsendable(self, method: str, what: str, value: object, error: Exception) -> TypeError:
+        """Log why a value of a method cannot travel; return the error for its caller."""
+        problem = encodable(redacted(values.problem(value, error, what)))[:2000]
+        self._unsent += 1
+        if should_log(self._unsent):
+            log.error("%s.unsent service=%s method=%s %s", what, self._name, method, problem)
+        return TypeError(f"its {what} cannot travel: {problem}")
+
+    def _fault(self, method: str, error: BaseException) -> Fault:
         """Convert a method's exception to its form on the wire."""
-        name, text = type(error).__name__, error_text(error)
+        name, text = type_name(error), error_text(error)
         detail = f"{name}: {text}" if text else name
         trace = formatted(error)[-TRACEBACK_BYTES:]
         return Fault("RemoteError", self._name, method, encodable(detail)[:2000], trace)
-
-
-def _call_in_thread(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a function in a thread. A future cannot hold StopIteration: replace it."""
-    try:
-        return function(*args, **kwargs)
-    except StopIteration as error:
-        raise RuntimeError("the method raised StopIteration") from error
 
 
 class Credits:

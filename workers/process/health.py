@@ -12,6 +12,7 @@ from typing import Any
 
 from garrison.ipc.messages import Health
 from garrison.ipc.system.process_tree import processor_wait
+from garrison.workers.background import Ticks
 
 from .tracebacks import one_line
 
@@ -91,15 +92,15 @@ class HealthCheck:
                 task.cancel()
 
     async def _run(self) -> None:
-        due = self._loop.time() + self._interval
+        ticks = Ticks(self._interval, self._loop.time())
         while True:
-            await asyncio.sleep(max(due - self._loop.time(), 0))
+            await asyncio.sleep(max(ticks.due - self._loop.time(), 0))
             began = self._loop.time()
+            ticks.begin(began)
             problem = await self._check()
             if problem:
                 log.warning("health.bad problem=%s", problem)
             self._report(Health(problem, self._loop.time() - began))
-            due = max(due + self._interval, self._loop.time())  # missed checks are skipped
 
     async def _check(self) -> str:
         """Call the health check once; return the problem, or ''."""

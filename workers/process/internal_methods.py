@@ -5,6 +5,7 @@ arguments as it takes. Errors go to the caller, and to this service's log, becau
 continue without the result.
 """
 
+import asyncio
 import contextlib
 import inspect
 import logging
@@ -163,7 +164,11 @@ def logged(what: str) -> Iterator[None]:
     """Log an exception of an author's function, and raise it."""
     try:
         yield
-    except Exception as error:
+    except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:
+        if isinstance(error, GeneratorExit) and not author_location(error):
+            raise  # the stream is closed; no function raised it
         # A check of garrison's own explains itself; the frames would be garrison's.
         own = isinstance(error, TypeError | msgspec.ValidationError) and not author_location(error)
         log.warning("%s failed\n%s", what, one_line(error) if own else formatted(error).rstrip())

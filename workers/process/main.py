@@ -10,7 +10,6 @@ import faulthandler
 import os
 import signal
 import sys
-import traceback
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -26,6 +25,7 @@ from .exit import CRASHED, leave
 from .loading import installed_plugins
 from .methods import describe
 from .preparation import drop_privileges
+from .tracebacks import formatted
 from .worker import WorkerRun
 
 PR_SET_NAME = 15  # linux/prctl.h
@@ -69,8 +69,8 @@ def run(descriptor: int, log_path: str) -> NoReturn:
         code = _read(assignment) if isinstance(assignment, Reading) else _serve(assignment)
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else (0 if end.code is None else CRASHED)
-    except BaseException:  # noqa: BLE001 (nothing above this function would report it)
-        traceback.print_exc()
+    except BaseException as error:  # noqa: BLE001 (nothing above this function would report it)
+        sys.stderr.write(formatted(error))
         code = CRASHED
     leave(code)
 

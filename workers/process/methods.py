@@ -10,7 +10,8 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import UNSET
 
-from garrison.ipc import frames
+from garrison.ipc import frames, values
+from garrison.ipc.error_text import described
 from garrison.ipc.messages import EMPTY_MAP, Call, Framed, Manifest, MethodInfo, Value
 from garrison.workers.service import IDEMPOTENT, RESERVED, Service
 
@@ -20,6 +21,8 @@ _encode = msgspec.msgpack.Encoder().encode
 
 ATTRIBUTES_MOST = 64  # of a service that are described, and characters of a name
 CACHED = type(functools.lru_cache(lambda: None))
+# what to do about a union whose members look the same on the wire
+_UNION = "; make its members msgspec.Struct classes with a tag: class A(msgspec.Struct, tag=True)"
 
 
 class MethodKind(Enum):
@@ -82,18 +85,18 @@ class Method:
         """
         try:
             if call.kwargs == EMPTY_MAP and self._positional is not None:
-                values = self._convert(call.args)
-                while values and values[-1] is UNSET:
-                    values = values[:-1]
-                return values, {}
+                given = self._convert(call.args)
+                while given and given[-1] is UNSET:
+                    given = given[:-1]
+                return given, {}
             return self._bind_slowly(call.args, call.kwargs)
         except msgspec.ValidationError as error:
             raise InvalidArguments(self._human(str(error))) from error
-        except InvalidArguments:
+        except (InvalidArguments, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:
+        except BaseException as error:  # an argument's class may have code of its own
             raise InvalidArguments(
-                f"its arguments cannot be decoded: {type(error).__name__}: {error}"
+                f"its arguments cannot be decoded: {described(error)}"
             ) from error
 
     def _convert(self, args: Value) -> tuple[Any, ...]:
@@ -107,10 +110,10 @@ class Method:
             framed = [n for n, part in enumerate(parts) if type(part) is bytes]
             if all(n in self._take_bytes for n in framed):
                 rest = [b"" if type(part) is bytes else part for part in parts]
-                values = list(msgspec.structs.astuple(self._positional(_encode(rest))))
+                converted = list(msgspec.structs.astuple(self._positional(_encode(rest))))
                 for n in framed:
-                    values[n] = parts[n]
-                return tuple(values)
+                    converted[n] = parts[n]
+                return tuple(converted)
         return msgspec.structs.astuple(self._positional(args.joined()))
 
     def _bind_slowly(self, args: Value, kwargs: Value) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -128,7 +131,7 @@ class Method:
             elif parameter.kind is parameter.VAR_KEYWORD:
                 annotation = dict[str, annotation]  # type: ignore[valid-type]
             try:
-                bound.arguments[name] = msgspec.convert(value, annotation)
+                bound.arguments[name] = values.convert(value, annotation)
             except msgspec.ValidationError as error:
                 raise InvalidArguments(f"{name}: {_plain(str(error))}") from error
         return bound.args, bound.kwargs
@@ -147,7 +150,7 @@ class Method:
             optional = parameter.default is not parameter.empty
             fields.append((name, annotation, UNSET) if optional else (name, annotation))
         made = msgspec.defstruct("Arguments", fields, array_like=True, forbid_unknown_fields=True)
-        return msgspec.msgpack.Decoder(made).decode
+        return values.decoder(made)
 
     def _result(self) -> Any:
         annotation = self._signature.return_annotation
@@ -155,9 +158,9 @@ class Method:
             return Any
         if self.kind is MethodKind.STREAM:
             if get_origin(annotation) in {AsyncIterator, AsyncGenerator, AsyncIterable}:
-                return get_args(annotation)[0]
+                return _annotation(get_args(annotation)[0])
             return Any
-        return annotation
+        return _annotation(annotation)
 
     def _human(self, text: str) -> str:
         """Replace the `$[2]` in an error of msgspec by the parameter's name."""
@@ -292,7 +295,7 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 
 def _annotation(annotation: Any) -> Any:
-    return Any if annotation is inspect.Parameter.empty else annotation
+    return Any if annotation is inspect.Parameter.empty else values.known_annotation(annotation)
 
 
 def _check(annotation: Any, what: str) -> None:
@@ -301,7 +304,8 @@ def _check(annotation: Any, what: str) -> None:
         info = msgspec.inspect.type_info(annotation)
         msgspec.msgpack.Decoder(annotation)
     except (TypeError, ValueError, NameError, RecursionError) as error:
-        raise InvalidArguments(f"{what} cannot be encoded: {str(error).splitlines()[0]}") from error
+        why = f"{what} cannot be encoded: {str(error).splitlines()[0]}"
+        raise InvalidArguments(f"{why}{_UNION if 'unions' in why else ''}") from error
     custom = _custom(info, set())
     if custom is not None:
         name = getattr(custom, "__qualname__", None) or repr(custom)
@@ -316,7 +320,7 @@ def _custom(info: Any, seen: set[int]) -> Any:
         return None
     seen.add(id(info))
     if isinstance(info, msgspec.inspect.CustomType):
-        return info.cls
+        return None if values.travels(info.cls) else info.cls
     if isinstance(info, msgspec.inspect.Type | msgspec.inspect.Field):
         for name in getattr(info, "__struct_fields__", ()):
             value = getattr(info, name)

@@ -91,7 +91,7 @@ def probe(reading: Reading) -> PluginRead | Failing:
     """Inspect a plugin; return the result, or the failure."""
     try:
         return inspect_plugin(reading)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (a plugin's code may raise anything)
+    except BaseException as error:  # noqa: BLE001 (a plugin's code may raise anything)
         if _explains_itself(error):
             return Failing("read", encodable(error_text(error))[:2000])
         return Failing("read", (one_line(error) + author_location(error))[:2000], formatted(error))

@@ -7,6 +7,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from garrison.ipc import error_text as texts
 from garrison.ipc.messages import encodable
 
 from .redaction import redacted
@@ -19,7 +20,8 @@ LOOP = re.compile(r"^uvloop/|/asyncio/(?:runners|base_events|events)\.py$")
 MOST = 16 * 1024  # characters of a traceback; the last ones are kept
 
 
-def _is_authors(frame: traceback.FrameSummary) -> bool:
+def is_authors_frame(frame: traceback.FrameSummary) -> bool:
+    """Return whether a frame is of an author's code or of a library."""
     ours = frame.filename.startswith(OURS) and not frame.filename.startswith(BUNDLED)
     return not ours and not frame.filename.startswith("<frozen importlib")
 
@@ -37,18 +39,30 @@ def _is_syntax_error(shown: traceback.TracebackException) -> bool:
 
 
 def formatted(error: BaseException) -> str:
-    """Return a traceback with its causes, starting at the author's first frame."""
+    """Return a traceback with its causes, starting at the author's first frame.
+
+    An exception whose notes, causes or text cannot be read is shown without them.
+    """
+    try:
+        text = _formatted(error)
+    except BaseException:  # noqa: BLE001 (an author's exception may do anything when it is read)
+        where = "".join(traceback.format_tb(error.__traceback__)[-1:])
+        text = f"{where}{texts.type_name(error)}: {texts.error_text(error)}\n"
+    text = encodable(redacted(text))
+    return text[-MOST:]  # after redaction, which would not find a part of a secret
+
+
+def _formatted(error: BaseException) -> str:
     shown = traceback.TracebackException.from_exception(error)
     one: traceback.TracebackException | None = shown
     while one is not None:
-        authors = [frame for frame in one.stack if _is_authors(frame)]
+        authors = [frame for frame in one.stack if is_authors_frame(frame)]
         while len(authors) > 1 and LOOP.search(authors[0].filename):  # SystemExit passes through it
             del authors[0]
         if authors or _is_syntax_error(one):  # otherwise the error is garrison's, or the config's
             one.stack = traceback.StackSummary.from_list(authors)
         one = one.__cause__ or one.__context__
-    text = encodable(redacted("".join(shown.format())))
-    return text[-MOST:]  # after redaction, which would not find a part of a secret
+    return "".join(shown.format())
 
 
 def format_task(task: "asyncio.Task[Any]") -> str:
@@ -60,7 +74,7 @@ def format_task(task: "asyncio.Task[Any]") -> str:
         if frame is not None:
             frames += traceback.extract_stack(frame, limit=1)
         inner = getattr(inner, "cr_await", None) or getattr(inner, "ag_await", None)
-    authors = [frame for frame in frames if _is_authors(frame)]
+    authors = [frame for frame in frames if is_authors_frame(frame)]
     if not authors:
         return ""
     return f"task {task.get_name()} waits at\n{''.join(traceback.format_list(authors))}"
@@ -71,7 +85,9 @@ def author_location(error: BaseException) -> str:
 
     What it called in a library is not the author's. Of an installed plugin, all of its package is.
     """
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_authors(frame)]
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if is_authors_frame(frame)
+    ]
     if not frames:
         return ""
     package = _package(frames[0].filename)
@@ -87,15 +103,12 @@ def _package(filename: str) -> str:
 
 
 def error_text(error: BaseException) -> str:
-    """Return an exception's text without secrets; its `__str__` may itself raise."""
-    try:
-        return redacted(str(error))
-    except Exception:  # noqa: BLE001 (an author's `__str__` may do anything)
-        return "<its text cannot be printed>"
+    """Return an exception's text without secrets, whatever its `__str__` does."""
+    return redacted(texts.error_text(error))
 
 
 def one_line(error: BaseException) -> str:
     """Return an exception's type and text on one line."""
     text = " ".join(error_text(error).split())
-    name = type(error).__name__
+    name = texts.type_name(error)
     return encodable(f"{name}: {text}" if text else name)[:2000]

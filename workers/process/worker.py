@@ -31,7 +31,7 @@ from garrison.workers.agents.settings import Settings
 from garrison.workers.background import Background, BackgroundFailure
 from garrison.workers.config_class import ConfigMismatch, convert_config
 from garrison.workers.plugin import Plugin
-from garrison.workers.runtime import Reports, Runtime
+from garrison.workers.runtime import WARNING_MOST, Reports, Runtime
 from garrison.workers.service import Service
 
 from . import health, logs, redaction
@@ -40,13 +40,16 @@ from .ending import LOG_HELD_S, Ending, EndReport
 from .exit import CRASHED, NOT_STARTED, leave
 from .internal_methods import InternalMethods
 from .loading import load
+from .loop_watch import LoopWatch
 from .methods import describe, with_attributes
 from .orphan import ParentWatch
 from .preparation import Prepared
 from .reaper import Reaper
+from .redaction import redacted
 from .registration import add_plugin, add_service
 from .sandbox import unreadable_code
 from .starting import start_service
+from .task_watch import TaskWatch
 from .tracebacks import error_text, format_task, formatted, one_line
 
 log = logging.getLogger(__name__)
@@ -110,7 +113,9 @@ class Worker:
         prepared.names.directory = session.directory
         self._components = ComponentRegistry(self._components_changed)
         self._events = Events(client, a.name, self._subscribe)
-        self._background, self._reports = Background(), Reports()
+        self._reports = Reports()
+        self._background = Background(self._reports.warn)
+        self._loop_watch = LoopWatch(a.name)
         self._runtime = Runtime(
             client,
             a.name,
@@ -125,7 +130,7 @@ class Worker:
         )
         self._reports.extend = self._extend
         internal = InternalMethods(self._runtime, self._components, self._events)
-        self._dispatch = Dispatch(a.name, self._reply, internal, a.calls.max_message)
+        self._dispatch = Dispatch(a.name, self._reply, internal, a.calls.max_message, a.threads)
         self._end = EndReport(self._dispatch, self._background, prepared.names.of)
         self._service: Service | None = None
         self._phase = "init"
@@ -188,7 +193,9 @@ class Worker:
             if end.code is None or isinstance(end.code, int):
                 raise
             return await self.fail(end)
-        except Exception as error:  # noqa: BLE001 (an author's code may raise anything)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 (an author's code may raise anything)
             return await self.fail(error)
 
     def close(self) -> None:
@@ -201,6 +208,7 @@ class Worker:
         a, runtime = self._assignment, self._runtime
         plugin = self._load()
         logs.take_over_loggers(a.name)  # those of bundled services
+        self._watch()
         cls = plugin.service(a.service_type, a.source.name)
         await self._session.wait_welcome()
         self._loop.add_signal_handler(signal.SIGTERM, self._on_term)
@@ -226,12 +234,19 @@ class Worker:
         self._methods = with_attributes(described, service)
         self._manifest = self._components.add_to_manifest(self._methods)
         self._dispatch.serve(service, methods, self._faults())
-        self._phase = "run"
+        self._phase, self._background.serving = "run", True
         self._parents.expect_beat(self._silence)
         self._session.send(messages.Ready(self._manifest))
         with health.checking(service, a.timing.health_interval, self._session.send):
             await self._until_ended(self._background.finished.wait())
         raise Shutdown("it asked to end")
+
+    def _watch(self) -> None:
+        """Watch the loop and its tasks from now on; the import is allowed to block."""
+        crash = self._background.fail if self._assignment.task_errors == "crash" else None
+        factory: Any = TaskWatch(self._assignment.name, self._reports.warn, crash)
+        self._loop.set_task_factory(factory)
+        self._loop_watch.begin()
 
     def _load(self) -> Plugin:
         """Import the plugin. Where the service's user cannot read its code, name that as the cause
@@ -280,7 +295,7 @@ class Worker:
 
     async def _stop(self, reason: str) -> int:
         """Drain, stop the service and report a clean end; return the exit code."""
-        self._phase = "stop"
+        self._phase, self._background.ending = "stop", True
         self._end.begin()
         own = Ending(self._assignment.timing.grace, reason, reason)
         await self._drain_calls(self._drain.result() if self._drain.done() else own)
@@ -289,8 +304,10 @@ class Worker:
             self._send_beat()
             try:
                 await self._service.stop()
-            except (Exception, SystemExit) as error:
-                log.exception("stop raised")
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # noqa: BLE001 (its end is to be reported)
+                log.error("stop raised\n%s", formatted(error).rstrip())
                 reason = f"its stop raised {one_line(error)}"
             self._end.stop_ended()
         await self._background.cancel()
@@ -309,17 +326,15 @@ class Worker:
             self._end.log_held()
         late.cancel()
 
-    async def fail(self, error: Exception | SystemExit) -> int:
+    async def fail(self, error: BaseException) -> int:
         """Report a failure, the first one; return the exit code."""
         if self._failure is None:
             self._failure = self._loop.create_task(self._report_failure(error))
         return await asyncio.shield(self._failure)
 
-    async def _report_failure(self, error: Exception | SystemExit) -> int:
+    async def _report_failure(self, error: BaseException) -> int:
         cause = error
-        if isinstance(error, BackgroundFailure) and isinstance(
-            error.__cause__, Exception | SystemExit
-        ):
+        if isinstance(error, BackgroundFailure) and error.__cause__ is not None:
             cause = error.__cause__
         text = formatted(cause)
         log.error("%s failed in %s\n%s", self._assignment.name, self._phase, text.rstrip())
@@ -386,12 +401,16 @@ class Worker:
     def _send_beat(self) -> None:
         session = self._session
         self._seq += 1
+        dispatch, reports = self._dispatch, self._reports
+        reports.warn("threads", dispatch.threads.problem or None)
         beat = messages.Beat(
             self._seq,
-            self._dispatch.in_flight,
+            dispatch.in_flight,
             session.refused,
-            self._reports.facts,
+            reports.facts,
             self._end.held(),
+            tuple(redacted(text)[:WARNING_MOST] for text in reports.warnings.values()),
+            dispatch.threads.use,
         )
         session.send(beat)
 

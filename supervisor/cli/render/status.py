@@ -21,7 +21,7 @@ STYLES = {
     "initializing": "yellow",
     "starting": "yellow",
 }
-UNWELL = "!"  # beside the state of a service whose `health` reports a problem
+UNWELL = "!"  # beside the state of a service that is not well, and before the lines that say why
 LINE_MOST = 200  # characters of a reason
 NAME_MOST = 28  # columns of a NAME in the table
 
@@ -52,6 +52,8 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
             yield Text(sanitize(f"{row['name']}: {facts_line(row['facts'])}"))
         if _unwell(row):
             yield _one_line(f"{row['name']} {UNWELL} its health: {row['health']['problem']}")
+        for line in row.get("warnings", ()):
+            yield _one_line(f"{row['name']} {UNWELL} {line}")
         if row["reason"] and row["state"] != "running":
             yield _one_line(f"{row['name']}: {row['reason'].splitlines()[0]}")
 
@@ -64,7 +66,7 @@ def rejected_line(problem: str) -> Text:
 
 def _marked(row: dict[str, Any]) -> bool:
     """Return True if a mark beside the state says that a line below has more."""
-    return _unwell(row) or bool(row.get("config_rejected"))
+    return _unwell(row) or bool(row.get("config_rejected") or row.get("warnings"))
 
 
 def _unwell(row: dict[str, Any]) -> bool:
@@ -144,6 +146,7 @@ def service_detail(row: dict[str, Any], command: Callable[[str], str]) -> Render
     left_out = row.get("left_out") or {}
     sections: list[tuple[str, Iterable[RenderableType]]] = [
         ("started with" if row.get("started_with") else "secrets", _start(row)),
+        ("warnings", (_line(f"{UNWELL} {line}") for line in row.get("warnings", ()))),
         ("methods", map(_method, row.get("methods") or ())),
         ("methods that cannot be called", (_line(f"{n}: {why}") for n, why in left_out.items())),
         ("notes", map(_line, row.get("notes") or ())),
@@ -200,6 +203,7 @@ def _facts(row: dict[str, Any]) -> Table:
         ("events", ", ".join(row.get("events", []))),
         ("sends for", ", ".join(row.get("sends_for", []))),
         ("in flight", row["in_flight"] or None),
+        ("threads", _threads(row)),
         ("says", facts_line(row["facts"])),
         ("log", row.get("log")),
     ]
@@ -228,6 +232,16 @@ def _process(row: dict[str, Any]) -> str | None:
     if (seconds := row.get("cpu_seconds")) is not None:  # a former supervisor does not tell
         used += f", {seconds:.3g} s of it in all"
     return f"{row['pid']} (generation {row['generation']}, {used}{beat})"
+
+
+def _threads(row: dict[str, Any]) -> str | None:
+    """Return the threads of plain methods that are held; nothing if none is."""
+    use = row.get("threads")
+    if not use or not (use["busy"] or use["waiting"]):
+        return None
+    stuck = f", {use['stuck']} of them given up by the caller" if use["stuck"] else ""
+    waiting = f", {use['waiting']} calls wait" if use["waiting"] else ""
+    return f"{use['busy']} of {use['most']} held{stuck}{waiting}"
 
 
 def _health(row: dict[str, Any]) -> str | None:

@@ -102,6 +102,16 @@ def test_a_message_of_the_release_before_is_understood(union: str) -> None:
         assert [type(message).__name__ for message in decode(bytes.fromhex(golden))] == [name]
 
 
+def test_a_message_of_an_older_release_is_understood() -> None:
+    """It lacks the fields that were added since; they have their defaults."""
+    (call,) = decode_data(bytes.fromhex(GOLDEN["older"]["Call"]))
+    assert call == msgspec.structs.replace(DATA[0], chain=())
+    (beat,) = decode_upward(bytes.fromhex(GOLDEN["older"]["Beat"]))
+    assert beat == messages.Beat(1, 2, 3, {"guilds": 4.0})
+    older = decode_assignment(bytes.fromhex(GOLDEN["older"]["assignment"]))
+    assert older == msgspec.structs.replace(ASSIGNMENT, threads=16, task_errors="log")
+
+
 def test_the_version_is_the_same_as_before() -> None:
     """Another version would end every worker at an upgrade."""
     assert GOLDEN["wire"] == WIRE

@@ -1,0 +1,95 @@
+"""Errors that cannot be printed or are no Exception: they take the way of all others."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.services.errant import ERRORS
+from tests.support.host import Host, found, hosting
+from tests.support.waiting import until
+
+from garrison.ipc import InvalidCall, RemoteError, with_timeout
+
+CONFIG = """
+[plugins.errant]
+[services.errant]
+health_interval = 0.2
+[services.second]
+plugin = "errant"
+"""
+FAILING = {
+    "own": "Own: of my own",
+    "unprintable": "Unprintable",
+    "endless": "Endless",
+    "generator-exit": "GeneratorExit",
+}
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Host]:
+    """Run two of the same service."""
+    with hosting(CONFIG, ["errant"]) as host:
+        yield host
+
+
+async def test_the_caller_has_the_error_at_once(running: Host) -> None:
+    """Whatever a method raises, in the loop, in a thread or in a stream."""
+    async with running.connect() as client:
+        errant = with_timeout(found(client, "errant"), 20)
+        began = time.monotonic()
+        for kind in ERRORS:
+            for method in (errant.fail, errant.fail_in_a_thread):
+                with pytest.raises(RemoteError) as caught:
+                    await method(kind)
+                assert caught.value.type_name == type(ERRORS[kind]()).__name__
+            with pytest.raises(RemoteError):
+                _ = [item async for item in errant.fail_in_a_stream(kind)]
+            assert await errant.emit(kind) == "returned"  # both listeners fail
+        assert time.monotonic() - began < 20
+
+
+async def test_health_is_asked_again_after_any_error(running: Host) -> None:
+    """The checks continue."""
+    async with running.connect() as client:
+        errant = found(client, "errant")
+        await errant.fail_checks()
+        until(lambda: _health(running).get("problem"), what="a bad check")
+        until(lambda: _health(running).get("well"), what="a good check after it")
+        assert running.rows()["errant"]["restarts"] == 0
+
+
+async def test_a_result_that_cannot_travel_is_named(running: Host) -> None:
+    """To its caller, and in the log of its service: method, path, type, and what to do."""
+    async with running.connect() as client:
+        errant = found(client, "errant")
+        with pytest.raises(RemoteError, match=r'local raised.*result\["rows"\]\[1\]\["lock"\] is'):
+            await errant.local()
+        with pytest.raises(RemoteError, match=r"item\[0\] is a _thread.lock"):
+            _ = [item async for item in errant.local_items()]
+        with pytest.raises(InvalidCall, match=r"argument 1\[0\] is a object, .*pass its fields"):
+            await errant.anything([object()])
+        log = running.log("errant")
+        assert 'result.unsent service=errant method=local result["rows"][1]["lock"]' in log
+        assert "return the data that the other side needs" in log
+        assert await errant.anything({"path": Path("/x"), "set": {1}}) == {"path": "/x", "set": [1]}
+        assert await errant.suffix(Path("/a/b.txt"), Path("/c")) == "/a/b.bak"
+
+
+def test_a_start_that_raises_such_an_error_says_so() -> None:
+    """The reason is the error of `start` or `init`, not the exit code of the process."""
+    names = {kind.replace("-", ""): kind for kind in FAILING}
+    config = '[plugins.errant]\n[plugins.early]\nuse = "errant"\nconfig = { init = "own" }\n'
+    config += '[services.early]\nplugin = "early"\n'
+    config += '[services.errant]\nplugin = "errant"\nautostart = false\n'
+    for name, kind in names.items():
+        config += f'[services.{name}]\nplugin = "errant"\nconfig = {{ start = "{kind}" }}\n'
+    with hosting(config, ["errant"]) as host:
+        rows = host.rows()
+        for name, kind in {**names, "early": "own"}.items():
+            assert rows[name]["reason"].startswith(FAILING[kind]), rows[name]["reason"]
+
+
+def _health(host: Host) -> dict[str, Any]:
+    return host.rows()["errant"]["health"] or {}
