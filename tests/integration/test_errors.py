@@ -10,7 +10,7 @@ from tests.services.errant import ERRORS
 from tests.support.host import Host, found, hosting
 from tests.support.waiting import until
 
-from garrison.ipc import InvalidCall, RemoteError, with_timeout
+from garrison.ipc import InvalidCall, RemoteError, ServiceLost, with_timeout
 
 CONFIG = """
 [plugins.errant]
@@ -24,6 +24,9 @@ FAILING = {
     "unprintable": "Unprintable",
     "endless": "Endless",
     "generator-exit": "GeneratorExit",
+    "secretive": "Secretive",
+    "traceless": "Traceless",
+    "interrupt": "KeyboardInterrupt: by the author",
 }
 
 
@@ -75,6 +78,14 @@ async def test_a_result_that_cannot_travel_is_named(running: Host) -> None:
         assert "return the data that the other side needs" in log
         assert await errant.anything({"path": Path("/x"), "set": {1}}) == {"path": "/x", "set": [1]}
         assert await errant.suffix(Path("/a/b.txt"), Path("/c")) == "/a/b.bak"
+
+
+async def test_an_interrupt_of_a_method_is_the_reason_of_the_crash(running: Host) -> None:
+    """Not the cancellation that follows it."""
+    async with running.connect() as client:
+        errant = found(client, "second")
+        with pytest.raises(ServiceLost, match="KeyboardInterrupt: by the author"):
+            await errant.fail("interrupt")
 
 
 def test_a_start_that_raises_such_an_error_says_so() -> None:

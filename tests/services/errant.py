@@ -35,12 +35,29 @@ class Endless(Exception):
     __repr__ = __str__
 
 
+class Secretive(Exception):
+    """An exception of which nothing can be read."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise Own(f"no {name}")
+
+
+class Traceless(Exception):
+    """An exception that hides its frames."""
+
+    @property
+    def __traceback__(self) -> Any:  # type: ignore[override]
+        raise Own("no traceback")
+
+
 ERRORS: dict[str, Callable[[], BaseException]] = {
     "own": lambda: Own("of my own"),
     "unprintable": Unprintable,
     "endless": Endless,
     "generator-exit": GeneratorExit,
     "cause": lambda: _with_cause(),
+    "secretive": Secretive,
+    "traceless": Traceless,
 }
 
 
@@ -52,6 +69,8 @@ def _with_cause() -> Exception:
 
 def fail(kind: str) -> None:
     """Raise one of the errors."""
+    if kind == "interrupt":  # not one of them: it ends the process
+        raise KeyboardInterrupt("by the author")
     raise ERRORS[kind]()
 
 

@@ -67,7 +67,8 @@ class Events:
             raise
         except BaseException as error:
             task = asyncio.current_task()
-            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+            cancelled = issubclass(type(error), asyncio.CancelledError)  # it may hide its class
+            if cancelled and task is not None and task.cancelling():
                 raise
             self._log_failure(event, error)
 

@@ -167,10 +167,11 @@ def logged(what: str) -> Iterator[None]:
     except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:
-        if isinstance(error, GeneratorExit) and not author_location(error):
+        if type(error) is GeneratorExit and not author_location(error):
             raise  # the stream is closed; no function raised it
         # A check of garrison's own explains itself; the frames would be garrison's.
-        own = isinstance(error, TypeError | msgspec.ValidationError) and not author_location(error)
+        kind = type(error)  # an author's exception may raise where its `__class__` is read
+        own = issubclass(kind, TypeError | msgspec.ValidationError) and not author_location(error)
         log.warning("%s failed\n%s", what, one_line(error) if own else formatted(error).rstrip())
         raise
 

@@ -142,15 +142,18 @@ def _write_to(log_path: str) -> None:
 
 def _loop(
     work: Coroutine[Any, Any, int],
-    exited: Callable[[SystemExit], Coroutine[Any, Any, int]] | None = None,
+    exited: Callable[[SystemExit | KeyboardInterrupt], Coroutine[Any, Any, int]] | None = None,
 ) -> NoReturn:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = CRASHED
-        for _ in range(EXITS_MOST):  # raised by a task, SystemExit stops the loop
+        for _ in range(EXITS_MOST):  # raised by a task, these stop the loop
             try:
                 code = runner.run(work)
                 break
-            except SystemExit as end:  # and again for each task that waits for that one
+            except (
+                SystemExit,
+                KeyboardInterrupt,
+            ) as end:  # and again for each task that waits for that one
                 if exited is None:
                     raise
                 work = exited(end)

@@ -17,6 +17,7 @@ BUNDLED = OURS + "services/"  # counts as an author's
 STDLIB = sysconfig.get_path("stdlib") + "/"
 INSTALLED = re.compile(r"/(?:site|dist)-packages/([^/]+)")  # a package, wherever it is installed
 LOOP = re.compile(r"^uvloop/|/asyncio/(?:runners|base_events|events)\.py$")
+_traceback_of = BaseException.__dict__["__traceback__"].__get__  # no class can hide it
 MOST = 16 * 1024  # characters of a traceback; the last ones are kept
 
 
@@ -46,7 +47,7 @@ def formatted(error: BaseException) -> str:
     try:
         text = _formatted(error)
     except BaseException:  # noqa: BLE001 (an author's exception may do anything when it is read)
-        where = "".join(traceback.format_tb(error.__traceback__)[-1:])
+        where = "".join(traceback.format_tb(_traceback_of(error))[-1:])
         text = f"{where}{texts.type_name(error)}: {texts.error_text(error)}\n"
     text = encodable(redacted(text))
     return text[-MOST:]  # after redaction, which would not find a part of a secret
@@ -86,7 +87,7 @@ def author_location(error: BaseException) -> str:
     What it called in a library is not the author's. Of an installed plugin, all of its package is.
     """
     frames = [
-        frame for frame in traceback.extract_tb(error.__traceback__) if is_authors_frame(frame)
+        frame for frame in traceback.extract_tb(_traceback_of(error)) if is_authors_frame(frame)
     ]
     if not frames:
         return ""

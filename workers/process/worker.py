@@ -78,12 +78,17 @@ class WorkerRun:
             worker.close()
             context.term()  # returns when the last replies have left
 
-    async def exited(self, end: SystemExit) -> int:
-        """Report that a task called `sys.exit`, which has stopped the loop; return the exit code.
+    async def exited(self, end: SystemExit | KeyboardInterrupt) -> int:
+        """Report what a task raised that stops the loop; return the exit code.
 
-        A code that is a number is the process's own; a text is the reason of a failure.
+        A code of `sys.exit` that is a number is the process's own; a text is the reason of a
+        failure. A KeyboardInterrupt is no signal here: an author's code raised it.
         """
-        if end.code is None or isinstance(end.code, int) or self._worker is None:
+        if self._worker is None:
+            return CRASHED
+        if isinstance(end, KeyboardInterrupt):
+            return await self._worker.fail(end)
+        if end.code is None or isinstance(end.code, int):
             return end.code if isinstance(end.code, int) else 0
         return await self._worker.fail(end)
 
@@ -193,8 +198,6 @@ class Worker:
             if end.code is None or isinstance(end.code, int):
                 raise
             return await self.fail(end)
-        except KeyboardInterrupt:
-            raise
         except BaseException as error:  # noqa: BLE001 (an author's code may raise anything)
             return await self.fail(error)
 
@@ -304,8 +307,6 @@ class Worker:
             self._send_beat()
             try:
                 await self._service.stop()
-            except KeyboardInterrupt:
-                raise
             except BaseException as error:  # noqa: BLE001 (its end is to be reported)
                 log.error("stop raised\n%s", formatted(error).rstrip())
                 reason = f"its stop raised {one_line(error)}"
@@ -334,11 +335,12 @@ class Worker:
 
     async def _report_failure(self, error: BaseException) -> int:
         cause = error
-        if isinstance(error, BackgroundFailure) and error.__cause__ is not None:
+        if type(error) is BackgroundFailure and error.__cause__ is not None:
             cause = error.__cause__
         text = formatted(cause)
         log.error("%s failed in %s\n%s", self._assignment.name, self._phase, text.rstrip())
-        permanent = isinstance(cause, PermanentFailure | ConfigMismatch | ConfigError)
+        # By its type: an author's exception may raise where its `__class__` is read.
+        permanent = issubclass(type(cause), PermanentFailure | ConfigMismatch | ConfigError)
         reason = encodable(error_text(cause))[:2000] if permanent else one_line(cause)
         failing = messages.Failing(self._phase, reason, text, permanent)
         await self._session.send_last(failing, self._last_words_timeout)
