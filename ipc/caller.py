@@ -13,12 +13,28 @@ from .messages import LONGEST_TIMEOUT, Entry, Value
 Decode = Callable[[Any], Any]
 
 
+def check_number(seconds: object, what: str) -> None:
+    """Check that seconds are a number. One may come from a config as text.
+
+    Args:
+        seconds: What was given; Decimal and numpy's numbers count.
+        what: What takes it.
+
+    Raises:
+        TypeError: It is no number.
+    """
+    if not hasattr(type(seconds), "__float__"):
+        raise TypeError(f"{what} a number of seconds, not {type(seconds).__name__}: {seconds!r:.80}")
+
+
 def bounded_seconds(seconds: float) -> float:
     """Return a number of seconds, 366 days at most.
 
     Raises:
         ValueError: It is below 0, or nan.
+        TypeError: It is no number.
     """
+    check_number(seconds, "a timeout is")
     if not seconds >= 0:
         raise ValueError(f"a timeout is a number of seconds from 0, not {seconds!r}")
     return min(seconds, LONGEST_TIMEOUT)

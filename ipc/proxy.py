@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Self, TypeVar, cast, get_args, get_origin
 import msgspec
 
 from . import frames, values
-from .caller import Caller, Decode
+from .caller import Caller, Decode, check_number
 from .error_text import error_text
 from .errors import CallError, RemoteError
 from .messages import MethodInfo, State, Value
@@ -112,6 +112,7 @@ def with_timeout(proxy: T, seconds: float) -> T:
     """Return a proxy of the same service with another deadline for its calls, in seconds."""
     if not isinstance(proxy, ServiceProxy):
         raise TypeError(f"with_timeout takes what get_service returned, not {proxy!r}")
+    check_number(seconds, "a deadline is")
     if not 0 < seconds < float("inf"):
         raise ValueError(f"a deadline is a number of seconds above 0, not {seconds!r}")
     made = ServiceProxy(proxy._client, proxy._name, proxy._class, float(seconds))

@@ -271,6 +271,10 @@ def _instead(part: Any, cause: BaseException, verb: str) -> str:
         return f"{verb} its name, or what it returns"
     if isinstance(part, _LOCAL) or hasattr(part, "fileno"):
         return f"it exists in this process alone; {verb} the data that the other side needs"
+    if isinstance(part, complex):  # also numpy's
+        return f"{verb} [value.real, value.imag]"
+    if _is_a(type(part), "numpy", "generic"):  # its own `tolist` returns the same type
+        return f"{verb} float(…) of it"
     for method in ("tolist", "to_dict"):
         if hasattr(part, method):
             return f"{verb} .{method}() of it"
@@ -281,8 +285,8 @@ def _instead(part: Any, cause: BaseException, verb: str) -> str:
         return f"{verb} dict(…) of it"
     if isinstance(part, collections.abc.Iterable):
         return f"{verb} list(…) of it"
-    if isinstance(part, complex):
-        return f"{verb} [value.real, value.imag]"
+    if type(part).__module__.partition(".")[0] in sys.stdlib_module_names:  # no author's class
+        return f"{verb} str(…) of it, or its fields as a dict"
     return (
         f"{verb} its fields as a dict, or make its class a dataclass or a msgspec.Struct of "
         "plain values"

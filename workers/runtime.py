@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
+from garrison.ipc.caller import check_number
 from garrison.ipc.character import Character
 from garrison.ipc.client import Client
 from garrison.ipc.mail import MESSAGE, PostedMessage
@@ -197,7 +198,9 @@ class Runtime:
 
         Raises:
             ValueError: The seconds are none, or more than that.
+            TypeError: They are no number.
         """
+        check_number(seconds, "extend takes")
         if not 0 < seconds <= EXTENSION_MOST:
             raise ValueError(
                 f"extend takes more than 0 and at most {EXTENSION_MOST:g} seconds, not "

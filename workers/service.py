@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
 
+from garrison.ipc.caller import check_number
+
 from .background import Ticks
 from .runtime import Runtime
 
@@ -127,8 +129,10 @@ class Service:
             work: `async def`, or a plain function, which runs in the event loop and must not block.
 
         Raises:
-            ValueError: The period is not a number above 0.
+            ValueError: The period is not above 0.
+            TypeError: It is no number.
         """
+        check_number(seconds, "every takes")
         if not 0 < seconds < float("inf"):
             raise ValueError(f"every takes a number of seconds above 0, not {seconds!r}")
 

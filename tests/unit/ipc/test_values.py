@@ -8,8 +8,10 @@ import socket
 import threading
 import types
 from collections import deque
+from datetime import timezone
 from decimal import Decimal
 from fractions import Fraction
+from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -93,7 +95,9 @@ def test_numpys_scalars_travel() -> None:
     assert decode(values.encode(given)) == [0.5, 2.0, -3, True, "s"]
     assert type(values.decoder(np.float32)(values.encode(np.float32(2)))) is np.float32
     assert ".tolist()" in values.problem({"a": np.zeros(3)}, TypeError(), "result")
-    assert "cannot travel" in values.problem(np.longdouble(1), TypeError(), "result")
+    long = values.problem(np.longdouble(1), TypeError(), "result")
+    assert long.endswith("which cannot travel: return float(…) of it"), long
+    assert "[value.real, value.imag]" in values.problem(np.complex128(1j), TypeError(), "result")
 
 
 def test_pydantics_models_travel() -> None:
@@ -170,8 +174,10 @@ async def never() -> None:
         ({"m": types.MappingProxyType({})}, ["dict(…)"]),
         ([1j], ["result[0] is a complex", "value.real"]),
         ({(1, Fraction(1, 2)): 1}, ["key", "fractions.Fraction"]),
-        ({7: {"x", Fraction(1, 2)}}, ["result[7]", "an element", "msgspec.Struct"]),
+        ({7: {"x", Fraction(1, 2)}}, ["result[7]", "an element", "str(…)"]),
         ([int], ["result[0] is a type"]),
+        ({"a": ip_address("::1")}, ['result["a"] is a ', "return str(…) of it, or its fields"]),
+        (timezone.utc, ["return str(…) of it, or its fields"]),  # noqa: UP017
         ([Rude()], ["result cannot travel"]),
     ],
 )

@@ -3,12 +3,13 @@
 import asyncio
 import gc
 import warnings
+from decimal import Decimal
 from typing import Any, Self
 
 import pytest
 from tests.support.waiting import until_true
 
-from garrison.workers import Runtime, Service
+from garrison.workers import Runtime, Service, with_timeout
 from garrison.workers.background import EssentialWorkEnded
 from garrison.workers.runtime import Reports
 from garrison.workers.testing import run
@@ -120,3 +121,18 @@ def test_warnings_are_bounded() -> None:
 
 async def _reports() -> Reports:
     return Reports()
+
+
+async def test_a_period_or_a_deadline_that_is_no_number_is_named() -> None:
+    """One that comes from a config may be a text."""
+    async with run(Busy, fakes={"other": object()}) as service:
+        given = r"a number of seconds, not str: '5'"
+        with pytest.raises(TypeError, match=f"every takes {given}"):
+            service.every("5", once)  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=f"extend takes {given}"):
+            service.runtime.extend("5")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=f"a deadline is {given}"):
+            with_timeout(service.runtime.get_service("other"), "5")  # type: ignore[arg-type]
+        with pytest.raises(TypeError, match=f"a timeout is {given}"):
+            await service.runtime.get_service_load_promise("other", "5")  # type: ignore[call-overload]
+        service.runtime.extend(Decimal(5))  # type: ignore[arg-type]
