@@ -24,7 +24,9 @@ def check_number(seconds: object, what: str) -> None:
         TypeError: It is no number.
     """
     if not hasattr(type(seconds), "__float__"):
-        raise TypeError(f"{what} a number of seconds, not {type(seconds).__name__}: {seconds!r:.80}")
+        raise TypeError(
+            f"{what} a number of seconds, not {type(seconds).__name__}: {seconds!r:.80}"
+        )
 
 
 def bounded_seconds(seconds: float) -> float:
