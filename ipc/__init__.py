@@ -27,7 +27,8 @@ from .mail import DELIVER, EVENT, Delivery, EventPost, PostedMessage, PostReques
 from .messages import EMPTY_MAP, State
 
 if TYPE_CHECKING:
-    from .client import Client, connect
+    from .client import Client
+    from .connection import connect
     from .proxy import ServiceProxy, state, with_timeout
 
 __all__ = [
@@ -63,7 +64,7 @@ __all__ = [
 _MODULES = {
     "Client": "client",
     "ServiceProxy": "proxy",
-    "connect": "client",
+    "connect": "connection",
     "state": "proxy",
     "with_timeout": "proxy",
 }

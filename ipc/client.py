@@ -7,19 +7,15 @@ sizes are bytes.
 import asyncio
 import logging
 import threading
-import time
 import weakref
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
 import msgspec
-import zmq
 
 from . import frames as large
-from . import mail, sockets, values, watching
+from . import mail, values, watching
 from .caller import Decode, ItemSink, bounded_seconds
 from .calls import OpenCall
 from .directory import AWAY
@@ -28,20 +24,17 @@ from .errors import (
     InvalidCall,
     OrderFailed,
     ServiceUnavailable,
-    SupervisorGone,
     chain_problem,
 )
 from .log_events import LogEvent
 from .mail import EVENT
-from .messages import CHAIN_MOST, EMPTY_MAP, LONGEST_TIMEOUT, Entry, Leave, State, Token, Value
+from .messages import CHAIN_MOST, EMPTY_MAP, LONGEST_TIMEOUT, Entry, State, Token, Value
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
 from .session import REQUEST_S, Session
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-CONNECT_S = 10.0  # longest wait for a supervisor to answer
-STARTING_POLL_S = 0.02  # between checks for a supervisor that is starting
 MARGIN = 65_536  # bytes of a message besides its arguments
 
 # Deadline of the method that is running, in monotonic seconds; calls that it makes end by then.
@@ -459,49 +452,6 @@ class Client:
     def close(self) -> None:
         """Settle what is in flight and leave the host."""
         self.session.close()
-
-
-@asynccontextmanager
-async def connect(home: str | Path, timeout: float = CONNECT_S) -> AsyncIterator[Client]:
-    """Join a running host from any program, with the same `get_service` family as a service.
-
-    Args:
-        home: The host's home, where `run/control.sock` lies.
-        timeout: Seconds to wait for a supervisor to answer.
-
-    Raises:
-        SupervisorGone: No supervisor answers; the text names the path.
-    """
-    run = sockets.run_folder(Path(home))
-    control = sockets.control_path(run)
-    until = time.monotonic() + bounded_seconds(timeout)
-    while True:
-        try:
-            sockets.check_listening(control)
-            break
-        except SupervisorGone:
-            if not sockets.is_starting(control):
-                raise
-            if time.monotonic() >= until:
-                raise sockets.socket_missing(control) from None
-            await asyncio.sleep(STARTING_POLL_S)
-    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-    client = Client(sockets.new_token())
-    try:
-        client.session.open(context, control, sockets.bus_path(run))
-        try:
-            async with asyncio.timeout(timeout):
-                await client.session.wait_welcome()
-        except TimeoutError:
-            raise SupervisorGone(control, f"it gave no answer within {timeout:g} s") from None
-        except ConnectionRefusedError as error:
-            raise SupervisorGone(control, f"it refused: {error}") from None
-        client.session.watch_supervisor()
-        yield client
-    finally:
-        client.session.send(Leave())
-        client.close()
-        context.term()
 
 
 def _state_and_reason(entry: Entry) -> str:

@@ -28,7 +28,6 @@ from garrison.supervisor.lifecycle.actions import (
 )
 from garrison.supervisor.lifecycle.dependencies import bound_services, placed
 from garrison.supervisor.lifecycle.handle import Handle
-from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
 from garrison.supervisor.lifecycle.order_note import NO_ORDER
 from garrison.supervisor.lifecycle.ordering import (
     have_processes,
@@ -359,7 +358,9 @@ class ServiceManager:
             case engine.Gone(_, left):
                 self._on_gone(service, left)
             case engine.Usage(_, used):
-                self._on_usage(service, used)
+                exceeded = self._reports.take_usage(service, used)
+                if exceeded is not None:
+                    self.apply(service, exceeded)
             case _:
                 assert_never(event)
 
@@ -382,20 +383,6 @@ class ServiceManager:
         self._use.release(service.name, ended)
         self.apply(service, event, crash.id if crash is not None else "")
         self._use.crashes.on_restart_decided(crash, service)
-
-    def _on_usage(self, service: Service, used: Used) -> None:
-        """Compare what a worker's process tree uses with the limits of its service."""
-        limits = service.spec.limits
-        event, draining = check_limits(limits, used), service.state is State.STOPPING
-        if event is None or (draining and event is not Event.OVERRUN):
-            return
-        first = not service.current.overrun
-        service.current.overrun = event is Event.OVERRUN
-        service.current.excess = excess_words(limits, used, event is Event.OVERRUN)
-        self.apply(service, event)
-        if draining and first:  # the state does not change, so no transition records it
-            reason = service.current.excess
-            self._use.log.record("service.overrun", service.name, reason=reason)
 
     # --- the workers' messages ----------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from typing import assert_never
 
 from garrison.ipc import messages
 from garrison.ipc.messages import State
+from garrison.supervisor.lifecycle.limits import Used, check_limits, excess_words
 from garrison.supervisor.lifecycle.policy import WHY_DRAINED, Event, can_extend, extend
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 
@@ -39,6 +40,19 @@ class WorkerReports:
                 return None
             case _:
                 assert_never(message)
+
+    def take_usage(self, service: Service, used: Used) -> Event | None:
+        """Compare what a worker's process tree uses with the limits of its service."""
+        limits = service.spec.limits
+        event, draining = check_limits(limits, used), service.state is State.STOPPING
+        if event is None or (draining and event is not Event.OVERRUN):
+            return None
+        current, first = service.current, not service.current.overrun
+        current.overrun = event is Event.OVERRUN
+        current.excess = excess_words(limits, used, current.overrun)
+        if draining and first:  # the state does not change, so no transition records it
+            self._use.log.record("service.overrun", service.name, reason=current.excess)
+        return event
 
     def _on_beat(self, service: Service, beat: messages.Beat) -> Event:
         current, by_token = service.current, self._services.by_token

@@ -24,9 +24,10 @@ from typing import TypeAlias
 import zmq
 
 RESERVED = 32  # descriptors for this process itself: pidfds, files, a launcher's socket
-BACKLOG = 8  # waiting connections; the kernel takes one more
+PLENTY = 1024  # free descriptors; with as many, a whole burst of connections may wait
+WIDE_BACKLOG = 128  # waiting connections while descriptors are plenty; the kernel takes one more
+BACKLOG = 8  # the same while they are few
 RACING = 4  # may have found the old socket just before another replaced it
-BATCH = BACKLOG + 1 + RACING  # connections that libzmq may accept from a socket handed to it
 RETRY_S = 0.02  # before the next check for free descriptors
 REAP_S = 0.5  # before the next check for listeners without connections
 REAP_MOST_S = 30.0  # the same, after checks that found none
@@ -35,14 +36,20 @@ CONNECTIONS = 512  # of another user at one listener; or an eighth of all descri
 EVENT = struct.Struct("=HI")  # of libzmq's monitors: event, descriptor
 
 
-def has_room(free: int, promised: int) -> bool:
+def batch(backlog: int) -> int:
+    """Return how many connections libzmq may accept from a socket with a backlog, at most."""
+    return backlog + 1 + RACING
+
+
+def has_room(free: int, promised: int, backlog: int = BACKLOG) -> bool:
     """Return True if a whole backlog may be accepted.
 
     Args:
         free: Descriptors that this process may still open.
         promised: Those that connections will take which were handed to libzmq already.
+        backlog: Of the socket that would be handed to it.
     """
-    return free - promised - 1 >= RESERVED + BATCH  # the next listener takes one
+    return free - promised - 1 >= RESERVED + batch(backlog)  # the next listener takes one
 
 
 def connections_most() -> int:
@@ -66,6 +73,7 @@ class HandedToZmq:
     name: str  # the path that it was bound to
     fd: int
     endpoint: str  # libzmq's name of it
+    most: int  # connections that libzmq may accept from it
     drained: bool = False  # no connection waits in it, and no client can reach it
     seen_empty: bool = False  # nor has it an open connection, as of the last check
 
@@ -87,6 +95,7 @@ class Listener:
         self._number = 0
         self._handed: list[HandedToZmq] = []
         self.front: ListenSocket | None = None  # the socket at the path
+        self.backlog = BACKLOG  # its
         self._identity = (0, 0)  # device and inode of the socket at the path
         for stale in Path(path).parent.glob(f"{Path(path).name}.*"):
             stale.unlink(missing_ok=True)  # of a supervisor that was killed in `pause`
@@ -105,7 +114,8 @@ class Listener:
             Path(name).chmod(0o600)
             if self.uid >= 0:
                 os.chown(name, self.uid, -1)
-            front.listen(BACKLOG)  # before this no client can connect
+            self.backlog = WIDE_BACKLOG if free_descriptors() >= PLENTY else BACKLOG
+            front.listen(self.backlog)  # before this no client can connect
             identity = _identity(name)
             Path(name).rename(self._path)
         except BaseException:
@@ -116,17 +126,17 @@ class Listener:
 
     def accept_batch(self) -> None:
         """Hand the connections that wait to libzmq, and make the next ones wait."""
-        former = self.front
+        former, backlog = self.front, self.backlog
         assert former is not None
         self.pause()
-        self._hand_to_zmq(former)
+        self._hand_to_zmq(former, batch(backlog))
 
-    def _hand_to_zmq(self, front: ListenSocket) -> None:
+    def _hand_to_zmq(self, front: ListenSocket, most: int) -> None:
         name, fd = front.getsockname(), front.detach()
         self.socket.set(zmq.USE_FD, fd)
         self.socket.bind(f"ipc://{self._path}")
         endpoint = str(self.socket.get_string(zmq.LAST_ENDPOINT))
-        self._handed.append(HandedToZmq(name, fd, endpoint))
+        self._handed.append(HandedToZmq(name, fd, endpoint, most))
 
     @property
     def listening(self) -> set[int]:
@@ -143,7 +153,7 @@ class Listener:
         """Return how many connections libzmq may still accept from former sockets, at most."""
         for handed in self.former:
             handed.drained = handed.drained or not _has_pending(handed.fd)
-        return BATCH * sum(not handed.drained for handed in self.former)
+        return sum(handed.most for handed in self.former if not handed.drained)
 
     def reap(self, in_use: set[str]) -> bool:
         """Unbind the former sockets that have had no connection at the last check either.
@@ -310,7 +320,7 @@ class ListenerSet:
             self._watch(listener)
             return
         self._unwatch(listener)
-        if has_room(free, promised):
+        if has_room(free, promised, listener.backlog):
             listener.accept_batch()
             self._watch(listener)
             self._reap_gap = REAP_S

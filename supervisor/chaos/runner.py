@@ -15,7 +15,8 @@ from typing import Any
 import psutil
 
 from garrison.ipc import mail, sockets
-from garrison.ipc.client import Client, connect
+from garrison.ipc.client import Client
+from garrison.ipc.connection import connect
 from garrison.ipc.errors import (
     GarrisonError,
     InvalidCall,

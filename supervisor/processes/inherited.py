@@ -44,6 +44,20 @@ def is_worker(key: Key, known: Inherited) -> bool:
     return launched and name == f"g:{known.name}".encode()[:15].decode("utf-8", "ignore")
 
 
+def open_worker(key: Key, known: Inherited) -> int:
+    """Return a pidfd of the worker of a snapshot; -1 if it has ended."""
+    handle = known.handle
+    try:
+        pidfd = os.pidfd_open(handle.pid)
+    except (OSError, OverflowError, ValueError):  # also for a number that is no pid
+        return -1
+    same = process_tree.start_ticks(handle.pid) == handle.ticks
+    if same and not process_tree.ended(pidfd, 0) and is_worker(key, known):
+        return pidfd
+    os.close(pidfd)
+    return -1
+
+
 def inherit(worker: LocalWorker, children: Collection[int]) -> None:
     """Take over a worker from a launcher that has ended.
 

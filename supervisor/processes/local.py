@@ -72,7 +72,6 @@ class LocalEngine:
         self._workers = WorkerTable()
         self._trees = InheritedTrees()
         self._happened: list[Happened] = []
-        self._answers_due = inf  # the earliest `answer_due` of all workers
         self._takeover: LauncherTakeover | None = None
         self._known: dict[Key, Inherited] = {}  # workers of a former supervisor
         self._deferred: list[Callable[[], None]] = []  # commands that wait for the takeover
@@ -87,7 +86,7 @@ class LocalEngine:
     def due(self) -> float:
         """Return when `turn` is to be called even if no descriptor is ready."""
         takeover = self._takeover.due if self._takeover is not None else inf
-        return min(self._answers_due, self._usage.due, self._meter.due, takeover)
+        return min(self._workers.answers_due, self._usage.due, self._meter.due, takeover)
 
     @property
     def busy(self) -> bool:
@@ -112,7 +111,7 @@ class LocalEngine:
             for key, left in self._trees.step(self._workers, self._kept_pids()):
                 self._gone(key, left)
         self._end_missing()
-        if time.monotonic() >= self._answers_due:
+        if time.monotonic() >= self._workers.answers_due:
             self._end_hanging()
         if time.monotonic() >= self._meter.due:
             pids = {worker.pid for worker in self._workers.values() if worker.pid}
@@ -222,14 +221,8 @@ class LocalEngine:
 
     def _hold(self, key: Key, known: Inherited) -> bool:
         """Adopt a worker that has neither launcher nor parent; return False if it has ended."""
-        handle = known.handle
-        try:
-            pidfd = os.pidfd_open(handle.pid)
-        except (OSError, OverflowError, ValueError):  # also for a number that is no pid
-            return False
-        same = process_tree.start_ticks(handle.pid) == handle.ticks
-        if not same or process_tree.ended(pidfd, 0) or not inherited.is_worker(key, known):
-            os.close(pidfd)
+        handle, pidfd = known.handle, inherited.open_worker(key, known)
+        if pidfd < 0:
             return False
         self._others.discard(handle.pid)
         worker = self._workers[key] = LocalWorker(None, log_began=handle.log_began)
@@ -272,7 +265,7 @@ class LocalEngine:
                 file.write(assignment)
             os.lseek(fd, 0, os.SEEK_SET)
             worker = self._workers[key] = LocalWorker(launcher, limits, log_began)
-            self._expect_answer(worker, FORK_WAIT)
+            self._workers.expect_answer(worker, FORK_WAIT)
             launcher.keys.add(key)
             path = str(self._logs / f"{log or name}.log")
             if not launcher.send(Fork(key, name, path, cgroup_limits(limits)), fd):
@@ -368,22 +361,13 @@ class LocalEngine:
         self._happened.append(engine.Died(key, self._post_mortem.batches_read(key)))
         self._usage.end(key)
         if worker.launcher is not None:
-            self._expect_answer(worker, GONE_WAIT)
-
-    def _expect_answer(self, worker: LocalWorker, seconds: float) -> None:
-        worker.answer_due = time.monotonic() + seconds
-        self._answers_due = min(self._answers_due, worker.answer_due)
+            self._workers.expect_answer(worker, GONE_WAIT)
 
     def _end_hanging(self) -> None:
         """Kill every launcher that has not answered in time; its workers are inherited."""
-        now = time.monotonic()
-        for worker in self._workers.values():
-            if worker.answer_due <= now:
-                launcher = worker.launcher
-                if launcher is not None and not launcher.importing:  # imports have their own limit
-                    launcher.kill()
-                worker.answer_due = now + FORK_WAIT
-        self._answers_due = min((one.answer_due for one in self._workers.values()), default=inf)
+        for worker in self._workers.answers_late(FORK_WAIT):
+            if worker.launcher is not None and not worker.launcher.importing:
+                worker.launcher.kill()  # imports have their own limit
 
     def _read(self, launcher: LauncherProcess) -> None:
         while True:

@@ -2,6 +2,7 @@
 
 import os
 import select
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
@@ -43,6 +44,7 @@ class WorkerTable(dict[Key, LocalWorker]):
         super().__init__()
         self._exits = select.epoll()
         self._by_pidfd: dict[int, Key] = {}
+        self.answers_due = inf  # the earliest `answer_due` of all workers
 
     def fileno(self) -> int:
         """Return the descriptor that is readable when a worker has exited."""
@@ -53,6 +55,20 @@ class WorkerTable(dict[Key, LocalWorker]):
         self[key].pidfd = pidfd
         self._exits.register(pidfd, select.EPOLLIN)
         self._by_pidfd[pidfd] = key
+
+    def expect_answer(self, worker: LocalWorker, seconds: float) -> None:
+        """Note that a worker's launcher has to answer within that time."""
+        worker.answer_due = time.monotonic() + seconds
+        self.answers_due = min(self.answers_due, worker.answer_due)
+
+    def answers_late(self, again: float) -> list[LocalWorker]:
+        """Return the workers whose launcher has not answered in time; it gets `again` seconds."""
+        now = time.monotonic()
+        late = [worker for worker in self.values() if worker.answer_due <= now]
+        for worker in late:
+            worker.answer_due = now + again
+        self.answers_due = min((worker.answer_due for worker in self.values()), default=inf)
+        return late
 
     def exit_seen(self, worker: LocalWorker) -> bool:
         """Return whether `exited` has returned a worker."""

@@ -196,7 +196,7 @@ async def test_a_watchdog_has_the_stacks(running: Host, client: Client) -> None:
     assert "silent for 1 s" in record["cause"]
     assert record["state"] == "running"
     assert re.search(r'crash.py", line \d+ in block', record["stacks"])
-    assert record["log"][-1] == "the last line"
+    assert "the last line" in record["log"]  # the worker may have logged that it is blocked
     assert [one["method"] for one in record["in_flight"]] == ["block"]
     assert record["beat_age_s"] >= 1.0
 

@@ -404,8 +404,9 @@ def test_an_unknown_user_is_reported(users: Making) -> None:
     assert host.rows()["other"]["state"] == "running"
     text = host.config.read_text().replace("[plugins]", 'user = "none-at-all"\n[plugins]', 1)
     host.write("config.toml", text)
+    line = text.splitlines().index('user = "none-at-all"') + 1
     result = host.run("check", home=False).out
-    assert result.count("config.toml:4: defaults.user: there is no user `none-at-all`") == 1
+    assert result.count(f"config.toml:{line}: defaults.user: there is no user `none-at-all`") == 1
 
 
 def test_an_inaccessible_folder_is_reported(users: Making) -> None:

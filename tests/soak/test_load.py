@@ -198,7 +198,8 @@ async def deaths(host: Host, client: Client, number: int, until_: float = 0.0) -
         await client.get_service_load_promise("victim")
         pid = await victim.pid()
         call = asyncio.ensure_future(victim.never())
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
+        await victim.pid()  # so the call has begun: one that was not read goes to the next
         if until_ and times and time.monotonic() >= until_:
             call.cancel()
             break
