@@ -285,7 +285,8 @@ def _instead(part: Any, cause: BaseException, verb: str) -> str:
         return f"{verb} dict(…) of it"
     if isinstance(part, collections.abc.Iterable):
         return f"{verb} list(…) of it"
-    if type(part).__module__.partition(".")[0] in sys.stdlib_module_names:  # no author's class
+    module = type(part).__module__.partition(".")[0]
+    if module in sys.stdlib_module_names - {"builtins", "types"}:  # no class of an author's
         return f"{verb} str(…) of it, or its fields as a dict"
     return (
         f"{verb} its fields as a dict, or make its class a dataclass or a msgspec.Struct of "
