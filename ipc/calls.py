@@ -56,6 +56,11 @@ class OpenCall(msgspec.Struct, eq=False):  # three times faster to create than a
     batch: int = 0  # its batch's number among those to `to`; or QUEUED, FORMER, UNKNOWN
     chain: tuple[str, ...] = ()  # the methods that led to it, outermost first
 
+    @property
+    def is_reached(self) -> bool:
+        """Return True if a message about it may be sent to the incarnation that has it."""
+        return bool(self.to) and self.batch != FORMER
+
 
 @dataclass(slots=True, eq=False)
 class Peer:
@@ -186,7 +191,7 @@ class Calls:
     def grant(self, call_id: int, items: int) -> None:
         """Allow the callee of a stream to send more items."""
         call = self._calls.get(call_id)
-        if call is not None and call.to:
+        if call is not None and call.is_reached:
             self._send(call.to, messages.Credit(call_id, items))
 
     def renew(self, call_id: int, now: float) -> None:
@@ -200,7 +205,7 @@ class Calls:
         call = self._calls.get(call_id)
         if call is None:
             return False
-        if call.to:
+        if call.is_reached:
             self._send(call.to, messages.Cancel(call_id))
         self._leave(call)
         self._send_waiting(self._peers[call.name], now)
@@ -220,7 +225,7 @@ class Calls:
                 heappush(self._deadlines, (call.deadline, call_id))
                 continue
             error = self._timeout_error(call)
-            if call.to:
+            if call.is_reached:
                 self._send(call.to, messages.Cancel(call_id))
             self._leave(call, error)
             call.settle(error)

@@ -803,3 +803,19 @@ def test_an_answer_ends_a_call_of_the_former_router(caller: Caller) -> None:
     assert caller.answer(early)
     caller.calls.end_former("the router restarted", caller.now)
     assert caller.outcome(early) is RESULT
+
+
+def test_nothing_is_sent_about_a_call_of_the_former_router(caller: Caller) -> None:
+    """The next router would return it, and its count of what it routed would not fit any more."""
+    former = caller.call(timeout=1.0)
+    stream = caller.start(item=lambda value: None)
+    caller.calls.router_left()
+    caller.runs(ONE)
+    caller.sent.clear()
+
+    caller.calls.grant(stream.id, 3)
+    caller.calls.cancel(stream.id, caller.now)
+    caller.calls.due(caller.now + 2.0)
+
+    caller.error(former, CallTimeout)
+    assert caller.sent == []
