@@ -138,18 +138,18 @@ def accept_whole(
     book = _Book(origins)
     units = origins.units
     kept = former.services if former is not None else {}
-    services = {**kept, **{name: book.service(name) for name in names}}
-    return _pruned(
-        AcceptedConfig(
-            documents={**(former.documents if former is not None else {}), **book.documents},
-            host=book.key(units[HOST]),
-            defaults=book.key(units[DEFAULTS]),
-            agent=book.key(units[AGENT]),
-            plugins={unit[1]: book.key(units[unit]) for unit in units if unit[0] == "plugins"},
-            agents={unit[1]: book.key(units[unit]) for unit in units if unit[0] == "agents"},
-            services=services,
-        )
+    accepted = AcceptedConfig(
+        documents=former.documents if former is not None else {},
+        host=book.key(units[HOST]),
+        defaults=book.key(units[DEFAULTS]),
+        agent=book.key(units[AGENT]),
+        plugins={unit[1]: book.key(units[unit]) for unit in units if unit[0] == "plugins"},
+        agents={unit[1]: book.key(units[unit]) for unit in units if unit[0] == "agents"},
+        services={**kept, **{name: book.service(name) for name in names}},
     )
+    # The book has the texts of all units only now: a config need not have a service.
+    documents = {**accepted.documents, **book.documents}
+    return _pruned(msgspec.structs.replace(accepted, documents=documents))
 
 
 def accept_services(

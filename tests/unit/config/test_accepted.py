@@ -175,6 +175,16 @@ def test_a_restart_accepts_the_sections_of_its_services_alone(tmp_path: Path) ->
     assert accept_whole(broken.origins, specs, one) == one
 
 
+@pytest.mark.parametrize("text", ["", FORMER], ids=["nothing configured", "no service known"])
+def test_a_config_without_services_is_accepted(tmp_path: Path, text: str) -> None:
+    """What it replaces is gone; plugins that could not be read have no services yet."""
+    config = read(tmp_path, text)
+    accepted = accept_whole(config.origins, [], None)
+    assert Accepted.parse(accepted).document(("host",)).text == text
+    newer = accept_whole(config.origins, [], accepting(tmp_path, "# other\n" + FORMER))
+    assert Accepted.parse(newer).document(("defaults",)).text == text
+
+
 def test_relative_paths_begin_at_the_folder_of_the_text(tmp_path: Path) -> None:
     """Also if the file is elsewhere now."""
     former, now = tmp_path / "former", tmp_path / "now"
