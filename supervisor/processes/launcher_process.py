@@ -21,6 +21,7 @@ from .protocol import FRAME_BYTES, Command, encode
 LAUNCHER = "garrison.supervisor.processes.launcher"  # the module that it is started as
 FORMER_LAUNCHER = "garrison.supervisor.launcher"  # that module up to 0.1.0; still adopted
 LEAVE_WAIT = 5.0  # seconds for a launcher to end
+BOOT_WAIT = 30.0  # seconds for its first report: its interpreter starts late on a busy machine
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +35,12 @@ class LauncherProcess:
     keys: set[Key] = field(default_factory=set)  # its workers
     retired: bool = False  # it forks no more
     importing: bool = False  # a preload has not been answered yet
+    boot_until: float = 0.0  # it may be silent until then; 0: it has reported
+
+    @property
+    def may_be_silent(self) -> bool:
+        """Return whether it is busy with what has a limit of its own: its start, or imports."""
+        return self.importing or time.monotonic() < self.boot_until
 
     def send(self, command: Command, fd: int = -1) -> bool:
         """Send a command, with a descriptor; return False if that is not possible.
@@ -135,7 +142,9 @@ def start(
     theirs.close()
     ours.setblocking(False)
     process.returncode = 0  # it is reaped by its pid; Popen is not to warn that it still runs
-    return LauncherProcess(process.pid, os.pidfd_open(process.pid), ours, str(path))
+    launcher = LauncherProcess(process.pid, os.pidfd_open(process.pid), ours, str(path))
+    launcher.boot_until = time.monotonic() + BOOT_WAIT
+    return launcher
 
 
 def remove_stale(path: Path) -> None:

@@ -37,7 +37,7 @@ from .takeover import Inventory, LauncherTakeover
 from .usage import UsageMonitor, sample_quickly
 from .worker_table import LocalWorker, WorkerTable
 
-FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it is importing
+FORK_WAIT = 5.0  # seconds for a launcher to fork, unless it starts or imports
 GONE_WAIT = TREE_WAIT + 2.0  # seconds for a launcher to end the tree of a worker that has ended
 SEARCH_S = 0.005  # of one turn, for processes that former workers left
 
@@ -366,8 +366,8 @@ class LocalEngine:
     def _end_hanging(self) -> None:
         """Kill every launcher that has not answered in time; its workers are inherited."""
         for worker in self._workers.answers_late(FORK_WAIT):
-            if worker.launcher is not None and not worker.launcher.importing:
-                worker.launcher.kill()  # imports have their own limit
+            if worker.launcher is not None and not worker.launcher.may_be_silent:
+                worker.launcher.kill()
 
     def _read(self, launcher: LauncherProcess) -> None:
         while True:
@@ -378,6 +378,7 @@ class LocalEngine:
             if not data:
                 self._lost(launcher)
                 return
+            launcher.boot_until = 0.0
             report = decode_report(data)
             if isinstance(report, protocol.PreloadedReport):
                 launcher.importing = False
