@@ -112,9 +112,14 @@ class Link:
         self._batches.pop(peer, None)
         self._unnumbered.discard(peer)
 
-    def stop_numbering(self, peer: Token) -> None:
-        """Number no more batches to a peer: one was returned, so the peer has read fewer."""
+    def stop_numbering(self, peer: Token) -> bool:
+        """Number no more batches to a peer: one was returned, so the peer has read fewer.
+
+        Return False if that was so before.
+        """
+        known = peer in self._unnumbered
         self._unnumbered.add(peer)
+        return not known
 
     def receive_all(self) -> None:
         """Read what has arrived."""

@@ -207,8 +207,8 @@ class Session:
             if isinstance(message, messages.Call):
                 self.calls.returned_unsent(message.id, destination, self.now(), full=why == FULL)
         if why == FULL:
-            if self.bus is not None and self._synced == self.boot:
-                self.bus.stop_numbering(destination)
+            counted = self.bus if self._synced == self.boot else None
+            if counted is not None and counted.stop_numbering(destination):
                 self.calls.unnumber(destination)
             self.loop.call_later(UNBLOCK_S, lambda: self.calls.unblock(self.now()))
 
