@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import msgspec
 
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, StartError
-from garrison.ipc.messages import PluginSource, encode
+from garrison.ipc.messages import PluginSource, Token, encode
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import service_environment
@@ -100,8 +101,6 @@ class AssignmentBuilder:
             if uid >= 0:
                 of_user = account.environment
                 check_access(spec.name, account, required_folders(host.run, host.state))
-        control, bus = self._endpoints.paths(uid)
-        lock = str(host.run / f"{spec.name}.service.lock") if spec.supervision.exclusive else ""
         found = service_environment(spec, self._environ, of_user=of_user)
         env, secrets = found.public, found.values
         character, withheld = character_for(spec, secrets)
@@ -112,13 +111,7 @@ class AssignmentBuilder:
             service_type=spec.service_type,
             generation=service.child.generation,
             token=token,
-            paths=messages.Paths(
-                control,
-                bus,
-                lock,
-                str(flight_path(host.run, spec.name, token)),
-                str(data),
-            ),
+            paths=self._paths(spec, token, uid, data),
             environment=messages.WorkerEnvironment(messages.packed(env), messages.packed(secrets)),
             config=spec.config,
             plugin_config=service.plugin.config,
@@ -141,6 +134,14 @@ class AssignmentBuilder:
         )
         record = start_record(spec, service.plugin, found.names, found.sources)
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)
+
+    def _paths(self, spec: ServiceSpec, token: Token, uid: int, data: Path) -> messages.Paths:
+        run = self._host.run
+        control, bus = self._endpoints.paths(uid)
+        lock = str(run / f"{spec.name}.service.lock") if spec.supervision.exclusive else ""
+        return messages.Paths(
+            control, bus, lock, str(flight_path(run, spec.name, token)), str(data)
+        )
 
 
 def _restarted_by(service: Service) -> messages.RestartedBy | None:

@@ -15,7 +15,7 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError
 
-from .document import Document
+from .document import Document, as_given
 from .units import AGENT, DEFAULTS, HOST, Unit, section_unit, service_of
 
 
@@ -213,7 +213,7 @@ class _Book:
         }
         path = str(document.path).removesuffix(" (as accepted)")
         if document.characters is None:  # of the file on disk: its path is as the caller wrote it
-            path = str(document.directory / document.path.name)
+            path = str(as_given(document.path))
         characters = {**(document.characters or {}), **read}
         return StoredDocument(path, str(document.directory), document.text, characters)
 

@@ -11,7 +11,7 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError
 from garrison.supervisor.config.accepted import Accepted, AcceptedConfig
-from garrison.supervisor.config.document import Document
+from garrison.supervisor.config.document import Document, as_given
 from garrison.supervisor.config.load import (
     Config,
     accepted_file,
@@ -54,20 +54,19 @@ def open_config(path: Path, home: Path | None, environ: Mapping[str, str]) -> Co
     Raises:
         ConfigError: It cannot be used, and there is no accepted config in the home.
     """
-    override, homes = home_override(home, environ), list[Path]()
+    own: Path | None = None
     with contextlib.suppress(ConfigError):
-        homes = [override or Document.read(path).home()]
-    beside = home_beside(path)
-    for one in homes or [override or beside]:
-        accepted, _ = load_accepted(accepted_file(one), set_aside=False)
-        # A file that is not there is a slip of the pen, unless the host was started with it.
-        if accepted is not None and (path.expanduser().exists() or _is_of(accepted, path)):
-            return load(path, one if not homes else home, environ, accepted)
+        own = Document.read(path).home()
+    place = home_override(home, environ) or own or home_beside(path)
+    accepted, _ = load_accepted(accepted_file(place), set_aside=False)
+    # Another file that cannot be read is a slip of the pen: the host was not started with it.
+    if accepted is not None and (own is not None or _is_of(accepted, path)):
+        return load(path, home if own is not None else place, environ, accepted)
     return load(path, home, environ)
 
 
 def _is_of(accepted: Accepted, path: Path) -> bool:
-    return accepted.path == str(path.expanduser().absolute())
+    return accepted.path == str(as_given(path))
 
 
 class AcceptedStore:

@@ -398,7 +398,7 @@ def test_a_service_that_does_not_come_back_is_found(host: Hosting) -> None:
     assert ran.code == 1, ran
     shown = " ".join(ran.out.split())
     assert "services that were not back in time 1 NOT ZERO" in shown
-    assert "kill of once: it was not back within 2 s; it is backoff" in shown
+    assert "kill of once: it was not back within 2 s; it is " in shown  # backoff, or starting
     assert "once is enough" in shown
     assert shown.count("NOT ZERO") == 1
     assert all(len(line) <= 80 for line in ran.out.splitlines())

@@ -188,7 +188,8 @@ def test_another_host_of_a_config_is_allowed_when_asked_for(host: Hosting) -> No
 def test_a_home_that_another_host_has_taken_is_left_to_it(host: Hosting) -> None:
     """Where the home was moved and another supervisor runs at its path, the first one ends its own
     services and removes nothing of the other's."""
-    one, two = host(CONFIG, PLUGINS), host(CONFIG, PLUGINS, up=False)
+    patient = CONFIG.replace("watchdog = 2.0", "watchdog = 20.0")  # it is about no watchdog
+    one, two = host(patient, PLUGINS), host(patient, PLUGINS, up=False)
     os.kill(one.pid, signal.SIGSTOP)
     one.home.rename(one.folder / "moved")
     two.home = one.home
@@ -199,7 +200,7 @@ def test_a_home_that_another_host_has_taken_is_left_to_it(host: Hosting) -> None
     assert one.process.wait(30) == 1
     assert "has taken the path" in one.output
     assert one.processes() == set()
-    assert lives(two) == before
+    assert lives(two) == before, two.events()[-20:]
     assert two.run("status").code == 0
     killed = two.kill("other")
     two.until_reborn("other", killed)

@@ -105,7 +105,9 @@ async def test_a_file_that_does_not_parse_is_ignored(host: Hosting) -> None:
     one.up()
     assert await one.call("signs", "word") == "one"
     assert "no such file" in marks(one)[0]
-    assert one.run("up", "-c", "typo.toml").code == 5
+    one.write("other.toml", "[services.more\n")
+    for other in ("typo.toml", "other.toml"):  # not those that the host was started with
+        assert one.run("up", "-c", other).code == 5
 
 
 async def test_a_new_service_whose_section_is_wrong_is_not_started(host: Hosting) -> None:

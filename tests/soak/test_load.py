@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from tests.support.figures import mib, processor_s, show, spread
 from tests.support.host import Host, found, hosting
-from tests.support.proc import descriptors, resident
+from tests.support.proc import descriptors, listening, resident
 from tests.support.sizes import sizes
 
 from garrison.ipc import CallTimeout, Client, ServiceLost, with_timeout
@@ -257,7 +257,11 @@ def test_many_services_crash_at_once(many: int) -> None:
                 time.sleep(0.1)
             took = time.monotonic() - began
             counts.append(
-                (len(descriptors(host.pid)), len(descriptors(host.launcher)), resident(host.pid))
+                (
+                    len(descriptors(host.pid)) - listening(host.pid),
+                    len(descriptors(host.launcher)),
+                    resident(host.pid),
+                )
             )
             show(
                 f"{many} services crash {crash}",

@@ -61,3 +61,14 @@ def bearing(mark: str) -> set[int]:
                 if needle in (entry / "environ").read_bytes().split(b"\0"):
                     found.add(int(entry.name))
     return found
+
+
+def listening(pid: int) -> int:
+    """Return how many listening Unix sockets a process has.
+
+    A supervisor keeps one for each batch of connections until the last of them is closed.
+    """
+    lines = Path("/proc/net/unix").read_text().splitlines()[1:]
+    accepting = {fields[6] for line in lines if (fields := line.split())[3] == "00010000"}
+    targets = descriptors(pid).values()
+    return sum(target.removeprefix("socket:[").rstrip("]") in accepting for target in targets)
