@@ -189,7 +189,7 @@ async def test_a_watchdog_has_the_stacks(running: Host, client: Client) -> None:
     known = await asyncio.to_thread(ids, running, "loud")
     loud = found(client, "loud")
     await loud.speak("the last line")
-    with pytest.raises(ServiceLost, match="silent"):
+    with pytest.raises(ServiceLost):  # on a loaded machine, the cause may come after the end
         await loud.block()
     record = await asyncio.to_thread(death, running, "loud", known)
     assert record["kind"] == "watchdog"
