@@ -57,7 +57,7 @@ async def test_a_blocked_loop_is_dumped_and_restarted(
     before = running.status("hang")
     lost = getattr(hang, method)()
     # On a loaded machine, the cause may come after the end, which is announced in any case.
-    with pytest.raises(ServiceLost, match="silent for 1 s|its process ended"):
+    with pytest.raises(ServiceLost, match=r"silent for 1 s|its process ended"):
         await lost
     assert re.search(rf'File ".*hang\.py", line \d+ in {method}', running.log("hang"))
     row = await asyncio.to_thread(running.until_reborn, "hang", before["pid"])
