@@ -124,7 +124,7 @@ class Link:
     def receive_all(self) -> None:
         """Read what has arrived."""
         for _ in range(RECEIVE_MOST // MESSAGES_A_TURN):
-            if not self._readable():
+            if not self._read_some():
                 return
 
     def take_back(self) -> list[tuple[Token, bytes]]:
@@ -223,8 +223,12 @@ class Link:
         if self._socket.getsockopt(sockets.EVENTS) & sockets.POLLIN:  # type: ignore[operator]
             self._loop.call_soon(self._readable)
 
-    def _readable(self) -> bool:
-        """Read for a bounded time; return True if there may be more."""
+    def _readable(self) -> None:
+        if self._read_some():
+            self._loop.call_soon(self._readable)
+
+    def _read_some(self) -> bool:
+        """Read a bounded number of messages; return True if there may be more."""
         if self._socket.closed:
             return False
         if self._backlog and int(self._socket.get(zmq.EVENTS)) & zmq.POLLOUT:
@@ -242,5 +246,4 @@ class Link:
                 self._receive(frames)
             if self._socket.closed:
                 return False
-        self._loop.call_soon(self._readable)
         return True

@@ -45,7 +45,7 @@ def rotated_path(path: Path, number: int) -> Path:
 
 
 def identity(path: Path) -> Identity | None:
-    """Return what tells a rotated file from another one; None if there is none."""
+    """Return what distinguishes a rotated file from others; None if there is none."""
     try:
         found = path.stat()
     except OSError:

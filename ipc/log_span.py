@@ -1,4 +1,4 @@
-"""Which lines and events of log files are asked for: a span of time, a pattern, the last ones.
+"""Selects lines and events of log files: a span of time, a pattern, the last ones.
 
 Times are Unix seconds. Lines of several services are merged by time.
 """
@@ -33,7 +33,7 @@ Timed: TypeAlias = tuple[float, str, str]  # time, NAME, line
 
 @dataclass(frozen=True)
 class Span:
-    """What is asked for.
+    """A selection.
 
     Args:
         since: The earliest time.
@@ -53,7 +53,7 @@ class Span:
         return self.since == -inf and self.until == inf and self.pattern is None
 
     def has(self, at: float, text: str) -> bool:
-        """Return True if a line of that time is asked for."""
+        """Return True if a line of that time is selected."""
         if not self.since <= at <= self.until:
             return False
         return self.pattern is None or self.pattern.search(text) is not None
@@ -76,12 +76,12 @@ def unix_time(text: str) -> float | None:
 
 
 def recorded_events(path: Path, names: Iterable[str], span: Span) -> list[LogEvent]:
-    """Return the events in the files that are asked for, the oldest first.
+    """Return the selected events in the files, the oldest first.
 
     Args:
         path: The file, `logs/events.jsonl`.
         names: NAMEs and globs; none: of all services and of the host.
-        span: What is asked for.
+        span: The selection.
     """
     reader = EventReader(path)
     try:
@@ -98,7 +98,7 @@ def _matching_events(reader: EventReader, names: tuple[str, ...], span: Span) ->
 
 
 def has_event(span: Span, event: LogEvent) -> bool:
-    """Return True if an event is asked for."""
+    """Return True if an event is selected."""
     return span.is_whole or span.has(unix_time(event.time) or 0.0, f"{event.time} {event.text()}")
 
 
@@ -118,7 +118,7 @@ def recorded_lines(folder: Path, names: Iterable[str], span: Span) -> Iterator[t
     Args:
         folder: The folder of logs.
         names: NAMEs of services.
-        span: What is asked for; the number is that of each service.
+        span: The selection; its number is that of each service.
     """
     files = service_logs(folder)
     timed = [_timed(folder, name, files[name], span) for name in names if name in files]
@@ -182,5 +182,5 @@ def _all_lines(folder: Path, name: str, since: float) -> Iterator[str]:
 
 
 def _last(items: Iterable, span: Span) -> list:  # type: ignore[type-arg]
-    """Return the last items, as many as are asked for."""
+    """Return the last items, at most the selected number."""
     return list(items if span.last is None else deque(items, maxlen=span.last))

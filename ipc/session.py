@@ -328,7 +328,7 @@ class Session:
     def _change_router(self, syncs: bool) -> None:
         """Have calls wait that were not sent; end those that the former router alone had.
 
-        Where the new router answers a Sync, that answer tells which those are: a message that was
+        Where the new router answers a Sync, that answer shows which those are: a message that was
         sent before this Welcome was read may have reached either.
         """
         for peer, batch in self.bus.take_back() if self.bus is not None else []:

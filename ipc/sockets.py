@@ -118,7 +118,7 @@ def dealer(
         token: The routing id.
         max_message: Bytes of a frame.
         keep: Keep messages over a disconnect: what was received and not yet read is lost otherwise.
-            What was not sent goes to the next router, so that must be one that tells it apart.
+            What was not sent goes to the next router, so that router must recognise it.
     """
     socket = context.socket(zmq.DEALER)
     socket.set(zmq.ROUTING_ID, token)

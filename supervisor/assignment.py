@@ -174,7 +174,7 @@ RecordOnDisk: TypeAlias = Callable[[str], StartRecord]  # by NAME
 def record_on_disk(
     config: Config, specs: Iterable[ServiceSpec], environ: Mapping[str, str]
 ) -> RecordOnDisk:
-    """Return what tells with what a service would be started now.
+    """Return the function that finds what a service would be started with now.
 
     It raises ConfigError for a service that the config has no longer, and StartError for one that
     could not be started.

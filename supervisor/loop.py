@@ -163,11 +163,11 @@ class Supervisor:
     def _turn(self, wake: int) -> None:
         self._raise_limit()  # poll fails with more descriptors than the limit
         ready = self._poll(wake)
-        self._raise_limit()
         if (
             self._endpoints.listeners.fileno() in ready
             or time.monotonic() >= self._endpoints.listeners.due
         ):
+            self._raise_limit()  # it may have been lowered during the poll
             self._endpoints.listeners.turn()
         if self._home.identity.fileno() in ready:
             self._home.identity.answer()

@@ -240,11 +240,11 @@ class PluginRegistry:
         What was accepted may have plugins that the file has no longer: they are read as well.
         """
         config, specs = self.config, list[ServiceSpec]()
-        asked = set[str]()
+        requested = set[str]()
         while left := [
-            name for name in config.plugins if not self._is_known(name) and name not in asked
+            name for name in config.plugins if not self._is_known(name) and name not in requested
         ]:
-            asked.update(left)
+            requested.update(left)
             for name in left:
                 position = list(config.plugins).index(name)
                 self._services.unreadable[name] = UnreadablePlugin(name, position)
@@ -258,7 +258,7 @@ class PluginRegistry:
             if config.strict:
                 self._refuse_problems()
             config, specs = self.fit(config)
-        return (config, specs) if asked else self.fit(config)
+        return (config, specs) if requested else self.fit(config)
 
     def _refuse_problems(self) -> None:
         """Raise ConfigError for a problem that a plugin has found in its config."""
@@ -424,7 +424,7 @@ class PluginRegistry:
         return load(self.config.path, host.home, self._environ, self._accepted.accepted)
 
     def read_disk(self) -> RecordOnDisk:
-        """Read the config on disk; return what tells what a service would be started with now.
+        """Read the config on disk; return a function: what a service would be started with now.
 
         That raises ConfigError for a service that the config has no longer, and StartError for one
         that could not be started.

@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
+from .file_id import file_id
+
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
 REOPEN_S = 1.0  # between attempts to create a file
 FOLLOW_S = 0.1  # between two checks that the file is still at its path
@@ -101,14 +103,14 @@ class LossyStream(io.RawIOBase):
         now = time.monotonic()
         self._follow_at = now + FOLLOW_S
         if path:
-            self._path, self._file = path, _identity(os.fstat(self._descriptor))
+            self._path, self._file = path, file_id(os.fstat(self._descriptor))
         if not self._path or self._missing:
             return False
         try:
-            if _identity(os.fstat(self._descriptor)) != self._file:
+            if file_id(os.fstat(self._descriptor)) != self._file:
                 return False  # the program has redirected the descriptor
             with contextlib.suppress(FileNotFoundError):
-                if _identity(os.lstat(self._path)) == self._file:
+                if file_id(os.lstat(self._path)) == self._file:
                     return False
             self._open_anew(self._path)
         except OSError:  # no room, or no permission; the former file is better than none
@@ -172,7 +174,7 @@ class LossyStream(io.RawIOBase):
         opened = open_log(path)
         try:
             os.dup2(opened, self._descriptor)  # children that start from now on inherit it
-            self._file = _identity(os.fstat(opened))
+            self._file = file_id(os.fstat(opened))
         finally:
             os.close(opened)
         self._in_line = False
@@ -180,10 +182,6 @@ class LossyStream(io.RawIOBase):
     def note_lost(self, problem: str) -> None:
         """Set the reason of the loss."""
         self._why = problem
-
-
-def _identity(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
 
 
 _placed: list[LossyStream] = []

@@ -23,6 +23,8 @@ from typing import TypeAlias
 
 import zmq
 
+from garrison.ipc.system.file_id import NO_FILE, file_at
+
 RESERVED = 32  # descriptors for this process itself: pidfds, files, a launcher's socket
 PLENTY = 1024  # free descriptors; with as many, a whole burst of connections may wait
 WIDE_BACKLOG = 128  # waiting connections while descriptors are plenty; the kernel takes one more
@@ -96,7 +98,7 @@ class Listener:
         self._handed: list[HandedToZmq] = []
         self.front: ListenSocket | None = None  # the socket at the path
         self.backlog = BACKLOG  # its
-        self._identity = (0, 0)  # device and inode of the socket at the path
+        self._identity = NO_FILE  # of the socket at the path
         for stale in Path(path).parent.glob(f"{Path(path).name}.*"):
             stale.unlink(missing_ok=True)  # of a supervisor that was killed in `pause`
         self.pause()
@@ -116,7 +118,7 @@ class Listener:
                 os.chown(name, self.uid, -1)
             self.backlog = WIDE_BACKLOG if free_descriptors() >= PLENTY else BACKLOG
             front.listen(self.backlog)  # before this no client can connect
-            identity = _identity(name)
+            identity = file_at(name)
             Path(name).rename(self._path)
         except BaseException:
             front.close()
@@ -181,7 +183,7 @@ class Listener:
 
     def is_at_path(self) -> bool:
         """Return True if clients find this listener; its socket may have been removed or moved."""
-        return _identity(self._path) == self._identity
+        return file_at(self._path) == self._identity
 
     def restore(self) -> None:
         """Put a new socket at the path in place of one that was removed.
@@ -358,15 +360,6 @@ class ListenerSet:
             listener.close()
         for monitor in self._monitors.values():
             monitor.close()
-
-
-def _identity(path: str) -> tuple[int, int]:
-    """Return the device and inode of what lies at a path; zeros if nothing does."""
-    try:
-        found = os.lstat(path)
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino
 
 
 def _has_pending(listener: int) -> bool:

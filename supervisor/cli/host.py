@@ -73,7 +73,9 @@ def up(
     if check_takeover:
         return _check_takeover(config)
     if detach and watch:
-        raise click.UsageError("--watch tells what it restarts, so it runs without --detach")
+        raise click.UsageError(
+            "--watch prints what it restarts, so it cannot be combined with --detach"
+        )
     check_descriptor_limit(len(config.plugins))  # each has a service, usually more
     if detach:
         return _run_detached(invocation, config, another)

@@ -36,7 +36,7 @@ def unit_of(keys: Sequence[str | int]) -> Unit:
         case ("agents", str(agent), "services", str(name), *_):
             return "agents", agent, "services", name
         case ("agents", str(), "services"):
-            return WHOLE  # its services cannot be read, so nothing can be said of each
+            return WHOLE  # its services cannot be read, so none can be judged alone
         case ("agents", str(agent), *_):
             return "agents", agent
     return WHOLE

@@ -70,7 +70,7 @@ class StatusReport:
         machine: What this machine supports.
         host_state: Returns the state of the supervisor.
         last_crashes: Returns a service's last crashes.
-        read_disk: Reads the config; returns what tells what a service would be started with now.
+        read_disk: Reads the config; returns a function: what a service would be started with now.
     """
 
     def __init__(
@@ -176,7 +176,7 @@ class StatusReport:
     def _rejected(self, spec: ServiceSpec) -> str | None:
         """Return why a service goes on as accepted and not by the config on disk, in words.
 
-        That the file as a whole is not used is told of the host.
+        The host's row shows if the file as a whole is not used.
         """
         concern = [
             one for one in self._host_state().rejected if one.unit != WHOLE and one.concerns(spec)

@@ -29,7 +29,7 @@ from .policy import Child, Event, StopReason
 from .start_record import StartRecord
 from .start_slots import StartSlot
 
-REASON_MOST = 300  # characters of a reason that callers are told
+REASON_MOST = 300  # characters of a reason that callers receive
 BROKEN = frozenset({State.BACKOFF, State.FAILED})
 UNWELL_LOG_S = 60.0  # between two events of a service that is well and unwell in turns
 

@@ -1,7 +1,7 @@
 """Measures the processor use of single processes: in all, and over a fixed window.
 
-Samples are taken at a steady rate, whoever asks, so that two readers get the same percentage.
-Times are seconds.
+Samples are taken at a steady rate, so that two readers get the same percentage however often they
+read. Times are seconds.
 """
 
 import time
@@ -49,7 +49,7 @@ def percent(samples: Collection[tuple[float, float]], now: float, seconds: float
 
 
 class CpuMeter:
-    """Samples processes, and tells what they use.
+    """Samples processes, and returns what they use.
 
     Attributes:
         due: When `sample` is to be called.

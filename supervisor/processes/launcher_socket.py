@@ -12,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+from garrison.ipc.system.file_id import NO_FILE, file_at
+
 LOOK_S = 0.5  # between two looks at the path
 BACKLOG = 64  # supervisors that were killed while this process was stopped queue here
 REFUSED_LOGGED = 10  # connections that were refused
@@ -31,7 +33,7 @@ class LauncherSocket:
         self._path = Path(path)
         self._lock = self._path.with_name("supervisor.lock")
         self._refused = 0
-        self._identity = (0, 0)
+        self._identity = NO_FILE
         self._listener = self._bind()
         self.due = time.monotonic() + LOOK_S
 
@@ -49,7 +51,7 @@ class LauncherSocket:
             name.chmod(0o600)
             listener.listen(BACKLOG)
             listener.setblocking(False)
-            identity = _identity(name)
+            identity = file_at(name)
             name.rename(self._path)
         except BaseException:
             listener.close()
@@ -68,7 +70,7 @@ class LauncherSocket:
         if now < self.due:
             return
         self.due = now + LOOK_S
-        if _identity(self._path) == self._identity or is_listening(self._path):
+        if file_at(self._path) == self._identity or is_listening(self._path):
             return
         try:
             listener = self._bind()
@@ -80,7 +82,7 @@ class LauncherSocket:
 
     def unlink(self) -> None:
         """Remove the socket from its path, unless it is another process's."""
-        if _identity(self._path) == self._identity:
+        if file_at(self._path) == self._identity:
             self._path.unlink(missing_ok=True)
 
     # --- who connects -----------------------------------------------------------------------
@@ -141,14 +143,6 @@ def has_open(pid: int, path: Path) -> bool | None:
             if os.path.samestat(os.stat(f"/proc/{pid}/fd/{number}"), wanted):  # noqa: PTH116
                 return True
     return False
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    try:
-        found = path.lstat()
-    except OSError:
-        return 0, 0
-    return found.st_dev, found.st_ino
 
 
 def _say(text: str) -> None:

@@ -21,6 +21,7 @@ from garrison.supervisor.config.load import (
 )
 
 from .atomic import write_atomic
+from .save_problem import SaveProblem
 from .stored import read_stored
 
 
@@ -81,8 +82,8 @@ class AcceptedStore:
     """
 
     def __init__(self, state: Path, report_unsaved: Callable[[str], None]) -> None:
-        self._file, self._report_unsaved = state / accepted_file(Path()).name, report_unsaved
-        self._reported = ""
+        self._file = state / accepted_file(Path()).name
+        self._save_problem = SaveProblem(report_unsaved)
         self._unsaved = False
         self.accepted, self.problem = load_accepted(self._file)
 
@@ -103,8 +104,7 @@ class AcceptedStore:
         try:
             write_atomic(self._file, content, sync=True)
         except OSError as error:
-            if str(error) != self._reported:  # once, not at each attempt
-                self._report_unsaved(str(error))
-            self._reported = str(error)
+            self._save_problem.note(error)
         else:
-            self._unsaved, self._reported = False, ""
+            self._unsaved = False
+            self._save_problem.clear()

@@ -33,7 +33,7 @@ from garrison.supervisor.tasks import Steps
 
 from .snapshot import ServiceSnapshot, Snapshot
 
-EXTENSION_S = 3600.0  # the longest that a start or stop can have asked for, see `Runtime.extend`
+EXTENSION_S = 3600.0  # the longest that a start or stop can have requested, see `Runtime.extend`
 HELLO_S = 10.0  # for an adopted worker that is still starting to answer
 UNCLAIMED_S = 5.0  # from TERM to KILL, for a worker that belongs to no service of this host
 

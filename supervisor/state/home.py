@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from garrison.ipc.errors import GarrisonError
+from garrison.ipc.system.file_id import file_id
 from garrison.ipc.system.locks import hold_lock
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec
@@ -122,7 +123,7 @@ def lock_home(config: Config, handed: Iterable[int] = ()) -> list[int]:
     host = config.host
     check_home(host)
     make_private(host.home)
-    held = {_file_of(os.fstat(lock)): lock for lock in handed}
+    held = {file_id(os.fstat(lock)): lock for lock in handed}
     locks = [take_lock(home_lock(host), host.home, held)]
     make_folders(host)
     for folder in (host.run, host.state, host.logs, host.home):
@@ -166,10 +167,6 @@ def grant_access(host: HostSpec) -> None:
             folder.chmod(wanted)
 
 
-def _file_of(found: os.stat_result) -> tuple[int, int]:
-    return found.st_dev, found.st_ino
-
-
 def take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int] = NONE_HELD) -> int:
     """Return the descriptor of a lock, with this process's pid in its file.
 
@@ -181,7 +178,7 @@ def take_lock(path: Path, what: Path, held: Mapping[tuple[int, int], int] = NONE
     Raises:
         AlreadyRunning: Another supervisor has it.
     """
-    if path.exists() and (own := held.get(_file_of(path.stat()))) is not None:
+    if path.exists() and (own := held.get(file_id(path.stat()))) is not None:
         return own
     lock = None
     for attempt in range(LOCK_ATTEMPTS):  # a client that looks whether it is free has it shared

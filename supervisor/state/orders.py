@@ -1,7 +1,7 @@
 """The operator's `start` and `stop` commands that hold beyond this run of the host: `orders.json`.
 
 The file is synced: it must survive a power cut. An order that is in it was not necessarily carried
-out, nor answered: the supervisor may have been killed. Its number tells the next supervisor whether
+out, nor answered: the supervisor may have been killed. Its number shows the next supervisor whether
 `living.json`, which is written after it, knows the order already.
 """
 
@@ -13,6 +13,7 @@ import msgspec
 from garrison.supervisor.lifecycle.order_note import OrderNote
 
 from .atomic import write_atomic
+from .save_problem import SaveProblem
 from .stored import FORMAT, read_stored
 
 
@@ -62,8 +63,8 @@ class OrderStore:
         self, state: Path, orders: OperatorOrders, report_unsaved: Callable[[str], None]
     ) -> None:
         self.orders = orders
-        self._state, self._report_unsaved = state, report_unsaved
-        self._unsaved, self._problem = False, ""
+        self._state, self._problem = state, SaveProblem(report_unsaved)
+        self._unsaved = False
         self._last = max(orders.numbers.values(), default=0)
 
     def next_number(self) -> int:
@@ -119,9 +120,8 @@ class OrderStore:
             try:
                 save_orders(self._state, self.orders)
             except OSError as error:
-                if str(error) != self._problem:  # once, not at each attempt
-                    self._report_unsaved(str(error))
-                self._problem = str(error)
+                self._problem.note(error)
             else:
-                self._unsaved, self._problem = False, ""
+                self._unsaved = False
+                self._problem.clear()
         return not self._unsaved

@@ -10,6 +10,7 @@ from garrison.supervisor.lifecycle.order_note import OrderNote
 from garrison.supervisor.lifecycle.services import ServiceTable
 
 from .orders import OrderStore
+from .save_problem import SaveProblem
 from .snapshot import (
     Snapshot,
     remove_snapshot,
@@ -37,7 +38,6 @@ class SnapshotWriter:
 
     Attributes:
         due: When `write` has something to do.
-        problem: Why the snapshot could not be written; empty if it could.
     """
 
     def __init__(
@@ -49,12 +49,11 @@ class SnapshotWriter:
         report_unsaved: Callable[[str], None],
     ) -> None:
         self._state, self._services, self._orders = state, services, orders
-        self._known, self._report_unsaved = known, report_unsaved
+        self._known, self._problem = known, SaveProblem(report_unsaved)
         self._unsaved = False
         self._took_s = 0.0  # the last write
         self._wanted: dict[str, bool] | None = None
         self._removed = self._written = False
-        self.problem = ""
         self.due = inf
 
     def touch(self) -> None:
@@ -111,14 +110,18 @@ class SnapshotWriter:
         try:
             save_snapshot(self._state, self._snapshot())
         except (OSError, TypeError, ValueError, OverflowError) as error:  # disk, or a config value
-            if str(error) != self.problem:  # once, not at each attempt
-                self._report_unsaved(str(error))
-            self.problem = str(error)
+            self._problem.note(error)
             self.due = time.monotonic() + RETRY_S
         else:
-            self.problem, self._written = "", True
+            self._written = True
+            self._problem.clear()
         self._took_s = time.monotonic() - began
         return self.problem
+
+    @property
+    def problem(self) -> str:
+        """Return why the snapshot could not be written; empty if it could."""
+        return self._problem.text
 
     def _snapshot(self) -> Snapshot:
         digest, plugins = self._known()
@@ -134,4 +137,4 @@ class SnapshotWriter:
         try:
             remove_snapshot(self._state)
         except OSError as error:
-            self._report_unsaved(str(error))
+            self._problem.note(error)

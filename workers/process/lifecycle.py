@@ -45,7 +45,7 @@ def _not_awaitable(function: Any) -> str:
     """Return why the result of a function cannot be awaited; empty if it can, or may.
 
     A function that a decorator made elsewhere, and one that is annotated to return an awaitable,
-    may return one: only a call can tell.
+    may return one: only a call can show that.
     """
     if not inspect.isfunction(function):
         return ""

@@ -27,7 +27,7 @@ class ServiceLogger(logging.Logger):
 
     @property
     def disabled(self) -> bool:
-        """Return False: `dictConfig` disables all loggers that exist, unless it is told not to."""
+        """Return False: by default `dictConfig` disables all loggers that exist."""
         return False
 
     @disabled.setter

@@ -1,4 +1,4 @@
-"""A worker's terminal: that of `garrison run`, or none, which is then said in a sentence."""
+"""A worker's terminal: that of `garrison run`, or none, which an error then explains."""
 
 import io
 import os
@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 
 class _NoTerminal(io.TextIOBase):
-    """Standard input of a worker: whoever reads it is told where there is a terminal."""
+    """Standard input of a worker: an error names where there is a terminal."""
 
     def __init__(self, sentence: Callable[[str], str]) -> None:
         self._sentence = sentence
