@@ -312,8 +312,8 @@ class Worker:
                 reason = f"its stop raised {one_line(error)}"
             self._end.stop_ended()
         await self._background.cancel()
-        self._end.log_resisting()
         await self._session.send_last(messages.Stopped(reason), self._last_words_timeout)
+        self._end.log_resisting()  # by now what was cancelled has had its turn
         return 0
 
     async def _drain_calls(self, ending: Ending) -> None:
