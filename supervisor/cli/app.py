@@ -81,8 +81,9 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
 def garrison(invocation: Invocation) -> None:
     """Run services, each in a worker process of its own, and restart those that fail.
 
-    Exit codes: 0 done, 1 failed, 2 usage, 3 a wanted service is not running (status), 4 no such
-    service, death or message, 5 config unusable, 7 no supervisor, 75 timed out, 130 interrupted.
+    Exit codes: 0 done, 1 failed, 2 usage, 3 a wanted service does not run (status, up --detach) or
+    would not start (check), 4 no such service, death or message, 5 config unusable, 7 no
+    supervisor, 75 timed out, 130 interrupted.
     """
     verb = click.get_current_context().invoked_subcommand
     invocation.acts = verb not in SHOWING
