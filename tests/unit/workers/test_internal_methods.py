@@ -122,7 +122,7 @@ async def test_a_failure_of_a_model_is_an_event() -> None:
             "provider": "plain",
             "kind": "busy",
             "error": "busy, retry after 3 s: 429",
-            "passed_over_s": None,
+            "passed_over_s": 3.0,
         }
         assert heard.empty()
 
