@@ -32,6 +32,7 @@ from garrison.workers.agents.database import DatabaseAdapter, Task
 from garrison.workers.agents.models import (
     ChatMessage,
     EmbedParams,
+    GenerateObjectParams,
     GenerateTextParams,
     ModelType,
     ModelUnavailable,
@@ -54,6 +55,7 @@ __all__ = [
     "EmbedParams",
     "Evaluator",
     "EventType",
+    "GenerateObjectParams",
     "GenerateTextParams",
     "Media",
     "Memory",

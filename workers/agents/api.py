@@ -33,6 +33,7 @@ from .cooling import Cooling, Key
 from .database import DatabaseAdapter
 from .fallback import Attempt, ModelFallback
 from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
+from .objects import as_wanted, with_schema
 from .remote import (
     RemoteAction,
     RemoteEvaluator,
@@ -163,6 +164,7 @@ class AgentApi:
         fallback: bool = True,
     ) -> Any:
         """Run a model; see `Runtime.use_model`."""
+        wanted, params = with_schema(model_type, params)
         asking = self._asking(model_type, params, provider, fallback)
         failure: CallError | None = None
         while True:
@@ -173,6 +175,7 @@ class AgentApi:
                 answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
+                answer = as_wanted(answer, wanted)
                 self._answered(asking, attempt, model_type)
                 return answer
             except CallError as error:
