@@ -78,7 +78,7 @@ async def test_text_objects_and_streams(running: Host, server: ModelServer, name
         asker = found(client, "asker")
         server.script(Turn("Good day."))
         assert await asker.use_model("TEXT_LARGE", HELLO, name) == "Good day."
-        assert server.asked[0].headers.get("authorization" if name == "openai" else "x-api-key")
+        assert server.asked[0].headers["authorization"] == f"Bearer key-of-{name}"
         large = server.body["model"]
         pieces = [one async for one in asker.use_model_stream("TEXT_SMALL", HELLO)]
         assert pieces == ["Hello ", "there ", "friend "]
@@ -91,10 +91,12 @@ async def test_text_objects_and_streams(running: Host, server: ModelServer, name
         server.script(Turn(body=body))
         wanted = {**HELLO, "schema": COLOUR}
         assert await asker.use_model("OBJECT_SMALL", wanted, name) == chosen
-        facts = running.status(name)["facts"]
-        assert facts["requests"] >= 3
-        assert facts["tokens_in"] >= 14
-        assert facts["tokens_out"] >= 6
+
+        async def counted() -> bool:
+            facts = running.status(name)["facts"]
+            return bool(facts.get("requests", 0) >= 3 and facts["tokens_out"] >= 9)
+
+        await eventually(counted, what="the use is shown")
 
 
 FAULTS = [

@@ -146,7 +146,9 @@ PURE = [
     "supervisor/lifecycle/start_record.py",
     "workers/agents/cooling.py",
     "workers/agents/fallback.py",
+    "workers/agents/media.py",
     "workers/agents/models.py",
+    "workers/agents/objects.py",
     "workers/agents/shorten.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
@@ -255,6 +257,7 @@ SHOWN = {
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
+    "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
     "workers/services/mailbox/rebuild.py": {"time.gmtime", "time.strftime"},  # name of a file
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }
