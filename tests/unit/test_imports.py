@@ -194,6 +194,14 @@ PURE_OF_SERVICES = [
         "agent/prompt",
         "agent/rooms",
         "agent/tasks",
+        "anthropic/messages",
+        "model_support/failures",
+        "model_support/images",
+        "model_support/limiter",
+        "model_support/schemas",
+        "model_support/usage",
+        "openai/media",
+        "openai/messages",
     )
 ]
 

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from garrison.ipc import ModelError
-from garrison.workers import GenerateObjectParams, GenerateTextParams
+from garrison.workers import GenerateObjectParams, GenerateTextParams, ModelError
 
 from ..model_support.images import Image, images_of
 from ..model_support.schemas import checked, sent_schema

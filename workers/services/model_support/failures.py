@@ -6,7 +6,7 @@ The libraries need not be installed: a class is known by its name.
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from garrison.ipc import ModelError
+from garrison.workers import ModelError
 
 CLIENT = frozenset({400, 404, 422})
 SERVER = frozenset(range(500, 600))

@@ -4,8 +4,7 @@ import base64
 import binascii
 from typing import NamedTuple
 
-from garrison.ipc import ModelError
-from garrison.workers import Media
+from garrison.workers import Media, ModelError
 
 TYPES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 

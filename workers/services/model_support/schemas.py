@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from garrison.ipc import ModelError
+from garrison.workers import ModelError
 
 VALUE = "value"  # the field of an object around what is none; providers take objects alone
 DEEPEST = 32  # levels of an object that are checked

@@ -5,8 +5,7 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from garrison.ipc import ModelError
-from garrison.workers import GenerateObjectParams, Media
+from garrison.workers import GenerateObjectParams, Media, ModelError
 
 DESCRIBE = "Describe this image. Give it a short title, too."
 DESCRIPTION = {

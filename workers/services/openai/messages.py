@@ -3,8 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from garrison.ipc import ModelError
-from garrison.workers import GenerateObjectParams, GenerateTextParams
+from garrison.workers import GenerateObjectParams, GenerateTextParams, ModelError
 
 from ..model_support.images import images_of
 from ..model_support.schemas import sent_schema
