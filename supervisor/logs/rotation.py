@@ -183,7 +183,11 @@ class Rotation:
         if self._can_collapse():
             block = max(os.fstat(descriptor).st_blksize, 1)
             end = (size - self._keep) // block * block
-        begin = max(end - self._most, 0) if may_move else end
+        begin = end
+        if may_move and end <= self._most:
+            begin = 0
+        elif may_move:  # before a truncation, with room for what is written during the copy
+            begin = end - self._most + (0 if self._collapses else self._keep)
         try:
             if may_move:
                 end = self._copy(descriptor, name, begin, end)
@@ -197,7 +201,9 @@ class Rotation:
         if self._collapses:
             self._collapse(descriptor, end)
         else:
-            os.ftruncate(descriptor, 0)  # lines written since the copy ended are lost
+            # Lines written since the copy ended are lost.
+            log.dropped += max(os.fstat(descriptor).st_size - end, 0)
+            os.ftruncate(descriptor, 0)
         if may_move:  # without delay: until then a reader misses the moved lines
             self._publish(name)
             log.moved_at, log.problem = time.monotonic(), ""
@@ -215,10 +221,11 @@ class Rotation:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         copy = os.open(rotated_path(live, 0), flags, 0o600)
         try:
-            # A truncation would lose what is written meanwhile, so copy that too.
-            most = end if self._collapses else end + self._most
-            while begin < most:
-                chunk = min(most - begin, CHUNK_BYTES)
+            # A truncation would lose what is written meanwhile, so copy that too, up to the size
+            # of a file: a service may write as fast as it is copied.
+            until = end if self._collapses else begin + self._most
+            while begin < until:
+                chunk = min(until - begin, CHUNK_BYTES)
                 sent = os.sendfile(copy, descriptor, begin, chunk)
                 if not sent:
                     break

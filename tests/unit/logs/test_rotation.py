@@ -115,6 +115,23 @@ def test_a_flood_is_cut_down_to_its_end(log: Log) -> None:
     assert data["bytes"] > 38 * MOST
 
 
+def test_a_flood_during_a_copy_stays_within_the_bound(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that writes as fast as its file is copied does not get a larger file beside it."""
+    copy = os.sendfile
+
+    def sendfile(to: int, source: int, offset: int, count: int) -> int:
+        log.write(200)
+        return copy(to, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    for _ in range(FILES):
+        log.write(2 * MOST // 80)
+        log.rotate()
+    assert [path.name for path in log.files if path.stat().st_size > MOST] == []
+
+
 def test_a_flood_between_two_moves_is_dropped(log: Log) -> None:
     """Copying has a limit, but the file is cut."""
     log.write(700)
