@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from garrison.ipc.errors import GarrisonError
+from garrison.supervisor.config.document import read_file
 from garrison.supervisor.config.load import Config
 
 from .client import request
@@ -170,7 +171,7 @@ def _is_own(folder: Path, home: Path) -> bool:
 def _tables(path: Path) -> dict[str, Any]:
     """Return a config's tables as they are written; none if it cannot be read."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(read_file(path).decode())
     except (OSError, ValueError):
         return {}
 
