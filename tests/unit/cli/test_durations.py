@@ -16,6 +16,22 @@ def test_what_is_no_number_of_seconds_is_rejected(text: str) -> None:
         Seconds().convert(text, None, None)
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "'' is no number of seconds; write it as 5 or 0.5"),
+        ("abc", "'abc' is no number of seconds; write it as 5 or 0.5"),
+        ("5s", "'5s' is no number of seconds; write 5"),
+        ("2m", "'2m' is no number of seconds; write 120"),
+    ],
+)
+def test_a_text_is_answered_with_what_to_write(text: str, says: str) -> None:
+    """Not with the name of a type."""
+    with pytest.raises(click.BadParameter) as caught:
+        Seconds().convert(text, None, None)
+    assert caught.value.message == says
+
+
 def test_a_number_of_seconds_is_accepted() -> None:
     """From more than 0 to the longest."""
     assert [Seconds().convert(text, None, None) for text in ("0.001", "1e7")] == [0.001, LONGEST_S]
