@@ -192,8 +192,8 @@ class RequestQueue:
         """Return what holds up the ends that an order waits for, in words."""
         names, _ = self._context.services.match(patterns)
         known = self._context.services.services
-        words = [known[name].held_words() for name in names if name in known]
-        return "".join(f"; {one}" for one in words if one)
+        words = [(name, known[name].held_words()) for name in names if name in known]
+        return "".join(f"; {name} waits for {held}" for name, held in words if held)
 
     def _reply(self, request: Request, result: Any) -> None:
         self._hooks.write_snapshot()

@@ -283,8 +283,7 @@ class Service:
     def held_words(self) -> str:
         """Return what its end waits for; empty if it does not end, or that is not known."""
         held = self.current.held_up_by if self.state is State.STOPPING else ()
-        words = "; ".join(held_words(one, caller) for one, caller in held)
-        return f"{self.name} waits for {words}" if words else ""
+        return "; ".join(held_words(one, caller) for one, caller in held)
 
     def _ended_by_supervisor(self) -> str:
         if self.adoption_timed_out:
@@ -306,7 +305,7 @@ class Service:
                 problem = f" ({now.health.problem})" if now.health is not None else ""
                 return f"its health was not good twice in a row{problem}, so it was ended"
             case StopReason.ORDER if now.overdue:
-                held = f"; {words}" if (words := self.held_words()) else ""
+                held = f"; it waits for {words}" if (words := self.held_words()) else ""
                 return f"it did not end within its grace of {spec.supervision.grace:g} s{held}"
             case StopReason.ORDER | StopReason.LIMIT:
                 return ""

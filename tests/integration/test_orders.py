@@ -129,6 +129,7 @@ async def test_an_end_says_what_holds_it_up(host: Hosting) -> None:
         for text in (str(late.value), made.status("orderly")["reason"]):
             assert "call resist" in text
             assert "stream ticks" in text
+        assert made.status("orderly")["reason"].startswith("waits for ")  # the NAME is beside it
         held = {one["name"]: one for one in made.status("orderly")["held_up_by"]}
         assert held["ticks"]["kind"] == "stream"
 
