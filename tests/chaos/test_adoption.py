@@ -714,6 +714,7 @@ def test_an_upgrade_with_a_config_that_does_not_fit_changes_nothing(host: Hostin
     ran = one.run("upgrade")
     assert ran.code == 5
     assert "absent" in ran.err
+    assert ran.err.endswith(". Nothing was changed: correct it, then run garrison upgrade\n")
     assert one.ask("status")["supervisor"]["boot"] == boot
 
 
