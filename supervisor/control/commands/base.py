@@ -90,6 +90,10 @@ class CommandSpec:
     ends_host: bool = False  # it is answered when the host ends
 
 
+STOPPING = (
+    "the host is being stopped, so this was not done; once it has ended, start it with: garrison up"
+)
+STOPPED = "the host was stopped before this was done; start it with: garrison up"
 COMMANDS: dict[str, CommandSpec] = {}
 
 
@@ -141,7 +145,7 @@ def until_registered(context: CommandContext) -> Command:
     while not context.plugins.finished:
         yield False
     if context.is_stopping():
-        raise Refusal("failed", "the supervisor is ending")
+        raise Refusal("failed", STOPPING)
 
 
 def until_recorded(context: CommandContext) -> Command:
