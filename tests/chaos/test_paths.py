@@ -228,11 +228,14 @@ def test_a_number_in_a_file_is_no_worker(host: Hosting) -> None:
 
 @pytest.mark.external
 def test_a_command_in_another_pid_namespace(host: Hosting) -> None:
-    """Pids mean other processes there: `call` gets its result, and `down` stops the host."""
-    one = host(CONFIG, PLUGINS)
+    """Pids mean other processes there: `call` gets its result, `chaos` is refused before it takes
+    others for dead ones, and `down` stops the host."""
+    one = host(CONFIG.replace("[host]", "[host]\nchaos = true", 1), PLUGINS)
     elsewhere = ("unshare", "--pid", "--fork", "--mount-proc")
     for _ in range(3):  # pids that are none here, or those of other processes
         assert one.run("call", "other", "pid", before=elsewhere).code == 0
+    refused = one.run("chaos", "--kills", "1", before=elsewhere)
+    assert (refused.code, "the host runs in another PID namespace" in refused.err) == (1, True)
     assert one.run("down", before=elsewhere).code == 0
     assert one.process is not None
     assert one.process.wait(1) == 0
