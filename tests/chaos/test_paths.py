@@ -47,6 +47,15 @@ def move_home(one: Host) -> None:
     one.home.rename(one.folder / "moved")
 
 
+def move_home_and_back(one: Host) -> None:
+    """Move everything away, and back once another home was made in its place."""
+    moved = one.folder / "moved"
+    one.home.rename(moved)
+    until(lambda: len(sockets_of(one)) == 3)
+    shutil.rmtree(one.home)
+    moved.rename(one.home)
+
+
 def sockets_of(one: Host) -> list[str]:
     """Return the names of the sockets at which a process listens."""
     names = []
@@ -59,7 +68,8 @@ def sockets_of(one: Host) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "spoil", [remove_sockets, replace_sockets, remove_run, remove_home, move_home]
+    "spoil",
+    [remove_sockets, replace_sockets, remove_run, remove_home, move_home, move_home_and_back],
 )
 def test_what_is_removed_is_restored(host: Hosting, spoil: Callable[[Host], None]) -> None:
     """The command line reaches the supervisor, a killed worker returns, and the next supervisor
