@@ -33,6 +33,7 @@ from garrison.supervisor.processes.users import (
     may_write,
     resolve_user,
 )
+from garrison.supervisor.state.ownership import exposed_folders
 
 from .fitting import checked, configured_services
 from .probes import READ_S
@@ -113,6 +114,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         agents = config.agents.values()
         report.notes += unused_characters(agents, report.services)
         report.notes += unused_secrets(agents, report.services)
+    report.warnings += exposed_folders(config.host)
     machine = detect_capabilities(config.host.cgroups)
     for spec in report.services:
         unsupported = unsupported_limits(spec, machine)

@@ -69,6 +69,26 @@ def check_folder(folder: Path, tighten: bool) -> None:
         folder.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS_WRITE)
 
 
+def exposed_folders(host: HostSpec) -> list[str]:
+    """Return a sentence for each folder above the home's that every user may change.
+
+    They could move what is in it, and put other folders there. In a container or on a shared disk
+    there may be no other users, so this is no error.
+    """
+    above = (p for f in (host.home, host.run, host.state, host.logs) for p in f.resolve().parents)
+    exposed = []
+    for folder in dict.fromkeys(above):
+        with contextlib.suppress(OSError):
+            mode = folder.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                exposed.append(
+                    f"every user can write {folder} (mode {stat.S_IMODE(mode):o}), so they could "
+                    f"move what is in it and put a home of their own there: chmod o-w {folder}, "
+                    f"or chmod +t {folder}"
+                )
+    return exposed
+
+
 def _is_ours(home: Path) -> bool:
     """Return True if a folder is a home, or empty: then closing it for others breaks nothing."""
     names = {entry.name for entry in _entries(home)}
