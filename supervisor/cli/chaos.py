@@ -13,7 +13,7 @@ from garrison.supervisor.chaos.schedule import HOST, PlannedFault
 from garrison.supervisor.cli.render.text import counted
 
 from .completion import complete_names
-from .durations import Seconds
+from .durations import Seconds, Whole
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
 
@@ -58,9 +58,7 @@ class Faults(click.ParamType[tuple[PlannedFault, ...]]):
     "garrison chaos hello 'ada.*'"
 )
 @click.argument("names", nargs=-1, metavar="[NAME…]", shell_complete=complete_names)
-@click.option(
-    "--kills", "total", type=click.IntRange(min=1), metavar="N", help="How many faults in all."
-)
+@click.option("--kills", "total", type=Whole(min=1), metavar="N", help="How many faults in all.")
 @click.option(
     "--for",
     "seconds",
@@ -78,7 +76,7 @@ class Faults(click.ParamType[tuple[PlannedFault, ...]]):
 )
 @click.option(
     "--callers",
-    type=click.IntRange(1, 64),
+    type=Whole(1, 64),
     default=8,
     show_default=True,
     metavar="N",

@@ -1,4 +1,4 @@
-"""Numbers of seconds on the command line."""
+"""Numbers on the command line: of seconds, and whole ones."""
 
 import math
 from typing import Any
@@ -30,6 +30,18 @@ class Seconds(click.FloatRange):
         if math.isnan(seconds):
             self.fail(f"{value!r} is no number of seconds; {_example(value)}", param, ctx)
         return float(super().convert(seconds, param, ctx))
+
+
+class Whole(click.IntRange):
+    """A whole number within bounds."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return it."""
+        try:
+            number = int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no whole number; write it as 20", param, ctx)
+        return int(super().convert(number, param, ctx))
 
 
 def _example(text: str) -> str:

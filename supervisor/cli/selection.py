@@ -12,6 +12,8 @@ import click
 
 from garrison.ipc.log_span import Span
 
+from .durations import Whole
+
 SpanOf: TypeAlias = Callable[..., Span]  # takes `following`
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -90,7 +92,7 @@ def selection(what: str) -> Callable[[F], F]:
             click.option(
                 "-n",
                 "number",
-                type=click.IntRange(min=0),
+                type=Whole(min=0),
                 default=None,
                 metavar="N",
                 help=f"How many {what}, the last. Default: {LAST}, or all with --since.",
