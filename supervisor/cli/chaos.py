@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
 import time
@@ -187,7 +188,9 @@ async def _print_progress(
                 continue
             line = _progress(wish, report, time.monotonic() - began, stop.is_set())
             if live:
-                click.echo(f"\r\x1b[K{line[:79]}", nl=False, err=True)
+                # A line that wraps could not be replaced by the next.
+                room = shutil.get_terminal_size().columns - 1
+                click.echo(f"\r\x1b[K{line[:room]}", nl=False, err=True)
             else:
                 invocation.say(line)
     finally:
