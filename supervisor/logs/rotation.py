@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -29,6 +29,7 @@ KEEP_BYTES = 64 * 1024  # that stay in the live file, if it can be cut at its be
 COPY_S = 0.1  # between two moves of one file; what comes faster is dropped
 RETRY_S = 5.0  # after a failed move
 REPORT_S = 60.0  # between two reports of dropped bytes of one file
+MISSING_S = 5.0  # for a writer whose file was removed or renamed to open it anew
 CHUNK_BYTES = 1 << 20
 PENDING_MOST = 256
 NAMES_MOST = 10_000  # whose inodes are remembered
@@ -65,6 +66,7 @@ class Rotation:
         self._keep = min(KEEP_BYTES, log_bytes // 8)
         self._logs: dict[str, _Log] = {}
         self._inodes: dict[str, int] = {}  # of live files, also of those that are missing now
+        self._missing: dict[str, float] = {}  # since when; inf: that was reported
         self._pending: deque[LogEvent] = deque(maxlen=PENDING_MOST)
         self._collapses: bool | None = None  # the file system can cut at the beginning
         self._stop, self._look = threading.Event(), threading.Event()
@@ -118,15 +120,26 @@ class Rotation:
         for name in self._logs.keys() - files.keys():
             del self._logs[name]
         if len(self._inodes) > NAMES_MOST:
-            self._inodes = {}
+            self._inodes, self._missing = {}, {}
         for name, found in files.items():
             former = self._inodes.get(name)
             if former not in {None, found.st_ino}:
                 self._logs.pop(name, None)
                 self._report("log.reopened", name)
             self._inodes[name] = found.st_ino
+            self._missing.pop(name, None)
+        self._report_missing(files)
         waits = (self._check(name, found.st_size) for name, found in files.items())
         return min(waits, default=LOOK_S)
+
+    def _report_missing(self, files: Container[str]) -> None:
+        """Report a file that its writer could not open anew, as one with a user of its own."""
+        now = time.monotonic()
+        for name in self._inodes:
+            if name not in files and now >= self._missing.setdefault(name, now) + MISSING_S:
+                self._missing[name] = inf
+                service = name.removesuffix(".log")
+                self._report("log.missing", name, remedy=f"if it runs: garrison restart {service}")
 
     def _live(self) -> dict[str, os.stat_result]:
         try:

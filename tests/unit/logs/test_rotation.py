@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from garrison.ipc.log_files import LogReader, last_lines, rotated_path
+from garrison.supervisor.logs import rotation
 from garrison.supervisor.logs.rotation import Rotation
 
 MOST, FILES = 64 * 1024, 4
@@ -195,6 +196,25 @@ def test_a_killed_supervisors_copy_is_put_in_its_place(log: Log, cut: bool) -> N
     log.rotation._recover("bot.log")
     assert log.kept == list(range(500))
     assert not rotated_path(log.path, 0).exists()
+
+
+def test_a_file_that_stays_missing_is_reported_once(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer may have no right to open it anew; one that did so is no news but that."""
+    log.rotate()
+    log.path.rename(log.path.with_name("moved"))
+    log.rotate()
+    assert list(log.rotation.events()) == []
+    monkeypatch.setattr(rotation, "MISSING_S", -1.0)
+    log.rotate()
+    log.rotate()
+    assert list(log.rotation.events()) == [
+        ("log.missing", "bot", {"remedy": "if it runs: garrison restart bot"})
+    ]
+    log.path.touch()
+    log.rotate()
+    assert [event for event, *_ in log.rotation.events()] == ["log.reopened"]
 
 
 def test_links_and_other_files_are_not_touched(tmp_path: Path) -> None:
