@@ -33,7 +33,7 @@ from garrison.supervisor.processes.users import (
     may_write,
     resolve_user,
 )
-from garrison.supervisor.state.ownership import exposed_folders
+from garrison.supervisor.state.ownership import UnsafeHome, check_home, exposed_folders
 
 from .fitting import checked, configured_services
 from .probes import READ_S
@@ -115,6 +115,10 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         report.notes += unused_characters(agents, report.services)
         report.notes += unused_secrets(agents, report.services)
     report.warnings += exposed_folders(config.host)
+    try:
+        check_home(config.host, change=False)
+    except UnsafeHome as error:
+        report.errors.append(str(error))
     machine = detect_capabilities(config.host.cgroups)
     for spec in report.services:
         unsupported = unsupported_limits(spec, machine)

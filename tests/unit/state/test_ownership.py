@@ -39,6 +39,7 @@ def test_what_belongs_to_another_user_is_refused(tmp_path: Path, part: str) -> N
     path = host.home / part
     if path.suffix:
         path.touch()
+    check_home(host, change=False)
     check_home(host)
     os.chown(path, OTHER, -1)
     with pytest.raises(UnsafeHome, match=rf"{path} belongs to .*uid {OTHER}.* run: ") as refused:
@@ -54,6 +55,10 @@ def test_a_folder_above_that_every_user_can_change_is_named(tmp_path: Path) -> N
     (tmp_path / "shared").chmod(0o1777)
     assert exposed_folders(host) == []
     (tmp_path / "shared").chmod(0o777)
+    host.home.mkdir()
+    host.home.chmod(0o777)
+    check_home(host, change=False)  # `garrison check` changes nothing
+    assert mode(host.home) == 0o777
     (told,) = exposed_folders(host)
     assert f"every user can write {tmp_path / 'shared'} (mode 777)" in told
 
