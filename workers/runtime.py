@@ -102,7 +102,7 @@ class Runtime:
         self.config: Any = {}
         self.logger = logging.getLogger(name)
         self.client = client
-        self._api = AgentApi(client, name)
+        self._api = AgentApi(client, name, reports.warn)
         self._components, self._settings = components, settings
         self._background, self._events, self._reports = background, events, reports
         temporary = Path(tempfile.gettempdir()) / f"garrison-{os.getpid()}" / name
@@ -384,7 +384,8 @@ class Runtime:
             include: Names of dynamic or private providers to use as well.
             only_include: Use only these.
             timeout: Seconds for each provider. One that fails or is late is left out and logged;
-                so is what exceeds a quarter of `max_message` in total.
+                so is what exceeds a quarter of `max_message` in total. One whose service does
+                not run is left out at once, and one that was late twice for 30 s.
         """
         return await self._api.compose_state(memory, include, only_include, timeout)
 

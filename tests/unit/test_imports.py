@@ -143,6 +143,7 @@ PURE = [
     "supervisor/config/toml_lines.py",
     "supervisor/config/units.py",
     "supervisor/lifecycle/start_record.py",
+    "workers/agents/absence.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
