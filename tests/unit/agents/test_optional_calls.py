@@ -35,7 +35,7 @@ class Plugged:
         self.answers.set()
         self.ended = False
 
-        async def answer(runtime: Any, memory: Memory) -> str:
+        async def answer(runtime: Any, memory: Memory) -> Any:
             self.asked.set()
             try:
                 await self.answers.wait()
