@@ -97,6 +97,11 @@ async def test_a_template_reaches_the_model_and_its_form_stays_inside() -> None:
         assert await say(agent, "one") == "Hi."
         assert models.systems[-1].endswith("Answer the user in <text>, after:\nthe user: one")
         assert await say(agent, "two", channel_type="FEED") == models.answer
+    config = {"decide": "model"}
+    async with run(AgentService, models=models.all(), character=ada, config=config) as agent:
+        models.systems.clear()
+        assert await say(agent, "three") == "Hi."
+        assert ["<text>" in system for system in models.systems] == [False, True]
 
 
 async def test_what_has_no_room_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

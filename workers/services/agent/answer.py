@@ -121,7 +121,7 @@ class AnswerPipeline:
             await self._reply(answer)
 
     async def _run_model_choice(self, answer: AnswerState, actions: list[Any]) -> None:
-        params = await self._model_params(answer)
+        params = await self._model_params(answer, answering=False)
         params.prompt = choice.question(actions)
         text = await self._runtime.use_model(
             self._config.model, params, timeout=self._config.answer_timeout
@@ -247,9 +247,12 @@ class AnswerPipeline:
         got = "an empty text" if isinstance(text, str) else f"{type(text).__name__}, not a text"
         answer.add_failure(REPLY, f"the model {self._config.model} returned {got}")
 
-    async def _model_params(self, answer: AnswerState) -> GenerateTextParams:
+    async def _model_params(
+        self, answer: AnswerState, answering: bool = True
+    ) -> GenerateTextParams:
         conversation = await self._history.conversation(answer.memory)
-        return await self._persona.params(conversation, answer.state.text if answer.state else "")
+        provided = answer.state.text if answer.state else ""
+        return await self._persona.params(conversation, provided, answering)
 
     async def _send(self, answer: AnswerState, content: Content) -> None:
         """Send a response to the message's room once, and remember it.

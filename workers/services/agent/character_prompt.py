@@ -30,6 +30,7 @@ class Situation(NamedTuple):
     provided: str = ""  # the providers' texts
     values: Mapping[str, str] = {}  # of a template's placeholders, by names in lower case
     most: int = PROMPT_MOST
+    with_template: bool = True
 
 
 @dataclass
@@ -148,7 +149,7 @@ def _template(
     character: Character, situation: Situation, own: str, texts: Mapping[str, str]
 ) -> str:
     template = character.template(situation.is_post, situation.source)
-    if not template:
+    if not template or not situation.with_template:
         return ""
     directions, examples = texts["style"], texts["examples"]
     values = {

@@ -47,12 +47,15 @@ class Persona:
         self._embed_at = 0.0
         self._logged = set[str]()  # sections of which something was left out
 
-    async def params(self, conversation: Sequence[Memory], provided: str) -> GenerateTextParams:
-        """Return the params of a model call that answers the last message.
+    async def params(
+        self, conversation: Sequence[Memory], provided: str, answering: bool = True
+    ) -> GenerateTextParams:
+        """Return the params of a model call about the last message.
 
         Args:
             conversation: The oldest message first.
             provided: The providers' texts.
+            answering: Whether the model answers; a template would lead it astray otherwise.
         """
         runtime, config = self._runtime, self._config
         knowledge = await self._recall(conversation) if self._pieces else None
@@ -64,6 +67,7 @@ class Persona:
             config.sampling,
             knowledge,
             config.character_length,
+            answering,
         )
         self._log_left_out(left_out)
         return params

@@ -104,10 +104,11 @@ def situation(
     provided: str,
     knowledge: Sequence[str] | None = None,
     most: int = PROMPT_MOST,
+    with_template: bool = True,
 ) -> Situation:
     """Return what the system prompt of an answer depends on; arguments as of `params`."""
     if not conversation:
-        return Situation(provided=provided, most=most)
+        return Situation(provided=provided, most=most, with_template=with_template)
     last = conversation[-1]
     if knowledge is None:
         knowledge = character.knowledge_texts
@@ -127,7 +128,7 @@ def situation(
     }
     content, user = last.content, name_of(last)
     post = is_post(content.channel_type)
-    return Situation(post, content.source, user, knowledge, provided, values, most)
+    return Situation(post, content.source, user, knowledge, provided, values, most, with_template)
 
 
 def reply_text(text: str) -> str:
@@ -185,6 +186,7 @@ def params(
     configured: Sampling,
     knowledge: Sequence[str] | None = None,
     most: int = PROMPT_MOST,
+    with_template: bool = True,
 ) -> tuple[GenerateTextParams, dict[str, int]]:
     """Return the params of a model call that generates the character's answer, and how many lines
     of which sections of the character are left out.
@@ -198,11 +200,11 @@ def params(
         knowledge: What of the character's knowledge is shown; None: all, or where that is long
             what shares words with the message.
         most: Characters of the character in the prompt.
+        with_template: Whether the character's template for an answer is shown.
     """
     conversation = list(conversation)
-    composed = compose(
-        character, situation(character, conversation, agent_id, provided, knowledge, most)
-    )
+    about = situation(character, conversation, agent_id, provided, knowledge, most, with_template)
+    composed = compose(character, about)
     parameters = sampling(configured, character.settings)
     generate = GenerateTextParams(
         messages=messages(conversation, agent_id),
