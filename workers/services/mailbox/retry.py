@@ -130,8 +130,9 @@ def _seconds(error: RemoteError) -> float:
     seconds = getattr(error, "seconds", None)
     if seconds is None:
         seconds = getattr(error, "data", {}).get("seconds")
-    is_number = isinstance(seconds, int | float) and math.isfinite(seconds)
-    return float(seconds) if is_number else INITIAL_BACKOFF_S
+    if isinstance(seconds, int | float) and math.isfinite(seconds):
+        return float(seconds)
+    return INITIAL_BACKOFF_S
 
 
 def _retry(message: Message, delay: float, now: float) -> Decision:
