@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from garrison.ipc import CallError, Overloaded, RemoteError, ServiceLost
+from garrison.workers import RetryLater
 from garrison.workers.services.mailbox import lane_queue, lane_rows, plain_queue, schema
 from garrison.workers.services.mailbox.checksums import DEAD, Message
 from garrison.workers.services.mailbox.receiver_queue import ReceiverQueue
@@ -22,13 +23,6 @@ NAMES = (
     *("die", "overload", "drop", "replay", "wait", "restart"),
 )
 STEPS = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 11)), min_size=60, max_size=150)
-
-
-def later() -> RemoteError:
-    """Return what a receiver raises to be called again in 5 seconds."""
-    error = RemoteError("bot", "m", "later", "RetryLater")
-    error.seconds = 5.0  # type: ignore[attr-defined]
-    return error
 
 
 class Model:
@@ -239,7 +233,7 @@ class Model:
             case "fail":
                 self.finish(number, RemoteError("bot", "m", "no", "ValueError"))
             case "later":
-                self.finish(number, later())
+                self.finish(number, RetryLater(5.0))
             case "overload":
                 self.finish(number, Overloaded("bot", "m", "full"))
             case "die":

@@ -1,6 +1,5 @@
 """The outcome of a delivery: acknowledge, retry, redeliver, or dead letter. Pure. Seconds."""
 
-import math
 from enum import Enum
 from typing import NamedTuple
 
@@ -15,6 +14,7 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
+from garrison.workers import RetryLater
 
 from .checksums import DEAD, WAITING, Message
 
@@ -22,7 +22,6 @@ from .checksums import DEAD, WAITING, Message
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
 MAX_DEATHS = 2  # receiver crashes with the message in flight: the message causes them
 MAX_REASON = 2_000  # characters
-RETRY_LATER = "RetryLater"
 MIN_RETRY_LATER_S = 0.05  # a receiver that names no time must not be called in a loop
 
 
@@ -80,7 +79,7 @@ def decide(
             return Decision(Outcome.REDELIVER, message)
         case ServiceLost():
             return _after_crash(message, error, now, is_alone)
-        case RemoteError() if error.type_name == RETRY_LATER:
+        case RetryLater():
             return _after_retry_later(message, error, limits, now)
         case RemoteError() | CallTimeout() | _:
             return _after_failure(message, error, limits.max_attempts, now, jitter)
@@ -113,7 +112,7 @@ def _after_failure(
 
 
 def _after_retry_later(
-    message: Message, error: RemoteError, limits: DeliveryLimits, now: float
+    message: Message, error: RetryLater, limits: DeliveryLimits, now: float
 ) -> Decision:
     """The receiver named a time: that is no failed attempt."""
     reason = _error_text(message, error)
@@ -122,17 +121,7 @@ def _after_retry_later(
         reason = f"retry_for ({limits.retry_for:g} s) is over: {reason}"
         return _dead_letter(message, reason, now)
     noted = msgspec.structs.replace(message, reason=reason[:MAX_REASON])
-    return _retry(noted, min(max(_seconds(error), MIN_RETRY_LATER_S), left), now)
-
-
-def _seconds(error: RemoteError) -> float:
-    """Return the seconds of a RetryLater; those of one that has none are the first backoff."""
-    seconds = getattr(error, "seconds", None)
-    if seconds is None:
-        seconds = getattr(error, "data", {}).get("seconds")
-    if isinstance(seconds, int | float) and math.isfinite(seconds):
-        return float(seconds)
-    return INITIAL_BACKOFF_S
+    return _retry(noted, min(max(error.seconds, MIN_RETRY_LATER_S), left), now)
 
 
 def _retry(message: Message, delay: float, now: float) -> Decision:
