@@ -2,6 +2,7 @@
 
 from garrison.ipc import (
     Busy,
+    DeadLetter,
     DeclaredError,
     ModelError,
     NotSent,
@@ -50,6 +51,7 @@ __all__ = [
     "ChatMessage",
     "Content",
     "DatabaseAdapter",
+    "DeadLetter",
     "DeclaredError",
     "EmbedParams",
     "Evaluator",

@@ -19,8 +19,10 @@ from garrison.workers.services.mailbox.retry import Decision, DeliveryLimits, Ou
 
 LIMITS = DeliveryLimits(timeout=1.0, max_attempts=3, retry_for=100.0)
 NAMES = (
-    *("post", "post", "post", "execute", "report", "pump", "pump", "ack", "ack", "fail", "later"),
-    *("die", "overload", "drop", "replay", "wait", "restart"),
+    *("post", "execute", "report", "pump") * 8,
+    *("ack", "fail", "later") * 4,
+    *("die", "drop", "wait") * 3,
+    *("overload", "replay", "restart"),
 )
 STEPS = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 11)), min_size=60, max_size=150)
 
