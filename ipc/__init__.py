@@ -7,6 +7,7 @@ command line have no use for it, and it is a quarter of the time that they take 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .declared_errors import Busy, DeclaredError, ModelError, NotSent, RetryLater
 from .errors import (
     CallError,
     CallTimeout,
@@ -23,7 +24,16 @@ from .errors import (
     SupervisorGone,
     WireError,
 )
-from .mail import DELIVER, EVENT, Delivery, EventPost, PostedMessage, PostRequest
+from .mail import (
+    DEAD_LETTER,
+    DELIVER,
+    EVENT,
+    DeadLetter,
+    Delivery,
+    EventPost,
+    PostedMessage,
+    PostRequest,
+)
 from .messages import EMPTY_MAP, State
 
 if TYPE_CHECKING:
@@ -32,23 +42,30 @@ if TYPE_CHECKING:
     from .proxy import ServiceProxy, state, with_timeout
 
 __all__ = [
+    "DEAD_LETTER",
     "DELIVER",
     "EMPTY_MAP",
     "EVENT",
+    "Busy",
     "CallError",
     "CallTimeout",
     "Client",
     "ConfigError",
+    "DeadLetter",
+    "DeclaredError",
     "Delivery",
     "EventPost",
     "GarrisonError",
     "InvalidCall",
+    "ModelError",
+    "NotSent",
     "OrderFailed",
     "Overloaded",
     "PermanentFailure",
     "PostRequest",
     "PostedMessage",
     "RemoteError",
+    "RetryLater",
     "ServiceLost",
     "ServiceProxy",
     "ServiceUnavailable",

@@ -191,6 +191,7 @@ RESERVED = frozenset(
         "start",
         "stop",
         "health",
+        "dead_letter",
         "config",
         "runtime",
         "spawn",

@@ -14,17 +14,19 @@ from typing import Any
 
 from garrison.ipc import frames, messages, values
 from garrison.ipc.client import CHAIN, DEADLINE, MARGIN
+from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.error_text import type_name
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError, ServiceLost
 from garrison.ipc.mail import DELIVER, MESSAGE, PostedMessage, unpack_delivery
 from garrison.ipc.messages import Call, Held, Token, encodable, should_log
 from garrison.workers.service import Service
 
+from .dead_letter_notices import DeadLetterNotices
 from .internal_methods import METHODS, InternalMethods, bound, methods_of
 from .method_threads import THREADS, MethodThreads, Refusal
 from .methods import InvalidArguments, Method, MethodKind
 from .redaction import redacted
-from .tracebacks import error_text, formatted
+from .tracebacks import error_text, formatted, one_line
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +35,7 @@ RUNNING_MOST = 16_384  # calls that run concurrently, of all callers
 NESTED = "RemoteError: "  # begins the text of an error that a call of the method raised
 CUT_S = 0.25  # for a call that a drain cuts short to end, before its caller gets an error
 HELD_MOST = 16  # calls that are named as what a drain waits for, the oldest ones
-
+NOTICE_METHODS = methods_of(DeadLetterNotices)
 
 _encode = values.encode
 
@@ -91,9 +93,10 @@ class Dispatch:
             faults: The methods of `garrison chaos`, where the config permits them.
         """
         self._service = service
-        self._methods = {**METHODS, **methods}
+        notices = DeadLetterNotices(service)
+        self._methods = {**METHODS, **NOTICE_METHODS, **methods}
         own = {name: getattr(service, name) for name in methods}
-        self._bound = {**bound(self._internal), **own}
+        self._bound = {**bound(self._internal), **bound(notices, NOTICE_METHODS), **own}
         if faults is not None:
             fault_methods = methods_of(type(faults))
             self._methods |= fault_methods
@@ -354,7 +357,18 @@ class Dispatch:
             text = error_text(error).partition(NESTED)[2]
         detail = f"{name}: {text}" if text else name
         trace = formatted(error)[-TRACEBACK_BYTES:]
+        if issubclass(type(error), DeclaredError):  # `isinstance` reads what an author can hide
+            try:
+                return error.fault_of(self._name, method, trace, _clean)  # type: ignore
+            except BaseException as why:  # noqa: BLE001 (an author's class may do anything)
+                shown = one_line(why)
+                log.error("error.unsent service=%s method=%s %s", self._name, method, shown)
         return Fault("RemoteError", self._name, method, encodable(detail)[:2000], trace)
+
+
+def _clean(text: str) -> str:
+    """Return a text that can be encoded, without secrets."""
+    return encodable(redacted(text))
 
 
 class Credits:
