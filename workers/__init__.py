@@ -37,6 +37,7 @@ from garrison.workers.agents.models import (
     ModelUnavailable,
 )
 
+from .define_service import define_service
 from .model_provider import ModelProvider
 from .plugin import Plugin
 from .runtime import Runtime
@@ -77,6 +78,7 @@ __all__ = [
     "TargetInfo",
     "Task",
     "as_memory",
+    "define_service",
     "idempotent",
     "state",
     "with_timeout",
