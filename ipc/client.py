@@ -18,7 +18,7 @@ from . import frames as large
 from . import mail, values, watching
 from .caller import Decode, ItemSink, bounded_seconds
 from .calls import OpenCall
-from .directory import AWAY
+from .directory import AWAY, RegistrationStatus, registration_status
 from .errors import (
     CallError,
     InvalidCall,
@@ -116,6 +116,13 @@ class Client:
         """Return every service_type, in config order."""
         return self.directory.types(self.agent)
 
+    def get_service_registration_status(
+        self, wanted: str | Callable[..., object]
+    ) -> RegistrationStatus:
+        """Return how far a service is: "registered" while it runs, "registering" while it starts,
+        "pending" before that and while it is stopped, "failed", or "unknown"."""
+        return registration_status(self.entry_of(wanted))
+
     @overload
     async def get_service_load_promise(self, wanted: str, timeout: float = ...) -> ServiceProxy: ...
     @overload
@@ -188,6 +195,7 @@ class Client:
         *args: Any,
         key: str | None = None,
         expires: float | None = None,
+        lane: str | None = None,
         **kwargs: Any,
     ) -> str:
         """Post a message: a call that is made once its service runs, however long that takes.
@@ -201,6 +209,9 @@ class Client:
             args: Its arguments.
             key: A second message with the same key is ignored, so posting can be repeated.
             expires: Seconds after which a message that was not delivered is dropped.
+            lane: Messages to the service with the same lane are delivered in order, one after the
+                other; those of other lanes beside them, up to its `mail_window`. None: in order
+                with all others without a lane.
             kwargs: Its arguments.
 
         Raises:
@@ -210,7 +221,7 @@ class Client:
             ServiceLost: The mailbox's process ended meanwhile: the message may be on disk. With a
                 key it is posted again automatically, and can be posted again safely.
         """
-        return await mail.post(self, service, method, args, kwargs, key, expires)
+        return await mail.post(self, service, method, args, kwargs, key, expires, lane)
 
     def generation_of(self, name: str) -> int:
         """Return the generation of the incarnation that accepts calls; 0: none does."""

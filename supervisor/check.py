@@ -16,7 +16,11 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Failing, PluginRead, PluginSource, Reading, encode, packed
-from garrison.supervisor.config.characters import unused_characters, unused_secrets
+from garrison.supervisor.config.characters import (
+    unused_characters,
+    unused_fields,
+    unused_secrets,
+)
 from garrison.supervisor.config.environment import (
     base_environment,
     differing_sources,
@@ -33,6 +37,7 @@ from garrison.supervisor.processes.users import (
     may_write,
     resolve_user,
 )
+from garrison.supervisor.state.ownership import UnsafeHome, check_home, exposed_folders
 
 from .fitting import checked, configured_services
 from .probes import READ_S
@@ -113,6 +118,12 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         agents = config.agents.values()
         report.notes += unused_characters(agents, report.services)
         report.notes += unused_secrets(agents, report.services)
+        report.notes += unused_fields(agents)
+    report.warnings += exposed_folders(config.host)
+    try:
+        check_home(config.host, change=False)
+    except UnsafeHome as error:
+        report.errors.append(str(error))
     machine = detect_capabilities(config.host.cgroups)
     for spec in report.services:
         unsupported = unsupported_limits(spec, machine)

@@ -2,6 +2,7 @@
 
 from garrison.ipc import (
     Busy,
+    DeadLetter,
     DeclaredError,
     ModelError,
     NotSent,
@@ -38,6 +39,7 @@ from garrison.workers.agents.models import (
     ModelUnavailable,
 )
 
+from .define_service import define_service
 from .model_provider import ModelProvider
 from .plugin import Plugin
 from .runtime import Runtime
@@ -51,6 +53,7 @@ __all__ = [
     "ChatMessage",
     "Content",
     "DatabaseAdapter",
+    "DeadLetter",
     "DeclaredError",
     "EmbedParams",
     "Evaluator",
@@ -79,6 +82,7 @@ __all__ = [
     "TargetInfo",
     "Task",
     "as_memory",
+    "define_service",
     "idempotent",
     "state",
     "with_timeout",

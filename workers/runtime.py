@@ -12,9 +12,11 @@ from typing import Any, TypeVar, overload
 from garrison.ipc.caller import check_number
 from garrison.ipc.character import Character
 from garrison.ipc.client import Client
+from garrison.ipc.directory import RegistrationStatus
 from garrison.ipc.mail import MESSAGE, PostedMessage
 from garrison.ipc.messages import RestartedBy, encodable
 from garrison.ipc.proxy import ServiceProxy
+from garrison.workers.agents import posting
 from garrison.workers.agents.api import ANSWER_S, PROVIDER_S, AgentApi
 from garrison.workers.agents.components import Action, Evaluator, Provider, State
 from garrison.workers.agents.content import Content, Memory, Processed, TargetInfo
@@ -136,7 +138,8 @@ class Runtime:
 
         The first that has the key decides: the character (`secrets`, `settings`,
         `settings.secrets`), the secrets that the config grants to this service, its environment,
-        the default. An empty text, 0 and False are values; null is not.
+        the default. An empty text, 0 and False are values; null is not. A key that exists where
+        this service cannot read it is logged once, and named in `garrison status`.
         """
         return self._settings.get(key, default)
 
@@ -246,6 +249,13 @@ class Runtime:
         """Return all service types, in config order."""
         return self.client.get_registered_service_types()
 
+    def get_service_registration_status(
+        self, wanted: str | Callable[..., object]
+    ) -> RegistrationStatus:
+        """Return how far a service is: "registered" while it runs, "registering" while it starts,
+        "pending" before that and while it is stopped, "failed", or "unknown"."""
+        return self.client.get_service_registration_status(wanted)
+
     @overload
     async def get_service_load_promise(self, wanted: str, timeout: float = ...) -> ServiceProxy: ...
     @overload
@@ -267,6 +277,7 @@ class Runtime:
         *args: Any,
         key: str | None = None,
         expires: float | None = None,
+        lane: str | None = None,
         **kwargs: Any,
     ) -> str:
         """Post a call that outlasts crashes of either side; return the message's id once it is on
@@ -278,16 +289,24 @@ class Runtime:
             args: Positional arguments of the method.
             key: Messages with the same key are one message: post again safely after an error.
             expires: Seconds after which an undelivered message is dropped; None is never.
+            lane: Messages of one lane are delivered in order, different lanes side by side, as many
+                as the receiver's `mail_window`. None: in order with all others without a lane; for
+                an agent's `process_actions`, the message's source and room.
             kwargs: Keyword arguments of the method.
 
         Raises:
             ServiceUnavailable: The service, or the mailbox, is not configured.
-            InvalidCall: There is no such method, or the arguments cannot be encoded.
+            InvalidCall: There is no such method, the arguments cannot be encoded, or a message to
+                an agent has no source to which its answer could be sent.
             Overloaded: The mailbox is full; post again later.
             ServiceLost: The mailbox's process ended during the call; the message may be on disk.
                 With a key, the post was already repeated, and may be repeated again.
         """
-        return await self.client.post(service, method, *args, key=key, expires=expires, **kwargs)
+        entry, own = self.client.entry_of(service), self.client.directory.get(self.name)
+        args, kwargs, lane = posting.prepared(entry, method, args, kwargs, lane, own)
+        return await self.client.post(
+            service, method, *args, key=key, expires=expires, lane=lane, **kwargs
+        )
 
     @property
     def message(self) -> PostedMessage | None:
@@ -384,7 +403,8 @@ class Runtime:
             include: Names of dynamic or private providers to use as well.
             only_include: Use only these.
             timeout: Seconds for each provider. One that fails or is late is left out and logged;
-                so is what exceeds a quarter of `max_message` in total.
+                so is what exceeds a quarter of `max_message` in total. One whose service does
+                not run is left out at once, and one that was late twice for 30 s.
         """
         return await self._api.compose_state(memory, include, only_include, timeout)
 

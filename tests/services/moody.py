@@ -26,10 +26,16 @@ class Moody(ModelProvider):
         super().__init__(runtime)  # type: ignore[arg-type]
         self.prompts: list[str] = []
         self.left = 0
+        self.streams: list[AsyncIterator[str]] = []
 
-    async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
+    def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
+        """Stream, and keep the stream: nothing but its caller closes it."""
+        self.streams.append(self._pieces(params))
+        return self.streams[-1]
+
+    async def _pieces(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield two pieces; with `half`, one, without a finish."""
-        prompt = params.prompt
+        prompt = _last(params)
         self.prompts.append(prompt)
         word, _, seconds = prompt.partition(" ")
         if word == "unknown":
@@ -68,11 +74,21 @@ class Spare(ModelProvider):
 
     service_type = "spare"
 
+    def __init__(self, runtime: object = None) -> None:
+        super().__init__(runtime)  # type: ignore[arg-type]
+        self.prompts: list[str] = []
+
     async def generate_text(self, params: GenerateTextParams) -> str:
         """Answer; refuse what is refused by all."""
-        if params.prompt == "refused":
+        self.prompts.append(_last(params))
+        if _last(params) == "refused":
             raise ModelError("refused", text="here too")
-        return f"spare: {params.prompt}"
+        return f"spare: {_last(params)}"
+
+    @idempotent
+    async def asked(self) -> list[str]:
+        """Return all prompts."""
+        return self.prompts
 
 
 class Inquirer(Service):
@@ -80,11 +96,16 @@ class Inquirer(Service):
 
     service_type = "inquirer"
 
+    async def sees(self, name: str, generation: int) -> bool:
+        """Return whether this process knows that incarnation."""
+        entry = self.runtime.client.directory.get(name)
+        return entry is not None and bool(entry.token) and entry.generation == generation
+
     async def ask(self, prompt: str, provider: str | None = None, fallback: bool = True) -> Any:
         """Return the answer, or NAME → what its error is."""
         try:
             return await self.runtime.use_model(
-                "TEXT_LARGE", prompt, provider, timeout=1.0, fallback=fallback
+                "TEXT_LARGE", prompt, provider, timeout=_timeout(prompt), fallback=fallback
             )
         except ModelUnavailable as error:
             return {name: _shown(one) for name, one in error.errors.items()}
@@ -92,7 +113,7 @@ class Inquirer(Service):
     async def stream(self, prompt: str, most: int = 9) -> list[str]:
         """Return the pieces, at most so many, and how it broke off."""
         pieces: list[str] = []
-        stream: Any = self.runtime.use_model_stream("TEXT_LARGE", prompt, timeout=1.0)
+        stream: Any = self.runtime.use_model_stream("TEXT_LARGE", prompt, timeout=_timeout(prompt))
         try:
             async for piece in stream:
                 pieces.append(piece)
@@ -102,6 +123,16 @@ class Inquirer(Service):
             pieces.append(_shown(error))
         await stream.aclose()
         return pieces
+
+
+def _timeout(prompt: str) -> float | None:
+    """Return a timeout that ends what hangs, and nothing that a busy machine delays."""
+    return 1.0 if prompt == "hang" else None
+
+
+def _last(params: GenerateTextParams) -> str:
+    """Return what is to be answered."""
+    return params.as_messages()[-1]["content"]
 
 
 def _shown(error: CallError) -> str:

@@ -114,6 +114,7 @@ def test_the_launcher_is_single_threaded() -> None:
 PURE = [
     "ipc/calls.py",
     "ipc/character.py",
+    "ipc/character_use.py",
     "ipc/declared_errors.py",
     "ipc/directory.py",
     "ipc/errors.py",
@@ -144,6 +145,7 @@ PURE = [
     "supervisor/config/toml_lines.py",
     "supervisor/config/units.py",
     "supervisor/lifecycle/start_record.py",
+    "workers/agents/absence.py",
     "workers/agents/cooling.py",
     "workers/agents/fallback.py",
     "workers/agents/media.py",
@@ -190,7 +192,10 @@ PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
         "agent/actions",
+        "agent/character_prompt",
+        "agent/knowledge",
         "agent/memory_store",
+        "agent/placeholders",
         "agent/prompt",
         "agent/rooms",
         "agent/tasks",
@@ -202,6 +207,7 @@ PURE_OF_SERVICES = [
         "model_support/usage",
         "openai/media",
         "openai/messages",
+        "eliza/feature_hashing",
     )
 ]
 

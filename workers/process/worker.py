@@ -13,11 +13,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, assert_never
 
-import msgspec
 import zmq
 
 from garrison.ipc import messages
-from garrison.ipc.character import Character
 from garrison.ipc.client import Client
 from garrison.ipc.errors import ConfigError, PermanentFailure
 from garrison.ipc.hooks import WorkerHooks
@@ -50,7 +48,7 @@ from .registration import add_plugin, add_service
 from .sandbox import unreadable_code
 from .starting import postponed_s, start_service
 from .task_watch import TaskWatch
-from .tracebacks import error_text, format_task, formatted, one_line
+from .tracebacks import failure_reason, format_task, formatted, one_line
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -125,7 +123,7 @@ class Worker:
             client,
             a.name,
             components=self._components,
-            settings=self._settings(secrets),
+            settings=Settings.assigned(a, secrets, self._reports.warn),
             background=self._background,
             events=self._events,
             reports=self._reports,
@@ -171,16 +169,6 @@ class Worker:
         }
         session.calls.observer = self._recorder
         return session
-
-    def _settings(self, secrets: dict[str, str]) -> Settings:
-        name, identity = self._assignment.name, self._assignment.identity
-        encoded = bytes(identity.character)
-        if encoded == bytes(messages.NIL):
-            return Settings(name, secrets)
-        character = msgspec.msgpack.Decoder(Character).decode(encoded)
-        return Settings(
-            name, secrets, agent=identity.agent, character=character, withheld=identity.withheld
-        )
 
     async def run(self, context: "zmq.Context[zmq.Socket[bytes]]") -> int:
         """Connect, run the service until its end, and return the exit code."""
@@ -341,7 +329,7 @@ class Worker:
         log.error("%s failed in %s\n%s", self._assignment.name, self._phase, text.rstrip())
         # By its type: an author's exception may raise where its `__class__` is read.
         permanent = issubclass(type(cause), PermanentFailure | ConfigMismatch | ConfigError)
-        reason = encodable(error_text(cause))[:2000] if permanent else one_line(cause)
+        reason = failure_reason(cause, permanent)
         fields = (self._phase, reason, text, permanent, postponed_s(self._phase, cause))
         await self._session.send_last(messages.Failing(*fields), self._last_words_timeout)
         return CRASHED if self._phase == "run" else NOT_STARTED

@@ -20,7 +20,7 @@ from garrison.supervisor.cli import mail
 from garrison.supervisor.cli.render import table
 from garrison.workers import PermanentFailure
 from garrison.workers.runtime import Runtime
-from garrison.workers.services.mailbox import MailboxService, receiver_queue, schema
+from garrison.workers.services.mailbox import MailboxService, plain_queue, schema
 from garrison.workers.services.mailbox.admin import summary
 from garrison.workers.services.mailbox.checksums import DEAD, Message
 from garrison.workers.services.mailbox.file import open_database
@@ -143,7 +143,7 @@ async def test_large_messages_are_read_a_few_at_a_time(
             await service.post(post(number, "x" * 1_000_000))
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         await taken(receiver, list(range(30)))
-    assert max(read) <= receiver_queue.MAX_BYTES + 1_100_000
+    assert max(read) <= plain_queue.MAX_BYTES + 1_100_000
 
 
 async def test_an_operation_that_fails_fails_alone(
@@ -306,6 +306,22 @@ def test_no_column_of_a_list_vanishes_at_80_columns(
     (heads,) = [line.split() for line in out.splitlines() if line.startswith("ID")]
     assert heads == ["ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY"]
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_list_has_a_column_of_lanes_where_there_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages of a mailbox of 0.1.0 have none in their answers."""
+    monkeypatch.setenv("COLUMNS", "200")
+    message = Message(id="1", receiver="bot", method="m", args=b"", kwargs=b"", lane="room 7")
+    old = summary(message, 1.0) | {"id": "2"}
+    del old["lane"], old["retry_s"]
+    data = {"receivers": [], "letters": [summary(message, 1.0), old], "damaged": []}
+    table.show(*mail._list(data))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[3] for line in lines if line.startswith("ID")] == ["LANE"]
+    assert [line.split()[3:5] for line in lines if line.startswith("1 ")] == [["room", "7"]]
+    assert [line.split()[3] for line in lines if line.startswith("2 ")] == ["-"]
 
 
 async def test_two_posters_with_one_key_at_the_same_time_post_one_message(

@@ -12,16 +12,21 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
+from garrison.workers import RetryLater
 from garrison.workers.services.mailbox.checksums import DEAD, WAITING, Message
 from garrison.workers.services.mailbox.retry import (
     INITIAL_BACKOFF_S,
     MAX_BACKOFF_S,
+    MIN_RETRY_LATER_S,
+    DeliveryLimits,
     Outcome,
     decide,
     is_expired,
 )
 
 NOW = 1_000_000.0
+LIMITS = DeliveryLimits(timeout=300.0, max_attempts=10, retry_for=86_400.0)
+PATIENT = LIMITS._replace(max_attempts=99)
 
 
 def message(**fields: object) -> Message:
@@ -59,7 +64,7 @@ def test_each_end_of_a_delivery(
 ) -> None:
     """Ten failed attempts or two crashes make a dead letter; a call that never ran counts as
     neither."""
-    decision = decide(before, error(kind) if kind else None, 10, NOW, 0.5)
+    decision = decide(before, error(kind) if kind else None, LIMITS, NOW, 0.5)
 
     assert decision.outcome is expected
     assert (decision.message.attempts, decision.message.deaths) == (attempts, deaths)
@@ -70,19 +75,19 @@ def test_each_end_of_a_delivery(
 def test_delays_double_up_to_a_minute_with_full_jitter() -> None:
     """From zero to the whole delay. After a crash there is no delay besides the restart."""
     delays = [
-        decide(message(attempts=n), error(RemoteError), 99, NOW, 1.0).delay for n in range(40)
+        decide(message(attempts=n), error(RemoteError), PATIENT, NOW, 1.0).delay for n in range(40)
     ]
     assert delays[:3] == [INITIAL_BACKOFF_S, 2 * INITIAL_BACKOFF_S, 4 * INITIAL_BACKOFF_S]
     assert max(delays) == MAX_BACKOFF_S == delays[-1]
-    assert decide(message(attempts=5), error(RemoteError), 99, NOW, 0.0).delay == 0.0
-    assert decide(message(), error(ServiceLost), 99, NOW, 1.0).delay == 0.0
+    assert decide(message(attempts=5), error(RemoteError), PATIENT, NOW, 0.0).delay == 0.0
+    assert decide(message(), error(ServiceLost), PATIENT, NOW, 1.0).delay == 0.0
 
 
 def test_a_dead_letter_has_its_reason() -> None:
     """The count, and the error of the last delivery."""
-    reason = decide(message(deaths=1), error(ServiceLost), 10, NOW, 0.5).message.reason
+    reason = decide(message(deaths=1), error(ServiceLost), LIMITS, NOW, 0.5).message.reason
     assert reason.startswith("the receiver crashed 2 times while handling it: bot.say was lost")
-    reason = decide(message(attempts=9), error(RemoteError), 10, NOW, 0.5).message.reason
+    reason = decide(message(attempts=9), error(RemoteError), LIMITS, NOW, 0.5).message.reason
     assert reason.startswith("10 attempts failed: bot.say raised")
 
 
@@ -93,3 +98,27 @@ def test_a_message_expires_at_its_second() -> None:
     assert is_expired(message(expires_at=NOW), NOW)
     assert not is_expired(message(expires_at=NOW, state=DEAD), NOW)
     assert message().state == WAITING
+
+
+def test_a_receiver_that_names_a_time_is_called_again_then() -> None:
+    """No attempt is counted; it ends `retry_for` after the post, with a last attempt then."""
+    posted = message(posted_at=NOW - 86_000.0, attempts=9)
+    decision = decide(posted, RetryLater(60.0), LIMITS, NOW, 0.5)
+    assert (decision.outcome, decision.delay) == (Outcome.RETRY, 60.0)
+    assert (decision.message.attempts, decision.message.died_at) == (9, NOW + 60.0)
+    assert decide(posted, RetryLater(1e9), LIMITS, NOW, 0.5).delay == 400.0
+    assert decide(posted, RetryLater(0.0), LIMITS, NOW, 0.5).delay == MIN_RETRY_LATER_S
+    decision = decide(posted, RetryLater(60.0), LIMITS, NOW + 400.0, 0.5)
+    assert decision.outcome is Outcome.DEAD_LETTER
+    assert decision.message.reason.startswith("retry_for (86400 s) is over")
+
+
+def test_a_death_together_with_others_counts_against_none() -> None:
+    """Whatever the message was through before; that it may have run is noted."""
+    for before in (message(), message(deaths=1), message(attempts=9, died_at=NOW - 1)):
+        decision = decide(before, error(ServiceLost), LIMITS, NOW, 0.5, is_alone=False)
+        assert (decision.outcome, decision.delay) == (Outcome.RETRY, 0.0)
+        after = decision.message
+        assert (after.attempts, after.deaths) == (before.attempts, before.deaths)
+        assert after.died_at is None
+        assert after.reason.startswith("the receiver died with this and other messages")
