@@ -52,10 +52,11 @@ async def test_it_writes_and_obeys_a_schema(running: Host) -> None:
 async def test_texts_of_one_meaning_are_near(running: Host) -> None:
     """Compared with each other."""
     texts = ["The cat sleeps on the sofa", "A kitten naps on the couch", "Interest rates rise"]
-    one, near, far = await running.call("local", "embed_many", texts)
+    vectors: list[list[float]] = await running.call("local", "embed_many", texts)
+    one, near, far = vectors
 
     def similarity(other: list[float]) -> float:
-        return sum(a * b for a, b in zip(one, other, strict=True))
+        return sum((a * b for a, b in zip(one, other, strict=True)), 0.0)
 
     assert len(one) == 384
     assert similarity(near) > similarity(far) + 0.05

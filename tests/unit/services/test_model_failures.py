@@ -30,7 +30,8 @@ class OpenAIError(Exception):
 
 def named(name: str, text: str = "no", base: type[Exception] = Exception) -> Exception:
     """Return an exception of a class with this name."""
-    return type(name, (base,), {})(text)
+    made: Exception = type(name, (base,), {})(text)
+    return made
 
 
 SAME = [
@@ -46,6 +47,7 @@ SAME = [
     (APIStatusError(413), "context"),
     (APIStatusError(400), "invalid"),
     (APIStatusError(404), "invalid"),
+    (APIStatusError(418), "invalid"),
     (APIStatusError(422), "invalid"),
     (named("APITimeoutError", base=APIError), "busy"),
     (named("APIConnectionError", base=APIError), "busy"),

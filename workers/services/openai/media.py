@@ -17,8 +17,10 @@ DESCRIPTION = {
 
 
 def _fields(params: Any, name: str) -> dict[str, Any]:
-    """Return params as a mapping; a text is its field `name`."""
+    """Return params as a mapping; a text, which travels as a prompt, is its field `name`."""
     fields = {name: params} if isinstance(params, str | bytes) else params
+    if isinstance(fields, Mapping) and set(fields) == {"prompt"}:
+        fields = {name: fields["prompt"]}
     if not isinstance(fields, Mapping) or not fields.get(name):
         raise ModelError("invalid", text=f"needs {name!r}, found {str(params)[:80]!r}")
     return dict(fields)
