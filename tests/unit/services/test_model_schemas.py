@@ -199,7 +199,7 @@ def test_requests_of_images_and_sound() -> None:
     assert media.sound_of(b"abc") == ("audio.mp3", b"abc", {})
     assert media.sound_of({"audio": "aGk=", "name": "a.wav"}) == ("a.wav", b"hi", {})
     described = media.describe_request({"prompt": "http://x/y"})
-    assert described.messages[0]["attachments"][0].url == "http://x/y"
+    assert described.messages[0].get("attachments") == [Media("http://x/y", content_type="image")]
     for wrong in ({}, {"odd": 1}, None, 7):
         with pytest.raises(ModelError, match="invalid: needs 'prompt'"):
             media.image_request(wrong, "m")

