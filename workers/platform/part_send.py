@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from .clocks import read_clocks
 from .decision import SendPolicy, SendState, Step, doubtful, elapsed_since, next_step
-from .declared import Busy, NotSent, RetryLater
+from garrison.ipc import Busy, NotSent, RetryLater
 from .messages import Outgoing
 from .send_log import LogFull, Row, SendLog
 
@@ -128,12 +128,12 @@ class PartSend:
         try:
             theirs = await self._in_time(self._author.deliver(self._outgoing))
         except NotSent as error:
-            self.problem = str(error)
-            why = (str(error) or "the platform refused it")[:REASON_MOST]
+            self.problem = error.reason
+            why = (error.reason or "the platform refused it")[:REASON_MOST]
             self._record(SendState.REFUSED, why)
             return Refused(why)
         except RetryLater as error:
-            self.problem = f"to be sent in {error.seconds:g} s: {error}"
+            self.problem = f"to be sent in {error.seconds:g} s: {error.reason}"
             self._delay = min(max(error.seconds, 0.0), LATER_MOST_S)
             self._deadline = max(self._deadline, self._loop.time() + self._delay + 1.0)
             return Step.DELIVER

@@ -12,7 +12,7 @@ from typing import Any
 
 from garrison.workers.agents.content import Memory
 
-from .declared import Busy
+from garrison.ipc import Busy
 from .messages import Heard
 from .streams import Streams
 

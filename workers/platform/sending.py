@@ -13,7 +13,7 @@ from typing import Any
 from garrison.workers.agents.content import Content
 
 from . import ids
-from .declared import Busy, NotSent
+from garrison.ipc import Busy, NotSent
 from .messages import Outgoing, Sent
 from .part_send import UNCERTAIN, Author, PartSend, Refused, SendLimits
 from .send_log import LogFull, SendLog
