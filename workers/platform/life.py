@@ -1,9 +1,7 @@
 """A platform's first and last moments in its worker: credential, send log, catch-up."""
 
 import asyncio
-from typing import Any
 
-from garrison.ipc import GarrisonError
 from garrison.workers.runtime import Runtime
 
 from .engine import ENGINES, Defaults, Engine

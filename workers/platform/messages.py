@@ -16,7 +16,9 @@ class Outgoing(msgspec.Struct):
     text: str
     part: int  # from 0
     parts: int
-    reply_to: str | None  # the platform's id of the message that is answered; the first part's alone
+    reply_to: (
+        str | None
+    )  # the platform's id of the message that is answered; the first part's alone
     attachments: list[Media]  # the last part's alone
     began: float  # Unix time at which `deliver` was first to be called; 0.0: not known
     unsure: bool  # it may have been delivered before

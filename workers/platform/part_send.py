@@ -9,9 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from garrison.ipc import Busy, NotSent, RetryLater
+
 from .clocks import read_clocks
 from .decision import SendPolicy, SendState, Step, doubtful, elapsed_since, next_step
-from garrison.ipc import Busy, NotSent, RetryLater
 from .messages import Outgoing
 from .send_log import LogFull, Row, SendLog
 
@@ -106,7 +107,7 @@ class PartSend:
         while True:
             match step:
                 case Step.ASK:
-                    outcome = await self._ask()
+                    outcome: str | Refused | Step = await self._ask()
                 case Step.DELIVER:
                     outcome = await self._deliver()
                 case _:

@@ -10,9 +10,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from garrison.ipc import Busy
 from garrison.workers.agents.content import Memory
 
-from garrison.ipc import Busy
 from .messages import Heard
 from .streams import Streams
 
@@ -163,9 +163,7 @@ class Receiving:
         for stream, position in self._streams.reached():
             await self._save(stream, position)
 
-    async def _take_missed(
-        self, heard: Heard, prepare: Callable[[Memory], Memory | None]
-    ) -> None:
+    async def _take_missed(self, heard: Heard, prepare: Callable[[Memory], Memory | None]) -> None:
         memory = prepare(heard.memory)
         if memory is None:
             self._streams.pass_over(heard.stream, heard.position)

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from garrison.ipc import Busy, NotSent
 from garrison.workers.agents.content import Content
 
 from . import ids
-from garrison.ipc import Busy, NotSent
 from .messages import Outgoing, Sent
 from .part_send import UNCERTAIN, Author, PartSend, Refused, SendLimits
 from .send_log import LogFull, SendLog

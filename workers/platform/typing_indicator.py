@@ -21,9 +21,7 @@ class TypingIndicator:
         spawn: Runs a coroutine until the service stops.
     """
 
-    def __init__(
-        self, typing: Callable[[str], Awaitable[None]], spawn: Callable[..., Any]
-    ) -> None:
+    def __init__(self, typing: Callable[[str], Awaitable[None]], spawn: Callable[..., Any]) -> None:
         self._typing, self._spawn = typing, spawn
         self._until: dict[str, float] = {}  # loop time, by channel
         self._changed: dict[str, asyncio.Event] = {}
