@@ -267,6 +267,7 @@ class Runtime:
         *args: Any,
         key: str | None = None,
         expires: float | None = None,
+        lane: str | None = None,
         **kwargs: Any,
     ) -> str:
         """Post a call that outlasts crashes of either side; return the message's id once it is on
@@ -278,6 +279,8 @@ class Runtime:
             args: Positional arguments of the method.
             key: Messages with the same key are one message: post again safely after an error.
             expires: Seconds after which an undelivered message is dropped; None is never.
+            lane: Messages of one lane are delivered in order, different lanes side by side, as many
+                as the receiver's `mail_window`. None: in order with all others without a lane.
             kwargs: Keyword arguments of the method.
 
         Raises:
@@ -287,7 +290,9 @@ class Runtime:
             ServiceLost: The mailbox's process ended during the call; the message may be on disk.
                 With a key, the post was already repeated, and may be repeated again.
         """
-        return await self.client.post(service, method, *args, key=key, expires=expires, **kwargs)
+        return await self.client.post(
+            service, method, *args, key=key, expires=expires, lane=lane, **kwargs
+        )
 
     @property
     def message(self) -> PostedMessage | None:
