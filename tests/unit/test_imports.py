@@ -246,6 +246,7 @@ SHOWN = {
     "supervisor/logs/events.py": {"time.time"},
     "workers/agents/content.py": {"time.time"},  # of a Memory
     "workers/process/logs.py": {"time.gmtime"},  # of logging
+    "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/agent/answer.py": {"time.time"},  # of a Memory
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged

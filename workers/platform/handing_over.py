@@ -84,7 +84,10 @@ class HandingOver:
                 agent = self._runtime.client.entry_of(AGENT)
                 if agent is None:
                     raise ServiceUnavailable(AGENT, "process_actions", "not configured")
-                await self._runtime.post(agent.name, "process_actions", memory, key=memory.id)
+                lane = f"{memory.content.source}/{memory.room_id}"
+                await self._runtime.post(
+                    agent.name, "process_actions", memory, key=memory.id, lane=lane
+                )
             except InvalidCall:
                 raise
             except GarrisonError as error:

@@ -8,6 +8,7 @@ from garrison.workers.platform.decision import (
     SendPolicy,
     SendState,
     Step,
+    advanced,
     doubtful,
     elapsed_since,
     next_step,
@@ -101,3 +102,19 @@ def test_elapsed(
 ) -> None:
     """Within a boot its own clock counts."""
     assert elapsed_since(*logged, now) == elapsed
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "seconds"),
+    [
+        ((100.0, "b", 10.0), (9e9, "b", 11.5), 1.5),  # the wall clock was set
+        ((100.0, "b", 10.0), (160.0, "c", 5.0), 60.0),
+        ((100.0, "b", 10.0), (9e9, "c", 5.0), 86_400.0),
+        ((100.0, "b", 10.0), (1.0, "c", 5.0), 0.0),
+    ],
+)
+def test_the_log_s_own_time(
+    before: tuple[float, str, float], now: tuple[float, str, float], seconds: float
+) -> None:
+    """A wrong wall clock drops no rows that are still needed."""
+    assert advanced(before, now) == seconds

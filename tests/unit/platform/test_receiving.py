@@ -14,6 +14,7 @@ from tests.support.waiting import until_true
 from garrison.workers import Busy, Content, Heard, Memory
 from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.platform import handing_over, receiving, typing_indicator
+from garrison.workers.testing import TestRuntime
 
 WAIT_S = 5.0
 
@@ -128,6 +129,7 @@ async def test_an_edit_is_an_event(tmp_path: Path) -> None:
     mailbox = Mailbox()
     async with started(Scripted, tmp_path, agent=Agent(), mailbox=mailbox) as radio:
         await radio.receive(said(1, edited=True))
+        assert isinstance(radio.runtime, TestRuntime)
         ((event, memory),) = radio.runtime.emitted
 
     assert not mailbox.posted
