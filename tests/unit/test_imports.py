@@ -180,6 +180,12 @@ def test_modules_that_decide_do_no_io(name: str) -> None:
         assert paths & {*PURE, LANGUAGE}, own
 
 
+@pytest.mark.parametrize("name", ["decision", "filters", "ids", "splitting", "streams"])
+def test_modules_of_platforms_that_decide_do_no_io(name: str) -> None:
+    """What is sent again, and what is passed on, is decided by values alone."""
+    assert of(IMPORTS[f"workers/platform/{name}.py"], *IO, "garrison.ipc") == set()
+
+
 PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
