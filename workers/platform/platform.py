@@ -36,7 +36,8 @@ class Platform(Service):
         deliver_timeout: Seconds for one `deliver`; after them it is uncertain.
     """
 
-    Config: ClassVar[type[PlatformConfig]] = PlatformConfig
+    class Config(PlatformConfig):
+        """The keys that every platform has."""
 
     credential: ClassVar[str] = ""
     settle: ClassVar[float] = 2.0
