@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAILBOX = "mailbox"  # the service_type that stores and delivers posted messages
 DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
+DEAD_LETTER = "$dead_letter"  # the method that the mailbox calls at the poster of a dead letter
 EVENT = "$event"  # the method of an event's subscribers: called, or posted if it is durable
 MAX_LANE = 512  # characters
 AROUND = 66 * 1024  # bytes around a delivery's arguments; a little more than around a call's
@@ -36,6 +37,19 @@ class PostedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     sender: str = ""  # NAME of the service that posted it
     key: str | None = None
     lane: str | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A posted message that the mailbox gave up, as the `dead_letter` of its poster gets it."""
+
+    id: str
+    service: str  # NAME of its receiver
+    method: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    key: str | None = None
+    lane: str | None = None
+    posted_at: float = 0.0  # seconds since the epoch
 
 
 class PostRequest(msgspec.Struct, frozen=True, omit_defaults=True):

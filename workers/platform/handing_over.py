@@ -84,10 +84,7 @@ class HandingOver:
                 agent = self._runtime.client.entry_of(AGENT)
                 if agent is None:
                     raise ServiceUnavailable(AGENT, "process_actions", "not configured")
-                lane = f"{memory.content.source}/{memory.room_id}"
-                await self._runtime.post(
-                    agent.name, "process_actions", memory, key=memory.id, lane=lane
-                )
+                await self._runtime.post(agent.name, "process_actions", memory, key=memory.id)
             except InvalidCall:
                 raise
             except GarrisonError as error:

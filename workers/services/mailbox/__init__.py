@@ -79,7 +79,7 @@ class MailboxService(Service):
         service.clock = clock = SystemClock(await store.execute(schema.get_clock))
         await service._save_clock()
         limits = DeliveryLimits(config.timeout, config.max_attempts, config.retry_for)
-        service.dispatcher = Dispatcher(runtime, store, clock, limits)
+        service.dispatcher = Dispatcher(runtime, store, clock, limits, service._new_id)
         service._admin = Admin(runtime.data_folder / FILE, store, clock, service.dispatcher)
         service._last_id = service._scanned = 0
         service.subscriptions = await store.execute(schema.get_subscriptions)
