@@ -5,6 +5,7 @@ Durations are seconds.
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -23,7 +24,8 @@ RETRY_MOST_S = 30.0
 TRYING_S = 600.0  # after which such a part is recorded as uncertain
 LATER_MOST_S = 3600.0  # that a `RetryLater` of the platform is waited for
 REPEATS_MOST = 3  # of a part that may have been delivered, with `uncertain = "repeat"`
-ASK_S = 30.0  # for one answer of `was_delivered`
+ASK_S = 10.0  # for one answer of `was_delivered`
+ASKING_S = 60.0  # after which a platform that gives no answer cannot say
 CANCEL_S = 1.0  # for a cancelled `deliver` to end
 REASON_MOST = 500  # characters of a refusal that are kept
 
@@ -78,6 +80,7 @@ class PartSend:
         self._key = (send, outgoing.part, outgoing.channel, cut)
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + TRYING_S
+        self._asked_until = math.inf  # once it gave no answer
         self._delay = 0.0  # before the next attempt
         self._delivered = 0  # attempts of this process
         self.problem = ""  # the last one
@@ -166,9 +169,12 @@ class PartSend:
             self.problem = f"was_delivered: {type(error).__name__}: {error}"
             log.warning("platform.not_asked part=%s error=%s", self._outgoing.id, self.problem)
             self._grow()
-            if await self._pause():
-                return Step.ASK
-            return doubtful(self._limits.policy, can_answer=False)
+            now = self._loop.time()
+            self._asked_until = min(self._asked_until, now + ASKING_S)
+            if isinstance(error, NotImplementedError) or now + self._delay > self._asked_until:
+                return doubtful(self._limits.policy, can_answer=False)
+            await asyncio.sleep(self._delay)
+            return Step.ASK
         return self._sent(str(theirs)) if theirs else Step.DELIVER
 
     async def _pause(self) -> bool:

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ import pytest
 from tests.support.platforms import Agent, Mailbox, Scripted, started
 from tests.support.waiting import until_true
 
-from garrison.workers import Busy, Content, Heard, Memory
+from garrison.workers import Busy, Content, DeadLetter, Heard, Memory
 from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.platform import handing_over, receiving, typing_indicator
 from garrison.workers.testing import TestRuntime
@@ -205,9 +204,7 @@ async def test_a_dead_letter_is_answered_once_under_the_id_of_the_answer(
         content=Content("hi", source="radio"),
         metadata={"failure_text": text},
     )
-    mail = SimpleNamespace(
-        method="process_actions", args=[msgspec.to_builtins(memory)], kwargs={}, key=memory.id
-    )
+    mail = DeadLetter("1", "agent", "process_actions", [msgspec.to_builtins(memory)])
     async with started(Scripted, tmp_path) as radio:
         await radio.dead_letter(mail, "ten attempts")
         await radio.dead_letter(mail, "ten attempts")

@@ -8,7 +8,7 @@ import pytest
 from tests.support.platforms import Asked, Scripted, started
 from tests.support.waiting import until_true
 
-from garrison.workers import Busy, Content, Media, NotSent, RetryLater, Sent
+from garrison.workers import Busy, Content, Media, NotSent, Outgoing, RetryLater, Sent
 from garrison.workers.platform import part_send, send_log
 
 WAIT_S = 5.0
@@ -67,6 +67,24 @@ async def test_a_platform_that_cannot_say_repeats_with_repeat(tmp_path: Path) ->
         radio.script = [ConnectionError("gone") for _ in range(20)]
         assert await radio.send_message("c", "hi", "b") == Sent("uncertain", [""])
         assert len(radio.tried) == 2 + 1 + part_send.REPEATS_MOST
+
+
+async def test_a_platform_that_gives_no_answer_cannot_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for a while, then the config decides."""
+    monkeypatch.setattr(part_send, "ASKING_S", 0.01)
+
+    class Dumb(Asked):
+        async def was_delivered(self, m: Outgoing) -> str | None:
+            self.asked.append(m)
+            raise ConnectionError("gone")
+
+    async with started(Dumb, tmp_path) as radio:
+        radio.script = [ConnectionError("gone")]
+
+        assert await radio.send_message("c", "hi", "a") == Sent("uncertain", [""])
+        assert len(radio.asked) > 1
 
 
 async def test_what_the_platform_refuses_is_an_error_of_the_caller(tmp_path: Path) -> None:
