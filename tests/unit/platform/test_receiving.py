@@ -87,6 +87,18 @@ async def test_a_catch_up_that_fails_is_tried_again(tmp_path: Path) -> None:
     assert posted_ids(mailbox)[-2:] == ["radio/lobby/2", "radio/lobby/3"]
 
 
+async def test_no_position_is_saved_before_catch_up_has_succeeded(tmp_path: Path) -> None:
+    """A process that ends in the middle of it begins it again."""
+    mailbox = Mailbox()
+    async with started(Missed, tmp_path, agent=Agent(), mailbox=mailbox):
+        await until_true(lambda: mailbox.posted)
+        await asyncio.sleep(0.01)
+
+    async with started(Missed, tmp_path, agent=Agent(), mailbox=mailbox) as radio:
+        await until_true(lambda: len(mailbox.posted) > 1)
+        assert radio.since == {}
+
+
 async def test_a_message_is_posted_until_it_is_on_disk(tmp_path: Path) -> None:
     """The next one of its room waits, and another room does not."""
     mailbox = Mailbox(failures=3)

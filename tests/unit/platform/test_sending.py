@@ -107,6 +107,32 @@ async def test_a_rate_limit_is_waited_for(tmp_path: Path) -> None:
         assert await radio.send_message("c", "hi", "a") == Sent("sent", ["r2"])
 
 
+async def test_a_long_rate_limit_is_its_caller_s(tmp_path: Path) -> None:
+    """A call after it is the first one, also for a platform that cannot say."""
+    async with started(Scripted, tmp_path) as radio:
+        radio.script = [RetryLater(900, "slow down")]
+        with pytest.raises(RetryLater) as caught:
+            await radio.send_message("c", "hi", "a")
+        assert caught.value.seconds == 900
+
+    async with started(Scripted, tmp_path) as radio:
+        assert await radio.send_message("c", "hi", "a") == Sent("sent", ["r1"])
+
+
+async def test_an_outage_is_no_end_of_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is surely not there after a while is tried again by its caller."""
+    monkeypatch.setattr(part_send, "TRYING_S", 0.02)
+    async with started(Asked, tmp_path) as radio:
+        radio.script = [ConnectionError("gone") for _ in range(1000)]
+        with pytest.raises(RetryLater):
+            await radio.send_message("c", "hi", "a")
+        radio.script.clear()
+
+        assert (await radio.send_message("c", "hi", "a")).outcome == "sent"
+
+
 async def test_a_deliver_that_takes_too_long_is_uncertain(tmp_path: Path) -> None:
     """It is cancelled."""
     async with started(Scripted, tmp_path, {"deliver_timeout": 0.01}) as radio:
