@@ -38,6 +38,7 @@ from garrison.workers.agents.models import (
     ModelUnavailable,
 )
 
+from .define_service import define_service
 from .model_provider import ModelProvider
 from .platform.messages import Heard, Outgoing, Sent
 from .platform.platform import Platform
@@ -85,6 +86,7 @@ __all__ = [
     "TargetInfo",
     "Task",
     "as_memory",
+    "define_service",
     "idempotent",
     "state",
     "with_timeout",

@@ -115,6 +115,7 @@ PURE = [
     "ipc/calls.py",
     "ipc/character.py",
     "ipc/declared_errors.py",
+    "ipc/character_use.py",
     "ipc/directory.py",
     "ipc/errors.py",
     "ipc/flight_record.py",
@@ -144,6 +145,7 @@ PURE = [
     "supervisor/config/toml_lines.py",
     "supervisor/config/units.py",
     "supervisor/lifecycle/start_record.py",
+    "workers/agents/absence.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -190,10 +192,14 @@ PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
         "agent/actions",
+        "agent/character_prompt",
+        "agent/knowledge",
         "agent/memory_store",
+        "agent/placeholders",
         "agent/prompt",
         "agent/rooms",
         "agent/tasks",
+        "eliza/feature_hashing",
     )
 ]
 

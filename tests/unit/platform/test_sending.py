@@ -20,10 +20,10 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_send, "RETRY_S", 0.001)
 
 
-def leave_sending(folder: Path) -> None:
-    """Leave the log as a process does that was killed in `deliver`."""
+def leave_sending(folder: Path, late: float = 0.0) -> None:
+    """Leave the log as a process does that was killed in `deliver`, so many seconds from now."""
     with sqlite3.connect(folder / send_log.FILE) as db:
-        db.execute("UPDATE sends SET state = 'sending', theirs = ''")
+        db.execute("UPDATE sends SET state = 'sending', theirs = '', uptime = uptime + ?", (late,))
     db.close()
 
 
@@ -148,9 +148,9 @@ async def test_after_a_kill_the_platform_is_asked_once_the_send_has_settled(
     """A send of a dead process may be under way until then."""
     async with started(Asked, tmp_path) as radio:
         await radio.send_message("c", "hi", "a")
-    leave_sending(tmp_path)
+    leave_sending(tmp_path, 600)
 
-    async with started(Asked, tmp_path, {"settle": 0.2}) as radio:
+    async with started(Asked, tmp_path, {"settle": 0.1}) as radio:
         radio.there = there
         before: list[int] = []  # questions, shortly before it has settled
         asyncio.get_running_loop().call_later(0.05, lambda: before.append(len(radio.asked)))

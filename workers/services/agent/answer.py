@@ -31,6 +31,7 @@ from .actions import REPLY, Reply, Run, Say, Step, Unknown
 from .config import Config
 from .delivery import SendOutcome, send
 from .history import ConversationHistory
+from .persona import Persona
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class AnswerPipeline:
     ) -> None:
         self._runtime, self._config, self._history = runtime, config, history
         self._emit = emit
+        self._persona = Persona(runtime, config)
 
     async def answer(self, answer: AnswerState) -> None:
         """Answer a message. What was sent is in `answer`, even if this raises.
@@ -119,7 +121,7 @@ class AnswerPipeline:
             await self._reply(answer)
 
     async def _run_model_choice(self, answer: AnswerState, actions: list[Any]) -> None:
-        params = await self._model_params(answer)
+        params = await self._model_params(answer, answering=False)
         params.prompt = choice.question(actions)
         text = await self._runtime.use_model(
             self._config.model, params, timeout=self._config.answer_timeout
@@ -239,20 +241,18 @@ class AnswerPipeline:
             self._config.model, params, timeout=self._config.answer_timeout
         )
         if isinstance(text, str) and text.strip():
-            await self._send(answer, Content(text.strip()))
+            text = self._persona.reply(answer.memory, text.strip())
+            await self._send(answer, Content(text))
             return
         got = "an empty text" if isinstance(text, str) else f"{type(text).__name__}, not a text"
         answer.add_failure(REPLY, f"the model {self._config.model} returned {got}")
 
-    async def _model_params(self, answer: AnswerState) -> GenerateTextParams:
+    async def _model_params(
+        self, answer: AnswerState, answering: bool = True
+    ) -> GenerateTextParams:
         conversation = await self._history.conversation(answer.memory)
-        return prompt.params(
-            self._runtime.character,
-            conversation,
-            self._runtime.agent_id,
-            answer.state.text if answer.state else "",
-            self._config.sampling,
-        )
+        provided = answer.state.text if answer.state else ""
+        return await self._persona.params(conversation, provided, answering)
 
     async def _send(self, answer: AnswerState, content: Content) -> None:
         """Send a response to the message's room once, and remember it.
