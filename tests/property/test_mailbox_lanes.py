@@ -10,6 +10,7 @@ from unittest.mock import patch
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from garrison.ipc import CallError, InvalidCall, Overloaded, RemoteError, ServiceLost
 from garrison.workers import RetryLater
@@ -308,7 +309,7 @@ def limits(most: int) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(steps=STEPS, window=st.integers(1, 4), most=st.integers(2, 6))
 def test_every_lane_is_delivered_in_order_and_none_is_lost_or_starved(
     steps: list[tuple[str, int]], window: int, most: int

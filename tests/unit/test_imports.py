@@ -114,8 +114,8 @@ def test_the_launcher_is_single_threaded() -> None:
 PURE = [
     "ipc/calls.py",
     "ipc/character.py",
-    "ipc/declared_errors.py",
     "ipc/character_use.py",
+    "ipc/declared_errors.py",
     "ipc/directory.py",
     "ipc/errors.py",
     "ipc/flight_record.py",
@@ -146,6 +146,10 @@ PURE = [
     "supervisor/config/units.py",
     "supervisor/lifecycle/start_record.py",
     "workers/agents/absence.py",
+    "workers/agents/cooling.py",
+    "workers/agents/fallback.py",
+    "workers/agents/models.py",
+    "workers/agents/shorten.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [

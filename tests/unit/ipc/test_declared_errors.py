@@ -26,7 +26,7 @@ from garrison.ipc.errors import (
 TRACE = "Traceback (most recent call last):\n"
 
 
-class QuotaSpent(DeclaredError):
+class AllowanceSpent(DeclaredError):
     """No more today."""
 
     limit: int
@@ -67,10 +67,10 @@ CASES: list[tuple[DeclaredError, dict[str, Any], str, str]] = [
     (Busy(), {"retry_after": None}, "", "a.m raised Busy"),
     (NotSent("forbidden"), {}, "forbidden", "a.m raised NotSent: forbidden"),
     (
-        QuotaSpent("no more: today", limit=3, rooms=["x"]),
+        AllowanceSpent("no more: today", limit=3, rooms=["x"]),
         {"limit": 3, "resets_in": None, "rooms": ["x"]},
         "no more: today",
-        "a.m raised QuotaSpent: no more: today",
+        "a.m raised AllowanceSpent: no more: today",
     ),
 ]
 
@@ -108,13 +108,13 @@ def test_a_class_that_is_not_declared_here_is_a_remote_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its fields are in `data`."""
-    fault = sent(QuotaSpent("no", limit=3))
-    monkeypatch.delitem(DECLARED, "QuotaSpent")
+    fault = sent(AllowanceSpent("no", limit=3))
+    monkeypatch.delitem(DECLARED, "AllowanceSpent")
 
     arrived = from_fault(fault)
 
     assert type(arrived) is RemoteError
-    assert (arrived.type_name, str(arrived)) == ("QuotaSpent", "a.m raised QuotaSpent: no")
+    assert (arrived.type_name, str(arrived)) == ("AllowanceSpent", "a.m raised AllowanceSpent: no")
     assert arrived.data == {"limit": 3, "resets_in": None, "rooms": []}
 
 
@@ -193,18 +193,20 @@ def nested(levels: int) -> Any:
 def test_fields_that_cannot_travel_are_named(fields: dict[str, Any], problem: str) -> None:
     """The sender notices, not the receiver."""
     with pytest.raises(UnsendableFields, match=problem):
-        sent(QuotaSpent("no", **fields))
+        sent(AllowanceSpent("no", **fields))
 
 
 def test_fields_are_redacted_before_they_are_measured() -> None:
     """At any depth, keys too; the error's text likewise."""
-    error = QuotaSpent("key s3cret", limit=1, rooms=["s3cret", nested(6), {"s3cret": "a s3cret"}])
+    error = AllowanceSpent(
+        "key s3cret", limit=1, rooms=["s3cret", nested(6), {"s3cret": "a s3cret"}]
+    )
 
     fault = sent(error, lambda text: text.replace("s3cret", "[KEY]"))
 
     assert "s3cret" not in repr(fault)
     assert fault.data["rooms"] == ["[KEY]", nested(6), {"[KEY]": "a [KEY]"}]
-    assert fault.detail == "QuotaSpent: key [KEY]"
+    assert fault.detail == "AllowanceSpent: key [KEY]"
 
 
 def test_a_release_before_reads_it_as_a_remote_error() -> None:
@@ -222,8 +224,8 @@ def test_a_release_before_reads_it_as_a_remote_error() -> None:
         (lambda: ModelError("bussy"), "'bussy'; the kinds are busy"),
         (lambda: ModelError("busy", float("nan")), "retry_after is nan"),
         (lambda: RetryLater(float("inf")), "seconds is inf"),
-        (lambda: QuotaSpent("no"), "needs a value for its field limit"),
-        (lambda: QuotaSpent("no", limit=1, most=2), "has no field most"),
+        (lambda: AllowanceSpent("no"), "needs a value for its field limit"),
+        (lambda: AllowanceSpent("no", limit=1, most=2), "has no field most"),
         (lambda: type("Busy", (DeclaredError,), {}), "an error of garrison's own"),
         (
             lambda: type("Mine", (DeclaredError,), {"__annotations__": {"detail": str}}),
@@ -241,6 +243,31 @@ def test_a_wait_is_never_negative() -> None:
     """A clock that differs makes one of a header."""
     assert RetryLater(-3).seconds == 0.0
     assert ModelError("busy", -1).retry_after == 0.0
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "kind", "retry_after"),
+    [
+        (429, {"Retry-After": "30"}, "busy", 30.0),
+        (429, {"retry-after": "1", "retry-after-ms": "1500"}, "busy", 1.5),
+        (503, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, "busy", None),
+        (529, {"Retry-After": "nan"}, "busy", None),
+        (500, {}, "busy", None),
+        (408, None, "busy", None),
+        (401, {}, "auth", None),
+        (403, {}, "auth", None),
+        (404, {}, "auth", None),
+        (413, {}, "context", None),
+        (400, {}, "invalid", None),
+        (422, {}, "invalid", None),
+    ],
+)
+def test_an_http_status_has_its_kind(
+    status: int, headers: dict[str, str] | None, kind: str, retry_after: float | None
+) -> None:
+    """And the time to come back that its headers name in seconds or milliseconds."""
+    error = ModelError.from_http(status, headers, "no")
+    assert (error.kind, error.retry_after, error.reason) == (kind, retry_after, "no")
 
 
 def test_every_declared_error_of_garrison_says_what_can_be_done() -> None:

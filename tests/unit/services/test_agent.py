@@ -19,6 +19,7 @@ from garrison.workers import (
     GenerateTextParams,
     Memory,
     ModelType,
+    ModelUnavailable,
     Plugin,
     Processed,
     Provider,
@@ -219,7 +220,7 @@ async def test_a_models_result_that_is_no_text_is_not_sent(platform: Platform, a
     """The call fails; users see no `None`."""
     models = {ModelType.TEXT_LARGE: lambda params: answer}
     async with run(AgentService, fakes={"platform": platform}, models=models) as agent:
-        with pytest.raises(RemoteError, match="must return a text"):
+        with pytest.raises(ModelUnavailable, match="must return a text"):
             await agent.process_actions(message())
 
     assert platform.sent == []
@@ -720,7 +721,7 @@ async def test_some_evaluators_run_without_an_answer(running: Running, model: Mo
     )
     async with running(plugin) as agent:
         model.error = ValueError("busy")
-        with pytest.raises(RemoteError, match="busy"):
+        with pytest.raises(ModelUnavailable, match="busy"):
             await agent.process_actions(message())
         model.error = None
         await agent.process_actions(message())

@@ -123,9 +123,7 @@ class AnswerPipeline:
     async def _run_model_choice(self, answer: AnswerState, actions: list[Any]) -> None:
         params = await self._model_params(answer, answering=False)
         params.prompt = choice.question(actions)
-        text = await self._runtime.use_model(
-            self._config.model, params, timeout=self._config.answer_timeout
-        )
+        text = await self._use_model(params)
         names = choice.parse_choice(str(text), actions)
         steps = choice.plan_steps(Content(actions=names), actions)
         if steps and not await self._run_steps(answer, steps):
@@ -237,15 +235,19 @@ class AnswerPipeline:
             answer.add_failure(REPLY, "the message is empty: there is nothing to answer")
             return
         params = await self._model_params(answer)
-        text = await self._runtime.use_model(
-            self._config.model, params, timeout=self._config.answer_timeout
-        )
+        text = await self._use_model(params)
         if isinstance(text, str) and text.strip():
             text = self._persona.reply(answer.memory, text.strip())
             await self._send(answer, Content(text))
             return
         got = "an empty text" if isinstance(text, str) else f"{type(text).__name__}, not a text"
         answer.add_failure(REPLY, f"the model {self._config.model} returned {got}")
+
+    async def _use_model(self, params: GenerateTextParams) -> Any:
+        config = self._config
+        return await self._runtime.use_model(
+            config.model, params, timeout=config.model_timeout, fallback=config.fallback
+        )
 
     async def _model_params(
         self, answer: AnswerState, answering: bool = True
