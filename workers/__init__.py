@@ -1,6 +1,15 @@
 """The author's API: `Service`, `Plugin`, `Runtime`, and the components of an agent."""
 
-from garrison.ipc import PermanentFailure, state, with_timeout
+from garrison.ipc import (
+    Busy,
+    DeclaredError,
+    ModelError,
+    NotSent,
+    PermanentFailure,
+    RetryLater,
+    state,
+    with_timeout,
+)
 from garrison.ipc.character import Character, MessageExample, Style
 from garrison.workers.agents.components import (
     Action,
@@ -36,10 +45,12 @@ from .service import Service, ServiceType, idempotent
 __all__ = [
     "Action",
     "ActionResult",
+    "Busy",
     "Character",
     "ChatMessage",
     "Content",
     "DatabaseAdapter",
+    "DeclaredError",
     "EmbedParams",
     "Evaluator",
     "EventType",
@@ -47,14 +58,17 @@ __all__ = [
     "Media",
     "Memory",
     "MessageExample",
+    "ModelError",
     "ModelProvider",
     "ModelType",
     "ModelUnavailable",
+    "NotSent",
     "PermanentFailure",
     "Plugin",
     "Processed",
     "Provider",
     "ProviderResult",
+    "RetryLater",
     "Runtime",
     "Service",
     "ServiceType",
