@@ -38,6 +38,8 @@ from garrison.workers.agents.models import (
 )
 
 from .model_provider import ModelProvider
+from .platform.messages import Heard, Outgoing, Sent
+from .platform.platform import Platform
 from .plugin import Plugin
 from .runtime import Runtime
 from .service import Service, ServiceType, idempotent
@@ -55,6 +57,7 @@ __all__ = [
     "Evaluator",
     "EventType",
     "GenerateTextParams",
+    "Heard",
     "Media",
     "Memory",
     "MessageExample",
@@ -63,13 +66,16 @@ __all__ = [
     "ModelType",
     "ModelUnavailable",
     "NotSent",
+    "Outgoing",
     "PermanentFailure",
+    "Platform",
     "Plugin",
     "Processed",
     "Provider",
     "ProviderResult",
     "RetryLater",
     "Runtime",
+    "Sent",
     "Service",
     "ServiceType",
     "State",

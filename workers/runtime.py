@@ -448,18 +448,28 @@ class Runtime:
         target: TargetInfo | Mapping[str, Any],
         content: Content | str | Mapping[str, Any],
         timeout: float | None = None,
+        *,
+        id: str = "",
+        expect: bool = False,
     ) -> Any:
         """Send a message: with the send handler for `target.source`, else with the method
         `send_message(channel, text)` of the service of that NAME or type.
 
+        Args:
+            target: Where to.
+            content: What to send.
+            timeout: Seconds; None is the service's `timeout`.
+            id: For a `Platform`: messages with the same id are one message, which is sent once.
+            expect: For a `Platform`: it may have been sent before, so the platform is asked first.
+
         Returns:
-            The return value of that function.
+            The return value of that function; `Sent` fields of a `Platform`.
 
         Raises:
             ServiceUnavailable: No service sends for that source.
             CallError: The message was not sent; after `ServiceLost` or `CallTimeout` it may be.
         """
-        return await self._api.send_message_to_target(target, content, timeout)
+        return await self._api.send_message_to_target(target, content, timeout, id, expect)
 
     @property
     def database_adapter(self) -> DatabaseAdapter:

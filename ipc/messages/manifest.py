@@ -90,6 +90,8 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     notes: tuple[Text, ...] = ()  # warnings for its author
     frames: bool = False  # it accepts calls with frames; an older release leaves this out
     attributes: dict[Identifier, Text] = {}  # public names that are no methods → what each one is
+    platform: bool = False  # a `Platform`: its send_message takes `id` and `expect`
+    credential: Identifier = ""  # NAME of the secret that is its identity on the platform
 
     def why_not(self, method: str) -> str:
         """Return why a name cannot be called, as the end of a sentence."""
