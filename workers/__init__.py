@@ -2,6 +2,7 @@
 
 from garrison.ipc import (
     Busy,
+    DeadLetter,
     DeclaredError,
     ModelError,
     NotSent,
@@ -53,6 +54,7 @@ __all__ = [
     "ChatMessage",
     "Content",
     "DatabaseAdapter",
+    "DeadLetter",
     "DeclaredError",
     "EmbedParams",
     "Evaluator",

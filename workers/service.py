@@ -173,6 +173,7 @@ RESERVED = frozenset(
         "start",
         "stop",
         "health",
+        "dead_letter",
         "config",
         "runtime",
         "spawn",
