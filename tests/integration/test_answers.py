@@ -83,6 +83,12 @@ def gate(host: Host) -> Iterator[None]:
     let(host, "release")
 
 
+def pause(seconds: float) -> None:
+    """Let some of an answer happen."""
+    due = time.monotonic() + seconds
+    until(lambda: time.monotonic() >= due, what="it is time")
+
+
 def kill(host: Host, *names: str) -> None:
     """Kill services and wait for their next incarnations, which come as after a first crash."""
     killed = [(name, host.kill(name)) for name in names or ("agent",)]
@@ -174,8 +180,7 @@ def test_killed_at_any_time(host: Host, fake: FakePlatform, victims: list[str]) 
     for _ in range(5):
         for room in ("left", "right", "left"):
             fake.say(room, question("hello"))
-        due = time.monotonic() + drawn.uniform(0, 0.05)
-        until(lambda due=due: time.monotonic() >= due, what="it is time")
+        pause(drawn.uniform(0, 0.05))
         kill(host, *victims)
 
     assert fake.until_answered().faults == {}
