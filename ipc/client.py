@@ -18,7 +18,7 @@ from . import frames as large
 from . import mail, values, watching
 from .caller import Decode, ItemSink, bounded_seconds
 from .calls import OpenCall
-from .directory import AWAY
+from .directory import AWAY, RegistrationStatus, registration_status
 from .errors import (
     CallError,
     InvalidCall,
@@ -115,6 +115,13 @@ class Client:
     def get_registered_service_types(self) -> list[str]:
         """Return every service_type, in config order."""
         return self.directory.types(self.agent)
+
+    def get_service_registration_status(
+        self, wanted: str | Callable[..., object]
+    ) -> RegistrationStatus:
+        """Return how far a service is: "registered" while it runs, "registering" while it starts,
+        "pending" before that and while it is stopped, "failed", or "unknown"."""
+        return registration_status(self.entry_of(wanted))
 
     @overload
     async def get_service_load_promise(self, wanted: str, timeout: float = ...) -> ServiceProxy: ...

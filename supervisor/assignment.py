@@ -12,7 +12,7 @@ from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import PluginSource, Token, encode
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.characters import character_for
-from garrison.supervisor.config.environment import service_environment
+from garrison.supervisor.config.environment import not_granted, service_environment
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec, PluginSpec, ServiceSpec
 from garrison.supervisor.lifecycle.handle import Handle
@@ -131,6 +131,7 @@ class AssignmentBuilder:
             terminal=service.terminal or msgspec.UNSET,
             threads=calls.threads,
             task_errors=spec.supervision.task_errors.value,
+            not_granted=not_granted(self._environ, found),
         )
         record = start_record(spec, service.plugin, found.names, found.sources)
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)

@@ -16,7 +16,11 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Failing, PluginRead, PluginSource, Reading, encode, packed
-from garrison.supervisor.config.characters import unused_characters, unused_secrets
+from garrison.supervisor.config.characters import (
+    unused_characters,
+    unused_fields,
+    unused_secrets,
+)
 from garrison.supervisor.config.environment import (
     base_environment,
     differing_sources,
@@ -113,6 +117,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         agents = config.agents.values()
         report.notes += unused_characters(agents, report.services)
         report.notes += unused_secrets(agents, report.services)
+        report.notes += unused_fields(agents)
     machine = detect_capabilities(config.host.cgroups)
     for spec in report.services:
         unsupported = unsupported_limits(spec, machine)

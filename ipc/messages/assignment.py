@@ -117,6 +117,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     terminal: int | msgspec.UnsetType = msgspec.UNSET  # pid of the process whose terminal it uses
     threads: int = 16  # plain methods that run at once
     task_errors: str = "log"  # what an exception that nothing retrieves does: "log", "crash"
+    not_granted: tuple[str, ...] = ()  # names of variables that the supervisor has, and it has not
 
 
 class Section(msgspec.Struct, frozen=True):

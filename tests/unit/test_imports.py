@@ -114,6 +114,7 @@ def test_the_launcher_is_single_threaded() -> None:
 PURE = [
     "ipc/calls.py",
     "ipc/character.py",
+    "ipc/character_use.py",
     "ipc/declared_errors.py",
     "ipc/directory.py",
     "ipc/errors.py",
@@ -144,6 +145,7 @@ PURE = [
     "supervisor/config/toml_lines.py",
     "supervisor/config/units.py",
     "supervisor/lifecycle/start_record.py",
+    "workers/agents/absence.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -184,12 +186,16 @@ PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
         "agent/actions",
+        "agent/character_prompt",
+        "agent/knowledge",
         "agent/memory_store",
+        "agent/placeholders",
         "agent/prompt",
         "agent/record/resume",
         "agent/record/rows",
         "agent/rooms",
         "agent/tasks",
+        "eliza/feature_hashing",
     )
 ]
 

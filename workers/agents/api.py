@@ -30,6 +30,7 @@ from .content import (
 )
 from .database import DatabaseAdapter
 from .models import ModelFallback, Offer, as_params, offer_of
+from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
     RemoteEvaluator,
@@ -51,10 +52,12 @@ class AgentApi:
     Args:
         client: The service's client.
         name: NAME of the service.
+        warn: Shows a line in `status`, or with None removes it, by a key.
     """
 
-    def __init__(self, client: Client, name: str) -> None:
+    def __init__(self, client: Client, name: str, warn: Warn = lambda key, text: None) -> None:
         self._client, self._name = client, name
+        self._optional = OptionalCalls(client, warn)
 
     # --- components of all plugins ----------------------------------------------------------
 
@@ -62,19 +65,19 @@ class AgentApi:
     def actions(self) -> list[RemoteAction]:
         """Return the actions of all plugins whose workers run or will run, in config order."""
         found = self._components(lambda manifest: manifest.actions)
-        return [RemoteAction(self._client, *one) for one in found]
+        return [RemoteAction(self._client, self._optional, *one) for one in found]
 
     @property
     def providers(self) -> list[RemoteProvider]:
         """Return the providers of context likewise."""
         found = self._components(lambda manifest: manifest.providers)
-        return [RemoteProvider(self._client, *one) for one in found]
+        return [RemoteProvider(self._client, self._optional, *one) for one in found]
 
     @property
     def evaluators(self) -> list[RemoteEvaluator]:
         """Return the evaluators likewise."""
         found = self._components(lambda manifest: manifest.evaluators)
-        return [RemoteEvaluator(self._client, *one) for one in found]
+        return [RemoteEvaluator(self._client, self._optional, *one) for one in found]
 
     def _components(self, kind: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
         """Return components, each with the NAME of the service whose worker runs it.
@@ -119,6 +122,8 @@ class AgentApi:
     ) -> ProviderResult | None:
         try:
             return await provider.get(None, memory, State(), timeout=timeout)
+        except LeftOut:  # logged once for each absence
+            return None
         except CallError as error:
             log.warning("provider.failed provider=%s error=%s", provider.name, error)
             return None

@@ -33,6 +33,7 @@ from . import prompt
 from .actions import REPLY, Reply, Run, Say, Step, Unknown
 from .config import Config
 from .history import ConversationHistory
+from .persona import Persona
 from .record.resume import StepMove, has_no_answer, recorded_parts, step_move
 from .record.rows import (
     FAILURE,
@@ -79,6 +80,7 @@ class AnswerPipeline:
         self._runtime, self._config, self._history = runtime, config, history
         self._emit = emit
         self._speaker = Speaker(runtime, config, history, emit)
+        self._persona = Persona(runtime, config)
 
     async def answer(self, answer: AnswerState) -> None:
         """Answer a message, or go on with its answer from what is recorded.
@@ -167,7 +169,7 @@ class AnswerPipeline:
         return _or_reply(_numbered(Run(action) for action in actions))
 
     async def _choose(self, answer: AnswerState, actions: list[Any]) -> list[PlannedStep]:
-        params = await self._model_params(answer)
+        params = await self._model_params(answer, answering=False)
         params.prompt = choice.question(actions)
         names = choice.parse_choice(str(await self._use_model(answer, params)), actions)
         steps = _numbered(choice.plan_steps(Content(actions=names), actions))
@@ -337,7 +339,7 @@ class AnswerPipeline:
         await self._compose_state(answer)
         text = await self._use_model(answer, await self._model_params(answer))
         if isinstance(text, str) and text.strip():
-            return Content(text.strip())
+            return Content(self._persona.reply(answer.memory, text.strip()))
         got = "an empty text" if isinstance(text, str) else f"{type(text).__name__}, not a text"
         answer.add_failure(step, REPLY, f"the model {self._config.model} returned {got}")
         return None
@@ -357,15 +359,12 @@ class AnswerPipeline:
         finally:
             use.seconds = time.monotonic() - began
 
-    async def _model_params(self, answer: AnswerState) -> GenerateTextParams:
+    async def _model_params(
+        self, answer: AnswerState, answering: bool = True
+    ) -> GenerateTextParams:
         conversation = await self._history.conversation(answer.memory)
-        return prompt.params(
-            self._runtime.character,
-            conversation,
-            self._runtime.agent_id,
-            answer.state.text if answer.state else "",
-            self._config.sampling,
-        )
+        provided = answer.state.text if answer.state else ""
+        return await self._persona.params(conversation, provided, answering)
 
 
 def is_own(error: BaseException) -> bool:

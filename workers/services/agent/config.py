@@ -6,6 +6,7 @@ import msgspec
 
 from garrison.workers import ModelType
 
+from .character_prompt import PROMPT_MOST
 from .prompt import Sampling
 from .rooms import Limits
 
@@ -22,6 +23,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     model: str = ModelType.TEXT_LARGE
     decide: Literal["validate", "model"] = "validate"  # how actions are chosen
     conversation_length: Count = 32  # messages of the room in the prompt
+    character_length: Count = PROMPT_MOST  # characters of the character in the prompt
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: the character's
     max_tokens: Count | None = None
     stop: list[str] = []
