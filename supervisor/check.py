@@ -38,6 +38,7 @@ from garrison.supervisor.processes.users import (
     resolve_user,
 )
 
+from .credentials import credential_problems
 from .fitting import checked, configured_services
 from .probes import READ_S
 
@@ -101,6 +102,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
     """Read every plugin, and check the config against what the plugins provide."""
     report = CheckReport(config)
     provides: dict[str, list[str]] = {}
+    credentials: dict[tuple[str, str], str] = {}  # plugin and type → NAME of the secret
     for name in config.plugins:
         read = _read(config, name, environ)
         if isinstance(read, Failing):
@@ -108,6 +110,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
             report.tracebacks.append(read.traceback.rstrip())
         else:
             provides[name] = [manifest.service_type for manifest in read.services]
+            credentials |= {(name, one.service_type): one.credential for one in read.services}
             _add_plugin(report, read)
     try:
         _, report.services = configured_services(config, provides)
@@ -118,6 +121,8 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         report.notes += unused_characters(agents, report.services)
         report.notes += unused_secrets(agents, report.services)
         report.notes += unused_fields(agents)
+    for warning in credential_problems(config.host, report.services, credentials, environ):
+        report.add_unstartable(warning)
     machine = detect_capabilities(config.host.cgroups)
     for spec in report.services:
         unsupported = unsupported_limits(spec, machine)

@@ -182,6 +182,12 @@ def test_modules_that_decide_do_no_io(name: str) -> None:
         assert paths & {*PURE, LANGUAGE}, own
 
 
+@pytest.mark.parametrize("name", ["decision", "filters", "ids", "splitting", "streams"])
+def test_modules_of_platforms_that_decide_do_no_io(name: str) -> None:
+    """What is sent again, and what is passed on, is decided by values alone."""
+    assert of(IMPORTS[f"workers/platform/{name}.py"], *IO, "garrison.ipc") == set()
+
+
 PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
@@ -257,6 +263,7 @@ SHOWN = {
     "workers/services/agent/__init__.py": {"time.time"},  # of a record, and how old it is
     "workers/services/agent/answer.py": {"time.time"},  # of a record
     "workers/services/agent/saying.py": {"time.time"},  # of a record, and of a Memory
+    "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
