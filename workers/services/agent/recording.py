@@ -68,11 +68,21 @@ class Recording:
         """Write the record within `SOON_S`, unless another write does it before."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(SOON_S, self._write_now)
+            self._timer = loop.call_later(SOON_S, self.write_now)
 
-    def _write_now(self) -> None:
+    def write_now(self) -> None:
+        """Write the record, without waiting."""
         self._cancel_timer()
         self._store.execute(_Write(self.record)).add_done_callback(_log_error)
+
+    async def flush(self) -> None:
+        """Write what `write_soon` has not written yet: the next attempt reads it.
+
+        Raises:
+            RetryLater: There is no room.
+        """
+        if self._timer is not None:
+            await self.write()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
