@@ -5,19 +5,21 @@ The methods are those of `Runtime`, which documents them for authors. Durations 
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 import msgspec
 
 from garrison.ipc.client import Client
+from garrison.ipc.declared_errors import ModelError
 from garrison.ipc.directory import accepts_calls
-from garrison.ipc.errors import CallError, Overloaded, ServiceLost, ServiceUnavailable
+from garrison.ipc.errors import CallError, ServiceUnavailable
 from garrison.ipc.messages import ActionInfo, Entry, EvaluatorInfo, Manifest, ProviderInfo
 from garrison.ipc.messages import State as ServiceState
 from garrison.ipc.proxy import ServiceProxy
 
-from .components import ProviderResult, State
+from .components import EventType, ProviderResult, State
 from .content import (
     Content,
     Memory,
@@ -28,8 +30,10 @@ from .content import (
     as_memory,
     new_id,
 )
+from .cooling import Cooling, Key
 from .database import DatabaseAdapter
-from .models import ModelFallback, Offer, as_params, offer_of
+from .fallback import Attempt, ModelFallback
+from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
 from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
@@ -42,7 +46,6 @@ log = logging.getLogger(__name__)
 
 ANSWER_S = 150.0  # for an answer to a message: more than the agent's own limit
 PROVIDER_S = 5.0  # for each provider of context
-UNAVAILABLE = (ServiceUnavailable, ServiceLost, Overloaded)  # the next model's provider is tried
 P = TypeVar("P", ActionInfo, ProviderInfo, EvaluatorInfo)
 
 
@@ -52,11 +55,19 @@ class AgentApi:
     Args:
         client: The service's client.
         name: NAME of the service.
-        warn: Shows a line in `status`, or with None removes it, by a key.
+        warn: Sets or removes a warning of the service by its key; see `Runtime.warn`.
+        emit: Emits an event without waiting for its listeners.
     """
 
-    def __init__(self, client: Client, name: str, warn: Warn = lambda key, text: None) -> None:
-        self._client, self._name = client, name
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        warn: Warn = lambda key, text: None,
+        emit: Callable[[str, Any], None] = lambda event, payload: None,
+    ) -> None:
+        self._client, self._name, self._warn, self._emit = client, name, warn, emit
+        self._cooling = Cooling()
         self._optional = OptionalCalls(client, warn)
 
     # --- components of all plugins ----------------------------------------------------------
@@ -154,19 +165,26 @@ class AgentApi:
         params: Any = None,
         provider: str | None = None,
         timeout: float | None = None,
+        fallback: bool = True,
     ) -> Any:
         """Run a model; see `Runtime.use_model`."""
-        fallback = ModelFallback(self.offers, model_type, provider, self._client.agent)
-        args = as_params(model_type, params)
+        asking = self._asking(model_type, params, provider, fallback)
+        failure: CallError | None = None
         while True:
-            offer = fallback.next()
-            request = (model_type, offer.provider, args)
+            attempt = self._next(asking, failure)
+            offer = attempt.offer
+            request = (model_type, offer.provider, attempt.params)
             try:
-                return await self._client.call_method(
+                answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
-            except UNAVAILABLE as error:
-                fallback.failed(offer, error)
+                self._answered(asking, attempt, model_type)
+                return answer
+            except CallError as error:
+                failure = error
+                self._failed(asking, attempt, model_type, error)
+            finally:
+                asking.end()
 
     async def use_model_stream(
         self,
@@ -174,28 +192,73 @@ class AgentApi:
         params: Any = None,
         provider: str | None = None,
         timeout: float | None = None,
+        fallback: bool = True,
     ) -> AsyncGenerator[str, None]:
         """Run a model and stream its text; see `Runtime.use_model_stream`."""
-        fallback = ModelFallback(self.offers, model_type, provider, self._client.agent)
-        args = as_params(model_type, params)
+        asking = self._asking(model_type, params, provider, fallback)
+        failure: CallError | None = None
         started = False
         while True:
-            offer = fallback.next()
-            request = (model_type, offer.provider, args)
+            attempt = self._next(asking, failure)
+            offer = attempt.offer
+            request = (model_type, offer.provider, attempt.params)
             stream = stream_method(
                 self._client, offer.service, "$model_stream", request, timeout=timeout
             )
             try:
                 async for piece in stream:
-                    started = True
+                    if not started:
+                        started = True
+                        self._answered(asking, attempt, model_type)
                     yield piece
                 return
-            except UNAVAILABLE as error:
+            except CallError as error:
+                failure = error
+                self._failed(asking, attempt, model_type, error)
                 if started:
                     raise
-                fallback.failed(offer, error)
             finally:
+                asking.end()
                 await stream.aclose()
+
+    def _asking(
+        self, model_type: str, params: Any, provider: str | None, fallback: bool
+    ) -> ModelFallback:
+        args, agent = as_params(model_type, params), self._client.agent
+        return ModelFallback(
+            self.offers, model_type, provider, args, self._cooling, agent, fallback
+        )
+
+    def _next(self, asking: ModelFallback, failure: CallError | None) -> Attempt:
+        try:
+            return asking.next(time.monotonic())
+        except ModelUnavailable as error:
+            raise error from failure
+
+    def _answered(self, asking: ModelFallback, attempt: Attempt, model_type: str) -> None:
+        if asking.answered(attempt):
+            service = attempt.offer.service
+            log.info("model.answers_again model=%s provider=%s", model_type, service)
+            self._warn(f"model {model_type} of {service}", None)
+
+    def _failed(
+        self, asking: ModelFallback, attempt: Attempt, model_type: str, error: CallError
+    ) -> None:
+        service = attempt.offer.service
+        wait = asking.failed(attempt, error, time.monotonic())
+        passed_over = "" if wait is None else f" passed_over_s={wait:.3g}"
+        log.warning(
+            "model.failed model=%s provider=%s%s error=%s", model_type, service, passed_over, error
+        )
+        if wait is not None:
+            problem = f"{service} fails at {model_type}: {in_short(error)}"
+            self._warn(f"model {model_type} of {service}", problem)
+        kind = error.kind if isinstance(error, ModelError) else ""
+        data = {"model": model_type, "provider": service, "kind": kind, "error": in_short(error)}
+        self._emit(EventType.MODEL_FAILED, {**data, "passed_over_s": wait})
+        offered = {Key(offer.service, name) for name, offer in self.offers()}
+        for gone in self._cooling.forget_others(offered):
+            self._warn(f"model {gone.model_type} of {gone.service}", None)
 
     def offers(self) -> list[tuple[str, Offer]]:
         """Return all offers of models, each with its model type, in config order."""

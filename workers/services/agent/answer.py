@@ -350,7 +350,7 @@ class AnswerPipeline:
         answer.record.why.models = [*answer.record.why.models, use]
         try:
             return await self._runtime.use_model(
-                config.model, params, timeout=config.answer_timeout
+                config.model, params, timeout=config.model_timeout, fallback=config.fallback
             )
         except ModelUnavailable as error:
             found: dict[str, Exception] = getattr(error, "errors", {})
