@@ -12,6 +12,7 @@ from garrison.ipc import (
     with_timeout,
 )
 from garrison.ipc.character import Character, MessageExample, Style
+from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.agents.components import (
     Action,
     Evaluator,
@@ -85,6 +86,7 @@ __all__ = [
     "Style",
     "TargetInfo",
     "Task",
+    "answer_id",
     "as_memory",
     "define_service",
     "idempotent",

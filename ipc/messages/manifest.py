@@ -43,6 +43,7 @@ class ActionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     similes: tuple[Identifier, ...] = ()
     examples: tuple[Any, ...] = ()
     priority: int = 0
+    idempotent: bool = False  # its handler may run twice
 
 
 class ProviderInfo(msgspec.Struct, frozen=True, omit_defaults=True):

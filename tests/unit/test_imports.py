@@ -201,6 +201,8 @@ PURE_OF_SERVICES = [
         "agent/memory_store",
         "agent/placeholders",
         "agent/prompt",
+        "agent/record/resume",
+        "agent/record/rows",
         "agent/rooms",
         "agent/tasks",
         "eliza/feature_hashing",
@@ -262,8 +264,10 @@ SHOWN = {
     "supervisor/logs/events.py": {"time.time"},
     "workers/agents/content.py": {"time.time"},  # of a Memory
     "workers/process/logs.py": {"time.gmtime"},  # of logging
+    "workers/services/agent/__init__.py": {"time.time"},  # of a record, and how old it is
+    "workers/services/agent/answer.py": {"time.time"},  # of a record
+    "workers/services/agent/saying.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
-    "workers/services/agent/answer.py": {"time.time"},  # of a Memory
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged

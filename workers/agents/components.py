@@ -15,6 +15,9 @@ Validate: TypeAlias = "Callable[..., Awaitable[bool] | bool]"
 Handle: TypeAlias = "Callable[..., Awaitable[Any] | AsyncIterator[Any] | Any]"
 
 
+IDEMPOTENT = "__garrison_idempotent__"  # the mark of a function that may run twice
+
+
 class State(msgspec.Struct):
     """The context for answering a message, composed from the results of providers."""
 
@@ -75,7 +78,8 @@ class Action(_Conditional):
         handler: `handler(runtime, memory, state, responses)`: performs the action. Its return
             value is sent to the room: a text, a `Content`, or a list of these. An asynchronous
             generator sends each value that it yields. An `ActionResult` goes to the caller and is
-            not sent. None sends nothing. False is a failure.
+            not sent. None sends nothing. False is a failure. If the agent's process ends during
+            it, it runs again only if it is marked `@idempotent`.
         similes: Other names.
         examples: Conversations that use the action, for models; JSON values.
         priority: Among actions that apply, the one with the highest priority runs first.

@@ -57,6 +57,7 @@ class RemoteAction:
         self._client, self._optional, self.service = client, optional, service
         self.name, self.description, self.priority = info.name, info.description, info.priority
         self.similes, self.examples = list(info.similes), list(info.examples)
+        self.idempotent = info.idempotent
 
     async def validate(
         self, runtime: object, memory: Memory, *, timeout: float | None = None

@@ -13,8 +13,9 @@ from msgspec import UNSET
 from garrison.ipc import frames, values
 from garrison.ipc.error_text import described
 from garrison.ipc.messages import EMPTY_MAP, Call, Framed, Manifest, MethodInfo, Value
+from garrison.workers.agents.components import IDEMPOTENT
 from garrison.workers.platform.platform import HOOKS, Platform
-from garrison.workers.service import IDEMPOTENT, RESERVED, Service
+from garrison.workers.service import RESERVED, Service
 
 from . import health, lifecycle
 
