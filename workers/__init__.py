@@ -8,6 +8,7 @@ from garrison.workers.agents.components import (
     EventType,
     Provider,
     ProviderResult,
+    Refusal,
     State,
 )
 from garrison.workers.agents.content import (
@@ -55,6 +56,7 @@ __all__ = [
     "Processed",
     "Provider",
     "ProviderResult",
+    "Refusal",
     "Runtime",
     "Service",
     "ServiceType",

@@ -22,7 +22,12 @@ from garrison.workers.agents.database import DatabaseAdapter
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.models import Model
 from garrison.workers.agents.registry import ComponentRegistry
-from garrison.workers.agents.remote import RemoteAction, RemoteEvaluator, RemoteProvider
+from garrison.workers.agents.remote import (
+    RemoteAction,
+    RemoteEvaluator,
+    RemoteGate,
+    RemoteProvider,
+)
 from garrison.workers.agents.settings import Settings
 
 from .background import Background
@@ -367,6 +372,11 @@ class Runtime:
     def evaluators(self) -> list[RemoteEvaluator]:
         """Return the evaluators of all plugins, likewise."""
         return self._api.evaluators
+
+    @property
+    def gates(self) -> list[RemoteGate]:
+        """Return the gates of all plugins, also of those that do not run, in config order."""
+        return self._api.gates
 
     # --- the agent --------------------------------------------------------------------------
 

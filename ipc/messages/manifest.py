@@ -90,6 +90,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     notes: tuple[Text, ...] = ()  # warnings for its author
     frames: bool = False  # it accepts calls with frames; an older release leaves this out
     attributes: dict[Identifier, Text] = {}  # public names that are no methods → what each one is
+    gate: bool = False  # it has its plugin's gate, which may refuse messages
 
     def why_not(self, method: str) -> str:
         """Return why a name cannot be called, as the end of a sentence."""

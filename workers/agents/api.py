@@ -32,6 +32,7 @@ from .models import ModelFallback, Offer, as_params, offer_of
 from .remote import (
     RemoteAction,
     RemoteEvaluator,
+    RemoteGate,
     RemoteProvider,
     stream_method,
 )
@@ -74,6 +75,15 @@ class AgentApi:
         """Return the evaluators likewise."""
         found = self._components(lambda manifest: manifest.evaluators)
         return [RemoteEvaluator(self._client, *one) for one in found]
+
+    @property
+    def gates(self) -> list[RemoteGate]:
+        """Return the gates of all plugins, also of those that do not run."""
+        found: dict[str, str] = {}
+        for entry in self._visible():
+            if entry.manifest.gate:
+                found.setdefault(entry.plugin, entry.name)
+        return [RemoteGate(self._client, name, plugin) for plugin, name in found.items()]
 
     def _components(self, kind: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
         """Return components, each with the NAME of the service whose worker runs it.

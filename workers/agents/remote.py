@@ -14,7 +14,7 @@ from garrison.ipc.messages import ActionInfo, EvaluatorInfo, ProviderInfo
 from garrison.ipc.messages import State as ServiceState
 from garrison.ipc.proxy import Stream
 
-from .components import ProviderResult, State
+from .components import ProviderResult, Refusal, State
 from .content import ActionOutput, ActionResult, Content, Memory
 
 BACKOFF_WAIT_S = 1.0  # for a call to a service in backoff that an answer can do without
@@ -142,6 +142,43 @@ class RemoteProvider:
 
     def __repr__(self) -> str:
         return f"<provider {self.name} of {self.service}>"
+
+
+class RemoteGate:
+    """A plugin's gate, which runs in its worker.
+
+    Args:
+        client: The caller's client.
+        service: NAME of the service whose worker runs it.
+        plugin: NAME of the plugin.
+    """
+
+    def __init__(self, client: Client, service: str, plugin: str) -> None:
+        self._client, self.service, self.plugin = client, service, plugin
+
+    @property
+    def is_running(self) -> bool:
+        """Return whether its service runs now."""
+        entry = self._client.directory.get(self.service)
+        return entry is not None and entry.state is ServiceState.RUNNING
+
+    async def ask(self, memory: Memory, *, timeout: float | None = None) -> Refusal | None:
+        """Ask about a message; None lets it pass.
+
+        Args:
+            memory: The message.
+            timeout: Seconds; None is the default timeout.
+
+        Raises:
+            CallError: The call failed, or the gate raised.
+        """
+        refusal: Refusal | None = await self._client.call_method(
+            self.service, "$gate", (memory,), Refusal | None, timeout, idempotent=True
+        )
+        return refusal
+
+    def __repr__(self) -> str:
+        return f"<gate of {self.service}>"
 
 
 class RemoteEvaluator:

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from garrison.workers.agents.components import Evaluator, ProviderResult, State
+from garrison.workers.agents.components import Evaluator, ProviderResult, Refusal, State
 from garrison.workers.agents.content import (
     ActionOutput,
     ActionResult,
@@ -131,6 +131,14 @@ class InternalMethods:
         with logged(f"send handler for {source}"):
             return await await_with_prefix(handler, self._runtime, target, content)
 
+    async def gate(self, memory: Memory) -> Refusal | None:
+        """Ask the gate about a message; None lets it pass."""
+        gate = self._components.gate
+        if gate is None:
+            raise LookupError("the gate is no longer registered")
+        with logged("the gate"):
+            return refusal(await await_with_prefix(gate, self._runtime, memory))
+
     def _evaluator(self, name: str) -> Evaluator:
         evaluator: Evaluator = _lookup(self._components.evaluators, name, "evaluator")
         return evaluator
@@ -191,6 +199,24 @@ def provider_result(value: Any) -> ProviderResult:
         return msgspec.convert(dict(value), ProviderResult)
     raise TypeError(
         f"a provider returns a text, a ProviderResult or None, not {type(value).__name__}"
+    )
+
+
+def refusal(value: Any) -> Refusal | None:
+    """Convert the return value of a gate.
+
+    Raises:
+        TypeError: It is neither None, a text nor a `Refusal`. An empty text is refused as well: it
+            does not say whether the message may pass.
+    """
+    if value is None or isinstance(value, Refusal):
+        return value
+    if isinstance(value, str) and value.strip():
+        return Refusal(value)
+    what = "an empty text" if isinstance(value, str) else type(value).__name__
+    raise TypeError(
+        f"a gate returns None to let a message pass, else a text or a Refusal, not {what}; "
+        "Refusal() refuses in silence"
     )
 
 
