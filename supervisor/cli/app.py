@@ -23,6 +23,7 @@ AFTER = {
     "events": "logs",
     "deaths": "crashes",
     "death": "crashes",
+    "answer": "answer",
     "mail": "mail",
     "chaos": "chaos",
     "call": "call",

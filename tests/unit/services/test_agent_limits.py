@@ -2,8 +2,10 @@
 
 import pytest
 
+from garrison.workers import Refusal
 from garrison.workers.services.agent.limits.admission import Admission, Cause, Drop, Rules, Sent
 from garrison.workers.services.agent.limits.buckets import Buckets, Rate
+from garrison.workers.services.agent.limits.gates import Gated, OnFailure, Verdict, verdict
 
 TOLD, QUIET = Drop(Cause.PERSON, True), Drop(Cause.PERSON)
 ROOM_TOLD, ROOM_QUIET = Drop(Cause.ROOM, True), Drop(Cause.ROOM)
@@ -186,3 +188,43 @@ def test_ids_of_any_length_and_form_are_kept_apart() -> None:
         admission.admit(Sent(source, "", person, str(number)), 0)
         for number, (source, person) in enumerate(people)
     ] == [None] * len(people)
+
+
+SPAM, PASSED = Refusal("Not here.", "spam"), Gated("calm")
+LATE = Gated("slow", problem="guard.gate: no answer within 5 s")
+
+
+@pytest.mark.parametrize(
+    ("gated", "on_failure", "expected"),
+    [
+        ([], "pass", Verdict()),
+        ([], "refuse", Verdict()),
+        ([PASSED, PASSED], "refuse", Verdict()),
+        ([PASSED, Gated("guard", SPAM)], "pass", Verdict("guard", "Not here.", "spam")),
+        ([Gated("a", Refusal()), Gated("b", SPAM)], "pass", Verdict("a", "")),
+    ],
+)
+def test_the_first_gate_that_refuses_decides(
+    gated: list[Gated], on_failure: OnFailure, expected: Verdict
+) -> None:
+    """In config order, whichever answered first. Without a gate everything passes."""
+    assert verdict(gated, on_failure) == expected._replace(problems=[])
+
+
+@pytest.mark.parametrize(
+    ("gated", "on_failure", "refused_by", "text"),
+    [
+        ([LATE, PASSED], "pass", "", None),
+        ([LATE, PASSED], "refuse", "slow", None),
+        ([LATE, Gated("guard", SPAM)], "pass", "guard", "Not here."),
+        ([LATE, Gated("guard", SPAM)], "refuse", "guard", "Not here."),
+    ],
+)
+def test_the_config_says_what_a_failed_gate_means(
+    gated: list[Gated], on_failure: OnFailure, refused_by: str, text: str | None
+) -> None:
+    """The problem is reported either way; a gate's own refusal counts for more."""
+    result = verdict(gated, on_failure)
+
+    assert (result.refused_by, result.text) == (refused_by, text)
+    assert result.problems == ["the gate of slow: guard.gate: no answer within 5 s"]

@@ -1,0 +1,69 @@
+"""Ask the gates of all plugins about a message, concurrently; `verdict` is pure."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from garrison.ipc import CallError
+from garrison.workers import Memory, Refusal, Runtime
+
+OnFailure = Literal["pass", "refuse"]  # the config's `gate_failure`
+
+
+class Gated(NamedTuple):
+    """What one gate said."""
+
+    plugin: str
+    refusal: Refusal | None = None
+    problem: str = ""  # why it could not be asked
+
+
+class Verdict(NamedTuple):
+    """What becomes of a message."""
+
+    refused_by: str = ""  # NAME of a plugin; "" lets the message pass
+    text: str | None = None  # what is said; None: what is said when the agent cannot answer
+    reason: str = ""
+    problems: Sequence[str] = ()  # of the gates that could not be asked
+
+
+def verdict(gated: Sequence[Gated], on_failure: OnFailure) -> Verdict:
+    """Return what becomes of a message.
+
+    A gate that refuses counts for more than one that failed. Of several the first one in config
+    order decides what is said.
+    """
+    problems = [f"the gate of {one.plugin}: {one.problem}" for one in gated if one.problem]
+    for one in gated:
+        if one.refusal is not None:
+            return Verdict(one.plugin, one.refusal.text, one.refusal.reason, problems)
+    failed = next((one for one in gated if one.problem), None)
+    if failed is None or on_failure == "pass":
+        return Verdict(problems=problems)
+    return Verdict(failed.plugin, None, problems[0], problems)
+
+
+async def ask_gates(
+    runtime: Runtime, memory: Memory, timeout: float, on_failure: OnFailure
+) -> Verdict:
+    """Ask all gates about a message.
+
+    With "pass", a gate whose service does not run is left out at once. With "refuse", it has until
+    the timeout to run again.
+
+    Args:
+        runtime: The agent's.
+        memory: The message.
+        timeout: Seconds for each.
+        on_failure: What becomes of a message if a gate cannot be asked and no other refuses it.
+    """
+
+    async def ask(gate: Any) -> Gated:
+        if on_failure == "pass" and not gate.is_running:
+            return Gated(gate.plugin, problem=f"{gate.service} does not run")
+        try:
+            return Gated(gate.plugin, await gate.ask(memory, timeout=timeout))
+        except CallError as error:
+            return Gated(gate.plugin, problem=str(error))
+
+    return verdict(await asyncio.gather(*map(ask, runtime.gates)), on_failure)
