@@ -185,6 +185,8 @@ PURE_OF_SERVICES = [
         "agent/actions",
         "agent/memory_store",
         "agent/prompt",
+        "agent/record/resume",
+        "agent/record/rows",
         "agent/rooms",
         "agent/tasks",
     )

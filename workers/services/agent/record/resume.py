@@ -1,0 +1,109 @@
+"""How an answer goes on from what is recorded of it. Pure."""
+
+from collections.abc import Iterable, Sequence
+from enum import Enum
+
+from garrison.workers import ActionResult, Processed
+
+from .rows import UNFINISHED, Outcome, Part, PlannedStep, Record, StepKind, StepState
+
+REPLY = "REPLY"
+NOT_CONFIRMED = (Outcome.UNCERTAIN, Outcome.REFUSED)
+
+
+class StepMove(Enum):
+    """What to do with a step."""
+
+    SKIP = "skip"
+    RUN = "run"
+    RUN_AGAIN = "run again"
+    INTERRUPT = "interrupt"  # record that it was interrupted, and say so
+
+
+class PartMove(Enum):
+    """What to do with a recorded part that has no outcome."""
+
+    SAY = "say"
+    SAY_AGAIN = "say again"  # asking first whether it was said
+    NOTE_UNCERTAIN = "note uncertain"
+
+
+def is_finished(record: Record) -> bool:
+    """Return True if the recorded answer is complete: a repeated message gets it."""
+    return record.state not in UNFINISHED
+
+
+def step_move(step: PlannedStep, before: Sequence[PlannedStep], is_idempotent: bool) -> StepMove:
+    """Return what to do with a step.
+
+    Args:
+        step: The step.
+        before: The steps before it.
+        is_idempotent: Whether its action may run twice.
+    """
+    match step.state:
+        case StepState.ENDED | StepState.INTERRUPTED:
+            return StepMove.SKIP
+        case StepState.STARTED if step.kind is StepKind.RUN:
+            return StepMove.RUN_AGAIN if is_idempotent else StepMove.INTERRUPT
+    if step.otherwise and any(has_succeeded(one) for one in before):
+        return StepMove.SKIP
+    return StepMove.RUN
+
+
+def has_succeeded(step: PlannedStep) -> bool:
+    """Return True if no model is to improvise in the step's place.
+
+    An interrupted step counts: what it did is not known.
+    """
+    if step.state is StepState.INTERRUPTED:
+        return True
+    return step.state is StepState.ENDED and all(result.success for result in step.results)
+
+
+def part_move(part: Part, *, is_new: bool, repeats: bool) -> PartMove:
+    """Return what to do with a part that has no outcome.
+
+    Args:
+        part: The part.
+        is_new: It was recorded by this process just now: nothing was tried.
+        repeats: The service that sends it may be called twice with it.
+    """
+    assert part.outcome is None
+    if is_new:
+        return PartMove.SAY
+    return PartMove.SAY_AGAIN if repeats else PartMove.NOTE_UNCERTAIN
+
+
+def recorded_parts(parts: Iterable[Part], step: int) -> list[Part]:
+    """Return the parts of a step, in order: what it yields again in a repetition."""
+    return [part for part in parts if part.step == step]
+
+
+def is_perhaps_said(record: Record | None, attempt: int) -> bool:
+    """Return True if parts may have been said of which there is no record.
+
+    Args:
+        record: What was found; None is nothing.
+        attempt: Of the mailbox: more than 1 for a message that was delivered before. It has a
+            record then, unless that was lost, or its process ended within milliseconds.
+    """
+    return record is None and attempt > 1
+
+
+def answer_of(steps: Iterable[PlannedStep], parts: Sequence[Part]) -> Processed:
+    """Return the answer as the caller gets it, the same for a repeated message."""
+    results = [result for part in parts if part.step < 0 for result in problem_of(part)]
+    for step in steps:
+        for part in recorded_parts(parts, step.number):
+            results += problem_of(part)
+        results += step.results
+    return Processed([part.memory for part in parts], results)
+
+
+def problem_of(part: Part) -> list[ActionResult]:
+    """Return the failed result of a part that was not confirmed as sent; else none."""
+    if part.outcome not in NOT_CONFIRMED:
+        return []
+    error = f"a response was not confirmed as sent: {part.problem}"
+    return [ActionResult(success=False, error=error, action=REPLY)]
