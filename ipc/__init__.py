@@ -7,6 +7,7 @@ command line have no use for it, and it is a quarter of the time that they take 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from .declared_errors import Busy, DeclaredError, ModelError, NotSent, RetryLater
 from .errors import (
     CallError,
     CallTimeout,
@@ -35,20 +36,25 @@ __all__ = [
     "DELIVER",
     "EMPTY_MAP",
     "EVENT",
+    "Busy",
     "CallError",
     "CallTimeout",
     "Client",
     "ConfigError",
+    "DeclaredError",
     "Delivery",
     "EventPost",
     "GarrisonError",
     "InvalidCall",
+    "ModelError",
+    "NotSent",
     "OrderFailed",
     "Overloaded",
     "PermanentFailure",
     "PostRequest",
     "PostedMessage",
     "RemoteError",
+    "RetryLater",
     "ServiceLost",
     "ServiceProxy",
     "ServiceUnavailable",

@@ -1,10 +1,13 @@
-"""All errors of garrison, and the conversion of call errors to a `Fault` and back."""
+"""Garrison's own errors, and the conversion of call errors to a `Fault` and back.
+
+Errors that methods declare, with fields, are in `ipc.declared_errors`.
+"""
 
 from typing import Any, Self
 
 import msgspec
 
-from .marks import Identifier, Text
+from .marks import Identifier, Text, Values
 
 REMEDIES = {  # state → what to do, appended to a sentence
     "stopped": "; start it with: garrison start {}",
@@ -92,6 +95,7 @@ class Fault(msgspec.Struct, array_like=True, frozen=True):
     method: Identifier
     detail: Text = ""
     traceback: Text = ""
+    data: Values = {}  # of a declared error: its fields
 
 
 class CallError(GarrisonError):
@@ -195,7 +199,10 @@ class ServiceLost(CallError):
 
 
 class RemoteError(CallError):
-    """The method raised; `type_name` and `traceback` are those of its exception."""
+    """The method raised; `type_name` and `traceback` are those of its exception.
+
+    `data` has the fields of a declared error whose class this process does not have.
+    """
 
     def __init__(
         self, service: str, method: str, detail: str = "", traceback: str = "", type_name: str = ""
@@ -204,6 +211,7 @@ class RemoteError(CallError):
         if traceback:  # shown wherever this error is, and sent on with it
             self.add_note(f"in {service}'s process:\n{traceback.rstrip()}")
         self.type_name = type_name or detail.partition(":")[0]
+        self.data: dict[str, Any] = {}
         super().__init__(service, method, detail)
 
     def text(self) -> str:
@@ -214,7 +222,9 @@ class RemoteError(CallError):
 
     @classmethod
     def arrived(cls, fault: Fault) -> Self:
-        return cls(fault.service, fault.method, fault.detail, fault.traceback)
+        error = cls(fault.service, fault.method, fault.detail, fault.traceback)
+        error.data = {name: value for name, value in fault.data.items() if name != CLASSES}
+        return error
 
 
 def chain_problem(chain: tuple[str, ...]) -> str:
@@ -239,6 +249,29 @@ KINDS: dict[str, type[CallError]] = {
 }
 
 
+CLASSES = "error"  # key of `Fault.data`: names of declared classes, the error's own first
+DATA_MOST = 1024  # bytes of `Fault.data`, encoded; more is ignored
+DECLARED: dict[str, type[RemoteError]] = {}  # by name; `ipc.declared_errors` enters them
+
+
 def from_fault(fault: Fault) -> CallError:
     """Return the error that a fault describes; `CallError` if this version does not know it."""
+    if fault.data:
+        if len(msgspec.msgpack.encode(fault.data)) > DATA_MOST:
+            fault = msgspec.structs.replace(fault, data={})
+        elif fault.kind == "RemoteError" and (declared := _declared(fault)) is not None:
+            return declared
     return KINDS.get(fault.kind, CallError).arrived(fault)
+
+
+def _declared(fault: Fault) -> RemoteError | None:
+    """Return the error as the first of its classes that this process has, and its fields fit."""
+    names = fault.data.get(CLASSES)
+    for name in names if isinstance(names, list) else ():
+        declared = DECLARED.get(name) if isinstance(name, str) else None
+        if declared is not None:
+            try:
+                return declared.arrived(fault)
+            except (msgspec.ValidationError, ValueError):  # the sender's class has other fields
+                continue
+    return None

@@ -18,10 +18,12 @@ class Mark(Enum):
 
     TEXT = "text"  # written by an author or an exception: redacted before it is sent
     IDENTIFIER = "identifier"  # a name, a verb, an id: sent as it is
+    VALUES = "values"  # any values of an author's: each string in them is redacted
 
 
 Text = Annotated[str, Mark.TEXT]
 Identifier = Annotated[str, Mark.IDENTIFIER]
+Values = Annotated[dict[str, Any], Mark.VALUES]
 
 Redact: TypeAlias = Callable[[str], str]
 Rewrite: TypeAlias = Callable[[Any, Redact], Any]
@@ -40,6 +42,19 @@ def redact_marked(message: S, redact: Redact) -> S:
 def carries_text(cls: type) -> bool:
     """Return True if a message of this class has a text field, at any depth."""
     return _struct_rewrite(cls) is not None
+
+
+def redact_values(value: Any, redact: Redact) -> Any:
+    """Return a value of plain data whose strings, keys too, went through `redact`."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, list):
+        return [redact_values(one, redact) for one in value]
+    if isinstance(value, dict):
+        return {
+            redact_values(key, redact): redact_values(one, redact) for key, one in value.items()
+        }
+    return value
 
 
 @functools.cache
@@ -68,6 +83,8 @@ def _rewrite(annotation: Any) -> Rewrite | None:
     if origin is Annotated:
         if Mark.TEXT in args[1:]:
             return lambda value, redact: redact(value)
+        if Mark.VALUES in args[1:]:
+            return redact_values
         return _rewrite(args[0])
     if origin is tuple or origin is list:
         return _sequence_rewrite(origin, _rewrite(args[0]))

@@ -1,6 +1,15 @@
 """The author's API: `Service`, `Plugin`, `Runtime`, and the components of an agent."""
 
-from garrison.ipc import PermanentFailure, state, with_timeout
+from garrison.ipc import (
+    Busy,
+    DeclaredError,
+    ModelError,
+    NotSent,
+    PermanentFailure,
+    RetryLater,
+    state,
+    with_timeout,
+)
 from garrison.ipc.character import Character, MessageExample, Style
 from garrison.workers.agents.components import (
     Action,
@@ -37,10 +46,12 @@ from .service import Service, ServiceType, idempotent
 __all__ = [
     "Action",
     "ActionResult",
+    "Busy",
     "Character",
     "ChatMessage",
     "Content",
     "DatabaseAdapter",
+    "DeclaredError",
     "EmbedParams",
     "Evaluator",
     "EventType",
@@ -48,15 +59,18 @@ __all__ = [
     "Media",
     "Memory",
     "MessageExample",
+    "ModelError",
     "ModelProvider",
     "ModelType",
     "ModelUnavailable",
+    "NotSent",
     "PermanentFailure",
     "Plugin",
     "Processed",
     "Provider",
     "ProviderResult",
     "Refusal",
+    "RetryLater",
     "Runtime",
     "Service",
     "ServiceType",

@@ -81,6 +81,8 @@ class Runtime:
         restarted_by: The order that this incarnation was started by: `who` gave it (a NAME, or
             "operator"), `why` (the text of `--why`), `when` (Unix seconds). None after a crash,
             and at the start of the host.
+        record_values: Whether the config wants values recorded that may be private: what people
+            write, what models are asked.
         config: An instance of the service's class `Config`, else its config table as a dict.
         logger: A logger with the service's name. Its lines go to the service's log.
         client: The connection to the host that `garrison.ipc.connect` yields to a program, for
@@ -100,16 +102,20 @@ class Runtime:
         generation: int = 1,
         data_folder: Path | None = None,
         restarted_by: RestartedBy | None = None,
+        record_values: bool = False,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self.name = name
         self.generation = generation
         self.restarted_by = restarted_by
+        self.record_values = record_values
         self.config: Any = {}
         self.logger = logging.getLogger(name)
         self.client = client
         self._api = AgentApi(client, name)
         self._components, self._settings = components, settings
         self._background, self._events, self._reports = background, events, reports
+        self._redact = redact
         temporary = Path(tempfile.gettempdir()) / f"garrison-{os.getpid()}" / name
         self._data_folder = data_folder or temporary
 
@@ -179,6 +185,10 @@ class Runtime:
         """Show numbers in `garrison status`, at most 16. They replace those reported before."""
         chosen = list(facts.items())[:FACTS_MOST]
         self._reports.facts = {name: float(value) for name, value in chosen}
+
+    def redacted(self, text: str) -> str:
+        """Return a text in which `[NAME]` stands for each of the service's own secrets."""
+        return self._redact(text)
 
     def warn(self, key: str, text: str | None) -> None:
         """Show a line, marked with `!`, in `garrison status` while it is true.

@@ -4,9 +4,11 @@ import contextlib
 from collections.abc import Iterable
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 import click
 
+from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.errors import (
     CallError,
     GarrisonError,
@@ -50,6 +52,8 @@ def error_code(error: BaseException) -> str:
         return "usage"
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return "interrupted"
+    if isinstance(error, DeclaredError):  # what it was before methods could declare errors
+        return "RemoteError"
     listed = type(error).__module__ == GarrisonError.__module__ and isinstance(error, GarrisonError)
     return type(error).__name__ if listed else getattr(error, "code", "failed")
 
@@ -60,9 +64,15 @@ def error_data(error: BaseException) -> object:
         return error.data
     if not isinstance(error, CallError):
         return None
-    fields = {"service": error.service, "method": error.method, "detail": error.detail}
+    fields: dict[str, Any] = {
+        "service": error.service,
+        "method": error.method,
+        "detail": error.detail,
+    }
     if isinstance(error, RemoteError):
         fields |= {"type_name": error.type_name, "traceback": error.traceback}
+        if error.data:
+            fields |= {"data": error.data}
     return fields
 
 

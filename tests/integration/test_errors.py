@@ -10,7 +10,16 @@ from tests.services.errant import ERRORS
 from tests.support.host import Host, found, hosting
 from tests.support.waiting import until
 
-from garrison.ipc import InvalidCall, RemoteError, ServiceLost, with_timeout
+from garrison.ipc import (
+    Busy,
+    InvalidCall,
+    ModelError,
+    NotSent,
+    RemoteError,
+    RetryLater,
+    ServiceLost,
+    with_timeout,
+)
 
 CONFIG = """
 [plugins.errant]
@@ -51,6 +60,48 @@ async def test_the_caller_has_the_error_at_once(running: Host) -> None:
                 _ = [item async for item in errant.fail_in_a_stream(kind)]
             assert await errant.emit(kind) == "returned"  # both listeners fail
         assert time.monotonic() - began < 20
+
+
+async def test_a_declared_error_is_caught_as_it_was_raised(running: Host) -> None:
+    """From the loop, a thread, a stream, and through a service that does not handle it."""
+    async with running.connect() as client:
+        errant, second = (found(client, name) for name in ("errant", "second"))
+
+        async def stream(kind: str) -> None:
+            _ = [item async for item in errant.fail_in_a_stream(kind)]
+
+        ways = [errant.fail, errant.fail_in_a_thread, stream]
+        ways.append(lambda kind: second.pass_on("errant", kind))
+        for way in ways:
+            with pytest.raises(ModelError) as busy:
+                await way("model")
+            assert (busy.value.kind, busy.value.retry_after) == ("busy", 3.0)
+            with pytest.raises(RetryLater) as later:
+                await way("later")
+            assert (later.value.seconds, later.value.reason) == (900.0, "too many logins")
+            with pytest.raises(Busy):
+                await way("busy")
+            with pytest.raises(NotSent, match="raised NotSent: forbidden"):
+                await way("not-sent")
+            with pytest.raises(RemoteError) as quota:  # this process does not have its class
+                await way("quota")
+            assert (quota.value.type_name, quota.value.data) == ("QuotaSpent", {"limit": 3})
+        with pytest.raises(RemoteError) as plain:
+            await errant.fail("unsendable")
+        assert (plain.value.type_name, plain.value.data) == ("Unsendable", {})
+        assert "error.unsent service=errant method=fail UnsendableFields" in running.log("errant")
+
+
+def test_the_command_line_shows_the_fields_of_an_error(running: Host) -> None:
+    """Its code is that of every exception of a method."""
+    ran = running.run("call", "errant", "fail", "model", json=True)
+    assert ran.code == 1
+    answer = ran.answer
+
+    assert answer["error"]["code"] == "RemoteError"
+    assert answer["error"]["message"] == "errant.fail raised ModelError: busy, retry after 3 s: 429"
+    assert answer["data"]["type_name"] == "ModelError"
+    assert answer["data"]["data"] == {"kind": "busy", "retry_after": 3.0}
 
 
 async def test_health_is_asked_again_after_any_error(running: Host) -> None:

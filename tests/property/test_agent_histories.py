@@ -6,11 +6,11 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from garrison.workers import Memory
+from garrison.workers import Busy, Memory
 from garrison.workers.agents.content import Content
 from garrison.workers.services.agent.memory_store import Memories
 from garrison.workers.services.agent.prompt import recent_messages
-from garrison.workers.services.agent.rooms import Busy, Limits, Room, Rooms
+from garrison.workers.services.agent.rooms import Limits, Room, Rooms
 from garrison.workers.services.agent.tasks import Cache
 
 ROOMS = [Room("chat", str(number)) for number in range(4)]

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from garrison.ipc import messages
-from garrison.ipc.errors import Fault, WireError
+from garrison.ipc.declared_errors import ModelError, RetryLater
+from garrison.ipc.errors import CLASSES, CallError, Fault, WireError, from_fault
 from garrison.ipc.messages import (
     EMPTY_MAP,
     LONGEST_TIMEOUT,
@@ -47,6 +48,7 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
+fields = st.dictionaries(text, values, max_size=3)
 raws = values.map(lambda value: Raw(msgspec.msgpack.encode(value)))
 manifests = st.builds(
     Manifest,
@@ -71,7 +73,7 @@ entries = st.builds(
 data = st.one_of(
     st.builds(messages.Call, ids, names, raws, st.just(EMPTY_MAP), seconds, st.integers(0, 2**16)),
     st.builds(messages.Reply, ids, raws),
-    st.builds(messages.Failed, ids, st.builds(Fault, text, text, text, text, text)),
+    st.builds(messages.Failed, ids, st.builds(Fault, text, text, text, text, text, fields)),
     st.builds(messages.Refused, ids),
     st.builds(messages.Cancel, ids),
     st.builds(messages.Item, ids, raws),
@@ -224,3 +226,32 @@ def test_no_truncation_breaks_a_decoder(frame: bytes) -> None:
 def test_no_depth_breaks_a_decoder(start: bytes, level: bytes) -> None:
     """The same bytes repeated open nested levels."""
     decoded(start + level * 20_000)
+
+
+@given(
+    names=st.one_of(
+        values, st.lists(st.sampled_from(["ModelError", "RetryLater", "Busy", "X"]), max_size=3)
+    ),
+    data=st.dictionaries(
+        st.one_of(text, st.sampled_from(["kind", "retry_after", "seconds", CLASSES])),
+        st.one_of(values, st.sampled_from(["busy", "auth"]), st.just("x" * 2000)),
+        max_size=4,
+    ),
+    detail=text,
+)
+@settings(max_examples=300)
+def test_no_fields_break_an_error(names: object, data: dict[str, Any], detail: str) -> None:
+    """Whatever `Fault.data` has: a call error comes of it, of a declared class only if it fits."""
+    fault = Fault("RemoteError", "a", "m", detail, "", {CLASSES: names, **data})
+    (failed,) = decode_data(encode([messages.Failed(1, fault)]))
+    assert isinstance(failed, messages.Failed)
+
+    error = from_fault(failed.fault)
+
+    assert isinstance(error, CallError)
+    assert (error.service, error.method) == ("a", "m")
+    assert str(error)
+    if isinstance(error, ModelError):
+        assert error.kind in {"busy", "refused", "auth", "context", "invalid"}
+    if isinstance(error, RetryLater):
+        assert isinstance(error.seconds, float)

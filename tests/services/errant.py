@@ -5,7 +5,28 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Self
 
-from garrison.workers import Plugin, Runtime, Service
+from garrison.workers import (
+    Busy,
+    DeclaredError,
+    ModelError,
+    NotSent,
+    Plugin,
+    RetryLater,
+    Runtime,
+    Service,
+)
+
+
+class QuotaSpent(DeclaredError):
+    """No more today."""
+
+    limit: int
+
+
+class Unsendable(DeclaredError):
+    """An error of which a field cannot travel."""
+
+    lock: object
 
 
 class Own(BaseException):
@@ -58,6 +79,12 @@ ERRORS: dict[str, Callable[[], BaseException]] = {
     "cause": lambda: _with_cause(),
     "secretive": Secretive,
     "traceless": Traceless,
+    "model": lambda: ModelError("busy", 3, "429"),
+    "later": lambda: RetryLater(900, "too many logins"),
+    "busy": lambda: Busy("full"),
+    "not-sent": lambda: NotSent("forbidden"),
+    "quota": lambda: QuotaSpent("no more", limit=3),
+    "unsendable": lambda: Unsendable("no", lock=threading.Lock()),
 }
 
 
@@ -105,6 +132,11 @@ class Errant(Service):
     async def fail(self, kind: str) -> None:
         """Fail in the loop."""
         fail(kind)
+
+    async def pass_on(self, service: str, kind: str) -> None:
+        """Let another service fail, and do not handle its error."""
+        other: Any = self.runtime.get_service(service)
+        await other.fail(kind)
 
     def fail_in_a_thread(self, kind: str) -> None:
         """Fail in a thread."""

@@ -84,7 +84,10 @@ READING = m.Reading(
 DATA: list[m.Data] = [
     m.Call(1, "say", Raw(b"\x91\x01"), Raw(b"\x81\xa1k\x02"), 2.5, 3, True, ("a.ask",)),
     m.Reply(2**63 - 1, Raw(b"\xa1x")),
-    m.Failed(2, Fault("RemoteError", "ada.chat", "say", "ValueError: é", "trace")),
+    m.Failed(
+        2,
+        Fault("RemoteError", "ada.chat", "say", "ValueError: é", "trace", {"error": ["X"], "n": 1}),
+    ),
     m.Refused(4),
     m.Cancel(5),
     m.Item(6, Raw(b"\xc0")),

@@ -114,6 +114,7 @@ def test_the_launcher_is_single_threaded() -> None:
 PURE = [
     "ipc/calls.py",
     "ipc/character.py",
+    "ipc/declared_errors.py",
     "ipc/directory.py",
     "ipc/errors.py",
     "ipc/flight_record.py",

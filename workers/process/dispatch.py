@@ -14,6 +14,7 @@ from typing import Any
 
 from garrison.ipc import frames, messages, values
 from garrison.ipc.client import CHAIN, DEADLINE, MARGIN
+from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.error_text import type_name
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError, ServiceLost
 from garrison.ipc.mail import DELIVER, MESSAGE, PostedMessage, unpack_delivery
@@ -24,7 +25,7 @@ from .internal_methods import METHODS, InternalMethods, bound, methods_of
 from .method_threads import THREADS, MethodThreads, Refusal
 from .methods import InvalidArguments, Method, MethodKind
 from .redaction import redacted
-from .tracebacks import error_text, formatted
+from .tracebacks import error_text, formatted, one_line
 
 log = logging.getLogger(__name__)
 
@@ -350,7 +351,18 @@ class Dispatch:
         name, text = type_name(error), error_text(error)
         detail = f"{name}: {text}" if text else name
         trace = formatted(error)[-TRACEBACK_BYTES:]
+        if issubclass(type(error), DeclaredError):  # `isinstance` reads what an author can hide
+            try:
+                return error.fault_of(self._name, method, trace, _clean)  # type: ignore
+            except BaseException as why:  # noqa: BLE001 (an author's class may do anything)
+                shown = one_line(why)
+                log.error("error.unsent service=%s method=%s %s", self._name, method, shown)
         return Fault("RemoteError", self._name, method, encodable(detail)[:2000], trace)
+
+
+def _clean(text: str) -> str:
+    """Return a text that can be encoded, without secrets."""
+    return encodable(redacted(text))
 
 
 class Credits:

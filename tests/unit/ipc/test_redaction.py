@@ -140,9 +140,9 @@ def test_messages_of_a_worker_have_no_secret(monkeypatch: pytest.MonkeyPatch) ->
     )
     shown = MethodInfo("say", False, "(key: str = '[PLAIN]')", "Use [PLAIN].")
     assert sent == Ready(Manifest(PLAIN, "[PLAIN]", (shown,), {PLAIN: "no [PLAIN]"}))
-    failed = Failed(1, Fault("RemoteError", "bot", PLAIN, f"no {PLAIN}", PLAIN))
+    failed = Failed(1, Fault("RemoteError", "bot", PLAIN, f"no {PLAIN}", PLAIN, {"x": [PLAIN]}))
     assert redaction.redact_reply(failed) == Failed(
-        1, Fault("RemoteError", "bot", PLAIN, "no [PLAIN]", "[PLAIN]")
+        1, Fault("RemoteError", "bot", PLAIN, "no [PLAIN]", "[PLAIN]", {"x": ["[PLAIN]"]})
     )
     reply = Reply(1, Raw(PLAIN.encode()))
     assert redaction.redact_reply(reply) is reply

@@ -2,7 +2,8 @@
 
 import pytest
 
-from garrison.workers.services.agent.rooms import Busy, Limits, Room, Rooms
+from garrison.workers import Busy
+from garrison.workers.services.agent.rooms import Limits, Room, Rooms
 
 ONE, TWO = Room("chat", "1"), Room("chat", "2")
 

@@ -6,6 +6,8 @@ A room exists while one of its messages is in progress. Sizes are bytes.
 from collections import deque
 from typing import Generic, NamedTuple, TypeVar
 
+from garrison.workers import Busy
+
 T = TypeVar("T")
 
 
@@ -14,10 +16,6 @@ class Room(NamedTuple):
 
     source: str
     room_id: str
-
-
-class Busy(Exception):
-    """A message was rejected because too many wait. Nothing was done with it; send it later."""
 
 
 class Limits(NamedTuple):
