@@ -4,6 +4,7 @@ import pytest
 
 from garrison.workers import Refusal
 from garrison.workers.services.agent.limits.admission import Admission, Cause, Drop, Rules, Sent
+from garrison.workers.services.agent.limits.age import age_of
 from garrison.workers.services.agent.limits.buckets import Buckets, Rate
 from garrison.workers.services.agent.limits.gates import Gated, OnFailure, Verdict, verdict
 
@@ -228,3 +229,25 @@ def test_the_config_says_what_a_failed_gate_means(
 
     assert (result.refused_by, result.text) == (refused_by, text)
     assert result.problems == ["the gate of slow: guard.gate: no answer within 5 s"]
+
+
+@pytest.mark.parametrize(
+    ("created_at", "waited", "expected"),
+    [
+        (1_000_000.0, 0.0, 0.0),
+        (999_400.0, 0.0, 600.0),
+        (999_400.0, 400.0, 1_000.0),  # it waited in the agent
+        (1_000_300.0, 10.0, 10.0),  # the platform's clock is ahead
+        (0.0, 10.0, 10.0),  # unknown
+        (float("nan"), 10.0, 10.0),
+    ],
+)
+def test_a_message_is_as_old_as_its_platform_says_and_ages_while_it_waits(
+    created_at: float, waited: float, expected: float
+) -> None:
+    """By the monotonic clock: setting the wall clock meanwhile changes nothing."""
+    age = age_of(created_at, 1_000_000.0, 50.0)
+
+    assert age.at(50.0 + waited) == expected
+    assert age.is_over(900, 50.0 + waited) == (expected > 900)
+    assert not age.is_over(0, 50.0 + waited)
