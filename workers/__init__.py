@@ -30,6 +30,7 @@ from garrison.workers.agents.content import (
     as_memory,
 )
 from garrison.workers.agents.database import DatabaseAdapter, Task
+from garrison.workers.agents.model_trace import ModelTrace
 from garrison.workers.agents.models import (
     ChatMessage,
     EmbedParams,
@@ -61,6 +62,7 @@ __all__ = [
     "MessageExample",
     "ModelError",
     "ModelProvider",
+    "ModelTrace",
     "ModelType",
     "ModelUnavailable",
     "NotSent",

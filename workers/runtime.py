@@ -20,6 +20,7 @@ from garrison.workers.agents.components import Action, Evaluator, Provider, Stat
 from garrison.workers.agents.content import Content, Memory, Processed, TargetInfo
 from garrison.workers.agents.database import DatabaseAdapter
 from garrison.workers.agents.events import Events
+from garrison.workers.agents.model_trace import count_tokens
 from garrison.workers.agents.models import Model
 from garrison.workers.agents.registry import ComponentRegistry
 from garrison.workers.agents.remote import (
@@ -185,6 +186,16 @@ class Runtime:
         """Show numbers in `garrison status`, at most 16. They replace those reported before."""
         chosen = list(facts.items())[:FACTS_MOST]
         self._reports.facts = {name: float(value) for name, value in chosen}
+
+    def count_tokens(self, **counts: int) -> None:
+        """Add to the tokens that the request took which a model's handler is running for.
+
+        Outside of one it does nothing. At most 16 kinds are kept.
+
+        Args:
+            counts: Kind to number, such as `input=812, output=64`.
+        """
+        count_tokens(counts)
 
     def redacted(self, text: str) -> str:
         """Return a text in which `[NAME]` stands for each of the service's own secrets."""

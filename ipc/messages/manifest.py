@@ -72,6 +72,7 @@ class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     provider: Identifier = ""
     priority: int = 0
     stream: bool = False
+    counts: bool = False  # its worker returns tokens too, where that is wanted
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):

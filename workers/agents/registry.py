@@ -168,7 +168,7 @@ def _evaluator(name: str, evaluator: Evaluator) -> EvaluatorInfo:
 
 
 def _model(key: tuple[str, str], model: Model) -> ModelInfo:
-    return ModelInfo(*key, model.priority, model.stream is not None)
+    return ModelInfo(*key, model.priority, model.stream is not None, counts=True)
 
 
 def _sends_for(source: str, handler: Handler) -> str:

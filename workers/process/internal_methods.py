@@ -29,6 +29,7 @@ from garrison.workers.agents.functions import (
     call_with_prefix,
     convert_argument,
 )
+from garrison.workers.agents.model_trace import Counted, counting
 from garrison.workers.agents.models import TEXT_TYPES, Model, params_class
 from garrison.workers.agents.registry import ComponentRegistry
 
@@ -102,8 +103,15 @@ class InternalMethods:
         with logged(f"evaluator {name}"):
             await await_with_prefix(evaluator.handler, self._runtime, memory, state, responses)
 
-    async def model(self, model_type: str, provider: str, params: Any) -> Any:
-        """Run a model; return its whole output."""
+    async def model(
+        self, model_type: str, provider: str, params: Any, counted: bool = False
+    ) -> Any:
+        """Run a model; return its whole output, as `Counted` where that is wanted."""
+        with counting() as tokens:
+            output = await self._output(model_type, provider, params)
+        return Counted(output, tokens) if counted else output
+
+    async def _output(self, model_type: str, provider: str, params: Any) -> Any:
         model = self._model(model_type, provider)
         with logged(f"model {model_type}"):
             output = self._run(model.handler, model_type, params)
