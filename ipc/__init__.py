@@ -24,7 +24,16 @@ from .errors import (
     SupervisorGone,
     WireError,
 )
-from .mail import DELIVER, EVENT, Delivery, EventPost, PostedMessage, PostRequest
+from .mail import (
+    DEAD_LETTER,
+    DELIVER,
+    EVENT,
+    DeadLetter,
+    Delivery,
+    EventPost,
+    PostedMessage,
+    PostRequest,
+)
 from .messages import EMPTY_MAP, State
 
 if TYPE_CHECKING:
@@ -33,6 +42,7 @@ if TYPE_CHECKING:
     from .proxy import ServiceProxy, state, with_timeout
 
 __all__ = [
+    "DEAD_LETTER",
     "DELIVER",
     "EMPTY_MAP",
     "EVENT",
@@ -41,6 +51,7 @@ __all__ = [
     "CallTimeout",
     "Client",
     "ConfigError",
+    "DeadLetter",
     "DeclaredError",
     "Delivery",
     "EventPost",

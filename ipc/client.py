@@ -188,6 +188,7 @@ class Client:
         *args: Any,
         key: str | None = None,
         expires: float | None = None,
+        lane: str | None = None,
         **kwargs: Any,
     ) -> str:
         """Post a message: a call that is made once its service runs, however long that takes.
@@ -201,6 +202,9 @@ class Client:
             args: Its arguments.
             key: A second message with the same key is ignored, so posting can be repeated.
             expires: Seconds after which a message that was not delivered is dropped.
+            lane: Messages to the service with the same lane are delivered in order, one after the
+                other; those of other lanes beside them, up to its `mail_window`. None: in order
+                with all others without a lane.
             kwargs: Its arguments.
 
         Raises:
@@ -210,7 +214,7 @@ class Client:
             ServiceLost: The mailbox's process ended meanwhile: the message may be on disk. With a
                 key it is posted again automatically, and can be posted again safely.
         """
-        return await mail.post(self, service, method, args, kwargs, key, expires)
+        return await mail.post(self, service, method, args, kwargs, key, expires, lane)
 
     def generation_of(self, name: str) -> int:
         """Return the generation of the incarnation that accepts calls; 0: none does."""

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 MAILBOX = "mailbox"  # the service_type that stores and delivers posted messages
 DELIVER = "$mail"  # the method that the mailbox calls, with a `Delivery`
+DEAD_LETTER = "$dead_letter"  # the method that the mailbox calls at the poster of a dead letter
 EVENT = "$event"  # the method of an event's subscribers: called, or posted if it is durable
+MAX_LANE = 512  # characters
 AROUND = 66 * 1024  # bytes around a delivery's arguments; a little more than around a call's
 
 _encode = values.encode
@@ -30,10 +32,24 @@ class PostedMessage(msgspec.Struct, frozen=True, omit_defaults=True):
     """The posted message that a method is being run for; `runtime.message` has it."""
 
     id: str
-    attempt: int = 1  # 1 for the first delivery; more if earlier ones failed
+    attempt: int = 1  # 1 for the first delivery; more if an earlier one failed or may have begun
     posted_at: float = 0.0  # seconds since the epoch
     sender: str = ""  # NAME of the service that posted it
     key: str | None = None
+    lane: str | None = None
+
+
+class DeadLetter(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A posted message that the mailbox gave up, as the `dead_letter` of its poster gets it."""
+
+    id: str
+    service: str  # NAME of its receiver
+    method: str
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
+    key: str | None = None
+    lane: str | None = None
+    posted_at: float = 0.0  # seconds since the epoch
 
 
 class PostRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,6 +62,7 @@ class PostRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str | None = None
     expires: float | None = None  # seconds from now
     sender: str = ""
+    lane: str | None = None  # messages of one lane are delivered one after the other
 
 
 class EventPost(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -94,6 +111,7 @@ async def post(
     kwargs: dict[str, Any],
     key: str | None,
     expires: float | None,
+    lane: str | None = None,
 ) -> str:
     """Post one message; see `Client.post`."""
     entry = client.entry_of(service)
@@ -102,13 +120,16 @@ async def post(
     check_postable(entry, method)
     if expires is not None and not 0 < expires <= LONGEST_TIMEOUT:
         raise InvalidCall(entry.name, method, f"expires is seconds above 0, not {expires!r}")
+    if lane is not None and not (isinstance(lane, str) and 0 < len(lane) <= MAX_LANE):
+        detail = f"lane is 1 to {MAX_LANE} characters, not {lane!r:.80}"
+        raise InvalidCall(entry.name, method, detail)
     encoded = (
         encode_value(entry.name, method, args),
         encode_value(entry.name, method, kwargs, "kwargs"),
     )
-    size = len(encoded[0]) + len(encoded[1]) + 4 * len(key or "")
+    size = len(encoded[0]) + len(encoded[1]) + 4 * len(key or "") + 4 * len(lane or "")
     check_size(client, entry.name, method, size)
-    request = PostRequest(entry.name, method, *encoded, key, expires, client.name)
+    request = PostRequest(entry.name, method, *encoded, key, expires, client.name, lane)
     message_id: str = await ask_mailbox(client, "post", request, str, key is not None)
     return message_id
 

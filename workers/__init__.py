@@ -2,6 +2,7 @@
 
 from garrison.ipc import (
     Busy,
+    DeadLetter,
     DeclaredError,
     ModelError,
     NotSent,
@@ -11,6 +12,7 @@ from garrison.ipc import (
     with_timeout,
 )
 from garrison.ipc.character import Character, MessageExample, Style
+from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.agents.components import (
     Action,
     Evaluator,
@@ -40,6 +42,8 @@ from garrison.workers.agents.models import (
 )
 
 from .model_provider import ModelProvider
+from .platform.messages import Heard, Outgoing, Sent
+from .platform.platform import Platform
 from .plugin import Plugin
 from .runtime import Runtime
 from .service import Service, ServiceType, idempotent
@@ -52,11 +56,13 @@ __all__ = [
     "ChatMessage",
     "Content",
     "DatabaseAdapter",
+    "DeadLetter",
     "DeclaredError",
     "EmbedParams",
     "Evaluator",
     "EventType",
     "GenerateTextParams",
+    "Heard",
     "Media",
     "Memory",
     "MessageExample",
@@ -66,7 +72,9 @@ __all__ = [
     "ModelType",
     "ModelUnavailable",
     "NotSent",
+    "Outgoing",
     "PermanentFailure",
+    "Platform",
     "Plugin",
     "Processed",
     "Provider",
@@ -74,12 +82,14 @@ __all__ = [
     "Refusal",
     "RetryLater",
     "Runtime",
+    "Sent",
     "Service",
     "ServiceType",
     "State",
     "Style",
     "TargetInfo",
     "Task",
+    "answer_id",
     "as_memory",
     "idempotent",
     "state",

@@ -15,6 +15,7 @@ from garrison.ipc.client import Client
 from garrison.ipc.mail import MESSAGE, PostedMessage
 from garrison.ipc.messages import RestartedBy, encodable
 from garrison.ipc.proxy import ServiceProxy
+from garrison.workers.agents import posting
 from garrison.workers.agents.api import ANSWER_S, PROVIDER_S, AgentApi
 from garrison.workers.agents.components import Action, Evaluator, Provider, State
 from garrison.workers.agents.content import Content, Memory, Processed, TargetInfo
@@ -293,6 +294,7 @@ class Runtime:
         *args: Any,
         key: str | None = None,
         expires: float | None = None,
+        lane: str | None = None,
         **kwargs: Any,
     ) -> str:
         """Post a call that outlasts crashes of either side; return the message's id once it is on
@@ -304,16 +306,24 @@ class Runtime:
             args: Positional arguments of the method.
             key: Messages with the same key are one message: post again safely after an error.
             expires: Seconds after which an undelivered message is dropped; None is never.
+            lane: Messages of one lane are delivered in order, different lanes side by side, as many
+                as the receiver's `mail_window`. None: in order with all others without a lane; for
+                an agent's `process_actions`, the message's source and room.
             kwargs: Keyword arguments of the method.
 
         Raises:
             ServiceUnavailable: The service, or the mailbox, is not configured.
-            InvalidCall: There is no such method, or the arguments cannot be encoded.
+            InvalidCall: There is no such method, the arguments cannot be encoded, or a message to
+                an agent has no source to which its answer could be sent.
             Overloaded: The mailbox is full; post again later.
             ServiceLost: The mailbox's process ended during the call; the message may be on disk.
                 With a key, the post was already repeated, and may be repeated again.
         """
-        return await self.client.post(service, method, *args, key=key, expires=expires, **kwargs)
+        entry, own = self.client.entry_of(service), self.client.directory.get(self.name)
+        args, kwargs, lane = posting.prepared(entry, method, args, kwargs, lane, own)
+        return await self.client.post(
+            service, method, *args, key=key, expires=expires, lane=lane, **kwargs
+        )
 
     @property
     def message(self) -> PostedMessage | None:
@@ -479,18 +489,28 @@ class Runtime:
         target: TargetInfo | Mapping[str, Any],
         content: Content | str | Mapping[str, Any],
         timeout: float | None = None,
+        *,
+        id: str = "",
+        expect: bool = False,
     ) -> Any:
         """Send a message: with the send handler for `target.source`, else with the method
         `send_message(channel, text)` of the service of that NAME or type.
 
+        Args:
+            target: Where to.
+            content: What to send.
+            timeout: Seconds; None is the service's `timeout`.
+            id: For a `Platform`: messages with the same id are one message, which is sent once.
+            expect: For a `Platform`: it may have been sent before, so the platform is asked first.
+
         Returns:
-            The return value of that function.
+            The return value of that function; `Sent` fields of a `Platform`.
 
         Raises:
             ServiceUnavailable: No service sends for that source.
             CallError: The message was not sent; after `ServiceLost` or `CallTimeout` it may be.
         """
-        return await self._api.send_message_to_target(target, content, timeout)
+        return await self._api.send_message_to_target(target, content, timeout, id, expect)
 
     @property
     def database_adapter(self) -> DatabaseAdapter:

@@ -163,8 +163,13 @@ def _list(data: dict[str, Any]) -> Iterable[Any]:
         )
     if data["letters"]:
         yield ""
-        heads = ("ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY")
-        yield table.table(heads, map(_message, data["letters"]))
+        heads = ["ID", "FOR", "METHOD", "STATE", "AGE", "TRIES", "WHY"]
+        rows = [list(_message(row)) for row in data["letters"]]
+        lanes = [row.get("lane") or "-" for row in data["letters"]]  # an older mailbox has none
+        if set(lanes) != {"-"}:
+            for cells, lane in zip([heads, *rows], ["LANE", *lanes], strict=True):
+                cells.insert(3, lane)
+        yield table.table(heads, rows)
     if data.get("damaged_count"):
         yield ""
         yield (
@@ -212,6 +217,8 @@ def _details(invocation: Invocation, data: dict[str, Any]) -> list[tuple[str, An
         ("state", data["state"]),
         ("age", span(data["age_s"])),
         ("key", data["key"]),
+        ("lane", data.get("lane")),
+        ("next try in", span(data["retry_s"]) if data.get("retry_s") is not None else None),
         ("expires in", span(data["expires_s"]) if data["expires_s"] is not None else None),
         ("refused", f"{data['attempts']} times" if data["attempts"] else None),
         ("deaths", f"{data['deaths']} of its receiver" if data["deaths"] else None),

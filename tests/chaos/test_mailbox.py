@@ -194,6 +194,37 @@ async def test_a_service_can_handle_several_messages_at_once(running: Host, tmp_
     assert sorted(numbers(tmp_path, "wide")) == [0, 1, 2, 3]
 
 
+async def test_lanes_are_in_order_side_by_side_and_the_poster_learns_of_a_dead_letter(
+    running: Host, tmp_path: Path
+) -> None:
+    """Also over kills of mailbox and receiver: a lane whose messages fail holds up no other."""
+    async with running.connect() as client:
+        poster = found(client, "poster")
+        refused = await poster.post("wide", "refuse", [1000], lane="bad")
+        await poster.post("wide", "take", [1001], lane="bad")
+        dead = await poster.post("wide", "take", ["no number"], lane="worse")
+        for number in range(60):
+            lane = f"lane {number % 6}"
+            await poster.post("wide", "take", [number], lane=lane, key=str(number))
+            if number in {20, 40}:
+                await asyncio.to_thread(running.kill, "mailbox" if number == 20 else "wide")
+
+        async def taken() -> bool:
+            return set(range(60)) <= set(numbers(tmp_path, "wide"))
+
+        await eventually(taken, timeout=30.0)
+        for lane_number in range(6):
+            taken_once = dict.fromkeys(numbers(tmp_path, "wide"))
+            in_lane = [number for number in taken_once if number < 60 and number % 6 == lane_number]
+            assert in_lane == list(range(lane_number, 60, 6))
+        waiting = await found(client, "mailbox").show(refused)
+        assert (waiting["state"], waiting["lane"]) == ("waiting", "bad")
+        assert 1001 not in numbers(tmp_path, "wide")
+        notice = tmp_path / "poster"
+        await eventually(lambda: _is(notice.exists()))
+        assert notice.read_text() == f"{dead} ['no number'] worse\n"
+
+
 async def test_a_durable_event_reaches_every_former_subscriber(
     running: Host, tmp_path: Path
 ) -> None:

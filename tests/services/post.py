@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from garrison.workers import Plugin, Service
+from garrison.workers import DeadLetter, Plugin, Service
 
 
 class Receiver(Service):
@@ -86,6 +86,12 @@ class Poster(Service):
     async def post(self, receiver: str, method: str, args: list[Any], **options: Any) -> str:
         """Post one message; return its id."""
         return await self.runtime.post(receiver, method, *args, **options)
+
+    async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
+        """Note what could not be delivered."""
+        assert reason
+        with (Path(os.environ["NOTES"]) / self.runtime.name).open("a") as file:
+            file.write(f"{mail.id} {mail.args} {mail.lane}\n")
 
     async def many(self, receiver: str, start: int, count: int) -> list[int]:
         """Post numbers one after the other, each until it was acknowledged; return those."""

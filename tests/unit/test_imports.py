@@ -248,7 +248,9 @@ SHOWN = {
     "supervisor/logs/events.py": {"time.time"},
     "workers/agents/content.py": {"time.time"},  # of a Memory
     "workers/process/logs.py": {"time.gmtime"},  # of logging
-    "workers/services/agent/answer.py": {"time.time"},  # of a Memory
+    "workers/services/agent/__init__.py": {"time.time"},  # of a record, and how old it is
+    "workers/services/agent/answer.py": {"time.time"},  # of a record
+    "workers/services/agent/saying.py": {"time.time"},  # of a record, and of a Memory
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged

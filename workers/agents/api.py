@@ -26,6 +26,7 @@ from .content import (
     as_content,
     as_memories,
     as_memory,
+    new_id,
 )
 from .database import DatabaseAdapter
 from .models import ModelFallback, Offer, as_params, offer_of
@@ -240,11 +241,17 @@ class AgentApi:
         target: TargetInfo | Mapping[str, Any],
         content: Content | str | Mapping[str, Any],
         timeout: float | None = None,
+        id: str = "",
+        expect: bool = False,
     ) -> Any:
         """Send a message; see `Runtime.send_message_to_target`."""
         to = target if isinstance(target, TargetInfo) else msgspec.convert(dict(target), TargetInfo)
         message = as_content(content)
         service = self._client.entry_of(to.source)
+        if service is not None and service.manifest.platform:
+            # The id is made here: a call that is lost is sent again, and must be the same message.
+            to_platform = ServiceProxy(self._client, service.name, None, timeout)
+            return await to_platform.send_message(to.channel, message, id or new_id(), expect)
         sender, source = self._send_handler(to.source, service)
         if sender is not None:
             args = (source, to, message)

@@ -16,6 +16,9 @@ Handle: TypeAlias = "Callable[..., Awaitable[Any] | AsyncIterator[Any] | Any]"
 Gate: TypeAlias = "Callable[..., Awaitable[str | Refusal | None] | str | Refusal | None]"
 
 
+IDEMPOTENT = "__garrison_idempotent__"  # the mark of a function that may run twice
+
+
 class State(msgspec.Struct):
     """The context for answering a message, composed from the results of providers."""
 
@@ -83,7 +86,8 @@ class Action(_Conditional):
         handler: `handler(runtime, memory, state, responses)`: performs the action. Its return
             value is sent to the room: a text, a `Content`, or a list of these. An asynchronous
             generator sends each value that it yields. An `ActionResult` goes to the caller and is
-            not sent. None sends nothing. False is a failure.
+            not sent. None sends nothing. False is a failure. If the agent's process ends during
+            it, it runs again only if it is marked `@idempotent`.
         similes: Other names.
         examples: Conversations that use the action, for models; JSON values.
         priority: Among actions that apply, the one with the highest priority runs first.
@@ -228,6 +232,7 @@ class EventType:
 
     MESSAGE_RECEIVED = "MESSAGE_RECEIVED"  # a Memory; the agent answers it
     MESSAGE_SENT = "MESSAGE_SENT"  # a Memory; a reply of the agent
+    MESSAGE_EDITED = "MESSAGE_EDITED"  # a Memory; heard before with another text, not answered
     RUN_STARTED = "RUN_STARTED"  # {"message": id, "room": …}
     RUN_ENDED = "RUN_ENDED"  # the same, with "responses", "error"
     ACTION_STARTED = "ACTION_STARTED"  # {"action", "message", "room"}

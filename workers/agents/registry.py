@@ -17,7 +17,7 @@ from garrison.ipc.messages import (
     encodable,
 )
 
-from .components import Action, Evaluator, Provider
+from .components import IDEMPOTENT, Action, Evaluator, Provider
 from .models import Model
 from .validation import check_component, check_gate
 
@@ -144,6 +144,7 @@ def _action(name: str, action: Action) -> ActionInfo:
         tuple(action.similes),
         _examples(action.examples),
         action.priority,
+        bool(getattr(action.handler, IDEMPOTENT, False)),
     )
 
 

@@ -63,6 +63,7 @@ class RemoteAction:
         self._client, self.service = client, service
         self.name, self.description, self.priority = info.name, info.description, info.priority
         self.similes, self.examples = list(info.similes), list(info.examples)
+        self.idempotent = info.idempotent
 
     async def validate(
         self, runtime: object, memory: Memory, *, timeout: float | None = None

@@ -21,6 +21,7 @@ from garrison.ipc.mail import DELIVER, MESSAGE, PostedMessage, unpack_delivery
 from garrison.ipc.messages import Call, Held, Token, encodable, should_log
 from garrison.workers.service import Service
 
+from .dead_letter_notices import DeadLetterNotices
 from .internal_methods import METHODS, InternalMethods, bound, methods_of
 from .method_threads import THREADS, MethodThreads, Refusal
 from .methods import InvalidArguments, Method, MethodKind
@@ -33,7 +34,7 @@ TRACEBACK_BYTES = 8 * 1024
 RUNNING_MOST = 16_384  # calls that run concurrently, of all callers
 CUT_S = 0.25  # for a call that a drain cuts short to end, before its caller gets an error
 HELD_MOST = 16  # calls that are named as what a drain waits for, the oldest ones
-
+NOTICE_METHODS = methods_of(DeadLetterNotices)
 
 _encode = values.encode
 
@@ -91,9 +92,10 @@ class Dispatch:
             faults: The methods of `garrison chaos`, where the config permits them.
         """
         self._service = service
-        self._methods = {**METHODS, **methods}
+        notices = DeadLetterNotices(service)
+        self._methods = {**METHODS, **NOTICE_METHODS, **methods}
         own = {name: getattr(service, name) for name in methods}
-        self._bound = {**bound(self._internal), **own}
+        self._bound = {**bound(self._internal), **bound(notices, NOTICE_METHODS), **own}
         if faults is not None:
             fault_methods = methods_of(type(faults))
             self._methods |= fault_methods

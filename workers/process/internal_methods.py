@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from garrison.ipc.mail import DEAD_LETTER
 from garrison.workers.agents.components import Evaluator, ProviderResult, Refusal, State
 from garrison.workers.agents.content import (
     ActionOutput,
@@ -39,7 +40,10 @@ from .tracebacks import author_location, formatted, one_line
 log = logging.getLogger(__name__)
 
 CONTENT_FIELDS = frozenset(Content.__struct_fields__)
-WIRE_NAMES = {"should_evaluate": "$judges"}  # fixed by earlier releases
+WIRE_NAMES = {
+    "should_evaluate": "$judges",  # fixed by earlier releases
+    "pass_dead_letter": DEAD_LETTER,  # its own name is an author's, which is in no manifest
+}
 
 
 class InternalMethods:

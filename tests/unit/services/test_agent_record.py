@@ -86,8 +86,8 @@ async def test_what_is_recorded_is_read_after_a_restart(opened: Opened) -> None:
         parts=[part(0, Outcome.SENT, ids=["p1", ""]), part(1, problem="lost")],
     )
     store = opened()
-    whole.seq = await store.execute(lambda at: schema.insert(at, whole))
-    assert await store.execute(lambda at: schema.insert(at, whole)) == whole.seq
+    whole.seq = await store.execute(lambda at: schema.put(at, whole))
+    assert await store.execute(lambda at: schema.put(at, whole)) == whole.seq
     store = opened()
 
     assert await store.execute(lambda at: schema.find(at, KEY)) == whole
@@ -102,12 +102,12 @@ async def test_what_is_recorded_is_read_after_a_restart(opened: Opened) -> None:
 async def test_a_record_that_cannot_be_read_is_an_error(opened: Opened, tmp_path: Path) -> None:
     """It never reads as a message that was not answered."""
     store = opened()
-    await store.execute(lambda at: schema.insert(at, record()))
+    await store.execute(lambda at: schema.put(at, record()))
     await store.execute(lambda at: at.execute("UPDATE messages SET memory = x'c1'").rowcount)
 
     with pytest.raises(schema.UnreadableRecord, match="message '1' cannot be read"):
         await store.execute(lambda at: schema.find(at, KEY))
-    await store.execute(lambda at: schema.insert(at, record(KEY._replace(id="2"))))
+    await store.execute(lambda at: schema.put(at, record(KEY._replace(id="2"))))
 
 
 async def test_old_records_are_deleted(opened: Opened) -> None:
@@ -115,8 +115,8 @@ async def test_old_records_are_deleted(opened: Opened) -> None:
     store = opened()
     for number, posted, done_at in ((1, True, 6.0), (2, True, 9.0), (3, True, None)):
         one = record(KEY._replace(id=str(number)), posted=posted, done_at=done_at, parts=[part(0)])
-        await store.execute(partial(schema.insert, record=one))
-    await store.execute(lambda at: schema.insert(at, record(KEY._replace(id="4"))))
+        await store.execute(partial(schema.put, record=one))
+    await store.execute(lambda at: schema.put(at, record(KEY._replace(id="4"))))
 
     assert await store.execute(lambda at: schema.prune(at, 8.0)) == 2
     left = await store.execute(lambda at: schema.latest(at, 9))
@@ -130,19 +130,19 @@ async def test_a_full_file_accepts_no_more(opened: Opened) -> None:
     while not store.is_full:
         count += 1
         one = record(KEY._replace(id=str(count)), "x" * 20_000)
-        one.seq = await store.execute(partial(schema.insert, record=one))
+        one.seq = await store.execute(partial(schema.put, record=one))
     await store.execute(lambda at: schema.put_parts(at, 1, [part(0)]))
 
     assert 30 < count < 50
     with pytest.raises(RecordFull, match="no room"):
-        await store.execute(lambda at: schema.insert(at, record(KEY._replace(id="0"), "x" * MIB)))
+        await store.execute(lambda at: schema.put(at, record(KEY._replace(id="0"), "x" * MIB)))
     await store.execute(lambda at: schema.find(at, KEY))
 
 
 async def test_a_damaged_file_is_set_aside(opened: Opened, tmp_path: Path) -> None:
     """And a new one is begun."""
     store = opened()
-    await store.execute(lambda at: schema.insert(at, record()))
+    await store.execute(lambda at: schema.put(at, record()))
     store.begin_close()
     store.wait_closed()
     path = tmp_path / "answers.db"

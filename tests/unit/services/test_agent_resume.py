@@ -14,6 +14,7 @@ from garrison.workers.services.agent.record.rows import (
     Record,
     StepKind,
     StepState,
+    Why,
 )
 
 FAILED = [ActionResult(success=False, error="no")]
@@ -45,7 +46,9 @@ def part(number: int, outcome: Outcome | None = None, step: int = 0, problem: st
 )
 def test_a_step(state: StepState, kind: StepKind, is_idempotent: bool, move: StepMove) -> None:
     """An action that was interrupted runs again only if it is idempotent."""
-    assert resume.step_move(step(state, kind), [], is_idempotent) is move
+    found = resume.step_move(step(state, kind), [], [], is_idempotent=is_idempotent)
+
+    assert found is move
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,16 @@ def test_a_model_replies_if_no_action_succeeded(before: list[PlannedStep], move:
     """And not in the place of one that was interrupted."""
     reply = step(StepState.PLANNED, REPLY, 9, otherwise=True)
 
-    assert resume.step_move(reply, before, False) is move
+    assert resume.step_move(reply, before, [], is_idempotent=False) is move
+
+
+@pytest.mark.parametrize("kind", [StepKind.SAY, REPLY])
+def test_a_text_that_was_recorded_is_not_made_again(kind: StepKind) -> None:
+    """It is what will be said, or was."""
+    said = step(StepState.PLANNED, kind, 1)
+
+    assert resume.step_move(said, [], [part(0, step=1)], is_idempotent=False) is StepMove.SKIP
+    assert resume.step_move(said, [], [part(0, step=0)], is_idempotent=False) is StepMove.RUN
 
 
 @pytest.mark.parametrize(
@@ -100,10 +112,15 @@ def test_the_answer_is_the_same_from_the_record() -> None:
     done = ActionResult(text="done", action="A")
     steps = [step(StepState.ENDED, number=0, results=[done]), step(StepState.PLANNED, number=1)]
     parts = [part(0, Outcome.SENT), part(1, Outcome.REFUSED, problem="gone"), part(2, step=1)]
-    answer = resume.answer_of(steps, parts)
+    record = Record(MessageKey("s", "r", "1"), Memory(content=Content("Hi")), 1.0)
+    record.steps, record.parts = steps, parts
+    answer = resume.answer_of(record)
 
     assert [one.id for one in answer.responses] == ["0", "1", "2"]
     assert [one.error for one in answer.results] == [
         "a response was not confirmed as sent: gone",
         "",
     ]
+    record.why = Why(problem="no model", end=MessageState.FAILED)
+    assert resume.has_no_answer(record)
+    assert resume.answer_of(record).results[-1].error == "no model"

@@ -20,7 +20,7 @@ from garrison.supervisor.cli import mail
 from garrison.supervisor.cli.render import table
 from garrison.workers import PermanentFailure
 from garrison.workers.runtime import Runtime
-from garrison.workers.services.mailbox import MailboxService, receiver_queue, schema
+from garrison.workers.services.mailbox import MailboxService, plain_queue, schema
 from garrison.workers.services.mailbox.admin import summary
 from garrison.workers.services.mailbox.checksums import DEAD, Message
 from garrison.workers.services.mailbox.file import open_database
@@ -143,7 +143,7 @@ async def test_large_messages_are_read_a_few_at_a_time(
             await service.post(post(number, "x" * 1_000_000))
     async with mailbox(tmp_path, monkeypatch) as (service, receiver):
         await taken(receiver, list(range(30)))
-    assert max(read) <= receiver_queue.MAX_BYTES + 1_100_000
+    assert max(read) <= plain_queue.MAX_BYTES + 1_100_000
 
 
 async def test_an_operation_that_fails_fails_alone(

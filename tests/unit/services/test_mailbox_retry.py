@@ -16,12 +16,15 @@ from garrison.workers.services.mailbox.checksums import DEAD, WAITING, Message
 from garrison.workers.services.mailbox.retry import (
     INITIAL_BACKOFF_S,
     MAX_BACKOFF_S,
+    DeliveryLimits,
     Outcome,
     decide,
     is_expired,
 )
 
 NOW = 1_000_000.0
+LIMITS = DeliveryLimits(timeout=300.0, max_attempts=10, retry_for=86_400.0)
+PATIENT = LIMITS._replace(max_attempts=99)
 
 
 def message(**fields: object) -> Message:
@@ -59,7 +62,7 @@ def test_each_end_of_a_delivery(
 ) -> None:
     """Ten failed attempts or two crashes make a dead letter; a call that never ran counts as
     neither."""
-    decision = decide(before, error(kind) if kind else None, 10, NOW, 0.5)
+    decision = decide(before, error(kind) if kind else None, LIMITS, NOW, 0.5)
 
     assert decision.outcome is expected
     assert (decision.message.attempts, decision.message.deaths) == (attempts, deaths)
@@ -70,19 +73,19 @@ def test_each_end_of_a_delivery(
 def test_delays_double_up_to_a_minute_with_full_jitter() -> None:
     """From zero to the whole delay. After a crash there is no delay besides the restart."""
     delays = [
-        decide(message(attempts=n), error(RemoteError), 99, NOW, 1.0).delay for n in range(40)
+        decide(message(attempts=n), error(RemoteError), PATIENT, NOW, 1.0).delay for n in range(40)
     ]
     assert delays[:3] == [INITIAL_BACKOFF_S, 2 * INITIAL_BACKOFF_S, 4 * INITIAL_BACKOFF_S]
     assert max(delays) == MAX_BACKOFF_S == delays[-1]
-    assert decide(message(attempts=5), error(RemoteError), 99, NOW, 0.0).delay == 0.0
-    assert decide(message(), error(ServiceLost), 99, NOW, 1.0).delay == 0.0
+    assert decide(message(attempts=5), error(RemoteError), PATIENT, NOW, 0.0).delay == 0.0
+    assert decide(message(), error(ServiceLost), PATIENT, NOW, 1.0).delay == 0.0
 
 
 def test_a_dead_letter_has_its_reason() -> None:
     """The count, and the error of the last delivery."""
-    reason = decide(message(deaths=1), error(ServiceLost), 10, NOW, 0.5).message.reason
+    reason = decide(message(deaths=1), error(ServiceLost), LIMITS, NOW, 0.5).message.reason
     assert reason.startswith("the receiver crashed 2 times while handling it: bot.say was lost")
-    reason = decide(message(attempts=9), error(RemoteError), 10, NOW, 0.5).message.reason
+    reason = decide(message(attempts=9), error(RemoteError), LIMITS, NOW, 0.5).message.reason
     assert reason.startswith("10 attempts failed: bot.say raised")
 
 

@@ -40,6 +40,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     gate_timeout: Seconds = 5.0
     senders: Count = 10_000  # whose rates are known, and as many rooms
 
+    # what is said instead of an answer; "" is silence
+    failure_text: str = "Sorry, I cannot answer just now."
+    interrupted_text: str = "I was interrupted during {action}: it may be done, or done in part."
+
     # timeouts
     answer_timeout: Seconds = 120.0  # for one message, from the start of its answer
     provider_timeout: Seconds = 5.0  # for providers, validation, and the database
@@ -54,7 +58,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     rooms: Count = 1_000
     events: Count = 1_000  # being emitted at the same time
 
-    # stored data
+    # the record of answers, on disk
+    answers_bytes: Annotated[int, msgspec.Meta(ge=MIB)] = 1024 * MIB
+    keep_answers: Annotated[float, msgspec.Meta(ge=0)] = 8 * 86_400.0  # a day more than `keep_keys`
+
+    # data in memory
     answered: Count = 10_000  # messages whose answer is kept for a repeated call
     answered_bytes: Count = 64 * MIB
     memories_per_room: Count = 1_000

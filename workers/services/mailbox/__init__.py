@@ -20,8 +20,9 @@ from garrison.workers import PermanentFailure, Plugin, Runtime, Service
 from . import damage, schema
 from .admin import Admin
 from .checksums import Message
-from .delivery import DeliveryLimits, Dispatcher
+from .delivery import Dispatcher
 from .file import NewerFile
+from .retry import DeliveryLimits
 from .store import MailboxFull, Store
 from .system_clock import SystemClock
 
@@ -53,6 +54,8 @@ class MailboxService(Service):
 
         max_attempts: Count = 10
         timeout: Annotated[float, Meta(gt=0, le=86_400)] = 300.0  # for one delivery
+        # After the post, in which a receiver may put a message off with RetryLater.
+        retry_for: Annotated[float, Meta(ge=0, le=366 * 86_400)] = 86_400.0
         max_bytes: Annotated[int, Meta(ge=1 << 20)] = 1 << 30
         max_dead: Count = 10_000  # dead letters; the oldest are deleted
         keep_keys: Annotated[float, Meta(ge=0)] = 7 * 86_400.0  # of delivered messages
@@ -75,8 +78,8 @@ class MailboxService(Service):
         store.start(asyncio.get_running_loop())
         service.clock = clock = SystemClock(await store.execute(schema.get_clock))
         await service._save_clock()
-        limits = DeliveryLimits(config.timeout, config.max_attempts)
-        service.dispatcher = Dispatcher(runtime, store, clock, limits)
+        limits = DeliveryLimits(config.timeout, config.max_attempts, config.retry_for)
+        service.dispatcher = Dispatcher(runtime, store, clock, limits, service._new_id)
         service._admin = Admin(runtime.data_folder / FILE, store, clock, service.dispatcher)
         service._last_id = service._scanned = 0
         service.subscriptions = await store.execute(schema.get_subscriptions)
@@ -119,6 +122,7 @@ class MailboxService(Service):
             sender=post.sender,
             posted_at=now,
             expires_at=None if post.expires is None else now + post.expires,
+            lane=post.lane or None,
         )
         message_id, _ = await self.store.execute(
             lambda at: schema.insert(at, message, self.store.next_seq()),

@@ -116,14 +116,23 @@ def summary(message: Message, now: float) -> dict[str, Any]:
         "state": "dead" if message.state == DEAD else "waiting",
         "sender": message.sender,
         "key": message.key,
+        "lane": message.lane,
         "age_s": max(now - message.posted_at, 0.0),
         "expires_s": None if message.expires_at is None else message.expires_at - now,
         "attempts": message.attempts,
+        "retry_s": _retry_s(message, now),
         "deaths": message.deaths,
         "death": message.death,
         "reason": message.reason,
         "bytes": len(message.args) + len(message.kwargs),
     }
+
+
+def _retry_s(message: Message, now: float) -> float | None:
+    """Return the seconds until a message is tried again; None if it does not wait for that."""
+    if message.state == DEAD or message.died_at is None or message.died_at <= now:
+        return None
+    return message.died_at - now
 
 
 def damaged_summary(message: DamagedMessage) -> dict[str, Any]:

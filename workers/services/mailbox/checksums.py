@@ -54,7 +54,7 @@ class Message(msgspec.Struct, kw_only=True):
     state: int = WAITING
     reason: str = ""  # error of the last attempt
     death: str = ""  # the incarnation that crashed last, "NAME-GENERATION"
-    died_at: float | None = None  # when it became a dead letter
+    died_at: float | None = None  # when it became a dead letter; of others: when to retry
     lane: str | None = None  # messages of one lane are delivered one after the other
 
     @property

@@ -179,7 +179,7 @@ def handled(key: str, done_at: float) -> checksums.KeyRow:
 
 
 def scan(cursor: sqlite3.Cursor, after: int, most: int, with_index: bool = True) -> int:
-    """Verify messages and that the index by which they are delivered has them.
+    """Verify messages and that the indexes by which they are delivered have them.
 
     Args:
         cursor: Of the open transaction.
@@ -192,7 +192,7 @@ def scan(cursor: sqlite3.Cursor, after: int, most: int, with_index: bool = True)
 
     Raises:
         DamagedRow: Of the first message that is damaged.
-        DamagedIndex: The index lacks a message.
+        DamagedIndex: An index lacks a message.
     """
     rows = cursor.execute(
         f"SELECT {schema.READ} FROM letters NOT INDEXED WHERE seq > ? ORDER BY seq LIMIT ?",
@@ -203,7 +203,7 @@ def scan(cursor: sqlite3.Cursor, after: int, most: int, with_index: bool = True)
         message = checksums.message(row)
         last, found = message.seq, found + 1
         if with_index and not _is_listed(other, message):
-            raise DamagedIndex(f"the index lacks message {message.id}")
+            raise DamagedIndex(f"an index lacks message {message.id}")
     return last if found == most else 0
 
 
@@ -211,6 +211,17 @@ def _is_listed(cursor: sqlite3.Cursor, message: Message) -> bool:
     row = cursor.execute(
         "SELECT 1 FROM letters INDEXED BY by_receiver WHERE receiver = ? AND state = ? AND seq = ?",
         (message.receiver, message.state, message.seq),
+    ).fetchone()
+    return row is not None and (message.lane is None or _is_in_lane(cursor, message))
+
+
+def _is_in_lane(cursor: sqlite3.Cursor, message: Message) -> bool:
+    if message.state != checksums.WAITING:
+        return True
+    row = cursor.execute(
+        "SELECT 1 FROM letters INDEXED BY by_lane "
+        "WHERE receiver = ? AND lane = ? AND state = 0 AND seq = ?",
+        (message.receiver, message.lane, message.seq),
     ).fetchone()
     return row is not None
 

@@ -3,35 +3,37 @@
 import asyncio
 import contextlib
 import logging
+import math
 import random
-from collections.abc import Iterable
-from typing import NamedTuple, assert_never
+import sqlite3
+from collections.abc import Callable, Iterable
+from typing import TypeVar, assert_never
 
 from msgspec import Raw
 
-from garrison.ipc import DELIVER, CallError, Delivery, PostedMessage
+from garrison.ipc import DELIVER, CallError, Delivery, InvalidCall, PostedMessage
 from garrison.workers import Runtime
 
-from . import receiver_queue, schema
-from .checksums import Message
+from . import lane_rows, notices, plain_queue, schema
+from .checksums import DEAD, Message
+from .lane_queue import LaneRead
 from .receiver_queue import ReceiverQueue
-from .retry import Decision, Outcome, decide, is_expired
+from .retry import Decision, DeliveryLimits, Outcome, decide, is_expired
 from .store import Store
 from .system_clock import SystemClock
 
 log = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+DEAD_LETTER_EVENT = "mail.dead_letter"  # for services that register for it
+TRUE = b"\xc3"  # encoded
+
 MAX_RESULT = 64 * 1024  # bytes; a larger result is not kept with its key
 MAX_IDLE_QUEUES = 1_000
+TICK_S, MAX_TIMER_S = 0.001, 60.0  # added to a retry's time; the longest timer
 DRAIN_S = 5.0  # for deliveries in flight when the mailbox stops
 REJECTED_S = 0.05  # before the next delivery to a running receiver that rejected one
-
-
-class DeliveryLimits(NamedTuple):
-    """Limits from the service's config."""
-
-    timeout: float  # seconds for one delivery
-    max_attempts: int
 
 
 class Dispatcher:
@@ -42,17 +44,26 @@ class Dispatcher:
         store: Where the messages are.
         clock: The mailbox's time.
         limits: From the config.
+        new_id: Returns the id of a new message.
     """
 
     def __init__(
-        self, runtime: Runtime, store: Store, clock: SystemClock, limits: DeliveryLimits
+        self,
+        runtime: Runtime,
+        store: Store,
+        clock: SystemClock,
+        limits: DeliveryLimits,
+        new_id: Callable[[], str],
     ) -> None:
+        self._new_id = new_id
         self._runtime, self._store, self._clock, self._limits = runtime, store, clock, limits
         self.queues: dict[str, ReceiverQueue] = {}
         self.expired = 0  # messages that were not delivered in time
         self._dropped: dict[str, asyncio.Event] = {}  # by id, of messages that wait for a retry
         self._stopping = False
         self._landed = asyncio.Event()  # a delivery ended while the mailbox stops
+        self._first_seq = store.next_seq()  # older messages may have been in delivery before
+        self._timers: dict[str, asyncio.TimerHandle] = {}  # by receiver: the next retry of a lane
 
     # --- the queues ---------------------------------------------------------------------------
 
@@ -84,14 +95,16 @@ class Dispatcher:
         """Read the queues of receivers for which messages were put back on disk."""
         for receiver in set(receivers):
             queue = self.open_queue(receiver)
-            queue.is_complete = False
+            queue.plain.is_complete = False
+            queue.lanes.reread()
             self.pump(queue)
 
     def discard(self, ids: Iterable[str]) -> None:
         """Forget messages that were dropped on disk; deliveries in flight go on."""
         ids = list(ids)
-        for queue in self.queues.values():
+        for queue in list(self.queues.values()) if ids else ():
             queue.discard(ids)
+            self.pump(queue)
         for message_id in ids:
             if (dropped := self._dropped.get(message_id)) is not None:
                 dropped.set()
@@ -101,22 +114,46 @@ class Dispatcher:
         if self._stopping:
             self._landed.set()
             return
-        if queue.needs_more:
-            queue.is_reading = True
-            self._runtime.spawn(self._read(queue), f"read {queue.receiver}")
-        if not self._runtime.client.generation_of(queue.receiver):
-            return
-        queue.window = self._runtime.client.mail_window_of(queue.receiver)
-        while (message := queue.take_next()) is not None:
-            self._runtime.spawn(self._deliver(queue, message), f"deliver {message.id}")
-        if queue.is_idle and len(self.queues) > MAX_IDLE_QUEUES:
-            self.queues.pop(queue.receiver, None)
+        self._read(queue)
+        if self._runtime.client.generation_of(queue.receiver):
+            queue.window = self._runtime.client.mail_window_of(queue.receiver)
+            while (message := queue.take_next()) is not None:
+                self._runtime.spawn(self._deliver(queue, message), f"deliver {message.id}")
+            if queue.is_idle and len(self.queues) > MAX_IDLE_QUEUES:
+                self.queues.pop(queue.receiver, None)
+        self._set_timer(queue)
 
-    async def _read(self, queue: ReceiverQueue) -> None:
-        receiver, after, free = queue.receiver, queue.last_seq, queue.free_bytes
+    def _set_timer(self, queue: ReceiverQueue) -> None:
+        """Continue with a queue when the next retry of a lane is due."""
+        due = queue.lanes.next_due()
+        if (timer := self._timers.pop(queue.receiver, None)) is not None:
+            timer.cancel()
+        if due < math.inf:
+            # The mailbox's time counts while the machine is suspended, the loop's does not.
+            delay = min(max(due - self._clock.now(), 0.0) + TICK_S, MAX_TIMER_S)
+            loop = asyncio.get_running_loop()
+            self._timers[queue.receiver] = loop.call_later(delay, self.pump, queue)
+
+    def _read(self, queue: ReceiverQueue) -> None:
+        """Start the reads from disk that are possible now."""
+        if queue.plain.needs_more:
+            queue.plain.is_reading = True
+            self._runtime.spawn(self._read_plain(queue), f"read {queue.receiver}")
+        if (read := queue.lanes.begin_read(self._clock.now())) is not None:
+            self._runtime.spawn(self._read_lanes(queue, read), f"read lanes of {queue.receiver}")
+
+    async def _read_plain(self, queue: ReceiverQueue) -> None:
+        receiver, after, free = queue.receiver, queue.plain.last_seq, queue.plain.free_bytes
         await self._store.execute(
-            lambda at: schema.read_waiting(at, receiver, after, receiver_queue.MAX_MESSAGES, free),
-            callback=lambda found: queue.add_read(*found),  # in order with `add`
+            lambda at: schema.read_waiting(at, receiver, after, plain_queue.MAX_MESSAGES, free),
+            callback=lambda found: queue.plain.add_read(*found),  # in order with `add`
+        )
+        self.pump(queue)
+
+    async def _read_lanes(self, queue: ReceiverQueue, read: LaneRead) -> None:
+        await self._store.execute(
+            lambda at: lane_rows.read(at, queue.receiver, read),
+            callback=lambda found: queue.lanes.add_read(read, found),
         )
         self.pump(queue)
 
@@ -135,7 +172,7 @@ class Dispatcher:
             dropped.set()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(DRAIN_S):
-                while any(queue.in_flight for queue in self.queues.values()):
+                while any(queue.is_busy for queue in self.queues.values()):
                     self._landed.clear()
                     await self._landed.wait()
 
@@ -146,29 +183,52 @@ class Dispatcher:
         if is_expired(message, now):
             self.expired += 1
             log.warning("mail.expired id=%s receiver=%s", message.id, message.receiver)
-            await self._store.execute(lambda at: schema.drop(at, [message.id]))
-            queue.remove(message)
+            queue.end_call(message, None)
+            await self._remove(queue, message, lambda at: schema.drop(at, [message.id]))
+        elif message.died_at is not None and message.died_at > now:  # before a restart
+            queue.end_call(message, None)
+            await self._retry(queue, Decision(Outcome.RETRY, message, message.died_at - now))
+        elif (args := await self._arguments(message)) is None:  # a notice that is void by now
+            queue.end_call(message, None)
+            await self._remove(queue, message, lambda at: schema.drop(at, [message.id]))
         else:
-            error, result = await self._call(message)
-            decision = decide(
-                message, error, self._limits.max_attempts, self._clock.now(), random.random()
-            )
+            error, result = await self._call(queue, message, args)
+            is_alone = queue.end_call(message, error)
+            now = self._clock.now()
+            decision = decide(message, error, self._limits, now, random.random(), is_alone)
             await self._apply(queue, message, decision, result)
         self.pump(queue)
 
-    async def _call(self, message: Message) -> tuple[CallError | None, bytes]:
+    async def _arguments(self, message: Message) -> bytes | None:
+        """Return the arguments to deliver; None for the notice of what is no dead letter now."""
+        if not notices.is_notice(message):
+            return message.args
+        dead_id = notices.dead_letter_id(message)
+        dead = await self._store.execute(lambda at: schema.get_message(at, dead_id))
+        if dead is None or dead.state != DEAD:
+            return None
+        return notices.arguments(message, dead, self._clock.to_wall_time(dead.posted_at))
+
+    async def _call(
+        self, queue: ReceiverQueue, message: Message, args: bytes
+    ) -> tuple[CallError | None, bytes]:
+        is_again = message.seq < self._first_seq or message.id in queue.begun or message.reason
         mail = PostedMessage(
             message.id,
-            message.attempts + message.deaths + 1,
+            max(message.attempts + message.deaths + 1, 2 if is_again else 1),
             self._clock.to_wall_time(message.posted_at),
             message.sender,
             message.key,
+            message.lane,
         )
-        delivery = Delivery(mail, message.method, Raw(message.args), Raw(message.kwargs))
+        delivery = Delivery(mail, message.method, Raw(args), Raw(message.kwargs))
         try:
             result = await self._runtime.client.call_method(
                 message.receiver, DELIVER, (delivery,), Raw, self._limits.timeout
             )
+        except InvalidCall as error:
+            is_notice = notices.is_notice(message)  # the receiver is of a release without them
+            return (None, b"") if is_notice else (error, b"")
         except CallError as error:
             return error, b""
         return None, bytes(result)
@@ -179,28 +239,100 @@ class Dispatcher:
         after = decision.message
         match decision.outcome:
             case Outcome.ACKNOWLEDGE:
+                if notices.is_notice(message) and result != TRUE:
+                    await self._announce(notices.dead_letter_id(message))
                 kept, now = result if len(result) <= MAX_RESULT else b"", self._clock.now()
-                await self._store.execute(lambda at: schema.acknowledge(at, message, kept, now))
-                queue.remove(message)
-            case Outcome.DEAD_LETTER:
-                log.error(
-                    "mail.dead id=%s receiver=%s reason=%s", after.id, after.receiver, after.reason
+                await self._remove(
+                    queue, message, lambda at: schema.acknowledge(at, message, kept, now)
                 )
-                await self._store.execute(lambda at: schema.update(at, after))
-                queue.remove(message)
+            case Outcome.DEAD_LETTER:
+                await self._give_up(queue, after)
             case Outcome.RETRY:
-                if await self._wait_to_retry(after, decision.delay):
-                    queue.put_back(after)
-                else:
-                    queue.remove(message)
+                await self._retry(queue, decision)
             case Outcome.REDELIVER:
-                queue.put_back(after)
+                if message.lane is None:
+                    queue.put_back(after)
                 if self._runtime.client.generation_of(
                     queue.receiver
                 ):  # it drains, or its window is full
                     await asyncio.sleep(REJECTED_S)
+                if message.lane is not None:
+                    queue.put_back(after)
             case _:
                 assert_never(decision.outcome)
+
+    async def _give_up(self, queue: ReceiverQueue, dead: Message) -> None:
+        """Make a message a dead letter, and post a notice to its poster in the same commit."""
+        log.error("mail.dead id=%s receiver=%s reason=%s", dead.id, dead.receiver, dead.reason)
+        notice: Message | None = None
+        if notices.is_announced(dead) and dead.sender in self._runtime.client.directory:
+            notice = notices.notice_of(dead, self._new_id(), self._clock.now())
+
+        def give_up(at: sqlite3.Cursor) -> int:
+            if not schema.update(at, dead) or notice is None:  # it was dropped, or has no poster
+                return 0
+            return schema.insert(at, notice, self._store.next_seq())[1]
+
+        def added(seq: int) -> None:
+            if notice is not None:
+                self.add([(notice, seq)])
+
+        await self._remove(queue, dead, give_up, added)
+        if notice is None and notices.is_announced(dead):
+            self._emit_dead_letter(dead)
+
+    async def _announce(self, dead_id: str) -> None:
+        dead = await self._store.execute(lambda at: schema.get_message(at, dead_id))
+        if dead is not None:
+            self._emit_dead_letter(dead)
+
+    def _emit_dead_letter(self, dead: Message) -> None:
+        """Announce a dead letter whose poster is no service or has no `dead_letter`."""
+        log.warning("mail.dead_letter id=%s sender=%s", dead.id, dead.sender)
+        payload = notices.described(dead) | {"sender": dead.sender, "reason": dead.reason}
+        emit = self._runtime.emit_event(DEAD_LETTER_EVENT, payload)
+        self._runtime.spawn(emit, f"announce {dead.id}")
+
+    async def _remove(
+        self,
+        queue: ReceiverQueue,
+        message: Message,
+        operation: Callable[[sqlite3.Cursor], T],
+        callback: Callable[[T], None] = lambda _: None,
+    ) -> None:
+        """Remove a message from those that wait, on disk and here; read the next of its lane.
+
+        Args:
+            queue: The receiver's.
+            message: The message.
+            operation: Removes it on disk.
+            callback: Called with its result, in the order of the commits.
+        """
+        receiver, lane, now = message.receiver, message.lane, self._clock.now()
+
+        def remove(at: sqlite3.Cursor) -> tuple[T, Message | None]:
+            result = operation(at)
+            return result, None if lane is None else lane_rows.first(at, receiver, lane, now)
+
+        def removed(outcome: tuple[T, Message | None]) -> None:
+            queue.remove(message, outcome[1], now)
+            callback(outcome[0])
+
+        await self._store.execute(remove, callback=removed)
+
+    async def _retry(self, queue: ReceiverQueue, decision: Decision) -> None:
+        after = decision.message
+        if after.lane is None:
+            self.pump(queue)  # lanes do not wait for it
+            if await self._wait_to_retry(after, decision.delay):
+                queue.put_back(after)
+            else:
+                queue.remove(after, None, self._clock.now())
+        else:
+            await self._store.execute(
+                lambda at: schema.update(at, after),
+                callback=lambda is_known: queue.retry(after, is_known),
+            )
 
     async def _wait_to_retry(self, message: Message, delay: float) -> bool:
         """Store the message's state and wait for the delay; False if it was dropped meanwhile."""

@@ -124,7 +124,8 @@ def _format(db: sqlite3.Connection, path: Path) -> int:
     """Return the format by the tables: the number in the header may be damaged."""
     (number,) = db.execute("PRAGMA user_version").fetchone()
     found = _objects(db)
-    if _expected() <= found:
+    has_lanes = any(name == "by_lane" for _, name, *_ in found)
+    if _expected(has_lanes) <= found:
         if schema.FORMAT < number <= PLAUSIBLE:
             raise NewerFile(
                 f"{path} was written by a later version (format {number}). If none ran here, the "
@@ -132,6 +133,8 @@ def _format(db: sqlite3.Connection, path: Path) -> int:
             )
         if number != schema.FORMAT:
             db.execute(f"PRAGMA user_version = {schema.FORMAT}")
+        if not has_lanes:
+            db.execute(schema.BY_LANE)
         return schema.FORMAT
     columns = [row[1] for row in db.execute("PRAGMA table_info(letters)")]
     if columns == schema.COLUMNS_1:
@@ -141,10 +144,12 @@ def _format(db: sqlite3.Connection, path: Path) -> int:
     raise Damaged("the description of its tables is damaged")
 
 
-def _expected() -> set[tuple[str, ...]]:
+def _expected(with_lanes: bool) -> set[tuple[str, ...]]:
     """Return what the description of the tables must contain."""
     with contextlib.closing(sqlite3.connect(":memory:")) as db:
         db.executescript(schema.SCHEMA)
+        if not with_lanes:
+            db.execute("DROP INDEX by_lane")
         return _objects(db)
 
 

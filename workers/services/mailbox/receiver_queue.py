@@ -1,15 +1,17 @@
-"""One receiver's messages in memory: which is delivered next, which are in flight. Pure.
+"""One receiver's messages in memory: which is delivered next, and which alone. Pure.
 
-The queue holds the first of the messages that wait on disk, in order, bounded in number and bytes.
-More are read when it runs low. A message leaves it once its acknowledgement is on disk.
+Messages without a lane are delivered in order, `window` at the same time; a retry holds its place
+among them. Lanes are delivered side by side, each in order. `window` bounds both together.
+
+Messages that were in delivery together when the receiver died are suspects: one of them may have
+caused it. Each is delivered again alone, before all others.
 """
 
-from collections import deque
-from collections.abc import Iterable
+from garrison.ipc import CallError, Overloaded, ServiceLost, ServiceUnavailable
 
 from .checksums import Message
-
-MAX_MESSAGES, MAX_BYTES = 256, 4 * 1024 * 1024  # in one queue
+from .lane_queue import LaneQueue
+from .plain_queue import PlainQueue
 
 
 class ReceiverQueue:
@@ -22,93 +24,111 @@ class ReceiverQueue:
     def __init__(self, receiver: str) -> None:
         self.receiver = receiver
         self.window = 1  # deliveries at the same time
-        self.in_flight: dict[int, Message] = {}  # by seq
-        self.is_reading = False  # a read from disk is under way
-        self.is_complete = False  # every message that waits on disk is in memory
-        self._ready: deque[Message] = deque()
-        self._bytes = 0
-        self._last_seq = 0  # of the messages that were taken into memory
-
-    @property
-    def last_seq(self) -> int:
-        """Return the seq after which to continue reading."""
-        return self._last_seq
-
-    @property
-    def free_bytes(self) -> int:
-        """Return how many bytes may be read from disk."""
-        return max(MAX_BYTES - self._bytes, 0)
+        self.calls = 0  # deliveries under way
+        self.plain = PlainQueue()
+        self.lanes = LaneQueue()
+        self.suspects: set[str] = set()  # ids
+        self.begun: set[str] = set()  # ids of messages whose delivery was cut short
+        self._dead_generation = 0  # of the receiver, the last one that died in a delivery
+        self._is_lanes_turn = False
 
     @property
     def has_free_window(self) -> bool:
         """Return True if another delivery may start."""
-        return len(self.in_flight) < self.window
+        return self.calls < self.window
+
+    @property
+    def is_busy(self) -> bool:
+        """Return True while a message is in delivery, or its outcome is not yet on disk."""
+        return bool(self.plain.in_flight) or self.lanes.is_busy
 
     @property
     def is_idle(self) -> bool:
         """Return True if the queue holds nothing and can be discarded."""
-        return self.is_complete and not (self._ready or self.in_flight or self.is_reading)
-
-    @property
-    def needs_more(self) -> bool:
-        """Return True if messages must be read from disk now."""
-        is_low = len(self._ready) <= MAX_MESSAGES // 4 and self._bytes <= MAX_BYTES // 4
-        return is_low and not (self.is_complete or self.is_reading)
+        return self.plain.is_idle and self.lanes.is_idle
 
     def add_posted(self, message: Message) -> None:
-        """Add a message that was just written to disk. If the queue is full it stays on disk."""
-        if not self.is_complete:
-            return
-        if len(self._ready) >= MAX_MESSAGES or self._bytes + message.size > MAX_BYTES:
-            self.is_complete = False
-            return
-        self._add(message)
-
-    def add_read(self, messages: Iterable[Message], is_complete: bool) -> None:
-        """Add messages that were read from disk, in order.
-
-        Args:
-            messages: Those after `last_seq`, at most `free_bytes`.
-            is_complete: No further message waits on disk.
-        """
-        self.is_reading = False
-        for message in messages:
-            self._add(message)
-        self.is_complete = is_complete
-
-    def _add(self, message: Message) -> None:
-        if message.seq <= self._last_seq:
-            return  # posted while the read was under way: already here
-        self._last_seq = message.seq
-        self._ready.append(message)
-        self._bytes += message.size
+        """Add a message that was just written to disk. Without room it stays there."""
+        (self.plain if message.lane is None else self.lanes).add_posted(message)
 
     def take_next(self) -> Message | None:
-        """Move the next message to `in_flight` and return it; None if none may start now."""
-        if not self.has_free_window or not self._ready:
-            return None
-        message = self._ready.popleft()
-        self._bytes -= message.size
-        self.in_flight[message.seq] = message
+        """Return the next message to deliver; None if none may start now."""
+        message = None
+        if self.suspects:
+            if not self.calls:
+                message = self.plain.take_one_of(self.suspects)
+                message = message or self.lanes.take_one_of(self.suspects)
+        elif self.has_free_window:
+            is_plain = self.plain.has_ready and len(self.plain.in_flight) < self.window
+            if self.lanes.has_ready and (self._is_lanes_turn or not is_plain):
+                message = self.lanes.take_next()
+            elif is_plain:
+                message = self.plain.take_next()
+            self._is_lanes_turn = message is not None and message.lane is None
+        if message is not None:
+            self.calls += 1
         return message
 
-    def remove(self, message: Message) -> None:
-        """Remove a message that was acknowledged, or is a dead letter, on disk as well."""
-        self.in_flight.pop(message.seq, None)
+    def end_call(self, message: Message, error: CallError | None) -> bool:
+        """Note the end of a delivery; return True if the message was alone in delivery.
+
+        Messages that were in delivery together when the receiver died end one after the other:
+        they are known by its generation.
+        """
+        self.calls -= 1
+        if isinstance(error, ServiceLost):
+            self.begun.add(message.id)
+            if error.died:
+                is_alone = not self.calls and error.generation != self._dead_generation
+                self._dead_generation = error.generation
+                self.suspects.add(message.id)
+                return is_alone
+        elif not isinstance(error, ServiceUnavailable | Overloaded):  # it was not the cause
+            self.suspects.discard(message.id)
+        return True
+
+    def remove(self, message: Message, following: Message | None, now: float) -> None:
+        """Remove a message that was acknowledged, dropped, or is a dead letter, on disk as well.
+
+        Args:
+            message: The message.
+            following: The next one of its lane on disk, if it has a lane.
+            now: The mailbox's time.
+        """
+        self._forget(message)
+        if message.lane is None:
+            self.plain.remove(message)
+        else:
+            self.lanes.set_next(message.lane, following, now)
+
+    def _forget(self, message: Message) -> None:
+        self.suspects.discard(message.id)
+        self.begun.discard(message.id)
 
     def put_back(self, message: Message) -> None:
-        """Return a message from `in_flight` to its place in the order, to deliver it again."""
-        self.in_flight.pop(message.seq, None)
-        self._bytes += message.size
-        if not any(other.seq < message.seq for other in self._ready):
-            self._ready.appendleft(message)
-            return
-        ordered = sorted([*self._ready, message], key=lambda other: other.seq)
-        self._ready = deque(ordered)
+        """Return a message to its place in the order, to deliver it again."""
+        (self.plain if message.lane is None else self.lanes).put_back(message)
 
-    def discard(self, ids: Iterable[str]) -> None:
-        """Remove waiting messages that were dropped on disk."""
+    def retry(self, message: Message, is_known: bool) -> None:
+        """Have a message of a lane wait for its retry.
+
+        Args:
+            message: The message; `died_at` is its time.
+            is_known: False if it was dropped on disk meanwhile.
+        """
+        assert message.lane is not None
+        if not is_known:
+            self._forget(message)
+            self.lanes.read_again(message.lane)
+        elif message.died_at is None:
+            self.lanes.put_back(message)
+        else:
+            self.begun.discard(message.id)  # the disk knows it
+            self.lanes.retry(message)
+
+    def discard(self, ids: list[str]) -> None:
+        """Remove waiting messages that were dropped on disk; deliveries in flight go on."""
         dropped = set(ids)
-        kept = [message for message in self._ready if message.id not in dropped]
-        self._ready = deque(kept)
-        self._bytes = sum(message.size for message in kept)
+        gone = self.plain.discard(dropped) | self.lanes.discard(dropped)
+        self.suspects -= gone
+        self.begun -= gone

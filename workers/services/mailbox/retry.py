@@ -1,6 +1,7 @@
 """The outcome of a delivery: acknowledge, retry, redeliver, or dead letter. Pure. Seconds."""
 
 from enum import Enum
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,6 +14,7 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
+from garrison.workers import RetryLater
 
 from .checksums import DEAD, WAITING, Message
 
@@ -20,6 +22,15 @@ from .checksums import DEAD, WAITING, Message
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
 MAX_DEATHS = 2  # receiver crashes with the message in flight: the message causes them
 MAX_REASON = 2_000  # characters
+MIN_RETRY_LATER_S = 0.05  # a receiver that names no time must not be called in a loop
+
+
+class DeliveryLimits(NamedTuple):
+    """Limits from the service's config."""
+
+    timeout: float  # seconds for one delivery
+    max_attempts: int
+    retry_for: float  # seconds after the post in which RetryLater is followed
 
 
 class Outcome(Enum):
@@ -40,16 +51,22 @@ class Decision(msgspec.Struct, frozen=True):
 
 
 def decide(
-    message: Message, error: CallError | None, max_attempts: int, now: float, jitter: float
+    message: Message,
+    error: CallError | None,
+    limits: DeliveryLimits,
+    now: float,
+    jitter: float,
+    is_alone: bool = True,
 ) -> Decision:
     """Return the outcome of a delivery.
 
     Args:
         message: The message before the delivery.
         error: Why the delivery failed; None if it was handled.
-        max_attempts: Failed attempts that make the message a dead letter.
+        limits: What makes the message a dead letter.
         now: The mailbox's time, for `died_at`.
         jitter: A random number from 0 to 1.
+        is_alone: No other message was in delivery to the receiver.
     """
     match error:
         case None:
@@ -61,15 +78,22 @@ def decide(
         case ServiceLost() if not error.died:
             return Decision(Outcome.REDELIVER, message)
         case ServiceLost():
-            return _after_crash(message, error, now)
+            return _after_crash(message, error, now, is_alone)
+        case RetryLater():
+            return _after_retry_later(message, error, limits, now)
         case RemoteError() | CallTimeout() | _:
-            return _after_failure(message, error, max_attempts, now, jitter)
+            return _after_failure(message, error, limits.max_attempts, now, jitter)
 
 
-def _after_crash(message: Message, error: ServiceLost, now: float) -> Decision:
+def _after_crash(message: Message, error: ServiceLost, now: float, is_alone: bool) -> Decision:
     death = f"{message.receiver}-{error.generation}"
-    counted = msgspec.structs.replace(message, deaths=message.deaths + 1, death=death)
+    counted = msgspec.structs.replace(
+        message, deaths=message.deaths + is_alone, death=death, died_at=None
+    )
     reason = _error_text(message, error)
+    if not is_alone:
+        reason = f"the receiver died with this and other messages in delivery: {reason}"
+        return Decision(Outcome.RETRY, msgspec.structs.replace(counted, reason=reason[:MAX_REASON]))
     if counted.deaths >= MAX_DEATHS:
         reason = f"the receiver crashed {counted.deaths} times while handling it: {reason}"
         return _dead_letter(counted, reason, now)
@@ -84,7 +108,25 @@ def _after_failure(
     if counted.attempts >= max_attempts:
         return _dead_letter(counted, f"{counted.attempts} attempts failed: {reason}", now)
     limit = min(INITIAL_BACKOFF_S * 2.0 ** min(counted.attempts - 1, 32), MAX_BACKOFF_S)
-    return Decision(Outcome.RETRY, counted, limit * jitter)
+    return _retry(counted, limit * jitter, now)
+
+
+def _after_retry_later(
+    message: Message, error: RetryLater, limits: DeliveryLimits, now: float
+) -> Decision:
+    """The receiver named a time: that is no failed attempt."""
+    reason = _error_text(message, error)
+    left = message.posted_at + limits.retry_for - now
+    if left <= 0:
+        reason = f"retry_for ({limits.retry_for:g} s) is over: {reason}"
+        return _dead_letter(message, reason, now)
+    noted = msgspec.structs.replace(message, reason=reason[:MAX_REASON])
+    return _retry(noted, min(max(error.seconds, MIN_RETRY_LATER_S), left), now)
+
+
+def _retry(message: Message, delay: float, now: float) -> Decision:
+    due = now + delay if delay > 0 else None
+    return Decision(Outcome.RETRY, msgspec.structs.replace(message, died_at=due), delay)
 
 
 def is_expired(message: Message, now: float) -> bool:

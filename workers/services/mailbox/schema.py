@@ -20,7 +20,13 @@ FORMAT = 2
 VACUUM_PAGES = 2_560  # empty pages that each pruning returns to the disk: 10 MiB
 EXPIRE_MOST = 10_000  # messages in one transaction
 
-SCHEMA = """
+# A file that was written before lanes were used lacks it; it is added when the file is opened.
+BY_LANE = (
+    "CREATE INDEX IF NOT EXISTS by_lane ON letters (receiver, lane, seq) "
+    "WHERE state = 0 AND lane IS NOT NULL"
+)
+
+SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS letters (
     seq INTEGER PRIMARY KEY,
     id TEXT NOT NULL UNIQUE,
@@ -43,6 +49,7 @@ CREATE TABLE IF NOT EXISTS letters (
     kwargs BLOB NOT NULL
 );
 CREATE INDEX IF NOT EXISTS by_receiver ON letters (receiver, state, seq, posted_at);
+{BY_LANE};
 CREATE INDEX IF NOT EXISTS by_death ON letters (died_at) WHERE state = 1;
 CREATE INDEX IF NOT EXISTS by_expiry ON letters (expires_at) WHERE expires_at IS NOT NULL;
 CREATE TABLE IF NOT EXISTS keys (
@@ -235,7 +242,7 @@ def expire(cursor: sqlite3.Cursor, now: float) -> list[str]:
 def read_waiting(
     cursor: sqlite3.Cursor, receiver: str, after: int, most: int, max_bytes: int
 ) -> tuple[list[Message], bool]:
-    """Return a receiver's next messages, in order, and whether there are no more.
+    """Return a receiver's next messages without a lane, in order; and whether there are no more.
 
     Args:
         cursor: Of the open transaction.
@@ -246,7 +253,7 @@ def read_waiting(
     """
     rows = cursor.execute(
         f"SELECT {READ} FROM letters WHERE receiver = ? AND state = 0 AND seq > ? "
-        "ORDER BY seq LIMIT ?",
+        "AND lane IS NULL ORDER BY seq LIMIT ?",
         (receiver, after, most),
     )
     found: list[Message] = []

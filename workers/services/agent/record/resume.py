@@ -5,7 +5,7 @@ from enum import Enum
 
 from garrison.workers import ActionResult, Processed
 
-from .rows import UNFINISHED, Outcome, Part, PlannedStep, Record, StepKind, StepState
+from .rows import FAILURE, UNFINISHED, Outcome, Part, PlannedStep, Record, StepKind, StepState
 
 REPLY = "REPLY"
 NOT_CONFIRMED = (Outcome.UNCERTAIN, Outcome.REFUSED)
@@ -33,12 +33,19 @@ def is_finished(record: Record) -> bool:
     return record.state not in UNFINISHED
 
 
-def step_move(step: PlannedStep, before: Sequence[PlannedStep], is_idempotent: bool) -> StepMove:
+def step_move(
+    step: PlannedStep,
+    before: Sequence[PlannedStep],
+    parts: Sequence[Part],
+    *,
+    is_idempotent: bool,
+) -> StepMove:
     """Return what to do with a step.
 
     Args:
         step: The step.
         before: The steps before it.
+        parts: Those that were recorded so far, of all steps.
         is_idempotent: Whether its action may run twice.
     """
     match step.state:
@@ -46,6 +53,8 @@ def step_move(step: PlannedStep, before: Sequence[PlannedStep], is_idempotent: b
             return StepMove.SKIP
         case StepState.STARTED if step.kind is StepKind.RUN:
             return StepMove.RUN_AGAIN if is_idempotent else StepMove.INTERRUPT
+    if recorded_parts(parts, step.number):  # its text was decided
+        return StepMove.SKIP
     if step.otherwise and any(has_succeeded(one) for one in before):
         return StepMove.SKIP
     return StepMove.RUN
@@ -58,7 +67,7 @@ def has_succeeded(step: PlannedStep) -> bool:
     """
     if step.state is StepState.INTERRUPTED:
         return True
-    return step.state is StepState.ENDED and all(result.success for result in step.results)
+    return step.state is StepState.ENDED and not any(not one.success for one in step.results)
 
 
 def part_move(part: Part, *, is_new: bool, repeats: bool) -> PartMove:
@@ -91,14 +100,23 @@ def is_perhaps_said(record: Record | None, attempt: int) -> bool:
     return record is None and attempt > 1
 
 
-def answer_of(steps: Iterable[PlannedStep], parts: Sequence[Part]) -> Processed:
+def has_no_answer(record: Record) -> bool:
+    """Return True if the answer is that there is none: no further step runs."""
+    return record.why.end is not None
+
+
+def answer_of(record: Record) -> Processed:
     """Return the answer as the caller gets it, the same for a repeated message."""
-    results = [result for part in parts if part.step < 0 for result in problem_of(part)]
-    for step in steps:
-        for part in recorded_parts(parts, step.number):
+    results: list[ActionResult] = []
+    for step in record.steps:
+        for part in recorded_parts(record.parts, step.number):
             results += problem_of(part)
         results += step.results
-    return Processed([part.memory for part in parts], results)
+    if record.why.problem:
+        results.append(ActionResult(success=False, error=record.why.problem, action=REPLY))
+    for part in recorded_parts(record.parts, FAILURE):
+        results += problem_of(part)
+    return Processed([part.memory for part in record.parts], results)
 
 
 def problem_of(part: Part) -> list[ActionResult]:

@@ -108,6 +108,7 @@ class Why(msgspec.Struct):
     context: str = ""  # what they gave, bounded
     models: list[ModelUse] = []
     problem: str = ""  # what failed
+    end: MessageState | None = None  # the state that it ends in, if there is no answer
     prompt: str = ""  # only if the config wants values recorded
 
 

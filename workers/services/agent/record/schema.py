@@ -99,49 +99,39 @@ class UnreadableRecord(Exception):
     """A message's record cannot be read. It never counts as a message that was not answered."""
 
 
-def record_size(record: Record) -> int:
-    """Return the bytes that a new record adds, about."""
-    return len(_encode(record.memory)) + 512
-
-
 # --- writing ------------------------------------------------------------------------------------
 
 
-def insert(cursor: sqlite3.Cursor, record: Record) -> int:
-    """Store a new record, and its steps and parts; return its seq, also of one that is there."""
-    cursor.execute(
-        "INSERT OR IGNORE INTO messages (source, room, id, given, state, posted, heard_at, "
-        "decided_at, done_at, why, memory) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            *record.key,
-            record.state,
-            record.posted,
-            record.heard_at,
-            record.decided_at,
-            record.done_at,
-            _encode(record.why),
-            _encode(record.memory),
-        ),
-    )
+def put(cursor: sqlite3.Cursor, record: Record) -> int:
+    """Store a record with its steps and parts, in place of what is there; return its seq."""
     query = "SELECT seq FROM messages WHERE (source, room, id, given) = (?, ?, ?, ?)"
-    seq = int(cursor.execute(query, record.key).fetchone()[0])
+    row = cursor.execute(query, record.key).fetchone()
+    if row is None:
+        cursor.execute(
+            "INSERT INTO messages (source, room, id, given, state, posted, heard_at, decided_at, "
+            "done_at, why, memory) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*record.key, *_progress(record), _encode(record.memory)),
+        )
+    else:
+        cursor.execute(
+            "UPDATE messages SET (state, posted, heard_at, decided_at, done_at, why) = "
+            "(?, ?, ?, ?, ?, ?) WHERE seq = ?",
+            (*_progress(record), row[0]),
+        )
+    seq = int(cursor.lastrowid or 0) if row is None else int(row[0])
     put_steps(cursor, seq, record.steps)
     put_parts(cursor, seq, record.parts)
     return seq
 
 
-def update(
-    cursor: sqlite3.Cursor,
-    seq: int,
-    state: MessageState,
-    why: Why,
-    decided_at: float | None,
-    done_at: float | None,
-) -> None:
-    """Store how far a message's answer is."""
-    cursor.execute(
-        "UPDATE messages SET state = ?, why = ?, decided_at = ?, done_at = ? WHERE seq = ?",
-        (state, _encode(why), decided_at, done_at, seq),
+def _progress(record: Record) -> tuple[Any, ...]:
+    return (
+        record.state,
+        record.posted,
+        record.heard_at,
+        record.decided_at,
+        record.done_at,
+        _encode(record.why),
     )
 
 

@@ -1,11 +1,11 @@
-"""Any history of one receiver's queue: each message is delivered in order; memory is bounded."""
+"""Any history of messages without a lane: each is delivered in order; memory is bounded."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from garrison.workers.services.mailbox import receiver_queue
+from garrison.workers.services.mailbox import plain_queue
 from garrison.workers.services.mailbox.checksums import Message
-from garrison.workers.services.mailbox.receiver_queue import ReceiverQueue
+from garrison.workers.services.mailbox.plain_queue import PlainQueue
 
 STEPS = st.lists(
     st.tuples(
@@ -20,8 +20,8 @@ class Model:
     """The disk beside a queue: what waits there, and commits not yet reported to the queue."""
 
     def __init__(self, window: int) -> None:
-        self.queue = ReceiverQueue("bot")
-        self.queue.window = window
+        self.queue = PlainQueue()
+        self.window = window
         self.disk: dict[int, Message] = {}
         self.seq = 0
         self.commits: list[Message | tuple[list[Message], bool]] = []  # in their order
@@ -47,7 +47,7 @@ class Model:
             self.queue.is_reading = True
             after = self.queue.last_seq
             found = [message for seq, message in sorted(self.disk.items()) if seq > after]
-            most, size, kept = receiver_queue.MAX_MESSAGES, 0, list[Message]()
+            most, size, kept = plain_queue.MAX_MESSAGES, 0, list[Message]()
             for message in found[:most]:
                 size += message.size
                 if kept and size > self.queue.free_bytes:
@@ -64,7 +64,8 @@ class Model:
                 self.queue.add_read(*commit)
 
     def take(self) -> None:
-        message = self.queue.take_next()
+        is_free = len(self.queue.in_flight) < self.window
+        message = self.queue.take_next() if is_free else None
         if message is not None:
             if message.seq not in self.taken:
                 assert not self.taken or message.seq > max(self.taken), "out of order"
@@ -72,7 +73,7 @@ class Model:
             assert message.seq not in self.in_flight
             assert message.seq not in self.finished
             self.in_flight[message.seq] = message
-            assert len(self.in_flight) <= self.queue.window
+            assert len(self.in_flight) <= self.window
 
     def finish(self, which: int) -> None:
         if self.in_flight:
@@ -91,7 +92,7 @@ class Model:
         waiting = [seq for seq in self.disk if seq not in self.in_flight]
         if waiting and not self.commits:
             seq = waiting[which % len(waiting)]
-            self.queue.discard([self.disk.pop(seq).id])
+            self.queue.discard({self.disk.pop(seq).id})
             self.finished.append(seq)
 
 
@@ -101,8 +102,8 @@ def test_every_message_is_delivered_in_order_and_none_is_lost(
     steps: list[tuple[str, int]], window: int, most: int, size: int
 ) -> None:
     """In any mix of posts, reads, acknowledgements and failures; the queue's memory is bounded."""
-    before = receiver_queue.MAX_MESSAGES, receiver_queue.MAX_BYTES
-    receiver_queue.MAX_MESSAGES, receiver_queue.MAX_BYTES = most, size
+    before = plain_queue.MAX_MESSAGES, plain_queue.MAX_BYTES
+    plain_queue.MAX_MESSAGES, plain_queue.MAX_BYTES = most, size
     try:
         model = Model(window)
         for step, number in steps:
@@ -131,5 +132,5 @@ def test_every_message_is_delivered_in_order_and_none_is_lost(
             is_progress = len(model.disk) < left or model.queue.is_reading
             assert is_progress or model.queue.needs_more, "stuck"
     finally:
-        receiver_queue.MAX_MESSAGES, receiver_queue.MAX_BYTES = before
+        plain_queue.MAX_MESSAGES, plain_queue.MAX_BYTES = before
     assert sorted(model.finished) == list(range(1, model.seq + 1))

@@ -1,0 +1,69 @@
+"""A platform in a host of its own: each message has one answer, whichever process is killed."""
+
+import itertools
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+from tests.support.host import Host, hosting
+from tests.support.platform_client import FakePlatform, fake_platform
+from tests.support.waiting import until
+
+CONFIG = """
+[defaults]
+intensity = 0
+
+[plugins.mailbox]
+[plugins.fakechat]
+use = "fakechat:complete"
+[services.fakechat]
+env = {{ FAKE = "{fake}" }}
+[plugins.agent]
+use = "fakechat:answerer"
+"""
+
+WORDS = (f"q{number}" for number in itertools.count(1))
+
+
+@pytest.fixture(scope="module")
+def fake() -> Iterator[FakePlatform]:
+    """Run one platform for all tests; each has channels of its own."""
+    with fake_platform() as platform:
+        yield platform
+
+
+@pytest.fixture(scope="module")
+def host(fake: FakePlatform) -> Iterator[Host]:
+    """Run one host for them."""
+    with hosting(CONFIG.format(fake=fake.path), ["fakechat"]) as running:
+        fake.until_bots(1)
+        yield running
+
+
+def test_a_message_gets_one_answer(host: Host, fake: FakePlatform) -> None:
+    """It is heard, posted, answered and sent; the answer replies to it."""
+    heard = fake.say("first", f"{next(WORDS)} hello")
+    fake.until_answered()
+
+    (answer,) = [one for one in fake.read() if one.bot and one.channel == "first"]
+    assert answer.reply_to == heard
+
+
+@pytest.mark.parametrize("victim", ["fakechat", "agent", "mailbox", "supervisor"])
+def test_each_message_has_one_answer_whoever_dies(
+    host: Host, fake: FakePlatform, victim: str
+) -> None:
+    """A kill at any time after a message costs no answer, doubles none, and changes no order."""
+    drawn = random.Random(victim)
+    for _ in range(6):
+        for room in ("left", "right", "left"):
+            fake.say(room, f"{next(WORDS)} hello")
+        until(lambda due=time.monotonic() + drawn.uniform(0, 0.05): time.monotonic() >= due)
+        if victim == "supervisor":
+            host.end(9)
+            host.up()
+        else:
+            host.until_reborn(victim, host.kill(victim))
+    counts = fake.until_answered()
+    assert counts.faults == {}

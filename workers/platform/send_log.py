@@ -1,0 +1,326 @@
+"""The send log: a SQLite file of what a platform has sent, and of how far it has heard.
+
+One thread writes. Operations that arrive during a commit share the next one; the result of each
+arrives once it is on disk. Rows of finished sends are dropped when they are older than `keep`, or
+when there are more than `SENDS_MOST`, the oldest first; unfinished ones are never dropped.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import sqlite3
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from garrison.ipc import GarrisonError
+
+from .clocks import read_clocks
+from .decision import SendState
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Operation = Callable[[sqlite3.Cursor], Any]
+
+FILE = "platform.db"
+FORMAT = 1
+MAX_BATCH = 256  # operations in one commit
+MAX_PENDING = 16_384  # operations; further ones are refused
+SENDS_MOST = 1_000_000  # rows
+CURSORS_MOST = 100_000  # streams; of more, those that moved last are kept
+DROPPED = 500  # rows in one transaction
+CLEAN_S = 600.0  # between looks for rows to drop
+LOST_S = 8 * 86_400.0  # after the log was lost, a send of former days may be missing in it
+SET_ASIDE_MOST = 3  # damaged files that are kept
+NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR")
+
+SCHEMA = """
+CREATE TABLE sends (
+    id TEXT NOT NULL, part INTEGER NOT NULL, channel TEXT NOT NULL, state TEXT NOT NULL,
+    wall REAL NOT NULL, boot TEXT NOT NULL, uptime REAL NOT NULL,
+    theirs TEXT NOT NULL, cut INTEGER NOT NULL,
+    PRIMARY KEY (id, part)
+) WITHOUT ROWID;
+CREATE INDEX finished ON sends (wall) WHERE state <> 'sending';
+CREATE INDEX by_theirs ON sends (theirs) WHERE theirs <> '';
+CREATE TABLE cursors (
+    stream TEXT PRIMARY KEY, position TEXT NOT NULL, moved INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE facts (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
+"""
+
+
+class LogFull(GarrisonError):
+    """Nothing was written: too much waits, or the disk is full. Try again later."""
+
+
+class Row(NamedTuple):
+    """One part of an answer in the log."""
+
+    part: int
+    state: SendState
+    wall: float  # when `deliver` was to be called
+    boot: str
+    uptime: float
+    theirs: str  # the platform's id; of a refused one, the reason
+    cut: int  # the `max_length` that its text was split at; 0: none
+
+
+class Pending(NamedTuple):
+    """An operation that waits for the writer thread."""
+
+    operation: Operation
+    future: asyncio.Future[Any]
+
+
+class SendLog:
+    """The file.
+
+    Args:
+        folder: The service's data folder.
+        keep: Seconds for which the rows of finished sends are kept.
+
+    Raises:
+        OSError, sqlite3.Error: It cannot be opened.
+    """
+
+    def __init__(self, folder: Path, keep: float) -> None:
+        self.path, self._keep = folder / FILE, keep
+        self._pending: deque[Pending] = deque()
+        self._wakeup = threading.Condition()
+        self._closing = False
+        self._clean_at = 0.0
+        self._thread = threading.Thread(target=self._write, name="send log", daemon=True)
+        self._db = self._open()
+        self.cursors: dict[str, str] = dict(
+            self._db.execute("SELECT stream, position FROM cursors ORDER BY moved")
+        )
+        lost = self._db.execute("SELECT value FROM facts WHERE name = 'lost'").fetchone()
+        self.lost = lost is not None and time.time() - lost[0] < LOST_S
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the writer thread; results arrive on the loop."""
+        self._loop = loop
+        self.failed: asyncio.Future[None] = loop.create_future()
+        self._thread.start()
+
+    def begin_close(self) -> None:
+        """Accept no further operations; pending ones are still written."""
+        with self._wakeup:
+            self._closing = True
+            self._wakeup.notify()
+
+    def wait_closed(self) -> None:
+        """Block until everything is written; call `begin_close` first."""
+        self._thread.join()
+
+    # --- operations ---------------------------------------------------------------------------
+
+    def rows(self, send: str) -> "asyncio.Future[list[Row]]":
+        """Return the rows of an answer's parts."""
+        return self._execute(functools.partial(_rows, send))
+
+    def begin(
+        self, send: str, part: int, channel: str, cut: int
+    ) -> "asyncio.Future[tuple[float, str, float]]":
+        """Record that `deliver` is to be called for a part; return the time that was recorded."""
+        now = read_clocks()
+        values = (send, part, channel, SendState.SENDING.value, *now, "", cut)
+
+        def write(at: sqlite3.Cursor) -> tuple[float, str, float]:
+            at.execute("INSERT OR REPLACE INTO sends VALUES (?,?,?,?,?,?,?,?,?)", values)
+            return now
+
+        return self._execute(write)
+
+    def end(
+        self, send: str, part: int, channel: str, cut: int, state: SendState, theirs: str = ""
+    ) -> "asyncio.Future[None]":
+        """Record the outcome of a part."""
+        values = (send, part, channel, state.value, *read_clocks(), theirs, cut)
+
+        def write(at: sqlite3.Cursor) -> None:
+            at.execute(
+                "INSERT INTO sends VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (id, part) DO UPDATE "
+                "SET state = excluded.state, theirs = excluded.theirs",
+                values,
+            )
+
+        return self._execute(write)
+
+    def move(self, stream: str, position: str) -> "asyncio.Future[None]":
+        """Save how far a stream was heard."""
+
+        def write(at: sqlite3.Cursor) -> None:
+            at.execute(
+                "INSERT OR REPLACE INTO cursors SELECT ?, ?, coalesce(max(moved), 0) + 1 "
+                "FROM cursors",
+                (stream, position),
+            )
+
+        return self._execute(write)
+
+    def _execute(self, operation: Callable[[sqlite3.Cursor], T]) -> "asyncio.Future[T]":
+        future: asyncio.Future[T] = self._loop.create_future()
+        with self._wakeup:
+            if self._closing or len(self._pending) >= MAX_PENDING:
+                future.set_exception(LogFull(f"{self.path}: too much waits to be written"))
+                return future
+            self._pending.append(Pending(operation, future))
+            self._wakeup.notify()
+        return future
+
+    # --- the writer thread --------------------------------------------------------------------
+
+    def _write(self) -> None:
+        try:
+            while batch := self._next_batch():
+                outcomes = self._commit([one.operation for one in batch])
+                self._loop.call_soon_threadsafe(_resolve, batch, outcomes)
+                self._clean()
+            self._db.close()
+        except BaseException as error:  # noqa: BLE001 (the service crashes with it)
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self.failed.done():
+            self.failed.set_exception(error)
+
+    def _next_batch(self) -> list[Pending]:
+        with self._wakeup:
+            while not self._pending and not self._closing:
+                self._wakeup.wait()
+            count = min(len(self._pending), MAX_BATCH)
+            return [self._pending.popleft() for _ in range(count)]
+
+    def _commit(self, operations: list[Operation]) -> list[Any]:
+        """Return the result of each operation; on a full disk, an error for each."""
+        cursor = self._db.cursor()
+        try:
+            cursor.execute("BEGIN IMMEDIATE")
+            outcomes = [operation(cursor) for operation in operations]
+            cursor.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            with contextlib.suppress(sqlite3.Error):
+                cursor.execute("ROLLBACK")
+            if not getattr(error, "sqlite_errorname", "").startswith(NO_ROOM):
+                raise
+            log.error("platform.no_room file=%s error=%s", self.path, error)
+            return [LogFull(f"{self.path} cannot be written: {error}")] * len(operations)
+        return outcomes
+
+    def _clean(self) -> None:
+        """Drop what is older than it need be, some rows at a time."""
+        now = time.monotonic()
+        if now < self._clean_at:
+            return
+        (dropped,) = self._commit([functools.partial(_drop, before=time.time() - self._keep)])
+        self._clean_at = now + (1.0 if dropped == DROPPED else CLEAN_S)
+
+    # --- opening ------------------------------------------------------------------------------
+
+    def _open(self) -> sqlite3.Connection:
+        """Open the file; a damaged one is set aside. Note where a log was lost."""
+        used = self.path.with_name(f"{FILE}.used")
+        is_lost = used.exists() and not self.path.exists()
+        try:
+            db = _connect(self.path)
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError):
+                raise
+            kept = _set_aside(self.path)
+            log.error("platform.damaged file=%s set_aside=%s error=%s", self.path, kept, error)
+            db, is_lost = _connect(self.path), True
+        if is_lost:
+            log.error("platform.log_lost file=%s: earlier sends are not known", self.path)
+            db.execute("INSERT OR REPLACE INTO facts VALUES ('lost', ?)", (time.time(),))
+        used.touch(0o600)
+        _sync(self.path.parent)
+        return db
+
+
+def _rows(send: str, at: sqlite3.Cursor) -> list[Row]:
+    found = at.execute(
+        "SELECT part, state, wall, boot, uptime, theirs, cut FROM sends WHERE id = ? ORDER BY part",
+        (send,),
+    )
+    return [Row(part, SendState(state), *rest) for part, state, *rest in found]
+
+
+def _drop(at: sqlite3.Cursor, before: float) -> int:
+    """Drop some finished rows that are too old or too many; return how many."""
+    (count,) = at.execute("SELECT count(*) FROM sends").fetchone()
+    surplus = max(count - SENDS_MOST, 0)
+    at.execute(
+        "DELETE FROM sends WHERE (id, part) IN (SELECT id, part FROM sends WHERE "
+        "state <> 'sending' AND wall < ? ORDER BY wall LIMIT ?)",
+        (float("inf") if surplus else before, min(surplus, DROPPED) or DROPPED),
+    )
+    dropped = at.rowcount
+    at.execute(
+        "DELETE FROM cursors WHERE moved <= (SELECT max(moved) FROM cursors) - ?", (CURSORS_MOST,)
+    )
+    return dropped
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    try:
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process only
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > FORMAT:
+            raise GarrisonError(
+                f"{path} was written by a later version (format {version}); run that one, or move "
+                "the file away: then answers that were under way may be sent twice"
+            )
+        if version == 0:
+            db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
+        problems = [row[0] for row in db.execute("PRAGMA quick_check(1)")]
+        if problems != ["ok"]:
+            raise sqlite3.DatabaseError(str(problems[0]))
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a damaged file and its log; the oldest of those kept is removed."""
+    kept = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    for end in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            path.with_name(path.name + end).rename(kept.with_name(kept.name + end))
+    former = sorted(path.parent.glob(f"{path.name}.damaged-*"))
+    names = sorted({one.name.removesuffix("-wal").removesuffix("-shm") for one in former})
+    for name in names[:-SET_ASIDE_MOST]:
+        for one in path.parent.glob(f"{name}*"):
+            one.unlink()
+    return kept
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _resolve(batch: list[Pending], outcomes: list[Any]) -> None:
+    for one, outcome in zip(batch, outcomes, strict=True):
+        if one.future.done():  # cancelled
+            continue
+        if isinstance(outcome, Exception):
+            one.future.set_exception(outcome)
+        else:
+            one.future.set_result(outcome)

@@ -1,0 +1,123 @@
+"""One message's record in progress: changed in memory, written before its effects."""
+
+import asyncio
+import logging
+import sqlite3
+from typing import Any, NamedTuple
+
+import msgspec
+
+from garrison.workers import Busy, Memory, Processed, RetryLater
+
+from .record import schema
+from .record.resume import answer_of, is_finished, is_perhaps_said
+from .record.rows import MessageKey, Part, PlannedStep, Record
+from .record.store import AnswerStore, RecordFull
+
+log = logging.getLogger(__name__)
+
+FULL_S = 30.0  # before a posted message that the record had no room for is delivered again
+
+
+class Origin(NamedTuple):
+    """How a message came."""
+
+    posted: bool = False  # by the mailbox, which delivers it again after an error
+    attempt: int = 1
+
+
+class Recording:
+    """The record of one message, and its writes to disk.
+
+    Args:
+        store: The file.
+        record: What is recorded so far.
+        perhaps_said: Parts may have been said of which there is no record.
+    """
+
+    def __init__(self, store: AnswerStore, record: Record, perhaps_said: bool) -> None:
+        self._store, self.record, self.perhaps_said = store, record, perhaps_said
+
+    @property
+    def is_finished(self) -> bool:
+        """Return True if the answer is complete."""
+        return is_finished(self.record)
+
+    @property
+    def answer(self) -> Processed:
+        """Return the answer so far, as the caller gets it."""
+        return answer_of(self.record)
+
+    async def write(self) -> None:
+        """Write the record; return once it is on disk.
+
+        Raises:
+            RetryLater: There is no room.
+        """
+        try:
+            await self._store.execute(_Write(self.record))
+        except RecordFull as error:
+            raise RetryLater(FULL_S, str(error)) from error
+
+    def write_soon(self) -> None:
+        """Write the record, without waiting; a later write has it too."""
+        self._store.execute(_Write(self.record)).add_done_callback(_log_error)
+
+
+async def open_recording(
+    store: AnswerStore, key: MessageKey, memory: Memory, origin: Origin, now: float
+) -> Recording:
+    """Return a message's record, a new one if there is none.
+
+    Args:
+        store: The file.
+        key: Which message.
+        memory: The message.
+        origin: How it came.
+        now: Seconds since the epoch.
+
+    Raises:
+        Busy: There is no room for a new one.
+        RetryLater: Likewise, for a posted message.
+        schema.UnreadableRecord: There is one that cannot be read.
+        sqlite3.Error: The file cannot be read.
+    """
+    found = await store.execute(lambda at: schema.find(at, key))
+    if found is not None:
+        found.posted = found.posted or origin.posted
+        return Recording(store, found, bool(memory.metadata.get("caught_up")))
+    if store.is_full:
+        text = "the record of answers is full: see answers_bytes and keep_answers"
+        raise RetryLater(FULL_S, text) if origin.posted else Busy(text, FULL_S)
+    perhaps = is_perhaps_said(found, origin.attempt) or bool(memory.metadata.get("caught_up"))
+    recording = Recording(store, Record(key, memory, now, origin.posted), perhaps)
+    recording.write_soon()
+    return recording
+
+
+class _Write:
+    """An operation that stores a record as it is now: it may change before the thread runs it."""
+
+    def __init__(self, record: Record) -> None:
+        self._record = msgspec.structs.replace(
+            record,
+            why=msgspec.structs.replace(record.why),
+            steps=[_copy_step(step) for step in record.steps],
+            parts=[_copy_part(part) for part in record.parts],
+        )
+
+    def __call__(self, cursor: sqlite3.Cursor) -> None:
+        schema.put(cursor, self._record)
+
+
+def _copy_step(step: PlannedStep) -> PlannedStep:
+    return msgspec.structs.replace(step, results=list(step.results))
+
+
+def _copy_part(part: Part) -> Part:
+    return msgspec.structs.replace(part)
+
+
+def _log_error(done: "asyncio.Future[Any]") -> None:
+    if not done.cancelled() and (error := done.exception()) is not None:
+        log.warning("answers.not_written error=%s", error)
