@@ -14,7 +14,7 @@ from .output import Invocation, options
 
 AGENT, METHOD = "agent", "answers"
 SHOWN = 20
-MOST = 1_000
+MOST = 200
 
 
 @click.command(

@@ -50,9 +50,7 @@ MESSAGES = st.builds(
 
 
 @given(RATES, RATES, st.lists(st.tuples(TIMES, MESSAGES), max_size=60), st.integers(1, 5))
-def test_admission(
-    person: Rate, room: Rate, history: list[tuple[float, Sent]], most: int
-) -> None:
+def test_admission(person: Rate, room: Rate, history: list[tuple[float, Sent]], most: int) -> None:
     """Limits of senders and rooms hold together; a refusal costs nothing; told is at most once per
     quiet period; tables are bounded."""
     generous = Admission(Rules(person, room, quiet=30, most=1000))

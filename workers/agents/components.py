@@ -232,6 +232,8 @@ class EventType:
 
     MESSAGE_RECEIVED = "MESSAGE_RECEIVED"  # a Memory; the agent answers it
     MESSAGE_SENT = "MESSAGE_SENT"  # a Memory; a reply of the agent
+    MESSAGE_DROPPED = "MESSAGE_DROPPED"  # {"message", "room", "source", "person", "cause"}
+    MESSAGE_EXPIRED = "MESSAGE_EXPIRED"  # the same, with "age_s" in place of "cause"
     MESSAGE_EDITED = "MESSAGE_EDITED"  # a Memory; heard before with another text, not answered
     RUN_STARTED = "RUN_STARTED"  # {"message": id, "room": …}
     RUN_ENDED = "RUN_ENDED"  # the same, with "responses", "error"

@@ -49,7 +49,7 @@ def _lines(rows: list[Row]) -> RenderableType:
         heads.insert(2, "AGENT")
     if wide:
         heads[-1:] = ["ROOM", "FROM", "MESSAGE", "ANSWER"]
-    cells = {
+    cells: dict[str, Callable[[Row], str]] = {
         "ID": _short_id,
         "WHEN": lambda row: _time(row["heard_at"])[:19],
         "AGENT": lambda row: row["agent"],

@@ -6,8 +6,8 @@ from typing import NamedTuple
 class Age(NamedTuple):
     """When a message was sent, on the agent's monotonic clock.
 
-    The wall clock is compared once, with the time that the platform gives. A clock that is set while
-    the message waits changes nothing.
+    The wall clock is compared once, with the time that the platform gives. If it is set while the
+    message waits, that changes nothing.
     """
 
     sent_at: float

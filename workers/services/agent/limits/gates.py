@@ -1,7 +1,7 @@
 """Ask the gates of all plugins about a message, concurrently; `verdict` is pure."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from garrison.ipc import CallError
@@ -24,7 +24,7 @@ class Verdict(NamedTuple):
     refused_by: str = ""  # NAME of a plugin; "" lets the message pass
     text: str | None = None  # what is said; None: what is said when the agent cannot answer
     reason: str = ""
-    problems: Sequence[str] = ()  # of the gates that could not be asked
+    problems: Mapping[str, str] = {}  # NAME of a plugin whose gate could not be asked → why
 
 
 def verdict(gated: Sequence[Gated], on_failure: OnFailure) -> Verdict:
@@ -33,14 +33,14 @@ def verdict(gated: Sequence[Gated], on_failure: OnFailure) -> Verdict:
     A gate that refuses counts for more than one that failed. Of several the first one in config
     order decides what is said.
     """
-    problems = [f"the gate of {one.plugin}: {one.problem}" for one in gated if one.problem]
+    problems = {one.plugin: one.problem for one in gated if one.problem}
     for one in gated:
         if one.refusal is not None:
             return Verdict(one.plugin, one.refusal.text, one.refusal.reason, problems)
-    failed = next((one for one in gated if one.problem), None)
-    if failed is None or on_failure == "pass":
+    if not problems or on_failure == "pass":
         return Verdict(problems=problems)
-    return Verdict(failed.plugin, None, problems[0], problems)
+    plugin, problem = next(iter(problems.items()))
+    return Verdict(plugin, None, f"its gate cannot be asked: {problem}", problems)
 
 
 async def ask_gates(
