@@ -22,7 +22,8 @@ class Model:
 
 
 def running(model: Model, **more: Any) -> Any:
-    return run(AgentService, models={ModelType.TEXT_LARGE: model}, **more)
+    config = {"answer_within": 0, **more.pop("config", {})}  # the messages are of 1970
+    return run(AgentService, models={ModelType.TEXT_LARGE: model}, config=config, **more)
 
 
 def message(number: int, text: str = "", room: str = "r", **metadata: Any) -> Memory:
