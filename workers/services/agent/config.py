@@ -42,7 +42,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
 
     # what is said instead of an answer; "" is silence
     failure_text: str = "Sorry, I cannot answer just now."
-    interrupted_text: str = "I was interrupted during {action}: it may be done, or done in part."
+    interrupted_text: str = "I was interrupted during {action}; it may be done."
 
     # timeouts
     answer_timeout: Seconds = 120.0  # for one message, from the start of its answer
