@@ -6,6 +6,7 @@ or else `RemoteError`, with the fields in `data`. Durations are seconds.
 
 import inspect
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal, Self, TypeAlias, get_args, get_type_hints
 
 import msgspec
@@ -198,6 +199,19 @@ class ModelError(DeclaredError):
             retry_after = _seconds(retry_after, "retry_after")
         super().__init__(text, kind=kind, retry_after=retry_after)
 
+    @classmethod
+    def from_http(
+        cls, status: int, headers: Mapping[str, str] | None = None, text: str = ""
+    ) -> Self:
+        """Return the error that an HTTP status means.
+
+        Args:
+            status: The status of the response.
+            headers: Its headers; `retry-after-ms` and `retry-after` are read.
+            text: What it says.
+        """
+        return cls(_kind_of_status(status), _retry_after(headers or {}), text)
+
     def sentence(self) -> str:
         return _sentence(self.kind, self.retry_after, self.reason)
 
@@ -233,6 +247,26 @@ class Busy(DeclaredError):
 
 class NotSent(DeclaredError):
     """The platform refused a message for good: too long, forbidden, gone."""
+
+
+def _kind_of_status(status: int) -> ModelErrorKind:
+    if status in {401, 402, 403, 404}:  # the key, the account, or the model that is configured
+        return "auth"
+    if status in {408, 409, 425, 429} or status >= 500:
+        return "busy"
+    return "context" if status == 413 else "invalid"
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    lower = {name.lower(): value for name, value in headers.items()}
+    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        try:
+            seconds = float(lower[name]) * unit
+        except (KeyError, ValueError):  # a date, or nothing
+            continue
+        if math.isfinite(seconds):
+            return seconds
+    return None
 
 
 def _sentence(kind: str, seconds: float | None, reason: str) -> str:

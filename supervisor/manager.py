@@ -376,7 +376,7 @@ class ServiceManager:
             self._use.log.record("service.leftover", service.name, pids=pids)
             service.left = left
         ended = service.current
-        event = ended.outcome()
+        event = service.outcome(time.monotonic())
         crash = self._use.crashes.on_exit(service, event, left)
         service.current = Incarnation()
         self._services.by_token.pop(ended.token, None)

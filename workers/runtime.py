@@ -114,7 +114,7 @@ class Runtime:
         self.config: Any = {}
         self.logger = logging.getLogger(name)
         self.client = client
-        self._api = AgentApi(client, name)
+        self._api = AgentApi(client, name, reports.warn)
         self._components, self._settings = components, settings
         self._background, self._events, self._reports = background, events, reports
         self._redact = redact
@@ -435,21 +435,23 @@ class Runtime:
         params: Any = None,
         provider: str | None = None,
         timeout: float | None = None,
+        fallback: bool = True,
     ) -> Any:
-        """Run a model with the running provider of the highest priority. Where that is stopped,
-        overloaded, or lost several times, the next one is used.
+        """Run a model with the running provider of the highest priority. Where that gives no
+        answer, the next one is asked; what `ModelError` says decides.
 
         Args:
             model_type: One of `ModelType`, or a plugin's own.
             params: `GenerateTextParams`, `EmbedParams`, a mapping of their fields, or a text.
             provider: Use only this one: a NAME, a service_type or a plugin's NAME.
             timeout: Seconds for each provider; None is the service's `timeout`.
+            fallback: False: only the one of the highest priority is asked.
 
         Raises:
-            ModelUnavailable: No service offers the model, or none of those that do runs.
-            CallError: It failed; `RemoteError` is an exception of the provider.
+            ModelUnavailable: No service offers the model, or none gave an answer; `errors` has
+                the error of each.
         """
-        return await self._api.use_model(model_type, params, provider, timeout)
+        return await self._api.use_model(model_type, params, provider, timeout, fallback)
 
     def use_model_stream(
         self,
@@ -457,10 +459,11 @@ class Runtime:
         params: Any = None,
         provider: str | None = None,
         timeout: float | None = None,
+        fallback: bool = True,
     ) -> AsyncIterator[str]:
         """Run a model as `use_model` does, and yield its text in pieces. The timeout is for each
-        next piece; a provider that is lost after its first piece raises."""
-        return self._api.use_model_stream(model_type, params, provider, timeout)
+        next piece. After its first piece no other provider is asked: a `CallError` is raised."""
+        return self._api.use_model_stream(model_type, params, provider, timeout, fallback)
 
     async def process_actions(
         self,

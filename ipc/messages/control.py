@@ -107,6 +107,7 @@ class Failing(msgspec.Struct, tag="broken", frozen=True):
     reason: Text
     traceback: Text = ""
     permanent: bool = False  # a retry cannot succeed
+    retry_s: Duration | None = None  # of a start: it is tried again then, and not before
 
 
 class Stopped(msgspec.Struct, tag="stopped", frozen=True):

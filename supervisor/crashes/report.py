@@ -154,11 +154,13 @@ class ExitContext:
 def is_crash(before: Child, event: Event, stopped: Stopped | None) -> bool:
     """Return whether an exit was unexpected.
 
-    It was expected if an operator ordered it, or if the service ended itself and need not run for
-    ever.
+    It was expected if an operator ordered it, if its start is to be tried again at a time that it
+    named, or if the service ended itself and need not run for ever.
     """
     if before.state is State.STOPPING:
         return before.why is not StopReason.ORDER
+    if event is Event.POSTPONED:
+        return False
     if event is not Event.CLEAN_EXIT:
         return True
     by_itself = stopped is not None and stopped.reason in {"", "ordered", "it asked to end"}

@@ -35,6 +35,7 @@ class Event(Enum):
     CLEAN_EXIT = "clean_exit"  # its process announced its end and is gone with its process tree
     CRASH = "crash"  # any other end
     REFUSED = "refused"  # its process ended with a PermanentFailure
+    POSTPONED = "postponed"  # its start ended with a RetryLater; see `postpone`
     WELL = "well"  # its `health` reported no problem
     UNWELL = "unwell"  # its `health` reported a problem, or did not answer in time
     EXCESS = "excess"  # it exceeds a limit of memory or processes
@@ -79,6 +80,7 @@ class Child:
     why: StopReason = StopReason.ORDER  # while stopping
     escalation: Effect = Effect.TERM  # while stopping: the effect of the next DEADLINE
     unwell: int = 0  # bad health results in a row
+    not_before: float = 0.0  # of its next start without a command, as its last start asked
 
 
 Step: TypeAlias = tuple[Child, Effect | None]
@@ -114,6 +116,11 @@ def extend(child: Child, until: float) -> Child:
     """Return a child whose start or drain may last until then. No deadline is ever shortened."""
     later = can_extend(child) and until > child.deadline
     return replace(child, deadline=until) if later else child
+
+
+def postpone(child: Child, until: float) -> Child:
+    """Return a child whose start is not to be tried again before then; `POSTPONED` follows."""
+    return replace(child, not_before=until)
 
 
 def has_process(state: State) -> bool:
@@ -246,6 +253,22 @@ def _unstarted(child: Child, event: Event, now: float, jitter: float) -> Step:
     return _again(child, jitter * _backoff(child.attempts), now), None
 
 
+def _postponed(child: Child, event: Event, now: float, jitter: float) -> Step:
+    """Start again when the start asked for it. It counts neither as a crash nor as an attempt."""
+    if child.spec.supervision.restart is Restart.TEMPORARY:
+        return _to(child, State.FAILED, now), None
+    child = replace(child, restarted=child.restarted + 1)
+    return _to(child, State.BACKOFF, now, max(child.not_before, now + BACKOFF_FIRST)), None
+
+
+def _settle_postponed(child: Child, event: Event, now: float, jitter: float) -> Step:
+    if not child.wanted:
+        return _stop(child, event, now, jitter)
+    if child.why is StopReason.ORDER:  # a restart by command starts at once
+        return _reset_and_queue(child, event, now, jitter)
+    return _postponed(child, event, now, jitter)
+
+
 def _again(child: Child, wait: float, now: float) -> Child:
     child = replace(child, attempts=child.attempts + 1, restarted=child.restarted + 1)
     if wait == 0.0:
@@ -298,6 +321,7 @@ _UNREADY: dict[Event, Rule] = {
     Event.CLEAN_EXIT: _unstarted,
     Event.CRASH: _unstarted,
     Event.REFUSED: _refused,
+    Event.POSTPONED: _postponed,
     Event.DEADLINE: _end_silent,
     Event.STOP: _drain,
     Event.RESET: _forget,
@@ -320,6 +344,7 @@ TRANSITIONS: dict[State, dict[Event, Rule]] = {
         Event.CLEAN_EXIT: _crashed,
         Event.CRASH: _crashed,
         Event.REFUSED: _refused,
+        Event.POSTPONED: _postponed,  # its Ready was lost
         Event.DEADLINE: _end_silent,
         Event.STOP: _drain,
         Event.RESET: _forget,
@@ -332,6 +357,7 @@ TRANSITIONS: dict[State, dict[Event, Rule]] = {
         Event.CLEAN_EXIT: _settle,
         Event.CRASH: _settle,
         Event.REFUSED: _settle_refused,
+        Event.POSTPONED: _settle_postponed,
         Event.DEADLINE: _escalate,
         Event.START: _note_order,
         Event.RESET: _forget,

@@ -25,7 +25,7 @@ from .dependencies import blocking_dependencies
 from .handle import NO_PROCESS, Handle
 from .limits import oom_words
 from .order_note import LOOP_ORDERS, NO_ORDER, OPERATOR, OrderNote
-from .policy import Child, Event, StopReason
+from .policy import Child, Event, StopReason, postpone
 from .start_record import StartRecord
 from .start_slots import StartSlot
 
@@ -92,6 +92,8 @@ class Incarnation:
     def outcome(self) -> Event:
         """Return the event that the end of this process is for the policy."""
         if self.failing is not None:
+            if self.failing.retry_s is not None:
+                return Event.POSTPONED
             return Event.REFUSED if self.failing.permanent else Event.CRASH
         return Event.CLEAN_EXIT if self.stopped is not None else Event.CRASH
 
@@ -147,6 +149,13 @@ class Service:
         """Return True if it is being ended because it did not answer the new supervisor."""
         late = self.child.why in {StopReason.WATCHDOG, StopReason.START_TIMEOUT}
         return self.current.adopting and late
+
+    def outcome(self, now: float) -> Event:
+        """Return the event that the end of its process is; note until when a start is postponed."""
+        failing, event = self.current.failing, self.current.outcome()
+        if event is Event.POSTPONED and failing is not None and failing.retry_s is not None:
+            self.child = postpone(self.child, now + failing.retry_s)
+        return event
 
     def entry(self) -> Entry:
         """Return its entry in the directory."""

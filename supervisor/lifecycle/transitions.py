@@ -8,7 +8,7 @@ from garrison.ipc.messages import State
 from .policy import AS_CRASHED, Child, Event
 from .services import Service
 
-ENDS = frozenset({Event.CRASH, Event.CLEAN_EXIT, Event.REFUSED})
+ENDS = frozenset({Event.CRASH, Event.CLEAN_EXIT, Event.REFUSED, Event.POSTPONED})
 # Events that override the recorded reason
 AT_FAULT = frozenset({Event.DEADLINE, Event.UNWELL, Event.EXCESS, Event.OVERRUN})
 

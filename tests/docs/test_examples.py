@@ -247,8 +247,8 @@ async def test_what_is_due_is_done_once_and_a_failure_harms_no_other(
 
 async def test_openai_is_asked_by_the_real_library(host: Hosting, discord: Discord) -> None:
     """Text, vectors and streams come from a server that speaks as OpenAI's does; pieces arrive as
-    they come; what it refuses is an error that says why, and asks no other provider. A provider
-    that is stopped has the next one asked."""
+    they come; what it refuses is an error that says why, and the next provider is asked, as where
+    it is stopped."""
     hello = {"messages": [{"role": "user", "content": "Hello"}], "system": "Be kind"}
     with openai() as server:
         running = host(
@@ -287,19 +287,21 @@ async def test_openai_is_asked_by_the_real_library(host: Hosting, discord: Disco
 
             refused = {"message": "Incorrect API key provided: key-of-one.", "status": 401}
             server.script({"type": "fail", **refused})
-            with pytest.raises(RemoteError, match=r"401.*Incorrect API key provided"):
-                await asker.use_model("TEXT_LARGE", hello)
-            server.script({"type": "fail", "status": 500, "times": 3, "retry_after": 0.01})
-            with pytest.raises(RemoteError, match="500"):
-                await asker.use_model("TEXT_LARGE", hello)
-            server.script({"type": "fail", "status": 500, "retry_after": 0.01})
-            server.script({"type": "reply", "text": "At the second attempt."})
-            assert await asker.use_model("TEXT_LARGE", hello) == "At the second attempt."
+            with pytest.raises(RemoteError, match=r"auth: .*401.*Incorrect API key provided"):
+                await asker.use_model("TEXT_LARGE", hello, "openai")
+            running.ask("restart", "openai")  # another incarnation is not passed over
+            server.script({"type": "fail", "status": 500, "retry_after": 0})
+            with pytest.raises(RemoteError, match=r"busy, retry after 0 s: .*500"):
+                await asker.use_model("TEXT_LARGE", hello, "openai")
+            server.script({"type": "fail", "status": 500, "retry_after": 0})
+            assert await asker.use_model("TEXT_LARGE", hello)  # by eliza, of a lower priority
+            server.script({"type": "reply", "text": "At the next attempt."})
+            assert await asker.use_model("TEXT_LARGE", hello) == "At the next attempt."
 
             server.end()
-            with pytest.raises(RemoteError, match="Connection error"):
-                await asker.use_model("TEXT_LARGE", hello)
-            assert await asker.use_model("TEXT_LARGE", hello, "eliza")
+            with pytest.raises(RemoteError, match="busy: Connection error"):
+                await asker.use_model("TEXT_LARGE", hello, "openai")
+            assert await asker.use_model("TEXT_LARGE", hello)
             running.ask("stop", "openai")
             assert await asker.use_model("TEXT_LARGE", hello)  # by eliza, of a lower priority
             with pytest.raises(RemoteError, match="no model TEXT_LARGE"):

@@ -1,5 +1,7 @@
 """Errors that cannot be printed or are no Exception: they take the way of all others."""
 
+import re
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -151,6 +153,36 @@ def test_a_start_that_raises_such_an_error_says_so() -> None:
         rows = host.rows()
         for name, kind in {**names, "early": "own"}.items():
             assert rows[name]["reason"].startswith(FAILING[kind]), rows[name]["reason"]
+
+
+def test_a_start_is_tried_again_when_it_asks_for_it() -> None:
+    """Not before, also where the supervisor dies meanwhile. An operator's order starts it at once.
+    It is no crash."""
+    config = "[plugins.errant]\n[services.errant]\nautostart = false\n"
+    config += '[services.postponed]\nplugin = "errant"\nconfig = { start = "later" }\n'
+    with hosting(config, ["errant"]) as host:
+        row = host.wait_for("postponed", "backoff")
+        assert row["reason"] == "RetryLater: retry after 900 s: too many logins"
+        assert 800 < row["again_in_s"] <= 900
+        shown = " ".join(host.run("status", "postponed").out.split())
+        assert re.search(r"next try in \d{3}\.\d s", shown)
+        assert "too many logins" in shown
+
+        host.end(signal.SIGKILL)
+        host.up()
+        row = host.status("postponed")
+        assert (row["state"], row["restarts"], row["generation"]) == ("backoff", 1, 1)
+        assert 800 < row["again_in_s"] <= 900
+
+        for verb, generation in (("start", 2), ("restart", 3)):
+            ran = host.run(verb, "postponed", "--wait", "30")
+            assert ran.code == 1
+            assert "postponed did not start: RetryLater: retry after 900 s" in ran.err
+            assert host.status("postponed")["generation"] == generation
+        (event,) = (one for one in host.events("service.state", "postponed")[-1:])
+        assert event["data"]["to"] == "backoff"
+        assert 800 < event["data"]["wait_s"] <= 900
+        assert host.run("deaths", json=True).answer["data"]["deaths"] == []
 
 
 def _health(host: Host) -> dict[str, Any]:

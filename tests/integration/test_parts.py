@@ -1,5 +1,6 @@
 """A plugin's actions, models and the like run in its own worker, whoever uses them."""
 
+import re
 import signal
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +9,7 @@ import pytest
 from tests.support.host import LONG_GRACE, Host, found, hosting
 from tests.support.waiting import eventually
 
-from garrison.ipc import Client, RemoteError, ServiceLost, ServiceUnavailable
+from garrison.ipc import Client, RemoteError, ServiceUnavailable
 
 CONFIG = """
 [plugins]
@@ -137,13 +138,6 @@ async def test_a_model_or_provider_that_is_unknown_is_named_with_what_there_is(
         assert error.endswith("'gpt' does not offer it; it is offered by words, plain, words-2")
 
 
-async def test_an_error_of_a_model_is_the_result(running: Host) -> None:
-    """Its error is the answer: another model's would hide that it is broken."""
-    async with running.connect() as client:
-        with pytest.raises(RemoteError, match="a bad word"):
-            await asker(client).model("TEXT_LARGE", "raise")
-
-
 async def test_if_a_model_dies_the_next_provider_answers(running: Host) -> None:
     """A provider of lower priority answers in its place, without a wait for the restart."""
     async with running.connect() as client:
@@ -173,9 +167,8 @@ async def test_the_only_provider_of_a_model_is_waited_for(running: Host) -> None
     async with running.connect() as client:
         front = asker(client)
         # On a loaded machine the end is announced before the launcher has reported its cause.
-        with pytest.raises(RemoteError, match=r"SIGKILL|its process ended") as caught:
-            await front.model("TEXT_LARGE", "die", "words-2")
-        assert caught.value.type_name == ServiceLost.__name__
+        error = await front.model("TEXT_LARGE", "die", "words-2")
+        assert re.fullmatch(r"no model TEXT_LARGE: words-2: .* was lost: .*", error)
         assert await front.model("TEXT_LARGE", "live", "words-2") == "live "
 
 

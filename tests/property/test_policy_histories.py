@@ -31,7 +31,7 @@ SPECS = st.builds(
     grace=st.sampled_from([0.5, 10.0]),
     start_timeout=st.sampled_from([1.0, 60.0]),
 )
-ENDS = st.sampled_from([Event.CLEAN_EXIT, Event.CRASH, Event.REFUSED])
+ENDS = st.sampled_from([Event.CLEAN_EXIT, Event.CRASH, Event.REFUSED, Event.POSTPONED])
 
 
 class Life(RuleBasedStateMachine):

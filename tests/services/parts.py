@@ -109,8 +109,6 @@ class Words(ModelProvider):
         for word in params.as_messages()[-1]["content"].split():
             if word == "die":
                 os.kill(os.getpid(), 9)
-            if word == "raise":
-                raise ValueError("a bad word")
             if word == "wait":
                 await asyncio.Event().wait()
             yield f"{word} "

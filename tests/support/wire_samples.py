@@ -113,7 +113,7 @@ UPWARD: list[m.Upward] = [
         ("the queue is full",),
         m.ThreadUse(16, 2, 1, 0),
     ),
-    m.Failing("start", "ValueError: no", "trace", True),
+    m.Failing("start", "ValueError: no", "trace", True, 2.5),
     m.Stopped("ordered"),
     m.Health("it has lost its connection", 0.25),
     m.Extend(2.5, "loading weights"),

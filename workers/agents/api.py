@@ -5,6 +5,7 @@ The methods are those of `Runtime`, which documents them for authors. Durations 
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -12,7 +13,7 @@ import msgspec
 
 from garrison.ipc.client import Client
 from garrison.ipc.directory import accepts_calls
-from garrison.ipc.errors import CallError, Overloaded, ServiceLost, ServiceUnavailable
+from garrison.ipc.errors import CallError, ServiceUnavailable
 from garrison.ipc.messages import ActionInfo, Entry, EvaluatorInfo, Manifest, ProviderInfo
 from garrison.ipc.messages import State as ServiceState
 from garrison.ipc.proxy import ServiceProxy
@@ -28,8 +29,11 @@ from .content import (
     as_memory,
     new_id,
 )
+from .cooling import Cooling, Key
 from .database import DatabaseAdapter
-from .models import ModelFallback, Offer, as_params, offer_of
+from .fallback import Attempt, ModelFallback
+from .model_trace import trace_answer, trace_error
+from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
 from .remote import (
     RemoteAction,
     RemoteEvaluator,
@@ -42,7 +46,6 @@ log = logging.getLogger(__name__)
 
 ANSWER_S = 150.0  # for an answer to a message: more than the agent's own limit
 PROVIDER_S = 5.0  # for each provider of context
-UNAVAILABLE = (ServiceUnavailable, ServiceLost, Overloaded)  # the next model's provider is tried
 P = TypeVar("P", ActionInfo, ProviderInfo, EvaluatorInfo)
 
 
@@ -52,10 +55,17 @@ class AgentApi:
     Args:
         client: The service's client.
         name: NAME of the service.
+        warn: Sets or removes a warning of the service by its key; see `Runtime.warn`.
     """
 
-    def __init__(self, client: Client, name: str) -> None:
-        self._client, self._name = client, name
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        warn: Callable[[str, str | None], None] = lambda key, text: None,
+    ) -> None:
+        self._client, self._name, self._warn = client, name, warn
+        self._cooling = Cooling()
 
     # --- components of all plugins ----------------------------------------------------------
 
@@ -159,19 +169,26 @@ class AgentApi:
         params: Any = None,
         provider: str | None = None,
         timeout: float | None = None,
+        fallback: bool = True,
     ) -> Any:
         """Run a model; see `Runtime.use_model`."""
-        fallback = ModelFallback(self.offers, model_type, provider, self._client.agent)
-        args = as_params(model_type, params)
+        asking = self._asking(model_type, params, provider, fallback)
+        failure: CallError | None = None
         while True:
-            offer = fallback.next()
-            request = (model_type, offer.provider, args)
+            attempt = self._next(asking, failure)
+            offer = attempt.offer
+            request = (model_type, offer.provider, attempt.params, *offer.counted)
             try:
-                return await self._client.call_method(
+                answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
-            except UNAVAILABLE as error:
-                fallback.failed(offer, error)
+                self._answered(asking, attempt, model_type)
+                return trace_answer(offer.service, answer, is_counted=offer.counts)
+            except CallError as error:
+                failure = error
+                self._failed(asking, attempt, model_type, error)
+            finally:
+                asking.end()
 
     async def use_model_stream(
         self,
@@ -179,28 +196,71 @@ class AgentApi:
         params: Any = None,
         provider: str | None = None,
         timeout: float | None = None,
+        fallback: bool = True,
     ) -> AsyncGenerator[str, None]:
         """Run a model and stream its text; see `Runtime.use_model_stream`."""
-        fallback = ModelFallback(self.offers, model_type, provider, self._client.agent)
-        args = as_params(model_type, params)
+        asking = self._asking(model_type, params, provider, fallback)
+        failure: CallError | None = None
         started = False
         while True:
-            offer = fallback.next()
-            request = (model_type, offer.provider, args)
+            attempt = self._next(asking, failure)
+            offer = attempt.offer
+            request = (model_type, offer.provider, attempt.params)
             stream = stream_method(
                 self._client, offer.service, "$model_stream", request, timeout=timeout
             )
             try:
                 async for piece in stream:
-                    started = True
+                    if not started:
+                        started = True
+                        self._answered(asking, attempt, model_type)
                     yield piece
                 return
-            except UNAVAILABLE as error:
+            except CallError as error:
+                failure = error
+                self._failed(asking, attempt, model_type, error)
                 if started:
                     raise
-                fallback.failed(offer, error)
             finally:
+                asking.end()
                 await stream.aclose()
+
+    def _asking(
+        self, model_type: str, params: Any, provider: str | None, fallback: bool
+    ) -> ModelFallback:
+        args, agent = as_params(model_type, params), self._client.agent
+        return ModelFallback(
+            self.offers, model_type, provider, args, self._cooling, agent, fallback
+        )
+
+    def _next(self, asking: ModelFallback, failure: CallError | None) -> Attempt:
+        try:
+            return asking.next(time.monotonic())
+        except ModelUnavailable as error:
+            raise error from failure
+
+    def _answered(self, asking: ModelFallback, attempt: Attempt, model_type: str) -> None:
+        if asking.answered(attempt):
+            service = attempt.offer.service
+            log.info("model.answers_again model=%s provider=%s", model_type, service)
+            self._warn(f"model {model_type} of {service}", None)
+
+    def _failed(
+        self, asking: ModelFallback, attempt: Attempt, model_type: str, error: CallError
+    ) -> None:
+        service = attempt.offer.service
+        trace_error(service, in_short(error))
+        wait = asking.failed(attempt, error, time.monotonic())
+        passed_over = "" if wait is None else f" passed_over_s={wait:.3g}"
+        log.warning(
+            "model.failed model=%s provider=%s%s error=%s", model_type, service, passed_over, error
+        )
+        if wait is not None:
+            problem = f"{service} fails at {model_type}: {in_short(error)}"
+            self._warn(f"model {model_type} of {service}", problem)
+        offered = {Key(offer.service, name) for name, offer in self.offers()}
+        for gone in self._cooling.forget_others(offered):
+            self._warn(f"model {gone.model_type} of {gone.service}", None)
 
     def offers(self) -> list[tuple[str, Offer]]:
         """Return all offers of models, each with its model type, in config order."""

@@ -49,10 +49,18 @@ _TOKENS: ContextVar[dict[str, int] | None] = ContextVar("garrison_tokens", defau
 # --- in the worker that asks ----------------------------------------------------------------
 
 
-def trace_answer(service: str, tokens: dict[str, int]) -> None:
-    """Note which service answered."""
+def trace_answer(service: str, answer: Any, is_counted: bool) -> Any:
+    """Note which service answered; return the model's output.
+
+    Args:
+        service: Its NAME.
+        answer: As the service returned it.
+        is_counted: Whether that is a `Counted`.
+    """
+    counted = msgspec.convert(answer, Counted) if is_counted else Counted(answer)
     if (trace := _TRACE.get()) is not None:
-        trace.service, trace.tokens = service, tokens
+        trace.service, trace.tokens = service, counted.tokens
+    return counted.output
 
 
 def trace_error(service: str, error: str) -> None:

@@ -1,19 +1,14 @@
-"""Model types and parameters, and the choice of a provider: the preferred one, then the next."""
+"""Model types and parameters, and the choice of a provider among those that are offered. Pure."""
 
-import logging
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
+from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.directory import accepts_calls
-from garrison.ipc.errors import CallError, GarrisonError, ServiceLost
+from garrison.ipc.errors import CallError, GarrisonError, RemoteError
 from garrison.ipc.messages import Entry, ModelInfo, State
-
-log = logging.getLogger(__name__)
-
-LOSSES = 3  # a provider that is lost so often during one request is not tried again
 
 
 class ModelType:
@@ -96,13 +91,17 @@ FIELDS: dict[str, frozenset[str]] = {  # model type to the names of its paramete
 
 
 class ModelUnavailable(GarrisonError):
-    """No provider of a model is available; the text lists those that exist.
+    """No provider of a model gave an answer, or there is none; the text lists those that exist.
 
-    Configure one, or start it.
+    `errors` maps the NAME of each provider that was asked, or passed over, to its error. Where it
+    is empty, configure a provider or start one.
     """
 
-    def __init__(self, model_type: str, reason: str) -> None:
+    def __init__(
+        self, model_type: str, reason: str, errors: Mapping[str, CallError] | None = None
+    ) -> None:
         self.model_type, self.reason = model_type, reason
+        self.errors: dict[str, CallError] = dict(errors or {})
         super().__init__(f"no model {model_type}: {reason}")
 
 
@@ -124,6 +123,13 @@ class Offer(NamedTuple):
     stream: bool  # it can stream its text
     running: bool
     coming: bool  # it is not running, but calls to it wait until it is
+    incarnation: bytes = b""  # of the running service
+    counts: bool = False  # it returns tokens too, where that is wanted
+
+    @property
+    def counted(self) -> tuple[bool, ...]:
+        """Return the argument that wants tokens, if the service knows it."""
+        return (True,) if self.counts else ()
 
     def matches(self, provider: str | None) -> bool:
         """Return whether a NAME, service_type or plugin's NAME means this offer; None is any."""
@@ -140,6 +146,8 @@ def offer_of(entry: Entry, info: ModelInfo) -> Offer:
         info.stream,
         running=entry.state is State.RUNNING and bool(entry.token),
         coming=accepts_calls(entry.state, entry.wanted),
+        incarnation=entry.token,
+        counts=info.counts,
     )
 
 
@@ -216,51 +224,22 @@ def no_offer_error(
     return ModelUnavailable(model_type, f"none of its providers is running: {there}; {fix}")
 
 
-class ModelFallback:
-    """The providers to try for one request, in order.
+def failed_error(
+    model_type: str, errors: Mapping[str, CallError], notes: Mapping[str, str]
+) -> ModelUnavailable:
+    """Return the error for a request that no provider answered.
 
     Args:
-        offers: Returns all current offers, each with its model type, in config order.
         model_type: The requested type.
-        provider: The requested provider; None is any.
-        agent: NAME of the agent that makes the request.
+        errors: NAME to its error; the last one that was asked comes last.
+        notes: What to say of a NAME in place of its error.
     """
+    said = (f"{name}: {notes.get(name) or in_short(error)}" for name, error in errors.items())
+    return ModelUnavailable(model_type, "; ".join(said), errors)
 
-    def __init__(
-        self,
-        offers: Callable[[], list[tuple[str, Offer]]],
-        model_type: str,
-        provider: str | None,
-        agent: str = "",
-    ) -> None:
-        self._offers, self._type = offers, model_type
-        own = f"{agent}.{provider}"  # within an agent, NAMEs may omit its prefix
-        is_own = any(offer.service == own for _, offer in offers())
-        self._provider = own if is_own and provider is not None else provider
-        self._losses: Counter[str] = Counter()
-        self._excluded: set[str] = set()
-        self._error: CallError | None = None
 
-    def next(self) -> Offer:
-        """Return the provider to try now.
-
-        Raises:
-            ModelUnavailable: There is none, and none was tried.
-            CallError: None is left; this is the error of the last one.
-        """
-        offers = self._offers()
-        of_type = [offer for model_type, offer in offers if model_type == self._type]
-        offer = choose_offer(of_type, self._provider, self._excluded)
-        if offer is not None:
-            return offer
-        if self._error is not None:
-            raise self._error
-        raise no_offer_error(self._type, self._provider, offers)
-
-    def failed(self, offer: Offer, error: CallError) -> None:
-        """Record a failure. A provider that was lost is tried again, up to `LOSSES` times."""
-        self._error = error
-        self._losses[offer.service] += 1
-        if not isinstance(error, ServiceLost) or self._losses[offer.service] >= LOSSES:
-            self._excluded.add(offer.service)
-        log.warning("model.lost model=%s provider=%s error=%s", self._type, offer.service, error)
+def in_short(error: CallError) -> str:
+    """Return what a provider's error says, without the method that raised it."""
+    if isinstance(error, DeclaredError):
+        return error.sentence() or error.type_name
+    return error.detail if isinstance(error, RemoteError) else str(error)

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from garrison.ipc.declared_errors import ModelError
 from garrison.ipc.mail import DEAD_LETTER
 from garrison.workers.agents.components import Evaluator, ProviderResult, Refusal, State
 from garrison.workers.agents.content import (
@@ -132,8 +133,13 @@ class InternalMethods:
         with logged(f"model {model_type}"):
             output = self._run(model.stream or model.handler, model_type, params)
             if hasattr(output, "__aiter__"):
-                async for piece in output:
-                    yield piece
+                pieces = aiter(output)
+                try:
+                    async for piece in pieces:
+                        yield piece
+                finally:  # the caller may have left it: its request ends now, not when collected
+                    if hasattr(pieces, "aclose"):
+                        await pieces.aclose()
             else:
                 yield await output if inspect.isawaitable(output) else output
 
@@ -162,7 +168,10 @@ class InternalMethods:
         return model
 
     def _run(self, handler: Callable[..., Any], model_type: str, params: Any) -> Any:
-        converted = convert_argument(handler, params, 1, params_class(model_type))
+        try:
+            converted = convert_argument(handler, params, 1, params_class(model_type))
+        except msgspec.ValidationError as error:  # the caller's mistake, no failure of the model
+            raise ModelError("invalid", text=str(error)) from error
         return call_with_prefix(handler, self._runtime, converted)
 
 

@@ -4,6 +4,8 @@ import asyncio
 import inspect
 from typing import Any, TypeVar
 
+from garrison.ipc.declared_errors import RetryLater
+from garrison.ipc.messages import LONGEST_TIMEOUT
 from garrison.workers.background import Background
 from garrison.workers.platform.life import begin, prepare
 from garrison.workers.platform.platform import Platform
@@ -11,6 +13,8 @@ from garrison.workers.runtime import Reports, Runtime
 from garrison.workers.service import Service
 
 S = TypeVar("S", bound=Service)
+
+STARTS = frozenset({"init", "start"})  # phases of a worker
 
 
 async def start_service(
@@ -60,6 +64,16 @@ async def start_service(
     if isinstance(service, Platform):
         begin(service)
     return service
+
+
+def postponed_s(phase: str, error: BaseException) -> float | None:
+    """Return when a start that raised this is to be tried again; None: as after any error."""
+    if phase not in STARTS or not issubclass(
+        type(error), RetryLater
+    ):  # an author's class may hide its `__class__`
+        return None
+    seconds: float = error.seconds  # type: ignore[attr-defined]
+    return min(seconds, LONGEST_TIMEOUT)
 
 
 async def _start(cls: type[Service], runtime: Runtime) -> Any:

@@ -48,7 +48,7 @@ from .reaper import Reaper
 from .redaction import redacted
 from .registration import add_plugin, add_service
 from .sandbox import unreadable_code
-from .starting import start_service
+from .starting import postponed_s, start_service
 from .task_watch import TaskWatch
 from .tracebacks import error_text, format_task, formatted, one_line
 
@@ -344,8 +344,8 @@ class Worker:
         # By its type: an author's exception may raise where its `__class__` is read.
         permanent = issubclass(type(cause), PermanentFailure | ConfigMismatch | ConfigError)
         reason = encodable(error_text(cause))[:2000] if permanent else one_line(cause)
-        failing = messages.Failing(self._phase, reason, text, permanent)
-        await self._session.send_last(failing, self._last_words_timeout)
+        fields = (self._phase, reason, text, permanent, postponed_s(self._phase, cause))
+        await self._session.send_last(messages.Failing(*fields), self._last_words_timeout)
         return CRASHED if self._phase == "run" else NOT_STARTED
 
     @property

@@ -113,6 +113,8 @@ def recorded(number: int, **fields: Any) -> RecordedCall:
         (child(), Event.CRASH, None, True),
         (child(), Event.REFUSED, None, True),
         (child(State.STARTING), Event.CRASH, None, True),
+        (child(State.STARTING), Event.POSTPONED, None, False),
+        (child(State.STOPPING, StopReason.START_TIMEOUT), Event.POSTPONED, None, True),
         (child(State.STOPPING), Event.CRASH, None, False),
         (child(State.STOPPING), Event.CLEAN_EXIT, Stopped("ordered"), False),
         (child(State.STOPPING, StopReason.WATCHDOG), Event.CRASH, None, True),

@@ -16,6 +16,7 @@ from garrison.supervisor.lifecycle.policy import (
     StopReason,
     diagram,
     has_process,
+    postpone,
     step,
 )
 
@@ -88,6 +89,7 @@ EXPECTED: dict[State, dict[Event, Expected]] = {
         Event.CLEAN_EXIT: (State.BACKOFF, None, 100.25),
         Event.CRASH: (State.BACKOFF, None, 100.25),
         Event.REFUSED: (State.FAILED, None, inf),
+        Event.POSTPONED: (State.BACKOFF, None, 100.5),
         Event.DEADLINE: (State.STOPPING, Effect.DUMP, 100.5),
         Event.STOP: (State.STOPPING, Effect.DRAIN, 110.0),
         Event.RESET: (State.INITIALIZING, None, 150.0),
@@ -99,6 +101,7 @@ EXPECTED: dict[State, dict[Event, Expected]] = {
         Event.CLEAN_EXIT: (State.BACKOFF, None, 100.25),
         Event.CRASH: (State.BACKOFF, None, 100.25),
         Event.REFUSED: (State.FAILED, None, inf),
+        Event.POSTPONED: (State.BACKOFF, None, 100.5),
         Event.DEADLINE: (State.STOPPING, Effect.DUMP, 100.5),
         Event.STOP: (State.STOPPING, Effect.DRAIN, 110.0),
         Event.RESET: (State.STARTING, None, 150.0),
@@ -110,6 +113,7 @@ EXPECTED: dict[State, dict[Event, Expected]] = {
         Event.CLEAN_EXIT: (State.QUEUED, None, inf),
         Event.CRASH: (State.QUEUED, None, inf),
         Event.REFUSED: (State.FAILED, None, inf),
+        Event.POSTPONED: (State.BACKOFF, None, 100.5),
         Event.DEADLINE: (State.STOPPING, Effect.DUMP, 100.5),
         Event.STOP: (State.STOPPING, Effect.DRAIN, 110.0),
         Event.RESET: (State.RUNNING, None, 105.0),
@@ -122,6 +126,7 @@ EXPECTED: dict[State, dict[Event, Expected]] = {
         Event.CLEAN_EXIT: (State.QUEUED, None, inf),
         Event.CRASH: (State.QUEUED, None, inf),
         Event.REFUSED: (State.QUEUED, None, inf),
+        Event.POSTPONED: (State.QUEUED, None, inf),
         Event.DEADLINE: (State.STOPPING, Effect.TERM, 102.0),
         Event.START: (State.STOPPING, None, 107.0),
         Event.RESET: (State.STOPPING, None, 107.0),
@@ -691,3 +696,64 @@ def test_the_diagram_shows_every_transition_that_moves() -> None:
                 edges = [line for line in text.splitlines() if f"{before.value} --> " in line]
                 edge = next(line for line in edges if f"--> {after.value}:" in line)
                 assert event.value in edge.partition(": ")[2].split(", ")
+
+
+# --- a start that names the time of the next one ------------------------------------------
+
+
+@pytest.mark.parametrize("state", [State.INITIALIZING, State.STARTING])
+def test_a_postponed_start_is_tried_again_then_and_not_before(state: State) -> None:
+    """Without jitter; it counts neither as a crash nor as an attempt, however often."""
+    before, now = replace(child(state), attempts=2, restarts=(99.0,)), NOW
+    for _ in range(20):
+        after, effect = step(postpone(before, now + 900), Event.POSTPONED, now, ALMOST_ONE)
+        assert effect is None
+        assert (after.state, after.deadline) == (State.BACKOFF, now + 900)
+        assert (after.attempts, after.restarts, after.probes) == (2, (99.0,), 0)
+        now += 900
+        before = walk(after, Event.DEADLINE, Event.SLOT, Event.INITIALIZED, now=now)
+        assert before.state is State.STARTING
+    assert before.restarted == 20
+
+
+@pytest.mark.parametrize("order", [Event.START, Event.RESET])
+def test_an_operator_s_order_starts_a_postponed_service_at_once(order: Event) -> None:
+    """And a crash of that start waits as any other does."""
+    waiting = walk(postpone(child(State.STARTING), NOW + 900), Event.POSTPONED)
+
+    queued = walk(waiting, order)
+    assert queued.state is State.QUEUED
+    after = walk(queued, Event.SLOT, Event.CRASH)
+    assert (after.state, after.deadline) == (State.BACKOFF, NOW + 0.25)
+    assert walk(waiting, Event.STOP).state is State.STOPPED
+
+
+def test_no_start_is_tried_again_in_a_loop() -> None:
+    """One that names no time to wait waits as long as the first backoff."""
+    after = walk(postpone(child(State.STARTING), NOW), Event.POSTPONED, jitter=0.0)
+    assert after.deadline == NOW + 0.5
+
+
+@pytest.mark.parametrize(
+    ("why", "wanted", "expected"),
+    [
+        (StopReason.ORDER, True, State.QUEUED),  # a restart by command
+        (StopReason.ORDER, False, State.STOPPED),
+        (StopReason.START_TIMEOUT, True, State.BACKOFF),
+        (StopReason.LIMIT, True, State.BACKOFF),
+        (StopReason.START_TIMEOUT, False, State.STOPPED),
+    ],
+)
+def test_a_start_that_is_postponed_while_it_is_ended(
+    why: StopReason, wanted: bool, expected: State
+) -> None:
+    """The order counts; the time holds where the supervisor ends it for its own fault."""
+    before = replace(child(State.STOPPING, why=why), wanted=wanted)
+    assert walk(postpone(before, NOW + 9), Event.POSTPONED).state is expected
+
+
+def test_a_temporary_service_is_not_started_again() -> None:
+    """Not even at a time of its own."""
+    before = postpone(child(State.STARTING, Restart.TEMPORARY), NOW + 9)
+    after = walk(before, Event.POSTPONED)
+    assert (after.state, after.deadline) == (State.FAILED, inf)

@@ -106,6 +106,8 @@ def test_a_new_incarnation_has_nothing_of_the_old_one() -> None:
         (Failing("run", "no"), None, Event.CRASH),
         (Failing("run", "no"), Stopped(), Event.CRASH),
         (Failing("start", "no", permanent=True), None, Event.REFUSED),
+        (Failing("start", "no", retry_s=3), None, Event.POSTPONED),
+        (Failing("init", "no", retry_s=0), None, Event.POSTPONED),
     ],
 )
 def test_a_clean_end_is_one_that_was_announced(

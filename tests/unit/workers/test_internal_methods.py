@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from garrison.ipc import RemoteError
 from garrison.ipc.messages import Manifest
 from garrison.workers import (
     Action,
@@ -16,6 +15,7 @@ from garrison.workers import (
     Evaluator,
     GenerateTextParams,
     Memory,
+    ModelUnavailable,
     Plugin,
     Provider,
     ProviderResult,
@@ -99,7 +99,7 @@ async def test_a_text_model_must_return_a_text() -> None:
     """Otherwise a user would read "None". Models of other types may return anything."""
     plugin = Plugin("p", models={"TEXT_LARGE": lambda runtime: None, "IMAGE": lambda: None})
     async with run(Plain, plugin=plugin) as service:
-        with pytest.raises(RemoteError, match="TEXT_LARGE must return a text, not None"):
+        with pytest.raises(ModelUnavailable, match="TEXT_LARGE must return a text, not None"):
             await service.runtime.use_model("TEXT_LARGE", "hi")
         assert await service.runtime.use_model("IMAGE", {}) is None
 

@@ -368,7 +368,7 @@ class AnswerPipeline:
         try:
             with trace:
                 return await self._runtime.use_model(
-                    config.model, params, timeout=config.answer_timeout
+                    config.model, params, timeout=config.model_timeout, fallback=config.fallback
                 )
         except ModelUnavailable as error:
             found: dict[str, Exception] = getattr(error, "errors", {})

@@ -23,6 +23,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
 
     # the model
     model: str = ModelType.TEXT_LARGE
+    fallback: bool = True  # where a provider gives no answer, the next one is asked
     decide: Literal["validate", "model"] = "validate"  # how actions are chosen
     conversation_length: Count = 32  # messages of the room in the prompt
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: the character's
@@ -46,6 +47,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
 
     # timeouts
     answer_timeout: Seconds = 120.0  # for one message, from the start of its answer
+    model_timeout: Seconds = 60.0  # for each provider of the model
     provider_timeout: Seconds = 5.0  # for providers, validation, and the database
     action_timeout: Seconds = 60.0
     evaluator_timeout: Seconds = 30.0  # for all together; the room's next message waits
