@@ -119,7 +119,7 @@ async def test_a_flood_is_dropped_before_any_model_and_its_sender_told_once(
         found = (await agent.answers(limit=50))["answers"]
         kept = await agent.get_memories(room_id="r")
 
-    assert model.asked == ["line 0", "line 1", "max: line 99"]
+    assert model.asked == ["line 0", "line 1", "line 99"]
     assert [text for _, text in platform.sent].count("Slow down.") == 1
     assert len(platform.sent) == 4
     assert problems(flood[1]) == []

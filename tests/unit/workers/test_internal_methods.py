@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from garrison.ipc import RemoteError
 from garrison.ipc.messages import Manifest
 from garrison.workers import (
     Action,

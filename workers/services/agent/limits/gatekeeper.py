@@ -91,7 +91,7 @@ class Gatekeeper:
         return NoAnswer(MessageState.DROPPED, cause.value, text, PROBLEMS[cause])
 
     def _report_drop(self, memory: Memory, drop: Drop) -> None:
-        self.counts["dropped"] += 1
+        self._count("dropped")
         if drop.tell:  # not for each message of a flood
             log.warning(
                 "message.dropped cause=%s message=%s room=%s person=%s",
@@ -125,7 +125,7 @@ class Gatekeeper:
 
     def _expire(self, memory: Memory, age: Age) -> NoAnswer:
         seconds, limit = age.at(time.monotonic()), self._config.answer_within
-        self.counts["expired"] += 1
+        self._count("expired")
         self._has_expired = True
         self._runtime.warn(
             EXPIRED,
@@ -144,11 +144,15 @@ class Gatekeeper:
             self._runtime.warn(f"{GATE}{plugin}", f"the gate of {plugin} fails: {problem}")
         self._failed_gates = set(verdict.problems)
         if verdict.refused_by:
-            self.counts["refused"] += 1
+            self._count("refused")
             data = {"cause": "gate", "plugin": verdict.refused_by, "reason": verdict.reason}
             self._emit(EventType.MESSAGE_DROPPED, {**_data(memory), **data})
         elif verdict.problems:
-            self.counts["ungated"] += 1
+            self._count("ungated")
+
+    def _count(self, what: str) -> None:
+        self.counts[what] += 1
+        self._runtime.report(**self.counts)
 
 
 def _sent(memory: Memory) -> Sent:
