@@ -1,4 +1,4 @@
-"""A flood among others' messages, gates, and `garrison answer`, with a real host and a platform in a
+"""A flood among others' messages, gates, and `garrison answer`: a real host, and a platform in a
 process of its own that keeps count."""
 
 import time
