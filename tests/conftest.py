@@ -15,18 +15,22 @@ from typing import Any
 import hypothesis
 import pytest
 from tests.support.distribution import GroupScheduling, write_groups
+from tests.support.examples import FULL
 from tests.support.host import ROOT, Hosting, hosting
 from tests.support.waiting import LONGEST, LONGEST_SOAK, ending_within
 
 # A loaded machine makes any example slow, so no example has a deadline. The examples are the same
-# in each run; `--hypothesis-profile=explore` tries new ones, and more.
+# in each run, and `.ci/run` tries more of them with `full`; `explore` tries new ones.
 LOADED = [hypothesis.HealthCheck.too_slow]
-hypothesis.settings.register_profile(
-    "garrison", deadline=None, suppress_health_check=LOADED, derandomize=True, print_blob=True
-)
-hypothesis.settings.register_profile(
-    "explore", deadline=None, suppress_health_check=LOADED, max_examples=1000, print_blob=True
-)
+for profile, most, same in (("garrison", 30, True), ("full", FULL, True), ("explore", 1000, False)):
+    hypothesis.settings.register_profile(
+        profile,
+        deadline=None,
+        suppress_health_check=LOADED,
+        max_examples=most,
+        derandomize=same,
+        print_blob=True,
+    )
 hypothesis.settings.load_profile("garrison")
 
 SLOWEST_FIRST = ("soak", "chaos", "docs", "integration", "property", "unit")  # folders

@@ -114,7 +114,7 @@ class Runtime:
         self.config: Any = {}
         self.logger = logging.getLogger(name)
         self.client = client
-        self._api = AgentApi(client, name, reports.warn)
+        self._api = AgentApi(client, name, reports.warn, events.emit_soon)
         self._components, self._settings = components, settings
         self._background, self._events, self._reports = background, events, reports
         self._redact = redact
@@ -448,8 +448,7 @@ class Runtime:
             fallback: False: only the one of the highest priority is asked.
 
         Raises:
-            ModelUnavailable: No service offers the model, or none gave an answer; `errors` has
-                the error of each.
+            ModelUnavailable: None gave an answer, or there is none; `errors` has that of each.
         """
         return await self._api.use_model(model_type, params, provider, timeout, fallback)
 

@@ -17,7 +17,7 @@ from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import CallTimeout, with_timeout
 
-pytestmark = pytest.mark.xdist_group("machine")
+pytestmark = pytest.mark.external  # its processes all start anew, with a module of its own
 
 DAY = 86_400.0
 # Read by each Python process before anything else is.

@@ -19,7 +19,7 @@ from tests.support.waiting import SOON, eventually, until
 
 from garrison.ipc import ServiceLost, with_timeout
 
-pytestmark = pytest.mark.xdist_group("machine")
+pytestmark = pytest.mark.external  # needs the machine for itself
 
 CONFIG = """
 [plugins.echo]

@@ -14,7 +14,7 @@ from tests.support.waiting import until
 
 from garrison.ipc import GarrisonError
 
-pytestmark = pytest.mark.xdist_group("machine")
+pytestmark = pytest.mark.external  # needs the machine for itself
 
 MIB = 1 << 20
 CONFIG = """

@@ -328,6 +328,7 @@ async def test_a_token_that_is_refused_is_a_failed_start_with_its_reason(
     assert "Improper token" in row["reason"]
 
 
+@pytest.mark.external  # reads the types of the openai library
 def test_the_examples_are_typed(tmp_path: Path) -> None:
     """mypy in strict mode finds nothing in any example, with a typed stand-in for discord.py and
     the real openai, nor in what `garrison init` writes. An example's name is used once in all

@@ -1,5 +1,6 @@
 """Models that fall back, with real workers: every kind of error, a hang, half a stream."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -7,9 +8,16 @@ import pytest
 from tests.support.host import Host, found, hosting
 from tests.support.waiting import eventually, until
 
-from garrison.ipc import Client
+from garrison.ipc import CallError, Client
+from garrison.workers import Content, Memory
 
-CONFIG = '[host]\n[defaults]\nwatchdog = 0\n[plugins.moods]\nuse = "moody"\n'
+CONFIG = """
+[plugins.moods]
+use = "moody"
+[plugins.agent]
+[services.agent.config]
+fallback = false
+"""
 
 
 @pytest.fixture(scope="module")
@@ -122,3 +130,17 @@ async def test_without_fallback_no_other_is_asked(running: Host) -> None:
             failed = {"moody": "ModelError busy"}
             assert await inquirer.ask("busy 30", fallback=False) == failed
         assert await moody.asked() == ["busy 30"] * 2
+
+
+async def test_an_agent_may_be_told_not_to_fall_back(running: Host) -> None:
+    """Another model would answer in its place."""
+    async with running.connect() as client:
+        _, moody = await asking(running, client)
+        content = Content("auth 5", source="inquirer")
+        message = Memory(content=content, id="1", room_id="r", entity_id="ada")
+
+        with contextlib.suppress(CallError):
+            await found(client, "agent").process_actions(message)
+
+        assert await moody.asked() == ["auth 5"]
+        assert "auth 5" not in await found(client, "spare").asked()

@@ -18,7 +18,9 @@ async def test_logs_that_were_removed_or_renamed(host: Hosting) -> None:
     """The service, the launcher and the supervisor go on in the file at the path."""
     running = host(CONFIG, ["printer"])
     logs = running.home / "logs"
-    # First of all: what is recorded before is in the former file.
+    await running.call("printer", "say", "x" * 99, 2000)
+    until(lambda: (logs / "printer.log.1").exists(), what="the supervisor knows the file")
+    # What is recorded before is in the former file.
     (logs / "events.jsonl").rename(logs / "events.jsonl.7")
     (logs / "printer.log").rename(logs / "printer.log.7")  # as logrotate does
     (logs / "launcher.log").unlink()
@@ -34,4 +36,4 @@ async def test_logs_that_were_removed_or_renamed(host: Hosting) -> None:
     os.kill(running.launcher, signal.SIGUSR2)
     until(lambda: "SIGUSR2" in running.log("launcher"))
     await running.call("printer", "say", "x" * 99, 2000)
-    until(lambda: (logs / "printer.log.1").exists(), what="rotation goes on with the new file")
+    until(lambda: (logs / "printer.log.2").exists(), what="rotation goes on with the new file")

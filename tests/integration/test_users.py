@@ -31,7 +31,7 @@ ORDINARY = Account("54321", ONE, ONE, (ONE,))
 NAMED = "nobody"
 pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="only root can start others' processes"),
-    pytest.mark.xdist_group("machine"),  # its user ids are fixed
+    pytest.mark.external,  # needs root, and its user ids are fixed
 ]
 
 CONFIG = f"""{LONG_GRACE}

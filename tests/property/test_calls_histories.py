@@ -15,6 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from msgspec import Raw
+from tests.support.examples import examples
 
 from garrison.ipc import messages
 from garrison.ipc.calls import Calls, OpenCall, Outcome
@@ -374,4 +375,6 @@ class World(RuleBasedStateMachine):
 
 def test_any_history() -> None:
     """Starts, answers, ends, changes, cancels and time in any order."""
-    run_state_machine_as_test(World, settings=settings(max_examples=300, stateful_step_count=40))
+    run_state_machine_as_test(
+        World, settings=settings(max_examples=examples(300), stateful_step_count=40)
+    )

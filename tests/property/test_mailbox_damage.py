@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from garrison.workers.services.mailbox import checksums, damage, schema
 from garrison.workers.services.mailbox.checksums import DEAD, Message
@@ -150,7 +151,9 @@ def flip(path: Path, offset: int, mask: int) -> None:
 
 
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=examples(40),
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(
     sample=st.sampled_from(["file", "log", "log-wal"]),

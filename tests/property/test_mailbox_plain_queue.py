@@ -2,6 +2,7 @@
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from garrison.workers.services.mailbox import plain_queue
 from garrison.workers.services.mailbox.checksums import Message
@@ -96,7 +97,7 @@ class Model:
             self.finished.append(seq)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(steps=STEPS, window=st.integers(1, 3), most=st.integers(2, 8), size=st.integers(400, 3000))
 def test_every_message_is_delivered_in_order_and_none_is_lost(
     steps: list[tuple[str, int]], window: int, most: int, size: int

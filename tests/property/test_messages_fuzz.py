@@ -7,6 +7,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
+from tests.support.examples import examples
 
 from garrison.ipc import messages
 from garrison.ipc.declared_errors import ModelError, RetryLater
@@ -133,14 +134,14 @@ def decoded(frame: bytes) -> None:
 
 
 @given(batch=st.lists(data, max_size=4))
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 def test_any_batch_of_the_bus_comes_back(batch: list[messages.Data]) -> None:
     """Byte for byte, in order."""
     assert encode(decode_data(encode(batch))) == encode(batch)
 
 
 @given(timeout=st.floats())
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_a_timeout_is_valid_or_rejected(timeout: float) -> None:
     """No NaN, infinity, zero or negative number."""
     call = messages.Call(1, "m", Raw(b"\x90"), EMPTY_MAP, timeout)
@@ -154,35 +155,35 @@ def test_a_timeout_is_valid_or_rejected(timeout: float) -> None:
 
 
 @given(batch=st.lists(upward, max_size=4))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_any_batch_to_the_supervisor_comes_back(batch: list[messages.Upward]) -> None:
     """Field for field, in order."""
     assert decode_upward(encode(batch)) == batch
 
 
 @given(batch=st.lists(downward, max_size=4))
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_any_batch_from_the_supervisor_comes_back(batch: list[messages.Downward]) -> None:
     """Field for field, in order."""
     assert decode_downward(encode(batch)) == batch
 
 
 @given(reading=readings)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_any_assignment_comes_back(reading: messages.Reading) -> None:
     """Field for field."""
     assert decode_assignment(encode(reading)) == reading
 
 
 @given(frame=st.binary(max_size=64))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_no_bytes_break_a_decoder(frame: bytes) -> None:
     """Random bytes."""
     decoded(frame)
 
 
 @given(value=values)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_no_value_breaks_a_decoder(value: object) -> None:
     """MessagePack of another protocol, alone and as a batch."""
     decoded(msgspec.msgpack.encode(value))
@@ -190,7 +191,7 @@ def test_no_value_breaks_a_decoder(value: object) -> None:
 
 
 @given(frame=frames, at=st.floats(0, 1), cut=st.integers(0, 4), put=st.binary(max_size=4))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_no_mutation_breaks_a_decoder(frame: bytes, at: float, cut: int, put: bytes) -> None:
     """A valid frame with some bytes removed, inserted or replaced."""
     place = int(at * len(frame))
@@ -198,7 +199,7 @@ def test_no_mutation_breaks_a_decoder(frame: bytes, at: float, cut: int, put: by
 
 
 @given(frame=frames, at=st.floats(0, 1), mask=st.integers(1, 255))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_no_flipped_bits_break_a_decoder(frame: bytes, at: float, mask: int) -> None:
     """A valid frame with one byte changed."""
     place = min(int(at * len(frame)), len(frame) - 1)
@@ -206,7 +207,7 @@ def test_no_flipped_bits_break_a_decoder(frame: bytes, at: float, mask: int) -> 
 
 
 @given(frame=frames)
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 def test_no_truncation_breaks_a_decoder(frame: bytes) -> None:
     """A valid frame, truncated at any byte, is rejected."""
     for end in range(len(frame)):
@@ -222,7 +223,7 @@ def test_no_truncation_breaks_a_decoder(frame: bytes) -> None:
     start=st.sampled_from([b"", b"\x91", b"\x91\x93\x01\x05"]),
     level=st.binary(min_size=1, max_size=3),
 )
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 def test_no_depth_breaks_a_decoder(start: bytes, level: bytes) -> None:
     """The same bytes repeated open nested levels."""
     decoded(start + level * 20_000)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from garrison.ipc import messages
 from garrison.ipc.messages import Manifest, Order, State
@@ -230,7 +231,7 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(actions=st.lists(ACTIONS, max_size=25))
 def test_the_last_order_holds_after_any_history(
     tmp_path_factory: pytest.TempPathFactory, actions: list[tuple[str, Any]]

@@ -12,6 +12,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.support.examples import examples
 
 from garrison.ipc.messages import State
 from garrison.supervisor.config.spec import Restart, ServiceSpec, service_spec
@@ -234,4 +235,6 @@ class Life(RuleBasedStateMachine):
 
 def test_any_life() -> None:
     """Orders, ends, beats, luck and time in any order."""
-    run_state_machine_as_test(Life, settings=settings(max_examples=150, stateful_step_count=40))
+    run_state_machine_as_test(
+        Life, settings=settings(max_examples=examples(150), stateful_step_count=40)
+    )

@@ -26,10 +26,16 @@ class Moody(ModelProvider):
         super().__init__(runtime)  # type: ignore[arg-type]
         self.prompts: list[str] = []
         self.left = 0
+        self.streams: list[AsyncIterator[str]] = []
 
-    async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
+    def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
+        """Stream, and keep the stream: nothing but its caller closes it."""
+        self.streams.append(self._pieces(params))
+        return self.streams[-1]
+
+    async def _pieces(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield two pieces; with `half`, one, without a finish."""
-        prompt = params.prompt
+        prompt = _last(params)
         self.prompts.append(prompt)
         word, _, seconds = prompt.partition(" ")
         if word == "unknown":
@@ -68,11 +74,21 @@ class Spare(ModelProvider):
 
     service_type = "spare"
 
+    def __init__(self, runtime: object = None) -> None:
+        super().__init__(runtime)  # type: ignore[arg-type]
+        self.prompts: list[str] = []
+
     async def generate_text(self, params: GenerateTextParams) -> str:
         """Answer; refuse what is refused by all."""
-        if params.prompt == "refused":
+        self.prompts.append(_last(params))
+        if _last(params) == "refused":
             raise ModelError("refused", text="here too")
-        return f"spare: {params.prompt}"
+        return f"spare: {_last(params)}"
+
+    @idempotent
+    async def asked(self) -> list[str]:
+        """Return all prompts."""
+        return self.prompts
 
 
 class Inquirer(Service):
@@ -102,6 +118,11 @@ class Inquirer(Service):
             pieces.append(_shown(error))
         await stream.aclose()
         return pieces
+
+
+def _last(params: GenerateTextParams) -> str:
+    """Return what is to be answered."""
+    return params.as_messages()[-1]["content"]
 
 
 def _shown(error: CallError) -> str:

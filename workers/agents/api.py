@@ -12,13 +12,14 @@ from typing import Any, TypeVar, cast
 import msgspec
 
 from garrison.ipc.client import Client
+from garrison.ipc.declared_errors import ModelError
 from garrison.ipc.directory import accepts_calls
 from garrison.ipc.errors import CallError, ServiceUnavailable
 from garrison.ipc.messages import ActionInfo, Entry, EvaluatorInfo, Manifest, ProviderInfo
 from garrison.ipc.messages import State as ServiceState
 from garrison.ipc.proxy import ServiceProxy
 
-from .components import ProviderResult, State
+from .components import EventType, ProviderResult, State
 from .content import (
     Content,
     Memory,
@@ -56,6 +57,7 @@ class AgentApi:
         client: The service's client.
         name: NAME of the service.
         warn: Sets or removes a warning of the service by its key; see `Runtime.warn`.
+        emit: Emits an event without waiting for its listeners.
     """
 
     def __init__(
@@ -63,8 +65,9 @@ class AgentApi:
         client: Client,
         name: str,
         warn: Callable[[str, str | None], None] = lambda key, text: None,
+        emit: Callable[[str, Any], None] = lambda event, payload: None,
     ) -> None:
-        self._client, self._name, self._warn = client, name, warn
+        self._client, self._name, self._warn, self._emit = client, name, warn, emit
         self._cooling = Cooling()
 
     # --- components of all plugins ----------------------------------------------------------
@@ -258,6 +261,9 @@ class AgentApi:
         if wait is not None:
             problem = f"{service} fails at {model_type}: {in_short(error)}"
             self._warn(f"model {model_type} of {service}", problem)
+        kind = error.kind if isinstance(error, ModelError) else ""
+        data = {"model": model_type, "provider": service, "kind": kind, "error": in_short(error)}
+        self._emit(EventType.MODEL_FAILED, {**data, "passed_over_s": wait})
         offered = {Key(offer.service, name) for name, offer in self.offers()}
         for gone in self._cooling.forget_others(offered):
             self._warn(f"model {gone.model_type} of {gone.service}", None)

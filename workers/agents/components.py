@@ -241,6 +241,7 @@ class EventType:
     ACTION_COMPLETED = "ACTION_COMPLETED"  # the same, with "success", "error"
     EVALUATOR_STARTED = "EVALUATOR_STARTED"  # {"evaluator", "message", "room"}
     EVALUATOR_COMPLETED = "EVALUATOR_COMPLETED"  # the same, with "error"
+    MODEL_FAILED = "model.failed"  # {"model", "provider", "kind", "error", "passed_over_s"}
     WORLD_JOINED = "WORLD_JOINED"
     WORLD_CONNECTED = "WORLD_CONNECTED"
     WORLD_LEFT = "WORLD_LEFT"

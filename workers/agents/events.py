@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 
 Handler = Callable[..., Awaitable[Any] | Any]
 
+EMITTING_MOST = 64  # events at the same time, in the background
+
 
 class Events:
     """The event handlers of one service.
@@ -32,6 +34,7 @@ class Events:
     ) -> None:
         self._client, self._name, self._subscribe = client, name, subscribe
         self._handlers: dict[str, list[Handler]] = {}
+        self._emitting: set[asyncio.Task[None]] = set()
 
     def register(self, event: str, handler: Handler) -> None:
         """Add a handler; see `Runtime.register_event`."""
@@ -59,6 +62,16 @@ class Events:
         await asyncio.gather(
             self._handle_own(event, payload), client.emit_to(others, event, payload)
         )
+
+    def emit_soon(self, event: str, payload: Any) -> None:
+        """Emit an event in the background, if anything subscribes to it; drop it if
+        `EMITTING_MOST` are being emitted."""
+        client = self._client
+        heard = event in self._handlers or client.directory.subscribers(event, client.agent)
+        if heard and len(self._emitting) < EMITTING_MOST:
+            task = asyncio.create_task(self.emit(event, payload, False), name=f"event {event}")
+            self._emitting.add(task)
+            task.add_done_callback(self._emitting.discard)
 
     async def _handle_own(self, event: str, payload: Any) -> None:
         try:

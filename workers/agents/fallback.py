@@ -90,8 +90,8 @@ class ModelFallback:
         params: The parameters.
         cooling: The providers that are passed over.
         agent: NAME of the agent that makes the request.
-        fallback: False: only the provider with the highest priority is asked, whatever it answered
-            before.
+        fallback: False: only the provider with the highest priority is asked, and never passed
+            over.
     """
 
     def __init__(
@@ -176,15 +176,14 @@ class ModelFallback:
         return self._cooling.answered(Key(attempt.offer.service, self._type), attempt.began)
 
     def failed(self, attempt: Attempt, error: CallError, now: float) -> float | None:
-        """Note a failure; return for how long the provider is passed over, if it is."""
+        """Note a failure; return how long to pass over the provider; None: it was not at fault."""
         self.end()
         offer, key = attempt.offer, Key(attempt.offer.service, self._type)
         self._errors.pop(offer.service, None)  # the last one comes last
         self._errors[offer.service] = error
         follows, wait = then(error, now - attempt.began), None
         if follows is Then.COOL:
-            if self._fallback:
-                wait = self._cooling.failed(key, offer.incarnation, error, attempt.began, now)
+            wait = self._cooling.failed(key, offer.incarnation, error, attempt.began, now)
         elif isinstance(error, ModelError):  # it has answered: the request is at fault
             self._cooling.answered(key, attempt.began)
         if not self._goes_on_with(offer, follows, attempt.params):

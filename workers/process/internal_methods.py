@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from garrison.ipc.declared_errors import ModelError
+from garrison.ipc.declared_errors import DeclaredError, ModelError
 from garrison.ipc.mail import DEAD_LETTER
 from garrison.workers.agents.components import Evaluator, ProviderResult, Refusal, State
 from garrison.workers.agents.content import (
@@ -198,9 +198,11 @@ def logged(what: str) -> Iterator[None]:
     except BaseException as error:
         if type(error) is GeneratorExit and not author_location(error):
             raise  # the stream is closed; no function raised it
-        # A check of garrison's own explains itself; the frames would be garrison's.
+        # A check of garrison's own explains itself; the frames would be garrison's. So does an
+        # error that the author declares.
         kind = type(error)  # an author's exception may raise where its `__class__` is read
-        own = issubclass(kind, TypeError | msgspec.ValidationError) and not author_location(error)
+        checked = issubclass(kind, TypeError | msgspec.ValidationError)
+        own = issubclass(kind, DeclaredError) or (checked and not author_location(error))
         log.warning("%s failed\n%s", what, one_line(error) if own else formatted(error).rstrip())
         raise
 

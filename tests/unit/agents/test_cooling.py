@@ -62,7 +62,10 @@ def test_requests_that_failed_together_count_once() -> None:
         cooling.failed(KEY, TOKEN, UNKNOWN, 0, 5)
     assert cooling.is_passed_over(KEY, TOKEN, 5.9)
     assert not cooling.is_passed_over(KEY, TOKEN, 6)
+    assert cooling.failed(KEY, TOKEN, UNKNOWN, 6, 6) == 2.0
 
+    cooling = Cooling()
+    cooling.failed(KEY, TOKEN, UNKNOWN, 0, 5)
     assert cooling.failed(KEY, TOKEN, ModelError("busy", 60), 0, 5) == 60.0
     assert cooling.failed(KEY, TOKEN, ModelError("busy", 10), 0, 5) == 60.0
     assert cooling.failed(KEY, TOKEN, UNKNOWN, 0, 5) == 60.0

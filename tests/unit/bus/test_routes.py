@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from garrison.ipc.messages import FULL, GONE, SUPERVISOR
 from garrison.supervisor.bus.routes import FRAMES_MOST, Frames, PeerTable, route
@@ -81,7 +82,7 @@ def test_the_most_frames_pass() -> None:
 
 
 @given(frames=st.lists(st.one_of(st.sampled_from([A, B, UNKNOWN]), st.binary(max_size=4))))
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_frames_go_to_members_alone(frames: Frames) -> None:
     """What is sent on goes to a live member, and names a live source or none."""
     before = list(frames)

@@ -243,6 +243,31 @@ def test_a_wait_is_never_negative() -> None:
     assert ModelError("busy", -1).retry_after == 0.0
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "kind", "retry_after"),
+    [
+        (429, {"Retry-After": "30"}, "busy", 30.0),
+        (429, {"retry-after": "1", "retry-after-ms": "1500"}, "busy", 1.5),
+        (503, {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}, "busy", None),
+        (529, {"Retry-After": "nan"}, "busy", None),
+        (500, {}, "busy", None),
+        (408, None, "busy", None),
+        (401, {}, "auth", None),
+        (403, {}, "auth", None),
+        (404, {}, "auth", None),
+        (413, {}, "context", None),
+        (400, {}, "invalid", None),
+        (422, {}, "invalid", None),
+    ],
+)
+def test_an_http_status_has_its_kind(
+    status: int, headers: dict[str, str] | None, kind: str, retry_after: float | None
+) -> None:
+    """And the time to come back that its headers name in seconds or milliseconds."""
+    error = ModelError.from_http(status, headers, "no")
+    assert (error.kind, error.retry_after, error.reason) == (kind, retry_after, "no")
+
+
 def test_every_declared_error_of_garrison_says_what_can_be_done() -> None:
     """Each class has a docstring of its own."""
     for cls in (DeclaredError, ModelError, RetryLater, Busy, NotSent):

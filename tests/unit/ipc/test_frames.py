@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec import Raw
 from msgspec.msgpack import Ext
+from tests.support.examples import examples
 
 from garrison.ipc import frames as large
 from garrison.ipc import messages
@@ -283,7 +284,7 @@ def test_forged_frames_are_rejected(frames: list[bytes]) -> None:
         large.unpack(frames, MOST)
 
 
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 @given(st.data())
 def test_a_damaged_batch_is_refused_or_read(data: st.DataObject) -> None:
     """No other error is raised, by decoding it or its arguments."""

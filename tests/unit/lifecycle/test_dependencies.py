@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
 from garrison.ipc.messages import State
 from garrison.supervisor.config.spec import ServiceSpec, service_spec
@@ -89,7 +90,7 @@ GRAPHS = st.dictionaries(
 
 
 @given(needs=GRAPHS)
-@settings(max_examples=300)
+@settings(max_examples=examples(300))
 def test_any_graph_has_a_cycle_or_an_order(needs: dict[str, str]) -> None:
     """A path that is named is one; where none is, each comes after what it depends on."""
     specs = graph(**needs)
@@ -165,7 +166,7 @@ def test_a_dependency_stops_once_its_dependents_have_no_process(state: State) ->
 
 
 @given(needs=GRAPHS)
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 def test_everything_stops_in_the_reverse_of_its_start(needs: dict[str, str]) -> None:
     """Starts in waves as waits_for lets them, stops in waves as may_stop does: in reverse, each."""
     specs = graph(**needs)

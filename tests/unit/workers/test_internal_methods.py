@@ -1,5 +1,6 @@
 """The arguments that authors' functions receive, and the conversion of what they return."""
 
+import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from garrison.workers import (
     Evaluator,
     GenerateTextParams,
     Memory,
+    ModelError,
     ModelUnavailable,
     Plugin,
     Provider,
@@ -103,6 +105,39 @@ async def test_a_text_model_must_return_a_text() -> None:
         with pytest.raises(ModelUnavailable, match="TEXT_LARGE must return a text, not None"):
             await service.runtime.use_model("TEXT_LARGE", "hi")
         assert await service.runtime.use_model("IMAGE", {}) is None
+
+
+async def test_a_failure_of_a_model_is_an_event() -> None:
+    """For whoever wants to be told; without a listener nothing is emitted."""
+    heard: asyncio.Queue[Any] = asyncio.Queue()
+
+    def fail(runtime: Any) -> str:
+        raise ModelError("busy", 3, "429")
+
+    async with run(Plain, plugin=Plugin("p", models={"TEXT_LARGE": fail})) as service:
+        with pytest.raises(ModelUnavailable):
+            await service.runtime.use_model("TEXT_LARGE", "hi")
+        service.runtime.register_event("model.failed", lambda data: heard.put_nowait(data))
+        with pytest.raises(ModelUnavailable):
+            await service.runtime.use_model("TEXT_LARGE", "hi", fallback=False)
+        assert await asyncio.wait_for(heard.get(), 10) == {
+            "model": "TEXT_LARGE",
+            "provider": "plain",
+            "kind": "busy",
+            "error": "busy, retry after 3 s: 429",
+            "passed_over_s": 3.0,
+        }
+        assert heard.empty()
+
+
+async def test_params_that_do_not_fit_are_the_callers_mistake() -> None:
+    """And no failure of the model."""
+    async with run(Plain, plugin=Plugin("p", models={"TEXT_LARGE": lambda r, p: "yes"})) as service:
+        with pytest.raises(ModelUnavailable, match="invalid: Expected `str`") as caught:
+            await service.runtime.use_model("TEXT_LARGE", {"prompt": 5})
+        (error,) = caught.value.errors.values()
+        assert isinstance(error, ModelError)
+        assert await service.runtime.use_model("TEXT_LARGE", {"prompt": "5"}) == "yes"
 
 
 async def test_an_error_of_an_authors_function_is_logged_by_its_own_service(
