@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from .character_use import knowledge_of, lore_of, template_of, unused_fields
+
 MOST_BYTES = 1 << 20  # of a character file
 MOST = 100  # characters in one file
 DEEPEST = 64  # levels of objects and lists
@@ -73,6 +75,20 @@ class Character(msgspec.Struct, kw_only=True, omit_defaults=True):
     def agent_id(self) -> str:
         """Return its id; if the file has none, one made from its name."""
         return self.id or str(uuid.uuid5(ALIKE, self.name))
+
+    @property
+    def lore(self) -> list[str]:
+        """Return what the key `lore` of the file has, as texts."""
+        return lore_of(self.extra)
+
+    @property
+    def knowledge_texts(self) -> list[str]:
+        """Return the texts among the knowledge; entries that name files have none."""
+        return knowledge_of(self.knowledge)
+
+    def template(self, is_post: bool = False, source: str = "") -> str:
+        """Return the file's template for an answer through a service; empty where it has none."""
+        return template_of(self.templates, is_post, source)
 
 
 def default_character() -> Character:
@@ -170,6 +186,19 @@ def as_character(value: object) -> Character:
                 fields[field] = READERS[field](part)
     more = fields.pop("extra", {})
     return Character(**fields, extra={**more, **extra})
+
+
+def unused_in(data: bytes, name: str) -> list[str]:
+    """Return what a file has for the character of a name that the agent does not use.
+
+    Raises:
+        CharacterError: The file cannot be read.
+    """
+    document = _decoded(data)
+    for table in document if isinstance(document, list) else [document]:
+        if isinstance(table, dict) and str(table.get("name", "")).strip() == name:
+            return unused_fields(table)
+    return []
 
 
 # --- secrets and settings -----------------------------------------------------------------

@@ -18,7 +18,7 @@ from . import frames as large
 from . import mail, values, watching
 from .caller import Decode, ItemSink, bounded_seconds
 from .calls import OpenCall
-from .directory import AWAY
+from .directory import AWAY, RegistrationStatus, registration_status
 from .errors import (
     CallError,
     InvalidCall,
@@ -41,8 +41,18 @@ MARGIN = 65_536  # bytes of a message besides its arguments
 DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf"))
 # The methods that led to the running one, and itself last; calls that it makes carry them on.
 CHAIN: ContextVar[tuple[str, ...]] = ContextVar("garrison_chain", default=())
+# The id of the running call, which is the same when the call is sent again, in a list that has it
+# until it is taken: what the method calls and starts inherits the list. Set where it is used.
+CALL_ID: ContextVar[list[str] | None] = ContextVar("garrison_call_id", default=None)
 
 _encode_args = values.encode
+
+
+def take_call_id() -> str:
+    """Return the id of the call or posted message that the running method is for; "" if that was
+    taken before, or if the method is called by its own process."""
+    held = CALL_ID.get()
+    return held.pop() if held else ""
 
 
 class Client:
@@ -115,6 +125,13 @@ class Client:
     def get_registered_service_types(self) -> list[str]:
         """Return every service_type, in config order."""
         return self.directory.types(self.agent)
+
+    def get_service_registration_status(
+        self, wanted: str | Callable[..., object]
+    ) -> RegistrationStatus:
+        """Return how far a service is: "registered" while it runs, "registering" while it starts,
+        "pending" before that and while it is stopped, "failed", or "unknown"."""
+        return registration_status(self.entry_of(wanted))
 
     @overload
     async def get_service_load_promise(self, wanted: str, timeout: float = ...) -> ServiceProxy: ...

@@ -5,12 +5,34 @@ agent's by full NAME alone. Shared services and programs find shared ones first,
 """
 
 from collections.abc import Iterable, Iterator
-from typing import assert_never
+from typing import Literal, TypeAlias, assert_never
 
 from .messages import Changed, Delisted, Entry, Listed, State
 
 # A call to a service in one of these states fails at once; in the others it waits.
 AWAY = frozenset({State.REGISTERED, State.STOPPED, State.FAILED})
+
+
+RegistrationStatus: TypeAlias = Literal[
+    "unknown", "pending", "registering", "registered", "failed"
+]  # elizaOS's words
+
+
+def registration_status(entry: Entry | None) -> RegistrationStatus:
+    """Return how far a service is, in elizaOS's words; None: it is not configured."""
+    if entry is None:
+        return "unknown"
+    match entry.state:
+        case State.RUNNING:
+            return "registered"
+        case State.INITIALIZING | State.STARTING:
+            return "registering"
+        case State.FAILED:
+            return "failed"
+        case State.REGISTERED | State.QUEUED | State.BACKOFF | State.STOPPING | State.STOPPED:
+            return "pending"
+        case _:
+            assert_never(entry.state)
 
 
 def accepts_calls(state: State, wanted: bool) -> bool:

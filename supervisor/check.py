@@ -16,7 +16,11 @@ import msgspec
 
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Failing, PluginRead, PluginSource, Reading, encode, packed
-from garrison.supervisor.config.characters import unused_characters, unused_secrets
+from garrison.supervisor.config.characters import (
+    unused_characters,
+    unused_fields,
+    unused_secrets,
+)
 from garrison.supervisor.config.environment import (
     base_environment,
     differing_sources,
@@ -34,6 +38,7 @@ from garrison.supervisor.processes.users import (
     resolve_user,
 )
 
+from .credentials import credential_problems
 from .fitting import checked, configured_services
 from .probes import READ_S
 
@@ -97,6 +102,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
     """Read every plugin, and check the config against what the plugins provide."""
     report = CheckReport(config)
     provides: dict[str, list[str]] = {}
+    credentials: dict[tuple[str, str], str] = {}  # plugin and type → NAME of the secret
     for name in config.plugins:
         read = _read(config, name, environ)
         if isinstance(read, Failing):
@@ -104,6 +110,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
             report.tracebacks.append(read.traceback.rstrip())
         else:
             provides[name] = [manifest.service_type for manifest in read.services]
+            credentials |= {(name, one.service_type): one.credential for one in read.services}
             _add_plugin(report, read)
     try:
         _, report.services = configured_services(config, provides)
@@ -113,6 +120,9 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         agents = config.agents.values()
         report.notes += unused_characters(agents, report.services)
         report.notes += unused_secrets(agents, report.services)
+        report.notes += unused_fields(agents)
+    for warning in credential_problems(config.host, report.services, credentials, environ):
+        report.add_unstartable(warning)
     machine = detect_capabilities(config.host.cgroups)
     for spec in report.services:
         unsupported = unsupported_limits(spec, machine)

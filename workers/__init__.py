@@ -41,6 +41,7 @@ from garrison.workers.agents.models import (
     ModelUnavailable,
 )
 
+from .define_service import define_service
 from .model_provider import ModelProvider
 from .platform.messages import Heard, Outgoing, Sent
 from .platform.platform import Platform
@@ -91,6 +92,7 @@ __all__ = [
     "Task",
     "answer_id",
     "as_memory",
+    "define_service",
     "idempotent",
     "state",
     "with_timeout",

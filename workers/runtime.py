@@ -12,6 +12,7 @@ from typing import Any, TypeVar, overload
 from garrison.ipc.caller import check_number
 from garrison.ipc.character import Character
 from garrison.ipc.client import Client
+from garrison.ipc.directory import RegistrationStatus
 from garrison.ipc.mail import MESSAGE, PostedMessage
 from garrison.ipc.messages import RestartedBy, encodable
 from garrison.ipc.proxy import ServiceProxy
@@ -149,7 +150,8 @@ class Runtime:
 
         The first that has the key decides: the character (`secrets`, `settings`,
         `settings.secrets`), the secrets that the config grants to this service, its environment,
-        the default. An empty text, 0 and False are values; null is not.
+        the default. An empty text, 0 and False are values; null is not. A key that exists where
+        this service cannot read it is logged once, and named in `garrison status`.
         """
         return self._settings.get(key, default)
 
@@ -272,6 +274,13 @@ class Runtime:
     def get_registered_service_types(self) -> list[str]:
         """Return all service types, in config order."""
         return self.client.get_registered_service_types()
+
+    def get_service_registration_status(
+        self, wanted: str | Callable[..., object]
+    ) -> RegistrationStatus:
+        """Return how far a service is: "registered" while it runs, "registering" while it starts,
+        "pending" before that and while it is stopped, "failed", or "unknown"."""
+        return self.client.get_service_registration_status(wanted)
 
     @overload
     async def get_service_load_promise(self, wanted: str, timeout: float = ...) -> ServiceProxy: ...
@@ -425,7 +434,8 @@ class Runtime:
             include: Names of dynamic or private providers to use as well.
             only_include: Use only these.
             timeout: Seconds for each provider. One that fails or is late is left out and logged;
-                so is what exceeds a quarter of `max_message` in total.
+                so is what exceeds a quarter of `max_message` in total. One whose service does
+                not run is left out at once, and one that was late twice for 30 s.
         """
         return await self._api.compose_state(memory, include, only_include, timeout)
 

@@ -3,7 +3,7 @@
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 from garrison.ipc.caller import check_number
 
@@ -13,24 +13,42 @@ from .runtime import Runtime
 
 
 class ServiceType:
-    """The core's service types. A plugin may subclass this to add its own, or use any string."""
+    """The core's service types.
 
-    TRANSCRIPTION = "transcription"
-    VIDEO = "video"
-    BROWSER = "browser"
-    PDF = "pdf"
-    REMOTE_FILES = "aws_s3"
-    WEB_SEARCH = "web_search"
-    EMAIL = "email"
-    TEE = "tee"
-    TASK = "task"
-    WALLET = "wallet"
-    LP_POOL = "lp_pool"
-    TOKEN_DATA = "token_data"
-    MESSAGE_SERVICE = "message_service"
-    MESSAGE = "message"
-    POST = "post"
-    UNKNOWN = "unknown"
+    A plugin may use any other text, or subclass this to add its own, which type checkers know:
+    `class MyServiceType(ServiceType): DISCORD: Final = "discord"`.
+    """
+
+    TRANSCRIPTION: Final = "transcription"
+    VIDEO: Final = "video"
+    BROWSER: Final = "browser"
+    PDF: Final = "pdf"
+    REMOTE_FILES: Final = "aws_s3"
+    WEB_SEARCH: Final = "web_search"
+    EMAIL: Final = "email"
+    TEE: Final = "tee"
+    TASK: Final = "task"
+    WALLET: Final = "wallet"
+    LP_POOL: Final = "lp_pool"
+    TOKEN_DATA: Final = "token_data"
+    MESSAGE_SERVICE: Final = "message_service"
+    MESSAGE: Final = "message"
+    POST: Final = "post"
+    UNKNOWN: Final = "unknown"
+
+    def __init_subclass__(cls) -> None:
+        """Check a plugin's types.
+
+        Raises:
+            TypeError: One is no text, or empty.
+        """
+        super().__init_subclass__()
+        for name, value in vars(cls).items():
+            if not name.startswith("_") and not (isinstance(value, str) and value):
+                raise TypeError(
+                    f"{cls.__name__}.{name} is {value!r:.80}; a service type is a text, for "
+                    f'instance {name}: Final = "{name.lower()}"'
+                )
 
 
 class Service:

@@ -117,9 +117,10 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     terminal: int | msgspec.UnsetType = msgspec.UNSET  # pid of the process whose terminal it uses
     threads: int = 16  # plain methods that run at once
     task_errors: str = "log"  # what an exception that nothing retrieves does: "log", "crash"
+    not_granted: tuple[str, ...] = ()  # names of variables that the supervisor has, and it has not
 
 
-class Section(msgspec.Struct, frozen=True):
+class Section(msgspec.Struct, frozen=True, omit_defaults=True):
     """A service's config values, to be checked against its class's `Config`."""
 
     name: str
@@ -127,6 +128,7 @@ class Section(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     bound: bool  # the section names this plugin; otherwise it may be another plugin's
     called: str = ""  # its NAME without its agent's
+    exclusive: bool = True  # False: the section says so
 
 
 class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):

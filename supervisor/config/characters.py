@@ -15,12 +15,15 @@ from garrison.ipc.character import (
     parse_all,
     secrets_of,
     text_without_secrets,
+    unused_in,
     with_secrets_of,
     without_foreign_secrets,
 )
 
 from .environment import UnusableFile, read_with_permission_problem
 from .spec import AgentSpec, ServiceSpec
+
+UNUSED_SHOWN = 20  # unused parts of a character that a note names
 
 
 def read_agent(
@@ -104,6 +107,27 @@ def unused_characters(agents: Iterable[AgentSpec], services: Iterable[ServiceSpe
             notes.append(
                 f"no service answers as {agent.character.name} ({agent.file}): "
                 f"{section} has no service of type agent; {remedy}"
+            )
+    return notes
+
+
+def unused_fields(agents: Iterable[AgentSpec]) -> list[str]:
+    """Return a note for each character file with parts that the bundled agent does not use."""
+    notes = list[str]()
+    for agent in agents:
+        if agent.file is None:
+            continue
+        try:
+            found = unused_in(read_with_permission_problem(agent.file)[0], agent.character.name)
+        except (FileNotFoundError, UnusableFile, CharacterError):  # it has just been changed
+            continue
+        if found:
+            named = ", ".join(found[:UNUSED_SHOWN])
+            more = len(found) - UNUSED_SHOWN
+            notes.append(
+                f"{agent.file}: of {agent.character.name} the agent does not use {named}"
+                + (f" and {more} more" if more > 0 else "")
+                + "; services read them from runtime.character"
             )
     return notes
 

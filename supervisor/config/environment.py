@@ -40,6 +40,7 @@ USER_FOLDERS = frozenset(
 )
 
 LINE = re.compile(r"(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=([^\0]*)")
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 SINGLE = re.compile(r"'([^']*)'\s*(?:#.*)?")
 DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"\s*(?:#.*)?')
 ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
@@ -47,6 +48,7 @@ ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd, see systemd.exec(5)
 SUPERVISORS = "the supervisor's environment"  # as the source of a secret
 MOST_BYTES = 1 << 20  # of a file with secrets
+NAMES_MOST = 1_000  # names of variables that a worker is told of; further ones are not
 ACL = "system.posix_acl_access"
 ACL_ENTRY = struct.Struct("<HHI")  # linux/posix_acl_xattr.h: tag, permissions, id
 ACL_VERSION_BYTES = 4
@@ -219,6 +221,22 @@ def service_environment(
         secrets[name] = search.find(name, source)
     public = {name: value for name, value in environment.items() if name not in secrets}
     return ServiceEnvironment(public, secrets)
+
+
+def not_granted(environ: Mapping[str, str], found: ServiceEnvironment) -> tuple[str, ...]:
+    """Return the names of secrets and variables that the supervisor could grant, and a service is
+    not given. Its worker names one that is asked for; no value is sent.
+
+    Args:
+        environ: The supervisor's environment.
+        found: What the service is given.
+    """
+    names = {name for name, value in environ.items() if value}
+    if folder := environ.get(CREDENTIALS, ""):
+        with contextlib.suppress(OSError):
+            names.update(path.name for path in Path(folder).iterdir())
+    left = names - found.public.keys() - found.secrets.keys()
+    return tuple(sorted(name for name in left if NAME.fullmatch(name)))[:NAMES_MOST]
 
 
 def differing_sources(

@@ -83,9 +83,18 @@ def gate(host: Host) -> Iterator[None]:
     let(host, "release")
 
 
-def kill(host: Host, name: str = "agent") -> None:
-    """Kill a service and wait for its next incarnation."""
-    host.until_reborn(name, host.kill(name))
+def pause(seconds: float) -> None:
+    """Let some of an answer happen."""
+    due = time.monotonic() + seconds
+    until(lambda: time.monotonic() >= due, what="it is time")
+
+
+def kill(host: Host, *names: str) -> None:
+    """Kill services and wait for their next incarnations, which come as after a first crash."""
+    killed = [(name, host.kill(name)) for name in names or ("agent",)]
+    for name, old in killed:
+        host.until_reborn(name, old)
+        host.ask("reset", name)
 
 
 @pytest.mark.usefixtures("gate")
@@ -154,7 +163,7 @@ def test_a_damaged_record(host: Host, fake: FakePlatform) -> None:
     fake.fault("send", "stall", seconds=1.0)
     fake.say("damaged", question("hello"))
     until(lambda: bool(fake.answers("damaged")), what="it is said")
-    (path,) = host.folder.glob(".garrison/**/answers.db")
+    (path,) = host.folder.glob("h/**/answers.db")
     for file in (path, path.with_name("answers.db-wal")):
         file.write_bytes(b"x" * file.stat().st_size)
     kill(host)
@@ -171,10 +180,7 @@ def test_killed_at_any_time(host: Host, fake: FakePlatform, victims: list[str]) 
     for _ in range(5):
         for room in ("left", "right", "left"):
             fake.say(room, question("hello"))
-        due = time.monotonic() + drawn.uniform(0, 0.05)
-        until(lambda due=due: time.monotonic() >= due, what="it is time")
-        killed = [(name, host.kill(name)) for name in victims]
-        for name, old in killed:
-            host.until_reborn(name, old)
+        pause(drawn.uniform(0, 0.05))
+        kill(host, *victims)
 
     assert fake.until_answered().faults == {}

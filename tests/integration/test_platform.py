@@ -1,14 +1,17 @@
 """A platform in a host of its own: each message has one answer, whichever process is killed."""
 
+import asyncio
 import itertools
 import random
 import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.host import Host, hosting
+from tests.support.host import Host, found, hosting
 from tests.support.platform_client import FakePlatform, fake_platform
-from tests.support.waiting import until
+from tests.support.waiting import until_true
+
+from garrison.workers.platform.platform import HOOKS
 
 CONFIG = """
 [defaults]
@@ -56,10 +59,10 @@ def test_each_message_has_one_answer_whoever_dies(
 ) -> None:
     """A kill at any time after a message costs no answer, doubles none, and changes no order."""
     drawn = random.Random(victim)
-    for _ in range(6):
+    for _ in range(4):
         for room in ("left", "right", "left"):
             fake.say(room, f"{next(WORDS)} hello")
-        until(lambda due=time.monotonic() + drawn.uniform(0, 0.05): time.monotonic() >= due)
+        time.sleep(drawn.uniform(0, 0.05))  # the moment of the kill is drawn
         if victim == "supervisor":
             host.end(9)
             host.up()
@@ -67,3 +70,29 @@ def test_each_message_has_one_answer_whoever_dies(
             host.until_reborn(victim, host.kill(victim))
     counts = fake.until_answered()
     assert counts.faults == {}
+
+
+@pytest.mark.parametrize("lookup", [True, False])
+async def test_a_call_that_is_sent_again_is_the_same_message(
+    host: Host, fake: FakePlatform, lookup: bool
+) -> None:
+    """Also where its caller gives no id: the platform is killed while it sends."""
+    fake.set(dedupe=not lookup, lookup=lookup)
+    channel = f"again-{lookup}"
+    fake.fault("send", "stall", seconds=1.0)
+    async with host.connect() as client:
+        sending = asyncio.create_task(found(client, "fakechat").send_message(channel, "once"))
+        await until_true(lambda: fake.answers(channel))
+        host.kill("fakechat")
+        sent = await sending
+
+    assert (sent["outcome"], len(sent["ids"])) == ("sent", 1)
+    assert fake.answers(channel) == ["once"]
+
+
+def test_the_author_s_methods_cannot_be_called(host: Host) -> None:
+    """A call past the send log would make an answer two."""
+    for method in sorted(HOOKS):
+        ran = host.run("call", "fakechat", method)
+        assert ran.code != 0
+        assert "no such method" in ran.err

@@ -235,3 +235,17 @@ def test_an_open_file_is_refused_with_what_to_do(host: Hosting, tmp_path: Path) 
         running.ask("restart", "bot")
     events: Any = json.dumps(running.events())
     assert secret not in events + running.log("bot")
+
+
+async def test_a_setting_that_is_not_granted_is_named_in_status(host: Hosting) -> None:
+    """With the line to add; its value is nowhere in the worker."""
+    running = host("[plugins.echo]\n", ["echo"], env={"LOOSE_TOKEN": "cAn4ry"})
+    assert await running.call("echo", "setting", "LOOSE_TOKEN") is None
+    expected = (
+        "LOOSE_TOKEN is set for the supervisor, but this service is not granted it; "
+        'add secrets = ["LOOSE_TOKEN"] to [services.echo] in the config'
+    )
+    (line,) = until(lambda: running.status("echo")["warnings"])
+    assert line == expected
+    assert running.log("echo").count(f"setting.withheld {expected}") == 1
+    assert not any(b"cAn4ry" in part for part in memory(running.status("echo")["pid"]))

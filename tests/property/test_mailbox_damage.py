@@ -11,15 +11,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.support.examples import examples
 
-from garrison.workers.services.mailbox import checksums, damage, schema
+from garrison.workers.services.mailbox import checksums, damage, lane_rows, schema
 from garrison.workers.services.mailbox.checksums import DEAD, Message
 from garrison.workers.services.mailbox.clock import ClockRecord
+from garrison.workers.services.mailbox.lane_queue import LaneRead
 from garrison.workers.services.mailbox.rebuild import damaged_files
 from garrison.workers.services.mailbox.store import Store
 
 MAX_BYTES = 1 << 30
 COUNT = 300
 RECEIVERS = ("bot", "mail", "shop")
+ALL_LANES = LaneRead((), "", frozenset(), most=100, max_bytes=1 << 30, now=0.0)
 
 
 def posted(number: int) -> Message:
@@ -34,6 +36,7 @@ def posted(number: int) -> Message:
         sender="poster",
         posted_at=1_000.0 + number,
         expires_at=1e12 if number % 5 == 0 else None,
+        lane=f"room {number % 7}" if number % 4 < 2 else None,
     )
 
 
@@ -119,12 +122,21 @@ class Sample:
         assert len(again) <= (1 if is_single else 5)
         if is_single:
             assert len(lost) <= 60
+        to_deliver = [message for message in found if message.state != DEAD]
+        cursor = store._db.cursor()
         waiting = {
             message.id
             for receiver in RECEIVERS
-            for message in schema.read_waiting(store._db.cursor(), receiver, 0, 10_000, 1 << 30)[0]
+            for message in schema.read_waiting(cursor, receiver, 0, 10_000, 1 << 30)[0]
         }
-        assert waiting == {message.id for message in found if message.state != DEAD}
+        assert waiting == {message.id for message in to_deliver if message.lane is None}
+        heads = {
+            message.id
+            for receiver in RECEIVERS
+            for message in lane_rows.read(cursor, receiver, ALL_LANES).heads
+        }
+        by_lane = {(one.receiver, one.lane): one.id for one in reversed(to_deliver) if one.lane}
+        assert heads == set(by_lane.values())
         new = posted(COUNT + 1)
         ((_, seq),) = store._transaction([lambda at: schema.insert(at, new, store.next_seq())])
         assert seq > max((message.seq for message in found), default=0)

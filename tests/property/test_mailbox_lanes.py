@@ -1,6 +1,7 @@
 """Any history of a receiver's messages: lanes in order, none lost or starved, suspects alone."""
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -9,20 +10,22 @@ from unittest.mock import patch
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.examples import examples
 
-from garrison.ipc import CallError, Overloaded, RemoteError, ServiceLost
+from garrison.ipc import CallError, InvalidCall, Overloaded, RemoteError, ServiceLost
 from garrison.workers import RetryLater
 from garrison.workers.services.mailbox import lane_queue, lane_rows, plain_queue, schema
 from garrison.workers.services.mailbox.checksums import DEAD, Message
+from garrison.workers.services.mailbox.lane_queue import Stage
 from garrison.workers.services.mailbox.receiver_queue import ReceiverQueue
 from garrison.workers.services.mailbox.retry import Decision, DeliveryLimits, Outcome, decide
 
-LIMITS = DeliveryLimits(timeout=1.0, max_attempts=3, retry_for=100.0)
+LIMITS = DeliveryLimits(timeout=1.0, max_attempts=2, retry_for=100.0)
 NAMES = (
     *("post", "execute", "report", "pump") * 8,
     *("ack", "fail", "later") * 4,
-    *("die", "drop", "wait") * 3,
-    *("overload", "replay", "restart"),
+    *("die", "drop", "wait", "refuse", "replay") * 3,
+    *("overload", "restart"),
 )
 STEPS = st.lists(st.tuples(st.sampled_from(NAMES), st.integers(0, 11)), min_size=60, max_size=150)
 
@@ -200,7 +203,13 @@ class Model:
                 if schema.drop(at, ids) and ids[0] not in self.gone:
                     self.gone[ids[0]] = "dropped"
 
-            self.submit(drop, lambda _: queue.discard(ids))
+            def discard(_: object) -> None:
+                queue.discard(ids)
+                for due, message in [one for one in self.held if one[1].id in ids]:
+                    self.held.remove((due, message))
+                    queue.remove(message, None, self.now)
+
+            self.submit(drop, discard)
 
     def replay(self) -> None:
         def reread(_: object) -> None:
@@ -215,10 +224,7 @@ class Model:
         for due, message in list(self.held):
             if due <= self.now:
                 self.held.remove((due, message))
-                if self.gone.get(message.id) == "dropped":
-                    self.queue.remove(message, None, self.now)
-                else:
-                    self.queue.put_back(message)
+                self.queue.put_back(message)
 
     def step(self, name: str, number: int) -> None:
         match name:
@@ -236,6 +242,8 @@ class Model:
                 self.finish(number, RemoteError("bot", "m", "no", "ValueError"))
             case "later":
                 self.finish(number, RetryLater(5.0))
+            case "refuse":
+                self.finish(number, InvalidCall("bot", "m", "no such method"))
             case "overload":
                 self.finish(number, Overloaded("bot", "m", "full"))
             case "die":
@@ -249,12 +257,26 @@ class Model:
             case "restart":
                 self.executed.clear()
                 self.restart()
+        self.check()
+
+    def check(self) -> None:
+        """Check the bound of what is in memory, and its counters."""
         lanes = self.queue.lanes
         most = 2 * lane_queue.MAX_READY + lane_queue.MAX_WAITING + self.window
         assert lanes.size <= most + 6, "memory is not bounded"
+        stages = Counter(lane.stage for lane in lanes._lanes.values())
+        ready = [lane.head for lane in lanes._lanes.values() if lane.stage is Stage.READY]
+        assert lanes._waiting == stages[Stage.WAITING] <= lane_queue.MAX_WAITING
+        assert lanes._busy == stages[Stage.BUSY]
+        assert lanes._bytes == sum(head.size for head in ready if head is not None)
+        if not self.pending and not self.executed:
+            waiting = {message.id for message in self.rows(0)}
+            assert self.queue.suspects <= waiting, "a suspect that is gone stops the others"
+            assert self.queue.begun <= waiting, "memory is not bounded"
 
     def drain(self) -> None:
         """Deliver what is left; each round delivers something, or time passes."""
+        self.check()
         for _ in range(40 * (len(self.posted) + 1)):
             self.execute()
             self.report()
@@ -287,7 +309,7 @@ def limits(most: int) -> Iterator[None]:
         yield
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(steps=STEPS, window=st.integers(1, 4), most=st.integers(2, 6))
 def test_every_lane_is_delivered_in_order_and_none_is_lost_or_starved(
     steps: list[tuple[str, int]], window: int, most: int

@@ -114,6 +114,7 @@ def test_the_launcher_is_single_threaded() -> None:
 PURE = [
     "ipc/calls.py",
     "ipc/character.py",
+    "ipc/character_use.py",
     "ipc/declared_errors.py",
     "ipc/directory.py",
     "ipc/errors.py",
@@ -148,6 +149,7 @@ PURE = [
     "workers/agents/fallback.py",
     "workers/agents/models.py",
     "workers/agents/shorten.py",
+    "workers/agents/absence.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -184,16 +186,26 @@ def test_modules_that_decide_do_no_io(name: str) -> None:
         assert paths & {*PURE, LANGUAGE}, own
 
 
+@pytest.mark.parametrize("name", ["decision", "filters", "ids", "splitting", "streams"])
+def test_modules_of_platforms_that_decide_do_no_io(name: str) -> None:
+    """What is sent again, and what is passed on, is decided by values alone."""
+    assert of(IMPORTS[f"workers/platform/{name}.py"], *IO, "garrison.ipc") == set()
+
+
 PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
         "agent/actions",
+        "agent/character_prompt",
+        "agent/knowledge",
         "agent/memory_store",
+        "agent/placeholders",
         "agent/prompt",
         "agent/record/resume",
         "agent/record/rows",
         "agent/rooms",
         "agent/tasks",
+        "eliza/feature_hashing",
     )
 ]
 
@@ -256,6 +268,7 @@ SHOWN = {
     "workers/services/agent/answer.py": {"time.time"},  # of a record
     "workers/services/agent/limits/gatekeeper.py": {"time.time"},  # how old a message is
     "workers/services/agent/saying.py": {"time.time"},  # of a record, and of a Memory
+    "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged

@@ -35,6 +35,7 @@ from .database import DatabaseAdapter
 from .fallback import Attempt, ModelFallback
 from .model_trace import trace_answer, trace_error
 from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
+from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
     RemoteEvaluator,
@@ -64,11 +65,12 @@ class AgentApi:
         self,
         client: Client,
         name: str,
-        warn: Callable[[str, str | None], None] = lambda key, text: None,
+        warn: Warn = lambda key, text: None,
         emit: Callable[[str, Any], None] = lambda event, payload: None,
     ) -> None:
         self._client, self._name, self._warn, self._emit = client, name, warn, emit
         self._cooling = Cooling()
+        self._optional = OptionalCalls(client, warn)
 
     # --- components of all plugins ----------------------------------------------------------
 
@@ -76,19 +78,19 @@ class AgentApi:
     def actions(self) -> list[RemoteAction]:
         """Return the actions of all plugins whose workers run or will run, in config order."""
         found = self._components(lambda manifest: manifest.actions)
-        return [RemoteAction(self._client, *one) for one in found]
+        return [RemoteAction(self._client, self._optional, *one) for one in found]
 
     @property
     def providers(self) -> list[RemoteProvider]:
         """Return the providers of context likewise."""
         found = self._components(lambda manifest: manifest.providers)
-        return [RemoteProvider(self._client, *one) for one in found]
+        return [RemoteProvider(self._client, self._optional, *one) for one in found]
 
     @property
     def evaluators(self) -> list[RemoteEvaluator]:
         """Return the evaluators likewise."""
         found = self._components(lambda manifest: manifest.evaluators)
-        return [RemoteEvaluator(self._client, *one) for one in found]
+        return [RemoteEvaluator(self._client, self._optional, *one) for one in found]
 
     @property
     def gates(self) -> list[RemoteGate]:
@@ -142,6 +144,8 @@ class AgentApi:
     ) -> ProviderResult | None:
         try:
             return await provider.get(None, memory, State(), timeout=timeout)
+        except LeftOut:  # logged once for each absence
+            return None
         except CallError as error:
             log.warning("provider.failed provider=%s error=%s", provider.name, error)
             return None

@@ -14,10 +14,10 @@ from garrison.ipc.messages import ActionInfo, EvaluatorInfo, ProviderInfo
 from garrison.ipc.messages import State as ServiceState
 from garrison.ipc.proxy import Stream
 
+from .absence import Part
 from .components import ProviderResult, Refusal, State
 from .content import ActionOutput, ActionResult, Content, Memory
-
-BACKOFF_WAIT_S = 1.0  # for a call to a service in backoff that an answer can do without
+from .optional_calls import LeftOut, OptionalCalls
 
 
 def stream_method(
@@ -42,25 +42,20 @@ def stream_method(
     return Stream(client, service, method, args, {}, timeout, decode)
 
 
-def optional_timeout(client: Client, service: str, timeout: float | None) -> float | None:
-    """Return the timeout of a call that an answer can do without: for a service in backoff, at
-    most `BACKOFF_WAIT_S`. A service that crashed once restarts at once."""
-    entry = client.directory.get(service)
-    in_backoff = entry is not None and entry.state is ServiceState.BACKOFF
-    return min(timeout, BACKOFF_WAIT_S) if in_backoff and timeout is not None else timeout
-
-
 class RemoteAction:
     """An action that runs in its plugin's worker.
 
     Args:
         client: The caller's client.
+        optional: Makes the calls that an answer can do without.
         service: NAME of the service whose worker runs it.
         info: Its entry in the service's manifest.
     """
 
-    def __init__(self, client: Client, service: str, info: ActionInfo) -> None:
-        self._client, self.service = client, service
+    def __init__(
+        self, client: Client, optional: OptionalCalls, service: str, info: ActionInfo
+    ) -> None:
+        self._client, self._optional, self.service = client, optional, service
         self.name, self.description, self.priority = info.name, info.description, info.priority
         self.similes, self.examples = list(info.similes), list(info.examples)
         self.idempotent = info.idempotent
@@ -68,22 +63,24 @@ class RemoteAction:
     async def validate(
         self, runtime: object, memory: Memory, *, timeout: float | None = None
     ) -> bool:
-        """Return whether the action applies to a message.
+        """Return whether the action applies to a message; False where it is left out, because its
+        service does not run or it was late twice.
 
         Args:
             runtime: Ignored.
             memory: The message.
-            timeout: Seconds, at most `BACKOFF_WAIT_S` while the service is in backoff; None is
-                the default timeout.
+            timeout: Seconds; None is the default timeout.
 
         Raises:
             CallError: The call failed; `CallTimeout` after `timeout`.
         """
-        args = (self.name, memory)
-        timeout = optional_timeout(self._client, self.service, timeout)
-        applies: bool = await self._client.call_method(
-            self.service, "$applies", args, bool, timeout, idempotent=True
-        )
+        part, args = Part("validate of action", self.name, self.service), (self.name, memory)
+        try:
+            applies: bool = await self._optional.call(
+                part, "$applies", args, bool, timeout, memory.id
+            )
+        except LeftOut:
+            return False
         return applies
 
     async def handler(
@@ -125,19 +122,25 @@ class RemoteAction:
 class RemoteProvider:
     """A provider of context that runs in its plugin's worker; arguments as of `RemoteAction`."""
 
-    def __init__(self, client: Client, service: str, info: ProviderInfo) -> None:
-        self._client, self.service = client, service
+    def __init__(
+        self, client: Client, optional: OptionalCalls, service: str, info: ProviderInfo
+    ) -> None:
+        self._client, self._optional, self.service = client, optional, service
         self.name, self.description, self.position = info.name, info.description, info.position
         self.dynamic, self.private = info.dynamic, info.private
 
     async def get(
         self, runtime: object, memory: Memory, state: State, *, timeout: float | None = None
     ) -> ProviderResult:
-        """Return its context for a message. Raises CallError; `runtime` is ignored."""
-        args = (self.name, memory, state)
-        timeout = optional_timeout(self._client, self.service, timeout)
-        result: ProviderResult = await self._client.call_method(
-            self.service, "$provide", args, ProviderResult, timeout, idempotent=True
+        """Return its context for a message; `runtime` is ignored.
+
+        Raises:
+            LeftOut: Its service does not run, or it was late twice.
+            CallError: The call failed; `CallTimeout` after `timeout`.
+        """
+        part, args = Part("provider", self.name, self.service), (self.name, memory, state)
+        result: ProviderResult = await self._optional.call(
+            part, "$provide", args, ProviderResult, timeout, memory.id
         )
         return result
 
@@ -185,8 +188,10 @@ class RemoteGate:
 class RemoteEvaluator:
     """An evaluator that runs in its plugin's worker; arguments as of `RemoteAction`."""
 
-    def __init__(self, client: Client, service: str, info: EvaluatorInfo) -> None:
-        self._client, self.service = client, service
+    def __init__(
+        self, client: Client, optional: OptionalCalls, service: str, info: EvaluatorInfo
+    ) -> None:
+        self._client, self._optional, self.service = client, optional, service
         self.name, self.description = info.name, info.description
         self.always_run = info.always_run
         self.similes, self.examples = list(info.similes), list(info.examples)
@@ -194,12 +199,14 @@ class RemoteEvaluator:
     async def validate(
         self, runtime: object, memory: Memory, state: State, *, timeout: float | None = None
     ) -> bool:
-        """Return whether it wants to run. Raises CallError; `runtime` is ignored."""
+        """Return whether it wants to run; False where it is left out, as of an action. Raises
+        CallError; `runtime` is ignored."""
+        part = Part("validate of evaluator", self.name, self.service)
         args = (self.name, memory, state)
-        timeout = optional_timeout(self._client, self.service, timeout)
-        wants: bool = await self._client.call_method(
-            self.service, "$judges", args, bool, timeout, idempotent=True
-        )
+        try:
+            wants: bool = await self._optional.call(part, "$judges", args, bool, timeout, memory.id)
+        except LeftOut:
+            return False
         return wants
 
     async def handler(

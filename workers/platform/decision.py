@@ -73,7 +73,24 @@ def doubtful(policy: SendPolicy, can_answer: bool = True) -> Step:
     return Step.DELIVER if policy.uncertain == "repeat" else Step.GIVE_UP
 
 
-def elapsed_since(wall: float, boot: str, uptime: float, now: tuple[float, str, float]) -> float:
+REBOOT_MOST = 86_400.0  # seconds that a reboot counts for: the wall clock may be wrong after it
+
+Clocks = tuple[float, str, float]  # Unix time, id of the boot, seconds since it
+
+
+def advanced(before: Clocks, now: Clocks) -> float:
+    """Return the seconds by which the time of a log advances between two readings of the clocks.
+
+    It is never more than what has passed, as far as that can be told: rows that are kept too long
+    do no harm.
+    """
+    elapsed = elapsed_since(*before, now)
+    if elapsed == float("inf"):
+        return min(max(now[0] - before[0], 0.0), REBOOT_MOST)
+    return elapsed
+
+
+def elapsed_since(wall: float, boot: str, uptime: float, now: Clocks) -> float:
     """Return the seconds since a logged time, as far as the clocks can tell.
 
     Within one boot that is exact. Across a reboot, no send of a process is under way any more.

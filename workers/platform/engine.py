@@ -7,6 +7,7 @@ from weakref import WeakKeyDictionary
 
 import msgspec
 
+from garrison.ipc.mail import DeadLetter
 from garrison.ipc.messages import encodable
 from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.agents.content import Content, Memory, as_content, as_memory
@@ -144,12 +145,12 @@ class Engine:
         content = Content(text, source=self._name, in_reply_to=memory.id)
         await self.send(memory.room_id, content, send, expect=True)
 
-    async def dead_letter(self, mail: Any, reason: str) -> None:
+    async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
         """Say the failure text for a message that the mailbox has given up."""
         if mail.method != "process_actions":
             return
         given = mail.args[0] if mail.args else mail.kwargs.get("memory")
-        memory = given if isinstance(given, Memory) else msgspec.convert(given, Memory)
+        memory = msgspec.convert(given, Memory)
         self._runtime.logger.error("message.dead message=%s reason=%s", memory.id, reason)
         if memory.content.source == self._name:
             await self.say_failure(memory)

@@ -4,6 +4,7 @@ import asyncio
 
 from garrison.workers.runtime import Runtime
 
+from .credential import take_credential
 from .engine import ENGINES, Defaults, Engine
 from .platform import Platform, parts_of
 from .send_log import SendLog
@@ -22,6 +23,9 @@ async def prepare(cls: type[Platform], runtime: Runtime, lock_credential: bool =
         OSError, sqlite3.Error: The log cannot be opened.
     """
     loop, config = asyncio.get_running_loop(), runtime.config
+    secret = runtime.get_setting(cls.credential) if cls.credential and lock_credential else None
+    if secret:
+        await take_credential(runtime.name, cls.credential, str(secret))
     send_log = await asyncio.to_thread(SendLog, runtime.data_folder, config.keep_sends)
     send_log.start(loop)
     defaults = Defaults(cls.settle, cls.uncertain, cls.max_length, cls.deliver_timeout)

@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable
 from typing import Any, ClassVar, Literal, Self
 
+from garrison.ipc.client import take_call_id
+from garrison.ipc.mail import DeadLetter
 from garrison.workers.agents.content import Content, Memory, TargetInfo, new_id
 from garrison.workers.runtime import Runtime
 from garrison.workers.service import Service, idempotent
@@ -36,7 +38,8 @@ class Platform(Service):
         deliver_timeout: Seconds for one `deliver`; after them it is uncertain.
     """
 
-    Config: ClassVar[type[PlatformConfig]] = PlatformConfig
+    class Config(PlatformConfig):
+        """The keys that every platform has."""
 
     credential: ClassVar[str] = ""
     settle: ClassVar[float] = 2.0
@@ -122,19 +125,18 @@ class Platform(Service):
         Args:
             channel: Where to.
             content: What to send.
-            id: Messages with the same id are one message. Give one to a call that may be repeated.
+            id: Messages with the same id are one message; without one it is this call's, which is
+                the same when garrison sends a lost call again.
             expect: It may have been sent before: the platform is asked first, if it can be.
 
         Raises:
             NotSent: The platform refused it for good.
             Busy: Too many messages wait.
         """
-        posted = self.runtime.message
-        return await parts_of(self).send(
-            channel, content, id or (posted.id if posted is not None else new_id()), expect
-        )
+        of_call = take_call_id()
+        return await parts_of(self).send(channel, content, id or of_call or new_id(), expect)
 
-    async def dead_letter(self, mail: Any, reason: str) -> None:
+    async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
         """Say the failure text for a message that the mailbox has given up."""
         await parts_of(self).dead_letter(mail, reason)
 

@@ -12,7 +12,6 @@ import logging
 import os
 import sqlite3
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +20,7 @@ from typing import Any, NamedTuple, TypeVar
 from garrison.ipc import GarrisonError
 
 from .clocks import read_clocks
-from .decision import SendState
+from .decision import SendState, advanced
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +43,18 @@ SCHEMA = """
 CREATE TABLE sends (
     id TEXT NOT NULL, part INTEGER NOT NULL, channel TEXT NOT NULL, state TEXT NOT NULL,
     wall REAL NOT NULL, boot TEXT NOT NULL, uptime REAL NOT NULL,
-    theirs TEXT NOT NULL, cut INTEGER NOT NULL,
+    theirs TEXT NOT NULL, cut INTEGER NOT NULL, own REAL NOT NULL,
     PRIMARY KEY (id, part)
 ) WITHOUT ROWID;
-CREATE INDEX finished ON sends (wall) WHERE state <> 'sending';
+CREATE INDEX finished ON sends (own) WHERE state <> 'sending';
 CREATE INDEX by_theirs ON sends (theirs) WHERE theirs <> '';
 CREATE TABLE cursors (
     stream TEXT PRIMARY KEY, position TEXT NOT NULL, moved INTEGER NOT NULL
 ) WITHOUT ROWID;
-CREATE TABLE facts (name TEXT PRIMARY KEY, value REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE clock (
+    one INTEGER PRIMARY KEY, own REAL NOT NULL, wall REAL NOT NULL, boot TEXT NOT NULL,
+    uptime REAL NOT NULL, lost REAL
+);
 """
 
 
@@ -96,13 +98,12 @@ class SendLog:
         self._wakeup = threading.Condition()
         self._closing = False
         self._clean_at = 0.0
+        self.lost = False
         self._thread = threading.Thread(target=self._write, name="send log", daemon=True)
         self._db = self._open()
         self.cursors: dict[str, str] = dict(
             self._db.execute("SELECT stream, position FROM cursors ORDER BY moved")
         )
-        lost = self._db.execute("SELECT value FROM facts WHERE name = 'lost'").fetchone()
-        self.lost = lost is not None and time.time() - lost[0] < LOST_S
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the writer thread; results arrive on the loop."""
@@ -131,10 +132,10 @@ class SendLog:
     ) -> "asyncio.Future[tuple[float, str, float]]":
         """Record that `deliver` is to be called for a part; return the time that was recorded."""
         now = read_clocks()
-        values = (send, part, channel, SendState.SENDING.value, *now, "", cut)
+        values = (send, part, channel, SendState.SENDING.value, *now, "", cut, self._own(now))
 
         def write(at: sqlite3.Cursor) -> tuple[float, str, float]:
-            at.execute("INSERT OR REPLACE INTO sends VALUES (?,?,?,?,?,?,?,?,?)", values)
+            at.execute("INSERT OR REPLACE INTO sends VALUES (?,?,?,?,?,?,?,?,?,?)", values)
             return now
 
         return self._execute(write)
@@ -143,11 +144,12 @@ class SendLog:
         self, send: str, part: int, channel: str, cut: int, state: SendState, theirs: str = ""
     ) -> "asyncio.Future[None]":
         """Record the outcome of a part."""
-        values = (send, part, channel, state.value, *read_clocks(), theirs, cut)
+        now = read_clocks()
+        values = (send, part, channel, state.value, *now, theirs, cut, self._own(now))
 
         def write(at: sqlite3.Cursor) -> None:
             at.execute(
-                "INSERT INTO sends VALUES (?,?,?,?,?,?,?,?,?) ON CONFLICT (id, part) DO UPDATE "
+                "INSERT INTO sends VALUES (?,?,?,?,?,?,?,?,?,?) ON CONFLICT (id, part) DO UPDATE "
                 "SET state = excluded.state, theirs = excluded.theirs",
                 values,
             )
@@ -218,11 +220,32 @@ class SendLog:
 
     def _clean(self) -> None:
         """Drop what is older than it need be, some rows at a time."""
-        now = time.monotonic()
-        if now < self._clean_at:
+        now = read_clocks()
+        own = self._own(now)
+        if own < self._clean_at:
             return
-        (dropped,) = self._commit([functools.partial(_drop, before=time.time() - self._keep)])
-        self._clean_at = now + (1.0 if dropped == DROPPED else CLEAN_S)
+        drop = functools.partial(_drop, before=own - self._keep)
+        (dropped, _) = self._commit([drop, functools.partial(_set_clock, own, now)])
+        self._clean_at = own + (1.0 if dropped == DROPPED else CLEAN_S)
+
+    # --- its time -----------------------------------------------------------------------------
+
+    def _set_up_clock(self, db: sqlite3.Connection, is_lost: bool) -> None:
+        """Continue the log's own time, in which the age of rows is counted."""
+        now = read_clocks()
+        found = db.execute("SELECT own, wall, boot, uptime, lost FROM clock").fetchone()
+        own, lost = 0.0, None
+        if found is not None:
+            own, *before, lost = found
+            own += advanced(tuple(before), now)
+        if is_lost:
+            lost = own
+        db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?, ?)", (own, *now, lost))
+        self.lost = lost is not None and own - lost < LOST_S
+        self._offset = own - now[2]
+
+    def _own(self, now: tuple[float, str, float]) -> float:
+        return self._offset + now[2]
 
     # --- opening ------------------------------------------------------------------------------
 
@@ -240,10 +263,14 @@ class SendLog:
             db, is_lost = _connect(self.path), True
         if is_lost:
             log.error("platform.log_lost file=%s: earlier sends are not known", self.path)
-            db.execute("INSERT OR REPLACE INTO facts VALUES ('lost', ?)", (time.time(),))
+        self._set_up_clock(db, is_lost)
         used.touch(0o600)
         _sync(self.path.parent)
         return db
+
+
+def _set_clock(own: float, now: tuple[float, str, float], at: sqlite3.Cursor) -> None:
+    at.execute("UPDATE clock SET own = ?, wall = ?, boot = ?, uptime = ?", (own, *now))
 
 
 def _rows(send: str, at: sqlite3.Cursor) -> list[Row]:
@@ -260,7 +287,7 @@ def _drop(at: sqlite3.Cursor, before: float) -> int:
     surplus = max(count - SENDS_MOST, 0)
     at.execute(
         "DELETE FROM sends WHERE (id, part) IN (SELECT id, part FROM sends WHERE "
-        "state <> 'sending' AND wall < ? ORDER BY wall LIMIT ?)",
+        "state <> 'sending' AND own < ? ORDER BY own LIMIT ?)",
         (float("inf") if surplus else before, min(surplus, DROPPED) or DROPPED),
     )
     dropped = at.rowcount
@@ -296,7 +323,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 def _set_aside(path: Path) -> Path:
     """Rename a damaged file and its log; the oldest of those kept is removed."""
-    kept = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    kept = path.with_name(f"{path.name}.damaged-{int(read_clocks()[0])}")
     for end in ("", "-wal", "-shm"):
         with contextlib.suppress(FileNotFoundError):
             path.with_name(path.name + end).rename(kept.with_name(kept.name + end))

@@ -13,11 +13,9 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar, assert_never
 
-import msgspec
 import zmq
 
 from garrison.ipc import messages
-from garrison.ipc.character import Character
 from garrison.ipc.client import Client
 from garrison.ipc.errors import ConfigError, PermanentFailure
 from garrison.ipc.hooks import WorkerHooks
@@ -125,7 +123,7 @@ class Worker:
             client,
             a.name,
             components=self._components,
-            settings=self._settings(secrets),
+            settings=Settings.assigned(a, secrets, self._reports.warn),
             background=self._background,
             events=self._events,
             reports=self._reports,
@@ -173,16 +171,6 @@ class Worker:
         }
         session.calls.observer = self._recorder
         return session
-
-    def _settings(self, secrets: dict[str, str]) -> Settings:
-        name, identity = self._assignment.name, self._assignment.identity
-        encoded = bytes(identity.character)
-        if encoded == bytes(messages.NIL):
-            return Settings(name, secrets)
-        character = msgspec.msgpack.Decoder(Character).decode(encoded)
-        return Settings(
-            name, secrets, agent=identity.agent, character=character, withheld=identity.withheld
-        )
 
     async def run(self, context: "zmq.Context[zmq.Socket[bytes]]") -> int:
         """Connect, run the service until its end, and return the exit code."""

@@ -7,7 +7,6 @@ import pytest
 
 from garrison.ipc.messages import ActionInfo, Entry, Manifest, State
 from garrison.workers.agents.api import AgentApi
-from garrison.workers.agents.remote import optional_timeout
 from garrison.workers.testing import Harness, LoopbackClient
 
 
@@ -74,21 +73,6 @@ async def test_a_component_that_several_workers_of_a_plugin_register_is_listed_o
     )
 
     assert [(one.name, one.service) for one in api.actions] == [("TIP", "a"), ("TIP", "c")]
-    client.close()
-
-
-@pytest.mark.parametrize(
-    ("state", "expected"),
-    [(State.RUNNING, 5.0), (State.QUEUED, 5.0), (State.BACKOFF, 1.0)],
-)
-async def test_a_service_in_backoff_has_a_short_timeout(state: State, expected: float) -> None:
-    """Otherwise it would delay every message; a service that crashed once restarts at once."""
-    _, client = api_with([Entry("a", "p", 0, Manifest("a"), state, True)])
-
-    assert optional_timeout(client, "a", 5.0) == expected
-    assert optional_timeout(client, "a", 0.5) == 0.5
-    assert optional_timeout(client, "a", None) is None
-    assert optional_timeout(client, "gone", 5.0) == 5.0
     client.close()
 
 

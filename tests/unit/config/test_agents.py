@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from garrison.ipc.errors import ConfigError
+from garrison.supervisor.config.characters import unused_fields
 from garrison.supervisor.config.load import Config, load
 
 Provides = Mapping[str, Sequence[str]]
@@ -196,3 +197,20 @@ def test_another_character_is_another_config(tmp_path: Path) -> None:
     assert loaded(tmp_path, text).digest == before
     (tmp_path / "c.json").write_text('{"name": "B"}')
     assert loaded(tmp_path, text).digest != before
+
+
+def test_what_a_character_has_in_vain_is_named(tmp_path: Path) -> None:
+    """By `check`, without failing; of many parts the first ones."""
+    path = tmp_path / "ada.json"
+    path.write_text('{"name": "Ada", "clients": ["x"], "plugins": ["y"], "lore": ["z"]}')
+    config = loaded(tmp_path, f"[agent]\ncharacter = '{path}'\n{P}")
+    expected = f"{path}: of Ada the agent does not use clients, plugins; "
+    expected += "services read them from runtime.character"
+    assert unused_fields(config.agents.values()) == [expected]
+
+    more = ", ".join(f'"key{number}": 1' for number in range(30))
+    path.write_text(f'{{"name": "Ada", {more}}}')
+    (note,) = unused_fields(config.agents.values())
+    assert "key19 and 10 more" in note
+    path.unlink()
+    assert unused_fields(config.agents.values()) == []

@@ -16,8 +16,10 @@ from garrison.supervisor.config.characters import (
     unused_secrets,
 )
 from garrison.supervisor.config.environment import (
+    NAMES_MOST,
     base_environment,
     differing_sources,
+    not_granted,
     service_environment,
     worker_environment,
 )
@@ -433,3 +435,23 @@ def test_secrets_that_no_service_names_are_noted() -> None:
         "/c/ada.json has secrets that no service is given: KEY, NUMBER, NUL; "
         '[agents.ada.services.NAME] secrets = ["KEY"] gives one to it'
     )
+
+
+def test_a_worker_is_told_the_names_of_what_it_is_not_granted(tmp_path: Path) -> None:
+    """Never a value, nothing that it is given or that is empty, and a bounded number of names."""
+    (tmp_path / "FROM_SYSTEMD").write_text("cAn4ry")
+    environ = SUPERVISOR | {"CREDENTIALS_DIRECTORY": str(tmp_path), "EMPTY": "", "a-b": "no name"}
+    spec = service_spec(
+        name="bot",
+        plugin="bot",
+        service_type="bot",
+        pass_env=("EXTRA",),
+        secrets={"TOKEN": "TOKEN"},
+    )
+    names = not_granted(environ, service_environment(spec, environ))
+    assert names == (
+        *("CREDENTIALS_DIRECTORY", "FROM_SYSTEMD", "GARRISON_HOME", "HTTPS_PROXY", "LCX"),
+        "TOKEN_EU",
+    )
+    many = {f"V{number}": "x" for number in range(NAMES_MOST * 2)}
+    assert len(not_granted(many, service_environment(spec, SUPERVISOR))) == NAMES_MOST

@@ -18,8 +18,10 @@ from garrison.ipc.character import (
     parse_all,
     secrets_of,
     setting_of,
+    unused_in,
     without_foreign_secrets,
 )
+from garrison.ipc.character_use import unused_fields
 
 
 def of(**fields: Any) -> Character:
@@ -290,3 +292,69 @@ def test_a_secret_is_a_text() -> None:
     """As an environment variable holds it."""
     numbers = {"N": 5, "T": True, "L": [1], "NONE": None}
     assert secrets_of(of(secrets=numbers)) == {"N": "5", "T": "true", "L": "[1]"}
+
+
+# --- what the agent uses ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("table", "expected"),
+    [
+        (OLD, ["clients", "modelProvider", "imageModelProvider",
+               "messageExamples[].content.action", "twitterProfile"]),
+        (NEW, ["templates.greeting", "plugins", "knowledge[].directory", "knowledge[].shared",
+               "knowledge[].path", "messageExamples[].content.actions"]),
+        (NEWEST, []),
+        ({"people": ["Bo"], "lore": {"a": 1}, "plugins": []}, ["people", "lore"]),
+        ({"style": {"all": ["x"], "voice": "y"}, "extra": {"a": 1}}, ["style.voice", "extra"]),
+        ({"templates": {"replyTemplate": "a", "messageHandlerTemplate": "b"}},
+         ["templates.messageHandlerTemplate"]),
+        ({"templates": {"discordMessageHandlerTemplate": "a", "twitterPostTemplate": 3}},
+         ["templates.twitterPostTemplate"]),
+        ({"knowledge": [{"id": "1", "path": "a.md", "content": "Text"}, 3]},
+         ["knowledge[].id", "knowledge[].path", "knowledge[]"]),
+        ({"messageExamples": [{"title": "T", "examples": [{"user": "a", "name": "b"}]}]},
+         ["messageExamples[].title", "messageExamples[].user",
+          "messageExamples[].name without a text"]),
+    ],
+)  # fmt: skip
+def test_what_a_file_has_that_the_agent_does_not_use(
+    table: dict[str, Any], expected: list[str]
+) -> None:
+    """Each place once. Settings and secrets are read by services, the id names the agent."""
+    whole = {"name": "Ada", "id": "1", "settings": {"voice": "v"}, "secrets": {"A": "b"}, **table}
+    assert unused_fields(whole) == expected
+
+
+def test_of_several_characters_the_named_one_is_meant() -> None:
+    """Its name may have spaces around it in the file."""
+    both = json.dumps([{"name": "Ada", "clients": ["x"]}, {"name": " Max ", "people": ["y"]}])
+    assert unused_in(both.encode(), "Max") == ["people"]
+    assert unused_in(both.encode(), "Eva") == []
+
+
+@pytest.mark.parametrize(
+    ("is_post", "source", "expected"),
+    [
+        (False, "", "reply"),
+        (False, "discord", "discord"),
+        (False, "ada.discord-2", "discord"),
+        (False, "telegram", "reply"),
+        (True, "", "post"),
+        (True, "twitter", "twitter"),
+    ],
+)
+def test_a_platforms_own_template_comes_first(is_post: bool, source: str, expected: str) -> None:
+    """Then the one for all. What is no text is none."""
+    cleo = of(
+        templates={
+            "messageHandlerTemplate": "message",
+            "replyTemplate": "reply",
+            "discordMessageHandlerTemplate": "discord",
+            "telegramMessageHandlerTemplate": {"no": "text"},
+            "postCreationTemplate": "post",
+            "twitterPostTemplate": "twitter",
+        }
+    )
+    assert cleo.template(is_post, source) == expected
+    assert of().template() == ""

@@ -1,8 +1,9 @@
 """How a service is found: a NAME before a type, and of a type the first wanted one."""
 
+import msgspec
 import pytest
 
-from garrison.ipc.directory import AWAY, Directory, accepts_calls
+from garrison.ipc.directory import AWAY, Directory, accepts_calls, registration_status
 from garrison.ipc.messages import Changed, Delisted, Entry, Listed, Manifest, State
 
 
@@ -207,3 +208,16 @@ def test_a_change_keeps_the_agent_of_a_service() -> None:
     directory.apply(Changed("ada.bot", State.BACKOFF, True, 7, b""))
     assert found(directory, "bot", "ada") == "ada.bot"
     assert found(directory, "bot", "max") is None
+
+
+def test_a_registration_status_is_in_the_words_of_elizaos() -> None:
+    """Each state has one; what is not configured is unknown."""
+    base = entry("a", "t", 0)
+    words = {
+        state: registration_status(msgspec.structs.replace(base, state=state)) for state in State
+    }
+    assert registration_status(None) == "unknown"
+    assert words.pop(State.RUNNING) == "registered"
+    assert words.pop(State.FAILED) == "failed"
+    assert {words.pop(State.INITIALIZING), words.pop(State.STARTING)} == {"registering"}
+    assert set(words.values()) == {"pending"}

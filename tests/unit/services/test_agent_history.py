@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from garrison.ipc.messages import Changed, State
 from garrison.workers import Content, GenerateTextParams, Memory, ModelType
 from garrison.workers.services.agent import AgentService
 from garrison.workers.testing import run
@@ -107,3 +108,49 @@ async def test_a_database_that_hangs_is_called_once_for_it() -> None:
         await agent.process_actions(message(20, earlier=earlier))
     assert database.created[:2] == ["m1", "m20"]
     assert model.prompts == [["line 20"]]
+
+
+class Kept:
+    """A database that records what it is given."""
+
+    service_type = "database"
+
+    def __init__(self) -> None:
+        self.created: list[str] = []
+
+    async def create_memory(self, memory: Memory, table: str = "messages") -> str:
+        self.created.append(memory.id)
+        return memory.id
+
+    async def get_memories(self, **query: Any) -> list[Memory]:
+        return []
+
+    async def get_memory_by_id(self, memory_id: str) -> None:
+        return None
+
+    async def count_memories(self, room_id: str) -> int:
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("state", "timeout", "logged"),
+    [(State.BACKOFF, 3600.0, "database.left_out"), (State.STARTING, 0.05, "database.failed")],
+)
+async def test_a_database_that_does_not_run_is_waited_for_once_at_most(
+    state: State, timeout: float, logged: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In backoff not even that; once it runs it is used again."""
+    model, database = Model(), Kept()
+    config = {"provider_timeout": timeout}
+    async with running(model, fakes={"database": database}, config=config) as agent:
+        client = agent.runtime.client
+        entry = client.directory.get("database")
+        client.session.handle(Changed("database", state, True, 1, b""))
+        for number in range(3):
+            await agent.process_actions(message(number))
+        lines = [line for line in caplog.messages if line.startswith("database.")]
+        assert [line.split()[0] for line in lines] == [logged]
+        assert database.created == []
+        client.session.handle(Changed("database", State.RUNNING, True, 1, entry.token))
+        await agent.process_actions(message(9))
+    assert "m9" in database.created

@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from garrison.workers import Character, Content, Media, Memory, MessageExample, Style
+from garrison.workers import Character, Content, Media, Memory
 from garrison.workers.services.agent.prompt import (
     Sampling,
     messages,
     params,
+    reply_text,
     sampling,
-    system,
 )
 
 ME = "agent"
@@ -58,41 +58,6 @@ def test_attachments_are_described() -> None:
     assert messages([picture], ME) == [{"role": "user", "content": "[attached: A cat]"}]
 
 
-def test_a_characters_own_system_prompt_replaces_the_generated_one() -> None:
-    """Placeholders become its name; style and the providers' texts follow."""
-    character = Character(
-        name="Ada",
-        system="You are {{agentName}}.",
-        bio=["She counts."],
-        style=Style(all=["Be brief."], chat=["Ask."], post=["Never here."]),
-    )
-
-    text = system(character, " It is noon. ")
-    assert text == "You are Ada.\n\nHow you write:\n- Be brief.\n- Ask.\n\nIt is noon."
-
-
-def test_the_system_prompt_is_generated_from_the_character() -> None:
-    """Name, bio, adjectives, topics, style, a few conversations."""
-    example = [
-        MessageExample("{{user1}}", {"text": "Who are you?"}),
-        MessageExample("{{agentName}}", {"text": "I am {{agentName}}."}),
-        MessageExample("Ada", {"text": "", "action": "NONE"}),
-    ]
-    character = Character(
-        name="Ada",
-        bio=["She counts."],
-        adjectives=["calm", "exact"],
-        topics=["numbers"],
-        message_examples=[example] * 5,
-    )
-
-    text = system(character)
-    assert text.startswith("You are Ada.\n\nAbout you:\n- She counts.\n\nYou are: calm, exact.")
-    assert "You know about: numbers." in text
-    assert text.count("Someone: Who are you?\nAda: I am Ada.") == 3
-    assert "{{" not in text
-
-
 @pytest.mark.parametrize(
     ("configured", "settings", "expected"),
     [
@@ -115,8 +80,43 @@ def test_the_config_goes_before_the_character(
 def test_the_params_have_all_of_it() -> None:
     """System, conversation, sampling."""
     character = Character(name="Ada", settings={"temperature": 0.5})
-    result = params(character, [spoken("1", "Hi")], ME, "It is noon.", Sampling(max_tokens=7))
+    result, left_out = params(
+        character, [spoken("1", "Hi")], ME, "It is noon.", Sampling(max_tokens=7)
+    )
 
+    assert left_out == {}
     assert result.system == "You are Ada.\n\nIt is noon."
     assert result.messages == [{"role": "user", "content": "Hi"}]
     assert (result.temperature, result.max_tokens, result.stop, result.prompt) == (0.5, 7, [], "")
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        ("Hi", "Hi"),
+        ("<response><thought>t</thought><text>Hi\nyou</text></response>", "Hi\nyou"),
+        ("<response>\n<text><![CDATA[a < b]]></text>", "a < b"),
+        ('```json\n{"user": "Ada", "text": "Hi", "action": "NONE"}\n```', "Hi"),
+        ('{"text": "Hi"}', "Hi"),
+        ('{"text": 3}', '{"text": 3}'),
+        ("{not JSON", "{not JSON"),
+        ("[" * 10_000, "[" * 10_000),
+    ],
+)
+def test_a_reply_is_taken_out_of_the_form_that_a_template_asks_for(
+    output: str, expected: str
+) -> None:
+    """XML as the templates of 1.x ask for, JSON as those of 0.x."""
+    assert reply_text(output) == expected
+
+
+def test_long_knowledge_is_recalled_by_the_last_message() -> None:
+    """Without an embedding model, by shared words."""
+    facts = [
+        f"Fact {number} is about the number {number}. " + "filler " * 20 for number in range(90)
+    ]
+    character = Character(name="Ada", knowledge=[*facts, "Penguins swim."])
+    result, _ = params(character, [spoken("1", "Do penguins swim?")], ME, "", Sampling())
+
+    assert "- Penguins swim." in (result.system or "")
+    assert len(result.system or "") < 6_000

@@ -308,6 +308,22 @@ def test_no_column_of_a_list_vanishes_at_80_columns(
     assert max(map(len, out.splitlines())) <= 80
 
 
+def test_a_list_has_a_column_of_lanes_where_there_is_one(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Messages of a mailbox of 0.1.0 have none in their answers."""
+    monkeypatch.setenv("COLUMNS", "200")
+    message = Message(id="1", receiver="bot", method="m", args=b"", kwargs=b"", lane="room 7")
+    old = summary(message, 1.0) | {"id": "2"}
+    del old["lane"], old["retry_s"]
+    data = {"receivers": [], "letters": [summary(message, 1.0), old], "damaged": []}
+    table.show(*mail._list(data))
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[3] for line in lines if line.startswith("ID")] == ["LANE"]
+    assert [line.split()[3:5] for line in lines if line.startswith("1 ")] == [["room", "7"]]
+    assert [line.split()[3] for line in lines if line.startswith("2 ")] == ["-"]
+
+
 async def test_two_posters_with_one_key_at_the_same_time_post_one_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,10 +12,12 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
+from garrison.workers import RetryLater
 from garrison.workers.services.mailbox.checksums import DEAD, WAITING, Message
 from garrison.workers.services.mailbox.retry import (
     INITIAL_BACKOFF_S,
     MAX_BACKOFF_S,
+    MIN_RETRY_LATER_S,
     DeliveryLimits,
     Outcome,
     decide,
@@ -96,3 +98,27 @@ def test_a_message_expires_at_its_second() -> None:
     assert is_expired(message(expires_at=NOW), NOW)
     assert not is_expired(message(expires_at=NOW, state=DEAD), NOW)
     assert message().state == WAITING
+
+
+def test_a_receiver_that_names_a_time_is_called_again_then() -> None:
+    """No attempt is counted; it ends `retry_for` after the post, with a last attempt then."""
+    posted = message(posted_at=NOW - 86_000.0, attempts=9)
+    decision = decide(posted, RetryLater(60.0), LIMITS, NOW, 0.5)
+    assert (decision.outcome, decision.delay) == (Outcome.RETRY, 60.0)
+    assert (decision.message.attempts, decision.message.died_at) == (9, NOW + 60.0)
+    assert decide(posted, RetryLater(1e9), LIMITS, NOW, 0.5).delay == 400.0
+    assert decide(posted, RetryLater(0.0), LIMITS, NOW, 0.5).delay == MIN_RETRY_LATER_S
+    decision = decide(posted, RetryLater(60.0), LIMITS, NOW + 400.0, 0.5)
+    assert decision.outcome is Outcome.DEAD_LETTER
+    assert decision.message.reason.startswith("retry_for (86400 s) is over")
+
+
+def test_a_death_together_with_others_counts_against_none() -> None:
+    """Whatever the message was through before; that it may have run is noted."""
+    for before in (message(), message(deaths=1), message(attempts=9, died_at=NOW - 1)):
+        decision = decide(before, error(ServiceLost), LIMITS, NOW, 0.5, is_alone=False)
+        assert (decision.outcome, decision.delay) == (Outcome.RETRY, 0.0)
+        after = decision.message
+        assert (after.attempts, after.deaths) == (before.attempts, before.deaths)
+        assert after.died_at is None
+        assert after.reason.startswith("the receiver died with this and other messages")

@@ -72,3 +72,31 @@ def test_a_withheld_secret_is_logged_once(caplog: pytest.LogCaptureFixture) -> N
         "setting.withheld KEY is a secret of Ada's character that this service is not granted; "
         'add secrets = ["KEY"] to [agents.ada.services.bot] in the config'
     )
+
+
+def test_a_key_that_is_elsewhere_is_named_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the log and in `status`, with what to do. What the service has needs no hint."""
+    monkeypatch.setenv("GIVEN", "g")
+    shown = dict[str, str | None]()
+    settings = Settings(
+        "bot",
+        {"OWN": "o"},
+        not_granted=["KEY", "GIVEN", "OWN"],
+        config_keys=["depth"],
+        warn=shown.__setitem__,
+    )
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert settings.get("KEY") is None
+            assert settings.get("depth", 3) == 3
+            assert (settings.get("GIVEN"), settings.get("OWN")) == ("g", "o")
+            assert settings.get("NOWHERE") is None
+    texts = [
+        "KEY is set for the supervisor, but this service is not granted it; "
+        'add secrets = ["KEY"] to [services.bot] in the config',
+        "depth is a key of [services.bot.config]: read self.config, not get_setting",
+    ]
+    assert caplog.messages == [f"setting.withheld {texts[0]}", f"setting.in_config {texts[1]}"]
+    assert list(shown.values()) == texts

@@ -36,6 +36,7 @@ from .config import Config
 from .history import ConversationHistory
 from .limits.gatekeeper import Gatekeeper
 from .limits.no_answer import NoAnswer
+from .persona import Persona
 from .record.resume import StepMove, has_no_answer, recorded_parts, step_move
 from .record.rows import (
     FAILURE,
@@ -78,6 +79,7 @@ class AnswerPipeline:
         self._emit = emit
         self.gatekeeper = Gatekeeper(runtime, config, emit, self._failure_text)
         self._speaker = Speaker(runtime, config, history, emit)
+        self._persona = Persona(runtime, config)
 
     async def answer(self, answer: AnswerState) -> None:
         """Answer a message, or go on with its answer from what is recorded.
@@ -183,7 +185,7 @@ class AnswerPipeline:
         return _or_reply(_numbered(Run(action) for action in actions))
 
     async def _choose(self, answer: AnswerState, actions: list[Any]) -> list[PlannedStep]:
-        params = await self._model_params(answer)
+        params = await self._model_params(answer, answering=False)
         params.prompt = choice.question(actions)
         names = choice.parse_choice(str(await self._use_model(answer, params)), actions)
         steps = _numbered(choice.plan_steps(Content(actions=names), actions))
@@ -353,7 +355,7 @@ class AnswerPipeline:
         await self._compose_state(answer)
         text = await self._use_model(answer, await self._model_params(answer))
         if isinstance(text, str) and text.strip():
-            return Content(text.strip())
+            return Content(self._persona.reply(answer.memory, text.strip()))
         got = "an empty text" if isinstance(text, str) else f"{type(text).__name__}, not a text"
         answer.add_failure(step, REPLY, f"the model {self._config.model} returned {got}")
         return None
@@ -379,15 +381,12 @@ class AnswerPipeline:
             use.service, use.tokens = trace.service, trace.tokens
             use.errors = {**trace.errors, **use.errors}
 
-    async def _model_params(self, answer: AnswerState) -> GenerateTextParams:
+    async def _model_params(
+        self, answer: AnswerState, answering: bool = True
+    ) -> GenerateTextParams:
         conversation = await self._history.conversation(answer.memory)
-        return prompt.params(
-            self._runtime.character,
-            conversation,
-            self._runtime.agent_id,
-            answer.state.text if answer.state else "",
-            self._config.sampling,
-        )
+        provided = answer.state.text if answer.state else ""
+        return await self._persona.params(conversation, provided, answering)
 
 
 def is_own(error: BaseException) -> bool:

@@ -6,6 +6,7 @@ import msgspec
 
 from garrison.workers import ModelType
 
+from .character_prompt import PROMPT_MOST
 from .limits.admission import Rules
 from .limits.buckets import Rate
 from .limits.gates import OnFailure
@@ -26,6 +27,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     fallback: bool = True  # where a provider gives no answer, the next one is asked
     decide: Literal["validate", "model"] = "validate"  # how actions are chosen
     conversation_length: Count = 32  # messages of the room in the prompt
+    character_length: Count = PROMPT_MOST  # characters of the character in the prompt
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: the character's
     max_tokens: Count | None = None
     stop: list[str] = []

@@ -1,6 +1,7 @@
 """A room's earlier messages, from the database service or else from the agent's own memory.
 
-If the database fails or is slow, the agent answers without it.
+If the database fails or is slow, the agent answers without it. Where it does not run, it is not
+waited for: not in backoff, and in a start that takes long once alone.
 """
 
 import asyncio
@@ -10,7 +11,8 @@ from typing import TypeVar
 
 import msgspec
 
-from garrison.workers import DatabaseAdapter, Memory, Runtime
+from garrison.ipc import State
+from garrison.workers import DatabaseAdapter, Memory, Runtime, state
 
 from . import prompt
 from .config import Config
@@ -34,6 +36,7 @@ class ConversationHistory:
 
     def __init__(self, runtime: Runtime, config: Config, own: DatabaseAdapter) -> None:
         self._runtime, self._config, self._own = runtime, config, own
+        self._is_away = False  # a query waited in vain, and the database has not run since then
         self._first_ids: Cache[tuple[str, str]] = Cache(config.rooms, 1 << 20)
 
     async def conversation(self, memory: Memory) -> list[Memory]:
@@ -89,8 +92,22 @@ class ConversationHistory:
         try:
             if not self._runtime.has_database:
                 return await query(self._own)  # directly, not over the bus
+            adapter = self._runtime.database_adapter
+            if self._leaves_out(state(adapter)):
+                return None
             async with asyncio.timeout(self._config.provider_timeout):
-                return await query(self._runtime.database_adapter)
+                return await query(adapter)
         except Exception as error:  # noqa: BLE001 (the agent answers without the database)
+            # one that has just been killed is back sooner than that
+            self._is_away = isinstance(error, TimeoutError)
             log.warning("database.failed error=%s", str(error) or "timeout")
             return None
+
+    def _leaves_out(self, now: State | None) -> bool:
+        """Return whether a database in this state is not asked; log the beginning of that."""
+        if now is State.RUNNING:
+            self._is_away = False
+        elif now is State.BACKOFF and not self._is_away:
+            self._is_away = True
+            log.warning("database.left_out it is in backoff: answers go without it until it runs")
+        return self._is_away

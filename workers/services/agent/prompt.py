@@ -1,18 +1,17 @@
 """Build the model's prompt: the character, the conversation, sampling parameters. Pure."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from garrison.workers import (
-    Character,
-    ChatMessage,
-    Content,
-    GenerateTextParams,
-    Memory,
-    MessageExample,
-)
+import msgspec
 
-MAX_EXAMPLES = 3  # example conversations of the character
+from garrison.workers import Character, ChatMessage, Content, GenerateTextParams, Memory
+
+from .character_prompt import PROMPT_MOST, Situation, compose, is_post
+from .knowledge import is_long, pieces, recall_by_words
+from .placeholders import SOMEONE
+
 NAME_KEYS = (
     "entity_name",
     "entityName",
@@ -21,7 +20,9 @@ NAME_KEYS = (
     "username",
     "name",
 )  # in metadata
-USER_NAME = "Someone"  # in example conversations
+
+_XML = re.compile(r"<text>(.*?)</text>", re.DOTALL)
+_FENCE = re.compile(r"```\w*\s*(.*?)\s*```", re.DOTALL)
 
 
 class Sampling(NamedTuple):
@@ -96,61 +97,56 @@ def name_of(memory: Memory) -> str:
     return ""
 
 
-def system(character: Character, provided: str = "") -> str:
-    """Return the system prompt: the character, its style, and the providers' texts."""
-    own = character.system.strip() or f"You are {character.name}."
-    parts = [
-        fill_name(own, character.name),
-        *(_description(character) if not character.system.strip() else []),
-        *_style(character),
-        provided.strip(),
+def situation(
+    character: Character,
+    conversation: Sequence[Memory],
+    agent_id: str,
+    provided: str,
+    knowledge: Sequence[str] | None = None,
+    most: int = PROMPT_MOST,
+    with_template: bool = True,
+) -> Situation:
+    """Return what the system prompt of an answer depends on; arguments as of `params`."""
+    if not conversation:
+        return Situation(provided=provided, most=most, with_template=with_template)
+    last = conversation[-1]
+    if knowledge is None:
+        knowledge = character.knowledge_texts
+        if is_long(knowledge):
+            knowledge = recall_by_words(pieces(knowledge), message_text(last.content))
+    spoken = [
+        f"{character.name if _is_own(one, agent_id) else name_of(one) or SOMEONE}: {text}"
+        for one in conversation
+        if (text := message_text(one.content))
     ]
-    return "\n\n".join(part for part in parts if part)
+    text = message_text(last.content)
+    values = {
+        "recentmessages": "\n".join(spoken),
+        "currentmessage": text,
+        "receivedmessage": text,
+        "message": text,
+    }
+    content, user = last.content, name_of(last)
+    post = is_post(content.channel_type)
+    return Situation(post, content.source, user, knowledge, provided, values, most, with_template)
 
 
-def _description(character: Character) -> list[str]:
-    return [
-        _section("About you", [fill_name(line, character.name) for line in character.bio]),
-        _word_list("You are", character.adjectives),
-        _word_list("You know about", character.topics),
-    ]
+def reply_text(text: str) -> str:
+    """Return the answer in a model's output, where a template had it write XML or JSON around it.
 
-
-def _style(character: Character) -> list[str]:
-    style = [*character.style.all, *character.style.chat]
-    examples = [
-        _example(example, character.name) for example in character.message_examples[:MAX_EXAMPLES]
-    ]
-    return [
-        _section("How you write", [fill_name(line, character.name) for line in style]),
-        "\n\n".join(["Conversations as an example:", *examples]) if any(examples) else "",
-    ]
-
-
-def _section(title: str, lines: Sequence[str]) -> str:
-    return "\n".join([f"{title}:", *(f"- {line}" for line in lines)]) if lines else ""
-
-
-def _word_list(title: str, words: Sequence[str]) -> str:
-    return f"{title}: {', '.join(words)}." if words else ""
-
-
-def _example(example: Sequence[MessageExample], name: str) -> str:
-    lines = [(_speaker(line.name, name), line.text) for line in example if line.text]
-    return "\n".join(f"{speaker}: {fill_name(text, name)}" for speaker, text in lines)
-
-
-def _speaker(speaker: str, name: str) -> str:
-    """Return the speaker of an example's line; a placeholder is the agent or any user."""
-    if "{{" not in speaker:
-        return speaker
-    return name if speaker.strip("{} ").casefold() in {"agentname", "agent", "char"} else USER_NAME
-
-
-def fill_name(text: str, name: str) -> str:
-    """Replace the placeholders of the agent's name."""
-    for placeholder in ("{{agentName}}", "{{agent}}", "{{char}}"):
-        text = text.replace(placeholder, name)
+    elizaOS's templates ask for `<response>` with a `<text>`, or for JSON with a `text`.
+    """
+    if (found := _XML.search(text)) is not None:
+        return found[1].removeprefix("<![CDATA[").removesuffix("]]>").strip()
+    fenced = _FENCE.fullmatch(text.strip())
+    bare = fenced[1] if fenced else text.strip()
+    if bare.startswith("{"):
+        try:
+            value = msgspec.json.decode(bare)
+        except (msgspec.DecodeError, RecursionError):
+            return text
+        if isinstance(value, dict) and isinstance(value.get("text"), str):
+            return str(value["text"]).strip()
     return text
 
 
@@ -188,8 +184,12 @@ def params(
     agent_id: str,
     provided: str,
     configured: Sampling,
-) -> GenerateTextParams:
-    """Return the params of a model call that generates the character's answer.
+    knowledge: Sequence[str] | None = None,
+    most: int = PROMPT_MOST,
+    with_template: bool = True,
+) -> tuple[GenerateTextParams, dict[str, int]]:
+    """Return the params of a model call that generates the character's answer, and how many lines
+    of which sections of the character are left out.
 
     Args:
         character: The agent's character.
@@ -197,15 +197,23 @@ def params(
         agent_id: The `entity_id` of the agent's own messages.
         provided: The providers' texts.
         configured: The config's sampling parameters.
+        knowledge: What of the character's knowledge is shown; None: all, or where that is long
+            what shares words with the message.
+        most: Characters of the character in the prompt.
+        with_template: Whether the character's template for an answer is shown.
     """
+    conversation = list(conversation)
+    about = situation(character, conversation, agent_id, provided, knowledge, most, with_template)
+    composed = compose(character, about)
     parameters = sampling(configured, character.settings)
-    return GenerateTextParams(
+    generate = GenerateTextParams(
         messages=messages(conversation, agent_id),
-        system=system(character, provided),
+        system=composed.text,
         temperature=parameters.temperature,
         max_tokens=parameters.max_tokens,
         stop=list(parameters.stop),
     )
+    return generate, composed.left_out
 
 
 RECORDED_MOST = 64 * 1024  # characters of a prompt in the record

@@ -17,6 +17,9 @@ from .record.store import AnswerStore, RecordFull
 log = logging.getLogger(__name__)
 
 DROPPED_MOST = 300  # characters of a dropped message that are recorded
+# What need not be on disk first is written with what must: each commit takes milliseconds, and the
+# next one waits for it.
+SOON_S = 0.02
 FULL_S = 30.0  # before a posted message that the record had no room for is delivered again
 
 
@@ -38,6 +41,7 @@ class Recording:
 
     def __init__(self, store: AnswerStore, record: Record, perhaps_said: bool) -> None:
         self._store, self.record, self.perhaps_said = store, record, perhaps_said
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def is_finished(self) -> bool:
@@ -55,14 +59,26 @@ class Recording:
         Raises:
             RetryLater: There is no room.
         """
+        self._cancel_timer()
         try:
             await self._store.execute(_Write(self.record))
         except RecordFull as error:
             raise RetryLater(FULL_S, str(error)) from error
 
     def write_soon(self) -> None:
-        """Write the record, without waiting; a later write has it too."""
+        """Write the record within `SOON_S`, unless another write does it before."""
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(SOON_S, self._write_now)
+
+    def _write_now(self) -> None:
+        self._cancel_timer()
         self._store.execute(_Write(self.record)).add_done_callback(_log_error)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 async def open_recording(

@@ -121,13 +121,14 @@ class Dispatcher:
                 self._runtime.spawn(self._deliver(queue, message), f"deliver {message.id}")
             if queue.is_idle and len(self.queues) > MAX_IDLE_QUEUES:
                 self.queues.pop(queue.receiver, None)
-        self._set_timer(queue)
+        if not queue.lanes.is_idle or queue.receiver in self._timers:
+            self._set_timer(queue)
 
     def _set_timer(self, queue: ReceiverQueue) -> None:
         """Continue with a queue when the next retry of a lane is due."""
-        due = queue.lanes.next_due()
         if (timer := self._timers.pop(queue.receiver, None)) is not None:
             timer.cancel()
+        due = queue.lanes.next_due()
         if due < math.inf:
             # The mailbox's time counts while the machine is suspended, the loop's does not.
             delay = min(max(due - self._clock.now(), 0.0) + TICK_S, MAX_TIMER_S)
@@ -139,6 +140,8 @@ class Dispatcher:
         if queue.plain.needs_more:
             queue.plain.is_reading = True
             self._runtime.spawn(self._read_plain(queue), f"read {queue.receiver}")
+        if queue.lanes.is_idle:
+            return
         if (read := queue.lanes.begin_read(self._clock.now())) is not None:
             self._runtime.spawn(self._read_lanes(queue, read), f"read lanes of {queue.receiver}")
 

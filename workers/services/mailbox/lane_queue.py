@@ -90,7 +90,7 @@ class LaneQueue:
     @property
     def is_idle(self) -> bool:
         """Return True if there is nothing to do now or later."""
-        return self.is_complete and not (self._lanes or self.is_reading)
+        return not (self._lanes or self.is_reading) and self.is_complete
 
     @property
     def has_ready(self) -> bool:
