@@ -23,8 +23,7 @@ class Model:
 
 
 def running(model: Model, **more: Any) -> Any:
-    config = {"answer_within": 0, **more.pop("config", {})}  # the messages are of 1970
-    return run(AgentService, models={ModelType.TEXT_LARGE: model}, config=config, **more)
+    return run(AgentService, models={ModelType.TEXT_LARGE: model}, **more)
 
 
 def message(number: int, text: str = "", room: str = "r", **metadata: Any) -> Memory:

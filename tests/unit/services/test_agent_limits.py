@@ -11,6 +11,7 @@ from garrison.workers.services.agent.limits.gates import Gated, OnFailure, Verdi
 TOLD, QUIET = Drop(Cause.PERSON, True), Drop(Cause.PERSON)
 ROOM_TOLD, ROOM_QUIET = Drop(Cause.ROOM, True), Drop(Cause.ROOM)
 BLOCKED = Drop(Cause.BLOCKED)
+NOW = 1_790_000_000.0
 TWO = Rate(per_minute=60, burst=2)  # one a second, after two
 
 
@@ -232,11 +233,12 @@ def test_the_config_says_what_a_failed_gate_means(
 @pytest.mark.parametrize(
     ("created_at", "waited", "expected"),
     [
-        (1_000_000.0, 0.0, 0.0),
-        (999_400.0, 0.0, 600.0),
-        (999_400.0, 400.0, 1_000.0),  # it waited in the agent
-        (1_000_300.0, 10.0, 10.0),  # the platform's clock is ahead
+        (NOW, 0.0, 0.0),
+        (NOW - 600, 0.0, 600.0),
+        (NOW - 600, 400.0, 1_000.0),  # it waited in the agent
+        (NOW + 300, 10.0, 10.0),  # the platform's clock is ahead
         (0.0, 10.0, 10.0),  # unknown
+        (86_400.0, 10.0, 10.0),  # seconds since its boot
         (float("nan"), 10.0, 10.0),
     ],
 )
@@ -244,7 +246,7 @@ def test_a_message_is_as_old_as_its_platform_says_and_ages_while_it_waits(
     created_at: float, waited: float, expected: float
 ) -> None:
     """By the monotonic clock: setting the wall clock meanwhile changes nothing."""
-    age = age_of(created_at, 1_000_000.0, 50.0)
+    age = age_of(created_at, NOW, 50.0)
 
     assert age.at(50.0 + waited) == expected
     assert age.is_over(900, 50.0 + waited) == (expected > 900)

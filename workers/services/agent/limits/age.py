@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+DATES_FROM = 946_684_800.0  # 2000; an earlier time is no date, but another clock's
+
 
 class Age(NamedTuple):
     """When a message was sent, on the agent's monotonic clock.
@@ -26,8 +28,8 @@ def age_of(created_at: float, wall: float, now: float) -> Age:
 
     Args:
         created_at: When it was sent, by the platform's clock, in seconds since the epoch. 0 is
-            unknown, and counts as now, as does a time in the future.
+            unknown, and counts as now, as do a time in the future and one before 2000.
         wall: Now, in seconds since the epoch.
         now: Now, on the monotonic clock.
     """
-    return Age(now - max(wall - created_at, 0.0) if created_at > 0 else now)
+    return Age(now - max(wall - created_at, 0.0) if created_at >= DATES_FROM else now)
