@@ -508,15 +508,10 @@ class Runtime:
         """Send a message: with the send handler for `target.source`, else with the method
         `send_message(channel, text)` of the service of that NAME or type.
 
-        Args:
-            target: Where to.
-            content: What to send.
-            timeout: Seconds; None is the service's `timeout`.
-            id: For a `Platform`: messages with the same id are one message, which is sent once.
-            expect: For a `Platform`: it may have been sent before, so the platform is asked first.
+        A `Platform` sends messages with the same `id` once, and with `expect` asks first.
 
         Returns:
-            The return value of that function; `Sent` fields of a `Platform`.
+            The return value of that function.
 
         Raises:
             ServiceUnavailable: No service sends for that source.

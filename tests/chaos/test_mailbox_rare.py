@@ -79,7 +79,7 @@ async def test_a_kill_of_the_supervisor_does_not_count_as_a_crash_of_the_receive
         await empty(client)
         with pytest.raises(Exception, match=f"no message {kept}"):
             await found(client, "mailbox").show(kept)
-    assert noted(tmp_path) == [(1, kept, 1)]
+    assert noted(tmp_path) == [(1, kept, 2)]  # it may have run before
 
 
 async def test_a_message_of_maximum_size_is_delivered_or_rejected_at_once(

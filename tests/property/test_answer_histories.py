@@ -159,7 +159,7 @@ def dying(world: World, loses: bool) -> Iterator[None]:
         world: Has the death.
         loses: What is written without waiting is not on disk before the next write.
     """
-    write, soon = Recording.write, Recording.write_soon
+    write, soon, now = Recording.write, Recording.write_soon, Recording.write_now
 
     async def dying_write(self: Recording) -> None:
         await world.death.point()
@@ -170,9 +170,14 @@ def dying(world: World, loses: bool) -> Iterator[None]:
         if not (loses or world.death.happened.is_set()):
             soon(self)
 
+    def dying_now(self: Recording) -> None:
+        if not (loses or world.death.happened.is_set()):
+            now(self)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Recording, "write", dying_write)
         patch.setattr(Recording, "write_soon", dying_soon)
+        patch.setattr(Recording, "write_now", dying_now)
         yield
 
 

@@ -5,6 +5,7 @@ Durations are seconds.
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,10 +21,14 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.5  # before a part that was surely not delivered is tried again; doubled each time
 RETRY_MOST_S = 30.0
-TRYING_S = 600.0  # after which such a part is recorded as uncertain
-LATER_MOST_S = 3600.0  # that a `RetryLater` of the platform is waited for
+TRYING_S = 60.0  # after which its caller is told to try again later
+LATER_MOST_S = (
+    30.0  # that a `RetryLater` of the platform is waited for; a longer one is its caller's
+)
+AGAIN_S = 30.0  # after which that caller tries again
 REPEATS_MOST = 3  # of a part that may have been delivered, with `uncertain = "repeat"`
-ASK_S = 30.0  # for one answer of `was_delivered`
+ASK_S = 10.0  # for one answer of `was_delivered`
+ASKING_S = 60.0  # after which a platform that gives no answer cannot say
 CANCEL_S = 1.0  # for a cancelled `deliver` to end
 REASON_MOST = 500  # characters of a refusal that are kept
 
@@ -78,8 +83,10 @@ class PartSend:
         self._key = (send, outgoing.part, outgoing.channel, cut)
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + TRYING_S
+        self._asked_until = math.inf  # once it gave no answer
         self._delay = 0.0  # before the next attempt
         self._delivered = 0  # attempts of this process
+        self._surely_not = False  # none of them arrived
         self.problem = ""  # the last one
 
     async def run(self, row: Row | None, expect: bool) -> str | Refused:
@@ -91,6 +98,7 @@ class PartSend:
 
         Raises:
             Busy: The log cannot be written, so nothing was sent.
+            RetryLater: It was surely not sent, and cannot be now.
         """
         policy, elapsed = self._limits.policy, 0.0
         if row is not None:
@@ -120,6 +128,8 @@ class PartSend:
     async def _deliver(self) -> str | Refused | Step:
         """Log that the part is sent, then send it; return its outcome, or the next step."""
         if not await self._pause():
+            if self._surely_not:
+                raise RetryLater(AGAIN_S, f"the platform does not take it: {self.problem}")
             return Step.GIVE_UP
         try:
             wall, _, uptime = await self._log.begin(*self._key)
@@ -135,8 +145,12 @@ class PartSend:
             return Refused(why)
         except RetryLater as error:
             self.problem = f"to be sent in {error.seconds:g} s: {error.reason}"
-            self._delay = min(max(error.seconds, 0.0), LATER_MOST_S)
-            self._deadline = max(self._deadline, self._loop.time() + self._delay + 1.0)
+            self._surely_not = not self._outgoing.unsure
+            if self._surely_not:  # as if it had not begun
+                self._log.forget(*self._key[:2]).add_done_callback(_retrieve)
+            if error.seconds > LATER_MOST_S:
+                raise
+            self._delay = error.seconds
             return Step.DELIVER
         except Exception as error:  # noqa: BLE001 (it may have been delivered)
             self.problem = f"{type(error).__name__}: {error}"
@@ -146,7 +160,7 @@ class PartSend:
 
     async def _after_doubt(self, uptime: float) -> Step:
         """Return the step after an attempt of this process whose outcome is not known."""
-        self._outgoing.unsure = True
+        self._outgoing.unsure, self._surely_not = True, False
         self._grow()
         policy = self._limits.policy
         step = doubtful(policy)
@@ -166,10 +180,16 @@ class PartSend:
             self.problem = f"was_delivered: {type(error).__name__}: {error}"
             log.warning("platform.not_asked part=%s error=%s", self._outgoing.id, self.problem)
             self._grow()
-            if await self._pause():
-                return Step.ASK
-            return doubtful(self._limits.policy, can_answer=False)
-        return self._sent(str(theirs)) if theirs else Step.DELIVER
+            now = self._loop.time()
+            self._asked_until = min(self._asked_until, now + ASKING_S)
+            if isinstance(error, NotImplementedError) or now + self._delay > self._asked_until:
+                return doubtful(self._limits.policy, can_answer=False)
+            await asyncio.sleep(self._delay)
+            return Step.ASK
+        if theirs:
+            return self._sent(str(theirs))
+        self._surely_not = True
+        return Step.DELIVER
 
     async def _pause(self) -> bool:
         """Wait before the next attempt; False if the time for attempts is over."""

@@ -132,6 +132,7 @@ class Platform(Service):
         Raises:
             NotSent: The platform refused it for good.
             Busy: Too many messages wait.
+            RetryLater: The platform did not take it for a minute. It was surely not sent.
         """
         of_call = take_call_id()
         return await parts_of(self).send(channel, content, id or of_call or new_id(), expect)

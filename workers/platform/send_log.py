@@ -156,6 +156,14 @@ class SendLog:
 
         return self._execute(write)
 
+    def forget(self, send: str, part: int) -> "asyncio.Future[None]":
+        """Remove a part that was surely not sent."""
+
+        def write(at: sqlite3.Cursor) -> None:
+            at.execute("DELETE FROM sends WHERE id = ? AND part = ?", (send, part))
+
+        return self._execute(write)
+
     def move(self, stream: str, position: str) -> "asyncio.Future[None]":
         """Save how far a stream was heard."""
 

@@ -66,6 +66,7 @@ class Sending:
 
         Raises:
             Busy: Too many wait, or the log cannot be written.
+            RetryLater: It was surely not sent, and cannot be now.
             NotSent: The platform refused it for good.
         """
         job = self._jobs.get(send)

@@ -104,10 +104,10 @@ def _break(text: str, room: int, in_code: bool) -> tuple[int, int]:
     for mark in BREAKS:
         at = text.rfind(mark, 0, most + len(mark))
         is_late = at * LEAST_SHARE >= most or mark == " "
-        if at > 0 and is_late and text[:at].strip():
+        if at > 0 and is_late:
             return at, at + (1 if in_code else len(mark))
     for at in range(most, 0, -1):  # any other space
-        if text[at].isspace() and text[:at].strip():
+        if text[at].isspace():
             return at, at + 1
     end = next((at for at in range(most, 0, -1) if not _belongs(text, at)), most)
     return end, end

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -11,7 +10,7 @@ import pytest
 from tests.support.platforms import Agent, Mailbox, Scripted, started
 from tests.support.waiting import until_true
 
-from garrison.workers import Busy, Content, Heard, Memory
+from garrison.workers import Busy, Content, DeadLetter, Heard, Memory
 from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.platform import handing_over, receiving, typing_indicator
 from garrison.workers.testing import TestRuntime
@@ -86,6 +85,18 @@ async def test_a_catch_up_that_fails_is_tried_again(tmp_path: Path) -> None:
         await asyncio.wait_for(radio.receive(said(3), "lobby", "3"), WAIT_S)
 
     assert posted_ids(mailbox)[-2:] == ["radio/lobby/2", "radio/lobby/3"]
+
+
+async def test_no_position_is_saved_before_catch_up_has_succeeded(tmp_path: Path) -> None:
+    """A process that ends in the middle of it begins it again."""
+    mailbox = Mailbox()
+    async with started(Missed, tmp_path, agent=Agent(), mailbox=mailbox):
+        await until_true(lambda: mailbox.posted)
+        await asyncio.sleep(0.01)
+
+    async with started(Missed, tmp_path, agent=Agent(), mailbox=mailbox) as radio:
+        await until_true(lambda: len(mailbox.posted) > 1)
+        assert radio.since == {}
 
 
 async def test_a_message_is_posted_until_it_is_on_disk(tmp_path: Path) -> None:
@@ -205,9 +216,7 @@ async def test_a_dead_letter_is_answered_once_under_the_id_of_the_answer(
         content=Content("hi", source="radio"),
         metadata={"failure_text": text},
     )
-    mail = SimpleNamespace(
-        method="process_actions", args=[msgspec.to_builtins(memory)], kwargs={}, key=memory.id
-    )
+    mail = DeadLetter("1", "agent", "process_actions", [msgspec.to_builtins(memory)])
     async with started(Scripted, tmp_path) as radio:
         await radio.dead_letter(mail, "ten attempts")
         await radio.dead_letter(mail, "ten attempts")

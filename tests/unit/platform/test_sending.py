@@ -8,7 +8,7 @@ import pytest
 from tests.support.platforms import Asked, Scripted, started
 from tests.support.waiting import until_true
 
-from garrison.workers import Busy, Content, Media, NotSent, RetryLater, Sent
+from garrison.workers import Busy, Content, Media, NotSent, Outgoing, RetryLater, Sent
 from garrison.workers.platform import part_send, send_log
 
 WAIT_S = 5.0
@@ -20,10 +20,10 @@ def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(part_send, "RETRY_S", 0.001)
 
 
-def leave_sending(folder: Path) -> None:
-    """Leave the log as a process does that was killed in `deliver`."""
+def leave_sending(folder: Path, late: float = 0.0) -> None:
+    """Leave the log as a process does that was killed in `deliver`, so many seconds from now."""
     with sqlite3.connect(folder / send_log.FILE) as db:
-        db.execute("UPDATE sends SET state = 'sending', theirs = ''")
+        db.execute("UPDATE sends SET state = 'sending', theirs = '', uptime = uptime + ?", (late,))
     db.close()
 
 
@@ -69,6 +69,24 @@ async def test_a_platform_that_cannot_say_repeats_with_repeat(tmp_path: Path) ->
         assert len(radio.tried) == 2 + 1 + part_send.REPEATS_MOST
 
 
+async def test_a_platform_that_gives_no_answer_cannot_say(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for a while, then the config decides."""
+    monkeypatch.setattr(part_send, "ASKING_S", 0.01)
+
+    class Dumb(Asked):
+        async def was_delivered(self, m: Outgoing) -> str | None:
+            self.asked.append(m)
+            raise ConnectionError("gone")
+
+    async with started(Dumb, tmp_path) as radio:
+        radio.script = [ConnectionError("gone")]
+
+        assert await radio.send_message("c", "hi", "a") == Sent("uncertain", [""])
+        assert len(radio.asked) > 1
+
+
 async def test_what_the_platform_refuses_is_an_error_of_the_caller(tmp_path: Path) -> None:
     """Also when it is asked for again: the platform is not."""
     async with started(Asked, tmp_path) as radio:
@@ -89,6 +107,32 @@ async def test_a_rate_limit_is_waited_for(tmp_path: Path) -> None:
         assert await radio.send_message("c", "hi", "a") == Sent("sent", ["r2"])
 
 
+async def test_a_long_rate_limit_is_its_caller_s(tmp_path: Path) -> None:
+    """A call after it is the first one, also for a platform that cannot say."""
+    async with started(Scripted, tmp_path) as radio:
+        radio.script = [RetryLater(900, "slow down")]
+        with pytest.raises(RetryLater) as caught:
+            await radio.send_message("c", "hi", "a")
+        assert caught.value.seconds == 900
+
+    async with started(Scripted, tmp_path) as radio:
+        assert await radio.send_message("c", "hi", "a") == Sent("sent", ["r1"])
+
+
+async def test_an_outage_is_no_end_of_an_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is surely not there after a while is tried again by its caller."""
+    monkeypatch.setattr(part_send, "TRYING_S", 0.02)
+    async with started(Asked, tmp_path) as radio:
+        radio.script = [ConnectionError("gone") for _ in range(1000)]
+        with pytest.raises(RetryLater):
+            await radio.send_message("c", "hi", "a")
+        radio.script.clear()
+
+        assert (await radio.send_message("c", "hi", "a")).outcome == "sent"
+
+
 async def test_a_deliver_that_takes_too_long_is_uncertain(tmp_path: Path) -> None:
     """It is cancelled."""
     async with started(Scripted, tmp_path, {"deliver_timeout": 0.01}) as radio:
@@ -104,9 +148,9 @@ async def test_after_a_kill_the_platform_is_asked_once_the_send_has_settled(
     """A send of a dead process may be under way until then."""
     async with started(Asked, tmp_path) as radio:
         await radio.send_message("c", "hi", "a")
-    leave_sending(tmp_path)
+    leave_sending(tmp_path, 600)
 
-    async with started(Asked, tmp_path, {"settle": 0.2}) as radio:
+    async with started(Asked, tmp_path, {"settle": 0.1}) as radio:
         radio.there = there
         before: list[int] = []  # questions, shortly before it has settled
         asyncio.get_running_loop().call_later(0.05, lambda: before.append(len(radio.asked)))

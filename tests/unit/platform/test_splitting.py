@@ -56,6 +56,7 @@ def test_a_code_fence_is_closed_and_opened_again() -> None:
 
 
 @given(PROSE, st.integers(8, 40))
+@example(["\n", "\n", "aaaaa"], 8)
 def test_no_word_that_fits_is_broken_and_none_is_lost(words: list[str], limit: int) -> None:
     """What is read in the messages is what was said, but for white space at the cuts."""
     text = " ".join(words)

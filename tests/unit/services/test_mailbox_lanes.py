@@ -19,6 +19,7 @@ from garrison.workers import RetryLater
 from garrison.workers.runtime import Runtime
 from garrison.workers.services.mailbox import MailboxService, damage, schema
 from garrison.workers.services.mailbox.checksums import DamagedIndex, Message
+from garrison.workers.services.mailbox.receiver_queue import ReceiverQueue
 from garrison.workers.services.mailbox.store import Store
 from garrison.workers.testing import run
 
@@ -211,6 +212,35 @@ async def test_messages_that_were_in_delivery_together_at_a_death_go_alone(
         assert {number: seen for number, seen in receiver.attempts.items() if number != 3} == {
             number: [1, 2] for number in (0, 1, 2, 4)
         }
+
+
+@pytest.mark.parametrize(
+    ("generations", "alone"),
+    [
+        ([3], [True]),
+        ([3, 3], [False, False]),  # in delivery together
+        ([0], [True]),  # unknown
+    ],
+)
+def test_a_death_is_of_one_alone_if_no_other_was_in_delivery(
+    generations: list[int], alone: list[bool]
+) -> None:
+    """The ends of the others come one by one: all have the generation that died."""
+    queue = ReceiverQueue("bot")
+    queue.window = 4
+    queue.plain.add_read([], True)
+    found = []
+    for seq in range(1, len(generations) + 1):
+        queue.add_posted(
+            Message(id=str(seq), receiver="bot", method="m", args=b"", kwargs=b"", seq=seq)
+        )
+    taken = [queue.take_next() for _ in generations]
+    for message, generation in zip(taken, generations, strict=True):
+        assert message is not None
+        error = ServiceLost("bot", "m", "killed")
+        error.generation = generation
+        found.append(queue.end_call(message, error))
+    assert found == alone
 
 
 def test_a_file_without_the_index_by_lane_gets_it_and_its_lack_of_an_entry_is_damage(

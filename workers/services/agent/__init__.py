@@ -287,6 +287,7 @@ class AgentService(MemoryDatabase):
         finally:
             answer.deadline = None
         if is_own(error) or not await self._pipeline.fail(answer, error):
+            await answer.recording.flush()
             raise error
 
     def _end(self, work: Work, answer: AnswerState | None, error: str) -> None:

@@ -302,7 +302,7 @@ class AnswerPipeline:
         else:
             step.results = [*step.results, result]
         step.state, step.ended_at = StepState.ENDED, time.time()
-        answer.recording.write_soon()
+        answer.recording.write_now()
         self._emit_completed(answer, action.name, result)
 
     def _emit_completed(self, answer: AnswerState, name: str, result: ActionResult) -> None:

@@ -20,6 +20,7 @@ DROPPED_MOST = 300  # characters of a dropped message that are recorded
 # What need not be on disk first is written with what must: each commit takes milliseconds, and the
 # next one waits for it.
 SOON_S = 0.02
+Mark = tuple[str, int, str | None, int]  # a step or a part as it is on disk
 FULL_S = 30.0  # before a posted message that the record had no room for is delivered again
 
 
@@ -42,6 +43,7 @@ class Recording:
     def __init__(self, store: AnswerStore, record: Record, perhaps_said: bool) -> None:
         self._store, self.record, self.perhaps_said = store, record, perhaps_said
         self._timer: asyncio.TimerHandle | None = None
+        self._on_disk: set[Mark] = set()
 
     @property
     def is_finished(self) -> bool:
@@ -61,7 +63,7 @@ class Recording:
         """
         self._cancel_timer()
         try:
-            await self._store.execute(_Write(self.record))
+            await self._start_write()
         except RecordFull as error:
             raise RetryLater(FULL_S, str(error)) from error
 
@@ -69,11 +71,31 @@ class Recording:
         """Write the record within `SOON_S`, unless another write does it before."""
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(SOON_S, self._write_now)
+            self._timer = loop.call_later(SOON_S, self.write_now)
 
-    def _write_now(self) -> None:
+    def write_now(self) -> None:
+        """Write the record, without waiting."""
         self._cancel_timer()
-        self._store.execute(_Write(self.record)).add_done_callback(_log_error)
+        self._start_write().add_done_callback(_log_error)
+
+    def _start_write(self) -> asyncio.Future[None]:
+        write = _Write(self.record, self._on_disk)
+        done = self._store.execute(write)
+        done.add_done_callback(lambda done: self._written(write, done))
+        return done
+
+    def _written(self, write: "_Write", done: asyncio.Future[None]) -> None:
+        if not done.cancelled() and done.exception() is None:
+            self._on_disk |= write.marks
+
+    async def flush(self) -> None:
+        """Write what `write_soon` has not written yet: the next attempt reads it.
+
+        Raises:
+            RetryLater: There is no room.
+        """
+        if self._timer is not None:
+            await self.write()
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -137,18 +159,33 @@ async def open_dropped(
 
 
 class _Write:
-    """An operation that stores a record as it is now: it may change before the thread runs it."""
+    """An operation that stores a record as it is now: it may change before the thread runs it.
 
-    def __init__(self, record: Record) -> None:
+    Args:
+        record: The record.
+        on_disk: The steps and parts that need not be written.
+    """
+
+    def __init__(self, record: Record, on_disk: set[Mark]) -> None:
+        steps = [step for step in record.steps if _mark(step) not in on_disk]
+        parts = [part for part in record.parts if _mark(part) not in on_disk]
+        self.marks = {_mark(one) for one in (*steps, *parts)}
         self._record = msgspec.structs.replace(
             record,
             why=msgspec.structs.replace(record.why),
-            steps=[_copy_step(step) for step in record.steps],
-            parts=[_copy_part(part) for part in record.parts],
+            steps=[_copy_step(step) for step in steps],
+            parts=[_copy_part(part) for part in parts],
         )
 
     def __call__(self, cursor: sqlite3.Cursor) -> None:
         schema.put(cursor, self._record)
+
+
+def _mark(one: PlannedStep | Part) -> Mark:
+    """Return what changes where a step or a part changes."""
+    if isinstance(one, PlannedStep):
+        return ("step", one.number, one.state, len(one.results))
+    return ("part", one.number, one.outcome, 0)
 
 
 def _copy_step(step: PlannedStep) -> PlannedStep:

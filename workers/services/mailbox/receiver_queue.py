@@ -73,16 +73,16 @@ class ReceiverQueue:
         """Note the end of a delivery; return True if the message was alone in delivery.
 
         Messages that were in delivery together when the receiver died end one after the other:
-        they are known by its generation.
+        they are known by its generation; 0 is an unknown one.
         """
         self.calls -= 1
         if isinstance(error, ServiceLost):
             self.begun.add(message.id)
             if error.died:
-                is_alone = not self.calls and error.generation != self._dead_generation
+                is_new = error.generation == 0 or error.generation != self._dead_generation
                 self._dead_generation = error.generation
                 self.suspects.add(message.id)
-                return is_alone
+                return is_new and not self.calls
         elif not isinstance(error, ServiceUnavailable | Overloaded):  # it was not the cause
             self.suspects.discard(message.id)
         return True
