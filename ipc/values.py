@@ -132,7 +132,19 @@ def _travels_as(cls: Any) -> set[type]:
     return {base for base in _PLAIN if issubclass(cls, base)}
 
 
-encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
+_encode = msgspec.msgpack.Encoder(enc_hook=encode_hook).encode
+_check_whole = msgspec.msgpack.Decoder(msgspec.Raw).decode
+
+
+def encode(value: Any) -> bytes:
+    """Encode a value. Raises one of BAD_VALUE.
+
+    A `msgspec.Raw` in it is copied unread, and bytes that are no value would take the rest of their
+    batch along. So the whole is looked over once, without decoding it.
+    """
+    encoded = _encode(value)
+    _check_whole(encoded)
+    return encoded
 
 
 def decoder(annotation: Any) -> Callable[[Any], Any]:
@@ -247,6 +259,8 @@ def _what(part: Any, cause: BaseException) -> str:
         return "a str with half a character (a lone surrogate), which cannot travel"
     if isinstance(cause, OverflowError):
         return "an int of more than 64 bits, which cannot travel"
+    if isinstance(part, msgspec.Raw):
+        return "a msgspec.Raw whose bytes are no MessagePack value, which cannot travel"
     shown = f"a {_shown(type(part))}, which cannot travel"
     own = isinstance(cause, TypeError) and "cannot travel" in str(cause)
     return shown if own else f"{shown} ({described(cause)})"
@@ -260,6 +274,8 @@ def _instead(part: Any, cause: BaseException, verb: str) -> str:
         return f'{verb} it as bytes: text.encode("utf-8", "surrogateescape")'
     if isinstance(cause, OverflowError):
         return f"{verb} it as str"
+    if isinstance(part, msgspec.Raw):
+        return f"{verb} bytes(…) of it, or the value itself"
     if inspect.isawaitable(part):
         return (
             "it is the future of a call or a coroutine, not its result; "

@@ -37,6 +37,7 @@ from garrison.supervisor.processes.users import (
     may_write,
     resolve_user,
 )
+from garrison.supervisor.state.ownership import UnsafeHome, check_home, exposed_folders
 
 from .credentials import credential_problems
 from .fitting import checked, configured_services
@@ -123,6 +124,11 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         report.notes += unused_fields(agents)
     for warning in credential_problems(config.host, report.services, credentials, environ):
         report.add_unstartable(warning)
+    report.warnings += exposed_folders(config.host)
+    try:
+        check_home(config.host, change=False)
+    except UnsafeHome as error:
+        report.errors.append(str(error))
     machine = detect_capabilities(config.host.cgroups)
     for spec in report.services:
         unsupported = unsupported_limits(spec, machine)

@@ -33,6 +33,7 @@ from garrison.supervisor.state.home import lock_home
 from garrison.supervisor.state.home_watch import HomeWatch
 from garrison.supervisor.state.identity import ConfigIdentity
 from garrison.supervisor.state.orders import OrderStore, load_orders
+from garrison.supervisor.state.ownership import exposed_folders
 from garrison.supervisor.state.snapshot import load_snapshot
 
 from . import signals
@@ -100,6 +101,8 @@ class Supervisor:
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unreadable, accepted.problem)):
             log.record("state.damaged", problem=damaged)
+        for exposed in exposed_folders(host):
+            log.record("home.exposed", problem=exposed)
         self._takeover.begin(config, services)
 
     def _hooks(self) -> LoopHooks:

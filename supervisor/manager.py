@@ -129,7 +129,7 @@ class ServiceManager:
                 service.carry_out(note, event, reason)
                 self._use.touch()
             case Ordered(name, note):
-                if self._services.services[name].note_order(note):
+                if self._services.services[name].note_order(note, time.monotonic()):
                     data = {"order": note.verb, "by": note.who, "why": note.why}
                     self._use.log.record("service.ordered", name, **data)
             case EndFromInside(name, note):
@@ -173,7 +173,7 @@ class ServiceManager:
             other = self._services.services[bound]
             if has_process(other.state) and other.child.wanted:
                 self._use.log.record("service.taken_along", bound, by=name)
-                other.take_along(name, time.time())
+                other.take_along(self._services.services[name], time.time())
                 self.apply(other, Event.STOP)
                 self.apply(other, Event.START)
 
@@ -306,7 +306,9 @@ class ServiceManager:
         if service.next_watchdog is not None:  # an adopted incarnation kept its own until here
             spec = service_spec(service.spec, watchdog=service.next_watchdog)
             service.child, service.next_watchdog = replace(service.child, spec=spec), None
-        service.current, service.ended_by = Incarnation(token, started_at=now), NO_ORDER
+        led_by = service.restarted_by.chain
+        service.current = Incarnation(token, started_at=now, led_by=led_by)
+        service.ended_by = NO_ORDER
         self._services.by_token[token] = service
         self._use.bus.admit(token)
         self._use.crashes.on_start(service)

@@ -32,6 +32,8 @@ ANNOUNCE_BY_S = 0.015  # after a process ended: its end is announced by then in 
 WAITING_BYTES = 64 * 1024 * 1024  # queued for one peer that does not read, or one larger message
 ALL_WAITING_BYTES = 4 * WAITING_BYTES  # queued for all such peers together
 MESSAGE_BYTES = 256  # memory of a queued message besides its frames: most of it if they are tiny
+JOIN_S = 2.0  # for a sender on the bus to join
+UNKNOWN, UNKNOWN_MOST = "an unknown sender on the bus", 256  # of which a time is kept
 AGAIN_S = 0.005  # before the next attempt to send to a peer whose queue was full
 
 
@@ -74,6 +76,7 @@ class BusRouter:
         self._without_sync: set[Token] = set()  # of an older release
         self.carried = 0
         self.pairs = PeerTable()
+        self._unknown: dict[Token, tuple[float, int]] = {}  # no members; since when, messages
         self._departed: deque[Token] = deque(maxlen=DEPARTED)
         self._ending: dict[Token, tuple[float, str]] = {}  # since when; the cause once known
         self._read: dict[Token, Mapping[Token, int]] = {}  # batches that an ended member has read
@@ -85,6 +88,7 @@ class BusRouter:
     def admit(self, token: Token) -> None:
         """Add a member."""
         self.live.add(token)
+        self._unknown.pop(token, None)
 
     def connect_without_sync(self, token: Token, probed: bool = False) -> None:
         """Connect a member of an older release, as soon as its connection is seen.
@@ -109,8 +113,9 @@ class BusRouter:
 
     @property
     def waiting(self) -> bool:
-        """Return True if messages are queued for a peer that does not read."""
-        return bool(self._queues)
+        """Return True if messages are queued for a peer that does not read, or a sender has yet to
+        join."""
+        return bool(self._queues or self._unknown)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -118,6 +123,8 @@ class BusRouter:
         """Route what has arrived, for a bounded time; return the peers that just connected."""
         for token in list(self._queues):
             self._send_queued(token)
+        if self._unknown:
+            self._reject_unknown()
         until = time.monotonic() + TURN_S
         own = self._own
         while True:
@@ -145,6 +152,13 @@ class BusRouter:
         new, self._new = self._new, set()
         return new
 
+    def _reject_unknown(self) -> None:
+        """Reject those that have sent messages, and have not joined in time."""
+        late = time.monotonic() - JOIN_S
+        for token in [token for token, (since, _) in self._unknown.items() if since < late]:
+            for _ in range(self._unknown.pop(token)[1]):
+                self._reject(UNKNOWN)
+
     def _on_probe(self, token: Token) -> None:
         if token in self.live:
             self._probed.add(token)
@@ -166,10 +180,12 @@ class BusRouter:
                 return
         elif source in self._departed:  # a late message of a former member is normal
             return
-        else:  # a program that is yet to join, or a stranger
-            self._reject("an unknown sender on the bus")
-            if not sockets.is_token(source):
-                return
+        elif not sockets.is_token(source) or len(self._unknown) >= UNKNOWN_MOST:
+            self._reject(UNKNOWN)
+            return
+        else:  # it may be a program that joins next: one of a former supervisor does, as it learns
+            since, count = self._unknown.get(source, (time.monotonic(), 0))
+            self._unknown[source] = since, count + 1
         self._send(onward)
 
     def _on_sync(self, source: Token, batch: bytes) -> None:

@@ -25,6 +25,7 @@ from garrison.ipc.errors import (
     ServiceUnavailable,
     SupervisorGone,
 )
+from garrison.ipc.system import process_tree
 
 from .faults import NotBack, Outcome, Recovered, WorkerFaults
 from .load import ECHO, LoadCaller, PostTraffic, call_method, watch_loop
@@ -78,6 +79,7 @@ async def run(options: RunOptions, report: RunReport, stop: asyncio.Event) -> No
     async with AsyncExitStack() as stack:
         client = await stack.enter_async_context(connect(options.home))
         host = await client.order("chaos", options.names)
+        await _check_namespace(client)
         if not stack.enter_context(exclusive(sockets.run_folder(options.home))):
             raise OrderFailed("failed", "another `garrison chaos` is under way in this home")
         rows = _running(options, report, host["services"])
@@ -88,6 +90,17 @@ async def run(options: RunOptions, report: RunReport, stop: asyncio.Event) -> No
             await stack.enter_async_context(connect(options.home)) for _ in range(options.callers)
         ]
         await Run(options, report, host, rows, client, stop).all(callers)
+
+
+async def _check_namespace(client: Client) -> None:
+    """Check that the pids of the host mean the same here: this run follows its processes."""
+    head = (await client.order("status"))["supervisor"]
+    if not process_tree.is_pid_namespace(head.get("pid_namespace", 0)):
+        text = (
+            "the host runs in another PID namespace, where its processes cannot be followed: run "
+            "this command inside it, for instance with docker exec"
+        )
+        raise OrderFailed("failed", text)
 
 
 def _running(

@@ -9,6 +9,7 @@ from garrison.ipc import Client, OrderFailed, connect
 from garrison.ipc.messages import Entry, State
 
 from .completion import complete_rooms
+from .durations import Whole
 from .errors import DONE
 from .output import Invocation, options
 
@@ -32,7 +33,7 @@ MOST = 200
     "-n",
     "--limit",
     "most",
-    type=click.IntRange(1, MOST),
+    type=Whole(1, MOST),
     default=SHOWN,
     show_default=True,
     metavar="N",

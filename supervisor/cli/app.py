@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import os
+import shutil
 import sys
 
 import click
@@ -35,6 +36,7 @@ AFTER = {
     "docs": "docs",
     "version": "version",
 }
+HELP_LEAST, HELP_USUAL = 20, 52  # columns
 SHOWING = {"status", *AFTER} - {"chaos", "init", "mail"}  # of these, the output is the purpose
 
 
@@ -69,7 +71,16 @@ def _print_version(ctx: click.Context, param: click.Parameter, value: bool) -> N
         ctx.exit()
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def _help_width() -> int | None:
+    """Return the width of help texts in a narrow terminal, for which click has a lower bound."""
+    columns = shutil.get_terminal_size().columns
+    return max(columns - 1, HELP_LEAST) if columns <= HELP_USUAL else None
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "terminal_width": _help_width()},
+)
 @click.option(
     "--version",
     is_flag=True,

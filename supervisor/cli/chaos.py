@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
 import time
@@ -13,7 +14,7 @@ from garrison.supervisor.chaos.schedule import HOST, PlannedFault
 from garrison.supervisor.cli.render.text import counted
 
 from .completion import complete_names
-from .durations import Seconds
+from .durations import Seconds, Whole
 from .errors import DONE, FAILED, INTERRUPTED
 from .output import Invocation, options
 
@@ -58,9 +59,7 @@ class Faults(click.ParamType[tuple[PlannedFault, ...]]):
     "garrison chaos hello 'ada.*'"
 )
 @click.argument("names", nargs=-1, metavar="[NAME…]", shell_complete=complete_names)
-@click.option(
-    "--kills", "total", type=click.IntRange(min=1), metavar="N", help="How many faults in all."
-)
+@click.option("--kills", "total", type=Whole(min=1), metavar="N", help="How many faults in all.")
 @click.option(
     "--for",
     "seconds",
@@ -78,7 +77,7 @@ class Faults(click.ParamType[tuple[PlannedFault, ...]]):
 )
 @click.option(
     "--callers",
-    type=click.IntRange(1, 64),
+    type=Whole(1, 64),
     default=8,
     show_default=True,
     metavar="N",
@@ -189,7 +188,9 @@ async def _print_progress(
                 continue
             line = _progress(wish, report, time.monotonic() - began, stop.is_set())
             if live:
-                click.echo(f"\r\x1b[K{line[:79]}", nl=False, err=True)
+                # A line that wraps could not be replaced by the next.
+                room = shutil.get_terminal_size().columns - 1
+                click.echo(f"\r\x1b[K{line[:room]}", nl=False, err=True)
             else:
                 invocation.say(line)
     finally:

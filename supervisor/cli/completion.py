@@ -15,6 +15,7 @@ import click
 import msgspec
 
 from garrison.ipc.log_files import service_logs
+from garrison.supervisor.config.document import read_file
 from garrison.supervisor.config.load import find_home
 
 Complete: TypeAlias = Callable[[click.Context, click.Parameter, str], list[str]]
@@ -67,7 +68,7 @@ def _names(home: Path, ctx: click.Context) -> set[str]:
     """Return the NAMEs of services: those that run, that have a log, and of the config."""
     found = {one.name for one in _snapshot(home)} | set(service_logs(home / "logs"))
     with contextlib.suppress(OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):
-        config = tomllib.loads(Path("config.toml").read_text("utf-8"))
+        config = tomllib.loads(read_file(Path("config.toml")).decode())
         found |= {*config.get("services", {}), *config.get("plugins", {})}
     return found
 

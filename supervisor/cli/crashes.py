@@ -1,6 +1,5 @@
 """Verbs about crash reports: `deaths` lists them, `death` shows one. Both read files alone."""
 
-import re
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -17,7 +16,7 @@ from .client import request
 from .completion import complete_deaths, complete_names
 from .errors import DONE, no_such_service
 from .output import Invocation, options
-from .selection import selection, span_of
+from .selection import SpanOf, selection
 
 
 @click.command(epilog="Examples: garrison deaths; garrison deaths hello -n 5")
@@ -27,17 +26,14 @@ from .selection import selection, span_of
 def deaths(
     invocation: Invocation,
     names: tuple[str, ...],
-    number: int | None,
-    since: float | None,
-    until: float | None,
-    grep: re.Pattern[str] | None,
+    span_of: SpanOf,
 ) -> int:
     """List the crashes of services.
 
     A crash is every end that no order caused. The latest is last.
     Works without a supervisor, too.
     """
-    span = span_of(number, since, until, grep)
+    span = span_of()
     home = invocation.home
     running = _flush(home)
     store = CrashStore(home / "state" / "deaths")

@@ -106,6 +106,7 @@ def no_such_service(name: str, known: list[str]) -> OrderFailed:
             "no_such_service", f"no service {name}; the services of that agent are '{name}.*'"
         )
     close = get_close_matches(name, known, n=1)
+    name = name or "''"
     hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known) or 'none'}"
     return OrderFailed("no_such_service", f"no service {name}; {hint}")
 
@@ -114,7 +115,7 @@ def unquoted_pattern(names: Iterable[str]) -> str:
     """Return the sentence for NAMEs of files in this directory: the shell expanded a pattern."""
     for name in names:
         with contextlib.suppress(OSError):  # a NAME can be too long for a file's
-            if Path(name).exists():
+            if name and Path(name).exists():
                 return (
                     f"no service {name}; {name} is a file in this directory, so the shell has "
                     f"probably expanded a pattern: quote the pattern, for example '*'"

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 import click
 
-from garrison.ipc.errors import OrderFailed, SupervisorGone
+from garrison.ipc.errors import ConfigError, OrderFailed, SupervisorGone
 from garrison.ipc.sockets import check_descriptor_limit, raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor.config.load import Config, load
@@ -66,7 +66,7 @@ def up(
     reported; with --strict, or if nothing was accepted yet, it is an error: exit 5.
     """
     invocation.config = path
-    if strict or check_takeover:
+    if strict:
         config = replace(load(path, invocation.home_option), strict=True)
     else:
         config = open_config(path, invocation.home_option, os.environ)
@@ -280,12 +280,14 @@ def _order_down(home: Path, ending: EndingSupervisor) -> dict[str, Any]:
 @click.command(epilog="Example: pip install --upgrade garrison && garrison upgrade")
 @options
 def upgrade(invocation: Invocation) -> int:
-    """Replace the running supervisor with the installed version. Services keep running."""
+    """Replace the running supervisor with the installed version. Services keep running.
+
+    A configuration that does not fit is refused, unless the host runs without that part already.
+    """
     home = invocation.home
     before = request(home, "status")
     head = before["supervisor"]
-    # A config that does not fit is reported by this process; the supervisor runs on.
-    _check_takeover(load(Path(head["config"]), home))
+    _check_config(head, home)
     try:
         request(home, "upgrade", wait=NO_LIMIT, once=True, python=sys.executable)
     except SupervisorGone:  # unless a concurrent upgrade was faster
@@ -300,9 +302,31 @@ def upgrade(invocation: Invocation) -> int:
     kept = len(after["services"]) - len(changed)
     running = "1 service runs on" if kept == 1 else f"{kept} services run on"
     invocation.say(f"{running} with the old code; restart each when it suits you")
+    for rejected in after["supervisor"].get("config_rejected", ()):
+        invocation.say(f"! config rejected: {rejected['text']}")
     for name in changed:
         invocation.say(f"{name} was replaced or is not running: garrison status {name} says why")
     return DONE
+
+
+def _check_config(head: dict[str, Any], home: Path) -> None:
+    """Check the config with the installed version, while the supervisor runs on.
+
+    Args:
+        head: The supervisor's row of `status`.
+        home: The home.
+
+    Raises:
+        ConfigError: A part of it does not fit, and the host does not run without it yet.
+    """
+    path = Path(head["config"])
+    try:
+        _check_takeover(load(path, home))
+    except ConfigError as error:
+        if not head.get("config_rejected"):
+            text = f"{error.problem}. Nothing was changed: correct it, then run garrison upgrade"
+            raise ConfigError(text, path=error.path, line=error.line, key=error.key) from error
+        _check_takeover(open_config(path, home, os.environ))
 
 
 def _pids(status: dict[str, Any]) -> set[int | None]:

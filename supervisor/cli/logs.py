@@ -1,7 +1,6 @@
 """Verbs that show what happened: logs and events. Both read the files in the home."""
 
 import contextlib
-import re
 import time
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from .client import follow, request
 from .completion import complete_names
 from .errors import DONE, no_such_service
 from .output import Invocation, options
-from .selection import selection, span_of
+from .selection import SpanOf, selection
 
 LOST_MOST = 512  # events that a full disk did not accept, and a selection is made from
 POLL_S = 0.1  # between reads of the files
@@ -33,17 +32,14 @@ def logs(
     invocation: Invocation,
     names: tuple[str, ...],
     following: bool,
-    number: int | None,
-    since: float | None,
-    until: float | None,
-    grep: re.Pattern[str] | None,
+    span_of: SpanOf,
 ) -> int:
     """Show the output of services, merged by time.
 
     A line without a time of its own belongs to the line before it. Rotated files are read as well.
     Works without a supervisor, too.
     """
-    span = span_of(number, since, until, grep, following)
+    span = span_of(following)
     folder = invocation.home / "logs"
     files = service_logs(folder)
     chosen = _choose(invocation, names, files)
@@ -53,7 +49,7 @@ def logs(
         _print_line(invocation, name, line, alone)
     while following:
         for name, line in tail.read():
-            if grep is None or grep.search(line):
+            if span.pattern is None or span.pattern.search(line):
                 _print_line(invocation, name, line, alone)
         time.sleep(POLL_S)  # without inotify there is no event to wait for
     return DONE
@@ -90,16 +86,13 @@ def events(
     invocation: Invocation,
     names: tuple[str, ...],
     following: bool,
-    number: int | None,
-    since: float | None,
-    until: float | None,
-    grep: re.Pattern[str] | None,
+    span_of: SpanOf,
 ) -> int:
     """Show events, one a line; with --json, a JSON value a line.
 
     All that the files have, of earlier supervisors too. Works without a supervisor, too.
     """
-    span = span_of(number, since, until, grep, following)
+    span = span_of(following)
     shown = _recorded(invocation.home, names, span)
     for event in shown:
         _print_event(invocation, event)

@@ -12,6 +12,7 @@ from garrison.supervisor.cli.render.text import compact, counted, span
 from garrison.supervisor.crashes.store import CrashStore
 
 from .completion import complete_names
+from .durations import Whole
 from .errors import DONE
 from .output import Invocation, options
 from .verbs import VerbGroup
@@ -36,7 +37,7 @@ def mail(_: Invocation) -> None:
 @click.option(
     "-n",
     "most",
-    type=click.IntRange(1, 1000),
+    type=Whole(1, 1000),
     default=SHOWN,
     show_default=True,
     metavar="N",

@@ -1,16 +1,20 @@
-"""The options `-n`, `--since`, `--until` and `--grep`. Times are Unix seconds."""
+"""The options `-n`, `--since`, `--until` and `--grep` as one. Times are Unix seconds."""
 
+import functools
 import re
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import click
 
 from garrison.ipc.log_span import Span
 
+from .durations import Whole
+
+SpanOf: TypeAlias = Callable[..., Span]  # takes `following`
 F = TypeVar("F", bound=Callable[..., Any])
 
 LAST = 50  # that are shown if no option says otherwise
@@ -73,18 +77,22 @@ def _pattern(
 
 
 def selection(what: str) -> Callable[[F], F]:
-    """Add the options to a verb, which takes `number`, `since`, `until` and `grep`.
+    """Add the options to a verb, which takes `span_of`: the function below for these options.
 
     Args:
         what: What a number counts.
     """
 
     def add(function: F) -> F:
+        def verb(*args: Any, **kwargs: Any) -> Any:
+            given = [kwargs.pop(name) for name in ("number", "since", "until", "grep")]
+            return function(*args, span_of=functools.partial(span_of, *given), **kwargs)
+
         options = [
             click.option(
                 "-n",
                 "number",
-                type=click.IntRange(min=0),
+                type=Whole(min=0),
                 default=None,
                 metavar="N",
                 help=f"How many {what}, the last. Default: {LAST}, or all with --since.",
@@ -103,9 +111,11 @@ def selection(what: str) -> Callable[[F], F]:
                 help="Those that contain a match of this regular expression.",
             ),
         ]
+        decorated: Any = functools.update_wrapper(verb, function)
         for option in reversed(options):
-            function = option(function)
-        return function
+            decorated = option(decorated)
+        whole: F = decorated
+        return whole
 
     return add
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from garrison.ipc.errors import GarrisonError
+from garrison.supervisor.config.document import read_file
 from garrison.supervisor.config.load import Config
 
 from .client import request
@@ -23,7 +24,7 @@ FILES_MOST = 5000
 CLOSE_S = 1.0
 FOREIGN = {"__pycache__", "node_modules", "site-packages", "venv", "env", "build", "dist"}
 
-Stamps: TypeAlias = dict[Path, tuple[int, int, int]]  # file → mtime, size, inode
+Stamps: TypeAlias = dict[Path, tuple[int, int, int, int]]  # file → mtime, size, inode, mode
 Row: TypeAlias = dict[str, Any]  # of `status`
 
 
@@ -132,8 +133,8 @@ class Watcher:
 
     def _own_files(self, row: Row) -> set[Path]:
         """Return the environment and character files that a service's sections name."""
-        named = (part.get(key) for part in _sections(self._tables, row) for key in OWN_FILES)
-        return {self._path.parent / name for name in named if isinstance(name, str)}
+        parts = _sections(self._tables, row)
+        return {self._path.parent / name for part in parts for name in _named_files(part)}
 
     # --- the files --------------------------------------------------------------------------
 
@@ -142,17 +143,20 @@ class Watcher:
         for path in self._files():
             with contextlib.suppress(OSError):
                 found = path.stat()
-                stamps[path] = found.st_mtime_ns, found.st_size, found.st_ino
+                # With the mode: a file that others can read is refused until it is closed for them.
+                stamps[path] = found.st_mtime_ns, found.st_size, found.st_ino, found.st_mode
             if len(stamps) >= FILES_MOST:
                 break
         return stamps
 
     def _files(self) -> Iterator[Path]:
         yield self._path
-        for kind in ("defaults", "services", "plugins", "agents"):
-            for part in self._tables.get(kind, {}).values():
-                named = (part.get(key) for key in OWN_FILES) if isinstance(part, dict) else ()
-                yield from (self._path.parent / one for one in named if isinstance(one, str))
+        parts = [self._tables.get("defaults")]
+        for kind in ("services", "plugins", "agents"):
+            parts += self._tables.get(kind, {}).values()
+        for part in parts:
+            if isinstance(part, dict):
+                yield from (self._path.parent / name for name in _named_files(part))
         for folder, folders, files in os.walk(self._path.parent):
             here = Path(folder)
             folders[:] = [one for one in folders if _is_own(here / one, self._home)]
@@ -160,6 +164,15 @@ class Watcher:
 
 
 OWN_FILES = ("env_file", "character")  # keys whose value is a file
+
+
+def _named_files(part: dict[str, Any]) -> Iterator[str]:
+    """Yield the environment, character and secret files that a part of a config names."""
+    secrets = part.get("secrets")
+    sources = list(secrets.values()) if isinstance(secrets, dict) else []
+    named = [part.get(key) for key in OWN_FILES]
+    named += [source.get("file") for source in sources if isinstance(source, dict)]
+    yield from (name for name in named if isinstance(name, str))
 
 
 def _is_own(folder: Path, home: Path) -> bool:
@@ -170,7 +183,7 @@ def _is_own(folder: Path, home: Path) -> bool:
 def _tables(path: Path) -> dict[str, Any]:
     """Return a config's tables as they are written; none if it cannot be read."""
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return tomllib.loads(read_file(path).decode())
     except (OSError, ValueError):
         return {}
 

@@ -1,9 +1,11 @@
 """A TOML file with the lines of its keys; an error names file, line and key."""
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -96,6 +98,7 @@ class Document:
         return table
 
 
+NO_FILE = "it is no regular file, and garrison reads it again at each restart"
 HOME_BESIDE = ".garrison"  # the home's name beside a config that names no other
 
 
@@ -113,9 +116,23 @@ def as_given(path: Path) -> Path:
     return path.absolute()
 
 
+def read_file(path: Path) -> bytes:
+    """Return the content of a regular file. A pipe would block, or be empty at the next reading.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
+    with open(path, "rb", opener=lambda name, _: os.open(name, flags)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, NO_FILE)
+        return file.read()
+
+
 def _text(path: Path) -> str:
     try:
-        return path.expanduser().read_text("utf-8-sig")  # some editors on Windows write a BOM
+        # Some editors on Windows write a BOM.
+        return read_file(path.expanduser()).decode("utf-8-sig")
     except FileNotFoundError:
         problem = "there is no such file; `garrison init DIR` makes a directory with one"
     except UnicodeDecodeError as error:

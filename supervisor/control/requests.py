@@ -9,6 +9,7 @@ from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError
 from garrison.ipc.messages import Answer, Token
 from garrison.supervisor.control.commands.base import (
+    STOPPED,
     AnswerNow,
     Command,
     CommandContext,
@@ -139,7 +140,7 @@ class RequestQueue:
     def answer_all(self) -> None:
         """Answer everything that still waits: the supervisor is ending."""
         for request in self._requests:
-            refusal = Refusal("failed", "the supervisor is ending")
+            refusal = Refusal("failed", STOPPED)
             self._reply(request, {} if request.command.ends_host else refusal)
 
     def _step(self, request: Request) -> bool:
@@ -192,8 +193,8 @@ class RequestQueue:
         """Return what holds up the ends that an order waits for, in words."""
         names, _ = self._context.services.match(patterns)
         known = self._context.services.services
-        words = [known[name].held_words() for name in names if name in known]
-        return "".join(f"; {one}" for one in words if one)
+        words = [(name, known[name].held_words()) for name in names if name in known]
+        return "".join(f"; {name} waits for {held}" for name, held in words if held)
 
     def _reply(self, request: Request, result: Any) -> None:
         self._hooks.write_snapshot()

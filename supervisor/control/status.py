@@ -168,7 +168,7 @@ class StatusReport:
         if extended := _extension(service):
             return extended
         if held := service.held_words():
-            return held
+            return f"waits for {held}"
         if service.state is State.QUEUED:
             return self._services.waiting_reason(service) or service.reason
         return service.reason

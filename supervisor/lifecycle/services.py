@@ -77,6 +77,7 @@ class Incarnation:
     used: tuple[float, float, int] | None = None  # user s, system s, peak bytes at its end
     oom: bool = False  # the kernel killed a process in its cgroup for lack of memory
     started: StartRecord | None = None  # what it was started with; None: not known
+    led_by: tuple[str, ...] = ()  # the services whose orders led to its start
 
     @property
     def pid(self) -> int:
@@ -120,7 +121,7 @@ class Service:
     # next supervisor can tell whether `orders.json` is newer
     ended_by: OrderNote = NO_ORDER  # the order from inside that ends its incarnation
     restarted_by: OrderNote = NO_ORDER  # the order that its next incarnation is started by
-    own_restarts: tuple[float, ...] = ()  # when it was last restarted from inside
+    own_restarts: tuple[float, ...] = ()  # when its own orders last led to its restart
 
     @property
     def name(self) -> str:
@@ -191,16 +192,21 @@ class Service:
         """Return why it does not run, for its callers; empty if it does."""
         return self.reason[:REASON_MOST] if self.child.state in BROKEN else ""
 
-    def note_order(self, note: OrderNote) -> bool:
+    def note_order(self, note: OrderNote, now: float) -> bool:
         """Note an order before it is carried out; return True if an event is to be recorded."""
         if note.number >= self.order.number:
             self.order = note
+        if self.name in note.chain[1:]:  # an order of its own led to this one of another
+            self._count_own(note, now)
         return note.who != OPERATOR or bool(note.why)
 
     def end_from_inside(self, note: OrderNote, now: float) -> None:
         """Note that an order from inside ends this incarnation."""
         self.ended_by = note
-        if note.verb not in {"stop", "down"}:
+        self._count_own(note, now)
+
+    def _count_own(self, note: OrderNote, now: float) -> None:
+        if note.wanted:
             self.own_restarts = (*self.own_restarts, now)[-LOOP_ORDERS:]
 
     def carry_out(self, note: OrderNote, event: Event, reason: str) -> None:
@@ -211,9 +217,10 @@ class Service:
         if event is Event.START and self.state in {State.QUEUED, State.STOPPING}:
             self.restarted_by = note
 
-    def take_along(self, name: str, at: float) -> None:
+    def take_along(self, other: "Service", at: float) -> None:
         """Note that it is restarted because of a service that it is bound to."""
-        self.restarted_by = OrderNote(0, "restart", name, f"it is bound to {name}", at)
+        why, chain = f"it is bound to {other.name}", other.restarted_by.chain
+        self.restarted_by = OrderNote(0, "restart", other.name, why, at, chain)
 
     def record_exit(self, status: int | None, words: str, cause: str, at: float) -> None:
         """Record how the current process ended.
@@ -292,8 +299,7 @@ class Service:
     def held_words(self) -> str:
         """Return what its end waits for; empty if it does not end, or that is not known."""
         held = self.current.held_up_by if self.state is State.STOPPING else ()
-        words = "; ".join(held_words(one, caller) for one, caller in held)
-        return f"{self.name} waits for {words}" if words else ""
+        return "; ".join(held_words(one, caller) for one, caller in held)
 
     def _ended_by_supervisor(self) -> str:
         if self.adoption_timed_out:
@@ -315,7 +321,7 @@ class Service:
                 problem = f" ({now.health.problem})" if now.health is not None else ""
                 return f"its health was not good twice in a row{problem}, so it was ended"
             case StopReason.ORDER if now.overdue:
-                held = f"; {words}" if (words := self.held_words()) else ""
+                held = f"; it waits for {words}" if (words := self.held_words()) else ""
                 return f"it did not end within its grace of {spec.supervision.grace:g} s{held}"
             case StopReason.ORDER | StopReason.LIMIT:
                 return ""

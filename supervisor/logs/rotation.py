@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -29,6 +29,7 @@ KEEP_BYTES = 64 * 1024  # that stay in the live file, if it can be cut at its be
 COPY_S = 0.1  # between two moves of one file; what comes faster is dropped
 RETRY_S = 5.0  # after a failed move
 REPORT_S = 60.0  # between two reports of dropped bytes of one file
+MISSING_S = 5.0  # for a writer whose file was removed or renamed to open it anew
 CHUNK_BYTES = 1 << 20
 PENDING_MOST = 256
 NAMES_MOST = 10_000  # whose inodes are remembered
@@ -65,6 +66,7 @@ class Rotation:
         self._keep = min(KEEP_BYTES, log_bytes // 8)
         self._logs: dict[str, _Log] = {}
         self._inodes: dict[str, int] = {}  # of live files, also of those that are missing now
+        self._missing: dict[str, float] = {}  # since when; inf: that was reported
         self._pending: deque[LogEvent] = deque(maxlen=PENDING_MOST)
         self._collapses: bool | None = None  # the file system can cut at the beginning
         self._stop, self._look = threading.Event(), threading.Event()
@@ -118,15 +120,26 @@ class Rotation:
         for name in self._logs.keys() - files.keys():
             del self._logs[name]
         if len(self._inodes) > NAMES_MOST:
-            self._inodes = {}
+            self._inodes, self._missing = {}, {}
         for name, found in files.items():
             former = self._inodes.get(name)
             if former not in {None, found.st_ino}:
                 self._logs.pop(name, None)
                 self._report("log.reopened", name)
             self._inodes[name] = found.st_ino
+            self._missing.pop(name, None)
+        self._report_missing(files)
         waits = (self._check(name, found.st_size) for name, found in files.items())
         return min(waits, default=LOOK_S)
+
+    def _report_missing(self, files: Container[str]) -> None:
+        """Report a file that its writer could not open anew, as one with a user of its own."""
+        now = time.monotonic()
+        for name in self._inodes:
+            if name not in files and now >= self._missing.setdefault(name, now) + MISSING_S:
+                self._missing[name] = inf
+                service = name.removesuffix(".log")
+                self._report("log.missing", name, remedy=f"if it runs: garrison restart {service}")
 
     def _live(self) -> dict[str, os.stat_result]:
         try:
@@ -183,7 +196,11 @@ class Rotation:
         if self._can_collapse():
             block = max(os.fstat(descriptor).st_blksize, 1)
             end = (size - self._keep) // block * block
-        begin = max(end - self._most, 0) if may_move else end
+        begin = end
+        if may_move and end <= self._most:
+            begin = 0
+        elif may_move:  # before a truncation, with room for what is written during the copy
+            begin = end - self._most + (0 if self._collapses else self._keep)
         try:
             if may_move:
                 end = self._copy(descriptor, name, begin, end)
@@ -197,7 +214,9 @@ class Rotation:
         if self._collapses:
             self._collapse(descriptor, end)
         else:
-            os.ftruncate(descriptor, 0)  # lines written since the copy ended are lost
+            # Lines written since the copy ended are lost.
+            log.dropped += max(os.fstat(descriptor).st_size - end, 0)
+            os.ftruncate(descriptor, 0)
         if may_move:  # without delay: until then a reader misses the moved lines
             self._publish(name)
             log.moved_at, log.problem = time.monotonic(), ""
@@ -215,10 +234,11 @@ class Rotation:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         copy = os.open(rotated_path(live, 0), flags, 0o600)
         try:
-            # A truncation would lose what is written meanwhile, so copy that too.
-            most = end if self._collapses else end + self._most
-            while begin < most:
-                chunk = min(most - begin, CHUNK_BYTES)
+            # A truncation would lose what is written meanwhile, so copy that too, up to the size
+            # of a file: a service may write as fast as it is copied.
+            until = end if self._collapses else begin + self._most
+            while begin < until:
+                chunk = min(until - begin, CHUNK_BYTES)
                 sent = os.sendfile(copy, descriptor, begin, chunk)
                 if not sent:
                     break

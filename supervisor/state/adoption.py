@@ -155,6 +155,8 @@ def restore_service(
         last_exit_at=one.last_exit_at,
         order=one.applied,
         applied=one.applied,
+        restarted_by=one.restarted_by,
+        own_restarts=one.own_restarts,
     )
 
 

@@ -21,6 +21,7 @@ from garrison.supervisor.tasks import Steps
 HANDOVER = "GARRISON_HANDOVER"
 QUIET_S = 0.1  # without a message on the bus: calls in flight have been answered
 QUIET_MOST_S = 2.0  # until the exec, if the bus does not fall silent
+PROGRAMS_MOST_S = 1.0  # of that; services that call each other do not fall silent on their own
 CHECK_S = 30.0  # for a new version to show that it could take over
 
 
@@ -118,11 +119,11 @@ class Upgrade:
             suspend_calls: Publishes that no service takes calls.
             stop_loop: Ends the loop; returns False if the host is being stopped instead.
         """
-        until = time.monotonic() + QUIET_MOST_S
+        began = time.monotonic()
         suspend_programs()
-        yield from self._until_quiet(until)
+        yield from self._until_quiet(began + PROGRAMS_MOST_S)
         suspend_calls()
-        yield from self._until_quiet(until)
+        yield from self._until_quiet(began + QUIET_MOST_S)
         if stop_loop():
             self.successor = python
 

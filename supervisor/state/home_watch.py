@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from garrison.ipc.errors import GarrisonError
+from garrison.ipc.system.file_id import file_id
 from garrison.ipc.system.locks import is_at_path
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.load import Config
@@ -129,7 +130,11 @@ class HomeWatch:
         """Lock a path anew. The lock of a moved home is kept, so that it stays this host's."""
         path, former = self._paths[number], self._locks[number]
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._locks[number] = take_lock(path, path.parent)
+        own = {file_id(os.fstat(lock)): lock for lock in self._locks}  # of a home that came back
+        taken = take_lock(path, path.parent, own)
+        if taken in self._locks:
+            self._locks.remove(taken)
+        self._locks[number] = taken
         if os.fstat(former).st_nlink:
             self._locks.append(former)
         else:

@@ -21,31 +21,36 @@ class UnsafeHome(GarrisonError):
     code = "unsafe_home"
 
 
-def check_home(host: HostSpec) -> None:
+def check_home(host: HostSpec, change: bool = True) -> None:
     """Check the folders that exist, and the files in them that are garrison's.
 
     A folder within the home that others can write is closed for them. One outside it is refused:
     closing it may break what else is there.
 
+    Args:
+        host: The settings of the host.
+        change: Whether to close what can be closed.
+
     Raises:
         UnsafeHome: A part belongs to another user, or others can write it.
     """
     if os.path.lexists(host.home):
-        check_folder(host.home, tighten=_is_ours(host.home))
+        check_folder(host.home, tighten=_is_ours(host.home), change=change)
     for name, folder in (("run", host.run), ("state", host.state), ("logs", host.logs)):
         for path in dict.fromkeys((host.home / name, folder)):
             if os.path.lexists(path):
-                check_folder(path, tighten=folder.parent == host.home)
+                check_folder(path, tighten=folder.parent == host.home, change=change)
     for folder in dict.fromkeys((host.home, host.run, host.state, host.logs)):
-        _check_files(folder)
+        _check_files(folder, change)
 
 
-def check_folder(folder: Path, tighten: bool) -> None:
+def check_folder(folder: Path, tighten: bool, change: bool = True) -> None:
     """Check one folder, and the link at its path if it is one.
 
     Args:
         folder: It exists.
         tighten: Whether to take away the right of others to write it, rather than to refuse it.
+        change: Whether to do that now.
 
     Raises:
         UnsafeHome: It belongs to another user, or others can write it.
@@ -66,7 +71,30 @@ def check_folder(folder: Path, tighten: bool) -> None:
                 f"so they could change what garrison reads there. Run: chmod go-w {folder}, or "
                 "choose another folder"
             )
-        folder.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS_WRITE)
+        if change:
+            folder.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS_WRITE)
+
+
+def exposed_folders(host: HostSpec) -> list[str]:
+    """Return a sentence for each folder above the home's that every user may change.
+
+    They could move what is in it, and put other folders there. In a container or on a shared disk
+    there may be no other users, so this is no error.
+    """
+    own = (host.home, host.run, host.state, host.logs)  # those within the home are its own
+    tops = [one for one in own if one == host.home or not one.is_relative_to(host.home)]
+    above = (parent for top in tops for parent in top.resolve().parents)
+    exposed = []
+    for folder in dict.fromkeys(above):
+        with contextlib.suppress(OSError):
+            mode = folder.stat().st_mode
+            if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+                exposed.append(
+                    f"every user can write {folder} (mode {stat.S_IMODE(mode):o}), so they could "
+                    f"move what is in it and put a home of their own there: chmod o-w {folder}, "
+                    f"or chmod +t {folder}"
+                )
+    return exposed
 
 
 def _is_ours(home: Path) -> bool:
@@ -75,7 +103,7 @@ def _is_ours(home: Path) -> bool:
     return not names or "supervisor.lock" in names or names <= PARTS
 
 
-def _check_files(folder: Path) -> None:
+def _check_files(folder: Path, change: bool) -> None:
     for entry in _entries(folder):
         if entry.name not in PARTS and not entry.name.endswith(SUFFIXES):
             continue
@@ -87,7 +115,7 @@ def _check_files(folder: Path) -> None:
             continue
         if found.st_uid not in {os.geteuid(), 0}:
             raise _owned_by_other(Path(entry.path), found.st_uid, "rm -r {path}")
-        if stat.S_ISREG(found.st_mode) and found.st_mode & OTHERS_WRITE:
+        if change and stat.S_ISREG(found.st_mode) and found.st_mode & OTHERS_WRITE:
             with contextlib.suppress(OSError):
                 os.chmod(entry.path, stat.S_IMODE(found.st_mode) & ~OTHERS_WRITE)  # noqa: PTH101
 

@@ -41,6 +41,8 @@ class ServiceSnapshot:
     last_exit: str = ""
     last_exit_at: float = 0.0
     applied: OrderNote = NO_ORDER
+    restarted_by: OrderNote = NO_ORDER
+    own_restarts: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -102,6 +104,9 @@ class StoredService(msgspec.Struct, kw_only=True, omit_defaults=True):
     order: int = 0  # number and verb of the last order that was carried out
     order_verb: str = ""
     extended: str = ""  # why its start or stop takes longer
+    restarted_by: OrderNote = NO_ORDER  # the order that its next incarnation is started by
+    own_restarts: tuple[float, ...] = ()
+    led_by: tuple[str, ...] = ()  # of its incarnation
 
 
 class StoredSnapshot(msgspec.Struct, kw_only=True):
@@ -150,6 +155,9 @@ def to_stored(one: ServiceSnapshot) -> StoredService:
         order=one.applied.number,
         order_verb=one.applied.verb,
         extended=current.extended,
+        restarted_by=one.restarted_by,
+        own_restarts=one.own_restarts,
+        led_by=current.led_by,
     )
 
 
@@ -188,6 +196,8 @@ def from_stored(one: StoredService) -> ServiceSnapshot:
         one.last_exit,
         one.last_exit_at,
         OrderNote(one.order, one.order_verb),
+        one.restarted_by,
+        one.own_restarts,
     )
 
 
@@ -206,6 +216,7 @@ def _stored_incarnation(one: StoredService) -> Incarnation:
         adopting=True,
         started=one.started,
         extended=one.extended,
+        led_by=one.led_by,
     )
 
 
@@ -278,6 +289,8 @@ def take_snapshot(
             service.last_exit,
             service.last_exit_at,
             service.applied,
+            service.restarted_by,
+            service.own_restarts,
         )
         for service in services
     ]

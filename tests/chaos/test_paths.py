@@ -47,6 +47,15 @@ def move_home(one: Host) -> None:
     one.home.rename(one.folder / "moved")
 
 
+def move_home_and_back(one: Host) -> None:
+    """Move everything away, and back once another home was made in its place."""
+    moved = one.folder / "moved"
+    one.home.rename(moved)
+    until(lambda: len(sockets_of(one)) == 3)
+    shutil.rmtree(one.home)
+    moved.rename(one.home)
+
+
 def sockets_of(one: Host) -> list[str]:
     """Return the names of the sockets at which a process listens."""
     names = []
@@ -59,7 +68,8 @@ def sockets_of(one: Host) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "spoil", [remove_sockets, replace_sockets, remove_run, remove_home, move_home]
+    "spoil",
+    [remove_sockets, replace_sockets, remove_run, remove_home, move_home, move_home_and_back],
 )
 def test_what_is_removed_is_restored(host: Hosting, spoil: Callable[[Host], None]) -> None:
     """The command line reaches the supervisor, a killed worker returns, and the next supervisor
@@ -228,11 +238,14 @@ def test_a_number_in_a_file_is_no_worker(host: Hosting) -> None:
 
 @pytest.mark.external
 def test_a_command_in_another_pid_namespace(host: Hosting) -> None:
-    """Pids mean other processes there: `call` gets its result, and `down` stops the host."""
-    one = host(CONFIG, PLUGINS)
+    """Pids mean other processes there: `call` gets its result, `chaos` is refused before it takes
+    others for dead ones, and `down` stops the host."""
+    one = host(CONFIG.replace("[host]", "[host]\nchaos = true", 1), PLUGINS)
     elsewhere = ("unshare", "--pid", "--fork", "--mount-proc")
     for _ in range(3):  # pids that are none here, or those of other processes
         assert one.run("call", "other", "pid", before=elsewhere).code == 0
+    refused = one.run("chaos", "--kills", "1", before=elsewhere)
+    assert (refused.code, "the host runs in another PID namespace" in refused.err) == (1, True)
     assert one.run("down", before=elsewhere).code == 0
     assert one.process is not None
     assert one.process.wait(1) == 0

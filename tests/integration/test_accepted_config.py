@@ -68,6 +68,11 @@ async def test_one_bad_key_holds_back_that_service_alone(host: Hosting) -> None:
     assert one.status("signs")["config_rejected"] is None
     assert "! rejected: " in one.run("status", "echo").out
 
+    upgraded = one.run("upgrade")  # it goes on as it runs
+    assert upgraded.code == 0, upgraded.err
+    assert f"{one.config}:9: services.echo.greace: no such key" in upgraded.out
+    assert one.status("signs")["pid"] == pid
+
     one.restart()
     assert {row["state"] for row in one.rows().values()} == {"running"}
     assert await one.call("signs", "word") == "two"

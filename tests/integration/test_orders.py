@@ -129,6 +129,7 @@ async def test_an_end_says_what_holds_it_up(host: Hosting) -> None:
         for text in (str(late.value), made.status("orderly")["reason"]):
             assert "call resist" in text
             assert "stream ticks" in text
+        assert made.status("orderly")["reason"].startswith("waits for ")  # the NAME is beside it
         held = {one["name"]: one for one in made.status("orderly")["held_up_by"]}
         assert held["ticks"]["kind"] == "stream"
 
@@ -179,6 +180,8 @@ def test_a_down_that_is_killed_is_no_crash_of_those_that_waited(orderly: Host) -
     assert orderly.process is not None
     orderly.process.send_signal(signal.SIGTERM)
     until(lambda: orderly.status("other")["state"] == "stopping")
+    with pytest.raises(OrderFailed, match="so this was not done; once it has ended, start it wit"):
+        orderly.ask("start", "orderly")
     orderly.kill("orderly")  # it waited for its turn, and ends without a supervisor
     orderly.end(signal.SIGKILL)
 

@@ -21,7 +21,7 @@ CONFIG = """
 
 [services.echo]
 secrets = ["TOKEN"]
-env = { COLOUR = "blue", EMPTY = "" }
+env = { COLOUR = "blue", EMPTY = "", TZ = "Asia/Tokyo" }
 pass_env = ["PASSED"]
 
 [services.echo-eu]
@@ -292,6 +292,7 @@ async def test_a_setting_is_a_secret_or_of_the_environment(client: Client) -> No
 async def test_a_service_sees_the_allow_list_and_what_it_was_given(client: Client) -> None:
     """`os.environ` has its secrets, and of the supervisor's environment little else."""
     seen = await found(client, "echo").environment()
+    assert await found(client, "echo").time_zone() == "JST"  # not the launcher's
     assert seen["TOKEN"] == SECRET
     assert seen["PATH"] == os.environ["PATH"]
     assert not {"PRIVATE", "TOKEN_EU", "FILED"} & set(seen)

@@ -4,6 +4,7 @@ import asyncio
 import os
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -186,6 +187,10 @@ class EchoService(Service):
     async def environment(self) -> dict[str, str]:
         """Return the environment that the service sees."""
         return dict(os.environ)
+
+    async def time_zone(self) -> str:
+        """Return the name of the time zone that local times have."""
+        return time.strftime("%Z")
 
     async def known(self) -> dict[str, list[str]]:
         """Return what `get_all_services` has, by its NAMEs."""

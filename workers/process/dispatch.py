@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 
 TRACEBACK_BYTES = 8 * 1024
 RUNNING_MOST = 16_384  # calls that run concurrently, of all callers
+NESTED = "RemoteError: "  # begins the text of an error that a call of the method raised
 CUT_S = 0.25  # for a call that a drain cuts short to end, before its caller gets an error
 HELD_MOST = 16  # calls that are named as what a drain waits for, the oldest ones
 SEND = "send_message"  # a method that a call's id is of use to: a `Platform` sends once by it
@@ -355,6 +356,9 @@ class Dispatch:
     def _fault(self, method: str, error: BaseException) -> Fault:
         """Convert a method's exception to its form on the wire."""
         name, text = type_name(error), error_text(error)
+        if type(error) is RemoteError and error.detail.startswith(NESTED):
+            # It passed through more calls. The traceback has them all; here the first cause counts.
+            text = error_text(error).partition(NESTED)[2]
         detail = f"{name}: {text}" if text else name
         trace = formatted(error)[-TRACEBACK_BYTES:]
         if issubclass(type(error), DeclaredError):  # `isinstance` reads what an author can hide

@@ -10,6 +10,7 @@ import faulthandler
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -125,6 +126,7 @@ def _set_environment(variables: dict[str, bytes], token: bytes) -> None:
     os.environ.update({name: os.fsdecode(value) for name, value in variables.items()})
     # Child processes inherit it: the descendants of this incarnation are found by it.
     os.environ[process_tree.MARK] = process_tree.incarnation_mark(token)
+    time.tzset()  # the launcher has the time zone of its own environment, or of what it preloaded
 
 
 def _write_to(log_path: str) -> None:

@@ -108,6 +108,18 @@ def error_text(error: BaseException) -> str:
     return redacted(texts.error_text(error))
 
 
+def failure_reason(error: BaseException, permanent: bool) -> str:
+    """Return why an exception ended a service: its text alone where that was written as a reason.
+
+    Args:
+        error: The exception.
+        permanent: Whether its type says that a retry cannot succeed.
+    """
+    if permanent or issubclass(type(error), SystemExit):
+        return encodable(error_text(error))[:2000]
+    return one_line(error)
+
+
 def one_line(error: BaseException) -> str:
     """Return an exception's type and text on one line."""
     text = " ".join(error_text(error).split())

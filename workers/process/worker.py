@@ -48,7 +48,7 @@ from .registration import add_plugin, add_service
 from .sandbox import unreadable_code
 from .starting import postponed_s, start_service
 from .task_watch import TaskWatch
-from .tracebacks import error_text, format_task, formatted, one_line
+from .tracebacks import failure_reason, format_task, formatted, one_line
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -331,7 +331,7 @@ class Worker:
         log.error("%s failed in %s\n%s", self._assignment.name, self._phase, text.rstrip())
         # By its type: an author's exception may raise where its `__class__` is read.
         permanent = issubclass(type(cause), PermanentFailure | ConfigMismatch | ConfigError)
-        reason = encodable(error_text(cause))[:2000] if permanent else one_line(cause)
+        reason = failure_reason(cause, permanent)
         fields = (self._phase, reason, text, permanent, postponed_s(self._phase, cause))
         await self._session.send_last(messages.Failing(*fields), self._last_words_timeout)
         return CRASHED if self._phase == "run" else NOT_STARTED

@@ -27,6 +27,7 @@ from garrison.supervisor.tasks import Steps
 
 NAMES_MOST = 1000  # in one order, and characters of a name: matching takes time of the loop
 WHY_MOST = 200  # characters of the reason that is given with an order
+CHAIN_MOST = 16  # services that an order remembers as those that led to it
 
 T = TypeVar("T")
 
@@ -90,6 +91,10 @@ class CommandSpec:
     ends_host: bool = False  # it is answered when the host ends
 
 
+STOPPING = (
+    "the host is being stopped, so this was not done; once it has ended, start it with: garrison up"
+)
+STOPPED = "the host was stopped before this was done; start it with: garrison up"
 COMMANDS: dict[str, CommandSpec] = {}
 
 
@@ -119,9 +124,11 @@ def option(order: Order, key: str, kind: type[T], default: T | None) -> T:
 def note_of(context: CommandContext, peer: Token, order: Order) -> OrderNote:
     """Return an order's place among all orders, and who gave it. Called when the order arrives:
     what it has to wait for first must not make it a later one."""
-    who = sender_of(context, peer, order) or OPERATOR
+    who = sender_of(context, peer, order)
+    chain = (who, *context.services.services[who].current.led_by) if who else ()
     why = " ".join(order.why.split())[:WHY_MOST]
-    return OrderNote(context.next_order(), order.verb, who, why, time.time())
+    number, led_by = context.next_order(), tuple(dict.fromkeys(chain))[:CHAIN_MOST]
+    return OrderNote(number, order.verb, who or OPERATOR, why, time.time(), led_by)
 
 
 def sender_of(context: CommandContext, peer: Token, order: Order) -> str:
@@ -141,7 +148,7 @@ def until_registered(context: CommandContext) -> Command:
     while not context.plugins.finished:
         yield False
     if context.is_stopping():
-        raise Refusal("failed", "the supervisor is ending")
+        raise Refusal("failed", STOPPING)
 
 
 def until_recorded(context: CommandContext) -> Command:

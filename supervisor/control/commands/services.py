@@ -182,17 +182,22 @@ def _bound(context: CommandContext, names: list[str]) -> list[str]:
 
 
 def _check_no_loop(context: CommandContext, note: OrderNote, ends: Collection[str]) -> None:
-    """Refuse a service's order to restart itself, if it has given too many of them."""
-    if note.who not in ends:
-        return
-    sender = context.services.services[note.who]
-    if is_loop(sender.own_restarts, time.monotonic()):
-        text = (
-            f"{sender.name} has restarted itself {LOOP_ORDERS} times within {LOOP_S:g} s, so this "
-            f"order from inside it is refused as a loop; {sender.name} runs on. Correct why it "
-            f"does that, or run outside of it: garrison {note.verb} {sender.name}"
-        )
-        raise Refusal("failed", text)
+    """Refuse an order that restarts a service, if too many orders of its own have led to that.
+
+    It may have given them to other services, which then restarted it.
+    """
+    for name in note.chain:
+        service = context.services.services.get(name)
+        if name not in ends or service is None or not note.wanted:
+            continue
+        if is_loop(service.own_restarts, time.monotonic()):
+            through = "" if name == note.who else f", the last time through {note.who}"
+            text = (
+                f"{name} has restarted itself {LOOP_ORDERS} times within {LOOP_S:g} s{through}, so "
+                f"this order from inside {note.who} is refused as a loop; {name} runs on. Correct "
+                f"why it does that, or run outside of it: garrison {note.verb} {name}"
+            )
+            raise Refusal("failed", text)
 
 
 def _note_order(

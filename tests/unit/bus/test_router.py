@@ -103,6 +103,25 @@ def test_the_queue_is_not_tracked_by_the_garbage_collector(router: Router, made:
     assert not any(map(gc.is_tracked, waiting.messages))
 
 
+def test_a_sender_that_joins_next_is_no_stranger(
+    router: Router, made: BusRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a program of a former supervisor does; what one sends that does not join is rejected."""
+    rejected: list[str] = []
+    made._reject = rejected.append
+    joins, stays = b"g" + bytes(15), b"g" + bytes(14) + b"1"
+    for token in (joins, stays, stays, b"no token"):
+        router.coming += [token, READS, b"batch"]
+    made.route_pending()
+    assert rejected == [bus.UNKNOWN]  # what has not the form of a token, at once
+    made.admit(joins)
+    monkeypatch.setattr(bus, "JOIN_S", -1.0)
+    made.route_pending()
+    made.route_pending()
+    assert rejected == [bus.UNKNOWN] * 3
+    assert not made.waiting
+
+
 # --- a member's way to this router --------------------------------------------------------------
 
 

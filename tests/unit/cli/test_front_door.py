@@ -11,6 +11,7 @@ import pytest
 
 from garrison.ipc.errors import OrderFailed
 from garrison.supervisor import cli
+from garrison.supervisor.cli import app
 from garrison.supervisor.cli.app import garrison, run, verbs
 from garrison.supervisor.cli.docs import pages
 from garrison.supervisor.cli.errors import no_such_service, unquoted_pattern
@@ -217,3 +218,18 @@ def test_off_linux_one_sentence_names_the_ways(
 
     assert isinstance(end.value.code, str)
     assert all(word in end.value.code for word in ("Linux", "Docker", "WSL 2"))
+
+
+def test_help_fits_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each line of it, down to 40 columns."""
+    for columns in (40, 52):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        width = app._help_width()
+        context = click.Context(app.garrison, terminal_width=width)
+        for verb in ("logs", "chaos", "call"):
+            command = app.garrison.get_command(context, verb)
+            assert command is not None
+            shown = command.get_help(click.Context(command, parent=context, info_name=verb))
+            assert max(map(len, shown.splitlines())) <= columns, verb
+    monkeypatch.setenv("COLUMNS", "200")
+    assert app._help_width() is None

@@ -1,5 +1,6 @@
 """Loading a configuration; a mistake in it is reported by file, line and key."""
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -202,6 +203,13 @@ def test_a_missing_file_is_reported(tmp_path: Path) -> None:
         load(tmp_path / "none.toml", None, {})
     with pytest.raises(ConfigError, match="cannot be read: Is a directory"):
         load(tmp_path, None, {})
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    """Nothing may ever write to it, and it would be empty when the config is read again."""
+    os.mkfifo(tmp_path / "config.toml")
+    with pytest.raises(ConfigError, match="it is no regular file, and garrison reads it again"):
+        load(tmp_path / "config.toml", None, {})
 
 
 def test_a_byte_order_mark_is_no_mistake(tmp_path: Path) -> None:

@@ -88,6 +88,17 @@ def test_a_value_travels_as_what_it_stands_for(value: Any, plain: Any) -> None:
     assert decode(values.encode(value)) == plain
 
 
+@pytest.mark.parametrize("junk", [b"junk", b"", b"\xc1", b"\x91"])
+def test_raw_bytes_that_are_no_value_do_not_travel(junk: bytes) -> None:
+    """They would make the rest of their batch unreadable; at any depth."""
+    for value in (msgspec.Raw(junk), {"a": [msgspec.Raw(junk)]}):
+        with pytest.raises(values.BAD_VALUE) as caught:
+            values.encode(value)
+        problem = values.problem(value, caught.value, "result")
+        assert "is a msgspec.Raw whose bytes are no MessagePack value" in problem
+    assert decode(values.encode({"a": msgspec.Raw(b"\x01")})) == {"a": 1}
+
+
 def test_numpys_scalars_travel() -> None:
     """As Python's numbers, and back by the annotation."""
     np = pytest.importorskip("numpy")

@@ -11,6 +11,7 @@ from garrison.supervisor.config.spec import PluginSpec, ServiceSpec, service_spe
 from garrison.supervisor.lifecycle import services as services_module
 from garrison.supervisor.lifecycle.dependencies import blocking_dependencies
 from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.order_note import OrderNote, is_loop
 from garrison.supervisor.lifecycle.policy import Child, Event, StopReason
 from garrison.supervisor.lifecycle.services import (
     Incarnation,
@@ -319,3 +320,16 @@ def test_each_dependency_is_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> N
 
     assert not table.is_blocked(services[-1])
     assert looks <= 4 * len(services)
+
+
+def test_orders_that_come_back_through_another_service_are_counted() -> None:
+    """A restarts B, which restarts A: that is a loop of A, and none of B's own yet."""
+    a, b = a_service("a"), a_service("b")
+    for now in (1.0, 2.0, 3.0):
+        assert not is_loop(a.own_restarts, now)
+        b.note_order(OrderNote(1, "restart", "a", chain=("a",)), now)
+        a.note_order(OrderNote(2, "restart", "b", chain=("b", "a")), now)
+    assert is_loop(a.own_restarts, 4.0)
+    assert not b.own_restarts
+    a.note_order(OrderNote(3, "stop", "b", chain=("b", "a")), 100.0)
+    assert not is_loop(a.own_restarts, 100.0)

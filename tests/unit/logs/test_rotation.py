@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from garrison.ipc.log_files import LogReader, last_lines, rotated_path
+from garrison.supervisor.logs import rotation
 from garrison.supervisor.logs.rotation import Rotation
 
 MOST, FILES = 64 * 1024, 4
@@ -115,6 +116,23 @@ def test_a_flood_is_cut_down_to_its_end(log: Log) -> None:
     assert data["bytes"] > 38 * MOST
 
 
+def test_a_flood_during_a_copy_stays_within_the_bound(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A service that writes as fast as its file is copied does not get a larger file beside it."""
+    copy = os.sendfile
+
+    def sendfile(to: int, source: int, offset: int, count: int) -> int:
+        log.write(200)
+        return copy(to, source, offset, count)
+
+    monkeypatch.setattr(os, "sendfile", sendfile)
+    for _ in range(FILES):
+        log.write(2 * MOST // 80)
+        log.rotate()
+    assert [path.name for path in log.files if path.stat().st_size > MOST] == []
+
+
 def test_a_flood_between_two_moves_is_dropped(log: Log) -> None:
     """Copying has a limit, but the file is cut."""
     log.write(700)
@@ -178,6 +196,25 @@ def test_a_killed_supervisors_copy_is_put_in_its_place(log: Log, cut: bool) -> N
     log.rotation._recover("bot.log")
     assert log.kept == list(range(500))
     assert not rotated_path(log.path, 0).exists()
+
+
+def test_a_file_that_stays_missing_is_reported_once(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer may have no right to open it anew; one that did so is no news but that."""
+    log.rotate()
+    log.path.rename(log.path.with_name("moved"))
+    log.rotate()
+    assert list(log.rotation.events()) == []
+    monkeypatch.setattr(rotation, "MISSING_S", -1.0)
+    log.rotate()
+    log.rotate()
+    assert list(log.rotation.events()) == [
+        ("log.missing", "bot", {"remedy": "if it runs: garrison restart bot"})
+    ]
+    log.path.touch()
+    log.rotate()
+    assert [event for event, *_ in log.rotation.events()] == ["log.reopened"]
 
 
 def test_links_and_other_files_are_not_touched(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.state.atomic import write_atomic
 from garrison.supervisor.state.home import make_folders, take_lock
-from garrison.supervisor.state.ownership import UnsafeHome, check_home
+from garrison.supervisor.state.ownership import UnsafeHome, check_home, exposed_folders
 from garrison.supervisor.state.stored import Format, read_stored
 
 OTHER = 65534
@@ -39,11 +39,28 @@ def test_what_belongs_to_another_user_is_refused(tmp_path: Path, part: str) -> N
     path = host.home / part
     if path.suffix:
         path.touch()
+    check_home(host, change=False)
     check_home(host)
     os.chown(path, OTHER, -1)
     with pytest.raises(UnsafeHome, match=rf"{path} belongs to .*uid {OTHER}.* run: ") as refused:
         check_home(host)
     assert str(path) in str(refused.value).partition("run: ")[2]
+
+
+def test_a_folder_above_that_every_user_can_change_is_named(tmp_path: Path) -> None:
+    """They could move the home; with the sticky bit, as in /tmp, they cannot."""
+    host = spec(tmp_path / "shared" / "app" / "h")
+    (tmp_path / "shared" / "app").mkdir(parents=True)
+    assert exposed_folders(host) == []
+    (tmp_path / "shared").chmod(0o1777)
+    assert exposed_folders(host) == []
+    (tmp_path / "shared").chmod(0o777)
+    host.home.mkdir()
+    host.home.chmod(0o777)
+    check_home(host, change=False)  # `garrison check` changes nothing
+    assert mode(host.home) == 0o777
+    (told,) = exposed_folders(host)
+    assert f"every user can write {tmp_path / 'shared'} (mode 777)" in told
 
 
 @root

@@ -14,6 +14,7 @@ from garrison.ipc.messages import Manifest, MethodInfo, PluginRead, State
 from garrison.supervisor.config.load import load as load_config
 from garrison.supervisor.config.spec import Restart, service_spec
 from garrison.supervisor.lifecycle.handle import Handle
+from garrison.supervisor.lifecycle.order_note import OrderNote
 from garrison.supervisor.lifecycle.policy import Effect, StopReason, has_process
 from garrison.supervisor.lifecycle.start_record import StartRecord
 from garrison.supervisor.processes.engine import Found, Inherited
@@ -246,6 +247,9 @@ def test_a_service_is_converted_to_its_flat_form_and_back() -> None:
         order=7,
         order_verb="stop",
         extended="loading weights",
+        restarted_by=OrderNote(8, "restart", "ada.chat", "new model", 1e9, ("ada.chat", "b")),
+        own_restarts=(41.0, 42.0),
+        led_by=("ada.chat",),
     )
 
     assert all(getattr(stored, name) for name in StoredService.__struct_fields__)
