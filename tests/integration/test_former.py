@@ -42,7 +42,10 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".living.json.services[].started",
     *(
         f".status NAME.data.services[].{key}"
-        for key in ("bound_by", "dependents", "differs", "held_up_by", "secrets", "started_with")
+        for key in (
+            *("bound_by", "dependents", "differs", "gate", "held_up_by", "secrets"),
+            "started_with",
+        )
     ),
     ".living.json.plugins.eliza.services[].attributes",
     ".mail.data.damaged_count",

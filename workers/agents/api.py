@@ -99,7 +99,9 @@ class AgentApi:
         for entry in self._visible():
             if entry.manifest.gate:
                 found.setdefault(entry.plugin, entry.name)
-        return [RemoteGate(self._client, name, plugin) for plugin, name in found.items()]
+        return [
+            RemoteGate(self._client, self._optional, name, plugin) for plugin, name in found.items()
+        ]
 
     def _components(self, kind: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
         """Return components, each with the NAME of the service whose worker runs it.

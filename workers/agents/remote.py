@@ -11,7 +11,6 @@ import msgspec
 
 from garrison.ipc.client import Client
 from garrison.ipc.messages import ActionInfo, EvaluatorInfo, ProviderInfo
-from garrison.ipc.messages import State as ServiceState
 from garrison.ipc.proxy import Stream
 
 from .absence import Part
@@ -153,32 +152,41 @@ class RemoteGate:
 
     Args:
         client: The caller's client.
+        optional: Makes the calls that an answer can do without.
         service: NAME of the service whose worker runs it.
         plugin: NAME of the plugin.
     """
 
-    def __init__(self, client: Client, service: str, plugin: str) -> None:
-        self._client, self.service, self.plugin = client, service, plugin
+    def __init__(self, client: Client, optional: OptionalCalls, service: str, plugin: str) -> None:
+        self._client, self._optional = client, optional
+        self.service, self.plugin = service, plugin
 
-    @property
-    def is_running(self) -> bool:
-        """Return whether its service runs now."""
-        entry = self._client.directory.get(self.service)
-        return entry is not None and entry.state is ServiceState.RUNNING
-
-    async def ask(self, memory: Memory, *, timeout: float | None = None) -> Refusal | None:
+    async def ask(
+        self, memory: Memory, *, timeout: float | None = None, optional: bool = False
+    ) -> Refusal | None:
         """Ask about a message; None lets it pass.
 
         Args:
             memory: The message.
             timeout: Seconds; None is the default timeout.
+            optional: Leave it out at once if its service does not run, or if it was late twice.
+                Otherwise a service that is restarting has until the timeout.
 
         Raises:
+            LeftOut: It is left out.
             CallError: The call failed, or the gate raised.
         """
-        refusal: Refusal | None = await self._client.call_method(
-            self.service, "$gate", (memory,), Refusal | None, timeout, idempotent=True
-        )
+        result: Any = Refusal | None
+        refusal: Refusal | None
+        if optional:
+            part = Part("gate", self.plugin, self.service)
+            refusal = await self._optional.call(
+                part, "$gate", (memory,), result, timeout, memory.id
+            )
+        else:
+            refusal = await self._client.call_method(
+                self.service, "$gate", (memory,), result, timeout, idempotent=True
+            )
         return refusal
 
     def __repr__(self) -> str:

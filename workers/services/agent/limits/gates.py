@@ -48,8 +48,8 @@ async def ask_gates(
 ) -> Verdict:
     """Ask all gates about a message.
 
-    With "pass", a gate whose service does not run is left out at once. With "refuse", it has until
-    the timeout to run again.
+    With "pass", a gate is left out like other parts of a plugin that does not run or was late
+    twice. With "refuse", it has until the timeout to run again.
 
     Args:
         runtime: The agent's.
@@ -59,10 +59,10 @@ async def ask_gates(
     """
 
     async def ask(gate: Any) -> Gated:
-        if on_failure == "pass" and not gate.is_running:
-            return Gated(gate.plugin, problem=f"{gate.service} does not run")
+        optional = on_failure == "pass"
         try:
-            return Gated(gate.plugin, await gate.ask(memory, timeout=timeout))
+            refusal = await gate.ask(memory, timeout=timeout, optional=optional)
+            return Gated(gate.plugin, refusal)
         except CallError as error:
             return Gated(gate.plugin, problem=str(error))
 
