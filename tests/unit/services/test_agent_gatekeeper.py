@@ -292,10 +292,13 @@ async def test_a_gate_refuses_before_the_agent_decides(
         await agent.process_actions(message(2))
         await agent.process_actions(message(3, text="x"), [Memory(content=Content("bad"))])
         health = await agent.health()
+        kept = {one.id for one in await agent.get_memories(room_id="r")}
         (row,) = (await agent.answers("1"))["details"]
 
     assert model.asked == ["line 2"]
     assert [text for _, text in platform.sent] == [*said, "You said: line 2", "bad"]
+    assert "platform/r/2" in kept
+    assert "platform/r/1" not in kept
     assert health["refused"] == 1
     assert (row["state"], row["why"]["how"], row["why"]["problem"]) == (
         "dropped", "gate test", problem
