@@ -506,12 +506,9 @@ class Runtime:
         expect: bool = False,
     ) -> Any:
         """Send a message: with the send handler for `target.source`, else with the method
-        `send_message(channel, text)` of the service of that NAME or type.
+        `send_message(channel, text)` of the service of that NAME or type; return its result.
 
         A `Platform` sends messages with the same `id` once, and with `expect` asks first.
-
-        Returns:
-            The return value of that function.
 
         Raises:
             ServiceUnavailable: No service sends for that source.

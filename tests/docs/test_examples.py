@@ -290,6 +290,12 @@ async def test_openai_is_asked_by_the_real_library(host: Hosting, discord: Disco
             with pytest.raises(RemoteError, match=r"auth: .*401.*Incorrect API key provided"):
                 await asker.use_model("TEXT_LARGE", hello, "openai")
             running.ask("restart", "openai")  # another incarnation is not passed over
+            generation = running.status("openai")["generation"]
+
+            async def sees() -> bool:
+                return bool(await asker.sees("openai", generation))
+
+            await eventually(sees)
             server.script({"type": "fail", "status": 500, "retry_after": 0})
             with pytest.raises(RemoteError, match=r"busy, retry after 0 s: .*500"):
                 await asker.use_model("TEXT_LARGE", hello, "openai")

@@ -47,6 +47,8 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
             "started_with",
         )
     ),
+    ".living.json.plugins.agent.services[].mail_window",
+    ".living.json.services[].manifest.mail_window",
     ".living.json.plugins.eliza.services[].attributes",
     ".mail.data.damaged_count",
     ".mail.data.damaged_messages",

@@ -30,7 +30,13 @@ def running() -> Iterator[Host]:
 async def asking(running: Host, client: Client) -> tuple[Any, Any]:
     """Return the one that asks and the first provider, which is not passed over."""
     running.ask("restart", "moody")
-    return found(client, "inquirer"), found(client, "moody")
+    inquirer, generation = found(client, "inquirer"), running.status("moody")["generation"]
+
+    async def sees() -> bool:
+        return bool(await inquirer.sees("moody", generation))
+
+    await eventually(sees)
+    return inquirer, found(client, "moody")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import random
+import signal
 import time
 from collections.abc import Iterator
 
@@ -38,6 +39,7 @@ uncertain = "repeat"  # the platform drops what has the same nonce
 use = "fakechat:answerer"
 """
 
+ROUNDS = 2  # for each victim
 WORDS = (f"q{number}" for number in itertools.count(1))
 
 
@@ -65,21 +67,35 @@ def test_a_message_gets_one_answer(host: Host, fake: FakePlatform) -> None:
     assert answer.reply_to == heard
 
 
-@pytest.mark.parametrize("victim", ["fakechat", "plain", "agent", "mailbox", "supervisor"])
+@pytest.mark.parametrize(
+    "victims",
+    [
+        "fakechat",
+        "plain",
+        "agent",
+        "mailbox",
+        "supervisor",
+        "fakechat agent",
+        "plain mailbox",
+        "agent supervisor",
+    ],
+)
 def test_each_message_has_one_answer_whoever_dies(
-    host: Host, fake: FakePlatform, victim: str
+    host: Host, fake: FakePlatform, victims: str
 ) -> None:
     """A kill at any time after a message costs no answer, doubles none, and changes no order."""
-    drawn = random.Random(victim)
-    for _ in range(3):
+    drawn = random.Random(victims)
+    for _ in range(ROUNDS):
         for room in ("left", "right", "left", "plain", "plain"):
             fake.say(room, f"{next(WORDS)} hello")
         time.sleep(drawn.uniform(0, 0.05))  # the moment of the kill is drawn
-        if victim == "supervisor":
-            host.end(9)
+        services = [name for name in victims.split() if name != "supervisor"]
+        old = {name: host.kill(name) for name in services}
+        if "supervisor" in victims:
+            host.end(signal.SIGKILL)
             host.up()
-        else:
-            host.until_reborn(victim, host.kill(victim))
+        for name, pid in old.items():
+            host.until_reborn(name, pid)
     counts = fake.until_answered()
     assert counts.faults == {}
 

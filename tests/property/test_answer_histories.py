@@ -192,7 +192,7 @@ async def play(
 ) -> tuple[list[str], list[Processed]]:
     """Deliver the messages until none dies; return them and the last answers."""
     messages = [f"{number} {kind}" for number, kind in enumerate(kinds)]
-    attempt = 1
+    attempt, answers = 1, list[Processed]()
     for after in [*deaths, 1_000_000]:
         world.death = Death(after)
         answers = await life(world, platform, messages, attempt)

@@ -11,6 +11,11 @@ class AskerService(Service):
 
     service_type = "asker"
 
+    async def sees(self, name: str, generation: int) -> bool:
+        """Return whether this process knows that incarnation."""
+        entry = self.runtime.client.directory.get(name)
+        return entry is not None and bool(entry.token) and entry.generation == generation
+
     async def use_model(self, model_type: str, params: Any, provider: str | None = None) -> Any:
         """Return what a model answers."""
         return await self.runtime.use_model(model_type, params, provider)

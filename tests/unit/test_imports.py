@@ -145,11 +145,11 @@ PURE = [
     "supervisor/config/toml_lines.py",
     "supervisor/config/units.py",
     "supervisor/lifecycle/start_record.py",
+    "workers/agents/absence.py",
     "workers/agents/cooling.py",
     "workers/agents/fallback.py",
     "workers/agents/models.py",
     "workers/agents/shorten.py",
-    "workers/agents/absence.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [

@@ -19,7 +19,6 @@ from garrison.workers import (
     GenerateTextParams,
     Memory,
     ModelType,
-    ModelUnavailable,
     Plugin,
     Processed,
     Provider,
@@ -405,6 +404,26 @@ async def test_the_caller_may_stop_waiting(
         await agent.process_actions(message("hang"))
 
     assert len(platform.sent) == 1
+
+
+async def test_a_stop_ends_the_answer_in_progress_and_begins_no_other(
+    running: Running, platform: Platform, model: Model
+) -> None:
+    """The calls of those that wait are lost, and sent again to the next incarnation."""
+    async with running() as agent:
+        model.gate.clear()
+        first = asyncio.create_task(agent.process_actions(message("hang", "1")))
+        second = asyncio.create_task(agent.process_actions(message("2", "2")))
+        await happens(lambda: bool(model.calls), "the model was called")
+        stopping = asyncio.create_task(agent.stop())
+        await asyncio.sleep(0)
+        model.gate.set()
+        assert texts(await first) == ["You said: hang"]
+        await asyncio.wait([second], timeout=5)
+        assert second.cancelled()
+        await stopping
+
+    assert platform.sent == [("r", "You said: hang")]
 
 
 async def test_each_message_has_a_deadline(running: Running, model: Model) -> None:

@@ -47,7 +47,7 @@ from .tasks import Cache
 
 log = logging.getLogger(__name__)
 
-STOP_S = 4.0  # for answers in progress when the service stops
+STOP_S = 1.0  # for answers in progress when the service stops; open calls were waited for before
 PRUNE_S = 60.0  # between deletions of old records
 DROPPED_KEPT = 10_000  # records of dropped messages
 BUSY_S = 5.0  # before a posted message that found too many waiting is delivered again

@@ -169,7 +169,7 @@ class _Write:
     def __init__(self, record: Record, on_disk: set[Mark]) -> None:
         steps = [step for step in record.steps if _mark(step) not in on_disk]
         parts = [part for part in record.parts if _mark(part) not in on_disk]
-        self.marks = {_mark(one) for one in (*steps, *parts)}
+        self.marks = {*map(_mark, steps), *map(_mark, parts)}
         self._record = msgspec.structs.replace(
             record,
             why=msgspec.structs.replace(record.why),
