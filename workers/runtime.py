@@ -501,7 +501,6 @@ class Runtime:
         target: TargetInfo | Mapping[str, Any],
         content: Content | str | Mapping[str, Any],
         timeout: float | None = None,
-        *,
         id: str = "",
         expect: bool = False,
     ) -> Any:
