@@ -41,8 +41,18 @@ MARGIN = 65_536  # bytes of a message besides its arguments
 DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf"))
 # The methods that led to the running one, and itself last; calls that it makes carry them on.
 CHAIN: ContextVar[tuple[str, ...]] = ContextVar("garrison_chain", default=())
+# The id of the running call, which is the same when the call is sent again, in a list that has it
+# until it is taken: what the method calls and starts inherits the list. Set where it is used.
+CALL_ID: ContextVar[list[str] | None] = ContextVar("garrison_call_id", default=None)
 
 _encode_args = values.encode
+
+
+def take_call_id() -> str:
+    """Return the id of the call or posted message that the running method is for; "" if that was
+    taken before, or if the method is called by its own process."""
+    held = CALL_ID.get()
+    return held.pop() if held else ""
 
 
 class Client:

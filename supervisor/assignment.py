@@ -72,11 +72,12 @@ class AssignmentBuilder:
             CannotStart: The service cannot be started.
         """
         alive = [str(handle.pid) for handle in self._still_running(service.left)]
-        if alive and service.spec.supervision.exclusive:
-            reason = (
-                f"a process of its last incarnation still runs (pid {', '.join(alive)}); end it, "
-                "or set exclusive = false"
-            )
+        if alive and _is_exclusive(service):
+            remedy = "end it"
+            if not service.manifest.platform:
+                remedy += ", or set exclusive = false"
+            pids = ", ".join(alive)
+            reason = f"a process of its last incarnation still runs (pid {pids}); {remedy}"
             raise CannotStart(reason, permanent=False)
         try:
             return self._prepare(service)
@@ -111,7 +112,7 @@ class AssignmentBuilder:
             service_type=spec.service_type,
             generation=service.child.generation,
             token=token,
-            paths=self._paths(spec, token, uid, data),
+            paths=self._paths(service, token, uid, data),
             environment=messages.WorkerEnvironment(messages.packed(env), messages.packed(secrets)),
             config=spec.config,
             plugin_config=service.plugin.config,
@@ -136,13 +137,19 @@ class AssignmentBuilder:
         record = start_record(spec, service.plugin, found.names, found.sources)
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)
 
-    def _paths(self, spec: ServiceSpec, token: Token, uid: int, data: Path) -> messages.Paths:
-        run = self._host.run
+    def _paths(self, service: Service, token: Token, uid: int, data: Path) -> messages.Paths:
+        run, spec = self._host.run, service.spec
         control, bus = self._endpoints.paths(uid)
-        lock = str(run / f"{spec.name}.service.lock") if spec.supervision.exclusive else ""
+        lock = str(run / f"{spec.name}.service.lock") if _is_exclusive(service) else ""
         return messages.Paths(
             control, bus, lock, str(flight_path(run, spec.name, token)), str(data)
         )
+
+
+def _is_exclusive(service: Service) -> bool:
+    """Return True if two incarnations must not run at once: two of a platform would answer twice,
+    whatever `[defaults]` says."""
+    return service.spec.supervision.exclusive or service.manifest.platform
 
 
 def _restarted_by(service: Service) -> messages.RestartedBy | None:

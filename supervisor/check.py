@@ -39,6 +39,7 @@ from garrison.supervisor.processes.users import (
 )
 from garrison.supervisor.state.ownership import UnsafeHome, check_home, exposed_folders
 
+from .credentials import credential_problems
 from .fitting import checked, configured_services
 from .probes import READ_S
 
@@ -102,6 +103,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
     """Read every plugin, and check the config against what the plugins provide."""
     report = CheckReport(config)
     provides: dict[str, list[str]] = {}
+    credentials: dict[tuple[str, str], str] = {}  # plugin and type → NAME of the secret
     for name in config.plugins:
         read = _read(config, name, environ)
         if isinstance(read, Failing):
@@ -109,6 +111,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
             report.tracebacks.append(read.traceback.rstrip())
         else:
             provides[name] = [manifest.service_type for manifest in read.services]
+            credentials |= {(name, one.service_type): one.credential for one in read.services}
             _add_plugin(report, read)
     try:
         _, report.services = configured_services(config, provides)
@@ -119,6 +122,8 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         report.notes += unused_characters(agents, report.services)
         report.notes += unused_secrets(agents, report.services)
         report.notes += unused_fields(agents)
+    for warning in credential_problems(config.host, report.services, credentials, environ):
+        report.add_unstartable(warning)
     report.warnings += exposed_folders(config.host)
     try:
         check_home(config.host, change=False)

@@ -12,12 +12,14 @@ from garrison.ipc import (
     with_timeout,
 )
 from garrison.ipc.character import Character, MessageExample, Style
+from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.agents.components import (
     Action,
     Evaluator,
     EventType,
     Provider,
     ProviderResult,
+    Refusal,
     State,
 )
 from garrison.workers.agents.content import (
@@ -30,6 +32,7 @@ from garrison.workers.agents.content import (
     as_memory,
 )
 from garrison.workers.agents.database import DatabaseAdapter, Task
+from garrison.workers.agents.model_trace import ModelTrace
 from garrison.workers.agents.models import (
     ChatMessage,
     EmbedParams,
@@ -41,6 +44,8 @@ from garrison.workers.agents.models import (
 
 from .define_service import define_service
 from .model_provider import ModelProvider
+from .platform.messages import Heard, Outgoing, Sent
+from .platform.platform import Platform
 from .plugin import Plugin
 from .runtime import Runtime
 from .service import Service, ServiceType, idempotent
@@ -60,27 +65,34 @@ __all__ = [
     "EventType",
     "GenerateObjectParams",
     "GenerateTextParams",
+    "Heard",
     "Media",
     "Memory",
     "MessageExample",
     "ModelError",
     "ModelProvider",
+    "ModelTrace",
     "ModelType",
     "ModelUnavailable",
     "NotSent",
+    "Outgoing",
     "PermanentFailure",
+    "Platform",
     "Plugin",
     "Processed",
     "Provider",
     "ProviderResult",
+    "Refusal",
     "RetryLater",
     "Runtime",
+    "Sent",
     "Service",
     "ServiceType",
     "State",
     "Style",
     "TargetInfo",
     "Task",
+    "answer_id",
     "as_memory",
     "define_service",
     "idempotent",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 from garrison.ipc.caller import check_number
 
+from .agents.components import IDEMPOTENT
 from .background import Ticks
 from .runtime import Runtime
 
@@ -172,7 +173,6 @@ class Service:
         def __setattr__(self, name: str, value: Any) -> None: ...
 
 
-IDEMPOTENT = "__garrison_idempotent__"
 F = TypeVar("F", bound=Callable[..., Any])
 
 

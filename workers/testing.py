@@ -168,7 +168,7 @@ class Harness:
         name, runtime = self.runtime.name, self.runtime
         keys = ("services", name, "config")
         runtime.config = convert_config(getattr(cls, "Config", None), dict(config), keys)
-        service = await start_service(cls, runtime, self.background, self.reports)
+        service = await start_service(cls, runtime, self.background, self.reports, False)
         add_service(self.components, service, name)
         await await_with_prefix(cls.register_send_handlers, runtime, service)
         manifest, methods = describe(type(service))

@@ -120,7 +120,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     not_granted: tuple[str, ...] = ()  # names of variables that the supervisor has, and it has not
 
 
-class Section(msgspec.Struct, frozen=True):
+class Section(msgspec.Struct, frozen=True, omit_defaults=True):
     """A service's config values, to be checked against its class's `Config`."""
 
     name: str
@@ -128,6 +128,7 @@ class Section(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     bound: bool  # the section names this plugin; otherwise it may be another plugin's
     called: str = ""  # its NAME without its agent's
+    exclusive: bool = True  # False: the section says so
 
 
 class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):

@@ -43,6 +43,7 @@ class ActionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     similes: tuple[Identifier, ...] = ()
     examples: tuple[Any, ...] = ()
     priority: int = 0
+    idempotent: bool = False  # its handler may run twice
 
 
 class ProviderInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,6 +73,7 @@ class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     provider: Identifier = ""
     priority: int = 0
     stream: bool = False
+    counts: bool = False  # its worker returns tokens too, where that is wanted
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -90,6 +92,9 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     notes: tuple[Text, ...] = ()  # warnings for its author
     frames: bool = False  # it accepts calls with frames; an older release leaves this out
     attributes: dict[Identifier, Text] = {}  # public names that are no methods → what each one is
+    platform: bool = False  # a `Platform`: its send_message takes `id` and `expect`
+    credential: Identifier = ""  # NAME of the secret that is its identity on the platform
+    gate: bool = False  # it has its plugin's gate, which may refuse messages
 
     def why_not(self, method: str) -> str:
         """Return why a name cannot be called, as the end of a sentence."""

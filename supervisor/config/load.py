@@ -177,6 +177,7 @@ class Config:
                 section.get("config", {}),
                 "plugin" in section,
                 name,
+                section.get("exclusive") is not False,
             )
             for namespace in self._namespaces
             if plugin in namespace.plugins

@@ -8,14 +8,22 @@ import importlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Literal
 
+import msgspec
 import pytest
 from tests.support.counterparts import openai as llmock
 from tests.support.model_server import ModelServer, Turn, failing
 from tests.support.waiting import eventually
 
 from garrison.ipc import ModelError, PermanentFailure
-from garrison.workers import EmbedParams, GenerateObjectParams, GenerateTextParams
+from garrison.workers import (
+    EmbedParams,
+    GenerateObjectParams,
+    GenerateTextParams,
+    ModelTrace,
+    ModelUnavailable,
+)
 from garrison.workers.services.model_support.ledger import Ledger, Spent
 from garrison.workers.services.model_support.library import load_library
 from garrison.workers.services.openai import OpenAIService
@@ -60,6 +68,25 @@ async def test_vectors_images_and_sound(server: ModelServer) -> None:
         found = await use("IMAGE_DESCRIPTION", "http://127.0.0.1/cat.png")
         assert found == {"title": "Cat", "description": "A cat."}
         assert server.body["messages"][0]["content"][1]["type"] == "image_url"
+
+
+class Mood(msgspec.Struct):
+    """What a model is to fill in."""
+
+    word: Literal["good", "bad"]
+
+
+async def test_an_object_is_of_the_type_that_was_asked_for(server: ModelServer) -> None:
+    """Its tokens are counted for the request; another object is the provider's refusal."""
+    async with run(OpenAIService, config={"base_url": f"{server.url}/v1"}) as service:
+        server.script(Turn('{"word": "good"}'), Turn('{"word": "odd"}'))
+        asked = {"prompt": "How are you?", "schema": Mood}
+        with ModelTrace() as trace:
+            assert await service.runtime.use_model("OBJECT_SMALL", asked) == Mood("good")
+        assert (trace.service, trace.tokens) == ("openai", {"input": 7, "cached": 2, "output": 3})
+        assert server.body["response_format"]["json_schema"]["schema"]["required"] == ["word"]
+        with pytest.raises(ModelUnavailable, match="openai: refused: its object does not fit"):
+            await service.runtime.use_model("OBJECT_SMALL", asked)
 
 
 async def test_half_an_object_is_refused(server: ModelServer) -> None:

@@ -210,6 +210,39 @@ async def test_a_wrong_key_is_shown_and_the_next_provider_answers(
         await eventually(unwarned)
 
 
+async def test_an_unknown_model_is_shown(running: Host, server: ModelServer, name: str) -> None:
+    """The request ends, as the caller may have named the model; the operator sees it."""
+    async with running.connect() as client:
+        provider = found(client, name)
+        server.script(failing(404, "The model does not exist"))
+        with pytest.raises(ModelError, match="invalid: HTTP 404: The model does not exist"):
+            await provider.generate_text(HELLO)
+
+        async def warned() -> Any:
+            return "knows no such model" in str(running.status(name)["warnings"])
+
+        await eventually(warned)
+        assert await provider.generate_text(HELLO)
+
+
+async def test_killed_while_it_is_asked_it_is_asked_again(
+    running: Host, server: ModelServer, name: str
+) -> None:
+    """The conversation goes on, by its next process."""
+    async with running.connect() as client:
+        running.ask("restart", "asker")  # it passes over nothing
+        server.script(Turn(fault="hang"))
+        answer = asyncio.ensure_future(found(client, "asker").use_model("TEXT_LARGE", HELLO))
+
+        async def asked() -> bool:
+            return len(server.asked) == 1
+
+        await eventually(asked)
+        pid = running.kill(name)
+        assert await answer == "Hello there friend"
+        running.until_reborn(name, pid)
+
+
 async def test_killed_in_the_middle_of_a_stream_the_next_provider_goes_on(
     running: Host, server: ModelServer, name: str
 ) -> None:

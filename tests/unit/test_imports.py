@@ -188,6 +188,12 @@ def test_modules_that_decide_do_no_io(name: str) -> None:
         assert paths & {*PURE, LANGUAGE}, own
 
 
+@pytest.mark.parametrize("name", ["decision", "filters", "ids", "splitting", "streams"])
+def test_modules_of_platforms_that_decide_do_no_io(name: str) -> None:
+    """What is sent again, and what is passed on, is decided by values alone."""
+    assert of(IMPORTS[f"workers/platform/{name}.py"], *IO, "garrison.ipc") == set()
+
+
 PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
@@ -197,6 +203,8 @@ PURE_OF_SERVICES = [
         "agent/memory_store",
         "agent/placeholders",
         "agent/prompt",
+        "agent/record/resume",
+        "agent/record/rows",
         "agent/rooms",
         "agent/tasks",
         "anthropic/messages",
@@ -240,7 +248,7 @@ def test_bundled_services_use_the_public_contract_alone(name: str) -> None:
     for own in of(IMPORTS[name], "garrison"):
         module = own.rpartition(".")[0]
         assert module in {"garrison.ipc", "garrison.workers"} or module.startswith(
-            "garrison.workers.services"
+            ("garrison.workers.services", "garrison.workers.sqlite")
         ), own
 
 
@@ -266,13 +274,17 @@ SHOWN = {
     "supervisor/logs/events.py": {"time.time"},
     "workers/agents/content.py": {"time.time"},  # of a Memory
     "workers/process/logs.py": {"time.gmtime"},  # of logging
-    "workers/services/agent/answer.py": {"time.time"},  # of a Memory
+    "workers/services/agent/__init__.py": {"time.time"},  # of a record, and how old it is
+    "workers/services/agent/answer.py": {"time.time"},  # of a record
+    "workers/services/agent/limits/gatekeeper.py": {"time.time"},  # how old a message is
+    "workers/services/agent/saying.py": {"time.time"},  # of a record, and of a Memory
+    "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
-    "workers/services/mailbox/rebuild.py": {"time.gmtime", "time.strftime"},  # name of a file
+    "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }
 OF_A_CLOCK = {"time", "datetime", "date"}

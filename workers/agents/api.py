@@ -28,16 +28,19 @@ from .content import (
     as_content,
     as_memories,
     as_memory,
+    new_id,
 )
 from .cooling import Cooling, Key
 from .database import DatabaseAdapter
 from .fallback import Attempt, ModelFallback
+from .model_trace import trace_answer, trace_error
 from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
 from .objects import as_wanted, with_schema
 from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
     RemoteEvaluator,
+    RemoteGate,
     RemoteProvider,
     stream_method,
 )
@@ -89,6 +92,17 @@ class AgentApi:
         """Return the evaluators likewise."""
         found = self._components(lambda manifest: manifest.evaluators)
         return [RemoteEvaluator(self._client, self._optional, *one) for one in found]
+
+    @property
+    def gates(self) -> list[RemoteGate]:
+        """Return the gates of all plugins, also of those that do not run."""
+        found: dict[str, str] = {}
+        for entry in self._visible():
+            if entry.manifest.gate:
+                found.setdefault(entry.plugin, entry.name)
+        return [
+            RemoteGate(self._client, self._optional, name, plugin) for plugin, name in found.items()
+        ]
 
     def _components(self, kind: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
         """Return components, each with the NAME of the service whose worker runs it.
@@ -174,14 +188,15 @@ class AgentApi:
         while True:
             attempt = self._next(asking, failure)
             offer = attempt.offer
-            request = (model_type, offer.provider, attempt.params)
+            request = (model_type, offer.provider, attempt.params, *offer.counted)
             try:
                 answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
-                answer = as_wanted(answer, wanted)
+                output = trace_answer(offer.service, answer, is_counted=offer.counts)
+                output = as_wanted(output, wanted)
                 self._answered(asking, attempt, model_type)
-                return answer
+                return output
             except CallError as error:
                 failure = error
                 self._failed(asking, attempt, model_type, error)
@@ -247,6 +262,7 @@ class AgentApi:
         self, asking: ModelFallback, attempt: Attempt, model_type: str, error: CallError
     ) -> None:
         service = attempt.offer.service
+        trace_error(service, in_short(error))
         wait = asking.failed(attempt, error, time.monotonic())
         passed_over = "" if wait is None else f" passed_over_s={wait:.3g}"
         log.warning(
@@ -301,11 +317,17 @@ class AgentApi:
         target: TargetInfo | Mapping[str, Any],
         content: Content | str | Mapping[str, Any],
         timeout: float | None = None,
+        id: str = "",
+        expect: bool = False,
     ) -> Any:
         """Send a message; see `Runtime.send_message_to_target`."""
         to = target if isinstance(target, TargetInfo) else msgspec.convert(dict(target), TargetInfo)
         message = as_content(content)
         service = self._client.entry_of(to.source)
+        if service is not None and service.manifest.platform:
+            # The id is made here: a call that is lost is sent again, and must be the same message.
+            to_platform = ServiceProxy(self._client, service.name, None, timeout)
+            return await to_platform.send_message(to.channel, message, id or new_id(), expect)
         sender, source = self._send_handler(to.source, service)
         if sender is not None:
             args = (source, to, message)

@@ -1,4 +1,4 @@
-"""`Action`, `Provider` and `Evaluator`: a plugin's components besides services; event types.
+"""`Action`, `Provider`, `Evaluator`: a plugin's components besides services; gates; event types.
 
 Each component runs in its plugin's own worker. The functions may take fewer arguments than listed
 here: `validate(runtime)` is enough. `runtime` is the `Runtime` of that worker.
@@ -13,6 +13,10 @@ from .content import Memory
 
 Validate: TypeAlias = "Callable[..., Awaitable[bool] | bool]"
 Handle: TypeAlias = "Callable[..., Awaitable[Any] | AsyncIterator[Any] | Any]"
+Gate: TypeAlias = "Callable[..., Awaitable[str | Refusal | None] | str | Refusal | None]"
+
+
+IDEMPOTENT = "__garrison_idempotent__"  # the mark of a function that may run twice
 
 
 class State(msgspec.Struct):
@@ -29,6 +33,13 @@ class ProviderResult(msgspec.Struct):
     text: str = ""
     values: dict[str, Any] = {}
     data: dict[str, Any] = {}
+
+
+class Refusal(msgspec.Struct):
+    """A gate's refusal of a message. The agent does not answer it."""
+
+    text: str = ""  # sent to the room; empty: nothing is
+    reason: str = ""  # for the agent's record and log; it is not sent
 
 
 class _Component:
@@ -75,7 +86,8 @@ class Action(_Conditional):
         handler: `handler(runtime, memory, state, responses)`: performs the action. Its return
             value is sent to the room: a text, a `Content`, or a list of these. An asynchronous
             generator sends each value that it yields. An `ActionResult` goes to the caller and is
-            not sent. None sends nothing. False is a failure.
+            not sent. None sends nothing. False is a failure. If the agent's process ends during
+            it, it runs again only if it is marked `@idempotent`.
         similes: Other names.
         examples: Conversations that use the action, for models; JSON values.
         priority: Among actions that apply, the one with the highest priority runs first.
@@ -220,6 +232,9 @@ class EventType:
 
     MESSAGE_RECEIVED = "MESSAGE_RECEIVED"  # a Memory; the agent answers it
     MESSAGE_SENT = "MESSAGE_SENT"  # a Memory; a reply of the agent
+    MESSAGE_DROPPED = "MESSAGE_DROPPED"  # {"message", "room", "source", "person", "cause"}
+    MESSAGE_EXPIRED = "MESSAGE_EXPIRED"  # the same, with "age_s" in place of "cause"
+    MESSAGE_EDITED = "MESSAGE_EDITED"  # a Memory; heard before with another text, not answered
     RUN_STARTED = "RUN_STARTED"  # {"message": id, "room": …}
     RUN_ENDED = "RUN_ENDED"  # the same, with "responses", "error"
     ACTION_STARTED = "ACTION_STARTED"  # {"action", "message", "room"}

@@ -7,13 +7,14 @@ not end the service.
 import asyncio
 import contextvars
 import functools
+import hashlib
 import logging
 import math
 from collections.abc import Callable
 from typing import Any
 
 from garrison.ipc import frames, messages, values
-from garrison.ipc.client import CHAIN, DEADLINE, MARGIN
+from garrison.ipc.client import CALL_ID, CHAIN, DEADLINE, MARGIN
 from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.error_text import type_name
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError, ServiceLost
@@ -35,6 +36,7 @@ RUNNING_MOST = 16_384  # calls that run concurrently, of all callers
 NESTED = "RemoteError: "  # begins the text of an error that a call of the method raised
 CUT_S = 0.25  # for a call that a drain cuts short to end, before its caller gets an error
 HELD_MOST = 16  # calls that are named as what a drain waits for, the oldest ones
+SEND = "send_message"  # a method that a call's id is of use to: a `Platform` sends once by it
 NOTICE_METHODS = methods_of(DeadLetterNotices)
 
 _encode = values.encode
@@ -229,6 +231,8 @@ class Dispatch:
         if mail is not None:
             context.run(MESSAGE.set, mail)
             self._posted.add(key)
+        if call.method == SEND:
+            context.run(CALL_ID.set, [_call_id(key, mail)])
         # Not by `create_task`: the loop's task factory is for tasks of the service's own.
         self._running[key] = asyncio.Task(work, loop=self._loop, context=context)
 
@@ -369,6 +373,14 @@ class Dispatch:
 def _clean(text: str) -> str:
     """Return a text that can be encoded, without secrets."""
     return encodable(redacted(text))
+
+
+def _call_id(key: _Key, mail: PostedMessage | None) -> str:
+    """Return an id that a call keeps when it is sent or delivered again."""
+    if mail is not None:
+        return f"posted/{mail.id}"
+    caller = hashlib.blake2s(key[0], digest_size=8).hexdigest()  # the token itself is an address
+    return f"call/{caller}/{key[1]}"
 
 
 class Credits:

@@ -13,7 +13,9 @@ from msgspec import UNSET
 from garrison.ipc import frames, values
 from garrison.ipc.error_text import described
 from garrison.ipc.messages import EMPTY_MAP, Call, Framed, Manifest, MethodInfo, Value
-from garrison.workers.service import IDEMPOTENT, RESERVED, Service
+from garrison.workers.agents.components import IDEMPOTENT
+from garrison.workers.platform.platform import HOOKS, Platform
+from garrison.workers.service import RESERVED, Service
 
 from . import health, lifecycle
 
@@ -206,6 +208,8 @@ def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
         notes=tuple(filter(None, [health.note_on(cls), lifecycle.note_on(cls)])),
         frames=True,
         attributes=_attributes(cls),
+        platform=issubclass(cls, Platform),
+        credential=cls.credential if issubclass(cls, Platform) else "",
     )
     return manifest, methods
 
@@ -221,7 +225,7 @@ def _attributes(cls: type) -> dict[str, str]:
     """Return the public names of a class that are no methods, and what each one is."""
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__):
-        if base is object or base is Service:
+        if base in {object, Service, Platform}:
             continue
         for name, value in vars(base).items():
             found.pop(name, None)
@@ -232,7 +236,7 @@ def _attributes(cls: type) -> dict[str, str]:
 
 
 def _is_public(name: str) -> bool:
-    known = name in RESERVED or name in vars(Service) or name == "Config"
+    known = name in RESERVED or name in vars(Service) or name in vars(Platform) or name == "Config"
     return not (name.startswith("_") or known or len(name) > ATTRIBUTES_MOST)
 
 
@@ -268,6 +272,9 @@ def _public(cls: type) -> list[tuple[str, Any]]:
                 found[name] = value
             else:
                 found.pop(name, None)  # overridden by another attribute
+    if issubclass(cls, Platform):
+        for name in HOOKS:
+            found.pop(name, None)
     if health.NAME in found and not health.health_method_problem(found[health.NAME]):
         del found[health.NAME]  # only its worker calls it
     return list(found.items())

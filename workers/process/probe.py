@@ -17,6 +17,8 @@ from garrison.ipc.session import Session
 from garrison.ipc.system import process_tree
 from garrison.workers.agents.validation import check_takes
 from garrison.workers.config_class import ConfigMismatch, convert_config
+from garrison.workers.platform.form import EXCLUSIVE_PROBLEM, check_form
+from garrison.workers.platform.platform import Platform
 from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
 
@@ -48,6 +50,8 @@ def inspect_plugin(reading: Reading) -> PluginRead:
         if not isinstance(cls.service_type, str) or not cls.service_type:
             raise TypeError(f'{cls.__name__} has no service_type; add one: service_type = "…"')
         check_lifecycle(cls)
+        if issubclass(cls, Platform):
+            check_form(cls)
     for event, handlers in plugin.events.items():
         for handler in handlers:
             check_takes(handler, f"a handler of event {event}", "payload")
@@ -76,6 +80,9 @@ def _problems(plugin: Plugin, reading: Reading) -> list[ConfigProblem]:
                 with _collecting(found):
                     keys = ("services", section.name, "config")
                     convert_config(getattr(cls, "Config", None), section.config, keys)
+                if issubclass(cls, Platform) and not section.exclusive:
+                    keys = ("services", section.name, "exclusive")
+                    found.append(ConfigProblem(keys, EXCLUSIVE_PROBLEM))
     return found
 
 

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 from garrison.ipc.declared_errors import RetryLater
 from garrison.ipc.messages import LONGEST_TIMEOUT
 from garrison.workers.background import Background
+from garrison.workers.platform.life import begin, prepare
+from garrison.workers.platform.platform import Platform
 from garrison.workers.runtime import Reports, Runtime
 from garrison.workers.service import Service
 
@@ -16,7 +18,11 @@ STARTS = frozenset({"init", "start"})  # phases of a worker
 
 
 async def start_service(
-    cls: type[S], runtime: Runtime, background: Background, reports: Reports
+    cls: type[S],
+    runtime: Runtime,
+    background: Background,
+    reports: Reports,
+    lock_credential: bool = True,
 ) -> S:
     """Start a service and return it. A `start` that calls `runtime.ready` continues in background.
 
@@ -25,12 +31,15 @@ async def start_service(
         runtime: Passed to `start`.
         background: The background work of that runtime; its failure ends the start.
         reports: Where `runtime.ready` reports the service.
+        lock_credential: A platform's credential is used by one service at a time; False in a test.
 
     Raises:
         TypeError: `start` is not `async def`, or did not return the service.
         BackgroundFailure: Background work failed before the service was running.
         Exception: What `start` raised.
     """
+    if issubclass(cls, Platform):
+        await prepare(cls, runtime, lock_credential)
     starting = asyncio.create_task(_start(cls, runtime), name="start")
     waiting = {starting, reports.ready, background.failed}
     try:
@@ -52,6 +61,8 @@ async def start_service(
         raise TypeError(f"{cls.__name__}.start returned {service!r}; it must return the service")
     service.__dict__.setdefault("_runtime", runtime)
     service.__dict__.setdefault("config", runtime.config)
+    if isinstance(service, Platform):
+        begin(service)
     return service
 
 

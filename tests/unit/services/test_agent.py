@@ -28,7 +28,10 @@ from garrison.workers import (
     Task,
 )
 from garrison.workers.services.agent import AgentService, Greeting
+from garrison.workers.services.agent.config import Config as AgentConfig
 from garrison.workers.testing import TestRuntime, run
+
+SORRY = AgentConfig().failure_text
 
 
 class Platform:
@@ -217,13 +220,13 @@ async def test_an_empty_message_does_not_reach_a_model(running: Running, model: 
 
 @pytest.mark.parametrize("answer", [None, 7, {"a": "text"}])
 async def test_a_models_result_that_is_no_text_is_not_sent(platform: Platform, answer: Any) -> None:
-    """The call fails; users see no `None`."""
+    """The answer fails; users see no `None`."""
     models = {ModelType.TEXT_LARGE: lambda params: answer}
     async with run(AgentService, fakes={"platform": platform}, models=models) as agent:
-        with pytest.raises(ModelUnavailable, match="must return a text"):
-            await agent.process_actions(message())
+        processed = await agent.process_actions(message())
 
-    assert platform.sent == []
+    assert "must return a text" in result_of(processed, "REPLY").error
+    assert platform.sent == [("r", SORRY)]
 
 
 async def test_an_empty_text_is_not_sent(platform: Platform) -> None:
@@ -289,14 +292,57 @@ async def test_two_platforms_may_use_the_same_message_ids(
     assert [channel for channel, _ in platform.sent] == ["r1", "r2"]
 
 
-async def test_a_message_that_failed_can_be_repeated(
+SAY_ONE = Action(
+    "SAY_ONE", validate=lambda: True, handler=lambda: ["one", ActionResult(success=False)]
+)
+
+
+async def test_a_message_without_an_answer_is_told_so_once(
+    running: Running, platform: Platform, model: Model
+) -> None:
+    """That is its answer, also when it is repeated; an event says why."""
+    async with running(Plugin("p", actions=[SAY_ONE])) as agent:
+        model.error = ValueError("busy")
+        first = await agent.process_actions(message())
+        model.error = None
+        assert await agent.process_actions(message()) == first
+        (failed,) = emitted(agent, "answer.failed")
+
+    assert texts(first) == ["one", SORRY]
+    assert "busy" in result_of(first, "REPLY").error
+    assert (failed["message"], "busy" in failed["error"]) == ("m1", True)
+    assert platform.sent == [("r", "one"), ("r", SORRY)]
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [({"failure_text": "Later."}, [("r", "Later.")]), ({"failure_text": ""}, [])],
+)
+async def test_a_platform_has_its_own_failure_text(
+    running: Running, platform: Platform, model: Model, metadata: Any, said: Any
+) -> None:
+    """With an empty one the caller alone gets the error, and may repeat the message."""
+    model.error = ValueError("busy")
+    async with running() as agent:
+        call = agent.process_actions(message(metadata=metadata))
+        if said:
+            assert texts(await call) == ["Later."]
+        else:
+            with pytest.raises(ModelUnavailable, match="busy"):
+                await call
+            model.error = None
+            again = await agent.process_actions(message(metadata=metadata))
+            assert texts(again) == ["You said: Hi"]
+            said = [("r", "You said: Hi")]
+
+    assert platform.sent == said
+
+
+async def test_a_message_that_failed_in_silence_can_be_repeated(
     running: Running, platform: Platform, model: Model
 ) -> None:
     """A response that was sent before the failure is not sent again."""
-    say_one = Action(
-        "SAY_ONE", validate=lambda: True, handler=lambda: ["one", ActionResult(success=False)]
-    )
-    async with running(Plugin("p", actions=[say_one])) as agent:
+    async with running(Plugin("p", actions=[SAY_ONE]), failure_text="") as agent:
         model.error = ValueError("busy")
         with pytest.raises(Exception, match="busy"):
             await agent.process_actions(message())
@@ -361,12 +407,35 @@ async def test_the_caller_may_stop_waiting(
     assert len(platform.sent) == 1
 
 
+async def test_a_stop_ends_the_answer_in_progress_and_begins_no_other(
+    running: Running, platform: Platform, model: Model
+) -> None:
+    """The calls of those that wait are lost, and sent again to the next incarnation."""
+    async with running() as agent:
+        model.gate.clear()
+        first = asyncio.create_task(agent.process_actions(message("hang", "1")))
+        second = asyncio.create_task(agent.process_actions(message("2", "2")))
+        await happens(lambda: bool(model.calls), "the model was called")
+        stopping = asyncio.create_task(agent.stop())
+        await asyncio.sleep(0)
+        model.gate.set()
+        assert texts(await first) == ["You said: hang"]
+        await asyncio.wait([second], timeout=5)
+        assert second.cancelled()
+        await stopping
+
+    assert platform.sent == [("r", "You said: hang")]
+
+
 async def test_each_message_has_a_deadline(running: Running, model: Model) -> None:
-    """After it the caller gets an error, and the room continues."""
+    """After it that is said, and the room continues."""
     async with running(answer_timeout=0.1) as agent:
         model.gate.clear()
+        late = await agent.process_actions(message("hang"))
+        assert texts(late) == [SORRY]
+        assert "m1 was not answered within 0.1 s" in result_of(late, "REPLY").error
         with pytest.raises(Exception, match=r"m1 was not answered within 0.1 s"):
-            await agent.process_actions(message("hang"))
+            await agent.process_actions(message("hang", source="nobody"))
         assert texts(await agent.process_actions(message("Hi", "m2"))) == ["You said: Hi"]
 
 
@@ -383,20 +452,20 @@ async def test_messages_without_a_room_do_not_wait_for_each_other(
         await held
 
 
-async def test_a_response_in_transit_at_the_deadline_is_not_sent_again(
+async def test_a_response_that_hangs_in_its_platform_is_not_sent_again(
     running: Running, platform: Platform, model: Model
 ) -> None:
     """It may have arrived."""
     platform.gate = asyncio.Event()
-    async with running(answer_timeout=0.5) as agent:
-        with pytest.raises(Exception, match="was not answered within"):
-            await agent.process_actions(message())
-        platform.gate.set()
+    async with running(answer_timeout=0.3) as agent:
         processed = await agent.process_actions(message())
+        platform.gate.set()
+        assert await agent.process_actions(message()) == processed
 
     assert texts(processed) == ["You said: Hi"]
+    assert "it may have been sent" in result_of(processed, "REPLY").error
     assert platform.sent == [("r", "You said: Hi")]
-    assert len(model.calls) == 2
+    assert len(model.calls) == 1
 
 
 # --- with responses -----------------------------------------------------------------------
@@ -721,10 +790,9 @@ async def test_some_evaluators_run_without_an_answer(running: Running, model: Mo
     )
     async with running(plugin) as agent:
         model.error = ValueError("busy")
-        with pytest.raises(ModelUnavailable, match="busy"):
-            await agent.process_actions(message())
-        model.error = None
         await agent.process_actions(message())
+        model.error = None
+        await agent.process_actions(message(id="m2"))
         await happens(lambda: len(seen) == 3, "both have run")
 
     assert seen[0] == "b"

@@ -4,39 +4,55 @@ An accepted message is answered even if its caller no longer waits.
 """
 
 import asyncio
+import functools
 import hashlib
 import logging
+import sqlite3
+import time
 from collections.abc import Mapping
 from typing import Any, Self
 
 import msgspec
 
 from garrison.workers import (
+    Busy,
     EventType,
     Memory,
+    PermanentFailure,
     Plugin,
     Processed,
+    RetryLater,
     Runtime,
     State,
     as_memory,
     idempotent,
 )
 
-from .answer import AnswerPipeline, AnswerState
+from .answer import AnswerPipeline, is_own
 from .config import Config as AgentConfig
 from .database import MemoryDatabase
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
+from .limits.age import Age
+from .limits.no_answer import NoAnswer
+from .record import schema
+from .record.explain import Explained
+from .record.finding import find_answers
+from .record.rows import MessageKey, MessageState
+from .record.store import FILE, AnswerStore, NewerRecord
+from .recording import Origin, open_dropped, open_recording
 from .rooms import Room, Rooms
+from .saying import AnswerState
 from .tasks import Cache
 
 log = logging.getLogger(__name__)
 
-STOP_S = 1.0  # for answers in progress when the service stops
-
-# Source, room and id, because two platforms may use the same ids; and a hash of the responses,
-# because a caller may pass responses for a message that was answered before.
-Key = tuple[str, str, str, str]
+STOP_S = 1.0  # for answers in progress when the service stops; open calls were waited for before
+PRUNE_S = 60.0  # between deletions of old records
+DROPPED_KEPT = 10_000  # records of dropped messages
+BUSY_S = 5.0  # before a posted message that found too many waiting is delivered again
+# Errors that another attempt to open the record does not solve.
+NEEDS_OPERATOR = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_processed = msgspec.msgpack.Decoder(Processed).decode
@@ -56,8 +72,12 @@ class Greeting(msgspec.Struct, frozen=True):
 class Work(msgspec.Struct):
     """A message in progress, and the future that its callers wait for."""
 
-    key: Key
-    answer: AnswerState
+    key: MessageKey
+    memory: Memory
+    responses: list[Memory]
+    state: State | None
+    origin: Origin
+    age: Age
     result: "asyncio.Future[Processed]"
 
 
@@ -67,26 +87,40 @@ class AgentService(MemoryDatabase):
     service_type = "agent"
     capability_description = "Answers messages with actions and models, and remembers them"
 
+    mail_window = 64
+
     Config = AgentConfig
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
         service = cls(runtime)
+        service._answers = await asyncio.to_thread(_open_store, runtime, service.config)
         service._open()
+        service._answers.start(asyncio.get_running_loop())
+        await service._restore_limits()
+        service.spawn(service._watch_record(), "answers", essential=True)
+        service.every(PRUNE_S, service._prune)
+        if service._answers.set_aside is not None:
+            service._emit("answers.damaged", {"set_aside": str(service._answers.set_aside)})
         runtime.register_event(EventType.MESSAGE_RECEIVED, service._on_message)
         return service
+
+    _answers: AnswerStore
 
     def _open(self) -> None:
         config = self.config
         self._open_database()
         self._rooms: Rooms[Work] = Rooms(config.limits)
-        self._in_progress: dict[Key, asyncio.Future[Processed]] = {}
-        self._answered: Cache[Key] = Cache(config.answered, config.answered_bytes)
+        self._stopping = False
+        self._in_progress: dict[MessageKey, asyncio.Future[Processed]] = {}
+        # In front of the record: answers to messages that are repeated soon.
+        self._answered: Cache[MessageKey] = Cache(config.answered, config.answered_bytes)
         self._answered_count = 0
         self._emitting = 0  # events that are being emitted
         self._dropping = False
         history = ConversationHistory(self.runtime, config, self)
         self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
+        self._gatekeeper = self._pipeline.gatekeeper
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
 
     # --- messages ---------------------------------------------------------------------------
@@ -103,75 +137,168 @@ class AgentService(MemoryDatabase):
             state: The providers' state, if the caller has it already.
 
         Raises:
-            Busy: Too many messages wait.
-            Unanswered: The answer took too long.
-            ModelUnavailable: No model is available.
+            Busy: Too many messages wait, or the record of answers is full.
+            RetryLater: Of a posted message: likewise, or its platform does not run now.
+            Unanswered: The answer took too long, and no platform can say so.
+            ModelUnavailable: No model is available, likewise.
         """
-        memory = as_memory(memory)
-        given = list(responses or ())
-        responses_hash = _hash(given)
-        key = (memory.content.source, memory.room_id, memory.id, responses_hash)
+        posted = self.runtime.message
+        origin = Origin() if posted is None else Origin(True, posted.attempt)
+        if posted is not None and not memory.created_at:
+            memory = msgspec.structs.replace(memory, created_at=posted.posted_at)
+        return await self._process(as_memory(memory), list(responses or ()), state, origin)
+
+    async def _process(
+        self, memory: Memory, given: list[Memory], state: State | None, origin: Origin
+    ) -> Processed:
+        key = MessageKey(memory.content.source, memory.room_id, memory.id, _hash(given))
         encoded = self._answered.get(key)
         if encoded is not None:
             return _decode_processed(encoded)
         result = self._in_progress.get(key)
         if result is None:
-            result = self._accept(key, AnswerState(memory, given, responses_hash, state))
+            result = asyncio.get_running_loop().create_future()
+            age = self._gatekeeper.age(memory)
+            self._accept(Work(key, memory, given, state, origin, age, result))
         return await asyncio.shield(result)
 
-    def _accept(self, key: Key, answer: AnswerState) -> "asyncio.Future[Processed]":
-        source, room_id, message_id, _ = key
-        room = Room(source, room_id or message_id)  # a message without a room waits for no other
-        result: asyncio.Future[Processed] = asyncio.get_running_loop().create_future()
-        work = Work(key, answer, result)
-        size = len(_encode((answer.memory, answer.responses, answer.state)))
-        is_first = self._rooms.add(room, work, size)
-        self._in_progress[key] = result
-        result.add_done_callback(_retrieve_exception)
+    def _accept(self, work: Work) -> None:
+        keeper, drop = self._gatekeeper, None
+        if keeper.decides(work.memory, bool(work.responses)):
+            drop = keeper.drop(work.memory, work.age)
+        if drop is None:
+            self._enqueue(work)
+            return
+        self._in_progress[work.key] = work.result
+        work.result.add_done_callback(_retrieve_exception)
+        self.spawn(self._drop(work, drop), "drop")
+
+    async def _drop(self, work: Work, drop: NoAnswer) -> None:
+        """Record that a message is dropped, beside its room's queue, and say so where it is due.
+
+        A message that has a record was admitted before: its answer goes on.
+        """
+        try:
+            processed = await self._dropped(work, drop)
+            if processed is None:
+                self._enqueue(work)
+                return
+            self._remember_answered(work.key, _encode(processed))
+            work.result.set_result(processed)
+        except asyncio.CancelledError:
+            work.result.cancel()
+            raise
+        except Exception as failure:  # noqa: BLE001 (it affects this message's caller alone)
+            work.result.set_exception(failure)
+        if work.result.done():
+            self._in_progress.pop(work.key, None)
+
+    async def _dropped(self, work: Work, drop: NoAnswer) -> Processed | None:
+        if self._answers.is_full:  # its last pages are for answers
+            return Processed()
+        now = time.time()
+        recording = await open_dropped(self._answers, work.key, work.memory, work.origin, now)
+        if recording is None:
+            return None
+        answer = AnswerState(work.memory, [], recording, work.age)
+        await self._pipeline.end(answer, drop)
+        await self._pipeline.finish(answer, wait=bool(drop.text))
+        return answer.processed
+
+    def _enqueue(self, work: Work) -> None:
+        key = work.key
+        room = Room(key.source, key.room or key.id)  # without a room it waits for no other
+        size = len(_encode((work.memory, work.responses, work.state)))
+        try:
+            is_first = self._rooms.add(room, work, size)
+        except Busy as error:
+            if not work.origin.posted:
+                raise
+            raise RetryLater(BUSY_S, error.reason) from error
+        self._in_progress[key] = work.result
+        work.result.add_done_callback(_retrieve_exception)
         if is_first:
             self.spawn(self._serve(room, work), f"room {room.room_id[:40]}")
-        return result
 
     async def _serve(self, room: Room, first: Work) -> None:
         """Answer a room's messages, one after the other, until none waits."""
         work: Work | None = first
         while work is not None:
-            is_answered = await self._answer(work)
-            await self._evaluators.evaluate(work.answer, is_answered)
+            await self._answer(work)
             work = self._rooms.next(room)
+            while self._stopping and work is not None:
+                work.result.cancel()  # the call is lost with this process, and sent again
+                work = self._rooms.next(room)
 
-    async def _answer(self, work: Work) -> bool:
-        """Answer one message and resolve its future; False if that failed."""
-        answer, limit, error = work.answer, self.config.answer_timeout, ""
-        self._emit(EventType.RUN_STARTED, answer.event_data)
+    async def _answer(self, work: Work) -> None:
+        """Answer one message and resolve its future; then run the evaluators."""
+        answer: AnswerState | None = None
         try:
-            async with asyncio.timeout(limit):
-                await self._pipeline.answer(answer)
-            processed = Processed(answer.sent, answer.results)
-            encoded = _encode(processed)
-        except TimeoutError:
-            error = f"message {answer.memory.id} was not answered within {limit:g} s"
-            work.result.set_exception(Unanswered(error))
+            answer, processed = await self._begin(work)
+            if answer is not None:
+                await self._attempt(answer)
+                await self._pipeline.finish(answer)
+                processed = answer.processed
+            self._remember_answered(work.key, _encode(processed))
+            work.result.set_result(processed)
         except asyncio.CancelledError:  # the service is stopping
             work.result.cancel()
             raise
         except Exception as failure:  # noqa: BLE001 (it affects this message's caller alone)
-            error = str(failure) or type(failure).__name__
             work.result.set_exception(failure)
+            self._end(work, answer, str(failure) or type(failure).__name__)
+            if answer is not None and not is_own(failure):
+                await self._evaluators.evaluate(answer, False)
         else:
-            self._remember_answered(work.key, encoded)
-            work.result.set_result(processed)
+            if answer is not None:
+                why = answer.record.why
+                self._end(work, answer, why.problem)
+                if why.end is not MessageState.DROPPED:
+                    await self._evaluators.evaluate(answer, why.end is None)
         finally:
-            del self._in_progress[work.key]
-        if error:
-            log.warning("message.unanswered message=%s error=%s", answer.memory.id, error)
-        outcome = {"responses": len(answer.sent), "error": error}
-        self._emit(EventType.RUN_ENDED, {**answer.event_data, **outcome})
-        return not error
+            self._in_progress.pop(work.key, None)
 
-    def _remember_answered(self, key: Key, encoded: bytes) -> None:
-        if not self._answered.put(key, encoded):  # too large: a repeated message gets no answer
-            self._answered.put(key, _encode(Processed()))
+    async def _begin(self, work: Work) -> tuple[AnswerState | None, Processed]:
+        """Return what is to be answered, or the answer that is recorded already."""
+        now = time.time()
+        recording = await open_recording(self._answers, work.key, work.memory, work.origin, now)
+        if recording.is_finished:
+            return None, recording.answer
+        answer = AnswerState(work.memory, work.responses, recording, work.age, work.state)
+        self._emit(EventType.RUN_STARTED, answer.event_data)
+        return answer, Processed()
+
+    async def _attempt(self, answer: AnswerState) -> None:
+        """Answer a message, or record and say that there is no answer.
+
+        Raises:
+            Exception: There is none, and the caller alone is to know.
+        """
+        limit = self.config.answer_timeout
+        try:
+            async with asyncio.timeout(limit) as answer.deadline:
+                await self._pipeline.answer(answer)
+            return
+        except TimeoutError:
+            text = f"message {answer.memory.id} was not answered within {limit:g} s"
+            error: Exception = Unanswered(text)
+        except Exception as failure:  # noqa: BLE001 (an action's, a model's)
+            error = failure
+        finally:
+            answer.deadline = None
+        if is_own(error) or not await self._pipeline.fail(answer, error):
+            await answer.recording.flush()
+            raise error
+
+    def _end(self, work: Work, answer: AnswerState | None, error: str) -> None:
+        if error:
+            log.warning("message.unanswered message=%s error=%s", work.memory.id, error)
+        if answer is not None:
+            outcome = {"responses": len(answer.sent), "error": error}
+            self._emit(EventType.RUN_ENDED, {**answer.event_data, **outcome})
+
+    def _remember_answered(self, key: MessageKey, encoded: bytes) -> None:
+        self._answered.put(key, encoded)  # one that is too large is read from the record
         self._answered_count += 1
 
     async def _on_message(self, payload: Any) -> None:
@@ -184,7 +311,7 @@ class AgentService(MemoryDatabase):
         if source and not memory.content.source:
             memory.content = msgspec.structs.replace(memory.content, source=source)
         if self._is_responsible_for(memory.content.source):
-            await self.process_actions(memory)
+            await self._process(memory, [], None, Origin())
 
     def _is_responsible_for(self, source: str) -> bool:
         """Return True if this agent answers messages of a source that every agent receives.
@@ -240,15 +367,74 @@ class AgentService(MemoryDatabase):
             "rooms": len(self._rooms),
             "waiting": self._rooms.waiting,
             "answered": self._answered_count,
+            **self._gatekeeper.counts,
+            "record_bytes": self._answers.bytes,
             "memories": len(self._memories),
             "memory_bytes": self._memories.bytes,
             "tasks": len(self._tasks),
         }
 
     async def stop(self) -> None:
-        """Wait a moment for the answers in progress."""
+        """Wait for the answers in progress, for a limited time; the record has what they did."""
+        self._stopping = True
         if self._in_progress:
             await asyncio.wait(set(self._in_progress.values()), timeout=STOP_S)
+        self._answers.begin_close()
+        await asyncio.to_thread(self._answers.wait_closed)
+
+    # --- the record -------------------------------------------------------------------------
+
+    async def _watch_record(self) -> None:
+        """Crash if the record cannot be written: the next start checks the file again."""
+        await self._answers.failed
+
+    async def _prune(self) -> None:
+        before = time.time() - self.config.keep_answers
+        for prune in (
+            functools.partial(schema.prune, before=before),
+            functools.partial(schema.prune_dropped, keep=DROPPED_KEPT),
+        ):
+            while await self._answers.execute(prune) >= schema.PRUNED:
+                pass
+
+    async def _restore_limits(self) -> None:
+        """Count what an earlier process admitted: a crash refills no bucket."""
+        if horizon := self._gatekeeper.horizon:
+            since, most = time.time() - horizon, self.config.senders
+            records = await self._answers.execute(lambda at: schema.since(at, since, most))
+            self._gatekeeper.restore(records)
+
+    @idempotent
+    async def answers(self, wanted: str = "", limit: int = 20) -> dict[str, Any]:
+        """Return recorded answers, the newest first; for operators: `garrison answer`.
+
+        Args:
+            wanted: The id of a message, or of what was said, in the host or on its platform: all of
+                that answer. NAME/ROOM: that room's answers, and all of the last one. "": the
+                latest answers of all rooms.
+            limit: How many lines, at most 200.
+        """
+        found = await self._answers.execute(lambda at: find_answers(at, wanted, limit))
+        shown = Explained(self.runtime.redacted)
+        return {
+            "answers": [shown.line(record) for record in found.lines],
+            "details": [shown.detail(record) for record in found.details],
+        }
+
+
+def _open_store(runtime: Runtime, config: AgentConfig) -> AnswerStore:
+    path = runtime.data_folder / FILE
+    try:
+        return AnswerStore(path, config.answers_bytes)
+    except NewerRecord as error:
+        raise PermanentFailure(str(error)) from error
+    except (sqlite3.Error, OSError) as error:
+        text = f"{path} cannot be opened: {error}"
+        is_denied = isinstance(error, IsADirectoryError | PermissionError)
+        if is_denied or getattr(error, "sqlite_errorname", "").startswith(NEEDS_OPERATOR):
+            text += ". Correct the folder's owner or mode, then start the agent"
+            raise PermanentFailure(text) from error
+        raise RuntimeError(text) from error
 
 
 def _hash(responses: list[Memory]) -> str:

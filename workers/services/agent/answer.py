@@ -1,15 +1,15 @@
-"""Answer one message: compose the state, run actions, send responses.
+"""Answer one message: compose the state, plan, run actions, say responses.
 
-An action or a provider that fails, hangs or crashes does not affect the others.
+An action or a provider that fails, hangs or crashes does not affect the others. What is recorded of
+an interrupted answer is not done again.
 """
 
 import asyncio
 import logging
+import sqlite3
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from contextlib import aclosing
 from typing import Any, assert_never
 
 import msgspec
@@ -17,10 +17,14 @@ import msgspec
 from garrison.ipc import CallError
 from garrison.workers import (
     ActionResult,
+    Busy,
     Content,
     EventType,
     GenerateTextParams,
     Memory,
+    ModelTrace,
+    ModelUnavailable,
+    RetryLater,
     Runtime,
     State,
 )
@@ -29,44 +33,30 @@ from . import actions as choice
 from . import prompt
 from .actions import REPLY, Reply, Run, Say, Step, Unknown
 from .config import Config
-from .delivery import SendOutcome, send
 from .history import ConversationHistory
+from .limits.gatekeeper import Gatekeeper
+from .limits.no_answer import NoAnswer
 from .persona import Persona
+from .record.resume import StepMove, has_no_answer, recorded_parts, step_move
+from .record.rows import (
+    FAILURE,
+    MessageState,
+    ModelUse,
+    PlannedStep,
+    StepKind,
+    StepState,
+)
+from .record.schema import UnreadableRecord
+from .saying import AnswerState, Emit, Speaker, decide, paused
 
 log = logging.getLogger(__name__)
 
-MAX_RESPONSES = 100  # to one message
 RESULT_SHARE = 4  # responses and results may fill a quarter of the largest wire message
-RESPONSE_IDS = uuid.UUID("6ab6a3f2-5f0e-4d8b-9a7e-0c7a5d3f1e42")  # namespace
-
-Emit = Callable[[str, Any], None]
+FAILURE_TEXT = "failure_text"  # key in a message's metadata: the platform's own text
+ANSWER_FAILED = "answer.failed"  # event
+TEXT_MOST = 8192  # characters of the providers' texts and of an error that are recorded
 
 _encode = msgspec.msgpack.Encoder().encode
-
-
-@dataclass
-class AnswerState:
-    """One message and its answer so far."""
-
-    memory: Memory
-    responses: list[Memory]  # given by the caller
-    responses_hash: str = ""
-    state: State | None = None
-    sent: list[Memory] = field(default_factory=list)
-    results: list[ActionResult] = field(default_factory=list)
-    bytes: int = 0  # of responses and results
-
-    @property
-    def event_data(self) -> dict[str, Any]:
-        """Return the fields that identify the message in events."""
-        return {"message": self.memory.id, "room": self.memory.room_id}
-
-    def add_failure(self, action: str, problem: str) -> ActionResult:
-        """Log a failure and add its result."""
-        log.warning("answer.part_failed message=%s part=%s %s", self.memory.id, action, problem)
-        result = ActionResult(success=False, error=problem, action=action)
-        self.results.append(result)
-        return result
 
 
 class AnswerPipeline:
@@ -77,6 +67,9 @@ class AnswerPipeline:
         config: Model, choice of actions, timeouts.
         history: Earlier messages; also stores new ones.
         emit: Emits an event without waiting for its listeners.
+
+    Attributes:
+        gatekeeper: Decides which messages are answered.
     """
 
     def __init__(
@@ -84,89 +77,126 @@ class AnswerPipeline:
     ) -> None:
         self._runtime, self._config, self._history = runtime, config, history
         self._emit = emit
+        self.gatekeeper = Gatekeeper(runtime, config, emit, self._failure_text)
+        self._speaker = Speaker(runtime, config, history, emit)
         self._persona = Persona(runtime, config)
 
     async def answer(self, answer: AnswerState) -> None:
-        """Answer a message. What was sent is in `answer`, even if this raises.
+        """Answer a message, or go on with its answer from what is recorded.
 
         Raises:
-            GarrisonError: There is no model, or it failed.
+            RetryLater: The rest is to be done later.
+            Exception: There is no answer: see `fail`.
         """
-        await self._history.restore(answer.memory)
-        await self._history.remember(answer.memory)
-        if answer.responses:
-            await self._run_responses(answer)
-        elif answer.memory.entity_id != self._runtime.agent_id:  # not the agent's own message
-            await self._decide(answer)
-
-    # --- which steps ------------------------------------------------------------------------
-
-    async def _run_responses(self, answer: AnswerState) -> None:
-        actions = self._runtime.actions
-        steps = [
-            step
-            for response in answer.responses
-            for step in choice.plan_steps(response.content, actions)
-        ]
-        await self._run_steps(answer, steps)
-
-    async def _decide(self, answer: AnswerState) -> None:
-        await self._compose_state(answer)
-        actions = choice.in_order(await self._valid_actions(answer.memory))
-        if self._config.decide == "model":
-            await self._run_model_choice(answer, actions)
+        record = answer.record
+        is_new = record.state is MessageState.DECIDING and not has_no_answer(record)
+        no_answer = await self._no_answer(answer) if is_new else None
+        if MessageState.DROPPED not in {record.why.end, no_answer and no_answer.state}:
+            await self._history.restore(answer.memory)
+            await self._history.remember(answer.memory)
+        if no_answer is not None:
+            await self.end(answer, no_answer)
             return
-        results = [await self._run_action(answer, action) for action in actions]
-        if not any(result.success for result in results):
-            await self._reply(answer)
+        await self._speaker.settle(answer)
+        if has_no_answer(record):
+            return
+        if is_new:
+            record.steps = await self._plan(answer)
+        await self._run_steps(answer)
 
-    async def _run_model_choice(self, answer: AnswerState, actions: list[Any]) -> None:
+    async def finish(self, answer: AnswerState, wait: bool = True) -> None:
+        """Record that the answer is complete.
+
+        Args:
+            answer: The message's.
+            wait: Return once it is on disk.
+
+        Raises:
+            RetryLater: There is no room.
+        """
+        record = answer.record
+        record.state = record.why.end or MessageState.DONE
+        record.done_at = time.time()
+        if wait:
+            await answer.recording.write()
+        else:
+            answer.recording.write_soon()
+
+    # --- no answer --------------------------------------------------------------------------
+
+    async def fail(self, answer: AnswerState, error: Exception) -> bool:
+        """Record and say that there is no answer; False if the caller alone is to know.
+
+        Raises:
+            RetryLater: It is to be said later.
+        """
+        text, why = self._failure_text(answer.memory), answer.record.why
+        if not self._can_say(answer) or not (text or answer.record.posted):
+            return False
+        problem = _error_text(error)[:TEXT_MOST]
+        self._emit(ANSWER_FAILED, {**answer.event_data, "error": problem})
+        log.error("answer.failed message=%s error=%s", answer.memory.id, problem)
+        await self.end(answer, NoAnswer(MessageState.FAILED, why.how, text, problem))
+        return True
+
+    async def _no_answer(self, answer: AnswerState) -> NoAnswer | None:
+        """Return why a message gets no answer; None if it gets one."""
+        keeper, memory = self.gatekeeper, answer.memory
+        if not keeper.decides(memory, bool(answer.responses)):
+            return None
+        return await keeper.refusal(memory, answer.age)
+
+    async def end(self, answer: AnswerState, no_answer: NoAnswer) -> None:
+        """Note that a message gets no answer, and say what is said instead.
+
+        Raises:
+            RetryLater: It is to be said later.
+        """
+        why = answer.record.why
+        why.end, why.how = no_answer.state, no_answer.how
+        why.problem = no_answer.problem[:TEXT_MOST]
+        if no_answer.text:
+            await self._speaker.say(answer, FAILURE, Content(no_answer.text))
+
+    def _can_say(self, answer: AnswerState) -> bool:
+        return answer.record.posted or self._speaker.has_sender(answer)
+
+    def _failure_text(self, memory: Memory) -> str:
+        own = memory.metadata.get(FAILURE_TEXT)
+        return own if isinstance(own, str) else self._config.failure_text
+
+    # --- the plan ---------------------------------------------------------------------------
+
+    async def _plan(self, answer: AnswerState) -> list[PlannedStep]:
+        """Return the steps of the answer."""
+        why = answer.record.why
+        if answer.responses:
+            why.how, actions = "responses", self._runtime.actions
+            contents = [response.content for response in answer.responses]
+            return _numbered(step for one in contents for step in choice.plan_steps(one, actions))
+        if answer.memory.entity_id == self._runtime.agent_id:
+            why.how = "own message"
+            return []
+        why.how = self._config.decide
+        await self._compose_state(answer)
+        actions = choice.in_order(await self._valid_actions(answer))
+        if self._config.decide == "model":
+            return await self._choose(answer, actions)
+        return _or_reply(_numbered(Run(action) for action in actions))
+
+    async def _choose(self, answer: AnswerState, actions: list[Any]) -> list[PlannedStep]:
         params = await self._model_params(answer, answering=False)
         params.prompt = choice.question(actions)
-        text = await self._use_model(params)
-        names = choice.parse_choice(str(text), actions)
-        steps = choice.plan_steps(Content(actions=names), actions)
-        if steps and not await self._run_steps(answer, steps):
-            await self._reply(answer)
+        names = choice.parse_choice(str(await self._use_model(answer, params)), actions)
+        steps = _numbered(choice.plan_steps(Content(actions=names), actions))
+        return _or_reply(steps) if steps else []
 
-    async def _run_steps(self, answer: AnswerState, steps: list[Step]) -> bool:
-        """Run steps in order. A failure does not stop the next one; False if all failed."""
-        if any(isinstance(step, Run | Reply) for step in steps):
-            await self._compose_state(answer)
-        return any([await self._run_step(answer, step) for step in steps])
-
-    async def _run_step(self, answer: AnswerState, step: Step) -> bool:
-        match step:
-            case Say(content):
-                await self._send(answer, content)
-                return True
-            case Run(action):
-                return (await self._run_action(answer, action)).success
-            case Unknown(name, problem):
-                return answer.add_failure(name, problem).success
-            case Reply():
-                try:
-                    await self._reply(answer)
-                except Exception as error:  # noqa: BLE001 (the other steps still run)
-                    return answer.add_failure(REPLY, _error_text(error)).success
-                return True
-            case _:
-                assert_never(step)
-
-    # --- state ------------------------------------------------------------------------------
-
-    async def _compose_state(self, answer: AnswerState) -> None:
-        if answer.state is None:
-            answer.state = await self._runtime.compose_state(
-                answer.memory,
-                answer.memory.content.providers,
-                timeout=self._config.provider_timeout,
-            )
-
-    async def _valid_actions(self, memory: Memory) -> list[Any]:
+    async def _valid_actions(self, answer: AnswerState) -> list[Any]:
         """Return the actions whose `validate` accepts the message; all are called concurrently."""
-        actions = self._runtime.actions
+        actions, memory = self._runtime.actions, answer.memory
         accepted = await asyncio.gather(*(self._validates(action, memory) for action in actions))
+        names = [action.name for action in actions]
+        answer.record.why.considered = dict(zip(names, accepted, strict=True))
         return [action for action, accepts in zip(actions, accepted, strict=True) if accepts]
 
     async def _validates(self, action: Any, memory: Memory) -> bool:
@@ -178,29 +208,110 @@ class AnswerPipeline:
             return False
         return bool(accepts)
 
+    async def _compose_state(self, answer: AnswerState) -> State:
+        if answer.state is None:
+            answer.state = await self._runtime.compose_state(
+                answer.memory,
+                answer.memory.content.providers,
+                timeout=self._config.provider_timeout,
+            )
+            why = answer.record.why
+            why.providers, why.context = list(answer.state.data), answer.state.text[:TEXT_MOST]
+        return answer.state
+
+    # --- the steps --------------------------------------------------------------------------
+
+    async def _run_steps(self, answer: AnswerState) -> None:
+        """Run steps in order. A failure does not stop the next one.
+
+        Raises:
+            Exception: No model generated the only response that was to be sent.
+        """
+        record, actions = answer.record, self._runtime.actions
+        for index, step in enumerate(record.steps):
+            action = choice.find(step.name, actions) if step.kind is StepKind.RUN else None
+            may_repeat = action is not None and action.idempotent
+            before = record.steps[:index]
+            move = step_move(step, before, record.parts, is_idempotent=may_repeat)
+            if move is StepMove.INTERRUPT:
+                await self._interrupt(answer, step)
+            elif move is not StepMove.SKIP:
+                await self._run_step(answer, step, action)
+            elif recorded_parts(record.parts, step.number):
+                step.state = _ended(step)
+        if answer.reply_error is not None and not record.parts and self._can_say(answer):
+            raise answer.reply_error
+
+    async def _run_step(self, answer: AnswerState, step: PlannedStep, action: Any) -> None:
+        match step.kind:
+            case StepKind.SAY:
+                assert step.content is not None
+                await self._speaker.say(answer, step.number, step.content)
+            case StepKind.RUN if action is not None:
+                await self._run_action(answer, step, action)
+            case StepKind.RUN | StepKind.UNKNOWN:
+                problem = choice.unknown_action(step.name, self._runtime.actions)
+                answer.add_failure(step, step.name, problem)
+            case StepKind.REPLY:
+                await self._run_reply(answer, step)
+        step.state = _ended(step)
+
+    async def _run_reply(self, answer: AnswerState, step: PlannedStep) -> None:
+        try:
+            content = await self._reply(answer, step)
+        except Exception as error:
+            if step.otherwise:
+                raise
+            answer.add_failure(step, REPLY, _error_text(error))  # the other steps still run
+            answer.reply_error = error
+            return
+        if content is not None:
+            await self._speaker.say(answer, step.number, content)
+
+    async def _interrupt(self, answer: AnswerState, step: PlannedStep) -> None:
+        """Say that an action was interrupted: what it did is not known, so it is not run again."""
+        problem = f"{step.name} was interrupted: the agent ended during it; it is not run again"
+        answer.add_failure(step, step.name, problem)
+        step.state, step.ended_at = StepState.INTERRUPTED, time.time()
+        self._emit_completed(answer, step.name, step.results[-1])
+        text = self._config.interrupted_text.replace("{action}", step.name)
+        if text:
+            answer.yielded[step.number] = len(recorded_parts(answer.record.parts, step.number))
+            await self._speaker.say(answer, step.number, Content(text))
+        else:
+            await answer.recording.write()
+
     # --- actions ----------------------------------------------------------------------------
 
-    async def _run_action(self, answer: AnswerState, action: Any) -> ActionResult:
-        """Run an action, send what it yields, and return its result; a failure is one too."""
-        data = {"action": action.name, **answer.event_data}
-        self._emit(EventType.ACTION_STARTED, data)
+    async def _run_action(self, answer: AnswerState, step: PlannedStep, action: Any) -> None:
+        """Run an action, say what it yields, and add its result; a failure is one too."""
+        decide(answer.record, time.time())
+        step.state, step.started_at = StepState.STARTED, time.time()
+        await answer.recording.write()
+        self._emit(EventType.ACTION_STARTED, {"action": action.name, **answer.event_data})
         try:
-            result = await self._collect(answer, action)
+            result = await self._collect(answer, step, action)
         except TimeoutError:
-            limit = self._config.action_timeout
-            problem = f"{action.name} did not end within {limit:g} s"
-            result = answer.add_failure(action.name, problem)
-        except Exception as error:  # noqa: BLE001 (it does not end the answer)
+            problem = f"{action.name} did not end within {self._config.action_timeout:g} s"
+            result = answer.add_failure(step, action.name, problem)
+        except Exception as error:
+            if is_own(error):
+                raise
             problem = f"{action.name} failed: {_error_text(error)}"
-            result = answer.add_failure(action.name, problem)
+            result = answer.add_failure(step, action.name, problem)
         else:
-            answer.results.append(result)
-        outcome = {"success": result.success, "error": result.error}
-        self._emit(EventType.ACTION_COMPLETED, {**data, **outcome})
-        return result
+            step.results = [*step.results, result]
+        step.state, step.ended_at = StepState.ENDED, time.time()
+        answer.recording.write_now()
+        self._emit_completed(answer, action.name, result)
 
-    async def _collect(self, answer: AnswerState, action: Any) -> ActionResult:
-        state = answer.state or State()
+    def _emit_completed(self, answer: AnswerState, name: str, result: ActionResult) -> None:
+        outcome = {"success": result.success, "error": result.error}
+        data = {"action": name, **answer.event_data, **outcome}
+        self._emit(EventType.ACTION_COMPLETED, data)
+
+    async def _collect(self, answer: AnswerState, step: PlannedStep, action: Any) -> ActionResult:
+        state = await self._state_for(answer, step)
         result = ActionResult(action=action.name)
         limit = self._config.action_timeout
         responses = list(answer.responses or answer.sent)
@@ -210,11 +321,18 @@ class AnswerPipeline:
                 self._check_size(answer, output)
                 if isinstance(output, ActionResult):
                     result = _merge(result, output)
-                    state.values.update(output.values)
                 else:
-                    with _paused(deadline):  # sending does not count as the action's time
-                        await self._send(answer, output)
+                    with paused(deadline):  # saying does not count as the action's time
+                        await self._speaker.say(answer, step.number, output)
         return result
+
+    async def _state_for(self, answer: AnswerState, step: PlannedStep) -> State:
+        """Return the state with the values of the steps before, also of an earlier process."""
+        state = await self._compose_state(answer)
+        for before in answer.record.steps[: step.number]:
+            for result in before.results:
+                state.values.update(result.values)
+        return state
 
     def _check_size(self, answer: AnswerState, output: Content | ActionResult) -> None:
         """Count the bytes of an output.
@@ -227,27 +345,41 @@ class AnswerPipeline:
         if answer.bytes > limit:
             raise RuntimeError(f"more than {limit:,} bytes of responses and results to one message")
 
-    # --- responses --------------------------------------------------------------------------
+    # --- a model's response -----------------------------------------------------------------
 
-    async def _reply(self, answer: AnswerState) -> None:
-        """Generate a response with the model and send it."""
+    async def _reply(self, answer: AnswerState, step: PlannedStep) -> Content | None:
+        """Return a response that the model generates; None with a failure if it is none."""
         if not prompt.message_text(answer.memory.content):
-            answer.add_failure(REPLY, "the message is empty: there is nothing to answer")
-            return
-        params = await self._model_params(answer)
-        text = await self._use_model(params)
+            answer.add_failure(step, REPLY, "the message is empty: there is nothing to answer")
+            return None
+        await self._compose_state(answer)
+        text = await self._use_model(answer, await self._model_params(answer))
         if isinstance(text, str) and text.strip():
-            text = self._persona.reply(answer.memory, text.strip())
-            await self._send(answer, Content(text))
-            return
+            return Content(self._persona.reply(answer.memory, text.strip()))
         got = "an empty text" if isinstance(text, str) else f"{type(text).__name__}, not a text"
-        answer.add_failure(REPLY, f"the model {self._config.model} returned {got}")
+        answer.add_failure(step, REPLY, f"the model {self._config.model} returned {got}")
+        return None
 
-    async def _use_model(self, params: GenerateTextParams) -> Any:
-        config = self._config
-        return await self._runtime.use_model(
-            config.model, params, timeout=config.model_timeout, fallback=config.fallback
-        )
+    async def _use_model(self, answer: AnswerState, params: GenerateTextParams) -> Any:
+        config, began = self._config, time.monotonic()
+        use, why = ModelUse(config.model), answer.record.why
+        why.models = [*why.models, use]
+        if self._runtime.record_values:
+            why.prompt = prompt.recorded(params, self._runtime.redacted)
+        trace = ModelTrace()
+        try:
+            with trace:
+                return await self._runtime.use_model(
+                    config.model, params, timeout=config.model_timeout, fallback=config.fallback
+                )
+        except ModelUnavailable as error:
+            found: dict[str, Exception] = getattr(error, "errors", {})
+            use.errors = {name: _error_text(one)[:TEXT_MOST] for name, one in found.items()}
+            raise
+        finally:
+            use.seconds = time.monotonic() - began
+            use.service, use.tokens = trace.service, trace.tokens
+            use.errors = {**trace.errors, **use.errors}
 
     async def _model_params(
         self, answer: AnswerState, answering: bool = True
@@ -256,52 +388,39 @@ class AnswerPipeline:
         provided = answer.state.text if answer.state else ""
         return await self._persona.params(conversation, provided, answering)
 
-    async def _send(self, answer: AnswerState, content: Content) -> None:
-        """Send a response to the message's room once, and remember it.
 
-        Raises:
-            RuntimeError: Too many responses were sent already.
-        """
-        if len(answer.sent) >= MAX_RESPONSES:
-            raise RuntimeError(f"more than {MAX_RESPONSES} responses to one message")
-        response = self._response(answer, content)
-        earlier = await self._history.get(response.id)
-        if earlier is not None:  # sent in an earlier attempt to answer this message
-            answer.sent.append(earlier)
-            return
-        answer.sent.append(response)
-        if not (content.text or content.attachments):
-            return
-        try:
-            outcome, problem = await send(self._runtime, response, self._config.answer_timeout)
-            if outcome is not SendOutcome.FAILED:
-                await self._history.remember(response)
-                self._emit(EventType.MESSAGE_SENT, response)
-        except asyncio.CancelledError:  # the answer timed out; the response may have been sent
-            self._runtime.spawn(self._history.remember(response), "remember")
-            raise
-        if problem:
-            answer.add_failure(REPLY, f"a response was not confirmed as sent: {problem}")
+def is_own(error: BaseException) -> bool:
+    """Return True for an error of the agent's own that ends this attempt, but not the answer."""
+    if isinstance(error, Busy | RetryLater):
+        return not error.service  # another's is a failure of an action or a model
+    return isinstance(error, UnreadableRecord | sqlite3.Error)
 
-    def _response(self, answer: AnswerState, content: Content) -> Memory:
-        """Return a response as a message. A repeated answer gets the same id."""
-        message = answer.memory
-        source, number = message.content.source, str(len(answer.sent))
-        parts = (source, message.room_id, message.id, answer.responses_hash, number)
-        return Memory(
-            id=str(uuid.uuid5(RESPONSE_IDS, "\n".join(parts))),
-            content=msgspec.structs.replace(
-                content,
-                source=source,
-                in_reply_to=message.id,
-                channel_type=content.channel_type or message.content.channel_type,
-            ),
-            entity_id=self._runtime.agent_id,
-            agent_id=self._runtime.agent_id,
-            created_at=max(time.time(), message.created_at),
-            room_id=message.room_id,
-            world_id=message.world_id,
-        )
+
+def _numbered(steps: Iterable[Step]) -> list[PlannedStep]:
+    return [_planned(number, step) for number, step in enumerate(steps)]
+
+
+def _planned(number: int, step: Step) -> PlannedStep:
+    match step:
+        case Say(content):
+            return PlannedStep(number, StepKind.SAY, content=content)
+        case Run(action):
+            return PlannedStep(number, StepKind.RUN, action.name)
+        case Reply():
+            return PlannedStep(number, StepKind.REPLY)
+        case Unknown(name):
+            return PlannedStep(number, StepKind.UNKNOWN, name)
+        case _:
+            assert_never(step)
+
+
+def _or_reply(steps: list[PlannedStep]) -> list[PlannedStep]:
+    """Add that a model replies if no step succeeds."""
+    return [*steps, PlannedStep(len(steps), StepKind.REPLY, otherwise=True)]
+
+
+def _ended(step: PlannedStep) -> StepState:
+    return StepState.INTERRUPTED if step.state is StepState.INTERRUPTED else StepState.ENDED
 
 
 def _error_text(error: Exception) -> str:
@@ -319,16 +438,3 @@ def _merge(before: ActionResult, result: ActionResult) -> ActionResult:
         values={**before.values, **result.values},
         data={**before.data, **result.data},
     )
-
-
-@contextmanager
-def _paused(deadline: asyncio.Timeout) -> Iterator[None]:
-    """Stop a deadline's clock during the block."""
-    loop = asyncio.get_running_loop()
-    due, began = deadline.when(), loop.time()
-    deadline.reschedule(None)
-    try:
-        yield
-    finally:
-        if due is not None:
-            deadline.reschedule(due + loop.time() - began)

@@ -7,6 +7,9 @@ import msgspec
 from garrison.workers import ModelType
 
 from .character_prompt import PROMPT_MOST
+from .limits.admission import Rules
+from .limits.buckets import Rate
+from .limits.gates import OnFailure
 from .prompt import Sampling
 from .rooms import Limits
 
@@ -29,6 +32,21 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     max_tokens: Count | None = None
     stop: list[str] = []
 
+    # which messages are answered
+    per_person: Rate | None = None
+    per_room: Rate | None = None
+    block: list[str] = []  # ids of senders and rooms; SOURCE/ID for one platform alone
+    excess_text: str = "Too many messages: please wait a moment."
+    excess_quiet: Seconds = 60.0  # without excess, after which the text is sent again
+    answer_within: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 900.0  # 0: however old
+    gate_failure: OnFailure = "pass"
+    gate_timeout: Seconds = 5.0
+    senders: Count = 10_000  # whose rates are known, and as many rooms
+
+    # what is said instead of an answer; "" is silence
+    failure_text: str = "Sorry, I cannot answer just now."
+    interrupted_text: str = "I was interrupted during {action}; it may be done."
+
     # timeouts
     answer_timeout: Seconds = 120.0  # for one message, from the start of its answer
     model_timeout: Seconds = 60.0  # for each provider of the model
@@ -44,7 +62,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     rooms: Count = 1_000
     events: Count = 1_000  # being emitted at the same time
 
-    # stored data
+    # the record of answers, on disk
+    answers_bytes: Annotated[int, msgspec.Meta(ge=MIB)] = 1024 * MIB
+    keep_answers: Annotated[float, msgspec.Meta(ge=0)] = 8 * 86_400.0  # a day more than `keep_keys`
+
+    # data in memory
     answered: Count = 10_000  # messages whose answer is kept for a repeated call
     answered_bytes: Count = 64 * MIB
     memories_per_room: Count = 1_000
@@ -59,6 +81,12 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     def limits(self) -> Limits:
         """Return the limits of waiting messages."""
         return Limits(self.waiting_per_room, self.waiting, self.waiting_bytes, self.rooms)
+
+    @property
+    def rules(self) -> Rules:
+        """Return the limits of who is answered."""
+        block = frozenset(self.block)
+        return Rules(self.per_person, self.per_room, block, self.excess_quiet, self.senders)
 
     @property
     def sampling(self) -> Sampling:

@@ -7,7 +7,7 @@ from typing import Any
 
 from garrison.workers import EventType, Runtime, State
 
-from .answer import AnswerState
+from .saying import AnswerState
 
 log = logging.getLogger(__name__)
 

@@ -92,7 +92,9 @@ class ChatService(Service):
         line = self._line(text, room_id, before.number)
         earlier = before.lines[-MAX_HISTORY:]
         # A restarted agent that has lost the room's history takes it from these.
-        message = msgspec.structs.replace(line, metadata={"earlier": earlier} if earlier else {})
+        # Without a text for a failure, the error itself is what the terminal shows.
+        metadata = {"failure_text": "", **({"earlier": earlier} if earlier else {})}
+        message = msgspec.structs.replace(line, metadata=metadata)
         room = self._rooms.enter(room_id)
         with self._answering(room_id, room) as texts, _missing_model_as_lookup_error():
             processed = await self.runtime.process_actions(message, [])

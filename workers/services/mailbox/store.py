@@ -1,7 +1,6 @@
-"""The mailbox's file: SQLite, one writer thread, many operations in one commit.
+"""The mailbox's file: what is written when there is room, when there is none, and after damage.
 
-The result of an operation arrives once its commit is on disk. Operations that arrive during a
-commit share the next one, so none waits for others to arrive. The thread ends with the store.
+The result of an operation arrives once its commit is on disk; see `workers.sqlite.writer`.
 """
 
 import asyncio
@@ -12,32 +11,28 @@ import logging
 import math
 import os
 import sqlite3
-import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
 from garrison.ipc import GarrisonError
+from garrison.workers.sqlite.files import PAGE, checkpoint_pages, is_disk_full, quarantine
+from garrison.workers.sqlite.writer import (
+    Batch,
+    Operation,
+    WriterThread,
+    is_statement_error,
+    run_transaction,
+)
 
 from . import damage, rebuild, schema
 from .checksums import DamagedIndex, DamagedRow
-from .file import (
-    FULL_CHECK,
-    PAGE,
-    Damaged,
-    checkpoint_pages,
-    is_damaged_file,
-    is_disk_full,
-    open_database,
-)
+from .file import FULL_CHECK, Damaged, is_damaged_file, open_database
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Operation = Callable[[sqlite3.Cursor], Any]
 
-MAX_BATCH = 256  # operations in one commit
 MAX_PENDING = 16_384  # operations; further posts are rejected
 RESERVE = 16 * 1024 * 1024  # bytes; disk space that is allocated for deliveries on a full disk
 SPARE = 16 * 1024 * 1024  # bytes of `max_bytes` that are kept free for deliveries
@@ -49,15 +44,6 @@ RETRY_S = 1.0  # between attempts to write on a full disk
 
 class MailboxFull(GarrisonError):
     """The message was rejected: no room on the disk or within `max_bytes`. Post it again later."""
-
-
-class StoreRequest(NamedTuple):
-    """An operation that waits for the writer thread."""
-
-    operation: Operation
-    future: asyncio.Future[Any]
-    size: int  # bytes that it adds; 0: never rejected
-    callback: Callable[[Any], None] | None
 
 
 class Store:
@@ -76,12 +62,7 @@ class Store:
         self._path, self._reserve = path, path.with_name(f"{path.name}.reserve")
         self._max_bytes = max_bytes
         self._has_reserve = self._no_room_logged = False
-        self._pending: deque[StoreRequest] = deque()
-        # Of this iteration of the event loop; used by its thread alone.
-        self._new: list[StoreRequest] = []
-        self._wakeup = threading.Condition()
-        self._closing = False
-        self._thread = threading.Thread(target=self._write, name="mailbox", daemon=True)
+        self._writer = WriterThread("mailbox", self._commit, lambda: self._db.close())
         self._db = self._with_room(self._open)
         self._scan()
         (seq,) = self._run_now([schema.last_seq])
@@ -92,9 +73,8 @@ class Store:
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the writer thread; results are delivered on the loop."""
-        self._loop = loop
-        self.failed: asyncio.Future[None] = loop.create_future()
-        self._thread.start()
+        self._writer.start(loop)
+        self.failed = self._writer.failed
 
     def execute(
         self,
@@ -113,57 +93,23 @@ class Store:
         Raises:
             MailboxFull: Too many operations are pending.
         """
-        if size and len(self._pending) + len(self._new) >= MAX_PENDING:
+        if size and len(self._writer) >= MAX_PENDING:
             raise MailboxFull(f"{MAX_PENDING:,} messages already wait to be written")
-        if self._closing and size:
+        if size and self._writer.closing:
             raise MailboxFull("the mailbox is closing")
-        future: asyncio.Future[T] = self._loop.create_future()
-        if self._closing:
-            return future  # the task that waits for it is cancelled with the service
-        if not self._new:
-            self._loop.call_soon(self._submit)  # once for all requests of this loop iteration
-        self._new.append(StoreRequest(operation, future, size, callback))
-        return future
-
-    def _submit(self) -> None:
-        with self._wakeup:
-            self._pending.extend(self._new)
-            self._new.clear()
-            self._wakeup.notify()
+        return self._writer.execute(operation, size, callback)
 
     def begin_close(self) -> None:
         """Accept no further operations; pending ones are still written."""
-        self._closing = True
-        self._submit()
+        self._writer.begin_close()
 
     def wait_closed(self) -> None:
         """Block until everything is written and the file is closed; call `begin_close` first."""
-        self._thread.join()
+        self._writer.wait_closed()
 
     # --- the writer thread --------------------------------------------------------------------
 
-    def _write(self) -> None:
-        try:
-            while batch := self._next_batch():
-                outcomes = self._commit(batch)
-                self._loop.call_soon_threadsafe(_resolve, batch, outcomes)
-            self._db.close()
-        except BaseException as error:  # noqa: BLE001 (the service crashes with it)
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._fail, error)
-
-    def _fail(self, error: BaseException) -> None:
-        if not self.failed.done():
-            self.failed.set_exception(error)
-
-    def _next_batch(self) -> list[StoreRequest]:
-        with self._wakeup:
-            while not self._pending and not self._closing:
-                self._wakeup.wait()
-            count = min(len(self._pending), MAX_BATCH)
-            return [self._pending.popleft() for _ in range(count)]
-
-    def _commit(self, batch: list[StoreRequest]) -> list[Any]:
+    def _commit(self, batch: Batch) -> list[Any]:
         """Return each operation's result or error, once they are on disk."""
         for left in reversed(range(MAX_RECOVERIES)):
             try:
@@ -174,7 +120,7 @@ class Store:
                 self._recover(error)
         raise AssertionError
 
-    def _commit_or_reject(self, batch: list[StoreRequest]) -> list[Any]:
+    def _commit_or_reject(self, batch: Batch) -> list[Any]:
         if not self._has_reserve:  # restore it before new messages are accepted
             self._shrink_file()
             self._allocate_reserve()
@@ -191,7 +137,7 @@ class Store:
         sizeless = [request.operation for request in batch if not request.size]
         if sizeless:  # which may take long: reject the others now
             rejected = [request for request in batch if request.size]
-            self._loop.call_soon_threadsafe(_resolve, rejected, [full] * len(rejected))
+            self._writer.resolve_early(rejected, full)
         results = iter(self._commit_without_room(sizeless) if sizeless else [])
         return [full if request.size else next(results) for request in batch]
 
@@ -235,7 +181,7 @@ class Store:
         try:
             return open_database(self._path, self._max_bytes)
         except Damaged as error:
-            self._log_damage(rebuild.Carried(rebuild.quarantine(self._path), 0, 0, []), error)
+            self._log_damage(rebuild.Carried(quarantine(self._path), 0, 0, []), error)
         return open_database(self._path, self._max_bytes)
 
     def _recover(self, problem: Exception) -> None:
@@ -255,7 +201,7 @@ class Store:
                 if self._reserve.exists():
                     self._reserve.unlink()
                     self._has_reserve = False
-                elif self._closing or not self._thread.is_alive():
+                elif self._writer.closing or not self._writer.is_alive:
                     raise
                 else:
                     self._wait_for_room(error)
@@ -268,7 +214,7 @@ class Store:
         except Exception:
             # The mailbox must start, whatever is in the file; the file itself is kept.
             log.exception("mail.not_salvaged file=%s", self._path)
-            carried = rebuild.Carried(rebuild.quarantine(self._path), 0, 0, [])
+            carried = rebuild.Carried(quarantine(self._path), 0, 0, [])
         self._log_damage(carried, problem)
 
     def _log_damage(self, carried: rebuild.Carried, problem: Exception) -> None:
@@ -328,7 +274,7 @@ class Store:
                 if self._has_reserve:
                     self._reserve.unlink(missing_ok=True)
                     self._has_reserve = False
-                elif error.sqlite_errorname != "SQLITE_FULL" or self._closing:
+                elif error.sqlite_errorname != "SQLITE_FULL" or self._writer.closing:
                     raise
                 elif not self._results_made_room():
                     self._wait_for_room(error)
@@ -347,12 +293,7 @@ class Store:
         if not self._no_room_logged:
             log.error("mail.no_room file=%s error=%s", self._path, problem)
         self._no_room_logged = True
-        with self._wakeup:
-            self._wakeup.wait_for(lambda: self._closing, RETRY_S)
-            rejected = [request for request in self._pending if request.size]
-            self._pending = deque(request for request in self._pending if not request.size)
-        outcomes = [self._full_error(problem)] * len(rejected)
-        self._loop.call_soon_threadsafe(_resolve, rejected, outcomes)
+        self._writer.wait_and_reject(RETRY_S, self._full_error(problem))
 
     def _shrink_file(self) -> None:
         """Return the file's empty pages to the disk."""
@@ -378,27 +319,11 @@ class Store:
 
     def _transaction(self, operations: list[Operation]) -> list[Any]:
         """Return each operation's result, or the error that it raised; all others are on disk."""
-        failed: dict[int, Exception] = {}
-        cursor = self._db.cursor()
         while True:
-            cursor.execute("BEGIN IMMEDIATE")
-            index, outcomes = -1, list[Any]()
             try:
-                for index, operation in enumerate(operations):
-                    outcomes.append(failed[index] if index in failed else operation(cursor))
-                index = -1
-                cursor.execute("COMMIT")
-            except BaseException as error:
-                with contextlib.suppress(sqlite3.Error):
-                    cursor.execute("ROLLBACK")
-                if isinstance(error, DamagedRow):
-                    self._set_aside(error)
-                elif index < 0 or not _is_operation_error(error):
-                    raise
-                else:
-                    failed[index] = error
-            else:
-                return outcomes
+                return run_transaction(self._db, operations, _is_operation_error)
+            except DamagedRow as error:
+                self._set_aside(error)
 
     def _set_aside(self, error: DamagedRow) -> None:
         """Take a damaged row out of its table, in a transaction of its own.
@@ -419,24 +344,8 @@ class Store:
         log.error("mail.damaged_row file=%s set_aside=%s", self._path, name)
 
 
-def _resolve(batch: list[StoreRequest], outcomes: list[Any]) -> None:
-    for request, outcome in zip(batch, outcomes, strict=True):
-        is_error = isinstance(outcome, Exception)
-        if request.callback is not None and not is_error:
-            request.callback(outcome)
-        if request.future.done():  # cancelled, or rejected earlier
-            continue
-        if is_error:
-            request.future.set_exception(outcome)
-        else:
-            request.future.set_result(outcome)
-
-
-def _is_operation_error(error: BaseException) -> TypeGuard[Exception]:
+def _is_operation_error(error: BaseException) -> bool:
     """Return True if the error comes from one operation and not from the file."""
-    if is_damaged_file(error):
+    if isinstance(error, DamagedRow) or is_damaged_file(error):
         return False
-    if isinstance(error, sqlite3.DatabaseError):
-        name = getattr(error, "sqlite_errorname", "SQLITE_ERROR")
-        return name.startswith(("SQLITE_ERROR", "SQLITE_TOOBIG", "SQLITE_CONSTRAINT"))
-    return isinstance(error, Exception)
+    return is_statement_error(error)

@@ -15,6 +15,7 @@ from .limiter import Limiter
 from .usage import Usage, Used
 
 LONGEST_WAIT_S = 5.0  # for rpm or tpm; a longer one is left to the next provider
+NOT_FOUND = 404
 WAITING_MOST = 256  # requests that wait for their turn; further ones are refused
 
 
@@ -94,12 +95,18 @@ class Requests:
             if meant is None:
                 raise
             self._note(meant)
+            if getattr(error, "status_code", None) == NOT_FOUND:
+                text = f"its server knows no such model or address: {meant.reason}"
+                self._runtime.warn("model", text)
             raise meant from error
         else:
             self._runtime.warn("key", None)
+            self._runtime.warn("model", None)
         finally:
             self._limiter.settle(tokens, used.tokens, time.monotonic(), today()[0])
             self._usage.add(used, failed)
+            if used.tokens:
+                self._runtime.count_tokens(input=used.read, cached=used.cached, output=used.written)
             if self._has_budget:
                 self._ledger.write(Spent(self._limiter.day, self._limiter.spent))
             self._report()

@@ -1,0 +1,62 @@
+"""A platform in the process of a test: heard, posted, delivered, logged."""
+
+import asyncio
+from typing import Any
+
+from garrison.workers import Content, Memory, NotSent, Outgoing, Platform, Processed, Sent
+from garrison.workers.testing import run
+
+
+class Radio(Platform):
+    """A platform that keeps what it was sent."""
+
+    service_type = "radio"
+
+    def __init__(self, runtime: Any) -> None:
+        super().__init__(runtime)
+        self.said: list[Outgoing] = []
+
+    async def deliver(self, m: Outgoing) -> str:
+        """Keep it."""
+        if m.text == "forbidden":
+            raise NotSent("forbidden here")
+        self.said.append(m)
+        return f"r{len(self.said)}"
+
+
+class Agent:
+    """Keeps what it is to answer."""
+
+    service_type = "agent"
+
+    def __init__(self) -> None:
+        self.heard: asyncio.Queue[Memory] = asyncio.Queue()
+
+    async def process_actions(self, memory: Memory, responses: list[Memory]) -> Processed:
+        """Keep it."""
+        self.heard.put_nowait(memory)
+        return Processed()
+
+
+async def test_a_message_is_handed_over_with_an_id_of_the_host() -> None:
+    """An id is made of the service's NAME, the room and the platform's own id."""
+    agent = Agent()
+    async with run(Radio, fakes={"agent": agent}) as radio:
+        await radio.receive(Memory(id="7", room_id="lobby", content=Content("hi")))
+
+        memory = await asyncio.wait_for(agent.heard.get(), 5)
+
+    assert (memory.id, memory.content.source) == ("radio/lobby/7", "radio")
+
+
+async def test_an_answer_is_delivered_once_under_its_id() -> None:
+    """A repeated send is answered from the log."""
+    async with run(Radio) as radio:
+        content = Content("hello", in_reply_to="radio/lobby/7")
+        first = await radio.send_message("lobby", content, "a1")
+        again = await radio.send_message("lobby", content, "a1")
+
+        (said,) = radio.said
+
+    assert first == again == Sent("sent", ["r1"])
+    assert (said.id, said.reply_to, said.part, said.parts) == ("a1/0", "7", 0, 1)

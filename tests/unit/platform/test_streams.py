@@ -1,0 +1,41 @@
+"""How far streams were handed over."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from garrison.workers.platform.streams import Streams
+
+
+@given(st.permutations(range(8)))
+def test_a_position_counts_when_all_before_it_are_done(order: list[int]) -> None:
+    """In whatever order rooms finish, nothing before the position is missing."""
+    streams = Streams()
+    places = [streams.add("s", str(number)) for number in range(8)]
+    done: set[int] = set()
+
+    for number in order:
+        done.add(number)
+        moved = streams.done("s", places[number])
+        first_open = next((n for n in range(8) if n not in done), 8)
+        if moved is not None:
+            assert int(moved) == first_open - 1
+    assert list(streams.reached()) == [("s", "7")]
+
+
+def test_a_message_that_was_not_taken_holds_its_stream() -> None:
+    """It is heard again after the next start, with all that followed."""
+    streams = Streams()
+    assert streams.pass_over("s", "1") == "1"
+    streams.block("s")
+
+    assert streams.pass_over("s", "2") is None
+    assert list(streams.reached()) == [("s", "1")]
+
+
+def test_streams_and_positions_without_a_name_do_not_count() -> None:
+    """A platform without catch-up gives none."""
+    streams = Streams()
+
+    assert streams.pass_over("", "1") is None
+    assert streams.pass_over("s", "") is None
+    assert list(streams.reached()) == []

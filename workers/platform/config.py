@@ -1,0 +1,32 @@
+"""`Platform.Config`: the keys that every platform has. Durations are seconds."""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+DAY = 86_400.0
+
+Positive = Annotated[float, msgspec.Meta(gt=0, le=DAY)]
+Length = Annotated[int, msgspec.Meta(ge=1)]
+
+
+class PlatformConfig(msgspec.Struct, kw_only=True):
+    """What to hear, and how to send. A key that is not set is the class's attribute."""
+
+    # what is heard
+    channels: list[str] = []  # room_id, or its name or world; none: every channel
+    mentions_only: bool = False  # where it is not mentioned, a direct message apart
+    ignore_bots: bool = True
+    ignore_dms: bool = False
+    catch_up: bool = True  # what was said while the service did not run
+
+    # what is said
+    failure_text: str | None = None  # where there is no answer; None: the agent's; "": nothing
+    typing: bool = True  # while the agent thinks
+    max_length: Length | None = None  # of a message, in UTF-16 units; None: the class's
+
+    # how it is sent
+    uncertain: Literal["skip", "repeat"] | None = None  # what may have been sent, or may not
+    settle: Annotated[float, msgspec.Meta(ge=0, le=DAY)] | None = None
+    deliver_timeout: Positive | None = None
+    keep_sends: Annotated[float, msgspec.Meta(ge=3600, le=366 * DAY)] = 8 * DAY  # the log's rows

@@ -1,0 +1,198 @@
+"""What works for one platform: the log, the messages heard, the answers, the typing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import msgspec
+
+from garrison.ipc.mail import DeadLetter
+from garrison.ipc.messages import encodable
+from garrison.workers.agents.answer_ids import answer_id
+from garrison.workers.agents.content import Content, Memory, as_content, as_memory
+from garrison.workers.runtime import Runtime
+
+from . import filters, ids
+from .config import PlatformConfig
+from .decision import SendPolicy
+from .handing_over import HandingOver
+from .messages import Heard, Outgoing, Sent
+from .part_send import Author, SendLimits
+from .receiving import Receiving
+from .send_log import SendLog
+from .sending import Sending
+from .typing_indicator import TypingIndicator
+
+FAILURE_TEXT = "Sorry, I cannot answer just now."  # the default of the agent's key
+FAILURE_KEY = "failure_text"  # of a memory's metadata: the platform's own
+CAUGHT_UP_KEY = "caught_up"  # likewise: it was heard by catch-up, so it may be answered already
+
+
+class AuthorMethods(NamedTuple):
+    """The author's methods; None where there is none."""
+
+    deliver: Callable[[Outgoing], Awaitable[str]]
+    was_delivered: Callable[[Outgoing], Awaitable[str | None]] | None
+    catch_up: Callable[[dict[str, str]], AsyncIterator[Heard]] | None
+    typing: Callable[[str], Awaitable[None]] | None
+
+
+class Defaults(NamedTuple):
+    """The class attributes that the config goes before."""
+
+    settle: float
+    uncertain: Any
+    max_length: int | None
+    deliver_timeout: float
+
+
+class Engine:
+    """The parts of one platform.
+
+    Args:
+        runtime: The platform's.
+        config: Its keys.
+        defaults: Its class attributes.
+        send_log: The open log.
+    """
+
+    def __init__(
+        self, runtime: Runtime, config: PlatformConfig, defaults: Defaults, send_log: SendLog
+    ) -> None:
+        self._runtime, self._config, self._defaults = runtime, config, defaults
+        self._name = runtime.name
+        self.log = send_log
+        self.is_bound = False
+
+    async def run(self) -> None:
+        """Keep the log open until the service stops; its failure is the service's."""
+        try:
+            await self.log.failed
+        finally:
+            self.log.begin_close()
+            await asyncio.to_thread(self.log.wait_closed)
+
+    def bind(self, author: AuthorMethods) -> None:
+        """Take the methods of the service's instance."""
+        config, defaults, spawn = self._config, self._defaults, self._runtime.spawn
+        policy = SendPolicy(
+            settle=defaults.settle if config.settle is None else config.settle,
+            can_ask=author.was_delivered is not None,
+            uncertain=config.uncertain or defaults.uncertain,
+            log_lost=self.log.lost,
+        )
+        limits = SendLimits(
+            policy,
+            config.deliver_timeout or defaults.deliver_timeout,
+            config.max_length or defaults.max_length or 0,
+        )
+        methods = Author(author.deliver, author.was_delivered)
+        self._sending = Sending(self.log, methods, limits, spawn)
+        self._typing = None
+        if author.typing is not None and config.typing:
+            self._typing = TypingIndicator(author.typing, spawn)
+        handing_over = HandingOver(self._runtime, self.say_failure, self._show_typing)
+        self._catch_up = author.catch_up if config.catch_up else None
+        self.receiving = Receiving(
+            handing_over.hand_over, self.log.move, spawn, held=self._catch_up is not None
+        )
+        self.is_bound = True
+
+    def begin(self) -> None:
+        """Take what was missed: the service runs."""
+        if self._catch_up is not None:
+            work = self.receiving.catch_up(
+                self._catch_up,
+                self.log.cursors,
+                lambda memory: self.prepared(memory, caught_up=True),
+                lambda problem: self._runtime.warn("platform catch-up", problem),
+            )
+            self._runtime.spawn(work, "catch-up", False)
+
+    # --- messages ---------------------------------------------------------------------------
+
+    def prepared(self, memory: Memory, caught_up: bool = False) -> Memory | None:
+        """Return a memory as it is handed over; None: the config does not want it.
+
+        Raises:
+            ValueError: Its id or its room is empty.
+        """
+        memory_id = ids.memory_id(self._name, memory.room_id, memory.id)
+        if filters.ignored(memory, self._config):
+            return None
+        content, metadata = memory.content, dict(memory.metadata)
+        if self._config.failure_text is not None:
+            metadata[FAILURE_KEY] = self._config.failure_text
+        if caught_up:
+            metadata[CAUGHT_UP_KEY] = True
+        replied = content.in_reply_to
+        content = msgspec.structs.replace(
+            content,
+            source=self._name,
+            text=encodable(content.text),
+            in_reply_to=ids.memory_id(self._name, memory.room_id, replied) if replied else "",
+        )
+        changed = msgspec.structs.replace(memory, id=memory_id, content=content, metadata=metadata)
+        return as_memory(changed)
+
+    async def say_failure(self, memory: Memory) -> None:
+        """Say that there is no answer to a message, under the id of its first answer."""
+        text = memory.metadata.get(FAILURE_KEY, FAILURE_TEXT)
+        if not isinstance(text, str) or not text.strip():
+            return
+        send = answer_id(self._name, memory.room_id, memory.id, "", 0)
+        content = Content(text, source=self._name, in_reply_to=memory.id)
+        await self.send(memory.room_id, content, send, expect=True)
+
+    async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
+        """Say the failure text for a message that the mailbox has given up."""
+        if mail.method != "process_actions":
+            return
+        given = mail.args[0] if mail.args else mail.kwargs.get("memory")
+        memory = msgspec.convert(given, Memory)
+        self._runtime.logger.error("message.dead message=%s reason=%s", memory.id, reason)
+        if memory.content.source == self._name:
+            await self.say_failure(memory)
+
+    # --- answers ----------------------------------------------------------------------------
+
+    async def send(
+        self, channel: str, content: str | Content | Mapping[str, Any], send: str, expect: bool
+    ) -> Sent:
+        """Send a message; see `Platform.send_message`."""
+        if not channel:
+            raise ValueError("send_message needs a channel")
+        if len(send) > ids.ID_MOST:
+            raise ValueError(f"an id has {len(send)} characters; at most {ids.ID_MOST}")
+        message = as_content(content)
+        reply_to = ids.their_id(self._name, channel, message.in_reply_to)
+        if self._typing is not None:
+            self._typing.end(channel)
+        try:
+            return await self._sending.send(send, channel, message, reply_to, expect)
+        finally:
+            problem = self._sending.failing
+            self._runtime.warn("platform sends", f"sends fail: {problem}" if problem else None)
+
+    def _show_typing(self, channel: str) -> None:
+        if self._typing is not None:
+            self._typing.begin(channel)
+
+
+ENGINES: WeakKeyDictionary[Runtime, Engine] = WeakKeyDictionary()
+
+
+def engine_of(runtime: Runtime) -> Engine:
+    """Return the engine of a service's runtime.
+
+    Raises:
+        RuntimeError: The service was not started by its worker.
+    """
+    engine = ENGINES.get(runtime)
+    if engine is None:
+        raise RuntimeError(
+            f"{runtime.name} is not started: a platform works in a worker of garrison, or in "
+            "garrison.workers.testing.run"
+        )
+    return engine

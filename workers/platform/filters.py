@@ -1,0 +1,39 @@
+"""Which messages a platform passes on: the allow-lists of its config. Pure."""
+
+from garrison.workers.agents.content import Memory
+
+from .config import PlatformConfig
+
+# Keys of a memory's metadata that a platform's author sets
+BOT, MENTIONED, OWN, EDITED = "bot", "mentioned", "own", "edited"
+CHANNEL_NAME = "channel_name"
+
+DIRECT = frozenset({"DM", "VOICE_DM"})
+
+
+def ignored(memory: Memory, config: PlatformConfig) -> str:
+    """Return why a message is not passed on; "" if it is.
+
+    Args:
+        memory: As the author gave it.
+        config: The platform's keys.
+    """
+    about = memory.metadata
+    is_direct = memory.content.channel_type in DIRECT
+    if about.get(OWN):
+        return "own"
+    if config.ignore_bots and about.get(BOT):
+        return "bot"
+    if is_direct:
+        return "direct" if config.ignore_dms else ""
+    if config.channels and not _is_listed(memory, config.channels):
+        return "channel"
+    if config.mentions_only and not about.get(MENTIONED):
+        return "not mentioned"
+    return ""
+
+
+def _is_listed(memory: Memory, channels: list[str]) -> bool:
+    name = str(memory.metadata.get(CHANNEL_NAME) or "")
+    named = (memory.room_id, memory.world_id, name, f"#{name}" if name else "")
+    return any(one in channels for one in named if one)

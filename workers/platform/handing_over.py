@@ -1,0 +1,117 @@
+"""Hands a message to the agent: through the mailbox where there is one, else by a call.
+
+Durations are seconds.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from garrison.ipc import Busy, CallError, GarrisonError, InvalidCall, Overloaded
+from garrison.ipc.errors import ServiceUnavailable
+from garrison.ipc.mail import MAILBOX
+from garrison.workers.agents.components import EventType
+from garrison.workers.agents.content import Memory
+from garrison.workers.runtime import Runtime
+
+from .filters import EDITED
+
+log = logging.getLogger(__name__)
+
+AGENT = "agent"  # a service_type
+RETRY_S = 0.1  # before a post is tried again; doubled each time
+RETRY_MOST_S = 5.0
+SHOWN_FROM = 3  # attempts that fail before `status` shows it
+DIRECT_MOST = 256  # calls to the agent at the same time, without a mailbox
+UNTAKEN = (Busy, Overloaded, ServiceUnavailable)  # the agent did nothing with the message
+
+
+class HandingOver:
+    """The way to the agent.
+
+    Args:
+        runtime: The platform's.
+        unanswered: Says the `failure_text` for a message.
+        begun: Called with a channel when a message of it is handed over.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        unanswered: Callable[[Memory], Awaitable[None]],
+        begun: Callable[[str], None],
+    ) -> None:
+        self._runtime, self._unanswered, self._begun = runtime, unanswered, begun
+        self._calls = 0
+
+    async def hand_over(self, memory: Memory) -> None:
+        """Return when the message is on disk; without a mailbox, when it is on its way.
+
+        Raises:
+            InvalidCall: It can never be posted: it is too large, for example.
+        """
+        if memory.metadata.get(EDITED):
+            await self._emit(memory)
+        elif self._has_mailbox():
+            await self._post(memory)
+            self._begun(memory.room_id)
+        elif self._calls >= DIRECT_MOST:
+            log.warning("message.unanswered message=%s: %d calls", memory.id, self._calls)
+            await self._say_failure(memory)
+        else:
+            self._calls += 1
+            self._begun(memory.room_id)
+            self._runtime.spawn(self._call(memory), f"message {memory.id[:60]}", False)
+
+    def _has_mailbox(self) -> bool:
+        return self._runtime.client.entry_of(MAILBOX) is not None
+
+    async def _emit(self, memory: Memory) -> None:
+        """Emit that a message was edited; it gets no second answer."""
+        try:
+            await self._runtime.emit_event(
+                EventType.MESSAGE_EDITED, memory, durable=self._has_mailbox()
+            )
+        except CallError as error:
+            log.warning("message.edit_lost message=%s error=%s", memory.id, error)
+
+    async def _post(self, memory: Memory) -> None:
+        """Post the message, again and again until it is on disk: its key makes it one."""
+        delay, failures = RETRY_S, 0
+        while True:
+            try:
+                agent = self._runtime.client.entry_of(AGENT)
+                if agent is None:
+                    raise ServiceUnavailable(AGENT, "process_actions", "not configured")
+                await self._runtime.post(agent.name, "process_actions", memory, key=memory.id)
+            except InvalidCall:
+                raise
+            except GarrisonError as error:
+                failures += 1
+                log.warning("message.unposted message=%s error=%s", memory.id, error)
+                if failures >= SHOWN_FROM:
+                    self._runtime.warn("platform post", f"messages cannot be posted: {error}")
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, RETRY_MOST_S)
+            else:
+                if failures >= SHOWN_FROM:
+                    self._runtime.warn("platform post", None)
+                return
+
+    async def _call(self, memory: Memory) -> Any:
+        """Have the agent process a message; say the failure text where it did nothing."""
+        try:
+            await self._runtime.process_actions(memory)
+        except GarrisonError as error:
+            log.warning("message.unanswered message=%s error=%s", memory.id, error)
+            if isinstance(error, UNTAKEN):
+                await self._say_failure(memory)
+        finally:
+            self._calls -= 1
+
+    async def _say_failure(self, memory: Memory) -> None:
+        try:
+            await self._unanswered(memory)
+        except GarrisonError as error:
+            log.warning("message.failure_unsaid message=%s error=%s", memory.id, error)

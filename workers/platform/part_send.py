@@ -1,0 +1,236 @@
+"""Sends one part of an answer: log, deliver, ask, wait, by the steps that `decision` returns.
+
+Durations are seconds.
+"""
+
+import asyncio
+import logging
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from garrison.ipc import Busy, NotSent, RetryLater
+
+from .clocks import read_clocks
+from .decision import SendPolicy, SendState, Step, doubtful, elapsed_since, next_step
+from .messages import Outgoing
+from .send_log import LogFull, Row, SendLog
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 0.5  # before a part that was surely not delivered is tried again; doubled each time
+RETRY_MOST_S = 30.0
+TRYING_S = 60.0  # after which its caller is told to try again later
+LATER_MOST_S = (
+    30.0  # that a `RetryLater` of the platform is waited for; a longer one is its caller's
+)
+AGAIN_S = 30.0  # after which that caller tries again
+REPEATS_MOST = 3  # of a part that may have been delivered, with `uncertain = "repeat"`
+ASK_S = 10.0  # for one answer of `was_delivered`
+ASKING_S = 60.0  # after which a platform that gives no answer cannot say
+CANCEL_S = 1.0  # for a cancelled `deliver` to end
+REASON_MOST = 500  # characters of a refusal that are kept
+
+UNCERTAIN = ""  # in place of the platform's id
+
+
+class Author(NamedTuple):
+    """The author's methods."""
+
+    deliver: Callable[[Outgoing], Awaitable[str]]
+    was_delivered: Callable[[Outgoing], Awaitable[str | None]] | None
+
+
+@dataclass(frozen=True)
+class SendLimits:
+    """The platform's config for sends."""
+
+    policy: SendPolicy
+    deliver_timeout: float
+    max_length: int  # UTF-16 units; 0: none
+
+
+class Refused(NamedTuple):
+    """The platform refused a part, for this reason."""
+
+    why: str
+
+
+class PartSend:
+    """One part on its way.
+
+    Args:
+        send_log: The file.
+        author: The author's methods.
+        limits: The platform's config.
+        outgoing: The part.
+        send: Id of the whole answer.
+        cut: The `max_length` that the answer was split at.
+    """
+
+    def __init__(
+        self,
+        send_log: SendLog,
+        author: Author,
+        limits: SendLimits,
+        outgoing: Outgoing,
+        send: str,
+        cut: int,
+    ) -> None:
+        self._log, self._author, self._limits = send_log, author, limits
+        self._outgoing = outgoing
+        self._key = (send, outgoing.part, outgoing.channel, cut)
+        self._loop = asyncio.get_running_loop()
+        self._deadline = self._loop.time() + TRYING_S
+        self._asked_until = math.inf  # once it gave no answer
+        self._delay = 0.0  # before the next attempt
+        self._delivered = 0  # attempts of this process
+        self._surely_not = False  # none of them arrived
+        self.problem = ""  # the last one
+
+    async def run(self, row: Row | None, expect: bool) -> str | Refused:
+        """Return the platform's id, `UNCERTAIN`, or that the platform refused the part.
+
+        Args:
+            row: The log's.
+            expect: The part may have been said before.
+
+        Raises:
+            Busy: The log cannot be written, so nothing was sent.
+            RetryLater: It was surely not sent, and cannot be now.
+        """
+        policy, elapsed = self._limits.policy, 0.0
+        if row is not None:
+            elapsed = elapsed_since(row.wall, row.boot, row.uptime, read_clocks())
+            self._outgoing.began = row.wall
+        self._outgoing.unsure = expect or row is not None
+        step = next_step(row.state if row is not None else None, elapsed, policy, expect)
+        if step is Step.DONE:
+            assert row is not None
+            return Refused(row.theirs) if row.state is SendState.REFUSED else row.theirs
+        if step is Step.WAIT:
+            await asyncio.sleep(policy.settle - elapsed)
+            step = doubtful(policy)
+        while True:
+            match step:
+                case Step.ASK:
+                    outcome: str | Refused | Step = await self._ask()
+                case Step.DELIVER:
+                    outcome = await self._deliver()
+                case _:
+                    self._record(SendState.UNCERTAIN)
+                    return UNCERTAIN
+            if not isinstance(outcome, Step):
+                return outcome
+            step = outcome
+
+    async def _deliver(self) -> str | Refused | Step:
+        """Log that the part is sent, then send it; return its outcome, or the next step."""
+        if not await self._pause():
+            if self._surely_not:
+                raise RetryLater(AGAIN_S, f"the platform does not take it: {self.problem}")
+            return Step.GIVE_UP
+        try:
+            wall, _, uptime = await self._log.begin(*self._key)
+        except LogFull as error:
+            raise Busy(str(error)) from error
+        self._outgoing.began, self._delivered = wall, self._delivered + 1
+        try:
+            theirs = await self._in_time(self._author.deliver(self._outgoing))
+        except NotSent as error:
+            self.problem = error.reason
+            why = (error.reason or "the platform refused it")[:REASON_MOST]
+            self._record(SendState.REFUSED, why)
+            return Refused(why)
+        except RetryLater as error:
+            self.problem = f"to be sent in {error.seconds:g} s: {error.reason}"
+            self._surely_not = not self._outgoing.unsure
+            if self._surely_not:  # as if it had not begun
+                self._log.forget(*self._key[:2]).add_done_callback(_retrieve)
+            if error.seconds > LATER_MOST_S:
+                raise
+            self._delay = error.seconds
+            return Step.DELIVER
+        except Exception as error:  # noqa: BLE001 (it may have been delivered)
+            self.problem = f"{type(error).__name__}: {error}"
+            log.warning("platform.uncertain part=%s error=%s", self._outgoing.id, self.problem)
+            return await self._after_doubt(uptime)
+        return self._sent(str(theirs) if theirs else self._outgoing.id)
+
+    async def _after_doubt(self, uptime: float) -> Step:
+        """Return the step after an attempt of this process whose outcome is not known."""
+        self._outgoing.unsure, self._surely_not = True, False
+        self._grow()
+        policy = self._limits.policy
+        step = doubtful(policy)
+        if step is Step.DELIVER and self._delivered > REPEATS_MOST:
+            return Step.GIVE_UP
+        if step is not Step.GIVE_UP:
+            await asyncio.sleep(max(policy.settle - (read_clocks()[2] - uptime), 0.0))
+        return step
+
+    async def _ask(self) -> str | Step:
+        """Ask the platform whether it has the part; return its id, or the next step."""
+        assert self._author.was_delivered is not None
+        try:
+            async with asyncio.timeout(ASK_S):
+                theirs = await self._author.was_delivered(self._outgoing)
+        except Exception as error:  # noqa: BLE001 (an outage of the platform)
+            self.problem = f"was_delivered: {type(error).__name__}: {error}"
+            log.warning("platform.not_asked part=%s error=%s", self._outgoing.id, self.problem)
+            self._grow()
+            now = self._loop.time()
+            self._asked_until = min(self._asked_until, now + ASKING_S)
+            if isinstance(error, NotImplementedError) or now + self._delay > self._asked_until:
+                return doubtful(self._limits.policy, can_answer=False)
+            await asyncio.sleep(self._delay)
+            return Step.ASK
+        if theirs:
+            return self._sent(str(theirs))
+        self._surely_not = True
+        return Step.DELIVER
+
+    async def _pause(self) -> bool:
+        """Wait before the next attempt; False if the time for attempts is over."""
+        if self._loop.time() + self._delay > self._deadline:
+            return False
+        await asyncio.sleep(self._delay)
+        return True
+
+    def _grow(self) -> None:
+        self._delay = min(self._delay * 2 or RETRY_S, RETRY_MOST_S)
+
+    async def _in_time(self, delivering: Awaitable[str]) -> Any:
+        """Await `deliver`, for `deliver_timeout` at most.
+
+        Raises:
+            TimeoutError: It took longer.
+        """
+        task = asyncio.ensure_future(delivering)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self._limits.deliver_timeout)
+            if not done:
+                task.cancel()
+                done, _ = await asyncio.wait({task}, timeout=CANCEL_S)
+        finally:
+            task.cancel()
+        if not done or task.cancelled():
+            task.add_done_callback(_retrieve)
+            raise TimeoutError(f"deliver took longer than {self._limits.deliver_timeout:g} s")
+        return task.result()
+
+    def _sent(self, theirs: str) -> str:
+        self.problem = ""
+        self._record(SendState.SENT, theirs)
+        return theirs
+
+    def _record(self, state: SendState, theirs: str = "") -> None:
+        # Not awaited: what is lost with this process is asked for again, or is uncertain.
+        self._log.end(*self._key, state, theirs).add_done_callback(_retrieve)
+
+
+def _retrieve(future: "asyncio.Future[Any]") -> None:
+    """Retrieve the exception, so that asyncio does not log it."""
+    if not future.cancelled():
+        future.exception()

@@ -1,0 +1,177 @@
+"""`Platform`: the base class of every chat platform, as its author sees it."""
+
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, ClassVar, Literal, Self
+
+from garrison.ipc.client import take_call_id
+from garrison.ipc.mail import DeadLetter
+from garrison.workers.agents.content import Content, Memory, TargetInfo, new_id
+from garrison.workers.runtime import Runtime
+from garrison.workers.service import Service, idempotent
+
+from .config import PlatformConfig
+from .engine import AuthorMethods, Engine, engine_of
+from .messages import Heard, Outgoing, Sent
+
+# Never in the manifest, also where a subclass overrides them: a call past the send log would make
+# an answer two.
+HOOKS = frozenset({"receive", "deliver", "was_delivered", "catch_up", "typing", "dead_letter"})
+
+
+class Platform(Service):
+    """A chat platform: each message that it hears gets one answer, in the order of its room.
+
+    Write `start`, which connects and calls `await self.receive(memory, …)` for each message, and
+    `deliver`, which sends one. The other methods are optional: `was_delivered`, `catch_up` and
+    `typing`. `send_message` is what other services call; it is not overridden.
+
+    A class `Config` of a subclass is a subclass of `Platform.Config`. A key that the config sets
+    goes before the class attribute.
+
+    Attributes:
+        credential: NAME of the secret that is its identity, such as "DISCORD_TOKEN". One service of
+            the machine uses it at a time.
+        settle: Seconds after which a send of a process that has ended is no longer under way.
+        uncertain: What happens to a message that may have been sent, or may not, where the platform
+            cannot say: "skip" sends it at most once, "repeat" at least once.
+        max_length: Longest message, in UTF-16 units; longer ones are split. None: any length.
+        deliver_timeout: Seconds for one `deliver`; after them it is uncertain.
+    """
+
+    class Config(PlatformConfig):
+        """The keys that every platform has."""
+
+    credential: ClassVar[str] = ""
+    settle: ClassVar[float] = 2.0
+    uncertain: ClassVar[Literal["skip", "repeat"]] = "skip"
+    max_length: ClassVar[int | None] = None
+    deliver_timeout: ClassVar[float] = 60.0
+
+    # --- what an author calls ---------------------------------------------------------------
+
+    async def receive(self, memory: Memory, stream: str = "", position: str = "") -> None:
+        """Pass on a message that was heard; return when it is on disk.
+
+        Until then the platform must be able to say it again. Messages of one room are passed on in
+        the order of these calls. Where the config does not want the message, this returns at once.
+
+        Args:
+            memory: The message. `id` is the platform's own, `room_id` the channel that answers go
+                to. The metadata may have `bot`, `mentioned`, `own`, `channel_name`; `edited` marks
+                one that was heard before: it is an event `MESSAGE_EDITED`, and is not answered.
+            stream: What `position` counts in, such as a channel; empty: nothing is saved.
+            position: How far the stream is heard with this message. `catch_up` gets it.
+
+        Raises:
+            ValueError: The id or the room is empty.
+            Busy: Too many messages wait.
+            InvalidCall: The message can never be posted, because it is too large.
+        """
+        parts = parts_of(self)
+        prepared = parts.prepared(memory)
+        if prepared is None:
+            await parts.receiving.pass_over(stream, position)
+        else:
+            await parts.receiving.receive(prepared, stream, position)
+
+    # --- what an author writes --------------------------------------------------------------
+
+    async def deliver(self, m: Outgoing) -> str:
+        """Send one message to the platform; return the platform's id of it.
+
+        Raises:
+            NotSent: The platform refused it for good: too long, forbidden, gone.
+            RetryLater: It was surely not sent, and may be later: a rate limit.
+            Exception: Anything else is uncertain: it may have been sent.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no deliver")
+
+    async def was_delivered(self, m: Outgoing) -> str | None:
+        """Return the platform's id of a message that may have been sent; None: surely not.
+
+        Search by the nonce, or for the text in what was sent since `m.began`. An exception means
+        that the platform cannot say now.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no was_delivered")
+
+    def catch_up(self, since: dict[str, str]) -> AsyncIterator[Heard]:
+        """Yield what was missed, in order; messages that are heard meanwhile follow.
+
+        Args:
+            since: The last position of each stream. A message that was heard before does no harm.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no catch_up")
+
+    async def typing(self, channel: str) -> None:
+        """Show in a channel that an answer is being written; called every few seconds."""
+        raise NotImplementedError(f"{type(self).__name__} has no typing")
+
+    async def health(self) -> Any:
+        """Return True. Override it to return whether the connection works, if a restart repairs it.
+
+        Sends that fail are shown in `garrison status`; an outage of the platform is no reason for a
+        restart.
+        """
+        return True
+
+    # --- what others call -------------------------------------------------------------------
+
+    @idempotent
+    async def send_message(
+        self, channel: str, content: str | Content, id: str = "", expect: bool = False
+    ) -> Sent:
+        """Send a message; return when it is sent, or when that is uncertain.
+
+        Args:
+            channel: Where to.
+            content: What to send.
+            id: Messages with the same id are one message; without one it is this call's, which is
+                the same when garrison sends a lost call again.
+            expect: It may have been sent before: the platform is asked first, if it can be.
+
+        Raises:
+            NotSent: The platform refused it for good.
+            Busy: Too many messages wait.
+            RetryLater: The platform did not take it for a minute. It was surely not sent.
+        """
+        of_call = take_call_id()
+        return await parts_of(self).send(channel, content, id or of_call or new_id(), expect)
+
+    async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
+        """Say the failure text for a message that the mailbox has given up."""
+        await parts_of(self).dead_letter(mail, reason)
+
+    @classmethod
+    def register_send_handlers(cls, runtime: Runtime, service: Self) -> Awaitable[None] | None:
+        """Register the send handler for the service's NAME."""
+
+        async def send(_: Runtime, target: TargetInfo, content: Content) -> Sent:
+            return await service.send_message(target.channel, content)
+
+        runtime.register_send_handler(runtime.name, send)
+        return None
+
+
+def parts_of(platform: Platform) -> Engine:
+    """Return what works for a platform; it calls the methods of the instance that used it first.
+
+    Raises:
+        RuntimeError: The instance was created without a runtime.
+    """
+    engine = engine_of(platform.runtime)
+    if not engine.is_bound:
+        cls = type(platform)
+
+        def if_written(name: str) -> Any:
+            is_written = getattr(cls, name) is not getattr(Platform, name)
+            return getattr(platform, name) if is_written else None
+
+        engine.bind(
+            AuthorMethods(
+                platform.deliver,
+                if_written("was_delivered"),
+                if_written("catch_up"),
+                if_written("typing"),
+            )
+        )
+    return engine

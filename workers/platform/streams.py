@@ -1,0 +1,62 @@
+"""How far each stream was handed over: a position counts when all before it are done. Pure."""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Stream:
+    """The messages of one stream that are not handed over, and those behind one of them."""
+
+    first: int = 1  # place of the first of them
+    open: deque[tuple[str, bool]] = field(default_factory=deque)  # position, whether it is done
+    reached: str = ""
+    blocked: bool = False  # one could not be taken: no later position counts
+
+
+class Streams:
+    """All streams of a platform. A stream without a name, and an empty position, do not count."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, Stream] = {}
+
+    def add(self, stream: str, position: str) -> int:
+        """Note the next message of a stream; return its place there."""
+        if not stream:
+            return 0
+        known = self._streams.setdefault(stream, Stream())
+        known.open.append((position, False))
+        return known.first + len(known.open) - 1
+
+    def done(self, stream: str, place: int) -> str | None:
+        """Note that a message is handed over; return the position that is now reached, if any."""
+        known = self._streams.get(stream)
+        if known is None or not place:
+            return None
+        index = place - known.first
+        known.open[index] = (known.open[index][0], True)
+        moved = None
+        while known.open and known.open[0][1]:
+            position, _ = known.open.popleft()
+            known.first += 1
+            moved = position or moved
+        if moved is None or known.blocked:
+            return None
+        known.reached = moved
+        return moved
+
+    def pass_over(self, stream: str, position: str) -> str | None:
+        """Note a message that need not be handed over; return what `done` does."""
+        return self.done(stream, self.add(stream, position))
+
+    def block(self, stream: str) -> None:
+        """Note that a message of a stream was not taken: it is to be heard again."""
+        if stream:
+            self._streams.setdefault(stream, Stream()).blocked = True
+
+    def reached(self) -> Iterator[tuple[str, str]]:
+        """Yield each stream and its position, where it has one."""
+        for name, stream in list(self._streams.items()):
+            if stream.reached:
+                yield name, stream.reached

@@ -1,0 +1,5 @@
+"""The agent's record of answers: what was decided, run and said, on disk before it is said.
+
+`rows` is what is recorded, `resume` decides how an interrupted answer goes on, `schema` has the
+tables, `store` the file.
+"""

@@ -1,0 +1,194 @@
+"""The file of the record of answers: opening, writing in one thread, what is done about damage."""
+
+import asyncio
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from garrison.ipc import GarrisonError
+from garrison.workers.sqlite import pages, wal
+from garrison.workers.sqlite.files import (
+    PAGE,
+    checkpoint_pages,
+    is_damage,
+    is_disk_full,
+    quarantine,
+    set_modes,
+    sync_folder,
+)
+from garrison.workers.sqlite.writer import (
+    Batch,
+    WriterThread,
+    is_statement_error,
+    run_transaction,
+)
+
+from . import schema
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+FILE = "answers.db"
+SPARE = 16 * 1024 * 1024  # bytes of `max_bytes` that are kept free for answers in progress
+MAX_PENDING = 16_384  # operations; further messages are rejected
+
+
+class RecordFull(GarrisonError):
+    """There is no room for the record: on the disk, or within `answers_bytes`. Try again later."""
+
+
+class RecordDamaged(GarrisonError):
+    """The file is damaged. It was set aside; the next start begins a new one."""
+
+
+class NewerRecord(GarrisonError):
+    """A later version of garrison wrote the file. It is left as it is."""
+
+
+class AnswerStore:
+    """The file `answers.db`.
+
+    Args:
+        path: The file.
+        max_bytes: Its maximum size.
+
+    Attributes:
+        set_aside: The file that was found damaged when it was opened, under its new name.
+
+    Raises:
+        NewerRecord: A later version wrote it.
+        OSError, sqlite3.Error: It cannot be opened.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path = path
+        self.set_aside: Path | None = None
+        try:
+            self._db = _open(path, max_bytes)
+        except RecordDamaged as error:
+            self.set_aside = _set_aside(path, error)
+            self._db = _open(path, max_bytes)
+        self._max_pages = (max_bytes - min(max_bytes // 8, SPARE)) // PAGE
+        self._pages = schema.used_pages(self._db.cursor())
+        self._writer = WriterThread("answers", self._commit, lambda: self._db.close())
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Start the writer thread; results are delivered on the loop."""
+        self._writer.start(loop)
+        self.failed = self._writer.failed
+
+    @property
+    def is_full(self) -> bool:
+        """Return True if no further message is to be accepted."""
+        return self._pages >= self._max_pages or len(self._writer) >= MAX_PENDING
+
+    @property
+    def bytes(self) -> int:
+        """Return the size of what is stored."""
+        return self._pages * PAGE
+
+    def execute(self, operation: Callable[[sqlite3.Cursor], T]) -> asyncio.Future[T]:
+        """Run an operation in a transaction, in the order of the calls.
+
+        Args:
+            operation: Takes a cursor. It may run again after a rollback.
+
+        Returns:
+            A future that has the result once it is on disk. It raises RecordFull if there is no
+            room, `schema.UnreadableRecord`, and sqlite3.Error.
+        """
+        return self._writer.execute(operation)
+
+    def begin_close(self) -> None:
+        """Accept no further operations; pending ones are still written."""
+        self._writer.begin_close()
+
+    def wait_closed(self) -> None:
+        """Block until everything is written and the file is closed; call `begin_close` first."""
+        self._writer.wait_closed()
+
+    def _commit(self, batch: Batch) -> list[Any]:
+        """Return each operation's result or error. It runs in the thread."""
+        operations = [request.operation for request in batch]
+        try:
+            outcomes = run_transaction(self._db, operations, _is_operation_error)
+            self._pages = schema.used_pages(self._db.cursor())
+        except sqlite3.DatabaseError as error:
+            if is_disk_full(error):
+                full = RecordFull(f"{self._path} has no room: {error}")
+                return [full] * len(batch)
+            if is_damage(error):
+                self._db.close()
+                self.set_aside = _set_aside(self._path, error)
+                raise RecordDamaged(f"{self._path} is damaged: {error}") from error
+            raise
+        return outcomes
+
+
+def _set_aside(path: Path, problem: Exception) -> Path:
+    kept = quarantine(path)
+    log.error("answers.damaged file=%s set_aside=%s error=%s", path, kept, problem)
+    return kept
+
+
+def _is_operation_error(error: BaseException) -> bool:
+    return not is_damage(error) and is_statement_error(error)
+
+
+def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.touch(mode=0o600)
+    set_modes(path)
+    frames = pages.read_log(path)
+    if frames and not path.stat().st_size:
+        raise RecordDamaged("the file is empty, but its log is not")
+    if lost := wal.lost_commits(frames):
+        raise RecordDamaged(f"{lost} commits of the log follow a part that cannot be read")
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    try:
+        _check_format(db, path)
+        _configure(db, path, max_bytes)
+        _check_pages(db)
+        db.executescript(schema.SCHEMA)
+        db.execute(f"PRAGMA user_version = {schema.FORMAT}")
+        with contextlib.suppress(sqlite3.OperationalError):  # on a full disk: later
+            # An empty log has no frames torn by a power cut that could pass for damage later.
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        set_modes(path)
+        sync_folder(path.parent)
+    except sqlite3.DatabaseError as error:
+        db.close()
+        if is_damage(error):
+            raise RecordDamaged(str(error)) from error
+        raise
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _configure(db: sqlite3.Connection, path: Path, max_bytes: int) -> None:
+    log_pages = checkpoint_pages(path)
+    db.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process only, so no shared-memory file
+    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
+    db.execute(f"PRAGMA journal_size_limit = {2 * log_pages * PAGE}")
+    db.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
+
+
+def _check_format(db: sqlite3.Connection, path: Path) -> None:
+    (number,) = db.execute("PRAGMA user_version").fetchone()
+    if number > schema.FORMAT:
+        raise NewerRecord(f"{path} was written by a later version (format {number})")
+
+
+def _check_pages(db: sqlite3.Connection) -> None:
+    problems = [row[0] for row in db.execute("PRAGMA quick_check(3)")]
+    if problems != ["ok"]:
+        raise RecordDamaged("; ".join(map(str, problems))[:300])
