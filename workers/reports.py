@@ -22,6 +22,7 @@ class Reports:
     def __init__(self) -> None:
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.facts: dict[str, float] = {}  # replaced, never changed: a thread may report
+        self.counts: Callable[[], Mapping[str, float]] = dict  # of garrison's own part of a service
         self.extend: Callable[[float, str], None] = lambda seconds, reason: None
         self.warnings: dict[str, str] = {}  # likewise; in the order in which they came
         self._lock = threading.Lock()
@@ -39,6 +40,10 @@ class Reports:
             if line:
                 others[key] = line
             self.warnings = dict(list(others.items())[-WARNINGS_MOST:])
+
+    def numbers(self) -> dict[str, float]:
+        """Return the numbers to show; the author's go before garrison's own."""
+        return dict(list({**self.facts, **self.counts(), **self.facts}.items())[:FACTS_MOST])
 
     def report(self, facts: Mapping[str, float]) -> None:
         """Replace the numbers; see `Runtime.report`."""

@@ -400,7 +400,7 @@ class Worker:
             self._seq,
             dispatch.in_flight,
             session.refused,
-            reports.facts,
+            reports.numbers(),
             self._end.held(),
             tuple(redacted(text)[:WARNING_MOST] for text in reports.warnings.values()),
             dispatch.threads.use,
