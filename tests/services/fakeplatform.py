@@ -30,7 +30,7 @@ PAGE = 100  # messages of the history
 class FakePlatform(Platform):
     """A bot that does not know what it has sent."""
 
-    service_type = "fake"
+    service_type = "fakeplatform"
 
     class Config(Platform.Config):
         """Where the platform is."""
@@ -144,7 +144,7 @@ class FakePlatform(Platform):
 class LookupPlatform(FakePlatform):
     """A bot that can look up its messages by their nonce."""
 
-    service_type = "fake"
+    service_type = "fakeplatform"
 
     async def was_delivered(self, m: Outgoing) -> str | None:
         """Ask the platform."""
