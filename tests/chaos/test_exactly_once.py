@@ -170,7 +170,10 @@ def test_the_full_matrix(kind: Kind, capsys: pytest.CaptureFixture[str]) -> None
                 one.kill(*killed, answered=is_sure)
             faults = one.faults()
             counts = one.platform.counts()
-            line = [len(counts.questions), *(len(faults.get(f, ())) for f in ("unanswered", "twice", "disordered"))]
+            line = [
+                len(counts.questions),
+                *(len(faults.get(f, ())) for f in ("unanswered", "twice", "disordered")),
+            ]
             with capsys.disabled():
                 print(f"\n{'+'.join(killed):<24}", *line)
             assert one.host.end() == 0
