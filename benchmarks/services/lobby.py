@@ -36,7 +36,8 @@ class LobbyService(Platform):
 
     async def _ask(self, room: str, text: str) -> float:
         number = str(next(self._numbers))
-        answered = self._asked[number] = asyncio.get_running_loop().create_future()
+        answered: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._asked[number] = answered
         began = time.perf_counter()
         memory = Memory(
             content=Content(text), id=number, room_id=room, entity_id=f"person-{number}"

@@ -14,14 +14,12 @@ from tests.support.waiting import PATIENCE, until
 
 # Appended to a bot's file: the library then speaks with the bridge.
 POINTED = """
-import os as _os
 import discord.gateway as _gateway
 import discord.http as _http
 import yarl as _yarl
-_http.Route.BASE = _os.environ["DISCORD_BRIDGE"] + "/api/v10"
-_gateway.DiscordWebSocket.DEFAULT_GATEWAY = _yarl.URL(
-    _os.environ["DISCORD_BRIDGE"].replace("http", "ws") + "/gateway/"
-)
+
+_http.Route.BASE = "{url}/api/v10"
+_gateway.DiscordWebSocket.DEFAULT_GATEWAY = _yarl.URL("ws{url}/gateway/".replace("wshttp", "ws"))
 """
 
 
@@ -33,6 +31,11 @@ class DiscordBridge:
         self.messages: list[Said] = []  # its record, as far as it was read
         self.counted: dict[str, int] = {}
         self.channels: dict[str, str] = self._ask("channels")  # name → id
+
+    @property
+    def pointed(self) -> str:
+        """Return code that has the library speak with this bridge."""
+        return POINTED.replace("{url}", self.url)
 
     def say(self, channel: str, text: str) -> str:
         """Say something as a person; return the message's id."""

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from tests.support.answer_counts import Counts
 from tests.support.host import Host, hosting
-from tests.support.proc import alive
 from tests.support.platform_client import FakePlatform, fake_platform
+from tests.support.proc import alive
 from tests.support.waiting import until
 
 SUPERVISOR = "supervisor"

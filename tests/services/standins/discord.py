@@ -1,7 +1,7 @@
 """Stands in for discord.py: its client, with Discord itself replaced by a test's Unix socket.
 
-`DISCORD_STAND_IN` is the socket's path; `tests/support/counterparts.py` is the other side. A line each way
-is a JSON object.
+`DISCORD_STAND_IN` is the socket's path; `tests/support/counterparts.py` is the other side. A line
+each way is a JSON object.
 """
 
 import asyncio
@@ -107,7 +107,8 @@ class PartialMessageable:
         self, *, limit: int | None = 100, after: Object | None = None
     ) -> AsyncIterator[Message]:
         """Yield nothing: it is not kept."""
-        for message in ():
+        messages: list[Message] = []
+        for message in messages:
             yield message
 
 
