@@ -29,7 +29,7 @@ SERVICES = {  # victim → NAME of the service
     "model": "parrot",
     "actions": "deeds",
     "mailbox": "mailbox",
-    "database": "shelf",
+    "database": "database",
 }
 ROOMS = ("hall", "attic")
 KINDS = ("short", "short", "long", "deed", "safe")
