@@ -89,6 +89,7 @@ class Trial:
         self.host, self.platform = host, platform
         self.drawn = random.Random(seed)
         self.questions = 0
+        self.kills = self.hits = 0  # a hit: something was not answered yet
 
     # --- what happens -----------------------------------------------------------------------
 
@@ -125,6 +126,9 @@ class Trial:
                 os.kill(pid, signal.SIGKILL)
         if SUPERVISOR in victims:
             self.host.end(signal.SIGKILL)
+        self.kills += 1
+        self.hits += bool(self.platform.counts().unanswered)
+        if SUPERVISOR in victims:
             self.host.up()
         for name, pid in zip(names, pids, strict=True):
             self.host.until_reborn(name, pid)
