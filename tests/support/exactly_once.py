@@ -36,6 +36,7 @@ KINDS = ("short", "short", "long", "deed", "safe")
 BURST = 3  # messages of a room, at most
 KILL_S = 0.05  # after a message, at most
 LATENCY_S = 0.002  # of the platform, each way
+INTERRUPTED = "I was interrupted"  # what the agent says of a deed that may not be done again
 MAX_LENGTH = 80  # a long answer is three messages
 FILES = ("mailbox/mailbox.db", "agent/answers.db", "fakeplatform/platform.db")
 
@@ -163,11 +164,14 @@ class Trial:
     # --- what came of it --------------------------------------------------------------------
 
     def faults(self) -> dict[str, list[str]]:
-        """Return what must not be: answers that lack, came twice, or out of order; deeds too."""
+        """Return what must not be: answers that lack, come twice or out of order, or are none; and
+        deeds that were done twice."""
         self.until_idle()
-        faults = self.platform.counts().faults
-        twice = [word for word, times in self.deeds("DEED").items() if times > 1]
-        return faults | ({"done twice": twice} if twice else {})
+        counts = self.platform.counts()
+        deeds = [word for word, times in self.deeds("DEED").items() if times > 1]
+        failures = [text for text in counts.unmarked if not text.startswith(INTERRUPTED)]
+        more = {"done twice": deeds, "failures": failures}
+        return counts.faults | {name: words for name, words in more.items() if words}
 
     def deeds(self, name: str) -> Counter[str]:
         """Return how often an action was run for each question."""
