@@ -19,6 +19,7 @@ from garrison.workers.agents.components import (
     EventType,
     Provider,
     ProviderResult,
+    Refusal,
     State,
 )
 from garrison.workers.agents.content import (
@@ -31,6 +32,7 @@ from garrison.workers.agents.content import (
     as_memory,
 )
 from garrison.workers.agents.database import DatabaseAdapter, Task
+from garrison.workers.agents.model_trace import ModelTrace
 from garrison.workers.agents.models import (
     ChatMessage,
     EmbedParams,
@@ -67,6 +69,7 @@ __all__ = [
     "MessageExample",
     "ModelError",
     "ModelProvider",
+    "ModelTrace",
     "ModelType",
     "ModelUnavailable",
     "NotSent",
@@ -77,6 +80,7 @@ __all__ = [
     "Processed",
     "Provider",
     "ProviderResult",
+    "Refusal",
     "RetryLater",
     "Runtime",
     "Sent",

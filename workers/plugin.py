@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from garrison.workers.agents.components import Action, Evaluator, Provider
+from garrison.workers.agents.components import Action, Evaluator, Gate, Provider
 
 from .runtime import Runtime
 from .service import Service
@@ -34,6 +34,9 @@ class Plugin:
         preload: Modules that are slow to import; the launcher imports them once for all workers.
         dependencies: NAMEs of plugins that must be configured as well.
         priority: Priority of its models; the highest is preferred.
+        gate: `gate(runtime, memory)`, asked about each message before the agent decides about it.
+            None lets it pass. A text refuses it and is sent to the room; a `Refusal` may also
+            refuse in silence, and give a reason for the agent's record.
     """
 
     Config: ClassVar[type[msgspec.Struct] | None] = None
@@ -54,6 +57,7 @@ class Plugin:
         preload: Iterable[str] = (),
         dependencies: Iterable[str] = (),
         priority: int = 0,
+        gate: "Gate | None" = None,
     ) -> None:
         self.name = name
         self.services = list(services)
@@ -70,6 +74,7 @@ class Plugin:
         self.preload = list(preload)
         self.dependencies = list(dependencies)
         self.priority = priority
+        self.gate = gate
         self._init = init
 
     async def init(self, config: Any, runtime: Runtime) -> None:
@@ -90,7 +95,8 @@ class Plugin:
         Args:
             name: NAME of the plugin, which becomes the type of that one service.
         """
-        rest = (self.actions, self.providers, self.evaluators, self.models, self.events, self._init)
+        parts = (self.actions, self.providers, self.evaluators, self.models, self.events)
+        rest = (*parts, self._init, self.gate)
         overrides_init = type(self).init is not Plugin.init
         if self.services or not (any(rest) or overrides_init):
             return self.services

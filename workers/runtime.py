@@ -22,9 +22,15 @@ from garrison.workers.agents.components import Action, Evaluator, Provider, Stat
 from garrison.workers.agents.content import Content, Memory, Processed, TargetInfo
 from garrison.workers.agents.database import DatabaseAdapter
 from garrison.workers.agents.events import Events
+from garrison.workers.agents.model_trace import count_tokens
 from garrison.workers.agents.models import Model
 from garrison.workers.agents.registry import ComponentRegistry
-from garrison.workers.agents.remote import RemoteAction, RemoteEvaluator, RemoteProvider
+from garrison.workers.agents.remote import (
+    RemoteAction,
+    RemoteEvaluator,
+    RemoteGate,
+    RemoteProvider,
+)
 from garrison.workers.agents.settings import Settings
 
 from .background import Background
@@ -78,6 +84,8 @@ class Runtime:
         restarted_by: The order that this incarnation was started by: `who` gave it (a NAME, or
             "operator"), `why` (the text of `--why`), `when` (Unix seconds). None after a crash,
             and at the start of the host.
+        record_values: Whether the config wants values recorded that may be private: what people
+            write, what models are asked.
         config: An instance of the service's class `Config`, else its config table as a dict.
         logger: A logger with the service's name. Its lines go to the service's log.
         client: The connection to the host that `garrison.ipc.connect` yields to a program, for
@@ -97,16 +105,20 @@ class Runtime:
         generation: int = 1,
         data_folder: Path | None = None,
         restarted_by: RestartedBy | None = None,
+        record_values: bool = False,
+        redact: Callable[[str], str] = str,
     ) -> None:
         self.name = name
         self.generation = generation
         self.restarted_by = restarted_by
+        self.record_values = record_values
         self.config: Any = {}
         self.logger = logging.getLogger(name)
         self.client = client
         self._api = AgentApi(client, name, reports.warn, events.emit_soon)
         self._components, self._settings = components, settings
         self._background, self._events, self._reports = background, events, reports
+        self._redact = redact
         temporary = Path(tempfile.gettempdir()) / f"garrison-{os.getpid()}" / name
         self._data_folder = data_folder or temporary
 
@@ -177,6 +189,20 @@ class Runtime:
         """Show numbers in `garrison status`, at most 16. They replace those reported before."""
         chosen = list(facts.items())[:FACTS_MOST]
         self._reports.facts = {name: float(value) for name, value in chosen}
+
+    def count_tokens(self, **counts: int) -> None:
+        """Add to the tokens that the request took which a model's handler is running for.
+
+        Outside of one it does nothing. At most 16 kinds are kept.
+
+        Args:
+            counts: Kind to number, such as `input=812, output=64`.
+        """
+        count_tokens(counts)
+
+    def redacted(self, text: str) -> str:
+        """Return a text in which `[NAME]` stands for each of the service's own secrets."""
+        return self._redact(text)
 
     def warn(self, key: str, text: str | None) -> None:
         """Show a line, marked with `!`, in `garrison status` while it is true.
@@ -386,6 +412,11 @@ class Runtime:
     def evaluators(self) -> list[RemoteEvaluator]:
         """Return the evaluators of all plugins, likewise."""
         return self._api.evaluators
+
+    @property
+    def gates(self) -> list[RemoteGate]:
+        """Return the gates of all plugins, also of those that do not run, in config order."""
+        return self._api.gates
 
     # --- the agent --------------------------------------------------------------------------
 

@@ -73,6 +73,7 @@ class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     provider: Identifier = ""
     priority: int = 0
     stream: bool = False
+    counts: bool = False  # its worker returns tokens too, where that is wanted
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -93,6 +94,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     attributes: dict[Identifier, Text] = {}  # public names that are no methods → what each one is
     platform: bool = False  # a `Platform`: its send_message takes `id` and `expect`
     credential: Identifier = ""  # NAME of the secret that is its identity on the platform
+    gate: bool = False  # it has its plugin's gate, which may refuse messages
 
     def why_not(self, method: str) -> str:
         """Return why a name cannot be called, as the end of a sentence."""

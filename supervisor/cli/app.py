@@ -24,6 +24,7 @@ AFTER = {
     "events": "logs",
     "deaths": "crashes",
     "death": "crashes",
+    "answer": "answer",
     "mail": "mail",
     "chaos": "chaos",
     "call": "call",

@@ -1,4 +1,4 @@
-"""What a shell completes: the NAMEs of services, their methods, crash reports and pages.
+"""What a shell completes: the NAMEs of services, their methods, rooms, crash reports and pages.
 
 It reads files alone: a shell must not wait for a supervisor that is busy, or stopped. An error
 completes nothing. Switched on by `_GARRISON_COMPLETE`, see docs/reference/cli.md.
@@ -73,6 +73,11 @@ def _names(home: Path, ctx: click.Context) -> set[str]:
     return found
 
 
+def _rooms(home: Path, ctx: click.Context) -> list[str]:
+    """Return the beginning of NAME/ROOM for each service; a room's id is in no file of the host."""
+    return [f"{name}/" for name in _names(home, ctx)]
+
+
 def _methods(home: Path, ctx: click.Context) -> list[str]:
     name = ctx.params.get("name")
     return [
@@ -89,5 +94,6 @@ def _deaths(home: Path, ctx: click.Context) -> set[str]:
 
 
 complete_names = completes(_names)
+complete_rooms = completes(_rooms)
 complete_methods = completes(_methods)
 complete_deaths = completes(_deaths)

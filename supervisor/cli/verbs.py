@@ -47,6 +47,10 @@ ELSEWHERE = {
         "garrison deaths lists the crashes, garrison death ID shows one",
     ),
     **dict.fromkeys(
+        ("why", "explain", "trace", "transcript"),
+        "garrison answer lists what agents answered, garrison answer ID shows why",
+    ),
+    **dict.fromkeys(
         ("validate", "lint", "verify", "configtest", "test"), "garrison check checks the config"
     ),
     **dict.fromkeys(

@@ -256,6 +256,7 @@ def _capabilities(service: Service) -> dict[str, Any]:
         "actions": list(manifest.actions),
         "providers": list(manifest.providers),
         "evaluators": list(manifest.evaluators),
+        "gate": manifest.gate,
         "models": list(manifest.models),
         "sends_for": list(manifest.sends_for),
         "events": list(service.current.events),

@@ -42,7 +42,10 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".living.json.services[].started",
     *(
         f".status NAME.data.services[].{key}"
-        for key in ("bound_by", "dependents", "differs", "held_up_by", "secrets", "started_with")
+        for key in (
+            *("bound_by", "dependents", "differs", "gate", "held_up_by", "secrets"),
+            "started_with",
+        )
     ),
     ".living.json.plugins.agent.services[].mail_window",
     ".living.json.services[].manifest.mail_window",
@@ -50,6 +53,10 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".mail.data.damaged_count",
     ".mail.data.damaged_messages",
     ".living.json.services[].manifest.attributes",
+    ".living.json.services[].manifest.mail_window",  # the agent's
+    ".living.json.plugins.agent.services[].mail_window",
+    ".living.json.services[].manifest.models[].counts",
+    ".living.json.plugins.eliza.services[].models[].counts",
     *(f".{v}.data.services[].cpu_seconds" for v in (*STATUS, "restart", "start")),
     *(f".{v}.data.supervisor.{key}" for v in STATUS for key in HEAD),
     *(

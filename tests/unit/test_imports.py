@@ -266,6 +266,7 @@ SHOWN = {
     "workers/process/logs.py": {"time.gmtime"},  # of logging
     "workers/services/agent/__init__.py": {"time.time"},  # of a record, and how old it is
     "workers/services/agent/answer.py": {"time.time"},  # of a record
+    "workers/services/agent/limits/gatekeeper.py": {"time.time"},  # how old a message is
     "workers/services/agent/saying.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise

@@ -23,7 +23,7 @@ RETURNING = frozenset({State.QUEUED, State.INITIALIZING, State.STARTING, State.S
 class Part(NamedTuple):
     """One part of a plugin."""
 
-    kind: str  # "provider", "validate of action", "validate of evaluator"
+    kind: str  # "provider", "gate", "validate of action", "validate of evaluator"
     name: str
     service: str  # NAME of the service whose worker runs it
 

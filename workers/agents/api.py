@@ -33,11 +33,13 @@ from .content import (
 from .cooling import Cooling, Key
 from .database import DatabaseAdapter
 from .fallback import Attempt, ModelFallback
+from .model_trace import trace_answer, trace_error
 from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
 from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
     RemoteEvaluator,
+    RemoteGate,
     RemoteProvider,
     stream_method,
 )
@@ -89,6 +91,17 @@ class AgentApi:
         """Return the evaluators likewise."""
         found = self._components(lambda manifest: manifest.evaluators)
         return [RemoteEvaluator(self._client, self._optional, *one) for one in found]
+
+    @property
+    def gates(self) -> list[RemoteGate]:
+        """Return the gates of all plugins, also of those that do not run."""
+        found: dict[str, str] = {}
+        for entry in self._visible():
+            if entry.manifest.gate:
+                found.setdefault(entry.plugin, entry.name)
+        return [
+            RemoteGate(self._client, self._optional, name, plugin) for plugin, name in found.items()
+        ]
 
     def _components(self, kind: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
         """Return components, each with the NAME of the service whose worker runs it.
@@ -173,13 +186,13 @@ class AgentApi:
         while True:
             attempt = self._next(asking, failure)
             offer = attempt.offer
-            request = (model_type, offer.provider, attempt.params)
+            request = (model_type, offer.provider, attempt.params, *offer.counted)
             try:
                 answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
                 self._answered(asking, attempt, model_type)
-                return answer
+                return trace_answer(offer.service, answer, is_counted=offer.counts)
             except CallError as error:
                 failure = error
                 self._failed(asking, attempt, model_type, error)
@@ -245,6 +258,7 @@ class AgentApi:
         self, asking: ModelFallback, attempt: Attempt, model_type: str, error: CallError
     ) -> None:
         service = attempt.offer.service
+        trace_error(service, in_short(error))
         wait = asking.failed(attempt, error, time.monotonic())
         passed_over = "" if wait is None else f" passed_over_s={wait:.3g}"
         log.warning(

@@ -1,4 +1,4 @@
-"""`Action`, `Provider` and `Evaluator`: a plugin's components besides services; event types.
+"""`Action`, `Provider`, `Evaluator`: a plugin's components besides services; gates; event types.
 
 Each component runs in its plugin's own worker. The functions may take fewer arguments than listed
 here: `validate(runtime)` is enough. `runtime` is the `Runtime` of that worker.
@@ -13,6 +13,7 @@ from .content import Memory
 
 Validate: TypeAlias = "Callable[..., Awaitable[bool] | bool]"
 Handle: TypeAlias = "Callable[..., Awaitable[Any] | AsyncIterator[Any] | Any]"
+Gate: TypeAlias = "Callable[..., Awaitable[str | Refusal | None] | str | Refusal | None]"
 
 
 IDEMPOTENT = "__garrison_idempotent__"  # the mark of a function that may run twice
@@ -32,6 +33,13 @@ class ProviderResult(msgspec.Struct):
     text: str = ""
     values: dict[str, Any] = {}
     data: dict[str, Any] = {}
+
+
+class Refusal(msgspec.Struct):
+    """A gate's refusal of a message. The agent does not answer it."""
+
+    text: str = ""  # sent to the room; empty: nothing is
+    reason: str = ""  # for the agent's record and log; it is not sent
 
 
 class _Component:
@@ -224,6 +232,8 @@ class EventType:
 
     MESSAGE_RECEIVED = "MESSAGE_RECEIVED"  # a Memory; the agent answers it
     MESSAGE_SENT = "MESSAGE_SENT"  # a Memory; a reply of the agent
+    MESSAGE_DROPPED = "MESSAGE_DROPPED"  # {"message", "room", "source", "person", "cause"}
+    MESSAGE_EXPIRED = "MESSAGE_EXPIRED"  # the same, with "age_s" in place of "cause"
     MESSAGE_EDITED = "MESSAGE_EDITED"  # a Memory; heard before with another text, not answered
     RUN_STARTED = "RUN_STARTED"  # {"message": id, "room": …}
     RUN_ENDED = "RUN_ENDED"  # the same, with "responses", "error"

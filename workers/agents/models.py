@@ -124,6 +124,12 @@ class Offer(NamedTuple):
     running: bool
     coming: bool  # it is not running, but calls to it wait until it is
     incarnation: bytes = b""  # of the running service
+    counts: bool = False  # it returns tokens too, where that is wanted
+
+    @property
+    def counted(self) -> tuple[bool, ...]:
+        """Return the argument that wants tokens, if the service knows it."""
+        return (True,) if self.counts else ()
 
     def matches(self, provider: str | None) -> bool:
         """Return whether a NAME, service_type or plugin's NAME means this offer; None is any."""
@@ -141,6 +147,7 @@ def offer_of(entry: Entry, info: ModelInfo) -> Offer:
         running=entry.state is State.RUNNING and bool(entry.token),
         coming=accepts_calls(entry.state, entry.wanted),
         incarnation=entry.token,
+        counts=info.counts,
     )
 
 

@@ -1,4 +1,4 @@
-"""The components of one worker: actions, providers, evaluators, models and send handlers.
+"""The components of one worker: actions, providers, evaluators, models, send handlers, a gate.
 
 They are listed in the service's manifest, and run for other workers by `InternalMethods`.
 """
@@ -19,7 +19,7 @@ from garrison.ipc.messages import (
 
 from .components import IDEMPOTENT, Action, Evaluator, Provider
 from .models import Model
-from .validation import check_component
+from .validation import check_component, check_gate
 
 Handler = Callable[..., Any]
 T = TypeVar("T")
@@ -44,6 +44,7 @@ class ComponentRegistry:
         self.evaluators: dict[str, Evaluator] = {}
         self.models: dict[tuple[str, str], Model] = {}  # by model type and provider
         self.send_handlers: dict[str, Handler] = {}  # by source
+        self.gate: Handler | None = None
 
     def add(self, component: Action | Provider | Evaluator) -> None:
         """Register a component. It replaces a component of the same kind and name.
@@ -77,6 +78,12 @@ class ComponentRegistry:
         self.send_handlers[source] = handler
         self._changed()
 
+    def set_gate(self, gate: Handler) -> None:
+        """Register the plugin's gate. Raises TypeError if it requires other arguments."""
+        check_gate(gate)
+        self.gate = gate
+        self._changed()
+
     def add_to_manifest(self, manifest: Manifest) -> Manifest:
         """Return a copy of a manifest that lists the components.
 
@@ -90,6 +97,7 @@ class ComponentRegistry:
             evaluators=_infos("evaluator", _evaluator, self.evaluators),
             models=_infos("model", _model, self.models),
             sends_for=_infos("send handler for", _sends_for, self.send_handlers),
+            gate=self.gate is not None,
         )
         size = len(msgspec.msgpack.encode(made))
         if size > MANIFEST_LIMIT:
@@ -161,7 +169,7 @@ def _evaluator(name: str, evaluator: Evaluator) -> EvaluatorInfo:
 
 
 def _model(key: tuple[str, str], model: Model) -> ModelInfo:
-    return ModelInfo(*key, model.priority, model.stream is not None)
+    return ModelInfo(*key, model.priority, model.stream is not None, counts=True)
 
 
 def _sends_for(source: str, handler: Handler) -> str:

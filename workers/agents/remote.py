@@ -14,7 +14,7 @@ from garrison.ipc.messages import ActionInfo, EvaluatorInfo, ProviderInfo
 from garrison.ipc.proxy import Stream
 
 from .absence import Part
-from .components import ProviderResult, State
+from .components import ProviderResult, Refusal, State
 from .content import ActionOutput, ActionResult, Content, Memory
 from .optional_calls import LeftOut, OptionalCalls
 
@@ -145,6 +145,52 @@ class RemoteProvider:
 
     def __repr__(self) -> str:
         return f"<provider {self.name} of {self.service}>"
+
+
+class RemoteGate:
+    """A plugin's gate, which runs in its worker.
+
+    Args:
+        client: The caller's client.
+        optional: Makes the calls that an answer can do without.
+        service: NAME of the service whose worker runs it.
+        plugin: NAME of the plugin.
+    """
+
+    def __init__(self, client: Client, optional: OptionalCalls, service: str, plugin: str) -> None:
+        self._client, self._optional = client, optional
+        self.service, self.plugin = service, plugin
+
+    async def ask(
+        self, memory: Memory, *, timeout: float | None = None, optional: bool = False
+    ) -> Refusal | None:
+        """Ask about a message; None lets it pass.
+
+        Args:
+            memory: The message.
+            timeout: Seconds; None is the default timeout.
+            optional: Leave it out at once if its service does not run, or if it was late twice.
+                Otherwise a service that is restarting has until the timeout.
+
+        Raises:
+            LeftOut: It is left out.
+            CallError: The call failed, or the gate raised.
+        """
+        result: Any = Refusal | None
+        refusal: Refusal | None
+        if optional:
+            part = Part("gate", self.plugin, self.service)
+            refusal = await self._optional.call(
+                part, "$gate", (memory,), result, timeout, memory.id
+            )
+        else:
+            refusal = await self._client.call_method(
+                self.service, "$gate", (memory,), result, timeout, idempotent=True
+            )
+        return refusal
+
+    def __repr__(self) -> str:
+        return f"<gate of {self.service}>"
 
 
 class RemoteEvaluator:

@@ -27,6 +27,11 @@ def check_component(component: Action | Provider | Evaluator) -> None:
     check_takes(component.validate, f"{what}: its validate", *given)
 
 
+def check_gate(gate: Callable[..., Any]) -> None:
+    """Check the arguments of a plugin's gate. Raises TypeError if it requires others."""
+    check_takes(gate, "the gate", RUNTIME, MEMORY)
+
+
 def check_names(kind: str, components: Iterable[Action | Provider | Evaluator]) -> None:
     """Check that the components of one kind in one plugin have different names.
 

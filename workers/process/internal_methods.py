@@ -16,7 +16,7 @@ import msgspec
 
 from garrison.ipc.declared_errors import DeclaredError, ModelError
 from garrison.ipc.mail import DEAD_LETTER
-from garrison.workers.agents.components import Evaluator, ProviderResult, State
+from garrison.workers.agents.components import Evaluator, ProviderResult, Refusal, State
 from garrison.workers.agents.content import (
     ActionOutput,
     ActionResult,
@@ -31,6 +31,7 @@ from garrison.workers.agents.functions import (
     call_with_prefix,
     convert_argument,
 )
+from garrison.workers.agents.model_trace import Counted, counting
 from garrison.workers.agents.models import TEXT_TYPES, Model, params_class
 from garrison.workers.agents.registry import ComponentRegistry
 
@@ -107,8 +108,15 @@ class InternalMethods:
         with logged(f"evaluator {name}"):
             await await_with_prefix(evaluator.handler, self._runtime, memory, state, responses)
 
-    async def model(self, model_type: str, provider: str, params: Any) -> Any:
-        """Run a model; return its whole output."""
+    async def model(
+        self, model_type: str, provider: str, params: Any, counted: bool = False
+    ) -> Any:
+        """Run a model; return its whole output, as `Counted` where that is wanted."""
+        with counting() as tokens:
+            output = await self._output(model_type, provider, params)
+        return Counted(output, tokens) if counted else output
+
+    async def _output(self, model_type: str, provider: str, params: Any) -> Any:
         model = self._model(model_type, provider)
         with logged(f"model {model_type}"):
             output = self._run(model.handler, model_type, params)
@@ -140,6 +148,14 @@ class InternalMethods:
         handler = _lookup(self._components.send_handlers, source, "send handler for")
         with logged(f"send handler for {source}"):
             return await await_with_prefix(handler, self._runtime, target, content)
+
+    async def gate(self, memory: Memory) -> Refusal | None:
+        """Ask the gate about a message; None lets it pass."""
+        gate = self._components.gate
+        if gate is None:
+            raise LookupError("the gate is no longer registered")
+        with logged("the gate"):
+            return refusal(await await_with_prefix(gate, self._runtime, memory))
 
     def _evaluator(self, name: str) -> Evaluator:
         evaluator: Evaluator = _lookup(self._components.evaluators, name, "evaluator")
@@ -206,6 +222,24 @@ def provider_result(value: Any) -> ProviderResult:
         return msgspec.convert(dict(value), ProviderResult)
     raise TypeError(
         f"a provider returns a text, a ProviderResult or None, not {type(value).__name__}"
+    )
+
+
+def refusal(value: Any) -> Refusal | None:
+    """Convert the return value of a gate.
+
+    Raises:
+        TypeError: It is neither None, a text nor a `Refusal`. An empty text is refused as well: it
+            does not say whether the message may pass.
+    """
+    if value is None or isinstance(value, Refusal):
+        return value
+    if isinstance(value, str) and value.strip():
+        return Refusal(value)
+    what = "an empty text" if isinstance(value, str) else type(value).__name__
+    raise TypeError(
+        f"a gate returns None to let a message pass, else a text or a Refusal, not {what}; "
+        "Refusal() refuses in silence"
     )
 
 

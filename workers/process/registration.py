@@ -37,6 +37,8 @@ def add_plugin(
     check_names("actions", plugin.actions)
     check_names("providers", plugin.providers)
     check_names("evaluators", plugin.evaluators)
+    if plugin.gate is not None:
+        registry.set_gate(plugin.gate)
     rank = plugin.priority if priority is None else priority
     for model_type, handler in plugin.models.items():
         check_takes(handler, f"the model {model_type}", "runtime", "params")

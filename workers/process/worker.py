@@ -130,6 +130,8 @@ class Worker:
             generation=a.generation,
             data_folder=Path(a.paths.data),
             restarted_by=a.restarted_by,
+            record_values=a.record_values,
+            redact=redacted,
         )
         self._reports.extend = self._extend
         internal = InternalMethods(self._runtime, self._components, self._events)

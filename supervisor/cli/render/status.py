@@ -196,6 +196,7 @@ def _facts(row: dict[str, Any]) -> Table:
         ("last exit", row["last_exit"]),
         ("next try", f"in {row['again_in_s']:.1f} s" if row.get("again_in_s") else None),
         ("restart", row.get("restart")),
+        ("gate", "it may refuse messages to the agent" if row.get("gate") else None),
         ("depends on", ", ".join(row.get("depends_on", []))),
         ("bound to", ", ".join(row.get("bind_to", []))),
         ("needed by", ", ".join(row.get("dependents", []))),

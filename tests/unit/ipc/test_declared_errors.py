@@ -26,7 +26,7 @@ from garrison.ipc.errors import (
 TRACE = "Traceback (most recent call last):\n"
 
 
-class QuotaSpent(DeclaredError):
+class AllowanceSpent(DeclaredError):
     """No more today."""
 
     limit: int
@@ -67,10 +67,10 @@ CASES: list[tuple[DeclaredError, dict[str, Any], str, str]] = [
     (Busy(), {"retry_after": None}, "", "a.m raised Busy"),
     (NotSent("forbidden"), {}, "forbidden", "a.m raised NotSent: forbidden"),
     (
-        QuotaSpent("no more: today", limit=3, rooms=["x"]),
+        AllowanceSpent("no more: today", limit=3, rooms=["x"]),
         {"limit": 3, "resets_in": None, "rooms": ["x"]},
         "no more: today",
-        "a.m raised QuotaSpent: no more: today",
+        "a.m raised AllowanceSpent: no more: today",
     ),
 ]
 
@@ -108,13 +108,13 @@ def test_a_class_that_is_not_declared_here_is_a_remote_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its fields are in `data`."""
-    fault = sent(QuotaSpent("no", limit=3))
-    monkeypatch.delitem(DECLARED, "QuotaSpent")
+    fault = sent(AllowanceSpent("no", limit=3))
+    monkeypatch.delitem(DECLARED, "AllowanceSpent")
 
     arrived = from_fault(fault)
 
     assert type(arrived) is RemoteError
-    assert (arrived.type_name, str(arrived)) == ("QuotaSpent", "a.m raised QuotaSpent: no")
+    assert (arrived.type_name, str(arrived)) == ("AllowanceSpent", "a.m raised AllowanceSpent: no")
     assert arrived.data == {"limit": 3, "resets_in": None, "rooms": []}
 
 
@@ -193,18 +193,20 @@ def nested(levels: int) -> Any:
 def test_fields_that_cannot_travel_are_named(fields: dict[str, Any], problem: str) -> None:
     """The sender notices, not the receiver."""
     with pytest.raises(UnsendableFields, match=problem):
-        sent(QuotaSpent("no", **fields))
+        sent(AllowanceSpent("no", **fields))
 
 
 def test_fields_are_redacted_before_they_are_measured() -> None:
     """At any depth, keys too; the error's text likewise."""
-    error = QuotaSpent("key s3cret", limit=1, rooms=["s3cret", nested(6), {"s3cret": "a s3cret"}])
+    error = AllowanceSpent(
+        "key s3cret", limit=1, rooms=["s3cret", nested(6), {"s3cret": "a s3cret"}]
+    )
 
     fault = sent(error, lambda text: text.replace("s3cret", "[KEY]"))
 
     assert "s3cret" not in repr(fault)
     assert fault.data["rooms"] == ["[KEY]", nested(6), {"[KEY]": "a [KEY]"}]
-    assert fault.detail == "QuotaSpent: key [KEY]"
+    assert fault.detail == "AllowanceSpent: key [KEY]"
 
 
 def test_a_release_before_reads_it_as_a_remote_error() -> None:
@@ -222,8 +224,8 @@ def test_a_release_before_reads_it_as_a_remote_error() -> None:
         (lambda: ModelError("bussy"), "'bussy'; the kinds are busy"),
         (lambda: ModelError("busy", float("nan")), "retry_after is nan"),
         (lambda: RetryLater(float("inf")), "seconds is inf"),
-        (lambda: QuotaSpent("no"), "needs a value for its field limit"),
-        (lambda: QuotaSpent("no", limit=1, most=2), "has no field most"),
+        (lambda: AllowanceSpent("no"), "needs a value for its field limit"),
+        (lambda: AllowanceSpent("no", limit=1, most=2), "has no field most"),
         (lambda: type("Busy", (DeclaredError,), {}), "an error of garrison's own"),
         (
             lambda: type("Mine", (DeclaredError,), {"__annotations__": {"detail": str}}),

@@ -327,7 +327,7 @@ async def test_a_platform_has_its_own_failure_text(
         if said:
             assert texts(await call) == ["Later."]
         else:
-            with pytest.raises(RemoteError, match="busy"):
+            with pytest.raises(ModelUnavailable, match="busy"):
                 await call
             model.error = None
             again = await agent.process_actions(message(metadata=metadata))

@@ -10,7 +10,7 @@ import pytest
 from garrison.workers.services.agent.config import Config
 
 REFERENCE = Path(__file__).parents[3] / "config.toml"
-EXAMPLES = {"temperature", "max_tokens"}  # keys without a default
+EXAMPLES = {"temperature", "max_tokens", "per_person", "per_room"}  # keys without a default
 
 
 def test_the_reference_has_every_key_with_its_default() -> None:
@@ -36,6 +36,13 @@ def test_the_reference_has_every_key_with_its_default() -> None:
         {"temperatur": 1},
         {"max_tokens": 0},
         {"waiting": -1},
+        {"per_person": {"per_minute": 0, "burst": 1}},
+        {"per_person": {"per_minute": 10}},
+        {"per_room": {"per_minute": 10, "burst": 0}},
+        {"per_room": {"per_hour": 10, "burst": 1}},
+        {"block": "ada"},
+        {"answer_within": -1},
+        {"gate_failure": "ask"},
     ],
 )
 def test_an_error_names_the_key(values: dict[str, object]) -> None:

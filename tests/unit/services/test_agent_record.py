@@ -110,6 +110,60 @@ async def test_a_record_that_cannot_be_read_is_an_error(opened: Opened, tmp_path
     await store.execute(lambda at: schema.put(at, record(KEY._replace(id="2"))))
 
 
+async def test_an_operator_sees_the_others_beside_a_record_that_cannot_be_read(
+    opened: Opened,
+) -> None:
+    """It is there, with the reason."""
+    store = opened()
+    for number in ("1", "2"):
+        await store.execute(partial(schema.put, record=record(KEY._replace(id=number))))
+    await store.execute(lambda at: at.execute("UPDATE messages SET why = x'c1' WHERE id = '1'"))
+
+    whole, broken = await store.execute(lambda at: schema.latest(at, 9))
+    assert (whole.key.id, broken.key.id) == ("2", "1")
+    assert "message '1' cannot be read" in broken.why.problem
+    assert [one.key.id for one in await store.execute(lambda at: schema.since(at, 0.0, 9))] == ["2"]
+
+
+async def test_records_since_a_time_come_in_order(opened: Opened) -> None:
+    """At most the newest ones."""
+    store = opened()
+    for number in range(6):
+        one = record(KEY._replace(id=str(number)))
+        one.heard_at = float(number)
+        await store.execute(partial(schema.put, record=one))
+
+    for since, most, expected in ((3.0, 9, "345"), (0.0, 2, "45"), (9.0, 9, "")):
+        found = await store.execute(partial(schema.since, heard_at=since, most=most))
+        assert "".join(one.key.id for one in found) == expected
+
+
+async def test_dropped_messages_are_kept_up_to_a_number(opened: Opened) -> None:
+    """The oldest are deleted first; other records do not count."""
+    store = opened()
+    for number in range(8):
+        state = MessageState.DONE if number in {0, 5} else MessageState.DROPPED
+        one = record(KEY._replace(id=str(number)), state=state)
+        await store.execute(partial(schema.put, record=one))
+
+    assert await store.execute(lambda at: schema.prune_dropped(at, 2)) == 4
+    assert await store.execute(lambda at: schema.prune_dropped(at, 2)) == 0
+    left = await store.execute(lambda at: schema.latest(at, 9))
+    assert [one.key.id for one in left] == ["7", "6", "5", "0"]
+
+
+async def test_a_message_is_found_by_the_id_of_its_platform(opened: Opened) -> None:
+    """Which is the end of its own, where that begins with the service and the room."""
+    store = opened()
+    key = KEY._replace(id=f"{KEY.source}/{KEY.room}/77")
+    for one in (key, KEY._replace(id="other/r/78")):
+        await store.execute(partial(schema.put, record=record(one)))
+
+    for wanted, count in (("77", 1), (key.id, 1), ("78", 0), ("other/r/78", 1)):
+        found = await store.execute(partial(schema.find_by_id, wanted=wanted, most=9))
+        assert len(found) == count
+
+
 async def test_old_records_are_deleted(opened: Opened) -> None:
     """Not the unfinished ones of posted messages, which are delivered again."""
     store = opened()

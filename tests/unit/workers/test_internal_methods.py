@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
+from garrison.ipc import RemoteError
 from garrison.ipc.messages import Manifest
 from garrison.workers import (
     Action,
@@ -21,6 +22,7 @@ from garrison.workers import (
     Plugin,
     Provider,
     ProviderResult,
+    Refusal,
     Service,
     as_memory,
 )
@@ -33,6 +35,7 @@ from garrison.workers.process.internal_methods import (
     action_outputs,
     provider_result,
 )
+from garrison.workers.process.registration import static_manifest
 from garrison.workers.testing import run
 
 if TYPE_CHECKING:
@@ -291,6 +294,50 @@ def test_a_plugin_of_components_alone_gets_a_worker() -> None:
     assert Plugin("p").worker_services("named") == []
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (None, None),
+        ("not here", Refusal("not here")),
+        (Refusal(), Refusal()),
+        (Refusal("no", "spam"), Refusal("no", "spam")),
+    ],
+)
+async def test_a_gate_refuses_with_a_text_or_in_silence(
+    value: Any, expected: Refusal | None
+) -> None:
+    """Like other functions it takes as many arguments as it wants, and its result travels."""
+
+    async def gate(runtime: Any, memory: Memory) -> Any:
+        assert memory.content.text == "hi"
+        return value
+
+    async with run(Plain, plugin=Plugin("guard", gate=gate)) as service:
+        (remote,) = service.runtime.gates
+        assert await remote.ask(as_memory("hi"), timeout=5) == expected
+        assert await remote.ask(as_memory("hi"), timeout=5, optional=True) == expected
+
+
+@pytest.mark.parametrize("value", ["", "  ", True, False, 1, {"text": "no"}])
+async def test_a_gates_other_results_are_errors(value: Any) -> None:
+    """Whether they let a message pass would be a guess."""
+    async with run(Plain, plugin=Plugin("guard", gate=lambda: value)) as service:
+        (remote,) = service.runtime.gates
+        with pytest.raises(RemoteError, match="returns None to let a message pass"):
+            await remote.ask(as_memory("hi"), timeout=5)
+
+
+def test_a_plugin_with_a_gate_alone_gets_a_worker() -> None:
+    """Its manifest says so; a gate that requires more arguments is found when it is read."""
+    plugin = Plugin("guard", gate=lambda runtime, memory: None)
+    (cls,) = plugin.worker_services("guard")
+    assert static_manifest(Manifest("guard"), plugin, cls, "guard").gate
+    assert not static_manifest(Manifest("guard"), Plugin("p"), cls, "guard").gate
+    wrong = Plugin("guard", gate=lambda runtime, memory, state: None)
+    with pytest.raises(TypeError, match=r"the gate requires \(runtime, memory, state\)"):
+        static_manifest(Manifest("guard"), wrong, cls, "guard")
+
+
 def test_names_on_the_wire_are_those_of_earlier_releases() -> None:
     """Workers of different releases call each other during an upgrade."""
     assert set(METHODS) == {
@@ -300,6 +347,7 @@ def test_names_on_the_wire_are_those_of_earlier_releases() -> None:
         "$provide",
         "$judges",
         "$evaluate",
+        "$gate",
         "$model",
         "$model_stream",
         "$send",

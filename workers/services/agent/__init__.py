@@ -33,10 +33,14 @@ from .config import Config as AgentConfig
 from .database import MemoryDatabase
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
+from .limits.age import Age
+from .limits.no_answer import NoAnswer
 from .record import schema
-from .record.rows import MessageKey
+from .record.explain import Explained
+from .record.finding import find_answers
+from .record.rows import MessageKey, MessageState
 from .record.store import FILE, AnswerStore, NewerRecord
-from .recording import Origin, open_recording
+from .recording import Origin, open_dropped, open_recording
 from .rooms import Room, Rooms
 from .saying import AnswerState
 from .tasks import Cache
@@ -45,6 +49,7 @@ log = logging.getLogger(__name__)
 
 STOP_S = 1.0  # for answers in progress when the service stops; open calls were waited for before
 PRUNE_S = 60.0  # between deletions of old records
+DROPPED_KEPT = 10_000  # records of dropped messages
 BUSY_S = 5.0  # before a posted message that found too many waiting is delivered again
 # Errors that another attempt to open the record does not solve.
 NEEDS_OPERATOR = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
@@ -72,6 +77,7 @@ class Work(msgspec.Struct):
     responses: list[Memory]
     state: State | None
     origin: Origin
+    age: Age
     result: "asyncio.Future[Processed]"
 
 
@@ -91,6 +97,7 @@ class AgentService(MemoryDatabase):
         service._answers = await asyncio.to_thread(_open_store, runtime, service.config)
         service._open()
         service._answers.start(asyncio.get_running_loop())
+        await service._restore_limits()
         service.spawn(service._watch_record(), "answers", essential=True)
         service.every(PRUNE_S, service._prune)
         if service._answers.set_aside is not None:
@@ -113,6 +120,7 @@ class AgentService(MemoryDatabase):
         self._dropping = False
         history = ConversationHistory(self.runtime, config, self)
         self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
+        self._gatekeeper = self._pipeline.gatekeeper
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
 
     # --- messages ---------------------------------------------------------------------------
@@ -136,6 +144,8 @@ class AgentService(MemoryDatabase):
         """
         posted = self.runtime.message
         origin = Origin() if posted is None else Origin(True, posted.attempt)
+        if posted is not None and not memory.created_at:
+            memory = msgspec.structs.replace(memory, created_at=posted.posted_at)
         return await self._process(as_memory(memory), list(responses or ()), state, origin)
 
     async def _process(
@@ -148,10 +158,54 @@ class AgentService(MemoryDatabase):
         result = self._in_progress.get(key)
         if result is None:
             result = asyncio.get_running_loop().create_future()
-            self._accept(Work(key, memory, given, state, origin, result))
+            age = self._gatekeeper.age(memory)
+            self._accept(Work(key, memory, given, state, origin, age, result))
         return await asyncio.shield(result)
 
     def _accept(self, work: Work) -> None:
+        keeper, drop = self._gatekeeper, None
+        if keeper.decides(work.memory, bool(work.responses)):
+            drop = keeper.drop(work.memory, work.age)
+        if drop is None:
+            self._enqueue(work)
+            return
+        self._in_progress[work.key] = work.result
+        work.result.add_done_callback(_retrieve_exception)
+        self.spawn(self._drop(work, drop), "drop")
+
+    async def _drop(self, work: Work, drop: NoAnswer) -> None:
+        """Record that a message is dropped, beside its room's queue, and say so where it is due.
+
+        A message that has a record was admitted before: its answer goes on.
+        """
+        try:
+            processed = await self._dropped(work, drop)
+            if processed is None:
+                self._enqueue(work)
+                return
+            self._remember_answered(work.key, _encode(processed))
+            work.result.set_result(processed)
+        except asyncio.CancelledError:
+            work.result.cancel()
+            raise
+        except Exception as failure:  # noqa: BLE001 (it affects this message's caller alone)
+            work.result.set_exception(failure)
+        if work.result.done():
+            self._in_progress.pop(work.key, None)
+
+    async def _dropped(self, work: Work, drop: NoAnswer) -> Processed | None:
+        if self._answers.is_full:  # its last pages are for answers
+            return Processed()
+        now = time.time()
+        recording = await open_dropped(self._answers, work.key, work.memory, work.origin, now)
+        if recording is None:
+            return None
+        answer = AnswerState(work.memory, [], recording, work.age)
+        await self._pipeline.end(answer, drop)
+        await self._pipeline.finish(answer, wait=bool(drop.text))
+        return answer.processed
+
+    def _enqueue(self, work: Work) -> None:
         key = work.key
         room = Room(key.source, key.room or key.id)  # without a room it waits for no other
         size = len(_encode((work.memory, work.responses, work.state)))
@@ -199,7 +253,8 @@ class AgentService(MemoryDatabase):
             if answer is not None:
                 why = answer.record.why
                 self._end(work, answer, why.problem)
-                await self._evaluators.evaluate(answer, why.end is None)
+                if why.end is not MessageState.DROPPED:
+                    await self._evaluators.evaluate(answer, why.end is None)
         finally:
             self._in_progress.pop(work.key, None)
 
@@ -209,7 +264,7 @@ class AgentService(MemoryDatabase):
         recording = await open_recording(self._answers, work.key, work.memory, work.origin, now)
         if recording.is_finished:
             return None, recording.answer
-        answer = AnswerState(work.memory, work.responses, recording, work.state)
+        answer = AnswerState(work.memory, work.responses, recording, work.age, work.state)
         self._emit(EventType.RUN_STARTED, answer.event_data)
         return answer, Processed()
 
@@ -312,6 +367,7 @@ class AgentService(MemoryDatabase):
             "rooms": len(self._rooms),
             "waiting": self._rooms.waiting,
             "answered": self._answered_count,
+            **self._gatekeeper.counts,
             "record_bytes": self._answers.bytes,
             "memories": len(self._memories),
             "memory_bytes": self._memories.bytes,
@@ -334,7 +390,36 @@ class AgentService(MemoryDatabase):
 
     async def _prune(self) -> None:
         before = time.time() - self.config.keep_answers
-        await self._answers.execute(functools.partial(schema.prune, before=before))
+        for prune in (
+            functools.partial(schema.prune, before=before),
+            functools.partial(schema.prune_dropped, keep=DROPPED_KEPT),
+        ):
+            while await self._answers.execute(prune) >= schema.PRUNED:
+                pass
+
+    async def _restore_limits(self) -> None:
+        """Count what an earlier process admitted: a crash refills no bucket."""
+        if horizon := self._gatekeeper.horizon:
+            since, most = time.time() - horizon, self.config.senders
+            records = await self._answers.execute(lambda at: schema.since(at, since, most))
+            self._gatekeeper.restore(records)
+
+    @idempotent
+    async def answers(self, wanted: str = "", limit: int = 20) -> dict[str, Any]:
+        """Return recorded answers, the newest first; for operators: `garrison answer`.
+
+        Args:
+            wanted: The id of a message, or of what was said, in the host or on its platform: all of
+                that answer. NAME/ROOM: that room's answers, and all of the last one. "": the
+                latest answers of all rooms.
+            limit: How many lines, at most 200.
+        """
+        found = await self._answers.execute(lambda at: find_answers(at, wanted, limit))
+        shown = Explained(self.runtime.redacted)
+        return {
+            "answers": [shown.line(record) for record in found.lines],
+            "details": [shown.detail(record) for record in found.details],
+        }
 
 
 def _open_store(runtime: Runtime, config: AgentConfig) -> AnswerStore:

@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Iterable
 from contextlib import aclosing
-from typing import Any, NamedTuple, assert_never
+from typing import Any, assert_never
 
 import msgspec
 
@@ -22,6 +22,7 @@ from garrison.workers import (
     EventType,
     GenerateTextParams,
     Memory,
+    ModelTrace,
     ModelUnavailable,
     RetryLater,
     Runtime,
@@ -33,6 +34,8 @@ from . import prompt
 from .actions import REPLY, Reply, Run, Say, Step, Unknown
 from .config import Config
 from .history import ConversationHistory
+from .limits.gatekeeper import Gatekeeper
+from .limits.no_answer import NoAnswer
 from .persona import Persona
 from .record.resume import StepMove, has_no_answer, recorded_parts, step_move
 from .record.rows import (
@@ -57,14 +60,6 @@ TEXT_MOST = 8192  # characters of the providers' texts and of an error that are 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class Refusal(NamedTuple):
-    """Why a message gets no answer."""
-
-    state: MessageState  # that it ends in
-    why: str
-    text: str = ""  # said instead; "" is silence
-
-
 class AnswerPipeline:
     """Answers messages.
 
@@ -73,6 +68,9 @@ class AnswerPipeline:
         config: Model, choice of actions, timeouts.
         history: Earlier messages; also stores new ones.
         emit: Emits an event without waiting for its listeners.
+
+    Attributes:
+        gatekeeper: Decides which messages are answered.
     """
 
     def __init__(
@@ -80,6 +78,7 @@ class AnswerPipeline:
     ) -> None:
         self._runtime, self._config, self._history = runtime, config, history
         self._emit = emit
+        self.gatekeeper = Gatekeeper(runtime, config, emit, self._failure_text)
         self._speaker = Speaker(runtime, config, history, emit)
         self._persona = Persona(runtime, config)
 
@@ -91,21 +90,27 @@ class AnswerPipeline:
             Exception: There is no answer: see `fail`.
         """
         record = answer.record
-        await self._history.restore(answer.memory)
-        await self._history.remember(answer.memory)
+        is_new = record.state is MessageState.DECIDING and not has_no_answer(record)
+        no_answer = await self._no_answer(answer) if is_new else None
+        if MessageState.DROPPED not in {record.why.end, no_answer and no_answer.state}:
+            await self._history.restore(answer.memory)
+            await self._history.remember(answer.memory)
+        if no_answer is not None:
+            await self.end(answer, no_answer)
+            return
         await self._speaker.settle(answer)
         if has_no_answer(record):
             return
-        if record.state is MessageState.DECIDING:
-            refusal = await self._refusal(answer)
-            if refusal is not None:
-                await self._refuse(answer, refusal)
-                return
+        if is_new:
             record.steps = await self._plan(answer)
         await self._run_steps(answer)
 
-    async def finish(self, answer: AnswerState) -> None:
+    async def finish(self, answer: AnswerState, wait: bool = True) -> None:
         """Record that the answer is complete.
+
+        Args:
+            answer: The message's.
+            wait: Return once it is on disk.
 
         Raises:
             RetryLater: There is no room.
@@ -113,7 +118,10 @@ class AnswerPipeline:
         record = answer.record
         record.state = record.why.end or MessageState.DONE
         record.done_at = time.time()
-        await answer.recording.write()
+        if wait:
+            await answer.recording.write()
+        else:
+            answer.recording.write_soon()
 
     # --- no answer --------------------------------------------------------------------------
 
@@ -129,19 +137,27 @@ class AnswerPipeline:
         problem = _error_text(error)[:TEXT_MOST]
         self._emit(ANSWER_FAILED, {**answer.event_data, "error": problem})
         log.error("answer.failed message=%s error=%s", answer.memory.id, problem)
-        why.problem = problem
-        await self._refuse(answer, Refusal(MessageState.FAILED, why.how, text))
+        await self.end(answer, NoAnswer(MessageState.FAILED, why.how, text, problem))
         return True
 
-    async def _refusal(self, answer: AnswerState) -> Refusal | None:
+    async def _no_answer(self, answer: AnswerState) -> NoAnswer | None:
         """Return why a message gets no answer; None if it gets one."""
-        return None
+        keeper, memory = self.gatekeeper, answer.memory
+        if not keeper.decides(memory, bool(answer.responses)):
+            return None
+        return await keeper.refusal(memory, answer.age)
 
-    async def _refuse(self, answer: AnswerState, refusal: Refusal) -> None:
+    async def end(self, answer: AnswerState, no_answer: NoAnswer) -> None:
+        """Note that a message gets no answer, and say what is said instead.
+
+        Raises:
+            RetryLater: It is to be said later.
+        """
         why = answer.record.why
-        why.end, why.how = refusal.state, refusal.why
-        if refusal.text:
-            await self._speaker.say(answer, FAILURE, Content(refusal.text))
+        why.end, why.how = no_answer.state, no_answer.how
+        why.problem = no_answer.problem[:TEXT_MOST]
+        if no_answer.text:
+            await self._speaker.say(answer, FAILURE, Content(no_answer.text))
 
     def _can_say(self, answer: AnswerState) -> bool:
         return answer.record.posted or self._speaker.has_sender(answer)
@@ -366,18 +382,24 @@ class AnswerPipeline:
 
     async def _use_model(self, answer: AnswerState, params: GenerateTextParams) -> Any:
         config, began = self._config, time.monotonic()
-        use = ModelUse(config.model)
-        answer.record.why.models = [*answer.record.why.models, use]
+        use, why = ModelUse(config.model), answer.record.why
+        why.models = [*why.models, use]
+        if self._runtime.record_values:
+            why.prompt = prompt.recorded(params, self._runtime.redacted)
+        trace = ModelTrace()
         try:
-            return await self._runtime.use_model(
-                config.model, params, timeout=config.model_timeout, fallback=config.fallback
-            )
+            with trace:
+                return await self._runtime.use_model(
+                    config.model, params, timeout=config.model_timeout, fallback=config.fallback
+                )
         except ModelUnavailable as error:
             found: dict[str, Exception] = getattr(error, "errors", {})
             use.errors = {name: _error_text(one)[:TEXT_MOST] for name, one in found.items()}
             raise
         finally:
             use.seconds = time.monotonic() - began
+            use.service, use.tokens = trace.service, trace.tokens
+            use.errors = {**trace.errors, **use.errors}
 
     async def _model_params(
         self, answer: AnswerState, answering: bool = True

@@ -7,6 +7,9 @@ import msgspec
 from garrison.workers import ModelType
 
 from .character_prompt import PROMPT_MOST
+from .limits.admission import Rules
+from .limits.buckets import Rate
+from .limits.gates import OnFailure
 from .prompt import Sampling
 from .rooms import Limits
 
@@ -28,6 +31,17 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: the character's
     max_tokens: Count | None = None
     stop: list[str] = []
+
+    # which messages are answered
+    per_person: Rate | None = None
+    per_room: Rate | None = None
+    block: list[str] = []  # ids of senders and rooms; SOURCE/ID for one platform alone
+    excess_text: str = "Too many messages: please wait a moment."
+    excess_quiet: Seconds = 60.0  # without excess, after which the text is sent again
+    answer_within: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 900.0  # 0: however old
+    gate_failure: OnFailure = "pass"
+    gate_timeout: Seconds = 5.0
+    senders: Count = 10_000  # whose rates are known, and as many rooms
 
     # what is said instead of an answer; "" is silence
     failure_text: str = "Sorry, I cannot answer just now."
@@ -67,6 +81,12 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     def limits(self) -> Limits:
         """Return the limits of waiting messages."""
         return Limits(self.waiting_per_room, self.waiting, self.waiting_bytes, self.rooms)
+
+    @property
+    def rules(self) -> Rules:
+        """Return the limits of who is answered."""
+        block = frozenset(self.block)
+        return Rules(self.per_person, self.per_room, block, self.excess_quiet, self.senders)
 
     @property
     def sampling(self) -> Sampling:

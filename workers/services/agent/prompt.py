@@ -1,7 +1,7 @@
 """Build the model's prompt: the character, the conversation, sampling parameters. Pure."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -214,3 +214,17 @@ def params(
         stop=list(parameters.stop),
     )
     return generate, composed.left_out
+
+
+RECORDED_MOST = 64 * 1024  # characters of a prompt in the record
+
+
+def recorded(params: GenerateTextParams, redact: Callable[[str], str]) -> str:
+    """Return what a model is asked as one text, without secrets; of a long one both ends."""
+    parts = [f"[{one['role']}]\n{one['content']}" for one in params.as_messages()]
+    text = redact("\n\n".join(parts))
+    if len(text) <= RECORDED_MOST:
+        return text
+    half = RECORDED_MOST // 2 - 20
+    left_out = len(text) - 2 * half
+    return f"{text[:half]}\n… ({left_out:,} characters) …\n{text[-half:]}"

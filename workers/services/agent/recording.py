@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from garrison.workers import Busy, Memory, Processed, RetryLater
+from garrison.workers import Busy, Content, Memory, Processed, RetryLater
 
 from .record import schema
 from .record.resume import answer_of, is_finished, is_perhaps_said
@@ -16,6 +16,7 @@ from .record.store import AnswerStore, RecordFull
 
 log = logging.getLogger(__name__)
 
+DROPPED_MOST = 300  # characters of a dropped message that are recorded
 # What need not be on disk first is written with what must: each commit takes milliseconds, and the
 # next one waits for it.
 SOON_S = 0.02
@@ -131,6 +132,30 @@ async def open_recording(
     recording = Recording(store, Record(key, memory, now, origin.posted), perhaps)
     recording.write_soon()
     return recording
+
+
+async def open_dropped(
+    store: AnswerStore, key: MessageKey, memory: Memory, origin: Origin, now: float
+) -> Recording | None:
+    """Return a new record of a message that is dropped; None if the message has a record already.
+
+    Little of the message is kept, so that a flood does not fill the disk. Arguments are those of
+    `open_recording`.
+    """
+    if await store.execute(lambda at: schema.find(at, key)) is not None:
+        return None
+    text = memory.content.text[:DROPPED_MOST]
+    content = Content(text, source=key.source, channel_type=memory.content.channel_type)
+    kept = Memory(
+        content=content,
+        id=memory.id,
+        entity_id=memory.entity_id,
+        agent_id=memory.agent_id,
+        created_at=memory.created_at,
+        room_id=memory.room_id,
+        world_id=memory.world_id,
+    )
+    return Recording(store, Record(key, kept, now, origin.posted), origin.attempt > 1)
 
 
 class _Write:

@@ -24,6 +24,7 @@ from garrison.workers import (
 from .config import Config
 from .delivery import Delivered, send, sender_of
 from .history import ConversationHistory
+from .limits.age import Age
 from .record.resume import PartMove, part_move, recorded_parts
 from .record.rows import MessageState, Outcome, Part, PlannedStep, Record
 from .recording import Recording
@@ -43,6 +44,7 @@ class AnswerState:
     memory: Memory
     responses: list[Memory]  # given by the caller
     recording: Recording
+    age: Age
     state: State | None = None
     bytes: int = 0  # of responses and results
     deadline: asyncio.Timeout | None = None  # of deciding and acting; saying does not count
@@ -135,7 +137,7 @@ class Speaker:
         """
         for part in answer.record.parts:
             if part.outcome is not None:
-                await self._remember(part)
+                await self._remember(answer, part)
                 continue
             content = part.memory.content
             sender = sender_of(self._runtime, content.source, part.memory.room_id)
@@ -169,12 +171,13 @@ class Speaker:
                 sent.outcome,
                 sent.problem,
             )
-        await self._remember(part)
+        await self._remember(answer, part)
         if part.outcome in REMEMBERED:
             self._emit(EventType.MESSAGE_SENT, part.memory)
 
-    async def _remember(self, part: Part) -> None:
-        if part.outcome in REMEMBERED:
+    async def _remember(self, answer: AnswerState, part: Part) -> None:
+        is_dropped = answer.record.why.end is MessageState.DROPPED  # its message is not remembered
+        if part.outcome in REMEMBERED and not is_dropped:
             await self._history.remember(part.memory)
 
     def _response(self, answer: AnswerState, content: Content) -> Memory:

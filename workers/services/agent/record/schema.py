@@ -3,6 +3,7 @@
 Each function may run again after a commit whose outcome is unknown.
 """
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable
 from typing import Any
@@ -48,6 +49,7 @@ CREATE UNIQUE INDEX IF NOT EXISTS by_key ON messages (source, room, id, given);
 CREATE INDEX IF NOT EXISTS by_id ON messages (id);
 CREATE INDEX IF NOT EXISTS by_room ON messages (source, room, seq);
 CREATE INDEX IF NOT EXISTS by_end ON messages (done_at, heard_at);
+CREATE INDEX IF NOT EXISTS by_drop ON messages (seq) WHERE state = 'dropped';
 CREATE TABLE IF NOT EXISTS steps (
     message INTEGER NOT NULL,
     number INTEGER NOT NULL,
@@ -75,7 +77,7 @@ CREATE TABLE IF NOT EXISTS parts (
     PRIMARY KEY (message, number)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_part ON parts (id);
-CREATE TABLE IF NOT EXISTS sent (  -- the platforms' own ids of what was said
+CREATE TABLE IF NOT EXISTS sent (  -- the platforms' own ids of messages, and of what was said
     id TEXT NOT NULL,
     message INTEGER NOT NULL,
     PRIMARY KEY (id, message)
@@ -84,6 +86,7 @@ CREATE INDEX IF NOT EXISTS by_message ON sent (message);
 """
 
 MESSAGE = "seq, source, room, id, given, state, posted, heard_at, decided_at, done_at, why, memory"
+HEARD_AT = 7  # in it
 STEP = "number, kind, name, otherwise, state, started_at, ended_at, results, content"
 PART = "number, step, outcome, problem, recorded_at, ended_at, ids, memory"
 
@@ -119,9 +122,16 @@ def put(cursor: sqlite3.Cursor, record: Record) -> int:
             (*_progress(record), row[0]),
         )
     seq = int(cursor.lastrowid or 0) if row is None else int(row[0])
+    if row is None and (own := platform_id(record.key)) != record.key.id:
+        cursor.execute("INSERT OR IGNORE INTO sent (id, message) VALUES (?, ?)", (own, seq))
     put_steps(cursor, seq, record.steps)
     put_parts(cursor, seq, record.parts)
     return seq
+
+
+def platform_id(key: MessageKey) -> str:
+    """Return the id that the platform itself gave a message."""
+    return key.id.removeprefix(f"{key.source}/{key.room}/") or key.id
 
 
 def _progress(record: Record) -> tuple[Any, ...]:
@@ -193,6 +203,20 @@ def prune(cursor: sqlite3.Cursor, before: float) -> int:
         "LIMIT ?",
         (before, before, PRUNED),
     ).fetchall()
+    return _delete(cursor, found)
+
+
+def prune_dropped(cursor: sqlite3.Cursor, keep: int) -> int:
+    """Delete records of dropped messages beyond the newest ones; return how many."""
+    dropped = "FROM messages WHERE state = 'dropped' ORDER BY seq DESC LIMIT"
+    last = cursor.execute(f"SELECT seq {dropped} 1 OFFSET ?", (keep,)).fetchone()
+    if last is None:
+        return 0
+    query = "SELECT seq FROM messages WHERE state = 'dropped' AND seq <= ? LIMIT ?"
+    return _delete(cursor, cursor.execute(query, (last[0], PRUNED)).fetchall())
+
+
+def _delete(cursor: sqlite3.Cursor, found: list[tuple[int]]) -> int:
     for table, column in (("sent", "message"), ("parts", "message"), ("steps", "message")):
         cursor.executemany(f"DELETE FROM {table} WHERE {column} = ?", found)
     cursor.executemany("DELETE FROM messages WHERE seq = ?", found)
@@ -219,31 +243,56 @@ def find_by_id(cursor: sqlite3.Cursor, wanted: str, most: int) -> list[Record]:
 
     Args:
         cursor: Reads.
-        wanted: A message's id, a part's, or the platform's own of what was said.
+        wanted: The id of a message, or of a part of an answer: in the host, or the platform's own.
         most: Records.
     """
-    rows = cursor.execute(
-        f"SELECT {MESSAGE} FROM messages WHERE id = ? OR seq IN "
-        "(SELECT message FROM parts WHERE id = ?) OR seq IN "
-        "(SELECT message FROM sent WHERE id = ?) ORDER BY seq DESC LIMIT ?",
-        (wanted, wanted, wanted, most),
-    ).fetchall()
-    return [_record(cursor, row) for row in rows]
+    where = (
+        "WHERE id = ? OR seq IN (SELECT message FROM parts WHERE id = ?) OR seq IN "
+        "(SELECT message FROM sent WHERE id = ?)"
+    )
+    return _newest(cursor, where, (wanted, wanted, wanted), most)
 
 
 def of_room(cursor: sqlite3.Cursor, source: str, room: str, most: int) -> list[Record]:
     """Return the records of a room, the newest first."""
-    rows = cursor.execute(
-        f"SELECT {MESSAGE} FROM messages WHERE source = ? AND room = ? ORDER BY seq DESC LIMIT ?",
-        (source, room, most),
-    ).fetchall()
-    return [_record(cursor, row) for row in rows]
+    return _newest(cursor, "WHERE source = ? AND room = ?", (source, room), most)
 
 
 def latest(cursor: sqlite3.Cursor, most: int) -> list[Record]:
     """Return the newest records of all rooms, the newest first."""
+    return _newest(cursor, "", (), most)
+
+
+def since(cursor: sqlite3.Cursor, heard_at: float, most: int) -> list[Record]:
+    """Return the records from a time on, at most the newest ones, the oldest first."""
+    found: list[Record] = []
     query = f"SELECT {MESSAGE} FROM messages ORDER BY seq DESC LIMIT ?"
-    return [_record(cursor, row) for row in cursor.execute(query, (most,)).fetchall()]
+    for row in cursor.connection.execute(query, (most,)):
+        if row[HEARD_AT] < heard_at:
+            break
+        with contextlib.suppress(UnreadableRecord):
+            found.append(_record(cursor, row))
+    return found[::-1]
+
+
+def _newest(cursor: sqlite3.Cursor, where: str, values: tuple[Any, ...], most: int) -> list[Record]:
+    """Return records for an operator, the newest first; one that cannot be read says so."""
+    query = f"SELECT {MESSAGE} FROM messages {where} ORDER BY seq DESC LIMIT ?"
+    rows = cursor.execute(query, (*values, most)).fetchall()
+    return [_record_or_problem(cursor, row) for row in rows]
+
+
+def _record_or_problem(cursor: sqlite3.Cursor, row: tuple[Any, ...]) -> Record:
+    try:
+        return _record(cursor, row)
+    except UnreadableRecord as error:
+        seq, *key, state, posted, heard_at, decided_at, done_at, _, _ = row
+        known = MessageState(state) if state in set(MessageState) else MessageState.FAILED
+        why, memory = Why(problem=str(error)), Memory(content=Content(), id=key[2])
+        return Record(
+            MessageKey(*key), memory, heard_at, bool(posted), known, why, decided_at, done_at,
+            seq=seq,
+        )  # fmt: skip
 
 
 def used_pages(cursor: sqlite3.Cursor) -> int:

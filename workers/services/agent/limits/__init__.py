@@ -1,0 +1,1 @@
+"""Which messages are answered at all: rates, blocked ids, age, and the gates of plugins."""

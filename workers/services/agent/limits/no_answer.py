@@ -1,0 +1,14 @@
+"""That a message gets no answer, why, and what is said instead. Pure."""
+
+from typing import NamedTuple
+
+from ..record.rows import MessageState
+
+
+class NoAnswer(NamedTuple):
+    """Why a message gets no answer."""
+
+    state: MessageState  # that it ends in
+    how: str  # what stopped it, as `garrison answer` shows it
+    text: str = ""  # said instead; "" is silence
+    problem: str = ""
