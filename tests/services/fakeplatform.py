@@ -87,6 +87,8 @@ class FakePlatform(Platform):
                 while line := await reader.readline():
                     self._read(json.loads(line))
             self._connected.clear()
+            if self._writer is not None:
+                self._writer.close()  # a request that is made from here on fails at once
             for answer in self._asked.values():
                 if not answer.done():
                     answer.set_exception(ConnectionError("the connection has ended"))
