@@ -19,6 +19,7 @@ from garrison.workers import (
     GenerateTextParams,
     Memory,
     ModelType,
+    ModelUnavailable,
     Plugin,
     Processed,
     Provider,
