@@ -53,8 +53,6 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".mail.data.damaged_count",
     ".mail.data.damaged_messages",
     ".living.json.services[].manifest.attributes",
-    ".living.json.services[].manifest.mail_window",  # the agent's
-    ".living.json.plugins.agent.services[].mail_window",
     ".living.json.services[].manifest.models[].counts",
     ".living.json.plugins.eliza.services[].models[].counts",
     *(f".{v}.data.services[].cpu_seconds" for v in (*STATUS, "restart", "start")),
