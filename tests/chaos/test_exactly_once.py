@@ -165,17 +165,18 @@ def test_every_process_is_killed_at_once_ten_times() -> None:
 
 
 @pytest.mark.external
-@pytest.mark.parametrize("name", ["fakeplatform", "agent", "mailbox"])
-def test_a_frozen_process_goes_on_or_is_replaced(name: str) -> None:
-    """Within the watchdog's time, and beyond it."""
+def test_frozen_processes_go_on_or_are_replaced() -> None:
+    """One after the other within the watchdog's time, and all at once beyond it."""
+    names = ("fakeplatform", "agent", "mailbox")
     with trial(LOOKUP) as one:
-        for seconds in (0.5, 12.0):
-            one.host.ask("reset", name)
+        for frozen, seconds in ((names[:1], 0.5), (names[1:2], 0.5), (names[2:], 0.5), (names, 12)):
+            one.host.ask("reset", *frozen)
             one.burst()
-            pid = one.host.kill(name, signal.SIGSTOP)
+            pids = [one.host.kill(name, signal.SIGSTOP) for name in frozen]
             time.sleep(seconds)
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
             one.until_answered()
         assert one.faults() == {}
 
