@@ -15,8 +15,8 @@ from garrison.workers.services.mailbox import checksums, damage, lane_rows, sche
 from garrison.workers.services.mailbox.checksums import DEAD, Message
 from garrison.workers.services.mailbox.clock import ClockRecord
 from garrison.workers.services.mailbox.lane_queue import LaneRead
-from garrison.workers.services.mailbox.rebuild import damaged_files
 from garrison.workers.services.mailbox.store import Store
+from garrison.workers.sqlite.files import damaged_files
 
 MAX_BYTES = 1 << 30
 COUNT = 300

@@ -1,23 +1,22 @@
 """The send log: a SQLite file of what a platform has sent, and of how far it has heard.
 
-One thread writes. Operations that arrive during a commit share the next one; the result of each
-arrives once it is on disk. Rows of finished sends are dropped when they are older than `keep`, or
-when there are more than `SENDS_MOST`, the oldest first; unfinished ones are never dropped.
+The result of an operation arrives once it is on disk; see `workers.sqlite.writer`. Rows of finished
+sends are dropped when they are older than `keep`, or when there are more than `SENDS_MOST`, the
+oldest first; unfinished ones are never dropped.
 """
 
 import asyncio
-import contextlib
 import functools
 import logging
 import os
 import sqlite3
-import threading
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from garrison.ipc import GarrisonError
+from garrison.workers.sqlite.files import is_disk_full, quarantine, sync_folder
+from garrison.workers.sqlite.writer import Batch, Operation, WriterThread, run_transaction
 
 from .clocks import read_clocks
 from .decision import SendState, advanced
@@ -25,19 +24,15 @@ from .decision import SendState, advanced
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Operation = Callable[[sqlite3.Cursor], Any]
 
 FILE = "platform.db"
 FORMAT = 1
-MAX_BATCH = 256  # operations in one commit
 MAX_PENDING = 16_384  # operations; further ones are refused
 SENDS_MOST = 1_000_000  # rows
 CURSORS_MOST = 100_000  # streams; of more, those that moved last are kept
 DROPPED = 500  # rows in one transaction
 CLEAN_S = 600.0  # between looks for rows to drop
 LOST_S = 8 * 86_400.0  # after the log was lost, a send of former days may be missing in it
-SET_ASIDE_MOST = 3  # damaged files that are kept
-NO_ROOM = ("SQLITE_FULL", "SQLITE_IOERR")
 
 SCHEMA = """
 CREATE TABLE sends (
@@ -74,13 +69,6 @@ class Row(NamedTuple):
     cut: int  # the `max_length` that its text was split at; 0: none
 
 
-class Pending(NamedTuple):
-    """An operation that waits for the writer thread."""
-
-    operation: Operation
-    future: asyncio.Future[Any]
-
-
 class SendLog:
     """The file.
 
@@ -94,32 +82,26 @@ class SendLog:
 
     def __init__(self, folder: Path, keep: float) -> None:
         self.path, self._keep = folder / FILE, keep
-        self._pending: deque[Pending] = deque()
-        self._wakeup = threading.Condition()
-        self._closing = False
         self._clean_at = 0.0
         self.lost = False
-        self._thread = threading.Thread(target=self._write, name="send log", daemon=True)
         self._db = self._open()
+        self._writer = WriterThread("send log", self._commit, lambda: self._db.close())
         self.cursors: dict[str, str] = dict(
             self._db.execute("SELECT stream, position FROM cursors ORDER BY moved")
         )
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start the writer thread; results arrive on the loop."""
-        self._loop = loop
-        self.failed: asyncio.Future[None] = loop.create_future()
-        self._thread.start()
+        self._writer.start(loop)
+        self.failed = self._writer.failed
 
     def begin_close(self) -> None:
         """Accept no further operations; pending ones are still written."""
-        with self._wakeup:
-            self._closing = True
-            self._wakeup.notify()
+        self._writer.begin_close()
 
     def wait_closed(self) -> None:
         """Block until everything is written; call `begin_close` first."""
-        self._thread.join()
+        self._writer.wait_closed()
 
     # --- operations ---------------------------------------------------------------------------
 
@@ -177,54 +159,28 @@ class SendLog:
         return self._execute(write)
 
     def _execute(self, operation: Callable[[sqlite3.Cursor], T]) -> "asyncio.Future[T]":
-        future: asyncio.Future[T] = self._loop.create_future()
-        with self._wakeup:
-            if self._closing or len(self._pending) >= MAX_PENDING:
-                future.set_exception(LogFull(f"{self.path}: too much waits to be written"))
-                return future
-            self._pending.append(Pending(operation, future))
-            self._wakeup.notify()
-        return future
+        if self._writer.closing or len(self._writer) >= MAX_PENDING:
+            future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            future.set_exception(LogFull(f"{self.path}: too much waits to be written"))
+            return future
+        return self._writer.execute(operation)
 
-    # --- the writer thread --------------------------------------------------------------------
+    # --- in the writer thread -----------------------------------------------------------------
 
-    def _write(self) -> None:
-        try:
-            while batch := self._next_batch():
-                outcomes = self._commit([one.operation for one in batch])
-                self._loop.call_soon_threadsafe(_resolve, batch, outcomes)
-                self._clean()
-            self._db.close()
-        except BaseException as error:  # noqa: BLE001 (the service crashes with it)
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                self._loop.call_soon_threadsafe(self._fail, error)
-
-    def _fail(self, error: BaseException) -> None:
-        if not self.failed.done():
-            self.failed.set_exception(error)
-
-    def _next_batch(self) -> list[Pending]:
-        with self._wakeup:
-            while not self._pending and not self._closing:
-                self._wakeup.wait()
-            count = min(len(self._pending), MAX_BATCH)
-            return [self._pending.popleft() for _ in range(count)]
-
-    def _commit(self, operations: list[Operation]) -> list[Any]:
+    def _commit(self, batch: Batch) -> list[Any]:
         """Return the result of each operation; on a full disk, an error for each."""
-        cursor = self._db.cursor()
+        outcomes = self._transaction([request.operation for request in batch])
+        self._clean()
+        return outcomes
+
+    def _transaction(self, operations: list[Operation]) -> list[Any]:
         try:
-            cursor.execute("BEGIN IMMEDIATE")
-            outcomes = [operation(cursor) for operation in operations]
-            cursor.execute("COMMIT")
+            return run_transaction(self._db, operations, lambda error: False)
         except sqlite3.OperationalError as error:
-            with contextlib.suppress(sqlite3.Error):
-                cursor.execute("ROLLBACK")
-            if not getattr(error, "sqlite_errorname", "").startswith(NO_ROOM):
+            if not is_disk_full(error):
                 raise
             log.error("platform.no_room file=%s error=%s", self.path, error)
             return [LogFull(f"{self.path} cannot be written: {error}")] * len(operations)
-        return outcomes
 
     def _clean(self) -> None:
         """Drop what is older than it need be, some rows at a time."""
@@ -233,7 +189,7 @@ class SendLog:
         if own < self._clean_at:
             return
         drop = functools.partial(_drop, before=own - self._keep)
-        (dropped, _) = self._commit([drop, functools.partial(_set_clock, own, now)])
+        (dropped, _) = self._transaction([drop, functools.partial(_set_clock, own, now)])
         self._clean_at = own + (1.0 if dropped == DROPPED else CLEAN_S)
 
     # --- its time -----------------------------------------------------------------------------
@@ -266,14 +222,14 @@ class SendLog:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            kept = _set_aside(self.path)
+            kept = quarantine(self.path)
             log.error("platform.damaged file=%s set_aside=%s error=%s", self.path, kept, error)
             db, is_lost = _connect(self.path), True
         if is_lost:
             log.error("platform.log_lost file=%s: earlier sends are not known", self.path)
         self._set_up_clock(db, is_lost)
         used.touch(0o600)
-        _sync(self.path.parent)
+        sync_folder(self.path.parent)
         return db
 
 
@@ -327,35 +283,3 @@ def _connect(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
-
-
-def _set_aside(path: Path) -> Path:
-    """Rename a damaged file and its log; the oldest of those kept is removed."""
-    kept = path.with_name(f"{path.name}.damaged-{int(read_clocks()[0])}")
-    for end in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(path.name + end).rename(kept.with_name(kept.name + end))
-    former = sorted(path.parent.glob(f"{path.name}.damaged-*"))
-    names = sorted({one.name.removesuffix("-wal").removesuffix("-shm") for one in former})
-    for name in names[:-SET_ASIDE_MOST]:
-        for one in path.parent.glob(f"{name}*"):
-            one.unlink()
-    return kept
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _resolve(batch: list[Pending], outcomes: list[Any]) -> None:
-    for one, outcome in zip(batch, outcomes, strict=True):
-        if one.future.done():  # cancelled
-            continue
-        if isinstance(outcome, Exception):
-            one.future.set_exception(outcome)
-        else:
-            one.future.set_result(outcome)

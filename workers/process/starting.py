@@ -9,7 +9,8 @@ from garrison.ipc.messages import LONGEST_TIMEOUT
 from garrison.workers.background import Background
 from garrison.workers.platform.life import begin, prepare
 from garrison.workers.platform.platform import Platform
-from garrison.workers.runtime import Reports, Runtime
+from garrison.workers.reports import Reports
+from garrison.workers.runtime import Runtime
 from garrison.workers.service import Service
 
 S = TypeVar("S", bound=Service)

@@ -29,7 +29,8 @@ from garrison.workers.agents.settings import Settings
 from garrison.workers.background import Background, BackgroundFailure
 from garrison.workers.config_class import ConfigMismatch, convert_config
 from garrison.workers.plugin import Plugin
-from garrison.workers.runtime import WARNING_MOST, Reports, Runtime
+from garrison.workers.reports import WARNING_MOST, Reports
+from garrison.workers.runtime import Runtime
 from garrison.workers.service import Service
 
 from . import health, logs, redaction

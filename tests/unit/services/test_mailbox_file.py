@@ -16,10 +16,11 @@ from tests.unit.services.test_mailbox import away, back, mailbox, post, taken
 
 from garrison.supervisor.cli import mail
 from garrison.supervisor.cli.render import table
-from garrison.workers.services.mailbox import damage, rebuild, schema
+from garrison.workers.services.mailbox import damage, schema
 from garrison.workers.services.mailbox.checksums import Message
 from garrison.workers.services.mailbox.file import NewerFile
 from garrison.workers.services.mailbox.store import Store
+from garrison.workers.sqlite import files
 
 MAX_BYTES = 1 << 30
 COUNT = 12
@@ -233,7 +234,7 @@ def test_all_files_are_readable_by_their_owner_alone(tmp_path: Path) -> None:
             path.with_name("mailbox.db-wal").chmod(0o644)
         flip(path, 20)
         with opened(path):
-            assert rebuild.damaged_files(path)
+            assert files.damaged_files(path)
             assert [one.name for one in tmp_path.iterdir() if one.stat().st_mode & 0o077] == []
     finally:
         os.umask(before)
@@ -244,15 +245,15 @@ def test_only_the_newest_damaged_files_are_kept(
 ) -> None:
     """Damage again and again does not fill the disk; every removal is in the log."""
     path = tmp_path / "mailbox.db"
-    count = rebuild.MAX_KEPT + 2
+    count = files.MAX_KEPT + 2
     for number in range(count):
         with opened(path) as store:
             store._transaction([partial(schema.insert, message=letter(number), seq=number + 1)])
         flip(path, 20)
     with opened(path) as store:
         assert store._db.execute("SELECT count(*) FROM letters").fetchone() == (count,)
-    assert len(rebuild.damaged_files(path)) == rebuild.MAX_KEPT
-    assert "mail.damaged_removed" in caplog.text
+    assert len(files.damaged_files(path)) == files.MAX_KEPT
+    assert "file.damaged_removed" in caplog.text
 
 
 async def test_a_page_damaged_in_use_costs_its_own_messages_alone(

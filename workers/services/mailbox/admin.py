@@ -6,11 +6,12 @@ from typing import Any
 
 import msgspec
 
+from garrison.workers.sqlite.files import damaged_files
+
 from . import damage, schema
 from .checksums import DEAD, Message
 from .damage import DamagedMessage
 from .delivery import Dispatcher
-from .rebuild import damaged_files
 from .store import Store
 from .system_clock import SystemClock
 

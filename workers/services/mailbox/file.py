@@ -3,30 +3,26 @@
 import contextlib
 import errno
 import logging
-import os
 import sqlite3
 import struct
 from pathlib import Path
 
 from garrison.ipc import GarrisonError
+from garrison.workers.sqlite import pages, wal
+from garrison.workers.sqlite.files import (
+    PAGE,
+    checkpoint_pages,
+    is_damage,
+    set_modes,
+    sync_folder,
+)
 
-from . import pages, rebuild, schema, wal
+from . import rebuild, schema
 from .checksums import DamagedIndex
 
 log = logging.getLogger(__name__)
 
-PAGE = 4096  # bytes
-CHECKPOINT_PAGES = 1_000  # of the log, before it is written back: 4 MiB, SQLite's default
 FULL_CHECK = 64 * 1024 * 1024  # bytes; a larger file is checked without its indexes
-DISK_FULL = {"SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "SQLITE_CANTOPEN"}
-DAMAGE = (
-    "SQLITE_CORRUPT",
-    "SQLITE_NOTADB",
-    "SQLITE_IOERR_READ",
-    "SQLITE_IOERR_SHORT_READ",
-    "SQLITE_IOERR_DATA",
-    "SQLITE_IOERR_CORRUPTFS",
-)
 PLAUSIBLE = 99  # formats; a higher number in a file with our tables is damaged
 HEADER = struct.Struct(">16sH6B")  # text, page size, versions, reserved, three fractions
 HEADER_START = b"SQLite format 3\0"
@@ -50,7 +46,7 @@ def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     rebuild.finish(path)
-    rebuild.set_modes(path)
+    set_modes(path)
     _check_files(path)
     if not path.exists() or not path.stat().st_size:
         path.unlink(missing_ok=True)
@@ -85,8 +81,8 @@ def _open(path: Path, max_bytes: int) -> tuple[sqlite3.Connection, int]:
         with contextlib.suppress(sqlite3.OperationalError):  # on a full disk: later
             # An empty log has no frames torn by a power cut that could pass for damage later.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        rebuild.set_modes(path)
-        rebuild.sync_folder(path.parent)
+        set_modes(path)
+        sync_folder(path.parent)
     except sqlite3.DatabaseError as error:
         db.close()
         if is_damaged_file(error):
@@ -197,23 +193,6 @@ def _check_header(path: Path) -> None:
         raise Damaged("its header is damaged")
 
 
-def checkpoint_pages(path: Path) -> int:
-    """Return the number of log pages before a checkpoint; fewer on a small disk."""
-    found = os.statvfs(path.parent)
-    return max(min(CHECKPOINT_PAGES, found.f_blocks * found.f_frsize // PAGE // 32), 8)
-
-
-def is_disk_full(error: Exception) -> bool:
-    """Return True if there was no space to write."""
-    if isinstance(error, OSError):
-        return error.errno in {errno.ENOSPC, errno.EDQUOT}
-    return getattr(error, "sqlite_errorname", "") in DISK_FULL
-
-
 def is_damaged_file(error: BaseException) -> bool:
     """Return True if the file must be rebuilt."""
-    if not isinstance(error, sqlite3.Error):
-        return isinstance(error, DamagedIndex)
-    name = getattr(error, "sqlite_errorname", "")
-    # The sqlite3 module itself raises the latter, for a text that is not UTF-8.
-    return name.startswith(DAMAGE) or (not name and "decode" in str(error))
+    return isinstance(error, DamagedIndex) or is_damage(error)

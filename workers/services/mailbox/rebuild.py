@@ -8,12 +8,21 @@ import contextlib
 import logging
 import os
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import msgspec
+
+from garrison.workers.sqlite.files import (
+    COMPANIONS,
+    damaged_label,
+    remove_oldest,
+    rename,
+    set_modes,
+    sync_folder,
+    unused_label,
+)
 
 from . import damage, schema
 from .clock import ClockRecord
@@ -26,9 +35,7 @@ T = TypeVar("T")
 
 FORMER = "v1"  # the name under which a file of format 1 is kept
 EMPTY = "empty"  # in the place of a former file that is not there
-MAX_KEPT = 5  # damaged files; the oldest are deleted
 MAX_NAMED = 100  # damaged messages named in the log, of one file
-COMPANIONS = ("-wal", "-shm", "-journal")
 
 
 class Carried(NamedTuple):
@@ -58,7 +65,7 @@ def migrate(path: Path, db: sqlite3.Connection) -> Carried:
     """
     with contextlib.closing(db):
         counts, damaged = _build(path, lambda cursor: _migrate(db.cursor(), cursor))
-    return Carried(_put_in_place(path, _unused(path, FORMER)), *counts, damaged)
+    return Carried(_put_in_place(path, unused_label(path, FORMER)), *counts, damaged)
 
 
 def salvage(path: Path) -> Carried:
@@ -72,15 +79,7 @@ def salvage(path: Path) -> Carried:
         counts, damaged = _build(path, lambda cursor: _fill(cursor, found))
     finally:
         found.close()
-    return Carried(_put_in_place(path, _damaged_label(path)), *counts, damaged)
-
-
-def quarantine(path: Path) -> Path:
-    """Rename a damaged file and its log; return its new path."""
-    target = path.with_name(f"{path.name}.{_damaged_label(path)}")
-    _rename(path, target)
-    _remove_oldest(path)
-    return target
+    return Carried(_put_in_place(path, damaged_label(path)), *counts, damaged)
 
 
 def finish(path: Path) -> None:
@@ -92,40 +91,12 @@ def finish(path: Path) -> None:
         label = complete.name.removeprefix(f"{path.name}.next-")
         # The log first: it must never lie beside the new file.
         if label != EMPTY:
-            _rename(path, path.with_name(f"{path.name}.{label}"))
+            rename(path, path.with_name(f"{path.name}.{label}"))
         elif path.exists():  # there is a file after all
             complete.unlink()
             continue
         complete.rename(path)
         sync_folder(path.parent)
-
-
-def damaged_files(path: Path) -> list[Path]:
-    """Return the kept damaged files of a mailbox, the oldest first, without their logs."""
-    found = path.parent.glob(f"{path.name}.damaged-*")
-    names = {one.name for one in found}
-    for suffix in COMPANIONS:
-        names = {name.removesuffix(suffix) for name in names}
-    return sorted(path.with_name(name) for name in names)
-
-
-def set_modes(path: Path) -> None:
-    """Make the file, its log and what is kept of it readable by their owner alone.
-
-    SQLite creates a log with the mode of its file.
-    """
-    for file in path.parent.glob(f"{path.name}*"):
-        if file.is_file() and not file.is_symlink() and file.stat().st_mode & 0o077:
-            file.chmod(0o600)
-
-
-def sync_folder(folder: Path) -> None:
-    """Sync the folder, so that a file's name survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 # --- names --------------------------------------------------------------------------------------
@@ -135,41 +106,14 @@ def _building(path: Path) -> Path:
     return path.with_name(f"{path.name}.building")
 
 
-def _damaged_label(path: Path) -> str:
-    return _unused(path, time.strftime("damaged-%Y%m%dT%H%M%SZ", time.gmtime()))
-
-
-def _unused(path: Path, label: str) -> str:
-    """Return a label under which nothing is kept, not even a log."""
-    number, unused = 0, label
-    while any(path.with_name(f"{path.name}.{unused}{end}").exists() for end in ("", *COMPANIONS)):
-        number += 1
-        unused = f"{label}-{number:03}"
-    return unused
-
-
-def _rename(path: Path, target: Path) -> None:
-    for suffix in (*COMPANIONS, ""):
-        with contextlib.suppress(FileNotFoundError):
-            path.with_name(f"{path.name}{suffix}").rename(f"{target}{suffix}")
-    sync_folder(path.parent)
-
-
 def _put_in_place(path: Path, label: str) -> Path:
     """Put the file that was built in the place of the former; return where that is kept."""
     _building(path).rename(path.with_name(f"{path.name}.next-{label}"))
     sync_folder(path.parent)
     finish(path)
-    _remove_oldest(path)
+    remove_oldest(path)
     set_modes(path)
     return path.with_name(f"{path.name}.{label}")
-
-
-def _remove_oldest(path: Path) -> None:
-    for old in damaged_files(path)[:-MAX_KEPT]:
-        for suffix in ("", *COMPANIONS):
-            Path(f"{old}{suffix}").unlink(missing_ok=True)
-        log.warning("mail.damaged_removed file=%s most=%d", old, MAX_KEPT)
 
 
 # --- contents -----------------------------------------------------------------------------------

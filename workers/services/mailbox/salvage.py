@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from garrison.workers.sqlite.pages import Pages, Record
+
 from . import checksums, damage, schema
 from .checksums import DamagedRow, Message
 from .damage import DamagedMessage
-from .pages import Pages, Record
 
 ORDER = (*Message.__struct_fields__, "body", "checksum")
 REAL = {"posted_at", "expires_at", "died_at"}

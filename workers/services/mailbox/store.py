@@ -1,6 +1,6 @@
 """The mailbox's file: what is written when there is room, when there is none, and after damage.
 
-The result of an operation arrives once its commit is on disk; see `sqlite_writer`.
+The result of an operation arrives once its commit is on disk; see `workers.sqlite.writer`.
 """
 
 import asyncio
@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from garrison.ipc import GarrisonError
-from garrison.workers.services.sqlite_writer import (
+from garrison.workers.sqlite.files import PAGE, checkpoint_pages, is_disk_full, quarantine
+from garrison.workers.sqlite.writer import (
     Batch,
     Operation,
     WriterThread,
@@ -26,15 +27,7 @@ from garrison.workers.services.sqlite_writer import (
 
 from . import damage, rebuild, schema
 from .checksums import DamagedIndex, DamagedRow
-from .file import (
-    FULL_CHECK,
-    PAGE,
-    Damaged,
-    checkpoint_pages,
-    is_damaged_file,
-    is_disk_full,
-    open_database,
-)
+from .file import FULL_CHECK, Damaged, is_damaged_file, open_database
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +181,7 @@ class Store:
         try:
             return open_database(self._path, self._max_bytes)
         except Damaged as error:
-            self._log_damage(rebuild.Carried(rebuild.quarantine(self._path), 0, 0, []), error)
+            self._log_damage(rebuild.Carried(quarantine(self._path), 0, 0, []), error)
         return open_database(self._path, self._max_bytes)
 
     def _recover(self, problem: Exception) -> None:
@@ -221,7 +214,7 @@ class Store:
         except Exception:
             # The mailbox must start, whatever is in the file; the file itself is kept.
             log.exception("mail.not_salvaged file=%s", self._path)
-            carried = rebuild.Carried(rebuild.quarantine(self._path), 0, 0, [])
+            carried = rebuild.Carried(quarantine(self._path), 0, 0, [])
         self._log_damage(carried, problem)
 
     def _log_damage(self, carried: rebuild.Carried, problem: Exception) -> None:

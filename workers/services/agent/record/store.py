@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from garrison.ipc import GarrisonError
-from garrison.workers.services.mailbox import pages, wal
-from garrison.workers.services.mailbox.file import (
+from garrison.workers.sqlite import pages, wal
+from garrison.workers.sqlite.files import (
     PAGE,
     checkpoint_pages,
-    is_damaged_file,
+    is_damage,
     is_disk_full,
+    quarantine,
+    set_modes,
+    sync_folder,
 )
-from garrison.workers.services.mailbox.rebuild import quarantine, set_modes, sync_folder
-from garrison.workers.services.sqlite_writer import (
+from garrison.workers.sqlite.writer import (
     Batch,
     WriterThread,
     is_statement_error,
@@ -119,7 +121,7 @@ class AnswerStore:
             if is_disk_full(error):
                 full = RecordFull(f"{self._path} has no room: {error}")
                 return [full] * len(batch)
-            if is_damaged_file(error):
+            if is_damage(error):
                 self._db.close()
                 self.set_aside = _set_aside(self._path, error)
                 raise RecordDamaged(f"{self._path} is damaged: {error}") from error
@@ -134,7 +136,7 @@ def _set_aside(path: Path, problem: Exception) -> Path:
 
 
 def _is_operation_error(error: BaseException) -> bool:
-    return not is_damaged_file(error) and is_statement_error(error)
+    return not is_damage(error) and is_statement_error(error)
 
 
 def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
@@ -160,7 +162,7 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
         sync_folder(path.parent)
     except sqlite3.DatabaseError as error:
         db.close()
-        if is_damaged_file(error):
+        if is_damage(error):
             raise RecordDamaged(str(error)) from error
         raise
     except BaseException:
