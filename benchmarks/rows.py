@@ -25,6 +25,9 @@ LONG_S = 300.0  # the deadline of a call that makes thousands of calls
 KILLED = 4  # services on the host whose services are killed
 REST_S = 0.2  # between kills, so that one restart does not disturb the next
 IDLE_S = 3.0  # until a host that has just started is idle
+ROOMS = 20  # of a platform, in which messages are answered side by side
+ANSWERING = {name: name for name in ("agent", "lobby", "mimic", "database")}
+MAILBOX = {"mailbox": "mailbox"}
 HEAVY = ("discord", "openai")  # as services/heavy.py has them
 LINES = (  # of a conversation, said again and again
     "Hello, I am a little sad today.",
@@ -196,6 +199,32 @@ async def chat(size: Size) -> Found:
     return Found(floor, garrison)
 
 
+async def answer(size: Size) -> Found:
+    """Measure a message heard to its answer delivered, by way of the mailbox; beside the same on a
+    host without one, where the platform calls the agent."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    count = size.calls // 20
+    async with host(ANSWERING) as direct, host(ANSWERING | MAILBOX) as there:
+        for _ in range(size.rounds + 1):
+            floor += await _patient(direct, "lobby").one_by_one(TEXT, count)
+            garrison += await _patient(there, "lobby").one_by_one(TEXT, count)
+    return Found(floor[count:], garrison[count:])
+
+
+async def answers(size: Size) -> Found:
+    """Measure the rate of messages that are answered in 20 rooms, each in order, likewise."""
+    floor: list[float] = []
+    garrison: list[float] = []
+    each = max(size.calls // 200, 5)
+    async with host(ANSWERING) as direct, host(ANSWERING | MAILBOX) as there:
+        for _ in range(size.rounds + 1):
+            for one, found in ((direct, floor), (there, garrison)):
+                took: float = await _patient(one, "lobby").in_rooms(TEXT, each, ROOMS)
+                found.append(each * ROOMS / took)
+    return Found(floor[1:], garrison[1:])
+
+
 async def posts(size: Size) -> Found:
     """Measure the rate of 64 posters, each waiting for its acknowledgement, while what they post
     is delivered; beside SQLite alone that commits the same rows in groups of 64."""
@@ -326,6 +355,8 @@ ROWS = (
     Row("restart", "SIGKILL to next answer, p50", "ms", 0.2, restart),
     Row("preloaded", "same, discord.py + openai", "ms", 0.04, preloaded),
     Row("chat", "line at chat to answer, p50", "ms", 0.015, chat, absolute=True),
+    Row("answer", "message to answer, p50", "ms", 0.012, answer, absolute=True),
+    Row("answers", "answers in 20 rooms", "calls/s", 250.0, answers, absolute=True),
     Row("posts", "posts of 64 posters", "calls/s", 0.25, posts),
     Row("post", "one post, p50", "ms", 10.0, post),
     Row("delivered", "delivered to one service", "calls/s", 0.0, delivered),

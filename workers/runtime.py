@@ -4,17 +4,15 @@ import asyncio
 import logging
 import os
 import tempfile
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from garrison.ipc.caller import check_number
 from garrison.ipc.character import Character
 from garrison.ipc.client import Client
 from garrison.ipc.directory import RegistrationStatus
 from garrison.ipc.mail import MESSAGE, PostedMessage
-from garrison.ipc.messages import RestartedBy, encodable
+from garrison.ipc.messages import RestartedBy
 from garrison.ipc.proxy import ServiceProxy
 from garrison.workers.agents import posting
 from garrison.workers.agents.api import ANSWER_S, PROVIDER_S, AgentApi
@@ -34,41 +32,10 @@ from garrison.workers.agents.remote import (
 from garrison.workers.agents.settings import Settings
 
 from .background import Background
+from .reports import Reports
 
 T = TypeVar("T")
 Handler = Callable[..., Awaitable[Any] | Any]
-
-FACTS_MOST = 16  # numbers that a service may report
-EXTENSION_MOST = 3600.0  # seconds, of one `extend`
-REASON_MOST = 200  # characters of its reason
-WARNINGS_MOST = 16  # warnings; a further one replaces the oldest
-WARNING_MOST = 200  # characters of a warning that are shown
-TEXT_MOST = 65_536  # characters of a warning that are looked at
-
-
-class Reports:
-    """What a service reports about itself through its runtime."""
-
-    def __init__(self) -> None:
-        self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self.facts: dict[str, float] = {}  # replaced, never changed: a thread may report
-        self.extend: Callable[[float, str], None] = lambda seconds, reason: None
-        self.warnings: dict[str, str] = {}  # likewise; in the order in which they came
-        self._lock = threading.Lock()
-
-    def warn(self, key: str, text: str | None) -> None:
-        """Set or remove a warning; see `Runtime.warn`."""
-        if not isinstance(key, str) or not isinstance(text, str | None):
-            given = f"{type(key).__name__} and {type(text).__name__}"
-            raise TypeError(f"warn takes a key and a text, or None for the text, not {given}")
-        line = " ".join(encodable(text[:TEXT_MOST]).split()) if text else ""
-        if not line and key not in self.warnings:
-            return
-        with self._lock:
-            others = {one: text for one, text in self.warnings.items() if one != key}
-            if line:
-                others[key] = line
-            self.warnings = dict(list(others.items())[-WARNINGS_MOST:])
 
 
 class Runtime:
@@ -187,8 +154,7 @@ class Runtime:
 
     def report(self, **facts: float) -> None:
         """Show numbers in `garrison status`, at most 16. They replace those reported before."""
-        chosen = list(facts.items())[:FACTS_MOST]
-        self._reports.facts = {name: float(value) for name, value in chosen}
+        self._reports.report(facts)
 
     def count_tokens(self, **counts: int) -> None:
         """Add to the tokens that the request took which a model's handler is running for.
@@ -229,13 +195,7 @@ class Runtime:
             ValueError: The seconds are none, or more than that.
             TypeError: They are no number.
         """
-        check_number(seconds, "extend takes")
-        if not 0 < seconds <= EXTENSION_MOST:
-            raise ValueError(
-                f"extend takes more than 0 and at most {EXTENSION_MOST:g} seconds, not "
-                f"{seconds!r}; call it again while the work goes on"
-            )
-        self._reports.extend(float(seconds), " ".join(str(reason).split())[:REASON_MOST])
+        self._reports.move_deadline(seconds, reason)
 
     # --- other services ---------------------------------------------------------------------
 

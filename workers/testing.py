@@ -30,7 +30,8 @@ from garrison.workers.process.starting import start_service
 from .background import Background, BackgroundFailure
 from .config_class import convert_config
 from .plugin import Plugin
-from .runtime import Reports, Runtime
+from .reports import Reports
+from .runtime import Runtime
 from .service import Service
 
 S = TypeVar("S", bound=Service)

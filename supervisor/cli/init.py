@@ -17,6 +17,7 @@ CONFIG = """\
 chat = {}                     # bundled: `garrison chat` talks to it
 agent = {}                    # bundled: answers messages, and remembers them
 eliza = {}                    # bundled: a model that needs no key
+mailbox = {}                  # bundled: what must not be lost is on disk first
 hello = {}                    # hello.py beside this file
 
 [services.hello]

@@ -357,7 +357,7 @@ def test_orders_while_everything_ends_are_refused(host: Hosting) -> None:
     assert one.process is not None
     one.process.send_signal(signal.SIGTERM)
     until(lambda: (head := one.head()) is not None and head["stopping"])
-    with contextlib.suppress(SupervisorGone), pytest.raises(OrderFailed, match="ending"):
+    with contextlib.suppress(SupervisorGone), pytest.raises(OrderFailed, match="being stopped"):
         one.ask("start", "echo")
     assert one.end() == 0
 

@@ -141,7 +141,7 @@ async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_hea
     with openai() as server:
         running = host(config(discord, server.url), files=FILES, env=environment())
         states = {name: row["state"] for name, row in running.rows().items()}
-        bundled, bots = ["chat", "agent", "eliza"], ["discord", "discord-eu"]
+        bundled, bots = ["chat", "agent", "mailbox", "eliza"], ["discord", "discord-eu"]
         others = ["openai", "task", "clock", "notification"]
         assert states == dict.fromkeys([*bundled, *bots, *others], "running")
 

@@ -39,6 +39,7 @@ class Counts:
     twice: list[str] = field(default_factory=list)  # a piece is there more than once
     disordered: list[str] = field(default_factory=list)  # after a later question's, or a later part
     stray: list[str] = field(default_factory=list)  # texts that belong to no question
+    unmarked: list[str] = field(default_factory=list)  # texts without a mark, in place of an answer
 
     @property
     def faults(self) -> dict[str, list[str]]:
@@ -80,6 +81,8 @@ def count(messages: Iterable[Said]) -> Counts:
         if these is None:
             counts.stray.append(message.text)
         else:
+            if these[0].number == UNMARKED:
+                counts.unmarked.append(message.text)
             pieces.setdefault(message.channel, []).extend(these)
     _judge(counts, pieces.values())
     return counts

@@ -12,6 +12,7 @@ Bots use `login`, `channels`, `send`, `lookup`, `history`, `typing`. Tests use `
 import asyncio
 import contextlib
 import json
+import os
 import random
 import sys
 import time
@@ -92,6 +93,7 @@ class Platform:
         self.messages: list[Message] = []  # of all channels, in order of arrival
         self.repeated = 0  # sends that were the same message again
         self.typed = 0
+        self.delayed = 0
         self.faults: list[Fault] = []
         self.bots: set[asyncio.StreamWriter] = set()
         self._nonces: dict[tuple[str, str], Message] = {}
@@ -155,6 +157,10 @@ class Platform:
         """Have a fault happen to the next requests of a kind."""
         self.faults.append(Fault(of, kind, times, seconds))
 
+    async def under_way(self) -> int:
+        """Return how many requests a fault delays."""
+        return self.delayed
+
     async def end_faults(self) -> None:
         """Have none of them happen."""
         self.faults.clear()
@@ -207,7 +213,7 @@ class Platform:
                 name: getattr(self, name)
                 for name in (
                     *("send", "lookup", "history", "typing"),
-                    *("say", "record", "set", "fault", "end_faults"),
+                    *("say", "record", "set", "fault", "end_faults", "under_way"),
                 )
             },
         }
@@ -223,7 +229,9 @@ class Platform:
             case "refuse" | "fail":
                 raise Refused("refused" if kind == "refuse" else "failed", "by a fault")
             case "delay":
+                self.delayed += 1
                 await asyncio.sleep(seconds)
+                self.delayed -= 1
         value = await does[do](**request)
         match kind:
             case "drop":
@@ -268,8 +276,7 @@ async def main(path: str, seed: int) -> None:
     print("listening", flush=True)
     async with server:
         await asyncio.to_thread(sys.stdin.read)
-        for writer in list(platform.bots):
-            writer.transport.abort()
+        os._exit(0)  # whatever connections are open
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """What works for one platform: the log, the messages heard, the answers, the typing."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
 import msgspec
 
+from garrison.ipc import CallError
 from garrison.ipc.mail import DeadLetter
 from garrison.ipc.messages import encodable
 from garrison.workers.agents.answer_ids import answer_id
@@ -16,7 +18,7 @@ from garrison.workers.runtime import Runtime
 from . import filters, ids
 from .config import PlatformConfig
 from .decision import SendPolicy
-from .handing_over import HandingOver
+from .handing_over import AGENT, HandingOver
 from .messages import Heard, Outgoing, Sent
 from .part_send import Author, SendLimits
 from .receiving import Receiving
@@ -25,7 +27,8 @@ from .sending import Sending
 from .typing_indicator import TypingIndicator
 
 FAILURE_TEXT = "Sorry, I cannot answer just now."  # the default of the agent's key
-FAILURE_KEY = "failure_text"  # of a memory's metadata: the platform's own
+FAILURE_KEY = "failure_text"  # of a memory's metadata: the platform's own; and the agent's method
+AGENT_S = 2.0  # for the agent to say its text
 CAUGHT_UP_KEY = "caught_up"  # likewise: it was heard by catch-up, so it may be answered already
 
 
@@ -63,6 +66,7 @@ class Engine:
         self._runtime, self._config, self._defaults = runtime, config, defaults
         self._name = runtime.name
         self.log = send_log
+        self._heard = self._passed_over = 0
         self.is_bound = False
 
     async def run(self) -> None:
@@ -120,7 +124,9 @@ class Engine:
         """
         memory_id = ids.memory_id(self._name, memory.room_id, memory.id)
         if filters.ignored(memory, self._config):
+            self._passed_over += 1
             return None
+        self._heard += 1
         content, metadata = memory.content, dict(memory.metadata)
         if self._config.failure_text is not None:
             metadata[FAILURE_KEY] = self._config.failure_text
@@ -138,12 +144,25 @@ class Engine:
 
     async def say_failure(self, memory: Memory) -> None:
         """Say that there is no answer to a message, under the id of its first answer."""
-        text = memory.metadata.get(FAILURE_KEY, FAILURE_TEXT)
+        text = memory.metadata.get(FAILURE_KEY)
+        if text is None:
+            text = await self._agents_failure_text()
         if not isinstance(text, str) or not text.strip():
             return
         send = answer_id(self._name, memory.room_id, memory.id, "", 0)
         content = Content(text, source=self._name, in_reply_to=memory.id)
         await self.send(memory.room_id, content, send, expect=True)
+
+    async def _agents_failure_text(self) -> str:
+        """Return the agent's text, or the default where the agent does not answer."""
+        agent = self._runtime.client.entry_of(AGENT)
+        if agent is not None and any(one.name == FAILURE_KEY for one in agent.manifest.methods):
+            with contextlib.suppress(CallError):
+                text: str = await self._runtime.client.call_method(
+                    agent.name, FAILURE_KEY, (), str, AGENT_S, idempotent=True
+                )
+                return text
+        return FAILURE_TEXT
 
     async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
         """Say the failure text for a message that the mailbox has given up."""
@@ -154,6 +173,18 @@ class Engine:
         self._runtime.logger.error("message.dead message=%s reason=%s", memory.id, reason)
         if memory.content.source == self._name:
             await self.say_failure(memory)
+
+    def counts(self) -> dict[str, float]:
+        """Return what was heard, passed over and sent since the start, for `garrison status`."""
+        sending = self._sending
+        return {
+            "heard": self._heard,
+            "passed_over": self._passed_over,
+            "waiting": self.receiving.waiting,
+            "sent": sending.sent,
+            "refused": sending.refused,
+            "uncertain": sending.uncertain,
+        }
 
     # --- answers ----------------------------------------------------------------------------
 

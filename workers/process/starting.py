@@ -8,8 +8,9 @@ from garrison.ipc.declared_errors import RetryLater
 from garrison.ipc.messages import LONGEST_TIMEOUT
 from garrison.workers.background import Background
 from garrison.workers.platform.life import begin, prepare
-from garrison.workers.platform.platform import Platform
-from garrison.workers.runtime import Reports, Runtime
+from garrison.workers.platform.platform import Platform, parts_of
+from garrison.workers.reports import Reports
+from garrison.workers.runtime import Runtime
 from garrison.workers.service import Service
 
 S = TypeVar("S", bound=Service)
@@ -63,6 +64,7 @@ async def start_service(
     service.__dict__.setdefault("config", runtime.config)
     if isinstance(service, Platform):
         begin(service)
+        reports.counts = parts_of(service).counts
     return service
 
 

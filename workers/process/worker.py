@@ -29,7 +29,8 @@ from garrison.workers.agents.settings import Settings
 from garrison.workers.background import Background, BackgroundFailure
 from garrison.workers.config_class import ConfigMismatch, convert_config
 from garrison.workers.plugin import Plugin
-from garrison.workers.runtime import WARNING_MOST, Reports, Runtime
+from garrison.workers.reports import WARNING_MOST, Reports
+from garrison.workers.runtime import Runtime
 from garrison.workers.service import Service
 
 from . import health, logs, redaction
@@ -399,7 +400,7 @@ class Worker:
             self._seq,
             dispatch.in_flight,
             session.refused,
-            reports.facts,
+            reports.numbers(),
             self._end.held(),
             tuple(redacted(text)[:WARNING_MOST] for text in reports.warnings.values()),
             dispatch.threads.use,

@@ -1,14 +1,15 @@
 """Stands in for discord.py: its client, with Discord itself replaced by a test's Unix socket.
 
-`DISCORD_STAND_IN` is the socket's path; `tests/counterparts.py` is the other side. A line each way
-is a JSON object.
+`DISCORD_STAND_IN` is the socket's path; `tests/support/counterparts.py` is the other side. A line
+each way is a JSON object.
 """
 
 import asyncio
 import json
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime
 from typing import Any
 
 __version__ = "0.0.stand-in"
@@ -20,6 +21,28 @@ RECONNECT_S = 0.1
 
 class LoginFailure(Exception):
     """The token is refused."""
+
+
+class NotFound(Exception):
+    """There is no such channel or message."""
+
+
+class Forbidden(Exception):
+    """The bot may not do that."""
+
+
+class Object:
+    """Anything that has an id."""
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+
+
+class Reference:
+    """What a message replies to."""
+
+    def __init__(self, message_id: int) -> None:
+        self.message_id = message_id
 
 
 class Intents:
@@ -43,19 +66,56 @@ class User:
 class Message:
     """A message of a user."""
 
-    def __init__(self, number: int, author: User, content: str, channel: "Channel") -> None:
-        self.id, self.author, self.content, self.channel = number, author, content, channel
+    reference: Reference | None = None
+
+    def __init__(
+        self, number: int, author: User | None, content: str, channel: "PartialMessageable"
+    ) -> None:
+        self.id, self.author, self.content, self.channel = (
+            number,
+            author or User(0, ""),
+            content,
+            channel,
+        )
+        self.created_at = datetime.now(UTC)
 
 
-class Channel:
+class PartialMessage:
+    """A message of which no more than its number need be known."""
+
+    def __init__(self, number: int) -> None:
+        self.id = number
+
+
+class PartialMessageable:
     """A channel, of which no more than its number need be known."""
 
     def __init__(self, client: "Client", number: int) -> None:
         self.id, self._client = number, client
 
-    async def send(self, content: str) -> Message:
+    async def send(
+        self, content: str, *, nonce: str = "", reference: PartialMessage | None = None
+    ) -> Message:
         """Send a text."""
         return await self._client._send(self, content)
+
+    def get_partial_message(self, number: int) -> PartialMessage:
+        """Return a message to refer to."""
+        return PartialMessage(number)
+
+    async def history(
+        self, *, limit: int | None = 100, after: Object | None = None
+    ) -> AsyncIterator[Message]:
+        """Yield nothing: it is not kept."""
+        messages: list[Message] = []
+        for message in messages:
+            yield message
+
+
+class Guild:
+    """A server."""
+
+    text_channels: list[PartialMessageable] = []
 
 
 class Client:
@@ -63,6 +123,7 @@ class Client:
 
     def __init__(self, *, intents: Intents) -> None:
         self.user: User | None = None
+        self.guilds: list[Guild] = []
         self._intents = intents
         self._token = ""
         self._sent = 0
@@ -108,9 +169,9 @@ class Client:
         """Return when connected."""
         await self._ready.wait()
 
-    def get_partial_messageable(self, number: int) -> Channel:
+    def get_partial_messageable(self, number: int) -> PartialMessageable:
         """Return a channel to send to."""
-        return Channel(self, number)
+        return PartialMessageable(self, number)
 
     async def close(self) -> None:
         """Disconnect."""
@@ -120,13 +181,13 @@ class Client:
     def _receive(self, event: dict[str, Any]) -> None:
         author = User(event["author"], event["name"], event["bot"])
         text = event["text"] if self._intents.message_content else ""
-        message = Message(event["id"], author, text, Channel(self, event["channel"]))
+        message = Message(event["id"], author, text, PartialMessageable(self, event["channel"]))
         if handler := self._handlers.get("on_message"):
             task = asyncio.create_task(_handled(handler, message))
             self._handling.add(task)
             task.add_done_callback(self._handling.discard)
 
-    async def _send(self, channel: Channel, text: str) -> Message:
+    async def _send(self, channel: PartialMessageable, text: str) -> Message:
         self._sent += 1
         assert self.user is not None
         self._write({"id": self._sent, "channel": channel.id, "text": text})

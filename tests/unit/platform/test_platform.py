@@ -3,7 +3,12 @@
 import asyncio
 from typing import Any
 
+import msgspec
+import pytest
+
+from garrison.ipc.mail import DeadLetter
 from garrison.workers import Content, Memory, NotSent, Outgoing, Platform, Processed, Sent
+from garrison.workers.platform.platform import parts_of
 from garrison.workers.testing import run
 
 
@@ -60,3 +65,41 @@ async def test_an_answer_is_delivered_once_under_its_id() -> None:
 
     assert first == again == Sent("sent", ["r1"])
     assert (said.id, said.reply_to, said.part, said.parts) == ("a1/0", "7", 0, 1)
+
+
+async def test_a_dead_letter_is_answered_with_the_agents_text() -> None:
+    """The platform's own text goes before it; without an agent, it is the default."""
+
+    class Sorry(Agent):
+        async def failure_text(self) -> str:
+            """Say it."""
+            return "Ask me tomorrow."
+
+    agent = Sorry()
+    async with run(Radio, fakes={"agent": agent}) as radio:
+        await radio.receive(Memory(id="7", room_id="lobby", content=Content("hi")))
+        memory = await asyncio.wait_for(agent.heard.get(), 5)
+        mail = DeadLetter("m1", "agent", "process_actions", [msgspec.to_builtins(memory)])
+        await radio.dead_letter(mail, "ten attempts failed")
+
+    assert [one.text for one in radio.said] == ["Ask me tomorrow."]
+
+
+async def test_what_a_platform_heard_and_sent_is_counted() -> None:
+    """`garrison status NAME` shows it."""
+    async with run(Radio, fakes={"agent": Agent()}) as radio:
+        await radio.receive(Memory(id="7", room_id="lobby", content=Content("hi")))
+        await radio.receive(
+            Memory(id="8", room_id="lobby", content=Content("hi"), metadata={"bot": True})
+        )
+        await radio.send_message("lobby", "hello", "a1")
+        with pytest.raises(NotSent):
+            await radio.send_message("lobby", "forbidden", "a2")
+        counts = parts_of(radio).counts()
+
+    assert {name: n for name, n in counts.items() if n} == {
+        "heard": 1,
+        "passed_over": 1,
+        "sent": 1,
+        "refused": 1,
+    }

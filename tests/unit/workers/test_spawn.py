@@ -11,7 +11,7 @@ from tests.support.waiting import until_true
 
 from garrison.workers import Runtime, Service, with_timeout
 from garrison.workers.background import EssentialWorkEnded
-from garrison.workers.runtime import Reports
+from garrison.workers.reports import Reports
 from garrison.workers.testing import run
 
 

@@ -361,6 +361,11 @@ class AgentService(MemoryDatabase):
             text = f"Hello, I am {character.name}."
         return Greeting(character.name, text)
 
+    @idempotent
+    async def failure_text(self) -> str:
+        """Return what is said where there is no answer; "" is silence."""
+        return self.config.failure_text
+
     async def health(self) -> dict[str, int]:
         """Return how much is in progress and how much is stored."""
         return {

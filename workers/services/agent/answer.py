@@ -14,7 +14,7 @@ from typing import Any, assert_never
 
 import msgspec
 
-from garrison.ipc import CallError
+from garrison.ipc import CallError, ServiceLost
 from garrison.workers import (
     ActionResult,
     Busy,
@@ -52,6 +52,7 @@ from .saying import AnswerState, Emit, Speaker, decide, paused
 log = logging.getLogger(__name__)
 
 RESULT_SHARE = 4  # responses and results may fill a quarter of the largest wire message
+RUNS_MOST = 3  # of an action that may run twice, whose process ends during it
 FAILURE_TEXT = "failure_text"  # key in a message's metadata: the platform's own text
 ANSWER_FAILED = "answer.failed"  # event
 TEXT_MOST = 8192  # characters of the providers' texts and of an error that are recorded
@@ -234,7 +235,7 @@ class AnswerPipeline:
             before = record.steps[:index]
             move = step_move(step, before, record.parts, is_idempotent=may_repeat)
             if move is StepMove.INTERRUPT:
-                await self._interrupt(answer, step)
+                await self._interrupt(answer, step, "the agent ended during it")
             elif move is not StepMove.SKIP:
                 await self._run_step(answer, step, action)
             elif recorded_parts(record.parts, step.number):
@@ -268,9 +269,9 @@ class AnswerPipeline:
         if content is not None:
             await self._speaker.say(answer, step.number, content)
 
-    async def _interrupt(self, answer: AnswerState, step: PlannedStep) -> None:
+    async def _interrupt(self, answer: AnswerState, step: PlannedStep, why: str) -> None:
         """Say that an action was interrupted: what it did is not known, so it is not run again."""
-        problem = f"{step.name} was interrupted: the agent ended during it; it is not run again"
+        problem = f"{step.name} was interrupted: {why}; it is not run again"
         answer.add_failure(step, step.name, problem)
         step.state, step.ended_at = StepState.INTERRUPTED, time.time()
         self._emit_completed(answer, step.name, step.results[-1])
@@ -290,7 +291,10 @@ class AnswerPipeline:
         await answer.recording.write()
         self._emit(EventType.ACTION_STARTED, {"action": action.name, **answer.event_data})
         try:
-            result = await self._collect(answer, step, action)
+            result = await self._collect_whole(answer, step, action)
+        except ServiceLost as error:
+            await self._interrupt(answer, step, _error_text(error))
+            return
         except TimeoutError:
             problem = f"{action.name} did not end within {self._config.action_timeout:g} s"
             result = answer.add_failure(step, action.name, problem)
@@ -309,6 +313,22 @@ class AnswerPipeline:
         outcome = {"success": result.success, "error": result.error}
         data = {"action": name, **answer.event_data, **outcome}
         self._emit(EventType.ACTION_COMPLETED, data)
+
+    async def _collect_whole(
+        self, answer: AnswerState, step: PlannedStep, action: Any
+    ) -> ActionResult:
+        """Return an action's result. One that may run twice is run again when its process ends.
+
+        Raises:
+            ServiceLost: Its process ended during it: what it did is not known.
+        """
+        for _ in range(RUNS_MOST - 1 if action.idempotent else 0):
+            try:
+                return await self._collect(answer, step, action)
+            except ServiceLost as error:
+                log.warning("action.lost action=%s error=%s", action.name, error)
+                answer.yielded[step.number] = 0
+        return await self._collect(answer, step, action)
 
     async def _collect(self, answer: AnswerState, step: PlannedStep, action: Any) -> ActionResult:
         state = await self._state_for(answer, step)
