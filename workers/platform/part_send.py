@@ -86,7 +86,7 @@ class PartSend:
         self._asked_until = math.inf  # once it gave no answer
         self._delay = 0.0  # before the next attempt
         self._delivered = 0  # attempts of this process
-        self._surely_not = False  # none of them arrived
+        self._surely_not = False  # it is not there, as far as was known before the next attempt
         self.problem = ""  # the last one
 
     async def run(self, row: Row | None, expect: bool) -> str | Refused:
@@ -112,6 +112,8 @@ class PartSend:
         if step is Step.WAIT:
             await asyncio.sleep(policy.settle - elapsed)
             step = doubtful(policy)
+        is_doubtful = row is not None or (expect and policy.log_lost)
+        self._surely_not = step is Step.DELIVER and not is_doubtful
         while True:
             match step:
                 case Step.ASK:
@@ -145,8 +147,7 @@ class PartSend:
             return Refused(why)
         except RetryLater as error:
             self.problem = f"to be sent in {error.seconds:g} s: {error.reason}"
-            self._surely_not = not self._outgoing.unsure
-            if self._surely_not:  # as if it had not begun
+            if self._surely_not:  # as if this attempt had not begun
                 self._log.forget(*self._key[:2]).add_done_callback(_retrieve)
             if error.seconds > LATER_MOST_S:
                 raise

@@ -119,6 +119,21 @@ async def test_a_long_rate_limit_is_its_caller_s(tmp_path: Path) -> None:
         assert await radio.send_message("c", "hi", "a") == Sent("sent", ["r1"])
 
 
+@pytest.mark.parametrize("radio_class", [Scripted, Asked])
+async def test_a_rate_limit_of_a_message_that_is_delivered_again_is_no_doubt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, radio_class: type[Scripted]
+) -> None:
+    """It says of the attempt that it was not sent; nothing else was tried."""
+    monkeypatch.setattr(part_send, "TRYING_S", 0.02)
+    async with started(radio_class, tmp_path) as radio:
+        for seconds in (900, 0.03):  # the caller's, and longer than it is tried here
+            radio.script = [RetryLater(seconds, "slow down")]
+            with pytest.raises(RetryLater):
+                await radio.send_message("c", "hi", "a", expect=True)
+
+        assert await radio.send_message("c", "hi", "a", expect=True) == Sent("sent", ["r3"])
+
+
 async def test_an_outage_is_no_end_of_an_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
