@@ -102,7 +102,7 @@ class PartSend:
         """
         policy, elapsed = self._limits.policy, 0.0
         if row is not None:
-            elapsed = elapsed_since(row.wall, row.boot, row.uptime, read_clocks())
+            elapsed = self._settled_for(row)
             self._outgoing.began = row.wall
         self._outgoing.unsure = expect or row is not None
         step = next_step(row.state if row is not None else None, elapsed, policy, expect)
@@ -127,6 +127,17 @@ class PartSend:
                 return outcome
             step = outcome
 
+    def _settled_for(self, row: Row) -> float:
+        """Return the seconds since a logged send can have been under way last.
+
+        It may have been long under way when its process ended; that was before the log was opened.
+        """
+        now = read_clocks()
+        since_begun = elapsed_since(row.wall, row.boot, row.uptime, now)
+        if math.isinf(since_begun):
+            return since_begun
+        return min(since_begun, elapsed_since(*self._log.opened, now))
+
     async def _deliver(self) -> str | Refused | Step:
         """Log that the part is sent, then send it; return its outcome, or the next step."""
         if not await self._pause():
@@ -134,7 +145,7 @@ class PartSend:
                 raise RetryLater(AGAIN_S, f"the platform does not take it: {self.problem}")
             return Step.GIVE_UP
         try:
-            wall, _, uptime = await self._log.begin(*self._key)
+            wall, _, _ = await self._log.begin(*self._key)
         except LogFull as error:
             raise Busy(str(error)) from error
         self._outgoing.began, self._delivered = wall, self._delivered + 1
@@ -156,10 +167,10 @@ class PartSend:
         except Exception as error:  # noqa: BLE001 (it may have been delivered)
             self.problem = f"{type(error).__name__}: {error}"
             log.warning("platform.uncertain part=%s error=%s", self._outgoing.id, self.problem)
-            return await self._after_doubt(uptime)
+            return await self._after_doubt()
         return self._sent(str(theirs) if theirs else self._outgoing.id)
 
-    async def _after_doubt(self, uptime: float) -> Step:
+    async def _after_doubt(self) -> Step:
         """Return the step after an attempt of this process whose outcome is not known."""
         self._outgoing.unsure, self._surely_not = True, False
         self._grow()
@@ -168,7 +179,7 @@ class PartSend:
         if step is Step.DELIVER and self._delivered > REPEATS_MOST:
             return Step.GIVE_UP
         if step is not Step.GIVE_UP:
-            await asyncio.sleep(max(policy.settle - (read_clocks()[2] - uptime), 0.0))
+            await asyncio.sleep(policy.settle)
         return step
 
     async def _ask(self) -> str | Step:

@@ -84,6 +84,7 @@ class SendLog:
         self.path, self._keep = folder / FILE, keep
         self._clean_at = 0.0
         self.lost = False
+        self.opened = read_clocks()  # sends of an earlier process ended before
         self._db = self._open()
         self._writer = WriterThread("send log", self._commit, lambda: self._db.close())
         self.cursors: dict[str, str] = dict(

@@ -174,6 +174,36 @@ async def test_after_a_kill_the_platform_is_asked_once_the_send_has_settled(
         assert len(radio.tried) == tries
 
 
+async def test_a_send_that_was_long_under_way_settles_from_the_end_of_its_process(
+    tmp_path: Path,
+) -> None:
+    """It began before; when its process was killed it may still have been under way."""
+    async with started(Asked, tmp_path) as radio:
+        await radio.send_message("c", "hi", "a")
+    leave_sending(tmp_path, -600)
+
+    async with started(Asked, tmp_path, {"settle": 0.2}) as radio:
+        before: list[int] = []
+        asyncio.get_running_loop().call_later(0.05, lambda: before.append(len(radio.asked)))
+        await radio.send_message("c", "hi", "a")
+        assert before == [0]
+
+
+async def test_a_failed_deliver_settles_from_its_end(tmp_path: Path) -> None:
+    """However long it took before."""
+    async with started(Asked, tmp_path, {"settle": 0.2}) as radio:
+
+        async def fail() -> None:
+            await asyncio.sleep(0.25)
+            asyncio.get_running_loop().call_later(0.05, lambda: before.append(len(radio.asked)))
+            raise ConnectionError("gone")
+
+        before: list[int] = []
+        radio.script = [fail]
+        await radio.send_message("c", "hi", "a")
+        assert before == [0]
+
+
 async def test_after_a_kill_a_platform_that_cannot_say_is_uncertain(tmp_path: Path) -> None:
     """Its sends are said at most once."""
     async with started(Scripted, tmp_path) as radio:
