@@ -12,9 +12,10 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
-from garrison.workers import RetryLater
+from garrison.workers import Busy, RetryLater
 from garrison.workers.services.mailbox.checksums import DEAD, WAITING, Message
 from garrison.workers.services.mailbox.retry import (
+    BUSY_S,
     INITIAL_BACKOFF_S,
     MAX_BACKOFF_S,
     MIN_RETRY_LATER_S,
@@ -111,6 +112,16 @@ def test_a_receiver_that_names_a_time_is_called_again_then() -> None:
     decision = decide(posted, RetryLater(60.0), LIMITS, NOW + 400.0, 0.5)
     assert decision.outcome is Outcome.DEAD_LETTER
     assert decision.message.reason.startswith("retry_for (86400 s) is over")
+
+
+def test_a_busy_receiver_is_no_failed_attempt() -> None:
+    """It did nothing: a flood makes no dead letters. It may say when it has room."""
+    posted = message(attempts=9, posted_at=NOW - 86_000.0)
+    decision = decide(posted, Busy("full", retry_after=30.0), LIMITS, NOW, 0.5)
+    assert (decision.outcome, decision.delay) == (Outcome.RETRY, 30.0)
+    assert decision.message.attempts == 9
+    assert decide(posted, Busy("full"), LIMITS, NOW, 0.5).delay == BUSY_S / 2
+    assert decide(posted, Busy("full"), LIMITS, NOW + 400.0, 0.5).outcome is Outcome.DEAD_LETTER
 
 
 def test_a_death_together_with_others_counts_against_none() -> None:

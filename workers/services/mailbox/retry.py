@@ -14,7 +14,7 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
-from garrison.workers import RetryLater
+from garrison.workers import Busy, RetryLater
 
 from .checksums import DEAD, WAITING, Message
 
@@ -22,6 +22,7 @@ from .checksums import DEAD, WAITING, Message
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
 MAX_DEATHS = 2  # receiver crashes with the message in flight: the message causes them
 MAX_REASON = 2_000  # characters
+BUSY_S = 5.0  # before the next attempt at a receiver that does not say when it has room
 MIN_RETRY_LATER_S = 0.05  # a receiver that names no time must not be called in a loop
 
 
@@ -30,7 +31,7 @@ class DeliveryLimits(NamedTuple):
 
     timeout: float  # seconds for one delivery
     max_attempts: int
-    retry_for: float  # seconds after the post in which RetryLater is followed
+    retry_for: float  # seconds after the post in which RetryLater and Busy are followed
 
 
 class Outcome(Enum):
@@ -80,7 +81,10 @@ def decide(
         case ServiceLost():
             return _after_crash(message, error, now, is_alone)
         case RetryLater():
-            return _after_retry_later(message, error, limits, now)
+            return _after_putting_off(message, error, error.seconds, limits, now)
+        case Busy():  # nothing was done: a flood must not make dead letters
+            wait = BUSY_S * jitter if error.retry_after is None else error.retry_after
+            return _after_putting_off(message, error, wait, limits, now)
         case RemoteError() | CallTimeout() | _:
             return _after_failure(message, error, limits.max_attempts, now, jitter)
 
@@ -111,17 +115,17 @@ def _after_failure(
     return _retry(counted, limit * jitter, now)
 
 
-def _after_retry_later(
-    message: Message, error: RetryLater, limits: DeliveryLimits, now: float
+def _after_putting_off(
+    message: Message, error: CallError, seconds: float, limits: DeliveryLimits, now: float
 ) -> Decision:
-    """The receiver named a time: that is no failed attempt."""
+    """The receiver put the message off: that is no failed attempt."""
     reason = _error_text(message, error)
     left = message.posted_at + limits.retry_for - now
     if left <= 0:
         reason = f"retry_for ({limits.retry_for:g} s) is over: {reason}"
         return _dead_letter(message, reason, now)
     noted = msgspec.structs.replace(message, reason=reason[:MAX_REASON])
-    return _retry(noted, min(max(error.seconds, MIN_RETRY_LATER_S), left), now)
+    return _retry(noted, min(max(seconds, MIN_RETRY_LATER_S), left), now)
 
 
 def _retry(message: Message, delay: float, now: float) -> Decision:
