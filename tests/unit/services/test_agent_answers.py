@@ -23,6 +23,7 @@ from garrison.workers.agents.registry import as_model_handler
 from garrison.workers.services.agent import AgentService
 from garrison.workers.services.agent.record import schema
 from garrison.workers.services.agent.record.rows import MessageKey, MessageState, Outcome
+from garrison.workers.services.agent.recording import Origin, open_recording
 from garrison.workers.testing import Harness
 
 
@@ -207,3 +208,16 @@ async def test_a_damaged_record_is_announced(living: Living, tmp_path: Path) -> 
         assert await agent.process_actions(message())
 
     assert "answers.db.damaged-" in dict(emitted)["answers.damaged"]["set_aside"]
+
+
+async def test_a_record_of_a_backup_may_not_have_what_was_said(living: Living) -> None:
+    """It was made while the message was answered: the message is delivered again, and decided."""
+    memory, key = message(), MessageKey("chat", "r", "m1")
+    async with living() as agent:
+        first = await open_recording(agent._answers, key, memory, Origin(posted=True), 1.0)
+        await first.write()
+        again = await open_recording(agent._answers, key, memory, Origin(True, 2), 2.0)
+
+    assert not first.perhaps_said
+    assert again.record.state is MessageState.DECIDING
+    assert again.perhaps_said

@@ -122,13 +122,13 @@ async def open_recording(
         sqlite3.Error: The file cannot be read.
     """
     found = await store.execute(lambda at: schema.find(at, key))
+    perhaps = is_perhaps_said(origin.attempt) or bool(memory.metadata.get("caught_up"))
     if found is not None:
         found.posted = found.posted or origin.posted
-        return Recording(store, found, bool(memory.metadata.get("caught_up")))
+        return Recording(store, found, perhaps)
     if store.is_full:
         text = "the record of answers is full: see answers_bytes and keep_answers"
         raise RetryLater(FULL_S, text) if origin.posted else Busy(text, FULL_S)
-    perhaps = is_perhaps_said(found, origin.attempt) or bool(memory.metadata.get("caught_up"))
     recording = Recording(store, Record(key, memory, now, origin.posted), perhaps)
     recording.write_soon()
     return recording

@@ -89,15 +89,14 @@ def recorded_parts(parts: Iterable[Part], step: int) -> list[Part]:
     return [part for part in parts if part.step == step]
 
 
-def is_perhaps_said(record: Record | None, attempt: int) -> bool:
+def is_perhaps_said(attempt: int) -> bool:
     """Return True if parts may have been said of which there is no record.
 
     Args:
-        record: What was found; None is nothing.
-        attempt: Of the mailbox: more than 1 for a message that was delivered before. It has a
-            record then, unless that was lost, or its process ended within milliseconds.
+        attempt: Of the mailbox: more than 1 for a message that was delivered before. Its record may
+            be lost, or be of a backup that was made while it was answered.
     """
-    return record is None and attempt > 1
+    return attempt > 1
 
 
 def has_no_answer(record: Record) -> bool:
