@@ -121,11 +121,14 @@ class Receiving:
             _settle(work, error)
 
     async def _confirm(self, work: Work, error: Exception | None, position: str) -> None:
-        try:
-            await self._save(work.stream, position)
-        except Exception as problem:  # noqa: BLE001 (it is heard again, and known by its key)
-            log.warning("platform.position_unsaved stream=%s error=%s", work.stream, problem)
+        await self._try_to_save(work.stream, position)
         _settle(work, error)
+
+    async def _try_to_save(self, stream: str, position: str) -> None:
+        try:
+            await self._save(stream, position)
+        except Exception as problem:  # noqa: BLE001 (it is heard again, and known by its key)
+            log.warning("platform.position_unsaved stream=%s error=%s", stream, problem)
 
     # --- catch-up -----------------------------------------------------------------------------
 
@@ -161,7 +164,7 @@ class Receiving:
         self._release()
         self._heard_all = True
         for stream, position in self._streams.reached():
-            await self._save(stream, position)
+            await self._try_to_save(stream, position)
 
     async def _take_missed(self, heard: Heard, prepare: Callable[[Memory], Memory | None]) -> None:
         memory = prepare(heard.memory)
@@ -186,7 +189,7 @@ class Receiving:
             return  # catch-up may still yield earlier ones
         moved = self._streams.pass_over(stream, position)
         if moved is not None and self._heard_all:
-            await self._save(stream, moved)
+            await self._try_to_save(stream, moved)
 
 
 def _settle(work: Work, error: Exception | None) -> None:

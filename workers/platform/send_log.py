@@ -205,7 +205,12 @@ class SendLog:
             own += advanced(tuple(before), now)
         if is_lost:
             lost = own
-        db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?, ?)", (own, *now, lost))
+        try:
+            db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?, ?, ?, ?, ?)", (own, *now, lost))
+        except sqlite3.OperationalError as error:
+            if found is None or is_lost or not is_disk_full(error):
+                raise
+            log.error("platform.no_room file=%s error=%s", self.path, error)  # `_clean` writes it
         self.lost = lost is not None and own - lost < LOST_S
         self._offset = own - now[2]
 

@@ -13,6 +13,7 @@ from tests.support.waiting import until_true
 from garrison.workers import Busy, Content, DeadLetter, Heard, Memory
 from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.platform import handing_over, receiving, typing_indicator
+from garrison.workers.platform.send_log import LogFull, SendLog
 from garrison.workers.testing import TestRuntime
 
 WAIT_S = 5.0
@@ -97,6 +98,26 @@ async def test_no_position_is_saved_before_catch_up_has_succeeded(tmp_path: Path
     async with started(Missed, tmp_path, agent=Agent(), mailbox=mailbox) as radio:
         await until_true(lambda: len(mailbox.posted) > 1)
         assert radio.since == {}
+
+
+async def test_a_position_that_cannot_be_saved_is_no_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full: what was heard is heard again, and known by its key."""
+    tried: list[str] = []
+
+    async def move(self: SendLog, stream: str, position: str) -> None:
+        tried.append(position)
+        raise LogFull("no room")
+
+    monkeypatch.setattr(SendLog, "move", move)
+    mailbox = Mailbox()
+    async with started(Missed, tmp_path, agent=Agent(), mailbox=mailbox) as radio:
+        radio.gate.set()
+        await until_true(lambda: "2" in tried)
+        await asyncio.wait_for(radio.receive(said(3), "lobby", "3"), WAIT_S)
+        await asyncio.wait_for(radio.receive(said(4, own=True), "lobby", "4"), WAIT_S)
+        assert tried[-2:] == ["3", "4"]
 
 
 async def test_a_message_is_posted_until_it_is_on_disk(tmp_path: Path) -> None:

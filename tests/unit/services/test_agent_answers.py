@@ -23,6 +23,7 @@ from garrison.workers.agents.registry import as_model_handler
 from garrison.workers.services.agent import AgentService
 from garrison.workers.services.agent.record import schema
 from garrison.workers.services.agent.record.rows import MessageKey, MessageState, Outcome
+from garrison.workers.services.agent.record.store import RecordFull
 from garrison.workers.services.agent.recording import Origin, open_recording
 from garrison.workers.testing import Harness
 
@@ -221,3 +222,17 @@ async def test_a_record_of_a_backup_may_not_have_what_was_said(living: Living) -
     assert not first.perhaps_said
     assert again.record.state is MessageState.DECIDING
     assert again.perhaps_said
+
+
+async def test_a_full_disk_does_not_crash_the_agent_that_prunes(
+    living: Living, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Old records stay until there is room."""
+    async with living() as agent:
+
+        async def execute(operation: Any) -> Any:
+            raise RecordFull("no room")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(agent._answers, "execute", execute)
+            await agent._prune()

@@ -39,7 +39,7 @@ from .record import schema
 from .record.explain import Explained
 from .record.finding import find_answers
 from .record.rows import MessageKey, MessageState
-from .record.store import FILE, AnswerStore, NewerRecord
+from .record.store import FILE, AnswerStore, NewerRecord, RecordFull
 from .recording import Origin, open_dropped, open_recording
 from .rooms import Room, Rooms
 from .saying import AnswerState
@@ -399,8 +399,11 @@ class AgentService(MemoryDatabase):
             functools.partial(schema.prune, before=before),
             functools.partial(schema.prune_dropped, keep=DROPPED_KEPT),
         ):
-            while await self._answers.execute(prune) >= schema.PRUNED:
-                pass
+            try:
+                while await self._answers.execute(prune) >= schema.PRUNED:
+                    pass
+            except RecordFull as error:  # a full disk: later
+                log.warning("answers.not_pruned error=%s", error)
 
     async def _restore_limits(self) -> None:
         """Count what an earlier process admitted: a crash refills no bucket."""

@@ -150,11 +150,13 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
         raise RecordDamaged(f"{lost} commits of the log follow a part that cannot be read")
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
+        # One process only: no shared-memory file, for which a full disk has no room.
+        db.execute("PRAGMA locking_mode = EXCLUSIVE")
         _check_format(db, path)
         _configure(db, path, max_bytes)
         _check_pages(db)
         db.executescript(schema.SCHEMA)
-        db.execute(f"PRAGMA user_version = {schema.FORMAT}")
+        _set_format(db)
         with contextlib.suppress(sqlite3.OperationalError):  # on a full disk: later
             # An empty log has no frames torn by a power cut that could pass for damage later.
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -173,8 +175,8 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
 
 def _configure(db: sqlite3.Connection, path: Path, max_bytes: int) -> None:
     log_pages = checkpoint_pages(path)
-    db.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process only, so no shared-memory file
-    db.execute("PRAGMA auto_vacuum = INCREMENTAL")  # of a new file
+    if db.execute("PRAGMA page_count").fetchone() == (0,):  # in another file it would be a write
+        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
@@ -186,6 +188,13 @@ def _check_format(db: sqlite3.Connection, path: Path) -> None:
     (number,) = db.execute("PRAGMA user_version").fetchone()
     if number > schema.FORMAT:
         raise NewerRecord(f"{path} was written by a later version (format {number})")
+
+
+def _set_format(db: sqlite3.Connection) -> None:
+    """Note the format, if it is not there: a write, for which a full disk has no room."""
+    (number,) = db.execute("PRAGMA user_version").fetchone()
+    if number != schema.FORMAT:
+        db.execute(f"PRAGMA user_version = {schema.FORMAT}")
 
 
 def _check_pages(db: sqlite3.Connection) -> None:
