@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from garrison.ipc import Busy, CallError, GarrisonError, InvalidCall, Overloaded
+from garrison.ipc import Busy, CallError, GarrisonError, InvalidCall, Overloaded, RetryLater
 from garrison.ipc.errors import ServiceUnavailable
 from garrison.ipc.mail import MAILBOX
 from garrison.workers.agents.components import EventType
@@ -24,7 +24,8 @@ RETRY_S = 0.1  # before a post is tried again; doubled each time
 RETRY_MOST_S = 5.0
 SHOWN_FROM = 3  # attempts that fail before `status` shows it
 DIRECT_MOST = 256  # calls to the agent at the same time, without a mailbox
-UNTAKEN = (Busy, Overloaded, ServiceUnavailable)  # the agent did nothing with the message
+# The agent did nothing with the message, or what it said is in the send log.
+UNTAKEN = (Busy, Overloaded, RetryLater, ServiceUnavailable)
 
 
 class HandingOver:
@@ -53,8 +54,7 @@ class HandingOver:
         """
         if memory.metadata.get(EDITED):
             await self._emit(memory)
-        elif self._has_mailbox():
-            await self._post(memory)
+        elif await self._post(memory):
             self._begun(memory.room_id)
         elif self._calls >= DIRECT_MOST:
             log.warning("message.unanswered message=%s: %d calls", memory.id, self._calls)
@@ -76,10 +76,14 @@ class HandingOver:
         except CallError as error:
             log.warning("message.edit_lost message=%s error=%s", memory.id, error)
 
-    async def _post(self, memory: Memory) -> None:
-        """Post the message, again and again until it is on disk: its key makes it one."""
+    async def _post(self, memory: Memory) -> bool:
+        """Post the message, again and again until it is on disk: its key makes it one.
+
+        Returns:
+            False if there is no mailbox, or none any more.
+        """
         delay, failures = RETRY_S, 0
-        while True:
+        while self._has_mailbox():
             try:
                 agent = self._runtime.client.entry_of(AGENT)
                 if agent is None:
@@ -97,7 +101,10 @@ class HandingOver:
             else:
                 if failures >= SHOWN_FROM:
                     self._runtime.warn("platform post", None)
-                return
+                return True
+        if failures >= SHOWN_FROM:
+            self._runtime.warn("platform post", None)
+        return False
 
     async def _call(self, memory: Memory) -> Any:
         """Have the agent process a message; say the failure text where it did nothing."""

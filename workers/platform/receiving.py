@@ -57,6 +57,8 @@ class Receiving:
         self._streams = Streams()
         self._behind: deque[Work] | None = deque() if held else None
         self._heard_all = not held  # positions are saved only when nothing before them is missing
+        if not held:
+            self._streams.forget_reached()
         self._catching_up = 0
         self._fewer = asyncio.Event()
         self.waiting = 0
@@ -165,6 +167,7 @@ class Receiving:
         self._heard_all = True
         for stream, position in self._streams.reached():
             await self._try_to_save(stream, position)
+        self._streams.forget_reached()
 
     async def _take_missed(self, heard: Heard, prepare: Callable[[Memory], Memory | None]) -> None:
         memory = prepare(heard.memory)

@@ -20,6 +20,7 @@ class Streams:
 
     def __init__(self) -> None:
         self._streams: dict[str, Stream] = {}
+        self._keeps_reached = True
 
     def add(self, stream: str, position: str) -> int:
         """Note the next message of a stream; return its place there."""
@@ -44,6 +45,8 @@ class Streams:
         if moved is None or known.blocked:
             return None
         known.reached = moved
+        if not (known.open or self._keeps_reached):
+            del self._streams[stream]
         return moved
 
     def pass_over(self, stream: str, position: str) -> str | None:
@@ -60,3 +63,10 @@ class Streams:
         for name, stream in list(self._streams.items()):
             if stream.reached:
                 yield name, stream.reached
+
+    def forget_reached(self) -> None:
+        """Keep no stream from now on of which every message is handed over."""
+        self._keeps_reached = False
+        for name, stream in list(self._streams.items()):
+            if not (stream.open or stream.blocked):
+                del self._streams[name]

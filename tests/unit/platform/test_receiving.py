@@ -10,7 +10,7 @@ import pytest
 from tests.support.platforms import Agent, Mailbox, Scripted, started
 from tests.support.waiting import until_true
 
-from garrison.workers import Busy, Content, DeadLetter, Heard, Memory
+from garrison.workers import Busy, Content, DeadLetter, Heard, Memory, RetryLater
 from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.platform import handing_over, receiving, typing_indicator
 from garrison.workers.platform.send_log import LogFull, SendLog
@@ -209,10 +209,27 @@ async def test_without_a_mailbox_the_agent_is_called(tmp_path: Path) -> None:
     assert memory.id == "radio/lobby/1"
 
 
-async def test_a_busy_agent_is_answered_with_the_failure_text(tmp_path: Path) -> None:
+async def test_a_message_does_not_wait_for_a_mailbox_that_was_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A reload took it out of the config: the agent is called."""
+    agent, looks = Agent(), iter([True, True])
+    has_mailbox = "_has_mailbox"
+    monkeypatch.setattr(handing_over.HandingOver, has_mailbox, lambda self: next(looks, False))
+    async with started(Scripted, tmp_path, agent=agent, mailbox=Mailbox(failures=9)) as radio:
+        await asyncio.wait_for(radio.receive(said(1)), WAIT_S)
+        memory = await asyncio.wait_for(agent.heard.get(), WAIT_S)
+
+    assert memory.id == "radio/lobby/1"
+
+
+@pytest.mark.parametrize("problem", [Busy("too many"), RetryLater(30.0, "no room")])
+async def test_a_busy_agent_is_answered_with_the_failure_text(
+    tmp_path: Path, problem: Exception
+) -> None:
     """A burst does not vanish."""
     agent = Agent()
-    agent.problem = Busy("too many")
+    agent.problem = problem
     async with started(Scripted, tmp_path, agent=agent) as radio:
         await radio.receive(said(1))
         await until_true(lambda: radio.tried)

@@ -39,3 +39,19 @@ def test_streams_and_positions_without_a_name_do_not_count() -> None:
     assert streams.pass_over("", "1") is None
     assert streams.pass_over("s", "") is None
     assert list(streams.reached()) == []
+
+
+def test_streams_that_are_handed_over_take_no_room() -> None:
+    """A platform may hear from any number of them; what blocks its position is kept."""
+    streams = Streams()
+    streams.pass_over("early", "1")
+    streams.block("blocked")
+    streams.forget_reached()
+    for number in range(100):
+        assert streams.pass_over(str(number), "1") == "1"
+    first, second = streams.add("s", "1"), streams.add("s", "2")
+    assert streams.done("s", second) is None
+    assert streams.done("s", first) == "2"
+    assert streams.pass_over("s", "3") == "3"
+    assert streams.pass_over("blocked", "2") is None
+    assert set(streams._streams) == {"blocked"}
