@@ -101,6 +101,17 @@ class Directory:
             return first
         return self._entries.get(wanted, first)
 
+    def find_source(self, source: str, agent: str = "") -> Entry | None:
+        """Return the service that a message's source names.
+
+        It is what `find` returns, unless the source is the whole NAME of a platform: an agent's own
+        service of that NAME or type is another account than the shared platform.
+        """
+        entry = self._entries.get(source)
+        if entry is not None and entry.manifest.platform and entry.agent in {"", agent}:
+            return entry
+        return self.find(source, agent)
+
     def first_of(self, service_type: str, agent: str = "") -> Entry | None:
         """Return the first wanted service of a type, in config order; else the first of them."""
         of_type = self.of_type(service_type, agent)

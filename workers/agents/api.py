@@ -323,7 +323,7 @@ class AgentApi:
         """Send a message; see `Runtime.send_message_to_target`."""
         to = target if isinstance(target, TargetInfo) else msgspec.convert(dict(target), TargetInfo)
         message = as_content(content)
-        service = self._client.entry_of(to.source)
+        service = self._client.directory.find_source(to.source, self._client.agent)
         if service is not None and service.manifest.platform:
             # The id is made here: a call that is lost is sent again, and must be the same message.
             to_platform = ServiceProxy(self._client, service.name, None, timeout)

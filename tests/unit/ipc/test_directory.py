@@ -221,3 +221,18 @@ def test_a_registration_status_is_in_the_words_of_elizaos() -> None:
     assert words.pop(State.FAILED) == "failed"
     assert {words.pop(State.INITIALIZING), words.pop(State.STARTING)} == {"registering"}
     assert set(words.values()) == {"pending"}
+
+
+def test_a_source_is_the_platform_of_that_whole_name() -> None:
+    """What a shared platform heard is answered there, not by the agent's own of that NAME."""
+    shared = entry("discord", "discord", 0)
+    manifest = msgspec.structs.replace(shared.manifest, platform=True)
+    shared = msgspec.structs.replace(shared, manifest=manifest)
+    own = msgspec.structs.replace(shared, name="a.discord", agent="a")
+    directory = Directory([shared, own])
+
+    assert directory.find("discord", "a") == own
+    assert directory.find_source("discord", "a") == shared
+    assert directory.find_source("a.discord", "a") == own
+    assert Directory([own]).find_source("discord", "a") == own
+    assert directory.find_source("a.discord", "b") == own  # as `find`: by its whole NAME

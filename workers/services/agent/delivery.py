@@ -43,10 +43,11 @@ def sender_of(runtime: Runtime, source: str, room: str) -> Sender:
     """Return what is known of the service that sends for a source, without asking it."""
     if not source or not room:
         return Sender(False, False)
-    entry = runtime.client.entry_of(source)
+    directory = runtime.client.directory
+    entry = directory.find_source(source, runtime.client.agent)
     if entry is not None and entry.manifest.platform:
         return Sender(True, True)
-    if any(source in other.manifest.sends_for for other in runtime.client.directory):
+    if any(source in other.manifest.sends_for for other in directory.visible_to(runtime.client.agent)):
         return Sender(True, False)
     methods = () if entry is None else entry.manifest.methods
     found = [info.idempotent for info in methods if info.name == SEND]
