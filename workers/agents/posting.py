@@ -1,10 +1,12 @@
 """A message that is posted to an agent: its lane, and whether its answer has a way back. Pure."""
 
+import hashlib
 from typing import Any
 
 import msgspec
 
 from garrison.ipc.errors import InvalidCall
+from garrison.ipc.mail import MAX_LANE
 from garrison.ipc.messages import Entry
 
 from .content import Memory, as_memory
@@ -46,10 +48,18 @@ def prepared(
         raise InvalidCall(entry.name, method, f"its message is none: {error}") from error
     if not memory.content.source:
         memory = _from_poster(memory, entry.name, poster)
-    room = f"{memory.content.source}/{memory.room_id or memory.id}"
+    room = _lane(f"{memory.content.source}/{memory.room_id or memory.id}")
     if args:
         return (memory, *args[1:]), kwargs, lane or room
     return args, {**kwargs, "memory": memory}, lane or room
+
+
+def _lane(room: str) -> str:
+    """Return the lane of a room; of a long id, what it begins with and its hash."""
+    if len(room) <= MAX_LANE:
+        return room
+    digest = hashlib.sha256(room.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{room[: MAX_LANE - len(digest) - 1]}-{digest}"
 
 
 def _from_poster(memory: Memory, agent: str, poster: Entry | None) -> Memory:

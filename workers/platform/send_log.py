@@ -16,7 +16,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from garrison.ipc import GarrisonError
 from garrison.workers.sqlite.files import is_disk_full, quarantine, sync_folder
-from garrison.workers.sqlite.writer import Batch, Operation, WriterThread, run_transaction
+from garrison.workers.sqlite.writer import (
+    Batch,
+    Operation,
+    WriterThread,
+    is_statement_error,
+    run_transaction,
+)
 
 from .clocks import read_clocks
 from .decision import SendState, advanced
@@ -176,7 +182,7 @@ class SendLog:
 
     def _transaction(self, operations: list[Operation]) -> list[Any]:
         try:
-            return run_transaction(self._db, operations, lambda error: False)
+            return run_transaction(self._db, operations, is_statement_error)
         except sqlite3.OperationalError as error:
             if not is_disk_full(error):
                 raise

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from garrison.ipc import InvalidCall
+from garrison.ipc.mail import MAX_LANE
 from garrison.ipc.messages import Entry, Manifest, MethodInfo, State
 from garrison.workers import Content, Memory
 from garrison.workers.agents.posting import prepared
@@ -41,6 +42,17 @@ def test_the_lane_is_the_room_of_the_message(memory: Any, lane: str | None, expe
     assert (found, args[1:], kwargs) == (expected, ([],), {})
     args, kwargs, found = prepared(AGENT, "process_actions", (), {"memory": memory}, lane, None)
     assert (found, args, list(kwargs)) == (expected, (), ["memory"])
+
+
+def test_the_lane_of_a_long_room_is_short() -> None:
+    """It can be posted, and shares its lane with no other room."""
+    first, second = (
+        prepared(AGENT, "process_actions", (message(room_id="r" * 900 + end),), {}, None, CHAT)[2]
+        for end in "ab"
+    )
+    assert first is not None
+    assert len(first) == MAX_LANE
+    assert first != second
 
 
 def test_a_message_without_a_source_is_its_posters() -> None:

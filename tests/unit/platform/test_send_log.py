@@ -101,3 +101,14 @@ async def test_a_closed_log_refuses(tmp_path: Path) -> None:
 
     with pytest.raises(LogFull):
         await log.begin("a", 0, "c", 0)
+
+
+async def test_a_text_that_cannot_be_written_fails_alone(tmp_path: Path) -> None:
+    """An author's position or a platform's id may have half a surrogate pair."""
+    log = await opened(tmp_path)
+    moved, begun = log.move("s", "\ud800"), log.begin("a", 0, "c", 0)
+    with pytest.raises(UnicodeEncodeError):
+        await moved
+    await begun
+    assert len(await log.rows("a")) == 1
+    close(log)
