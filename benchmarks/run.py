@@ -7,7 +7,8 @@ raw ZeroMQ for calls, fresh processes for restarts, the same calls between servi
 for a line at `chat`, the path without the mailbox for answers, processes spawned by multiprocess
 for starts and memory. Figures are medians. It takes about three minutes (`--quick`: one), speaks
 over Unix sockets alone, and leaves no process and no file behind. Run it on a quiet machine: the
-load before the run stands below the table. The row `preloaded` needs `pip install discord.py openai`.
+load before the run stands below the table. The row `preloaded` needs
+`pip install discord.py openai`.
 
 Exit status: 0 where every row that was measured reaches its target, 1 otherwise.
 """
