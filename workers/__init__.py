@@ -36,6 +36,7 @@ from garrison.workers.agents.model_trace import ModelTrace
 from garrison.workers.agents.models import (
     ChatMessage,
     EmbedParams,
+    GenerateObjectParams,
     GenerateTextParams,
     ModelType,
     ModelUnavailable,
@@ -62,6 +63,7 @@ __all__ = [
     "EmbedParams",
     "Evaluator",
     "EventType",
+    "GenerateObjectParams",
     "GenerateTextParams",
     "Heard",
     "Media",

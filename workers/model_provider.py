@@ -1,18 +1,24 @@
 """`ModelProvider`: a service that offers models."""
 
 from collections.abc import AsyncIterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from garrison.workers.agents.models import EmbedParams, GenerateTextParams, ModelType
+from garrison.workers.agents.models import (
+    EmbedParams,
+    GenerateObjectParams,
+    GenerateTextParams,
+    ModelType,
+)
 
 from .service import Service
 
 
 class ModelProvider(Service):
-    """A service that offers models. Write one or more of its three methods.
+    """A service that offers models. Write one or more of its four methods.
 
     `generate_text` or `stream_text` provides the types TEXT_SMALL and TEXT_LARGE; `embed` provides
-    TEXT_EMBEDDING. Other model types are entries of a plugin's `models`.
+    TEXT_EMBEDDING, `generate_object` OBJECT_SMALL and OBJECT_LARGE. Other model types are entries
+    of a plugin's `models`.
     """
 
     priority: ClassVar[int] = 0  # the provider with the highest priority is preferred
@@ -27,6 +33,10 @@ class ModelProvider(Service):
         """Yield the generated text in pieces. Default: the text of `generate_text`, as one."""
         yield await self.generate_text(params)
 
+    async def generate_object(self, params: GenerateObjectParams) -> Any:
+        """Return an object that follows `params.schema`, a JSON Schema, as plain data."""
+        raise NotImplementedError(f"{type(self).__name__} does not generate objects")
+
     async def embed(self, params: EmbedParams) -> list[float]:
         """Return the vector of a text. Every vector of a provider has the same length."""
         raise NotImplementedError(f"{type(self).__name__} does not embed text")
@@ -34,13 +44,15 @@ class ModelProvider(Service):
 
 def provided_types(cls: type[ModelProvider]) -> dict[str, bool]:
     """Return the model types that a class implements, each with whether it streams."""
-    names = ("generate_text", "stream_text", "embed")
+    names = ("generate_text", "stream_text", "generate_object", "embed")
     written = {name for name in names if getattr(cls, name) is not getattr(ModelProvider, name)}
     types = dict[str, bool]()
     if {"generate_text", "stream_text"} & written:
         types |= dict.fromkeys(
             (ModelType.TEXT_SMALL, ModelType.TEXT_LARGE), "stream_text" in written
         )
+    if "generate_object" in written:
+        types |= dict.fromkeys((ModelType.OBJECT_SMALL, ModelType.OBJECT_LARGE), False)
     if "embed" in written:
         types[ModelType.TEXT_EMBEDDING] = False
     return types

@@ -148,7 +148,9 @@ PURE = [
     "workers/agents/absence.py",
     "workers/agents/cooling.py",
     "workers/agents/fallback.py",
+    "workers/agents/media.py",
     "workers/agents/models.py",
+    "workers/agents/objects.py",
     "workers/agents/shorten.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
@@ -205,6 +207,14 @@ PURE_OF_SERVICES = [
         "agent/record/rows",
         "agent/rooms",
         "agent/tasks",
+        "anthropic/messages",
+        "model_support/failures",
+        "model_support/images",
+        "model_support/limiter",
+        "model_support/schemas",
+        "model_support/usage",
+        "openai/media",
+        "openai/messages",
         "eliza/feature_hashing",
     )
 ]
@@ -273,6 +283,7 @@ SHOWN = {
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
+    "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
     "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }

@@ -35,6 +35,7 @@ from .database import DatabaseAdapter
 from .fallback import Attempt, ModelFallback
 from .model_trace import trace_answer, trace_error
 from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
+from .objects import as_wanted, with_schema
 from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
@@ -181,6 +182,7 @@ class AgentApi:
         fallback: bool = True,
     ) -> Any:
         """Run a model; see `Runtime.use_model`."""
+        wanted, params = with_schema(model_type, params)
         asking = self._asking(model_type, params, provider, fallback)
         failure: CallError | None = None
         while True:
@@ -191,8 +193,10 @@ class AgentApi:
                 answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
+                output = trace_answer(offer.service, answer, is_counted=offer.counts)
+                output = as_wanted(output, wanted)
                 self._answered(asking, attempt, model_type)
-                return trace_answer(offer.service, answer, is_counted=offer.counts)
+                return output
             except CallError as error:
                 failure = error
                 self._failed(asking, attempt, model_type, error)

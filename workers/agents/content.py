@@ -10,17 +10,7 @@ from typing import Any
 
 import msgspec
 
-
-class Media(msgspec.Struct):
-    """A file or link attached to a message."""
-
-    url: str
-    id: str = ""
-    title: str = ""
-    source: str = ""
-    description: str = ""
-    text: str = ""
-    content_type: str = ""
+from .media import Media as Media
 
 
 class Content(msgspec.Struct):

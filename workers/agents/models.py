@@ -1,7 +1,7 @@
 """Model types and parameters, and the choice of a provider among those that are offered. Pure."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple, TypedDict
+from typing import Any, NamedTuple, NotRequired, TypedDict
 
 import msgspec
 
@@ -9,6 +9,8 @@ from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.directory import accepts_calls
 from garrison.ipc.errors import CallError, GarrisonError, RemoteError
 from garrison.ipc.messages import Entry, ModelInfo, State
+
+from .media import Media
 
 
 class ModelType:
@@ -40,6 +42,7 @@ class ChatMessage(TypedDict):
 
     role: str  # "system", "user" or "assistant"
     content: str
+    attachments: NotRequired[list[Media]]  # images; a provider that cannot see ignores them
 
 
 class GenerateTextParams(msgspec.Struct, omit_defaults=True):
@@ -55,6 +58,7 @@ class GenerateTextParams(msgspec.Struct, omit_defaults=True):
     top_p: float | None = None
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
+    model_type: str = ""  # the requested ModelType; filled in for the provider's method
 
     def as_messages(self) -> list[ChatMessage]:
         """Return system text, messages and prompt as one conversation, in this order."""
@@ -67,6 +71,12 @@ class GenerateTextParams(msgspec.Struct, omit_defaults=True):
         return [*system, *self.messages, *prompt]
 
 
+class GenerateObjectParams(GenerateTextParams, omit_defaults=True):
+    """Parameters of the generation of an object: those of text, and what it must look like."""
+
+    schema: Any = {}  # JSON Schema; where the request is made, also a Struct or another type
+
+
 class EmbedParams(msgspec.Struct, omit_defaults=True):
     """Parameters of an embedding."""
 
@@ -74,6 +84,7 @@ class EmbedParams(msgspec.Struct, omit_defaults=True):
     model: str | None = None
 
 
+OBJECT_TYPES = frozenset({ModelType.OBJECT_SMALL, ModelType.OBJECT_LARGE})
 TEXT_TYPES = frozenset(
     {
         ModelType.TEXT_SMALL,
@@ -175,8 +186,7 @@ def as_params(model_type: str, params: Any) -> Any:
         TypeError: A mapping has none of the fields that this model type knows.
     """
     if isinstance(params, str):
-        embeds = model_type == ModelType.TEXT_EMBEDDING
-        return EmbedParams(params) if embeds else GenerateTextParams(params)
+        return (params_class(model_type) or GenerateTextParams)(params)
     known = FIELDS.get(model_type)
     if known is not None and isinstance(params, Mapping) and params and not known & set(params):
         raise TypeError(
@@ -186,10 +196,14 @@ def as_params(model_type: str, params: Any) -> Any:
     return {} if params is None else params
 
 
-def params_class(model_type: str) -> type[msgspec.Struct] | None:
+def params_class(
+    model_type: str,
+) -> type[GenerateTextParams] | type[EmbedParams] | None:
     """Return the parameters' class of a model type; None for a type that is not the core's."""
     if model_type in TEXT_TYPES:
         return GenerateTextParams
+    if model_type in OBJECT_TYPES:
+        return GenerateObjectParams
     return EmbedParams if model_type == ModelType.TEXT_EMBEDDING else None
 
 

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import msgspec
+
 from garrison.ipc.messages import Manifest
 from garrison.workers.agents.components import Action, Evaluator, Provider
-from garrison.workers.agents.models import Model, ModelType
-from garrison.workers.agents.registry import ComponentRegistry, as_model_handler
+from garrison.workers.agents.models import OBJECT_TYPES, GenerateTextParams, Model, ModelType
+from garrison.workers.agents.registry import ComponentRegistry, Handler
 from garrison.workers.agents.validation import check_names, check_takes
 from garrison.workers.model_provider import ModelProvider, provided_types
 from garrison.workers.plugin import Plugin
@@ -53,10 +55,27 @@ def add_service(
         return
     rank = service.priority if priority is None else priority
     for model_type, streams in provided_types(type(service)).items():
-        embeds = model_type == ModelType.TEXT_EMBEDDING
-        whole = service.embed if embeds else service.generate_text
-        stream = as_model_handler(service.stream_text) if streams else None
-        registry.add_model(model_type, provider, Model(as_model_handler(whole), rank, stream))
+        stream = _of_type(model_type, service.stream_text) if streams else None
+        whole = _of_type(model_type, _method(service, model_type))
+        registry.add_model(model_type, provider, Model(whole, rank, stream))
+
+
+def _method(service: ModelProvider, model_type: str) -> Handler:
+    """Return the method behind one of the types that a `ModelProvider` provides."""
+    if model_type == ModelType.TEXT_EMBEDDING:
+        return service.embed
+    return service.generate_object if model_type in OBJECT_TYPES else service.generate_text
+
+
+def _of_type(model_type: str, method: Handler) -> Handler:
+    """Wrap a method as the handler of a model type; params that are the core's name the type."""
+    return lambda runtime, params: method(_naming(model_type, params))  # no annotations, as theirs
+
+
+def _naming(model_type: str, params: Any) -> Any:
+    if isinstance(params, GenerateTextParams):
+        return msgspec.structs.replace(params, model_type=model_type)
+    return params
 
 
 def static_manifest(manifest: Manifest, plugin: Plugin, cls: type[Service], name: str) -> Manifest:

@@ -12,9 +12,12 @@ from garrison.supervisor.config.document import Document
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.reference import files, reference_toml
 from garrison.supervisor.config.spec import HostSpec, PluginSpec, flat_keys, service_spec
+from garrison.workers.services.anthropic import AnthropicService
 from garrison.workers.services.eliza import ElizaService
+from garrison.workers.services.local import LocalService
 from garrison.workers.services.mailbox import MailboxService
 from garrison.workers.services.notification import NotificationService
+from garrison.workers.services.openai import OpenAIService
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "config.toml"
@@ -74,6 +77,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     (short_path / "eliza.json").write_text('{"name": "Eliza"}')
     (short_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
+    plugins += ["openai", "anthropic", "local"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
@@ -86,6 +90,9 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("eliza", ElizaService),
         ("notification", NotificationService),
         ("mailbox", MailboxService),
+        ("openai", OpenAIService),
+        ("anthropic", AnthropicService),
+        ("local", LocalService),
     )
     for name, cls in bundled:
         defaults = {"config": msgspec.to_builtins(cls.Config())}

@@ -1,0 +1,212 @@
+"""The service openai in the test's own process: limits, media, and what comes too late.
+
+Another service of these has the same parts.
+"""
+
+import asyncio
+import importlib
+import logging
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import pytest
+from tests.support.counterparts import openai as llmock
+from tests.support.model_server import ModelServer, Turn, failing
+from tests.support.waiting import eventually
+
+from garrison.ipc import ModelError, PermanentFailure
+from garrison.workers import (
+    EmbedParams,
+    GenerateObjectParams,
+    GenerateTextParams,
+    ModelTrace,
+    ModelUnavailable,
+)
+from garrison.workers.services.model_support.ledger import Ledger, Spent
+from garrison.workers.services.model_support.library import load_library
+from garrison.workers.services.openai import OpenAIService
+from garrison.workers.testing import run
+
+HELLO = GenerateTextParams("Hello", max_tokens=3)
+KEY = {"OPENAI_API_KEY": "sk-test"}
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ModelServer]:
+    """Return a server with OpenAI's API."""
+    async with ModelServer() as there:
+        yield there
+
+
+async def refused(service: OpenAIService) -> ModelError:
+    """Return the error of a request."""
+    with pytest.raises(ModelError) as raised:
+        await service.generate_text(HELLO)
+    return raised.value
+
+
+async def test_vectors_images_and_sound(server: ModelServer) -> None:
+    """Each by its own path; vectors are in the order of their texts."""
+    config = {"base_url": f"{server.url}/v1"}
+    async with run(OpenAIService, config=config, settings=KEY) as service:
+        assert await service.embed_many(["a", "bcd"]) == [[1.0, 1.0], [3.0, 1.0]]
+        assert await service.embed(EmbedParams("ab", "other")) == [2.0, 1.0]
+        assert server.body["model"] == "other"
+        assert await service.embed_many([]) == []
+
+        use = service.runtime.use_model
+        assert await use("IMAGE", "a cat") == [{"url": "data:image/png;base64,aGk="}]
+        server.script(Turn("Good day."))
+        assert await use("TRANSCRIPTION", b"sound") == "Good day."
+        assert "whisper-1" in server.body["form"]
+        server.script(Turn(body=b"\x00mp3", content_type="audio/mpeg"))
+        assert await use("TEXT_TO_SPEECH", {"text": "hi", "voice": "ash"}) == b"\x00mp3"
+        assert (server.body["input"], server.body["voice"]) == ("hi", "ash")
+        server.script(Turn('{"title": "Cat", "description": "A cat."}'))
+        found = await use("IMAGE_DESCRIPTION", "http://127.0.0.1/cat.png")
+        assert found == {"title": "Cat", "description": "A cat."}
+        assert server.body["messages"][0]["content"][1]["type"] == "image_url"
+
+
+class Mood(msgspec.Struct):
+    """What a model is to fill in."""
+
+    word: Literal["good", "bad"]
+
+
+async def test_an_object_is_of_the_type_that_was_asked_for(server: ModelServer) -> None:
+    """Its tokens are counted for the request; another object is the provider's refusal."""
+    async with run(OpenAIService, config={"base_url": f"{server.url}/v1"}) as service:
+        server.script(Turn('{"word": "good"}'), Turn('{"word": "odd"}'))
+        asked = {"prompt": "How are you?", "schema": Mood}
+        with ModelTrace() as trace:
+            assert await service.runtime.use_model("OBJECT_SMALL", asked) == Mood("good")
+        assert (trace.service, trace.tokens) == ("openai", {"input": 7, "cached": 2, "output": 3})
+        assert server.body["response_format"]["json_schema"]["schema"]["required"] == ["word"]
+        with pytest.raises(ModelUnavailable, match="openai: refused: its object does not fit"):
+            await service.runtime.use_model("OBJECT_SMALL", asked)
+
+
+async def test_half_an_object_is_refused(server: ModelServer) -> None:
+    """As where it was cut at `max_tokens`."""
+    async with run(OpenAIService, config={"base_url": f"{server.url}/v1"}) as service:
+        server.script(Turn('{"word": "go', finish="length"))
+        with pytest.raises(ModelError, match="refused: it wrote no JSON"):
+            await service.generate_object(GenerateObjectParams("x", schema={"type": "object"}))
+
+
+async def test_what_takes_too_long_is_busy(server: ModelServer) -> None:
+    """A whole answer, and the next piece of a stream."""
+    config = {"base_url": f"{server.url}/v1", "timeout": 0.2}
+    async with run(OpenAIService, config=config) as service:
+        server.script(Turn(fault="hang"), Turn(fault="hang"))
+        assert (await refused(service)).kind == "busy"
+        stream = service.stream_text(HELLO)
+        pieces = [await anext(stream) for _ in range(3)]
+        assert pieces == ["Hello ", "there ", "friend "]
+        with pytest.raises(ModelError, match="busy"):
+            await anext(stream)
+
+
+async def test_requests_beyond_a_limit_are_not_sent(server: ModelServer) -> None:
+    """The error says when; failures count as requests."""
+    config = {"base_url": f"{server.url}/v1", "rpm": 2}
+    async with run(OpenAIService, config=config) as service:
+        server.script(failing(500))
+        await refused(service)
+        await service.generate_text(HELLO)
+        error = await refused(service)
+        assert (error.kind, error.reason) == ("busy", "rpm of openai is used up")
+        assert error.retry_after is not None
+        assert 5 < error.retry_after <= 30
+        assert len(server.asked) == 2
+
+
+async def test_a_budget_ends_and_outlives_the_service(server: ModelServer) -> None:
+    """It is what the server says that was used."""
+    config = {"base_url": f"{server.url}/v1", "budget_per_day": 25}
+    async with run(OpenAIService, config=config) as service:
+        for _ in range(3):
+            await service.generate_text(HELLO)  # 10 tokens each
+        error = await refused(service)
+        assert error.reason == "budget_per_day of openai is used up"
+        assert error.retry_after is not None
+        assert 0 < error.retry_after <= 86_400
+        again = await OpenAIService.start(service.runtime)
+        assert (await refused(again)).reason == error.reason
+        await again.stop()
+        assert len(server.asked) == 3
+
+
+async def test_a_request_waits_for_its_turn(server: ModelServer) -> None:
+    """A place is free as soon as its caller has left."""
+    config = {"base_url": f"{server.url}/v1", "concurrency": 1}
+    async with run(OpenAIService, config=config) as service:
+        server.script(Turn(fault="hang"))
+        first = asyncio.create_task(service.generate_text(HELLO))
+
+        async def asked() -> bool:
+            return len(server.asked) == 1
+
+        await eventually(asked)
+        second = asyncio.create_task(service.generate_text(HELLO))
+        await asyncio.sleep(0)  # it has begun to wait
+        assert not second.done()
+        first.cancel()
+        assert await second == "Hello there friend"
+        await asyncio.gather(first, return_exceptions=True)
+
+
+async def test_without_a_key_nothing_is_sent() -> None:
+    """To OpenAI's own server; the error says what to set."""
+    async with run(OpenAIService) as service:
+        error = await refused(service)
+        assert (error.kind, error.reason[:29]) == ("auth", "there is no OPENAI_API_KEY: s")
+        with pytest.raises(ModelError, match="auth"):
+            await anext(service.stream_text(HELLO))
+
+
+def test_a_missing_library_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A library that lacks one of its own is another error."""
+    with pytest.raises(PermanentFailure, match=r"bin/python\S* -m pip install 'garrisonless>=2'"):
+        load_library("garrisonless", "garrisonless>=2")
+
+    def lacking(name: str) -> None:
+        raise ModuleNotFoundError("No module named 'inner'", name="inner")
+
+    monkeypatch.setattr(importlib, "import_module", lacking)
+    with pytest.raises(ModuleNotFoundError, match="inner"):
+        load_library("garrisonless", "garrisonless>=2")
+
+
+def test_a_damaged_ledger_counts_from_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And says so; a folder that is gone is no reason to fail a request."""
+    ledger = Ledger(tmp_path / "spent.json")
+    assert ledger.read() == Spent(0, 0)
+    ledger.write(Spent(7, 12))
+    assert ledger.read() == Spent(7, 12)
+    with caplog.at_level(logging.WARNING):
+        (tmp_path / "spent.json").write_text("{")
+        assert ledger.read() == Spent(0, 0)
+        Ledger(tmp_path / "none" / "spent.json").write(Spent(7, 12))
+    assert [record.message.split(" ")[0] for record in caplog.records] == ["the", "what"]
+
+
+@pytest.mark.external
+async def test_another_server_of_openais_api() -> None:
+    """llmock: texts, streams, vectors, failures."""
+    with llmock() as server:
+        async with run(OpenAIService, config={"base_url": server.url}) as service:
+            server.script({"type": "reply", "text": "Good day."})
+            assert await service.generate_text(HELLO) == "Good day."
+            server.script({"type": "reply", "text": "One two three"})
+            pieces = [piece async for piece in service.stream_text(HELLO)]
+            assert "".join(pieces) == "One two three"
+            assert len(await service.embed(EmbedParams("x"))) == 1536
+            server.script({"type": "fail", "status": 429, "retry_after": 3})
+            error = await refused(service)
+            assert (error.kind, error.retry_after) == ("busy", 3.0)

@@ -1,0 +1,1 @@
+"""What the services that offer models share; none of them is a service itself."""

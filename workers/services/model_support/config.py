@@ -1,0 +1,19 @@
+"""Config keys that the providers of models share."""
+
+from typing import Annotated
+
+import msgspec
+
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Limits(msgspec.Struct):
+    """What one provider may be asked for."""
+
+    timeout: Seconds = 60.0  # seconds for an answer, and between the pieces of a stream
+    concurrency: Positive = 8  # requests at a time; further ones wait
+    rpm: Count = 0  # requests per minute; 0 is no limit
+    tpm: Count = 0  # tokens per minute, read and written; 0 is no limit
+    budget_per_day: Count = 0  # tokens per day (UTC); 0 is no limit

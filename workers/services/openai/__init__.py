@@ -1,0 +1,235 @@
+"""The openai service: models of OpenAI, or of a server with its API, by OpenAI's own library."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, ClassVar, Self
+
+from garrison.ipc import ModelError
+from garrison.workers import (
+    EmbedParams,
+    GenerateObjectParams,
+    GenerateTextParams,
+    ModelProvider,
+    ModelType,
+    Plugin,
+    Runtime,
+    idempotent,
+)
+
+from ..model_support.config import Limits
+from ..model_support.failures import OPENAI
+from ..model_support.library import load_library
+from ..model_support.limiter import estimate
+from ..model_support.requests import Requests
+from ..model_support.schemas import object_of
+from .media import describe_request, image_request, image_url, sound_of, speech_request
+from .messages import (
+    batches,
+    characters,
+    chat_request,
+    check_finish,
+    first_choice,
+    note_usage,
+    object_request,
+    short,
+    text_of,
+    vectors_of,
+)
+
+REQUIREMENT = "openai>=3.57"
+WRITES = 1024  # tokens that a request without max_tokens is taken to write, for `tpm`
+TEXTS_MOST = 256  # texts of one request for embeddings
+NO_KEY = "there is no OPENAI_API_KEY: set it, and name it in the `secrets` of this service"
+
+
+class OpenAIService(ModelProvider):
+    """Text, objects, embeddings, images, speech and transcription by OpenAI's API."""
+
+    service_type = "openai"
+    capability_description = "Models of OpenAI, or of a server with its API"
+    priority: ClassVar[int] = 10
+
+    class Config(Limits):
+        """`[services.openai.config]`."""
+
+        base_url: str = ""  # of a server with OpenAI's API; empty is OpenAI's own
+        model: str = "gpt-4.1"  # for TEXT_LARGE and OBJECT_LARGE
+        small_model: str = "gpt-4.1-mini"  # for TEXT_SMALL and OBJECT_SMALL; empty is `model`
+        embedding_model: str = "text-embedding-3-small"
+        image_model: str = "gpt-image-1"  # for IMAGE
+        speech_model: str = "gpt-4o-mini-tts"  # for TEXT_TO_SPEECH
+        voice: str = "alloy"
+        transcription_model: str = "whisper-1"  # for TRANSCRIPTION
+
+    config: Config
+    _client: Any
+    _requests: Requests
+
+    @classmethod
+    async def start(cls, runtime: Runtime) -> Self:
+        service = cls(runtime)
+        config = service.config
+        library = load_library("openai", REQUIREMENT)
+        service._requests = Requests(runtime, config, OPENAI)
+        key = runtime.get_setting("OPENAI_API_KEY")
+        if not key and config.base_url:
+            key = "none"  # servers of one's own ask for no key; the library insists on one
+        service._client = None
+        if key:
+            service._client = library.AsyncOpenAI(
+                api_key=key,
+                base_url=config.base_url or "https://api.openai.com/v1",
+                timeout=config.timeout,
+                max_retries=0,  # the caller knows other providers
+            )
+        else:
+            runtime.warn("key", NO_KEY)
+        service._register()
+        return service
+
+    def _register(self) -> None:
+        """Offer what has a model in the config; a server of one's own may have fewer."""
+        config, add = self.config, self.runtime.register_model
+        offers = [
+            (ModelType.IMAGE_DESCRIPTION, config.model, self.describe_image),
+            (ModelType.IMAGE, config.image_model, self.generate_image),
+            (ModelType.TEXT_TO_SPEECH, config.speech_model, self.speak),
+            (ModelType.TRANSCRIPTION, config.transcription_model, self.transcribe),
+        ]
+        for model_type, model, method in offers:
+            if model:
+                add(model_type, _handler(method), priority=self.priority)
+
+    async def stop(self) -> None:
+        """Close its connections."""
+        if self._client is not None:
+            await self._client.close()
+
+    # --- text -------------------------------------------------------------------------------
+
+    @idempotent
+    async def generate_text(self, params: GenerateTextParams) -> str:
+        """Return the answer to a conversation."""
+        request = chat_request(params, self._model(params), self._max_tokens_key)
+        async with self._requests.request(self._estimate(params)) as used:
+            return text_of(await self._open().chat.completions.create(**request), used)
+
+    async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
+        """Yield the answer in the pieces that the server sends."""
+        request = chat_request(params, self._model(params), self._max_tokens_key)
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        async with self._requests.request(self._estimate(params)) as used:
+            stream = await self._open().chat.completions.create(**request, **options)
+            refusal = ""
+            async with stream:  # leaving it ends the generation
+                _check_stream(stream)
+                async for chunk in stream:
+                    note_usage(chunk, used)
+                    choice = first_choice(chunk)
+                    if choice is None:
+                        continue
+                    used.finish = choice.finish_reason or used.finish
+                    refusal += getattr(choice.delta, "refusal", None) or ""
+                    if choice.delta.content:
+                        yield choice.delta.content
+            check_finish(used.finish, refusal)
+
+    @idempotent
+    async def generate_object(self, params: GenerateObjectParams) -> Any:
+        """Return an object that follows `params.schema`."""
+        request = object_request(params, self._model(params), self._max_tokens_key)
+        async with self._requests.request(self._estimate(params)) as used:
+            text = text_of(await self._open().chat.completions.create(**request), used)
+            return object_of(text, params.schema)
+
+    # --- embeddings -------------------------------------------------------------------------
+
+    @idempotent
+    async def embed(self, params: EmbedParams) -> list[float]:
+        """Return the vector of a text."""
+        (vector,) = await self.embed_many([params.text], params.model)
+        return vector
+
+    @idempotent
+    async def embed_many(self, texts: list[str], model: str | None = None) -> list[list[float]]:
+        """Return the vectors of texts, in their order."""
+        vectors: list[list[float]] = []
+        for batch in batches(texts, TEXTS_MOST):
+            async with self._requests.request(estimate(sum(map(len, batch)), 0)) as used:
+                answer = await self._open().embeddings.create(
+                    model=model or self.config.embedding_model, input=batch
+                )
+                vectors += vectors_of(answer, len(batch), used)
+        return vectors
+
+    # --- images and sound, as the plugin's `models` ------------------------------------------
+
+    async def describe_image(self, params: Any) -> dict[str, str]:
+        """Return the title and the description of an image; see `describe_request`."""
+        found = await self.generate_object(describe_request(params))
+        return {"title": str(found["title"]), "description": str(found["description"])}
+
+    async def generate_image(self, params: Any) -> list[dict[str, str]]:
+        """Return images, each as `url`; see `image_request`."""
+        request = image_request(params, self.config.image_model)
+        async with self._requests.request(estimate(len(request["prompt"]), WRITES)):
+            answer = await self._open().images.generate(**request)
+            data = getattr(answer, "data", None)
+            if not data:
+                raise ModelError("invalid", text=f"no image came back: {short(answer)}")
+            return [{"url": image_url(one)} for one in data]
+
+    async def speak(self, params: Any) -> bytes:
+        """Return a text as sound, an MP3 by default; see `speech_request`."""
+        request = speech_request(params, self.config.speech_model, self.config.voice)
+        async with self._requests.request(estimate(len(request["input"]), 0)):
+            answer = await self._open().audio.speech.create(**request)
+            sound: bytes = answer.content
+            return sound
+
+    async def transcribe(self, params: Any) -> str:
+        """Return what is said in a sound; see `sound_of`."""
+        name, data, rest = sound_of(params)
+        model = rest.pop("model", None) or self.config.transcription_model
+        async with self._requests.request(estimate(0, WRITES)):
+            answer = await self._open().audio.transcriptions.create(
+                model=model, file=(name, data), **rest
+            )
+            text = getattr(answer, "text", None)
+            if not isinstance(text, str):
+                raise ModelError("invalid", text=f"no transcript came back: {short(answer)}")
+            return text
+
+    # --- parts of these -----------------------------------------------------------------------
+
+    def _open(self) -> Any:
+        if self._client is None:
+            raise ModelError("auth", text=NO_KEY)
+        return self._client
+
+    def _model(self, params: GenerateTextParams) -> str:
+        small = params.model_type in {ModelType.TEXT_SMALL, ModelType.OBJECT_SMALL}
+        chosen = self.config.small_model if small else ""
+        return params.model or chosen or self.config.model
+
+    @property
+    def _max_tokens_key(self) -> str:
+        """Return OpenAI's present name, or the one that other servers know."""
+        return "max_tokens" if self.config.base_url else "max_completion_tokens"
+
+    def _estimate(self, params: GenerateTextParams) -> int:
+        return estimate(characters(params), params.max_tokens or WRITES)
+
+
+def _handler(method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
+    """Return a method as the handler of a model."""
+    return lambda runtime, params: method(params)
+
+
+def _check_stream(stream: Any) -> None:
+    """Raise if a server sends a page where a stream was asked for."""
+    kind = stream.response.headers.get("content-type", "")
+    if kind.startswith("text/html"):
+        raise ModelError("invalid", text=f"no stream came back, but {kind}: check `base_url`")
+
+
+plugin = Plugin(name="openai", services=[OpenAIService], preload=["openai"])

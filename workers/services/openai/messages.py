@@ -1,0 +1,123 @@
+"""Requests to OpenAI's API from a service's params, and what its answers say. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from garrison.workers import GenerateObjectParams, GenerateTextParams, ModelError
+
+from ..model_support.images import images_of
+from ..model_support.schemas import sent_schema
+from ..model_support.usage import Used
+
+
+def chat_request(params: GenerateTextParams, model: str, max_tokens_key: str) -> dict[str, Any]:
+    """Return the arguments of a chat completion.
+
+    Args:
+        params: The service's.
+        model: The model to ask.
+        max_tokens_key: The API's name of the most tokens to write.
+    """
+    request = {
+        "model": model,
+        "messages": [_message(one) for one in params.as_messages()],
+        "temperature": params.temperature,
+        max_tokens_key: params.max_tokens,
+        "stop": params.stop or None,
+        "top_p": params.top_p,
+        "frequency_penalty": params.frequency_penalty,
+        "presence_penalty": params.presence_penalty,
+    }
+    return {key: value for key, value in request.items() if value is not None}
+
+
+def object_request(params: GenerateObjectParams, model: str, max_tokens_key: str) -> dict[str, Any]:
+    """Return the arguments of a chat completion that writes an object by its schema."""
+    schema = {"name": "answer", "schema": sent_schema(params.schema)}
+    wanted = {"type": "json_schema", "json_schema": schema}
+    return {**chat_request(params, model, max_tokens_key), "response_format": wanted}
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": message["role"], "content": message["content"]}
+    images = images_of(message.get("attachments", []))
+    if images:
+        shown = [{"type": "image_url", "image_url": {"url": one.url}} for one in images]
+        text = [{"type": "text", "text": said["content"]}] if said["content"] else []
+        said["content"] = [*text, *shown]
+    return said
+
+
+def characters(params: GenerateTextParams) -> int:
+    """Return how many characters a request sends."""
+    return sum(len(message["content"]) for message in params.as_messages())
+
+
+def note_usage(answer: Any, used: Used) -> None:
+    """Note the tokens that an answer, or a piece of a stream, says it has used."""
+    usage = getattr(answer, "usage", None)
+    if usage is None:
+        return
+    used.read = getattr(usage, "prompt_tokens", None) or 0
+    used.written = getattr(usage, "completion_tokens", None) or 0
+    details = getattr(usage, "prompt_tokens_details", None)
+    used.cached = getattr(details, "cached_tokens", None) or 0
+
+
+def text_of(answer: Any, used: Used) -> str:
+    """Return the text of a chat completion.
+
+    Raises:
+        ModelError: It has none, or its model refused.
+    """
+    note_usage(answer, used)
+    choice = first_choice(answer)
+    if choice is None:
+        raise ModelError("invalid", text=f"no chat completion came back: {short(answer)}")
+    used.finish = choice.finish_reason or ""
+    check_finish(used.finish, getattr(choice.message, "refusal", None))
+    return choice.message.content or ""
+
+
+def first_choice(answer: Any) -> Any | None:
+    """Return the first choice of an answer or of a piece; None if it has none."""
+    choices = getattr(answer, "choices", None)
+    return choices[0] if isinstance(choices, list) and choices else None
+
+
+def check_finish(finish: str, refusal: Any = None) -> None:
+    """Raise what the end of a text means.
+
+    Raises:
+        ModelError: The text is not whole, or refused. A stream that is cut ends without a finish.
+    """
+    if not finish:
+        raise ModelError("busy", text="the answer ended before its text did")
+    if finish == "content_filter" or refusal:
+        said = refusal if isinstance(refusal, str) and refusal else "by its content filter"
+        raise ModelError("refused", text=said)
+
+
+def vectors_of(answer: Any, count: int, used: Used) -> list[list[float]]:
+    """Return the vectors of an answer, in the order of their texts.
+
+    Raises:
+        ModelError: There are not as many as there were texts.
+    """
+    note_usage(answer, used)
+    data = getattr(answer, "data", None)
+    if not isinstance(data, list) or len(data) != count:
+        raise ModelError("invalid", text=f"no {count} vectors came back: {short(answer)}")
+    ordered = sorted(data, key=lambda one: one.index)
+    return [list(one.embedding) for one in ordered]
+
+
+def short(answer: Any) -> str:
+    """Return the beginning of what came back instead of an answer."""
+    return " ".join(str(answer).split())[:120]
+
+
+def batches(texts: Iterable[str], most: int) -> list[list[str]]:
+    """Return texts in lists of at most so many."""
+    every = list(texts)
+    return [every[at : at + most] for at in range(0, len(every), most)]
