@@ -47,7 +47,9 @@ def sender_of(runtime: Runtime, source: str, room: str) -> Sender:
     entry = directory.find_source(source, runtime.client.agent)
     if entry is not None and entry.manifest.platform:
         return Sender(True, True)
-    if any(source in other.manifest.sends_for for other in directory.visible_to(runtime.client.agent)):
+    if any(
+        source in other.manifest.sends_for for other in directory.visible_to(runtime.client.agent)
+    ):
         return Sender(True, False)
     methods = () if entry is None else entry.manifest.methods
     found = [info.idempotent for info in methods if info.name == SEND]
