@@ -86,6 +86,7 @@ class PartSend:
         self._asked_until = math.inf  # once it gave no answer
         self._delay = 0.0  # before the next attempt
         self._delivered = 0  # attempts of this process
+        self._is_doubtful = False  # the log, or its loss, says that it may have been sent
         self._surely_not = False  # it is not there, as far as was known before the next attempt
         self.problem = ""  # the last one
 
@@ -112,8 +113,8 @@ class PartSend:
         if step is Step.WAIT:
             await asyncio.sleep(policy.settle - elapsed)
             step = doubtful(policy)
-        is_doubtful = row is not None or (expect and policy.log_lost)
-        self._surely_not = step is Step.DELIVER and not is_doubtful
+        self._is_doubtful = row is not None or (expect and policy.log_lost)
+        self._surely_not = step is Step.DELIVER and not self._is_doubtful
         while True:
             match step:
                 case Step.ASK:
@@ -172,7 +173,8 @@ class PartSend:
 
     async def _after_doubt(self) -> Step:
         """Return the step after an attempt of this process whose outcome is not known."""
-        self._outgoing.unsure, self._surely_not = True, False
+        self._outgoing.unsure = self._is_doubtful = True
+        self._surely_not = False
         self._grow()
         policy = self._limits.policy
         step = doubtful(policy)
@@ -195,6 +197,10 @@ class PartSend:
             now = self._loop.time()
             self._asked_until = min(self._asked_until, now + ASKING_S)
             if isinstance(error, NotImplementedError) or now + self._delay > self._asked_until:
+                if not self._is_doubtful:  # as where the platform cannot be asked
+                    self._surely_not = True
+                    self._delay, self._deadline = 0.0, now + TRYING_S
+                    return Step.DELIVER
                 return doubtful(self._limits.policy, can_answer=False)
             await asyncio.sleep(self._delay)
             return Step.ASK

@@ -226,6 +226,24 @@ async def test_what_is_expected_to_be_there_is_asked_for_first(tmp_path: Path) -
         assert radio.asked[0].began == 0.0
 
 
+@pytest.mark.parametrize("problem", [ConnectionError("gone"), NotImplementedError()])
+async def test_what_is_expected_and_cannot_be_asked_for_is_sent_if_the_log_has_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
+    """A lookup that fails, as without the right to read, is no worse than none."""
+    for most in ("ASKING_S", "TRYING_S"):
+        monkeypatch.setattr(part_send, most, 0.01)
+
+    class Dumb(Asked):
+        async def was_delivered(self, m: Outgoing) -> str | None:
+            raise problem
+
+    async with started(Dumb, tmp_path) as radio:
+        assert await radio.send_message("c", "hi", "a", expect=True) == Sent("sent", ["r1"])
+        radio.script = [ConnectionError("gone")]
+        assert await radio.send_message("c", "hi", "b", expect=True) == Sent("uncertain", [""])
+
+
 async def test_with_its_log_lost_a_platform_that_cannot_say_is_uncertain(tmp_path: Path) -> None:
     """What is not expected to be there is sent."""
     async with started(Scripted, tmp_path) as radio:
