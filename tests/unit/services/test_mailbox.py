@@ -212,6 +212,31 @@ async def test_messages_expire_while_their_receiver_is_stopped(
         await taken(receiver, [2])
 
 
+async def test_a_message_in_delivery_does_not_expire(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was begun in time: its key must be known when it is posted again."""
+    entered, gate = asyncio.Event(), asyncio.Event()
+
+    async def take(self: Receiver, number: int, padding: str = "") -> str:
+        entered.set()
+        await gate.wait()
+        self.taken.append(number)
+        return ""
+
+    monkeypatch.setattr(Receiver, "take", take)
+    async with mailbox(tmp_path, monkeypatch) as (service, receiver):
+        first = await service.post(post(1, key="k", expires=60.0))
+        await asyncio.wait_for(entered.wait(), 10.0)
+        later = service.clock.now() + 100
+        monkeypatch.setattr(service.clock, "now", lambda: later)
+        await service._prune()
+        gate.set()
+        await taken(receiver, [1])
+        assert await service.post(post(1, key="k")) == first
+        assert service.dispatcher.expired == 0
+
+
 def filled(folder: Path, count: int) -> Path:
     """Return a mailbox's file as SIGKILL leaves it, with a number of commits in its log."""
     live, left = folder / "live.db", folder / "left" / "mailbox.db"

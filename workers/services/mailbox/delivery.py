@@ -60,6 +60,7 @@ class Dispatcher:
         self.queues: dict[str, ReceiverQueue] = {}
         self.expired = 0  # messages that were not delivered in time
         self._dropped: dict[str, asyncio.Event] = {}  # by id, of messages that wait for a retry
+        self._delivering: set[str] = set()  # ids of messages that their receivers have
         self._stopping = False
         self._landed = asyncio.Event()  # a delivery ended while the mailbox stops
         self._first_seq = store.next_seq()  # older messages may have been in delivery before
@@ -161,9 +162,11 @@ class Dispatcher:
         self.pump(queue)
 
     async def expire(self) -> None:
-        """Delete waiting messages that expired."""
-        now = self._clock.now()
-        ids = await self._store.execute(lambda at: schema.expire(at, now), callback=self.discard)
+        """Delete waiting messages that expired; what is in delivery was begun in time."""
+        now, kept = self._clock.now(), frozenset(self._delivering)
+        ids = await self._store.execute(
+            lambda at: schema.expire(at, now, kept), callback=self.discard
+        )
         self.expired += len(ids)
         if ids:
             log.warning("mail.expired count=%d", len(ids))
@@ -195,12 +198,21 @@ class Dispatcher:
             queue.end_call(message, None)
             await self._remove(queue, message, lambda at: schema.drop(at, [message.id]))
         else:
+            await self._call_and_apply(queue, message, args)
+        self.pump(queue)
+
+    async def _call_and_apply(self, queue: ReceiverQueue, message: Message, args: bytes) -> None:
+        self._delivering.add(message.id)
+        try:
             error, result = await self._call(queue, message, args)
             is_alone = queue.end_call(message, error)
             now = self._clock.now()
             decision = decide(message, error, self._limits, now, random.random(), is_alone)
+            if decision.outcome is not Outcome.ACKNOWLEDGE:
+                self._delivering.discard(message.id)
             await self._apply(queue, message, decision, result)
-        self.pump(queue)
+        finally:
+            self._delivering.discard(message.id)
 
     async def _arguments(self, message: Message) -> bytes | None:
         """Return the arguments to deliver; None for the notice of what is no dead letter now."""

@@ -6,7 +6,7 @@ sets it aside.
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 
 import msgspec
 
@@ -226,15 +226,16 @@ def drop(cursor: sqlite3.Cursor, ids: list[str]) -> int:
     return count
 
 
-def expire(cursor: sqlite3.Cursor, now: float) -> list[str]:
-    """Delete waiting messages that expired; return their ids."""
+def expire(cursor: sqlite3.Cursor, now: float, kept: Container[str] = ()) -> list[str]:
+    """Delete waiting messages that expired, except those to keep; return their ids."""
     rows = cursor.execute(
         f"SELECT {READ_HEADER} FROM letters WHERE expires_at <= ? AND state = 0 "
         f"LIMIT {EXPIRE_MOST}",
         (now,),
     )
     # Verified: an index that is damaged must not delete a message.
-    ids = [checksums.header(row[1:]).id for row in rows.fetchall()]
+    found = [checksums.header(row[1:]).id for row in rows.fetchall()]
+    ids = [one for one in found if one not in kept]
     drop(cursor, ids)
     return ids
 
