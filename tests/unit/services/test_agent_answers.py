@@ -236,3 +236,41 @@ async def test_a_full_disk_does_not_crash_the_agent_that_prunes(
         with monkeypatch.context() as patched:
             patched.setattr(agent._answers, "execute", execute)
             await agent._prune()
+
+
+class Plain(Chat):
+    """A platform whose sends may not be repeated."""
+
+    async def send_message(self, channel: str, text: str) -> Any:
+        if self.error is not None:
+            raise self.error
+        self.said.append(text)
+        return self.gives
+
+
+@pytest.fixture
+def plain() -> Plain:
+    """Return the platform."""
+    return Plain()
+
+
+async def test_what_was_put_off_is_no_uncertain_part(plain: Plain, tmp_path: Path) -> None:
+    """It was surely not sent, so the next attempt sends it, also where it may not be repeated."""
+    harness = Harness("agent", data_folder=tmp_path)
+    harness.add_fakes({"chat": plain})
+    model = as_model_handler(lambda params: "Hello")
+    harness.runtime.register_model(ModelType.TEXT_LARGE, model, "test")
+    agent = await harness.start(AgentService, {})
+    posted()
+    plain.error = Busy("later")
+    for _ in range(2):
+        with pytest.raises(RetryLater):
+            await agent.process_actions(message())
+    plain.error = None
+    answer = await agent.process_actions(message())
+    assert (await recorded(agent)).parts[0].outcome is Outcome.SENT
+    await agent.stop()
+    await harness.close()
+
+    assert plain.said == ["Hello"]
+    assert answer.results == []

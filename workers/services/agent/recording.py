@@ -185,7 +185,7 @@ def _mark(one: PlannedStep | Part) -> Mark:
     """Return what changes where a step or a part changes."""
     if isinstance(one, PlannedStep):
         return ("step", one.number, one.state, len(one.results))
-    return ("part", one.number, one.outcome, 0)
+    return ("part", one.number, one.outcome, len(one.problem))
 
 
 def _copy_step(step: PlannedStep) -> PlannedStep:

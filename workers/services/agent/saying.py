@@ -16,6 +16,7 @@ from garrison.workers import (
     EventType,
     Memory,
     Processed,
+    RetryLater,
     Runtime,
     State,
     answer_id,
@@ -32,6 +33,7 @@ from .recording import Recording
 log = logging.getLogger(__name__)
 
 MAX_RESPONSES = 100  # to one message
+PUT_OFF = "put off: it was surely not sent"  # problem of a part without an outcome
 REMEMBERED = (Outcome.SENT, Outcome.NO_SENDER, Outcome.UNCERTAIN)
 
 Emit = Callable[[str, Any], None]
@@ -141,7 +143,11 @@ class Speaker:
                 continue
             content = part.memory.content
             sender = sender_of(self._runtime, content.source, part.memory.room_id)
-            match part_move(part, is_new=False, repeats=sender.repeats or not sender.exists):
+            is_new = part.problem == PUT_OFF
+            if is_new:  # from now on it may be sent
+                part.problem = ""
+                await answer.recording.write()
+            match part_move(part, is_new=is_new, repeats=sender.repeats or not sender.exists):
                 case PartMove.NOTE_UNCERTAIN:
                     text = "the agent ended while it was sent; it is not sent again"
                     await self._note(answer, part, Delivered(Outcome.UNCERTAIN, problem=text))
@@ -150,13 +156,21 @@ class Speaker:
 
     async def _send(self, answer: AnswerState, part: Part, expect: bool) -> None:
         with paused(answer.deadline):
-            sent = await send(
-                self._runtime,
-                part.memory,
-                self._config.answer_timeout,
-                expect=expect,
-                posted=answer.record.posted,
-            )
+            try:
+                sent = await send(
+                    self._runtime,
+                    part.memory,
+                    self._config.answer_timeout,
+                    expect=expect,
+                    posted=answer.record.posted,
+                )
+            except RetryLater:
+                memory = part.memory
+                sender = sender_of(self._runtime, memory.content.source, memory.room_id)
+                if not sender.repeats:  # then it was not sent, and the next attempt may send it
+                    part.problem = PUT_OFF
+                    await answer.recording.write()
+                raise
             await self._note(answer, part, sent)
 
     async def _note(self, answer: AnswerState, part: Part, sent: Delivered) -> None:
