@@ -4,10 +4,11 @@
 
 Each row's floor is measured in the same run, by turns with garrison where both take long enough:
 raw ZeroMQ for calls, fresh processes for restarts, the same calls between services that do nothing
-for a line at `chat`, processes spawned by multiprocess for starts and memory. Figures are medians.
-It takes about three minutes (`--quick`: one), speaks over Unix
-sockets alone, and leaves no process and no file behind. Run it on a quiet machine: the load before
-the run stands below the table. The row `preloaded` needs `pip install discord.py openai`.
+for a line at `chat`, the path without the mailbox for answers, processes spawned by multiprocess
+for starts and memory. Figures are medians. It takes about three minutes (`--quick`: one), speaks
+over Unix sockets alone, and leaves no process and no file behind. Run it on a quiet machine: the
+load before the run stands below the table. The row `preloaded` needs
+`pip install discord.py openai`.
 
 Exit status: 0 where every row that was measured reaches its target, 1 otherwise.
 """
@@ -29,7 +30,7 @@ from benchmarks import machine
 from benchmarks.rows import FULL, QUICK, ROWS, Found, Row, Size, Skipped
 
 SCALES = {"us": 1e6, "ms": 1e3, "s": 1.0, "calls/s": 1.0, "MB/s": 1e-6, "MiB": 1.0 / 1024**2}
-HEAD = f"{'what':<28}{'floor':>10}{'garrison':>11} {'unit':<8}{'ratio':>6}{'target':>9}"
+HEAD = f"{'what':<28}{'floor':>10}{'garrison':>11} {'unit':<8}{'ratio':>6}{'target':>15}"
 
 
 def main() -> int:
@@ -94,7 +95,7 @@ def _shown(row: Row, found: Found) -> str:
     digits = 0 if row.unit in {"us", "calls/s", "MB/s"} else 1
     return (
         f"{row.title:<28}{floor:>10,.{digits}f}{garrison:>11,.{digits}f} {row.unit:<8}"
-        f"{found.ratio:>6.3g}{target:>9}  {said}"
+        f"{found.ratio:>6.3g}{target:>15}  {said}"
     )
 
 

@@ -6,6 +6,7 @@ each victim are `external`, because they take a minute. 200 are `soak`, which pr
 """
 
 import contextlib
+import dataclasses
 import functools
 import itertools
 import os
@@ -109,12 +110,13 @@ def test_a_connection_that_breaks_during_a_send_is_no_second_message(kind: Kind)
 @BOTH
 def test_a_send_of_a_killed_bot_that_is_still_under_way_is_no_second_message(kind: Kind) -> None:
     """The next incarnation waits for `settle` before it decides."""
-    with trial(kind) as one:
-        one.platform.fault("send", "delay", seconds=0.2)
+    with trial(dataclasses.replace(kind, settle=1.5)) as one:
+        one.platform.fault("send", "delay", seconds=1.0)
         one.burst(1, ["short"])
         until(lambda: one.platform.ask("under_way"), what="the message is under way")
         one.host.kill("fakeplatform")
         one.until_answered()
+        until(lambda: not one.platform.ask("under_way"), what="the message has arrived")
         assert one.faults() == {}
 
 

@@ -56,7 +56,9 @@ class Deed(Action):
         """Accept what asks for it."""
         return f" {self.name.lower()}" in memory.content.text
 
-    async def handler(self, runtime: object, memory: Memory, *_: object) -> AsyncIterator[str]:
+    async def handler(
+        self, runtime: object, memory: Memory, state: object, responses: object
+    ) -> AsyncIterator[str]:
         """Write the question's word down."""
         word = memory.content.text.split()[0]
         _note(self.name, word)
@@ -71,7 +73,9 @@ class Safe(Deed):
     name = "SAFE"
 
     @idempotent
-    async def handler(self, runtime: object, memory: Memory, *_: object) -> AsyncIterator[str]:
+    async def handler(
+        self, runtime: object, memory: Memory, state: object, responses: object
+    ) -> AsyncIterator[str]:
         """Write the question's word down."""
         word = memory.content.text.split()[0]
         _note(self.name, word)

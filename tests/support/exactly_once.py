@@ -53,7 +53,7 @@ intensity = 0
 env = {{ DEEDS = "{folder}" }}
 [services.fakeplatform.config]
 socket = "{socket}"
-settle = 0.3
+settle = {settle}
 deliver_timeout = 2.0
 max_length = {max_length}
 uncertain = "{uncertain}"
@@ -69,12 +69,14 @@ class Kind:
         dedupe: A nonce that it knows is the same message.
         uncertain: What the bot does where the platform cannot say.
         database: A database of the test's own is on the host.
+        settle: After which a send of a killed bot is no longer under way.
     """
 
     lookup: bool = False
     dedupe: bool = False
     uncertain: str = "skip"
     database: bool = False
+    settle: float = 0.3
 
 
 class Trial:
@@ -219,6 +221,7 @@ def trial(kind: Kind, seed: int = 1) -> Iterator[Trial]:
             folder=host.folder,
             socket=platform.path,
             max_length=MAX_LENGTH,
+            settle=kind.settle,
             uncertain=kind.uncertain,
         )
         host.write("config.toml", text)

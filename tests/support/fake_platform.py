@@ -158,7 +158,7 @@ class Platform:
         self.faults.append(Fault(of, kind, times, seconds))
 
     async def under_way(self) -> int:
-        """Return how many requests a fault delays."""
+        """Return how many requests a fault has delayed that are not done yet."""
         return self.delayed
 
     async def end_faults(self) -> None:
@@ -231,9 +231,10 @@ class Platform:
             case "delay":
                 self.delayed += 1
                 await asyncio.sleep(seconds)
-                self.delayed -= 1
         value = await does[do](**request)
         match kind:
+            case "delay":
+                self.delayed -= 1
             case "drop":
                 raise Dropped
             case "stall":
