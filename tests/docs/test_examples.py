@@ -5,6 +5,7 @@ and speaks with a server on loopback.
 """
 
 import http.server
+import os
 import re
 import shutil
 import subprocess
@@ -37,9 +38,11 @@ FILES = {name: text for name, text in SERVICES.items() if name != "config.toml"}
 RUNNABLE = [page for page in PAGES.values() if "config.toml" in page.files and page is not GUIDE]
 CLOCK = r"It is \d\d:\d\d\."
 CHANNEL = 1187432093211  # as in the page's config
+# One token is used by one bot of the machine, and these tests run in several processes at once.
+ONE, EU = f"token-of-one-{os.getpid()}", f"token-of-eu-{os.getpid()}"
 SECRETS = {
-    "DISCORD_TOKEN": "token-of-one",
-    "DISCORD_TOKEN_EU": "token-of-eu",
+    "DISCORD_TOKEN": ONE,
+    "DISCORD_TOKEN_EU": EU,
     "OPENAI_API_KEY": "key-of-openai",
 }
 
@@ -146,16 +149,16 @@ async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_hea
         assert states == dict.fromkeys([*bundled, *bots, *others], "running")
 
         server.script({"type": "reply", "text": "Hello, Ada!"})
-        await discord.say("token-of-one", 41, "I am Ada")
-        assert await discord.until_sent(1) == [Sent("token-of-one", 41, "Hello, Ada!")]
+        await discord.say(ONE, 41, "I am Ada")
+        assert await discord.until_sent(1) == [Sent(ONE, 41, "Hello, Ada!")]
         server.script({"type": "reply", "text": "Bonjour !"})
-        await discord.say("token-of-eu", 42, "Je suis Ada")
+        await discord.say(EU, 42, "Je suis Ada")
         sent = await discord.until_sent(2)
-        assert sent[1:] == [Sent("token-of-eu", 42, "Bonjour !")]
+        assert sent[1:] == [Sent(EU, 42, "Bonjour !")]
 
-        await discord.say("token-of-eu", 42, "What time is it?")  # for the action, not the model
+        await discord.say(EU, 42, "What time is it?")  # for the action, not the model
         sent = await discord.until_sent(3)
-        assert sent[2][:2] == ("token-of-eu", 42)
+        assert sent[2][:2] == (EU, 42)
         assert re.fullmatch(CLOCK, sent[2].text)
         asked = [request["body"] for request in server.requests()]
         assert [request["model"] for request in asked] == ["gpt-4", "gpt-4"]
@@ -165,7 +168,7 @@ async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_hea
 
         assert await running.call("notification", "notify", "All is well") == ["discord"]
         sent = await discord.until_sent(4)
-        assert sent[3:] == [Sent("token-of-one", CHANNEL, "All is well")]
+        assert sent[3:] == [Sent(ONE, CHANNEL, "All is well")]
 
         for name in ("discord", "discord-eu"):
             log = running.log(name)
@@ -180,21 +183,21 @@ async def test_a_bot_that_is_killed_in_mid_answer_answers_the_next_message(
     with openai() as server:
         running = host(config(discord, server.url), files=FILES, env=environment())
         server.script({"type": "delay", "seconds": 1.0}, {"type": "reply", "text": "One."})
-        await discord.say("token-of-one", 41, "I am Ada")
+        await discord.say(ONE, 41, "I am Ada")
         await eventually(nothing_pending(server), what="the model is at work")
         old = running.kill("discord")
         server.script({"type": "reply", "text": "Two."})
-        await discord.say("token-of-eu", 42, "I am Bob")
+        await discord.say(EU, 42, "I am Bob")
         await discord.until_sent(2)
         assert set(discord.sent) == {
-            Sent("token-of-one", 41, "One."),
-            Sent("token-of-eu", 42, "Two."),
+            Sent(ONE, 41, "One."),
+            Sent(EU, 42, "Two."),
         }
         running.until_reborn("discord", old)
         server.script({"type": "reply", "text": "Three."})
-        await discord.say("token-of-one", 43, "Are you there?")
+        await discord.say(ONE, 43, "Are you there?")
         sent = await discord.until_sent(3)
-        assert sent[2] == Sent("token-of-one", 43, "Three.")
+        assert sent[2] == Sent(ONE, 43, "Three.")
 
 
 def nothing_pending(server: OpenAI) -> Callable[[], Awaitable[bool]]:
@@ -241,7 +244,7 @@ async def test_what_is_due_is_done_once_and_a_failure_harms_no_other(
         states = [kept[one].status for one in (later, bad, worse, good)]
 
     assert states == ["pending", "failed", "failed", "done"]
-    assert await discord.until_sent(1) == [Sent("token-of-one", 3, "It is time: good")]
+    assert await discord.until_sent(1) == [Sent(ONE, 3, "It is time: good")]
     assert running.status("task")["restarts"] == 0
 
 

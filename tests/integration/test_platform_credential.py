@@ -16,7 +16,7 @@ from tests.support.waiting import until
 from garrison.ipc import OrderFailed
 from garrison.ipc.system import credential_lock
 
-SECRET = "a token of these tests, 8d1c"
+SECRET = f"a token of these tests, {os.getpid()}"
 CONFIG = """
 [plugins.mailbox]
 [plugins.fakechat]
