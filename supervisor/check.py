@@ -7,7 +7,7 @@ import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from garrison.supervisor.processes.users import (
 )
 from garrison.supervisor.state.ownership import UnsafeHome, check_home, exposed_folders
 
-from .credentials import credential_problems
+from .credentials import credential_problems, missing_credentials
 from .fitting import checked, configured_services
 from .probes import READ_S
 
@@ -104,6 +104,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
     report = CheckReport(config)
     provides: dict[str, list[str]] = {}
     credentials: dict[tuple[str, str], str] = {}  # plugin and type → NAME of the secret
+    platforms: set[tuple[str, str]] = set()  # plugin and type
     for name in config.plugins:
         read = _read(config, name, environ)
         if isinstance(read, Failing):
@@ -112,6 +113,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         else:
             provides[name] = [manifest.service_type for manifest in read.services]
             credentials |= {(name, one.service_type): one.credential for one in read.services}
+            platforms |= {(name, one.service_type) for one in read.services if one.platform}
             _add_plugin(report, read)
     try:
         _, report.services = configured_services(config, provides)
@@ -124,6 +126,8 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         report.notes += unused_fields(agents)
     for warning in credential_problems(config.host, report.services, credentials, environ):
         report.add_unstartable(warning)
+    report.warnings += missing_credentials(report.services, credentials, environ)
+    report.notes += _lacking(report.services, platforms)
     report.warnings += exposed_folders(config.host)
     try:
         check_home(config.host, change=False)
@@ -139,6 +143,22 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         report.errors += [one for one in errors if one not in report.errors]
         report.warnings += [one for one in warnings if one not in report.warnings]
     return report
+
+
+def _lacking(services: list[ServiceSpec], platforms: set[tuple[str, str]]) -> Iterator[str]:
+    """Yield a note for each service that the platforms here need for their promises."""
+    types = {spec.service_type for spec in services}
+    names = ", ".join(s.name for s in services if (s.plugin, s.service_type) in platforms)
+    if names and "agent" not in types:
+        yield (
+            f"what is said on {names} is answered with failure_text alone, because no agent "
+            "is configured: add agent = {} under [plugins]"
+        )
+    elif names and "mailbox" not in types:
+        yield (
+            f"a message on {names} may be lost with a process that ends, because no mailbox is "
+            "configured: add mailbox = {} under [plugins]"
+        )
 
 
 def _add_plugin(report: CheckReport, read: PluginRead) -> None:

@@ -48,6 +48,26 @@ def credential_problems(
             )
 
 
+def missing_credentials(
+    services: Iterable[ServiceSpec],
+    credentials: Mapping[tuple[str, str], str],
+    environ: Mapping[str, str],
+) -> Iterator[str]:
+    """Yield a sentence for each service that would start without the credential of its class.
+
+    The arguments are those of `credential_problems`. A secret that is named and not set is
+    reported elsewhere: with it the service does not start.
+    """
+    for spec in services:
+        name = credentials.get((spec.plugin, spec.service_type), "")
+        named = set(spec.environment.secrets)
+        if name and name not in named and not _value(spec, name, environ):
+            yield (
+                f"{spec.name} would start without its credential {name}: "
+                f'add secrets = ["{name}"] under [services.{spec.name}]'
+            )
+
+
 def _value(spec: ServiceSpec, name: str, environ: Mapping[str, str]) -> str:
     """Return a setting as the service would find it; "" if there is none."""
     try:

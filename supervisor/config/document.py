@@ -150,5 +150,7 @@ def _syntax_error(path: Path, text: str, message: str) -> ConfigError:
         problem += f" at column {position[2]}"
     if "Invalid value" in message:
         problem += '; text is in "quotes", a switch is true or false'
+    if "twice" in message:
+        problem += "; write a table in one place: if it is NAME = { … }, into the braces"
     line = int(position[1]) if position and position[1] else text.rstrip("\n").count("\n") + 1
     return ConfigError(problem, path=str(path), line=line if position else None)

@@ -19,6 +19,7 @@ from .values import ConfigValueError, Reader, any_table, at_path, did_you_mean, 
 OWN_TABLE = "[….config]"
 OF_SERVICE = f"a setting of the service itself belongs in {OWN_TABLE}"
 OF_PLUGIN = f"a setting of the plugin itself belongs in {OWN_TABLE}"
+OF_AGENT = "a setting of the agent service itself belongs in [services.agent.config]"
 OF_DEFAULTS = "a setting of a service itself belongs in [services.NAME.config]"
 
 
@@ -126,7 +127,7 @@ DOCUMENT: dict[str, Reader] = {
     "defaults": table(DEFAULTS, "[defaults]", OF_DEFAULTS),
     "plugins": each(values.name, _plugin),
     "services": each(values.name, table(SERVICE, "a service", OF_SERVICE)),
-    "agent": table({"character": AGENT["character"]}, "[agent]"),
+    "agent": table({"character": AGENT["character"]}, "[agent]", OF_AGENT),
     "agents": each(values.agent_name, table(AGENT, "an agent")),
 }
 _document = table(DOCUMENT, "the file's top level")

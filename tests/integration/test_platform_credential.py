@@ -95,6 +95,26 @@ def test_check_names_two_services_with_one_credential(host: Host) -> None:
     ]
 
 
+def test_check_says_what_a_platform_lacks() -> None:
+    """Its credential, an agent, the mailbox; with all of them it says nothing."""
+    platform = '[plugins.fakechat]\nuse = "fakechat:no_lookup"\n'
+    agent, mailbox = "[plugins.agent]\n", "[plugins.mailbox]\n"
+    secret = "[services.fakechat]\nsecrets = ['TOKEN']\n"
+    for config, warning, note in (
+        (platform, "would start without its credential TOKEN: add", "no agent is configured"),
+        (platform + agent + secret, "", "no mailbox is configured"),
+        (platform + agent + mailbox + secret, "", ""),
+        (mailbox, "", ""),
+    ):
+        with hosting(config, ["fakechat"], env={"TOKEN": "free"}, up=False) as host:
+            checked = host.run("check", "-c", str(host.config), json=True, home=False)
+        assert checked.answer["data"]["usable"]
+        for found, expected in (("warnings", warning), ("notes", note)):
+            texts = checked.answer["data"][found]
+            assert len(texts) == bool(expected), texts
+            assert expected in "".join(texts)
+
+
 def test_a_restart_gets_its_own_credential_back(host: Host) -> None:
     """The kernel releases the lock with the process."""
     old = host.kill("fakechat")

@@ -253,6 +253,8 @@ class AgentApi:
             raise error from failure
 
     def _answered(self, asking: ModelFallback, attempt: Attempt, model_type: str) -> None:
+        for name, why in asking.passed_over(attempt).items():
+            trace_error(name, why)
         if asking.answered(attempt):
             service = attempt.offer.service
             log.info("model.answers_again model=%s provider=%s", model_type, service)

@@ -6,6 +6,7 @@ Times are monotonic seconds, passed in as `now`.
 from collections import Counter
 from collections.abc import Callable
 from enum import Enum
+from math import inf
 from typing import Any, NamedTuple
 
 from garrison.ipc.declared_errors import Busy, ModelError, RetryLater
@@ -17,7 +18,7 @@ from garrison.ipc.errors import (
     ServiceLost,
 )
 
-from .cooling import Cooling, Key
+from .cooling import Cooled, Cooling, Key
 from .models import (
     ModelUnavailable,
     Offer,
@@ -159,16 +160,36 @@ class ModelFallback:
         return cooled is not None and cooled.is_declared
 
     def _error(self, offers: list[tuple[str, Offer]], now: float) -> ModelUnavailable:
-        errors, notes = dict(self._errors), dict[str, str]()
-        for offer in self._of_type(offers) if self._fallback and not self._ended else ():
-            cooled = self._cooling.get(Key(offer.service, self._type), offer.incarnation)
-            if offer.service not in errors and cooled is not None and offer.coming:
-                errors[offer.service] = cooled.error
-                left = max(cooled.until - now, 0.0)
-                notes[offer.service] = f"passed over for {left:.3g} s: {in_short(cooled.error)}"
+        cooled = {} if self._ended else self._cooled(offers)
+        errors = self._errors | {name: one.error for name, one in cooled.items()}
         if not errors:
             return no_offer_error(self._type, self._provider, offers)
+        notes = {name: _in_words(one, now) for name, one in cooled.items()}
         return failed_error(self._type, errors, notes)
+
+    def _cooled(self, offers: list[tuple[str, Offer]], least: float = -inf) -> dict[str, Cooled]:
+        """Return the providers that have failed before this request and were not asked, by NAME.
+
+        Args:
+            offers: All current offers.
+            least: The lowest priority that counts.
+        """
+        found = dict[str, Cooled]()
+        for offer in self._of_type(offers) if self._fallback else ():
+            cooled = self._cooling.get(Key(offer.service, self._type), offer.incarnation)
+            is_asked = offer.service in self._errors
+            if cooled is not None and offer.coming and not is_asked and offer.priority >= least:
+                found[offer.service] = cooled
+        return found
+
+    def passed_over(self, attempt: Attempt) -> dict[str, str]:
+        """Return why this attempt was not made at providers that come before its own, by NAME."""
+        cooled = self._cooled(self._offers(), attempt.offer.priority)
+        return {
+            name: _in_words(one, attempt.began)
+            for name, one in cooled.items()
+            if name != attempt.offer.service
+        }
 
     def answered(self, attempt: Attempt) -> bool:
         """Note an answer; True if the provider is passed over no longer."""
@@ -210,3 +231,7 @@ class ModelFallback:
         if self._probed is not None:
             self._cooling.end(self._probed)
             self._probed = None
+
+
+def _in_words(cooled: Cooled, now: float) -> str:
+    return f"passed over for {max(cooled.until - now, 0.0):.3g} s: {in_short(cooled.error)}"

@@ -16,7 +16,7 @@ class ModelTrace:
 
     Attributes:
         service: NAME of the service that answered last; "" if none did.
-        errors: NAME of each service that failed before it, and its error.
+        errors: NAME of each service that failed before it, or was passed over, and its error.
         tokens: Kind of tokens to their number, as the service counts them; empty if it does not.
     """
 

@@ -1,10 +1,12 @@
 """What passes between a platform and its author: `Outgoing`, `Heard`, `Sent`. Times are seconds."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from garrison.workers.agents.content import Media, Memory
+from garrison.workers.agents.content import Content, Media, Memory
+
+TEXT_FIELDS = ("id", "room_id", "entity_id", "world_id")
 
 
 class Outgoing(msgspec.Struct):
@@ -30,6 +32,31 @@ class Heard(msgspec.Struct):
     memory: Memory
     stream: str = ""
     position: str = ""
+
+
+def as_heard(memory: Any, stream: Any = "", position: Any = "") -> Heard:
+    """Return the arguments of `receive`, whose types nothing has checked yet.
+
+    A number in the place of a text would be refused only where the message is read, in the agent.
+
+    Raises:
+        TypeError: One has another type; the text says what to write.
+    """
+    if not isinstance(memory, Memory):
+        raise TypeError(f"what was heard is a {type(memory).__name__}: write a Memory")
+    if not isinstance(memory.content, Content):
+        raise TypeError("the memory's content is not a Content: write Content(text=…)")
+    texts = {f"the memory's {key}": getattr(memory, key) for key in TEXT_FIELDS}
+    texts |= {"the content's text": memory.content.text, "the stream": stream}
+    for what, value in (texts | {"the position": position}).items():
+        if not isinstance(value, str):
+            raise TypeError(f"{what} is of type {type(value).__name__}: write it as a str")
+    if not isinstance(memory.created_at, int | float):
+        raise TypeError(
+            f"the memory's created_at is of type {type(memory.created_at).__name__}: write it in "
+            "Unix seconds; a datetime has timestamp()"
+        )
+    return Heard(memory, stream, position)
 
 
 class Sent(msgspec.Struct):

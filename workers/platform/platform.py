@@ -11,7 +11,7 @@ from garrison.workers.service import Service, idempotent
 
 from .config import PlatformConfig
 from .engine import AuthorMethods, Engine, engine_of
-from .messages import Heard, Outgoing, Sent
+from .messages import Heard, Outgoing, Sent, as_heard
 
 # Never in the manifest, also where a subclass overrides them: a call past the send log would make
 # an answer two.
@@ -64,9 +64,11 @@ class Platform(Service):
 
         Raises:
             ValueError: The id or the room is empty.
+            TypeError: An argument or a field has another type than it is declared with.
             Busy: Too many messages wait.
             InvalidCall: The message can never be posted, because it is too large.
         """
+        as_heard(memory, stream, position)
         parts = parts_of(self)
         prepared = parts.prepared(memory)
         if prepared is None:

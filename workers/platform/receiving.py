@@ -13,7 +13,7 @@ from typing import Any
 from garrison.ipc import Busy
 from garrison.workers.agents.content import Memory
 
-from .messages import Heard
+from .messages import Heard, as_heard
 from .streams import Streams
 
 log = logging.getLogger(__name__)
@@ -170,6 +170,9 @@ class Receiving:
         self._streams.forget_reached()
 
     async def _take_missed(self, heard: Heard, prepare: Callable[[Memory], Memory | None]) -> None:
+        if not isinstance(heard, Heard):
+            raise TypeError(f"catch_up yielded a {type(heard).__name__}: yield a Heard")
+        as_heard(heard.memory, heard.stream, heard.position)
         memory = prepare(heard.memory)
         if memory is None:
             self._streams.pass_over(heard.stream, heard.position)

@@ -211,7 +211,7 @@ def provider_result(value: Any) -> ProviderResult:
     """Convert the return value of a provider.
 
     Raises:
-        TypeError: It is not a text, a `ProviderResult`, a mapping or None.
+        TypeError: It is not a text, a `ProviderResult`, a mapping of its fields or None.
         msgspec.ValidationError: A field of the mapping has the wrong type.
     """
     if value is None or isinstance(value, str):
@@ -219,6 +219,12 @@ def provider_result(value: Any) -> ProviderResult:
     if isinstance(value, ProviderResult):
         return value
     if isinstance(value, Mapping):
+        if value and not value.keys() & set(ProviderResult.__struct_fields__):
+            keys = ", ".join(map(str, value))
+            raise TypeError(
+                f"a provider's mapping has text, values or data, not {keys:.80}: "
+                'write {"values": …}'
+            )
         return msgspec.convert(dict(value), ProviderResult)
     raise TypeError(
         f"a provider returns a text, a ProviderResult or None, not {type(value).__name__}"

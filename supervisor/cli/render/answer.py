@@ -79,7 +79,7 @@ def _detail(row: Row) -> Iterator[RenderableType]:
     yield from _section("message", _text(row["text"]))
     yield from _section(f"context{_of(why['providers'])}", _text(why["context"]))
     yield from _section("actions considered", _considered(why["considered"]))
-    yield from _section("steps", map(_step, row["steps"]))
+    yield from _section("steps", _steps(row))
     yield from _section("models", _models(why["models"]))
     yield from _section("said", _parts(row["parts"]))
     yield from _section("prompt", _text(why["prompt"]))
@@ -140,12 +140,21 @@ def _considered(considered: dict[str, bool]) -> Iterator[RenderableType]:
             yield folded(f"{title}: {', '.join(names)}")
 
 
-def _step(step: Row) -> RenderableType:
+def _steps(row: Row) -> Iterator[RenderableType]:
+    """Return the steps, without a reply that an ended answer turned out not to need."""
+    has_ended = row["state"] not in {"deciding", "decided"}
+    for step in row["steps"]:
+        is_planned = step["state"] == "planned"
+        if not (has_ended and is_planned and step["otherwise"]):
+            yield _step(step, "not run" if has_ended and is_planned else step["state"])
+
+
+def _step(step: Row, state: str) -> RenderableType:
     name = f" {step['name']}" if step["name"] else ""
     took = ""
     if step["started_at"] is not None and step["ended_at"] is not None:
         took = f", {_seconds(step['ended_at'] - step['started_at'])}"
-    head = f"{STEP_KINDS.get(step['kind'], step['kind'])}{name}: {step['state']}{took}"
+    head = f"{STEP_KINDS.get(step['kind'], step['kind'])}{name}: {state}{took}"
     return _with_lines(head, map(_result, step["results"]))
 
 

@@ -67,6 +67,7 @@ class Message:
     """A message of a user."""
 
     reference: Reference | None = None
+    guild: "Guild | None"
 
     def __init__(
         self, number: int, author: User | None, content: str, channel: "PartialMessageable"
@@ -78,6 +79,8 @@ class Message:
             channel,
         )
         self.created_at = datetime.now(UTC)
+        self.guild = Guild()
+        self.mentions: list[User] = []
 
 
 class PartialMessage:
@@ -115,6 +118,7 @@ class PartialMessageable:
 class Guild:
     """A server."""
 
+    id = 1
     text_channels: list[PartialMessageable] = []
 
 

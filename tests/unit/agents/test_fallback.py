@@ -202,6 +202,23 @@ def test_the_text_says_what_each_provider_said() -> None:
     )
 
 
+def test_an_answer_names_those_before_it_that_were_passed_over() -> None:
+    """Not those that come after it, and not itself where it is asked in spite of a failure."""
+    cooling = Cooling()
+    offers = [(LARGE, one) for one in THREE]
+    asked({"a": [ModelError("busy", 30, "429")]}, cooling=cooling)
+    asked({"b": [], "c": [UNKNOWN]}, cooling=cooling, offers=THREE[2:])
+    asking = ModelFallback(lambda: offers, LARGE, None, LONG, cooling)
+    attempt = asking.next(10)
+
+    assert attempt.offer.service == "b"
+    assert asking.passed_over(attempt) == {
+        "a": "passed over for 20 s: busy, retry after 30 s: 429",
+    }
+    only = ModelFallback(lambda: offers, LARGE, None, LONG, cooling, fallback=False)
+    assert only.passed_over(only.next(10)) == {}
+
+
 def test_without_fallback_only_the_first_provider_is_asked() -> None:
     """Whatever it answered before, and also where it does not run. Its process's end is no answer,
     and a text that was too long is shortened."""

@@ -116,12 +116,33 @@ def test_one_answer_is_shown_in_full(
         "ended after 2.50 s", "Roll a die, please.", "context, of TIME, FACTS",
         "It is noon. Ada likes dice.", "apply: ROLL", "do not apply: SING", "ran ROLL: ended",
         "0.25 s", "succeeded: 6", '{"rolled":6}', "failed: no [31m die",
-        "asked the model to reply: planned", "answered by claude, 0.80 s, tokens: 1,200 in, 45 out",
+        "answered by claude, 0.80 s, tokens: 1,200 in, 45 out",
         "openai failed: ModelError: busy", "all failed", "sent, as 998877, unknown",
         "You rolled 6.", "no outcome yet", f"id {UUID}",
     ):  # fmt: skip
         assert words in text, words
     assert "prompt" not in text
+
+
+@pytest.mark.parametrize(
+    ("state", "otherwise", "words"),
+    [
+        ("decided", True, "asked the model to reply: planned"),
+        ("done", True, ""),  # an action answered instead
+        ("done", False, "asked the model to reply: not run"),
+    ],
+)
+def test_a_planned_step_of_an_ended_answer_is_not_pending(
+    state: str, otherwise: bool, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A reply that was not needed is left out; another step was not run."""
+    row = detail(state=state)
+    row["steps"][1]["otherwise"] = otherwise
+    text = "\n".join(shown(capsys, [], [row]))
+
+    assert "planned" not in text or state == "decided"
+    assert words in text
+    assert ("asked the model to reply" in text) == bool(words)
 
 
 def test_the_prompt_is_shown_where_it_is_recorded(capsys: pytest.CaptureFixture[str]) -> None:

@@ -179,6 +179,7 @@ def test_a_misplaced_secret_is_not_shown(tmp_path: Path, text: str) -> None:
         (b"[host]\nrun = abc\n", 2, r"not TOML: Invalid value at column 7; text is in"),
         (b"[host]\nrun = 'a\n", 2, r"not TOML"),
         (b"[a]\n[a]\n", 2, r"not TOML: Cannot declare .*twice at column"),
+        (b"[plugins]\na = {}\n[plugins.a.config]\n", 3, r"into the braces$|into the braces at"),
         (b"[a]\nb = [\n1,\n", 3, r"not TOML"),
         (b"\n\n[host", 3, r"not TOML"),
         (b"a = 1" + b"0" * 5000, None, r"not TOML"),

@@ -141,6 +141,16 @@ async def test_a_message_without_an_id_is_refused(tmp_path: Path) -> None:
             await radio.receive(Memory(room_id="lobby", content=Content("hi")))
 
 
+async def test_a_message_with_a_number_for_an_id_is_refused(tmp_path: Path) -> None:
+    """Its author is told at once: the agent would refuse it after it was confirmed."""
+    mailbox = Mailbox()
+    async with started(Scripted, tmp_path, agent=Agent(), mailbox=mailbox) as radio:
+        number: Any = 5
+        with pytest.raises(TypeError, match="the memory's id is of type int"):
+            await radio.receive(Memory(id=number, room_id="lobby", content=Content("hi")))
+    assert not mailbox.posted
+
+
 async def test_what_the_config_does_not_want_is_passed_over(tmp_path: Path) -> None:
     """Its position counts."""
     mailbox = Mailbox()

@@ -29,6 +29,7 @@ class Config(msgspec.Struct):
     names: list[str] = []
     retry: Retry = msgspec.field(default_factory=Retry)
     other: Retry | None = None
+    most: int | None = None
     steps: list[Retry] = []
     by_name: dict[str, Retry] = {}
 
@@ -69,7 +70,9 @@ def test_without_a_class_values_stay_as_they_are() -> None:
         ({"channel": "x", "limit": "10"}, "limit", "expected int, got str"),
         ({"channel": "x", "limit": True}, "limit", "expected int, got bool"),
         ({"channel": "x", "limit": 1.5}, "limit", "expected int, got float"),
-        ({"channel": "x", "retry": 3}, "retry", "expected object, got int"),
+        ({"channel": "x", "retry": 3}, "retry", "expected a table with times, pause, got int"),
+        ({"channel": "x", "other": 3}, "other", "expected a table with times, pause, got int"),
+        ({"channel": "x", "most": "5"}, "most", "expected int, got str"),
         ({"channel": "x", "retry": {"times": "x"}}, "retry.times", "expected int, got str"),
         ({"channel": "x", "other": {"times": "x"}}, "other.times", "expected int, got str"),
         ({"channel": "x", "targets": {"a": "b"}}, "targets", "expected int, got str"),
@@ -161,7 +164,7 @@ def test_an_error_has_the_authors_bounds() -> None:
 
 
 def test_an_error_lists_the_choices() -> None:
-    """Also within a list. For an optional choice, msgspec makes the error."""
+    """Also within a list, and of an optional choice."""
 
     class Choosing(msgspec.Struct):
         decide: Literal["validate", "model"] = "validate"
@@ -174,7 +177,8 @@ def test_an_error_lists_the_choices() -> None:
         "'modl' is not one of 'model', 'validate'",
     )
     assert misfit({"of": ["b"]}, Choosing)[1] == "'b' is not one of 'a', 1"
-    assert misfit({"maybe": "y"}, Choosing)[0] == "maybe"
+    assert misfit({"maybe": "y"}, Choosing) == ("maybe", "'y' is not one of 'x'")
+    assert convert_config(Choosing, {"maybe": None}, KEYS).maybe is None
 
 
 def test_a_path_is_not_a_config_value() -> None:

@@ -96,6 +96,8 @@ def test_what_a_provider_may_return_is_said() -> None:
     """A number is none of it."""
     with pytest.raises(TypeError, match="returns a text, a ProviderResult or None, not int"):
         provider_result(21)
+    with pytest.raises(TypeError, match=r"has text, values or data, not x: write"):
+        provider_result({"x": 1})
 
 
 async def test_a_text_model_must_return_a_text() -> None:
