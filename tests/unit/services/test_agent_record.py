@@ -165,16 +165,19 @@ async def test_a_message_is_found_by_the_id_of_its_platform(opened: Opened) -> N
 
 
 async def test_old_records_are_deleted(opened: Opened) -> None:
-    """Not the unfinished ones of posted messages, which are delivered again."""
+    """Not the unfinished ones of posted messages, which are delivered again, until they are so old
+    that the mailbox has given them up."""
     store = opened()
     for number, posted, done_at in ((1, True, 6.0), (2, True, 9.0), (3, True, None)):
         one = record(KEY._replace(id=str(number)), posted=posted, done_at=done_at, parts=[part(0)])
         await store.execute(partial(schema.put, record=one))
     await store.execute(lambda at: schema.put(at, record(KEY._replace(id="4"))))
 
-    assert await store.execute(lambda at: schema.prune(at, 8.0)) == 2
+    assert await store.execute(lambda at: schema.prune(at, 8.0, 0.0)) == 2
     left = await store.execute(lambda at: schema.latest(at, 9))
     assert [one.key.id for one in left] == ["3", "2"]
+    assert await store.execute(lambda at: schema.prune(at, 8.0, left[0].heard_at + 1)) == 1
+    assert [one.key.id for one in await store.execute(lambda at: schema.latest(at, 9))] == ["2"]
 
 
 async def test_a_full_file_accepts_no_more(opened: Opened) -> None:

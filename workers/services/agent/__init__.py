@@ -49,6 +49,10 @@ log = logging.getLogger(__name__)
 
 STOP_S = 1.0  # for answers in progress when the service stops; open calls were waited for before
 PRUNE_S = 60.0  # between deletions of old records
+ABANDONED, DAY_S = (
+    4,
+    86_400.0,
+)  # an unfinished record is kept so many times `keep_answers`, or a day
 DROPPED_KEPT = 10_000  # records of dropped messages
 BUSY_S = 5.0  # before a posted message that found too many waiting is delivered again
 # Errors that another attempt to open the record does not solve.
@@ -394,9 +398,10 @@ class AgentService(MemoryDatabase):
         await self._answers.failed
 
     async def _prune(self) -> None:
-        before = time.time() - self.config.keep_answers
+        now, keep = time.time(), self.config.keep_answers
+        abandoned = now - ABANDONED * max(keep, DAY_S)
         for prune in (
-            functools.partial(schema.prune, before=before),
+            functools.partial(schema.prune, before=now - keep, abandoned=abandoned),
             functools.partial(schema.prune_dropped, keep=DROPPED_KEPT),
         ):
             try:

@@ -192,16 +192,17 @@ def put_parts(cursor: sqlite3.Cursor, seq: int, parts: Iterable[Part]) -> None:
         )
 
 
-def prune(cursor: sqlite3.Cursor, before: float) -> int:
+def prune(cursor: sqlite3.Cursor, before: float, abandoned: float) -> int:
     """Delete records that ended before a time; return how many.
 
-    An unfinished one is kept, unless it came without the mailbox: its caller no longer waits.
+    An unfinished one is kept, unless it came without the mailbox: its caller no longer waits. One
+    of a posted message that is older than `abandoned` is deleted too: the mailbox gave it up.
     """
     found = cursor.execute(
         "SELECT seq FROM messages WHERE done_at < ? "
-        "UNION ALL SELECT seq FROM messages WHERE done_at IS NULL AND heard_at < ? AND posted = 0 "
-        "LIMIT ?",
-        (before, before, PRUNED),
+        "UNION ALL SELECT seq FROM messages WHERE done_at IS NULL "
+        "AND heard_at < CASE posted WHEN 0 THEN ? ELSE ? END LIMIT ?",
+        (before, before, abandoned, PRUNED),
     ).fetchall()
     return _delete(cursor, found)
 
