@@ -49,10 +49,8 @@ log = logging.getLogger(__name__)
 
 STOP_S = 1.0  # for answers in progress when the service stops; open calls were waited for before
 PRUNE_S = 60.0  # between deletions of old records
-ABANDONED, DAY_S = (
-    4,
-    86_400.0,
-)  # an unfinished record is kept so many times `keep_answers`, or a day
+DAY_S = 86_400.0
+ABANDONED = 4  # times `keep_answers`, or a day, for which an unfinished record is kept
 DROPPED_KEPT = 10_000  # records of dropped messages
 BUSY_S = 5.0  # before a posted message that found too many waiting is delivered again
 # Errors that another attempt to open the record does not solve.
