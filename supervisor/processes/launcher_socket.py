@@ -43,7 +43,8 @@ class LauncherSocket:
 
     def _bind(self) -> socket.socket:
         """Return a socket that listens at the path; before it listens, it is not there."""
-        name = self._path.with_name(f"{self._path.name}.new")
+        # Of this process alone: a launcher whose home was moved may bind at the same path.
+        name = self._path.with_name(f".{os.getpid()}")
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             name.unlink(missing_ok=True)
