@@ -27,7 +27,8 @@ class FloodService(Service):
             self.child = subprocess.Popen([sys.executable, "-c", CHILD])  # noqa: ASYNC220
             return
         self.flooding = True
-        threading.Thread(target=self._write, daemon=True).start()
+        self.thread = threading.Thread(target=self._write, daemon=True)
+        self.thread.start()
 
     def _write(self) -> None:
         while self.flooding:
@@ -35,7 +36,9 @@ class FloodService(Service):
 
     async def end(self) -> None:
         """Write no more, but for a line."""
-        self.flooding = False
+        if self.flooding:
+            self.flooding = False
+            await asyncio.to_thread(self.thread.join)  # its last piece is before the line's end
         if self.child is not None:
             self.child.kill()
             self.child.wait()
