@@ -200,8 +200,8 @@ async def chat(size: Size) -> Found:
 
 
 async def answer(size: Size) -> Found:
-    """Measure a message heard to its answer delivered, by way of the mailbox; beside the same on a
-    host without one, where the platform calls the agent."""
+    """Measure from a received message to its delivered answer, through the mailbox; compare with a
+    host without a mailbox, where the platform calls the agent."""
     floor: list[float] = []
     garrison: list[float] = []
     count = size.calls // 20

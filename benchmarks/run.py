@@ -91,11 +91,11 @@ def _shown(row: Row, found: Found) -> str:
     )
     limit = f"{row.limit * SCALES[row.unit]:g} {row.unit}" if row.absolute else f"{row.limit:g}"
     target = f"{'≥' if row.more_is_better else '≤'} {limit}"
-    said = "ok" if row.passes(found) else "MISSED"
+    result = "ok" if row.passes(found) else "MISSED"
     digits = 0 if row.unit in {"us", "calls/s", "MB/s"} else 1
     return (
         f"{row.title:<28}{floor:>10,.{digits}f}{garrison:>11,.{digits}f} {row.unit:<8}"
-        f"{found.ratio:>6.3g}{target:>15}  {said}"
+        f"{found.ratio:>6.3g}{target:>15}  {result}"
     )
 
 
