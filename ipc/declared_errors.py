@@ -73,14 +73,14 @@ class DeclaredError(RemoteError):
         super().__init__(fault.service, fault.method, detail, fault.traceback, name)
 
     def text(self) -> str:
-        said = self.sentence()
+        sentence = self.sentence()
         if not self.service:
-            return said
+            return sentence
         raised = f"{self.service}.{self.method} raised {self.type_name}"
-        return f"{raised}: {said}" if said else raised
+        return f"{raised}: {sentence}" if sentence else raised
 
     def sentence(self) -> str:
-        """Return what happened; the text as it was raised, unless a class says more."""
+        """Return what happened; the text as it was raised, unless a class adds to it."""
         return self.reason
 
     def fault(self) -> Fault:
@@ -184,8 +184,9 @@ class ModelError(DeclaredError):
     """A model gave no answer, and its provider knows why: `kind` decides what follows.
 
     busy: 429, 5xx, no connection, no answer in time. auth: 401, 403. With both, the next provider
-    is asked, and this one is passed over for `retry_after`. refused: its content; the next provider
-    is asked once. context: too long; it is shortened once. invalid: nothing else is tried.
+    is called, and this one is passed over for `retry_after`. refused: its content; the next
+    provider is called once. context: too long; it is shortened once. invalid: nothing else is
+    tried.
     """
 
     kind: ModelErrorKind
@@ -208,7 +209,7 @@ class ModelError(DeclaredError):
         Args:
             status: The status of the response.
             headers: Its headers; `retry-after-ms` and `retry-after` are read.
-            text: What it says.
+            text: Its text.
         """
         return cls(_kind_of_status(status), _retry_after(headers or {}), text)
 

@@ -128,7 +128,7 @@ class Section(msgspec.Struct, frozen=True, omit_defaults=True):
     config: dict[str, Any]
     bound: bool  # the section names this plugin; otherwise it may be another plugin's
     called: str = ""  # its NAME without its agent's
-    exclusive: bool = True  # False: the section says so
+    exclusive: bool = True  # False: as set in the section
 
 
 class Reading(msgspec.Struct, tag="read", frozen=True, kw_only=True):

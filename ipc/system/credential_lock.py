@@ -1,7 +1,7 @@
 """The lock on a platform's credential: an abstract Unix socket, whose name is made of the secret.
 
 It spans the homes and the users of one network namespace: a machine, not its containers. The kernel
-releases it with the process. The name is an HMAC, which does not tell the secret.
+releases it with the process. The name is an HMAC, which does not reveal the secret.
 """
 
 import contextlib
@@ -59,15 +59,15 @@ def take(secret: str) -> socket.socket | None:
 
 def holder_of(secret: str) -> Holder | None:
     """Return the process that has a secret's lock; None if there is none."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
-        asking.setblocking(False)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.setblocking(False)
         try:
-            asking.connect(socket_name(secret))
+            connection.connect(socket_name(secret))
         except ConnectionRefusedError:
             return None
-        except BlockingIOError:  # it is stopped, and many have asked
+        except BlockingIOError:  # it is stopped, and its backlog is full
             return Holder(0, -1, "", None)
-        packed = asking.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
     pid, uid, _ = CREDENTIALS.unpack(packed)
     service, run = _service_of(pid)
     return Holder(pid, uid, service, run)
