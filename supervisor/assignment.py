@@ -147,8 +147,8 @@ class AssignmentBuilder:
 
 
 def _is_exclusive(service: Service) -> bool:
-    """Return True if two incarnations must not run at once: two of a platform would answer twice,
-    whatever `[defaults]` says."""
+    """Return True if two incarnations must not run at once: two of a platform would answer twice.
+    `[defaults]` cannot override that."""
     return service.spec.supervision.exclusive or service.manifest.platform
 
 

@@ -151,7 +151,7 @@ def _lacking(services: list[ServiceSpec], platforms: set[tuple[str, str]]) -> It
     names = ", ".join(s.name for s in services if (s.plugin, s.service_type) in platforms)
     if names and "agent" not in types:
         yield (
-            f"what is said on {names} is answered with failure_text alone, because no agent "
+            f"messages on {names} are answered with failure_text alone, because no agent "
             "is configured: add agent = {} under [plugins]"
         )
     elif names and "mailbox" not in types:

@@ -183,7 +183,7 @@ class BusRouter:
         elif not sockets.is_token(source) or len(self._unknown) >= UNKNOWN_MOST:
             self._reject(UNKNOWN)
             return
-        else:  # it may be a program that joins next: one of a former supervisor does, as it learns
+        else:  # it may be a program that joins next, such as one of a former supervisor
             since, count = self._unknown.get(source, (time.monotonic(), 0))
             self._unknown[source] = since, count + 1
         self._send(onward)

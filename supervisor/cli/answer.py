@@ -1,4 +1,4 @@
-"""The verb that shows why an agent answered as it did. The agents are asked for their records."""
+"""The verb that shows why an agent answered as it did. It queries the agents' records."""
 
 import asyncio
 from typing import Any
@@ -43,11 +43,11 @@ MOST = 200
 def answer(invocation: Invocation, wanted: str, most: int) -> int:
     """Show why an agent answered as it did, from its record.
 
-    Without an argument, the latest answers, one a line. ID is that of a message, or of what was
-    said, as the platform shows it or as garrison's logs do: everything that is recorded of that
+    Without an argument, the latest answers, one a line. ID is that of a message or of a
+    response, as the platform shows it or as garrison's logs do: everything that is recorded of that
     answer. NAME/ROOM is a room of a platform: its latest answers, and all of the last one.
     """
-    data = asyncio.run(_ask(invocation, wanted, most))
+    data = asyncio.run(_fetch(invocation, wanted, most))
     invocation.answer(data)
     if not invocation.json:
         from .render import answer as rendered  # rich is slow to import
@@ -59,7 +59,7 @@ def answer(invocation: Invocation, wanted: str, most: int) -> int:
     return DONE
 
 
-async def _ask(invocation: Invocation, wanted: str, most: int) -> dict[str, Any]:
+async def _fetch(invocation: Invocation, wanted: str, most: int) -> dict[str, Any]:
     """Return what the agents that run have recorded.
 
     Raises:
@@ -76,10 +76,10 @@ async def _ask(invocation: Invocation, wanted: str, most: int) -> dict[str, Any]
             for one in agents
             if one.state is not State.RUNNING
         ]
-        asked = [one for one in agents if one.state is State.RUNNING]
-        if not asked:
+        running = [one for one in agents if one.state is State.RUNNING]
+        if not running:
             raise OrderFailed("failed", "; ".join(_away(invocation, one) for one in away))
-        found = await asyncio.gather(*(_answers_of(client, one, wanted, most) for one in asked))
+        found = await asyncio.gather(*(_answers_of(client, one, wanted, most) for one in running))
     data = _merge(found, most) | {"away": away}
     if wanted and not data["answers"] and not data["details"]:
         raise OrderFailed("no_such_message", _not_found(invocation, wanted, away))
@@ -108,7 +108,7 @@ def _merge(found: list[dict[str, Any]], most: int) -> dict[str, Any]:
 
 
 def _away(invocation: Invocation, away: dict[str, Any]) -> str:
-    """Return a sentence about an agent that cannot be asked."""
+    """Return a sentence about an agent that cannot be queried."""
     name, state, reason = away["agent"], away["state"], away["reason"]
     do = "start" if state in {"stopped", "registered"} else "status"
     why = f" ({reason})" if reason else ""

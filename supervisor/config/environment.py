@@ -48,7 +48,7 @@ ESCAPES = {"n": "\n", "r": "\r", "t": "\t", '"': '"', "\\": "\\", "$": "$"}
 CREDENTIALS = "CREDENTIALS_DIRECTORY"  # set by systemd, see systemd.exec(5)
 SUPERVISORS = "the supervisor's environment"  # as the source of a secret
 MOST_BYTES = 1 << 20  # of a file with secrets
-NAMES_MOST = 1_000  # names of variables that a worker is told of; further ones are not
+NAMES_MOST = 1_000  # names of variables that a worker receives; further ones are left out
 ACL = "system.posix_acl_access"
 ACL_ENTRY = struct.Struct("<HHI")  # linux/posix_acl_xattr.h: tag, permissions, id
 ACL_VERSION_BYTES = 4
@@ -224,8 +224,8 @@ def service_environment(
 
 
 def not_granted(environ: Mapping[str, str], found: ServiceEnvironment) -> tuple[str, ...]:
-    """Return the names of secrets and variables that the supervisor could grant, and a service is
-    not given. Its worker names one that is asked for; no value is sent.
+    """Return the names of secrets and variables that the supervisor could grant, but
+    a service does not receive. Its worker names one that is requested; no value is sent.
 
     Args:
         environ: The supervisor's environment.

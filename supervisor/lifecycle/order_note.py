@@ -19,7 +19,7 @@ class OrderNote:
     who: str = OPERATOR  # or the NAME of the service that gave it
     why: str = ""  # in the words of who gave it
     at: float = 0.0
-    chain: tuple[str, ...] = ()  # the services whose orders led to it, the one that gave it first
+    chain: tuple[str, ...] = ()  # the services whose orders led to it, its sender first
 
     @property
     def wanted(self) -> bool:

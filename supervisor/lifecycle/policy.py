@@ -80,7 +80,7 @@ class Child:
     why: StopReason = StopReason.ORDER  # while stopping
     escalation: Effect = Effect.TERM  # while stopping: the effect of the next DEADLINE
     unwell: int = 0  # bad health results in a row
-    not_before: float = 0.0  # of its next start without a command, as its last start asked
+    not_before: float = 0.0  # of its next start without a command, as its last start requested
 
 
 Step: TypeAlias = tuple[Child, Effect | None]
@@ -254,7 +254,7 @@ def _unstarted(child: Child, event: Event, now: float, jitter: float) -> Step:
 
 
 def _postponed(child: Child, event: Event, now: float, jitter: float) -> Step:
-    """Start again when the start asked for it. It counts neither as a crash nor as an attempt."""
+    """Start again when the start requested it. It counts neither as a crash nor as an attempt."""
     if child.spec.supervision.restart is Restart.TEMPORARY:
         return _to(child, State.FAILED, now), None
     child = replace(child, restarted=child.restarted + 1)

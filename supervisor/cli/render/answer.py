@@ -14,9 +14,9 @@ Row = dict[str, Any]
 
 WIDE = 140  # columns from which a line also shows the room and the answer
 STEP_KINDS = {
-    "say": "said a given response",
+    "say": "sent a given response",
     "run": "ran",
-    "reply": "asked the model to reply",
+    "reply": "requested a reply from the model",
     "unknown": "left out",
 }
 
@@ -81,7 +81,7 @@ def _detail(row: Row) -> Iterator[RenderableType]:
     yield from _section("actions considered", _considered(why["considered"]))
     yield from _section("steps", _steps(row))
     yield from _section("models", _models(why["models"]))
-    yield from _section("said", _parts(row["parts"]))
+    yield from _section("parts", _parts(row["parts"]))
     yield from _section("prompt", _text(why["prompt"]))
 
 
@@ -114,7 +114,7 @@ def _facts(row: Row) -> list[tuple[str, Any]]:
         ("agent", row["agent"]),
         ("from", f"{name} ({sender})" if name and sender else name or sender),
         ("room", f"{row['source']}/{row['room']}"),
-        ("heard", _time(row["heard_at"])),
+        ("received", _time(row["heard_at"])),
         ("decided", _after(row["heard_at"], row["decided_at"])),
         ("ended", _after(row["heard_at"], row["done_at"])),
         ("by", why["how"]),

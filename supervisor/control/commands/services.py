@@ -184,7 +184,7 @@ def _bound(context: CommandContext, names: list[str]) -> list[str]:
 def _check_no_loop(context: CommandContext, note: OrderNote, ends: Collection[str]) -> None:
     """Refuse an order that restarts a service, if too many orders of its own have led to that.
 
-    It may have given them to other services, which then restarted it.
+    It may have sent them to other services, which then restarted it.
     """
     for name in note.chain:
         service = context.services.services.get(name)

@@ -127,9 +127,9 @@ def test_one_answer_is_shown_in_full(
 @pytest.mark.parametrize(
     ("state", "otherwise", "words"),
     [
-        ("decided", True, "asked the model to reply: planned"),
+        ("decided", True, "requested a reply from the model: planned"),
         ("done", True, ""),  # an action answered instead
-        ("done", False, "asked the model to reply: not run"),
+        ("done", False, "requested a reply from the model: not run"),
     ],
 )
 def test_a_planned_step_of_an_ended_answer_is_not_pending(
@@ -142,7 +142,7 @@ def test_a_planned_step_of_an_ended_answer_is_not_pending(
 
     assert "planned" not in text or state == "decided"
     assert words in text
-    assert ("asked the model to reply" in text) == bool(words)
+    assert ("requested a reply from the model" in text) == bool(words)
 
 
 def test_the_prompt_is_shown_where_it_is_recorded(capsys: pytest.CaptureFixture[str]) -> None:
