@@ -1,1 +1,1 @@
-"""`Platform`, the base of every chat platform: hears each message once, says each answer once."""
+"""`Platform`, the base of every chat platform: takes each message once, sends each answer once."""

@@ -11,16 +11,16 @@ Length = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class PlatformConfig(msgspec.Struct, kw_only=True):
-    """What to hear, and how to send. A key that is not set is the class's attribute."""
+    """What to receive, and how to send. A key that is not set is the class's attribute."""
 
-    # what is heard
+    # receiving
     channels: list[str] = []  # room_id, or its name or world; none: every channel
     mentions_only: bool = False  # where it is not mentioned, a direct message apart
     ignore_bots: bool = True
     ignore_dms: bool = False
-    catch_up: bool = True  # what was said while the service did not run
+    catch_up: bool = True  # messages sent while the service did not run
 
-    # what is said
+    # sending
     failure_text: str | None = None  # where there is no answer; None: the agent's; "": nothing
     typing: bool = True  # while the agent thinks
     max_length: Length | None = None  # of a message, in UTF-16 units; None: the class's

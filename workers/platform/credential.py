@@ -48,6 +48,6 @@ def in_use(service: str, name: str, secret: str) -> str:
 
 
 def _refuse(lock: socket.socket) -> None:
-    """Close the connection of a process that asks who has the lock."""
+    """Close the connection of a process that queries the lock's holder."""
     with contextlib.suppress(OSError):
         lock.accept()[0].close()

@@ -21,7 +21,7 @@ class Step(Enum):
 
     DELIVER = "deliver"
     WAIT = "wait"  # for a send of an earlier process, which may still be under way
-    ASK = "ask"  # the platform, whether it has the part
+    QUERY = "query"  # whether the platform has the part
     GIVE_UP = "give up"  # record it as uncertain
     DONE = "done"  # the log has the outcome
 
@@ -30,7 +30,7 @@ class SendPolicy(NamedTuple):
     """How a platform's sends are decided."""
 
     settle: float  # seconds after which a send of a process that has ended is no longer under way
-    can_ask: bool  # its author wrote `was_delivered`
+    can_query: bool  # its author wrote `was_delivered`
     uncertain: Literal["skip", "repeat"]
     log_lost: bool = False  # the log does not have every send of the last days
 
@@ -44,20 +44,20 @@ def next_step(
         state: The log's; None: it has no such part.
         elapsed: Seconds since the logged time of a part that is `SENDING`.
         policy: The platform's.
-        expect: The part may have been said before.
+        expect: The part may have been sent before.
     """
     match state:
         case SendState.SENT | SendState.REFUSED:
             return Step.DONE
         case SendState.UNCERTAIN:  # the platform may know by now
-            return Step.ASK if policy.can_ask else Step.DONE
+            return Step.QUERY if policy.can_query else Step.DONE
         case SendState.SENDING:
             return Step.WAIT if elapsed < policy.settle else doubtful(policy)
         case None:
             if not expect:
                 return Step.DELIVER
-            if policy.can_ask:
-                return Step.ASK
+            if policy.can_query:
+                return Step.QUERY
             return doubtful(policy) if policy.log_lost else Step.DELIVER
 
 
@@ -66,10 +66,10 @@ def doubtful(policy: SendPolicy, can_answer: bool = True) -> Step:
 
     Args:
         policy: The platform's.
-        can_answer: Whether the platform, if it can be asked, gives an answer.
+        can_answer: Whether the platform, if it can be queried, answers.
     """
-    if policy.can_ask and can_answer:
-        return Step.ASK
+    if policy.can_query and can_answer:
+        return Step.QUERY
     return Step.DELIVER if policy.uncertain == "repeat" else Step.GIVE_UP
 
 
@@ -81,8 +81,8 @@ Clocks = tuple[float, str, float]  # Unix time, id of the boot, seconds since it
 def advanced(before: Clocks, now: Clocks) -> float:
     """Return the seconds by which the time of a log advances between two readings of the clocks.
 
-    It is never more than what has passed, as far as that can be told: rows that are kept too long
-    do no harm.
+    It is never more than the time that has passed, as far as that is known: rows that are kept too
+    long do no harm.
     """
     elapsed = elapsed_since(*before, now)
     if elapsed == float("inf"):
@@ -91,7 +91,7 @@ def advanced(before: Clocks, now: Clocks) -> float:
 
 
 def elapsed_since(wall: float, boot: str, uptime: float, now: Clocks) -> float:
-    """Return the seconds since a logged time, as far as the clocks can tell.
+    """Return the seconds since a logged time, as far as the clocks show.
 
     Within one boot that is exact. Across a reboot, no send of a process is under way any more.
 

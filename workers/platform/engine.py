@@ -1,4 +1,4 @@
-"""What works for one platform: the log, the messages heard, the answers, the typing."""
+"""What works for one platform: the log, receiving, sending, the typing indicator."""
 
 import asyncio
 import contextlib
@@ -28,8 +28,8 @@ from .typing_indicator import TypingIndicator
 
 FAILURE_TEXT = "Sorry, I cannot answer just now."  # the default of the agent's key
 FAILURE_KEY = "failure_text"  # of a memory's metadata: the platform's own; and the agent's method
-AGENT_S = 2.0  # for the agent to say its text
-CAUGHT_UP_KEY = "caught_up"  # likewise: it was heard by catch-up, so it may be answered already
+AGENT_S = 2.0  # for the agent to return its text
+CAUGHT_UP_KEY = "caught_up"  # likewise: catch-up yielded it, so it may be answered already
 
 
 class AuthorMethods(NamedTuple):
@@ -42,7 +42,7 @@ class AuthorMethods(NamedTuple):
 
 
 class Defaults(NamedTuple):
-    """The class attributes that the config goes before."""
+    """The class attributes that the config overrides."""
 
     settle: float
     uncertain: Any
@@ -66,7 +66,7 @@ class Engine:
         self._runtime, self._config, self._defaults = runtime, config, defaults
         self._name = runtime.name
         self.log = send_log
-        self._heard = self._passed_over = 0
+        self._received = self._passed_over = 0
         self.is_bound = False
 
     async def run(self) -> None:
@@ -82,7 +82,7 @@ class Engine:
         config, defaults, spawn = self._config, self._defaults, self._runtime.spawn
         policy = SendPolicy(
             settle=defaults.settle if config.settle is None else config.settle,
-            can_ask=author.was_delivered is not None,
+            can_query=author.was_delivered is not None,
             uncertain=config.uncertain or defaults.uncertain,
             log_lost=self.log.lost,
         )
@@ -96,7 +96,7 @@ class Engine:
         self._typing = None
         if author.typing is not None and config.typing:
             self._typing = TypingIndicator(author.typing, spawn)
-        handing_over = HandingOver(self._runtime, self.say_failure, self._show_typing)
+        handing_over = HandingOver(self._runtime, self.send_failure_text, self._show_typing)
         self._catch_up = author.catch_up if config.catch_up else None
         self.receiving = Receiving(
             handing_over.hand_over, self.log.move, spawn, held=self._catch_up is not None
@@ -126,7 +126,7 @@ class Engine:
         if filters.ignored(memory, self._config):
             self._passed_over += 1
             return None
-        self._heard += 1
+        self._received += 1
         content, metadata = memory.content, dict(memory.metadata)
         if self._config.failure_text is not None:
             metadata[FAILURE_KEY] = self._config.failure_text
@@ -142,8 +142,8 @@ class Engine:
         changed = msgspec.structs.replace(memory, id=memory_id, content=content, metadata=metadata)
         return as_memory(changed)
 
-    async def say_failure(self, memory: Memory) -> None:
-        """Say that there is no answer to a message, under the id of its first answer."""
+    async def send_failure_text(self, memory: Memory) -> None:
+        """Send the failure text for a message, under the id of its first answer."""
         text = memory.metadata.get(FAILURE_KEY)
         if text is None:
             text = await self._agents_failure_text()
@@ -165,20 +165,20 @@ class Engine:
         return FAILURE_TEXT
 
     async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
-        """Say the failure text for a message that the mailbox has given up."""
+        """Send the failure text for a message that the mailbox has given up."""
         if mail.method != "process_actions":
             return
         given = mail.args[0] if mail.args else mail.kwargs.get("memory")
         memory = msgspec.convert(given, Memory)
         self._runtime.logger.error("message.dead message=%s reason=%s", memory.id, reason)
         if memory.content.source == self._name:
-            await self.say_failure(memory)
+            await self.send_failure_text(memory)
 
     def counts(self) -> dict[str, float]:
-        """Return what was heard, passed over and sent since the start, for `garrison status`."""
+        """Count messages received, passed over and sent since the start, for `garrison status`."""
         sending = self._sending
         return {
-            "heard": self._heard,
+            "heard": self._received,
             "passed_over": self._passed_over,
             "waiting": self.receiving.waiting,
             "sent": sending.sent,

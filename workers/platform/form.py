@@ -17,7 +17,7 @@ def check_form(cls: type[Platform]) -> None:
     """Check that a platform can be worked with.
 
     Raises:
-        TypeError: It has the wrong form; the text says what to write.
+        TypeError: It has the wrong form; the text states what to write.
     """
     name = cls.__name__
     if cls.deliver is Platform.deliver:

@@ -24,7 +24,7 @@ RETRY_S = 0.1  # before a post is tried again; doubled each time
 RETRY_MOST_S = 5.0
 SHOWN_FROM = 3  # attempts that fail before `status` shows it
 DIRECT_MOST = 256  # calls to the agent at the same time, without a mailbox
-# The agent did nothing with the message, or what it said is in the send log.
+# The agent did nothing with the message, or its answer is in the send log.
 UNTAKEN = (Busy, Overloaded, RetryLater, ServiceUnavailable)
 
 
@@ -33,7 +33,7 @@ class HandingOver:
 
     Args:
         runtime: The platform's.
-        unanswered: Says the `failure_text` for a message.
+        unanswered: Sends the `failure_text` for a message.
         begun: Called with a channel when a message of it is handed over.
     """
 
@@ -58,7 +58,7 @@ class HandingOver:
             self._begun(memory.room_id)
         elif self._calls >= DIRECT_MOST:
             log.warning("message.unanswered message=%s: %d calls", memory.id, self._calls)
-            await self._say_failure(memory)
+            await self._send_failure_text(memory)
         else:
             self._calls += 1
             self._begun(memory.room_id)
@@ -107,18 +107,18 @@ class HandingOver:
         return False
 
     async def _call(self, memory: Memory) -> Any:
-        """Have the agent process a message; say the failure text where it did nothing."""
+        """Have the agent process a message; send the failure text where it did nothing."""
         try:
             await self._runtime.process_actions(memory)
         except GarrisonError as error:
             log.warning("message.unanswered message=%s error=%s", memory.id, error)
             if isinstance(error, UNTAKEN):
-                await self._say_failure(memory)
+                await self._send_failure_text(memory)
         finally:
             self._calls -= 1
 
-    async def _say_failure(self, memory: Memory) -> None:
+    async def _send_failure_text(self, memory: Memory) -> None:
         try:
             await self._unanswered(memory)
         except GarrisonError as error:
-            log.warning("message.failure_unsaid message=%s error=%s", memory.id, error)
+            log.warning("message.failure_text_unsent message=%s error=%s", memory.id, error)

@@ -1,7 +1,7 @@
 """Ids of messages, and of the parts of answers. Pure.
 
 A platform's own id is unique within its room at best. `NAME/room/theirs` is unique in a host, and
-is the same whenever the message is heard.
+is the same whenever the message is received.
 """
 
 import base64
@@ -25,7 +25,7 @@ def memory_id(name: str, room: str, theirs: str) -> str:
     if not theirs:
         raise ValueError(
             "the memory's id is empty: it must be the platform's own id, which is the same when "
-            "the message is heard again"
+            "the message is received again"
         )
     if not room:
         raise ValueError("the memory's room_id is empty: it is the channel that answers go to")

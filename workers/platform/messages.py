@@ -40,10 +40,10 @@ def as_heard(memory: Any, stream: Any = "", position: Any = "") -> Heard:
     A number in the place of a text would be refused only where the message is read, in the agent.
 
     Raises:
-        TypeError: One has another type; the text says what to write.
+        TypeError: One has another type; the text states what to write.
     """
     if not isinstance(memory, Memory):
-        raise TypeError(f"what was heard is a {type(memory).__name__}: write a Memory")
+        raise TypeError(f"the message is a {type(memory).__name__}: write a Memory")
     if not isinstance(memory.content, Content):
         raise TypeError("the memory's content is not a Content: write Content(text=…)")
     texts = {f"the memory's {key}": getattr(memory, key) for key in TEXT_FIELDS}

@@ -1,4 +1,4 @@
-"""Sends one part of an answer: log, deliver, ask, wait, by the steps that `decision` returns.
+"""Sends one part of an answer: log, deliver, query, wait, by the steps that `decision` returns.
 
 Durations are seconds.
 """
@@ -21,14 +21,14 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 0.5  # before a part that was surely not delivered is tried again; doubled each time
 RETRY_MOST_S = 30.0
-TRYING_S = 60.0  # after which its caller is told to try again later
+TRYING_S = 60.0  # after which its caller gets a `RetryLater`
 LATER_MOST_S = (
-    30.0  # that a `RetryLater` of the platform is waited for; a longer one is its caller's
+    30.0  # longest `RetryLater` of the platform to wait for; a longer one goes to the caller
 )
 AGAIN_S = 30.0  # after which that caller tries again
 REPEATS_MOST = 3  # of a part that may have been delivered, with `uncertain = "repeat"`
-ASK_S = 10.0  # for one answer of `was_delivered`
-ASKING_S = 60.0  # after which a platform that gives no answer cannot say
+QUERY_S = 10.0  # for one answer of `was_delivered`
+QUERIES_S = 60.0  # for all of them; without an answer by then, delivery stays unknown
 CANCEL_S = 1.0  # for a cancelled `deliver` to end
 REASON_MOST = 500  # characters of a refusal that are kept
 
@@ -83,10 +83,10 @@ class PartSend:
         self._key = (send, outgoing.part, outgoing.channel, cut)
         self._loop = asyncio.get_running_loop()
         self._deadline = self._loop.time() + TRYING_S
-        self._asked_until = math.inf  # once it gave no answer
+        self._query_deadline = math.inf  # once it gave no answer
         self._delay = 0.0  # before the next attempt
         self._delivered = 0  # attempts of this process
-        self._is_doubtful = False  # the log, or its loss, says that it may have been sent
+        self._is_doubtful = False  # by the log, or its loss, it may have been sent
         self._surely_not = False  # it is not there, as far as was known before the next attempt
         self.problem = ""  # the last one
 
@@ -95,7 +95,7 @@ class PartSend:
 
         Args:
             row: The log's.
-            expect: The part may have been said before.
+            expect: The part may have been sent before.
 
         Raises:
             Busy: The log cannot be written, so nothing was sent.
@@ -117,8 +117,8 @@ class PartSend:
         self._surely_not = step is Step.DELIVER and not self._is_doubtful
         while True:
             match step:
-                case Step.ASK:
-                    outcome: str | Refused | Step = await self._ask()
+                case Step.QUERY:
+                    outcome: str | Refused | Step = await self._query()
                 case Step.DELIVER:
                     outcome = await self._deliver()
                 case _:
@@ -184,26 +184,26 @@ class PartSend:
             await asyncio.sleep(policy.settle)
         return step
 
-    async def _ask(self) -> str | Step:
-        """Ask the platform whether it has the part; return its id, or the next step."""
+    async def _query(self) -> str | Step:
+        """Query whether the platform has the part; return its id, or the next step."""
         assert self._author.was_delivered is not None
         try:
-            async with asyncio.timeout(ASK_S):
+            async with asyncio.timeout(QUERY_S):
                 theirs = await self._author.was_delivered(self._outgoing)
         except Exception as error:  # noqa: BLE001 (an outage of the platform)
             self.problem = f"was_delivered: {type(error).__name__}: {error}"
-            log.warning("platform.not_asked part=%s error=%s", self._outgoing.id, self.problem)
+            log.warning("platform.query_failed part=%s error=%s", self._outgoing.id, self.problem)
             self._grow()
             now = self._loop.time()
-            self._asked_until = min(self._asked_until, now + ASKING_S)
-            if isinstance(error, NotImplementedError) or now + self._delay > self._asked_until:
-                if not self._is_doubtful:  # as where the platform cannot be asked
+            self._query_deadline = min(self._query_deadline, now + QUERIES_S)
+            if isinstance(error, NotImplementedError) or now + self._delay > self._query_deadline:
+                if not self._is_doubtful:  # as where the platform cannot be queried
                     self._surely_not = True
                     self._delay, self._deadline = 0.0, now + TRYING_S
                     return Step.DELIVER
                 return doubtful(self._limits.policy, can_answer=False)
             await asyncio.sleep(self._delay)
-            return Step.ASK
+            return Step.QUERY
         if theirs:
             return self._sent(str(theirs))
         self._surely_not = True
@@ -244,7 +244,7 @@ class PartSend:
         return theirs
 
     def _record(self, state: SendState, theirs: str = "") -> None:
-        # Not awaited: what is lost with this process is asked for again, or is uncertain.
+        # Not awaited: if this process loses it, the platform is queried, or it is uncertain.
         self._log.end(*self._key, state, theirs).add_done_callback(_retrieve)
 
 

@@ -19,21 +19,21 @@ HOOKS = frozenset({"receive", "deliver", "was_delivered", "catch_up", "typing", 
 
 
 class Platform(Service):
-    """A chat platform: each message that it hears gets one answer, in the order of its room.
+    """A chat platform: each message that it receives gets one answer, in the order of its room.
 
     Write `start`, which connects and calls `await self.receive(memory, …)` for each message, and
     `deliver`, which sends one. The other methods are optional: `was_delivered`, `catch_up` and
     `typing`. `send_message` is what other services call; it is not overridden.
 
     A class `Config` of a subclass is a subclass of `Platform.Config`. A key that the config sets
-    goes before the class attribute.
+    overrides the class attribute.
 
     Attributes:
         credential: NAME of the secret that is its identity, such as "DISCORD_TOKEN". One service of
             the machine uses it at a time.
         settle: Seconds after which a send of a process that has ended is no longer under way.
         uncertain: What happens to a message that may have been sent, or may not, where the platform
-            cannot say: "skip" sends it at most once, "repeat" at least once.
+            does not know: "skip" sends it at most once, "repeat" at least once.
         max_length: Longest message, in UTF-16 units; longer ones are split. None: any length.
         deliver_timeout: Seconds for one `deliver`; after them it is uncertain.
     """
@@ -50,17 +50,17 @@ class Platform(Service):
     # --- what an author calls ---------------------------------------------------------------
 
     async def receive(self, memory: Memory, stream: str = "", position: str = "") -> None:
-        """Pass on a message that was heard; return when it is on disk.
+        """Pass on a received message; return when it is on disk.
 
-        Until then the platform must be able to say it again. Messages of one room are passed on in
+        Until then the platform must be able to send it again. Messages of one room are passed on in
         the order of these calls. Where the config does not want the message, this returns at once.
 
         Args:
             memory: The message. `id` is the platform's own, `room_id` the channel that answers go
                 to. The metadata may have `bot`, `mentioned`, `own`, `channel_name`; `edited` marks
-                one that was heard before: it is an event `MESSAGE_EDITED`, and is not answered.
+                one that was received before: it is an event `MESSAGE_EDITED`, and is not answered.
             stream: What `position` counts in, such as a channel; empty: nothing is saved.
-            position: How far the stream is heard with this message. `catch_up` gets it.
+            position: The message's position in the stream. `catch_up` gets it.
 
         Raises:
             ValueError: The id or the room is empty.
@@ -92,15 +92,15 @@ class Platform(Service):
         """Return the platform's id of a message that may have been sent; None: surely not.
 
         Search by the nonce, or for the text in what was sent since `m.began`. An exception means
-        that the platform cannot say now.
+        that the platform cannot answer now.
         """
         raise NotImplementedError(f"{type(self).__name__} has no was_delivered")
 
     def catch_up(self, since: dict[str, str]) -> AsyncIterator[Heard]:
-        """Yield what was missed, in order; messages that are heard meanwhile follow.
+        """Yield what was missed, in order; messages that are received meanwhile follow.
 
         Args:
-            since: The last position of each stream. A message that was heard before does no harm.
+            since: The last position of each stream. Yielding a message again does no harm.
         """
         raise NotImplementedError(f"{type(self).__name__} has no catch_up")
 
@@ -129,7 +129,7 @@ class Platform(Service):
             content: What to send.
             id: Messages with the same id are one message; without one it is this call's, which is
                 the same when garrison sends a lost call again.
-            expect: It may have been sent before: the platform is asked first, if it can be.
+            expect: It may have been sent before: the platform is queried first, if it can be.
 
         Raises:
             NotSent: The platform refused it for good.
@@ -140,7 +140,7 @@ class Platform(Service):
         return await parts_of(self).send(channel, content, id or of_call or new_id(), expect)
 
     async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
-        """Say the failure text for a message that the mailbox has given up."""
+        """Send the failure text for a message that the mailbox has given up."""
         await parts_of(self).dead_letter(mail, reason)
 
     @classmethod

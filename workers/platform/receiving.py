@@ -1,4 +1,4 @@
-"""Hands what was heard to the agent: per room in order, behind catch-up, until it is on disk.
+"""Hands received messages to the agent: per room in order, after catch-up, until on disk.
 
 Durations are seconds.
 """
@@ -18,7 +18,7 @@ from .streams import Streams
 
 log = logging.getLogger(__name__)
 
-WAITING_MOST = 10_000  # messages that were heard and are not handed over
+WAITING_MOST = 10_000  # messages that were received and are not handed over
 CATCHING_UP_MOST = 256  # of them from catch-up
 HOLD_S = 60.0  # for which live messages wait for catch-up, at most
 RETRY_S = 1.0  # before catch-up is tried again; doubled each time
@@ -31,7 +31,7 @@ Spawn = Callable[..., Any]
 
 @dataclass(eq=False)
 class Work:
-    """One message that was heard."""
+    """One message that was received."""
 
     memory: Memory
     stream: str
@@ -56,7 +56,8 @@ class Receiving:
         self._rooms: dict[str, deque[Work]] = {}  # with a task each
         self._streams = Streams()
         self._behind: deque[Work] | None = deque() if held else None
-        self._heard_all = not held  # positions are saved only when nothing before them is missing
+        # Positions are saved only when nothing before them is missing.
+        self._has_caught_up = not held
         if not held:
             self._streams.forget_reached()
         self._catching_up = 0
@@ -102,7 +103,7 @@ class Receiving:
             work = queue[0]
             try:
                 await self._hand_over(work.memory)
-            except Exception as error:  # noqa: BLE001 (it never can be: its author is told)
+            except Exception as error:  # noqa: BLE001 (`receive` raises it to its author)
                 log.error("message.refused message=%s error=%s", work.memory.id, error)
                 self._ended(work, error)
             else:
@@ -117,7 +118,7 @@ class Receiving:
             self._catching_up -= 1
             self._fewer.set()
         moved = self._streams.done(work.stream, work.place)
-        if moved is not None and self._heard_all:
+        if moved is not None and self._has_caught_up:
             self._spawn(self._confirm(work, error, moved), "confirm", False)
         else:
             _settle(work, error)
@@ -129,7 +130,7 @@ class Receiving:
     async def _try_to_save(self, stream: str, position: str) -> None:
         try:
             await self._save(stream, position)
-        except Exception as problem:  # noqa: BLE001 (it is heard again, and known by its key)
+        except Exception as problem:  # noqa: BLE001 (it is received again, with the same key)
             log.warning("platform.position_unsaved stream=%s error=%s", stream, problem)
 
     # --- catch-up -----------------------------------------------------------------------------
@@ -141,7 +142,7 @@ class Receiving:
         prepare: Callable[[Memory], Memory | None],
         warn: Callable[[str | None], None],
     ) -> None:
-        """Take what was missed before what is heard live; an error is tried again, without end.
+        """Take missed messages before live ones; after an error try again, without end.
 
         Args:
             missed: The author's `catch_up`.
@@ -164,7 +165,7 @@ class Receiving:
         warn(None)
         release.cancel()
         self._release()
-        self._heard_all = True
+        self._has_caught_up = True
         for stream, position in self._streams.reached():
             await self._try_to_save(stream, position)
         self._streams.forget_reached()
@@ -194,7 +195,7 @@ class Receiving:
         if self._behind is not None or not stream:
             return  # catch-up may still yield earlier ones
         moved = self._streams.pass_over(stream, position)
-        if moved is not None and self._heard_all:
+        if moved is not None and self._has_caught_up:
             await self._try_to_save(stream, moved)
 
 

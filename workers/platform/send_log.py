@@ -1,4 +1,4 @@
-"""The send log: a SQLite file of what a platform has sent, and of how far it has heard.
+"""The send log: a SQLite file of what a platform has sent, and of its positions in streams.
 
 The result of an operation arrives once it is on disk; see `workers.sqlite.writer`. Rows of finished
 sends are dropped when they are older than `keep`, or when there are more than `SENDS_MOST`, the
@@ -154,7 +154,7 @@ class SendLog:
         return self._execute(write)
 
     def move(self, stream: str, position: str) -> "asyncio.Future[None]":
-        """Save how far a stream was heard."""
+        """Save the position in a stream."""
 
         def write(at: sqlite3.Cursor) -> None:
             at.execute(

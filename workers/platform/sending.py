@@ -116,7 +116,7 @@ class Sending:
         texts = split(job.content.text, cut)
         if not texts and job.content.attachments:
             texts = [""]
-        expect = job.expect and (self._limits.policy.can_ask or not rows)
+        expect = job.expect and (self._limits.policy.can_query or not rows)
         found: list[str] = []
         for part in range(len(texts)):
             outgoing = _outgoing(job, texts, part)

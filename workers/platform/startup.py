@@ -1,4 +1,4 @@
-"""A platform's first and last moments in its worker: credential, send log, catch-up."""
+"""A platform's steps before and after its `start`: credential, send log, catch-up."""
 
 import asyncio
 

@@ -54,7 +54,7 @@ class Streams:
         return self.done(stream, self.add(stream, position))
 
     def block(self, stream: str) -> None:
-        """Note that a message of a stream was not taken: it is to be heard again."""
+        """Note that a message of a stream was not taken: it is to be received again."""
         if stream:
             self._streams.setdefault(stream, Stream()).blocked = True
 

@@ -25,20 +25,20 @@ REFUSED, UNCERTAIN = SendState.REFUSED, SendState.UNCERTAIN
     ("state", "elapsed", "policy", "expect", "step"),
     [
         (None, 0.0, ASKS, False, Step.DELIVER),
-        (None, 0.0, ASKS, True, Step.ASK),
+        (None, 0.0, ASKS, True, Step.QUERY),
         (None, 0.0, SKIPS, True, Step.DELIVER),  # the log has every send
         (None, 0.0, SKIPS._replace(log_lost=True), True, Step.GIVE_UP),
         (None, 0.0, SKIPS._replace(log_lost=True), False, Step.DELIVER),
         (None, 0.0, REPEATS._replace(log_lost=True), True, Step.DELIVER),
         (SENDING, 1.9, ASKS, False, Step.WAIT),
         (SENDING, 1.9, REPEATS, False, Step.WAIT),
-        (SENDING, 2.0, ASKS, False, Step.ASK),
+        (SENDING, 2.0, ASKS, False, Step.QUERY),
         (SENDING, 2.0, SKIPS, False, Step.GIVE_UP),
         (SENDING, 2.0, REPEATS, False, Step.DELIVER),
         (SENDING, float("inf"), SKIPS, True, Step.GIVE_UP),
         (SENT, 0.0, ASKS, True, Step.DONE),
         (REFUSED, 0.0, ASKS, True, Step.DONE),
-        (UNCERTAIN, 0.0, ASKS, False, Step.ASK),
+        (UNCERTAIN, 0.0, ASKS, False, Step.QUERY),
         (UNCERTAIN, 0.0, SKIPS, True, Step.DONE),
         (UNCERTAIN, 0.0, REPEATS, True, Step.DONE),
     ],
@@ -53,7 +53,7 @@ def test_first_steps(
 @pytest.mark.parametrize(
     ("policy", "can_answer", "step"),
     [
-        (ASKS, True, Step.ASK),
+        (ASKS, True, Step.QUERY),
         (ASKS, False, Step.GIVE_UP),
         (ASKS._replace(uncertain="repeat"), False, Step.DELIVER),
         (SKIPS, True, Step.GIVE_UP),
@@ -84,7 +84,7 @@ def test_with_skip_nothing_that_may_be_there_is_sent_without_asking(
     if step is Step.DELIVER and may_be_there:
         assert policy.uncertain == "repeat"
         assert not can_ask
-    if step is Step.ASK:
+    if step is Step.QUERY:
         assert can_ask
 
 

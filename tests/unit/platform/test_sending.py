@@ -73,7 +73,7 @@ async def test_a_platform_that_gives_no_answer_cannot_say(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is asked for a while, then the config decides."""
-    monkeypatch.setattr(part_send, "ASKING_S", 0.01)
+    monkeypatch.setattr(part_send, "QUERIES_S", 0.01)
 
     class Dumb(Asked):
         async def was_delivered(self, m: Outgoing) -> str | None:
@@ -231,7 +231,7 @@ async def test_what_is_expected_and_cannot_be_asked_for_is_sent_if_the_log_has_n
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
 ) -> None:
     """A lookup that fails, as without the right to read, is no worse than none."""
-    for most in ("ASKING_S", "TRYING_S"):
+    for most in ("QUERIES_S", "TRYING_S"):
         monkeypatch.setattr(part_send, most, 0.01)
 
     class Dumb(Asked):
