@@ -34,7 +34,7 @@ class Plugin:
         preload: Modules that are slow to import; the launcher imports them once for all workers.
         dependencies: NAMEs of plugins that must be configured as well.
         priority: Priority of its models; the highest is preferred.
-        gate: `gate(runtime, memory)`, asked about each message before the agent decides about it.
+        gate: `gate(runtime, memory)`, called with each message before the agent decides about it.
             None lets it pass. A text refuses it and is sent to the room; a `Refusal` may also
             refuse in silence, and give a reason for the agent's record.
     """

@@ -1,4 +1,4 @@
-"""`Reports`: what a service says about itself: numbers, warnings, readiness, more time."""
+"""`Reports`: what a service reports about itself: numbers, warnings, readiness, more time."""
 
 import asyncio
 import threading

@@ -52,7 +52,7 @@ class Runtime:
             "operator"), `why` (the text of `--why`), `when` (Unix seconds). None after a crash,
             and at the start of the host.
         record_values: Whether the config wants values recorded that may be private: what people
-            write, what models are asked.
+            write, the prompts of models.
         config: An instance of the service's class `Config`, else its config table as a dict.
         logger: A logger with the service's name. Its lines go to the service's log.
         client: The connection to the host that `garrison.ipc.connect` yields to a program, for
@@ -408,14 +408,14 @@ class Runtime:
         fallback: bool = True,
     ) -> Any:
         """Run a model with the running provider of the highest priority. Where that gives no
-        answer, the next one is asked; what `ModelError` says decides.
+        answer, the next one is called; the kind of a `ModelError` decides.
 
         Args:
             model_type: One of `ModelType`, or a plugin's own.
             params: `GenerateTextParams`, `EmbedParams`, a mapping of their fields, or a text.
             provider: Use only this one: a NAME, a service_type or a plugin's NAME.
             timeout: Seconds for each provider; None is the service's `timeout`.
-            fallback: False: only the one of the highest priority is asked.
+            fallback: False: only the one of the highest priority is called.
 
         Raises:
             ModelUnavailable: None gave an answer, or there is none; `errors` has that of each.
@@ -431,7 +431,7 @@ class Runtime:
         fallback: bool = True,
     ) -> AsyncIterator[str]:
         """Run a model as `use_model` does, and yield its text in pieces. The timeout is for each
-        next piece. After its first piece no other provider is asked: a `CallError` is raised."""
+        next piece. After its first piece no other provider is called: a `CallError` is raised."""
         return self._api.use_model_stream(model_type, params, provider, timeout, fallback)
 
     async def process_actions(
@@ -467,7 +467,7 @@ class Runtime:
         """Send a message: with the send handler for `target.source`, else with the method
         `send_message(channel, text)` of the service of that NAME or type; return its result.
 
-        A `Platform` sends messages with the same `id` once, and with `expect` asks first.
+        A `Platform` sends messages with the same `id` once; `expect` queries the platform first.
 
         Raises:
             ServiceUnavailable: No service sends for that source.

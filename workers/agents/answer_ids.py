@@ -12,7 +12,7 @@ def answer_id(source: str, room: str, message_id: str, mark: str, n: int) -> str
         source: NAME of the service that received the message.
         room: The message's room_id.
         message_id: The message's id.
-        mark: Tells apart the answers to a message that is processed with given responses.
+        mark: Distinguishes the answers to a message that is processed with given responses.
         n: The response's number, from 0.
     """
     return str(uuid.uuid5(NAMESPACE, "\n".join((source, room, message_id, mark, str(n)))))

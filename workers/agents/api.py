@@ -183,10 +183,10 @@ class AgentApi:
     ) -> Any:
         """Run a model; see `Runtime.use_model`."""
         wanted, params = with_schema(model_type, params)
-        asking = self._asking(model_type, params, provider, fallback)
+        attempts = self._attempts(model_type, params, provider, fallback)
         failure: CallError | None = None
         while True:
-            attempt = self._next(asking, failure)
+            attempt = self._next(attempts, failure)
             offer = attempt.offer
             request = (model_type, offer.provider, attempt.params, *offer.counted)
             try:
@@ -195,13 +195,13 @@ class AgentApi:
                 )
                 output = trace_answer(offer.service, answer, is_counted=offer.counts)
                 output = as_wanted(output, wanted)
-                self._answered(asking, attempt, model_type)
+                self._answered(attempts, attempt, model_type)
                 return output
             except CallError as error:
                 failure = error
-                self._failed(asking, attempt, model_type, error)
+                self._failed(attempts, attempt, model_type, error)
             finally:
-                asking.end()
+                attempts.end()
 
     async def use_model_stream(
         self,
@@ -212,11 +212,11 @@ class AgentApi:
         fallback: bool = True,
     ) -> AsyncGenerator[str, None]:
         """Run a model and stream its text; see `Runtime.use_model_stream`."""
-        asking = self._asking(model_type, params, provider, fallback)
+        attempts = self._attempts(model_type, params, provider, fallback)
         failure: CallError | None = None
         started = False
         while True:
-            attempt = self._next(asking, failure)
+            attempt = self._next(attempts, failure)
             offer = attempt.offer
             request = (model_type, offer.provider, attempt.params)
             stream = stream_method(
@@ -226,19 +226,19 @@ class AgentApi:
                 async for piece in stream:
                     if not started:
                         started = True
-                        self._answered(asking, attempt, model_type)
+                        self._answered(attempts, attempt, model_type)
                     yield piece
                 return
             except CallError as error:
                 failure = error
-                self._failed(asking, attempt, model_type, error)
+                self._failed(attempts, attempt, model_type, error)
                 if started:
                     raise
             finally:
-                asking.end()
+                attempts.end()
                 await stream.aclose()
 
-    def _asking(
+    def _attempts(
         self, model_type: str, params: Any, provider: str | None, fallback: bool
     ) -> ModelFallback:
         args, agent = as_params(model_type, params), self._client.agent
@@ -246,26 +246,26 @@ class AgentApi:
             self.offers, model_type, provider, args, self._cooling, agent, fallback
         )
 
-    def _next(self, asking: ModelFallback, failure: CallError | None) -> Attempt:
+    def _next(self, attempts: ModelFallback, failure: CallError | None) -> Attempt:
         try:
-            return asking.next(time.monotonic())
+            return attempts.next(time.monotonic())
         except ModelUnavailable as error:
             raise error from failure
 
-    def _answered(self, asking: ModelFallback, attempt: Attempt, model_type: str) -> None:
-        for name, why in asking.passed_over(attempt).items():
+    def _answered(self, attempts: ModelFallback, attempt: Attempt, model_type: str) -> None:
+        for name, why in attempts.passed_over(attempt).items():
             trace_error(name, why)
-        if asking.answered(attempt):
+        if attempts.answered(attempt):
             service = attempt.offer.service
             log.info("model.answers_again model=%s provider=%s", model_type, service)
             self._warn(f"model {model_type} of {service}", None)
 
     def _failed(
-        self, asking: ModelFallback, attempt: Attempt, model_type: str, error: CallError
+        self, attempts: ModelFallback, attempt: Attempt, model_type: str, error: CallError
     ) -> None:
         service = attempt.offer.service
         trace_error(service, in_short(error))
-        wait = asking.failed(attempt, error, time.monotonic())
+        wait = attempts.failed(attempt, error, time.monotonic())
         passed_over = "" if wait is None else f" passed_over_s={wait:.3g}"
         log.warning(
             "model.failed model=%s provider=%s%s error=%s", model_type, service, passed_over, error

@@ -234,7 +234,7 @@ class EventType:
     MESSAGE_SENT = "MESSAGE_SENT"  # a Memory; a reply of the agent
     MESSAGE_DROPPED = "MESSAGE_DROPPED"  # {"message", "room", "source", "person", "cause"}
     MESSAGE_EXPIRED = "MESSAGE_EXPIRED"  # the same, with "age_s" in place of "cause"
-    MESSAGE_EDITED = "MESSAGE_EDITED"  # a Memory; heard before with another text, not answered
+    MESSAGE_EDITED = "MESSAGE_EDITED"  # a Memory; received before with another text, not answered
     RUN_STARTED = "RUN_STARTED"  # {"message": id, "room": …}
     RUN_ENDED = "RUN_ENDED"  # the same, with "responses", "error"
     ACTION_STARTED = "ACTION_STARTED"  # {"action", "message", "room"}

@@ -30,12 +30,12 @@ class Cooled:
     failures: int  # in a row; requests that ran concurrently count once
     since: float  # of the last failure
     until: float
-    is_probed: bool = False  # one request asks it now, whether it answers again
+    is_probed: bool = False  # one request tests now whether it answers again
 
     @property
     def is_declared(self) -> bool:
-        """Return whether the provider itself said that it cannot answer now. Otherwise it may be
-        the request that it failed at."""
+        """Return whether the provider itself reported that it cannot answer now. Otherwise the
+        request may have been the cause."""
         return isinstance(self.error, ModelError | Busy | RetryLater)
 
 
@@ -53,12 +53,12 @@ class Cooling:
         return cooled
 
     def is_passed_over(self, key: Key, incarnation: bytes, now: float) -> bool:
-        """Return whether the provider is not to be asked now."""
+        """Return whether the provider is not to be called now."""
         cooled = self.get(key, incarnation)
         return cooled is not None and (now < cooled.until or cooled.is_probed)
 
     def begin(self, key: Key, incarnation: bytes, now: float) -> bool:
-        """Begin to ask a provider. True: it is the probe, so `end` must follow."""
+        """Begin a request to a provider. True: it is the probe, so `end` must follow."""
         cooled = self.get(key, incarnation)
         if cooled is None or now < cooled.until or cooled.is_probed:
             return False
@@ -66,14 +66,14 @@ class Cooling:
         return True
 
     def end(self, key: Key) -> None:
-        """End a probe, whatever came of it."""
+        """End a probe, with or without an answer."""
         if (cooled := self._cooled.get(key)) is not None:
             cooled.is_probed = False
 
     def answered(self, key: Key, began: float) -> bool:
         """Note an answer to a request that began then; True if the provider had failed before.
 
-        The answer to a request that began before the last failure says nothing about after it.
+        The answer to a request that began before the last failure does not count.
         """
         cooled = self._cooled.get(key)
         if cooled is None or began < cooled.since:
@@ -107,7 +107,7 @@ class Cooling:
 
 
 def stated_wait(error: CallError) -> float | None:
-    """Return how long the provider itself says to wait; None if it does not say."""
+    """Return the wait that the provider itself states; None if it states none."""
     if isinstance(error, RetryLater):
         return min(error.seconds, LONGEST_S)
     if isinstance(error, ModelError | Busy) and error.retry_after is not None:

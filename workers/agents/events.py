@@ -67,8 +67,8 @@ class Events:
         """Emit an event in the background, if anything subscribes to it; drop it if
         `EMITTING_MOST` are being emitted."""
         client = self._client
-        heard = event in self._handlers or client.directory.subscribers(event, client.agent)
-        if heard and len(self._emitting) < EMITTING_MOST:
+        has_listeners = event in self._handlers or client.directory.subscribers(event, client.agent)
+        if has_listeners and len(self._emitting) < EMITTING_MOST:
             task = asyncio.create_task(self.emit(event, payload, False), name=f"event {event}")
             self._emitting.add(task)
             task.add_done_callback(self._emitting.discard)

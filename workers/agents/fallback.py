@@ -1,4 +1,4 @@
-"""The providers to ask for one request to a model, in order; what follows from each error. Pure.
+"""The providers to call for one request to a model, in order; what follows from each error. Pure.
 
 Times are monotonic seconds, passed in as `now`.
 """
@@ -29,8 +29,8 @@ from .models import (
 )
 from .shorten import shortened
 
-LOSSES = 3  # a provider that is lost so often during one request is not asked again
-REFUSALS = 2  # of one request; then no further provider is asked
+LOSSES = 3  # a provider that is lost so often during one request is not called again
+REFUSALS = 2  # of one request; then no further provider is called
 HANGS_AFTER_S = 5.0  # a provider that had less time may have been about to answer
 
 
@@ -69,7 +69,7 @@ def then(error: CallError, waited: float) -> Then:
         return Then.END
     if isinstance(error, CallTimeout):
         return Then.COOL if waited >= HANGS_AFTER_S else Then.NEXT
-    # Others say that it was not asked, so they say nothing about the provider.
+    # Others mean that it was not called, so they show nothing about the provider.
     return Then.COOL if isinstance(error, RemoteError | Busy | RetryLater) else Then.NEXT
 
 
@@ -82,7 +82,7 @@ class Attempt(NamedTuple):
 
 
 class ModelFallback:
-    """The providers to ask for one request.
+    """The providers to call for one request.
 
     Args:
         offers: Returns all current offers, each with its model type, in config order.
@@ -91,7 +91,7 @@ class ModelFallback:
         params: The parameters.
         cooling: The providers that are passed over.
         agent: NAME of the agent that makes the request.
-        fallback: False: only the provider with the highest priority is asked, and never passed
+        fallback: False: only the provider with the highest priority is called, and never passed
             over.
     """
 
@@ -138,7 +138,7 @@ class ModelFallback:
             return choose_offer(only, None, self._excluded)
         cooled = [offer for offer in of_type if self._is_passed_over(offer, now)]
         others = [offer for offer in of_type if offer not in cooled]
-        # Perhaps a request was at fault, so it is asked where no other provider is left.
+        # Perhaps a request was at fault, so it is called where no other provider is left.
         perhaps = [offer for offer in cooled if not self._has_declared(offer)]
         return choose_offer(others, None, self._excluded) or choose_offer(
             perhaps, None, self._excluded
@@ -168,7 +168,7 @@ class ModelFallback:
         return failed_error(self._type, errors, notes)
 
     def _cooled(self, offers: list[tuple[str, Offer]], least: float = -inf) -> dict[str, Cooled]:
-        """Return the providers that have failed before this request and were not asked, by NAME.
+        """Return the providers that have failed before this request and were not called, by NAME.
 
         Args:
             offers: All current offers.
@@ -177,8 +177,8 @@ class ModelFallback:
         found = dict[str, Cooled]()
         for offer in self._of_type(offers) if self._fallback else ():
             cooled = self._cooling.get(Key(offer.service, self._type), offer.incarnation)
-            is_asked = offer.service in self._errors
-            if cooled is not None and offer.coming and not is_asked and offer.priority >= least:
+            was_called = offer.service in self._errors
+            if cooled is not None and offer.coming and not was_called and offer.priority >= least:
                 found[offer.service] = cooled
         return found
 
@@ -214,7 +214,7 @@ class ModelFallback:
         return wait
 
     def _goes_on_with(self, offer: Offer, follows: Then, params: Any) -> bool:
-        """Return whether the same provider is asked again."""
+        """Return whether the same provider is called again."""
         if follows is Then.AGAIN:
             self._losses[offer.service] += 1
             return self._losses[offer.service] < LOSSES
@@ -227,7 +227,7 @@ class ModelFallback:
         return False
 
     def end(self) -> None:
-        """End the request that `next` returned, whatever came of it."""
+        """End the request that `next` returned, answered or not."""
         if self._probed is not None:
             self._cooling.end(self._probed)
             self._probed = None

@@ -46,7 +46,7 @@ _TRACE: ContextVar[ModelTrace | None] = ContextVar("garrison_model_trace", defau
 _TOKENS: ContextVar[dict[str, int] | None] = ContextVar("garrison_tokens", default=None)
 
 
-# --- in the worker that asks ----------------------------------------------------------------
+# --- in the worker that makes the request ---------------------------------------------------
 
 
 def trace_answer(service: str, answer: Any, is_counted: bool) -> Any:

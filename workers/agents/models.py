@@ -104,7 +104,7 @@ FIELDS: dict[str, frozenset[str]] = {  # model type to the names of its paramete
 class ModelUnavailable(GarrisonError):
     """No provider of a model gave an answer, or there is none; the text lists those that exist.
 
-    `errors` maps the NAME of each provider that was asked, or passed over, to its error. Where it
+    `errors` maps the NAME of each provider that was called, or passed over, to its error. Where it
     is empty, configure a provider or start one.
     """
 
@@ -245,15 +245,15 @@ def failed_error(
 
     Args:
         model_type: The requested type.
-        errors: NAME to its error; the last one that was asked comes last.
-        notes: What to say of a NAME in place of its error.
+        errors: NAME to its error; the last one that was called comes last.
+        notes: The text for a NAME in place of its error.
     """
-    said = (f"{name}: {notes.get(name) or in_short(error)}" for name, error in errors.items())
-    return ModelUnavailable(model_type, "; ".join(said), errors)
+    reasons = (f"{name}: {notes.get(name) or in_short(error)}" for name, error in errors.items())
+    return ModelUnavailable(model_type, "; ".join(reasons), errors)
 
 
 def in_short(error: CallError) -> str:
-    """Return what a provider's error says, without the method that raised it."""
+    """Return the text of a provider's error, without the method that raised it."""
     if isinstance(error, DeclaredError):
         return error.sentence() or error.type_name
     return error.detail if isinstance(error, RemoteError) else str(error)

@@ -50,7 +50,7 @@ def json_schema(wanted: Any) -> dict[str, Any]:
 
 
 def as_wanted(answer: Any, wanted: Any) -> Any:
-    """Convert an object to the type that was asked for; None leaves it as it is.
+    """Convert an object to the requested type; None leaves it as it is.
 
     Raises:
         ModelError: It does not fit; another model may do better.

@@ -161,10 +161,10 @@ class RemoteGate:
         self._client, self._optional = client, optional
         self.service, self.plugin = service, plugin
 
-    async def ask(
+    async def check(
         self, memory: Memory, *, timeout: float | None = None, optional: bool = False
     ) -> Refusal | None:
-        """Ask about a message; None lets it pass.
+        """Check a message; None lets it pass.
 
         Args:
             memory: The message.

@@ -53,9 +53,9 @@ def _changes(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 def _fewer(messages: Sequence[Any], keep_last: bool) -> list[Any]:
     """Return the messages without the oldest half of those that may go."""
-    said = [at for at, message in enumerate(messages) if _role(message) != "system"]
-    may_go = said[:-1] if keep_last else said
-    count = (len(said) if keep_last else len(said) + 1) // 2
+    turns = [at for at, message in enumerate(messages) if _role(message) != "system"]
+    may_go = turns[:-1] if keep_last else turns
+    count = (len(turns) if keep_last else len(turns) + 1) // 2
     gone = may_go[:count]
     for at in may_go[count:]:  # providers want a conversation to begin with the user
         if not gone or _role(messages[at]) != "assistant":

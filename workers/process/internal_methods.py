@@ -150,7 +150,7 @@ class InternalMethods:
             return await await_with_prefix(handler, self._runtime, target, content)
 
     async def gate(self, memory: Memory) -> Refusal | None:
-        """Ask the gate about a message; None lets it pass."""
+        """Call the gate with a message; None lets it pass."""
         gate = self._components.gate
         if gate is None:
             raise LookupError("the gate is no longer registered")
@@ -236,7 +236,7 @@ def refusal(value: Any) -> Refusal | None:
 
     Raises:
         TypeError: It is neither None, a text nor a `Refusal`. An empty text is refused as well: it
-            does not say whether the message may pass.
+            does not show whether the message may pass.
     """
     if value is None or isinstance(value, Refusal):
         return value

@@ -113,7 +113,7 @@ def failure_reason(error: BaseException, permanent: bool) -> str:
 
     Args:
         error: The exception.
-        permanent: Whether its type says that a retry cannot succeed.
+        permanent: Whether its type means that a retry cannot succeed.
     """
     if permanent or issubclass(type(error), SystemExit):
         return encodable(error_text(error))[:2000]

@@ -316,8 +316,8 @@ async def test_a_gate_refuses_with_a_text_or_in_silence(
 
     async with run(Plain, plugin=Plugin("guard", gate=gate)) as service:
         (remote,) = service.runtime.gates
-        assert await remote.ask(as_memory("hi"), timeout=5) == expected
-        assert await remote.ask(as_memory("hi"), timeout=5, optional=True) == expected
+        assert await remote.check(as_memory("hi"), timeout=5) == expected
+        assert await remote.check(as_memory("hi"), timeout=5, optional=True) == expected
 
 
 @pytest.mark.parametrize("value", ["", "  ", True, False, 1, {"text": "no"}])
@@ -326,7 +326,7 @@ async def test_a_gates_other_results_are_errors(value: Any) -> None:
     async with run(Plain, plugin=Plugin("guard", gate=lambda: value)) as service:
         (remote,) = service.runtime.gates
         with pytest.raises(RemoteError, match="returns None to let a message pass"):
-            await remote.ask(as_memory("hi"), timeout=5)
+            await remote.check(as_memory("hi"), timeout=5)
 
 
 def test_a_plugin_with_a_gate_alone_gets_a_worker() -> None:
