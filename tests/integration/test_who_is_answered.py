@@ -136,7 +136,7 @@ def test_a_gate_in_its_own_worker_refuses(host: Host, fake: FakePlatform) -> Non
         refused = fake.say("gated", "I am glad.", author="d")
         assert until_replied(fake, refused)[refused] == "Sorry, I cannot answer just now."
         (row,) = answered(host, refused)["details"]
-        assert "cannot be asked" in row["why"]["problem"]
+        assert "cannot be called" in row["why"]["problem"]
         until(lambda: "the gate of guard fails" in warned(host), what="status shows it")
     finally:
         host.run("start", "guard")

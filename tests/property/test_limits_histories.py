@@ -69,7 +69,7 @@ def test_admission(person: Rate, room: Rate, history: list[tuple[float, Sent]], 
             whose = (drop.cause.value, message.source, message.person)
             if drop.cause.value == "per_room":
                 whose = (drop.cause.value, message.source, message.room)
-            if drop.tell:
+            if drop.notify:
                 told.setdefault(whose, []).append(latest)
         for table in (small._persons, small._rooms, small._admitted):
             assert table is not None

@@ -277,7 +277,7 @@ SHOWN = {
     "workers/services/agent/__init__.py": {"time.time"},  # of a record, and how old it is
     "workers/services/agent/answer.py": {"time.time"},  # of a record
     "workers/services/agent/limits/gatekeeper.py": {"time.time"},  # how old a message is
-    "workers/services/agent/saying.py": {"time.time"},  # of a record, and of a Memory
+    "workers/services/agent/response_sender.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged

@@ -162,7 +162,7 @@ async def test_an_uncertain_part_is_a_failure_too(living: Living, chat: Chat) ->
         answer = await agent.process_actions(message())
         kept = await agent.get_memories(room_id="r")
 
-    assert "cannot say" in answer.results[0].error
+    assert "does not know" in answer.results[0].error
     assert [one.content.text for one in kept] == ["Hello", "Hi"]
 
 
@@ -219,9 +219,9 @@ async def test_a_record_of_a_backup_may_not_have_what_was_said(living: Living) -
         await first.write()
         again = await open_recording(agent._answers, key, memory, Origin(True, 2), 2.0)
 
-    assert not first.perhaps_said
+    assert not first.perhaps_sent
     assert again.record.state is MessageState.DECIDING
-    assert again.perhaps_said
+    assert again.perhaps_sent
 
 
 async def test_a_full_disk_does_not_crash_the_agent_that_prunes(

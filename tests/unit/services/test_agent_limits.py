@@ -116,7 +116,7 @@ def test_many_senders_do_not_make_the_agent_flood_a_room() -> None:
     admission = Admission(Rules(per_person=Rate(1, 1), per_room=Rate(1, 6)))
     floods = [(0.0, sent(n * 10 + k, f"p{n}")) for k in range(2) for n in range(5)]
 
-    told = [drop for drop in outcomes(admission, *floods) if drop is not None and drop.tell]
+    told = [drop for drop in outcomes(admission, *floods) if drop is not None and drop.notify]
     assert len(told) == 1
 
 

@@ -79,9 +79,9 @@ def test_a_text_that_was_recorded_is_not_made_again(kind: StepKind) -> None:
 @pytest.mark.parametrize(
     ("is_new", "repeats", "move"),
     [
-        (True, True, PartMove.SAY),
-        (True, False, PartMove.SAY),
-        (False, True, PartMove.SAY_AGAIN),
+        (True, True, PartMove.SEND),
+        (True, False, PartMove.SEND),
+        (False, True, PartMove.SEND_AGAIN),
         (False, False, PartMove.NOTE_UNCERTAIN),
     ],
 )
@@ -92,8 +92,8 @@ def test_a_part_without_an_outcome(is_new: bool, repeats: bool, move: PartMove) 
 
 def test_a_message_that_was_delivered_before() -> None:
     """Its record may be lost or an old one: what is said may have been said."""
-    assert resume.is_perhaps_said(2)
-    assert not resume.is_perhaps_said(1)
+    assert resume.may_have_sent(2)
+    assert not resume.may_have_sent(1)
 
 
 @pytest.mark.parametrize("state", list(MessageState))

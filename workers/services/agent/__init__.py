@@ -41,8 +41,8 @@ from .record.finding import find_answers
 from .record.rows import MessageKey, MessageState
 from .record.store import FILE, AnswerStore, NewerRecord, RecordFull
 from .recording import Origin, open_dropped, open_recording
+from .response_sender import AnswerState
 from .rooms import Room, Rooms
-from .saying import AnswerState
 from .tasks import Cache
 
 log = logging.getLogger(__name__)
@@ -141,7 +141,7 @@ class AgentService(MemoryDatabase):
         Raises:
             Busy: Too many messages wait, or the record of answers is full.
             RetryLater: Of a posted message: likewise, or its platform does not run now.
-            Unanswered: The answer took too long, and no platform can say so.
+            Unanswered: The answer took too long, and there is no platform to send that to.
             ModelUnavailable: No model is available, likewise.
         """
         posted = self.runtime.message
@@ -176,7 +176,7 @@ class AgentService(MemoryDatabase):
         self.spawn(self._drop(work, drop), "drop")
 
     async def _drop(self, work: Work, drop: NoAnswer) -> None:
-        """Record that a message is dropped, beside its room's queue, and say so where it is due.
+        """Record a dropped message, beside its room's queue, and notify its sender where due.
 
         A message that has a record was admitted before: its answer goes on.
         """
@@ -271,10 +271,10 @@ class AgentService(MemoryDatabase):
         return answer, Processed()
 
     async def _attempt(self, answer: AnswerState) -> None:
-        """Answer a message, or record and say that there is no answer.
+        """Answer a message, or record and send that there is no answer.
 
         Raises:
-            Exception: There is none, and the caller alone is to know.
+            Exception: There is none; only the caller gets the error.
         """
         limit = self.config.answer_timeout
         try:
@@ -365,7 +365,7 @@ class AgentService(MemoryDatabase):
 
     @idempotent
     async def failure_text(self) -> str:
-        """Return what is said where there is no answer; "" is silence."""
+        """Return the text to send where there is no answer; "" sends nothing."""
         return self.config.failure_text
 
     async def health(self) -> dict[str, int]:
@@ -420,7 +420,7 @@ class AgentService(MemoryDatabase):
         """Return recorded answers, the newest first; for operators: `garrison answer`.
 
         Args:
-            wanted: The id of a message, or of what was said, in the host or on its platform: all of
+            wanted: The id of a message or of a response, in the host or on its platform: all of
                 that answer. NAME/ROOM: that room's answers, and all of the last one. "": the
                 latest answers of all rooms.
             limit: How many lines, at most 200.

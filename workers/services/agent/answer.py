@@ -1,4 +1,4 @@
-"""Answer one message: compose the state, plan, run actions, say responses.
+"""Answer one message: compose the state, plan, run actions, send responses.
 
 An action or a provider that fails, hangs or crashes does not affect the others. What is recorded of
 an interrupted answer is not done again.
@@ -47,7 +47,7 @@ from .record.rows import (
     StepState,
 )
 from .record.schema import UnreadableRecord
-from .saying import AnswerState, Emit, Speaker, decide, paused
+from .response_sender import AnswerState, Emit, ResponseSender, decide, paused
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +79,7 @@ class AnswerPipeline:
         self._runtime, self._config, self._history = runtime, config, history
         self._emit = emit
         self.gatekeeper = Gatekeeper(runtime, config, emit, self._failure_text)
-        self._speaker = Speaker(runtime, config, history, emit)
+        self._sender = ResponseSender(runtime, config, history, emit)
         self._persona = Persona(runtime, config)
 
     async def answer(self, answer: AnswerState) -> None:
@@ -98,7 +98,7 @@ class AnswerPipeline:
         if no_answer is not None:
             await self.end(answer, no_answer)
             return
-        await self._speaker.settle(answer)
+        await self._sender.settle(answer)
         if has_no_answer(record):
             return
         if is_new:
@@ -126,13 +126,13 @@ class AnswerPipeline:
     # --- no answer --------------------------------------------------------------------------
 
     async def fail(self, answer: AnswerState, error: Exception) -> bool:
-        """Record and say that there is no answer; False if the caller alone is to know.
+        """Record and send that there is no answer; False if only the caller gets the error.
 
         Raises:
-            RetryLater: It is to be said later.
+            RetryLater: It is to be sent later.
         """
         text, why = self._failure_text(answer.memory), answer.record.why
-        if not self._can_say(answer) or not (text or answer.record.posted):
+        if not self._can_send(answer) or not (text or answer.record.posted):
             return False
         problem = _error_text(error)[:TEXT_MOST]
         self._emit(ANSWER_FAILED, {**answer.event_data, "error": problem})
@@ -148,19 +148,19 @@ class AnswerPipeline:
         return await keeper.refusal(memory, answer.age)
 
     async def end(self, answer: AnswerState, no_answer: NoAnswer) -> None:
-        """Note that a message gets no answer, and say what is said instead.
+        """Note that a message gets no answer, and send the text for that.
 
         Raises:
-            RetryLater: It is to be said later.
+            RetryLater: It is to be sent later.
         """
         why = answer.record.why
         why.end, why.how = no_answer.state, no_answer.how
         why.problem = no_answer.problem[:TEXT_MOST]
         if no_answer.text:
-            await self._speaker.say(answer, FAILURE, Content(no_answer.text))
+            await self._sender.send(answer, FAILURE, Content(no_answer.text))
 
-    def _can_say(self, answer: AnswerState) -> bool:
-        return answer.record.posted or self._speaker.has_sender(answer)
+    def _can_send(self, answer: AnswerState) -> bool:
+        return answer.record.posted or self._sender.has_sender(answer)
 
     def _failure_text(self, memory: Memory) -> str:
         own = memory.metadata.get(FAILURE_TEXT)
@@ -240,14 +240,14 @@ class AnswerPipeline:
                 await self._run_step(answer, step, action)
             elif recorded_parts(record.parts, step.number):
                 step.state = _ended(step)
-        if answer.reply_error is not None and not record.parts and self._can_say(answer):
+        if answer.reply_error is not None and not record.parts and self._can_send(answer):
             raise answer.reply_error
 
     async def _run_step(self, answer: AnswerState, step: PlannedStep, action: Any) -> None:
         match step.kind:
             case StepKind.SAY:
                 assert step.content is not None
-                await self._speaker.say(answer, step.number, step.content)
+                await self._sender.send(answer, step.number, step.content)
             case StepKind.RUN if action is not None:
                 await self._run_action(answer, step, action)
             case StepKind.RUN | StepKind.UNKNOWN:
@@ -267,10 +267,10 @@ class AnswerPipeline:
             answer.reply_error = error
             return
         if content is not None:
-            await self._speaker.say(answer, step.number, content)
+            await self._sender.send(answer, step.number, content)
 
     async def _interrupt(self, answer: AnswerState, step: PlannedStep, why: str) -> None:
-        """Say that an action was interrupted: what it did is not known, so it is not run again."""
+        """Report an interrupted action: what it did is not known, so it is not run again."""
         problem = f"{step.name} was interrupted: {why}; it is not run again"
         answer.add_failure(step, step.name, problem)
         step.state, step.ended_at = StepState.INTERRUPTED, time.time()
@@ -278,14 +278,14 @@ class AnswerPipeline:
         text = self._config.interrupted_text.replace("{action}", step.name)
         if text:
             answer.yielded[step.number] = len(recorded_parts(answer.record.parts, step.number))
-            await self._speaker.say(answer, step.number, Content(text))
+            await self._sender.send(answer, step.number, Content(text))
         else:
             await answer.recording.write()
 
     # --- actions ----------------------------------------------------------------------------
 
     async def _run_action(self, answer: AnswerState, step: PlannedStep, action: Any) -> None:
-        """Run an action, say what it yields, and add its result; a failure is one too."""
+        """Run an action, send what it yields, and add its result; a failure is one too."""
         decide(answer.record, time.time())
         step.state, step.started_at = StepState.STARTED, time.time()
         await answer.recording.write()
@@ -342,8 +342,8 @@ class AnswerPipeline:
                 if isinstance(output, ActionResult):
                     result = _merge(result, output)
                 else:
-                    with paused(deadline):  # saying does not count as the action's time
-                        await self._speaker.say(answer, step.number, output)
+                    with paused(deadline):  # sending does not count as the action's time
+                        await self._sender.send(answer, step.number, output)
         return result
 
     async def _state_for(self, answer: AnswerState, step: PlannedStep) -> State:

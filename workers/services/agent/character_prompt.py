@@ -120,10 +120,10 @@ def _examples(character: Character) -> Section:
 def _conversation(example: Sequence[MessageExample], agent: str) -> str:
     """Return an example conversation; a line without a text has only actions."""
     lines = [line for line in example if line.text.strip()]
-    return "\n".join(f"{_speaker(line.name, agent)}: {_said(line, agent)}" for line in lines)
+    return "\n".join(f"{_speaker(line.name, agent)}: {_line_text(line, agent)}" for line in lines)
 
 
-def _said(line: MessageExample, agent: str) -> str:
+def _line_text(line: MessageExample, agent: str) -> str:
     return fill_names(line.text, agent, user_name(1, agent))
 
 

@@ -24,7 +24,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
 
     # the model
     model: str = ModelType.TEXT_LARGE
-    fallback: bool = True  # where a provider gives no answer, the next one is asked
+    fallback: bool = True  # where a provider gives no answer, the next one is called
     decide: Literal["validate", "model"] = "validate"  # how actions are chosen
     conversation_length: Count = 32  # messages of the room in the prompt
     character_length: Count = PROMPT_MOST  # characters of the character in the prompt
@@ -43,7 +43,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     gate_timeout: Seconds = 5.0
     senders: Count = 10_000  # whose rates are known, and as many rooms
 
-    # what is said instead of an answer; "" is silence
+    # sent instead of an answer; "" sends nothing
     failure_text: str = "Sorry, I cannot answer just now."
     interrupted_text: str = "I was interrupted during {action}; it may be done."
 

@@ -40,7 +40,7 @@ class Sender(NamedTuple):
 
 
 def sender_of(runtime: Runtime, source: str, room: str) -> Sender:
-    """Return what is known of the service that sends for a source, without asking it."""
+    """Return what is known of the service that sends for a source, without calling it."""
     if not source or not room:
         return Sender(False, False)
     directory = runtime.client.directory
@@ -68,7 +68,7 @@ async def send(
         runtime: The agent's.
         part: Its `content.source` and `room_id` are the destination.
         timeout: Seconds.
-        expect: It may have been sent before: a `Platform` is asked first.
+        expect: It may have been sent before: a `Platform` is queried first.
         posted: The message is delivered again after an error.
 
     Raises:
@@ -113,7 +113,7 @@ def _seconds(error: CallError) -> float:
 
 
 def _delivered(returned: Any) -> Delivered:
-    """Return what the sender says: `Sent` of a `Platform`, or anything."""
+    """Convert the sender's result: `Sent` of a `Platform`, or anything."""
     try:
         sent = msgspec.convert(returned, Sent, from_attributes=True)
     except (msgspec.ValidationError, TypeError):
@@ -121,4 +121,4 @@ def _delivered(returned: Any) -> Delivered:
         return Delivered(Outcome.SENT, ids)
     if sent.outcome == "sent":
         return Delivered(Outcome.SENT, sent.ids)
-    return Delivered(Outcome.UNCERTAIN, sent.ids, "the platform cannot say whether it was sent")
+    return Delivered(Outcome.UNCERTAIN, sent.ids, "the platform does not know whether it was sent")

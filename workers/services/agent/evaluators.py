@@ -7,7 +7,7 @@ from typing import Any
 
 from garrison.workers import EventType, Runtime, State
 
-from .saying import AnswerState
+from .response_sender import AnswerState
 
 log = logging.getLogger(__name__)
 

@@ -104,7 +104,7 @@ class ConversationHistory:
             return None
 
     def _leaves_out(self, now: State | None) -> bool:
-        """Return whether a database in this state is not asked; log the beginning of that."""
+        """Return whether a database in this state is not called; log the beginning of that."""
         if now is State.RUNNING:
             self._is_away = False
         elif now is State.BACKOFF and not self._is_away:

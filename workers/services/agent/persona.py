@@ -73,7 +73,7 @@ class Persona:
         return params
 
     def reply(self, memory: Memory, text: str) -> str:
-        """Return the answer in a model's output: a template may ask for a form around it."""
+        """Return the answer in a model's output: a template may request a form around it."""
         content = memory.content
         post = is_post(content.channel_type)
         if self._runtime.character.template(post, content.source):

@@ -134,7 +134,7 @@ def situation(
 def reply_text(text: str) -> str:
     """Return the answer in a model's output, where a template had it write XML or JSON around it.
 
-    elizaOS's templates ask for `<response>` with a `<text>`, or for JSON with a `text`.
+    elizaOS's templates request `<response>` with a `<text>`, or for JSON with a `text`.
     """
     if (found := _XML.search(text)) is not None:
         return found[1].removeprefix("<![CDATA[").removesuffix("]]>").strip()
@@ -220,7 +220,7 @@ RECORDED_MOST = 64 * 1024  # characters of a prompt in the record
 
 
 def recorded(params: GenerateTextParams, redact: Callable[[str], str]) -> str:
-    """Return what a model is asked as one text, without secrets; of a long one both ends."""
+    """Return a prompt as one text, without secrets; of a long one both ends."""
     parts = [f"[{one['role']}]\n{one['content']}" for one in params.as_messages()]
     text = redact("\n\n".join(parts))
     if len(text) <= RECORDED_MOST:

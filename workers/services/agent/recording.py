@@ -10,7 +10,7 @@ import msgspec
 from garrison.workers import Busy, Content, Memory, Processed, RetryLater
 
 from .record import schema
-from .record.resume import answer_of, is_finished, is_perhaps_said
+from .record.resume import answer_of, is_finished, may_have_sent
 from .record.rows import MessageKey, Part, PlannedStep, Record
 from .record.store import AnswerStore, RecordFull
 
@@ -37,11 +37,11 @@ class Recording:
     Args:
         store: The file.
         record: What is recorded so far.
-        perhaps_said: Parts may have been said of which there is no record.
+        perhaps_sent: Parts may have been sent of which there is no record.
     """
 
-    def __init__(self, store: AnswerStore, record: Record, perhaps_said: bool) -> None:
-        self._store, self.record, self.perhaps_said = store, record, perhaps_said
+    def __init__(self, store: AnswerStore, record: Record, perhaps_sent: bool) -> None:
+        self._store, self.record, self.perhaps_sent = store, record, perhaps_sent
         self._timer: asyncio.TimerHandle | None = None
         self._on_disk: set[Mark] = set()
 
@@ -122,7 +122,7 @@ async def open_recording(
         sqlite3.Error: The file cannot be read.
     """
     found = await store.execute(lambda at: schema.find(at, key))
-    perhaps = is_perhaps_said(origin.attempt) or bool(memory.metadata.get("caught_up"))
+    perhaps = may_have_sent(origin.attempt) or bool(memory.metadata.get("caught_up"))
     if found is not None:
         found.posted = found.posted or origin.posted
         return Recording(store, found, perhaps)

@@ -1,4 +1,4 @@
-"""Say the parts of an answer: each is recorded before, sent once, and remembered."""
+"""Send the parts of an answer: each is recorded before, sent once, and remembered."""
 
 import asyncio
 import logging
@@ -49,7 +49,7 @@ class AnswerState:
     age: Age
     state: State | None = None
     bytes: int = 0  # of responses and results
-    deadline: asyncio.Timeout | None = None  # of deciding and acting; saying does not count
+    deadline: asyncio.Timeout | None = None  # of deciding and acting; sending does not count
     yielded: dict[int, int] = field(default_factory=dict)  # by step, how many outputs it had
     reply_error: Exception | None = None  # of a model
 
@@ -81,13 +81,13 @@ class AnswerState:
         return result
 
 
-class Speaker:
-    """Says parts.
+class ResponseSender:
+    """Sends the parts of answers.
 
     Args:
         runtime: The agent's.
         config: For the timeout.
-        history: Where what was said is remembered.
+        history: Where responses are remembered.
         emit: Emits an event without waiting for its listeners.
     """
 
@@ -102,17 +102,17 @@ class Speaker:
         memory = answer.memory
         return sender_of(self._runtime, memory.content.source, memory.room_id).exists
 
-    async def say(self, answer: AnswerState, step: int, content: Content) -> None:
-        """Record a part and say it. What a repeated step yields again is not said again.
+    async def send(self, answer: AnswerState, step: int, content: Content) -> None:
+        """Record a part and send it. What a repeated step yields again is not sent again.
 
         Args:
             answer: The message's.
             step: The number of the step that it comes from.
-            content: What to say.
+            content: What to send.
 
         Raises:
             RuntimeError: Too many responses were sent already.
-            RetryLater: It is to be said later.
+            RetryLater: It is to be sent later.
         """
         parts = answer.record.parts
         count = answer.yielded.get(step, 0)
@@ -129,13 +129,13 @@ class Speaker:
         if part.outcome is None:
             decide(answer.record, now)
             await answer.recording.write()
-            await self._send(answer, part, answer.recording.perhaps_said)
+            await self._send(answer, part, answer.recording.perhaps_sent)
 
     async def settle(self, answer: AnswerState) -> None:
         """Bring every recorded part to an outcome, in order, after the answer was interrupted.
 
         Raises:
-            RetryLater: One is to be said later.
+            RetryLater: One is to be sent later.
         """
         for part in answer.record.parts:
             if part.outcome is not None:

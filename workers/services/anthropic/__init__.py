@@ -38,7 +38,7 @@ class AnthropicService(ModelProvider):
         base_url: str = ""  # of a server with Anthropic's API; empty is Anthropic's own
         model: str = "claude-sonnet-4-5"  # for TEXT_LARGE and OBJECT_LARGE
         small_model: str = "claude-haiku-4-5"  # for TEXT_SMALL, OBJECT_SMALL; empty is `model`
-        max_tokens: Positive = 4096  # tokens of an answer, where a request does not say
+        max_tokens: Positive = 4096  # tokens of an answer, where a request sets no number
         prompt_cache: bool = True  # the server keeps what the next request begins with
 
     config: Config
@@ -53,7 +53,7 @@ class AnthropicService(ModelProvider):
         service._requests = Requests(runtime, config, ANTHROPIC)
         key = runtime.get_setting("ANTHROPIC_API_KEY")
         if not key and config.base_url:
-            key = "none"  # a server of one's own may ask for none
+            key = "none"  # a server of one's own may require none
         service._client = None
         if key:
             service._client = library.AsyncAnthropic(

@@ -1,4 +1,4 @@
-"""Requests to Anthropic's API from a service's params, and what its answers say. Pure."""
+"""Requests to Anthropic's API from a service's params, and what its answers contain. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,13 +21,15 @@ def message_request(
 
     Args:
         params: The service's.
-        model: The model to ask.
-        max_tokens: Tokens to write, where the params do not say; the API wants a number.
+        model: The model to call.
+        max_tokens: Tokens to write, where the params set no number; the API requires one.
         prompt_cache: Whether the server keeps what the next request begins with.
     """
-    said = params.as_messages()
-    system = [_text(one["content"]) for one in said if one["role"] == "system" and one["content"]]
-    turns = [_turn(one) for one in said if one["role"] != "system"]
+    messages = params.as_messages()
+    system = [
+        _text(one["content"]) for one in messages if one["role"] == "system" and one["content"]
+    ]
+    turns = [_turn(one) for one in messages if one["role"] != "system"]
     turns = [one for one in turns if one["content"]]  # the API refuses empty ones
     if not turns or turns[0]["role"] != "user":
         turns.insert(0, {"role": "user", "content": [_text(BEFORE)]})
@@ -82,7 +84,7 @@ def _shown(image: Image) -> dict[str, Any]:
 
 
 def note_usage(usage: Any, used: Used) -> None:
-    """Note the tokens that an answer, or an event of a stream, says it has used."""
+    """Note the tokens that an answer, or an event of a stream, reports."""
     cached = getattr(usage, "cache_read_input_tokens", None) or 0
     stored = getattr(usage, "cache_creation_input_tokens", None) or 0
     fresh = getattr(usage, "input_tokens", None) or 0

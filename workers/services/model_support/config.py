@@ -10,7 +10,7 @@ Seconds = Annotated[float, msgspec.Meta(gt=0)]
 
 
 class Limits(msgspec.Struct):
-    """What one provider may be asked for."""
+    """What may be requested of one provider."""
 
     timeout: Seconds = 60.0  # seconds for an answer, and between the pieces of a stream
     concurrency: Positive = 8  # requests at a time; further ones wait

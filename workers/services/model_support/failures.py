@@ -10,7 +10,7 @@ from garrison.workers import ModelError
 
 CLIENT = frozenset({400, 404, 422})
 SERVER = frozenset(range(500, 600))
-TEXT_MOST = 500  # characters of what a server says
+TEXT_MOST = 500  # characters of a server's text
 
 
 class Failure(NamedTuple):
@@ -115,8 +115,8 @@ def model_error(error: BaseException, rules: tuple[Rule, ...]) -> ModelError | N
     if kind is None:
         return None
     headers = getattr(getattr(error, "response", None), "headers", None)
-    told = ModelError.from_http(failure.status or 0, headers)  # reads how long to wait
-    wait = told.retry_after if kind in {"busy", "auth"} else None
+    stated = ModelError.from_http(failure.status or 0, headers)  # reads how long to wait
+    wait = stated.retry_after if kind in {"busy", "auth"} else None
     return ModelError(kind, wait, failure.text)
 
 
@@ -127,8 +127,8 @@ def kind_of(failure: Failure, rules: tuple[Rule, ...]) -> str | None:
 
 def _text(error: BaseException, body: Mapping[str, Any]) -> str:
     """Return what happened, on one line."""
-    said = body.get("message")
-    text = said if isinstance(said, str) and said else str(error)
+    message = body.get("message")
+    text = message if isinstance(message, str) and message else str(error)
     status = getattr(error, "status_code", None)
     head = f"HTTP {status}: " if isinstance(status, int) and str(status) not in text else ""
     line = " ".join(f"{head}{text or type(error).__name__}".split())

@@ -1,4 +1,4 @@
-"""How many requests and tokens a provider may be asked for, and when. Pure.
+"""How many requests and tokens a provider may get, and when. Pure.
 
 Times are monotonic seconds, passed in as `now`. A bucket holds what may be used at once, and fills
 over a minute; a request takes its estimate before, and the difference to its real use after.
@@ -70,7 +70,7 @@ class Limiter:
         return max(self._budget - self.spent, 0) if self._budget else None
 
     def admit(self, tokens: int, now: float, day: int, left_of_day: float) -> Refusal | None:
-        """Reserve a request of about so many tokens; `settle` must follow. Or say why not.
+        """Reserve a request of about so many tokens; `settle` must follow. Or return why not.
 
         Args:
             tokens: The estimate.

@@ -72,7 +72,7 @@ class OpenAIService(ModelProvider):
         service._requests = Requests(runtime, config, OPENAI)
         key = runtime.get_setting("OPENAI_API_KEY")
         if not key and config.base_url:
-            key = "none"  # servers of one's own ask for no key; the library insists on one
+            key = "none"  # servers of one's own require no key; the library insists on one
         service._client = None
         if key:
             service._client = library.AsyncOpenAI(
@@ -187,7 +187,7 @@ class OpenAIService(ModelProvider):
             return sound
 
     async def transcribe(self, params: Any) -> str:
-        """Return what is said in a sound; see `sound_of`."""
+        """Return the spoken text of a sound; see `sound_of`."""
         name, data, rest = sound_of(params)
         model = rest.pop("model", None) or self.config.transcription_model
         async with self._requests.request(estimate(0, WRITES)):
@@ -226,7 +226,7 @@ def _handler(method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Aw
 
 
 def _check_stream(stream: Any) -> None:
-    """Raise if a server sends a page where a stream was asked for."""
+    """Raise if a server sends a page where a stream was requested."""
     kind = stream.response.headers.get("content-type", "")
     if kind.startswith("text/html"):
         raise ModelError("invalid", text=f"no stream came back, but {kind}: check `base_url`")

@@ -69,7 +69,7 @@ def sound_of(params: Any) -> tuple[str, bytes, dict[str, Any]]:
             audio = base64.b64decode(audio.rpartition(",")[2], validate=True)
         except (binascii.Error, ValueError) as error:
             raise ModelError("invalid", text=f"`audio` is no base64: {error}") from error
-    name = str(fields.get("name") or "audio.mp3")  # the server tells the format by it
+    name = str(fields.get("name") or "audio.mp3")  # the server reads the format from it
     return name, bytes(audio), _known(fields, "language", "prompt", "model")
 
 

@@ -1,4 +1,4 @@
-"""Requests to OpenAI's API from a service's params, and what its answers say. Pure."""
+"""Requests to OpenAI's API from a service's params, and what its answers contain. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ def chat_request(params: GenerateTextParams, model: str, max_tokens_key: str) ->
 
     Args:
         params: The service's.
-        model: The model to ask.
+        model: The model to call.
         max_tokens_key: The API's name of the most tokens to write.
     """
     request = {
@@ -39,13 +39,13 @@ def object_request(params: GenerateObjectParams, model: str, max_tokens_key: str
 
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
-    said: dict[str, Any] = {"role": message["role"], "content": message["content"]}
+    converted: dict[str, Any] = {"role": message["role"], "content": message["content"]}
     images = images_of(message.get("attachments", []))
     if images:
         shown = [{"type": "image_url", "image_url": {"url": one.url}} for one in images]
-        text = [{"type": "text", "text": said["content"]}] if said["content"] else []
-        said["content"] = [*text, *shown]
-    return said
+        text = [{"type": "text", "text": converted["content"]}] if converted["content"] else []
+        converted["content"] = [*text, *shown]
+    return converted
 
 
 def characters(params: GenerateTextParams) -> int:
@@ -54,7 +54,7 @@ def characters(params: GenerateTextParams) -> int:
 
 
 def note_usage(answer: Any, used: Used) -> None:
-    """Note the tokens that an answer, or a piece of a stream, says it has used."""
+    """Note the tokens that an answer, or a piece of a stream, reports."""
     usage = getattr(answer, "usage", None)
     if usage is None:
         return
@@ -94,8 +94,8 @@ def check_finish(finish: str, refusal: Any = None) -> None:
     if not finish:
         raise ModelError("busy", text="the answer ended before its text did")
     if finish == "content_filter" or refusal:
-        said = refusal if isinstance(refusal, str) and refusal else "by its content filter"
-        raise ModelError("refused", text=said)
+        reason = refusal if isinstance(refusal, str) and refusal else "by its content filter"
+        raise ModelError("refused", text=reason)
 
 
 def vectors_of(answer: Any, count: int, used: Used) -> list[list[float]]:

@@ -36,7 +36,7 @@ class Drop(NamedTuple):
     """A message that is not answered."""
 
     cause: Cause
-    tell: bool = False  # tell its sender: it is the first one in excess
+    notify: bool = False  # notify its sender: it is the first one in excess
 
 
 class Rules(NamedTuple):
@@ -45,7 +45,7 @@ class Rules(NamedTuple):
     per_person: Rate | None = None
     per_room: Rate | None = None
     block: frozenset[str] = frozenset()  # ids of senders and rooms, each also as SOURCE/ID
-    quiet: float = 60.0  # seconds without excess after which the next one is told again
+    quiet: float = 60.0  # seconds without excess after which the next sender is notified again
     most: int = 10_000  # keys in each table
 
 

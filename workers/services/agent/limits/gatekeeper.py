@@ -15,7 +15,7 @@ from ..config import Config
 from ..record.rows import MessageState, Record
 from .admission import Admission, Cause, Drop, Sent
 from .age import Age, age_of
-from .gates import Verdict, ask_gates
+from .gates import Verdict, call_gates
 from .no_answer import NoAnswer
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class Gatekeeper:
         runtime: The agent's.
         config: The limits.
         emit: Emits an event without waiting for its listeners.
-        failure_text: Returns what is said where a message cannot be answered.
+        failure_text: Returns the text to send where a message cannot be answered.
     """
 
     def __init__(
@@ -86,13 +86,13 @@ class Gatekeeper:
         if drop is None:
             return None
         self._report_drop(memory, drop)
-        text = self._config.excess_text if drop.tell else ""
+        text = self._config.excess_text if drop.notify else ""
         cause = drop.cause
         return NoAnswer(MessageState.DROPPED, cause.value, text, PROBLEMS[cause])
 
     def _report_drop(self, memory: Memory, drop: Drop) -> None:
         self._count("dropped")
-        if drop.tell:  # not for each message of a flood
+        if drop.notify:  # not for each message of a flood
             log.warning(
                 "message.dropped cause=%s message=%s room=%s person=%s",
                 drop.cause.value,
@@ -112,7 +112,7 @@ class Gatekeeper:
             self._has_expired = False
             self._runtime.warn(EXPIRED, None)
         config = self._config
-        verdict = await ask_gates(self._runtime, memory, config.gate_timeout, config.gate_failure)
+        verdict = await call_gates(self._runtime, memory, config.gate_timeout, config.gate_failure)
         self._report_gates(memory, verdict)
         if not verdict.refused_by:
             return None

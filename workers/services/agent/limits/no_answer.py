@@ -1,4 +1,4 @@
-"""That a message gets no answer, why, and what is said instead. Pure."""
+"""That a message gets no answer, why, and what is sent instead. Pure."""
 
 from typing import NamedTuple
 
@@ -10,5 +10,5 @@ class NoAnswer(NamedTuple):
 
     state: MessageState  # that it ends in
     how: str  # what stopped it, as `garrison answer` shows it
-    text: str = ""  # said instead; "" is silence
+    text: str = ""  # sent instead; "" sends nothing
     problem: str = ""

@@ -34,12 +34,12 @@ class Explained(NamedTuple):
 
     def line(self, record: Record) -> dict[str, Any]:
         """Return what a list shows of an answer."""
-        said = " ".join(
+        answer = " ".join(
             text for part in record.parts if (text := message_text(part.memory.content))
         )
         return self._head(record) | {
             "text": self.text(message_text(record.memory.content), MOST_LINE),
-            "answer": self.text(said, MOST_LINE),
+            "answer": self.text(answer, MOST_LINE),
             "problem": self.text(record.why.problem, MOST_LINE),
         }
 

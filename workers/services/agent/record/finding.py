@@ -1,4 +1,4 @@
-"""Which recorded answers an operator asks for: the latest, those of an id, or those of a room."""
+"""Which recorded answers an operator requests: the latest, those of an id, or those of a room."""
 
 import sqlite3
 from typing import NamedTuple

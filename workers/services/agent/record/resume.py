@@ -17,14 +17,14 @@ class StepMove(Enum):
     SKIP = "skip"
     RUN = "run"
     RUN_AGAIN = "run again"
-    INTERRUPT = "interrupt"  # record that it was interrupted, and say so
+    INTERRUPT = "interrupt"  # record and report that it was interrupted
 
 
 class PartMove(Enum):
     """What to do with a recorded part that has no outcome."""
 
-    SAY = "say"
-    SAY_AGAIN = "say again"  # asking first whether it was said
+    SEND = "send"
+    SEND_AGAIN = "send again"  # after a query whether it was sent
     NOTE_UNCERTAIN = "note uncertain"
 
 
@@ -80,8 +80,8 @@ def part_move(part: Part, *, is_new: bool, repeats: bool) -> PartMove:
     """
     assert part.outcome is None
     if is_new:
-        return PartMove.SAY
-    return PartMove.SAY_AGAIN if repeats else PartMove.NOTE_UNCERTAIN
+        return PartMove.SEND
+    return PartMove.SEND_AGAIN if repeats else PartMove.NOTE_UNCERTAIN
 
 
 def recorded_parts(parts: Iterable[Part], step: int) -> list[Part]:
@@ -89,8 +89,8 @@ def recorded_parts(parts: Iterable[Part], step: int) -> list[Part]:
     return [part for part in parts if part.step == step]
 
 
-def is_perhaps_said(attempt: int) -> bool:
-    """Return True if parts may have been said of which there is no record.
+def may_have_sent(attempt: int) -> bool:
+    """Return True if parts may have been sent of which there is no record.
 
     Args:
         attempt: Of the mailbox: more than 1 for a message that was delivered before. Its record may

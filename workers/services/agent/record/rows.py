@@ -7,7 +7,7 @@ import msgspec
 
 from garrison.workers import ActionResult, Content, Memory
 
-FAILURE = -1  # the step of a part that says that the agent cannot answer
+FAILURE = -1  # the step of the part with the text that the agent cannot answer
 
 
 class MessageKey(NamedTuple):
@@ -23,7 +23,7 @@ class MessageKey(NamedTuple):
 class MessageState(StrEnum):
     """How far a message's answer is."""
 
-    DECIDING = "deciding"  # nothing was run or said
+    DECIDING = "deciding"  # nothing was run or sent
     DECIDED = "decided"
     DONE = "done"
     FAILED = "failed"  # nothing could be answered; the failure's text was, unless it is silent
@@ -67,22 +67,22 @@ class PlannedStep(msgspec.Struct):
 
 
 class Outcome(StrEnum):
-    """What became of a part that was to be said."""
+    """What became of a part that was to be sent."""
 
     SENT = "sent"
-    UNCERTAIN = "uncertain"  # perhaps said; not repeated
-    REFUSED = "refused"  # not said, for good
+    UNCERTAIN = "uncertain"  # perhaps sent; not repeated
+    REFUSED = "refused"  # not sent, for good
     NO_SENDER = "no sender"  # no service sends for its source: only the caller receives it
     EMPTY = "empty"  # it has nothing to send
 
 
 class Part(msgspec.Struct):
-    """One response. It is recorded before it is said."""
+    """One response. It is recorded before it is sent."""
 
     number: int  # from 0
     step: int  # the number of the step that it comes from, or `FAILURE`
     memory: Memory  # its `id` is the part's
-    outcome: Outcome | None = None  # None: not said yet, or perhaps
+    outcome: Outcome | None = None  # None: not sent yet, or perhaps
     ids: list[str] = []  # the platform's own, one for each message; "" where that is uncertain
     problem: str = ""
     recorded_at: float = 0.0

@@ -77,7 +77,7 @@ CREATE TABLE IF NOT EXISTS parts (
     PRIMARY KEY (message, number)
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS by_part ON parts (id);
-CREATE TABLE IF NOT EXISTS sent (  -- the platforms' own ids of messages, and of what was said
+CREATE TABLE IF NOT EXISTS sent (  -- the platforms' own ids of messages and of responses
     id TEXT NOT NULL,
     message INTEGER NOT NULL,
     PRIMARY KEY (id, message)
@@ -277,7 +277,7 @@ def since(cursor: sqlite3.Cursor, heard_at: float, most: int) -> list[Record]:
 
 
 def _newest(cursor: sqlite3.Cursor, where: str, values: tuple[Any, ...], most: int) -> list[Record]:
-    """Return records for an operator, the newest first; one that cannot be read says so."""
+    """Return records for an operator, the newest first; unreadable ones with their error."""
     query = f"SELECT {MESSAGE} FROM messages {where} ORDER BY seq DESC LIMIT ?"
     rows = cursor.execute(query, (*values, most)).fetchall()
     return [_record_or_problem(cursor, row) for row in rows]
