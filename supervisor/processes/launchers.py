@@ -1,7 +1,10 @@
 """All launchers of this host: one forks new workers, retired ones keep the workers they have."""
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from garrison.ipc.errors import GarrisonError
 
 from . import launcher_process
 from .launcher_process import LEAVE_WAIT, LauncherProcess
@@ -34,6 +37,7 @@ class LauncherSet:
         self._run, self._logs, self._environment = run, logs, dict(environment)
         self._orphan_grace, self._each_cgroup = orphan_grace, each_cgroup
         self._launchers: list[LauncherProcess] = []
+        self._leaving = False
         self.modules: tuple[str, ...] = ()
         self.last_number = 0
 
@@ -103,12 +107,20 @@ class LauncherSet:
             self.modules = modules
 
     def remove(self, launcher: LauncherProcess) -> None:
-        """Remove a launcher that has ended."""
+        """Remove a launcher that has ended, and start the next one.
+
+        The next restart then does not wait for a new process and its imports. One that had no
+        workers is replaced when a worker is to be forked: a launcher that cannot live is not
+        started without end.
+        """
         self._launchers.remove(launcher)
         launcher.kill()  # its socket is closed, so it is of no use even if it still runs
         launcher.reap()
         if launcher.importing:
             self.modules = ()  # else the next launcher would end from it as well
+        if launcher.keys and not self._leaving:
+            with contextlib.suppress(OSError, GarrisonError):  # the next fork tries it again
+                self.current()
 
     def close(self) -> None:
         """Disconnect from all; they continue to run, for a next supervisor."""
@@ -122,6 +134,7 @@ class LauncherSet:
         All services have ended by now. A probe of a plugin, or a worker that is not this host's,
         must neither keep its launcher nor outlive it.
         """
+        self._leaving = True
         for launcher in self._launchers:
             launcher.send(LeaveCommand(kill or bool(launcher.keys)))
 

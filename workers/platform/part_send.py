@@ -14,6 +14,7 @@ from garrison.ipc import Busy, NotSent, RetryLater
 
 from .clocks import read_clocks
 from .decision import SendPolicy, SendState, Step, doubtful, elapsed_since, next_step
+from .futures import retrieve_exception
 from .messages import Outgoing
 from .send_log import LogFull, Row, SendLog
 
@@ -160,7 +161,7 @@ class PartSend:
         except RetryLater as error:
             self.problem = f"to be sent in {error.seconds:g} s: {error.reason}"
             if self._surely_not:  # as if this attempt had not begun
-                self._log.forget(*self._key[:2]).add_done_callback(_retrieve)
+                self._log.forget(*self._key[:2]).add_done_callback(retrieve_exception)
             if error.seconds > LATER_MOST_S:
                 raise
             self._delay = error.seconds
@@ -234,7 +235,7 @@ class PartSend:
         finally:
             task.cancel()
         if not done or task.cancelled():
-            task.add_done_callback(_retrieve)
+            task.add_done_callback(retrieve_exception)
             raise TimeoutError(f"deliver took longer than {self._limits.deliver_timeout:g} s")
         return task.result()
 
@@ -245,10 +246,4 @@ class PartSend:
 
     def _record(self, state: SendState, theirs: str = "") -> None:
         # Not awaited: if this process loses it, the platform is queried, or it is uncertain.
-        self._log.end(*self._key, state, theirs).add_done_callback(_retrieve)
-
-
-def _retrieve(future: "asyncio.Future[Any]") -> None:
-    """Retrieve the exception, so that asyncio does not log it."""
-    if not future.cancelled():
-        future.exception()
+        self._log.end(*self._key, state, theirs).add_done_callback(retrieve_exception)

@@ -13,6 +13,7 @@ from typing import Any
 from garrison.ipc import Busy
 from garrison.workers.agents.content import Memory
 
+from .futures import retrieve_exception
 from .messages import Heard, as_heard
 from .streams import Streams
 
@@ -83,7 +84,7 @@ class Receiving:
     def _new(self, memory: Memory, stream: str, position: str, caught_up: bool = False) -> Work:
         self.waiting += 1
         confirmed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        confirmed.add_done_callback(_retrieve)
+        confirmed.add_done_callback(retrieve_exception)
         return Work(memory, stream, position, confirmed, caught_up)
 
     def _enrol(self, work: Work) -> None:
@@ -206,9 +207,3 @@ def _settle(work: Work, error: Exception | None) -> None:
         work.confirmed.set_exception(error)
     else:
         work.confirmed.set_result(None)
-
-
-def _retrieve(future: "asyncio.Future[None]") -> None:
-    """Retrieve the exception, so that asyncio does not log it when no caller waits any more."""
-    if not future.cancelled():
-        future.exception()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from garrison.ipc import GarrisonError
 from garrison.workers.sqlite.files import is_disk_full, quarantine, sync_folder
+from garrison.workers.sqlite.opening import NewerFile, configure, connect
 from garrison.workers.sqlite.writer import (
     Batch,
     Operation,
@@ -35,6 +36,7 @@ FILE = "platform.db"
 FORMAT = 1
 MAX_PENDING = 16_384  # operations; further ones are refused
 SENDS_MOST = 1_000_000  # rows
+MAX_BYTES = 1 << 30
 CURSORS_MOST = 100_000  # streams; of more, those that moved last are kept
 DROPPED = 500  # rows in one transaction
 CLEAN_S = 600.0  # between looks for rows to drop
@@ -275,23 +277,19 @@ def _drop(at: sqlite3.Cursor, before: float) -> int:
 
 def _connect(path: Path) -> sqlite3.Connection:
     os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-    try:
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process only
-        db.execute("PRAGMA journal_mode = WAL")
-        db.execute("PRAGMA synchronous = FULL")
+
+    def prepare(db: sqlite3.Connection) -> None:
         (version,) = db.execute("PRAGMA user_version").fetchone()
         if version > FORMAT:
-            raise GarrisonError(
+            raise NewerFile(
                 f"{path} was written by a later version (format {version}); run that one, or move "
                 "the file away: then answers that were under way may be sent twice"
             )
+        configure(db, path, MAX_BYTES)
         if version == 0:
             db.executescript(f"BEGIN;{SCHEMA}PRAGMA user_version = {FORMAT};COMMIT;")
         problems = [row[0] for row in db.execute("PRAGMA quick_check(1)")]
         if problems != ["ok"]:
             raise sqlite3.DatabaseError(str(problems[0]))
-    except BaseException:
-        db.close()
-        raise
-    return db
+
+    return connect(path, prepare)[0]

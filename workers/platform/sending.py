@@ -14,6 +14,7 @@ from garrison.ipc import Busy, NotSent
 from garrison.workers.agents.content import Content
 
 from . import ids
+from .futures import retrieve_exception
 from .messages import Outgoing, Sent
 from .part_send import UNCERTAIN, Author, PartSend, Refused, SendLimits
 from .send_log import LogFull, SendLog
@@ -81,7 +82,7 @@ class Sending:
         if len(self._jobs) >= SENDS_MOST or (queue and len(queue) >= CHANNEL_MOST):
             raise Busy(f"{len(queue or ())} messages wait for channel {channel!r:.60} already")
         result: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
-        result.add_done_callback(_retrieve)
+        result.add_done_callback(retrieve_exception)
         job = self._jobs[send] = Job(send, channel, content, reply_to, expect, result)
         if queue is not None:
             queue.append(job)
@@ -154,9 +155,3 @@ def _outgoing(job: Job, texts: list[str], part: int) -> Outgoing:
         began=0.0,
         unsure=False,
     )
-
-
-def _retrieve(result: "asyncio.Future[Sent]") -> None:
-    """Retrieve the exception, so that asyncio does not log it when no caller waits any more."""
-    if not result.cancelled():
-        result.exception()

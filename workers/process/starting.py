@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 from garrison.ipc.declared_errors import RetryLater
 from garrison.ipc.messages import LONGEST_TIMEOUT
 from garrison.workers.background import Background
-from garrison.workers.platform.startup import begin, prepare
 from garrison.workers.platform.platform import Platform, parts_of
+from garrison.workers.platform.startup import begin, prepare
 from garrison.workers.reports import Reports
 from garrison.workers.runtime import Runtime
 from garrison.workers.service import Service

@@ -21,7 +21,8 @@ from garrison.workers.services.agent.record.rows import (
     StepState,
     Why,
 )
-from garrison.workers.services.agent.record.store import AnswerStore, NewerRecord, RecordFull
+from garrison.workers.services.agent.record.store import AnswerStore, RecordFull
+from garrison.workers.sqlite.opening import NewerFile
 
 KEY = MessageKey("radio", "r", "1")
 MIB = 1 << 20
@@ -219,6 +220,6 @@ def test_a_newer_file_is_left_alone(tmp_path: Path) -> None:
         db.execute("PRAGMA user_version = 9")
     before = path.read_bytes()
 
-    with pytest.raises(NewerRecord, match="format 9"):
+    with pytest.raises(NewerFile, match="format 9"):
         AnswerStore(path, MIB)
     assert path.read_bytes() == before

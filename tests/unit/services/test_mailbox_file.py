@@ -18,9 +18,9 @@ from garrison.supervisor.cli import mail
 from garrison.supervisor.cli.render import table
 from garrison.workers.services.mailbox import damage, schema
 from garrison.workers.services.mailbox.checksums import Message
-from garrison.workers.services.mailbox.file import NewerFile
 from garrison.workers.services.mailbox.store import Store
 from garrison.workers.sqlite import files
+from garrison.workers.sqlite.opening import NewerFile
 
 MAX_BYTES = 1 << 30
 COUNT = 12

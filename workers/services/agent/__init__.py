@@ -7,7 +7,6 @@ import asyncio
 import functools
 import hashlib
 import logging
-import sqlite3
 import time
 from collections.abc import Mapping
 from typing import Any, Self
@@ -18,7 +17,6 @@ from garrison.workers import (
     Busy,
     EventType,
     Memory,
-    PermanentFailure,
     Plugin,
     Processed,
     RetryLater,
@@ -27,6 +25,7 @@ from garrison.workers import (
     as_memory,
     idempotent,
 )
+from garrison.workers.sqlite.opening import open_or_explain
 
 from .answer import AnswerPipeline, is_own
 from .config import Config as AgentConfig
@@ -39,7 +38,7 @@ from .record import schema
 from .record.explain import Explained
 from .record.finding import find_answers
 from .record.rows import MessageKey, MessageState
-from .record.store import FILE, AnswerStore, NewerRecord, RecordFull
+from .record.store import FILE, AnswerStore, RecordFull
 from .recording import Origin, open_dropped, open_recording
 from .response_sender import AnswerState
 from .rooms import Room, Rooms
@@ -53,8 +52,6 @@ DAY_S = 86_400.0
 ABANDONED = 4  # times `keep_answers`, or a day, for which an unfinished record is kept
 DROPPED_KEPT = 10_000  # records of dropped messages
 BUSY_S = 5.0  # before a posted message that found too many waiting is delivered again
-# Errors that another attempt to open the record does not solve.
-NEEDS_OPERATOR = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_processed = msgspec.msgpack.Decoder(Processed).decode
@@ -96,7 +93,13 @@ class AgentService(MemoryDatabase):
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
         service = cls(runtime)
-        service._answers = await asyncio.to_thread(_open_store, runtime, service.config)
+        path = runtime.data_folder / FILE
+        service._answers = await asyncio.to_thread(
+            open_or_explain,
+            path,
+            "the agent",
+            lambda: AnswerStore(path, service.config.answers_bytes),
+        )
         service._open()
         service._answers.start(asyncio.get_running_loop())
         await service._restore_limits()
@@ -431,21 +434,6 @@ class AgentService(MemoryDatabase):
             "answers": [shown.line(record) for record in found.lines],
             "details": [shown.detail(record) for record in found.details],
         }
-
-
-def _open_store(runtime: Runtime, config: AgentConfig) -> AnswerStore:
-    path = runtime.data_folder / FILE
-    try:
-        return AnswerStore(path, config.answers_bytes)
-    except NewerRecord as error:
-        raise PermanentFailure(str(error)) from error
-    except (sqlite3.Error, OSError) as error:
-        text = f"{path} cannot be opened: {error}"
-        is_denied = isinstance(error, IsADirectoryError | PermissionError)
-        if is_denied or getattr(error, "sqlite_errorname", "").startswith(NEEDS_OPERATOR):
-            text += ". Correct the folder's owner or mode, then start the agent"
-            raise PermanentFailure(text) from error
-        raise RuntimeError(text) from error
 
 
 def _hash(responses: list[Memory]) -> str:

@@ -3,12 +3,10 @@
 from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Self
 
-from garrison.ipc import ModelError
 from garrison.workers import (
     GenerateObjectParams,
     GenerateTextParams,
     ModelProvider,
-    ModelType,
     Plugin,
     Runtime,
     idempotent,
@@ -19,10 +17,10 @@ from ..model_support.failures import ANTHROPIC
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.requests import Requests
+from ..model_support.server_client import ServerClient, check_stream, chosen_model
 from .messages import check_stop, message_request, note_usage, object_of, object_request, text_of
 
 REQUIREMENT = "anthropic>=2.14"
-NO_KEY = "there is no ANTHROPIC_API_KEY: set it, and name it in the `secrets` of this service"
 
 
 class AnthropicService(ModelProvider):
@@ -42,7 +40,7 @@ class AnthropicService(ModelProvider):
         prompt_cache: bool = True  # the server keeps what the next request begins with
 
     config: Config
-    _client: Any
+    _client: ServerClient
     _requests: Requests
 
     @classmethod
@@ -51,43 +49,34 @@ class AnthropicService(ModelProvider):
         config = service.config
         library = load_library("anthropic", REQUIREMENT)
         service._requests = Requests(runtime, config, ANTHROPIC)
-        key = runtime.get_setting("ANTHROPIC_API_KEY")
-        if not key and config.base_url:
-            key = "none"  # a server of one's own may require none
-        service._client = None
-        if key:
-            service._client = library.AsyncAnthropic(
-                api_key=key,
-                base_url=config.base_url or "https://api.anthropic.com",
-                timeout=config.timeout,
-                max_retries=0,  # the caller knows other providers
-            )
-        else:
-            runtime.warn("key", NO_KEY)
+        service._client = ServerClient(
+            runtime,
+            config,
+            library.AsyncAnthropic,
+            "ANTHROPIC_API_KEY",
+            "https://api.anthropic.com",
+        )
         return service
 
     async def stop(self) -> None:
         """Close its connections."""
-        if self._client is not None:
-            await self._client.close()
+        await self._client.close()
 
     @idempotent
     async def generate_text(self, params: GenerateTextParams) -> str:
         """Return the answer to a conversation."""
         request = message_request(params, *self._options(params))
         async with self._requests.request(self._estimate(params)) as used:
-            return text_of(await self._open().messages.create(**request), used)
+            return text_of(await self._client.get().messages.create(**request), used)
 
     async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield the answer in the pieces that the server sends."""
         request = message_request(params, *self._options(params))
         async with self._requests.request(self._estimate(params)) as used:
-            stream = await self._open().messages.create(**request, stream=True)
+            stream = await self._client.get().messages.create(**request, stream=True)
             has_text = False
             async with stream:  # leaving it ends the generation
-                kind = stream.response.headers.get("content-type", "")
-                if kind.startswith("text/html"):
-                    raise ModelError("invalid", text=f"no stream came back, but {kind}")
+                check_stream(stream)
                 async for event in stream:
                     if event.type == "message_start":
                         note_usage(event.message.usage, used)
@@ -104,21 +93,13 @@ class AnthropicService(ModelProvider):
         """Return an object that follows `params.schema`."""
         request = object_request(params, *self._options(params))
         async with self._requests.request(self._estimate(params)) as used:
-            answer = await self._open().messages.create(**request)
+            answer = await self._client.get().messages.create(**request)
             return object_of(answer, params.schema, used)
-
-    def _open(self) -> Any:
-        if self._client is None:
-            raise ModelError("auth", text=NO_KEY)
-        return self._client
 
     def _options(self, params: GenerateTextParams) -> tuple[str, int, bool]:
         """Return the model, the most tokens to write, and whether the server keeps the prompt."""
         config = self.config
-        small = params.model_type in {ModelType.TEXT_SMALL, ModelType.OBJECT_SMALL}
-        chosen = config.small_model if small else ""
-        model = params.model or chosen or config.model
-        return model, config.max_tokens, config.prompt_cache
+        return chosen_model(config, params), config.max_tokens, config.prompt_cache
 
     def _estimate(self, params: GenerateTextParams) -> int:
         sent = sum(len(message["content"]) for message in params.as_messages())

@@ -8,20 +8,19 @@ import asyncio
 import contextlib
 import logging
 import random
-import sqlite3
 from typing import Annotated, Any, Self
 
 import msgspec
 from msgspec import Meta
 
 from garrison.ipc import EMPTY_MAP, EVENT, EventPost, PostRequest
-from garrison.workers import PermanentFailure, Plugin, Runtime, Service
+from garrison.workers import Plugin, Runtime, Service
+from garrison.workers.sqlite.opening import open_or_explain
 
 from . import damage, schema
 from .admin import Admin
 from .checksums import Message
 from .delivery import Dispatcher
-from .file import NewerFile
 from .retry import DeliveryLimits
 from .store import MailboxFull, Store
 from .system_clock import SystemClock
@@ -35,8 +34,6 @@ CLOSE_S = 5.0  # to save the clock when the mailbox stops
 SCANNED = 500  # messages verified after each of them
 REPORT_S = 1.0  # minimum time between reports to `garrison status`
 REPORT_SHARE = 20  # counting takes at most a twentieth of the time
-# Errors that another attempt to open the file does not solve.
-NEEDS_OPERATOR = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -74,7 +71,10 @@ class MailboxService(Service):
     async def start(cls, runtime: Runtime) -> Self:
         service = cls(runtime)
         config = service.config
-        service.store = store = await asyncio.to_thread(_open_store, runtime, config.max_bytes)
+        path = runtime.data_folder / FILE
+        service.store = store = await asyncio.to_thread(
+            open_or_explain, path, "the mailbox", lambda: Store(path, config.max_bytes)
+        )
         store.start(asyncio.get_running_loop())
         service.clock = clock = SystemClock(await store.execute(schema.get_clock))
         await service._save_clock()
@@ -265,22 +265,6 @@ class MailboxService(Service):
 
     async def _report(self) -> None:
         self.runtime.report(**await self._admin.counts())
-
-
-def _open_store(runtime: Runtime, max_bytes: int) -> Store:
-    """Open the file."""
-    path = runtime.data_folder / FILE
-    try:
-        return Store(path, max_bytes)
-    except NewerFile as error:
-        raise PermanentFailure(str(error)) from error
-    except (sqlite3.Error, OSError) as error:
-        text = f"{path} cannot be opened: {error}"
-        is_denied = isinstance(error, IsADirectoryError | PermissionError)
-        if is_denied or getattr(error, "sqlite_errorname", "").startswith(NEEDS_OPERATOR):
-            text += ". Correct the folder's owner or mode, then start the mailbox"
-            raise PermanentFailure(text) from error
-        raise RuntimeError(text) from error
 
 
 plugin = Plugin(name="mailbox", services=[MailboxService])

@@ -11,11 +11,10 @@ from garrison.ipc import GarrisonError
 from garrison.workers.sqlite import pages, wal
 from garrison.workers.sqlite.files import (
     PAGE,
-    checkpoint_pages,
     is_damage,
     set_modes,
-    sync_folder,
 )
+from garrison.workers.sqlite.opening import NewerFile, configure, connect
 
 from . import rebuild, schema
 from .checksums import DamagedIndex
@@ -30,10 +29,6 @@ HEADER_START = b"SQLite format 3\0"
 
 class Damaged(GarrisonError):
     """The file is damaged; `rebuild.salvage` carries what can be read into a new one."""
-
-
-class NewerFile(GarrisonError):
-    """A later version of garrison wrote the file. It is left as it is."""
 
 
 def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
@@ -74,36 +69,19 @@ def open_database(path: Path, max_bytes: int) -> sqlite3.Connection:
 
 def _open(path: Path, max_bytes: int) -> tuple[sqlite3.Connection, int]:
     """Open a file that exists; return its format as well."""
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+
+    def prepare(db: sqlite3.Connection) -> int:
+        configure(db, path, max_bytes)
+        # What was deleted must not be found again where a pointer in a page is damaged.
+        db.execute("PRAGMA secure_delete = FAST")
+        return _check(db, path)
+
     try:
-        _configure(db, path, max_bytes)
-        version = _check(db, path)
-        with contextlib.suppress(sqlite3.OperationalError):  # on a full disk: later
-            # An empty log has no frames torn by a power cut that could pass for damage later.
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        set_modes(path)
-        sync_folder(path.parent)
+        return connect(path, prepare)
     except sqlite3.DatabaseError as error:
-        db.close()
         if is_damaged_file(error):
             raise Damaged(str(error)) from error
         raise
-    except BaseException:
-        db.close()
-        raise
-    return db, version
-
-
-def _configure(db: sqlite3.Connection, path: Path, max_bytes: int) -> None:
-    log_pages = checkpoint_pages(path)
-    db.execute("PRAGMA locking_mode = EXCLUSIVE")  # one process only, so no shared-memory file
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    # What was deleted must not be found again where a pointer in a page is damaged.
-    db.execute("PRAGMA secure_delete = FAST")
-    db.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
-    db.execute(f"PRAGMA journal_size_limit = {2 * log_pages * PAGE}")
-    db.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
 
 
 def _check(db: sqlite3.Connection, path: Path) -> int:

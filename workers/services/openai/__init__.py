@@ -21,6 +21,7 @@ from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.requests import Requests
 from ..model_support.schemas import object_of
+from ..model_support.server_client import ServerClient, check_stream, chosen_model
 from .media import describe_request, image_request, image_url, sound_of, speech_request
 from .messages import (
     batches,
@@ -38,7 +39,6 @@ from .messages import (
 REQUIREMENT = "openai>=3.57"
 WRITES = 1024  # tokens that a request without max_tokens is taken to write, for `tpm`
 TEXTS_MOST = 256  # texts of one request for embeddings
-NO_KEY = "there is no OPENAI_API_KEY: set it, and name it in the `secrets` of this service"
 
 
 class OpenAIService(ModelProvider):
@@ -61,7 +61,7 @@ class OpenAIService(ModelProvider):
         transcription_model: str = "whisper-1"  # for TRANSCRIPTION
 
     config: Config
-    _client: Any
+    _client: ServerClient
     _requests: Requests
 
     @classmethod
@@ -70,19 +70,9 @@ class OpenAIService(ModelProvider):
         config = service.config
         library = load_library("openai", REQUIREMENT)
         service._requests = Requests(runtime, config, OPENAI)
-        key = runtime.get_setting("OPENAI_API_KEY")
-        if not key and config.base_url:
-            key = "none"  # servers of one's own require no key; the library insists on one
-        service._client = None
-        if key:
-            service._client = library.AsyncOpenAI(
-                api_key=key,
-                base_url=config.base_url or "https://api.openai.com/v1",
-                timeout=config.timeout,
-                max_retries=0,  # the caller knows other providers
-            )
-        else:
-            runtime.warn("key", NO_KEY)
+        service._client = ServerClient(
+            runtime, config, library.AsyncOpenAI, "OPENAI_API_KEY", "https://api.openai.com/v1"
+        )
         service._register()
         return service
 
@@ -101,27 +91,26 @@ class OpenAIService(ModelProvider):
 
     async def stop(self) -> None:
         """Close its connections."""
-        if self._client is not None:
-            await self._client.close()
+        await self._client.close()
 
     # --- text -------------------------------------------------------------------------------
 
     @idempotent
     async def generate_text(self, params: GenerateTextParams) -> str:
         """Return the answer to a conversation."""
-        request = chat_request(params, self._model(params), self._max_tokens_key)
+        request = chat_request(params, chosen_model(self.config, params), self._max_tokens_key)
         async with self._requests.request(self._estimate(params)) as used:
-            return text_of(await self._open().chat.completions.create(**request), used)
+            return text_of(await self._client.get().chat.completions.create(**request), used)
 
     async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield the answer in the pieces that the server sends."""
-        request = chat_request(params, self._model(params), self._max_tokens_key)
+        request = chat_request(params, chosen_model(self.config, params), self._max_tokens_key)
         options = {"stream": True, "stream_options": {"include_usage": True}}
         async with self._requests.request(self._estimate(params)) as used:
-            stream = await self._open().chat.completions.create(**request, **options)
+            stream = await self._client.get().chat.completions.create(**request, **options)
             refusal = ""
             async with stream:  # leaving it ends the generation
-                _check_stream(stream)
+                check_stream(stream)
                 async for chunk in stream:
                     note_usage(chunk, used)
                     choice = first_choice(chunk)
@@ -136,9 +125,9 @@ class OpenAIService(ModelProvider):
     @idempotent
     async def generate_object(self, params: GenerateObjectParams) -> Any:
         """Return an object that follows `params.schema`."""
-        request = object_request(params, self._model(params), self._max_tokens_key)
+        request = object_request(params, chosen_model(self.config, params), self._max_tokens_key)
         async with self._requests.request(self._estimate(params)) as used:
-            text = text_of(await self._open().chat.completions.create(**request), used)
+            text = text_of(await self._client.get().chat.completions.create(**request), used)
             return object_of(text, params.schema)
 
     # --- embeddings -------------------------------------------------------------------------
@@ -155,7 +144,7 @@ class OpenAIService(ModelProvider):
         vectors: list[list[float]] = []
         for batch in batches(texts, TEXTS_MOST):
             async with self._requests.request(estimate(sum(map(len, batch)), 0)) as used:
-                answer = await self._open().embeddings.create(
+                answer = await self._client.get().embeddings.create(
                     model=model or self.config.embedding_model, input=batch
                 )
                 vectors += vectors_of(answer, len(batch), used)
@@ -172,7 +161,7 @@ class OpenAIService(ModelProvider):
         """Return images, each as `url`; see `image_request`."""
         request = image_request(params, self.config.image_model)
         async with self._requests.request(estimate(len(request["prompt"]), WRITES)):
-            answer = await self._open().images.generate(**request)
+            answer = await self._client.get().images.generate(**request)
             data = getattr(answer, "data", None)
             if not data:
                 raise ModelError("invalid", text=f"no image came back: {short(answer)}")
@@ -182,7 +171,7 @@ class OpenAIService(ModelProvider):
         """Return a text as sound, an MP3 by default; see `speech_request`."""
         request = speech_request(params, self.config.speech_model, self.config.voice)
         async with self._requests.request(estimate(len(request["input"]), 0)):
-            answer = await self._open().audio.speech.create(**request)
+            answer = await self._client.get().audio.speech.create(**request)
             sound: bytes = answer.content
             return sound
 
@@ -191,7 +180,7 @@ class OpenAIService(ModelProvider):
         name, data, rest = sound_of(params)
         model = rest.pop("model", None) or self.config.transcription_model
         async with self._requests.request(estimate(0, WRITES)):
-            answer = await self._open().audio.transcriptions.create(
+            answer = await self._client.get().audio.transcriptions.create(
                 model=model, file=(name, data), **rest
             )
             text = getattr(answer, "text", None)
@@ -200,16 +189,6 @@ class OpenAIService(ModelProvider):
             return text
 
     # --- parts of these -----------------------------------------------------------------------
-
-    def _open(self) -> Any:
-        if self._client is None:
-            raise ModelError("auth", text=NO_KEY)
-        return self._client
-
-    def _model(self, params: GenerateTextParams) -> str:
-        small = params.model_type in {ModelType.TEXT_SMALL, ModelType.OBJECT_SMALL}
-        chosen = self.config.small_model if small else ""
-        return params.model or chosen or self.config.model
 
     @property
     def _max_tokens_key(self) -> str:
@@ -223,13 +202,6 @@ class OpenAIService(ModelProvider):
 def _handler(method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Awaitable[Any]]:
     """Return a method as the handler of a model."""
     return lambda runtime, params: method(params)
-
-
-def _check_stream(stream: Any) -> None:
-    """Raise if a server sends a page where a stream was requested."""
-    kind = stream.response.headers.get("content-type", "")
-    if kind.startswith("text/html"):
-        raise ModelError("invalid", text=f"no stream came back, but {kind}: check `base_url`")
 
 
 plugin = Plugin(name="openai", services=[OpenAIService], preload=["openai"])

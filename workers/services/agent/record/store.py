@@ -1,7 +1,6 @@
 """The file of the record of answers: opening, writing in one thread, what is done about damage."""
 
 import asyncio
-import contextlib
 import logging
 import sqlite3
 from collections.abc import Callable
@@ -12,13 +11,12 @@ from garrison.ipc import GarrisonError
 from garrison.workers.sqlite import pages, wal
 from garrison.workers.sqlite.files import (
     PAGE,
-    checkpoint_pages,
     is_damage,
     is_disk_full,
     quarantine,
     set_modes,
-    sync_folder,
 )
+from garrison.workers.sqlite.opening import NewerFile, configure, connect
 from garrison.workers.sqlite.writer import (
     Batch,
     WriterThread,
@@ -45,10 +43,6 @@ class RecordDamaged(GarrisonError):
     """The file is damaged. It was set aside; the next start begins a new one."""
 
 
-class NewerRecord(GarrisonError):
-    """A later version of garrison wrote the file. It is left as it is."""
-
-
 class AnswerStore:
     """The file `answers.db`.
 
@@ -60,7 +54,7 @@ class AnswerStore:
         set_aside: The file that was found damaged when it was opened, under its new name.
 
     Raises:
-        NewerRecord: A later version wrote it.
+        NewerFile: A later version wrote it.
         OSError, sqlite3.Error: It cannot be opened.
     """
 
@@ -148,46 +142,30 @@ def _open(path: Path, max_bytes: int) -> sqlite3.Connection:
         raise RecordDamaged("the file is empty, but its log is not")
     if lost := wal.lost_commits(frames):
         raise RecordDamaged(f"{lost} commits of the log follow a part that cannot be read")
-    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
-    try:
-        # One process only: no shared-memory file, for which a full disk has no room.
-        db.execute("PRAGMA locking_mode = EXCLUSIVE")
+
+    def prepare(db: sqlite3.Connection) -> None:
         _check_format(db, path)
-        _configure(db, path, max_bytes)
+        if db.execute("PRAGMA page_count").fetchone() == (
+            0,
+        ):  # in another file it would be a write
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        configure(db, path, max_bytes)
         _check_pages(db)
         db.executescript(schema.SCHEMA)
         _set_format(db)
-        with contextlib.suppress(sqlite3.OperationalError):  # on a full disk: later
-            # An empty log has no frames torn by a power cut that could pass for damage later.
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        set_modes(path)
-        sync_folder(path.parent)
+
+    try:
+        return connect(path, prepare)[0]
     except sqlite3.DatabaseError as error:
-        db.close()
         if is_damage(error):
             raise RecordDamaged(str(error)) from error
         raise
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _configure(db: sqlite3.Connection, path: Path, max_bytes: int) -> None:
-    log_pages = checkpoint_pages(path)
-    if db.execute("PRAGMA page_count").fetchone() == (0,):  # in another file it would be a write
-        db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    db.execute("PRAGMA journal_mode = WAL")
-    db.execute("PRAGMA synchronous = FULL")
-    db.execute(f"PRAGMA wal_autocheckpoint = {log_pages}")
-    db.execute(f"PRAGMA journal_size_limit = {2 * log_pages * PAGE}")
-    db.execute(f"PRAGMA max_page_count = {max(max_bytes // PAGE, 64)}")
 
 
 def _check_format(db: sqlite3.Connection, path: Path) -> None:
     (number,) = db.execute("PRAGMA user_version").fetchone()
     if number > schema.FORMAT:
-        raise NewerRecord(f"{path} was written by a later version (format {number})")
+        raise NewerFile(f"{path} was written by a later version (format {number})")
 
 
 def _set_format(db: sqlite3.Connection) -> None:

@@ -1,0 +1,81 @@
+"""The client of a provider's library, and what happens without a key."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from garrison.ipc import ModelError
+from garrison.workers import GenerateTextParams, ModelType, Runtime
+
+
+class ServerConfig(Protocol):
+    """The config keys that a client needs."""
+
+    base_url: str
+    timeout: float
+    model: str
+    small_model: str
+
+
+class ServerClient:
+    """The library's client, if there is a key; `status` shows that there is none.
+
+    Args:
+        runtime: The provider's.
+        config: Its config.
+        create: The library's class.
+        key_name: NAME of the secret.
+        default_url: The provider's own server.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        config: ServerConfig,
+        create: Callable[..., Any],
+        key_name: str,
+        default_url: str,
+    ) -> None:
+        self._client: Any = None
+        self._no_key = (
+            f"there is no {key_name}: set it, and name it in the `secrets` of this service"
+        )
+        key = runtime.get_setting(key_name)
+        if not key and config.base_url:
+            key = "none"  # servers of one's own require no key; the library requires one
+        if not key:
+            runtime.warn("key", self._no_key)
+            return
+        self._client = create(
+            api_key=key,
+            base_url=config.base_url or default_url,
+            timeout=config.timeout,
+            max_retries=0,  # the caller knows other providers
+        )
+
+    def get(self) -> Any:
+        """Return the library's client.
+
+        Raises:
+            ModelError: There is no key.
+        """
+        if self._client is None:
+            raise ModelError("auth", text=self._no_key)
+        return self._client
+
+    async def close(self) -> None:
+        """Close its connections."""
+        if self._client is not None:
+            await self._client.close()
+
+
+def chosen_model(config: ServerConfig, params: GenerateTextParams) -> str:
+    """Return the model that a request names, or the config's for its type."""
+    small = params.model_type in {ModelType.TEXT_SMALL, ModelType.OBJECT_SMALL}
+    return params.model or (config.small_model if small else "") or config.model
+
+
+def check_stream(stream: Any) -> None:
+    """Raise ModelError if a server sent a page in place of a stream."""
+    kind = stream.response.headers.get("content-type", "")
+    if kind.startswith("text/html"):
+        raise ModelError("invalid", text=f"no stream came back, but {kind}: check `base_url`")
