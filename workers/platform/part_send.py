@@ -29,7 +29,7 @@ LATER_MOST_S = (
 AGAIN_S = 30.0  # after which that caller tries again
 REPEATS_MOST = 3  # of a part that may have been delivered, with `uncertain = "repeat"`
 QUERY_S = 10.0  # for one answer of `was_delivered`
-QUERIES_S = 60.0  # for all of them; without an answer by then, delivery stays unknown
+QUERIES_S = 60.0  # from the first that fails; then it stays unknown whether it was delivered
 CANCEL_S = 1.0  # for a cancelled `deliver` to end
 REASON_MOST = 500  # characters of a refusal that are kept
 
