@@ -106,6 +106,7 @@ class Link:
     def probe(self) -> None:
         """Show the connection to a router that knows no Sync."""
         self._post([b""])
+        self._check_readable()
 
     def forget(self, peer: Token) -> None:
         """Forget a peer that has ended."""

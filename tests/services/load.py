@@ -177,15 +177,16 @@ class LoadService(Service):
             bus._post([entry.token, messages.encode([call])])
 
     async def _goes_on(self, *links: Any) -> bool:
-        """Count a turn; now and then let the loop turn, and what was sent leave."""
+        """Count a turn; now and then, and at the end, let the loop turn, and what was sent leave."""
         self.made += 1
-        if self.made % AT_ONCE == 0:
+        is_over = time.monotonic() >= self.until
+        if is_over or self.made % AT_ONCE == 0:
             await asyncio.sleep(0)
             while any(link._backlog for link in links):  # noqa: ASYNC110 (it has no event)
                 await asyncio.sleep(0.001)
             for link in links:  # what was posted behind its back may have swallowed an edge
                 link._check_readable()
-        return time.monotonic() < self.until
+        return not is_over
 
 
 plugin = Plugin(name="load", services=[LoadService])

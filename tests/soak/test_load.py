@@ -155,13 +155,14 @@ async def test_two_workers_that_flood(flooded: Host, kind: str, seconds: float) 
         pids = {name: row["pid"] for name, row in host.rows().items() if row["pid"]}
         idle = await deaths(host, client, 2)
         before, used, began = resident(host.pid), processor_s(host.pid), time.monotonic()
-        floods = [with_timeout(found(client, name), LONG) for name in ("flood-0", "flood-1")]
+        most = seconds + HANGS_S
+        floods = [with_timeout(found(client, name), most) for name in ("flood-0", "flood-1")]
         for flood in floods:
             await flood.flood(kind, "target", seconds)
         over = asyncio.Event()
         sent = asyncio.ensure_future(orders(host, over))
         called = asyncio.ensure_future(
-            with_timeout(found(client, "one"), LONG).timed("two", seconds - 1, 0.005)
+            with_timeout(found(client, "one"), most).timed("two", seconds - 1, 0.005)
         )
         late = asyncio.ensure_future(deadlines(client, over))
         detected = await deaths(host, client, KILLS, until_=began + seconds)
