@@ -143,6 +143,12 @@ class Directory:
         """Return the service of that NAME."""
         return self._entries.get(name)
 
+    def of_token(self, token: bytes) -> Entry | None:
+        """Return the service whose running incarnation has this token."""
+        if not token:
+            return None
+        return next((one for one in self._entries.values() if one.token == token), None)
+
     def __contains__(self, name: str) -> bool:
         return name in self._entries
 

@@ -31,7 +31,17 @@ from garrison.workers.agents.content import (
     TargetInfo,
     as_memory,
 )
-from garrison.workers.agents.database import DatabaseAdapter, Task
+from garrison.workers.agents.database.adapter import DatabaseAdapter
+from garrison.workers.agents.database.records import (
+    Component,
+    Entity,
+    Log,
+    Participant,
+    Relationship,
+    Room,
+    World,
+)
+from garrison.workers.agents.database.tasks import Task
 from garrison.workers.agents.model_trace import ModelTrace
 from garrison.workers.agents.models import (
     ChatMessage,
@@ -42,6 +52,7 @@ from garrison.workers.agents.models import (
     ModelUnavailable,
 )
 
+from .caller import Caller
 from .define_service import define_service
 from .model_provider import ModelProvider
 from .platform.messages import Heard, Outgoing, Sent
@@ -54,18 +65,22 @@ __all__ = [
     "Action",
     "ActionResult",
     "Busy",
+    "Caller",
     "Character",
     "ChatMessage",
+    "Component",
     "Content",
     "DatabaseAdapter",
     "DeadLetter",
     "DeclaredError",
     "EmbedParams",
+    "Entity",
     "Evaluator",
     "EventType",
     "GenerateObjectParams",
     "GenerateTextParams",
     "Heard",
+    "Log",
     "Media",
     "Memory",
     "MessageExample",
@@ -76,6 +91,7 @@ __all__ = [
     "ModelUnavailable",
     "NotSent",
     "Outgoing",
+    "Participant",
     "PermanentFailure",
     "Platform",
     "Plugin",
@@ -83,7 +99,9 @@ __all__ = [
     "Provider",
     "ProviderResult",
     "Refusal",
+    "Relationship",
     "RetryLater",
+    "Room",
     "Runtime",
     "Sent",
     "Service",
@@ -92,6 +110,7 @@ __all__ = [
     "Style",
     "TargetInfo",
     "Task",
+    "World",
     "answer_id",
     "as_memory",
     "define_service",

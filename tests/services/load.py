@@ -177,7 +177,7 @@ class LoadService(Service):
             bus._post([entry.token, messages.encode([call])])
 
     async def _goes_on(self, *links: Any) -> bool:
-        """Count a turn; now and then, and at the end, let the loop turn, and what was sent leave."""
+        """Count a turn; now and then, and at the end, let the loop turn and what was sent leave."""
         self.made += 1
         is_over = time.monotonic() >= self.until
         if is_over or self.made % AT_ONCE == 0:

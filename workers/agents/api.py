@@ -31,7 +31,7 @@ from .content import (
     new_id,
 )
 from .cooling import Cooling, Key
-from .database import DatabaseAdapter
+from .database.adapter import DatabaseAdapter
 from .fallback import Attempt, ModelFallback
 from .model_trace import trace_answer, trace_error
 from .models import ModelUnavailable, Offer, as_params, in_short, offer_of

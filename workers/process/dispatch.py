@@ -20,6 +20,7 @@ from garrison.ipc.error_text import type_name
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError, ServiceLost
 from garrison.ipc.mail import DELIVER, MESSAGE, PostedMessage, unpack_delivery
 from garrison.ipc.messages import Call, Held, Token, encodable, should_log
+from garrison.workers.caller import CALLER
 from garrison.workers.service import Service
 
 from .dead_letter_notices import DeadLetterNotices
@@ -228,6 +229,7 @@ class Dispatch:
             self._idle.clear()
         self._begun[key] = call, self._loop.time()
         context = self._context.copy()
+        context.run(CALLER.set, key[0])
         if mail is not None:
             context.run(MESSAGE.set, mail)
             self._posted.add(key)

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgspec
 
@@ -123,7 +123,7 @@ class AgentService(MemoryDatabase):
         self._answered_count = 0
         self._emitting = 0  # events that are being emitted
         self._dropping = False
-        history = ConversationHistory(self.runtime, config, self)
+        history = ConversationHistory(self.runtime, config, cast("Any", self))
         self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
         self._gatekeeper = self._pipeline.gatekeeper
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)

@@ -1,0 +1,195 @@
+"""`AgentRuntime`: the runtime's part for the agent: components, models, messages, the database."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from typing import Any
+
+from garrison.workers.agents.api import ANSWER_S, PROVIDER_S, AgentApi
+from garrison.workers.agents.components import Action, Evaluator, Provider, State
+from garrison.workers.agents.content import Content, Memory, Processed, TargetInfo
+from garrison.workers.agents.database.adapter import DatabaseAdapter
+from garrison.workers.agents.models import Model
+from garrison.workers.agents.registry import ComponentRegistry
+from garrison.workers.agents.remote import (
+    RemoteAction,
+    RemoteEvaluator,
+    RemoteGate,
+    RemoteProvider,
+)
+
+Handler = Callable[..., Awaitable[Any] | Any]
+
+
+class AgentRuntime:
+    """What a service offers to its agent, and uses of it. See `Runtime`."""
+
+    def __init__(self, name: str, api: AgentApi, components: ComponentRegistry) -> None:
+        self.name = name
+        self._api, self._components = api, components
+
+    # --- components -------------------------------------------------------------------------
+
+    def register_action(self, action: Action) -> None:
+        """Offer an action from this worker, in addition to its plugin's.
+
+        Raises:
+            TypeError: It is not an action, or its functions require other arguments.
+            ValueError: It has no name.
+        """
+        self._components.add(action)
+
+    def register_provider(self, provider: Provider) -> None:
+        """Offer a provider of context from this worker. Raises as `register_action` does."""
+        self._components.add(provider)
+
+    def register_evaluator(self, evaluator: Evaluator) -> None:
+        """Offer an evaluator from this worker. Raises as `register_action` does."""
+        self._components.add(evaluator)
+
+    def register_model(
+        self, model_type: str, handler: Handler, provider: str = "", priority: int = 0
+    ) -> None:
+        """Offer a model from this worker.
+
+        Args:
+            model_type: One of `ModelType`, or any other text.
+            handler: `handler(runtime, params)`; an asynchronous generator streams its text.
+            provider: The provider's name; the service's NAME by default.
+            priority: The provider with the highest priority is preferred.
+        """
+        self._components.add_model(model_type, provider or self.name, Model(handler, priority))
+
+    def register_send_handler(self, source: str, handler: Handler) -> None:
+        """Send all messages for a source with `handler(runtime, target, content)`."""
+        self._components.add_send_handler(source, handler)
+
+    @property
+    def actions(self) -> list[RemoteAction]:
+        """Return the actions of all plugins whose workers run or will run, in config order."""
+        return self._api.actions
+
+    @property
+    def providers(self) -> list[RemoteProvider]:
+        """Return the providers of context of all plugins, likewise."""
+        return self._api.providers
+
+    @property
+    def evaluators(self) -> list[RemoteEvaluator]:
+        """Return the evaluators of all plugins, likewise."""
+        return self._api.evaluators
+
+    @property
+    def gates(self) -> list[RemoteGate]:
+        """Return the gates of all plugins, also of those that do not run, in config order."""
+        return self._api.gates
+
+    # --- the agent --------------------------------------------------------------------------
+
+    async def compose_state(
+        self,
+        memory: Memory,
+        include: Iterable[str] = (),
+        only_include: bool = False,
+        timeout: float = PROVIDER_S,
+    ) -> State:
+        """Compose the context for a message from all providers.
+
+        Args:
+            memory: The message.
+            include: Names of dynamic or private providers to use as well.
+            only_include: Use only these.
+            timeout: Seconds for each provider. One that fails or is late is left out and logged;
+                so is what exceeds a quarter of `max_message` in total. One whose service does
+                not run is left out at once, and one that was late twice for 30 s.
+        """
+        return await self._api.compose_state(memory, include, only_include, timeout)
+
+    async def use_model(
+        self,
+        model_type: str,
+        params: Any = None,
+        provider: str | None = None,
+        timeout: float | None = None,
+        fallback: bool = True,
+    ) -> Any:
+        """Run a model with the running provider of the highest priority. Where that gives no
+        answer, the next one is called; the kind of a `ModelError` decides.
+
+        Args:
+            model_type: One of `ModelType`, or a plugin's own.
+            params: `GenerateTextParams`, `EmbedParams`, a mapping of their fields, or a text.
+            provider: Use only this one: a NAME, a service_type or a plugin's NAME.
+            timeout: Seconds for each provider; None is the service's `timeout`.
+            fallback: False: only the one of the highest priority is called.
+
+        Raises:
+            ModelUnavailable: None gave an answer, or there is none; `errors` has that of each.
+        """
+        return await self._api.use_model(model_type, params, provider, timeout, fallback)
+
+    def use_model_stream(
+        self,
+        model_type: str,
+        params: Any = None,
+        provider: str | None = None,
+        timeout: float | None = None,
+        fallback: bool = True,
+    ) -> AsyncIterator[str]:
+        """Run a model as `use_model` does, and yield its text in pieces. The timeout is for each
+        next piece. After its first piece no other provider is called: a `CallError` is raised."""
+        return self._api.use_model_stream(model_type, params, provider, timeout, fallback)
+
+    async def process_actions(
+        self,
+        memory: Memory | Content | Mapping[str, Any] | str,
+        responses: Iterable[Memory | Content | Mapping[str, Any] | str] = (),
+        state: State | None = None,
+        timeout: float = ANSWER_S,
+    ) -> Processed:
+        """Have the agent process a message, and send the replies through the message's source.
+
+        Args:
+            memory: The message. Messages with the same `id` are processed once. `room_id` is where
+                replies go, `content.source` the service that sends them (default: this one).
+            responses: Replies to send, and actions to run. Without any, the agent decides.
+            state: The context, if the caller has composed it already.
+            timeout: Seconds.
+
+        Raises:
+            ServiceUnavailable: No agent is configured.
+            CallError: The message was not processed.
+        """
+        return await self._api.process_actions(memory, responses, state, timeout)
+
+    async def send_message_to_target(
+        self,
+        target: TargetInfo | Mapping[str, Any],
+        content: Content | str | Mapping[str, Any],
+        timeout: float | None = None,
+        id: str = "",
+        expect: bool = False,
+    ) -> Any:
+        """Send a message: with the send handler for `target.source`, else with the method
+        `send_message(channel, text)` of the service of that NAME or type; return its result.
+
+        A `Platform` sends messages with the same `id` once; `expect` queries the platform first.
+
+        Raises:
+            ServiceUnavailable: No service sends for that source.
+            CallError: The message was not sent; after `ServiceLost` or `CallTimeout` it may be.
+        """
+        return await self._api.send_message_to_target(target, content, timeout, id, expect)
+
+    @property
+    def database_adapter(self) -> DatabaseAdapter:
+        """Return the database of memories, tasks and cache: the service of type `database`, else
+        the agent, whose memories end with its process.
+
+        Raises:
+            ServiceUnavailable: Neither is configured.
+        """
+        return self._api.database_adapter
+
+    @property
+    def has_database(self) -> bool:
+        """Return whether a service of type `database` is configured, for the agent or shared."""
+        return self._api.has_database
