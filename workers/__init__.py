@@ -51,6 +51,7 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
+from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
 from .define_service import define_service
@@ -79,6 +80,7 @@ __all__ = [
     "EventType",
     "GenerateObjectParams",
     "GenerateTextParams",
+    "Generated",
     "Heard",
     "Log",
     "Media",
@@ -110,6 +112,8 @@ __all__ = [
     "Style",
     "TargetInfo",
     "Task",
+    "Tool",
+    "ToolCall",
     "World",
     "answer_id",
     "as_memory",
