@@ -46,7 +46,19 @@ class Task(msgspec.Struct, kw_only=True):
     lease: str = ""  # id of the claim that runs it now
     lease_owner: str = ""
     lease_until: float = 0.0
+    runs: int = 0  # finished runs; those that are tried again are not counted
+    deaths: int = 0  # how often in a row it ended the process that ran it
+    missed_count: int = 0  # times that passed without a run, or with a late one
+    missed_until: float = 0.0  # the last of them
 
     def __post_init__(self) -> None:
         if self.scheduled_for is not None and self.scheduled_for.tzinfo is None:
             self.scheduled_for = self.scheduled_for.replace(tzinfo=UTC)
+
+    @property
+    def run_id(self) -> str:
+        """Return an id of the present run, which stays the same where the run is tried again.
+
+        Hand it to what must happen once a run, such as the `id` of a message.
+        """
+        return f"task-{self.id}-{self.runs + 1}"
