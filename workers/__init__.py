@@ -51,6 +51,7 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
+from garrison.workers.agents.task_workers import TaskWorker
 
 from .caller import Caller
 from .define_service import define_service
@@ -110,6 +111,7 @@ __all__ = [
     "Style",
     "TargetInfo",
     "Task",
+    "TaskWorker",
     "World",
     "answer_id",
     "as_memory",

@@ -44,6 +44,7 @@ from .remote import (
     RemoteProvider,
     stream_method,
 )
+from .task_workers import RemoteTaskWorker
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +103,15 @@ class AgentApi:
                 found.setdefault(entry.plugin, entry.name)
         return [
             RemoteGate(self._client, self._optional, name, plugin) for plugin, name in found.items()
+        ]
+
+    @property
+    def task_workers(self) -> list[RemoteTaskWorker]:
+        """Return what runs tasks, of all plugins; also of those that do not run."""
+        return [
+            RemoteTaskWorker(self._client, entry.name, name)
+            for entry in self._visible()
+            for name in entry.manifest.task_workers
         ]
 
     def _components(self, kind: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
