@@ -32,6 +32,7 @@ from garrison.workers.agents.content import (
     as_memory,
 )
 from garrison.workers.agents.database.adapter import DatabaseAdapter
+from garrison.workers.agents.database.queries import TaskChanges, TaskQuery
 from garrison.workers.agents.database.records import (
     Component,
     Entity,
@@ -111,6 +112,8 @@ __all__ = [
     "Style",
     "TargetInfo",
     "Task",
+    "TaskChanges",
+    "TaskQuery",
     "TaskWorker",
     "World",
     "answer_id",

@@ -176,7 +176,7 @@ class InternalMethods:
             except PermanentFailure as failure:
                 return TaskRun(TaskEnd.PAUSE, reason=error_text(failure))
         if isinstance(result, RetryLater):
-            return TaskRun(TaskEnd.LATER, result.seconds, result.sentence())
+            return TaskRun(TaskEnd.LATER, result.seconds, result.reason)
         return TaskRun(TaskEnd.DONE)
 
     def _evaluator(self, name: str) -> Evaluator:

@@ -28,8 +28,8 @@ def raising(error: Exception) -> Any:
     [
         (lambda: None, TaskRun(TaskEnd.DONE)),
         (lambda runtime, options, task: object(), TaskRun(TaskEnd.DONE)),
-        (lambda: RetryLater(5, "full"), TaskRun(TaskEnd.LATER, 5, "full; retry after 5 s")),
-        (raising(RetryLater(5)), TaskRun(TaskEnd.LATER, 5, "retry after 5 s")),
+        (lambda: RetryLater(5, "full"), TaskRun(TaskEnd.LATER, 5, "full")),
+        (raising(RetryLater(5)), TaskRun(TaskEnd.LATER, 5)),
         (raising(PermanentFailure("gone")), TaskRun(TaskEnd.PAUSE, reason="gone")),
     ],
 )
