@@ -32,6 +32,7 @@ from garrison.workers.agents.content import (
     as_memory,
 )
 from garrison.workers.agents.database.adapter import DatabaseAdapter
+from garrison.workers.agents.database.queries import TaskChanges, TaskQuery
 from garrison.workers.agents.database.records import (
     Component,
     Entity,
@@ -110,6 +111,8 @@ __all__ = [
     "Style",
     "TargetInfo",
     "Task",
+    "TaskChanges",
+    "TaskQuery",
     "World",
     "answer_id",
     "as_memory",
