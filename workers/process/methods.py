@@ -127,7 +127,7 @@ class Method:
         signature = self._signature.replace(parameters=self._parameters)
         given, named = frames.decode_args(args), frames.decode_kwargs(kwargs)
         if self._is_query and not named and len(given) == 1 and isinstance(given[0], dict):
-            given, named = (), given[0]
+            given, named = [], given[0]
         try:
             bound = signature.bind(*given, **self._respell(named))
         except TypeError as error:
