@@ -32,6 +32,7 @@ from .content import (
 )
 from .cooling import Cooling, Key
 from .database.adapter import DatabaseAdapter
+from .database.client import DatabaseProxy
 from .fallback import Attempt, ModelFallback
 from .model_trace import trace_answer, trace_error
 from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
@@ -376,7 +377,7 @@ class AgentApi:
             ServiceUnavailable: Neither is configured.
         """
         entry = self._database() or self._first("agent", "database_adapter")
-        return cast("DatabaseAdapter", ServiceProxy(self._client, entry.name, DatabaseAdapter))
+        return cast("DatabaseAdapter", DatabaseProxy(self._client, entry.name, DatabaseAdapter))
 
     @property
     def has_database(self) -> bool:
