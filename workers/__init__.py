@@ -52,6 +52,7 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
+from garrison.workers.agents.task_workers import TaskWorker
 
 from .caller import Caller
 from .define_service import define_service
@@ -113,6 +114,7 @@ __all__ = [
     "Task",
     "TaskChanges",
     "TaskQuery",
+    "TaskWorker",
     "World",
     "answer_id",
     "as_memory",
