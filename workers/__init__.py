@@ -32,6 +32,7 @@ from garrison.workers.agents.content import (
     as_memory,
 )
 from garrison.workers.agents.database.adapter import DatabaseAdapter
+from garrison.workers.agents.database.queries import TaskChanges, TaskQuery
 from garrison.workers.agents.database.records import (
     Component,
     Entity,
@@ -51,6 +52,8 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
+from garrison.workers.agents.task_workers import TaskWorker
+from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
 from .define_service import define_service
@@ -79,6 +82,7 @@ __all__ = [
     "EventType",
     "GenerateObjectParams",
     "GenerateTextParams",
+    "Generated",
     "Heard",
     "Log",
     "Media",
@@ -110,6 +114,11 @@ __all__ = [
     "Style",
     "TargetInfo",
     "Task",
+    "TaskChanges",
+    "TaskQuery",
+    "TaskWorker",
+    "Tool",
+    "ToolCall",
     "World",
     "answer_id",
     "as_memory",

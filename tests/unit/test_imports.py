@@ -147,11 +147,14 @@ PURE = [
     "supervisor/lifecycle/start_record.py",
     "workers/agents/absence.py",
     "workers/agents/cooling.py",
+    "workers/agents/database/queries.py",
+    "workers/agents/database/tasks.py",
     "workers/agents/fallback.py",
     "workers/agents/media.py",
     "workers/agents/models.py",
     "workers/agents/objects.py",
     "workers/agents/shorten.py",
+    "workers/agents/tools.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -212,6 +215,7 @@ PURE_OF_SERVICES = [
         "model_support/images",
         "model_support/limiter",
         "model_support/schemas",
+        "model_support/tools",
         "model_support/usage",
         "openai/media",
         "openai/messages",
