@@ -193,8 +193,8 @@ class AgentApi:
                 answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
-                output = trace_answer(offer.service, answer, is_counted=offer.counts)
-                output = as_wanted(output, wanted)
+                counted = trace_answer(offer.service, answer, is_counted=offer.counts)
+                output = as_wanted(counted.output, wanted)
                 self._answered(attempts, attempt, model_type)
                 return output
             except CallError as error:
