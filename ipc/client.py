@@ -59,6 +59,10 @@ CALL_ID: ContextVar[list[str] | None] = ContextVar("garrison_call_id", default=N
 _encode_args = values.encode
 
 
+def _plain_proxy(client: "Client", entry: Entry, cls: type | None) -> ServiceProxy:
+    return ServiceProxy(client, entry.name, cls)
+
+
 def take_call_id() -> str:
     """Return the id of the call or posted message that the running method is for; "" if that was
     taken before, or if the method is called by its own process."""
@@ -87,6 +91,7 @@ class Client:
         self.calls = self.session.calls
         self.proxies: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.session.on_listing = self._forget_methods
+        self.make_proxy: Callable[[Client, Entry, type | None], Any] = _plain_proxy
 
     def _forget_methods(self) -> None:
         for proxy in list(self.proxies.values()):
@@ -106,7 +111,7 @@ class Client:
                 a class or Protocol with a `service_type`, by which results are then converted.
         """
         entry = self.entry_of(wanted)
-        return None if entry is None else ServiceProxy(self, entry.name, service_name_of(wanted)[1])
+        return None if entry is None else self.make_proxy(self, entry, service_name_of(wanted)[1])
 
     def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
         """Return the entry of a NAME or else of a type; a class stands for its type alone."""
@@ -122,7 +127,7 @@ class Client:
         """Return every service of a type, in config order."""
         name, cls = service_name_of(wanted)
         entries = self.directory.of_type(name, self.agent)
-        return [ServiceProxy(self, entry.name, cls) for entry in entries]
+        return [self.make_proxy(self, entry, cls) for entry in entries]
 
     def get_all_services(self) -> dict[str, list[ServiceProxy]]:
         """Return every service, by its type."""

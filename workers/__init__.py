@@ -33,6 +33,7 @@ from garrison.workers.agents.content import (
     as_memory,
 )
 from garrison.workers.agents.database.adapter import DatabaseAdapter
+from garrison.workers.agents.database.queries import TaskChanges, TaskQuery
 from garrison.workers.agents.database.records import (
     Component,
     Entity,
@@ -52,6 +53,7 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
+from garrison.workers.agents.task_workers import TaskWorker
 
 from .caller import Caller
 from .define_service import define_service
@@ -112,6 +114,9 @@ __all__ = [
     "Style",
     "TargetInfo",
     "Task",
+    "TaskChanges",
+    "TaskQuery",
+    "TaskWorker",
     "World",
     "answer_id",
     "as_memory",

@@ -15,6 +15,7 @@ from garrison.workers.agents.remote import (
     RemoteGate,
     RemoteProvider,
 )
+from garrison.workers.agents.task_workers import RemoteTaskWorker, TaskWorker
 
 Handler = Callable[..., Awaitable[Any] | Any]
 
@@ -61,6 +62,19 @@ class AgentRuntime:
     def register_send_handler(self, source: str, handler: Handler) -> None:
         """Send all messages for a source with `handler(runtime, target, content)`."""
         self._components.add_send_handler(source, handler)
+
+    def register_task_worker(self, worker: TaskWorker) -> None:
+        """Run the tasks of a name in this worker, each when the task service claims it.
+
+        Raises:
+            TypeError: It is no `TaskWorker`, or its functions require other arguments.
+            ValueError: It has no name.
+        """
+        self._components.add_task_worker(worker)
+
+    def get_task_worker(self, name: str) -> RemoteTaskWorker | None:
+        """Return what runs the tasks of a name, in whichever service; None if nothing does."""
+        return next((worker for worker in self._api.task_workers if worker.name == name), None)
 
     @property
     def actions(self) -> list[RemoteAction]:

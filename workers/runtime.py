@@ -16,6 +16,7 @@ from garrison.ipc.messages import Attribution, RestartedBy
 from garrison.ipc.proxy import ServiceProxy
 from garrison.workers.agents import posting
 from garrison.workers.agents.api import AgentApi
+from garrison.workers.agents.database.client import make_proxy
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.model_trace import count_cost, count_tokens
 from garrison.workers.agents.registry import ComponentRegistry
@@ -73,6 +74,7 @@ class Runtime(AgentRuntime):
         self.config: Any = {}
         self.logger = logging.getLogger(name)
         self.client = client
+        client.make_proxy = make_proxy
         self._settings, self._background = settings, background
         self._events, self._reports = events, reports
         self._redact = redact

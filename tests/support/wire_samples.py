@@ -18,6 +18,7 @@ MANIFEST = m.Manifest(
     mail_window=4,
     notes=("a note",),
     frames=True,
+    task_workers=("REMIND",),
 )
 ENTRY = m.Entry(
     "ada.chat",

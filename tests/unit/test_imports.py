@@ -147,6 +147,8 @@ PURE = [
     "supervisor/lifecycle/start_record.py",
     "workers/agents/absence.py",
     "workers/agents/cooling.py",
+    "workers/agents/database/queries.py",
+    "workers/agents/database/tasks.py",
     "workers/agents/fallback.py",
     "workers/agents/media.py",
     "workers/agents/models.py",

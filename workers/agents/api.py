@@ -32,6 +32,7 @@ from .content import (
 )
 from .cooling import Cooling, Key
 from .database.adapter import DatabaseAdapter
+from .database.client import DatabaseProxy
 from .fallback import Attempt, ModelFallback
 from .model_trace import trace_answer, trace_error
 from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
@@ -44,6 +45,7 @@ from .remote import (
     RemoteProvider,
     stream_method,
 )
+from .task_workers import RemoteTaskWorker
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +104,15 @@ class AgentApi:
                 found.setdefault(entry.plugin, entry.name)
         return [
             RemoteGate(self._client, self._optional, name, plugin) for plugin, name in found.items()
+        ]
+
+    @property
+    def task_workers(self) -> list[RemoteTaskWorker]:
+        """Return what runs tasks, of all plugins; also of those that do not run."""
+        return [
+            RemoteTaskWorker(self._client, entry.name, name)
+            for entry in self._visible()
+            for name in entry.manifest.task_workers
         ]
 
     def _components(self, kind: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
@@ -366,7 +377,7 @@ class AgentApi:
             ServiceUnavailable: Neither is configured.
         """
         entry = self._database() or self._first("agent", "database_adapter")
-        return cast("DatabaseAdapter", ServiceProxy(self._client, entry.name, DatabaseAdapter))
+        return cast("DatabaseAdapter", DatabaseProxy(self._client, entry.name, DatabaseAdapter))
 
     @property
     def has_database(self) -> bool:

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .components import Action, Evaluator, Provider
+from .task_workers import TaskWorker
 
-UNWRITTEN = (Action.handler, Provider.get, Evaluator.handler)
+UNWRITTEN = (Action.handler, Provider.get, Evaluator.handler, TaskWorker.execute)
 RUNTIME, MEMORY, STATE, RESPONSES = "runtime", "memory", "state", "responses"
 
 
@@ -32,7 +33,26 @@ def check_gate(gate: Callable[..., Any]) -> None:
     check_takes(gate, "the gate", RUNTIME, MEMORY)
 
 
-def check_names(kind: str, components: Iterable[Action | Provider | Evaluator]) -> None:
+def check_task_worker(worker: object) -> None:
+    """Check the name and the functions of a task worker.
+
+    Raises:
+        TypeError: It is no `TaskWorker`, or a function is missing or requires other arguments.
+        ValueError: It has no name.
+    """
+    if not isinstance(worker, TaskWorker):
+        raise TypeError(f"expected a TaskWorker, not {worker!r:.80}")
+    if not isinstance(worker.name, str) or not worker.name:
+        raise ValueError(f"{type(worker).__name__} needs a name: that of the tasks that it runs")
+    what = f"TaskWorker {worker.name}"
+    _check_written(worker.execute, f"{what}: its execute")
+    check_takes(worker.execute, f"{what}: its execute", RUNTIME, "options", "task")
+    check_takes(worker.validate, f"{what}: its validate", RUNTIME, MEMORY, STATE)
+
+
+def check_names(
+    kind: str, components: Iterable[Action | Provider | Evaluator | TaskWorker]
+) -> None:
     """Check that the components of one kind in one plugin have different names.
 
     Raises:

@@ -14,7 +14,9 @@ from typing import Any
 
 import msgspec
 
-from garrison.ipc.declared_errors import DeclaredError, ModelError
+from garrison.ipc.declared_errors import DeclaredError, ModelError, RetryLater
+from garrison.ipc.error_text import error_text
+from garrison.ipc.errors import PermanentFailure
 from garrison.ipc.mail import DEAD_LETTER
 from garrison.workers.agents.components import Evaluator, ProviderResult, Refusal, State
 from garrison.workers.agents.content import (
@@ -25,6 +27,7 @@ from garrison.workers.agents.content import (
     TargetInfo,
     as_content,
 )
+from garrison.workers.agents.database.tasks import Task
 from garrison.workers.agents.events import Events
 from garrison.workers.agents.functions import (
     await_with_prefix,
@@ -34,6 +37,7 @@ from garrison.workers.agents.functions import (
 from garrison.workers.agents.model_trace import Counted, counting
 from garrison.workers.agents.models import TEXT_TYPES, Model, params_class
 from garrison.workers.agents.registry import ComponentRegistry
+from garrison.workers.agents.task_workers import TaskEnd, TaskRun
 
 from .methods import Method, describe
 from .tracebacks import author_location, formatted, one_line
@@ -156,6 +160,24 @@ class InternalMethods:
             raise LookupError("the gate is no longer registered")
         with logged("the gate"):
             return refusal(await await_with_prefix(gate, self._runtime, memory))
+
+    async def run_task(self, name: str, task: Task) -> TaskRun:
+        """Run a task with the worker of its name; return how it ended, unless it failed."""
+        worker = _lookup(self._components.task_workers, name, "task worker")
+        runtime = self._runtime
+        with logged(f"task {task.id}, {name},"):
+            memory = Memory(content=Content())
+            if not await await_with_prefix(worker.validate, runtime, memory, State()):
+                return TaskRun(TaskEnd.NOT_NOW)
+            try:
+                result = await await_with_prefix(worker.execute, runtime, task.metadata, task)
+            except RetryLater as later:
+                result = later
+            except PermanentFailure as failure:
+                return TaskRun(TaskEnd.PAUSE, reason=error_text(failure))
+        if isinstance(result, RetryLater):
+            return TaskRun(TaskEnd.LATER, result.seconds, result.reason)
+        return TaskRun(TaskEnd.DONE)
 
     def _evaluator(self, name: str) -> Evaluator:
         evaluator: Evaluator = _lookup(self._components.evaluators, name, "evaluator")

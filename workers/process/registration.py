@@ -39,6 +39,9 @@ def add_plugin(
     check_names("actions", plugin.actions)
     check_names("providers", plugin.providers)
     check_names("evaluators", plugin.evaluators)
+    for worker in plugin.task_workers:
+        registry.add_task_worker(worker)
+    check_names("task workers", plugin.task_workers)
     if plugin.gate is not None:
         registry.set_gate(plugin.gate)
     rank = plugin.priority if priority is None else priority
