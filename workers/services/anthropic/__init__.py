@@ -103,7 +103,7 @@ class AnthropicService(ModelProvider):
     async def generate_with_tools(self, params: GenerateTextParams) -> Generated:
         """Return the text and the calls of tools that answer a conversation."""
         request = tools_request(params, *self._options(params))
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             answer = await self._client.get().messages.create(**request)
             return generated_of(answer, params, used)
 

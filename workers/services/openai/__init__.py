@@ -129,7 +129,7 @@ class OpenAIService(ModelProvider):
     async def generate_with_tools(self, params: GenerateTextParams) -> Generated:
         """Return the text and the calls of tools that answer a conversation."""
         request = tools_request(params, chosen_model(self.config, params), self._max_tokens_key)
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             answer = await self._client.get().chat.completions.create(**request)
             return generated_of(answer, params, used)
 
