@@ -200,15 +200,15 @@ PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
         "agent/actions",
+        "agent/cache",
         "agent/character_prompt",
         "agent/knowledge",
-        "agent/memory_store",
+        "agent/memory/similarity",
         "agent/placeholders",
         "agent/prompt",
         "agent/record/resume",
         "agent/record/rows",
         "agent/rooms",
-        "agent/tasks",
         "anthropic/messages",
         "model_support/failures",
         "model_support/images",
@@ -287,6 +287,8 @@ SHOWN = {
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
     "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
+    "workers/services/agent/memory/file_database.py": {"time.time"},  # leases, across a reboot
+    "workers/services/agent/memory/handover.py": {"time.time"},  # what expires, likewise
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }
 OF_A_CLOCK = {"time", "datetime", "date"}
