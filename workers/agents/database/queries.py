@@ -249,7 +249,7 @@ def _comparable(field: str, name: str, value: Any) -> Any:
     """Return a value as the field's type; None stands for an empty text."""
     if value is None and TYPES[field] is str:
         return ""
-    if field == "attempts" and isinstance(value, float):
+    if TYPES[field] is int and isinstance(value, float):
         return value
     try:
         return _value(field, value)
