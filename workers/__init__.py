@@ -1,6 +1,7 @@
 """The author's API: `Service`, `Plugin`, `Runtime`, and the components of an agent."""
 
 from garrison.ipc import (
+    Attribution,
     Busy,
     DeadLetter,
     DeclaredError,
@@ -52,6 +53,8 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
+from garrison.workers.agents.task_workers import TaskWorker
+from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
 from .define_service import define_service
@@ -65,6 +68,7 @@ from .service import Service, ServiceType, idempotent
 __all__ = [
     "Action",
     "ActionResult",
+    "Attribution",
     "Busy",
     "Caller",
     "Character",
@@ -80,6 +84,7 @@ __all__ = [
     "EventType",
     "GenerateObjectParams",
     "GenerateTextParams",
+    "Generated",
     "Heard",
     "Log",
     "Media",
@@ -113,6 +118,9 @@ __all__ = [
     "Task",
     "TaskChanges",
     "TaskQuery",
+    "TaskWorker",
+    "Tool",
+    "ToolCall",
     "World",
     "answer_id",
     "as_memory",
