@@ -14,7 +14,11 @@ from garrison.workers import Plugin, Runtime
 
 from ..model_support.library import load_library
 from .cache_methods import CacheMethods
+from .log_methods import LogMethods
 from .memory_methods import MemoryMethods
+from .people_methods import PeopleMethods
+from .place_methods import PlaceMethods
+from .task_methods import TaskMethods
 
 LIBRARIES = ("sqlalchemy", "alembic")
 SERVER_LIBRARIES = ("asyncpg", "greenlet")
@@ -24,7 +28,9 @@ STOP_S = 5.0  # for what waits to be written
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
-class DatabaseService(MemoryMethods, CacheMethods):
+class DatabaseService(
+    MemoryMethods, CacheMethods, PeopleMethods, PlaceMethods, TaskMethods, LogMethods
+):
     """Memories, people, rooms, tasks, logs and cached values."""
 
     service_type = "database"

@@ -17,9 +17,13 @@ from .cache import CacheStore
 from .database import FIRST_S, LONGEST_S, Database
 from .engine import Engine
 from .failures import Failure, failure_of
+from .logs import LogStore
 from .memories import MemoryStore
+from .people import PeopleStore
+from .places import PlaceStore
 from .postgres import CONNECT_S, PostgresEngine, parse_url
 from .sqlite import SqliteEngine
+from .tasks import TaskStore
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +38,10 @@ class Stores:
         self.database = database
         self.memories = MemoryStore(database)
         self.cache = CacheStore(database, config.cache_entries)
+        self.people = PeopleStore(database)
+        self.places = PlaceStore(database)
+        self.tasks = TaskStore(database)
+        self.logs = LogStore(database)
 
     @classmethod
     async def open(cls, runtime: Runtime, config: Any) -> Self:
