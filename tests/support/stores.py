@@ -1,4 +1,4 @@
-"""The database's stores without a host: on a file, or on a PostgreSQL server, in the test's loop."""
+"""The database's stores without a host: on a file, or on a PostgreSQL server."""
 
 import asyncio
 import itertools
@@ -31,7 +31,7 @@ class Opened:
         self.places = PlaceStore(database)
         self.logs = LogStore(database)
         self.tasks = TaskStore(database)
-        self.retention = RetentionStore(database)
+        self.retention = RetentionStore(database, {})
 
 
 class StoreRunner:
@@ -58,7 +58,7 @@ class StoreRunner:
         return PostgresEngine(parse_url(self._place), "tests", 4, TIMEOUT_S)
 
     async def _run(self, scenario: Callable[[Opened], Awaitable[T]]) -> T:
-        database = Database(self._engine(), TIMEOUT_S, lambda problem: None)
+        database = Database(self._engine(), TIMEOUT_S, lambda: float("inf"), lambda problem: None)
         await database.migrate()
         writer = asyncio.create_task(database.run())
         try:

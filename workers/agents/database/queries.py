@@ -59,7 +59,7 @@ class Condition(msgspec.Struct, frozen=True):
 
     def matches(self, task: Task) -> bool:
         """Return whether a task meets it."""
-        value = getattr(task, self.field)
+        value: Any = getattr(task, self.field)
         if self.field == "scheduled_for":
             value = aware(value)
         match self.comparison:

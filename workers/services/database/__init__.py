@@ -45,6 +45,8 @@ class DatabaseService(
         statement_timeout: Seconds = 30.0  # for one statement
         wait: Seconds = 30.0  # for a server that is away, before a call fails
         cache_entries: Annotated[int, Meta(ge=1)] = 100_000  # the oldest are deleted
+        # table to the age at which its rows are deleted; 0 keeps them
+        retention: dict[str, Annotated[float, Meta(ge=0)]] = {}
 
     config: Config
 
@@ -58,7 +60,11 @@ class DatabaseService(
         stores = importlib.import_module(".stores", __name__)
         service._stores = await stores.Stores.open(runtime, config)
         service.spawn(service._stores.database.run(), "writer")
+        service.spawn(service._stores.retention.run(service._note_deleted), "retention")
         return service
+
+    def _note_deleted(self, rows: int) -> None:
+        self.runtime.report(deleted_by_age=rows)
 
     async def stop(self) -> None:
         """Write what waits, and close the connections."""

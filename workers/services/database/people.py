@@ -161,7 +161,7 @@ class PeopleStore:
         )
 
     async def update_component(self, agent: str, component: Component) -> bool:
-        """Replace a component; False if there is none. It keeps its time unless it has a new one."""
+        """Replace a component, but for its time where it has none; False if there is none."""
         values = _component_row(agent, component, component.entity_id)
         if not component.created_at:
             del values["created_at"]
@@ -193,7 +193,9 @@ class PeopleStore:
 
     async def relationship(self, agent: str, source: str, target: str) -> Relationship | None:
         """Return what connects two entities, or None."""
-        found = await self._relationships(sa.select(relationships).where(*_pair(agent, source, target)))
+        found = await self._relationships(
+            sa.select(relationships).where(*_pair(agent, source, target))
+        )
         return found[0] if found else None
 
     async def relationships(

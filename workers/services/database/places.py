@@ -87,9 +87,9 @@ class PlaceStore:
         """Delete a room, or the rooms of a world, with their participants."""
         chosen = rooms.c.id == room_id if world_id is None else rooms.c.world_id == world_id
         here = (rooms.c.agent_id == agent, chosen)
-        in_rooms = participants.c.room_id.in_(sa.select(rooms.c.id).where(*here))
-        if world_id is None:
-            in_rooms = participants.c.room_id == room_id
+        in_rooms: sa.ColumnElement[bool] = participants.c.room_id == room_id
+        if world_id is not None:
+            in_rooms = participants.c.room_id.in_(sa.select(rooms.c.id).where(*here))
 
         def delete(connection: Connection) -> None:
             connection.execute(
@@ -164,7 +164,9 @@ class PlaceStore:
 
     async def _replace(self, table: sa.Table, agent: str, record: World | Room) -> bool:
         here = (table.c.agent_id == agent, table.c.id == record.id)
-        return await self._change(sa.update(table).where(*here).values(row_of(table, agent, record)))
+        return await self._change(
+            sa.update(table).where(*here).values(row_of(table, agent, record))
+        )
 
     async def _change(self, statement: sa.Update | sa.Delete) -> bool:
         return await self._database.write(

@@ -1,7 +1,7 @@
 """Records as rows of their tables, and rows as records. Pure."""
 
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -50,7 +50,7 @@ def storable(value: str, what: str) -> str:
     return value
 
 
-def record_of(kind: type[R], row: Mapping[str, Any]) -> R:
+def record_of(kind: type[R], row: sa.RowMapping | dict[str, Any]) -> R:
     """Return a row as a record; other columns are left out."""
     return kind(**{name: row[name] for name in kind.__struct_fields__ if name in row})
 
@@ -72,8 +72,3 @@ def with_tags(column: sa.ColumnElement[Any], tags: Sequence[str], postgres: bool
         for one in [elements.alias(f"tag_{number}")]
     ]
     return sa.and_(sa.true(), *found)
-
-
-def given(values: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
-    """Return the values of these names that are not None."""
-    return {name: values[name] for name in names if values.get(name) is not None}

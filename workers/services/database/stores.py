@@ -22,6 +22,7 @@ from .memories import MemoryStore
 from .people import PeopleStore
 from .places import PlaceStore
 from .postgres import CONNECT_S, PostgresEngine, parse_url
+from .retention import RetentionStore
 from .sqlite import SqliteEngine
 from .tasks import TaskStore
 
@@ -29,6 +30,9 @@ log = logging.getLogger(__name__)
 
 FILE = "database.db"
 OUTAGE = "outage"  # key of the warning
+DAY_S = 86_400.0
+# seconds; 0 keeps them: tasks that are done or failed, log entries, what models used by day
+RETENTION = {"tasks": 7 * DAY_S, "logs": 30 * DAY_S, "usage": 400 * DAY_S}
 
 
 class Stores:
@@ -42,6 +46,7 @@ class Stores:
         self.places = PlaceStore(database)
         self.tasks = TaskStore(database)
         self.logs = LogStore(database)
+        self.retention = RetentionStore(database, RETENTION | config.retention)
 
     @classmethod
     async def open(cls, runtime: Runtime, config: Any) -> Self:

@@ -89,5 +89,3 @@ def _ordered(column: sa.ColumnElement[Any], comparison: str, value: Any) -> Any:
             return column > value
         case _:
             return column >= value
-
-

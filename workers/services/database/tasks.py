@@ -21,10 +21,10 @@ from . import dialect
 from .database import Database
 from .documents import identifier
 from .rows import checked, new_id, record_of, row_of
+from .scope import EVERY
 from .tables import tasks
 from .task_conditions import conditions, seconds
 
-EVERY = "*"  # every agent's
 PENDING, RUNNING, QUEUE = "pending", "running", "queue"
 RESULT_MOST = 10_000  # tasks of one answer
 CLAIMED_MOST = 1_000  # tasks of one claim
@@ -187,7 +187,7 @@ def _now(connection: Connection) -> sa.ColumnElement[float]:
     return sa.literal(time.time(), sa.Double)
 
 
-def _task_of(row: Mapping[str, Any]) -> Task:
+def _task_of(row: sa.RowMapping) -> Task:
     at = row["scheduled_for"]
     time = None if at is None else datetime.fromtimestamp(at, UTC)
     return record_of(Task, {**row, "scheduled_for": time})
