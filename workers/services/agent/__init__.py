@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import msgspec
 
@@ -32,8 +32,9 @@ from garrison.workers import (
 from garrison.workers.sqlite.opening import open_or_explain
 
 from .answer import AnswerPipeline, is_own
+from .cache import Cache
 from .config import Config as AgentConfig
-from .database import MemoryDatabase
+from .database import AgentDatabase
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
 from .limits.age import Age
@@ -47,7 +48,6 @@ from .record.store import FILE, AnswerStore, RecordFull
 from .recording import Origin, open_dropped, open_recording
 from .response_sender import AnswerState
 from .rooms import Room, Rooms
-from .tasks import Cache
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class Work(msgspec.Struct):
     task: str = ""  # the id of the task that it is a message of
 
 
-class AgentService(MemoryDatabase):
+class AgentService(AgentDatabase):
     """Answers messages with actions and models."""
 
     service_type = "agent"
@@ -106,6 +106,7 @@ class AgentService(MemoryDatabase):
             "the agent",
             lambda: AnswerStore(path, service.config.answers_bytes),
         )
+        await service._start_database()
         service._open()
         service._answers.start(asyncio.get_running_loop())
         await service._restore_limits()
@@ -121,7 +122,6 @@ class AgentService(MemoryDatabase):
 
     def _open(self) -> None:
         config = self.config
-        self._open_database()
         self._rooms: Rooms[Work] = Rooms(config.limits)
         self._stopping = False
         self._in_progress: dict[MessageKey, asyncio.Future[Processed]] = {}
@@ -130,7 +130,7 @@ class AgentService(MemoryDatabase):
         self._answered_count = 0
         self._emitting = 0  # events that are being emitted
         self._dropping = False
-        history = ConversationHistory(self.runtime, config, cast("Any", self))
+        history = ConversationHistory(self.runtime, config, self._database)
         self._budget = BudgetKeeper(self.runtime, config, self._answers, self._show)
         self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit, self._budget)
         self._gatekeeper = self._pipeline.gatekeeper
@@ -390,9 +390,7 @@ class AgentService(MemoryDatabase):
             "answered": self._answered_count,
             **self._gatekeeper.counts,
             "record_bytes": self._answers.bytes,
-            "memories": len(self._memories),
-            "memory_bytes": self._memories.bytes,
-            "tasks": len(self._tasks),
+            **self._database_health(),
         }
 
     async def stop(self) -> None:
@@ -401,7 +399,7 @@ class AgentService(MemoryDatabase):
         if self._in_progress:
             await asyncio.wait(set(self._in_progress.values()), timeout=STOP_S)
         self._answers.begin_close()
-        await asyncio.to_thread(self._answers.wait_closed)
+        await asyncio.gather(asyncio.to_thread(self._answers.wait_closed), self._stop_database())
 
     def _show(self, **facts: float) -> None:
         self._gatekeeper.show(**facts)
