@@ -450,4 +450,4 @@ def _retrieve_exception(result: "asyncio.Future[Processed]") -> None:
         result.exception()
 
 
-plugin = Plugin(name="agent", services=[AgentService])
+plugin = Plugin(name="agent", services=[AgentService], preload=["garrison.workers.services.agent"])
