@@ -1,6 +1,7 @@
 """The author's API: `Service`, `Plugin`, `Runtime`, and the components of an agent."""
 
 from garrison.ipc import (
+    Attribution,
     Busy,
     DeadLetter,
     DeclaredError,
@@ -53,6 +54,7 @@ from garrison.workers.agents.models import (
     ModelUnavailable,
 )
 from garrison.workers.agents.task_workers import TaskWorker
+from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
 from .define_service import define_service
@@ -66,6 +68,7 @@ from .service import Service, ServiceType, idempotent
 __all__ = [
     "Action",
     "ActionResult",
+    "Attribution",
     "Busy",
     "Caller",
     "Character",
@@ -81,6 +84,7 @@ __all__ = [
     "EventType",
     "GenerateObjectParams",
     "GenerateTextParams",
+    "Generated",
     "Heard",
     "Log",
     "Media",
@@ -115,6 +119,8 @@ __all__ = [
     "TaskChanges",
     "TaskQuery",
     "TaskWorker",
+    "Tool",
+    "ToolCall",
     "World",
     "answer_id",
     "as_memory",

@@ -74,7 +74,6 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     *(
         f".events[].data<preload.done>{key}"
         for key in (
-            "",
             ".n",
             ".time",
             ".event",

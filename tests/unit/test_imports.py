@@ -154,6 +154,7 @@ PURE = [
     "workers/agents/models.py",
     "workers/agents/objects.py",
     "workers/agents/shorten.py",
+    "workers/agents/tools.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -214,6 +215,7 @@ PURE_OF_SERVICES = [
         "model_support/images",
         "model_support/limiter",
         "model_support/schemas",
+        "model_support/tools",
         "model_support/usage",
         "openai/media",
         "openai/messages",
@@ -283,9 +285,11 @@ SHOWN = {
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
+    "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
+    "workers/services/model_support/usage_file.py": {"time.time"},  # of usage by hour
     "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }
