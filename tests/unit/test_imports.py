@@ -210,6 +210,8 @@ PURE_OF_SERVICES = [
         "agent/record/resume",
         "agent/record/rows",
         "agent/rooms",
+        "agent/steps",
+        "agent/tool_rounds",
         "anthropic/messages",
         "model_support/failures",
         "model_support/images",

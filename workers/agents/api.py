@@ -295,6 +295,15 @@ class AgentApi:
 
     def takes_tools(self, model_type: str, fallback: bool = True) -> bool:
         """Return whether tools are taken; see `Runtime.takes_tools`."""
+        chosen = self._chosen(model_type, fallback)
+        return chosen is not None and chosen.tools
+
+    def provider_of(self, model_type: str, fallback: bool = True) -> str:
+        """Return a provider's NAME; see `Runtime.provider_of`."""
+        chosen = self._chosen(model_type, fallback)
+        return "" if chosen is None else chosen.service
+
+    def _chosen(self, model_type: str, fallback: bool) -> Offer | None:
         offers = [offer for name, offer in self.offers() if name == model_type]
         if not fallback:
             offers = sorted(offers, key=lambda offer: -offer.priority)[:1]
@@ -302,8 +311,7 @@ class AgentApi:
         for offer in offers if fallback else ():
             if self._cooling.is_passed_over(Key(offer.service, model_type), offer.incarnation, now):
                 passed_over.add(offer.service)
-        chosen = choose_offer(offers, None, passed_over)
-        return chosen is not None and chosen.tools
+        return choose_offer(offers, None, passed_over)
 
     def offers(self) -> list[tuple[str, Offer]]:
         """Return all offers of models, each with its model type, in config order."""

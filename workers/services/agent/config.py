@@ -26,6 +26,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     model: str = ModelType.TEXT_LARGE
     fallback: bool = True  # where a provider gives no answer, the next one is called
     decide: Literal["validate", "model"] = "validate"  # how actions are chosen
+    tool_rounds: Count = 4  # requests in which the model may call actions; then it answers
     conversation_length: Count = 32  # messages of the room in the prompt
     character_length: Count = PROMPT_MOST  # characters of the character in the prompt
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: the character's
