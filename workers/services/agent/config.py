@@ -9,6 +9,7 @@ from garrison.workers import ModelType
 from .character_prompt import PROMPT_MOST
 from .limits.admission import Rules
 from .limits.buckets import Rate
+from .limits.budgets import BudgetConfig
 from .limits.gates import OnFailure
 from .prompt import Sampling
 from .rooms import Limits
@@ -42,9 +43,13 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     answer_within: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 900.0  # 0: however old
     gate_failure: OnFailure = "pass"
     gate_timeout: Seconds = 5.0
-    senders: Count = 10_000  # whose rates are known, and as many rooms
+    senders: Count = 10_000  # whose rates and budgets are known, and as many rooms
+
+    # how much models are used
+    budget: BudgetConfig | None = None
 
     # sent instead of an answer; "" sends nothing
+    budget_text: str = "I have used up what I may say today."
     failure_text: str = "Sorry, I cannot answer just now."
     interrupted_text: str = "I was interrupted during {action}; it may be done."
 
