@@ -288,6 +288,7 @@ SHOWN = {
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
+    "workers/services/model_support/usage_file.py": {"time.time"},  # of usage by hour
     "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }
