@@ -27,7 +27,6 @@ class Config(Platform.Config):
     message_content: bool = True  # the intent; without it: mentions, replies and commands only
     allowed_mentions: list[Literal["users", "roles", "everyone"]] = []  # that the bot may ping
     presence: str = ""  # shown as the bot's status
-    slash_commands: bool = True  # the agent's actions as commands
     attachment_bytes: Count = LIBRARY_BYTES  # of a file that is sent
     session_reserve: Count = 50  # of Discord's session starts a day; below, it waits
     shards: Literal["auto"] | Annotated[int, msgspec.Meta(ge=1)] = 1
