@@ -17,12 +17,13 @@ def as_outcome(error: Exception, library: Any, http: Any) -> Exception:
         library: The module `discord`.
         http: The module `aiohttp`, which the library sends with.
     """
+    raised: Any = error  # the library is not imported for its types
     if isinstance(error, library.RateLimited):
-        return RetryLater(error.retry_after, "Discord limits how often the bot may write")
+        return RetryLater(raised.retry_after, "Discord limits how often the bot may write")
     if isinstance(error, library.HTTPException):
-        if error.status in REFUSED:
-            return NotSent(f"Discord refused it: {error.text or error} ({error.status})")
-        if error.status in {UNAUTHORIZED, TOO_MANY}:
+        if raised.status in REFUSED:
+            return NotSent(f"Discord refused it: {raised.text or error} ({raised.status})")
+        if raised.status in {UNAUTHORIZED, TOO_MANY}:
             return RetryLater(AGAIN_S, f"Discord does not take it now: {error}")
     if isinstance(error, http.ClientConnectorError):
         return RetryLater(AGAIN_S, f"Discord cannot be reached: {error}")
