@@ -1,13 +1,35 @@
 """What differs between SQLite and PostgreSQL, and what statements of both share."""
 
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
 
+from .tables import embeddings
+
 T = TypeVar("T")
+IDS_MOST = 500  # ids in one statement
+
+
+class Vector(sa.types.UserDefinedType[str]):
+    """pgvector's type; the package of that name would be one more library for one cast."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "vector"
+
+
+# The same table with pgvector's column, which `postgres.py` adds where the server has it.
+server_embeddings = embeddings.to_metadata(sa.MetaData())
+server_embeddings.append_column(sa.Column("vector", Vector))
+
+
+def vector(text: str) -> sa.ColumnElement[Any]:
+    """Return a vector from its text: asyncpg has no binary form of the type."""
+    return sa.cast(sa.cast(text, sa.Text), Vector)
 
 
 def is_postgres(connection: Connection) -> bool:

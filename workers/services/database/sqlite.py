@@ -38,6 +38,7 @@ class SqliteEngine:
     def __init__(self, path: Path, statement_timeout: float) -> None:
         self.path, self.name = path, f"the file {path}"
         self._timeout = statement_timeout
+        self.has_pgvector = False
         self._engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)),
             isolation_level="AUTOCOMMIT",

@@ -20,6 +20,7 @@ from .failures import Failure, failure_of
 from .memories import MemoryStore
 from .postgres import CONNECT_S, PostgresEngine, parse_url
 from .sqlite import SqliteEngine
+from .vectors import VectorStore
 
 log = logging.getLogger(__name__)
 
@@ -32,7 +33,8 @@ class Stores:
 
     def __init__(self, database: Database, config: Any) -> None:
         self.database = database
-        self.memories = MemoryStore(database)
+        self.vectors = VectorStore(database, config.vector_cache)
+        self.memories = MemoryStore(database, self.vectors)
         self.cache = CacheStore(database, config.cache_entries)
 
     @classmethod
@@ -72,7 +74,9 @@ def open_engine(runtime: Runtime, config: Any) -> Engine:
     """Return the engine that the config wants."""
     if config.url:
         name = f"garrison {runtime.name}"
-        return PostgresEngine(parse_url(config.url), name, config.pool, config.statement_timeout)
+        return PostgresEngine(
+            parse_url(config.url), name, config.pool, config.statement_timeout, config.pgvector
+        )
     path = Path(config.path) if config.path else runtime.data_folder / FILE
     return SqliteEngine(path.expanduser(), config.statement_timeout)
 
