@@ -31,7 +31,7 @@ class MemoryStore:
         rows = [row_of(agent, table, memory) for memory in items]
 
         def create(connection: Connection) -> None:
-            statement = dialect.insert(connection, memories).on_conflict_do_nothing()
+            statement = dialect.insert_new(connection.dialect.name, memories)
             new = [
                 memory
                 for row, memory in zip(rows, items, strict=True)
@@ -106,7 +106,9 @@ class MemoryStore:
             row = row_of(agent, old.table_name, memory)
             connection.execute(sa.update(memories).where(here).values(row))
             if not memory.embedding or old.content != row["content"]:
-                self._vectors.drop(connection, agent, [memory.id])  # they are of what it said before
+                self._vectors.drop(
+                    connection, agent, [memory.id]
+                )  # they are of what it said before
             self._vectors.put(connection, agent, old.table_name, [memory])
             return True
 

@@ -12,6 +12,9 @@ FIRST_ROWS = 256
 ROW_BYTES = 300  # of a row besides its vector: its id and its place in the index
 
 
+Key = tuple[str, str]  # memory and model
+
+
 class VectorRow(NamedTuple):
     """A vector of a memory, as it is stored."""
 
@@ -34,8 +37,8 @@ class VectorTable:
         self.dimension = dimension
         self.version = 0  # the latest that is here
         self._matrix = np.empty((0, dimension), np.float32)
-        self._keys: list[tuple[str, str]] = []  # memory and model of each row
-        self._index: dict[tuple[str, str], int] = {}
+        self._keys: list[Key] = []  # of each row
+        self._index: dict[Key, int] = {}
         self._models: set[str] = set()
         self._codes: dict[str, int] = {}  # of rooms, entities and models
         self._labels = np.empty((0, 3), np.int32)  # room, entity and model of each row, by code
@@ -49,7 +52,7 @@ class VectorTable:
         return size_of(len(self._matrix), self.dimension)
 
     def put(self, rows: Iterable[VectorRow]) -> None:
-        """Add vectors, or replace them; those of zeros alone are left out: they have no direction."""
+        """Add vectors, or replace them; one of zeros has no direction and is left out."""
         for row in rows:
             self.version = max(self.version, row.version)
             vector = np.frombuffer(row.data, "<f4")
@@ -68,7 +71,12 @@ class VectorTable:
             self._labels[place] = [self._code(row.room_id), self._code(row.entity_id),
                                    self._code(row.model)]  # fmt: skip
 
-    def remove(self, memory_ids: Iterable[str]) -> None:
+    def remove(self, keys: Iterable[Key]) -> None:
+        """Remove vectors, if they are here."""
+        for key in keys:
+            self._remove(key)
+
+    def remove_memories(self, memory_ids: Iterable[str]) -> None:
         """Remove all vectors of memories."""
         for memory_id in memory_ids:
             for model in self._models:
@@ -77,17 +85,17 @@ class VectorTable:
     def nearest(
         self,
         vector: list[float],
-        count: int,
+        most: int,
         threshold: float,
         room_id: str | None = None,
         entity_id: str | None = None,
         model: str | None = None,
-    ) -> list[tuple[float, str]]:
-        """Return the nearest memories, each once: similarity, from 1 to -1, and id.
+    ) -> list[tuple[float, Key]]:
+        """Return the nearest vectors: similarity, from 1 to -1, and key. A memory may have several.
 
         Args:
             vector: Of the table's dimension.
-            count: At most so many.
+            most: At most so many.
             threshold: Lowest similarity.
             room_id: Only of this room.
             entity_id: Only of this sender.
@@ -95,20 +103,19 @@ class VectorTable:
         """
         wanted = np.asarray(vector, np.float32)
         length = float(np.linalg.norm(wanted.astype(np.float64)))
-        if not length or not self._keys or count <= 0:
+        if not length or not self._keys or most <= 0:
             return []
         rows = self._matching((room_id, entity_id, model))
         matrix = self._matrix[: len(self._keys)]
         scores = (matrix if rows is None else matrix[rows]) @ (wanted / length)
-        taken = min(len(scores), 3 * count)  # a memory may have several vectors
+        taken = min(len(scores), most)
         best = np.argpartition(-scores, taken - 1)[:taken] if taken else np.empty(0, np.intp)
-        found: dict[str, float] = {}
+        found: list[tuple[float, Key]] = []
         for place in best[np.argsort(-scores[best], kind="stable")]:
-            similarity = float(scores[place])
-            row = int(place if rows is None else rows[place])
+            similarity = min(float(scores[place]), 1.0)
             if similarity >= threshold:
-                found.setdefault(self._keys[row][0], min(similarity, 1.0))
-        return [(similarity, memory_id) for memory_id, similarity in list(found.items())[:count]]
+                found.append((similarity, self._keys[int(place if rows is None else rows[place])]))
+        return found
 
     def _matching(self, wanted: tuple[str | None, ...]) -> Any:
         """Return the rows that match, None for all."""
@@ -119,7 +126,7 @@ class VectorTable:
                 mask = here if mask is None else mask & here
         return None if mask is None else np.flatnonzero(mask)
 
-    def _remove(self, key: tuple[str, str]) -> None:
+    def _remove(self, key: Key) -> None:
         """Remove a row; the last one takes its place."""
         place = self._index.pop(key, None)
         if place is None:

@@ -27,11 +27,14 @@ from .vector_data import packed, text_of
 if TYPE_CHECKING:
     from .vector_table import VectorTable
 
+Key = tuple[str, str]  # memory and model
+
 log = logging.getLogger(__name__)
 
 MODEL = "embedding_model"  # of a memory's metadata: whose vector it has
+CHANGED = ("table_name", "data", "version", "written_at")
 CHUNK = 5_000  # vectors that one read loads
-MORE = 2  # a search that meets deleted memories looks for so many times as many
+EXTRA = 10  # vectors that a search looks at besides, for those that are gone
 
 
 class Search(NamedTuple):
@@ -40,7 +43,7 @@ class Search(NamedTuple):
     agent: str
     table: str
     vector: list[float]
-    count: int
+    most: int
     threshold: float
     room_id: str | None = None
     entity_id: str | None = None
@@ -78,27 +81,33 @@ class VectorStore:
                 by_dimension.setdefault(len(memory.embedding), []).append(memory)
         for dimension, group in by_dimension.items():
             first = self._next_version(connection, (agent, table, dimension), len(group))
-            for number, memory in enumerate(group):
-                assert memory.embedding is not None
-                changed: dict[str, Any] = {
-                    "table_name": table,
-                    "data": packed(memory.embedding),
-                    "version": first + number,
-                    "written_at": time.time(),
-                }
-                if self._database.engine.has_pgvector:
-                    changed["vector"] = dialect.vector(text_of(memory.embedding))
-                key = {
-                    "agent_id": agent,
-                    "memory_id": memory.id,
-                    "dimension": dimension,
-                    "model": model_of(memory),
-                }
-                connection.execute(
-                    dialect.insert(connection, self._table)
-                    .values(key | changed)
-                    .on_conflict_do_update(index_elements=list(key), set_=changed)
-                )
+            rows = [
+                self._row(agent, table, memory, first + number)
+                for number, memory in enumerate(group)
+            ]
+            connection.execute(self._upsert(connection), rows if len(rows) > 1 else rows[0])
+
+    def _row(self, agent: str, table: str, memory: Memory, version: int) -> dict[str, Any]:
+        assert memory.embedding is not None
+        row = {
+            "agent_id": agent,
+            "memory_id": memory.id,
+            "dimension": len(memory.embedding),
+            "model": model_of(memory),
+            "table_name": table,
+            "data": packed(memory.embedding),
+            "version": version,
+            "written_at": time.time(),
+        }
+        if self._database.engine.has_pgvector:
+            row["vector_text"] = text_of(memory.embedding)
+        return row
+
+    def _upsert(self, connection: Connection) -> sa.Insert:
+        if self._database.engine.has_pgvector:
+            table = dialect.server_embeddings
+            return dialect.upsert(connection.dialect.name, table, *CHANGED, "vector")
+        return dialect.upsert(connection.dialect.name, embeddings, *CHANGED)
 
     def drop(self, connection: Connection, agent: str, ids: Sequence[str]) -> None:
         """Delete the vectors of memories."""
@@ -120,10 +129,6 @@ class VectorStore:
             found |= {row.memory_id: row.data for row in connection.execute(query)}
         return found
 
-    @property
-    def _table(self) -> sa.Table:
-        return dialect.server_embeddings if self._database.engine.has_pgvector else embeddings
-
     def _next_version(self, connection: Connection, key: tuple[str, str, int], count: int) -> int:
         """Return the first of `count` new versions; until the commit, others wait for theirs.
 
@@ -132,15 +137,8 @@ class VectorStore:
         if self._database.engine.has_pgvector:
             return 0
         row = dict(zip(("agent_id", "table_name", "dimension"), key, strict=True))
-        statement = (
-            dialect.insert(connection, vector_versions)
-            .values(row | {"version": count})
-            .on_conflict_do_update(
-                index_elements=list(row), set_={"version": vector_versions.c.version + count}
-            )
-            .returning(vector_versions.c.version)
-        )
-        last: int = connection.execute(statement).scalar_one()
+        statement = _count_up(connection.dialect.name)
+        last: int = connection.execute(statement, row | {"version": count}).scalar_one()
         return last - count + 1
 
     # --- the search ---------------------------------------------------------------------------
@@ -165,35 +163,34 @@ class VectorStore:
         """Drop the vectors of deleted memories; without it, searches do as they meet them."""
         for key, cached in self._cached.items():
             if key[0] == agent and not cached.lock.locked():
-                cached.table.remove(ids)
+                cached.table.remove_memories(ids)
 
     async def _in_memory(self, search: Search, table: "VectorTable") -> list[tuple[float, str]]:
-        wanted = search.count
+        most = search.most + EXTRA
         while True:
-            ranked = await asyncio.to_thread(_nearest, table, search._replace(count=wanted))
-            ids = [memory_id for _, memory_id in ranked]
-            there = await self._database.read(functools.partial(_existing, search, ids))
-            found = [pair for pair in ranked if pair[1] in there][: search.count]
-            table.remove(set(ids) - there)
-            if len(found) == search.count or len(ranked) < wanted:
+            ranked = await asyncio.to_thread(_nearest, table, search, most)
+            keys = {key for _, key in ranked}
+            there = await self._database.read(functools.partial(_existing, search, keys))
+            table.remove(keys - there)
+            found = _once([pair for pair in ranked if pair[1] in there], search.most)
+            if len(found) == search.most or len(ranked) < most:
                 return found
-            wanted *= MORE
+            most *= 2  # some were deleted since, or are of one memory
 
     async def _in_parts(self, search: Search) -> list[tuple[float, str]]:
         """Search a table that the cache has no room for."""
-        version, best = 0, dict[str, float]()
+        version, best = 0, list[tuple[float, str]]()
         while True:
             rows = await self._database.read(functools.partial(_changed, search, version))
             if not rows:
-                break
+                return best
             version = rows[-1].version
             part = _new_table(len(search.vector))
             await asyncio.to_thread(part.put, rows)
-            for similarity, memory_id in await asyncio.to_thread(_nearest, part, search):
-                best[memory_id] = max(similarity, best.get(memory_id, similarity))
-            ranked = sorted(best.items(), key=lambda pair: -pair[1])
-            best = dict(ranked[: search.count])
-        return [(similarity, memory_id) for memory_id, similarity in best.items()]
+            ranked = await asyncio.to_thread(_nearest, part, search, len(part))
+            known = [(similarity, (memory_id, "")) for similarity, memory_id in best]
+            ranked = sorted([*ranked, *known], key=lambda pair: -pair[0])
+            best = _once(ranked, search.most)
 
     async def _refresh(self, search: Search, cached: CachedTable) -> None:
         """Read the vectors that were written since."""
@@ -218,21 +215,34 @@ class VectorStore:
             log.warning("vectors.uncached bytes=%d most=%d", total, self._cache_bytes)
 
 
+@functools.cache
+def _count_up(name: str) -> sa.Executable:
+    made = dialect.insert_of(name, vector_versions)
+    return made.on_conflict_do_update(
+        index_elements=["agent_id", "table_name", "dimension"],
+        set_={"version": vector_versions.c.version + made.excluded.version},
+    ).returning(vector_versions.c.version)
+
+
 def _new_table(dimension: int) -> "VectorTable":
     from .vector_table import VectorTable  # imports numpy
 
     return VectorTable(dimension)
 
 
-def _nearest(table: "VectorTable", search: Search) -> list[tuple[float, str]]:
+def _nearest(table: "VectorTable", search: Search, most: int) -> list[tuple[float, Key]]:
     return table.nearest(
-        search.vector,
-        search.count,
-        search.threshold,
-        search.room_id,
-        search.entity_id,
-        search.model,
+        search.vector, most, search.threshold, search.room_id, search.entity_id, search.model
     )
+
+
+def _once(ranked: Sequence[tuple[float, Key]], most: int) -> list[tuple[float, str]]:
+    """Return each memory once, by its nearest vector."""
+    best: dict[str, float] = {}
+    for similarity, (memory_id, _) in ranked:
+        best.setdefault(memory_id, similarity)
+    found = [(similarity, memory_id) for memory_id, similarity in best.items()]
+    return found[: max(most, 0)]
 
 
 def model_of(memory: Memory) -> str:
@@ -262,29 +272,31 @@ def _changed(search: Search, version: int, connection: Connection) -> list[Any]:
     return [VectorRow(*row) for row in connection.execute(query)]
 
 
-def _existing(search: Search, ids: Sequence[str], connection: Connection) -> set[str]:
-    """Return which memories exist, of the room and sender that are searched."""
-    found: set[str] = set()
-    for part in dialect.parts(ids, dialect.IDS_MOST):
-        query = sa.select(memories.c.id).where(
-            memories.c.agent_id == search.agent, memories.c.id.in_(part)
+def _existing(search: Search, keys: set[Key], connection: Connection) -> set[Key]:
+    """Return which of these vectors are stored."""
+    found: set[Key] = set()
+    for part in dialect.parts(list({memory_id for memory_id, _ in keys}), dialect.IDS_MOST):
+        query = sa.select(embeddings.c.memory_id, embeddings.c.model).where(
+            *_of_table(search, embeddings), embeddings.c.memory_id.in_(part)
         )
-        found |= set(connection.execute(query).scalars())
-    return found
+        found |= {(row.memory_id, row.model) for row in connection.execute(query)}
+    return found & keys
 
 
 def _by_server(search: Search, connection: Connection) -> list[tuple[float, str]]:
     """Have pgvector search."""
-    if not any(search.vector) or search.count <= 0:
+    if not any(search.vector) or search.most <= 0:
         return []
     table = dialect.server_embeddings
     vector = dialect.vector(text_of(search.vector))
-    distance = table.c.vector.op("<=>", return_type=sa.Double())(vector).label("distance")
+    distance: sa.Label[float] = table.c.vector.op("<=>", return_type=sa.Double())(vector).label(
+        "distance"
+    )
     query = (
         sa.select(distance, table.c.memory_id)
         .where(*_of_table(search, table), table.c.vector.is_not(None))
         .order_by(distance)
-        .limit(3 * search.count)  # a memory may have several vectors
+        .limit(3 * search.most)  # a memory may have several vectors
     )
     if search.model is not None:
         query = query.where(table.c.model == search.model)
@@ -299,7 +311,7 @@ def _by_server(search: Search, connection: Connection) -> list[tuple[float, str]
         similarity = 1 - row.distance  # of a vector of zeros: not a number, which is no match
         if similarity >= search.threshold:
             found.setdefault(row.memory_id, similarity)
-    return [(similarity, memory_id) for memory_id, similarity in found.items()][: search.count]
+    return [(similarity, memory_id) for memory_id, similarity in found.items()][: search.most]
 
 
 def _of_table(search: Search, table: sa.Table) -> list[sa.ColumnElement[bool]]:
