@@ -14,7 +14,11 @@ from garrison.workers import Plugin, Runtime
 
 from ..model_support.library import load_library
 from .cache_methods import CacheMethods
+from .log_methods import LogMethods
 from .memory_methods import MemoryMethods
+from .people_methods import PeopleMethods
+from .place_methods import PlaceMethods
+from .task_methods import TaskMethods
 
 LIBRARIES = ("sqlalchemy", "alembic")
 SERVER_LIBRARIES = ("asyncpg", "greenlet")
@@ -24,7 +28,9 @@ STOP_S = 5.0  # for what waits to be written
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
-class DatabaseService(MemoryMethods, CacheMethods):
+class DatabaseService(
+    MemoryMethods, CacheMethods, PeopleMethods, PlaceMethods, TaskMethods, LogMethods
+):
     """Memories, people, rooms, tasks, logs and cached values."""
 
     service_type = "database"
@@ -41,6 +47,8 @@ class DatabaseService(MemoryMethods, CacheMethods):
         pgvector: bool = True  # let the server search vectors where it has that extension
         vector_cache: Annotated[int, Meta(ge=1 << 20)] = 256 << 20  # where it does not
         cache_entries: Annotated[int, Meta(ge=1)] = 100_000  # the oldest are deleted
+        # table to the age at which its rows are deleted; 0 keeps them
+        retention: dict[str, Annotated[float, Meta(ge=0)]] = {}
 
     config: Config
 
@@ -54,7 +62,11 @@ class DatabaseService(MemoryMethods, CacheMethods):
         stores = importlib.import_module(".stores", __name__)
         service._stores = await stores.Stores.open(runtime, config)
         service.spawn(service._stores.database.run(), "writer")
+        service.spawn(service._stores.retention.run(service._note_deleted), "retention")
         return service
+
+    def _note_deleted(self, rows: int) -> None:
+        self.runtime.report(deleted_by_age=rows)
 
     async def stop(self) -> None:
         """Write what waits, and close the connections."""

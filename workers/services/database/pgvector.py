@@ -3,7 +3,7 @@
 import logging
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, exc
 
 from . import dialect
 from .vector_data import text_of, unpacked
@@ -41,7 +41,7 @@ def _extend(connection: Connection) -> bool:
     connection.exec_driver_sql("SAVEPOINT extension")
     try:
         connection.exec_driver_sql("CREATE EXTENSION IF NOT EXISTS vector")
-    except sa.exc.DBAPIError as error:
+    except exc.DBAPIError as error:
         connection.exec_driver_sql("ROLLBACK TO extension")
         log.warning(
             "database.pgvector_missing error=%s: have an owner of the database run "

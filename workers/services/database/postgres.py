@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from garrison.ipc import PermanentFailure
@@ -109,7 +109,7 @@ def parse_url(text: str) -> sa.URL:
     """
     try:
         url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
+    except (exc.ArgumentError, ValueError):
         url = None
     if url is None or url.get_backend_name() not in {"postgresql", "postgres"}:
         raise PermanentFailure(

@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any, Self
 
-import sqlalchemy as sa
+from sqlalchemy import exc
 
 from garrison.ipc import PermanentFailure
 from garrison.workers import Runtime
@@ -17,15 +17,23 @@ from .cache import CacheStore
 from .database import FIRST_S, LONGEST_S, Database
 from .engine import Engine
 from .failures import Failure, failure_of
+from .logs import LogStore
 from .memories import MemoryStore
+from .people import PeopleStore
+from .places import PlaceStore
 from .postgres import CONNECT_S, PostgresEngine, parse_url
+from .retention import RetentionStore
 from .sqlite import SqliteEngine
+from .tasks import TaskStore
 from .vectors import VectorStore
 
 log = logging.getLogger(__name__)
 
 FILE = "database.db"
 OUTAGE = "outage"  # key of the warning
+DAY_S = 86_400.0
+# seconds; 0 keeps them: tasks that are done or failed, log entries, what models used by day
+RETENTION = {"tasks": 7 * DAY_S, "logs": 30 * DAY_S, "usage": 400 * DAY_S}
 
 
 class Stores:
@@ -36,6 +44,11 @@ class Stores:
         self.vectors = VectorStore(database, config.vector_cache)
         self.memories = MemoryStore(database, self.vectors)
         self.cache = CacheStore(database, config.cache_entries)
+        self.people = PeopleStore(database)
+        self.places = PlaceStore(database)
+        self.tasks = TaskStore(database)
+        self.logs = LogStore(database)
+        self.retention = RetentionStore(database, RETENTION | config.retention)
 
     @classmethod
     async def open(cls, runtime: Runtime, config: Any) -> Self:
@@ -55,7 +68,7 @@ class Stores:
             try:
                 await database.migrate()
                 break
-            except (sa.exc.DBAPIError, OSError) as error:
+            except (exc.DBAPIError, OSError) as error:
                 failure, problem = failure_of(error), runtime.redacted(problem_of(engine, error))
                 if failure is Failure.REFUSED:
                     raise PermanentFailure(f"{problem}. Correct `url`, then start it") from error
