@@ -210,6 +210,8 @@ PURE_OF_SERVICES = [
         "agent/record/resume",
         "agent/record/rows",
         "agent/rooms",
+        "agent/steps",
+        "agent/tool_rounds",
         "anthropic/messages",
         "model_support/failures",
         "model_support/images",
@@ -289,6 +291,7 @@ SHOWN = {
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
+    "workers/services/agent/limits/budget_keeper.py": {"time.time"},  # of a budget for a day
     "workers/services/model_support/usage_file.py": {"time.time"},  # of usage by hour
     "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
     "workers/services/agent/memory/file_database.py": {"time.time"},  # leases, across a reboot
