@@ -288,6 +288,12 @@ SHOWN = {
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
+    "workers/services/discord/missed.py": {"time.time"},  # messages' ids hold their time
+    "workers/services/database/logs.py": {"time.time"},  # of a log
+    "workers/services/database/people.py": {"time.time"},  # of a record
+    "workers/services/database/places.py": {"time.time"},  # of a record
+    "workers/services/database/retention.py": {"time.time", "time.gmtime", "time.strftime"},
+    "workers/services/database/tasks.py": {"time.time"},  # the times of tasks
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
