@@ -39,10 +39,7 @@ class TaskStore:
 
     async def create(self, agent: str, task: Task) -> str:
         """Store a task unless its id exists; return the id."""
-        identifier(task.name, "name")
-        row = row_of(tasks, agent, task)
-        row |= {"id": new_id(task.id), "scheduled_for": seconds(task.scheduled_for)}
-        row |= {"queued": QUEUE in task.tags, "due_at": _due_at(task)}
+        row = new_row(agent, task)
 
         def create(connection: Connection) -> None:
             now = time.time()
@@ -69,7 +66,7 @@ class TaskStore:
         Raises:
             ValueError: They are too many for one answer.
         """
-        return await self._database.read(lambda connection: _select(connection, agent, query))
+        return await self._database.read(lambda connection: select(connection, agent, query))
 
     async def update(
         self, agent: str, task_id: str, changes: TaskChanges, if_status: str | None
@@ -171,6 +168,18 @@ class TaskStore:
         return await self._database.write(release)
 
 
+def new_row(agent: str, task: Task) -> dict[str, Any]:
+    """Return a new task's row.
+
+    Raises:
+        ValueError: A text cannot be stored.
+    """
+    identifier(task.name, "name")
+    row = row_of(tasks, agent, task)
+    row |= {"id": new_id(task.id), "scheduled_for": seconds(task.scheduled_for)}
+    return row | {"queued": QUEUE in task.tags, "due_at": _due_at(task)}
+
+
 def _here(agent: str, task_id: str) -> tuple[sa.ColumnElement[bool], ...]:
     return (tasks.c.agent_id == agent, tasks.c.id == task_id)
 
@@ -230,7 +239,12 @@ def _change(
     return connection.execute(statement).rowcount > 0
 
 
-def _select(connection: Connection, agent: str, query: TaskQuery) -> list[Task]:
+def select(connection: Connection, agent: str, query: TaskQuery) -> list[Task]:
+    """Return an agent's tasks that match.
+
+    Raises:
+        ValueError: They are too many for one answer.
+    """
     clauses, left = conditions(query, dialect.is_postgres(connection))
     most = RESULT_MOST + 1 if query.limit is None else min(query.limit, RESULT_MOST + 1)
     statement = sa.select(tasks).where(tasks.c.agent_id == agent, *clauses)
