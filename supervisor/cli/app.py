@@ -26,6 +26,7 @@ AFTER = {
     "death": "crashes",
     "answer": "answer",
     "mail": "mail",
+    "person": "person",
     "chaos": "chaos",
     "call": "call",
     "run": "run",
@@ -37,7 +38,12 @@ AFTER = {
     "version": "version",
 }
 HELP_LEAST, HELP_USUAL = 20, 52  # columns
-SHOWING = {"status", *AFTER} - {"chaos", "init", "mail"}  # of these, the output is the purpose
+SHOWING = {"status", *AFTER} - {
+    "chaos",
+    "init",
+    "mail",
+    "person",
+}  # of these, the output is the purpose
 
 
 def verbs() -> list[str]:

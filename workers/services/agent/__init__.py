@@ -8,7 +8,7 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self, cast
 
 import msgspec
@@ -30,6 +30,7 @@ from garrison.workers.sqlite.opening import open_or_explain
 from .answer import AnswerPipeline, is_own
 from .config import Config as AgentConfig
 from .database import MemoryDatabase
+from .erasure import Finishing, RecordErasure
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
 from .limits.age import Age
@@ -78,6 +79,7 @@ class Work(msgspec.Struct):
     origin: Origin
     age: Age
     result: "asyncio.Future[Processed]"
+    ended: asyncio.Event = msgspec.field(default_factory=asyncio.Event)  # nothing more is written
 
 
 class AgentService(MemoryDatabase):
@@ -102,6 +104,7 @@ class AgentService(MemoryDatabase):
         )
         service._open()
         service._answers.start(asyncio.get_running_loop())
+        await service._erasure.apply_tombstones()
         await service._restore_limits()
         service.spawn(service._watch_record(), "answers", essential=True)
         service.every(PRUNE_S, service._prune)
@@ -117,7 +120,7 @@ class AgentService(MemoryDatabase):
         self._open_database()
         self._rooms: Rooms[Work] = Rooms(config.limits)
         self._stopping = False
-        self._in_progress: dict[MessageKey, asyncio.Future[Processed]] = {}
+        self._in_progress: dict[MessageKey, Work] = {}
         # In front of the record: answers to messages that are repeated soon.
         self._answered: Cache[MessageKey] = Cache(config.answered, config.answered_bytes)
         self._answered_count = 0
@@ -126,6 +129,8 @@ class AgentService(MemoryDatabase):
         history = ConversationHistory(self.runtime, config, cast("Any", self))
         self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
         self._gatekeeper = self._pipeline.gatekeeper
+        finishing = Finishing(self._in_progress, config.answer_timeout, self._answered.remove)
+        self._erasure = RecordErasure(self.runtime, self._answers, finishing)
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
 
     # --- messages ---------------------------------------------------------------------------
@@ -160,12 +165,13 @@ class AgentService(MemoryDatabase):
         encoded = self._answered.get(key)
         if encoded is not None:
             return _decode_processed(encoded)
-        result = self._in_progress.get(key)
-        if result is None:
-            result = asyncio.get_running_loop().create_future()
+        work = self._in_progress.get(key)
+        if work is None:
+            result: asyncio.Future[Processed] = asyncio.get_running_loop().create_future()
             age = self._gatekeeper.age(memory)
-            self._accept(Work(key, memory, given, state, origin, age, result))
-        return await asyncio.shield(result)
+            work = Work(key, memory, given, state, origin, age, result)
+            self._accept(work)
+        return await asyncio.shield(work.result)
 
     def _accept(self, work: Work) -> None:
         keeper, drop = self._gatekeeper, None
@@ -174,7 +180,7 @@ class AgentService(MemoryDatabase):
         if drop is None:
             self._enqueue(work)
             return
-        self._in_progress[work.key] = work.result
+        self._in_progress[work.key] = work
         work.result.add_done_callback(_retrieve_exception)
         self.spawn(self._drop(work, drop), "drop")
 
@@ -196,7 +202,7 @@ class AgentService(MemoryDatabase):
         except Exception as failure:  # noqa: BLE001 (it affects this message's caller alone)
             work.result.set_exception(failure)
         if work.result.done():
-            self._in_progress.pop(work.key, None)
+            self._leave(work)
 
     async def _dropped(self, work: Work, drop: NoAnswer) -> Processed | None:
         if self._answers.is_full:  # its last pages are for answers
@@ -220,7 +226,7 @@ class AgentService(MemoryDatabase):
             if not work.origin.posted:
                 raise
             raise RetryLater(BUSY_S, error.reason) from error
-        self._in_progress[key] = work.result
+        self._in_progress[key] = work
         work.result.add_done_callback(_retrieve_exception)
         if is_first:
             self.spawn(self._serve(room, work), f"room {room.room_id[:40]}")
@@ -261,7 +267,11 @@ class AgentService(MemoryDatabase):
                 if why.end is not MessageState.DROPPED:
                     await self._evaluators.evaluate(answer, why.end is None)
         finally:
-            self._in_progress.pop(work.key, None)
+            self._leave(work)
+
+    def _leave(self, work: Work) -> None:
+        self._in_progress.pop(work.key, None)
+        work.ended.set()
 
     async def _begin(self, work: Work) -> tuple[AnswerState | None, Processed]:
         """Return what is to be answered, or the answer that is recorded already."""
@@ -388,7 +398,8 @@ class AgentService(MemoryDatabase):
         """Wait for the answers in progress, for a limited time; the record has what they did."""
         self._stopping = True
         if self._in_progress:
-            await asyncio.wait(set(self._in_progress.values()), timeout=STOP_S)
+            results = {work.result for work in self._in_progress.values()}
+            await asyncio.wait(results, timeout=STOP_S)
         self._answers.begin_close()
         await asyncio.to_thread(self._answers.wait_closed)
 
@@ -434,6 +445,22 @@ class AgentService(MemoryDatabase):
             "answers": [shown.line(record) for record in found.lines],
             "details": [shown.detail(record) for record in found.details],
         }
+
+    # --- persons ----------------------------------------------------------------------------
+
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Erase what is recorded and remembered of a person; return how much, by kind.
+
+        Raises:
+            Busy: A message of theirs is still being answered.
+        """
+        self._gatekeeper.forget(source, person)
+        return await self._erasure.forget(source, person)
+
+    async def export_person(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield what is recorded and remembered of a person; `store` is the kind."""
+        async for row in self._erasure.export(source, person):
+            yield row
 
 
 def _hash(responses: list[Memory]) -> str:

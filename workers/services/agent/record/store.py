@@ -51,6 +51,7 @@ class AnswerStore:
         max_bytes: Its maximum size.
 
     Attributes:
+        path: The file.
         set_aside: The file that was found damaged when it was opened, under its new name.
 
     Raises:
@@ -59,7 +60,7 @@ class AnswerStore:
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path = path
+        self.path = path
         self.set_aside: Path | None = None
         try:
             self._db = _open(path, max_bytes)
@@ -113,12 +114,12 @@ class AnswerStore:
             self._pages = schema.used_pages(self._db.cursor())
         except sqlite3.DatabaseError as error:
             if is_disk_full(error):
-                full = RecordFull(f"{self._path} has no room: {error}")
+                full = RecordFull(f"{self.path} has no room: {error}")
                 return [full] * len(batch)
             if is_damage(error):
                 self._db.close()
-                self.set_aside = _set_aside(self._path, error)
-                raise RecordDamaged(f"{self._path} is damaged: {error}") from error
+                self.set_aside = _set_aside(self.path, error)
+                raise RecordDamaged(f"{self.path} is damaged: {error}") from error
             raise
         return outcomes
 
