@@ -51,6 +51,7 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
+from garrison.workers.agents.persons import IsPerson, is_about, is_person
 
 from .caller import Caller
 from .define_service import define_service
@@ -80,6 +81,7 @@ __all__ = [
     "GenerateObjectParams",
     "GenerateTextParams",
     "Heard",
+    "IsPerson",
     "Log",
     "Media",
     "Memory",
@@ -115,6 +117,8 @@ __all__ = [
     "as_memory",
     "define_service",
     "idempotent",
+    "is_about",
+    "is_person",
     "state",
     "with_timeout",
 ]

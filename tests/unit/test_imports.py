@@ -127,6 +127,7 @@ PURE = [
     "ipc/messages/manifest.py",
     "ipc/messages/types.py",
     "ipc/redaction.py",
+    "ipc/tombstones.py",
     "supervisor/chaos/schedule.py",
     "supervisor/chaos/results.py",
     "supervisor/crashes/report.py",
@@ -151,6 +152,7 @@ PURE = [
     "workers/agents/media.py",
     "workers/agents/models.py",
     "workers/agents/objects.py",
+    "workers/agents/persons.py",
     "workers/agents/shorten.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
@@ -280,6 +282,8 @@ SHOWN = {
     "workers/services/agent/response_sender.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
+    "supervisor/cli/person.py": {"time.time"},  # of an export
+    "supervisor/state/forgotten.py": {"time.time"},  # compared with times of records
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found

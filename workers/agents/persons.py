@@ -7,8 +7,6 @@ source is taken to be the person's whose id it has.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import msgspec
-
 DEPTH = 32  # of values within values
 KEYS = ("entity_id", "entityId", "person")
 
@@ -37,11 +35,6 @@ def is_about(value: Any, matches: IsPerson, depth: int = DEPTH) -> bool:
     if not isinstance(value, list | tuple) or not depth:
         return False
     return any(is_about(one, matches, depth - 1) for one in value)
-
-
-def needle(text: str) -> bytes:
-    """Return a text as it stands in an encoded value: where it is missing, nothing is decoded."""
-    return msgspec.msgpack.encode(text)
 
 
 def _source(value: Mapping[Any, Any]) -> str:

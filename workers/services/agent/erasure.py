@@ -13,8 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 
 from garrison.ipc import CallError, State
-from garrison.workers import Busy, Memory, Runtime
-from garrison.workers.agents.persons import IsPerson, is_person
+from garrison.workers import Busy, IsPerson, Memory, Runtime, is_person
 from garrison.workers.sqlite import erasing as files
 
 from .record import erasing
@@ -129,7 +128,7 @@ class RecordErasure:
                     yield {"store": "sends", **row}
 
     async def _erase(self, is_of: IsOf, person: str = "") -> Counts:
-        counts = dict.fromkeys(("messages", "rows", "sends", "contexts"), 0)
+        counts: Counts = {"messages": 0, "rows": 0, "sends": 0, "contexts": 0}
         rooms = dict[tuple[str, str], None]()
         async for found in self._scan(is_of, person):
             old = [(seq, key) for seq, key in found if key not in self._finishing.works]

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from garrison.workers import Runtime
-from garrison.workers.agents.persons import IsPerson, is_about, is_person, needle
+from garrison.workers import IsPerson, Runtime, is_about, is_person
 from garrison.workers.sqlite import erasing
 
 from . import checksums, damage, schema
@@ -87,7 +86,9 @@ class PersonErasure:
             shown = summary(message, self._clock.now())
             args, kwargs = _decode(message.args), _decode(message.kwargs)
             yield {"store": f"{shown['state']} messages", **shown, "args": args, "kwargs": kwargs}
-        for lost in await self._store.execute(partial(damage.holding, wanted=needle(person))):
+        for lost in await self._store.execute(
+            partial(damage.holding, wanted=erasing.needle(person))
+        ):
             yield {"store": "damaged messages", **damaged_details(lost)}
 
     async def _erase(
@@ -98,7 +99,7 @@ class PersonErasure:
         for start in range(0, len(ids), SCANNED):
             counts["messages"] += await self._drop(ids[start : start + SCANNED])
         if person:
-            forget = partial(damage.drop_holding, wanted=needle(person))
+            forget = partial(damage.drop_holding, wanted=erasing.needle(person))
             counts["damaged"] = await self._store.execute(forget)
         counts["results"] = await self._clear_results(source)
         return counts
@@ -106,7 +107,7 @@ class PersonErasure:
     async def _messages(
         self, matches_of: Callable[[Message], IsPerson], person: str
     ) -> AsyncIterator[Message]:
-        last, wanted = 0, needle(person) if person else b""
+        last, wanted = 0, erasing.needle(person) if person else b""
         while True:
             scanned = await self._store.execute(partial(_scan, after=last, wanted=wanted))
             for message in scanned.found:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from garrison.workers import Memory
-from garrison.workers.agents.persons import needle
+from garrison.workers.sqlite.erasing import needle
 
 from . import schema
 from .rows import MessageKey, Record, Why
