@@ -28,7 +28,16 @@ from .errors import (
 )
 from .log_events import LogEvent
 from .mail import EVENT
-from .messages import CHAIN_MOST, EMPTY_MAP, LONGEST_TIMEOUT, Entry, State, Token, Value
+from .messages import (
+    CHAIN_MOST,
+    EMPTY_MAP,
+    LONGEST_TIMEOUT,
+    Attribution,
+    Entry,
+    State,
+    Token,
+    Value,
+)
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
 from .session import REQUEST_S, Session
 
@@ -41,11 +50,17 @@ MARGIN = 65_536  # bytes of a message besides its arguments
 DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf"))
 # The methods that led to the running one, and itself last; calls that it makes carry them on.
 CHAIN: ContextVar[tuple[str, ...]] = ContextVar("garrison_chain", default=())
+# The answer that the running method is a part of; calls that it makes carry it on.
+ATTRIBUTION: ContextVar[Attribution | None] = ContextVar("garrison_attribution", default=None)
 # The id of the running call, which is the same when the call is sent again, in a list that has it
 # until it is taken: what the method calls and starts inherits the list. Set where it is used.
 CALL_ID: ContextVar[list[str] | None] = ContextVar("garrison_call_id", default=None)
 
 _encode_args = values.encode
+
+
+def _plain_proxy(client: "Client", entry: Entry, cls: type | None) -> ServiceProxy:
+    return ServiceProxy(client, entry.name, cls)
 
 
 def take_call_id() -> str:
@@ -76,6 +91,7 @@ class Client:
         self.calls = self.session.calls
         self.proxies: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
         self.session.on_listing = self._forget_methods
+        self.make_proxy: Callable[[Client, Entry, type | None], Any] = _plain_proxy
 
     def _forget_methods(self) -> None:
         for proxy in list(self.proxies.values()):
@@ -95,7 +111,7 @@ class Client:
                 a class or Protocol with a `service_type`, by which results are then converted.
         """
         entry = self.entry_of(wanted)
-        return None if entry is None else ServiceProxy(self, entry.name, service_name_of(wanted)[1])
+        return None if entry is None else self.make_proxy(self, entry, service_name_of(wanted)[1])
 
     def entry_of(self, wanted: str | Callable[..., object]) -> Entry | None:
         """Return the entry of a NAME or else of a type; a class stands for its type alone."""
@@ -111,7 +127,7 @@ class Client:
         """Return every service of a type, in config order."""
         name, cls = service_name_of(wanted)
         entries = self.directory.of_type(name, self.agent)
-        return [ServiceProxy(self, entry.name, cls) for entry in entries]
+        return [self.make_proxy(self, entry, cls) for entry in entries]
 
     def get_all_services(self) -> dict[str, list[ServiceProxy]]:
         """Return every service, by its type."""
@@ -391,7 +407,7 @@ class Client:
             deadline, timeout = outer, max(outer - now, 0.001)
         call_id = next(session.ids)
         call = OpenCall(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
-        call.chain = chain
+        call.chain, call.attribution = chain, ATTRIBUTION.get()
         return call
 
     def cancel(self, call_id: int) -> None:

@@ -94,6 +94,7 @@ class Link:
         outgoing, self._outgoing = self._outgoing, {}
         for peer, batch in outgoing.items():
             self._post_batch(peer, batch)
+        self._check_readable()
 
     def sync(self, message: Any) -> None:
         """Send a Sync to the router, and number the batches that follow from 1."""
@@ -155,7 +156,6 @@ class Link:
             return
         if self._outgoing:
             self.flush()
-            self._check_readable()
 
     def _post_batch(self, peer: Token, batch: list[Any]) -> None:
         frames = self._pack(batch)

@@ -115,7 +115,7 @@ def with_timeout(proxy: T, seconds: float) -> T:
     check_number(seconds, "a deadline is")
     if not 0 < seconds < float("inf"):
         raise ValueError(f"a deadline is a number of seconds above 0, not {seconds!r}")
-    made = ServiceProxy(proxy._client, proxy._name, proxy._class, float(seconds))
+    made = type(proxy)(proxy._client, proxy._name, proxy._class, float(seconds))
     return cast("T", made)
 
 

@@ -1,6 +1,7 @@
 """The author's API: `Service`, `Plugin`, `Runtime`, and the components of an agent."""
 
 from garrison.ipc import (
+    Attribution,
     Busy,
     DeadLetter,
     DeclaredError,
@@ -32,6 +33,7 @@ from garrison.workers.agents.content import (
     as_memory,
 )
 from garrison.workers.agents.database.adapter import DatabaseAdapter
+from garrison.workers.agents.database.queries import TaskChanges, TaskQuery
 from garrison.workers.agents.database.records import (
     Component,
     Entity,
@@ -52,6 +54,8 @@ from garrison.workers.agents.models import (
     ModelUnavailable,
 )
 from garrison.workers.agents.persons import IsPerson, is_about, is_person
+from garrison.workers.agents.task_workers import TaskWorker
+from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
 from .define_service import define_service
@@ -65,6 +69,7 @@ from .service import Service, ServiceType, idempotent
 __all__ = [
     "Action",
     "ActionResult",
+    "Attribution",
     "Busy",
     "Caller",
     "Character",
@@ -80,6 +85,7 @@ __all__ = [
     "EventType",
     "GenerateObjectParams",
     "GenerateTextParams",
+    "Generated",
     "Heard",
     "IsPerson",
     "Log",
@@ -112,6 +118,11 @@ __all__ = [
     "Style",
     "TargetInfo",
     "Task",
+    "TaskChanges",
+    "TaskQuery",
+    "TaskWorker",
+    "Tool",
+    "ToolCall",
     "World",
     "answer_id",
     "as_memory",

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from garrison.workers.agents.components import Action, Evaluator, Gate, Provider
+from garrison.workers.agents.task_workers import TaskWorker
 
 from .runtime import Runtime
 from .service import Service
@@ -37,6 +38,7 @@ class Plugin:
         gate: `gate(runtime, memory)`, called with each message before the agent decides about it.
             None lets it pass. A text refuses it and is sent to the room; a `Refusal` may also
             refuse in silence, and give a reason for the agent's record.
+        task_workers: What runs the tasks of a name.
     """
 
     Config: ClassVar[type[msgspec.Struct] | None] = None
@@ -58,6 +60,7 @@ class Plugin:
         dependencies: Iterable[str] = (),
         priority: int = 0,
         gate: "Gate | None" = None,
+        task_workers: Iterable[TaskWorker] = (),
     ) -> None:
         self.name = name
         self.services = list(services)
@@ -75,6 +78,7 @@ class Plugin:
         self.dependencies = list(dependencies)
         self.priority = priority
         self.gate = gate
+        self.task_workers = list(task_workers)
         self._init = init
 
     async def init(self, config: Any, runtime: Runtime) -> None:
@@ -96,7 +100,7 @@ class Plugin:
             name: NAME of the plugin, which becomes the type of that one service.
         """
         parts = (self.actions, self.providers, self.evaluators, self.models, self.events)
-        rest = (*parts, self._init, self.gate)
+        rest = (*parts, self._init, self.gate, self.task_workers)
         overrides_init = type(self).init is not Plugin.init
         if self.services or not (any(rest) or overrides_init):
             return self.services

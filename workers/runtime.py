@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from garrison.ipc.character import Character
-from garrison.ipc.client import Client
+from garrison.ipc.client import ATTRIBUTION, Client
 from garrison.ipc.directory import RegistrationStatus
 from garrison.ipc.mail import MESSAGE, PostedMessage
-from garrison.ipc.messages import RestartedBy
+from garrison.ipc.messages import Attribution, RestartedBy
 from garrison.ipc.proxy import ServiceProxy
 from garrison.ipc.tombstones import Tombstones
 from garrison.workers.agents import posting
 from garrison.workers.agents.api import AgentApi
+from garrison.workers.agents.database.client import make_proxy
 from garrison.workers.agents.events import Events
-from garrison.workers.agents.model_trace import count_tokens
+from garrison.workers.agents.model_trace import count_cost, count_tokens
 from garrison.workers.agents.registry import ComponentRegistry
 from garrison.workers.agents.settings import Settings
 
@@ -77,6 +78,7 @@ class Runtime(AgentRuntime):
         self.config: Any = {}
         self.logger = logging.getLogger(name)
         self.client = client
+        client.make_proxy = make_proxy
         self._settings, self._background = settings, background
         self._events, self._reports = events, reports
         self._redact = redact
@@ -159,6 +161,10 @@ class Runtime(AgentRuntime):
             counts: Kind to number, such as `input=812, output=64`.
         """
         count_tokens(counts)
+
+    def count_cost(self, cost: float) -> None:
+        """Add to what that request costs, in the config's own currency; likewise."""
+        count_cost(cost)
 
     def redacted(self, text: str) -> str:
         """Return a text in which `[NAME]` stands for each of the service's own secrets."""
@@ -303,6 +309,12 @@ class Runtime(AgentRuntime):
     def message(self) -> PostedMessage | None:
         """Return the posted message that the method runs for; None in an ordinary call."""
         return MESSAGE.get()
+
+    @property
+    def attribution(self) -> Attribution | None:
+        """Return the answer that the method which runs is a part of: its agent, the room and the
+        person, or the task; None where it is a part of none."""
+        return ATTRIBUTION.get()
 
     @property
     def caller(self) -> Caller | None:

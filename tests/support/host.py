@@ -274,7 +274,8 @@ class Host:
     def events(self, event: str = "", service: str = "") -> list[dict[str, Any]]:
         """Return events from the event log, filtered by event and service."""
         path = self.home / "logs" / "events.jsonl"
-        recorded = [json.loads(line) for line in path.read_text().splitlines()]
+        whole, _, _ = path.read_text().rpartition("\n")  # the last line may be being written
+        recorded = [json.loads(line) for line in whole.splitlines()]
         return [
             one
             for one in recorded

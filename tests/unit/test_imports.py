@@ -148,12 +148,15 @@ PURE = [
     "supervisor/lifecycle/start_record.py",
     "workers/agents/absence.py",
     "workers/agents/cooling.py",
+    "workers/agents/database/queries.py",
+    "workers/agents/database/tasks.py",
     "workers/agents/fallback.py",
     "workers/agents/media.py",
     "workers/agents/models.py",
     "workers/agents/objects.py",
     "workers/agents/persons.py",
     "workers/agents/shorten.py",
+    "workers/agents/tools.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -214,6 +217,7 @@ PURE_OF_SERVICES = [
         "model_support/images",
         "model_support/limiter",
         "model_support/schemas",
+        "model_support/tools",
         "model_support/usage",
         "openai/media",
         "openai/messages",
@@ -288,6 +292,7 @@ SHOWN = {
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
+    "workers/services/model_support/usage_file.py": {"time.time"},  # of usage by hour
     "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }

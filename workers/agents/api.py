@@ -32,10 +32,11 @@ from .content import (
 )
 from .cooling import Cooling, Key
 from .database.adapter import DatabaseAdapter
+from .database.client import DatabaseProxy
 from .fallback import Attempt, ModelFallback
 from .model_trace import trace_answer, trace_error
-from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
-from .objects import as_wanted, with_schema
+from .models import ModelType, ModelUnavailable, Offer, as_params, choose_offer, in_short, offer_of
+from .objects import as_output, with_parameters, with_schema
 from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
@@ -44,6 +45,7 @@ from .remote import (
     RemoteProvider,
     stream_method,
 )
+from .task_workers import RemoteTaskWorker
 
 log = logging.getLogger(__name__)
 
@@ -102,6 +104,15 @@ class AgentApi:
                 found.setdefault(entry.plugin, entry.name)
         return [
             RemoteGate(self._client, self._optional, name, plugin) for plugin, name in found.items()
+        ]
+
+    @property
+    def task_workers(self) -> list[RemoteTaskWorker]:
+        """Return what runs tasks, of all plugins; also of those that do not run."""
+        return [
+            RemoteTaskWorker(self._client, entry.name, name)
+            for entry in self._visible()
+            for name in entry.manifest.task_workers
         ]
 
     def _components(self, kind: Callable[[Manifest], Iterable[P]]) -> Iterable[tuple[str, P]]:
@@ -182,7 +193,9 @@ class AgentApi:
         fallback: bool = True,
     ) -> Any:
         """Run a model; see `Runtime.use_model`."""
-        wanted, params = with_schema(model_type, params)
+        if model_type == ModelType.TEXT_EMBEDDING and params in ([], ()):
+            return []
+        wanted, params = with_schema(model_type, with_parameters(model_type, params))
         attempts = self._attempts(model_type, params, provider, fallback)
         failure: CallError | None = None
         while True:
@@ -193,8 +206,8 @@ class AgentApi:
                 answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
-                output = trace_answer(offer.service, answer, is_counted=offer.counts)
-                output = as_wanted(output, wanted)
+                counted = trace_answer(offer.service, answer, is_counted=offer.counts)
+                output = as_output(counted.output, wanted, attempt.params)
                 self._answered(attempts, attempt, model_type)
                 return output
             except CallError as error:
@@ -279,6 +292,18 @@ class AgentApi:
         offered = {Key(offer.service, name) for name, offer in self.offers()}
         for gone in self._cooling.forget_others(offered):
             self._warn(f"model {gone.model_type} of {gone.service}", None)
+
+    def takes_tools(self, model_type: str, fallback: bool = True) -> bool:
+        """Return whether tools are taken; see `Runtime.takes_tools`."""
+        offers = [offer for name, offer in self.offers() if name == model_type]
+        if not fallback:
+            offers = sorted(offers, key=lambda offer: -offer.priority)[:1]
+        now, passed_over = time.monotonic(), set[str]()
+        for offer in offers if fallback else ():
+            if self._cooling.is_passed_over(Key(offer.service, model_type), offer.incarnation, now):
+                passed_over.add(offer.service)
+        chosen = choose_offer(offers, None, passed_over)
+        return chosen is not None and chosen.tools
 
     def offers(self) -> list[tuple[str, Offer]]:
         """Return all offers of models, each with its model type, in config order."""
@@ -366,7 +391,7 @@ class AgentApi:
             ServiceUnavailable: Neither is configured.
         """
         entry = self._database() or self._first("agent", "database_adapter")
-        return cast("DatabaseAdapter", ServiceProxy(self._client, entry.name, DatabaseAdapter))
+        return cast("DatabaseAdapter", DatabaseProxy(self._client, entry.name, DatabaseAdapter))
 
     @property
     def has_database(self) -> bool:

@@ -19,7 +19,9 @@ from garrison.ipc.messages import (
 
 from .components import IDEMPOTENT, Action, Evaluator, Provider
 from .models import Model
-from .validation import check_component, check_gate
+from .objects import parameters_schema
+from .task_workers import TaskWorker
+from .validation import check_component, check_gate, check_task_worker
 
 Handler = Callable[..., Any]
 T = TypeVar("T")
@@ -45,6 +47,7 @@ class ComponentRegistry:
         self.models: dict[tuple[str, str], Model] = {}  # by model type and provider
         self.send_handlers: dict[str, Handler] = {}  # by source
         self.gate: Handler | None = None
+        self.task_workers: dict[str, TaskWorker] = {}  # by the name of their tasks
 
     def add(self, component: Action | Provider | Evaluator) -> None:
         """Register a component. It replaces a component of the same kind and name.
@@ -78,6 +81,17 @@ class ComponentRegistry:
         self.send_handlers[source] = handler
         self._changed()
 
+    def add_task_worker(self, worker: TaskWorker) -> None:
+        """Register what runs the tasks of a name. It replaces a worker of the same name.
+
+        Raises:
+            TypeError: It is no `TaskWorker`, or its functions require other arguments.
+            ValueError: It has no name.
+        """
+        check_task_worker(worker)
+        self.task_workers[worker.name] = worker
+        self._changed()
+
     def set_gate(self, gate: Handler) -> None:
         """Register the plugin's gate. Raises TypeError if it requires other arguments."""
         check_gate(gate)
@@ -98,6 +112,7 @@ class ComponentRegistry:
             models=_infos("model", _model, self.models),
             sends_for=_infos("send handler for", _sends_for, self.send_handlers),
             gate=self.gate is not None,
+            task_workers=_infos("task worker", _task_worker, self.task_workers),
         )
         size = len(msgspec.msgpack.encode(made))
         if size > MANIFEST_LIMIT:
@@ -145,6 +160,7 @@ def _action(name: str, action: Action) -> ActionInfo:
         _examples(action.examples),
         action.priority,
         bool(getattr(action.handler, IDEMPOTENT, False)),
+        parameters_schema(action.parameters),
     )
 
 
@@ -169,8 +185,13 @@ def _evaluator(name: str, evaluator: Evaluator) -> EvaluatorInfo:
 
 
 def _model(key: tuple[str, str], model: Model) -> ModelInfo:
-    return ModelInfo(*key, model.priority, model.stream is not None, counts=True)
+    streams, takes_tools = model.stream is not None, model.tools is not None
+    return ModelInfo(*key, model.priority, streams, counts=True, tools=takes_tools)
 
 
 def _sends_for(source: str, handler: Handler) -> str:
     return source
+
+
+def _task_worker(name: str, worker: TaskWorker) -> str:
+    return name

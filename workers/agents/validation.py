@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .components import Action, Evaluator, Provider
+from .task_workers import TaskWorker
 
-UNWRITTEN = (Action.handler, Provider.get, Evaluator.handler)
+UNWRITTEN = (Action.handler, Provider.get, Evaluator.handler, TaskWorker.execute)
 RUNTIME, MEMORY, STATE, RESPONSES = "runtime", "memory", "state", "responses"
+OPTIONS = "options"
 
 
 def check_component(component: Action | Provider | Evaluator) -> None:
@@ -22,7 +24,9 @@ def check_component(component: Action | Provider | Evaluator) -> None:
         check_takes(component.get, f"{what}: its get", RUNTIME, MEMORY, STATE)
         return
     _check_written(component.handler, f"{what}: its handler")
-    check_takes(component.handler, f"{what}: its handler", RUNTIME, MEMORY, STATE, RESPONSES)
+    takes_options = isinstance(component, Action) and component.parameters is not None
+    also = (OPTIONS,) if takes_options else ()
+    check_takes(component.handler, f"{what}: its handler", RUNTIME, MEMORY, STATE, RESPONSES, *also)
     given = (RUNTIME, MEMORY) if isinstance(component, Action) else (RUNTIME, MEMORY, STATE)
     check_takes(component.validate, f"{what}: its validate", *given)
 
@@ -32,7 +36,26 @@ def check_gate(gate: Callable[..., Any]) -> None:
     check_takes(gate, "the gate", RUNTIME, MEMORY)
 
 
-def check_names(kind: str, components: Iterable[Action | Provider | Evaluator]) -> None:
+def check_task_worker(worker: object) -> None:
+    """Check the name and the functions of a task worker.
+
+    Raises:
+        TypeError: It is no `TaskWorker`, or a function is missing or requires other arguments.
+        ValueError: It has no name.
+    """
+    if not isinstance(worker, TaskWorker):
+        raise TypeError(f"expected a TaskWorker, not {worker!r:.80}")
+    if not isinstance(worker.name, str) or not worker.name:
+        raise ValueError(f"{type(worker).__name__} needs a name: that of the tasks that it runs")
+    what = f"TaskWorker {worker.name}"
+    _check_written(worker.execute, f"{what}: its execute")
+    check_takes(worker.execute, f"{what}: its execute", RUNTIME, "options", "task")
+    check_takes(worker.validate, f"{what}: its validate", RUNTIME, MEMORY, STATE)
+
+
+def check_names(
+    kind: str, components: Iterable[Action | Provider | Evaluator | TaskWorker]
+) -> None:
     """Check that the components of one kind in one plugin have different names.
 
     Raises:

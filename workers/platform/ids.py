@@ -1,7 +1,8 @@
 """Ids of messages, and of the parts of answers. Pure.
 
 A platform's own id is unique within its room at best. `NAME/room/theirs` is unique in a host, and
-is the same whenever the message is received.
+is the same whenever the message is received. A `/` in the room is written as `%2F`, so that no two
+rooms share an id.
 """
 
 import base64
@@ -29,7 +30,7 @@ def memory_id(name: str, room: str, theirs: str) -> str:
         )
     if not room:
         raise ValueError("the memory's room_id is empty: it is the channel that answers go to")
-    made = f"{name}/{room}/{theirs}"
+    made = f"{_prefix(name, room)}{theirs}"
     if len(made) > ID_MOST:
         raise ValueError(f"the id of a message has {len(made)} characters; at most {ID_MOST}")
     return made
@@ -37,8 +38,14 @@ def memory_id(name: str, room: str, theirs: str) -> str:
 
 def their_id(name: str, room: str, memory: str) -> str | None:
     """Return the platform's own id of a message of a room; None: it is of another one."""
-    start = f"{name}/{room}/"
+    start = _prefix(name, room)
     return memory[len(start) :] if memory.startswith(start) and memory != start else None
+
+
+def _prefix(name: str, room: str) -> str:
+    """Return what the ids of a room's messages begin with."""
+    escaped = room.replace("%", "%25").replace("/", "%2F")
+    return f"{name}/{escaped}/"
 
 
 def part_id(message: str, part: int) -> str:

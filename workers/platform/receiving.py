@@ -69,10 +69,10 @@ class Receiving:
         """Take a message; return when it is on disk and its position is saved.
 
         Raises:
-            Busy: Too many wait. Its position, and later ones of its stream, are not saved.
+            Busy: Too many wait. No later position of its stream is saved until it has come again.
         """
         if self.waiting >= WAITING_MOST:
-            self._streams.block(stream)
+            self._streams.block(stream, position)
             raise Busy(f"{self.waiting} messages wait to be handed over already")
         work = self._new(memory, stream, position)
         if self._behind is not None:

@@ -4,6 +4,8 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+REFUSED_MOST = 256  # positions of a stream to wait for; of more, it reaches none until a restart
+
 
 @dataclass
 class Stream:
@@ -12,7 +14,13 @@ class Stream:
     first: int = 1  # place of the first of them
     open: deque[tuple[str, bool]] = field(default_factory=deque)  # position, whether it is done
     reached: str = ""
-    blocked: bool = False  # one could not be taken: no later position counts
+    refused: set[str] = field(default_factory=set)  # positions of messages that were not taken
+    is_stuck: bool = False  # one of them has no position, or there are too many
+
+    @property
+    def blocked(self) -> bool:
+        """Return whether a message was not taken: no later position counts until it is."""
+        return self.is_stuck or bool(self.refused)
 
 
 class Streams:
@@ -41,6 +49,7 @@ class Streams:
         while known.open and known.open[0][1]:
             position, _ = known.open.popleft()
             known.first += 1
+            known.refused.discard(position)
             moved = position or moved
         if moved is None or known.blocked:
             return None
@@ -53,10 +62,15 @@ class Streams:
         """Note a message that need not be handed over; return what `done` does."""
         return self.done(stream, self.add(stream, position))
 
-    def block(self, stream: str) -> None:
+    def block(self, stream: str, position: str) -> None:
         """Note that a message of a stream was not taken: it is to be received again."""
-        if stream:
-            self._streams.setdefault(stream, Stream()).blocked = True
+        if not stream:
+            return
+        known = self._streams.setdefault(stream, Stream())
+        if position and len(known.refused) < REFUSED_MOST:
+            known.refused.add(position)
+        else:
+            known.is_stuck = True
 
     def reached(self) -> Iterator[tuple[str, str]]:
         """Yield each stream and its position, where it has one."""

@@ -14,6 +14,7 @@ from garrison.ipc import frames, values
 from garrison.ipc.error_text import described
 from garrison.ipc.messages import EMPTY_MAP, Call, Framed, Manifest, MethodInfo, Value
 from garrison.workers.agents.components import IDEMPOTENT
+from garrison.workers.agents.database.queries import snake_case
 from garrison.workers.platform.platform import HOOKS, Platform
 from garrison.workers.service import RESERVED, Service
 
@@ -59,7 +60,11 @@ class Method:
         for parameter in self._parameters:
             _check(_annotation(parameter.annotation), f"its parameter {parameter.name}")
         _check(self._result(), "its result")
-        self._positional = self._fast_decoder()
+        # elizaOS's queries: a method of named arguments alone also takes a mapping of them
+        self._is_query = bool(self._parameters) and all(
+            parameter.kind is parameter.KEYWORD_ONLY for parameter in self._parameters
+        )
+        self._positional = None if self._is_query else self._fast_decoder()
         self._take_bytes = {
             number
             for number, parameter in enumerate(self._parameters)
@@ -121,8 +126,10 @@ class Method:
     def _bind_slowly(self, args: Value, kwargs: Value) -> tuple[tuple[Any, ...], dict[str, Any]]:
         signature = self._signature.replace(parameters=self._parameters)
         given, named = frames.decode_args(args), frames.decode_kwargs(kwargs)
+        if self._is_query and not named and len(given) == 1 and isinstance(given[0], dict):
+            given, named = [], given[0]
         try:
-            bound = signature.bind(*given, **named)
+            bound = signature.bind(*given, **self._respell(named))
         except TypeError as error:
             raise InvalidArguments(f"{error}; it takes {signature}") from error
         for name, value in bound.arguments.items():
@@ -137,6 +144,18 @@ class Method:
             except msgspec.ValidationError as error:
                 raise InvalidArguments(f"{name}: {_plain(str(error))}") from error
         return bound.args, bound.kwargs
+
+    def _respell(self, named: dict[str, Any]) -> dict[str, Any]:
+        """Return named arguments with elizaOS's spelling, `roomId`, replaced by the method's own
+        `room_id`. Names that the method has as they are, or has in neither way, are left."""
+        known = self._signature.parameters
+        result: dict[str, Any] = {}
+        for name, value in named.items():
+            own = name if name in known or snake_case(name) not in known else snake_case(name)
+            if own in named and own != name:
+                raise InvalidArguments(f"{own!r} is given twice, also as {name!r}")
+            result[own] = value
+        return result
 
     def _fast_decoder(self) -> Callable[[Any], Any] | None:
         fields: list[Any] = []

@@ -1,7 +1,7 @@
 """Ids of messages and of parts."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from garrison.workers.platform import ids
@@ -17,6 +17,14 @@ def test_their_id_is_found_again(name: str, room: str, theirs: str) -> None:
 
     assert ids.their_id(name, room, made) == theirs
     assert ids.their_id(name, f"{room}x", made) is None
+
+
+@given(st.tuples(TEXTS, TEXTS), st.tuples(TEXTS, TEXTS))
+@example(("a/b", "c"), ("a", "b/c"))
+@example(("a%2Fb", "c"), ("a/b", "c"))
+def test_two_messages_never_share_an_id(one: tuple[str, str], other: tuple[str, str]) -> None:
+    """Also where rooms and ids hold the character between them."""
+    assert (ids.memory_id("radio", *one) == ids.memory_id("radio", *other)) == (one == other)
 
 
 @pytest.mark.parametrize(

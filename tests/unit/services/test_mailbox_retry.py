@@ -12,7 +12,7 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
-from garrison.workers import Busy, RetryLater
+from garrison.workers import Busy, NotSent, RetryLater
 from garrison.workers.services.mailbox.checksums import DEAD, WAITING, Message
 from garrison.workers.services.mailbox.retry import (
     BUSY_S,
@@ -39,6 +39,13 @@ def message(**fields: object) -> Message:
 def error(kind: type[CallError]) -> CallError:
     """Return an error of a kind."""
     return kind("bot", "say", "5" if kind is CallTimeout else "it went wrong")
+
+
+def test_what_a_platform_refuses_for_good_is_not_tried_again() -> None:
+    """Ten attempts would have the same end."""
+    decision = decide(message(), NotSent("the channel is gone"), LIMITS, NOW, 0.5)
+    assert decision.outcome is Outcome.DEAD_LETTER
+    assert "the channel is gone" in decision.message.reason
 
 
 @pytest.mark.parametrize(

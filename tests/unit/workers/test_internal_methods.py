@@ -352,5 +352,6 @@ def test_names_on_the_wire_are_those_of_earlier_releases() -> None:
         "$gate",
         "$model",
         "$model_stream",
+        "$run_task",
         "$send",
     }

@@ -98,6 +98,7 @@ async def test_a_call_is_refused_at_once_if_all_that_it_waits_for_is_stuck(pool:
     pool.released.set()
     assert await third == "third"
     assert await last == "other"
+    await until_true(lambda: pool.threads.use.busy == 0)
     assert await pool.call("stuck") == "stuck"
 
 

@@ -490,3 +490,50 @@ def test_bytes_that_cannot_be_decoded_are_invalid_arguments(args: bytes, kwargs:
 
     with pytest.raises(InvalidArguments):
         Method("m", method).bind(Call(1, "m", Raw(args), Raw(kwargs), 1.0))
+
+
+# --- elizaOS's spelling -------------------------------------------------------------------
+
+
+async def get_memories(
+    self: Any, *, table_name: str = "messages", room_id: str | None = None, count: int = 0
+) -> None:
+    """A query, as a database has them."""
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        ((), {"tableName": "facts", "roomId": "r"}),
+        ((), {"table_name": "facts", "roomId": "r"}),
+        (({"tableName": "facts", "roomId": "r"},), {}),
+        (({"table_name": "facts", "room_id": "r"},), {}),
+    ],
+)
+def test_elizaos_spelling_of_named_arguments(args: Any, kwargs: dict[str, Any]) -> None:
+    """`roomId` is `room_id`, and a mapping of all of them is what elizaOS's queries are."""
+    assert bound(get_memories, *args, **kwargs) == ((), {"table_name": "facts", "room_id": "r"})
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs", "problem"),
+    [
+        ((), {"roomId": "r", "room_id": "q"}, "'room_id' is given twice, also as 'roomId'"),
+        ((), {"roomID2": "r"}, "unexpected keyword argument 'roomID2'"),
+        (({"count": "x"},), {}, "count: expected int"),
+        (({}, {}), {}, "too many positional arguments"),
+    ],
+)
+def test_invalid_named_arguments(args: Any, kwargs: dict[str, Any], problem: str) -> None:
+    """The error names them as the caller wrote them."""
+    assert problem in unfit(get_memories, *args, **kwargs)
+
+
+def test_a_name_that_the_method_has_is_left() -> None:
+    """Also where it is in camelCase, and where a method takes any name."""
+
+    async def own(self: Any, roomId: str = "") -> None: ...
+    async def free(self: Any, **named: str) -> None: ...
+
+    assert bound(own, roomId="r") == (("r",), {})
+    assert bound(free, roomId="r") == ((), {"roomId": "r"})

@@ -1,6 +1,6 @@
 """`Task`: work for a later time, once or repeatedly, and the states that it goes through."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -26,7 +26,7 @@ class Task(msgspec.Struct, kw_only=True):
     id: str = ""
     description: str = ""
     status: str = PENDING
-    scheduled_for: datetime | None = None  # with a time zone; None is now
+    scheduled_for: datetime | None = None  # None is now; without a time zone it is UTC
     tags: list[str] = []
     metadata: dict[str, Any] = {}
     room_id: str = ""
@@ -46,3 +46,19 @@ class Task(msgspec.Struct, kw_only=True):
     lease: str = ""  # id of the claim that runs it now
     lease_owner: str = ""
     lease_until: float = 0.0
+    runs: int = 0  # finished runs; those that are tried again are not counted
+    deaths: int = 0  # how often in a row it ended the process that ran it
+    missed_count: int = 0  # times that passed without a run, or with a late one
+    missed_until: float = 0.0  # the last of them
+
+    def __post_init__(self) -> None:
+        if self.scheduled_for is not None and self.scheduled_for.tzinfo is None:
+            self.scheduled_for = self.scheduled_for.replace(tzinfo=UTC)
+
+    @property
+    def run_id(self) -> str:
+        """Return an id of the present run, which stays the same where the run is tried again.
+
+        Hand it to what must happen once a run, such as the `id` of a message.
+        """
+        return f"task-{self.id}-{self.runs + 1}"

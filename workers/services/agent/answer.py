@@ -20,10 +20,7 @@ from garrison.workers import (
     Busy,
     Content,
     EventType,
-    GenerateTextParams,
     Memory,
-    ModelTrace,
-    ModelUnavailable,
     RetryLater,
     Runtime,
     State,
@@ -36,12 +33,12 @@ from .config import Config
 from .history import ConversationHistory
 from .limits.gatekeeper import Gatekeeper
 from .limits.no_answer import NoAnswer
+from .model_calls import TEXT_MOST, ModelCalls
 from .persona import Persona
 from .record.resume import StepMove, has_no_answer, recorded_parts, step_move
 from .record.rows import (
     FAILURE,
     MessageState,
-    ModelUse,
     PlannedStep,
     StepKind,
     StepState,
@@ -55,7 +52,6 @@ RESULT_SHARE = 4  # responses and results may fill a quarter of the largest wire
 RUNS_MOST = 3  # of an action that may run twice, whose process ends during it
 FAILURE_TEXT = "failure_text"  # key in a message's metadata: the platform's own text
 ANSWER_FAILED = "answer.failed"  # event
-TEXT_MOST = 8192  # characters of the providers' texts and of an error that are recorded
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -81,6 +77,7 @@ class AnswerPipeline:
         self.gatekeeper = Gatekeeper(runtime, config, emit, self._failure_text)
         self._sender = ResponseSender(runtime, config, history, emit)
         self._persona = Persona(runtime, config)
+        self._models = ModelCalls(runtime, config, history, self._persona)
 
     async def answer(self, answer: AnswerState) -> None:
         """Answer a message, or go on with its answer from what is recorded.
@@ -186,9 +183,9 @@ class AnswerPipeline:
         return _or_reply(_numbered(Run(action) for action in actions))
 
     async def _choose(self, answer: AnswerState, actions: list[Any]) -> list[PlannedStep]:
-        params = await self._model_params(answer, answering=False)
+        params = await self._models.params(answer, answering=False)
         params.prompt = choice.question(actions)
-        names = choice.parse_choice(str(await self._use_model(answer, params)), actions)
+        names = choice.parse_choice(str(await self._models.use(answer, params)), actions)
         steps = _numbered(choice.plan_steps(Content(actions=names), actions))
         return _or_reply(steps) if steps else []
 
@@ -373,40 +370,12 @@ class AnswerPipeline:
             answer.add_failure(step, REPLY, "the message is empty: there is nothing to answer")
             return None
         await self._compose_state(answer)
-        text = await self._use_model(answer, await self._model_params(answer))
+        text = await self._models.use(answer, await self._models.params(answer))
         if isinstance(text, str) and text.strip():
             return Content(self._persona.reply(answer.memory, text.strip()))
         got = "an empty text" if isinstance(text, str) else f"{type(text).__name__}, not a text"
         answer.add_failure(step, REPLY, f"the model {self._config.model} returned {got}")
         return None
-
-    async def _use_model(self, answer: AnswerState, params: GenerateTextParams) -> Any:
-        config, began = self._config, time.monotonic()
-        use, why = ModelUse(config.model), answer.record.why
-        why.models = [*why.models, use]
-        if self._runtime.record_values:
-            why.prompt = prompt.recorded(params, self._runtime.redacted)
-        trace = ModelTrace()
-        try:
-            with trace:
-                return await self._runtime.use_model(
-                    config.model, params, timeout=config.model_timeout, fallback=config.fallback
-                )
-        except ModelUnavailable as error:
-            found: dict[str, Exception] = getattr(error, "errors", {})
-            use.errors = {name: _error_text(one)[:TEXT_MOST] for name, one in found.items()}
-            raise
-        finally:
-            use.seconds = time.monotonic() - began
-            use.service, use.tokens = trace.service, trace.tokens
-            use.errors = {**trace.errors, **use.errors}
-
-    async def _model_params(
-        self, answer: AnswerState, answering: bool = True
-    ) -> GenerateTextParams:
-        conversation = await self._history.conversation(answer.memory)
-        provided = answer.state.text if answer.state else ""
-        return await self._persona.params(conversation, provided, answering)
 
 
 def is_own(error: BaseException) -> bool:

@@ -1,26 +1,12 @@
 """Tasks, their queries, and a cache, in the process's memory, bounded. Pure. Sizes are bytes."""
 
-import operator
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Hashable, Mapping
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from garrison.workers import Task
-
-FIELDS = frozenset(Task.__struct_fields__)
-EPOCH = datetime.min.replace(tzinfo=UTC)  # stands for no time in comparisons: the task is due
-COMPARISONS: dict[str, Callable[[Any, Any], bool]] = {
-    "$eq": operator.eq,
-    "$ne": operator.ne,
-    "$lt": operator.lt,
-    "$lte": operator.le,
-    "$gt": operator.gt,
-    "$gte": operator.ge,
-    "$in": lambda value, options: value in options,
-}
+from garrison.workers import Task, TaskChanges, TaskQuery
 
 K = TypeVar("K", bound=Hashable)
 
@@ -48,7 +34,6 @@ class Tasks:
         Raises:
             OverflowError: There is no room.
         """
-        task = msgspec.structs.replace(task, scheduled_for=_aware(task.scheduled_for))
         size = len(msgspec.msgpack.encode(task))
         old_size = self._sizes.get(task.id)
         if old_size is None and len(self._tasks) >= self._max_count:
@@ -72,9 +57,7 @@ class Tasks:
         task = self._tasks.get(task_id)
         if task is None:
             raise LookupError(f"there is no task {task_id!r}")
-        _check_fields(fields)
-        values = {**msgspec.structs.asdict(task), **fields, "id": task_id}
-        self.put(msgspec.convert(values, Task))
+        self.put(TaskChanges.parse(fields).apply(task))
 
     def remove(self, task_id: str) -> None:
         """Delete a task, if it exists."""
@@ -91,61 +74,7 @@ class Tasks:
         Raises:
             ValueError: There is no such field or comparison, or the values are not comparable.
         """
-        _check_fields(query)
-        return [
-            task
-            for task in self._tasks.values()
-            if all(_matches(task, field, wanted) for field, wanted in query.items())
-        ]
-
-
-def _check_fields(fields: Mapping[str, Any]) -> None:
-    for field in fields:
-        if field not in FIELDS:
-            raise ValueError(f"a task has no field {field!r}; it has {', '.join(sorted(FIELDS))}")
-
-
-def _matches(task: Task, field: str, wanted: Any) -> bool:
-    value = getattr(task, field)
-    if field == "tags" and not isinstance(wanted, Mapping):
-        tags = [wanted] if isinstance(wanted, str) else wanted
-        return set(tags) <= set(value)
-    if not (isinstance(wanted, Mapping) and any(str(key).startswith("$") for key in wanted)):
-        return bool(_compare(field, "$eq", value, wanted))
-    return all(_compare(field, name, value, other) for name, other in wanted.items())
-
-
-def _compare(field: str, name: str, value: Any, other: Any) -> bool:
-    compare = COMPARISONS.get(name)
-    if compare is None:
-        known = " ".join(COMPARISONS)
-        raise ValueError(f"{field}: there is no comparison {name!r}; there are {known}")
-    if field == "scheduled_for" and name != "$in":
-        ordering = name not in {"$eq", "$ne"}
-        value, other = _time(value, ordering), _time(other, ordering)
-    elif field == "scheduled_for":
-        other = [_time(one, False) for one in other]
-    try:
-        return bool(compare(value, other))
-    except TypeError as error:
-        raise ValueError(f"{field}: {name} {other!r} cannot be compared: {error}") from error
-
-
-def _time(value: Any, ordering: bool) -> Any:
-    """Return a time with a zone. In order comparisons, None is the earliest time."""
-    if value is None:
-        return EPOCH if ordering else None
-    try:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return datetime.fromtimestamp(value, UTC)
-        return _aware(msgspec.convert(value, datetime))
-    except (msgspec.ValidationError, ValueError, OverflowError, OSError) as error:
-        raise ValueError(f"scheduled_for: {value!r} is no time: {error}") from error
-
-
-def _aware(time: datetime | None) -> datetime | None:
-    """Return a time with a zone; a time without one is UTC."""
-    return time if time is None or time.tzinfo is not None else time.replace(tzinfo=UTC)
+        return TaskQuery.parse(query).select(self._tasks.values())
 
 
 class Cache(Generic[K]):

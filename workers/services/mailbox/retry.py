@@ -14,7 +14,7 @@ from garrison.ipc import (
     ServiceLost,
     ServiceUnavailable,
 )
-from garrison.workers import Busy, RetryLater
+from garrison.workers import Busy, NotSent, RetryLater
 
 from .checksums import DEAD, WAITING, Message
 
@@ -74,7 +74,7 @@ def decide(
             return Decision(Outcome.ACKNOWLEDGE, message)
         case ServiceUnavailable() | Overloaded():
             return Decision(Outcome.REDELIVER, message)
-        case InvalidCall():
+        case InvalidCall() | NotSent():  # refused for good: no attempt changes that
             return _dead_letter(message, _error_text(message, error), now)
         case ServiceLost() if not error.died:
             return Decision(Outcome.REDELIVER, message)
