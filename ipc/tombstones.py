@@ -43,10 +43,14 @@ class Tombstones(msgspec.Struct, frozen=True, omit_defaults=True):
             person: The id on the platform.
             stored_at: When it was stored: what a person writes afterwards is kept.
         """
-        if not self.forgotten or not person:
-            return False
-        at = self.forgotten.get(self._digest(source, person))
+        at = self.time_of(source, person)
         return at is not None and stored_at <= at
+
+    def time_of(self, source: str, person: str) -> float | None:
+        """Return when a person was forgotten last; None if they were not."""
+        if not self.forgotten or not person:
+            return None
+        return self.forgotten.get(self._digest(source, person))
 
     def adding(self, sources: "tuple[str, ...]", person: str, at: float) -> "Tombstones":
         """Return these and a person who is forgotten now.

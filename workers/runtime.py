@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from garrison.ipc.character import Character
-from garrison.ipc.client import ATTRIBUTION, Client
+from garrison.ipc.client import ATTRIBUTION, DEADLINE, Client
 from garrison.ipc.directory import RegistrationStatus
 from garrison.ipc.mail import MESSAGE, PostedMessage
 from garrison.ipc.messages import Attribution, RestartedBy
@@ -328,6 +328,12 @@ class Runtime(AgentRuntime):
         return (
             None if entry is None else Caller(entry.name, entry.agent, entry.manifest.service_type)
         )
+
+    @property
+    def time_left(self) -> float:
+        """Return the seconds until the deadline of the call that the method runs for; infinite in
+        a stream, and where no method runs."""
+        return max(DEADLINE.get() - self.client.now(), 0.0)
 
     # --- events -----------------------------------------------------------------------------
 

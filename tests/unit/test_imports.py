@@ -289,6 +289,7 @@ SHOWN = {
     "supervisor/cli/person.py": {"time.time"},  # of an export
     "supervisor/state/forgotten.py": {"time.time"},  # compared with times of records
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
+    "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
