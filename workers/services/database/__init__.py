@@ -15,7 +15,11 @@ from garrison.workers import Plugin, Runtime
 from ..model_support.library import load_library
 from .cache_methods import CacheMethods
 from .erasure_methods import ErasureMethods
+from .log_methods import LogMethods
 from .memory_methods import MemoryMethods
+from .people_methods import PeopleMethods
+from .place_methods import PlaceMethods
+from .task_methods import TaskMethods
 
 LIBRARIES = ("sqlalchemy", "alembic")
 SERVER_LIBRARIES = ("asyncpg", "greenlet")
@@ -25,7 +29,15 @@ STOP_S = 5.0  # for what waits to be written
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
-class DatabaseService(MemoryMethods, CacheMethods, ErasureMethods):
+class DatabaseService(
+    MemoryMethods,
+    CacheMethods,
+    PeopleMethods,
+    PlaceMethods,
+    TaskMethods,
+    LogMethods,
+    ErasureMethods,
+):
     """Memories, people, rooms, tasks, logs and cached values."""
 
     service_type = "database"
@@ -40,6 +52,8 @@ class DatabaseService(MemoryMethods, CacheMethods, ErasureMethods):
         statement_timeout: Seconds = 30.0  # for one statement
         wait: Seconds = 30.0  # for a server that is away, before a call fails
         cache_entries: Annotated[int, Meta(ge=1)] = 100_000  # the oldest are deleted
+        # table to the age at which its rows are deleted; 0 keeps them
+        retention: dict[str, Annotated[float, Meta(ge=0)]] = {}
 
     config: Config
 
@@ -54,7 +68,11 @@ class DatabaseService(MemoryMethods, CacheMethods, ErasureMethods):
         service._stores = await stores.Stores.open(runtime, config)
         service.spawn(service._stores.database.run(), "writer")
         await service._apply_tombstones()
+        service.spawn(service._stores.retention.run(service._note_deleted), "retention")
         return service
+
+    def _note_deleted(self, rows: int) -> None:
+        self.runtime.report(deleted_by_age=rows)
 
     async def stop(self) -> None:
         """Write what waits, and close the connections."""

@@ -18,14 +18,22 @@ from .database import FIRST_S, LONGEST_S, Database
 from .engine import Engine
 from .erasure import ErasureStore
 from .failures import Failure, failure_of
+from .logs import LogStore
 from .memories import MemoryStore
+from .people import PeopleStore
+from .places import PlaceStore
 from .postgres import CONNECT_S, PostgresEngine, parse_url
+from .retention import RetentionStore
 from .sqlite import SqliteEngine
+from .tasks import TaskStore
 
 log = logging.getLogger(__name__)
 
 FILE = "database.db"
 OUTAGE = "outage"  # key of the warning
+DAY_S = 86_400.0
+# seconds; 0 keeps them: tasks that are done or failed, log entries, what models used by day
+RETENTION = {"tasks": 7 * DAY_S, "logs": 30 * DAY_S, "usage": 400 * DAY_S}
 
 
 class Stores:
@@ -35,6 +43,11 @@ class Stores:
         self.database = database
         self.memories = MemoryStore(database)
         self.cache = CacheStore(database, config.cache_entries)
+        self.people = PeopleStore(database)
+        self.places = PlaceStore(database)
+        self.tasks = TaskStore(database)
+        self.logs = LogStore(database)
+        self.retention = RetentionStore(database, RETENTION | config.retention)
         self.erasure = ErasureStore(database, self.memories)
 
     @classmethod

@@ -199,11 +199,16 @@ tasks = Table(
     _text("lease"),
     _text("lease_owner"),
     _time("lease_until"),
+    Column("runs", Integer, nullable=False, server_default="0"),
+    Column("deaths", Integer, nullable=False, server_default="0"),
+    Column("missed_count", Integer, nullable=False, server_default="0"),
+    _time("missed_until"),
     Column("queued", Boolean, nullable=False),  # it has the tag `queue`
-    _time("due_at"),  # `scheduled_for`, or 0
+    Column("due_at", Double),  # when a runner may claim it; NULL is never
     Index("tasks_of_agent", "agent_id", "created_at", "id"),
     Index("tasks_by_name", "agent_id", "name"),
-    Index("tasks_due", "queued", "status", "due_at"),
+    Index("tasks_due", "due_at"),
+    Index("tasks_due_of_agent", "agent_id", "due_at"),
     Index("tasks_by_owner", "lease_owner"),
     Index("tasks_by_age", "status", "updated_at"),  # for retention
 )

@@ -220,14 +220,19 @@ def _create_tasks() -> None:
         sa.Column("lease", sa.Text(), server_default="", nullable=False),
         sa.Column("lease_owner", sa.Text(), server_default="", nullable=False),
         sa.Column("lease_until", sa.Double(), server_default="0", nullable=False),
+        sa.Column("runs", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("deaths", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("missed_count", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("missed_until", sa.Double(), server_default="0", nullable=False),
         sa.Column("queued", sa.Boolean(), nullable=False),
-        sa.Column("due_at", sa.Double(), server_default="0", nullable=False),
+        sa.Column("due_at", sa.Double(), nullable=True),
         sa.PrimaryKeyConstraint("agent_id", "id"),
     )
     op.create_index("tasks_by_age", "tasks", ["status", "updated_at"], unique=False)
     op.create_index("tasks_by_name", "tasks", ["agent_id", "name"], unique=False)
     op.create_index("tasks_by_owner", "tasks", ["lease_owner"], unique=False)
-    op.create_index("tasks_due", "tasks", ["queued", "status", "due_at"], unique=False)
+    op.create_index("tasks_due", "tasks", ["due_at"], unique=False)
+    op.create_index("tasks_due_of_agent", "tasks", ["agent_id", "due_at"], unique=False)
     op.create_index("tasks_of_agent", "tasks", ["agent_id", "created_at", "id"], unique=False)
 
 
