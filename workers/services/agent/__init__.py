@@ -31,11 +31,12 @@ from .answer import AnswerPipeline, is_own
 from .cache import Cache
 from .config import Config as AgentConfig
 from .database import AgentDatabase
-from .erasure import Finishing, RecordErasure
+from .erasure import AgentErasure, Finishing, RecordErasure
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
 from .limits.age import Age
 from .limits.no_answer import NoAnswer
+from .memory.erasure import MemoryErasure
 from .record import schema
 from .record.explain import Explained
 from .record.finding import find_answers
@@ -130,7 +131,10 @@ class AgentService(AgentDatabase):
         self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
         self._gatekeeper = self._pipeline.gatekeeper
         finishing = Finishing(self._in_progress, config.answer_timeout, self._answered.remove)
-        self._erasure = RecordErasure(self.runtime, self._answers, finishing)
+        self._erasure = AgentErasure(
+            RecordErasure(self.runtime, self._answers, finishing),
+            MemoryErasure(self.runtime, self._database.store),
+        )
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
 
     # --- messages ---------------------------------------------------------------------------

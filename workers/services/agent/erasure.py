@@ -1,4 +1,4 @@
-"""The agent's part of `garrison person`: what it has recorded of a person.
+"""The agent's part of `garrison person`: what it has recorded and remembers of a person.
 
 A message of the person that is being answered is finished first, and erased with its answer. One
 that arrives meanwhile is a new one.
@@ -16,6 +16,7 @@ from garrison.ipc import CallError, State
 from garrison.workers import Busy, IsPerson, Memory, Runtime, is_person
 from garrison.workers.sqlite import erasing as files
 
+from .memory.erasure import MemoryErasure
 from .record import erasing
 from .record.erasing import IsOf
 from .record.rows import MessageKey, Record
@@ -188,6 +189,47 @@ class RecordErasure:
         problem = await self._store.execute(files.sweep)
         if problem:
             raise files.NotOverwritten(self._store.path, problem)
+
+
+class AgentErasure:
+    """Finds, exports and erases what the agent keeps of persons.
+
+    Args:
+        records: Its record of answers.
+        memories: Its memories.
+    """
+
+    def __init__(self, records: RecordErasure, memories: MemoryErasure) -> None:
+        self._records, self._memories = records, memories
+
+    async def forget(self, source: str, person: str) -> Counts:
+        """Erase what is kept of a person; return how much, by kind.
+
+        Args:
+            source: NAME of the platform's service.
+            person: The id there.
+
+        Raises:
+            Busy: A message of theirs is still being answered.
+            NotOverwritten: The disk is full.
+        """
+        recorded = await self._records.forget(source, person)
+        return recorded | await self._memories.forget(source, person)  # answers are remembered
+
+    async def export(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield what is kept of a person; `store` is the kind."""
+        for part in (self._records, self._memories):
+            async for row in part.export(source, person):
+                yield row
+
+    async def apply_tombstones(self) -> None:
+        """Erase whom a restored file brought back.
+
+        Raises:
+            NotOverwritten: The disk is full.
+        """
+        await self._records.apply_tombstones()
+        await self._memories.apply_tombstones()
 
 
 def exported(record: Record) -> dict[str, Any]:
