@@ -44,6 +44,12 @@ from garrison.workers.agents.database.records import (
     World,
 )
 from garrison.workers.agents.database.tasks import Task
+from garrison.workers.agents.model_budget import (
+    BudgetGrant,
+    BudgetNeed,
+    BudgetSpent,
+    set_attribution,
+)
 from garrison.workers.agents.model_trace import ModelTrace
 from garrison.workers.agents.models import (
     ChatMessage,
@@ -70,6 +76,9 @@ __all__ = [
     "Action",
     "ActionResult",
     "Attribution",
+    "BudgetGrant",
+    "BudgetNeed",
+    "BudgetSpent",
     "Busy",
     "Caller",
     "Character",
@@ -130,6 +139,7 @@ __all__ = [
     "idempotent",
     "is_about",
     "is_person",
+    "set_attribution",
     "state",
     "with_timeout",
 ]

@@ -8,12 +8,15 @@ import functools
 import hashlib
 import logging
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Self
 
 import msgspec
 
 from garrison.workers import (
+    Attribution,
+    BudgetGrant,
+    BudgetNeed,
     Busy,
     EventType,
     Memory,
@@ -24,6 +27,7 @@ from garrison.workers import (
     State,
     as_memory,
     idempotent,
+    set_attribution,
 )
 from garrison.workers.sqlite.opening import open_or_explain
 
@@ -31,12 +35,13 @@ from .answer import AnswerPipeline, is_own
 from .cache import Cache
 from .config import Config as AgentConfig
 from .database import AgentDatabase
-from .erasure import AgentErasure, Finishing, RecordErasure
+from .erasure import Finishing
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
 from .limits.age import Age
+from .limits.budget_keeper import BudgetKeeper
 from .limits.no_answer import NoAnswer
-from .memory.erasure import MemoryErasure
+from .persons import PersonMethods
 from .record import schema
 from .record.explain import Explained
 from .record.finding import find_answers
@@ -80,10 +85,11 @@ class Work(msgspec.Struct):
     origin: Origin
     age: Age
     result: "asyncio.Future[Processed]"
+    task: str = ""  # the id of the task that it is a message of
     ended: asyncio.Event = msgspec.field(default_factory=asyncio.Event)  # nothing more is written
 
 
-class AgentService(AgentDatabase):
+class AgentService(AgentDatabase, PersonMethods):
     """Answers messages with actions and models."""
 
     service_type = "agent"
@@ -108,10 +114,13 @@ class AgentService(AgentDatabase):
         service._answers.start(asyncio.get_running_loop())
         await service._erasure.apply_tombstones()
         await service._restore_limits()
+        await service._budget.load()
         service.spawn(service._watch_record(), "answers", essential=True)
         service.every(PRUNE_S, service._prune)
         if service._answers.set_aside is not None:
             service._emit("answers.damaged", {"set_aside": str(service._answers.set_aside)})
+        if (kept := service._database.store.set_aside) is not None:
+            service._emit("memory.damaged", {"set_aside": str(kept)})
         runtime.register_event(EventType.MESSAGE_RECEIVED, service._on_message)
         return service
 
@@ -128,13 +137,11 @@ class AgentService(AgentDatabase):
         self._emitting = 0  # events that are being emitted
         self._dropping = False
         history = ConversationHistory(self.runtime, config, self._database)
-        self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
+        self._budget = BudgetKeeper(self.runtime, config, self._answers, self._show)
+        self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit, self._budget)
         self._gatekeeper = self._pipeline.gatekeeper
         finishing = Finishing(self._in_progress, config.answer_timeout, self._answered.remove)
-        self._erasure = AgentErasure(
-            RecordErasure(self.runtime, self._answers, finishing),
-            MemoryErasure(self.runtime, self._database.store),
-        )
+        self._open_erasure(self._answers, self._database.store, finishing)
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
 
     # --- messages ---------------------------------------------------------------------------
@@ -173,7 +180,9 @@ class AgentService(AgentDatabase):
         if work is None:
             result: asyncio.Future[Processed] = asyncio.get_running_loop().create_future()
             age = self._gatekeeper.age(memory)
-            work = Work(key, memory, given, state, origin, age, result)
+            within = self.runtime.attribution
+            task = within.task if within is not None else ""
+            work = Work(key, memory, given, state, origin, age, result, task)
             self._accept(work)
         return await asyncio.shield(work.result)
 
@@ -248,6 +257,7 @@ class AgentService(AgentDatabase):
     async def _answer(self, work: Work) -> None:
         """Answer one message and resolve its future; then run the evaluators."""
         answer: AnswerState | None = None
+        set_attribution(self._budget.attribution(work.memory, work.task), self._budget)
         try:
             answer, processed = await self._begin(work)
             if answer is not None:
@@ -405,6 +415,20 @@ class AgentService(AgentDatabase):
         self._answers.begin_close()
         await asyncio.gather(asyncio.to_thread(self._answers.wait_closed), self._stop_database())
 
+    def _show(self, **facts: float) -> None:
+        self._gatekeeper.show(**facts)
+
+    # --- budgets, for the runtimes of other workers -----------------------------------------
+
+    async def reserve_use(self, attribution: Attribution, need: BudgetNeed) -> BudgetGrant:
+        """Reserve the use of a model for an answer; `settle_use` must follow."""
+        return await self._budget.reserve_use(attribution, need)
+
+    @idempotent
+    async def settle_use(self, id: str, tokens: int | None, cost: float | None) -> None:
+        """Count what a reserved use has taken; None is not known."""
+        await self._budget.settle_use(id, tokens, cost)
+
     # --- the record -------------------------------------------------------------------------
 
     async def _watch_record(self) -> None:
@@ -448,22 +472,6 @@ class AgentService(AgentDatabase):
             "details": [shown.detail(record) for record in found.details],
         }
 
-    # --- persons ----------------------------------------------------------------------------
-
-    async def forget_person(self, source: str, person: str) -> dict[str, int]:
-        """Erase what is recorded and remembered of a person; return how much, by kind.
-
-        Raises:
-            Busy: A message of theirs is still being answered.
-        """
-        self._gatekeeper.forget(source, person)
-        return await self._erasure.forget(source, person)
-
-    async def export_person(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield what is recorded and remembered of a person; `store` is the kind."""
-        async for row in self._erasure.export(source, person):
-            yield row
-
 
 def _hash(responses: list[Memory]) -> str:
     """Return a hash of the responses' contents; "" without responses."""
@@ -479,4 +487,4 @@ def _retrieve_exception(result: "asyncio.Future[Processed]") -> None:
         result.exception()
 
 
-plugin = Plugin(name="agent", services=[AgentService])
+plugin = Plugin(name="agent", services=[AgentService], preload=["garrison.workers.services.agent"])

@@ -287,4 +287,6 @@ class MailboxService(Service):
         self.runtime.report(**await self._admin.counts())
 
 
-plugin = Plugin(name="mailbox", services=[MailboxService])
+plugin = Plugin(
+    name="mailbox", services=[MailboxService], preload=["garrison.workers.services.mailbox"]
+)
