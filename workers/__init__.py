@@ -52,7 +52,7 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
-from garrison.workers.agents.task_workers import TaskWorker
+from garrison.workers.agents.task_workers import TaskEnd, TaskRun, TaskWorker
 
 from .caller import Caller
 from .define_service import define_service
@@ -113,7 +113,9 @@ __all__ = [
     "TargetInfo",
     "Task",
     "TaskChanges",
+    "TaskEnd",
     "TaskQuery",
+    "TaskRun",
     "TaskWorker",
     "World",
     "answer_id",
