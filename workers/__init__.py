@@ -53,6 +53,7 @@ from garrison.workers.agents.models import (
     ModelUnavailable,
 )
 from garrison.workers.agents.task_workers import TaskEnd, TaskRun, TaskWorker
+from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
 from .define_service import define_service
@@ -81,6 +82,7 @@ __all__ = [
     "EventType",
     "GenerateObjectParams",
     "GenerateTextParams",
+    "Generated",
     "Heard",
     "Log",
     "Media",
@@ -117,6 +119,8 @@ __all__ = [
     "TaskQuery",
     "TaskRun",
     "TaskWorker",
+    "Tool",
+    "ToolCall",
     "World",
     "answer_id",
     "as_memory",

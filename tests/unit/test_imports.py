@@ -154,6 +154,7 @@ PURE = [
     "workers/agents/models.py",
     "workers/agents/objects.py",
     "workers/agents/shorten.py",
+    "workers/agents/tools.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -214,6 +215,7 @@ PURE_OF_SERVICES = [
         "model_support/images",
         "model_support/limiter",
         "model_support/schemas",
+        "model_support/tools",
         "model_support/usage",
         "openai/media",
         "openai/messages",

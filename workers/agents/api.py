@@ -35,8 +35,8 @@ from .database.adapter import DatabaseAdapter
 from .database.client import DatabaseProxy
 from .fallback import Attempt, ModelFallback
 from .model_trace import trace_answer, trace_error
-from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
-from .objects import as_wanted, with_schema
+from .models import ModelType, ModelUnavailable, Offer, as_params, choose_offer, in_short, offer_of
+from .objects import as_output, with_parameters, with_schema
 from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
@@ -193,7 +193,9 @@ class AgentApi:
         fallback: bool = True,
     ) -> Any:
         """Run a model; see `Runtime.use_model`."""
-        wanted, params = with_schema(model_type, params)
+        if model_type == ModelType.TEXT_EMBEDDING and params in ([], ()):
+            return []
+        wanted, params = with_schema(model_type, with_parameters(model_type, params))
         attempts = self._attempts(model_type, params, provider, fallback)
         failure: CallError | None = None
         while True:
@@ -205,7 +207,7 @@ class AgentApi:
                     offer.service, "$model", request, timeout=timeout
                 )
                 output = trace_answer(offer.service, answer, is_counted=offer.counts)
-                output = as_wanted(output, wanted)
+                output = as_output(output, wanted, attempt.params)
                 self._answered(attempts, attempt, model_type)
                 return output
             except CallError as error:
@@ -290,6 +292,18 @@ class AgentApi:
         offered = {Key(offer.service, name) for name, offer in self.offers()}
         for gone in self._cooling.forget_others(offered):
             self._warn(f"model {gone.model_type} of {gone.service}", None)
+
+    def takes_tools(self, model_type: str, fallback: bool = True) -> bool:
+        """Return whether tools are taken; see `Runtime.takes_tools`."""
+        offers = [offer for name, offer in self.offers() if name == model_type]
+        if not fallback:
+            offers = sorted(offers, key=lambda offer: -offer.priority)[:1]
+        now, passed_over = time.monotonic(), set[str]()
+        for offer in offers if fallback else ():
+            if self._cooling.is_passed_over(Key(offer.service, model_type), offer.incarnation, now):
+                passed_over.add(offer.service)
+        chosen = choose_offer(offers, None, passed_over)
+        return chosen is not None and chosen.tools
 
     def offers(self) -> list[tuple[str, Offer]]:
         """Return all offers of models, each with its model type, in config order."""

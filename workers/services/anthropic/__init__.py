@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Self
 
 from garrison.workers import (
+    Generated,
     GenerateObjectParams,
     GenerateTextParams,
     ModelProvider,
@@ -18,7 +19,17 @@ from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.requests import Requests
 from ..model_support.server_client import ServerClient, check_stream, chosen_model
-from .messages import check_stop, message_request, note_usage, object_of, object_request, text_of
+from ..model_support.tools import tool_characters
+from .messages import (
+    check_stop,
+    generated_of,
+    message_request,
+    note_usage,
+    object_of,
+    object_request,
+    text_of,
+    tools_request,
+)
 
 REQUIREMENT = "anthropic>=2.14"
 
@@ -89,6 +100,14 @@ class AnthropicService(ModelProvider):
             check_stop(used.finish, has_text)
 
     @idempotent
+    async def generate_with_tools(self, params: GenerateTextParams) -> Generated:
+        """Return the text and the calls of tools that answer a conversation."""
+        request = tools_request(params, *self._options(params))
+        async with self._requests.request(self._estimate(params)) as used:
+            answer = await self._client.get().messages.create(**request)
+            return generated_of(answer, params, used)
+
+    @idempotent
     async def generate_object(self, params: GenerateObjectParams) -> Any:
         """Return an object that follows `params.schema`."""
         request = object_request(params, *self._options(params))
@@ -103,6 +122,7 @@ class AnthropicService(ModelProvider):
 
     def _estimate(self, params: GenerateTextParams) -> int:
         sent = sum(len(message["content"]) for message in params.as_messages())
+        sent += tool_characters(params)
         return estimate(sent, params.max_tokens or self.config.max_tokens)
 
 

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 from garrison.ipc import ModelError
 from garrison.workers import (
     EmbedParams,
+    Generated,
     GenerateObjectParams,
     GenerateTextParams,
     ModelProvider,
@@ -29,10 +30,12 @@ from .messages import (
     chat_request,
     check_finish,
     first_choice,
+    generated_of,
     note_usage,
     object_request,
     short,
     text_of,
+    tools_request,
     vectors_of,
 )
 
@@ -121,6 +124,14 @@ class OpenAIService(ModelProvider):
                     if choice.delta.content:
                         yield choice.delta.content
             check_finish(used.finish, refusal)
+
+    @idempotent
+    async def generate_with_tools(self, params: GenerateTextParams) -> Generated:
+        """Return the text and the calls of tools that answer a conversation."""
+        request = tools_request(params, chosen_model(self.config, params), self._max_tokens_key)
+        async with self._requests.request(self._estimate(params)) as used:
+            answer = await self._client.get().chat.completions.create(**request)
+            return generated_of(answer, params, used)
 
     @idempotent
     async def generate_object(self, params: GenerateObjectParams) -> Any:
