@@ -117,7 +117,7 @@ class TaskService(Service):
         entry, now = client.directory.get(name), asyncio.get_running_loop().time()
         if entry is None:
             self._steadiness.observe(name, None, 0, now)
-        elif name != self.runtime.name:
+        else:
             self._steadiness.observe(name, entry.state, entry.generation, now)
         self._claimer.changed()
 
