@@ -34,7 +34,7 @@ from .mail import (
     PostedMessage,
     PostRequest,
 )
-from .messages import EMPTY_MAP, State
+from .messages import EMPTY_MAP, Attribution, State
 
 if TYPE_CHECKING:
     from .client import Client
@@ -46,6 +46,7 @@ __all__ = [
     "DELIVER",
     "EMPTY_MAP",
     "EVENT",
+    "Attribution",
     "Busy",
     "CallError",
     "CallTimeout",

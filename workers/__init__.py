@@ -1,6 +1,7 @@
 """The author's API: `Service`, `Plugin`, `Runtime`, and the components of an agent."""
 
 from garrison.ipc import (
+    Attribution,
     Busy,
     DeadLetter,
     DeclaredError,
@@ -67,6 +68,7 @@ from .service import Service, ServiceType, idempotent
 __all__ = [
     "Action",
     "ActionResult",
+    "Attribution",
     "Busy",
     "Caller",
     "Character",

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any, TypeVar, overload
 
 from garrison.ipc.character import Character
-from garrison.ipc.client import Client
+from garrison.ipc.client import ATTRIBUTION, DEADLINE, Client
 from garrison.ipc.directory import RegistrationStatus
 from garrison.ipc.mail import MESSAGE, PostedMessage
-from garrison.ipc.messages import RestartedBy
+from garrison.ipc.messages import Attribution, RestartedBy
 from garrison.ipc.proxy import ServiceProxy
 from garrison.workers.agents import posting
 from garrison.workers.agents.api import AgentApi
 from garrison.workers.agents.database.client import make_proxy
 from garrison.workers.agents.events import Events
-from garrison.workers.agents.model_trace import count_tokens
+from garrison.workers.agents.model_trace import count_cost, count_tokens
 from garrison.workers.agents.registry import ComponentRegistry
 from garrison.workers.agents.settings import Settings
 
@@ -158,6 +158,10 @@ class Runtime(AgentRuntime):
         """
         count_tokens(counts)
 
+    def count_cost(self, cost: float) -> None:
+        """Add to what that request costs, in the config's own currency; likewise."""
+        count_cost(cost)
+
     def redacted(self, text: str) -> str:
         """Return a text in which `[NAME]` stands for each of the service's own secrets."""
         return self._redact(text)
@@ -292,6 +296,12 @@ class Runtime(AgentRuntime):
         return MESSAGE.get()
 
     @property
+    def attribution(self) -> Attribution | None:
+        """Return the answer that the method which runs is a part of: its agent, the room and the
+        person, or the task; None where it is a part of none."""
+        return ATTRIBUTION.get()
+
+    @property
     def caller(self) -> Caller | None:
         """Return the service that called the method that runs, or posted its message; None for a
         program, and where no method runs."""
@@ -303,6 +313,12 @@ class Runtime(AgentRuntime):
         return (
             None if entry is None else Caller(entry.name, entry.agent, entry.manifest.service_type)
         )
+
+    @property
+    def time_left(self) -> float:
+        """Return the seconds until the deadline of the call that the method runs for; infinite in
+        a stream, and where no method runs."""
+        return max(DEADLINE.get() - self.client.now(), 0.0)
 
     # --- events -----------------------------------------------------------------------------
 

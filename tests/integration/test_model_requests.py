@@ -140,6 +140,29 @@ async def test_a_budget_ends_and_outlives_the_service(server: ModelServer) -> No
         assert len(server.asked) == 3
 
 
+async def test_what_requests_cost_is_counted_and_limited(server: ModelServer) -> None:
+    """By the config's prices; a model without one is named, and a restart renews nothing."""
+    prices = {"gpt-4.1": {"input": 100_000, "cached": 50_000, "output": 200_000}}
+    config = {"base_url": f"{server.url}/v1", "prices": prices, "budget_cost_per_day": 2.0}
+    async with run(OpenAIService, config=config) as service:
+        with ModelTrace() as trace:
+            await service.runtime.use_model("TEXT_LARGE", "Hello")
+        assert trace.cost == pytest.approx(1.2)  # 5 tokens at 0.1, 2 of the cache, 3 to write
+        with ModelTrace() as trace:
+            await service.runtime.use_model("TEXT_SMALL", "Hello")
+        assert (trace.cost, trace.tokens["input"]) == (None, 7)
+        await service.runtime.use_model("TEXT_LARGE", "Hello")
+        error = await refused(service)
+        assert error.reason == "budget_cost_per_day of openai is used up"
+        reports = service.runtime._reports
+        facts = reports.facts
+        assert (facts["cost"], facts["unpriced"], facts["cost_left"]) == (2.4, 1.0, 0.0)
+        assert "budget_cost_per_day does not count gpt-4.1-mini" in str(reports.warnings)
+        again = await OpenAIService.start(service.runtime)
+        assert (await refused(again)).reason == error.reason
+        await again.stop()
+
+
 async def test_a_request_waits_for_its_turn(server: ModelServer) -> None:
     """A place is free as soon as its caller has left."""
     config = {"base_url": f"{server.url}/v1", "concurrency": 1}

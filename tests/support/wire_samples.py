@@ -83,7 +83,10 @@ READING = m.Reading(
 )
 
 DATA: list[m.Data] = [
-    m.Call(1, "say", Raw(b"\x91\x01"), Raw(b"\x81\xa1k\x02"), 2.5, 3, True, ("a.ask",)),
+    m.Call(
+        *(1, "say", Raw(b"\x91\x01"), Raw(b"\x81\xa1k\x02"), 2.5, 3, True, ("a.ask",)),
+        m.Attribution("ada", "ada.agent", "chat", "r", "p", "t"),
+    ),
     m.Reply(2**63 - 1, Raw(b"\xa1x")),
     m.Failed(
         2,

@@ -201,15 +201,15 @@ PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
         "agent/actions",
+        "agent/cache",
         "agent/character_prompt",
         "agent/knowledge",
-        "agent/memory_store",
+        "agent/memory/similarity",
         "agent/placeholders",
         "agent/prompt",
         "agent/record/resume",
         "agent/record/rows",
         "agent/rooms",
-        "agent/tasks",
         "anthropic/messages",
         "model_support/failures",
         "model_support/images",
@@ -285,10 +285,15 @@ SHOWN = {
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
+    "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
+    "workers/services/model_support/usage_file.py": {"time.time"},  # of usage by hour
     "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
+    "workers/services/agent/memory/file_database.py": {"time.time"},  # leases, across a reboot
+    # what expires, likewise, and a note for its operator
+    "workers/services/agent/memory/handover.py": {"time.time", "time.gmtime", "time.strftime"},
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }
 OF_A_CLOCK = {"time", "datetime", "date"}

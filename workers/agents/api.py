@@ -206,8 +206,8 @@ class AgentApi:
                 answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
-                output = trace_answer(offer.service, answer, is_counted=offer.counts)
-                output = as_output(output, wanted, attempt.params)
+                counted = trace_answer(offer.service, answer, is_counted=offer.counts)
+                output = as_output(counted.output, wanted, attempt.params)
                 self._answered(attempts, attempt, model_type)
                 return output
             except CallError as error:

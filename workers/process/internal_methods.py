@@ -130,9 +130,9 @@ class InternalMethods:
         self, model_type: str, provider: str, params: Any, counted: bool = False
     ) -> Any:
         """Run a model; return its whole output, as `Counted` where that is wanted."""
-        with counting() as tokens:
+        with counting() as taken:
             output = await self._output(model_type, provider, params)
-        return Counted(output, tokens) if counted else output
+        return Counted(output, taken.tokens, taken.cost) if counted else output
 
     async def _output(self, model_type: str, provider: str, params: Any) -> Any:
         model = self._model(model_type, provider)

@@ -13,6 +13,7 @@ from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.reference import files, reference_toml
 from garrison.supervisor.config.spec import HostSpec, PluginSpec, flat_keys, service_spec
 from garrison.workers.services.anthropic import AnthropicService
+from garrison.workers.services.database import DatabaseService
 from garrison.workers.services.eliza import ElizaService
 from garrison.workers.services.local import LocalService
 from garrison.workers.services.mailbox import MailboxService
@@ -77,7 +78,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     (short_path / "eliza.json").write_text('{"name": "Eliza"}')
     (short_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
-    plugins += ["openai", "anthropic", "local"]
+    plugins += ["openai", "anthropic", "local", "database"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
@@ -93,6 +94,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("openai", OpenAIService),
         ("anthropic", AnthropicService),
         ("local", LocalService),
+        ("database", DatabaseService),
     )
     for name, cls in bundled:
         defaults = {"config": msgspec.to_builtins(cls.Config())}

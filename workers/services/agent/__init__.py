@@ -9,7 +9,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import msgspec
 
@@ -28,8 +28,9 @@ from garrison.workers import (
 from garrison.workers.sqlite.opening import open_or_explain
 
 from .answer import AnswerPipeline, is_own
+from .cache import Cache
 from .config import Config as AgentConfig
-from .database import MemoryDatabase
+from .database import AgentDatabase
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
 from .limits.age import Age
@@ -42,7 +43,6 @@ from .record.store import FILE, AnswerStore, RecordFull
 from .recording import Origin, open_dropped, open_recording
 from .response_sender import AnswerState
 from .rooms import Room, Rooms
-from .tasks import Cache
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class Work(msgspec.Struct):
     result: "asyncio.Future[Processed]"
 
 
-class AgentService(MemoryDatabase):
+class AgentService(AgentDatabase):
     """Answers messages with actions and models."""
 
     service_type = "agent"
@@ -100,6 +100,7 @@ class AgentService(MemoryDatabase):
             "the agent",
             lambda: AnswerStore(path, service.config.answers_bytes),
         )
+        await service._start_database()
         service._open()
         service._answers.start(asyncio.get_running_loop())
         await service._restore_limits()
@@ -114,7 +115,6 @@ class AgentService(MemoryDatabase):
 
     def _open(self) -> None:
         config = self.config
-        self._open_database()
         self._rooms: Rooms[Work] = Rooms(config.limits)
         self._stopping = False
         self._in_progress: dict[MessageKey, asyncio.Future[Processed]] = {}
@@ -123,7 +123,7 @@ class AgentService(MemoryDatabase):
         self._answered_count = 0
         self._emitting = 0  # events that are being emitted
         self._dropping = False
-        history = ConversationHistory(self.runtime, config, cast("Any", self))
+        history = ConversationHistory(self.runtime, config, self._database)
         self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
         self._gatekeeper = self._pipeline.gatekeeper
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
@@ -379,9 +379,7 @@ class AgentService(MemoryDatabase):
             "answered": self._answered_count,
             **self._gatekeeper.counts,
             "record_bytes": self._answers.bytes,
-            "memories": len(self._memories),
-            "memory_bytes": self._memories.bytes,
-            "tasks": len(self._tasks),
+            **self._database_health(),
         }
 
     async def stop(self) -> None:
@@ -390,7 +388,7 @@ class AgentService(MemoryDatabase):
         if self._in_progress:
             await asyncio.wait(set(self._in_progress.values()), timeout=STOP_S)
         self._answers.begin_close()
-        await asyncio.to_thread(self._answers.wait_closed)
+        await asyncio.gather(asyncio.to_thread(self._answers.wait_closed), self._stop_database())
 
     # --- the record -------------------------------------------------------------------------
 

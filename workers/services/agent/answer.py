@@ -115,6 +115,7 @@ class AnswerPipeline:
         record = answer.record
         record.state = record.why.end or MessageState.DONE
         record.done_at = time.time()
+        await self._history.written()  # before the message's sender is answered
         if wait:
             await answer.recording.write()
         else:

@@ -77,13 +77,13 @@ class AnthropicService(ModelProvider):
     async def generate_text(self, params: GenerateTextParams) -> str:
         """Return the answer to a conversation."""
         request = message_request(params, *self._options(params))
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             return text_of(await self._client.get().messages.create(**request), used)
 
     async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield the answer in the pieces that the server sends."""
         request = message_request(params, *self._options(params))
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             stream = await self._client.get().messages.create(**request, stream=True)
             has_text = False
             async with stream:  # leaving it ends the generation
@@ -103,7 +103,7 @@ class AnthropicService(ModelProvider):
     async def generate_with_tools(self, params: GenerateTextParams) -> Generated:
         """Return the text and the calls of tools that answer a conversation."""
         request = tools_request(params, *self._options(params))
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             answer = await self._client.get().messages.create(**request)
             return generated_of(answer, params, used)
 
@@ -111,7 +111,7 @@ class AnthropicService(ModelProvider):
     async def generate_object(self, params: GenerateObjectParams) -> Any:
         """Return an object that follows `params.schema`."""
         request = object_request(params, *self._options(params))
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             answer = await self._client.get().messages.create(**request)
             return object_of(answer, params.schema, used)
 

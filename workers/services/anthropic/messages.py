@@ -143,7 +143,7 @@ def note_usage(usage: Any, used: Used) -> None:
     cached = getattr(usage, "cache_read_input_tokens", None) or 0
     stored = getattr(usage, "cache_creation_input_tokens", None) or 0
     fresh = getattr(usage, "input_tokens", None) or 0
-    used.cached = max(used.cached, cached)
+    used.cached, used.stored = max(used.cached, cached), max(used.stored, stored)
     used.read = max(used.read, fresh + cached + stored)
     used.written = max(used.written, getattr(usage, "output_tokens", None) or 0)
 

@@ -102,14 +102,14 @@ class OpenAIService(ModelProvider):
     async def generate_text(self, params: GenerateTextParams) -> str:
         """Return the answer to a conversation."""
         request = chat_request(params, chosen_model(self.config, params), self._max_tokens_key)
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             return text_of(await self._client.get().chat.completions.create(**request), used)
 
     async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield the answer in the pieces that the server sends."""
         request = chat_request(params, chosen_model(self.config, params), self._max_tokens_key)
         options = {"stream": True, "stream_options": {"include_usage": True}}
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             stream = await self._client.get().chat.completions.create(**request, **options)
             refusal = ""
             async with stream:  # leaving it ends the generation
@@ -129,7 +129,7 @@ class OpenAIService(ModelProvider):
     async def generate_with_tools(self, params: GenerateTextParams) -> Generated:
         """Return the text and the calls of tools that answer a conversation."""
         request = tools_request(params, chosen_model(self.config, params), self._max_tokens_key)
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             answer = await self._client.get().chat.completions.create(**request)
             return generated_of(answer, params, used)
 
@@ -137,7 +137,7 @@ class OpenAIService(ModelProvider):
     async def generate_object(self, params: GenerateObjectParams) -> Any:
         """Return an object that follows `params.schema`."""
         request = object_request(params, chosen_model(self.config, params), self._max_tokens_key)
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             text = text_of(await self._client.get().chat.completions.create(**request), used)
             return object_of(text, params.schema)
 
@@ -153,11 +153,10 @@ class OpenAIService(ModelProvider):
     async def embed_many(self, texts: list[str], model: str | None = None) -> list[list[float]]:
         """Return the vectors of texts, in their order."""
         vectors: list[list[float]] = []
+        name = model or self.config.embedding_model
         for batch in batches(texts, TEXTS_MOST):
-            async with self._requests.request(estimate(sum(map(len, batch)), 0)) as used:
-                answer = await self._client.get().embeddings.create(
-                    model=model or self.config.embedding_model, input=batch
-                )
+            async with self._requests.request(estimate(sum(map(len, batch)), 0), name) as used:
+                answer = await self._client.get().embeddings.create(model=name, input=batch)
                 vectors += vectors_of(answer, len(batch), used)
         return vectors
 
