@@ -38,7 +38,12 @@ AFTER = {
     "version": "version",
 }
 HELP_LEAST, HELP_USUAL = 20, 52  # columns
-SHOWING = {"status", *AFTER} - {"chaos", "init", "mail", "tasks"}  # of these, the output is the purpose
+SHOWING = {"status", *AFTER} - {
+    "chaos",
+    "init",
+    "mail",
+    "tasks",
+}  # of these, the output is the purpose
 
 
 def verbs() -> list[str]:

@@ -1,6 +1,7 @@
 """Verbs about tasks: tasks ls, show, run, pause, resume, drop."""
 
 import asyncio
+import functools
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime
@@ -121,10 +122,16 @@ def _change(
     """Change tasks, one after the other: what was done before an error stays done."""
     count = 0
     for task_id in ids:
-        count += sum(_query(invocation, lambda service, one=task_id: order(service, [one])))
+        count += sum(_query(invocation, functools.partial(_order, order, task_id)))
     invocation.answer({"count": count})
     invocation.say(f"{counted(count, 'task')} {outcome}")
     return DONE
+
+
+def _order(
+    order: Callable[[Any, list[str]], Awaitable[int]], task_id: str, service: Any
+) -> Awaitable[int]:
+    return order(service, [task_id])
 
 
 def _query(invocation: Invocation, query: Callable[[Any], Awaitable[Any]]) -> list[Any]:

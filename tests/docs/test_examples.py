@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import msgspec
 import pytest
 from tests.support.counterparts import Discord, OpenAI, Sent, openai
 from tests.support.host import Hosting, found

@@ -212,6 +212,9 @@ PURE_OF_SERVICES = [
         "agent/rooms",
         "anthropic/messages",
         "model_support/failures",
+        "task/missed",
+        "task/scopes",
+        "task/times",
         "model_support/images",
         "model_support/limiter",
         "model_support/schemas",
@@ -284,6 +287,10 @@ SHOWN = {
     "workers/services/agent/response_sender.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
+    "supervisor/cli/tasks.py": {"time.time"},  # how long until a task runs
+    "workers/services/task/admin.py": {"time.time"},  # the time of a task that runs now
+    "workers/services/task/claimer.py": {"time.time"},  # what is due
+    "workers/services/task/runner.py": {"time.time"},  # the times of tasks are a calendar's
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged

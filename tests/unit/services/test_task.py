@@ -14,7 +14,7 @@ from tests.support.waiting import SOON, until_true
 
 from garrison.workers import PermanentFailure, Plugin, RetryLater, Task, TaskWorker
 from garrison.workers.services.task import TaskService
-from garrison.workers.testing import run
+from garrison.workers.testing import TestRuntime, run
 
 until = functools.partial(until_true, timeout=SOON)
 QUICK = {"steady": 0.0, "poll": 0.05, "backoff": 0.01}
@@ -136,6 +136,7 @@ async def test_what_was_missed_is_told_once(caplog: pytest.LogCaptureFixture) ->
     await store.create_task(queued("nightly", repeats=3600, scheduled_for=in_past(2.5 * 3600)))
     async with serving(store, tried.execute) as service:
         await until(lambda: store.tasks["", "nightly"].runs == 1)
+        assert isinstance(service.runtime, TestRuntime)
         told = [payload for event, payload in service.runtime.emitted if event == "task.missed"]
     assert len(tried.runs) == 1
     assert [(one["count"], one["runs"], one["policy"]) for one in told] == [(3, 1, "latest")]
@@ -293,6 +294,8 @@ async def test_an_unusable_store_is_shown() -> None:
     plugin = Plugin("p", task_workers=[TaskWorker(NAME, lambda: None)])
     async with run(TaskService, fakes={"db": Other()}, plugin=plugin, config=QUICK) as service:
         reports = service.runtime._reports
-        await until(lambda: any("it lacks claim_tasks" in text for text in reports.warnings.values()))
+        await until(
+            lambda: any("it lacks claim_tasks" in text for text in reports.warnings.values())
+        )
         with pytest.raises(LookupError):
             await service.show("x")

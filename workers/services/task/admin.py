@@ -23,6 +23,7 @@ SHOWN = (  # besides those of a list
     *("description", "tags", "metadata", "room_id", "world_id", "entity_id", "missed", "deaths"),
     *("runs", "missed_count", "lease_owner", "created_at", "updated_at"),
 )
+UNHARMED = {"attempts": 0, "deaths": 0, "error": ""}
 BY_OPERATOR = "an operator paused it"
 
 
@@ -80,10 +81,8 @@ class Admin:
 
     async def run(self, ids: Iterable[str], agent: str | None) -> int:
         """Run tasks at once, whatever their time and status; return how many."""
-        fields = {"attempts": 0, "deaths": 0, "error": ""}
-        changes = lambda task: fields | {"scheduled_for": as_time(time.time())}  # noqa: E731
         return await self._change(
-            ids, agent, (PENDING, PAUSED, FAILED, DONE), PENDING, changes, "it runs already"
+            ids, agent, (PENDING, PAUSED, FAILED, DONE), PENDING, _due_now, "it runs already"
         )
 
     async def resume(self, ids: Iterable[str], agent: str | None) -> int:
@@ -104,9 +103,8 @@ class Admin:
                 count += 1
             else:
                 others.append(task_id)
-        changes = lambda task: {"error": BY_OPERATOR}  # noqa: E731
         problem = "only a pending task is paused; one that another runner has is paused after it"
-        return count + await self._change(others, agent, (PENDING,), PAUSED, changes, problem)
+        return count + await self._change(others, agent, (PENDING,), PAUSED, _paused, problem)
 
     async def drop(self, ids: Iterable[str], agent: str | None) -> int:
         """Delete tasks; return how many. A run that is under way goes on."""
@@ -138,8 +136,7 @@ class Admin:
 
     def _resumed(self, task: Task) -> dict[str, Any]:
         """Return the changes of a task that runs again: a repeated one at its next time."""
-        fields: dict[str, Any] = {"attempts": 0, "deaths": 0, "error": ""}
-        now = time.time()
+        fields, now = dict[str, Any](UNHARMED), time.time()
         if task.scheduled_for is None or task.scheduled_for.timestamp() > now:
             return fields
         try:
@@ -180,6 +177,15 @@ class Admin:
             agents = ", ".join(scope.agent for scope, *_ in found)
             raise LookupError(f"several agents have a task {task_id}: name one of {agents}")
         return found[0]
+
+
+def _due_now(task: Task) -> dict[str, Any]:
+    """Return the changes of a task that runs now."""
+    return {**UNHARMED, "scheduled_for": as_time(time.time())}
+
+
+def _paused(task: Task) -> dict[str, Any]:
+    return {"error": BY_OPERATOR}
 
 
 def summary(task: Task, scope: Scope) -> dict[str, Any]:
