@@ -115,6 +115,8 @@ class AgentService(AgentDatabase):
         service.every(PRUNE_S, service._prune)
         if service._answers.set_aside is not None:
             service._emit("answers.damaged", {"set_aside": str(service._answers.set_aside)})
+        if (kept := service._database.store.set_aside) is not None:
+            service._emit("memory.damaged", {"set_aside": str(kept)})
         runtime.register_event(EventType.MESSAGE_RECEIVED, service._on_message)
         return service
 
