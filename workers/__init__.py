@@ -44,6 +44,12 @@ from garrison.workers.agents.database.records import (
     World,
 )
 from garrison.workers.agents.database.tasks import Task
+from garrison.workers.agents.model_budget import (
+    BudgetGrant,
+    BudgetNeed,
+    BudgetSpent,
+    set_attribution,
+)
 from garrison.workers.agents.model_trace import ModelTrace
 from garrison.workers.agents.models import (
     ChatMessage,
@@ -69,6 +75,9 @@ __all__ = [
     "Action",
     "ActionResult",
     "Attribution",
+    "BudgetGrant",
+    "BudgetNeed",
+    "BudgetSpent",
     "Busy",
     "Caller",
     "Character",
@@ -128,6 +137,7 @@ __all__ = [
     "as_memory",
     "define_service",
     "idempotent",
+    "set_attribution",
     "state",
     "with_timeout",
 ]

@@ -154,6 +154,10 @@ class AgentRuntime:
         """Return whether the provider that `use_model` would call now takes tools."""
         return self._api.takes_tools(model_type, fallback)
 
+    def provider_of(self, model_type: str, fallback: bool = True) -> str:
+        """Return the NAME of the provider that `use_model` would call now; "" if there is none."""
+        return self._api.provider_of(model_type, fallback)
+
     def use_model_stream(
         self,
         model_type: str,

@@ -5,9 +5,21 @@ import importlib
 import os
 import sys
 import time
+from collections.abc import Collection
 from pathlib import Path
 
+from .fork import open_descriptors
 from .protocol import PreloadedReport
+
+# What a descriptor leads to, as `/proc` names it. Forked workers would share these with each other
+# and with the launcher. Files are left alone: libraries map them.
+SHARED = {
+    "socket:": "a socket",
+    "pipe:": "a pipe",
+    "anon_inode:[eventpoll]": "an event loop",
+    "anon_inode:[io_uring]": "an event loop",
+    "anon_inode:[eventfd]": "an event descriptor",
+}
 
 
 class LoadedModules:
@@ -18,20 +30,24 @@ class LoadedModules:
         self._files: dict[str, tuple[int, int]] = {}  # file → mtime in ns, size
 
     def preload(self, modules: tuple[str, ...]) -> PreloadedReport:
-        """Import modules; return which failed and which started threads."""
+        """Import modules; return which failed, started threads, or left something open."""
         self.preloaded = tuple(dict.fromkeys([*self.preloaded, *modules]))
         began = time.monotonic()
         failed: dict[str, str] = {}
         threaded: list[str] = []
+        opened: dict[str, str] = {}
         for module in modules:
+            before = open_descriptors()
             try:
                 importlib.import_module(module)
             except BaseException as error:  # noqa: BLE001 (a library may raise anything)
                 failed[module] = f"{type(error).__name__}: {error}"
             if len(os.listdir("/proc/self/task")) > 1 + bool(threaded):  # noqa: PTH208
                 threaded.append(module)
+            if left := _left_open(before):
+                opened[module] = left
         self.freeze()
-        return PreloadedReport(failed, tuple(threaded), time.monotonic() - began)
+        return PreloadedReport(failed, tuple(threaded), time.monotonic() - began, opened)
 
     def freeze(self) -> None:
         """Keep the pages of all modules shared with workers, and note their files."""
@@ -46,6 +62,17 @@ class LoadedModules:
         """Return the first files that have changed on disk."""
         files = self._files.items()
         return [file for file, noted in files if _mtime_and_size(file) != noted][:5]
+
+
+def _left_open(before: Collection[int]) -> str:
+    """Return what has been opened since, and must not be shared; or nothing."""
+    gc.collect()  # what an import has dropped is not open for long
+    for fd in set(open_descriptors()).difference(before):
+        target = os.readlink(f"/proc/self/fd/{fd}")  # noqa: PTH115 (no path that is there)
+        for start, name in SHARED.items():
+            if target.startswith(start):
+                return name
+    return ""
 
 
 def _mtime_and_size(file: str) -> tuple[int, int]:

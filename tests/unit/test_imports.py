@@ -210,6 +210,8 @@ PURE_OF_SERVICES = [
         "agent/record/resume",
         "agent/record/rows",
         "agent/rooms",
+        "agent/steps",
+        "agent/tool_rounds",
         "anthropic/messages",
         "model_support/failures",
         "task/missed",
@@ -293,9 +295,16 @@ SHOWN = {
     "workers/services/task/runner.py": {"time.time"},  # the times of tasks are a calendar's
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
+    "workers/services/discord/missed.py": {"time.time"},  # messages' ids hold their time
+    "workers/services/database/logs.py": {"time.time"},  # of a log
+    "workers/services/database/people.py": {"time.time"},  # of a record
+    "workers/services/database/places.py": {"time.time"},  # of a record
+    "workers/services/database/retention.py": {"time.time", "time.gmtime", "time.strftime"},
+    "workers/services/database/tasks.py": {"time.time"},  # the times of tasks
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
+    "workers/services/agent/limits/budget_keeper.py": {"time.time"},  # of a budget for a day
     "workers/services/model_support/usage_file.py": {"time.time"},  # of usage by hour
     "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
     "workers/services/agent/memory/file_database.py": {"time.time"},  # leases, across a reboot

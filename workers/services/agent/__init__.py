@@ -14,6 +14,9 @@ from typing import Any, Self
 import msgspec
 
 from garrison.workers import (
+    Attribution,
+    BudgetGrant,
+    BudgetNeed,
     Busy,
     EventType,
     Memory,
@@ -24,6 +27,7 @@ from garrison.workers import (
     State,
     as_memory,
     idempotent,
+    set_attribution,
 )
 from garrison.workers.sqlite.opening import open_or_explain
 
@@ -34,6 +38,7 @@ from .database import AgentDatabase
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
 from .limits.age import Age
+from .limits.budget_keeper import BudgetKeeper
 from .limits.no_answer import NoAnswer
 from .record import schema
 from .record.explain import Explained
@@ -78,6 +83,7 @@ class Work(msgspec.Struct):
     origin: Origin
     age: Age
     result: "asyncio.Future[Processed]"
+    task: str = ""  # the id of the task that it is a message of
 
 
 class AgentService(AgentDatabase):
@@ -104,10 +110,13 @@ class AgentService(AgentDatabase):
         service._open()
         service._answers.start(asyncio.get_running_loop())
         await service._restore_limits()
+        await service._budget.load()
         service.spawn(service._watch_record(), "answers", essential=True)
         service.every(PRUNE_S, service._prune)
         if service._answers.set_aside is not None:
             service._emit("answers.damaged", {"set_aside": str(service._answers.set_aside)})
+        if (kept := service._database.store.set_aside) is not None:
+            service._emit("memory.damaged", {"set_aside": str(kept)})
         runtime.register_event(EventType.MESSAGE_RECEIVED, service._on_message)
         return service
 
@@ -124,7 +133,8 @@ class AgentService(AgentDatabase):
         self._emitting = 0  # events that are being emitted
         self._dropping = False
         history = ConversationHistory(self.runtime, config, self._database)
-        self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
+        self._budget = BudgetKeeper(self.runtime, config, self._answers, self._show)
+        self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit, self._budget)
         self._gatekeeper = self._pipeline.gatekeeper
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
 
@@ -164,7 +174,9 @@ class AgentService(AgentDatabase):
         if result is None:
             result = asyncio.get_running_loop().create_future()
             age = self._gatekeeper.age(memory)
-            self._accept(Work(key, memory, given, state, origin, age, result))
+            within = self.runtime.attribution
+            task = within.task if within is not None else ""
+            self._accept(Work(key, memory, given, state, origin, age, result, task))
         return await asyncio.shield(result)
 
     def _accept(self, work: Work) -> None:
@@ -238,6 +250,7 @@ class AgentService(AgentDatabase):
     async def _answer(self, work: Work) -> None:
         """Answer one message and resolve its future; then run the evaluators."""
         answer: AnswerState | None = None
+        set_attribution(self._budget.attribution(work.memory, work.task), self._budget)
         try:
             answer, processed = await self._begin(work)
             if answer is not None:
@@ -390,6 +403,20 @@ class AgentService(AgentDatabase):
         self._answers.begin_close()
         await asyncio.gather(asyncio.to_thread(self._answers.wait_closed), self._stop_database())
 
+    def _show(self, **facts: float) -> None:
+        self._gatekeeper.show(**facts)
+
+    # --- budgets, for the runtimes of other workers -----------------------------------------
+
+    async def reserve_use(self, attribution: Attribution, need: BudgetNeed) -> BudgetGrant:
+        """Reserve the use of a model for an answer; `settle_use` must follow."""
+        return await self._budget.reserve_use(attribution, need)
+
+    @idempotent
+    async def settle_use(self, id: str, tokens: int | None, cost: float | None) -> None:
+        """Count what a reserved use has taken; None is not known."""
+        await self._budget.settle_use(id, tokens, cost)
+
     # --- the record -------------------------------------------------------------------------
 
     async def _watch_record(self) -> None:
@@ -448,4 +475,4 @@ def _retrieve_exception(result: "asyncio.Future[Processed]") -> None:
         result.exception()
 
 
-plugin = Plugin(name="agent", services=[AgentService])
+plugin = Plugin(name="agent", services=[AgentService], preload=["garrison.workers.services.agent"])

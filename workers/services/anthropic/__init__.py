@@ -64,6 +64,7 @@ class AnthropicService(ModelProvider):
             runtime,
             config,
             library.AsyncAnthropic,
+            library.DefaultAsyncHttpxClient,
             "ANTHROPIC_API_KEY",
             "https://api.anthropic.com",
         )
@@ -126,4 +127,8 @@ class AnthropicService(ModelProvider):
         return estimate(sent, params.max_tokens or self.config.max_tokens)
 
 
-plugin = Plugin(name="anthropic", services=[AnthropicService], preload=["anthropic"])
+plugin = Plugin(
+    name="anthropic",
+    services=[AnthropicService],
+    preload=["garrison.workers.services.anthropic", "garrison.workers.services.anthropic.warm"],
+)

@@ -219,4 +219,4 @@ def _shortened(memory: Memory) -> Memory:
     return msgspec.structs.replace(memory, content=content, embedding=None, metadata={})
 
 
-plugin = Plugin(name="chat", services=[ChatService])
+plugin = Plugin(name="chat", services=[ChatService], preload=["garrison.workers.services.chat"])

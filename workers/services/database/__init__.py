@@ -44,6 +44,8 @@ class DatabaseService(
         pool: Annotated[int, Meta(ge=2, le=200)] = 8  # connections to PostgreSQL
         statement_timeout: Seconds = 30.0  # for one statement
         wait: Seconds = 30.0  # for a server that is away, before a call fails
+        pgvector: bool = True  # let the server search vectors where it has that extension
+        vector_cache: Annotated[int, Meta(ge=1 << 20)] = 256 << 20  # where it does not
         cache_entries: Annotated[int, Meta(ge=1)] = 100_000  # the oldest are deleted
         # table to the age at which its rows are deleted; 0 keeps them
         retention: dict[str, Annotated[float, Meta(ge=0)]] = {}

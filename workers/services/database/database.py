@@ -198,8 +198,9 @@ class Database:
         """End with a clear error before the caller's deadline does."""
         left = max(min(self._time_left(), self._wait), 0.0)
         limit = left - min(ANSWER_S, left / 4)
+        timeout = asyncio.timeout(limit)
         try:
-            async with asyncio.timeout(limit) as timeout:
+            async with timeout:
                 yield
         except TimeoutError as error:
             if not timeout.expired():

@@ -19,6 +19,7 @@ class Engine(Protocol):
     """Runs operations on a database; raises what the driver raises."""
 
     name: str  # for texts: the file or the server, without a password
+    has_pgvector: bool  # the server searches vectors; known after `migrate`
 
     async def read(self, operation: Operation[T]) -> T:
         """Run an operation that changes nothing, outside of a transaction."""

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, exc
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from garrison.ipc import PermanentFailure
 
-from . import documents, migrate
+from . import documents, migrate, pgvector
 from .engine import Operation, run_all
 
 T = TypeVar("T")
@@ -30,9 +30,18 @@ class PostgresEngine:
         application: How the server's list of connections shows this service.
         pool: Connections at most.
         statement_timeout: Seconds for a statement.
+        pgvector: Whether to use that where the server has it.
     """
 
-    def __init__(self, url: sa.URL, application: str, pool: int, statement_timeout: float) -> None:
+    def __init__(
+        self,
+        url: sa.URL,
+        application: str,
+        pool: int,
+        statement_timeout: float,
+        pgvector: bool = True,
+    ) -> None:
+        self._wants_pgvector, self.has_pgvector = pgvector, False
         host = url.query.get("host") or url.host or "localhost"
         self.name = f"PostgreSQL at {host}:{url.port or 5432}, database {url.database}"
         arguments: dict[str, Any] = {
@@ -79,6 +88,7 @@ class PostgresEngine:
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
             migrate.upgrade(connection, self.name)
+            self.has_pgvector = self._wants_pgvector and pgvector.prepare(connection)
             connection.exec_driver_sql("COMMIT")
         except BaseException:
             with contextlib.suppress(Exception):
@@ -99,7 +109,7 @@ def parse_url(text: str) -> sa.URL:
     """
     try:
         url = sa.make_url(text)
-    except (sa.exc.ArgumentError, ValueError):
+    except (exc.ArgumentError, ValueError):
         url = None
     if url is None or url.get_backend_name() not in {"postgresql", "postgres"}:
         raise PermanentFailure(

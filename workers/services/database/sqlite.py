@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
-from sqlalchemy import Connection
+from sqlalchemy import Connection, event, exc
 
 from garrison.ipc import PermanentFailure
 from garrison.workers.sqlite.files import checkpoint_pages, is_damage, set_modes, sync_folder
@@ -38,6 +38,7 @@ class SqliteEngine:
     def __init__(self, path: Path, statement_timeout: float) -> None:
         self.path, self.name = path, f"the file {path}"
         self._timeout = statement_timeout
+        self.has_pgvector = False
         self._engine = sa.create_engine(
             sa.URL.create("sqlite", database=str(path)),
             isolation_level="AUTOCOMMIT",
@@ -47,7 +48,7 @@ class SqliteEngine:
             json_serializer=documents.encode,
             json_deserializer=documents.decode,
         )
-        sa.event.listen(self._engine, "connect", self._configure)
+        event.listen(self._engine, "connect", self._configure)
         self._readers = ThreadPoolExecutor(READERS, "read")
         self._writer = ThreadPoolExecutor(1, "write")
 
@@ -82,11 +83,11 @@ class SqliteEngine:
                     raise
             set_modes(self.path)
             sync_folder(self.path.parent)
-        except (sa.exc.DBAPIError, OSError) as error:
+        except (exc.DBAPIError, OSError) as error:
             self._explain(error)
             raise
 
-    def _explain(self, error: sa.exc.DBAPIError | OSError) -> None:
+    def _explain(self, error: exc.DBAPIError | OSError) -> None:
         """Raise PermanentFailure where a retry cannot help."""
         cause: BaseException = getattr(error, "orig", None) or error
         text = f"{self.path} cannot be opened: {cause}"

@@ -6,6 +6,8 @@ from typing import Any, Protocol
 from garrison.ipc import ModelError
 from garrison.workers import GenerateTextParams, ModelType, Runtime
 
+from .tls import tls_context
+
 
 class ServerConfig(Protocol):
     """The config keys that a client needs."""
@@ -23,6 +25,7 @@ class ServerClient:
         runtime: The provider's.
         config: Its config.
         create: The library's class.
+        create_http: The library's class of HTTP clients.
         key_name: NAME of the secret.
         default_url: The provider's own server.
     """
@@ -32,6 +35,7 @@ class ServerClient:
         runtime: Runtime,
         config: ServerConfig,
         create: Callable[..., Any],
+        create_http: Callable[..., Any],
         key_name: str,
         default_url: str,
     ) -> None:
@@ -50,6 +54,7 @@ class ServerClient:
             base_url=config.base_url or default_url,
             timeout=config.timeout,
             max_retries=0,  # the caller knows other providers
+            http_client=create_http(verify=tls_context()),
         )
 
     def get(self) -> Any:

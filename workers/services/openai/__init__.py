@@ -74,7 +74,12 @@ class OpenAIService(ModelProvider):
         library = load_library("openai", REQUIREMENT)
         service._requests = Requests(runtime, config, OPENAI)
         service._client = ServerClient(
-            runtime, config, library.AsyncOpenAI, "OPENAI_API_KEY", "https://api.openai.com/v1"
+            runtime,
+            config,
+            library.AsyncOpenAI,
+            library.DefaultAsyncHttpxClient,
+            "OPENAI_API_KEY",
+            "https://api.openai.com/v1",
         )
         service._register()
         return service
@@ -214,4 +219,8 @@ def _handler(method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Aw
     return lambda runtime, params: method(params)
 
 
-plugin = Plugin(name="openai", services=[OpenAIService], preload=["openai"])
+plugin = Plugin(
+    name="openai",
+    services=[OpenAIService],
+    preload=["garrison.workers.services.openai", "garrison.workers.services.openai.warm"],
+)

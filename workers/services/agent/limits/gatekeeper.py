@@ -53,6 +53,7 @@ class Gatekeeper:
         self._failed_gates: set[str] = set()
         self._has_expired = False
         self.counts = dict.fromkeys(("dropped", "refused", "expired", "ungated"), 0)
+        self._shown: dict[str, float] = {}  # of other parts of the agent
 
     @property
     def horizon(self) -> float:
@@ -150,9 +151,14 @@ class Gatekeeper:
         elif verdict.problems:
             self._count("ungated")
 
+    def show(self, **facts: float) -> None:
+        """Show numbers of another part of the agent in `garrison status`, beside the counts."""
+        self._shown.update(facts)
+        self._runtime.report(**self.counts, **self._shown)
+
     def _count(self, what: str) -> None:
         self.counts[what] += 1
-        self._runtime.report(**self.counts)
+        self._runtime.report(**self.counts, **self._shown)
 
 
 def _sent(memory: Memory) -> Sent:
