@@ -60,7 +60,7 @@ from garrison.workers.agents.models import (
     ModelUnavailable,
 )
 from garrison.workers.agents.persons import IsPerson, is_about, is_person
-from garrison.workers.agents.task_workers import TaskWorker
+from garrison.workers.agents.task_workers import TaskEnd, TaskRun, TaskWorker
 from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
@@ -128,7 +128,9 @@ __all__ = [
     "TargetInfo",
     "Task",
     "TaskChanges",
+    "TaskEnd",
     "TaskQuery",
+    "TaskRun",
     "TaskWorker",
     "Tool",
     "ToolCall",

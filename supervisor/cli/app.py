@@ -27,6 +27,7 @@ AFTER = {
     "answer": "answer",
     "mail": "mail",
     "person": "person",
+    "tasks": "tasks",
     "chaos": "chaos",
     "call": "call",
     "run": "run",
@@ -43,6 +44,7 @@ SHOWING = {"status", *AFTER} - {
     "init",
     "mail",
     "person",
+    "tasks",
 }  # of these, the output is the purpose
 
 
@@ -100,7 +102,7 @@ def garrison(invocation: Invocation) -> None:
     """Run services, each in a worker process of its own, and restart those that fail.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 a wanted service does not run (status, up --detach) or
-    would not start (check), 4 no such service, death or message, 5 config unusable, 7 no
+    would not start (check), 4 no such service, death, message or task, 5 config unusable, 7 no
     supervisor, 75 timed out, 130 interrupted.
     """
     verb = click.get_current_context().invoked_subcommand

@@ -57,6 +57,8 @@ class MailboxService(Service):
         retry_for: Annotated[float, Meta(ge=0, le=366 * 86_400)] = 86_400.0
         max_bytes: Annotated[int, Meta(ge=1 << 20)] = 1 << 30
         max_dead: Count = 10_000  # dead letters; the oldest are deleted
+        # Of dead letters; 0: only `max_dead` deletes them.
+        keep_dead: Annotated[float, Meta(ge=0)] = 0.0
         keep_keys: Annotated[float, Meta(ge=0)] = 7 * 86_400.0  # of delivered messages
         max_keys: Count = 100_000  # of delivered messages; the oldest are deleted
 
@@ -267,9 +269,11 @@ class MailboxService(Service):
         config = self.config
         await self.dispatcher.expire()
         await self._save_clock()
-        before = self.clock.now() - config.keep_keys
+        now = self.clock.now()
+        before = now - config.keep_keys
+        dead_before = now - (config.keep_dead or float("inf"))
         pruned = await self.store.execute(
-            lambda at: schema.prune(at, before, config.max_keys, config.max_dead)
+            lambda at: schema.prune(at, before, config.max_keys, config.max_dead, dead_before)
         )
         if pruned:
             log.warning("mail.pruned dead=%d most=%d", pruned, config.max_dead)

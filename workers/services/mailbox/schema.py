@@ -338,7 +338,13 @@ def clear_results(cursor: sqlite3.Cursor, most: int) -> int:
     return len(rows)
 
 
-def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -> int:
+def prune(
+    cursor: sqlite3.Cursor,
+    before: float,
+    max_keys: int,
+    max_dead: int,
+    dead_before: float = float("-inf"),
+) -> int:
     """Delete old keys of delivered messages, and dead letters; return how many dead letters.
 
     Args:
@@ -346,6 +352,7 @@ def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -
         before: Delete keys whose message was delivered earlier.
         max_keys: Keys to keep.
         max_dead: Dead letters to keep.
+        dead_before: Delete dead letters that are older.
     """
     cursor.execute("DELETE FROM keys WHERE done_at < ?", (before,))
     cursor.execute(
@@ -353,12 +360,10 @@ def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -
         "ORDER BY done_at DESC LIMIT -1 OFFSET ?)",
         (max_keys,),
     )
-    rows = cursor.execute(
-        f"SELECT {READ_HEADER} FROM letters WHERE state = 1 "
-        "ORDER BY died_at DESC LIMIT -1 OFFSET ?",
-        (max_dead,),
-    )
-    ids = [checksums.header(row[1:]).id for row in rows.fetchall()]
+    dead = f"SELECT {READ_HEADER} FROM letters WHERE state = 1"
+    rows = cursor.execute(f"{dead} ORDER BY died_at DESC LIMIT -1 OFFSET ?", (max_dead,)).fetchall()
+    rows += cursor.execute(f"{dead} AND died_at < ?", (dead_before,)).fetchall()
+    ids = list({checksums.header(row[1:]).id for row in rows})
     drop(cursor, ids)
     cursor.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
     return len(ids)
