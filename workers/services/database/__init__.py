@@ -14,6 +14,7 @@ from garrison.workers import Plugin, Runtime
 
 from ..model_support.library import load_library
 from .cache_methods import CacheMethods
+from .erasure_methods import ErasureMethods
 from .log_methods import LogMethods
 from .memory_methods import MemoryMethods
 from .people_methods import PeopleMethods
@@ -29,7 +30,13 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class DatabaseService(
-    MemoryMethods, CacheMethods, PeopleMethods, PlaceMethods, TaskMethods, LogMethods
+    MemoryMethods,
+    CacheMethods,
+    PeopleMethods,
+    PlaceMethods,
+    TaskMethods,
+    LogMethods,
+    ErasureMethods,
 ):
     """Memories, people, rooms, tasks, logs and cached values."""
 
@@ -62,6 +69,7 @@ class DatabaseService(
         stores = importlib.import_module(".stores", __name__)
         service._stores = await stores.Stores.open(runtime, config)
         service.spawn(service._stores.database.run(), "writer")
+        await service._apply_tombstones()
         service.spawn(service._stores.retention.run(service._note_deleted), "retention")
         return service
 
