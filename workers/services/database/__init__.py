@@ -23,6 +23,7 @@ from .task_methods import TaskMethods
 LIBRARIES = ("sqlalchemy", "alembic")
 SERVER_LIBRARIES = ("asyncpg", "greenlet")
 REQUIREMENT = "garrison[database]"
+PROBE_S = 10.0  # between looks whether the server answers
 STOP_S = 5.0  # for what waits to be written
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -62,6 +63,7 @@ class DatabaseService(
         stores = importlib.import_module(".stores", __name__)
         service._stores = await stores.Stores.open(runtime, config)
         service.spawn(service._stores.database.run(), "writer")
+        service.every(PROBE_S, service._stores.database.probe)
         service.spawn(service._stores.retention.run(service._note_deleted), "retention")
         return service
 

@@ -60,6 +60,10 @@ class SqliteEngine:
             self._writer, lambda connection: run_all(connection, operations, "BEGIN IMMEDIATE")
         )
 
+    async def committed(self, transaction: str) -> bool:
+        """Return False: a commit is never uncertain, as the file has no connection to lose."""
+        return False
+
     async def migrate(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._writer, self._open)
 
