@@ -5,6 +5,7 @@ does nothing besides. Durations are seconds.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -55,6 +56,15 @@ class Engine(Protocol):
 
         Raises:
             PermanentFailure: A later version of garrison wrote them.
+        """
+        ...
+
+    async def backup(self, path: Path) -> int:
+        """Write a consistent copy to a new file; return its size.
+
+        Raises:
+            FileExistsError: The file exists.
+            NotImplementedError: The database has a program of its own for that.
         """
         ...
 

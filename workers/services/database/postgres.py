@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -109,6 +110,11 @@ class PostgresEngine:
             with contextlib.suppress(Exception):
                 connection.exec_driver_sql("ROLLBACK")
             raise
+
+    async def backup(self, path: Path) -> int:
+        raise NotImplementedError(
+            f"{self.name} is backed up by PostgreSQL's own program: pg_dump --format=custom"
+        )
 
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError, OSError):
