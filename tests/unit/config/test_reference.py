@@ -40,7 +40,12 @@ def test_the_reference_is_generated(name: str) -> None:
 
 def test_the_reference_travels_with_the_package(short_path: Path) -> None:
     """The generated config loads wherever it is; a wheel has no config.toml."""
-    assert loaded(short_path, reference_toml()).plugins.keys() == {"chat", "agent", "eliza"}
+    assert loaded(short_path, reference_toml()).plugins.keys() == {
+        "chat",
+        "agent",
+        "eliza",
+        "mailbox",
+    }
 
 
 @pytest.fixture(name="uncommented")
@@ -108,7 +113,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
 def test_it_runs_the_bundled_plugins() -> None:
     """As it is, config.toml sets nothing but the plugins to run; it fits 80 columns."""
     config = load(REFERENCE, Path("/h"), {})
-    names = ["chat", "agent", "eliza"]
+    names = ["chat", "agent", "eliza", "mailbox"]
     assert list(config.plugins) == names
     assert config.services({name: [name] for name in names}) == [
         service_spec(name=name, plugin=name, service_type=name, with_parts=True) for name in names

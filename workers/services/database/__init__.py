@@ -17,6 +17,7 @@ from garrison.workers import Plugin, Runtime
 from ..model_support.library import load_library
 from .admin_methods import AdminMethods
 from .cache_methods import CacheMethods
+from .erasure_methods import ErasureMethods
 from .log_methods import LogMethods
 from .memory_methods import MemoryMethods
 from .people_methods import PeopleMethods
@@ -35,7 +36,14 @@ Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class DatabaseService(
-    MemoryMethods, CacheMethods, PeopleMethods, PlaceMethods, TaskMethods, LogMethods, AdminMethods
+    MemoryMethods,
+    CacheMethods,
+    PeopleMethods,
+    PlaceMethods,
+    TaskMethods,
+    LogMethods,
+    ErasureMethods,
+    AdminMethods,
 ):
     """Memories, people, rooms, tasks, logs and cached values."""
 
@@ -68,6 +76,7 @@ class DatabaseService(
         stores = importlib.import_module(".stores", __name__)
         service._stores = await stores.Stores.open(runtime, config)
         service.spawn(service._stores.database.run(), "writer")
+        await service._apply_tombstones()
         service.every(PROBE_S, service._stores.database.probe)
         service.every(PRUNE_S, service._prune)
         service.spawn(service._stores.retention.run(service._note_deleted), "retention")
@@ -78,11 +87,13 @@ class DatabaseService(
 
     async def _prune(self) -> None:
         """Delete cached values that expired, in parts; what a lost server leaves is for later."""
+        rows = 0
         try:
-            while await self._stores.cache.prune():
+            while deleted := await self._stores.cache.prune():
+                rows += deleted
                 await asyncio.sleep(PAUSE_S)
         except (DeclaredError, TimeoutError) as error:
-            self.runtime.logger.warning("database.prune_failed error=%s", error)
+            self.runtime.logger.warning("database.prune_failed deleted=%d error=%s", rows, error)
 
     async def stop(self) -> None:
         """Write what waits, and close the connections."""
