@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import exc
 
 from garrison.ipc import Busy, PermanentFailure
 from garrison.workers.services.database import migrate, tables
@@ -96,7 +97,7 @@ async def test_one_transaction_leaves_out_what_fails(engine: SqliteEngine) -> No
 
     assert outcomes[0] == "a"
     assert isinstance(outcomes[1], ValueError)
-    assert isinstance(outcomes[2], sa.exc.IntegrityError)
+    assert isinstance(outcomes[2], exc.IntegrityError)
     assert outcomes[3] == "b"
     assert await stored(engine) == ["a", "b"]
 
@@ -107,7 +108,7 @@ async def test_a_long_read_is_ended(tmp_path: Path) -> None:
     await engine.migrate()
     endless = _sql("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n) "
                    "SELECT max(x) FROM n")  # fmt: skip
-    with pytest.raises(sa.exc.OperationalError, match="interrupted"):
+    with pytest.raises(exc.OperationalError, match="interrupted"):
         await engine.read(endless)
     engine._timeout = 60.0
     reads = [asyncio.ensure_future(engine.read(endless)) for _ in range(8)]
