@@ -31,20 +31,22 @@ class Host:
     client: Client
     names: list[str]
     started_s: float
+    home: Path
 
 
 @contextlib.asynccontextmanager
-async def host(services: dict[str, str]) -> AsyncIterator[Host]:
+async def host(services: dict[str, str], extra: str = "") -> AsyncIterator[Host]:
     """Run a host, and yield once each of its services runs.
 
     Args:
         services: NAME → its plugin, a file of `services/` or a bundled one, whose one
             service_type is called alike.
+        extra: More lines of the config.
     """
     # Not under $TMPDIR: a socket's path has 107 bytes at most
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
         config = Path(folder) / "config.toml"
-        config.write_text(_config(services))
+        config.write_text(_config(services) + extra)
         for plugin in set(services.values()):
             if (SERVICES / f"{plugin}.py").exists():
                 shutil.copy(SERVICES / f"{plugin}.py", folder)
@@ -60,7 +62,7 @@ async def running(config: Path, names: list[str]) -> AsyncIterator[Host]:
     async with _supervisor(config, home) as process, _joined(home, process) as client:
         async with asyncio.timeout(START_S):
             await asyncio.gather(*(client.get_service_load_promise(one, START_S) for one in names))
-        yield Host(client, names, time.perf_counter() - began)
+        yield Host(client, names, time.perf_counter() - began, home)
 
 
 def _config(services: dict[str, str]) -> str:

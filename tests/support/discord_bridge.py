@@ -73,6 +73,7 @@ class Bridge:
         self.bots: list[Bot] = []
         self.record: list[dict[str, Any]] = []
         self.repeated = 0
+        self.starts_left = 1000
         self.drops = 0  # next messages after whose arrival the connection ends
         self._nonces: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
         self._sending: set[asyncio.Task[None]] = set()
@@ -91,8 +92,20 @@ class Bridge:
         """Answer one request of the API."""
         if request.headers.get("Authorization") == "Bot bad":
             return _json({"message": "401: Unauthorized", "code": 0}, 401)
-        body, files = await _body(request)
         path = request.path.removeprefix(API)
+        if path == "/gateway/bot":
+            return _json(
+                {
+                    "url": "ws://nowhere.invalid",
+                    "shards": 1,
+                    "session_start_limit": {
+                        "total": 1000,
+                        "remaining": self.starts_left,
+                        "reset_after": 60_000,
+                    },
+                }
+            )
+        body, files = await _body(request)
         creates = request.method == "POST" and path.endswith("/messages")
         try:
             value = self._create(path, body, files) if creates else None

@@ -72,9 +72,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     answers_bytes: Annotated[int, msgspec.Meta(ge=MIB)] = 1024 * MIB
     keep_answers: Annotated[float, msgspec.Meta(ge=0)] = 8 * 86_400.0  # a day more than `keep_keys`
 
-    # data in memory
-    answered: Count = 10_000  # messages whose answer is kept for a repeated call
+    # answers in memory, for calls that are repeated soon
+    answered: Count = 10_000
     answered_bytes: Count = 64 * MIB
+
+    # memories, tasks and cached values, on disk
     memories_per_room: Count = 1_000
     memories: Count = 20_000
     memory_bytes: Count = 64 * MIB
