@@ -3,8 +3,10 @@
 One host for each kind of database. `with pgvector` and `without pgvector` are the same server.
 """
 
+import asyncio
 import contextlib
 import math
+import sqlite3
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -478,6 +480,37 @@ async def test_another_agent_s_records_are_refused(running: Host) -> None:
         assert await ada.ask("count_memories", {"agent_id": "ada", "table_name": "none"}) == 0
         with pytest.raises(RemoteError, match="name one"):
             await found(client, "database").count_memories(agent_id="*")
+
+
+# --- backups --------------------------------------------------------------------------------
+
+
+async def test_a_backup_while_it_is_written(running: Host, kind: str, db: Any) -> None:
+    """It has what was stored before it, with the mode 600, and replaces no file. PostgreSQL has a
+    program of its own for that. An agent's service gets none."""
+    target = running.folder / "copy.db"
+    if kind != "sqlite":
+        with pytest.raises(RemoteError, match="pg_dump"):
+            await running.call("database", "backup", str(target))
+        return
+    await db.create_memory(memory("before", "kept"))
+    writing = asyncio.gather(*(db.create_memory(memory(f"w{n}")) for n in range(100)))
+    done = running.run("call", "database", "backup", str(target))
+    assert (done.code, done.out.strip()) == (0, str(target))
+    await writing
+
+    assert target.stat().st_mode & 0o777 == 0o600
+    with contextlib.closing(sqlite3.connect(target)) as copy:
+        assert copy.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        query = "SELECT content ->> 'text' FROM memories WHERE agent_id = ? AND id = 'before'"
+        assert copy.execute(query, (db.agent,)).fetchone() == ("kept",)
+    with pytest.raises(RemoteError, match=r"copy\.db exists already"):
+        await running.call("database", "backup", str(target))
+    with pytest.raises(RemoteError, match="No such file"):
+        await running.call("database", "backup", "/nowhere/copy.db")
+    with pytest.raises(RemoteError, match="records of all agents"):
+        await running.call("ada.relay", "ask", "backup", {"path": str(target)})
+    assert [path.name for path in target.parent.glob("copy*")] == ["copy.db"]
 
 
 # --- errors -------------------------------------------------------------------------------
