@@ -44,6 +44,12 @@ from garrison.workers.agents.database.records import (
     World,
 )
 from garrison.workers.agents.database.tasks import Task
+from garrison.workers.agents.model_budget import (
+    BudgetGrant,
+    BudgetNeed,
+    BudgetSpent,
+    set_attribution,
+)
 from garrison.workers.agents.model_trace import ModelTrace
 from garrison.workers.agents.models import (
     ChatMessage,
@@ -53,7 +59,8 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
-from garrison.workers.agents.task_workers import TaskWorker
+from garrison.workers.agents.persons import IsPerson, is_about, is_person
+from garrison.workers.agents.task_workers import TaskEnd, TaskRun, TaskWorker
 from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
@@ -69,6 +76,9 @@ __all__ = [
     "Action",
     "ActionResult",
     "Attribution",
+    "BudgetGrant",
+    "BudgetNeed",
+    "BudgetSpent",
     "Busy",
     "Caller",
     "Character",
@@ -86,6 +96,7 @@ __all__ = [
     "GenerateTextParams",
     "Generated",
     "Heard",
+    "IsPerson",
     "Log",
     "Media",
     "Memory",
@@ -117,7 +128,9 @@ __all__ = [
     "TargetInfo",
     "Task",
     "TaskChanges",
+    "TaskEnd",
     "TaskQuery",
+    "TaskRun",
     "TaskWorker",
     "Tool",
     "ToolCall",
@@ -126,6 +139,9 @@ __all__ = [
     "as_memory",
     "define_service",
     "idempotent",
+    "is_about",
+    "is_person",
+    "set_attribution",
     "state",
     "with_timeout",
 ]

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -34,6 +35,7 @@ from .cooling import Cooling, Key
 from .database.adapter import DatabaseAdapter
 from .database.client import DatabaseProxy
 from .fallback import Attempt, ModelFallback
+from .model_budget import Use, budgeted
 from .model_trace import trace_answer, trace_error
 from .models import ModelType, ModelUnavailable, Offer, as_params, choose_offer, in_short, offer_of
 from .objects import as_output, with_parameters, with_schema
@@ -196,23 +198,30 @@ class AgentApi:
         if model_type == ModelType.TEXT_EMBEDDING and params in ([], ()):
             return []
         wanted, params = with_schema(model_type, with_parameters(model_type, params))
-        attempts = self._attempts(model_type, params, provider, fallback)
+        async with budgeted(self._client, model_type, params) as use:
+            attempts = self._attempts(use.model_type, use.params, provider, fallback)
+            return await self._answer_of(attempts, use, wanted, timeout)
+
+    async def _answer_of(
+        self, attempts: ModelFallback, use: Use, wanted: Any, timeout: float | None
+    ) -> Any:
         failure: CallError | None = None
         while True:
             attempt = self._next(attempts, failure)
             offer = attempt.offer
-            request = (model_type, offer.provider, attempt.params, *offer.counted)
+            request = (use.model_type, offer.provider, attempt.params, *offer.counted)
             try:
                 answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
                 counted = trace_answer(offer.service, answer, is_counted=offer.counts)
+                use.taken.add(counted, attempt.params)
                 output = as_output(counted.output, wanted, attempt.params)
-                self._answered(attempts, attempt, model_type)
+                self._answered(attempts, attempt, use.model_type)
                 return output
             except CallError as error:
                 failure = error
-                self._failed(attempts, attempt, model_type, error)
+                self._failed(attempts, attempt, use.model_type, error)
             finally:
                 attempts.end()
 
@@ -225,9 +234,17 @@ class AgentApi:
         fallback: bool = True,
     ) -> AsyncGenerator[str, None]:
         """Run a model and stream its text; see `Runtime.use_model_stream`."""
-        attempts = self._attempts(model_type, params, provider, fallback)
+        async with budgeted(self._client, model_type, params) as use:
+            attempts = self._attempts(use.model_type, use.params, provider, fallback)
+            async with aclosing(self._pieces_of(attempts, use, timeout)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def _pieces_of(
+        self, attempts: ModelFallback, use: Use, timeout: float | None
+    ) -> AsyncGenerator[str, None]:
         failure: CallError | None = None
-        started = False
+        model_type, started, size = use.model_type, False, 0
         while True:
             attempt = self._next(attempts, failure)
             offer = attempt.offer
@@ -240,7 +257,9 @@ class AgentApi:
                     if not started:
                         started = True
                         self._answered(attempts, attempt, model_type)
+                    size += len(piece) if isinstance(piece, str) else 0
                     yield piece
+                use.taken.add_stream(attempt.params, size)
                 return
             except CallError as error:
                 failure = error

@@ -16,6 +16,7 @@ import msgspec
 from garrison.ipc import CallError, ServiceLost
 from garrison.workers import (
     ActionResult,
+    BudgetSpent,
     Busy,
     Content,
     EventType,
@@ -31,6 +32,7 @@ from .actions import REPLY, Run
 from .chooser import Chooser
 from .config import Config
 from .history import ConversationHistory
+from .limits.budget_keeper import BudgetKeeper
 from .limits.gatekeeper import Gatekeeper
 from .limits.no_answer import NoAnswer
 from .model_calls import TEXT_MOST, ModelCalls
@@ -66,16 +68,22 @@ class AnswerPipeline:
         config: Model, choice of actions, timeouts.
         history: Earlier messages; also stores new ones.
         emit: Emits an event without waiting for its listeners.
+        budget: The agent's, of the use of models.
 
     Attributes:
         gatekeeper: Decides which messages are answered.
     """
 
     def __init__(
-        self, runtime: Runtime, config: Config, history: ConversationHistory, emit: Emit
+        self,
+        runtime: Runtime,
+        config: Config,
+        history: ConversationHistory,
+        emit: Emit,
+        budget: BudgetKeeper,
     ) -> None:
         self._runtime, self._config, self._history = runtime, config, history
-        self._emit = emit
+        self._emit, self._budget = emit, budget
         self.gatekeeper = Gatekeeper(runtime, config, emit, self._failure_text)
         self._sender = ResponseSender(runtime, config, history, emit)
         self._persona = Persona(runtime, config)
@@ -133,6 +141,9 @@ class AnswerPipeline:
             RetryLater: It is to be sent later.
         """
         text, why = self._failure_text(answer.memory), answer.record.why
+        if isinstance(error, BudgetSpent):
+            await self.end(answer, await self._budget.no_answer(answer.memory, error))
+            return True
         if not self._can_send(answer) or not (text or answer.record.posted):
             return False
         problem = _error_text(error)[:TEXT_MOST]

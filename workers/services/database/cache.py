@@ -89,7 +89,7 @@ class CacheStore:
         return await self._database.write(prune)
 
 
-def _delete(connection: Connection, chosen: sa.Select[Any], most: int = BATCH) -> int:
+def _delete(connection: Connection, chosen: sa.Select[*tuple[Any, ...]], most: int = BATCH) -> int:
     rows = connection.execute(chosen.limit(min(most, BATCH))).all()
     for row in rows:
         connection.execute(

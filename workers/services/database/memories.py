@@ -13,17 +13,17 @@ from . import dialect
 from .database import Database
 from .documents import identifier
 from .tables import embeddings, memories
+from .vector_data import unpacked
+from .vectors import Search, VectorStore
 
-MODEL = "embedding_model"  # of a memory's metadata: whose vector it has
-IDS_MOST = 500  # ids in one statement
 COLUMNS = [column for column in memories.c if column.name not in {"source", "table_name"}]
 
 
 class MemoryStore:
     """Memories by agent, table and room."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, database: Database, vectors: VectorStore) -> None:
+        self._database, self._vectors = database, vectors
 
     async def create(self, agent: str, table: str, items: Sequence[Memory]) -> None:
         """Store memories, all or none; those whose id exists are left as they are."""
@@ -31,10 +31,13 @@ class MemoryStore:
         rows = [row_of(agent, table, memory) for memory in items]
 
         def create(connection: Connection) -> None:
-            for row, memory in zip(rows, items, strict=True):
-                statement = dialect.insert(connection, memories).on_conflict_do_nothing()
-                if connection.execute(statement, row).rowcount and memory.embedding:
-                    _put_vector(connection, agent, table, memory)
+            statement = dialect.insert_new(connection.dialect.name, memories)
+            new = [
+                memory
+                for row, memory in zip(rows, items, strict=True)
+                if connection.execute(statement, row).rowcount
+            ]
+            self._vectors.put(connection, agent, table, new)
 
         if rows:
             await self._database.write(create)
@@ -46,9 +49,9 @@ class MemoryStore:
 
         def read(connection: Connection) -> list[Memory]:
             found: dict[str, Memory] = {}
-            for part in dialect.parts(list(dict.fromkeys(ids)), IDS_MOST):
+            for part in dialect.parts(list(dict.fromkeys(ids)), dialect.IDS_MOST):
                 query = _query(agent, table).where(memories.c.id.in_(part))
-                found |= {memory.id: memory for memory in _load(connection, agent, query)}
+                found |= {memory.id: memory for memory in self._load(connection, query)}
             return [found[one] for one in dict.fromkeys(ids) if one in found]
 
         return await self._database.read(read)
@@ -88,7 +91,7 @@ class MemoryStore:
             query = query.where(place < last.scalar_subquery())
         query = query.order_by(memories.c.created_at.desc(), memories.c.id.desc())
         query = query.limit(None if count is None else max(count, 0)).offset(max(offset, 0) or None)
-        return await self._database.read(lambda connection: _load(connection, agent, query))
+        return await self._database.read(lambda connection: self._load(connection, query))
 
     async def update(self, agent: str, memory: Memory) -> bool:
         """Replace a memory and its vector; False if there is none."""
@@ -103,9 +106,10 @@ class MemoryStore:
             row = row_of(agent, old.table_name, memory)
             connection.execute(sa.update(memories).where(here).values(row))
             if not memory.embedding or old.content != row["content"]:
-                _drop_vectors(connection, agent, [memory.id])  # they are of what it said before
-            if memory.embedding:
-                _put_vector(connection, agent, old.table_name, memory)
+                self._vectors.drop(
+                    connection, agent, [memory.id]
+                )  # they are of what it said before
+            self._vectors.put(connection, agent, old.table_name, [memory])
             return True
 
         return await self._database.write(update)
@@ -114,13 +118,14 @@ class MemoryStore:
         """Delete memories and their vectors."""
 
         def delete(connection: Connection) -> None:
-            for part in dialect.parts(ids, IDS_MOST):
+            for part in dialect.parts(ids, dialect.IDS_MOST):
                 connection.execute(
                     sa.delete(memories).where(memories.c.agent_id == agent, memories.c.id.in_(part))
                 )
-                _drop_vectors(connection, agent, part)
+                self._vectors.drop(connection, agent, part)
 
         await self._database.write(delete)
+        self._vectors.forget(agent, ids)
 
     async def delete_room(self, agent: str, table: str, room_id: str) -> None:
         """Delete the memories of a room in one table."""
@@ -140,6 +145,24 @@ class MemoryStore:
             connection.execute(sa.delete(memories).where(here))
 
         await self._database.write(delete)
+
+    async def search(self, agent: str, *rest: Any) -> list[Memory]:
+        """Return the nearest memories, each with its similarity; arguments as of `Search`."""
+        ranked = await self._vectors.nearest(Search(agent, *rest))
+        there = {one.id: one for one in await self.by_ids(agent, [pair[1] for pair in ranked])}
+        return [
+            msgspec.structs.replace(there[memory_id], similarity=similarity)
+            for similarity, memory_id in ranked
+            if memory_id in there
+        ]
+
+    def _load(self, connection: Connection, query: sa.Select[Any]) -> list[Memory]:
+        """Return the memories of a query, with their vectors."""
+        rows = connection.execute(query).all()
+        vectors = dict[str, bytes]()
+        if rows:
+            vectors = self._vectors.latest(connection, rows[0].agent_id, [row.id for row in rows])
+        return [memory_of(row, vectors.get(row.id)) for row in rows]
 
     async def count(self, agent: str, table: str, room_id: str | None, unique: bool) -> int:
         """Return the number of memories."""
@@ -170,7 +193,7 @@ def row_of(agent: str, table: str, memory: Memory) -> dict[str, Any]:
     }
 
 
-def memory_of(row: Row[Any], vector: list[float] | None) -> Memory:
+def memory_of(row: Row[Any], vector: bytes | None) -> Memory:
     """Return a row as a memory."""
     return Memory(
         content=msgspec.convert(row.content, Content),
@@ -178,7 +201,7 @@ def memory_of(row: Row[Any], vector: list[float] | None) -> Memory:
         entity_id=row.entity_id,
         agent_id=row.agent_id,
         created_at=row.created_at,
-        embedding=vector,
+        embedding=None if vector is None else unpacked(vector),
         room_id=row.room_id,
         world_id=row.world_id,
         unique=row.unique,
@@ -189,18 +212,3 @@ def memory_of(row: Row[Any], vector: list[float] | None) -> Memory:
 def _query(agent: str, table: str | None) -> sa.Select[Any]:
     query = sa.select(*COLUMNS).where(memories.c.agent_id == agent)
     return query if table is None else query.where(memories.c.table_name == table)
-
-
-def _load(connection: Connection, agent: str, query: sa.Select[Any]) -> list[Memory]:
-    rows = connection.execute(query).all()
-    return [memory_of(row, None) for row in rows]
-
-
-def _put_vector(connection: Connection, agent: str, table: str, memory: Memory) -> None:
-    """Store a memory's vector."""
-
-
-def _drop_vectors(connection: Connection, agent: str, ids: Sequence[str]) -> None:
-    connection.execute(
-        sa.delete(embeddings).where(embeddings.c.agent_id == agent, embeddings.c.memory_id.in_(ids))
-    )

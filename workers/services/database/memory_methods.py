@@ -3,6 +3,7 @@
 from garrison.workers import Memory, as_memory, idempotent
 
 from .methods import Methods
+from .vector_data import check_dimension
 
 
 class MemoryMethods(Methods):
@@ -105,7 +106,14 @@ class MemoryMethods(Methods):
         agent_id: str | None = None,
     ) -> list[Memory]:
         """Return the memories most similar to a vector, each with its `similarity`."""
-        raise NotImplementedError("search_memories comes with the vectors")
+        agent = self._agent(agent_id)
+        return await self._stores.memories.search(
+            agent, table_name, embedding, count, match_threshold, room_id, entity_id, model or None
+        )
+
+    async def ensure_embedding_dimension(self, dimension: int) -> None:
+        """Check that vectors of so many numbers can be stored; nothing else is needed for it."""
+        check_dimension(dimension)
 
     @idempotent
     async def update_memory(self, memory: Memory, agent_id: str | None = None) -> bool:

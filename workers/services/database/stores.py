@@ -8,7 +8,7 @@ import logging
 from pathlib import Path
 from typing import Any, Self
 
-import sqlalchemy as sa
+from sqlalchemy import exc
 
 from garrison.ipc import PermanentFailure
 from garrison.workers import Runtime
@@ -16,6 +16,7 @@ from garrison.workers import Runtime
 from .cache import CacheStore
 from .database import FIRST_S, LONGEST_S, Database
 from .engine import Engine
+from .erasure import ErasureStore
 from .failures import Failure, failure_of
 from .logs import LogStore
 from .memories import MemoryStore
@@ -25,6 +26,7 @@ from .postgres import CONNECT_S, PostgresEngine, parse_url
 from .retention import RetentionStore
 from .sqlite import SqliteEngine
 from .tasks import TaskStore
+from .vectors import VectorStore
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +42,15 @@ class Stores:
 
     def __init__(self, database: Database, config: Any) -> None:
         self.database = database
-        self.memories = MemoryStore(database)
+        self.vectors = VectorStore(database, config.vector_cache)
+        self.memories = MemoryStore(database, self.vectors)
         self.cache = CacheStore(database, config.cache_entries)
         self.people = PeopleStore(database)
         self.places = PlaceStore(database)
         self.tasks = TaskStore(database)
         self.logs = LogStore(database)
         self.retention = RetentionStore(database, RETENTION | config.retention)
+        self.erasure = ErasureStore(database, self.memories)
 
     @classmethod
     async def open(cls, runtime: Runtime, config: Any) -> Self:
@@ -66,7 +70,7 @@ class Stores:
             try:
                 await database.migrate()
                 break
-            except (sa.exc.DBAPIError, OSError) as error:
+            except (exc.DBAPIError, OSError) as error:
                 failure, problem = failure_of(error), runtime.redacted(problem_of(engine, error))
                 if failure is Failure.REFUSED:
                     raise PermanentFailure(f"{problem}. Correct `url`, then start it") from error
@@ -85,7 +89,9 @@ def open_engine(runtime: Runtime, config: Any) -> Engine:
     """Return the engine that the config wants."""
     if config.url:
         name = f"garrison {runtime.name}"
-        return PostgresEngine(parse_url(config.url), name, config.pool, config.statement_timeout)
+        return PostgresEngine(
+            parse_url(config.url), name, config.pool, config.statement_timeout, config.pgvector
+        )
     path = Path(config.path) if config.path else runtime.data_folder / FILE
     return SqliteEngine(path.expanduser(), config.statement_timeout)
 

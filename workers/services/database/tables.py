@@ -66,8 +66,9 @@ embeddings = Table(  # vectors of several dimensions and models of one memory si
     Column("dimension", Integer, primary_key=True, autoincrement=False),
     _key("model"),  # empty where the memory does not name one
     Column("table_name", Text, nullable=False),
-    Column("data", LargeBinary),  # float32, little-endian; NULL where pgvector has it
+    Column("data", LargeBinary, nullable=False),  # float32, little-endian
     Column("version", BigInteger, nullable=False, server_default="0"),
+    _time("written_at"),
     Index("embeddings_of_table", "agent_id", "table_name", "dimension", "version"),
 )
 

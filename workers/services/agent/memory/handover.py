@@ -46,7 +46,7 @@ class HandOver:
         self._changed = asyncio.Event()
         self._generation = ("", 0)  # of the database that refused rows
         self._refused: set[Row] = set()
-        self._in_a_row = 0  # refused
+        self._in_a_row: list[Row] = []  # refused, one after the other
         self._lacking: set[str] = set()  # tables that the database does not have
         self._done: Counter[str] = Counter()
 
@@ -194,13 +194,15 @@ class HandOver:
             await storing
         except (RemoteError, InvalidCall) as error:
             self._refused.add(row)
-            self._in_a_row += 1
-            log.warning("memory.not_taken table=%s error=%s", row[0], error)
-            if self._in_a_row >= REFUSED_MOST:
-                self._in_a_row = 0
-                raise
-            return False
-        self._in_a_row = 0
+            self._in_a_row.append(row)
+            if len(self._in_a_row) == 1:
+                log.warning("memory.not_taken table=%s error=%s", row[0], error)
+            if len(self._in_a_row) < REFUSED_MOST:
+                return False
+            self._refused.difference_update(self._in_a_row)
+            self._in_a_row.clear()
+            raise
+        self._in_a_row.clear()
         return True
 
     async def _remove(self, table: str, numbers: list[int]) -> None:

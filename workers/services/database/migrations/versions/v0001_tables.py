@@ -66,8 +66,9 @@ def _create_embeddings() -> None:
         sa.Column("dimension", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("model", sa.Text(), nullable=False),
         sa.Column("table_name", sa.Text(), nullable=False),
-        sa.Column("data", sa.LargeBinary(), nullable=True),
+        sa.Column("data", sa.LargeBinary(), nullable=False),
         sa.Column("version", sa.BigInteger(), server_default="0", nullable=False),
+        sa.Column("written_at", sa.Double(), server_default="0", nullable=False),
         sa.PrimaryKeyConstraint("agent_id", "memory_id", "dimension", "model"),
     )
     op.create_index(
