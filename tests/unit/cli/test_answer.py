@@ -114,8 +114,8 @@ def test_one_answer_is_shown_in_full(
     for words in (
         "message discord/5678/1 is answered", "Ada (42)", "decided after 1.00 s",
         "ended after 2.50 s", "Roll a die, please.", "context, of TIME, FACTS",
-        "It is noon. Ada likes dice.", "apply: ROLL", "do not apply: SING", "ran ROLL: ended", 'with {"sides": 6}',
-        "0.25 s", "succeeded: 6", '{"rolled":6}', "failed: no [31m die",
+        "It is noon. Ada likes dice.", "apply: ROLL", "do not apply: SING", "ran ROLL: ended",
+        "0.25 s", 'with {"sides":6}', "succeeded: 6", '{"rolled":6}', "failed: no [31m die",
         "answered by claude, 0.80 s, tokens: 1,200 in, 45 out",
         "openai failed: ModelError: busy", "all failed", "sent, as 998877, unknown",
         "You rolled 6.", "no outcome yet", f"id {UUID}",
