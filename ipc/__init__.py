@@ -34,7 +34,8 @@ from .mail import (
     PostedMessage,
     PostRequest,
 )
-from .messages import EMPTY_MAP, State
+from .messages import EMPTY_MAP, Attribution, State
+from .tombstones import Tombstones
 
 if TYPE_CHECKING:
     from .client import Client
@@ -46,6 +47,7 @@ __all__ = [
     "DELIVER",
     "EMPTY_MAP",
     "EVENT",
+    "Attribution",
     "Busy",
     "CallError",
     "CallTimeout",
@@ -72,6 +74,7 @@ __all__ = [
     "StartError",
     "State",
     "SupervisorGone",
+    "Tombstones",
     "WireError",
     "connect",
     "state",

@@ -55,6 +55,7 @@ class OpenCall(msgspec.Struct, eq=False):  # three times faster to create than a
     note: int = 0  # its number in the flight recorder; 0: none
     batch: int = 0  # its batch's number among those to `to`; or QUEUED, FORMER, UNKNOWN
     chain: tuple[str, ...] = ()  # the methods that led to it, outermost first
+    attribution: messages.Attribution | None = None  # the answer that it is a part of
 
     @property
     def is_reached(self) -> bool:
@@ -392,7 +393,8 @@ class Calls:
         if not peer.frames:
             args, kwargs = large.joined(args), large.joined(kwargs)
         message = messages.Call(
-            call.id, call.method, args, kwargs, left, call.credit, True, call.chain
+            *(call.id, call.method, args, kwargs, left, call.credit, True, call.chain),
+            call.attribution,
         )
         self._send(peer.token, message)
 

@@ -28,7 +28,16 @@ from .errors import (
 )
 from .log_events import LogEvent
 from .mail import EVENT
-from .messages import CHAIN_MOST, EMPTY_MAP, LONGEST_TIMEOUT, Entry, State, Token, Value
+from .messages import (
+    CHAIN_MOST,
+    EMPTY_MAP,
+    LONGEST_TIMEOUT,
+    Attribution,
+    Entry,
+    State,
+    Token,
+    Value,
+)
 from .proxy import STREAM_CREDIT, ServiceProxy, decoded, service_name_of
 from .session import REQUEST_S, Session
 
@@ -41,6 +50,8 @@ MARGIN = 65_536  # bytes of a message besides its arguments
 DEADLINE: ContextVar[float] = ContextVar("garrison_deadline", default=float("inf"))
 # The methods that led to the running one, and itself last; calls that it makes carry them on.
 CHAIN: ContextVar[tuple[str, ...]] = ContextVar("garrison_chain", default=())
+# The answer that the running method is a part of; calls that it makes carry it on.
+ATTRIBUTION: ContextVar[Attribution | None] = ContextVar("garrison_attribution", default=None)
 # The id of the running call, which is the same when the call is sent again, in a list that has it
 # until it is taken: what the method calls and starts inherits the list. Set where it is used.
 CALL_ID: ContextVar[list[str] | None] = ContextVar("garrison_call_id", default=None)
@@ -396,7 +407,7 @@ class Client:
             deadline, timeout = outer, max(outer - now, 0.001)
         call_id = next(session.ids)
         call = OpenCall(call_id, name, method, encoded, named_args, size, timeout, deadline, settle)
-        call.chain = chain
+        call.chain, call.attribution = chain, ATTRIBUTION.get()
         return call
 
     def cancel(self, call_id: int) -> None:

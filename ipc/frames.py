@@ -224,9 +224,9 @@ def _place_in(raw: Raw) -> _Place | _Apart:
 def _put_back(message: Data, blobs: _Blobs) -> Data:
     whole: Data
     match message:
-        case Call(id, method, args, kwargs, timeout, credit, taken, chain):
+        case Call(args=args, kwargs=kwargs):
             args, kwargs = blobs.arguments(args, False), blobs.arguments(kwargs, True)
-            whole = Call(id, method, args, kwargs, timeout, credit, taken, chain)
+            whole = msgspec.structs.replace(message, args=args, kwargs=kwargs)
         case Reply(id, result):
             whole = Reply(id, blobs.value(result))
         case Item(id, value):

@@ -366,6 +366,7 @@ class Supervisor:
             self._settled,
             self._control.rejected,
             self._plugins.rejected,
+            self._plugins.preloader.refused,
         )
 
     def _stop_host(self, note: OrderNote) -> None:

@@ -79,6 +79,7 @@ class PluginRegistry:
         rejected: The parts of the config on disk that are not used, as it was when last read.
         finished: Whether what can be read has been read once.
         read: What was read, by plugin.
+        preloader: See there.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class PluginRegistry:
         self.config, self._environ, self._engine = config, environ, engine
         self.rejected: tuple[Rejection, ...] = ()
         self._accepted = accepted
-        self._preloader, self._services, self._log = preloader, services, log
+        self.preloader, self._services, self._log = preloader, services, log
         self._hooks = hooks
         self.finished = False
         self.read: dict[str, PluginRead] = {}
@@ -161,7 +162,7 @@ class PluginRegistry:
 
     def on_engine_event(self, event: engine.Happened) -> None:
         """Take what the engine reports of probes and of the launcher."""
-        self._preloader.take(event)
+        self.preloader.take(event)
         match event:
             case engine.Ended(key, status) if (probe := self._probes.get(key)) is not None:
                 words = f"its process {process_tree.describe(status)} while it was read"
@@ -193,7 +194,7 @@ class PluginRegistry:
             modules: The modules.
             outdated: Whether it runs the code of another version.
         """
-        self._preloader.resume(modules)
+        self.preloader.resume(modules)
         self._outdated = outdated
 
     def read_all(self, until_adopted: Steps) -> Steps:
@@ -487,11 +488,11 @@ class PluginRegistry:
     def _refresh(self) -> Steps:
         """Have a new launcher if the code that it has imported has changed."""
         outdated, self._outdated = self._outdated, False
-        yield from self._preloader.refresh(outdated)
+        yield from self.preloader.refresh(outdated)
 
     def preload(self) -> Steps:
         """Have the launcher import what the host and the plugins want preloaded."""
         plugins = [module for read in self.read.values() for module in read.preload]
-        yield from self._preloader.preload(
+        yield from self.preloader.preload(
             tuple(dict.fromkeys([*self.config.host.preload, *plugins]))
         )

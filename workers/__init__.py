@@ -1,6 +1,7 @@
 """The author's API: `Service`, `Plugin`, `Runtime`, and the components of an agent."""
 
 from garrison.ipc import (
+    Attribution,
     Busy,
     DeadLetter,
     DeclaredError,
@@ -43,6 +44,12 @@ from garrison.workers.agents.database.records import (
     World,
 )
 from garrison.workers.agents.database.tasks import Task
+from garrison.workers.agents.model_budget import (
+    BudgetGrant,
+    BudgetNeed,
+    BudgetSpent,
+    set_attribution,
+)
 from garrison.workers.agents.model_trace import ModelTrace
 from garrison.workers.agents.models import (
     ChatMessage,
@@ -52,7 +59,9 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
-from garrison.workers.agents.task_workers import TaskWorker
+from garrison.workers.agents.persons import IsPerson, is_about, is_person
+from garrison.workers.agents.task_workers import TaskEnd, TaskRun, TaskWorker
+from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
 from .define_service import define_service
@@ -66,6 +75,10 @@ from .service import Service, ServiceType, idempotent
 __all__ = [
     "Action",
     "ActionResult",
+    "Attribution",
+    "BudgetGrant",
+    "BudgetNeed",
+    "BudgetSpent",
     "Busy",
     "Caller",
     "Character",
@@ -81,7 +94,9 @@ __all__ = [
     "EventType",
     "GenerateObjectParams",
     "GenerateTextParams",
+    "Generated",
     "Heard",
+    "IsPerson",
     "Log",
     "Media",
     "Memory",
@@ -113,13 +128,20 @@ __all__ = [
     "TargetInfo",
     "Task",
     "TaskChanges",
+    "TaskEnd",
     "TaskQuery",
+    "TaskRun",
     "TaskWorker",
+    "Tool",
+    "ToolCall",
     "World",
     "answer_id",
     "as_memory",
     "define_service",
     "idempotent",
+    "is_about",
+    "is_person",
+    "set_attribution",
     "state",
     "with_timeout",
 ]

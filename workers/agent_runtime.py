@@ -47,7 +47,12 @@ class AgentRuntime:
         self._components.add(evaluator)
 
     def register_model(
-        self, model_type: str, handler: Handler, provider: str = "", priority: int = 0
+        self,
+        model_type: str,
+        handler: Handler,
+        provider: str = "",
+        priority: int = 0,
+        tools: Handler | None = None,
     ) -> None:
         """Offer a model from this worker.
 
@@ -56,8 +61,11 @@ class AgentRuntime:
             handler: `handler(runtime, params)`; an asynchronous generator streams its text.
             provider: The provider's name; the service's NAME by default.
             priority: The provider with the highest priority is preferred.
+            tools: `tools(runtime, params)` returns `Generated`, where `params.tools` are given;
+                without it, such requests go to other providers.
         """
-        self._components.add_model(model_type, provider or self.name, Model(handler, priority))
+        model = Model(handler, priority, tools=tools)
+        self._components.add_model(model_type, provider or self.name, model)
 
     def register_send_handler(self, source: str, handler: Handler) -> None:
         """Send all messages for a source with `handler(runtime, target, content)`."""
@@ -130,7 +138,9 @@ class AgentRuntime:
 
         Args:
             model_type: One of `ModelType`, or a plugin's own.
-            params: `GenerateTextParams`, `EmbedParams`, a mapping of their fields, or a text.
+            params: `GenerateTextParams`, `EmbedParams`, a mapping of their fields, or a text; to
+                embed many texts, a list of them. With `tools`, only providers that take tools are
+                called, and `Generated` is returned.
             provider: Use only this one: a NAME, a service_type or a plugin's NAME.
             timeout: Seconds for each provider; None is the service's `timeout`.
             fallback: False: only the one of the highest priority is called.
@@ -139,6 +149,14 @@ class AgentRuntime:
             ModelUnavailable: None gave an answer, or there is none; `errors` has that of each.
         """
         return await self._api.use_model(model_type, params, provider, timeout, fallback)
+
+    def takes_tools(self, model_type: str, fallback: bool = True) -> bool:
+        """Return whether the provider that `use_model` would call now takes tools."""
+        return self._api.takes_tools(model_type, fallback)
+
+    def provider_of(self, model_type: str, fallback: bool = True) -> str:
+        """Return the NAME of the provider that `use_model` would call now; "" if there is none."""
+        return self._api.provider_of(model_type, fallback)
 
     def use_model_stream(
         self,

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from garrison.ipc.client import CHAIN, DEADLINE
+from garrison.ipc.client import ATTRIBUTION, CHAIN, DEADLINE
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,7 @@ class Background:
         context = contextvars.copy_context()
         context.run(DEADLINE.set, math.inf)  # the task outlives the call that started it
         context.run(CHAIN.set, ())
+        context.run(ATTRIBUTION.set, None)  # nor is it a part of that call's answer
         lasting = not self.serving if essential is None else essential
         task = self._loop.create_task(self._run(work, title), name=title, context=context)
         self._tasks.add(task)

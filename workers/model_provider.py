@@ -9,16 +9,17 @@ from garrison.workers.agents.models import (
     GenerateTextParams,
     ModelType,
 )
+from garrison.workers.agents.tools import Generated
 
 from .service import Service
 
 
 class ModelProvider(Service):
-    """A service that offers models. Write one or more of its four methods.
+    """A service that offers models. Write one or more of its methods.
 
     `generate_text` or `stream_text` provides the types TEXT_SMALL and TEXT_LARGE; `embed` provides
-    TEXT_EMBEDDING, `generate_object` OBJECT_SMALL and OBJECT_LARGE. Other model types are entries
-    of a plugin's `models`.
+    TEXT_EMBEDDING, `generate_object` OBJECT_SMALL and OBJECT_LARGE. With `generate_with_tools` it
+    gets the requests that offer tools. Other model types are entries of a plugin's `models`.
     """
 
     priority: ClassVar[int] = 0  # the provider with the highest priority is preferred
@@ -33,6 +34,10 @@ class ModelProvider(Service):
         """Yield the generated text in pieces. Default: the text of `generate_text`, as one."""
         yield await self.generate_text(params)
 
+    async def generate_with_tools(self, params: GenerateTextParams) -> Generated:
+        """Return the text and the calls of `params.tools` that the model decided on."""
+        raise NotImplementedError(f"{type(self).__name__} takes no tools")
+
     async def generate_object(self, params: GenerateObjectParams) -> Any:
         """Return an object that follows `params.schema`, a JSON Schema, as plain data."""
         raise NotImplementedError(f"{type(self).__name__} does not generate objects")
@@ -40,6 +45,15 @@ class ModelProvider(Service):
     async def embed(self, params: EmbedParams) -> list[float]:
         """Return the vector of a text. Every vector of a provider has the same length."""
         raise NotImplementedError(f"{type(self).__name__} does not embed text")
+
+    async def embed_many(self, texts: list[str], model: str | None = None) -> list[list[float]]:
+        """Return the vectors of texts, in their order. Default: `embed` of each."""
+        return [await self.embed(EmbedParams(text, model)) for text in texts]
+
+
+def takes_tools(cls: type[ModelProvider]) -> bool:
+    """Return whether a class takes requests that offer tools."""
+    return cls.generate_with_tools is not ModelProvider.generate_with_tools
 
 
 def provided_types(cls: type[ModelProvider]) -> dict[str, bool]:

@@ -1,13 +1,13 @@
-"""A database in the memory of a process of its own: what a call to one costs, without a disk."""
+"""The agent's own database in a process of its own: what a call to one costs."""
 
 from typing import Self
 
 from garrison.workers import Plugin, Runtime
 from garrison.workers.services.agent.config import Config as AgentConfig
-from garrison.workers.services.agent.database import MemoryDatabase
+from garrison.workers.services.agent.database import AgentDatabase
 
 
-class DatabaseService(MemoryDatabase):
+class DatabaseService(AgentDatabase):
     """The agent's own database, beside it."""
 
     service_type = "database"
@@ -15,10 +15,14 @@ class DatabaseService(MemoryDatabase):
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
-        """Begin empty."""
+        """Open the file."""
         service = cls(runtime)
-        service._open_database()
+        await service._start_database()
         return service
+
+    async def stop(self) -> None:
+        """Close the file."""
+        await self._stop_database()
 
 
 plugin = Plugin("database", services=[DatabaseService])

@@ -59,6 +59,7 @@ from .control import (
     held_words,
 )
 from .data import (
+    Attribution,
     Call,
     Cancel,
     Credit,
@@ -123,6 +124,7 @@ __all__ = [
     "AgentIdentity",
     "Answer",
     "Assignment",
+    "Attribution",
     "Beat",
     "Call",
     "CallId",

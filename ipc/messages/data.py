@@ -51,6 +51,17 @@ else:
     Value: TypeAlias = Raw
 
 
+class Attribution(msgspec.Struct, array_like=True, frozen=True):
+    """Which answer a call belongs to: its models' use is counted, and limited, by these."""
+
+    agent: Identifier = ""  # NAME of the agent; empty in a host without agents
+    keeper: Identifier = ""  # NAME of the service that keeps the budgets; empty: there are none
+    source: Identifier = ""  # NAME of the service that received the message
+    room: Identifier = ""
+    person: Identifier = ""
+    task: Identifier = ""
+
+
 class Call(msgspec.Struct, tag=0, array_like=True, frozen=True):
     """Run a method. For a stream, `credit` items may be sent before the first `Credit`."""
 
@@ -62,6 +73,7 @@ class Call(msgspec.Struct, tag=0, array_like=True, frozen=True):
     credit: Credits = 0
     frames: bool = False  # the caller accepts frames; an older release leaves this out
     chain: Chain = ()  # the methods that led to it, outermost first: "service.method"
+    attribution: Attribution | None = None  # the answer that it is a part of, if it is of one
 
 
 class Reply(msgspec.Struct, tag=1, array_like=True, frozen=True):

@@ -44,6 +44,7 @@ class ActionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     examples: tuple[Any, ...] = ()
     priority: int = 0
     idempotent: bool = False  # its handler may run twice
+    parameters: dict[str, Any] = {}  # JSON Schema of its options; empty: it takes none
 
 
 class ProviderInfo(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -74,6 +75,7 @@ class ModelInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: int = 0
     stream: bool = False
     counts: bool = False  # its worker returns tokens too, where that is wanted
+    tools: bool = False  # it takes tools
 
 
 class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):

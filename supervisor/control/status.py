@@ -3,8 +3,8 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from math import inf
 from pathlib import Path
@@ -56,6 +56,7 @@ class HostState:
     settled: bool
     rejected_frames: int
     rejected: tuple[Rejection, ...] = ()  # of the config on disk, as it was when last read
+    not_preloaded: Mapping[str, str] = field(default_factory=dict)  # module → why
 
 
 class StatusReport:
@@ -118,6 +119,7 @@ class StatusReport:
             "cpu_seconds": used.cpu_seconds,
             "installed": installed,
             "upgrade_pending": installed != self._version,
+            "not_preloaded": dict(state.not_preloaded),
         }
 
     def service_row(self, service: Service, detail: bool) -> dict[str, Any]:

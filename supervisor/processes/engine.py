@@ -146,6 +146,7 @@ class Preloaded:
     failed: Mapping[str, str]  # module → error
     threaded: tuple[str, ...] = ()  # modules whose import started threads
     took_s: float = 0.0
+    opened: Mapping[str, str] = field(default_factory=dict)  # module → what its import left open
 
 
 @dataclass(frozen=True, slots=True)

@@ -282,6 +282,7 @@ class Launcher:
         """Close the launcher's descriptors, in the child."""
         signal.set_wakeup_fd(-1)
         close_descriptors(keep | self._library_fds | {0, 1, 2})
+        gc.freeze()  # the launcher's latest objects, too: a collection would write to their pages
         gc.enable()
 
     # --- the spare worker -------------------------------------------------------------------
@@ -429,6 +430,8 @@ class Launcher:
         self._drop_spare()  # it was forked without these modules
         self._spare_at = time.monotonic() + SPARE_S
         preloaded = self._loaded.preload(modules)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signals.catch(_report_signal, signals.handled())  # an import may have run an event loop
         self._note_library_fds()
         self._report(preloaded)
 

@@ -398,8 +398,8 @@ class LocalEngine:
                 self._happened.append(ended)
             case protocol.GoneReport(key, left):
                 self._gone(key, left)
-            case protocol.PreloadedReport(failed, threaded, took_s):
-                self._happened.append(engine.Preloaded(failed, threaded, took_s))
+            case protocol.PreloadedReport(failed, threaded, took_s, opened):
+                self._happened.append(engine.Preloaded(failed, threaded, took_s, opened))
             case protocol.FreshReport(changed):
                 self._happened.append(engine.Fresh(changed))
             case protocol.InventoryEnd():

@@ -18,11 +18,15 @@ class Preloader:
     Args:
         engine: Imports them.
         record: Records an event in the event log.
+
+    Attributes:
+        refused: Why the launcher does without a module, by its name.
     """
 
     def __init__(self, engine: Engine, record: Callable[..., Any]) -> None:
         self._engine, self._record = engine, record
-        self._modules: tuple[str, ...] = ()  # requested last
+        self._modules: tuple[str, ...] = ()  # requested last, without those refused
+        self.refused: dict[str, str] = {}  # module → why the launcher does without it
         self._importing = False
         self._changed: tuple[str, ...] | None = None  # files; None: not answered yet
 
@@ -39,11 +43,9 @@ class Preloader:
                 self._changed = changed
             case Lost():
                 if happened.importing:
-                    self._record(
-                        "preload.refused",
-                        modules=" ".join(self._modules),
-                        reason="importing them ended the launcher",
-                    )
+                    reason = "importing them ended the launcher"
+                    self._record("preload.refused", modules=" ".join(self._modules), reason=reason)
+                    self.refused |= dict.fromkeys(self._modules, reason)
                     self._modules = ()
                 self._importing = False
                 self._changed = self._changed or ()
@@ -52,11 +54,12 @@ class Preloader:
 
     def preload(self, modules: tuple[str, ...]) -> Steps:
         """Import these modules if one of them is missing; return when they are imported."""
-        if set(modules) <= set(self._modules):
+        wanted = tuple(one for one in modules if one not in self.refused)
+        if set(wanted) <= set(self._modules):
             return
-        self._modules = modules
+        self._modules = wanted
         self._importing = True
-        self._engine.preload(modules)
+        self._engine.preload(wanted)
         yield from self._until_imported()
 
     def refresh(self, outdated: bool) -> Steps:
@@ -73,6 +76,7 @@ class Preloader:
         if self._changed or outdated:
             changed = self._changed[0] if self._changed else "the version of garrison"
             self._record("launcher.refreshed", changed=changed)
+            self.refused = {}  # `preload` tries these again
             self._replace_launcher()
             yield from self._until_imported()
 
@@ -94,10 +98,15 @@ class Preloader:
         self._importing = False
         for module, reason in report.failed.items():
             self._record("preload.failed", module=module, reason=reason)
-        for module in report.threaded:
-            self._record("preload.refused", module=module, reason="its import starts threads")
-        if report.threaded:  # only a process with one thread may fork
-            self._modules = tuple(one for one in self._modules if one not in report.threaded)
+        refused = {
+            module: f"its import leaves {what} open" for module, what in report.opened.items()
+        }
+        refused |= dict.fromkeys(report.threaded, "its import starts threads")
+        for module, reason in refused.items():
+            self._record("preload.refused", module=module, reason=reason)
+        if refused:  # only a process with one thread may fork, and workers share what is open
+            self.refused |= refused
+            self._modules = tuple(one for one in self._modules if one not in refused)
             self._replace_launcher()
         elif self._modules:
             count = len(self._modules) - len(report.failed)

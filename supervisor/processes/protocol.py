@@ -95,6 +95,7 @@ class PreloadedReport(msgspec.Struct, tag="preloaded", frozen=True):
     failed: dict[str, str] = {}  # module → error
     threaded: tuple[str, ...] = ()  # modules whose import started threads
     took_s: float = 0.0
+    opened: dict[str, str] = {}  # module → what its import left open, as "a socket"
 
 
 class FreshReport(msgspec.Struct, tag="fresh", frozen=True):

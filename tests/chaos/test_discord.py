@@ -1,4 +1,4 @@
-"""The guide's Discord bot, with the real library, answers once whoever is killed.
+"""The bundled Discord bot, and the guide's, with the real library, answer once whoever is killed.
 
 The other side is simcord's Discord on loopback: `tests/support/discord_bridge.py`.
 """
@@ -20,14 +20,14 @@ pytestmark = pytest.mark.external
 
 CHANNELS = ("general", "random")
 VICTIMS = ("discord", "agent", "parrot", "mailbox", "supervisor")
-KILLS = 8
+KILLS = {"bundled": 8, "guide": 3}
 KILL_S = 0.05  # after a message, at most
 CONFIG = """
 [plugins]
 agent = {}
 mailbox = {}
 parrot = {}
-discord = { use = "my_discord:discord_plugin" }
+discord = {use}
 [defaults]
 intensity = 0
 [services.discord]
@@ -38,20 +38,33 @@ max_length = 80
 """
 
 
+USE = {"bundled": "{}", "guide": '{ use = "my_discord:discord_plugin" }'}
+# What the bundled one is told by a key, the guide's file has appended
+BASE_URL = 'base_url = "{url}"'
+
+
+@pytest.fixture(scope="module", params=KILLS)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Return which bot runs."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def bridge() -> Iterator[DiscordBridge]:
+def bridge(kind: str) -> Iterator[DiscordBridge]:
     """Run Discord."""
     with discord_bridge(*CHANNELS) as there:
         yield there
 
 
 @pytest.fixture(scope="module")
-def bot(bridge: DiscordBridge) -> Iterator[Host]:
-    """Run the guide's bot; it has answered once in each channel."""
-    files = {
-        "my_discord.py": PAGES["docs/guide/services.md"].files["my_discord.py"] + bridge.pointed,
-        "config.toml": CONFIG,
-    }
+def bot(kind: str, bridge: DiscordBridge) -> Iterator[Host]:
+    """Run the bot; it has answered once in each channel."""
+    files = {"config.toml": CONFIG.replace("{use}", USE[kind])}
+    if kind == "guide":
+        code = PAGES["docs/guide/services.md"].files["my_discord.py"]
+        files["my_discord.py"] = code + bridge.pointed
+    else:
+        files["config.toml"] += BASE_URL.replace("{url}", bridge.url)
     env = {"DISCORD_TOKEN": "token"}
     with hosting("", ["parrot"], files, env, up=False) as host:
         host.up()
@@ -69,11 +82,11 @@ def ask(bridge: DiscordBridge, channel: str, kind: str) -> None:
 
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_a_victim_is_killed_while_the_bot_answers(
-    bot: Host, bridge: DiscordBridge, victim: str
+    bot: Host, bridge: DiscordBridge, kind: str, victim: str
 ) -> None:
     """Each message has one answer, in its channel's order, also one that is split."""
     drawn = random.Random(VICTIMS.index(victim))
-    for _ in range(KILLS):
+    for _ in range(KILLS[kind]):
         if victim != "supervisor":
             bot.ask("reset", victim)
         pid = bot.pid if victim == "supervisor" else bot.status(victim)["pid"]

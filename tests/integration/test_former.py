@@ -29,7 +29,14 @@ FORMER = ROOT / "tests" / "former"
 # Places that depend on the moment: what a service reports of itself, and how calls ended.
 MOMENTARY = re.compile(r"\.(outcomes|facts|health|attributes|threads)\.|\.warnings\[")
 STATUS = ("status", "status NAME", "up")  # commands that answer with the supervisor's row
-HEAD = ("config_rejected", "cpu_seconds", "installed", "upgrade_pending", "pid_namespace")
+HEAD = (
+    "config_rejected",
+    "cpu_seconds",
+    "installed",
+    "upgrade_pending",
+    "pid_namespace",
+    "not_preloaded",
+)
 # What a service was started with has a place for each of its settings.
 ADDED_WITH = re.compile(r"(\.started(?:_with)?|\.differs|\.secrets)\b.*")
 ADDED: set[str] = {  # places that answers have since; each was added on purpose
@@ -61,6 +68,20 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
         f".{v}.data.services[].{key}"
         for v in (*STATUS, "restart", "start")
         for key in ("config_rejected", "threads", "warnings")
+    ),
+    # Bundled plugins preload their own modules.
+    *(f".living.json.plugins.{name}.preload[]" for name in ("agent", "chat", "eliza", "mailbox")),
+    *(
+        f".events[].data<preload.done>{key}"
+        for key in (
+            ".n",
+            ".time",
+            ".event",
+            ".service",
+            ".data",
+            ".data.modules",
+            ".data.took_s",
+        )
     ),
 }
 CONFIG = """

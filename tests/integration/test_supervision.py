@@ -573,24 +573,44 @@ plugin = Plugin(name="heavy_user", services=[HeavyService])
 
 
 def test_a_preload_that_cannot_be_is_a_warning(host: Hosting) -> None:
-    """One that is not there, one that raises, one that starts threads: services run without."""
+    """Services run without; the launcher has one thread, and no socket but its own.
+
+    One is not there, one raises, one starts threads, one leaves a socket open. One runs an event
+    loop and closes it: that is no reason.
+    """
     files = {
         "raising.py": "raise RuntimeError('no')\n",
         "threaded.py": (
             "import threading\n"
             "threading.Thread(target=threading.Event().wait, daemon=True).start()\n"
         ),
+        "opening.py": "import socket\nleft = socket.socket()\n",
+        "looping.py": (
+            "import asyncio, signal\n"  # it takes over the descriptor that signals wake by
+            "async def main():\n"
+            "    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, print)\n"
+            "    await asyncio.to_thread(print)\n"  # its thread ends with the loop
+            "asyncio.run(main())\n"
+        ),
     }
-    config = '[host]\npreload = ["not_there", "raising", "threaded"]\n[plugins.signs]\n'
+    modules = ["not_there", "raising", "threaded", "opening", "looping"]
+    config = f"[host]\npreload = {modules}\n[plugins.signs]\n"
     one = host(config, ["signs"], files, up=False)
     one.env["PYTHONPATH"] = f"{ROOT / '.src'}:{one.folder}"
     one.up()
     failed = {event["data"]["module"]: event for event in one.events("preload.failed")}
     assert set(failed) == {"not_there", "raising"}
-    assert [event["data"]["module"] for event in one.events("preload.refused")] == ["threaded"]
+    refused = {event["data"]["module"] for event in one.events("preload.refused")}
+    assert refused == {"threaded", "opening"}
     assert one.status("signs")["state"] == "running"
-    assert len(list(Path(f"/proc/{one.launcher}/task").iterdir())) == 1
+    launcher = one.launcher
+    assert len(list(Path(f"/proc/{launcher}/task").iterdir())) == 1
     one.until_reborn("signs", one.kill("signs"))
+    one.ask("restart", "signs")
+    assert one.launcher == launcher  # they are not tried again
+    shown = " ".join(one.run("status").out.split())
+    assert "! not preloaded: opening: its import leaves a socket open; each worker" in shown
+    assert set(one.ask("status")["supervisor"]["not_preloaded"]) == refused
 
 
 # --- crash loops --------------------------------------------------------------------------

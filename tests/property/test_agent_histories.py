@@ -1,17 +1,18 @@
 """Any history of messages: each room in order, each message once, all limits kept."""
 
+import sqlite3
 from collections import defaultdict
 
-import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
 from garrison.workers import Busy, Memory
 from garrison.workers.agents.content import Content
-from garrison.workers.services.agent.memory_store import Memories
+from garrison.workers.services.agent.cache import Cache
+from garrison.workers.services.agent.memory import memory_rows, schema
+from garrison.workers.services.agent.memory.memory_rows import Bounds, Prepared, Wanted, decoded
 from garrison.workers.services.agent.prompt import recent_messages
 from garrison.workers.services.agent.rooms import Limits, Room, Rooms
-from garrison.workers.services.agent.tasks import Cache
 
 ROOMS = [Room("chat", str(number)) for number in range(4)]
 
@@ -51,7 +52,7 @@ def test_rooms(history: list[tuple[Room, bool, int]]) -> None:
 
 
 STEPS = st.tuples(
-    st.sampled_from(["add", "replace", "remove", "remove room", "read"]),
+    st.sampled_from(["add", "replace", "remove", "remove room"]),
     st.integers(0, 8),
     st.sampled_from(["r1", "r2", "r3"]),
     st.sampled_from(["messages", "facts"]),
@@ -62,32 +63,36 @@ STEPS = st.tuples(
 @given(st.lists(STEPS, max_size=60))
 def test_memories(history: list[tuple[str, int, str, str, int]]) -> None:
     """After each step the limits hold, the newest memory exists, and the counters are right."""
-    kept = Memories(3, 6, 900)
+    db = sqlite3.connect(":memory:")
+    db.executescript(schema.TABLES)
+    at, bounds = db.cursor(), Bounds(3, 6, 900)
     for step, number, room, table, size in history:
         memory = Memory(content=Content("x" * size), id=str(number), room_id=room)
+        row = Prepared.of(memory, table, "", bounds)
         match step:
             case "add":
-                kept.add(memory, table)
-                assert kept.get(memory.id) is not None
+                memory_rows.add(at, row, bounds)
+                assert memory_rows.find_by_ids(at, "", [memory.id])
             case "replace":
-                kept.replace(memory)
+                memory_rows.replace(at, row, bounds)
             case "remove":
-                kept.remove(memory.id)
-                assert kept.get(memory.id) is None
-            case "remove room":
-                kept.remove_room(table, room)
-                assert kept.of(table, room) == []
+                memory_rows.remove(at, "", [memory.id])
+                assert not memory_rows.find_by_ids(at, "", [memory.id])
             case _:
-                kept.of(table, room)
-        found = [*kept.of("messages"), *kept.of("facts")]
-        by_room = [
-            kept.of(table, room) for table in ("messages", "facts") for room in ("r1", "r2", "r3")
+                memory_rows.remove_room(at, "", table, room)
+                assert not memory_rows.find(at, Wanted(agent="", table=table, rooms=[room]), None)
+        in_rooms = [
+            memory_rows.find(at, Wanted(agent="", table=table, rooms=[room]), None)
+            for table in ("messages", "facts")
+            for room in ("r1", "r2", "r3")
         ]
-        assert len(found) == len(kept) == sum(map(len, by_room)) <= 6
-        assert all(len(room) <= 3 for room in by_room)
-        assert kept.rooms == sum(bool(room) for room in by_room)
-        stored = [(memory, kept.table_of(memory.id)) for memory in found]
-        assert kept.bytes == sum(len(msgspec.msgpack.encode(one)) - 1 for one in stored) <= 900
+        found = [one for rows in in_rooms for one in decoded(rows)]
+        rows, stored = schema.count(at, "memories")
+        assert len(found) == rows <= 6
+        assert all(len(room) <= 3 for room in in_rooms)
+        (sizes,) = at.execute("SELECT ifnull(sum(size), 0) FROM memories").fetchone()
+        assert stored == sizes <= 900
+    db.close()
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9), st.binary(max_size=12))))

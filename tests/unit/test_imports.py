@@ -127,6 +127,7 @@ PURE = [
     "ipc/messages/manifest.py",
     "ipc/messages/types.py",
     "ipc/redaction.py",
+    "ipc/tombstones.py",
     "supervisor/chaos/schedule.py",
     "supervisor/chaos/results.py",
     "supervisor/crashes/report.py",
@@ -153,7 +154,9 @@ PURE = [
     "workers/agents/media.py",
     "workers/agents/models.py",
     "workers/agents/objects.py",
+    "workers/agents/persons.py",
     "workers/agents/shorten.py",
+    "workers/agents/tools.py",
 ]
 LANGUAGE = "ipc/messages.py"  # the package: its codec imports os for os.fsencode
 IO = [
@@ -200,20 +203,26 @@ PURE_OF_SERVICES = [
     f"workers/services/{name}.py"
     for name in (
         "agent/actions",
+        "agent/cache",
         "agent/character_prompt",
         "agent/knowledge",
-        "agent/memory_store",
+        "agent/memory/similarity",
         "agent/placeholders",
         "agent/prompt",
         "agent/record/resume",
         "agent/record/rows",
         "agent/rooms",
-        "agent/tasks",
+        "agent/steps",
+        "agent/tool_rounds",
         "anthropic/messages",
         "model_support/failures",
+        "task/missed",
+        "task/scopes",
+        "task/times",
         "model_support/images",
         "model_support/limiter",
         "model_support/schemas",
+        "model_support/tools",
         "model_support/usage",
         "openai/media",
         "openai/messages",
@@ -282,11 +291,29 @@ SHOWN = {
     "workers/services/agent/response_sender.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
+    "supervisor/cli/person.py": {"time.time"},  # of an export
+    "supervisor/state/forgotten.py": {"time.time"},  # compared with times of records
+    "supervisor/cli/tasks.py": {"time.time"},  # how long until a task runs
+    "workers/services/task/admin.py": {"time.time"},  # the time of a task that runs now
+    "workers/services/task/claimer.py": {"time.time"},  # what is due
+    "workers/services/task/runner.py": {"time.time"},  # the times of tasks are a calendar's
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
+    "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
+    "workers/services/discord/missed.py": {"time.time"},  # messages' ids hold their time
+    "workers/services/database/logs.py": {"time.time"},  # of a log
+    "workers/services/database/people.py": {"time.time"},  # of a record
+    "workers/services/database/places.py": {"time.time"},  # of a record
+    "workers/services/database/retention.py": {"time.time", "time.gmtime", "time.strftime"},
+    "workers/services/database/tasks.py": {"time.time"},  # the times of tasks
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
+    "workers/services/agent/limits/budget_keeper.py": {"time.time"},  # of a budget for a day
+    "workers/services/model_support/usage_file.py": {"time.time"},  # of usage by hour
     "workers/sqlite/files.py": {"time.gmtime", "time.strftime"},  # name of a file
+    "workers/services/agent/memory/file_database.py": {"time.time"},  # leases, across a reboot
+    # what expires, likewise, and a note for its operator
+    "workers/services/agent/memory/handover.py": {"time.time", "time.gmtime", "time.strftime"},
     "workers/services/mailbox/system_clock.py": {"time.time"},  # across a reboot
 }
 OF_A_CLOCK = {"time", "datetime", "date"}

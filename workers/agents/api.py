@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 import msgspec
@@ -34,9 +35,10 @@ from .cooling import Cooling, Key
 from .database.adapter import DatabaseAdapter
 from .database.client import DatabaseProxy
 from .fallback import Attempt, ModelFallback
+from .model_budget import Use, budgeted
 from .model_trace import trace_answer, trace_error
-from .models import ModelUnavailable, Offer, as_params, in_short, offer_of
-from .objects import as_wanted, with_schema
+from .models import ModelType, ModelUnavailable, Offer, as_params, choose_offer, in_short, offer_of
+from .objects import as_output, with_parameters, with_schema
 from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
@@ -193,24 +195,33 @@ class AgentApi:
         fallback: bool = True,
     ) -> Any:
         """Run a model; see `Runtime.use_model`."""
-        wanted, params = with_schema(model_type, params)
-        attempts = self._attempts(model_type, params, provider, fallback)
+        if model_type == ModelType.TEXT_EMBEDDING and params in ([], ()):
+            return []
+        wanted, params = with_schema(model_type, with_parameters(model_type, params))
+        async with budgeted(self._client, model_type, params) as use:
+            attempts = self._attempts(use.model_type, use.params, provider, fallback)
+            return await self._answer_of(attempts, use, wanted, timeout)
+
+    async def _answer_of(
+        self, attempts: ModelFallback, use: Use, wanted: Any, timeout: float | None
+    ) -> Any:
         failure: CallError | None = None
         while True:
             attempt = self._next(attempts, failure)
             offer = attempt.offer
-            request = (model_type, offer.provider, attempt.params, *offer.counted)
+            request = (use.model_type, offer.provider, attempt.params, *offer.counted)
             try:
                 answer = await self._client.call_method(
                     offer.service, "$model", request, timeout=timeout
                 )
-                output = trace_answer(offer.service, answer, is_counted=offer.counts)
-                output = as_wanted(output, wanted)
-                self._answered(attempts, attempt, model_type)
+                counted = trace_answer(offer.service, answer, is_counted=offer.counts)
+                use.taken.add(counted, attempt.params)
+                output = as_output(counted.output, wanted, attempt.params)
+                self._answered(attempts, attempt, use.model_type)
                 return output
             except CallError as error:
                 failure = error
-                self._failed(attempts, attempt, model_type, error)
+                self._failed(attempts, attempt, use.model_type, error)
             finally:
                 attempts.end()
 
@@ -223,9 +234,17 @@ class AgentApi:
         fallback: bool = True,
     ) -> AsyncGenerator[str, None]:
         """Run a model and stream its text; see `Runtime.use_model_stream`."""
-        attempts = self._attempts(model_type, params, provider, fallback)
+        async with budgeted(self._client, model_type, params) as use:
+            attempts = self._attempts(use.model_type, use.params, provider, fallback)
+            async with aclosing(self._pieces_of(attempts, use, timeout)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+    async def _pieces_of(
+        self, attempts: ModelFallback, use: Use, timeout: float | None
+    ) -> AsyncGenerator[str, None]:
         failure: CallError | None = None
-        started = False
+        model_type, started, size = use.model_type, False, 0
         while True:
             attempt = self._next(attempts, failure)
             offer = attempt.offer
@@ -238,7 +257,9 @@ class AgentApi:
                     if not started:
                         started = True
                         self._answered(attempts, attempt, model_type)
+                    size += len(piece) if isinstance(piece, str) else 0
                     yield piece
+                use.taken.add_stream(attempt.params, size)
                 return
             except CallError as error:
                 failure = error
@@ -290,6 +311,26 @@ class AgentApi:
         offered = {Key(offer.service, name) for name, offer in self.offers()}
         for gone in self._cooling.forget_others(offered):
             self._warn(f"model {gone.model_type} of {gone.service}", None)
+
+    def takes_tools(self, model_type: str, fallback: bool = True) -> bool:
+        """Return whether tools are taken; see `Runtime.takes_tools`."""
+        chosen = self._chosen(model_type, fallback)
+        return chosen is not None and chosen.tools
+
+    def provider_of(self, model_type: str, fallback: bool = True) -> str:
+        """Return a provider's NAME; see `Runtime.provider_of`."""
+        chosen = self._chosen(model_type, fallback)
+        return "" if chosen is None else chosen.service
+
+    def _chosen(self, model_type: str, fallback: bool) -> Offer | None:
+        offers = [offer for name, offer in self.offers() if name == model_type]
+        if not fallback:
+            offers = sorted(offers, key=lambda offer: -offer.priority)[:1]
+        now, passed_over = time.monotonic(), set[str]()
+        for offer in offers if fallback else ():
+            if self._cooling.is_passed_over(Key(offer.service, model_type), offer.incarnation, now):
+                passed_over.add(offer.service)
+        return choose_offer(offers, None, passed_over)
 
     def offers(self) -> list[tuple[str, Offer]]:
         """Return all offers of models, each with its model type, in config order."""

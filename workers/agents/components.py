@@ -91,9 +91,13 @@ class Action(_Conditional):
         similes: Other names.
         examples: Conversations that use the action, for models; JSON values.
         priority: Among actions that apply, the one with the highest priority runs first.
+        parameters: What a model fills in where it chooses the action: a Struct, or the JSON Schema
+            of an object. The handler is then `handler(runtime, memory, state, responses,
+            options)`: a value of the Struct, or a mapping; None where no model chose.
     """
 
     priority: int = 0
+    parameters: Any = None
 
     def __init__(
         self,
@@ -105,8 +109,14 @@ class Action(_Conditional):
         similes: Iterable[str] = (),
         examples: Iterable[Any] = (),
         priority: int | None = None,
+        parameters: Any = None,
     ) -> None:
-        own = {"validate": validate, "handler": handler, "priority": priority}
+        own = {
+            "validate": validate,
+            "handler": handler,
+            "priority": priority,
+            "parameters": parameters,
+        }
         super().__init__(name, description, similes, examples, **own)
 
     def validate(self, runtime: Any, memory: Memory) -> Awaitable[bool] | bool:
@@ -126,6 +136,8 @@ class Action(_Conditional):
             memory: The message.
             state: The composed context.
             responses: The replies so far, or those that are about to be sent.
+
+        With `parameters`, it is called with `options` too.
         """
         raise NotImplementedError(f"action {self.name} has no handler")
 

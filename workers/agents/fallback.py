@@ -20,6 +20,7 @@ from garrison.ipc.errors import (
 
 from .cooling import Cooled, Cooling, Key
 from .models import (
+    TEXT_TYPES,
     ModelUnavailable,
     Offer,
     choose_offer,
@@ -28,6 +29,7 @@ from .models import (
     no_offer_error,
 )
 from .shorten import shortened
+from .tools import has_tools
 
 LOSSES = 3  # a provider that is lost so often during one request is not called again
 REFUSALS = 2  # of one request; then no further provider is called
@@ -88,7 +90,7 @@ class ModelFallback:
         offers: Returns all current offers, each with its model type, in config order.
         model_type: The requested type.
         provider: The requested provider; None is any.
-        params: The parameters.
+        params: The parameters. If they offer tools, only providers that take tools are called.
         cooling: The providers that are passed over.
         agent: NAME of the agent that makes the request.
         fallback: False: only the provider with the highest priority is called, and never passed
@@ -106,6 +108,7 @@ class ModelFallback:
         fallback: bool = True,
     ) -> None:
         self._offers, self._type, self._params = offers, model_type, params
+        self._tools = model_type in TEXT_TYPES and has_tools(params)
         self._cooling, self._fallback = cooling, fallback
         own = f"{agent}.{provider}"  # within an agent, NAMEs may omit its prefix
         is_own = any(offer.service == own for _, offer in offers())
@@ -148,7 +151,9 @@ class ModelFallback:
         return [
             offer
             for model_type, offer in offers
-            if model_type == self._type and offer.matches(self._provider)
+            if model_type == self._type
+            and offer.matches(self._provider)
+            and (offer.tools or not self._tools)
         ]
 
     def _is_passed_over(self, offer: Offer, now: float) -> bool:
@@ -163,7 +168,7 @@ class ModelFallback:
         cooled = {} if self._ended else self._cooled(offers)
         errors = self._errors | {name: one.error for name, one in cooled.items()}
         if not errors:
-            return no_offer_error(self._type, self._provider, offers)
+            return no_offer_error(self._type, self._provider, offers, self._tools)
         notes = {name: _in_words(one, now) for name, one in cooled.items()}
         return failed_error(self._type, errors, notes)
 

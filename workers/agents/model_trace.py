@@ -18,12 +18,14 @@ class ModelTrace:
         service: NAME of the service that answered last; "" if none did.
         errors: NAME of each service that failed before it, or was passed over, and its error.
         tokens: Kind of tokens to their number, as the service counts them; empty if it does not.
+        cost: What they cost, in the config's currency; None if the service does not know.
     """
 
     def __init__(self) -> None:
         self.service = ""
         self.errors: dict[str, str] = {}
         self.tokens: dict[str, int] = {}
+        self.cost: float | None = None
         self._entered: Token[ModelTrace | None] | None = None
 
     def __enter__(self) -> Self:
@@ -36,21 +38,22 @@ class ModelTrace:
 
 
 class Counted(msgspec.Struct):
-    """A model's output on the wire, with the tokens that it took."""
+    """A model's output on the wire, with the tokens that it took, and what they cost."""
 
     output: Any
     tokens: dict[str, int] = {}
+    cost: float | None = None  # in the config's currency; None: its service does not know
 
 
 _TRACE: ContextVar[ModelTrace | None] = ContextVar("garrison_model_trace", default=None)
-_TOKENS: ContextVar[dict[str, int] | None] = ContextVar("garrison_tokens", default=None)
+_COUNTED: ContextVar[Counted | None] = ContextVar("garrison_counted", default=None)
 
 
 # --- in the worker that makes the request ---------------------------------------------------
 
 
-def trace_answer(service: str, answer: Any, is_counted: bool) -> Any:
-    """Note which service answered; return the model's output.
+def trace_answer(service: str, answer: Any, is_counted: bool) -> Counted:
+    """Note which service answered; return the model's output, with what it took.
 
     Args:
         service: Its NAME.
@@ -59,8 +62,8 @@ def trace_answer(service: str, answer: Any, is_counted: bool) -> Any:
     """
     counted = msgspec.convert(answer, Counted) if is_counted else Counted(answer)
     if (trace := _TRACE.get()) is not None:
-        trace.service, trace.tokens = service, counted.tokens
-    return counted.output
+        trace.service, trace.tokens, trace.cost = service, counted.tokens, counted.cost
+    return counted
 
 
 def trace_error(service: str, error: str) -> None:
@@ -73,21 +76,29 @@ def trace_error(service: str, error: str) -> None:
 
 
 @contextmanager
-def counting() -> Iterator[dict[str, int]]:
+def counting() -> Iterator[Counted]:
     """Collect what the model counts in the block."""
-    tokens: dict[str, int] = {}
-    entered = _TOKENS.set(tokens)
+    counted = Counted(None)
+    entered = _COUNTED.set(counted)
     try:
-        yield tokens
+        yield counted
     finally:
-        _TOKENS.reset(entered)
+        _COUNTED.reset(entered)
 
 
 def count_tokens(counts: dict[str, int]) -> None:
     """Add to the tokens of the request that this task answers; without one, do nothing."""
-    tokens = _TOKENS.get()
-    if tokens is None:
+    counted = _COUNTED.get()
+    if counted is None:
         return
+    tokens = counted.tokens
     for kind, count in counts.items():
         if kind in tokens or len(tokens) < COUNTS_MOST:
             tokens[kind] = tokens.get(kind, 0) + int(count)
+
+
+def count_cost(cost: float) -> None:
+    """Add to the cost of that request, likewise."""
+    counted = _COUNTED.get()
+    if counted is not None:
+        counted.cost = (counted.cost or 0.0) + float(cost)

@@ -1,7 +1,7 @@
 """Model types and parameters, and the choice of a provider among those that are offered. Pure."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, NamedTuple, NotRequired, TypedDict
+from typing import Any, NamedTuple, NotRequired, Self, TypedDict
 
 import msgspec
 
@@ -11,6 +11,7 @@ from garrison.ipc.errors import CallError, GarrisonError, RemoteError
 from garrison.ipc.messages import Entry, ModelInfo, State
 
 from .media import Media
+from .tools import Tool, ToolCall, as_lines
 
 
 class ModelType:
@@ -40,9 +41,11 @@ class ModelType:
 class ChatMessage(TypedDict):
     """One message of a conversation, in the form that most providers' libraries take."""
 
-    role: str  # "system", "user" or "assistant"
+    role: str  # "system", "user", "assistant", or "tool" for the result of a call
     content: str
     attachments: NotRequired[list[Media]]  # images; a provider that cannot see ignores them
+    tool_calls: NotRequired[list[ToolCall]]  # of an assistant
+    tool_call_id: NotRequired[str]  # of a tool: the call whose result it is
 
 
 class GenerateTextParams(msgspec.Struct, omit_defaults=True):
@@ -59,6 +62,8 @@ class GenerateTextParams(msgspec.Struct, omit_defaults=True):
     frequency_penalty: float | None = None
     presence_penalty: float | None = None
     model_type: str = ""  # the requested ModelType; filled in for the provider's method
+    tools: list[Tool] = []  # with tools the model returns `Generated`, not a text
+    tool_choice: str = "auto"  # or "none", "required", or the name of the tool to call
 
     def as_messages(self) -> list[ChatMessage]:
         """Return system text, messages and prompt as one conversation, in this order."""
@@ -70,6 +75,11 @@ class GenerateTextParams(msgspec.Struct, omit_defaults=True):
         )
         return [*system, *self.messages, *prompt]
 
+    def without_tools(self) -> Self:
+        """Return the same for a model that takes no tools: calls and results become text."""
+        messages = as_lines(self.messages)
+        return msgspec.structs.replace(self, messages=messages, tools=[], tool_choice="auto")
+
 
 class GenerateObjectParams(GenerateTextParams, omit_defaults=True):
     """Parameters of the generation of an object: those of text, and what it must look like."""
@@ -78,10 +88,11 @@ class GenerateObjectParams(GenerateTextParams, omit_defaults=True):
 
 
 class EmbedParams(msgspec.Struct, omit_defaults=True):
-    """Parameters of an embedding."""
+    """Parameters of an embedding, or of many: with `texts` the model returns a list of vectors."""
 
     text: str = ""
     model: str | None = None
+    texts: list[str] = []
 
 
 OBJECT_TYPES = frozenset({ModelType.OBJECT_SMALL, ModelType.OBJECT_LARGE})
@@ -122,6 +133,8 @@ class Model(NamedTuple):
     handler: Callable[..., Any]  # takes a runtime and params
     priority: int
     stream: Callable[..., Any] | None = None  # the same, as an asynchronous generator of texts
+    tools: Callable[..., Any] | None = None  # the same where params offer tools
+    batch: Callable[..., Any] | None = None  # of embeddings: the same where params have `texts`
 
 
 class Offer(NamedTuple):
@@ -136,6 +149,7 @@ class Offer(NamedTuple):
     coming: bool  # it is not running, but calls to it wait until it is
     incarnation: bytes = b""  # of the running service
     counts: bool = False  # it returns tokens too, where that is wanted
+    tools: bool = False  # it takes tools
 
     @property
     def counted(self) -> tuple[bool, ...]:
@@ -159,6 +173,7 @@ def offer_of(entry: Entry, info: ModelInfo) -> Offer:
         coming=accepts_calls(entry.state, entry.wanted),
         incarnation=entry.token,
         counts=info.counts,
+        tools=info.tools,
     )
 
 
@@ -180,13 +195,16 @@ def choose_offer(
 
 
 def as_params(model_type: str, params: Any) -> Any:
-    """Convert params to the form that is sent: a text becomes a prompt, or a text to embed.
+    """Convert params to the form that is sent: a text becomes a prompt, or a text to embed; a list
+    becomes texts to embed.
 
     Raises:
         TypeError: A mapping has none of the fields that this model type knows.
     """
     if isinstance(params, str):
         return (params_class(model_type) or GenerateTextParams)(params)
+    if model_type == ModelType.TEXT_EMBEDDING and isinstance(params, list | tuple):
+        return EmbedParams(texts=list(params))
     known = FIELDS.get(model_type)
     if known is not None and isinstance(params, Mapping) and params and not known & set(params):
         raise TypeError(
@@ -208,7 +226,10 @@ def params_class(
 
 
 def no_offer_error(
-    model_type: str, provider: str | None, offers: Iterable[tuple[str, Offer]]
+    model_type: str,
+    provider: str | None,
+    offers: Iterable[tuple[str, Offer]],
+    tools: bool = False,
 ) -> ModelUnavailable:
     """Return the error for a request that no provider can take; it lists the alternatives.
 
@@ -216,6 +237,7 @@ def no_offer_error(
         model_type: The requested type.
         provider: The requested provider; None is any.
         offers: All offers, each with its model type.
+        tools: Whether the provider must take tools.
     """
     types = dict[str, list[Offer]]()
     for name, offer in offers:
@@ -233,6 +255,11 @@ def no_offer_error(
     if not named:
         return ModelUnavailable(
             model_type, f"{provider!r} does not offer it; it is offered by {there}"
+        )
+    if tools and not any(offer.tools for offer in named):
+        return ModelUnavailable(
+            model_type,
+            f"none of its providers takes tools: {there}; request an object by its schema instead",
         )
     fix = f"run garrison status {named[0].service} for the reason"
     return ModelUnavailable(model_type, f"none of its providers is running: {there}; {fix}")

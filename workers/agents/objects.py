@@ -7,7 +7,8 @@ import msgspec
 
 from garrison.ipc.declared_errors import ModelError
 
-from .models import OBJECT_TYPES, GenerateObjectParams
+from .models import OBJECT_TYPES, TEXT_TYPES, EmbedParams, GenerateObjectParams
+from .tools import Generated, Tool, has_tools
 
 
 def with_schema(model_type: str, params: Any) -> tuple[Any, Any]:
@@ -37,6 +38,42 @@ def with_schema(model_type: str, params: Any) -> tuple[Any, Any]:
     return wanted, {**fields, "schema": json_schema(wanted)}
 
 
+def with_parameters(model_type: str, params: Any) -> Any:
+    """Return params whose tools have JSON Schemas in place of types.
+
+    Raises:
+        TypeError: There is no JSON Schema of such a type.
+    """
+    if model_type not in TEXT_TYPES or not has_tools(params):
+        return params
+    is_struct = isinstance(params, msgspec.Struct)
+    tools = [_with_schema(one) for one in (params.tools if is_struct else params["tools"])]
+    if is_struct:
+        return msgspec.structs.replace(params, tools=tools)
+    return {**params, "tools": tools}
+
+
+def parameters_schema(parameters: Any) -> dict[str, Any]:
+    """Return the JSON Schema of an action's parameters; empty for none.
+
+    Raises:
+        TypeError: They are neither a schema of an object nor a type that has one.
+    """
+    if parameters is None:
+        return {}
+    found = dict(parameters) if isinstance(parameters, Mapping) else json_schema(parameters)
+    if found and found.get("type") != "object":
+        raise TypeError(f"parameters must be a Struct or the JSON Schema of an object, not {found}")
+    return found
+
+
+def _with_schema(tool: Any) -> Tool:
+    made = tool if isinstance(tool, Tool) else msgspec.convert(tool, Tool)
+    if isinstance(made.parameters, Mapping):
+        return made
+    return msgspec.structs.replace(made, parameters=json_schema(made.parameters))
+
+
 def json_schema(wanted: Any) -> dict[str, Any]:
     """Return the JSON Schema of a Struct or another type, without a reference at its root.
 
@@ -47,6 +84,25 @@ def json_schema(wanted: Any) -> dict[str, Any]:
     reference = schema.get("$ref", "")
     defined = schema.get("$defs", {}).get(reference.rpartition("/")[2])
     return schema if defined is None else {**defined, "$defs": schema["$defs"]}
+
+
+def as_output(answer: Any, wanted: Any, params: Any) -> Any:
+    """Convert a provider's answer to what the request is for.
+
+    Args:
+        answer: As it came.
+        wanted: The type that the request names in place of a schema, or None.
+        params: The parameters.
+
+    Raises:
+        ModelError: It does not fit; another model may do better.
+    """
+    if wanted is None and has_tools(params):
+        wanted = Generated
+    texts = params.texts if isinstance(params, EmbedParams) else []
+    if texts and not (isinstance(answer, list) and len(answer) == len(texts)):
+        raise ModelError("refused", text=f"it returned no list of {len(texts)} vectors")
+    return as_wanted(answer, wanted)
 
 
 def as_wanted(answer: Any, wanted: Any) -> Any:

@@ -19,6 +19,7 @@ from garrison.ipc.messages import (
 
 from .components import IDEMPOTENT, Action, Evaluator, Provider
 from .models import Model
+from .objects import parameters_schema
 from .task_workers import TaskWorker
 from .validation import check_component, check_gate, check_task_worker
 
@@ -159,6 +160,7 @@ def _action(name: str, action: Action) -> ActionInfo:
         _examples(action.examples),
         action.priority,
         bool(getattr(action.handler, IDEMPOTENT, False)),
+        parameters_schema(action.parameters),
     )
 
 
@@ -183,7 +185,8 @@ def _evaluator(name: str, evaluator: Evaluator) -> EvaluatorInfo:
 
 
 def _model(key: tuple[str, str], model: Model) -> ModelInfo:
-    return ModelInfo(*key, model.priority, model.stream is not None, counts=True)
+    streams, takes_tools = model.stream is not None, model.tools is not None
+    return ModelInfo(*key, model.priority, streams, counts=True, tools=takes_tools)
 
 
 def _sends_for(source: str, handler: Handler) -> str:

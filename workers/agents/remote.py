@@ -4,7 +4,7 @@ Their functions take a `runtime` as an author's do, and ignore it: the component
 worker's runtime.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
@@ -57,7 +57,7 @@ class RemoteAction:
         self._client, self._optional, self.service = client, optional, service
         self.name, self.description, self.priority = info.name, info.description, info.priority
         self.similes, self.examples = list(info.similes), list(info.examples)
-        self.idempotent = info.idempotent
+        self.idempotent, self.parameters = info.idempotent, info.parameters
 
     async def validate(
         self, runtime: object, memory: Memory, *, timeout: float | None = None
@@ -88,6 +88,7 @@ class RemoteAction:
         memory: Memory,
         state: State,
         responses: list[Memory],
+        options: Mapping[str, Any] | None = None,
         *,
         timeout: float | None = None,
     ) -> AsyncIterator[Content | ActionResult]:
@@ -98,12 +99,15 @@ class RemoteAction:
             memory: The message.
             state: The composed context.
             responses: The replies so far, or those that are about to be sent.
+            options: For its `parameters`.
             timeout: Seconds for each next value.
 
         Raises:
             CallError: The call failed.
         """
-        args = (self.name, memory, state, responses)
+        # Workers of an earlier release take none.
+        given = () if options is None else (dict(options),)
+        args = (self.name, memory, state, responses, *given)
         stream = stream_method(self._client, self.service, "$act", args, ActionOutput, timeout)
         try:
             async for output in stream:

@@ -39,7 +39,7 @@ def _changes(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields that change, with their new values."""
     prompt, messages, text = (fields.get(name) for name in ("prompt", "messages", "text"))
     if isinstance(messages, Sequence) and not isinstance(messages, str) and messages:
-        fewer = _fewer(messages, keep_last=not prompt)
+        fewer = _fewer(messages, kept=0 if prompt else _to_answer(messages))
         if len(fewer) < len(messages):
             return {"messages": fewer}
         if not prompt:
@@ -51,14 +51,23 @@ def _changes(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _fewer(messages: Sequence[Any], keep_last: bool) -> list[Any]:
-    """Return the messages without the oldest half of those that may go."""
+def _to_answer(messages: Sequence[Any]) -> int:
+    """Return how many of the last messages stay: the last one; where that is the result of a tool,
+    all from the user's message on, because a result stands behind its call."""
+    if _role(messages[-1]) != "tool":
+        return 1
+    last = max((at for at, one in enumerate(messages) if _role(one) == "user"), default=0)
+    return sum(_role(message) != "system" for message in messages[last:])
+
+
+def _fewer(messages: Sequence[Any], kept: int) -> list[Any]:
+    """Return the messages without the oldest half of those that may go; the last `kept` stay."""
     turns = [at for at, message in enumerate(messages) if _role(message) != "system"]
-    may_go = turns[:-1] if keep_last else turns
-    count = (len(turns) if keep_last else len(turns) + 1) // 2
+    may_go = turns[: len(turns) - kept]
+    count = (len(may_go) + 1) // 2
     gone = may_go[:count]
     for at in may_go[count:]:  # providers want a conversation to begin with the user
-        if not gone or _role(messages[at]) != "assistant":
+        if not gone or _role(messages[at]) not in {"assistant", "tool"}:
             break
         gone.append(at)
     left_out = set(gone)

@@ -9,6 +9,7 @@ from .task_workers import TaskWorker
 
 UNWRITTEN = (Action.handler, Provider.get, Evaluator.handler, TaskWorker.execute)
 RUNTIME, MEMORY, STATE, RESPONSES = "runtime", "memory", "state", "responses"
+OPTIONS = "options"
 
 
 def check_component(component: Action | Provider | Evaluator) -> None:
@@ -23,7 +24,9 @@ def check_component(component: Action | Provider | Evaluator) -> None:
         check_takes(component.get, f"{what}: its get", RUNTIME, MEMORY, STATE)
         return
     _check_written(component.handler, f"{what}: its handler")
-    check_takes(component.handler, f"{what}: its handler", RUNTIME, MEMORY, STATE, RESPONSES)
+    takes_options = isinstance(component, Action) and component.parameters is not None
+    also = (OPTIONS,) if takes_options else ()
+    check_takes(component.handler, f"{what}: its handler", RUNTIME, MEMORY, STATE, RESPONSES, *also)
     given = (RUNTIME, MEMORY) if isinstance(component, Action) else (RUNTIME, MEMORY, STATE)
     check_takes(component.validate, f"{what}: its validate", *given)
 

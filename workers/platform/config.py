@@ -18,11 +18,13 @@ class PlatformConfig(msgspec.Struct, kw_only=True):
     mentions_only: bool = False  # where it is not mentioned, a direct message apart
     ignore_bots: bool = True
     ignore_dms: bool = False
-    catch_up: bool = True  # messages sent while the service did not run
+    # messages sent while the service did not run; a number: of so many seconds
+    catch_up: bool | Annotated[float, msgspec.Meta(ge=0)] = True
 
     # sending
     failure_text: str | None = None  # where there is no answer; None: the agent's; "": nothing
     typing: bool = True  # while the agent thinks
+    reply: bool = True  # an answer refers to its message
     max_length: Length | None = None  # of a message, in UTF-16 units; None: the class's
 
     # how it is sent

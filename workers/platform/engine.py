@@ -197,7 +197,8 @@ class Engine:
         if len(send) > ids.ID_MOST:
             raise ValueError(f"an id has {len(send)} characters; at most {ids.ID_MOST}")
         message = as_content(content)
-        reply_to = ids.their_id(self._name, channel, message.in_reply_to)
+        replied = message.in_reply_to if self._config.reply else ""
+        reply_to = ids.their_id(self._name, channel, replied)
         if self._typing is not None:
             self._typing.end(channel)
         try:

@@ -6,7 +6,8 @@ from .config import PlatformConfig
 
 # Keys of a memory's metadata that a platform's author sets
 BOT, MENTIONED, OWN, EDITED = "bot", "mentioned", "own", "edited"
-CHANNEL_NAME = "channel_name"
+CHANNEL_NAME, PARENT_ID, PARENT_NAME = "channel_name", "parent_id", "parent_name"
+CHOSEN = "chosen"  # whether the platform's own keys want it, in place of the common ones
 
 DIRECT = frozenset({"DM", "VOICE_DM"})
 
@@ -26,6 +27,8 @@ def ignored(memory: Memory, config: PlatformConfig) -> str:
         return "bot"
     if is_direct:
         return "direct" if config.ignore_dms else ""
+    if CHOSEN in about:
+        return "" if about[CHOSEN] else "channel"
     if config.channels and not _is_listed(memory, config.channels):
         return "channel"
     if config.mentions_only and not about.get(MENTIONED):
@@ -34,6 +37,10 @@ def ignored(memory: Memory, config: PlatformConfig) -> str:
 
 
 def _is_listed(memory: Memory, channels: list[str]) -> bool:
-    name = str(memory.metadata.get(CHANNEL_NAME) or "")
-    named = (memory.room_id, memory.world_id, name, f"#{name}" if name else "")
-    return any(one in channels for one in named if one)
+    """Return whether the channel is named, by its id or name, or by that of its parent or world."""
+    about = memory.metadata
+    named = {memory.room_id, memory.world_id, str(about.get(PARENT_ID) or "")}
+    for key in (CHANNEL_NAME, PARENT_NAME):
+        name = str(about.get(key) or "")
+        named |= {name, f"#{name}"} if name else set()
+    return any(one in named for one in channels if one)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from garrison.ipc import frames, messages, values
-from garrison.ipc.client import CALL_ID, CHAIN, DEADLINE, MARGIN
+from garrison.ipc.client import ATTRIBUTION, CALL_ID, CHAIN, DEADLINE, MARGIN
 from garrison.ipc.declared_errors import DeclaredError
 from garrison.ipc.error_text import type_name
 from garrison.ipc.errors import Fault, InvalidCall, Overloaded, RemoteError, ServiceLost
@@ -230,6 +230,8 @@ class Dispatch:
         self._begun[key] = call, self._loop.time()
         context = self._context.copy()
         context.run(CALLER.set, key[0])
+        if call.attribution is not None:
+            context.run(ATTRIBUTION.set, call.attribution)
         if mail is not None:
             context.run(MESSAGE.set, mail)
             self._posted.add(key)

@@ -18,7 +18,13 @@ from garrison.ipc.declared_errors import DeclaredError, ModelError, RetryLater
 from garrison.ipc.error_text import error_text
 from garrison.ipc.errors import PermanentFailure
 from garrison.ipc.mail import DEAD_LETTER
-from garrison.workers.agents.components import Evaluator, ProviderResult, Refusal, State
+from garrison.workers.agents.components import (
+    Action,
+    Evaluator,
+    ProviderResult,
+    Refusal,
+    State,
+)
 from garrison.workers.agents.content import (
     ActionOutput,
     ActionResult,
@@ -35,9 +41,10 @@ from garrison.workers.agents.functions import (
     convert_argument,
 )
 from garrison.workers.agents.model_trace import Counted, counting
-from garrison.workers.agents.models import TEXT_TYPES, Model, params_class
+from garrison.workers.agents.models import TEXT_TYPES, Model, ModelType, params_class
 from garrison.workers.agents.registry import ComponentRegistry
 from garrison.workers.agents.task_workers import TaskEnd, TaskRun
+from garrison.workers.agents.tools import Generated, has_tools
 
 from .methods import Method, describe
 from .tracebacks import author_location, formatted, one_line
@@ -75,12 +82,19 @@ class InternalMethods:
             return bool(await await_with_prefix(action.validate, self._runtime, memory))
 
     async def act(
-        self, name: str, memory: Memory, state: State, responses: list[Memory]
+        self,
+        name: str,
+        memory: Memory,
+        state: State,
+        responses: list[Memory],
+        options: dict[str, Any] | None = None,
     ) -> AsyncIterator[ActionOutput]:
         """Run an action; yield its outputs."""
         action = _lookup(self._components.actions, name, "action")
         with logged(f"action {name}"):
-            result = call_with_prefix(action.handler, self._runtime, memory, state, responses)
+            given = action_options(action, options)
+            args = (self._runtime, memory, state, responses, *given)
+            result = call_with_prefix(action.handler, *args)
             if inspect.isawaitable(result):
                 result = await result
             if hasattr(result, "__aiter__"):
@@ -116,13 +130,17 @@ class InternalMethods:
         self, model_type: str, provider: str, params: Any, counted: bool = False
     ) -> Any:
         """Run a model; return its whole output, as `Counted` where that is wanted."""
-        with counting() as tokens:
+        with counting() as taken:
             output = await self._output(model_type, provider, params)
-        return Counted(output, tokens) if counted else output
+        return Counted(output, taken.tokens, taken.cost) if counted else output
 
     async def _output(self, model_type: str, provider: str, params: Any) -> Any:
         model = self._model(model_type, provider)
         with logged(f"model {model_type}"):
+            if model_type in TEXT_TYPES and has_tools(params):
+                return await self._with_tools(model, model_type, params)
+            if model_type == ModelType.TEXT_EMBEDDING and (texts := texts_of(params)):
+                return await self._vectors(model, model_type, params, texts)
             output = self._run(model.handler, model_type, params)
             if hasattr(output, "__aiter__"):
                 return "".join([piece async for piece in output])
@@ -130,6 +148,29 @@ class InternalMethods:
             if model_type in TEXT_TYPES and not isinstance(output, str):
                 raise TypeError(f"a model {model_type} must return a text, not {output!r:.80}")
             return output
+
+    async def _with_tools(self, model: Model, model_type: str, params: Any) -> Generated:
+        if model.tools is None:
+            raise ModelError("invalid", text=f"this provider of {model_type} takes no tools")
+        output = self._run(model.tools, model_type, params)
+        output = await output if inspect.isawaitable(output) else output
+        if not isinstance(output, Generated):
+            raise TypeError(f"with tools a model must return Generated, not {output!r:.80}")
+        return output
+
+    async def _vectors(
+        self, model: Model, model_type: str, params: Any, texts: list[str]
+    ) -> list[Any]:
+        """Return the vectors of many texts; a model that has no method for them embeds each."""
+        if model.batch is not None:
+            found: list[Any] = await self._run(model.batch, model_type, params)
+            return found
+        vectors = []
+        for text in texts:
+            one = {**params, "text": text, "texts": []}
+            output = self._run(model.handler, model_type, one)
+            vectors.append(await output if inspect.isawaitable(output) else output)
+        return vectors
 
     async def model_stream(self, model_type: str, provider: str, params: Any) -> AsyncIterator[Any]:
         """Run a model; yield its output in pieces."""
@@ -269,6 +310,26 @@ def refusal(value: Any) -> Refusal | None:
         f"a gate returns None to let a message pass, else a text or a Refusal, not {what}; "
         "Refusal() refuses in silence"
     )
+
+
+def action_options(action: Action, options: dict[str, Any] | None) -> tuple[Any, ...]:
+    """Return the argument `options` of an action's handler; none without `parameters`.
+
+    Raises:
+        msgspec.ValidationError: What a model filled in does not fit the action's Struct.
+    """
+    wanted = action.parameters
+    if wanted is None:
+        return ()
+    if options is None or isinstance(wanted, Mapping):
+        return (options,)
+    return (msgspec.convert(options, wanted),)
+
+
+def texts_of(params: Any) -> list[str]:
+    """Return the texts of a request to embed many."""
+    found = params.get("texts") if isinstance(params, Mapping) else None
+    return list(found) if isinstance(found, list) else []
 
 
 def action_outputs(value: Any, action: str) -> Iterator[ActionOutput]:

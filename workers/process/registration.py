@@ -6,10 +6,17 @@ import msgspec
 
 from garrison.ipc.messages import Manifest
 from garrison.workers.agents.components import Action, Evaluator, Provider
-from garrison.workers.agents.models import OBJECT_TYPES, GenerateTextParams, Model, ModelType
+from garrison.workers.agents.models import (
+    OBJECT_TYPES,
+    TEXT_TYPES,
+    EmbedParams,
+    GenerateTextParams,
+    Model,
+    ModelType,
+)
 from garrison.workers.agents.registry import ComponentRegistry, Handler
 from garrison.workers.agents.validation import check_names, check_takes
-from garrison.workers.model_provider import ModelProvider, provided_types
+from garrison.workers.model_provider import ModelProvider, provided_types, takes_tools
 from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
 
@@ -60,7 +67,12 @@ def add_service(
     for model_type, streams in provided_types(type(service)).items():
         stream = _of_type(model_type, service.stream_text) if streams else None
         whole = _of_type(model_type, _method(service, model_type))
-        registry.add_model(model_type, provider, Model(whole, rank, stream))
+        model = Model(whole, rank, stream)
+        if model_type in TEXT_TYPES and takes_tools(type(service)):
+            model = model._replace(tools=_of_type(model_type, service.generate_with_tools))
+        if model_type == ModelType.TEXT_EMBEDDING:
+            model = model._replace(batch=_batch(service))
+        registry.add_model(model_type, provider, model)
 
 
 def _method(service: ModelProvider, model_type: str) -> Handler:
@@ -68,6 +80,16 @@ def _method(service: ModelProvider, model_type: str) -> Handler:
     if model_type == ModelType.TEXT_EMBEDDING:
         return service.embed
     return service.generate_object if model_type in OBJECT_TYPES else service.generate_text
+
+
+def _batch(service: ModelProvider) -> Handler:
+    """Return the handler of a request to embed many texts."""
+
+    def embed_many(runtime: Any, params: EmbedParams) -> Any:
+        model = () if params.model is None else (params.model,)
+        return service.embed_many(params.texts, *model)
+
+    return embed_many
 
 
 def _of_type(model_type: str, method: Handler) -> Handler:
@@ -95,7 +117,8 @@ def static_manifest(manifest: Manifest, plugin: Plugin, cls: type[Service], name
         add_plugin(registry, plugin, name)
     if issubclass(cls, ModelProvider):
         for model_type, streams in provided_types(cls).items():
-            model = Model(_unused, cls.priority, _unused if streams else None)
+            tools = _unused if model_type in TEXT_TYPES and takes_tools(cls) else None
+            model = Model(_unused, cls.priority, _unused if streams else None, tools)
             registry.add_model(model_type, name, model)
     return registry.add_to_manifest(manifest)
 

@@ -101,4 +101,8 @@ def _advice(platform: str) -> str:
     )
 
 
-plugin = Plugin(name="notification", services=[NotificationService])
+plugin = Plugin(
+    name="notification",
+    services=[NotificationService],
+    preload=["garrison.workers.services.notification"],
+)

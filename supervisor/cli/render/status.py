@@ -43,6 +43,10 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
             f"is {head['installed']}: garrison upgrade",
             overflow="fold",
         )
+    for module, reason in head.get("not_preloaded", {}).items():
+        yield _one_line(
+            f"{UNWELL} not preloaded: {module}: {reason}; each worker imports it itself"
+        )
     if not rows:
         yield Text("no services: config.toml names the plugins")
         return

@@ -14,8 +14,9 @@ HALF = f"{LONG[:100]}{CUT}{LONG[-100:]}"
 
 
 def conversation(words: str) -> list[Any]:
-    """Return messages: s is of the system, u of the user, a of the assistant; then a number."""
-    roles = {"s": "system", "u": "user", "a": "assistant"}
+    """Return messages: s is of the system, u of the user, a of the assistant, t of a
+    tool; then a number."""
+    roles = {"s": "system", "u": "user", "a": "assistant", "t": "tool"}
     return [{"role": roles[word[0]], "content": word} for word in words.split()]
 
 
@@ -30,6 +31,8 @@ def conversation(words: str) -> list[Any]:
         ("s1 u1 a1 s2 u2 a2 u3", "", "s1 s2 u2 a2 u3"),
         ("s1 u1 u2 u3 u4", "", "s1 u3 u4"),
         ("a1 u1", "", "u1"),
+        ("u1 a1 u2 a2 t2", "", "u2 a2 t2"),  # a result stands behind its call
+        ("u1 a1 t1 u2", "", "u2"),
     ],
 )
 def test_the_oldest_half_of_the_messages_is_left_out(before: str, prompt: str, after: str) -> None:

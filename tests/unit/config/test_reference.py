@@ -13,6 +13,8 @@ from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.reference import files, reference_toml
 from garrison.supervisor.config.spec import HostSpec, PluginSpec, flat_keys, service_spec
 from garrison.workers.services.anthropic import AnthropicService
+from garrison.workers.services.database import DatabaseService
+from garrison.workers.services.discord import DiscordService
 from garrison.workers.services.eliza import ElizaService
 from garrison.workers.services.local import LocalService
 from garrison.workers.services.mailbox import MailboxService
@@ -38,7 +40,12 @@ def test_the_reference_is_generated(name: str) -> None:
 
 def test_the_reference_travels_with_the_package(short_path: Path) -> None:
     """The generated config loads wherever it is; a wheel has no config.toml."""
-    assert loaded(short_path, reference_toml()).plugins.keys() == {"chat", "agent", "eliza"}
+    assert loaded(short_path, reference_toml()).plugins.keys() == {
+        "chat",
+        "agent",
+        "eliza",
+        "mailbox",
+    }
 
 
 @pytest.fixture(name="uncommented")
@@ -77,7 +84,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     (short_path / "eliza.json").write_text('{"name": "Eliza"}')
     (short_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
-    plugins += ["openai", "anthropic", "local"]
+    plugins += ["openai", "anthropic", "local", "database", "discord"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
@@ -93,7 +100,11 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("openai", OpenAIService),
         ("anthropic", AnthropicService),
         ("local", LocalService),
+        ("database", DatabaseService),
     )
+    shown = service_of(full, "discord")["config"]
+    defaults = msgspec.to_builtins(DiscordService.Config())
+    assert shown == {key: defaults[key] for key in shown}  # those of every platform apart
     for name, cls in bundled:
         defaults = {"config": msgspec.to_builtins(cls.Config())}
         assert service_of(full, name) == service_of(plain, name) | defaults | tuning
@@ -102,7 +113,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
 def test_it_runs_the_bundled_plugins() -> None:
     """As it is, config.toml sets nothing but the plugins to run; it fits 80 columns."""
     config = load(REFERENCE, Path("/h"), {})
-    names = ["chat", "agent", "eliza"]
+    names = ["chat", "agent", "eliza", "mailbox"]
     assert list(config.plugins) == names
     assert config.services({name: [name] for name in names}) == [
         service_spec(name=name, plugin=name, service_type=name, with_parts=True) for name in names

@@ -28,6 +28,12 @@ from garrison.workers.platform.filters import ignored
         ({"mentions_only": True}, {"mentioned": True}, "GROUP", ""),
         ({"mentions_only": True}, {}, "DM", ""),
         ({"channels": ["c2"], "mentions_only": True}, {"mentioned": True}, "", "channel"),
+        ({"channels": ["p1"]}, {"parent_id": "p1"}, "GROUP", ""),
+        ({"channels": ["#help"]}, {"parent_id": "p1", "parent_name": "help"}, "GROUP", ""),
+        ({"channels": ["c2"]}, {"parent_id": "p1", "parent_name": "help"}, "GROUP", "channel"),
+        ({"channels": ["c2"], "mentions_only": True}, {"chosen": True}, "GROUP", ""),
+        ({}, {"chosen": False}, "GROUP", "channel"),
+        ({}, {"chosen": True, "bot": True}, "GROUP", "bot"),
     ],
 )
 def test_filters(

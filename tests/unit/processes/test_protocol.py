@@ -58,9 +58,9 @@ REPORTS: list[tuple[Report, bytes]] = [
     ),
     (GoneReport(KEY, (8,)), b"\x83\xa4type\xa4gone\xa3key\xc4\x100123456789abcdef\xa4left\x91\x08"),
     (
-        PreloadedReport({"a": "b"}, ("c",), 0.5),
-        b"\x84\xa4type\xa9preloaded\xa6failed\x81\xa1a\xa1b\xa8threaded\x91\xa1c\xa6took_s\xcb?\xe0"
-        b"\x00\x00\x00\x00\x00\x00",
+        PreloadedReport({"a": "b"}, ("c",), 0.5, {"d": "e"}),
+        b"\x85\xa4type\xa9preloaded\xa6failed\x81\xa1a\xa1b\xa8threaded\x91\xa1c\xa6took_s\xcb?\xe0"
+        b"\x00\x00\x00\x00\x00\x00\xa6opened\x81\xa1d\xa1e",
     ),
     (FreshReport(("f",)), b"\x82\xa4type\xa5fresh\xa7changed\x91\xa1f"),
     (

@@ -10,7 +10,13 @@ import pytest
 from garrison.workers.services.agent.config import Config
 
 REFERENCE = Path(__file__).parents[3] / "config.toml"
-EXAMPLES = {"temperature", "max_tokens", "per_person", "per_room"}  # keys without a default
+EXAMPLES = {
+    "temperature",
+    "max_tokens",
+    "per_person",
+    "per_room",
+    "budget",
+}  # keys without a default
 
 
 def test_the_reference_has_every_key_with_its_default() -> None:
@@ -38,6 +44,10 @@ def test_the_reference_has_every_key_with_its_default() -> None:
         {"waiting": -1},
         {"per_person": {"per_minute": 0, "burst": 1}},
         {"per_person": {"per_minute": 10}},
+        {"budget": {"tokens_per_day": -1}},
+        {"budget": {"at_limit": "stop"}},
+        {"budget": {"degrade_at": 0}},
+        {"budget": {"per_persons": {"tokens_per_day": 1}}},
         {"per_room": {"per_minute": 10, "burst": 0}},
         {"per_room": {"per_hour": 10, "burst": 1}},
         {"block": "ada"},

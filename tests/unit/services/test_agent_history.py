@@ -86,7 +86,7 @@ async def test_other_uses_of_the_metadata_are_left_alone(word: object) -> None:
 
 
 async def test_a_database_that_hangs_is_called_once_for_it() -> None:
-    """The answer must not wait for 32 timeouts."""
+    """The answer must not wait for 32 timeouts. Meanwhile the messages are in the agent's file."""
 
     class Database:
         def __init__(self) -> None:
@@ -106,7 +106,7 @@ async def test_a_database_that_hangs_is_called_once_for_it() -> None:
     async with running(model, fakes={"database": database}, config=config) as agent:
         await agent.process_actions(message(20, earlier=earlier))
     assert database.created[:2] == ["m1", "m20"]
-    assert model.prompts == [["line 20"]]
+    assert model.prompts == [[f"line {number}" for number in range(1, 21)]]
 
 
 class Kept:

@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from garrison.workers.services.model_support.limiter import Bucket, Limiter, Refusal, estimate
-from garrison.workers.services.model_support.usage import Usage, Used
 
 
 def test_requests_per_minute() -> None:
@@ -38,15 +37,15 @@ def test_a_request_larger_than_the_limit_is_made_when_nothing_else_is() -> None:
 def test_the_budget_of_a_day() -> None:
     """What runs counts with its estimate; a new day has a new one, an earlier day has not."""
     limiter = Limiter(budget_per_day=100, spent=50, day=7)
-    assert limiter.left == 50
+    assert limiter.budget.left == 50
     assert limiter.admit(60, 0.0, 7, 9.0) is None
     assert limiter.admit(1, 0.0, 7, 9.0) == Refusal("budget_per_day", 9.0)
     limiter.settle(60, 10, 0.0, 7)
-    assert (limiter.left, limiter.admit(1, 0.0, 7, 9.0)) == (40, None)
+    assert (limiter.budget.left, limiter.admit(1, 0.0, 7, 9.0)) == (40, None)
     limiter.settle(1, 40, 0.0, 7)
     assert limiter.admit(1, 0.0, 6, 9.0) == Refusal("budget_per_day", 9.0)
     assert limiter.admit(1, 0.0, 8, 9.0) is None
-    assert Limiter().left is None
+    assert Limiter().budget.left is None
 
 
 @given(st.lists(st.tuples(st.floats(0, 20), st.integers(1, 50)), max_size=40))
@@ -66,21 +65,3 @@ def test_no_minute_has_more_than_two_bucketfuls(steps: list[tuple[float, int]]) 
 def test_an_estimate_counts_all_that_may_be_written() -> None:
     """A request is never thought cheaper than it can be, about."""
     assert estimate(400, 100) == 201
-
-
-def test_usage_adds_up() -> None:
-    """Failures count as requests, with what they used."""
-    usage = Usage()
-    usage.add(Used(7, 2, 3, "stop"), failed=False)
-    usage.add(Used(1, 0, 1, "length"), failed=True)
-
-    assert usage.facts(5) == {
-        "requests": 2,
-        "failures": 1,
-        "tokens_in": 8,
-        "tokens_cached": 2,
-        "tokens_out": 4,
-        "cut_short": 1,
-        "budget_left": 5,
-    }
-    assert "budget_left" not in usage.facts(None)

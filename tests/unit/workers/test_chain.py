@@ -3,15 +3,18 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from garrison.ipc import InvalidCall, RemoteError
 from garrison.ipc.calls import Calls, OpenCall
-from garrison.ipc.client import CHAIN
+from garrison.ipc.client import ATTRIBUTION, CHAIN
 from garrison.ipc.errors import CallTimeout
-from garrison.ipc.messages import CHAIN_MOST, EMPTY_MAP, Entry, Manifest, State
+from garrison.ipc.messages import CHAIN_MOST, EMPTY_MAP, Attribution, Entry, Manifest, State
 from garrison.workers import Service
 from garrison.workers.testing import run
+
+ADA = Attribution("ada", "ada.agent", "chat", "r", "p")
 
 
 class There(Service):
@@ -66,6 +69,36 @@ async def test_calls_may_call_back_and_the_seventeenth_is_refused() -> None:
         assert InvalidCall.__name__ in caught.value.detail
         assert str(caught.value).count("raised") <= 3  # not one for each of the calls
         assert await back.there.spawned(2) == ["back.go", "there.go"]
+
+
+class Attributed(Service):
+    """Calls a service that returns the answer which its call is a part of."""
+
+    service_type = "attributed"
+
+    async def told(self) -> Any:
+        """Return that answer's attribution, as the other service and a task of spawn see it."""
+        ATTRIBUTION.set(ADA)
+        alone: list[Any] = []
+
+        async def work() -> None:
+            alone.append(ATTRIBUTION.get())
+
+        await self.spawn(work())
+        other: Any = self.runtime.get_service("other")
+        return await other.seen(), alone
+
+
+async def test_a_call_carries_the_answer_that_it_is_a_part_of() -> None:
+    """A spawned task outlives the call, and belongs to no answer."""
+
+    class Other:
+        async def seen(self) -> tuple[str, ...]:
+            return msgspec.structs.astuple(ATTRIBUTION.get() or Attribution())
+
+    async with run(Attributed, fakes={"other": Other()}) as service:
+        seen, alone = await service.told()
+    assert (Attribution(*seen), alone) == (ADA, [None])
 
 
 def test_a_timeout_shows_the_chain() -> None:

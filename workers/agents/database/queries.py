@@ -59,7 +59,7 @@ class Condition(msgspec.Struct, frozen=True):
 
     def matches(self, task: Task) -> bool:
         """Return whether a task meets it."""
-        value = getattr(task, self.field)
+        value: Any = getattr(task, self.field)
         if self.field == "scheduled_for":
             value = aware(value)
         match self.comparison:
@@ -249,7 +249,7 @@ def _comparable(field: str, name: str, value: Any) -> Any:
     """Return a value as the field's type; None stands for an empty text."""
     if value is None and TYPES[field] is str:
         return ""
-    if field == "attempts" and isinstance(value, float):
+    if TYPES[field] is int and isinstance(value, float):
         return value
     try:
         return _value(field, value)

@@ -9,11 +9,14 @@ import hashlib
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, Self, cast
+from typing import Any, Self
 
 import msgspec
 
 from garrison.workers import (
+    Attribution,
+    BudgetGrant,
+    BudgetNeed,
     Busy,
     EventType,
     Memory,
@@ -24,16 +27,21 @@ from garrison.workers import (
     State,
     as_memory,
     idempotent,
+    set_attribution,
 )
 from garrison.workers.sqlite.opening import open_or_explain
 
 from .answer import AnswerPipeline, is_own
+from .cache import Cache
 from .config import Config as AgentConfig
-from .database import MemoryDatabase
+from .database import AgentDatabase
+from .erasure import Finishing
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
 from .limits.age import Age
+from .limits.budget_keeper import BudgetKeeper
 from .limits.no_answer import NoAnswer
+from .persons import PersonMethods
 from .record import schema
 from .record.explain import Explained
 from .record.finding import find_answers
@@ -42,7 +50,6 @@ from .record.store import FILE, AnswerStore, RecordFull
 from .recording import Origin, open_dropped, open_recording
 from .response_sender import AnswerState
 from .rooms import Room, Rooms
-from .tasks import Cache
 
 log = logging.getLogger(__name__)
 
@@ -78,9 +85,11 @@ class Work(msgspec.Struct):
     origin: Origin
     age: Age
     result: "asyncio.Future[Processed]"
+    task: str = ""  # the id of the task that it is a message of
+    ended: asyncio.Event = msgspec.field(default_factory=asyncio.Event)  # nothing more is written
 
 
-class AgentService(MemoryDatabase):
+class AgentService(AgentDatabase, PersonMethods):
     """Answers messages with actions and models."""
 
     service_type = "agent"
@@ -100,13 +109,18 @@ class AgentService(MemoryDatabase):
             "the agent",
             lambda: AnswerStore(path, service.config.answers_bytes),
         )
+        await service._start_database()
         service._open()
         service._answers.start(asyncio.get_running_loop())
+        await service._erasure.apply_tombstones()
         await service._restore_limits()
+        await service._budget.load()
         service.spawn(service._watch_record(), "answers", essential=True)
         service.every(PRUNE_S, service._prune)
         if service._answers.set_aside is not None:
             service._emit("answers.damaged", {"set_aside": str(service._answers.set_aside)})
+        if (kept := service._database.store.set_aside) is not None:
+            service._emit("memory.damaged", {"set_aside": str(kept)})
         runtime.register_event(EventType.MESSAGE_RECEIVED, service._on_message)
         return service
 
@@ -114,18 +128,20 @@ class AgentService(MemoryDatabase):
 
     def _open(self) -> None:
         config = self.config
-        self._open_database()
         self._rooms: Rooms[Work] = Rooms(config.limits)
         self._stopping = False
-        self._in_progress: dict[MessageKey, asyncio.Future[Processed]] = {}
+        self._in_progress: dict[MessageKey, Work] = {}
         # In front of the record: answers to messages that are repeated soon.
         self._answered: Cache[MessageKey] = Cache(config.answered, config.answered_bytes)
         self._answered_count = 0
         self._emitting = 0  # events that are being emitted
         self._dropping = False
-        history = ConversationHistory(self.runtime, config, cast("Any", self))
-        self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit)
+        history = ConversationHistory(self.runtime, config, self._database)
+        self._budget = BudgetKeeper(self.runtime, config, self._answers, self._show)
+        self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit, self._budget)
         self._gatekeeper = self._pipeline.gatekeeper
+        finishing = Finishing(self._in_progress, config.answer_timeout, self._answered.remove)
+        self._open_erasure(self._answers, self._database.store, finishing)
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
 
     # --- messages ---------------------------------------------------------------------------
@@ -160,12 +176,15 @@ class AgentService(MemoryDatabase):
         encoded = self._answered.get(key)
         if encoded is not None:
             return _decode_processed(encoded)
-        result = self._in_progress.get(key)
-        if result is None:
-            result = asyncio.get_running_loop().create_future()
+        work = self._in_progress.get(key)
+        if work is None:
+            result: asyncio.Future[Processed] = asyncio.get_running_loop().create_future()
             age = self._gatekeeper.age(memory)
-            self._accept(Work(key, memory, given, state, origin, age, result))
-        return await asyncio.shield(result)
+            within = self.runtime.attribution
+            task = within.task if within is not None else ""
+            work = Work(key, memory, given, state, origin, age, result, task)
+            self._accept(work)
+        return await asyncio.shield(work.result)
 
     def _accept(self, work: Work) -> None:
         keeper, drop = self._gatekeeper, None
@@ -174,7 +193,7 @@ class AgentService(MemoryDatabase):
         if drop is None:
             self._enqueue(work)
             return
-        self._in_progress[work.key] = work.result
+        self._in_progress[work.key] = work
         work.result.add_done_callback(_retrieve_exception)
         self.spawn(self._drop(work, drop), "drop")
 
@@ -196,7 +215,7 @@ class AgentService(MemoryDatabase):
         except Exception as failure:  # noqa: BLE001 (it affects this message's caller alone)
             work.result.set_exception(failure)
         if work.result.done():
-            self._in_progress.pop(work.key, None)
+            self._leave(work)
 
     async def _dropped(self, work: Work, drop: NoAnswer) -> Processed | None:
         if self._answers.is_full:  # its last pages are for answers
@@ -220,7 +239,7 @@ class AgentService(MemoryDatabase):
             if not work.origin.posted:
                 raise
             raise RetryLater(BUSY_S, error.reason) from error
-        self._in_progress[key] = work.result
+        self._in_progress[key] = work
         work.result.add_done_callback(_retrieve_exception)
         if is_first:
             self.spawn(self._serve(room, work), f"room {room.room_id[:40]}")
@@ -238,6 +257,7 @@ class AgentService(MemoryDatabase):
     async def _answer(self, work: Work) -> None:
         """Answer one message and resolve its future; then run the evaluators."""
         answer: AnswerState | None = None
+        set_attribution(self._budget.attribution(work.memory, work.task), self._budget)
         try:
             answer, processed = await self._begin(work)
             if answer is not None:
@@ -261,7 +281,11 @@ class AgentService(MemoryDatabase):
                 if why.end is not MessageState.DROPPED:
                     await self._evaluators.evaluate(answer, why.end is None)
         finally:
-            self._in_progress.pop(work.key, None)
+            self._leave(work)
+
+    def _leave(self, work: Work) -> None:
+        self._in_progress.pop(work.key, None)
+        work.ended.set()
 
     async def _begin(self, work: Work) -> tuple[AnswerState | None, Processed]:
         """Return what is to be answered, or the answer that is recorded already."""
@@ -379,18 +403,31 @@ class AgentService(MemoryDatabase):
             "answered": self._answered_count,
             **self._gatekeeper.counts,
             "record_bytes": self._answers.bytes,
-            "memories": len(self._memories),
-            "memory_bytes": self._memories.bytes,
-            "tasks": len(self._tasks),
+            **self._database_health(),
         }
 
     async def stop(self) -> None:
         """Wait for the answers in progress, for a limited time; the record has what they did."""
         self._stopping = True
         if self._in_progress:
-            await asyncio.wait(set(self._in_progress.values()), timeout=STOP_S)
+            results = {work.result for work in self._in_progress.values()}
+            await asyncio.wait(results, timeout=STOP_S)
         self._answers.begin_close()
-        await asyncio.to_thread(self._answers.wait_closed)
+        await asyncio.gather(asyncio.to_thread(self._answers.wait_closed), self._stop_database())
+
+    def _show(self, **facts: float) -> None:
+        self._gatekeeper.show(**facts)
+
+    # --- budgets, for the runtimes of other workers -----------------------------------------
+
+    async def reserve_use(self, attribution: Attribution, need: BudgetNeed) -> BudgetGrant:
+        """Reserve the use of a model for an answer; `settle_use` must follow."""
+        return await self._budget.reserve_use(attribution, need)
+
+    @idempotent
+    async def settle_use(self, id: str, tokens: int | None, cost: float | None) -> None:
+        """Count what a reserved use has taken; None is not known."""
+        await self._budget.settle_use(id, tokens, cost)
 
     # --- the record -------------------------------------------------------------------------
 
@@ -450,4 +487,4 @@ def _retrieve_exception(result: "asyncio.Future[Processed]") -> None:
         result.exception()
 
 
-plugin = Plugin(name="agent", services=[AgentService])
+plugin = Plugin(name="agent", services=[AgentService], preload=["garrison.workers.services.agent"])

@@ -131,8 +131,47 @@ def question(actions: Sequence[Named]) -> str:
 
 def _describe(action: Named) -> str:
     line = f"- {action.name}: {action.description}".rstrip(": ")
-    examples = [_example_line(example) for example in list(action.examples)[:MAX_EXAMPLES]]
-    return "\n".join([line, *(f"  for example: {example}" for example in examples if example)])
+    return "\n".join([line, *(f"  for example: {example}" for example in _examples(action))])
+
+
+def tool_description(action: Named) -> str:
+    """Return an action's description and examples, for a model that calls it as a tool."""
+    lines = [f"For example: {example}" for example in _examples(action)]
+    return "\n".join(filter(None, [action.description, *lines]))
+
+
+def _examples(action: Named) -> list[str]:
+    found = (_example_line(example) for example in list(action.examples)[:MAX_EXAMPLES])
+    return [line for line in found if line]
+
+
+def choice_schema(actions: Sequence[Named]) -> dict[str, Any]:
+    """Return the JSON Schema of an answer to `question`."""
+    names = [action.name for action in actions]
+    names += [name for name in (REPLY, IGNORE, NONE) if find(name, actions) is None]
+    chosen = {"type": "array", "items": {"enum": names}, "minItems": 1, "maxItems": len(names)}
+    return {
+        "type": "object",
+        "properties": {"actions": chosen},
+        "required": ["actions"],
+        "additionalProperties": False,
+    }
+
+
+def names_of(chosen: Any, actions: Sequence[Named]) -> list[str]:
+    """Return the names in an answer by `choice_schema`, each once; REPLY if it has none."""
+    found = chosen.get("actions") if isinstance(chosen, dict) else None
+    named = found if isinstance(found, list) else []
+    return _known([name for name in named if isinstance(name, str)], actions)
+
+
+def parameters_question(action: Named) -> str:
+    """Return the prompt for a model that fills in an action's parameters."""
+    about = action.description or "it has no description"
+    return (
+        f"You run the action {action.name} for the last message: {about}.\n"
+        "Answer with its parameters as JSON and nothing else."
+    )
 
 
 def _example_line(example: Any) -> str:
@@ -150,10 +189,17 @@ def parse_choice(text: str, actions: Sequence[Named]) -> list[str]:
 
     The JSON may be surrounded by text or a code fence; a list or a single name is accepted too.
     """
-    names = {normalise(name): name for name in reversed(_parse_names(text))}
+    return _known(_parse_names(text), actions)
+
+
+def _known(found: Sequence[str], actions: Sequence[Named]) -> list[str]:
+    """Return the names that mean something, each once; REPLY if none does."""
+    names = dict[str, str]()
+    for name in found:
+        names.setdefault(normalise(name), name)
     known = [
         name
-        for key, name in reversed(names.items())
+        for key, name in names.items()
         if find(name, actions) is not None or key in {*SILENT, normalise(REPLY)}
     ]
     return known or [REPLY]

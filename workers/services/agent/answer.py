@@ -8,15 +8,15 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Iterable
 from contextlib import aclosing
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 
 from garrison.ipc import CallError, ServiceLost
 from garrison.workers import (
     ActionResult,
+    BudgetSpent,
     Busy,
     Content,
     EventType,
@@ -28,9 +28,11 @@ from garrison.workers import (
 
 from . import actions as choice
 from . import prompt
-from .actions import REPLY, Reply, Run, Say, Step, Unknown
+from .actions import REPLY, Run
+from .chooser import Chooser
 from .config import Config
 from .history import ConversationHistory
+from .limits.budget_keeper import BudgetKeeper
 from .limits.gatekeeper import Gatekeeper
 from .limits.no_answer import NoAnswer
 from .model_calls import TEXT_MOST, ModelCalls
@@ -42,9 +44,11 @@ from .record.rows import (
     PlannedStep,
     StepKind,
     StepState,
+    call_of,
 )
 from .record.schema import UnreadableRecord
 from .response_sender import AnswerState, Emit, ResponseSender, decide, paused
+from .steps import numbered, or_reply
 
 log = logging.getLogger(__name__)
 
@@ -64,20 +68,27 @@ class AnswerPipeline:
         config: Model, choice of actions, timeouts.
         history: Earlier messages; also stores new ones.
         emit: Emits an event without waiting for its listeners.
+        budget: The agent's, of the use of models.
 
     Attributes:
         gatekeeper: Decides which messages are answered.
     """
 
     def __init__(
-        self, runtime: Runtime, config: Config, history: ConversationHistory, emit: Emit
+        self,
+        runtime: Runtime,
+        config: Config,
+        history: ConversationHistory,
+        emit: Emit,
+        budget: BudgetKeeper,
     ) -> None:
         self._runtime, self._config, self._history = runtime, config, history
-        self._emit = emit
+        self._emit, self._budget = emit, budget
         self.gatekeeper = Gatekeeper(runtime, config, emit, self._failure_text)
         self._sender = ResponseSender(runtime, config, history, emit)
         self._persona = Persona(runtime, config)
         self._models = ModelCalls(runtime, config, history, self._persona)
+        self._chooser = Chooser(runtime, config, self._models, self._persona)
 
     async def answer(self, answer: AnswerState) -> None:
         """Answer a message, or go on with its answer from what is recorded.
@@ -115,6 +126,7 @@ class AnswerPipeline:
         record = answer.record
         record.state = record.why.end or MessageState.DONE
         record.done_at = time.time()
+        await self._history.written()  # before the message's sender is answered
         if wait:
             await answer.recording.write()
         else:
@@ -129,6 +141,9 @@ class AnswerPipeline:
             RetryLater: It is to be sent later.
         """
         text, why = self._failure_text(answer.memory), answer.record.why
+        if isinstance(error, BudgetSpent):
+            await self.end(answer, await self._budget.no_answer(answer.memory, error))
+            return True
         if not self._can_send(answer) or not (text or answer.record.posted):
             return False
         problem = _error_text(error)[:TEXT_MOST]
@@ -168,10 +183,11 @@ class AnswerPipeline:
     async def _plan(self, answer: AnswerState) -> list[PlannedStep]:
         """Return the steps of the answer."""
         why = answer.record.why
+        why.rounds = []
         if answer.responses:
             why.how, actions = "responses", self._runtime.actions
             contents = [response.content for response in answer.responses]
-            return _numbered(step for one in contents for step in choice.plan_steps(one, actions))
+            return numbered(step for one in contents for step in choice.plan_steps(one, actions))
         if answer.memory.entity_id == self._runtime.agent_id:
             why.how = "own message"
             return []
@@ -179,15 +195,8 @@ class AnswerPipeline:
         await self._compose_state(answer)
         actions = choice.in_order(await self._valid_actions(answer))
         if self._config.decide == "model":
-            return await self._choose(answer, actions)
-        return _or_reply(_numbered(Run(action) for action in actions))
-
-    async def _choose(self, answer: AnswerState, actions: list[Any]) -> list[PlannedStep]:
-        params = await self._models.params(answer, answering=False)
-        params.prompt = choice.question(actions)
-        names = choice.parse_choice(str(await self._models.use(answer, params)), actions)
-        steps = _numbered(choice.plan_steps(Content(actions=names), actions))
-        return _or_reply(steps) if steps else []
+            return await self._chooser.plan(answer, actions)
+        return or_reply(numbered(Run(action) for action in actions))
 
     async def _valid_actions(self, answer: AnswerState) -> list[Any]:
         """Return the actions whose `validate` accepts the message; all are called concurrently."""
@@ -220,25 +229,32 @@ class AnswerPipeline:
     # --- the steps --------------------------------------------------------------------------
 
     async def _run_steps(self, answer: AnswerState) -> None:
-        """Run steps in order. A failure does not stop the next one.
+        """Run steps in order, and those that a model adds. A failure does not stop the next one.
 
         Raises:
             Exception: No model generated the only response that was to be sent.
         """
-        record, actions = answer.record, self._runtime.actions
-        for index, step in enumerate(record.steps):
-            action = choice.find(step.name, actions) if step.kind is StepKind.RUN else None
-            may_repeat = action is not None and action.idempotent
-            before = record.steps[:index]
-            move = step_move(step, before, record.parts, is_idempotent=may_repeat)
-            if move is StepMove.INTERRUPT:
-                await self._interrupt(answer, step, "the agent ended during it")
-            elif move is not StepMove.SKIP:
-                await self._run_step(answer, step, action)
-            elif recorded_parts(record.parts, step.number):
-                step.state = _ended(step)
+        record, done = answer.record, 0
+        while done < len(record.steps) or await self._chooser.next_steps(answer):
+            await self._move_on(answer, done)
+            done += 1
         if answer.reply_error is not None and not record.parts and self._can_send(answer):
             raise answer.reply_error
+
+    async def _move_on(self, answer: AnswerState, index: int) -> None:
+        """Run a step, or what is left of it."""
+        record, actions = answer.record, self._runtime.actions
+        step = record.steps[index]
+        action = choice.find(step.name, actions) if step.kind is StepKind.RUN else None
+        may_repeat = action is not None and action.idempotent
+        before = record.steps[:index]
+        move = step_move(step, before, record.parts, is_idempotent=may_repeat)
+        if move is StepMove.INTERRUPT:
+            await self._interrupt(answer, step, "the agent ended during it")
+        elif move is not StepMove.SKIP:
+            await self._run_step(answer, step, action)
+        elif recorded_parts(record.parts, step.number):
+            step.state = _ended(step)
 
     async def _run_step(self, answer: AnswerState, step: PlannedStep, action: Any) -> None:
         match step.kind:
@@ -248,7 +264,9 @@ class AnswerPipeline:
             case StepKind.RUN if action is not None:
                 await self._run_action(answer, step, action)
             case StepKind.RUN | StepKind.UNKNOWN:
+                call = call_of(answer.record, step.number)
                 problem = choice.unknown_action(step.name, self._runtime.actions)
+                problem = (call.problem if call else "") or problem
                 answer.add_failure(step, step.name, problem)
             case StepKind.REPLY:
                 await self._run_reply(answer, step)
@@ -332,7 +350,11 @@ class AnswerPipeline:
         result = ActionResult(action=action.name)
         limit = self._config.action_timeout
         responses = list(answer.responses or answer.sent)
-        handler = action.handler(self._runtime, answer.memory, state, responses, timeout=limit)
+        call = call_of(answer.record, step.number) if action.parameters else None
+        options = call.arguments if call else None
+        handler = action.handler(
+            self._runtime, answer.memory, state, responses, options, timeout=limit
+        )
         async with asyncio.timeout(limit) as deadline, aclosing(handler) as outputs:
             async for output in outputs:
                 self._check_size(answer, output)
@@ -370,7 +392,8 @@ class AnswerPipeline:
             answer.add_failure(step, REPLY, "the message is empty: there is nothing to answer")
             return None
         await self._compose_state(answer)
-        text = await self._models.use(answer, await self._models.params(answer))
+        params = await self._models.params(answer)
+        text = await self._models.use(answer, params.without_tools())
         if isinstance(text, str) and text.strip():
             return Content(self._persona.reply(answer.memory, text.strip()))
         got = "an empty text" if isinstance(text, str) else f"{type(text).__name__}, not a text"
@@ -383,29 +406,6 @@ def is_own(error: BaseException) -> bool:
     if isinstance(error, Busy | RetryLater):
         return not error.service  # another's is a failure of an action or a model
     return isinstance(error, UnreadableRecord | sqlite3.Error)
-
-
-def _numbered(steps: Iterable[Step]) -> list[PlannedStep]:
-    return [_planned(number, step) for number, step in enumerate(steps)]
-
-
-def _planned(number: int, step: Step) -> PlannedStep:
-    match step:
-        case Say(content):
-            return PlannedStep(number, StepKind.SAY, content=content)
-        case Run(action):
-            return PlannedStep(number, StepKind.RUN, action.name)
-        case Reply():
-            return PlannedStep(number, StepKind.REPLY)
-        case Unknown(name):
-            return PlannedStep(number, StepKind.UNKNOWN, name)
-        case _:
-            assert_never(step)
-
-
-def _or_reply(steps: list[PlannedStep]) -> list[PlannedStep]:
-    """Add that a model replies if no step succeeds."""
-    return [*steps, PlannedStep(len(steps), StepKind.REPLY, otherwise=True)]
 
 
 def _ended(step: PlannedStep) -> StepState:

@@ -9,6 +9,7 @@ from garrison.workers import ModelType
 from .character_prompt import PROMPT_MOST
 from .limits.admission import Rules
 from .limits.buckets import Rate
+from .limits.budgets import BudgetConfig
 from .limits.gates import OnFailure
 from .prompt import Sampling
 from .rooms import Limits
@@ -26,6 +27,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     model: str = ModelType.TEXT_LARGE
     fallback: bool = True  # where a provider gives no answer, the next one is called
     decide: Literal["validate", "model"] = "validate"  # how actions are chosen
+    tool_rounds: Count = 4  # requests in which the model may call actions; then it answers
     conversation_length: Count = 32  # messages of the room in the prompt
     character_length: Count = PROMPT_MOST  # characters of the character in the prompt
     temperature: Annotated[float, msgspec.Meta(ge=0)] | None = None  # None: the character's
@@ -41,9 +43,13 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     answer_within: Annotated[float, msgspec.Meta(ge=0, le=31_536_000)] = 900.0  # 0: however old
     gate_failure: OnFailure = "pass"
     gate_timeout: Seconds = 5.0
-    senders: Count = 10_000  # whose rates are known, and as many rooms
+    senders: Count = 10_000  # whose rates and budgets are known, and as many rooms
+
+    # how much models are used
+    budget: BudgetConfig | None = None
 
     # sent instead of an answer; "" sends nothing
+    budget_text: str = "I have used up what I may say today."
     failure_text: str = "Sorry, I cannot answer just now."
     interrupted_text: str = "I was interrupted during {action}; it may be done."
 
@@ -66,9 +72,11 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     answers_bytes: Annotated[int, msgspec.Meta(ge=MIB)] = 1024 * MIB
     keep_answers: Annotated[float, msgspec.Meta(ge=0)] = 8 * 86_400.0  # a day more than `keep_keys`
 
-    # data in memory
-    answered: Count = 10_000  # messages whose answer is kept for a repeated call
+    # answers in memory, for calls that are repeated soon
+    answered: Count = 10_000
     answered_bytes: Count = 64 * MIB
+
+    # memories, tasks and cached values, on disk
     memories_per_room: Count = 1_000
     memories: Count = 20_000
     memory_bytes: Count = 64 * MIB

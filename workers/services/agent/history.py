@@ -1,11 +1,13 @@
-"""A room's earlier messages, from the database service or else from the agent's own memory.
+"""A room's earlier messages, from the database service or else from the agent's own file.
 
-If the database fails or is slow, the agent answers without it. Where it does not run, it is not
-waited for: not in backoff, and in a start that takes long once alone.
+If the database fails or is slow, the agent answers without it, and keeps the messages in its file
+until the database takes them. Where it does not run, it is not waited for: not in backoff, and in
+a start that takes long once alone.
 """
 
 import asyncio
 import logging
+import sqlite3
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -13,10 +15,13 @@ import msgspec
 
 from garrison.ipc import State
 from garrison.workers import DatabaseAdapter, Memory, Runtime, state
+from garrison.workers.sqlite.store import StoreFull
 
 from . import prompt
+from .cache import Cache
 from .config import Config
-from .tasks import Cache
+from .memory.file_database import FileDatabase
+from .memory.memory_rows import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -31,25 +36,24 @@ class ConversationHistory:
     Args:
         runtime: The agent's.
         config: For the conversation's length and the database's timeout.
-        own: Stores memories if there is no service of type `database`.
+        own: Stores memories if there is no service of type `database`, or while that fails.
     """
 
-    def __init__(self, runtime: Runtime, config: Config, own: DatabaseAdapter) -> None:
+    def __init__(self, runtime: Runtime, config: Config, own: FileDatabase) -> None:
         self._runtime, self._config, self._own = runtime, config, own
         self._is_away = False  # a query waited in vain, and the database has not run since then
         self._first_ids: Cache[tuple[str, str]] = Cache(config.rooms, 1 << 20)
+        self._writing: set[asyncio.Future[int]] = set()
 
     async def conversation(self, memory: Memory) -> list[Memory]:
         """Return the messages of the room, the oldest first and this message last."""
         room, length = memory.room_id, self._config.conversation_length
         if not room:
             return [memory]
-        found = await self._query(
-            lambda adapter: adapter.get_memories(room_id=room, count=length + 1)
-        )
+        found = await self._messages(room, length + 1)
         source = memory.content.source  # two platforms may use the same room id
         before = [
-            one for one in found or () if one.id != memory.id and one.content.source in {"", source}
+            one for one in found if one.id != memory.id and one.content.source in {"", source}
         ]
         key = (source, room)
         shown = prompt.recent_messages(
@@ -72,26 +76,82 @@ class ConversationHistory:
         earlier = earlier[-self._config.conversation_length :]
         if not earlier:
             return
-        known = await self._query(lambda adapter: adapter.count_memories(memory.room_id))
+        known = await self._count(memory.room_id)
+        fails = False
         for one in earlier if known is not None and known < len(earlier) else ():
-            if not await self.remember(one):
-                return  # the database fails: do not delay the answer further
+            if fails:  # do not delay the answer further
+                self._keep(self._with_agent(one))
+            else:
+                fails = not await self.remember(one)
 
     async def remember(self, memory: Memory) -> bool:
-        """Store a message; False if that failed."""
-        if not memory.agent_id:
-            memory = msgspec.structs.replace(memory, agent_id=self._runtime.agent_id)
-        return await self._query(lambda adapter: adapter.create_memory(memory)) is not None
+        """Store a message; False if the database failed, and it is in the file for now.
+
+        `written` waits for the file.
+        """
+        memory = self._with_agent(memory)
+        if self._runtime.has_database:
+            stored = await self._query(lambda adapter: adapter.create_memory(memory))
+            if stored is not None:
+                return True
+        self._keep(memory)
+        return not self._runtime.has_database
+
+    def _with_agent(self, memory: Memory) -> Memory:
+        if memory.agent_id:
+            return memory
+        return msgspec.structs.replace(memory, agent_id=self._runtime.agent_id)
+
+    def _keep(self, memory: Memory) -> None:
+        """Store a message in the file."""
+        try:
+            writing = self._own.remember(memory, self._runtime.agent)
+        except ValueError as error:  # larger than all together may be
+            log.warning("memory.not_stored error=%s", error)
+            return
+        self._writing.add(writing)
+        writing.add_done_callback(self._written)
+
+    async def written(self) -> None:
+        """Wait until the messages so far outlast this process."""
+        if self._writing:
+            await asyncio.wait(set(self._writing))
 
     async def get(self, memory_id: str) -> Memory | None:
         """Return a stored message; None if it is unknown."""
-        return await self._query(lambda adapter: adapter.get_memory_by_id(memory_id))
+        if self._runtime.has_database:
+            return await self._query(lambda adapter: adapter.get_memory_by_id(memory_id))
+        return await _or_none(self._own.get_memory_by_id(memory_id, self._runtime.agent))
+
+    async def _messages(self, room: str, count: int) -> list[Memory]:
+        """Return the latest messages of a room, the newest first."""
+        found: list[Memory] = []
+        if self._runtime.has_database:
+            query = self._query(lambda adapter: adapter.get_memories(room_id=room, count=count))
+            found = await query or []
+            if not self._own.store.count("memories").rows:
+                return found
+        wanted = Wanted(agent=self._runtime.agent, table="messages", rooms=[room])
+        known = {one.id for one in found}
+        own = await _or_none(self._own.get_memories(wanted, count)) or []
+        more = [one for one in own if one.id not in known]  # what the database has not taken yet
+        return sorted([*found, *more], key=lambda one: -one.created_at)[:count] if found else more
+
+    async def _count(self, room: str) -> int | None:
+        """Return the number of messages of a room; None if the database fails."""
+        if self._runtime.has_database:
+            return await self._query(lambda adapter: adapter.count_memories(room))
+        wanted = Wanted(agent=self._runtime.agent, table="messages", rooms=[room])
+        return await _or_none(self._own.count_memories(wanted))
+
+    def _written(self, writing: "asyncio.Future[int]") -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled() and (error := writing.exception()) is not None:
+            log.warning("memory.not_stored error=%s", error)
 
     async def _query(self, query: Callable[[DatabaseAdapter], Awaitable[T]]) -> T | None:
-        """Return a query's result; None if the database fails or is slow."""
+        """Return a query's result; None if the database fails, is slow, or is left out."""
         try:
-            if not self._runtime.has_database:
-                return await query(self._own)  # directly, not over the bus
             adapter = self._runtime.database_adapter
             if self._leaves_out(state(adapter)):
                 return None
@@ -111,3 +171,12 @@ class ConversationHistory:
             self._is_away = True
             log.warning("database.left_out it is in backoff: answers go without it until it runs")
         return self._is_away
+
+
+async def _or_none(reading: Awaitable[T]) -> T | None:
+    """Return what is read in the file; None if it cannot be read: the agent answers without it."""
+    try:
+        return await reading
+    except (StoreFull, sqlite3.Error) as error:
+        log.warning("memory.not_read error=%s", error)
+        return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from garrison.workers import GenerateTextParams, ModelTrace, ModelUnavailable, Runtime
 
-from . import prompt
+from . import prompt, tool_rounds
 from .config import Config
 from .history import ConversationHistory
 from .persona import Persona
@@ -35,16 +35,22 @@ class ModelCalls:
         self._history, self._persona = history, persona
 
     async def params(self, answer: AnswerState, answering: bool = True) -> GenerateTextParams:
-        """Return the parameters of a request about the message.
+        """Return the parameters of a request about the message and what was done so far.
 
         Args:
             answer: The message's.
             answering: Whether the model answers; the character's template leads it astray
                 otherwise.
         """
+        record = answer.record
         conversation = await self._history.conversation(answer.memory)
+        if record.why.rounds:  # what actions sent is in their results
+            sent = {part.memory.id for part in record.parts}
+            conversation = [one for one in conversation if one.id not in sent]
         provided = answer.state.text if answer.state else ""
-        return await self._persona.params(conversation, provided, answering)
+        params = await self._persona.params(conversation, provided, answering)
+        params.messages = [*params.messages, *tool_rounds.conversation(record)]
+        return params
 
     async def use(
         self, answer: AnswerState, params: GenerateTextParams, model_type: str = ""

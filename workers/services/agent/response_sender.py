@@ -73,6 +73,10 @@ class AnswerState:
         """Return the fields that identify the message in events."""
         return {"message": self.memory.id, "room": self.memory.room_id}
 
+    def note_decided(self) -> None:
+        """Note that the answer is not decided again; see `decide`."""
+        decide(self.record, time.time())
+
     def add_failure(self, step: PlannedStep, action: str, problem: str) -> ActionResult:
         """Log a failure and add its result."""
         log.warning("answer.part_failed message=%s part=%s %s", self.memory.id, action, problem)

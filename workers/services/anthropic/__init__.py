@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from typing import Any, ClassVar, Self
 
 from garrison.workers import (
+    Generated,
     GenerateObjectParams,
     GenerateTextParams,
     ModelProvider,
@@ -14,13 +15,27 @@ from garrison.workers import (
 
 from ..model_support.config import Limits, Positive
 from ..model_support.failures import ANTHROPIC
+from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.requests import Requests
-from ..model_support.server_client import ServerClient, check_stream, chosen_model
-from .messages import check_stop, message_request, note_usage, object_of, object_request, text_of
+from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
+from ..model_support.tools import tool_characters
+from .messages import (
+    check_stop,
+    generated_of,
+    message_request,
+    note_usage,
+    object_of,
+    object_request,
+    text_of,
+    tools_request,
+)
 
 REQUIREMENT = "anthropic>=2.14"
+VENDOR = Vendor(
+    "ANTHROPIC_API_KEY", "https://api.anthropic.com", "https://console.anthropic.com/settings/keys"
+)
 
 
 class AnthropicService(ModelProvider):
@@ -53,9 +68,13 @@ class AnthropicService(ModelProvider):
             runtime,
             config,
             library.AsyncAnthropic,
-            "ANTHROPIC_API_KEY",
-            "https://api.anthropic.com",
+            library.DefaultAsyncHttpxClient,
+            VENDOR,
         )
+        key_check = KeyCheck(runtime, service._client, ANTHROPIC)
+        service._requests.advice = service._client.advice
+        service._requests.on_refused_key = key_check.refused
+        key_check.at_start(config.check_key)
         return service
 
     async def stop(self) -> None:
@@ -66,13 +85,13 @@ class AnthropicService(ModelProvider):
     async def generate_text(self, params: GenerateTextParams) -> str:
         """Return the answer to a conversation."""
         request = message_request(params, *self._options(params))
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             return text_of(await self._client.get().messages.create(**request), used)
 
     async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield the answer in the pieces that the server sends."""
         request = message_request(params, *self._options(params))
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             stream = await self._client.get().messages.create(**request, stream=True)
             has_text = False
             async with stream:  # leaving it ends the generation
@@ -89,10 +108,18 @@ class AnthropicService(ModelProvider):
             check_stop(used.finish, has_text)
 
     @idempotent
+    async def generate_with_tools(self, params: GenerateTextParams) -> Generated:
+        """Return the text and the calls of tools that answer a conversation."""
+        request = tools_request(params, *self._options(params))
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
+            answer = await self._client.get().messages.create(**request)
+            return generated_of(answer, params, used)
+
+    @idempotent
     async def generate_object(self, params: GenerateObjectParams) -> Any:
         """Return an object that follows `params.schema`."""
         request = object_request(params, *self._options(params))
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             answer = await self._client.get().messages.create(**request)
             return object_of(answer, params.schema, used)
 
@@ -103,7 +130,12 @@ class AnthropicService(ModelProvider):
 
     def _estimate(self, params: GenerateTextParams) -> int:
         sent = sum(len(message["content"]) for message in params.as_messages())
+        sent += tool_characters(params)
         return estimate(sent, params.max_tokens or self.config.max_tokens)
 
 
-plugin = Plugin(name="anthropic", services=[AnthropicService], preload=["anthropic"])
+plugin = Plugin(
+    name="anthropic",
+    services=[AnthropicService],
+    preload=["garrison.workers.services.anthropic", "garrison.workers.services.anthropic.warm"],
+)

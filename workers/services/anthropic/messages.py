@@ -1,17 +1,26 @@
 """Requests to Anthropic's API from a service's params, and what its answers contain. Pure."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from garrison.workers import GenerateObjectParams, GenerateTextParams, ModelError
+from garrison.workers import (
+    Generated,
+    GenerateObjectParams,
+    GenerateTextParams,
+    ModelError,
+    Tool,
+)
 
 from ..model_support.images import Image, images_of
 from ..model_support.schemas import checked, sent_schema
-from ..model_support.usage import Used
+from ..model_support.tools import Decided, checked_calls, finish_of, parameters_of
+from ..model_support.usage import CUT, Used
 
 TOOL = "answer"  # the tool whose input is the object
 BEFORE = "…"  # a conversation begins with the user
 CACHED = {"type": "ephemeral"}
+CHOICES = {"auto": "auto", "none": "none", "required": "any"}  # of tools; else the name of one
 
 
 def message_request(
@@ -25,12 +34,12 @@ def message_request(
         max_tokens: Tokens to write, where the params set no number; the API requires one.
         prompt_cache: Whether the server keeps what the next request begins with.
     """
-    messages = params.as_messages()
+    # The API refuses calls without tools.
+    messages = (params if params.tools else params.without_tools()).as_messages()
     system = [
         _text(one["content"]) for one in messages if one["role"] == "system" and one["content"]
     ]
-    turns = [_turn(one) for one in messages if one["role"] != "system"]
-    turns = [one for one in turns if one["content"]]  # the API refuses empty ones
+    turns = _turns(one for one in messages if one["role"] != "system")
     if not turns or turns[0]["role"] != "user":
         turns.insert(0, {"role": "user", "content": [_text(BEFORE)]})
     if prompt_cache:
@@ -64,11 +73,57 @@ def object_request(
     return {**request, "tools": [tool], "tool_choice": {"type": "tool", "name": TOOL}}
 
 
+def tools_request(
+    params: GenerateTextParams, model: str, max_tokens: int, prompt_cache: bool
+) -> dict[str, Any]:
+    """Return the arguments of a message that may call tools."""
+    kind = CHOICES.get(params.tool_choice)
+    choice = {"type": kind} if kind else {"type": "tool", "name": params.tool_choice}
+    request = message_request(params, model, max_tokens, prompt_cache)
+    return {**request, "tools": [_tool(one) for one in params.tools], "tool_choice": choice}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    described = {"description": tool.description} if tool.description else {}
+    return {"name": tool.name, **described, "input_schema": parameters_of(tool)}
+
+
+def _turns(messages: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages as the API has them: the results of all calls are in one turn."""
+    turns: list[dict[str, Any]] = []
+    role = ""
+    for message in messages:
+        if message["role"] == role == "tool":
+            turns[-1]["content"].append(_result(message))
+            continue
+        turn = _turn(message)
+        if turn["content"]:  # the API refuses empty ones
+            turns.append(turn)
+            role = message["role"]
+    return turns
+
+
 def _turn(message: Mapping[str, Any]) -> dict[str, Any]:
+    if message["role"] == "tool":
+        return {"role": "user", "content": [_result(message)]}
     shown = [_shown(one) for one in images_of(message.get("attachments", []))]
     text = [_text(message["content"])] if message["content"].strip() else []
+    calls = [
+        {"type": "tool_use", "id": _id(call.id), "name": call.name, "input": call.arguments}
+        for call in message.get("tool_calls", ())
+    ]
     role = "assistant" if message["role"] == "assistant" else "user"
-    return {"role": role, "content": [*shown, *text]}
+    return {"role": role, "content": [*shown, *text, *calls]}
+
+
+def _result(message: Mapping[str, Any]) -> dict[str, Any]:
+    called = _id(message.get("tool_call_id", ""))
+    return {"type": "tool_result", "tool_use_id": called, "content": message["content"]}
+
+
+def _id(id: str) -> str:
+    """Return the id of a call, as the API accepts it: another provider may have made it."""
+    return re.sub(r"[^a-zA-Z0-9_-]", "_", id)
 
 
 def _text(text: str) -> dict[str, Any]:
@@ -88,7 +143,7 @@ def note_usage(usage: Any, used: Used) -> None:
     cached = getattr(usage, "cache_read_input_tokens", None) or 0
     stored = getattr(usage, "cache_creation_input_tokens", None) or 0
     fresh = getattr(usage, "input_tokens", None) or 0
-    used.cached = max(used.cached, cached)
+    used.cached, used.stored = max(used.cached, cached), max(used.stored, stored)
     used.read = max(used.read, fresh + cached + stored)
     used.written = max(used.written, getattr(usage, "output_tokens", None) or 0)
 
@@ -103,6 +158,24 @@ def text_of(answer: Any, used: Used) -> str:
     text = "".join(one.text for one in blocks if one.type == "text")
     check_stop(used.finish, has_content=bool(text))
     return text
+
+
+def generated_of(answer: Any, params: GenerateTextParams, used: Used) -> Generated:
+    """Return the text and the calls of a message.
+
+    After the results of its calls, a model may have nothing to add.
+
+    Raises:
+        ModelError: It has neither, or its model refused.
+    """
+    blocks = _blocks(answer, used)
+    text = "".join(one.text for one in blocks if one.type == "text")
+    found = [Decided(one.id, one.name, one.input) for one in blocks if one.type == "tool_use"]
+    messages = params.as_messages()
+    is_continued = bool(messages) and messages[-1]["role"] == "tool"
+    check_stop(used.finish, has_content=bool(text or found or is_continued))
+    calls = checked_calls(found, params.tools)
+    return Generated(text, calls, finish_of(calls, used.finish in CUT))
 
 
 def object_of(answer: Any, schema: Any, used: Used) -> Any:

@@ -116,4 +116,4 @@ def load(path: str) -> Script:
         raise PermanentFailure(f"the script {file} cannot be used: {error}") from error
 
 
-plugin = Plugin(name="eliza", services=[ElizaService])
+plugin = Plugin(name="eliza", services=[ElizaService], preload=["garrison.workers.services.eliza"])

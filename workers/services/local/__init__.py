@@ -128,8 +128,8 @@ class LocalService(ModelProvider):
         return vector
 
     @idempotent
-    async def embed_many(self, texts: list[str]) -> list[list[float]]:
-        """Return the vectors of texts, in their order."""
+    async def embed_many(self, texts: list[str], model: str | None = None) -> list[list[float]]:
+        """Return the vectors of texts, in their order. There is one model."""
         vectors: list[list[float]] = []
         loop = asyncio.get_running_loop()
         for at in range(0, len(texts), TEXTS_MOST):
@@ -143,7 +143,7 @@ def _of_text(params: GenerateTextParams) -> GenerateTextParams:
     """Return params that the model can read. Raises ModelError if they show it images."""
     if any(message.get("attachments") for message in params.as_messages()):
         raise ModelError("refused", text="the local model cannot see images")
-    return params
+    return params.without_tools()
 
 
 def _note(piece: dict[str, Any], used: Used) -> None:

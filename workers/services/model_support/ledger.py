@@ -13,10 +13,11 @@ DAY_S = 86_400
 
 
 class Spent(NamedTuple):
-    """The tokens of one day."""
+    """The tokens of one day, and what they cost."""
 
     day: int  # days since the epoch, UTC
     tokens: int
+    cost: float = 0.0
 
 
 def today() -> tuple[int, float]:
@@ -35,7 +36,7 @@ class Ledger:
         """Return what is noted; nothing if there is no file, or a damaged one."""
         try:
             data = json.loads(self._path.read_text("utf-8"))
-            return Spent(int(data["day"]), int(data["tokens"]))
+            return Spent(int(data["day"]), int(data["tokens"]), float(data.get("cost", 0.0)))
         except FileNotFoundError:
             return Spent(0, 0)
         except (OSError, ValueError, TypeError, KeyError) as error:
@@ -44,11 +45,19 @@ class Ledger:
 
     def write(self, spent: Spent) -> None:
         """Replace the file. A full disk is logged: the budget then counts in memory alone."""
-        beside = self._path.with_suffix(".new")
         try:
-            beside.write_text(json.dumps(spent._asdict()), "utf-8")
-            beside.replace(self._path)
+            replace_file(self._path, json.dumps(spent._asdict()).encode())
         except OSError as error:
             log.warning("what was spent cannot be noted in %s: %s", self._path, error)
-            with contextlib.suppress(OSError):
-                beside.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file at once. Raises OSError; the file is then as it was."""
+    beside = path.with_suffix(".new")
+    try:
+        beside.write_bytes(data)
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise

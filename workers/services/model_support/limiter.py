@@ -46,30 +46,68 @@ class Refusal(NamedTuple):
     seconds: float
 
 
-class Limiter:
-    """The limits of one provider.
+class Budget:
+    """What may be spent in one day: tokens, or money.
 
     Args:
-        rpm: Requests per minute; 0 is no limit.
-        tpm: Tokens per minute, read and written; 0 is no limit.
-        budget_per_day: Tokens of one day; 0 is no limit.
+        limit: 0 is no limit.
+        spent: What the day has used already.
+    """
+
+    def __init__(self, limit: float, spent: float = 0) -> None:
+        self._limit, self.spent, self._reserved = limit, spent, 0.0
+
+    @property
+    def left(self) -> float | None:
+        """Return what the day still has; None without a limit."""
+        return max(self._limit - self.spent, 0) if self._limit else None
+
+    @property
+    def is_used_up(self) -> bool:
+        """Return whether nothing is left, with what is reserved."""
+        return bool(self._limit) and self.spent + self._reserved >= self._limit
+
+    def reserve(self, amount: float) -> None:
+        """Reserve an amount; `settle` must follow."""
+        self._reserved += amount
+
+    def settle(self, reserved: float, used: float) -> None:
+        """Count what was used of a reserved amount."""
+        self._reserved = max(self._reserved - reserved, 0.0)
+        self.spent += used
+
+
+class Limiter:
+    """The limits of one provider; 0 is no limit.
+
+    Args:
+        rpm: Requests per minute.
+        tpm: Tokens per minute, read and written.
+        budget_per_day: Tokens of one day.
         spent: Tokens that `day` has used already.
         day: The day that this was, as a number of days.
+        budget_cost_per_day: Money of one day, in the config's currency.
+        cost: Money that `day` has used already.
     """
 
     def __init__(
-        self, rpm: int = 0, tpm: int = 0, budget_per_day: int = 0, spent: int = 0, day: int = 0
+        self,
+        rpm: int = 0,
+        tpm: int = 0,
+        budget_per_day: int = 0,
+        spent: int = 0,
+        day: int = 0,
+        budget_cost_per_day: float = 0.0,
+        cost: float = 0.0,
     ) -> None:
         self._requests, self._tokens = Bucket(rpm), Bucket(tpm)
-        self._budget, self.spent, self.day = budget_per_day, spent, day
-        self._reserved = 0
+        self.budget = Budget(budget_per_day, spent)
+        self.cost_budget = Budget(budget_cost_per_day, cost)
+        self.day = day
 
-    @property
-    def left(self) -> int | None:
-        """Return the tokens that the day still has; None without a budget."""
-        return max(self._budget - self.spent, 0) if self._budget else None
-
-    def admit(self, tokens: int, now: float, day: int, left_of_day: float) -> Refusal | None:
+    def admit(
+        self, tokens: int, now: float, day: int, left_of_day: float, cost: float = 0.0
+    ) -> Refusal | None:
         """Reserve a request of about so many tokens; `settle` must follow. Or return why not.
 
         Args:
@@ -77,29 +115,41 @@ class Limiter:
             now: Monotonic seconds.
             day: The present day, as a number of days.
             left_of_day: Seconds until the next one.
+            cost: The most that the estimate costs.
         """
         self._begin(day)
-        if self._budget and self.spent + self._reserved >= self._budget:
+        if self.budget.is_used_up:
             return Refusal("budget_per_day", left_of_day)
+        if self.cost_budget.is_used_up:
+            return Refusal("budget_cost_per_day", left_of_day)
         waits = {"rpm": self._requests.wait(1, now), "tpm": self._tokens.wait(tokens, now)}
         limit = max(waits, key=lambda name: waits[name])
         if waits[limit] > 0:
             return Refusal(limit, waits[limit])
         self._requests.take(1, now)
         self._tokens.take(tokens, now)
-        self._reserved += tokens
+        self.budget.reserve(tokens)
+        self.cost_budget.reserve(cost)
         return None
 
-    def settle(self, reserved: int, used: int, now: float, day: int) -> None:
+    def settle(
+        self,
+        reserved: int,
+        used: int,
+        now: float,
+        day: int,
+        cost_reserved: float = 0.0,
+        cost: float = 0.0,
+    ) -> None:
         """Note what a request has used of what `admit` reserved for it."""
         self._begin(day)
-        self._reserved -= reserved
-        self.spent += used
+        self.budget.settle(reserved, used)
+        self.cost_budget.settle(cost_reserved, cost)
         self._tokens.take(used - reserved, now)
 
     def _begin(self, day: int) -> None:
         if day > self.day:  # a clock that is set back does not renew a budget
-            self.day, self.spent = day, 0
+            self.day, self.budget.spent, self.cost_budget.spent = day, 0, 0.0
 
 
 def estimate(characters: int, max_tokens: int) -> int:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 from garrison.ipc import Busy, ModelError
 from garrison.workers import Runtime
@@ -12,11 +12,14 @@ from .config import Limits
 from .failures import Rule, model_error
 from .ledger import Ledger, Spent, today
 from .limiter import Limiter
-from .usage import Usage, Used
+from .prices import Price
+from .usage import Used
+from .usage_file import UsageKeeper
 
 LONGEST_WAIT_S = 5.0  # for rpm or tpm; a longer one is left to the next provider
 NOT_FOUND = 404
 WAITING_MOST = 256  # requests that wait for their turn; further ones are refused
+BUDGETS = ("budget_per_day", "budget_cost_per_day")
 
 
 class Requests:
@@ -26,26 +29,39 @@ class Requests:
         runtime: Of its service.
         limits: Its config.
         rules: What its library's exceptions mean.
+
+    Attributes:
+        on_refused_key: Called after a request that was refused for its key or account.
     """
 
     def __init__(self, runtime: Runtime, limits: Limits, rules: tuple[Rule, ...] = ()) -> None:
-        self._runtime, self._rules = runtime, rules
+        self._runtime, self._rules, self._config = runtime, rules, limits
         self._turns = asyncio.Semaphore(limits.concurrency)
         self._ledger = Ledger(runtime.data_folder / "spent.json")
-        self._has_budget = limits.budget_per_day > 0
+        self._has_budget = limits.budget_per_day > 0 or limits.budget_cost_per_day > 0
         spent = self._ledger.read() if self._has_budget else Spent(0, 0)
         self._limiter = Limiter(
-            limits.rpm, limits.tpm, limits.budget_per_day, spent.tokens, spent.day
+            limits.rpm,
+            limits.tpm,
+            limits.budget_per_day,
+            spent.tokens,
+            spent.day,
+            limits.budget_cost_per_day,
+            spent.cost,
         )
-        self._usage, self._waiting = Usage(), 0
+        self._waiting = 0
+        self.on_refused_key: Callable[[], None] = lambda: None
+        self.advice = ""  # what is to be done about a refused key
+        self._keeper = UsageKeeper(runtime, self._report)
         self._report()
 
     @contextlib.asynccontextmanager
-    async def request(self, tokens: int) -> AsyncIterator[Used]:
+    async def request(self, tokens: int, model: str = "") -> AsyncIterator[Used]:
         """Make a request; note its use in what this yields.
 
         Args:
             tokens: About how many it will use.
+            model: The model that it names; its price is in the config, if it is known.
 
         Raises:
             ModelError: It failed, or a limit is reached.
@@ -59,27 +75,40 @@ class Requests:
         finally:
             self._waiting -= 1
         try:
-            await self._admit(tokens)
-            async with self._counted(tokens) as used:
+            price = self._price_of(model)
+            await self._admit(tokens, price)
+            async with self._counted(tokens, price) as used:
                 yield used
         finally:
             self._turns.release()
 
-    async def _admit(self, tokens: int) -> None:
+    def forget_person(self, source: str, person: str) -> int:
+        """Count a person's requests with no one's; return how many rows that changed."""
+        return self._keeper.forget(source, person)
+
+    def _price_of(self, model: str) -> Price | None:
+        price = self._config.prices.get(model)
+        if price is None and self._config.budget_cost_per_day and model:
+            text = f"budget_cost_per_day does not count {model}: it has no entry in prices"
+            self._runtime.warn(f"price {model}", text)
+        return price
+
+    async def _admit(self, tokens: int, price: Price | None) -> None:
         """Wait a little for the limits, or raise how long it takes."""
         until = time.monotonic() + LONGEST_WAIT_S
+        cost = price.most(tokens) if price else 0.0
         while True:
             now = time.monotonic()
-            refusal = self._limiter.admit(tokens, now, *today())
+            refusal = self._limiter.admit(tokens, now, *today(), cost)
             if refusal is None:
                 return
-            if refusal.limit == "budget_per_day" or now + refusal.seconds > until:
+            if refusal.limit in BUDGETS or now + refusal.seconds > until:
                 text = f"{refusal.limit} of {self._runtime.name} is used up"
                 raise ModelError("busy", refusal.seconds, text)
             await asyncio.sleep(refusal.seconds)
 
     @contextlib.asynccontextmanager
-    async def _counted(self, tokens: int) -> AsyncIterator[Used]:
+    async def _counted(self, tokens: int, price: Price | None) -> AsyncIterator[Used]:
         used, failed = Used(), True
         try:
             yield used
@@ -103,18 +132,35 @@ class Requests:
             self._runtime.warn("key", None)
             self._runtime.warn("model", None)
         finally:
-            self._limiter.settle(tokens, used.tokens, time.monotonic(), today()[0])
-            self._usage.add(used, failed)
-            if used.tokens:
-                self._runtime.count_tokens(input=used.read, cached=used.cached, output=used.written)
-            if self._has_budget:
-                self._ledger.write(Spent(self._limiter.day, self._limiter.spent))
-            self._report()
+            self._settle(tokens, price, used, failed)
+
+    def _settle(self, tokens: int, price: Price | None, used: Used, failed: bool) -> None:
+        """Count what a request has used."""
+        cost = price.of(used) if price else None
+        reserved = price.most(tokens) if price else 0.0
+        now, day = time.monotonic(), today()[0]
+        self._limiter.settle(tokens, used.tokens, now, day, reserved, cost or 0.0)
+        if used.tokens:
+            self._runtime.count_tokens(input=used.read, cached=used.cached, output=used.written)
+            if cost is not None:
+                self._runtime.count_cost(cost)
+        if self._has_budget:
+            limiter = self._limiter
+            spent = Spent(limiter.day, int(limiter.budget.spent), limiter.cost_budget.spent)
+            self._ledger.write(spent)
+        self._keeper.add(used, failed, cost)
 
     def _note(self, error: ModelError | Busy) -> None:
         """Show in `garrison status` that the key or the account does not work."""
         if isinstance(error, ModelError) and error.kind == "auth":
-            self._runtime.warn("key", f"its key or account is refused: {error.reason}")
+            advice = f". {self.advice}" if self.advice else ""
+            self._runtime.warn("key", f"its key or account is refused: {error.reason}{advice}")
+            self.on_refused_key()
 
     def _report(self) -> None:
-        self._runtime.report(**self._usage.facts(self._limiter.left))
+        facts = self._keeper.today.facts(bool(self._config.prices))
+        limiter = self._limiter
+        left = {"budget_left": limiter.budget.left, "cost_left": limiter.cost_budget.left}
+        self._runtime.report(
+            **facts, **{name: float(one) for name, one in left.items() if one is not None}
+        )

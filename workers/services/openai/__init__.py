@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Self
 from garrison.ipc import ModelError
 from garrison.workers import (
     EmbedParams,
+    Generated,
     GenerateObjectParams,
     GenerateTextParams,
     ModelProvider,
@@ -17,11 +18,12 @@ from garrison.workers import (
 
 from ..model_support.config import Limits
 from ..model_support.failures import OPENAI
+from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.requests import Requests
 from ..model_support.schemas import object_of
-from ..model_support.server_client import ServerClient, check_stream, chosen_model
+from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
 from .media import describe_request, image_request, image_url, sound_of, speech_request
 from .messages import (
     batches,
@@ -29,14 +31,19 @@ from .messages import (
     chat_request,
     check_finish,
     first_choice,
+    generated_of,
     note_usage,
     object_request,
     short,
     text_of,
+    tools_request,
     vectors_of,
 )
 
 REQUIREMENT = "openai>=3.57"
+VENDOR = Vendor(
+    "OPENAI_API_KEY", "https://api.openai.com/v1", "https://platform.openai.com/api-keys"
+)
 WRITES = 1024  # tokens that a request without max_tokens is taken to write, for `tpm`
 TEXTS_MOST = 256  # texts of one request for embeddings
 
@@ -71,8 +78,16 @@ class OpenAIService(ModelProvider):
         library = load_library("openai", REQUIREMENT)
         service._requests = Requests(runtime, config, OPENAI)
         service._client = ServerClient(
-            runtime, config, library.AsyncOpenAI, "OPENAI_API_KEY", "https://api.openai.com/v1"
+            runtime,
+            config,
+            library.AsyncOpenAI,
+            library.DefaultAsyncHttpxClient,
+            VENDOR,
         )
+        key_check = KeyCheck(runtime, service._client, OPENAI)
+        service._requests.advice = service._client.advice
+        service._requests.on_refused_key = key_check.refused
+        key_check.at_start(config.check_key)
         service._register()
         return service
 
@@ -99,14 +114,14 @@ class OpenAIService(ModelProvider):
     async def generate_text(self, params: GenerateTextParams) -> str:
         """Return the answer to a conversation."""
         request = chat_request(params, chosen_model(self.config, params), self._max_tokens_key)
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             return text_of(await self._client.get().chat.completions.create(**request), used)
 
     async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield the answer in the pieces that the server sends."""
         request = chat_request(params, chosen_model(self.config, params), self._max_tokens_key)
         options = {"stream": True, "stream_options": {"include_usage": True}}
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             stream = await self._client.get().chat.completions.create(**request, **options)
             refusal = ""
             async with stream:  # leaving it ends the generation
@@ -123,10 +138,18 @@ class OpenAIService(ModelProvider):
             check_finish(used.finish, refusal)
 
     @idempotent
+    async def generate_with_tools(self, params: GenerateTextParams) -> Generated:
+        """Return the text and the calls of tools that answer a conversation."""
+        request = tools_request(params, chosen_model(self.config, params), self._max_tokens_key)
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
+            answer = await self._client.get().chat.completions.create(**request)
+            return generated_of(answer, params, used)
+
+    @idempotent
     async def generate_object(self, params: GenerateObjectParams) -> Any:
         """Return an object that follows `params.schema`."""
         request = object_request(params, chosen_model(self.config, params), self._max_tokens_key)
-        async with self._requests.request(self._estimate(params)) as used:
+        async with self._requests.request(self._estimate(params), request["model"]) as used:
             text = text_of(await self._client.get().chat.completions.create(**request), used)
             return object_of(text, params.schema)
 
@@ -142,11 +165,10 @@ class OpenAIService(ModelProvider):
     async def embed_many(self, texts: list[str], model: str | None = None) -> list[list[float]]:
         """Return the vectors of texts, in their order."""
         vectors: list[list[float]] = []
+        name = model or self.config.embedding_model
         for batch in batches(texts, TEXTS_MOST):
-            async with self._requests.request(estimate(sum(map(len, batch)), 0)) as used:
-                answer = await self._client.get().embeddings.create(
-                    model=model or self.config.embedding_model, input=batch
-                )
+            async with self._requests.request(estimate(sum(map(len, batch)), 0), name) as used:
+                answer = await self._client.get().embeddings.create(model=name, input=batch)
                 vectors += vectors_of(answer, len(batch), used)
         return vectors
 
@@ -204,4 +226,8 @@ def _handler(method: Callable[[Any], Awaitable[Any]]) -> Callable[[Any, Any], Aw
     return lambda runtime, params: method(params)
 
 
-plugin = Plugin(name="openai", services=[OpenAIService], preload=["openai"])
+plugin = Plugin(
+    name="openai",
+    services=[OpenAIService],
+    preload=["garrison.workers.services.openai", "garrison.workers.services.openai.warm"],
+)

@@ -1,13 +1,23 @@
 """Requests to OpenAI's API from a service's params, and what its answers contain. Pure."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from garrison.workers import GenerateObjectParams, GenerateTextParams, ModelError
+from garrison.workers import Generated, GenerateObjectParams, GenerateTextParams, ModelError, Tool
 
 from ..model_support.images import images_of
 from ..model_support.schemas import sent_schema
-from ..model_support.usage import Used
+from ..model_support.tools import (
+    Decided,
+    checked_calls,
+    finish_of,
+    parameters_of,
+    tool_characters,
+)
+from ..model_support.usage import CUT, Used
+
+CHOICES = ("auto", "none", "required")  # of tools; another text is the name of one
 
 
 def chat_request(params: GenerateTextParams, model: str, max_tokens_key: str) -> dict[str, Any]:
@@ -38,8 +48,35 @@ def object_request(params: GenerateObjectParams, model: str, max_tokens_key: str
     return {**chat_request(params, model, max_tokens_key), "response_format": wanted}
 
 
+def tools_request(params: GenerateTextParams, model: str, max_tokens_key: str) -> dict[str, Any]:
+    """Return the arguments of a chat completion that may call tools."""
+    choice: Any = params.tool_choice
+    if choice not in CHOICES:
+        choice = {"type": "function", "function": {"name": choice}}
+    offered = {"tools": [_tool(one) for one in params.tools], "tool_choice": choice}
+    return {**chat_request(params, model, max_tokens_key), **offered}
+
+
+def _tool(tool: Tool) -> dict[str, Any]:
+    described = {"description": tool.description} if tool.description else {}
+    function = {"name": tool.name, **described, "parameters": parameters_of(tool)}
+    return {"type": "function", "function": function}
+
+
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     converted: dict[str, Any] = {"role": message["role"], "content": message["content"]}
+    if message["role"] == "tool":
+        return {**converted, "tool_call_id": message.get("tool_call_id", "")}
+    if calls := message.get("tool_calls"):
+        converted["content"] = message["content"] or None
+        converted["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                "function": {"name": call.name, "arguments": json.dumps(call.arguments)},
+            }
+            for call in calls
+        ]
     images = images_of(message.get("attachments", []))
     if images:
         shown = [{"type": "image_url", "image_url": {"url": one.url}} for one in images]
@@ -50,7 +87,8 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def characters(params: GenerateTextParams) -> int:
     """Return how many characters a request sends."""
-    return sum(len(message["content"]) for message in params.as_messages())
+    texts = sum(len(message["content"]) for message in params.as_messages())
+    return texts + tool_characters(params)
 
 
 def note_usage(answer: Any, used: Used) -> None:
@@ -70,13 +108,29 @@ def text_of(answer: Any, used: Used) -> str:
     Raises:
         ModelError: It has none, or its model refused.
     """
+    return _said(answer, used).content or ""
+
+
+def generated_of(answer: Any, params: GenerateTextParams, used: Used) -> Generated:
+    """Return the text and the calls of a chat completion. Raises as `text_of` does."""
+    said = _said(answer, used)
+    found = [
+        Decided(one.id or "", one.function.name or "", one.function.arguments)
+        for one in getattr(said, "tool_calls", None) or ()
+        if getattr(one, "function", None) is not None
+    ]
+    calls = checked_calls(found, params.tools)
+    return Generated(said.content or "", calls, finish_of(calls, used.finish in CUT))
+
+
+def _said(answer: Any, used: Used) -> Any:
     note_usage(answer, used)
     choice = first_choice(answer)
     if choice is None:
         raise ModelError("invalid", text=f"no chat completion came back: {short(answer)}")
     used.finish = choice.finish_reason or ""
     check_finish(used.finish, getattr(choice.message, "refusal", None))
-    return choice.message.content or ""
+    return choice.message
 
 
 def first_choice(answer: Any) -> Any | None:

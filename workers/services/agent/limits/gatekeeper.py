@@ -53,6 +53,7 @@ class Gatekeeper:
         self._failed_gates: set[str] = set()
         self._has_expired = False
         self.counts = dict.fromkeys(("dropped", "refused", "expired", "ungated"), 0)
+        self._shown: dict[str, float] = {}  # of other parts of the agent
 
     @property
     def horizon(self) -> float:
@@ -102,6 +103,10 @@ class Gatekeeper:
             )
         self._emit(EventType.MESSAGE_DROPPED, {**_data(memory), "cause": drop.cause.value})
 
+    def forget(self, source: str, person: str) -> None:
+        """Forget what a person has used of their rate."""
+        self._admission.forget(source, person)
+
     # --- when its turn comes ----------------------------------------------------------------
 
     async def refusal(self, memory: Memory, age: Age) -> NoAnswer | None:
@@ -150,9 +155,14 @@ class Gatekeeper:
         elif verdict.problems:
             self._count("ungated")
 
+    def show(self, **facts: float) -> None:
+        """Show numbers of another part of the agent in `garrison status`, beside the counts."""
+        self._shown.update(facts)
+        self._runtime.report(**self.counts, **self._shown)
+
     def _count(self, what: str) -> None:
         self.counts[what] += 1
-        self._runtime.report(**self.counts)
+        self._runtime.report(**self.counts, **self._shown)
 
 
 def _sent(memory: Memory) -> Sent:

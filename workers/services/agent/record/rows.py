@@ -1,7 +1,7 @@
 """What the agent records of a message and its answer. Pure. Times are seconds since the epoch."""
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -99,6 +99,23 @@ class ModelUse(msgspec.Struct):
     tokens: dict[str, int] = {}  # as the service counts them, if it does
 
 
+class PlannedCall(msgspec.Struct):
+    """One call of an action that the model decided on."""
+
+    step: int  # the number of its step
+    tool: str  # the action's name as the model has it
+    arguments: dict[str, Any] = {}
+    problem: str = ""  # why it is not run
+
+
+class Round(msgspec.Struct):
+    """One decision of a model that is offered actions as tools. Results are in the steps."""
+
+    text: str = ""  # beside the calls; it is not sent
+    calls: list[PlannedCall] = []
+    is_last: bool = False  # the model is not asked again
+
+
 class Why(msgspec.Struct):
     """Why the answer is what it is."""
 
@@ -110,6 +127,7 @@ class Why(msgspec.Struct):
     problem: str = ""  # what failed
     end: MessageState | None = None  # the state that it ends in, if there is no answer
     prompt: str = ""  # only if the config wants values recorded
+    rounds: list[Round] = []  # where the model chose, and filled in parameters
 
 
 class Record(msgspec.Struct):
@@ -126,3 +144,9 @@ class Record(msgspec.Struct):
     steps: list[PlannedStep] = []
     parts: list[Part] = []
     seq: int = 0  # in the order in which messages were recorded
+
+
+def call_of(record: Record, step: int) -> PlannedCall | None:
+    """Return the call that a step runs; None if no model called it."""
+    calls = (call for one in record.why.rounds for call in one.calls)
+    return next((call for call in calls if call.step == step), None)

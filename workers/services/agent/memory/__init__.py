@@ -1,0 +1,1 @@
+"""The agent's memories, tasks and cached values, in the file `memory.db`."""

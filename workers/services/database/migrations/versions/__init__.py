@@ -1,0 +1,1 @@
+"""One module for each migration. They are read by their files' names."""
