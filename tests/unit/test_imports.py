@@ -307,7 +307,6 @@ SHOWN = {
     "workers/services/database/task_statements.py": {"time.time"},  # the file's clock
     "workers/services/database/vectors.py": {"time.time"},  # of a vector
     "workers/services/database/tasks.py": {"time.time"},  # the times of tasks
-    "workers/services/database/task_statements.py": {"time.time"},  # of leases, over restarts
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found
     "workers/services/model_support/ledger.py": {"time.time"},  # of a budget for a day
