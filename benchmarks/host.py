@@ -50,14 +50,19 @@ async def host(services: dict[str, str], extra: str = "") -> AsyncIterator[Host]
         for plugin in set(services.values()):
             if (SERVICES / f"{plugin}.py").exists():
                 shutil.copy(SERVICES / f"{plugin}.py", folder)
-        home = Path(folder) / "home"
-        began = time.perf_counter()
-        async with _supervisor(config, home) as process, _joined(home, process) as client:
-            async with asyncio.timeout(START_S):
-                await asyncio.gather(
-                    *(client.get_service_load_promise(name, START_S) for name in services)
-                )
-            yield Host(client, list(services), time.perf_counter() - began, home)
+        async with running(config, list(services)) as there:
+            yield there
+
+
+@contextlib.asynccontextmanager
+async def running(config: Path, names: list[str]) -> AsyncIterator[Host]:
+    """Run a host by a config, its home beside it, and yield once each of its services runs."""
+    home = config.with_name("home")
+    began = time.perf_counter()
+    async with _supervisor(config, home) as process, _joined(home, process) as client:
+        async with asyncio.timeout(START_S):
+            await asyncio.gather(*(client.get_service_load_promise(one, START_S) for one in names))
+        yield Host(client, names, time.perf_counter() - began, home)
 
 
 def _config(services: dict[str, str]) -> str:

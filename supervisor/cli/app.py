@@ -26,6 +26,7 @@ AFTER = {
     "death": "crashes",
     "answer": "answer",
     "mail": "mail",
+    "person": "person",
     "tasks": "tasks",
     "chaos": "chaos",
     "call": "call",
@@ -42,6 +43,7 @@ SHOWING = {"status", *AFTER} - {
     "chaos",
     "init",
     "mail",
+    "person",
     "tasks",
 }  # of these, the output is the purpose
 

@@ -127,6 +127,7 @@ PURE = [
     "ipc/messages/manifest.py",
     "ipc/messages/types.py",
     "ipc/redaction.py",
+    "ipc/tombstones.py",
     "supervisor/chaos/schedule.py",
     "supervisor/chaos/results.py",
     "supervisor/crashes/report.py",
@@ -153,6 +154,7 @@ PURE = [
     "workers/agents/media.py",
     "workers/agents/models.py",
     "workers/agents/objects.py",
+    "workers/agents/persons.py",
     "workers/agents/shorten.py",
     "workers/agents/tools.py",
 ]
@@ -289,6 +291,8 @@ SHOWN = {
     "workers/services/agent/response_sender.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
+    "supervisor/cli/person.py": {"time.time"},  # of an export
+    "supervisor/state/forgotten.py": {"time.time"},  # compared with times of records
     "supervisor/cli/tasks.py": {"time.time"},  # how long until a task runs
     "workers/services/task/admin.py": {"time.time"},  # the time of a task that runs now
     "workers/services/task/claimer.py": {"time.time"},  # what is due

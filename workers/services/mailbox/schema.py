@@ -152,10 +152,10 @@ def acknowledge(cursor: sqlite3.Cursor, message: Message, result: bytes, now: fl
     # Its row was damaged after it had been read: it was delivered all the same.
     cursor.execute("DELETE FROM damaged WHERE id = ?", (message.id,))
     if message.key is not None:
-        _set_key(cursor, (message.key, message.id, now, result or None))
+        set_key(cursor, (message.key, message.id, now, result or None))
 
 
-def _set_key(cursor: sqlite3.Cursor, row: checksums.KeyRow) -> None:
+def set_key(cursor: sqlite3.Cursor, row: checksums.KeyRow) -> None:
     """Change the row of a key; one that was deleted stays so."""
     cursor.execute(
         "UPDATE keys SET id = ?, done_at = ?, result = ?, checksum = ? WHERE key = ?",
@@ -334,7 +334,7 @@ def clear_results(cursor: sqlite3.Cursor, most: int) -> int:
     ).fetchall()
     for row in rows:
         key, message_id, done_at, _ = checksums.key(row)
-        _set_key(cursor, (key, message_id, done_at, None))
+        set_key(cursor, (key, message_id, done_at, None))
     return len(rows)
 
 
