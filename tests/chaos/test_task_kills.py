@@ -10,6 +10,7 @@ from tests.support.host import Host, found, hosting
 from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client
+from garrison.workers import Task
 
 CONFIG = """
 [defaults]
@@ -115,10 +116,12 @@ async def test_each_task_has_one_result_where_a_process_is_killed(
 async def test_a_task_that_ends_its_process_is_paused(running: Host, deeds: Path) -> None:
     """After three times alone, with the reason; those that ran beside it are done."""
     async with running.connect() as client:
-        chores, tasks = found(client, "chores"), found(client, "task")
+        tasks = found(client, "task")
         good = [f"good{n}" for n in range(4)]
-        await chores.plan(["bad"], {"kills": True, "seconds": 0.05})
-        await chores.plan(good, {"seconds": 0.05})
+        for one in ["bad", *good]:  # by the store itself: the service that plans will be killed
+            options = {"kills": one == "bad", "seconds": 0.05}
+            task = Task(name="CHORE", id=one, tags=["queue"], metadata=options)
+            await found(client, "agent").create_task(task)
 
         async def is_paused() -> bool:
             return bool((await tasks.show("bad"))["status"] == "paused")
