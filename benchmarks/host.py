@@ -31,31 +31,38 @@ class Host:
     client: Client
     names: list[str]
     started_s: float
+    home: Path
 
 
 @contextlib.asynccontextmanager
-async def host(services: dict[str, str]) -> AsyncIterator[Host]:
+async def host(services: dict[str, str], extra: str = "") -> AsyncIterator[Host]:
     """Run a host, and yield once each of its services runs.
 
     Args:
         services: NAME → its plugin, a file of `services/` or a bundled one, whose one
             service_type is called alike.
+        extra: More lines of the config.
     """
     # Not under $TMPDIR: a socket's path has 107 bytes at most
     with tempfile.TemporaryDirectory(prefix="bench-", dir="/tmp") as folder:
         config = Path(folder) / "config.toml"
-        config.write_text(_config(services))
+        config.write_text(_config(services) + extra)
         for plugin in set(services.values()):
             if (SERVICES / f"{plugin}.py").exists():
                 shutil.copy(SERVICES / f"{plugin}.py", folder)
-        home = Path(folder) / "home"
-        began = time.perf_counter()
-        async with _supervisor(config, home) as process, _joined(home, process) as client:
-            async with asyncio.timeout(START_S):
-                await asyncio.gather(
-                    *(client.get_service_load_promise(name, START_S) for name in services)
-                )
-            yield Host(client, list(services), time.perf_counter() - began)
+        async with running(config, list(services)) as there:
+            yield there
+
+
+@contextlib.asynccontextmanager
+async def running(config: Path, names: list[str]) -> AsyncIterator[Host]:
+    """Run a host by a config, its home beside it, and yield once each of its services runs."""
+    home = config.with_name("home")
+    began = time.perf_counter()
+    async with _supervisor(config, home) as process, _joined(home, process) as client:
+        async with asyncio.timeout(START_S):
+            await asyncio.gather(*(client.get_service_load_promise(one, START_S) for one in names))
+        yield Host(client, names, time.perf_counter() - began, home)
 
 
 def _config(services: dict[str, str]) -> str:

@@ -35,6 +35,7 @@ from .mail import (
     PostRequest,
 )
 from .messages import EMPTY_MAP, Attribution, State
+from .tombstones import Tombstones
 
 if TYPE_CHECKING:
     from .client import Client
@@ -73,6 +74,7 @@ __all__ = [
     "StartError",
     "State",
     "SupervisorGone",
+    "Tombstones",
     "WireError",
     "connect",
     "state",

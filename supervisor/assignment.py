@@ -10,6 +10,7 @@ import msgspec
 from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import PluginSource, Token, encode
+from garrison.ipc.tombstones import Tombstones
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import not_granted, service_environment
@@ -50,6 +51,7 @@ class AssignmentBuilder:
         source: Returns where a plugin's code is.
         still_running: Returns those of the processes that still run.
         report_error: Called with an error of this program.
+        tombstones: Returns who was forgotten.
     """
 
     def __init__(
@@ -60,10 +62,11 @@ class AssignmentBuilder:
         source: Callable[[PluginSpec], PluginSource],
         still_running: Callable[[Sequence[Handle]], list[Handle]],
         report_error: Callable[[str, Exception], None],
+        tombstones: Callable[[], Tombstones] = Tombstones,
     ) -> None:
         self._host, self._environ, self._endpoints = host, environ, endpoints
         self._source, self._still_running = source, still_running
-        self._report_error = report_error
+        self._report_error, self._tombstones = report_error, tombstones
 
     def prepare(self, service: Service) -> PreparedStart:
         """Return what the current incarnation of a service is sent.
@@ -133,6 +136,7 @@ class AssignmentBuilder:
             threads=calls.threads,
             task_errors=spec.supervision.task_errors.value,
             not_granted=not_granted(self._environ, found),
+            tombstones=self._tombstones(),
         )
         record = start_record(spec, service.plugin, found.names, found.sources)
         return PreparedStart(messages.encode_assignment(assignment), uid, secrets, record)

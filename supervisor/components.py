@@ -14,7 +14,7 @@ from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.environment import base_environment
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec, ServiceSpec
-from garrison.supervisor.control.commands.base import CommandContext
+from garrison.supervisor.control.commands.base import CommandContext, PersonStores
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.control.requests import EventFollowers, RequestHooks, RequestQueue
 from garrison.supervisor.control.server import CONTROL_BYTES, ControlServer
@@ -30,6 +30,7 @@ from garrison.supervisor.processes.local import LocalEngine
 from garrison.supervisor.processes.preload import Preloader
 from garrison.supervisor.state.accepted_store import AcceptedStore
 from garrison.supervisor.state.adoption import Adoption
+from garrison.supervisor.state.forgotten import ForgottenStore
 from garrison.supervisor.state.handover import Handover, Upgrade
 from garrison.supervisor.state.orders import OrderStore
 from garrison.supervisor.state.snapshot import Snapshot
@@ -154,6 +155,7 @@ class _Builder:
             self._others &= set(handover.others)
         self._engine = make_engine(host, base_environment(environ), self._others)
         self._sockets = self._build_sockets()
+        self._forgotten = ForgottenStore(host.home)
         self._crashes = CrashRecorder(
             CrashStore(host.state / "deaths"),
             host.logs,
@@ -245,6 +247,7 @@ class _Builder:
             self._plugins.source,
             self._engine.left,
             loop.report_error,
+            lambda: self._forgotten.tombstones,
         )
         effects = Effects(
             self._engine,
@@ -305,6 +308,7 @@ class _Builder:
             upgrade.check_successor,
             snapshots.write,
             loop.begin_upgrade,
+            PersonStores(self._forgotten, self._crashes.store),
         )
         hooks = RequestHooks(
             sockets.publisher.send,

@@ -59,7 +59,8 @@ from garrison.workers.agents.models import (
     ModelType,
     ModelUnavailable,
 )
-from garrison.workers.agents.task_workers import TaskWorker
+from garrison.workers.agents.persons import IsPerson, is_about, is_person
+from garrison.workers.agents.task_workers import TaskEnd, TaskRun, TaskWorker
 from garrison.workers.agents.tools import Generated, Tool, ToolCall
 
 from .caller import Caller
@@ -95,6 +96,7 @@ __all__ = [
     "GenerateTextParams",
     "Generated",
     "Heard",
+    "IsPerson",
     "Log",
     "Media",
     "Memory",
@@ -126,7 +128,9 @@ __all__ = [
     "TargetInfo",
     "Task",
     "TaskChanges",
+    "TaskEnd",
     "TaskQuery",
+    "TaskRun",
     "TaskWorker",
     "Tool",
     "ToolCall",
@@ -135,6 +139,8 @@ __all__ = [
     "as_memory",
     "define_service",
     "idempotent",
+    "is_about",
+    "is_person",
     "set_attribution",
     "state",
     "with_timeout",

@@ -14,6 +14,7 @@ from garrison.ipc.directory import RegistrationStatus
 from garrison.ipc.mail import MESSAGE, PostedMessage
 from garrison.ipc.messages import Attribution, RestartedBy
 from garrison.ipc.proxy import ServiceProxy
+from garrison.ipc.tombstones import Tombstones
 from garrison.workers.agents import posting
 from garrison.workers.agents.api import AgentApi
 from garrison.workers.agents.database.client import make_proxy
@@ -45,6 +46,7 @@ class Runtime(AgentRuntime):
             and at the start of the host.
         record_values: Whether the config wants values recorded that may be private: what people
             write, the prompts of models.
+        tombstones: Who was forgotten when this incarnation was started; see `was_forgotten`.
         config: An instance of the service's class `Config`, else its config table as a dict.
         logger: A logger with the service's name. Its lines go to the service's log.
         client: The connection to the host that `garrison.ipc.connect` yields to a program, for
@@ -65,12 +67,14 @@ class Runtime(AgentRuntime):
         data_folder: Path | None = None,
         restarted_by: RestartedBy | None = None,
         record_values: bool = False,
+        tombstones: Tombstones | None = None,
         redact: Callable[[str], str] = str,
     ) -> None:
         super().__init__(name, AgentApi(client, name, reports.warn, events.emit_soon), components)
         self.generation = generation
         self.restarted_by = restarted_by
         self.record_values = record_values
+        self.tombstones = tombstones or Tombstones()
         self.config: Any = {}
         self.logger = logging.getLogger(name)
         self.client = client
@@ -165,6 +169,17 @@ class Runtime(AgentRuntime):
     def redacted(self, text: str) -> str:
         """Return a text in which `[NAME]` stands for each of the service's own secrets."""
         return self._redact(text)
+
+    def was_forgotten(self, source: str, person: str, stored_at: float = 0.0) -> bool:
+        """Return whether what was stored of a person is to be erased: `garrison person forget`
+        was called for them since. A `start` asks this of what a restored backup may contain.
+
+        Args:
+            source: NAME of the platform's service; empty: the row states none.
+            person: The id on the platform.
+            stored_at: When it was stored, in Unix seconds.
+        """
+        return self.tombstones.was_forgotten(source, person, stored_at)
 
     def warn(self, key: str, text: str | None) -> None:
         """Show a line, marked with `!`, in `garrison status` while it is true.

@@ -63,6 +63,12 @@ class Service:
     service: a false result other than None, an exception, or no answer within the interval. A
     `health` that requires arguments, or that is not `async def`, is an ordinary method.
 
+    Methods `forget_person(source, person)` and `export_person(source, person)` are optional, of a
+    service that keeps something of persons: `garrison person forget` and `export` call them. The
+    first erases it, and returns how much by kind, `dict[str, int]`; it may be called twice. The
+    second is an asynchronous generator of mappings, one for each record, whose `store` is the kind.
+    `source` is NAME of a platform's service, `person` the id there, as a memory's `entity_id`.
+
     Attributes:
         service_type: The type that `get_service` finds it by.
         capability_description: One sentence on what it does.

@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
+from garrison.ipc.tombstones import Tombstones
+
 from .types import NIL, Token
 
 
@@ -118,6 +120,7 @@ class Assignment(msgspec.Struct, tag="serve", frozen=True, kw_only=True):
     threads: int = 16  # plain methods that run at once
     task_errors: str = "log"  # what an exception that nothing retrieves does: "log", "crash"
     not_granted: tuple[str, ...] = ()  # names of variables that the supervisor has, and it has not
+    tombstones: Tombstones = Tombstones()  # persons whom a restored backup must not bring back
 
 
 class Section(msgspec.Struct, frozen=True, omit_defaults=True):

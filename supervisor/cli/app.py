@@ -26,6 +26,8 @@ AFTER = {
     "death": "crashes",
     "answer": "answer",
     "mail": "mail",
+    "person": "person",
+    "tasks": "tasks",
     "chaos": "chaos",
     "call": "call",
     "run": "run",
@@ -37,7 +39,13 @@ AFTER = {
     "version": "version",
 }
 HELP_LEAST, HELP_USUAL = 20, 52  # columns
-SHOWING = {"status", *AFTER} - {"chaos", "init", "mail"}  # of these, the output is the purpose
+SHOWING = {"status", *AFTER} - {
+    "chaos",
+    "init",
+    "mail",
+    "person",
+    "tasks",
+}  # of these, the output is the purpose
 
 
 def verbs() -> list[str]:
@@ -94,7 +102,7 @@ def garrison(invocation: Invocation) -> None:
     """Run services, each in a worker process of its own, and restart those that fail.
 
     Exit codes: 0 done, 1 failed, 2 usage, 3 a wanted service does not run (status, up --detach) or
-    would not start (check), 4 no such service, death or message, 5 config unusable, 7 no
+    would not start (check), 4 no such service, death, message or task, 5 config unusable, 7 no
     supervisor, 75 timed out, 130 interrupted.
     """
     verb = click.get_current_context().invoked_subcommand

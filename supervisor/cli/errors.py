@@ -26,6 +26,7 @@ EXIT_CODES = {  # error code → exit code; every other error exits with FAILED
     "no_such_service": NO_SUCH_SERVICE,
     "no_such_death": NO_SUCH_SERVICE,
     "no_such_message": NO_SUCH_SERVICE,
+    "no_such_task": NO_SUCH_SERVICE,
     "ConfigError": CONFIG_UNUSABLE,
     "no_supervisor": NO_SUPERVISOR,
     "socket_missing": NO_SUPERVISOR,

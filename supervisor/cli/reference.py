@@ -36,7 +36,7 @@ EXIT_CODES = (
     (1, "failed"),
     (2, "usage: the command line itself is wrong"),
     (3, "`status`: a service that is wanted is not running"),
-    (4, "there is no such service, death or message"),
+    (4, "there is no such service, death, message or task"),
     (5, "the config cannot be used"),
     (7, "no supervisor answers in this home"),
     (75, "timed out; an order is still carried out"),

@@ -16,7 +16,15 @@ from garrison.ipc.messages import BAD_BYTES
 from garrison.supervisor.state.atomic import NEW, write_atomic
 from garrison.supervisor.state.home import make_private
 
-from .report import FORMAT, RECORD_BYTES, CrashReport, CrashSummary, encoded
+from .report import (
+    FORMAT,
+    RECORD_BYTES,
+    CrashReport,
+    CrashSummary,
+    InFlight,
+    RecentMessage,
+    encoded,
+)
 
 KEPT, KEPT_A_SERVICE = 200, 20  # reports; the oldest are removed
 FILE_NAME = re.compile(r"(.+)-(\d{1,15})\.json")
@@ -80,6 +88,26 @@ class CrashStore:
         """Return a report; None if its file is damaged, newer or missing."""
         report: CrashReport | None = self._read(report_id, CrashReport)
         return report
+
+    def clear_values(self) -> int:
+        """Remove the recorded arguments and results from all reports; return how many had any.
+
+        Raises:
+            OSError: A report cannot be written.
+        """
+        cleared = 0
+        for report_id in self.ids():
+            report = self.read(report_id)
+            if report is None:
+                continue
+            held: list[InFlight | RecentMessage] = [*report.in_flight, *report.messages]
+            if not any(one.value for one in held):
+                continue
+            for one in held:
+                one.value = ""
+            write_atomic(self.folder / f"{report_id}.json", encoded(report))
+            cleared += 1
+        return cleared
 
     def _read(self, report_id: str, kind: Any) -> Any:
         with contextlib.suppress(OSError, *BAD_BYTES):

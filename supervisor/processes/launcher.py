@@ -282,6 +282,7 @@ class Launcher:
         """Close the launcher's descriptors, in the child."""
         signal.set_wakeup_fd(-1)
         close_descriptors(keep | self._library_fds | {0, 1, 2})
+        gc.freeze()  # the launcher's latest objects, too: a collection would write to their pages
         gc.enable()
 
     # --- the spare worker -------------------------------------------------------------------

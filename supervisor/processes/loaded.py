@@ -5,8 +5,8 @@ import importlib
 import os
 import sys
 import time
+from array import array
 from collections.abc import Collection
-from pathlib import Path
 
 from .fork import open_descriptors
 from .protocol import PreloadedReport
@@ -20,6 +20,8 @@ SHARED = {
     "anon_inode:[io_uring]": "an event loop",
     "anon_inode:[eventfd]": "an event descriptor",
 }
+CHANGED_MOST = 5  # files that are named
+ENDING_S = 0.5  # a joined thread is listed until the kernel has removed it
 
 
 class LoadedModules:
@@ -27,7 +29,10 @@ class LoadedModules:
 
     def __init__(self) -> None:
         self.preloaded: tuple[str, ...] = ()
-        self._files: dict[str, tuple[int, int]] = {}  # file → mtime in ns, size
+        # In one object each: to look at thousands of small ones would write to their pages, which
+        # a worker that was forked before would then have for itself.
+        self._files = ""  # paths, each with a NUL behind it
+        self._noted = array("q")  # of each file: mtime in ns, size
 
     def preload(self, modules: tuple[str, ...]) -> PreloadedReport:
         """Import modules; return which failed, started threads, or left something open."""
@@ -42,7 +47,7 @@ class LoadedModules:
                 importlib.import_module(module)
             except BaseException as error:  # noqa: BLE001 (a library may raise anything)
                 failed[module] = f"{type(error).__name__}: {error}"
-            if len(os.listdir("/proc/self/task")) > 1 + bool(threaded):  # noqa: PTH208
+            if not threaded and _threads_stay():
                 threaded.append(module)
             if left := _left_open(before):
                 opened[module] = left
@@ -53,15 +58,33 @@ class LoadedModules:
         """Keep the pages of all modules shared with workers, and note their files."""
         gc.collect()
         gc.freeze()
+        known = set(self._files.split("\0"))
         for module in list(sys.modules.values()):
             file = getattr(module, "__file__", None)
-            if isinstance(file, str) and file not in self._files:
-                self._files[file] = _mtime_and_size(file)
+            if isinstance(file, str) and file not in known:
+                self._files += f"{file}\0"
+                self._noted.extend(_mtime_and_size(file))
 
     def changed(self) -> list[str]:
         """Return the first files that have changed on disk."""
-        files = self._files.items()
-        return [file for file, noted in files if _mtime_and_size(file) != noted][:5]
+        found: list[str] = []
+        at = number = 0
+        while (end := self._files.find("\0", at)) >= 0 and len(found) < CHANGED_MOST:
+            file, at = self._files[at:end], end + 1
+            if _mtime_and_size(file) != tuple(self._noted[number : number + 2]):
+                found.append(file)
+            number += 2
+        return found
+
+
+def _threads_stay() -> bool:
+    """Return whether there is more than one thread; one that is ending is waited for."""
+    until = time.monotonic() + ENDING_S
+    while len(os.listdir("/proc/self/task")) > 1:  # noqa: PTH208
+        if time.monotonic() >= until:
+            return True
+        time.sleep(0.001)
+    return False
 
 
 def _left_open(before: Collection[int]) -> str:
@@ -77,7 +100,7 @@ def _left_open(before: Collection[int]) -> str:
 
 def _mtime_and_size(file: str) -> tuple[int, int]:
     try:
-        found = Path(file).stat()
+        found = os.stat(file)  # noqa: PTH116 (a Path interns each part of it)
     except OSError:
         return (0, 0)
     return (found.st_mtime_ns, found.st_size)

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import msgspec
 import pytest
 from tests.support.counterparts import Discord, OpenAI, Sent, openai
 from tests.support.host import Hosting, found
@@ -27,7 +26,6 @@ from tests.support.waiting import eventually
 
 from garrison.ipc import RemoteError
 from garrison.supervisor.cli.init import write_template
-from garrison.workers import Task
 
 STAND_INS = ROOT / "tests" / "services" / "standins"
 CACHE = ROOT / ".mypy_cache" / "examples"  # openai's types take some seconds to read
@@ -118,7 +116,8 @@ def config(discord: Discord, openai: str = "http://127.0.0.1:9/v1") -> str:
 [services.openai.config]
 base_url = "{openai}"
 [services.task.config]
-interval = 0.05
+steady = 0.0
+poll = 0.1
 [defaults]
 env = {{ DISCORD_STAND_IN = "{discord.path}" }}
 """
@@ -145,7 +144,7 @@ async def test_all_examples_run_by_their_config_and_each_bot_answers_what_it_hea
         running = host(config(discord, server.url), files=FILES, env=environment())
         states = {name: row["state"] for name, row in running.rows().items()}
         bundled, bots = ["chat", "agent", "mailbox", "eliza"], ["discord", "discord-eu"]
-        others = ["openai", "task", "clock", "notification"]
+        others = ["openai", "reminders", "task", "clock", "notification"]
         assert states == dict.fromkeys([*bundled, *bots, *others], "running")
 
         server.script({"type": "reply", "text": "Hello, Ada!"})
@@ -209,43 +208,38 @@ def nothing_pending(server: OpenAI) -> Callable[[], Awaitable[bool]]:
     return condition
 
 
-async def test_what_is_due_is_done_once_and_a_failure_harms_no_other(
-    host: Hosting, discord: Discord
-) -> None:
-    """Of three tasks that are due, the one that cannot be done is marked, without a crash; a task
-    of tomorrow waits."""
+async def test_each_reminder_is_sent_once(host: Hosting, discord: Discord) -> None:
+    """Also where its sender is killed; one of tomorrow waits, and one that cannot be sent is tried
+    again and harms no other."""
     running = host(config(discord), files=FILES, env=environment())
     now = datetime.now(UTC)
-    told = {"source": "discord"}
     async with running.connect() as client:
-        database = found(client, "agent")
+        reminders, tasks = found(client, "reminders"), found(client, "task")
+        later = await reminders.remind("later", "discord", "1", now + timedelta(days=1))
+        bad = await reminders.remind("bad", "nobody", "2", now)
+        good = [await reminders.remind(f"it is {n}", "discord", "3", now) for n in range(5)]
 
-        async def create(name: str, due: datetime, **fields: Any) -> str:
-            said = f"It is time: {name}"
-            task = Task(name=name, description=said, scheduled_for=due, **fields)
-            made: str = await database.create_task(task)
-            return made
+        async def statuses() -> list[str]:
+            return [(await tasks.show(one))["status"] for one in good]
 
-        later = await create("later", now + timedelta(days=1), room_id="1", metadata=told)
-        bad = await create("bad", now, room_id="2", metadata={"source": "nobody"})
-        worse = await create("worse", now)
-        good = await create("good", now - timedelta(hours=1), room_id="3", metadata=told)
-
-        async def tasks() -> dict[str, Task]:
-            kept = msgspec.convert(await database.get_tasks({}), list[Task])
-            return {task.id: task for task in kept}
-
-        async def settled() -> bool:
-            kept = await tasks()
-            return all(kept[one].status in {"done", "failed"} for one in (bad, worse, good))
-
-        await eventually(settled)
-        kept = await tasks()
-        states = [kept[one].status for one in (later, bad, worse, good)]
-
-    assert states == ["pending", "failed", "failed", "done"]
-    assert await discord.until_sent(1) == [Sent(ONE, 3, "It is time: good")]
+        old = running.kill("reminders")
+        await eventually(lambda: _are(statuses, ["done"] * 5))
+        running.until_reborn("reminders", old)
+        assert (await tasks.show(later))["status"] == "pending"
+        failed = await tasks.show(bad)
+        assert failed["status"] in {"pending", "running"}
+        await eventually(lambda: _has_failed(tasks, bad))
+    sent = await discord.until_sent(5)
+    assert sorted(sent) == [Sent(ONE, 3, f"it is {n}") for n in range(5)]
     assert running.status("task")["restarts"] == 0
+
+
+async def _are(values: Callable[[], Awaitable[object]], expected: object) -> bool:
+    return await values() == expected
+
+
+async def _has_failed(tasks: Any, task_id: str) -> bool:
+    return bool((await tasks.show(task_id))["attempts"] > 0)
 
 
 async def test_openai_is_asked_by_the_real_library(host: Hosting, discord: Discord) -> None:

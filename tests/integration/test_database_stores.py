@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
 from tests.support.postgres import NEEDS_POSTGRES, postgres
 from tests.support.stores import Opened, StoreRunner
+from tests.support.task_queries import queries, task_lists
 
 from garrison.workers import (
     Component,
@@ -331,6 +333,28 @@ def test_queries_of_tasks_in_pages(run: StoreRunner) -> None:
         assert await ids({"name": {"$in": [str(n) for n in range(600)]}}) == []
 
     await_all: list[Any] = []
+    run(scenario)
+
+
+def test_queries_mean_the_same_as_in_python(run: StoreRunner) -> None:
+    """Of generated tasks and queries; the property test tries more of them on a file."""
+    examples: list[tuple[list[Task], dict[str, Any]]] = []
+
+    @settings(database=None, max_examples=60, deadline=None)
+    @given(task_lists(), queries())
+    def collect(stored: list[Task], params: dict[str, Any]) -> None:
+        examples.append((stored, params))
+
+    collect()
+
+    async def scenario(stores: Opened) -> None:
+        for stored, params in examples:
+            agent, query = run.agent(), TaskQuery.parse(params)
+            for task in stored:
+                await stores.tasks.create(agent, task)
+            found = await stores.tasks.select(agent, query)
+            assert [one.id for one in found] == [one.id for one in query.select(stored)], params
+
     run(scenario)
 
 

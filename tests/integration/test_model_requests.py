@@ -8,7 +8,7 @@ import importlib
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import pytest
@@ -24,6 +24,7 @@ from garrison.workers import (
     ModelTrace,
     ModelUnavailable,
 )
+from garrison.workers.services.model_support import key_check
 from garrison.workers.services.model_support.ledger import Ledger, Spent
 from garrison.workers.services.model_support.library import load_library
 from garrison.workers.services.openai import OpenAIService
@@ -182,13 +183,68 @@ async def test_a_request_waits_for_its_turn(server: ModelServer) -> None:
         await asyncio.gather(first, return_exceptions=True)
 
 
-async def test_without_a_key_nothing_is_sent() -> None:
-    """To OpenAI's own server; the error says what to set."""
+async def test_without_a_key_it_does_not_start() -> None:
+    """Where nothing else answers: the reason says what to set, and where a key is to be had."""
+    with pytest.raises(PermanentFailure, match=r"no OPENAI_API_KEY: .* at https://platform\.open"):
+        async with run(OpenAIService):
+            pass
+
+
+async def test_without_a_key_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where another one answers, it runs on, and each request is `auth`."""
+    monkeypatch.setattr(key_check, "answers_elsewhere", lambda name, entries: True)
     async with run(OpenAIService) as service:
         error = await refused(service)
         assert (error.kind, error.reason[:29]) == ("auth", "there is no OPENAI_API_KEY: s")
         with pytest.raises(ModelError, match="auth"):
             await anext(service.stream_text(HELLO))
+
+
+async def until_refused(server: ModelServer, config: dict[str, Any], request: bool) -> None:
+    """Run the service until its key is refused; the end of the block raises why it ended."""
+    async with run(OpenAIService, config=config, settings=KEY) as service:
+        if request:
+            assert (await refused(service)).kind == "auth"
+        reports = service.runtime._reports
+
+        async def checked() -> bool:
+            return "its key is refused" in reports.warnings.get("key", "")
+
+        await eventually(checked)
+
+
+async def test_a_refused_key_ends_the_service_where_nothing_else_answers(
+    server: ModelServer,
+) -> None:
+    """Once the server has refused it twice; before, it is `auth`."""
+    server.script(failing(401, "Incorrect key"), failing(401, "Incorrect key"))
+    with pytest.raises(PermanentFailure, match=r"is refused: HTTP 401: Incorrect key\. Correct"):
+        await until_refused(server, {"base_url": f"{server.url}/v1"}, request=True)
+    assert [one.path for one in server.asked] == ["/v1/chat/completions", "/v1/models"]
+
+
+async def test_a_key_that_was_refused_once_goes_on(server: ModelServer) -> None:
+    """Its server accepts it when asked again, as after a failure of its own."""
+    async with run(OpenAIService, config={"base_url": f"{server.url}/v1"}) as service:
+        server.script(failing(401))
+        assert (await refused(service)).kind == "auth"
+        assert await service.generate_text(HELLO)
+
+
+async def test_a_key_is_checked_at_the_start_where_that_is_wanted(server: ModelServer) -> None:
+    """A server that does not answer shows nothing about it."""
+    config = {"base_url": f"{server.url}/v1", "check_key": True}
+    server.script(failing(500))
+    async with run(OpenAIService, config=config) as service:
+
+        async def asked() -> bool:
+            return len(server.asked) == 1
+
+        await eventually(asked)
+        assert await service.generate_text(HELLO)
+    server.script(failing(403, "no"))
+    with pytest.raises(PermanentFailure, match="its key is refused"):
+        await until_refused(server, config, request=False)
 
 
 def test_a_missing_library_is_named_with_its_command(monkeypatch: pytest.MonkeyPatch) -> None:

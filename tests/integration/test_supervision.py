@@ -589,6 +589,7 @@ def test_a_preload_that_cannot_be_is_a_warning(host: Hosting) -> None:
             "import asyncio, signal\n"  # it takes over the descriptor that signals wake by
             "async def main():\n"
             "    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, print)\n"
+            "    await asyncio.to_thread(print)\n"  # its thread ends with the loop
             "asyncio.run(main())\n"
         ),
     }

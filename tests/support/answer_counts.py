@@ -28,6 +28,7 @@ class Said:
     bot: bool = False
     nonce: str = ""
     reply_to: str = ""
+    files: list[str] = field(default_factory=list)  # names
 
 
 @dataclass

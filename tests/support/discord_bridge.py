@@ -94,17 +94,7 @@ class Bridge:
             return _json({"message": "401: Unauthorized", "code": 0}, 401)
         path = request.path.removeprefix(API)
         if path == "/gateway/bot":
-            return _json(
-                {
-                    "url": "ws://nowhere.invalid",
-                    "shards": 1,
-                    "session_start_limit": {
-                        "total": 1000,
-                        "remaining": self.starts_left,
-                        "reset_after": 60_000,
-                    },
-                }
-            )
+            return _json(self._session_starts())
         body, files = await _body(request)
         creates = request.method == "POST" and path.endswith("/messages")
         try:
@@ -125,6 +115,10 @@ class Bridge:
             assert request.transport is not None
             request.transport.abort()
         return _json(value) if value is not None else web.Response(status=204)
+
+    def _session_starts(self) -> dict[str, Any]:
+        limit = {"total": 1000, "remaining": self.starts_left, "reset_after": 60_000}
+        return {"url": "ws://nowhere.invalid", "shards": 1, "session_start_limit": limit}
 
     def _create(self, path: str, body: Any, files: list[Upload]) -> dict[str, Any]:
         """Create a message, or return the one that its nonce has created already."""
@@ -228,6 +222,20 @@ class Bridge:
                 rows = [_row(one, names) for one in self.record[asked["after"] :]]
                 counts = {"repeated": self.repeated, "bots": len(self.bots)}
                 return _json({"messages": rows, **counts})
+            case "edit":
+                channel, id = self.channels[asked["channel"]], int(asked["id"])
+                self.backend.edit_message(channel, id, {"content": asked["text"]})
+                return _json({})
+            case "delete":
+                self.backend.delete_message(self.channels[asked["channel"]], int(asked["id"]))
+                return _json({})
+            case "react":
+                channel, id = self.channels[asked["channel"]], int(asked["id"])
+                self.backend.add_reaction(channel, id, asked["emoji"], self.person.id)
+                return _json({})
+            case "starts":
+                self.starts_left = asked["left"]
+                return _json({})
             case "drop":
                 self.drops += asked["times"]
                 return _json({})
@@ -247,6 +255,7 @@ def _row(payload: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
         "at": payload["at"],
         "bot": payload["author"].get("bot", False),
         "nonce": "",
+        "files": [one["filename"] for one in payload.get("attachments") or []],
         "reply_to": (payload.get("message_reference") or {}).get("message_id", ""),
     }
 

@@ -42,6 +42,22 @@ class DiscordBridge:
         said: str = self._ask("say", channel=channel, text=text)["id"]
         return said
 
+    def edit(self, channel: str, message: str, text: str) -> None:
+        """Edit a message of the person."""
+        self._ask("edit", channel=channel, id=message, text=text)
+
+    def delete(self, channel: str, message: str) -> None:
+        """Delete a message."""
+        self._ask("delete", channel=channel, id=message)
+
+    def react(self, channel: str, message: str, emoji: str) -> None:
+        """React to a message as the person."""
+        self._ask("react", channel=channel, id=message, emoji=emoji)
+
+    def leave_starts(self, number: int) -> None:
+        """Set how many session starts the bot has left today."""
+        self._ask("starts", left=number)
+
     def drop(self, times: int = 1) -> None:
         """End the connection after the arrival of the next messages of the bot."""
         self._ask("drop", times=times)

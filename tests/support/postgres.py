@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from tests.support.waiting import PATIENCE, until
 
@@ -103,10 +104,21 @@ class Postgres:
         return False
 
     def kill(self) -> None:
-        """Kill the server as a power cut would; its other processes end by themselves."""
-        self._end(signal.SIGKILL)
-        lock = self.data / "postmaster.pid"
-        lock.unlink(missing_ok=True)
+        """Kill the server's processes, as a power cut would."""
+        assert self._process is not None
+        family = psutil.Process(self.pid)
+        processes = [family, *family.children(recursive=True)]
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        self._process.wait(PATIENCE)
+        psutil.wait_procs(processes[1:], PATIENCE)
+
+    def signal(self, number: int) -> None:
+        """Signal all of the server's processes."""
+        family = psutil.Process(self.pid)
+        for process in (family, *family.children(recursive=True)):
+            process.send_signal(number)
 
     def stop(self) -> None:
         """Stop the server at once, in order."""

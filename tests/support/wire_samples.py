@@ -4,6 +4,7 @@ from msgspec import Raw
 
 from garrison.ipc import messages as m
 from garrison.ipc.errors import Fault
+from garrison.ipc.tombstones import Tombstones
 
 MANIFEST = m.Manifest(
     service_type="chat",
@@ -72,6 +73,7 @@ ASSIGNMENT = m.Assignment(
     restarted_by=m.RestartedBy("ada.chat", "new model", 1.5),
     threads=8,
     task_errors="crash",
+    tombstones=Tombstones(b"salt", {"ab": 1.5}),
 )
 READING = m.Reading(
     source=SOURCE,

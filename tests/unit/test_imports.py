@@ -127,6 +127,7 @@ PURE = [
     "ipc/messages/manifest.py",
     "ipc/messages/types.py",
     "ipc/redaction.py",
+    "ipc/tombstones.py",
     "supervisor/chaos/schedule.py",
     "supervisor/chaos/results.py",
     "supervisor/crashes/report.py",
@@ -153,6 +154,7 @@ PURE = [
     "workers/agents/media.py",
     "workers/agents/models.py",
     "workers/agents/objects.py",
+    "workers/agents/persons.py",
     "workers/agents/shorten.py",
     "workers/agents/tools.py",
 ]
@@ -214,6 +216,9 @@ PURE_OF_SERVICES = [
         "agent/tool_rounds",
         "anthropic/messages",
         "model_support/failures",
+        "task/missed",
+        "task/scopes",
+        "task/times",
         "model_support/images",
         "model_support/limiter",
         "model_support/schemas",
@@ -286,6 +291,12 @@ SHOWN = {
     "workers/services/agent/response_sender.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
+    "supervisor/cli/person.py": {"time.time"},  # of an export
+    "supervisor/state/forgotten.py": {"time.time"},  # compared with times of records
+    "supervisor/cli/tasks.py": {"time.time"},  # how long until a task runs
+    "workers/services/task/admin.py": {"time.time"},  # the time of a task that runs now
+    "workers/services/task/claimer.py": {"time.time"},  # what is due
+    "workers/services/task/runner.py": {"time.time"},  # the times of tasks are a calendar's
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
     "workers/services/discord/missed.py": {"time.time"},  # messages' ids hold their time

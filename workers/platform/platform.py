@@ -9,6 +9,7 @@ from garrison.workers.agents.content import Content, Memory, TargetInfo, new_id
 from garrison.workers.runtime import Runtime
 from garrison.workers.service import Service, idempotent
 
+from . import send_erasure
 from .config import PlatformConfig
 from .engine import AuthorMethods, Engine, engine_of
 from .messages import Heard, Outgoing, Sent, as_heard
@@ -138,6 +139,40 @@ class Platform(Service):
         """
         of_call = take_call_id()
         return await parts_of(self).send(channel, content, id or of_call or new_id(), expect)
+
+    @idempotent
+    async def forget_sends(self, sends: list[str]) -> int:
+        """Delete what the send log has of answers; for the agent, which knows whose they were.
+
+        Args:
+            sends: Their ids, at most 1,000.
+        """
+        return await send_erasure.forget_sends(parts_of(self).log, sends)
+
+    @idempotent
+    async def export_sends(self, sends: list[str]) -> list[dict[str, Any]]:
+        """Return what the send log has of answers, likewise."""
+        return await send_erasure.export_sends(parts_of(self).log, sends)
+
+    @idempotent
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Delete what the send log has of a channel that is a person's own.
+
+        A platform that keeps more of persons overrides it, and calls this one as well.
+
+        Args:
+            source: NAME of a platform's service; of another one, nothing is kept here.
+            person: The id on that platform.
+        """
+        if source != self.runtime.name:
+            return {}
+        return {"sends": await send_erasure.forget_channel(parts_of(self).log, person)}
+
+    async def export_person(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the same rows."""
+        if source == self.runtime.name:
+            for row in await send_erasure.export_channel(parts_of(self).log, person):
+                yield {"store": "sends", **row}
 
     async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
         """Send the failure text for a message that the mailbox has given up."""

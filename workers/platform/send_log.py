@@ -167,6 +167,10 @@ class SendLog:
 
         return self._execute(write)
 
+    def run(self, operation: Callable[[sqlite3.Cursor], T]) -> "asyncio.Future[T]":
+        """Run an operation of another module."""
+        return self._execute(operation)
+
     def _execute(self, operation: Callable[[sqlite3.Cursor], T]) -> "asyncio.Future[T]":
         if self._writer.closing or len(self._writer) >= MAX_PENDING:
             future: asyncio.Future[T] = asyncio.get_running_loop().create_future()

@@ -132,6 +132,7 @@ class Worker:
             data_folder=Path(a.paths.data),
             restarted_by=a.restarted_by,
             record_values=a.record_values,
+            tombstones=a.tombstones,
             redact=redacted,
         )
         self._reports.extend = self._extend

@@ -45,6 +45,7 @@ class SqliteStore:
         max_bytes: Its maximum size.
 
     Attributes:
+        path: The file.
         set_aside: The file that was found damaged when it was opened, under its new name.
 
     Raises:
@@ -59,7 +60,7 @@ class SqliteStore:
     full: ClassVar[type[StoreFull]] = StoreFull
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path = path
+        self.path = path
         self.set_aside: Path | None = None
         try:
             self._db = self._open(max_bytes)
@@ -108,7 +109,7 @@ class SqliteStore:
             if is_damage(error):
                 self._db.close()
                 self.set_aside = self._quarantine(error)
-                raise StoreDamaged(f"{self._path} is damaged: {error}") from error
+                raise StoreDamaged(f"{self.path} is damaged: {error}") from error
             raise
         return outcomes
 
@@ -124,7 +125,7 @@ class SqliteStore:
             return self._run([operation])[0]
         except sqlite3.DatabaseError as error:
             if is_disk_full(error):
-                return self.full(f"{self._path} has no room: {error}")
+                return self.full(f"{self.path} has no room: {error}")
             raise
 
     def _set_sync(self, wanted: bool) -> None:
@@ -133,14 +134,14 @@ class SqliteStore:
             self._is_synced = wanted
 
     def _quarantine(self, problem: Exception) -> Path:
-        kept = quarantine(self._path)
-        log.error("%s.damaged file=%s set_aside=%s error=%s", self.name, self._path, kept, problem)
+        kept = quarantine(self.path)
+        log.error("%s.damaged file=%s set_aside=%s error=%s", self.name, self.path, kept, problem)
         return kept
 
     # --- opening ------------------------------------------------------------------------------
 
     def _open(self, max_bytes: int) -> sqlite3.Connection:
-        path = self._path
+        path = self.path
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
         set_modes(path)
@@ -168,7 +169,7 @@ class SqliteStore:
     def _check_format(self, db: sqlite3.Connection) -> int:
         (number,) = db.execute("PRAGMA user_version").fetchone()
         if number > self.version:
-            text = f"{self._path} was written by a later version (format {number})"
+            text = f"{self.path} was written by a later version (format {number})"
             raise NewerFile(text)
         return int(number)
 

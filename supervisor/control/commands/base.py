@@ -18,11 +18,13 @@ from garrison.ipc.system import process_tree
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.control.status import StatusReport
+from garrison.supervisor.crashes.store import CrashStore
 from garrison.supervisor.lifecycle.actions import Action
 from garrison.supervisor.lifecycle.order_note import OPERATOR, OrderNote
 from garrison.supervisor.lifecycle.services import Service, ServiceTable
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.plugins import PluginRegistry
+from garrison.supervisor.state.forgotten import ForgottenStore
 from garrison.supervisor.tasks import Steps
 
 NAMES_MOST = 1000  # in one order, and characters of a name: matching takes time of the loop
@@ -57,6 +59,14 @@ Command: TypeAlias = Generator[bool | Action | AnswerNow, None, Any]
 
 
 @dataclass(frozen=True, slots=True)
+class PersonStores:
+    """What the supervisor itself keeps of persons."""
+
+    tombstones: ForgottenStore
+    crashes: CrashStore
+
+
+@dataclass(frozen=True, slots=True)
 class CommandContext:
     """What a command may look at and call. Services are changed by actions only."""
 
@@ -76,6 +86,7 @@ class CommandContext:
     check_successor: Callable[[str, Config], Generator[bool, None, str]]
     write_snapshot: Callable[[], str]  # returns why it could not be written
     begin_upgrade: Callable[[str], None]
+    persons: PersonStores
 
 
 Body: TypeAlias = Callable[[CommandContext, Token, Order], Command]

@@ -27,7 +27,7 @@ MANIFEST, ENTRY = wire_samples.MANIFEST, wire_samples.ENTRY
 DATA, UPWARD, DOWNWARD = wire_samples.DATA, wire_samples.UPWARD, wire_samples.DOWNWARD
 ASSIGNMENT, READING = wire_samples.ASSIGNMENT, wire_samples.READING
 NEW = {"Extend", "Sync", "Synced"}  # the release before does not know them
-ADDED_TO_ASSIGNMENT = {"not_granted", "restarted_by", "task_errors", "threads"}
+ADDED_TO_ASSIGNMENT = {"not_granted", "restarted_by", "task_errors", "threads", "tombstones"}
 GOLDEN = json.loads(Path(__file__).with_name("golden_messages.json").read_text())
 
 

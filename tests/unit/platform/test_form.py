@@ -123,7 +123,8 @@ def test_the_author_s_hooks_are_in_no_manifest() -> None:
     """Also where they are overridden: a call past the send log would make an answer two."""
     manifest, methods = describe(Whole)
 
-    assert set(methods) == {"send_message", "members"}
+    of_persons = {"forget_person", "export_person", "forget_sends", "export_sends"}
+    assert set(methods) == {"send_message", "members", *of_persons}
     assert not HOOKS & {*manifest.left_out, *manifest.attributes}
     assert (manifest.platform, manifest.credential) == (True, "TOKEN")
     assert next(one for one in manifest.methods if one.name == "send_message").idempotent

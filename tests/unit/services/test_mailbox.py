@@ -212,6 +212,31 @@ async def test_messages_expire_while_their_receiver_is_stopped(
         await taken(receiver, [2])
 
 
+async def test_dead_letters_are_deleted_at_an_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`keep_dead` after they became one; waiting messages of that age stay."""
+    async with mailbox(tmp_path, monkeypatch, max_attempts=1, keep_dead=60.0) as (
+        service,
+        receiver,
+    ):
+        receiver.refusing = {1}
+        dead = await service.post(post(1))
+
+        async def is_dead() -> bool:
+            return [row["state"] for row in (await service.ls())["letters"]] == ["dead"]
+
+        await eventually(is_dead)
+        away(service)
+        kept = await service.post(post(2))
+        await service._prune()
+        assert {row["id"] for row in (await service.ls())["letters"]} == {dead, kept}
+        later = service.clock.now() + 100
+        monkeypatch.setattr(service.clock, "now", lambda: later)
+        await service._prune()
+        assert [row["id"] for row in (await service.ls())["letters"]] == [kept]
+
+
 async def test_a_message_in_delivery_does_not_expire(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,11 +35,13 @@ from .answer import AnswerPipeline, is_own
 from .cache import Cache
 from .config import Config as AgentConfig
 from .database import AgentDatabase
+from .erasure import Finishing
 from .evaluators import EvaluatorRun
 from .history import ConversationHistory
 from .limits.age import Age
 from .limits.budget_keeper import BudgetKeeper
 from .limits.no_answer import NoAnswer
+from .persons import PersonMethods
 from .record import schema
 from .record.explain import Explained
 from .record.finding import find_answers
@@ -84,9 +86,10 @@ class Work(msgspec.Struct):
     age: Age
     result: "asyncio.Future[Processed]"
     task: str = ""  # the id of the task that it is a message of
+    ended: asyncio.Event = msgspec.field(default_factory=asyncio.Event)  # nothing more is written
 
 
-class AgentService(AgentDatabase):
+class AgentService(AgentDatabase, PersonMethods):
     """Answers messages with actions and models."""
 
     service_type = "agent"
@@ -109,6 +112,7 @@ class AgentService(AgentDatabase):
         await service._start_database()
         service._open()
         service._answers.start(asyncio.get_running_loop())
+        await service._erasure.apply_tombstones()
         await service._restore_limits()
         await service._budget.load()
         service.spawn(service._watch_record(), "answers", essential=True)
@@ -126,7 +130,7 @@ class AgentService(AgentDatabase):
         config = self.config
         self._rooms: Rooms[Work] = Rooms(config.limits)
         self._stopping = False
-        self._in_progress: dict[MessageKey, asyncio.Future[Processed]] = {}
+        self._in_progress: dict[MessageKey, Work] = {}
         # In front of the record: answers to messages that are repeated soon.
         self._answered: Cache[MessageKey] = Cache(config.answered, config.answered_bytes)
         self._answered_count = 0
@@ -136,6 +140,8 @@ class AgentService(AgentDatabase):
         self._budget = BudgetKeeper(self.runtime, config, self._answers, self._show)
         self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit, self._budget)
         self._gatekeeper = self._pipeline.gatekeeper
+        finishing = Finishing(self._in_progress, config.answer_timeout, self._answered.remove)
+        self._open_erasure(self._answers, self._database.store, finishing)
         self._evaluators = EvaluatorRun(self.runtime, config.evaluator_timeout, self._emit)
 
     # --- messages ---------------------------------------------------------------------------
@@ -170,14 +176,15 @@ class AgentService(AgentDatabase):
         encoded = self._answered.get(key)
         if encoded is not None:
             return _decode_processed(encoded)
-        result = self._in_progress.get(key)
-        if result is None:
-            result = asyncio.get_running_loop().create_future()
+        work = self._in_progress.get(key)
+        if work is None:
+            result: asyncio.Future[Processed] = asyncio.get_running_loop().create_future()
             age = self._gatekeeper.age(memory)
             within = self.runtime.attribution
             task = within.task if within is not None else ""
-            self._accept(Work(key, memory, given, state, origin, age, result, task))
-        return await asyncio.shield(result)
+            work = Work(key, memory, given, state, origin, age, result, task)
+            self._accept(work)
+        return await asyncio.shield(work.result)
 
     def _accept(self, work: Work) -> None:
         keeper, drop = self._gatekeeper, None
@@ -186,7 +193,7 @@ class AgentService(AgentDatabase):
         if drop is None:
             self._enqueue(work)
             return
-        self._in_progress[work.key] = work.result
+        self._in_progress[work.key] = work
         work.result.add_done_callback(_retrieve_exception)
         self.spawn(self._drop(work, drop), "drop")
 
@@ -208,7 +215,7 @@ class AgentService(AgentDatabase):
         except Exception as failure:  # noqa: BLE001 (it affects this message's caller alone)
             work.result.set_exception(failure)
         if work.result.done():
-            self._in_progress.pop(work.key, None)
+            self._leave(work)
 
     async def _dropped(self, work: Work, drop: NoAnswer) -> Processed | None:
         if self._answers.is_full:  # its last pages are for answers
@@ -232,7 +239,7 @@ class AgentService(AgentDatabase):
             if not work.origin.posted:
                 raise
             raise RetryLater(BUSY_S, error.reason) from error
-        self._in_progress[key] = work.result
+        self._in_progress[key] = work
         work.result.add_done_callback(_retrieve_exception)
         if is_first:
             self.spawn(self._serve(room, work), f"room {room.room_id[:40]}")
@@ -274,7 +281,11 @@ class AgentService(AgentDatabase):
                 if why.end is not MessageState.DROPPED:
                     await self._evaluators.evaluate(answer, why.end is None)
         finally:
-            self._in_progress.pop(work.key, None)
+            self._leave(work)
+
+    def _leave(self, work: Work) -> None:
+        self._in_progress.pop(work.key, None)
+        work.ended.set()
 
     async def _begin(self, work: Work) -> tuple[AnswerState | None, Processed]:
         """Return what is to be answered, or the answer that is recorded already."""
@@ -399,7 +410,8 @@ class AgentService(AgentDatabase):
         """Wait for the answers in progress, for a limited time; the record has what they did."""
         self._stopping = True
         if self._in_progress:
-            await asyncio.wait(set(self._in_progress.values()), timeout=STOP_S)
+            results = {work.result for work in self._in_progress.values()}
+            await asyncio.wait(results, timeout=STOP_S)
         self._answers.begin_close()
         await asyncio.gather(asyncio.to_thread(self._answers.wait_closed), self._stop_database())
 

@@ -7,7 +7,6 @@ from garrison.workers import (
     Generated,
     GenerateObjectParams,
     GenerateTextParams,
-    ModelProvider,
     Plugin,
     Runtime,
     idempotent,
@@ -15,10 +14,12 @@ from garrison.workers import (
 
 from ..model_support.config import Limits, Positive
 from ..model_support.failures import ANTHROPIC
+from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
+from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
-from ..model_support.server_client import ServerClient, check_stream, chosen_model
+from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
 from ..model_support.tools import tool_characters
 from .messages import (
     check_stop,
@@ -32,9 +33,12 @@ from .messages import (
 )
 
 REQUIREMENT = "anthropic>=2.14"
+VENDOR = Vendor(
+    "ANTHROPIC_API_KEY", "https://api.anthropic.com", "https://console.anthropic.com/settings/keys"
+)
 
 
-class AnthropicService(ModelProvider):
+class AnthropicService(CountedProvider):
     """Text and objects by Anthropic's API, from texts and images."""
 
     service_type = "anthropic"
@@ -65,9 +69,12 @@ class AnthropicService(ModelProvider):
             config,
             library.AsyncAnthropic,
             library.DefaultAsyncHttpxClient,
-            "ANTHROPIC_API_KEY",
-            "https://api.anthropic.com",
+            VENDOR,
         )
+        key_check = KeyCheck(runtime, service._client, ANTHROPIC)
+        service._requests.advice = service._client.advice
+        service._requests.on_refused_key = key_check.refused
+        key_check.at_start(config.check_key)
         return service
 
     async def stop(self) -> None:

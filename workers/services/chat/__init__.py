@@ -134,6 +134,22 @@ class ChatService(Service):
         finally:
             self._leave(room_id, room)
 
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Drop the texts that wait for a person; the conversation itself is in their terminal."""
+        rooms = self._rooms_of(source, person)
+        return {"waiting texts": sum(len(list(room.take())) for room in rooms)}
+
+    async def export_person(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the texts that wait for a person."""
+        for room in self._rooms_of(source, person):
+            for text in room.waiting:
+                yield {"store": "waiting texts", "text": text}
+
+    def _rooms_of(self, source: str, person: str) -> list[Room]:
+        if source != self.runtime.name:
+            return []
+        return [room for room_id, room in self._rooms.items() if _person(room_id) == person]
+
     async def stop(self) -> None:
         """Do nothing: waiting texts are lost."""
 
@@ -156,7 +172,7 @@ class ChatService(Service):
         """
         return Memory(
             id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{room_id}/{number}/{text}")),
-            entity_id=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{room_id}/person")),
+            entity_id=_person(room_id),
             agent_id=self.runtime.agent_id,
             created_at=time.time(),
             room_id=room_id,
@@ -191,6 +207,11 @@ class ChatService(Service):
         if not room.users:
             self._changed.pop(room, None)
         self._rooms.leave(room_id)
+
+
+def _person(room_id: str) -> str:
+    """Return the id of the person in a room: each terminal's room has one."""
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, f"{room_id}/person"))
 
 
 @contextmanager

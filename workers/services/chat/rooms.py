@@ -48,6 +48,11 @@ class Room:
             yield self._waiting.popleft()
 
     @property
+    def waiting(self) -> list[str]:
+        """Return the waiting texts, the oldest first."""
+        return list(self._waiting)
+
+    @property
     def is_unused(self) -> bool:
         """Return True if the room can be discarded."""
         return not (self._waiting or self._held or self.users)
@@ -82,6 +87,10 @@ class Rooms:
         room = self._rooms.get(room_id)
         if room is not None and room.is_unused:
             del self._rooms[room_id]
+
+    def items(self) -> list[tuple[str, Room]]:
+        """Return the rooms with their ids."""
+        return list(self._rooms.items())
 
     def holds(self, room_id: str, room: Room) -> bool:
         """Return True if the object is still the room of this id."""

@@ -4,16 +4,20 @@ They are in a SQLite file of the service's own, or on a PostgreSQL server. Each 
 a class, whose statements are in the store of the same name. Durations are seconds, sizes bytes.
 """
 
+import asyncio
 import importlib
 from typing import Annotated, Self
 
 import msgspec
 from msgspec import Meta
 
+from garrison.ipc import DeclaredError
 from garrison.workers import Plugin, Runtime
 
 from ..model_support.library import load_library
+from .admin_methods import AdminMethods
 from .cache_methods import CacheMethods
+from .erasure_methods import ErasureMethods
 from .log_methods import LogMethods
 from .memory_methods import MemoryMethods
 from .people_methods import PeopleMethods
@@ -23,13 +27,23 @@ from .task_methods import TaskMethods
 LIBRARIES = ("sqlalchemy", "alembic")
 SERVER_LIBRARIES = ("asyncpg", "greenlet")
 REQUIREMENT = "garrison[database]"
+PROBE_S = 10.0  # between looks whether the server answers
+PAUSE_S = 0.05  # between parts of a deletion, for others who write
+PRUNE_S = 60.0  # between deletions of cached values that expired
 STOP_S = 5.0  # for what waits to be written
 
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
 
 
 class DatabaseService(
-    MemoryMethods, CacheMethods, PeopleMethods, PlaceMethods, TaskMethods, LogMethods
+    MemoryMethods,
+    CacheMethods,
+    PeopleMethods,
+    PlaceMethods,
+    TaskMethods,
+    LogMethods,
+    ErasureMethods,
+    AdminMethods,
 ):
     """Memories, people, rooms, tasks, logs and cached values."""
 
@@ -62,11 +76,24 @@ class DatabaseService(
         stores = importlib.import_module(".stores", __name__)
         service._stores = await stores.Stores.open(runtime, config)
         service.spawn(service._stores.database.run(), "writer")
+        await service._apply_tombstones()
+        service.every(PROBE_S, service._stores.database.probe)
+        service.every(PRUNE_S, service._prune)
         service.spawn(service._stores.retention.run(service._note_deleted), "retention")
         return service
 
     def _note_deleted(self, rows: int) -> None:
         self.runtime.report(deleted_by_age=rows)
+
+    async def _prune(self) -> None:
+        """Delete cached values that expired, in parts; what a lost server leaves is for later."""
+        rows = 0
+        try:
+            while deleted := await self._stores.cache.prune():
+                rows += deleted
+                await asyncio.sleep(PAUSE_S)
+        except (DeclaredError, TimeoutError) as error:
+            self.runtime.logger.warning("database.prune_failed deleted=%d error=%s", rows, error)
 
     async def stop(self) -> None:
         """Write what waits, and close the connections."""

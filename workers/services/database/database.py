@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from garrison.ipc import Busy, RetryLater
 
-from .engine import Engine, Operation
+from .engine import Engine, Operation, UncertainCommit
 from .failures import AGAIN_MOST, Failure, failure_of
 
 T = TypeVar("T")
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 BATCH_MOST = 256  # operations of one transaction
 PENDING_MOST = 10_000  # operations that wait
 ANSWER_S = 0.25  # before a caller's deadline, for an error to reach it
-FIRST_S, LONGEST_S = 0.05, 5.0  # between attempts to reach a server
+FIRST_S, LONGEST_S = 0.05, 2.0  # between attempts to reach a server
 
 
 class DatabaseUnavailable(RetryLater):
@@ -59,6 +59,8 @@ class Database:
         self._wakeup = asyncio.Event()
         self._closing = False
         self._written = asyncio.Event()  # everything is, and nothing more will be
+        self._reads = set[asyncio.Future[Any]]()
+        self._back = asyncio.Event()  # a lost server answers again
         self.outage: str | None = None  # what is wrong with the server now
         self.writes = 0  # operations that are on disk
 
@@ -73,8 +75,16 @@ class Database:
         async def attempt() -> T:
             return await self.engine.read(operation)
 
-        async with self._in_time():
-            return await self._until_reached(attempt)
+        task = asyncio.ensure_future(self._until_reached(attempt))
+        task.add_done_callback(self._reads.discard)
+        self._reads.add(task)
+        try:
+            async with self._in_time():
+                return await asyncio.shield(task)
+        finally:
+            if not task.done():  # ended on its own: closing a connection that hangs takes seconds
+                task.add_done_callback(lambda done: done.cancelled() or done.exception())
+                task.cancel()
 
     async def write(self, operation: Operation[T]) -> T:
         """Run an operation in a transaction, together with those of others; it is on disk then.
@@ -123,6 +133,17 @@ class Database:
                 await self._written.wait()
         await self.engine.close()
 
+    async def probe(self) -> None:
+        """Note whether the server answers, also while there are no calls."""
+        try:
+            await self.engine.read(lambda connection: connection.exec_driver_sql("SELECT 1").all())
+        except Exception as error:
+            if failure_of(error) not in {Failure.LOST, Failure.REFUSED}:
+                raise
+            self._note(error)
+        else:
+            self._note(None)
+
     async def migrate(self) -> None:
         """Bring the tables up to date; the driver's errors are raised as they are."""
         await self.engine.migrate()
@@ -131,10 +152,20 @@ class Database:
 
     async def _write(self, batch: list[Pending]) -> None:
         live: list[Pending] = []
+        uncertain: UncertainCommit | None = None
 
         async def attempt() -> list[Any]:
+            nonlocal uncertain
+            if uncertain is not None:
+                if await self.engine.committed(uncertain.transaction):
+                    return uncertain.outcomes
+                uncertain = None
             live[:] = [one for one in batch if not one.future.done()]  # whose callers still wait
-            return await self.engine.write([one.operation for one in live]) if live else []
+            try:
+                return await self.engine.write([one.operation for one in live]) if live else []
+            except UncertainCommit as error:
+                uncertain = error
+                raise
 
         try:
             outcomes = await self._until_reached(attempt)
@@ -164,7 +195,9 @@ class Database:
                 if failure not in {Failure.LOST, Failure.REFUSED}:
                     raise self._explained(error, failure) from error
                 self._note(error)
-                await asyncio.sleep(delay)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(delay):
+                        await self._back.wait()
                 delay = min(delay * 2, LONGEST_S)
             else:
                 self._note(None)
@@ -182,11 +215,13 @@ class Database:
         if error is None:
             if self.outage is not None:
                 self.outage = None
+                self._back.set()
                 log.info("database.back database=%s", self.engine.name)
                 self._on_outage(None)
             return
         cause = getattr(error, "orig", None) or error
         text = f"{self.engine.name} cannot be reached: {cause or type(cause).__name__}"
+        self._back.clear()
         if self.outage is None:
             log.warning("database.lost database=%s error=%s", self.engine.name, cause)
         if text != self.outage:

@@ -5,6 +5,7 @@ does nothing besides. Durations are seconds.
 """
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sqlalchemy import Connection
@@ -13,6 +14,14 @@ from .failures import Failure, failure_of
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
+
+
+class UncertainCommit(ConnectionError):
+    """The connection was lost during a commit: `committed` says later whether it took effect."""
+
+    def __init__(self, transaction: str, outcomes: list[Any]) -> None:
+        super().__init__(f"the connection was lost during the commit of {transaction}")
+        self.transaction, self.outcomes = transaction, outcomes
 
 
 class Engine(Protocol):
@@ -29,7 +38,16 @@ class Engine(Protocol):
         """Run operations in one transaction; return each one's result, or the error it raised.
 
         Raises:
-            Exception: An error of the database; nothing was written.
+            UncertainCommit: The connection was lost during the commit.
+            Exception: Another error of the database; nothing was written.
+        """
+        ...
+
+    async def committed(self, transaction: str) -> bool:
+        """Return whether a transaction whose commit was uncertain took effect.
+
+        Raises:
+            ConnectionError: It has not ended yet.
         """
         ...
 
@@ -38,6 +56,15 @@ class Engine(Protocol):
 
         Raises:
             PermanentFailure: A later version of garrison wrote them.
+        """
+        ...
+
+    async def backup(self, path: Path) -> int:
+        """Write a consistent copy to a new file; return its size.
+
+        Raises:
+            FileExistsError: The file exists.
+            NotImplementedError: The database has a program of its own for that.
         """
         ...
 
@@ -50,7 +77,7 @@ def run_all(
     connection: Connection,
     operations: Sequence[Operation[Any]],
     begin: str,
-    before_commit: Callable[[Connection], None] = lambda connection: None,
+    transaction_id: Callable[[Connection], str | None] = lambda connection: None,
 ) -> list[Any]:
     """Run operations in one transaction; those that fail by their own fault are left out.
 
@@ -58,9 +85,10 @@ def run_all(
         connection: It commits each statement by itself.
         operations: They run again without the ones that failed.
         begin: The statement that begins a transaction.
-        before_commit: Runs at its end.
+        transaction_id: Returns what `committed` finds the transaction by.
 
     Raises:
+        UncertainCommit: The connection was lost during the commit.
         Exception: Another error than an operation's own; nothing was written.
     """
     failed: dict[int, Exception] = {}
@@ -71,8 +99,7 @@ def run_all(
             for index, operation in enumerate(operations):
                 outcomes.append(failed[index] if index in failed else operation(connection))
             index = -1
-            before_commit(connection)
-            connection.exec_driver_sql("COMMIT")
+            _commit(connection, transaction_id(connection), outcomes)
         except Exception as error:
             _roll_back(connection)
             if index < 0 or failure_of(error) not in {Failure.OWN, Failure.SLOW}:
@@ -83,6 +110,15 @@ def run_all(
             raise
         else:
             return outcomes
+
+
+def _commit(connection: Connection, transaction: str | None, outcomes: list[Any]) -> None:
+    try:
+        connection.exec_driver_sql("COMMIT")
+    except Exception as error:
+        if transaction is not None and failure_of(error) is Failure.LOST:
+            raise UncertainCommit(transaction, outcomes) from error
+        raise
 
 
 def _roll_back(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -76,7 +77,22 @@ class PostgresEngine:
 
     async def write(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         async with self._engine.connect() as connection:
-            return await connection.run_sync(run_all, operations, "BEGIN")
+            return await connection.run_sync(run_all, operations, "BEGIN", _transaction_id)
+
+    async def committed(self, transaction: str) -> bool:
+        """Return whether a transaction took effect; the server knows those of some time."""
+
+        def read(connection: Connection) -> str | None:
+            query = sa.select(
+                sa.func.pg_xact_status(sa.cast(sa.cast(transaction, sa.Text), _XactId))
+            )
+            status: str | None = connection.execute(query).scalar()
+            return status
+
+        status = await self.read(read)
+        if status == "in progress":  # its process has not seen yet that the connection is lost
+            raise ConnectionError(f"transaction {transaction} has not ended")
+        return status == "committed"
 
     async def migrate(self) -> None:
         async with self._engine.connect() as connection:
@@ -95,10 +111,29 @@ class PostgresEngine:
                 connection.exec_driver_sql("ROLLBACK")
             raise
 
+    async def backup(self, path: Path) -> int:
+        raise NotImplementedError(
+            f"{self.name} is backed up by PostgreSQL's own program: pg_dump --format=custom"
+        )
+
     async def close(self) -> None:
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(CONNECT_S):
                 await self._engine.dispose()
+
+
+class _XactId(sa.types.UserDefinedType[str]):
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "xid8"
+
+
+def _transaction_id(connection: Connection) -> str | None:
+    """Return the id of a transaction that has written something."""
+    query = "SELECT pg_current_xact_id_if_assigned()::text"
+    found: str | None = connection.exec_driver_sql(query).scalar()
+    return found
 
 
 def parse_url(text: str) -> sa.URL:

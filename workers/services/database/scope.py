@@ -34,3 +34,16 @@ def agent_of(caller: Caller | None, agent_id: str | None, every: bool = False) -
     if agent_id == EVERY and not every:
         raise ValueError('agent_id "*" is taken by claim_tasks and release_leases alone; name one')
     return agent_id
+
+
+def refuse_other_agents(caller: Caller | None) -> None:
+    """Refuse a call about all agents' records from a service of one agent.
+
+    Raises:
+        ForeignAgent: The caller belongs to an agent.
+    """
+    if caller is not None and caller.agent:
+        raise ForeignAgent(
+            f"{caller.name} belongs to agent {caller.agent!r} and asked for every agent's records "
+            "of a person: have a program or a service that belongs to no agent ask"
+        )

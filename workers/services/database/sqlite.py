@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 import threading
 import time
@@ -17,7 +18,7 @@ from garrison.ipc import PermanentFailure
 from garrison.workers.sqlite.files import checkpoint_pages, is_damage, set_modes, sync_folder
 from garrison.workers.sqlite.opening import NEEDS_OPERATOR
 
-from . import documents, migrate
+from . import backup, documents, migrate
 from .engine import Operation, run_all
 
 T = TypeVar("T")
@@ -60,8 +61,21 @@ class SqliteEngine:
             self._writer, lambda connection: run_all(connection, operations, "BEGIN IMMEDIATE")
         )
 
+    async def committed(self, transaction: str) -> bool:
+        """Return False: a commit is never uncertain, as the file has no connection to lose."""
+        return False
+
     async def migrate(self) -> None:
         await asyncio.get_running_loop().run_in_executor(self._writer, self._open)
+
+    async def backup(self, path: Path) -> int:
+        await asyncio.to_thread(backup.create_file, path)
+        try:
+            return await self._run(
+                self._readers, lambda connection: backup.write(connection, path), math.inf
+            )
+        finally:
+            await asyncio.to_thread(backup.discard, path)
 
     async def close(self) -> None:
         """Close the file; what runs is waited for."""
@@ -109,14 +123,19 @@ class SqliteEngine:
         guard = record.info["guard"] = Guard()
         driver.set_progress_handler(guard.is_over, STEPS)
 
-    async def _run(self, executor: ThreadPoolExecutor, work: Callable[[Connection], T]) -> T:
+    async def _run(
+        self,
+        executor: ThreadPoolExecutor,
+        work: Callable[[Connection], T],
+        timeout: float | None = None,
+    ) -> T:
         """Run work in a thread; a cancelled read is interrupted, a write is not."""
         cancelled = threading.Event()
 
         def run() -> T:
             with self._engine.connect() as connection:
                 guard: Guard = connection.info["guard"]
-                guard.deadline = time.monotonic() + self._timeout
+                guard.deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
                 guard.cancelled = cancelled
                 try:
                     return work(connection)

@@ -16,6 +16,7 @@ from garrison.workers import Runtime
 from .cache import CacheStore
 from .database import FIRST_S, LONGEST_S, Database
 from .engine import Engine
+from .erasure import ErasureStore
 from .failures import Failure, failure_of
 from .logs import LogStore
 from .memories import MemoryStore
@@ -49,6 +50,7 @@ class Stores:
         self.tasks = TaskStore(database)
         self.logs = LogStore(database)
         self.retention = RetentionStore(database, RETENTION | config.retention)
+        self.erasure = ErasureStore(database, self.memories)
 
     @classmethod
     async def open(cls, runtime: Runtime, config: Any) -> Self:

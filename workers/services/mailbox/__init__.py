@@ -8,19 +8,21 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, Self
 
 import msgspec
 from msgspec import Meta
 
 from garrison.ipc import EMPTY_MAP, EVENT, EventPost, PostRequest
-from garrison.workers import Plugin, Runtime, Service
+from garrison.workers import Plugin, Runtime, Service, idempotent
 from garrison.workers.sqlite.opening import open_or_explain
 
 from . import damage, schema
 from .admin import Admin
 from .checksums import Message
 from .delivery import Dispatcher
+from .erasure import PersonErasure
 from .retry import DeliveryLimits
 from .store import MailboxFull, Store
 from .system_clock import SystemClock
@@ -55,6 +57,8 @@ class MailboxService(Service):
         retry_for: Annotated[float, Meta(ge=0, le=366 * 86_400)] = 86_400.0
         max_bytes: Annotated[int, Meta(ge=1 << 20)] = 1 << 30
         max_dead: Count = 10_000  # dead letters; the oldest are deleted
+        # Of dead letters; 0: only `max_dead` deletes them.
+        keep_dead: Annotated[float, Meta(ge=0)] = 0.0
         keep_keys: Annotated[float, Meta(ge=0)] = 7 * 86_400.0  # of delivered messages
         max_keys: Count = 100_000  # of delivered messages; the oldest are deleted
 
@@ -64,6 +68,7 @@ class MailboxService(Service):
     dispatcher: Dispatcher
     subscriptions: dict[str, set[str]]  # by receiver; also of receivers that do not run now
     _admin: Admin
+    _erasure: PersonErasure
     _last_id: int
     _scanned: int  # seq up to which messages were verified; 0 begins again
 
@@ -81,6 +86,8 @@ class MailboxService(Service):
         limits = DeliveryLimits(config.timeout, config.max_attempts, config.retry_for)
         service.dispatcher = Dispatcher(runtime, store, clock, limits, service._new_id)
         service._admin = Admin(runtime.data_folder / FILE, store, clock, service.dispatcher)
+        service._erasure = PersonErasure(runtime, store, clock, service.dispatcher)
+        await service._erasure.apply_tombstones()
         service._last_id = service._scanned = 0
         service.subscriptions = await store.execute(schema.get_subscriptions)
         runtime.client.on_service_change(service._service_changed)
@@ -233,6 +240,21 @@ class MailboxService(Service):
         """Delete messages, waiting or dead; return how many. Deliveries in flight go on."""
         return await self._admin.drop(ids)
 
+    @idempotent
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Delete the messages of a person, waiting or dead; return how many, by kind.
+
+        Args:
+            source: NAME of the platform's service.
+            person: The id there.
+        """
+        return await self._erasure.forget(source, person)
+
+    async def export_person(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the messages of a person with their arguments; `store` is the kind."""
+        async for row in self._erasure.export(source, person):
+            yield row
+
     # --- background work ----------------------------------------------------------------------
 
     async def _watch_store(self) -> None:
@@ -248,9 +270,11 @@ class MailboxService(Service):
         config = self.config
         await self.dispatcher.expire()
         await self._save_clock()
-        before = self.clock.now() - config.keep_keys
+        now = self.clock.now()
+        before = now - config.keep_keys
+        dead_before = now - (config.keep_dead or float("inf"))
         pruned = await self.store.execute(
-            lambda at: schema.prune(at, before, config.max_keys, config.max_dead)
+            lambda at: schema.prune(at, before, config.max_keys, config.max_dead, dead_before)
         )
         if pruned:
             log.warning("mail.pruned dead=%d most=%d", pruned, config.max_dead)

@@ -113,6 +113,17 @@ def get(cursor: sqlite3.Cursor, message_id: str) -> DamagedMessage | None:
     return None if row is None else from_record(row)
 
 
+def holding(cursor: sqlite3.Cursor, wanted: bytes) -> list[DamagedMessage]:
+    """Return the records whose readable bytes contain others."""
+    rows = cursor.execute(f"SELECT {_COLUMNS} FROM damaged WHERE instr(fields, ?)", (wanted,))
+    return [from_record(row) for row in rows.fetchall()]
+
+
+def drop_holding(cursor: sqlite3.Cursor, wanted: bytes) -> int:
+    """Delete those records; return how many."""
+    return cursor.execute("DELETE FROM damaged WHERE instr(fields, ?)", (wanted,)).rowcount
+
+
 def from_record(row: tuple[Any, ...]) -> DamagedMessage:
     """Return the record of a row of the table `damaged`."""
     names = DamagedMessage.__struct_fields__

@@ -152,10 +152,10 @@ def acknowledge(cursor: sqlite3.Cursor, message: Message, result: bytes, now: fl
     # Its row was damaged after it had been read: it was delivered all the same.
     cursor.execute("DELETE FROM damaged WHERE id = ?", (message.id,))
     if message.key is not None:
-        _set_key(cursor, (message.key, message.id, now, result or None))
+        set_key(cursor, (message.key, message.id, now, result or None))
 
 
-def _set_key(cursor: sqlite3.Cursor, row: checksums.KeyRow) -> None:
+def set_key(cursor: sqlite3.Cursor, row: checksums.KeyRow) -> None:
     """Change the row of a key; one that was deleted stays so."""
     cursor.execute(
         "UPDATE keys SET id = ?, done_at = ?, result = ?, checksum = ? WHERE key = ?",
@@ -334,11 +334,17 @@ def clear_results(cursor: sqlite3.Cursor, most: int) -> int:
     ).fetchall()
     for row in rows:
         key, message_id, done_at, _ = checksums.key(row)
-        _set_key(cursor, (key, message_id, done_at, None))
+        set_key(cursor, (key, message_id, done_at, None))
     return len(rows)
 
 
-def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -> int:
+def prune(
+    cursor: sqlite3.Cursor,
+    before: float,
+    max_keys: int,
+    max_dead: int,
+    dead_before: float = float("-inf"),
+) -> int:
     """Delete old keys of delivered messages, and dead letters; return how many dead letters.
 
     Args:
@@ -346,6 +352,7 @@ def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -
         before: Delete keys whose message was delivered earlier.
         max_keys: Keys to keep.
         max_dead: Dead letters to keep.
+        dead_before: Delete dead letters that are older.
     """
     cursor.execute("DELETE FROM keys WHERE done_at < ?", (before,))
     cursor.execute(
@@ -353,12 +360,10 @@ def prune(cursor: sqlite3.Cursor, before: float, max_keys: int, max_dead: int) -
         "ORDER BY done_at DESC LIMIT -1 OFFSET ?)",
         (max_keys,),
     )
-    rows = cursor.execute(
-        f"SELECT {READ_HEADER} FROM letters WHERE state = 1 "
-        "ORDER BY died_at DESC LIMIT -1 OFFSET ?",
-        (max_dead,),
-    )
-    ids = [checksums.header(row[1:]).id for row in rows.fetchall()]
+    dead = f"SELECT {READ_HEADER} FROM letters WHERE state = 1"
+    rows = cursor.execute(f"{dead} ORDER BY died_at DESC LIMIT -1 OFFSET ?", (max_dead,)).fetchall()
+    rows += cursor.execute(f"{dead} AND died_at < ?", (dead_before,)).fetchall()
+    ids = list({checksums.header(row[1:]).id for row in rows})
     drop(cursor, ids)
     cursor.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()
     return len(ids)

@@ -53,13 +53,16 @@ class Store:
         path: The file.
         max_bytes: Its maximum size.
 
+    Attributes:
+        path: The file.
+
     Raises:
         NewerFile: A later version wrote it.
         OSError, sqlite3.Error: It cannot be opened.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path, self._reserve = path, path.with_name(f"{path.name}.reserve")
+        self.path, self._reserve = path, path.with_name(f"{path.name}.reserve")
         self._max_bytes = max_bytes
         self._has_reserve = self._no_room_logged = False
         self._writer = WriterThread("mailbox", self._commit, lambda: self._db.close())
@@ -142,7 +145,7 @@ class Store:
         return [full if request.size else next(results) for request in batch]
 
     def _full_error(self, problem: object) -> MailboxFull:
-        return MailboxFull(f"{self._path.parent} has no room for the message: {problem}")
+        return MailboxFull(f"{self.path.parent} has no room for the message: {problem}")
 
     def _space_problem(self, size: int) -> str:
         """Return why there is no room for a number of bytes; "" if there is."""
@@ -163,7 +166,7 @@ class Store:
 
     def _free_bytes(self) -> float:
         """Return the free disk space; infinite if the file system does not report it."""
-        found = os.statvfs(self._path.parent)
+        found = os.statvfs(self.path.parent)
         return found.f_bavail * found.f_frsize if found.f_blocks else math.inf
 
     def _clear_results(self) -> bool:
@@ -175,14 +178,14 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         """Open the file; of a damaged one, what can be read is carried into a new file."""
         try:
-            return open_database(self._path, self._max_bytes)
+            return open_database(self.path, self._max_bytes)
         except Damaged as error:
             self._salvage(error)
         try:
-            return open_database(self._path, self._max_bytes)
+            return open_database(self.path, self._max_bytes)
         except Damaged as error:
-            self._log_damage(rebuild.Carried(quarantine(self._path), 0, 0, []), error)
-        return open_database(self._path, self._max_bytes)
+            self._log_damage(rebuild.Carried(quarantine(self.path), 0, 0, []), error)
+        return open_database(self.path, self._max_bytes)
 
     def _recover(self, problem: Exception) -> None:
         """Replace a file that was found damaged in use, and open the new one."""
@@ -208,19 +211,19 @@ class Store:
 
     def _salvage(self, problem: Exception) -> None:
         try:
-            carried = rebuild.salvage(self._path)
+            carried = rebuild.salvage(self.path)
         except (sqlite3.OperationalError, OSError):  # no room
             raise
         except Exception:
             # The mailbox must start, whatever is in the file; the file itself is kept.
-            log.exception("mail.not_salvaged file=%s", self._path)
-            carried = rebuild.Carried(quarantine(self._path), 0, 0, [])
+            log.exception("mail.not_salvaged file=%s", self.path)
+            carried = rebuild.Carried(quarantine(self.path), 0, 0, [])
         self._log_damage(carried, problem)
 
     def _log_damage(self, carried: rebuild.Carried, problem: Exception) -> None:
         log.error(
             "mail.damaged file=%s set_aside=%s error=%s messages=%d keys=%d damaged=%d",
-            self._path,
+            self.path,
             carried.kept,
             problem,
             carried.messages,
@@ -232,7 +235,7 @@ class Store:
 
     def _scan(self) -> None:
         """Verify every row before the first delivery, unless the file is large."""
-        after = 0 if self._path.stat().st_size <= FULL_CHECK else -1
+        after = 0 if self.path.stat().st_size <= FULL_CHECK else -1
         while after >= 0:
             (last,) = self._run_now(
                 [functools.partial(damage.scan, after=after, most=SCANNED, with_index=False)]
@@ -291,7 +294,7 @@ class Store:
     def _wait_for_room(self, problem: Exception) -> None:
         """Wait before the next attempt, then reject the posts that arrived meanwhile."""
         if not self._no_room_logged:
-            log.error("mail.no_room file=%s error=%s", self._path, problem)
+            log.error("mail.no_room file=%s error=%s", self.path, problem)
         self._no_room_logged = True
         self._writer.wait_and_reject(RETRY_S, self._full_error(problem))
 
@@ -304,7 +307,7 @@ class Store:
     def _allocate_reserve(self) -> None:
         """Allocate the reserve: an eighth of the disk, at most `RESERVE`."""
         try:
-            found = os.statvfs(self._path.parent)
+            found = os.statvfs(self.path.parent)
             size = max(min(RESERVE, found.f_blocks * found.f_frsize // 8), PAGE)
             file = os.open(self._reserve, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -341,7 +344,7 @@ class Store:
             with contextlib.suppress(sqlite3.Error):
                 cursor.execute("ROLLBACK")
             raise
-        log.error("mail.damaged_row file=%s set_aside=%s", self._path, name)
+        log.error("mail.damaged_row file=%s set_aside=%s", self.path, name)
 
 
 def _is_operation_error(error: BaseException) -> bool:

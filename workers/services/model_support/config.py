@@ -21,3 +21,4 @@ class Limits(msgspec.Struct):
     budget_per_day: Count = 0  # tokens per day (UTC); 0 is no limit
     budget_cost_per_day: Money = 0.0  # in the currency of `prices`, likewise
     prices: Prices = {}  # per million tokens, by the model's name
+    check_key: bool = False  # at the start, the server is asked whether it accepts the key

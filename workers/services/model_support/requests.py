@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from garrison.ipc import Busy, ModelError
 from garrison.workers import Runtime
@@ -29,6 +30,9 @@ class Requests:
         runtime: Of its service.
         limits: Its config.
         rules: What its library's exceptions mean.
+
+    Attributes:
+        on_refused_key: Called after a request that was refused for its key or account.
     """
 
     def __init__(self, runtime: Runtime, limits: Limits, rules: tuple[Rule, ...] = ()) -> None:
@@ -47,6 +51,8 @@ class Requests:
             spent.cost,
         )
         self._waiting = 0
+        self.on_refused_key: Callable[[], None] = lambda: None
+        self.advice = ""  # what is to be done about a refused key
         self._keeper = UsageKeeper(runtime, self._report)
         self._report()
 
@@ -76,6 +82,10 @@ class Requests:
                 yield used
         finally:
             self._turns.release()
+
+    def usage_rows(self) -> list[dict[str, Any]]:
+        """Return what is counted and not in a database yet, by hour, agent and person."""
+        return self._keeper.rows()
 
     def forget_person(self, source: str, person: str) -> int:
         """Count a person's requests with no one's; return how many rows that changed."""
@@ -148,7 +158,9 @@ class Requests:
     def _note(self, error: ModelError | Busy) -> None:
         """Show in `garrison status` that the key or the account does not work."""
         if isinstance(error, ModelError) and error.kind == "auth":
-            self._runtime.warn("key", f"its key or account is refused: {error.reason}")
+            advice = f". {self.advice}" if self.advice else ""
+            self._runtime.warn("key", f"its key or account is refused: {error.reason}{advice}")
+            self.on_refused_key()
 
     def _report(self) -> None:
         facts = self._keeper.today.facts(bool(self._config.prices))

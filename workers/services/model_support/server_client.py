@@ -1,7 +1,7 @@
 """The client of a provider's library, and what happens without a key."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from garrison.ipc import ModelError
 from garrison.workers import GenerateTextParams, ModelType, Runtime
@@ -18,6 +18,14 @@ class ServerConfig(Protocol):
     small_model: str
 
 
+class Vendor(NamedTuple):
+    """Who runs a provider's own server."""
+
+    key_name: str  # NAME of the secret
+    url: str
+    keys_url: str  # the page where a key is to be had
+
+
 class ServerClient:
     """The library's client, if there is a key; `status` shows that there is none.
 
@@ -26,8 +34,7 @@ class ServerClient:
         config: Its config.
         create: The library's class.
         create_http: The library's class of HTTP clients.
-        key_name: NAME of the secret.
-        default_url: The provider's own server.
+        vendor: Who runs the provider's own server.
     """
 
     def __init__(
@@ -36,22 +43,24 @@ class ServerClient:
         config: ServerConfig,
         create: Callable[..., Any],
         create_http: Callable[..., Any],
-        key_name: str,
-        default_url: str,
+        vendor: Vendor,
     ) -> None:
         self._client: Any = None
-        self._no_key = (
-            f"there is no {key_name}: set it, and name it in the `secrets` of this service"
+        key_name = vendor.key_name
+        page = "" if config.base_url else f" (a key is to be had at {vendor.keys_url})"
+        self.advice = f"Correct {key_name}{page}, then run garrison restart {runtime.name}"
+        self.no_key = (
+            f"there is no {key_name}: set it, and name it in the `secrets` of this service{page}"
         )
         key = runtime.get_setting(key_name)
         if not key and config.base_url:
             key = "none"  # servers of one's own require no key; the library requires one
         if not key:
-            runtime.warn("key", self._no_key)
+            runtime.warn("key", self.no_key)
             return
         self._client = create(
             api_key=key,
-            base_url=config.base_url or default_url,
+            base_url=config.base_url or vendor.url,
             timeout=config.timeout,
             max_retries=0,  # the caller knows other providers
             http_client=create_http(verify=tls_context()),
@@ -64,8 +73,13 @@ class ServerClient:
             ModelError: There is no key.
         """
         if self._client is None:
-            raise ModelError("auth", text=self._no_key)
+            raise ModelError("auth", text=self.no_key)
         return self._client
+
+    @property
+    def has_key(self) -> bool:
+        """Return whether there is a key, or none is needed."""
+        return self._client is not None
 
     async def close(self) -> None:
         """Close its connections."""

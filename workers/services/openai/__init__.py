@@ -9,7 +9,6 @@ from garrison.workers import (
     Generated,
     GenerateObjectParams,
     GenerateTextParams,
-    ModelProvider,
     ModelType,
     Plugin,
     Runtime,
@@ -18,11 +17,13 @@ from garrison.workers import (
 
 from ..model_support.config import Limits
 from ..model_support.failures import OPENAI
+from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
+from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
 from ..model_support.schemas import object_of
-from ..model_support.server_client import ServerClient, check_stream, chosen_model
+from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
 from .media import describe_request, image_request, image_url, sound_of, speech_request
 from .messages import (
     batches,
@@ -40,11 +41,14 @@ from .messages import (
 )
 
 REQUIREMENT = "openai>=3.57"
+VENDOR = Vendor(
+    "OPENAI_API_KEY", "https://api.openai.com/v1", "https://platform.openai.com/api-keys"
+)
 WRITES = 1024  # tokens that a request without max_tokens is taken to write, for `tpm`
 TEXTS_MOST = 256  # texts of one request for embeddings
 
 
-class OpenAIService(ModelProvider):
+class OpenAIService(CountedProvider):
     """Text, objects, embeddings, images, speech and transcription by OpenAI's API."""
 
     service_type = "openai"
@@ -78,9 +82,12 @@ class OpenAIService(ModelProvider):
             config,
             library.AsyncOpenAI,
             library.DefaultAsyncHttpxClient,
-            "OPENAI_API_KEY",
-            "https://api.openai.com/v1",
+            VENDOR,
         )
+        key_check = KeyCheck(runtime, service._client, OPENAI)
+        service._requests.advice = service._client.advice
+        service._requests.on_refused_key = key_check.refused
+        key_check.at_start(config.check_key)
         service._register()
         return service
 

@@ -90,6 +90,11 @@ class Admission:
             self._remember(message)
         return drop
 
+    def forget(self, source: str, person: str) -> None:
+        """Forget a sender's bucket."""
+        if self._persons is not None:
+            self._persons.forget(_digest(source, person))
+
     def restore(self, earlier: Iterable[tuple[Sent, float, bool]]) -> None:
         """Count messages of an earlier process, the oldest first: a restart refills no bucket.
 

@@ -70,6 +70,10 @@ class Buckets(Generic[K]):
         last, bucket.excess_at = bucket.excess_at, bucket.at
         return last is None or bucket.at - last >= quiet
 
+    def forget(self, key: K) -> None:
+        """Forget a key; it begins anew."""
+        self._table.pop(key, None)
+
     def _used(self, key: K, at: float) -> Bucket:
         """Return a key's bucket, filled up to now, as the one that was used last."""
         rate = self._rate

@@ -103,6 +103,10 @@ class Gatekeeper:
             )
         self._emit(EventType.MESSAGE_DROPPED, {**_data(memory), "cause": drop.cause.value})
 
+    def forget(self, source: str, person: str) -> None:
+        """Forget what a person has used of their rate."""
+        self._admission.forget(source, person)
+
     # --- when its turn comes ----------------------------------------------------------------
 
     async def refusal(self, memory: Memory, age: Age) -> NoAnswer | None:

@@ -1,0 +1,158 @@
+"""The discord service on the bridge of Discord's wire: what is not an answer.
+
+Answers under kills are in `tests/chaos/test_discord.py`.
+"""
+
+import base64
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.support.discord_client import DiscordBridge, discord_bridge
+from tests.support.host import Host, found, hosting
+from tests.support.waiting import eventually, until
+
+from garrison.ipc import NotSent, OrderFailed
+
+pytestmark = pytest.mark.external
+
+CONFIG = """
+[plugins]
+agent = {{}}
+mailbox = {{}}
+parrot = {{}}
+discord = {{}}
+notes = {{}}
+[defaults]
+intensity = 0
+[services.discord]
+secrets = ["DISCORD_TOKEN"]
+[services.discord.config]
+channels = ["#general"]
+base_url = "{url}"
+[services.refused]
+plugin = "discord"
+autostart = false
+secrets = {{ DISCORD_TOKEN = "BAD_TOKEN" }}
+[services.refused.config]
+base_url = "{url}"
+[services.saving]
+plugin = "discord"
+autostart = false
+secrets = {{ DISCORD_TOKEN = "OTHER_TOKEN" }}
+[services.saving.config]
+base_url = "{url}"
+"""
+NOTES = """
+from garrison.workers import Plugin, Service
+
+EVENTS = ("MESSAGE_EDITED", "MESSAGE_DELETED", "REACTION_RECEIVED")
+
+
+class Notes(Service):
+    service_type = "notes"
+
+    @classmethod
+    async def start(cls, runtime):
+        service = cls(runtime)
+        service.seen = []
+        for event in EVENTS:
+            runtime.register_event(event, service.noting(event))
+        return service
+
+    def noting(self, event):
+        return lambda payload: self.seen.append([event, payload])
+
+    async def all(self) -> list:
+        return self.seen
+
+
+plugin = Plugin(name="notes", services=[Notes])
+"""
+
+
+@pytest.fixture(scope="module")
+def bridge() -> Iterator[DiscordBridge]:
+    """Run Discord."""
+    with discord_bridge("general", "random") as there:
+        yield there
+
+
+@pytest.fixture(scope="module")
+def bot(bridge: DiscordBridge) -> Iterator[Host]:
+    """Run the bot, and two with other tokens that are not started."""
+    files = {"config.toml": CONFIG.format(url=bridge.url), "notes.py": NOTES}
+    env = {"DISCORD_TOKEN": "token", "BAD_TOKEN": "bad", "OTHER_TOKEN": "other"}
+    with hosting("", ["parrot"], files, env, up=False) as host:
+        host.up()
+        bridge.until_bots(1)
+        yield host
+
+
+async def noted(bot: Host, event: str) -> list[dict[str, Any]]:
+    """Return the events of a name that another service has received."""
+    async with bot.connect() as client:
+        return [data for name, data in await found(client, "notes").all() if name == event]
+
+
+async def test_what_becomes_of_a_message(bot: Host, bridge: DiscordBridge) -> None:
+    """An edit, a reaction and a deletion are events of their own; none is answered."""
+    asked = bridge.say("general", "q1 short")
+    bridge.until_answered()
+    bridge.edit("general", asked, "q2 short")
+    bridge.react("general", asked, "👍")
+    bridge.delete("general", asked)
+    deleted = await eventually(lambda: noted(bot, "MESSAGE_DELETED"))
+    channel = bridge.channels["general"]
+    (edited,) = await noted(bot, "MESSAGE_EDITED")
+    assert edited["content"]["text"] == "q2 short"
+    (reaction,) = await noted(bot, "REACTION_RECEIVED")
+    assert (reaction["emoji"], reaction["id"], reaction["room_id"]) == ("👍", asked, channel)
+    assert (deleted[0]["id"], deleted[0]["room_id"], deleted[0]["source"]) == (
+        asked,
+        channel,
+        "discord",
+    )
+    assert bridge.answers() == ["[q1.1/1]"]
+
+
+async def test_a_file_is_sent_and_a_path_is_not(bot: Host, bridge: DiscordBridge) -> None:
+    """Data becomes a file of the message; what names a file of this machine is refused."""
+    data = base64.b64encode(b"a small text").decode()
+    media = {"url": f"data:text/plain;base64,{data}", "title": "note.txt"}
+    channel = bridge.channels["random"]
+    async with bot.connect() as client:
+        discord = found(client, "discord")
+        await discord.send_message(channel, {"text": "a file", "attachments": [media]})
+        with pytest.raises(NotSent, match="/etc/passwd"):
+            await discord.send_message(
+                channel, {"text": "a path", "attachments": [{"url": "/etc/passwd"}]}
+            )
+        with pytest.raises(NotSent, match="number"):
+            await discord.send_message("#random", "by its name")
+    sent = [one for one in bridge.read() if one.text == "a file"]
+    assert [one.files for one in sent] == [["note.txt"]]
+
+
+def test_a_channel_that_is_not_listed_is_not_read(bot: Host, bridge: DiscordBridge) -> None:
+    """A later message of a listed one is answered."""
+    bridge.say("random", "q8 short")
+    bridge.say("general", "q9 short")
+    until(lambda: "[q9.1/1]" in bridge.answers())
+    assert "[q8.1/1]" not in bridge.answers()
+
+
+def test_a_refused_token_names_the_place_of_a_new_one(bot: Host) -> None:
+    """It is not tried again: too many wrong logins lock a bot out."""
+    with pytest.raises(OrderFailed, match=r"https://discord\.com/developers/applications"):
+        bot.ask("start", "refused")
+    assert "DISCORD_TOKEN" in bot.wait_for("refused", "failed")["reason"]
+
+
+def test_session_starts_are_left_in_reserve(bot: Host, bridge: DiscordBridge) -> None:
+    """Below it the service waits for as long as Discord says, instead of losing the token."""
+    bridge.leave_starts(10)
+    with pytest.raises(OrderFailed, match="10 session starts are left"):
+        bot.ask("start", "saving")
+    state = {one["data"]["to"]: one["data"] for one in bot.events("service.state", "saving")}
+    assert state["backoff"]["wait_s"] > 55.0
