@@ -19,7 +19,13 @@ from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.requests import Requests
-from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
+from ..model_support.server_client import (
+    ServerClient,
+    Vendor,
+    check_stream,
+    check_url,
+    chosen_model,
+)
 from ..model_support.tools import tool_characters
 from .messages import (
     check_stop,
@@ -49,10 +55,13 @@ class AnthropicService(ModelProvider):
         """`[services.anthropic.config]`."""
 
         base_url: str = ""  # of a server with Anthropic's API; empty is Anthropic's own
-        model: str = "claude-sonnet-4-5"  # for TEXT_LARGE and OBJECT_LARGE
+        model: str = "claude-sonnet-5-5"  # for TEXT_LARGE and OBJECT_LARGE
         small_model: str = "claude-haiku-4-5"  # for TEXT_SMALL, OBJECT_SMALL; empty is `model`
         max_tokens: Positive = 4096  # tokens of an answer, where a request sets no number
         prompt_cache: bool = True  # the server keeps what the next request begins with
+
+        def __post_init__(self) -> None:
+            check_url(self.base_url)
 
     config: Config
     _client: ServerClient

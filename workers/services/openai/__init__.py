@@ -23,7 +23,13 @@ from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.requests import Requests
 from ..model_support.schemas import object_of
-from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
+from ..model_support.server_client import (
+    ServerClient,
+    Vendor,
+    check_stream,
+    check_url,
+    chosen_model,
+)
 from .media import describe_request, image_request, image_url, sound_of, speech_request
 from .messages import (
     batches,
@@ -66,6 +72,9 @@ class OpenAIService(ModelProvider):
         speech_model: str = "gpt-4o-mini-tts"  # for TEXT_TO_SPEECH
         voice: str = "alloy"
         transcription_model: str = "whisper-1"  # for TRANSCRIPTION
+
+        def __post_init__(self) -> None:
+            check_url(self.base_url)
 
     config: Config
     _client: ServerClient
