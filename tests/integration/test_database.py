@@ -9,6 +9,7 @@ import math
 import sqlite3
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,7 +17,17 @@ from tests.support.host import Host, found, hosting
 from tests.support.postgres import NEEDS_POSTGRES, Postgres, postgres
 
 from garrison.ipc import RemoteError
-from garrison.workers import Content, DatabaseAdapter, Memory
+from garrison.workers import (
+    Component,
+    Content,
+    DatabaseAdapter,
+    Entity,
+    Log,
+    Memory,
+    Relationship,
+    Room,
+    Task,
+)
 
 KINDS = [
     "sqlite",
@@ -335,6 +346,105 @@ async def test_values_are_cached(db: Any) -> None:
     assert await db.get_cache("k") is None
     assert await db.delete_cache("k")
     assert not await db.delete_cache("k")
+
+
+# --- people, places, logs -----------------------------------------------------------------
+
+
+async def test_people_and_places(db: Any) -> None:
+    """Records come back as their classes; elizaOS's own names of methods work too."""
+    tea = Component(entity_id="eve", type="taste", data={"likes": "tea"})
+    assert await db.create_entities([Entity(id="eve", names=["Eve"]), Entity(id="mal")])
+    assert not await db.create_entity(Entity(id="eve"))
+    assert await db.create_component(tea) != ""
+    assert await db.create_rooms([Room(id="r", world_id="w", type="GROUP")]) == ["r"]
+    assert await db.add_participants_room(["eve", "mal"], "r")
+    (eve, mal) = await db.get_entities_for_room("r", include_components=True)
+    assert (eve.names, [one.data for one in eve.components]) == (["Eve"], [tea.data])
+    assert (await db.get_entity_by_id("mal")) == mal
+    assert await db.get_component("eve", "taste") == eve.components[0]
+    assert await db.get_participants_for_room("r") == ["eve", "mal"]
+    assert await db.get_rooms_for_participant("eve") == ["r"]
+    await db.set_participant_user_state("r", "eve", "MUTED")
+    assert await db.get_participant_user_state("r", "eve") == "MUTED"
+    with pytest.raises(RemoteError, match=r"ghost.*takes no part in room 'r'"):
+        await db.set_participant_user_state("r", "ghost", "MUTED")
+    assert [room.id for room in await db.get_rooms(worldId="w")] == ["r"]
+    await db.create_relationship(
+        Relationship(source_entity_id="eve", target_entity_id="mal", tags=["friend"])
+    )
+    (pair,) = await db.get_relationships(entityId="mal", tags=["friend"])
+    assert (pair.source_entity_id, pair.agent_id) == ("eve", db.agent)
+    assert await db.delete_entity("eve")
+    assert await db.get_participants_for_room("r") == ["mal"]
+
+
+async def test_logs(db: Any) -> None:
+    """In both forms of storing them."""
+    await db.create_log(Log(type="model", body={"tokens": 3}, room_id="r", created_at=1.0))
+    await db.log(type="action", body={}, roomId="r")
+    found = await db.get_logs(roomId="r")
+    assert [one.type for one in found] == ["action", "model"]
+    await db.delete_log(found[0].id)
+    assert [one.body for one in await db.get_logs(type="model")] == [{"tokens": 3}]
+    assert len(await db.get_logs()) == 1
+
+
+# --- tasks --------------------------------------------------------------------------------
+
+
+async def test_tasks_are_chosen(db: Any) -> None:
+    """In either spelling, in pages; a time crosses the wire."""
+    now = datetime.now(UTC)
+    for number in range(3):
+        at = now + timedelta(hours=number - 1)
+        task = Task(id=f"t{number}", name="n", room_id="r", scheduled_for=at)
+        task.tags = ["queue"] * (number < 2)
+        await db.create_task(task)
+    due = await db.get_tasks({"roomId": "r", "scheduledFor": {"$lte": now}, "tags": ["queue"]})
+    assert [one.id for one in due] == ["t0", "t1"]
+    assert due[1].scheduled_for == now
+    assert [one.id for one in await db.get_tasks({"limit": 1, "offset": 1})] == ["t1"]
+    assert [one.id for one in await db.get_tasks_by_name("n")] == ["t0", "t1", "t2"]
+    with pytest.raises(RemoteError, match="no field 'colour'"):
+        await db.get_tasks({"colour": "red"})
+
+
+async def test_a_task_is_claimed_and_settled_once(db: Any) -> None:
+    """What lost its lease changes nothing; one of several callers changes a status."""
+    await db.create_task(Task(id="t", name="n", tags=["queue"]))
+    done = [await db.update_task("t", {"error": "x"}, if_status=one) for one in ("done", "pending")]
+    assert done == [False, True]
+    (task,) = await db.claim_tasks(owner="runner", lease=60.0, limit=5)
+    assert (task.status, task.lease_owner, task.error) == ("running", "runner", "x")
+    assert await db.claim_tasks(owner="other", lease=60.0) == []
+    assert await db.renew_lease("t", task.lease, 60.0)
+    assert await db.release_leases("runner") == 1
+    assert not await db.settle_task("t", task.lease, {"status": "done"})
+    (task,) = await db.claim_tasks(owner="runner", lease=60.0)
+    assert await db.settle_task("t", task.lease, {"status": "done", "roomId": "r"})
+    settled = await db.get_task("t")
+    assert (settled.status, settled.room_id, settled.lease) == ("done", "r", "")
+    with pytest.raises(RemoteError, match="LookupError: there is no task 'x'"):
+        await db.update_task("x", {})
+    with pytest.raises(RemoteError, match="a lease of some seconds"):
+        await db.claim_tasks(owner="runner", lease=0.0)
+
+
+async def test_tasks_of_every_agent(running: Host) -> None:
+    """A service that belongs to no agent claims them; one that belongs to one may not."""
+    async with running.connect() as client:
+        ada, eve = found(client, "ada.relay"), found(client, "eve.relay")
+        database: Any = client.get_service(DatabaseClass)
+        for one in (ada, eve):
+            await one.ask("create_task", {"task": Task(id="t", name="of all", tags=["queue"])})
+        everything = {"owner": "every", "lease": 60.0, "names": ["of all"], "agent_id": "*"}
+        with pytest.raises(RemoteError, match="every agent"):
+            await ada.ask("claim_tasks", everything)
+        claimed = await database.claim_tasks(limit=9, **everything)
+        assert {one.agent_id for one in claimed} == {"ada", "eve"}
+        assert [one.agent_id for one in await database.get_tasks({"agentId": "eve"})] == ["eve"]
+        assert await database.get_logs({"agentId": "eve", "roomId": "none"}) == []
 
 
 # --- agents -------------------------------------------------------------------------------

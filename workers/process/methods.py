@@ -126,8 +126,8 @@ class Method:
     def _bind_slowly(self, args: Value, kwargs: Value) -> tuple[tuple[Any, ...], dict[str, Any]]:
         signature = self._signature.replace(parameters=self._parameters)
         given, named = frames.decode_args(args), frames.decode_kwargs(kwargs)
-        if self._is_query and not named and len(given) == 1 and isinstance(given[0], dict):
-            given, named = [], given[0]
+        if self._is_query and len(given) == 1 and isinstance(given[0], dict):
+            given, named = [], given[0] | named
         try:
             bound = signature.bind(*given, **self._respell(named))
         except TypeError as error:

@@ -155,7 +155,9 @@ def _step(step: Row, state: str) -> RenderableType:
     if step["started_at"] is not None and step["ended_at"] is not None:
         took = f", {_seconds(step['ended_at'] - step['started_at'])}"
     head = f"{STEP_KINDS.get(step['kind'], step['kind'])}{name}: {state}{took}"
-    return _with_lines(head, map(_result, step["results"]))
+    given = step.get("arguments")  # an agent of an earlier release says nothing of them
+    arguments = [f"with {given if isinstance(given, str) else compact(given)}"] if given else []
+    return _with_lines(head, [*arguments, *map(_result, step["results"])])
 
 
 def _result(result: Row) -> str:

@@ -98,6 +98,11 @@ class Database:
         self.agents.append(agent_id)
         return 8
 
+    async def get_logs(self, *, room_id: str = "", agent_id: str | None = None) -> list[Any]:
+        """Note the agent and the room."""
+        self.agents.append(f"{agent_id}/{room_id}")
+        return []
+
     async def get_task(self, task_id: str) -> dict[str, Any]:
         """Return a task, as a database without agents does."""
         return {"name": task_id}
@@ -123,6 +128,21 @@ async def test_agent_id_is_filled_in_unless_it_is_given() -> None:
         assert await asyncio.to_thread(asker.ask) == 8
 
     assert fake.agents == ["ada", "max", "ada", "max", "ada", "ada", "ada"]
+
+
+async def test_elizaos_form_of_a_query() -> None:
+    """`agentId` too is an agent that is given, as a keyword or within the mapping."""
+    fake = Database()
+    async with testing.run(Asker, fakes={"database": fake}) as asker:
+        asker.runtime.client.agent = "ada"
+        logs: Any = asker.runtime.database_adapter.get_logs
+
+        await logs(roomId="r")
+        await logs(roomId="r", agentId="max")
+        await logs({"roomId": "r"})
+        await logs({"roomId": "r", "agentId": "max"})
+
+    assert fake.agents == ["ada/r", "max/r", "ada/r", "max/r"]
 
 
 async def test_what_a_database_has_besides_is_called_as_it_is() -> None:

@@ -47,7 +47,7 @@ def detail(**facts: Any) -> dict[str, Any]:
         "why": why | facts.pop("why", {}),
         "steps": [
             {"number": 0, "kind": "run", "name": "ROLL", "state": "ended", "otherwise": False,
-             "results": [result, failed], **times},
+             "results": [result, failed], "arguments": {"sides": 6}, **times},
             {"number": 1, "kind": "reply", "name": "", "state": "planned", "otherwise": True,
              "results": [], "started_at": None, "ended_at": None},
         ],
@@ -115,7 +115,7 @@ def test_one_answer_is_shown_in_full(
         "message discord/5678/1 is answered", "Ada (42)", "decided after 1.00 s",
         "ended after 2.50 s", "Roll a die, please.", "context, of TIME, FACTS",
         "It is noon. Ada likes dice.", "apply: ROLL", "do not apply: SING", "ran ROLL: ended",
-        "0.25 s", "succeeded: 6", '{"rolled":6}', "failed: no [31m die",
+        "0.25 s", 'with {"sides":6}', "succeeded: 6", '{"rolled":6}', "failed: no [31m die",
         "answered by claude, 0.80 s, tokens: 1,200 in, 45 out",
         "openai failed: ModelError: busy", "all failed", "sent, as 998877, unknown",
         "You rolled 6.", "no outcome yet", f"id {UUID}",

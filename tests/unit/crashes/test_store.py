@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from garrison.supervisor.crashes.report import RECORD_BYTES, CrashReport
+from garrison.supervisor.crashes.report import (
+    RECORD_BYTES,
+    CrashReport,
+    InFlight,
+    RecentMessage,
+)
 from garrison.supervisor.crashes.store import KEPT, KEPT_A_SERVICE, CrashStore
 
 
@@ -96,3 +101,21 @@ def test_what_a_killed_supervisor_left_half_written_is_removed(tmp_path: Path) -
     (tmp_path / "notes.txt").write_text("mine")
     assert CrashStore(tmp_path).ids() == []
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_recorded_values_are_cleared(tmp_path: Path) -> None:
+    """Everything else of a report stays; one without values is not written again."""
+    store = CrashStore(tmp_path / "deaths")
+    write(store, "quiet")
+    full = write(store, "agent")
+    call = RecentMessage("t", "in", "call", "chat", "say", 3, "ok", 1, value="my sister")
+    full.messages, full.in_flight = [call], [InFlight("in", "chat", "say", 3, "t", 1.0, 1, 0, "x")]
+    store.write(full)
+
+    assert store.clear_values() == 1
+    assert store.clear_values() == 0
+    found = store.read(full.id)
+    assert found is not None
+    assert (found.messages[0].value, found.in_flight[0].value) == ("", "")
+    assert found.messages[0].method == "say"
+    assert b"my sister" not in (tmp_path / "deaths" / f"{full.id}.json").read_bytes()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from garrison.workers.platform import send_log
+from garrison.workers.platform import send_erasure, send_log
 from garrison.workers.platform.decision import SendState
 from garrison.workers.platform.send_log import LogFull, SendLog
 
@@ -111,4 +111,31 @@ async def test_a_text_that_cannot_be_written_fails_alone(tmp_path: Path) -> None
         await moved
     await begun
     assert len(await log.rows("a")) == 1
+    close(log)
+
+
+async def test_rows_of_a_person_s_answers_and_channel_are_forgotten(tmp_path: Path) -> None:
+    """Those of a send under way are kept: they are needed to send it once."""
+    log = await opened(tmp_path)
+    for send, channel in (("a", "room"), ("b", "room"), ("c", "42"), ("d", "42")):
+        await log.begin(send, 0, channel, 0)
+        if send != "d":
+            await log.end(send, 0, channel, 0, SendState.SENT, f"their-{send}")
+    await log.move("42", "cursor-of-42")
+    rows = await send_erasure.export_sends(log, ["a", "missing"])
+    assert [(row["id"], row["channel"], row["theirs"]) for row in rows] == [
+        ("a", "room", "their-a")
+    ]
+    assert [row["id"] for row in await send_erasure.export_channel(log, "42")] == ["c", "d"]
+
+    assert await send_erasure.forget_sends(log, ["a", "missing"]) == 1
+    assert await send_erasure.forget_channel(log, "42") == 2
+    assert [bool(await log.rows(send)) for send in "abcd"] == [False, True, False, True]
+    with pytest.raises(ValueError, match="at most 1,000 ids"):
+        await send_erasure.forget_sends(log, ["x"] * 1001)
+    held = b"".join(path.read_bytes() for path in sorted(tmp_path.iterdir()))  # noqa: ASYNC240
+    assert b"their-a" not in held
+    assert b"their-c" not in held
+    assert b"cursor-of-42" not in held
+    assert b"their-b" in held
     close(log)

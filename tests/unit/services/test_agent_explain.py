@@ -14,8 +14,10 @@ from garrison.workers.services.agent.record.rows import (
     ModelUse,
     Outcome,
     Part,
+    PlannedCall,
     PlannedStep,
     Record,
+    Round,
     StepKind,
     StepState,
     Why,
@@ -43,6 +45,7 @@ def record(**facts: Any) -> Record:
         ["TIME"],
         "It is noon.",
         [ModelUse("TEXT_LARGE", "claude", {"openai": "busy"}, 0.5, {"in": 7})],
+        rounds=[Round("", [PlannedCall(0, "ROLL", {"sides": 6})])],
     )
     result = ActionResult(text="6", values={"rolled": 6}, action="ROLL")
     step = PlannedStep(0, StepKind.RUN, "ROLL", None, False, StepState.ENDED, [result], 11.0, 12.0)
@@ -80,6 +83,7 @@ def test_everything_that_is_recorded_is_shown() -> None:
             "results": [
                 {"success": True, "text": "6", "error": "", "values": {"rolled": 6}, "data": {}}
             ],
+            "arguments": {"sides": 6},
         }],
         "parts": [{
             "number": 0, "step": 0, "id": "p0", "text": "You rolled 6.",
@@ -100,6 +104,7 @@ def test_secrets_are_left_out_wherever_they_stand() -> None:
         models=[ModelUse("TEXT_LARGE", errors={"a": SECRET})],
         problem=SECRET,
         prompt=SECRET,
+        rounds=[Round("", [PlannedCall(0, "A", {"key": SECRET})])],
     )
     memory = Memory(content=content, metadata={"name": SECRET})
     part = Part(0, 0, Memory(content=content), problem=SECRET)

@@ -251,3 +251,15 @@ def test_a_message_is_as_old_as_its_platform_says_and_ages_while_it_waits(
     assert age.at(50.0 + waited) == expected
     assert age.is_over(900, 50.0 + waited) == (expected > 900)
     assert not age.is_over(0, 50.0 + waited)
+
+
+def test_a_forgotten_sender_begins_anew() -> None:
+    """Nothing of what they sent is left in the tables."""
+    admission = Admission(Rules(per_person=TWO))
+    history = [(0, sent(number)) for number in range(3)]
+    assert outcomes(admission, *history) == [None, None, TOLD]
+
+    admission.forget("telegram", history[0][1].person)
+    assert outcomes(admission, (0, sent(3))) == [QUIET]
+    admission.forget(history[0][1].source, history[0][1].person)
+    assert outcomes(admission, (0, sent(4))) == [None]

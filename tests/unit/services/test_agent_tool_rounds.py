@@ -16,11 +16,11 @@ from garrison.workers.services.agent.record.rows import (
     StepKind,
     StepState,
     Why,
+    call_of,
 )
 from garrison.workers.services.agent.tool_rounds import (
     CALLS_MOST,
     RESULT_MOST,
-    call_of,
     calls_left,
     conversation,
     ended_early,

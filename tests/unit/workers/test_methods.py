@@ -508,6 +508,7 @@ async def get_memories(
         ((), {"table_name": "facts", "roomId": "r"}),
         (({"tableName": "facts", "roomId": "r"},), {}),
         (({"table_name": "facts", "room_id": "r"},), {}),
+        (({"tableName": "facts"},), {"roomId": "r"}),
     ],
 )
 def test_elizaos_spelling_of_named_arguments(args: Any, kwargs: dict[str, Any]) -> None:

@@ -169,6 +169,9 @@ class Tasks(Protocol):
                 Fields may be written as in elizaOS: `roomId`, `scheduledFor`. `limit` and `offset`
                 page through them in the order of their creation.
             agent_id: Of this agent; None is the caller's.
+
+        Raises:
+            ValueError: The query is invalid, or more than 10,000 tasks match without a `limit`.
         """
         ...
 
@@ -184,6 +187,9 @@ class Tasks(Protocol):
         agent_id: str | None = None,
     ) -> bool:
         """Change the given fields of a task; return whether it did.
+
+        `id`, `agent_id` and the lease's fields stay as they are. A `status` other than "running"
+        ends the lease.
 
         Args:
             task_id: Which one.
@@ -237,6 +243,8 @@ class Tasks(Protocol):
     ) -> bool:
         """Change fields of a task that the caller holds, and give up its lease.
 
+        Without a new `status` the task is pending again.
+
         Returns False, and changes nothing, if the lease is not the task's any more: a runner that
         was taken for dead cannot undo what its successor did.
         """
@@ -289,7 +297,7 @@ class People(Protocol):
         ...
 
     async def delete_entity(self, entity_id: str, agent_id: str | None = None) -> bool:
-        """Delete an entity with its components; False if there is none."""
+        """Delete an entity, its components, relationships and parts in rooms; False if none."""
         ...
 
     async def create_component(self, component: Component, agent_id: str | None = None) -> str:
@@ -444,7 +452,11 @@ class Places(Protocol):
     async def set_participant_user_state(
         self, room_id: str, entity_id: str, state: str, agent_id: str | None = None
     ) -> None:
-        """Set it; an empty text is neither."""
+        """Set it; an empty text is neither.
+
+        Raises:
+            LookupError: The entity takes no part in the room.
+        """
         ...
 
 
@@ -465,7 +477,7 @@ class Logs(Protocol):
         offset: int = 0,
         agent_id: str | None = None,
     ) -> list[Log]:
-        """Return log entries, newest first."""
+        """Return log entries, newest first, at most 10,000."""
         ...
 
     async def delete_log(self, log_id: str, agent_id: str | None = None) -> None:
@@ -473,5 +485,59 @@ class Logs(Protocol):
         ...
 
 
-class DatabaseAdapter(Memories, Tasks, Cache, People, Places, Logs, Protocol):
+class OtherNames(Protocol):
+    """elizaOS's other names and forms of methods above."""
+
+    async def create_entity(self, entity: Entity, agent_id: str | None = None) -> bool:
+        """Store an entity; False if its id exists."""
+        ...
+
+    async def get_entity_by_id(self, entity_id: str, agent_id: str | None = None) -> Entity | None:
+        """Return an entity with its components, or None."""
+        ...
+
+    async def get_entity_by_ids(
+        self, ids: list[str], include_components: bool = False, agent_id: str | None = None
+    ) -> list[Entity]:
+        """Return the entities that exist among these ids."""
+        ...
+
+    async def create_room(self, room: Room, agent_id: str | None = None) -> str:
+        """Store a room; return its id. One with the same id is kept unchanged."""
+        ...
+
+    async def get_room(self, room_id: str, agent_id: str | None = None) -> Room | None:
+        """Return a room, or None."""
+        ...
+
+    async def get_rooms(self, world_id: str, agent_id: str | None = None) -> list[Room]:
+        """Return the rooms of a world."""
+        ...
+
+    async def add_participant(
+        self, entity_id: str, room_id: str, agent_id: str | None = None
+    ) -> bool:
+        """Have an entity take part in a room."""
+        ...
+
+    async def get_rooms_for_participant(
+        self, entity_id: str, agent_id: str | None = None
+    ) -> list[str]:
+        """Return the ids of the rooms in which an entity takes part."""
+        ...
+
+    async def log(
+        self,
+        *,
+        type: str,
+        body: dict[str, Any],
+        entity_id: str = "",
+        room_id: str = "",
+        agent_id: str | None = None,
+    ) -> None:
+        """Store a log entry."""
+        ...
+
+
+class DatabaseAdapter(Memories, Tasks, Cache, People, Places, Logs, OtherNames, Protocol):
     """All of them."""

@@ -8,7 +8,7 @@ apart.
 import inspect
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NoReturn
 
 from garrison.ipc.caller import Caller
@@ -19,7 +19,7 @@ from garrison.ipc.proxy import RemoteMethod, ServiceProxy
 
 from .adapter import DatabaseAdapter
 
-AGENT_ID = "agent_id"
+AGENT_ID, ELIZA_AGENT_ID = "agent_id", "agentId"
 SIGNATURE_MOST = 500  # characters of a signature that a manifest has
 
 
@@ -50,8 +50,10 @@ class DatabaseMethod(RemoteMethod):
     __slots__ = ()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        given = kwargs.pop(AGENT_ID, None)
         position = AGENT_POSITIONS[self._info.name]
+        if position == sys.maxsize and len(args) == 1 and isinstance(args[0], Mapping):
+            kwargs, args = {**args[0], **kwargs}, args[1:]  # elizaOS's queries
+        given = kwargs.pop(AGENT_ID, kwargs.pop(ELIZA_AGENT_ID, None))
         if len(args) > position:
             given, args = args[position], args[:position]
         if takes_agent(self._info.signature):

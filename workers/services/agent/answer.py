@@ -44,11 +44,11 @@ from .record.rows import (
     PlannedStep,
     StepKind,
     StepState,
+    call_of,
 )
 from .record.schema import UnreadableRecord
 from .response_sender import AnswerState, Emit, ResponseSender, decide, paused
 from .steps import numbered, or_reply
-from .tool_rounds import call_of
 
 log = logging.getLogger(__name__)
 

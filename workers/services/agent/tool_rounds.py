@@ -146,12 +146,6 @@ def ended_early(record: Record, problem: str) -> tuple[Round, PlannedStep]:
     return Round("", [failed], is_last=True), PlannedStep(number, StepKind.UNKNOWN, REPLY)
 
 
-def call_of(record: Record, step: int) -> PlannedCall | None:
-    """Return the call that a step runs; None if no model called it."""
-    calls = (call for one in record.why.rounds for call in one.calls)
-    return next((call for call in calls if call.step == step), None)
-
-
 def conversation(record: Record) -> list[ChatMessage]:
     """Return the calls of all rounds and their results, as they follow the message."""
     found: list[ChatMessage] = []

@@ -7,7 +7,6 @@ from garrison.workers import (
     Generated,
     GenerateObjectParams,
     GenerateTextParams,
-    ModelProvider,
     Plugin,
     Runtime,
     idempotent,
@@ -18,6 +17,7 @@ from ..model_support.failures import ANTHROPIC
 from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
+from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
 from ..model_support.server_client import (
     ServerClient,
@@ -44,7 +44,7 @@ VENDOR = Vendor(
 )
 
 
-class AnthropicService(ModelProvider):
+class AnthropicService(CountedProvider):
     """Text and objects by Anthropic's API, from texts and images."""
 
     service_type = "anthropic"

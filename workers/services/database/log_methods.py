@@ -1,5 +1,7 @@
 """The service's methods of log entries; see `DatabaseAdapter`."""
 
+from typing import Any
+
 from garrison.workers import Log, idempotent
 
 from .methods import Methods
@@ -16,7 +18,7 @@ class LogMethods(Methods):
         self,
         *,
         type: str,
-        body: dict[str, object],
+        body: dict[str, Any],
         entity_id: str = "",
         room_id: str = "",
         agent_id: str | None = None,

@@ -9,7 +9,6 @@ from garrison.workers import (
     Generated,
     GenerateObjectParams,
     GenerateTextParams,
-    ModelProvider,
     ModelType,
     Plugin,
     Runtime,
@@ -21,6 +20,7 @@ from ..model_support.failures import OPENAI
 from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
+from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
 from ..model_support.schemas import object_of
 from ..model_support.server_client import (
@@ -54,7 +54,7 @@ WRITES = 1024  # tokens that a request without max_tokens is taken to write, for
 TEXTS_MOST = 256  # texts of one request for embeddings
 
 
-class OpenAIService(ModelProvider):
+class OpenAIService(CountedProvider):
     """Text, objects, embeddings, images, speech and transcription by OpenAI's API."""
 
     service_type = "openai"

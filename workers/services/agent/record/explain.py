@@ -11,7 +11,7 @@ import msgspec
 from garrison.workers import ActionResult, Memory
 
 from ..prompt import message_text, name_of
-from .rows import ModelUse, Part, PlannedStep, Record, Why
+from .rows import ModelUse, Part, PlannedStep, Record, Why, call_of
 
 MOST_LINE = 300  # of a message, and of its answer, in a list
 MOST_TEXT = 16 * 1024  # of each text of one answer
@@ -51,7 +51,7 @@ class Explained(NamedTuple):
             "posted": record.posted,
             "decided_at": record.decided_at,
             "why": self._why(record.why),
-            "steps": [self._step(step) for step in record.steps],
+            "steps": [self._step(record, step) for step in record.steps],
             "parts": [self._part(part) for part in record.parts],
         }
 
@@ -89,7 +89,8 @@ class Explained(NamedTuple):
             "tokens": use.tokens,
         }
 
-    def _step(self, step: PlannedStep) -> dict[str, Any]:
+    def _step(self, record: Record, step: PlannedStep) -> dict[str, Any]:
+        call = call_of(record, step.number)
         return {
             "number": step.number,
             "kind": step.kind.value,
@@ -99,6 +100,7 @@ class Explained(NamedTuple):
             "started_at": step.started_at,
             "ended_at": step.ended_at,
             "results": [self._result(result) for result in step.results[:MOST_ITEMS]],
+            "arguments": None if call is None else self._value(call.arguments),
         }
 
     def _result(self, result: ActionResult) -> dict[str, Any]:

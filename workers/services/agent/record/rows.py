@@ -144,3 +144,9 @@ class Record(msgspec.Struct):
     steps: list[PlannedStep] = []
     parts: list[Part] = []
     seq: int = 0  # in the order in which messages were recorded
+
+
+def call_of(record: Record, step: int) -> PlannedCall | None:
+    """Return the call that a step runs; None if no model called it."""
+    calls = (call for one in record.why.rounds for call in one.calls)
+    return next((call for call in calls if call.step == step), None)
