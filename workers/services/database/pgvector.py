@@ -10,10 +10,6 @@ from .vector_data import text_of, unpacked
 
 log = logging.getLogger(__name__)
 
-# SQLAlchemy's inspection warns of a type that it does not know.
-HAS_COLUMN = """
-SELECT 1 FROM pg_attribute WHERE attrelid = 'embeddings'::regclass AND attname = 'vector'
-"""
 BATCH = 500  # vectors that one statement converts
 
 
@@ -25,7 +21,11 @@ def prepare(connection: Connection) -> bool:
     """
     if not _extend(connection):
         return False
-    if not connection.exec_driver_sql(HAS_COLUMN).scalar():
+    column = (
+        "SELECT 1 FROM pg_attribute WHERE attrelid = 'embeddings'::regclass "
+        "AND attname = 'vector' AND NOT attisdropped"
+    )
+    if not connection.exec_driver_sql(column).scalar():
         connection.exec_driver_sql("ALTER TABLE embeddings ADD COLUMN vector vector")
         # Kept in the row: the search reads this one, and never `data`.
         connection.exec_driver_sql("ALTER TABLE embeddings ALTER vector SET STORAGE MAIN")
