@@ -116,6 +116,10 @@ class OpenAIService(CountedProvider):
             if model:
                 add(model_type, _handler(method), priority=self.priority)
 
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Count a person's requests with no one's; return how many rows that changed."""
+        return {"usage": self._requests.forget_person(source, person)}
+
     async def stop(self) -> None:
         """Close its connections."""
         await self._client.close()
