@@ -85,7 +85,7 @@ def running(kind: str, server: Postgres | None) -> Iterator[Host]:
         pgvector = str(kind == "with pgvector").lower()
         for name in ("database", "second"):
             config += f'[services.{name}.config]\nurl = "{server.url}"\npgvector = {pgvector}\n'
-        config += '[services.second]\nplugin = "database"\ntype = "second"\n'
+        config += '[services.second]\nplugin = "database"\ntype = "database"\n'
     with hosting(config, files={"relay.py": RELAY}) as host:
         host.wait_for("database", "running")
         yield host
