@@ -16,6 +16,7 @@ from garrison.workers.agents.remote import (
     RemoteProvider,
 )
 from garrison.workers.agents.task_workers import RemoteTaskWorker, TaskWorker
+from garrison.workers.agents.tools import Generated
 
 Handler = Callable[..., Awaitable[Any] | Any]
 
@@ -169,6 +170,18 @@ class AgentRuntime:
         """Run a model as `use_model` does, and yield its text in pieces. The timeout is for each
         next piece. After its first piece no other provider is called: a `CallError` is raised."""
         return self._api.use_model_stream(model_type, params, provider, timeout, fallback)
+
+    def stream_with_tools(
+        self,
+        model_type: str,
+        params: Any,
+        provider: str | None = None,
+        timeout: float | None = None,
+        fallback: bool = True,
+    ) -> AsyncIterator[str | Generated]:
+        """Run a model with `params.tools` as `use_model` does; yield its text in pieces as
+        `use_model_stream` does, and last the whole: its text and its calls."""
+        return self._api.stream_with_tools(model_type, params, provider, timeout, fallback)
 
     async def process_actions(
         self,

@@ -38,6 +38,13 @@ class ModelProvider(Service):
         """Return the text and the calls of `params.tools` that the model decided on."""
         raise NotImplementedError(f"{type(self).__name__} takes no tools")
 
+    async def stream_with_tools(self, params: GenerateTextParams) -> AsyncIterator[str | Generated]:
+        """Yield the text in pieces, and last the whole. Default: `generate_with_tools`."""
+        found = await self.generate_with_tools(params)
+        if found.text:
+            yield found.text
+        yield found
+
     async def generate_object(self, params: GenerateObjectParams) -> Any:
         """Return an object that follows `params.schema`, a JSON Schema, as plain data."""
         raise NotImplementedError(f"{type(self).__name__} does not generate objects")

@@ -44,7 +44,7 @@ class ActionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     examples: tuple[Any, ...] = ()
     priority: int = 0
     idempotent: bool = False  # its handler may run twice
-    parameters: dict[str, Any] = {}  # JSON Schema of its options; empty: it takes none
+    parameters: dict[Identifier, Any] = {}  # JSON Schema of its options; empty: it takes none
 
 
 class ProviderInfo(msgspec.Struct, frozen=True, omit_defaults=True):

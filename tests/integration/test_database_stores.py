@@ -432,6 +432,39 @@ def test_a_lease_fences(run: StoreRunner) -> None:
     run(scenario)
 
 
+def test_tasks_are_settled_together(run: StoreRunner) -> None:
+    """Each by its own lease and with its own values, also where the columns differ."""
+    ada = run.agent()
+
+    async def scenario(stores: Opened) -> None:
+        tasks = stores.tasks
+        for number in range(4):
+            await tasks.create(ada, Task(id=str(number), name="n", tags=["queue"]))
+        leases = {one.id: one.lease for one in await tasks.claim(ada, "r", 60.0, 9, None)}
+        given: list[tuple[str, str, dict[str, Any]]] = [
+            ("0", leases["0"], {"status": "done", "metadata": {"n": 0}, "tags": ["a"]}),
+            ("1", "another", {"status": "done", "metadata": {"n": 1}, "tags": ["b"]}),
+            ("2", leases["2"], {"status": "pending", "metadata": {"n": None}, "tags": ["queue"]}),
+            ("3", leases["3"], {"scheduled_for": NOON, "max_late": None, "attempts": 7}),
+            ("0", leases["0"], {"status": "failed", "metadata": {}, "tags": []}),
+        ]
+        done = await asyncio.gather(
+            *(tasks.settle(ada, one, lease, TaskChanges.parse(new)) for one, lease, new in given)
+        )
+        assert done == [True, False, True, True, False]
+        found = await tasks.select(ada, TaskQuery())
+        assert [(one.status, one.metadata, one.tags) for one in found] == [
+            ("done", {"n": 0}, ["a"]),
+            ("running", {}, ["queue"]),
+            ("pending", {"n": None}, ["queue"]),
+            ("pending", {}, ["queue"]),
+        ]
+        assert (found[3].scheduled_for, found[3].max_late, found[3].attempts) == (NOON, None, 7)
+        assert [one.id for one in await tasks.claim(ada, "r", 60.0, 9, None)] == ["2", "3"]
+
+    run(scenario)
+
+
 def test_an_owner_gives_up_what_its_former_process_held(run: StoreRunner) -> None:
     """The tasks are due again, of the owner's alone; "*" is of every agent."""
     ada, bob = run.agent(), run.agent()

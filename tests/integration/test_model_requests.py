@@ -5,6 +5,7 @@ Another service of these has the same parts.
 
 import asyncio
 import importlib
+import importlib.util
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,17 +14,20 @@ from typing import Any, Literal
 import msgspec
 import pytest
 from tests.support.counterparts import openai as llmock
-from tests.support.model_server import ModelServer, Turn, failing
+from tests.support.model_server import ModelServer, Turn, failing, message
 from tests.support.waiting import eventually
 
 from garrison.ipc import ModelError, PermanentFailure
 from garrison.workers import (
     EmbedParams,
+    Generated,
     GenerateObjectParams,
     GenerateTextParams,
     ModelTrace,
     ModelUnavailable,
+    ToolCall,
 )
+from garrison.workers.services.anthropic import AnthropicService
 from garrison.workers.services.model_support import key_check
 from garrison.workers.services.model_support.ledger import Ledger, Spent
 from garrison.workers.services.model_support.library import load_library
@@ -138,7 +142,7 @@ async def test_a_budget_ends_and_outlives_the_service(server: ModelServer) -> No
         again = await OpenAIService.start(service.runtime)
         assert (await refused(again)).reason == error.reason
         await again.stop()
-        assert len(server.asked) == 3
+        assert server.body["input"] == ["a", "bcd"]
 
 
 async def test_what_requests_cost_is_counted_and_limited(server: ModelServer) -> None:
@@ -289,3 +293,81 @@ async def test_another_server_of_openais_api() -> None:
             server.script({"type": "fail", "status": 429, "retry_after": 3})
             error = await refused(service)
             assert (error.kind, error.retry_after) == ("busy", 3.0)
+
+
+TOOLS = {"prompt": "Roll", "tools": [{"name": "roll", "parameters": {"type": "object"}}]}
+CALLED = Generated("Let me see", [ToolCall("t1", "roll", {"sides": 6})], "tool_calls")
+
+
+def of_openai() -> list[Any]:
+    """Return a stream's events: a text, and a call in two pieces."""
+    head = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+
+    def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
+        return {**head, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+    first = {"index": 0, "id": "t1", "type": "function"}
+    return [
+        chunk(content="Let me "),
+        chunk(content="see"),
+        chunk(tool_calls=[{**first, "function": {"name": "roll", "arguments": '{"sid'}}]),
+        chunk(tool_calls=[{"index": 0, "function": {"arguments": 'es": 6}'}}]),
+        chunk("tool_calls"),
+        "[DONE]",
+    ]
+
+
+def of_anthropic() -> list[Any]:
+    """Return the same as Anthropic's server sends it."""
+    block = {"type": "tool_use", "id": "t1", "name": "roll", "input": {}}
+    begin, delta = {"type": "content_block_start"}, {"type": "content_block_delta"}
+    stop = {"stop_reason": "tool_use", "stop_sequence": None}
+    return [
+        {"type": "message_start", "message": message([], None)},
+        {**begin, "index": 0, "content_block": {"type": "text", "text": ""}},
+        {**delta, "index": 0, "delta": {"type": "text_delta", "text": "Let me "}},
+        {**delta, "index": 0, "delta": {"type": "text_delta", "text": "see"}},
+        {"type": "content_block_stop", "index": 0},
+        {**begin, "index": 1, "content_block": block},
+        {**delta, "index": 1, "delta": {"type": "input_json_delta", "partial_json": '{"sid'}},
+        {**delta, "index": 1, "delta": {"type": "input_json_delta", "partial_json": 'es": 6}'}},
+        {"type": "content_block_stop", "index": 1},
+        {"type": "message_delta", "delta": stop, "usage": {"output_tokens": 4}},
+        {"type": "message_stop"},
+    ]
+
+
+async def streams(service: Any, server: ModelServer, events: list[Any]) -> None:
+    """Stream an answer with a call; then one that breaks, and one of which nothing has come."""
+    runtime = service.runtime
+    server.script(Turn(events=events))
+    pieces = [one async for one in runtime.stream_with_tools("TEXT_LARGE", TOOLS)]
+    assert pieces == ["Let me ", "see", CALLED]
+    assert server.body["tools"]
+    server.script(Turn(events=events[:4], fault="dropped"))
+    with pytest.raises(ModelError, match="busy"):
+        _ = [one async for one in runtime.stream_with_tools("TEXT_LARGE", TOOLS)]
+    with pytest.raises(TypeError, match="use stream_with_tools"):
+        _ = [one async for one in runtime.use_model_stream("TEXT_LARGE", TOOLS)]
+
+
+async def test_a_stream_with_tools_ends_with_the_whole(server: ModelServer) -> None:
+    """Its calls are put together; half of it is an error."""
+    config = {"base_url": f"{server.url}/v1"}
+    async with run(OpenAIService, config=config, settings=KEY) as service:
+        await streams(service, server, of_openai())
+        vectors = await service.runtime.use_model("TEXT_EMBEDDING", ["a", "bcd"])
+        assert vectors == [[1.0, 1.0], [3.0, 1.0]]
+        assert server.body["input"] == ["a", "bcd"]
+        assert await service.runtime.use_model("TEXT_EMBEDDING", []) == []
+
+
+@pytest.mark.external
+@pytest.mark.skipif(
+    importlib.util.find_spec("anthropic") is None,
+    reason="the library anthropic is not installed: pip install '.[external]'",
+)
+async def test_a_stream_of_anthropics_likewise(server: ModelServer) -> None:
+    """By its own library."""
+    async with run(AnthropicService, config={"base_url": server.url}) as service:
+        await streams(service, server, of_anthropic())

@@ -304,6 +304,8 @@ SHOWN = {
     "workers/services/database/people.py": {"time.time"},  # of a record
     "workers/services/database/places.py": {"time.time"},  # of a record
     "workers/services/database/retention.py": {"time.time", "time.gmtime", "time.strftime"},
+    "workers/services/database/task_statements.py": {"time.time"},  # the file's clock
+    "workers/services/database/vectors.py": {"time.time"},  # of a vector
     "workers/services/database/tasks.py": {"time.time"},  # the times of tasks
     "workers/services/mailbox/admin.py": {"time.time"},  # age of what was found damaged
     "workers/services/mailbox/damage.py": {"time.time"},  # when it was found

@@ -38,7 +38,7 @@ from .fallback import Attempt, ModelFallback
 from .model_budget import Use, budgeted
 from .model_trace import trace_answer, trace_error
 from .models import ModelType, ModelUnavailable, Offer, as_params, choose_offer, in_short, offer_of
-from .objects import as_output, with_parameters, with_schema
+from .objects import as_output, as_wanted, with_parameters, with_schema
 from .optional_calls import LeftOut, OptionalCalls, Warn
 from .remote import (
     RemoteAction,
@@ -48,6 +48,7 @@ from .remote import (
     stream_method,
 )
 from .task_workers import RemoteTaskWorker
+from .tools import Generated, has_tools
 
 log = logging.getLogger(__name__)
 
@@ -234,6 +235,37 @@ class AgentApi:
         fallback: bool = True,
     ) -> AsyncGenerator[str, None]:
         """Run a model and stream its text; see `Runtime.use_model_stream`."""
+        if has_tools(params):
+            raise TypeError("tools are offered: use stream_with_tools, which yields the calls too")
+        arguments = (model_type, params, provider, timeout, fallback)
+        async with aclosing(self._stream(*arguments)) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def stream_with_tools(
+        self,
+        model_type: str,
+        params: Any,
+        provider: str | None = None,
+        timeout: float | None = None,
+        fallback: bool = True,
+    ) -> AsyncGenerator[str | Generated, None]:
+        """Stream a text and the calls of tools; see `Runtime.stream_with_tools`."""
+        sent = with_parameters(model_type, params)
+        if not has_tools(sent):
+            raise TypeError("no tools are offered: use use_model_stream")
+        async with aclosing(self._stream(model_type, sent, provider, timeout, fallback)) as pieces:
+            async for piece in pieces:
+                yield piece if isinstance(piece, str) else as_wanted(piece, Generated)
+
+    async def _stream(
+        self,
+        model_type: str,
+        params: Any,
+        provider: str | None,
+        timeout: float | None,
+        fallback: bool,
+    ) -> AsyncGenerator[Any, None]:
         async with budgeted(self._client, model_type, params) as use:
             attempts = self._attempts(use.model_type, use.params, provider, fallback)
             async with aclosing(self._pieces_of(attempts, use, timeout)) as pieces:
@@ -242,7 +274,7 @@ class AgentApi:
 
     async def _pieces_of(
         self, attempts: ModelFallback, use: Use, timeout: float | None
-    ) -> AsyncGenerator[str, None]:
+    ) -> AsyncGenerator[Any, None]:
         failure: CallError | None = None
         model_type, started, size = use.model_type, False, 0
         while True:

@@ -134,6 +134,7 @@ class Model(NamedTuple):
     priority: int
     stream: Callable[..., Any] | None = None  # the same, as an asynchronous generator of texts
     tools: Callable[..., Any] | None = None  # the same where params offer tools
+    tools_stream: Callable[..., Any] | None = None  # the same, as an asynchronous generator
     batch: Callable[..., Any] | None = None  # of embeddings: the same where params have `texts`
 
 

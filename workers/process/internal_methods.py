@@ -150,9 +150,7 @@ class InternalMethods:
             return output
 
     async def _with_tools(self, model: Model, model_type: str, params: Any) -> Generated:
-        if model.tools is None:
-            raise ModelError("invalid", text=f"this provider of {model_type} takes no tools")
-        output = self._run(model.tools, model_type, params)
+        output = self._run(model.tools or no_tools, model_type, params)
         output = await output if inspect.isawaitable(output) else output
         if not isinstance(output, Generated):
             raise TypeError(f"with tools a model must return Generated, not {output!r:.80}")
@@ -176,7 +174,10 @@ class InternalMethods:
         """Run a model; yield its output in pieces."""
         model = self._model(model_type, provider)
         with logged(f"model {model_type}"):
-            output = self._run(model.stream or model.handler, model_type, params)
+            handler = model.stream or model.handler
+            if model_type in TEXT_TYPES and has_tools(params):
+                handler = model.tools_stream or model.tools or no_tools
+            output = self._run(handler, model_type, params)
             if hasattr(output, "__aiter__"):
                 pieces = aiter(output)
                 try:
@@ -324,6 +325,11 @@ def action_options(action: Action, options: dict[str, Any] | None) -> tuple[Any,
     if options is None or isinstance(wanted, Mapping):
         return (options,)
     return (msgspec.convert(options, wanted),)
+
+
+def no_tools(runtime: object, params: Any) -> Any:
+    """Refuse a request that offers tools."""
+    raise ModelError("invalid", text="this provider takes no tools")
 
 
 def texts_of(params: Any) -> list[str]:

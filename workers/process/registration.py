@@ -69,7 +69,10 @@ def add_service(
         whole = _of_type(model_type, _method(service, model_type))
         model = Model(whole, rank, stream)
         if model_type in TEXT_TYPES and takes_tools(type(service)):
-            model = model._replace(tools=_of_type(model_type, service.generate_with_tools))
+            model = model._replace(
+                tools=_of_type(model_type, service.generate_with_tools),
+                tools_stream=_of_type(model_type, service.stream_with_tools),
+            )
         if model_type == ModelType.TEXT_EMBEDDING:
             model = model._replace(batch=_batch(service))
         registry.add_model(model_type, provider, model)

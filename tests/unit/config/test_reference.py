@@ -20,6 +20,7 @@ from garrison.workers.services.local import LocalService
 from garrison.workers.services.mailbox import MailboxService
 from garrison.workers.services.notification import NotificationService
 from garrison.workers.services.openai import OpenAIService
+from garrison.workers.services.task import TaskService
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "config.toml"
@@ -83,8 +84,8 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     """The defaults that config.toml shows change nothing when they are put in force."""
     (short_path / "eliza.json").write_text('{"name": "Eliza"}')
     (short_path / "config.toml").write_text(uncommented)
-    plugins = ["chat", "agent", "eliza", "notification", "mailbox"]
-    plugins += ["openai", "anthropic", "local", "database", "discord"]
+    plugins = ["chat", "agent", "eliza", "mailbox", "notification", "task", "database"]
+    plugins += ["openai", "anthropic", "local", "discord"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
@@ -100,6 +101,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("openai", OpenAIService),
         ("anthropic", AnthropicService),
         ("local", LocalService),
+        ("task", TaskService),
         ("database", DatabaseService),
     )
     shown = service_of(full, "discord")["config"]

@@ -16,7 +16,12 @@ from garrison.workers import (
 )
 from garrison.workers.agents.objects import as_output, parameters_schema, with_parameters
 from garrison.workers.services.anthropic import messages as anthropic
-from garrison.workers.services.model_support.tools import Decided, checked_calls, finish_of
+from garrison.workers.services.model_support.tools import (
+    Decided,
+    StreamedCalls,
+    checked_calls,
+    finish_of,
+)
 from garrison.workers.services.model_support.usage import Used
 from garrison.workers.services.openai import messages as openai
 
@@ -205,3 +210,58 @@ def test_parameters_travel_as_their_schema() -> None:
         parameters_schema(list[int])
     with pytest.raises(TypeError, match="JSON Schema of an object"):
         parameters_schema({"type": "string"})
+
+
+def piece(**fields: Any) -> Any:
+    """Return a piece of a stream as a library has it."""
+    return SimpleNamespace(**fields)
+
+
+def test_calls_are_put_together_from_the_pieces_of_a_stream() -> None:
+    """Of OpenAI's; some servers send no index, or each call whole."""
+    calls = StreamedCalls()
+    for index, id, name, arguments in (
+        (0, "a", "roll", ""),
+        (1, "b", "look", None),
+        (0, None, None, '{"sides"'),
+        (0, None, "", ": 7}"),
+    ):
+        function = piece(name=name, arguments=arguments)
+        call = piece(index=index, id=id, function=function)
+        openai.add_calls(piece(content=None, tool_calls=[call]), calls)
+    openai.add_calls(piece(content="x", tool_calls=None), calls)
+    expected = [ToolCall("a", "roll", {"sides": 7}), ToolCall("b", "look")]
+    assert calls.generated("Sure", TOOLS) == Generated("Sure", expected, "tool_calls")
+
+    whole = StreamedCalls()
+    openai.add_calls(
+        piece(tool_calls=[called("a", "look", "{}"), called("b", "look", "{}")]), whole
+    )
+    assert [call.id for call in whole.generated("", TOOLS).tool_calls] == ["a", "b"]
+
+
+def test_calls_are_put_together_from_anthropics_events() -> None:
+    """Blocks of text are left to others; a cut answer has arguments that are no JSON."""
+    calls = StreamedCalls()
+    use = piece(type="tool_use", id="a", name="roll", input={})
+    start = piece(type="content_block_start", index=1, content_block=use)
+    deltas = [
+        piece(type="content_block_delta", index=1, delta=piece(type=kind, **more))
+        for kind, more in (
+            ("input_json_delta", {"partial_json": '{"si'}),
+            ("text_delta", {"text": "x"}),
+            ("input_json_delta", {"partial_json": 'des": 7}'}),
+        )
+    ]
+    assert [anthropic.add_call(one, calls) for one in (start, *deltas)] == [True, True, False, True]
+    assert calls.generated("", TOOLS).tool_calls == [ToolCall("a", "roll", {"sides": 7})]
+
+    cut = StreamedCalls()
+    cut.finish = "max_tokens"
+    for one in (start, deltas[0]):
+        anthropic.add_call(one, cut)
+    found = cut.generated("", TOOLS)
+    assert (found.finish, found.tool_calls[0].problem[:26]) == (
+        "length",
+        "its arguments are no JSON:",
+    )

@@ -122,7 +122,7 @@ async def test_a_task_that_keeps_failing_is_paused_with_the_reason(
         paused = await status_of(store, "bad", "paused")
         assert len(tried.runs) == runs
         assert reason in paused.error
-        assert "garrison tasks resume bad" in caplog.text
+        await until_true(lambda: "garrison tasks resume bad" in caplog.text)
         tried.ends.clear()
         assert await service.resume(["bad"]) == 1
         done = await status_of(store, "bad", "done")

@@ -201,7 +201,7 @@ def test_no_such_plugin(tmp_path: Path, use: Use) -> None:
     problem = refused(use, "mybt")
 
     assert str(tmp_path / "mybt.py") in problem
-    assert "chat, eliza" in problem
+    assert "agent, anthropic, chat, " in problem
     assert '"mybt:plugin"' in problem
 
 

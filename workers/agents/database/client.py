@@ -18,6 +18,7 @@ from garrison.ipc.messages import Entry
 from garrison.ipc.proxy import RemoteMethod, ServiceProxy
 
 from .adapter import DatabaseAdapter
+from .task_notices import CHANGING, notify_after
 
 AGENT_ID, ELIZA_AGENT_ID = "agent_id", "agentId"
 SIGNATURE_MOST = 500  # characters of a signature that a manifest has
@@ -58,7 +59,10 @@ class DatabaseMethod(RemoteMethod):
             given, args = args[position], args[:position]
         if takes_agent(self._info.signature):
             kwargs[AGENT_ID] = self._agent() if given is None else given
-        return super().__call__(*args, **kwargs)
+        result = super().__call__(*args, **kwargs)
+        if self._info.name in CHANGING:
+            notify_after(self._client, result)
+        return result
 
     def _agent(self) -> str:
         """Return the caller's agent.

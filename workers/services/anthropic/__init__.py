@@ -1,13 +1,13 @@
 """The anthropic service: Anthropic's models, by Anthropic's own library."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any, ClassVar, Self
 
 from garrison.workers import (
     Generated,
     GenerateObjectParams,
     GenerateTextParams,
-    ModelProvider,
     Plugin,
     Runtime,
     idempotent,
@@ -18,12 +18,15 @@ from ..model_support.failures import ANTHROPIC
 from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
+from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
 from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
-from ..model_support.tools import tool_characters
+from ..model_support.tools import StreamedCalls, tool_characters
 from .messages import (
+    add_call,
     check_stop,
     generated_of,
+    is_continued,
     message_request,
     note_usage,
     object_of,
@@ -38,7 +41,7 @@ VENDOR = Vendor(
 )
 
 
-class AnthropicService(ModelProvider):
+class AnthropicService(CountedProvider):
     """Text and objects by Anthropic's API, from texts and images."""
 
     service_type = "anthropic"
@@ -49,7 +52,7 @@ class AnthropicService(ModelProvider):
         """`[services.anthropic.config]`."""
 
         base_url: str = ""  # of a server with Anthropic's API; empty is Anthropic's own
-        model: str = "claude-sonnet-4-5"  # for TEXT_LARGE and OBJECT_LARGE
+        model: str = "claude-sonnet-4-6"  # for TEXT_LARGE and OBJECT_LARGE
         small_model: str = "claude-haiku-4-5"  # for TEXT_SMALL, OBJECT_SMALL; empty is `model`
         max_tokens: Positive = 4096  # tokens of an answer, where a request sets no number
         prompt_cache: bool = True  # the server keeps what the next request begins with
@@ -91,9 +94,26 @@ class AnthropicService(ModelProvider):
     async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield the answer in the pieces that the server sends."""
         request = message_request(params, *self._options(params))
+        async with aclosing(self._stream(params, request, StreamedCalls())) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def stream_with_tools(self, params: GenerateTextParams) -> AsyncIterator[str | Generated]:
+        """Yield the answer in the pieces that the server sends, and last the whole."""
+        request = tools_request(params, *self._options(params))
+        calls, texts = StreamedCalls(), list[str]()
+        async with aclosing(self._stream(params, request, calls)) as pieces:
+            async for piece in pieces:
+                texts.append(piece)
+                yield piece
+        yield calls.generated("".join(texts), params.tools)
+
+    async def _stream(
+        self, params: GenerateTextParams, request: dict[str, Any], calls: StreamedCalls
+    ) -> AsyncGenerator[str, None]:
         async with self._requests.request(self._estimate(params), request["model"]) as used:
             stream = await self._client.get().messages.create(**request, stream=True)
-            has_text = False
+            has_content = is_continued(params)
             async with stream:  # leaving it ends the generation
                 check_stream(stream)
                 async for event in stream:
@@ -103,9 +123,12 @@ class AnthropicService(ModelProvider):
                         note_usage(event.usage, used)
                         used.finish = event.delta.stop_reason or used.finish
                     elif event.type == "content_block_delta" and event.delta.type == "text_delta":
-                        has_text = True
+                        has_content = True
                         yield event.delta.text
-            check_stop(used.finish, has_text)
+                    else:
+                        has_content |= add_call(event, calls)
+            check_stop(used.finish, has_content)
+            calls.finish = used.finish
 
     @idempotent
     async def generate_with_tools(self, params: GenerateTextParams) -> Generated:

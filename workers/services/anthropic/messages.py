@@ -14,7 +14,13 @@ from garrison.workers import (
 
 from ..model_support.images import Image, images_of
 from ..model_support.schemas import checked, sent_schema
-from ..model_support.tools import Decided, checked_calls, finish_of, parameters_of
+from ..model_support.tools import (
+    Decided,
+    StreamedCalls,
+    checked_calls,
+    finish_of,
+    parameters_of,
+)
 from ..model_support.usage import CUT, Used
 
 TOOL = "answer"  # the tool whose input is the object
@@ -160,6 +166,23 @@ def text_of(answer: Any, used: Used) -> str:
     return text
 
 
+def is_continued(params: GenerateTextParams) -> bool:
+    """Return whether a request ends with results: then the model may have nothing to add."""
+    messages = params.as_messages()
+    return bool(params.tools and messages) and messages[-1]["role"] == "tool"
+
+
+def add_call(event: Any, calls: StreamedCalls) -> bool:
+    """Add the piece of a call that an event of a stream has; return whether it has one."""
+    if event.type == "content_block_start" and event.content_block.type == "tool_use":
+        calls.add(event.index, event.content_block.id, event.content_block.name, None)
+        return True
+    if event.type == "content_block_delta" and event.delta.type == "input_json_delta":
+        calls.add(event.index, None, None, event.delta.partial_json)
+        return True
+    return False
+
+
 def generated_of(answer: Any, params: GenerateTextParams, used: Used) -> Generated:
     """Return the text and the calls of a message.
 
@@ -171,9 +194,7 @@ def generated_of(answer: Any, params: GenerateTextParams, used: Used) -> Generat
     blocks = _blocks(answer, used)
     text = "".join(one.text for one in blocks if one.type == "text")
     found = [Decided(one.id, one.name, one.input) for one in blocks if one.type == "tool_use"]
-    messages = params.as_messages()
-    is_continued = bool(messages) and messages[-1]["role"] == "tool"
-    check_stop(used.finish, has_content=bool(text or found or is_continued))
+    check_stop(used.finish, has_content=bool(text or found or is_continued(params)))
     calls = checked_calls(found, params.tools)
     return Generated(text, calls, finish_of(calls, used.finish in CUT))
 

@@ -21,8 +21,11 @@ def prepare(connection: Connection) -> bool:
     """
     if not _extend(connection):
         return False
-    columns = {column["name"] for column in sa.inspect(connection).get_columns("embeddings")}
-    if "vector" not in columns:
+    column = (
+        "SELECT 1 FROM pg_attribute WHERE attrelid = 'embeddings'::regclass "
+        "AND attname = 'vector' AND NOT attisdropped"
+    )
+    if not connection.exec_driver_sql(column).scalar():
         connection.exec_driver_sql("ALTER TABLE embeddings ADD COLUMN vector vector")
         # Kept in the row: the search reads this one, and never `data`.
         connection.exec_driver_sql("ALTER TABLE embeddings ALTER vector SET STORAGE MAIN")

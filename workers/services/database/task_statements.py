@@ -12,6 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from . import dialect
 from .tables import tasks
@@ -83,6 +84,50 @@ def _change(postgres: bool, where: tuple[str, ...], names: tuple[str, ...]) -> s
     row: dict[str, Any] = {
         name: sa.bindparam(f"new_{name}", type_=tasks.c[name].type) for name in names
     }
+    conditions = [CONDITIONS[name] for name in where]
+    return sa.update(tasks).where(*conditions).values(_changed(postgres, row))
+
+
+@functools.lru_cache(CHANGES_MOST)
+def settle_many(names: tuple[str, ...]) -> Any:
+    """Return the statement by which PostgreSQL settles several tasks at once.
+
+    Its parameters are lists: `ids`, `agents`, `leases`, and `new_` with each column's values, those
+    of JSON columns as texts. It returns the agents and ids of the tasks whose leases were theirs.
+
+    Args:
+        names: Columns that are changed.
+    """
+    kinds = {name: sa.Text() if is_json(name) else tasks.c[name].type for name in names}
+    lists = [sa.bindparam(name, type_=ARRAY(sa.Text)) for name in ("agents", "ids", "leases")]
+    lists += [sa.bindparam(f"new_{name}", type_=ARRAY(kind)) for name, kind in kinds.items()]
+    columns = [sa.column(name, sa.Text) for name in ("of_agent", "of_id", "of_lease")]
+    columns += [sa.column(f"new_{name}", kind) for name, kind in kinds.items()]
+    given = sa.func.unnest(*lists).table_valued(*columns, name="given").render_derived()
+    row = {
+        name: sa.cast(given.c[f"new_{name}"], sa.JSON) if is_json(name) else given.c[f"new_{name}"]
+        for name in names
+    }
+    return (
+        sa.update(tasks)
+        .where(
+            tasks.c.agent_id == given.c.of_agent,
+            tasks.c.id == given.c.of_id,
+            tasks.c.lease == given.c.of_lease,
+            tasks.c.lease != "",
+        )
+        .values(_changed(True, row))
+        .returning(tasks.c.agent_id, tasks.c.id)
+    )
+
+
+def is_json(name: str) -> bool:
+    """Return whether a column is JSON."""
+    return isinstance(tasks.c[name].type, sa.JSON)
+
+
+def _changed(postgres: bool, row: dict[str, Any]) -> dict[str, Any]:
+    """Return new values of columns, with those that follow from them."""
 
     def new(name: str) -> Any:
         return row.get(name, tasks.c[name])
@@ -93,9 +138,7 @@ def _change(postgres: bool, where: tuple[str, ...], names: tuple[str, ...]) -> s
         (sa.and_(queued, status == RUNNING, new("lease") != ""), new("lease_until")),
         else_=sa.null(),
     )
-    conditions = [CONDITIONS[name] for name in where]
-    values = row | {"due_at": due_at, "updated_at": _now(postgres)}
-    return sa.update(tasks).where(*conditions).values(values)
+    return row | {"due_at": due_at, "updated_at": _now(postgres)}
 
 
 @functools.cache

@@ -17,6 +17,7 @@ from .database import Database
 from .documents import identifier
 from .rows import checked, new_id, record_of, row_of
 from .scope import EVERY
+from .settling import Settler
 from .tables import tasks
 from .task_conditions import conditions, seconds
 from .task_statements import PENDING, RUNNING
@@ -32,6 +33,7 @@ class TaskStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._settler = Settler(database)
 
     async def create(self, agent: str, task: Task) -> str:
         """Store a task unless its id exists; return the id."""
@@ -136,8 +138,7 @@ class TaskStore:
         """
         fields = TaskChanges.parse({"status": PENDING} | changes.fields).fields
         values = _values({**fields, "lease": "", "lease_owner": "", "lease_until": 0.0})
-        held = {"of_agent": agent, "of_id": task_id, "of_lease": lease}
-        return await self._database.write(lambda connection: _change(connection, held, values) > 0)
+        return await self._settler.settle(agent, task_id, lease, values)
 
     async def release(self, agent: str, owner: str) -> int:
         """Make pending again what an owner holds; return how many tasks those are."""

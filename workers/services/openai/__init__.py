@@ -1,6 +1,7 @@
 """The openai service: models of OpenAI, or of a server with its API, by OpenAI's own library."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any, ClassVar, Self
 
 from garrison.ipc import ModelError
@@ -9,7 +10,6 @@ from garrison.workers import (
     Generated,
     GenerateObjectParams,
     GenerateTextParams,
-    ModelProvider,
     ModelType,
     Plugin,
     Runtime,
@@ -21,11 +21,14 @@ from ..model_support.failures import OPENAI
 from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
+from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
 from ..model_support.schemas import object_of
 from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
+from ..model_support.tools import StreamedCalls
 from .media import describe_request, image_request, image_url, sound_of, speech_request
 from .messages import (
+    add_calls,
     batches,
     characters,
     chat_request,
@@ -48,7 +51,7 @@ WRITES = 1024  # tokens that a request without max_tokens is taken to write, for
 TEXTS_MOST = 256  # texts of one request for embeddings
 
 
-class OpenAIService(ModelProvider):
+class OpenAIService(CountedProvider):
     """Text, objects, embeddings, images, speech and transcription by OpenAI's API."""
 
     service_type = "openai"
@@ -120,6 +123,23 @@ class OpenAIService(ModelProvider):
     async def stream_text(self, params: GenerateTextParams) -> AsyncIterator[str]:
         """Yield the answer in the pieces that the server sends."""
         request = chat_request(params, chosen_model(self.config, params), self._max_tokens_key)
+        async with aclosing(self._stream(params, request, StreamedCalls())) as pieces:
+            async for piece in pieces:
+                yield piece
+
+    async def stream_with_tools(self, params: GenerateTextParams) -> AsyncIterator[str | Generated]:
+        """Yield the answer in the pieces that the server sends, and last the whole."""
+        request = tools_request(params, chosen_model(self.config, params), self._max_tokens_key)
+        calls, texts = StreamedCalls(), list[str]()
+        async with aclosing(self._stream(params, request, calls)) as pieces:
+            async for piece in pieces:
+                texts.append(piece)
+                yield piece
+        yield calls.generated("".join(texts), params.tools)
+
+    async def _stream(
+        self, params: GenerateTextParams, request: dict[str, Any], calls: StreamedCalls
+    ) -> AsyncGenerator[str, None]:
         options = {"stream": True, "stream_options": {"include_usage": True}}
         async with self._requests.request(self._estimate(params), request["model"]) as used:
             stream = await self._client.get().chat.completions.create(**request, **options)
@@ -133,9 +153,11 @@ class OpenAIService(ModelProvider):
                         continue
                     used.finish = choice.finish_reason or used.finish
                     refusal += getattr(choice.delta, "refusal", None) or ""
+                    add_calls(choice.delta, calls)
                     if choice.delta.content:
                         yield choice.delta.content
             check_finish(used.finish, refusal)
+            calls.finish = used.finish
 
     @idempotent
     async def generate_with_tools(self, params: GenerateTextParams) -> Generated:

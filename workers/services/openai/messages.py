@@ -10,6 +10,7 @@ from ..model_support.images import images_of
 from ..model_support.schemas import sent_schema
 from ..model_support.tools import (
     Decided,
+    StreamedCalls,
     checked_calls,
     finish_of,
     parameters_of,
@@ -121,6 +122,15 @@ def generated_of(answer: Any, params: GenerateTextParams, used: Used) -> Generat
     ]
     calls = checked_calls(found, params.tools)
     return Generated(said.content or "", calls, finish_of(calls, used.finish in CUT))
+
+
+def add_calls(delta: Any, calls: StreamedCalls) -> None:
+    """Add the pieces of calls in a piece of a stream. Some servers send each call whole."""
+    for number, one in enumerate(getattr(delta, "tool_calls", None) or ()):
+        function = getattr(one, "function", None)
+        index = number if getattr(one, "index", None) is None else one.index
+        name, arguments = getattr(function, "name", None), getattr(function, "arguments", None)
+        calls.add(index, getattr(one, "id", None), name, arguments)
 
 
 def _said(answer: Any, used: Used) -> Any:

@@ -1,0 +1,34 @@
+"""`CountedProvider`: a provider that shows what it was used for, and forgets for whom."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+from garrison.workers import ModelProvider, idempotent
+
+from .requests import Requests
+
+
+class CountedProvider(ModelProvider):
+    """A provider whose requests are made through `Requests`."""
+
+    _requests: Requests
+
+    @idempotent
+    async def usage(self) -> list[dict[str, Any]]:
+        """Return the use that is not in a database yet, by hour, agent and person.
+
+        Returns:
+            Rows of the last 48 hours, the oldest first: `at` is the beginning of the hour in
+            seconds since the epoch, `cost` is None where a model has no price.
+        """
+        return self._requests.usage_rows()
+
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Count a person's requests with no one's; return how many rows that changed."""
+        return {"usage": self._requests.forget_person(source, person)}
+
+    async def export_person(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the rows of a person's requests."""
+        for row in self._requests.usage_rows():
+            if (row["source"], row["person"]) == (source, person):
+                yield {"store": "usage", **row}
