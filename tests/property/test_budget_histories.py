@@ -16,8 +16,11 @@ from garrison.workers.services.agent.limits.budgets import (
 
 PRICE = 3  # millionths for a token
 NAMES = st.sampled_from("abcd")
+RESERVE = st.tuples(
+    st.just("reserve"), NAMES, st.integers(80, 300), st.sampled_from([0, 90, 500]), st.booleans()
+)
 STEPS = st.one_of(
-    st.tuples(st.just("reserve"), NAMES, st.integers(0, 300), st.integers(0, 500), st.booleans()),
+    *[RESERVE] * 5,
     st.tuples(st.just("settle"), st.integers(0, 20), st.floats(0, 1)),
     st.tuples(st.just("lose"), st.integers(0, 20)),
     st.tuples(st.just("wait"), st.floats(0, 2000)),
@@ -26,7 +29,7 @@ STEPS = st.one_of(
 )
 CONFIGS = st.builds(
     BudgetConfig,
-    tokens_per_day=st.sampled_from([0, 700, 5000]),
+    tokens_per_day=st.sampled_from([700, 5000, 0]),
     cost_per_day=st.sampled_from([0.0, 0.003]),
     per_person=st.builds(Limit, st.sampled_from([0, 600]), st.sampled_from([0.0, 0.002])),
     per_room=st.builds(Limit, st.sampled_from([0, 900]), st.just(0.0)),
@@ -89,7 +92,7 @@ class World:
                 assert row.micros + row.micros_reserved <= limit.cost_per_day * MICROS
 
 
-@given(CONFIGS, st.lists(STEPS, max_size=60))
+@given(CONFIGS, st.lists(STEPS, min_size=5, max_size=60))
 def test_no_limit_is_exceeded_and_nothing_leaks(
     config: BudgetConfig, steps: list[tuple[object, ...]]
 ) -> None:
