@@ -53,7 +53,7 @@ CALLS: Mapping[str, Call] = {
     "openai": lambda service: service.generate_text(HELLO),
     "anthropic": lambda service: service.generate_text(HELLO),
     "database": lambda service: service.set_cache("key", "value", agent_id="bench"),
-    "task": lambda service: service.get_tasks(agent_id="bench"),
+    "task": lambda service: service.ls(),
 }
 
 

@@ -1,5 +1,6 @@
 """The task service and the services that run tasks are killed in the middle of tasks."""
 
+import contextlib
 import functools
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.support.host import Host, found, hosting
+from tests.support.postgres import NEEDS_POSTGRES, Postgres, postgres
 from tests.support.waiting import eventually, until
 
 from garrison.ipc import Client
@@ -45,10 +47,21 @@ def deeds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("deeds") / "deeds"
 
 
+@pytest.fixture(scope="module", params=["agent", pytest.param("postgres", marks=NEEDS_POSTGRES)])
+def server(request: pytest.FixtureRequest) -> Iterator[Postgres | None]:
+    """Return a PostgreSQL server; None where the agent keeps the tasks."""
+    with contextlib.ExitStack() as stack:
+        yield None if request.param == "agent" else stack.enter_context(postgres())
+
+
 @pytest.fixture(scope="module")
-def running(deeds: Path) -> Iterator[Host]:
+def running(deeds: Path, server: Postgres | None) -> Iterator[Host]:
     """Return a host with two task services on one store."""
-    with hosting(CONFIG % deeds, ["chores"]) as host:
+    deeds.unlink(missing_ok=True)
+    config = CONFIG % deeds
+    if server is not None:
+        config += f'[plugins.database]\n[services.database.config]\nurl = "{server.url}"\n'
+    with hosting(config, ["chores"]) as host:
         yield host
 
 
@@ -113,15 +126,17 @@ async def test_each_task_has_one_result_where_a_process_is_killed(
 
 
 @pytest.mark.xdist_group("task_kills")
-async def test_a_task_that_ends_its_process_is_paused(running: Host, deeds: Path) -> None:
+async def test_a_task_that_ends_its_process_is_paused(
+    running: Host, server: Postgres | None
+) -> None:
     """After three times alone, with the reason; those that ran beside it are done."""
     async with running.connect() as client:
-        tasks = found(client, "task")
+        tasks, store = found(client, "task"), "agent" if server is None else "database"
         good = [f"good{n}" for n in range(4)]
         for one in ["bad", *good]:  # by the store itself: the service that plans will be killed
             options = {"kills": one == "bad", "seconds": 0.05}
             task = Task(name="CHORE", id=one, tags=["queue"], metadata=options)
-            await found(client, "agent").create_task(task)
+            await found(client, store).create_task(task)
 
         async def is_paused() -> bool:
             return bool((await tasks.show("bad"))["status"] == "paused")
@@ -131,3 +146,24 @@ async def test_a_task_that_ends_its_process_is_paused(running: Host, deeds: Path
         await until_done(client, good)
     assert "process ended 3 times" in bad["error"]
     assert running.run("tasks", "ls").out.count("paused") == 1
+
+
+@pytest.mark.xdist_group("task_kills")
+async def test_tasks_go_on_after_the_server_was_killed(
+    running: Host, deeds: Path, server: Postgres | None
+) -> None:
+    """What was claimed and not settled is settled once the server is back, or runs again."""
+    if server is None:
+        return  # the agent's file has no server
+    ids = [f"server-{n}" for n in range(24)]
+    restarts = running.status("task")["restarts"]
+    async with running.connect() as client:
+        await found(client, "chores").plan(ids, {"seconds": 0.05})
+        until(functools.partial(have_begun, deeds, "server", 1))
+        server.kill()
+        server.start()
+        await until_done(client, ids)
+        tasks = found(client, "task")
+        shown = [await tasks.show(one) for one in ids]
+    assert [(one["runs"], one["attempts"]) for one in shown] == [(1, 0)] * 24
+    assert running.status("task")["restarts"] == restarts

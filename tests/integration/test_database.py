@@ -83,7 +83,9 @@ def running(kind: str, server: Postgres | None) -> Iterator[Host]:
     config = AGENTS
     if server is not None:
         pgvector = str(kind == "with pgvector").lower()
-        config += f'[services.database.config]\nurl = "{server.url}"\npgvector = {pgvector}\n'
+        for name in ("database", "second"):
+            config += f'[services.{name}.config]\nurl = "{server.url}"\npgvector = {pgvector}\n'
+        config += '[services.second]\nplugin = "database"\ntype = "database"\n'
     with hosting(config, files={"relay.py": RELAY}) as host:
         host.wait_for("database", "running")
         yield host
@@ -305,6 +307,28 @@ async def test_a_search_is_right_behind_many_deleted(db: Any) -> None:
 
     await db.delete_all_memories("gone")
     assert ids(await db.search_memories(axis(1.0), count=2)) == ["far"]
+
+
+async def test_a_search_sees_what_other_hosts_write(running: Host, kind: str, db: Any) -> None:
+    """On one server: another process stores, changes and deletes."""
+    if kind == "sqlite":
+        return  # a file has one service
+    async with running.connect() as client:
+        other = Database(client.get_service(DatabaseClass), db.agent)
+        second = found(client, "second")
+        near = {"agent_id": db.agent, "match_threshold": 0.5}
+
+        async def seen() -> list[str]:
+            return [one["id"] for one in await second.search_memories(axis(1.0), **near)]
+
+        assert await seen() == []
+        await other.create_memory(memory("a", embedding=axis(1.0)))
+        await other.create_memory(memory("b", embedding=axis(1.0, 0.1)))
+        assert await seen() == ["a", "b"]
+        await other.update_memory(memory("a", embedding=axis(0.0, 1.0)))
+        assert await seen() == ["b"]
+        await other.delete_memory("b")
+        assert await seen() == []
 
 
 async def test_vectors_of_several_models_are_kept(db: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 from tests.support.counterparts import openai as llmock
-from tests.support.model_server import ModelServer, Turn, failing, message
+from tests.support.model_server import ModelServer, Turn, completion, failing, message
 from tests.support.waiting import eventually
 
 from garrison.ipc import ModelError, PermanentFailure
@@ -28,7 +28,7 @@ from garrison.workers import (
     ToolCall,
 )
 from garrison.workers.services.anthropic import AnthropicService
-from garrison.workers.services.model_support import key_check
+from garrison.workers.services.model_support import bounds, key_check
 from garrison.workers.services.model_support.ledger import Ledger, Spent
 from garrison.workers.services.model_support.library import load_library
 from garrison.workers.services.openai import OpenAIService
@@ -113,6 +113,63 @@ async def test_what_takes_too_long_is_busy(server: ModelServer) -> None:
         assert pieces == ["Hello ", "there ", "friend "]
         with pytest.raises(ModelError, match="busy"):
             await anext(stream)
+
+
+async def test_an_answer_that_trickles_ends_with_the_timeout(server: ModelServer) -> None:
+    """Though each byte comes in time; the error names the server."""
+    config = {"base_url": f"{server.url}/v1", "timeout": 0.2}
+    async with run(OpenAIService, config=config) as service:
+        server.script(Turn(fault="trickle"))
+        error = await refused(service)
+        assert error.kind == "busy"
+        assert f"server is {server.url[7:]}: its answer was not whole after 0.2 s" in error.reason
+
+
+async def test_an_answer_without_end_is_not_kept(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer has a most, and so has a line of a stream."""
+    monkeypatch.setattr(bounds, "ANSWER_MOST", 5000)
+    monkeypatch.setattr(bounds, "LINE_MOST", 500)
+    async with run(OpenAIService, config={"base_url": f"{server.url}/v1"}) as service:
+        server.script(
+            Turn("x" * 6000),
+            Turn(body=b"x" * 600, content_type="text/event-stream"),
+            Turn("fits " * 20),
+        )
+        assert "too large" in (await refused(service)).reason
+        with pytest.raises(ModelError, match=r"busy: .*too large"):
+            await anext(service.stream_text(HELLO))
+        assert len([piece async for piece in service.stream_text(HELLO)]) == 20
+
+
+async def test_a_server_that_cannot_be_reached_is_named() -> None:
+    """With the reason; a password in its address is not."""
+    config = {"base_url": "http://me:hunter2@127.0.0.1:1/v1"}
+    async with run(OpenAIService, config=config) as service:
+        error = await refused(service)
+        assert (error.kind, "Its server is 127.0.0.1:1: " in error.reason) == ("busy", True)
+        assert "hunter2" not in error.reason
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:80", "ftp://x/", "http://[::1/", "http://a:99999", "http:"]
+)
+def test_an_address_that_is_none_is_refused(url: str) -> None:
+    """By `garrison check`, and before anything is requested."""
+    with pytest.raises(ValueError, match="base_url is no address"):
+        OpenAIService.Config(base_url=url)
+    assert OpenAIService.Config(base_url="https://models.example:8443/v1").base_url
+
+
+async def test_tokens_that_are_no_numbers_are_not_counted(server: ModelServer) -> None:
+    """The answer is used."""
+    usage = {"prompt_tokens": "many", "completion_tokens": None, "prompt_tokens_details": 5}
+    async with run(OpenAIService, config={"base_url": f"{server.url}/v1"}) as service:
+        server.script(Turn(body={**completion({"content": "Hi"}), "usage": usage}))
+        assert await service.generate_text(HELLO) == "Hi"
+        server.script(Turn(body=completion({"content": ["Hi"]})))
+        assert (await refused(service)).kind == "invalid"
 
 
 async def test_requests_beyond_a_limit_are_not_sent(server: ModelServer) -> None:

@@ -113,6 +113,14 @@ FAULTS = [
     (Turn(fault="half"), "busy", None),
     (Turn(body=b"<html>Hello</html>", content_type="text/html"), "invalid", None),
     (Turn(body=b'{"id": "c1", "cho', content_type="application/json"), "busy", None),
+    (Turn(body=b""), "busy", None),
+    (Turn(body=b"Hello", content_type="text/plain"), "invalid", None),
+    (Turn(body=[]), "invalid", None),
+    (Turn(body={"choices": ["a"], "content": ["a"], "stop_reason": "end_turn"}), "invalid", None),
+    (Turn(body={"error": {"message": "no"}}), "invalid", None),
+    (Turn(headers={"content-encoding": "gzip"}, body=b"Hello"), "busy", None),
+    (failing(429, retry_after="soon"), "busy", None),
+    (failing(503, retry_after="nan"), "busy", None),
 ]
 OF_OPENAI = [
     (failing(429, code="insufficient_quota"), "auth", None),
@@ -154,6 +162,8 @@ BROKEN = [
     (Turn(fault="cut"), "busy"),  # it ends in order, without a finish
     (Turn(fault="dropped"), "busy"),
     (Turn(body=b"<html>Hello</html>", content_type="text/html"), "invalid"),
+    (Turn(body={"text": "Hello"}), "invalid"),
+    (Turn(body=b"data: \xff\xfe\n\n", content_type="text/event-stream"), "invalid"),
     (failing(429), "busy"),
 ]
 ERROR = {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}

@@ -15,6 +15,7 @@ from typing import Any
 
 from tests.support.waiting import PATIENCE
 
+TRICKLE_S = 0.02  # between two bytes
 JSON, EVENTS = "application/json", "text/event-stream"
 
 
@@ -27,7 +28,9 @@ class Turn:
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     content_type: str = JSON
-    fault: str = ""  # "reset", "half", "cut" (a clean end, unfinished), "dropped", "hang"
+    fault: str = (
+        ""  # "reset", "half", "cut" (a clean end, unfinished), "dropped", "hang", "trickle"
+    )
     finish: str = ""  # in place of the usual one
     events: list[Any] | None = None  # sent in place of a stream's usual ones
 
@@ -112,8 +115,13 @@ class ModelServer:
         if turn.body is not None or not asked.body.get("stream"):
             data = _whole(asked, turn)
             length = len(data) * 2 if turn.fault == "half" else len(data)
-            writer.write(_head(turn, turn.content_type, f"content-length: {length}\r\n") + data)
-            await writer.drain()
+            writer.write(_head(turn, turn.content_type, f"content-length: {length}\r\n"))
+            size = 1 if turn.fault == "trickle" else len(data)
+            for at in range(0, len(data), size or 1):
+                writer.write(data[at : at + size])
+                await writer.drain()
+                if turn.fault == "trickle":
+                    await asyncio.sleep(TRICKLE_S)
             return
         writer.write(_head(turn, EVENTS, "transfer-encoding: chunked\r\n"))
         events = turn.events if turn.events is not None else _events(asked, turn)

@@ -9,6 +9,7 @@ import sqlite3
 
 import msgspec
 
+START_S = 600.0  # more for a start that looks through a file and writes it again
 APPLIED = "CREATE TABLE IF NOT EXISTS forgotten (place INTEGER PRIMARY KEY, mark INTEGER NOT NULL)"
 
 

@@ -23,6 +23,9 @@ class FakeRuntime:
     def __init__(self, tombstones: Tombstones) -> None:
         self.tombstones, self.was_forgotten = tombstones, tombstones.was_forgotten
 
+    def extend(self, seconds: float, reason: str) -> None:
+        """A start may take longer."""
+
 
 def memory(one: str, person: str, source: str = "discord", **content: Any) -> Memory:
     """Return a memory with a vector."""

@@ -200,8 +200,8 @@ def test_the_nearest_have_the_same_direction(at: sqlite3.Cursor) -> None:
     add(at, memory("other", room="s", embedding=[1.0, 0.0], metadata={"embedding_model": "m"}))
 
     def nearest(threshold: float = 0.0, most: int = 10, **more: Any) -> list[tuple[str, float]]:
-        given: dict[str, Any] = {"agent": "", "table": "messages", "rooms": ["r"]}
-        wanted = Wanted(**given | {"dimension": 2} | more)
+        given: dict[str, Any] = {"agent": "", "table": "messages", "rooms": ["r"], "dimension": 2}
+        wanted = Wanted(**given | more)
         search, after = Search([1.0, 0.0], threshold, most), 0
         while chunk := rows.vectors(at, wanted, after, 2):
             search.look_at(chunk)
@@ -217,5 +217,20 @@ def test_the_nearest_have_the_same_direction(at: sqlite3.Cursor) -> None:
     assert nearest(entity="half") == [("half", 0.707)]
     assert nearest(rooms=None, model="m") == [("other", 1.0)]
     search = Search([0.0, 0.0], 0.0, 10)
-    search.look_at([(1, encode([1.0, 0.0]))])
+    search.look_at([(1, 1.0, encode([1.0, 0.0]))])
     assert search.found == []
+
+
+def test_a_search_and_a_conversation_use_their_indexes(at: sqlite3.Cursor) -> None:
+    """Without the index each chunk of a search would sort the whole table."""
+
+    def plan(wanted: Wanted, order: str) -> str:
+        where, values = wanted.where
+        query = f"EXPLAIN QUERY PLAN SELECT memory FROM memories WHERE {where} {order}"
+        return "; ".join(row[-1] for row in at.execute(query, values).fetchall())
+
+    search = plan(Wanted(agent="", table="facts", dimension=2), "AND seq > 1 ORDER BY seq LIMIT 9")
+    assert "INDEX memory_by_vector (agent=? AND name=? AND dimension=?" in search
+    room = plan(Wanted(agent="", table="messages", rooms=["r"]), f"{rows.NEWEST} LIMIT 9")
+    assert "INDEX memory_by_room (agent=? AND name=? AND room=?)" in room
+    assert "B-TREE" not in search + room

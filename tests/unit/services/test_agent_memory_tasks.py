@@ -145,6 +145,10 @@ def test_a_lease_that_has_ended_is_claimed_by_another(at: sqlite3.Cursor) -> Non
     done = rows.find(at, "", "1")
     assert done is not None
     assert (done.status, done.lease, done.lease_owner, done.lease_until) == ("done", "", "", 0.0)
+    add(at, id="2")
+    (third,) = claim(at)
+    assert rows.settle(at, "", "2", third.lease, {"attempts": 1}, now=NOW, bounds=WIDE)
+    assert ids(claim(at)) == ["2"]  # without a new status it is pending again
     assert not rows.settle(at, "", "1", "", {}, now=NOW, bounds=WIDE)
     assert not rows.settle(at, "", "unknown", "x", {}, now=NOW, bounds=WIDE)
 

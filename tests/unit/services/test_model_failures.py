@@ -61,6 +61,7 @@ OF_OPENAI = [
     (APIStatusError(429, code="insufficient_quota"), "auth"),
     (OpenAIError("The api_key client option must be set"), "auth"),
     (APIError("Overloaded, in a stream"), "busy"),
+    (AttributeError("'str' object has no attribute"), "invalid"),
     (APIStatusError(400, code="context_length_exceeded"), "context"),
     (APIStatusError(400, code="exceed_context_size_error"), "context"),
     (APIStatusError(400, code="content_policy_violation"), "refused"),
@@ -77,7 +78,7 @@ OF_ANTHROPIC = [
     (APIStatusError(200, "prompt is too long", "invalid_request_error"), "context"),
     (APIStatusError(200, "odd", "invalid_request_error"), "invalid"),
     (TypeError("Could not resolve authentication method"), "auth"),
-    (TypeError("of the service"), None),
+    (TypeError("sequence item 0: expected str"), "invalid"),
 ]
 TABLE = [
     *((OPENAI, *row) for row in [*SAME, *OF_OPENAI]),
@@ -89,7 +90,10 @@ TABLE = [
 def test_each_exception_has_its_kind(
     rules: tuple[Rule, ...], error: Exception, kind: str | None
 ) -> None:
-    """None: it is a mistake of the service, and stays what it is."""
+    """None: it is a mistake of the service, and stays what it is.
+
+    What reading an answer may raise could be one, too; it is logged with its traceback.
+    """
     meant = model_error(error, rules)
 
     assert (meant.kind if meant else None) == kind

@@ -103,6 +103,8 @@ class AnswerPipeline:
         if MessageState.DROPPED not in {record.why.end, no_answer and no_answer.state}:
             await self._history.restore(answer.memory)
             await self._history.remember(answer.memory)
+            if is_new and no_answer is None and not answer.responses:
+                self._history.read_ahead(answer.memory)
         if no_answer is not None:
             await self.end(answer, no_answer)
             return

@@ -110,10 +110,11 @@ class RecordErasure:
         mark = self._runtime.tombstones.mark
         if await self._store.execute(files.applied_mark) == mark:
             return
+        self._runtime.extend(files.START_S, "it erases again who was forgotten")
         counts = await self._erase(self._runtime.was_forgotten)
         if any(counts.values()):
             log.warning("person.forgotten_again %s", counts)
-            await self._sweep()
+        await self._sweep()  # a process may have been killed before it did
         await self._store.execute(partial(files.set_applied, mark=mark))
 
     async def export(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
@@ -130,23 +131,22 @@ class RecordErasure:
 
     async def _erase(self, is_of: IsOf, person: str = "") -> Counts:
         counts: Counts = {"messages": 0, "rows": 0, "sends": 0, "contexts": 0}
-        rooms = dict[tuple[str, str], None]()
+        cleared = set[tuple[str, str]]()
         async for found in self._scan(is_of, person):
             old = [(seq, key) for seq, key in found if key not in self._finishing.works]
+            # What others keep goes first: the rows, which lead there, are deleted last.
+            for room in {(key.source, key.room) for _, key in old} - cleared:
+                clear = partial(erasing.clear_context, room=room)
+                counts["contexts"] += await self._store.execute(clear)
+                cleared.add(room)
             for source in {key.source for _, key in old}:
                 seqs = [seq for seq, key in old if key.source == source]
                 ids = await self._store.execute(partial(erasing.part_ids, seqs=seqs))
-                # First, for without the record nothing connects them with the person.
                 counts["sends"] += await self._of_platform(source, "forget_sends", ids, int)
                 counts["rows"] += await self._store.execute(partial(erasing.delete, seqs=seqs))
             counts["messages"] += len(old)
             for _, key in old:
                 self._finishing.forgotten(key)
-                rooms[key.source, key.room] = None
-        for room in rooms:
-            counts["contexts"] += await self._store.execute(
-                partial(erasing.clear_context, room=room)
-            )
         return counts
 
     async def _scan(self, is_of: IsOf, person: str) -> AsyncIterator[Found]:

@@ -44,13 +44,19 @@ class ConversationHistory:
         self._is_away = False  # a query waited in vain, and the database has not run since then
         self._first_ids: Cache[tuple[str, str]] = Cache(config.rooms, 1 << 20)
         self._writing: set[asyncio.Future[int]] = set()
+        # By room: the number of changes before, and its messages, which are being read.
+        self._ahead: dict[str, tuple[int, asyncio.Future[list[Memory]]]] = {}
 
     async def conversation(self, memory: Memory) -> list[Memory]:
         """Return the messages of the room, the oldest first and this message last."""
         room, length = memory.room_id, self._config.conversation_length
         if not room:
             return [memory]
-        found = await self._messages(room, length + 1)
+        changes, reading = self._ahead.pop(room, (-1, None))
+        if reading is not None and changes == self._own.changes:
+            found = await reading
+        else:
+            found = await self._messages(room, length + 1)
         source = memory.content.source  # two platforms may use the same room id
         before = [
             one for one in found if one.id != memory.id and one.content.source in {"", source}
@@ -61,6 +67,17 @@ class ConversationHistory:
         )
         self._first_ids.put(key, shown[0].id.encode())
         return shown
+
+    def read_ahead(self, memory: Memory) -> None:
+        """Begin to read the conversation in the file, for `conversation`: beside what the answer
+        does before it needs that."""
+        room = memory.room_id
+        if not room or self._runtime.has_database:
+            return
+        reading = asyncio.ensure_future(self._messages(room, self._config.conversation_length + 1))
+        self._ahead[room] = (self._own.changes, reading)
+        if len(self._ahead) > self._config.rooms:
+            del self._ahead[next(iter(self._ahead))]
 
     async def restore(self, memory: Memory) -> None:
         """Store the earlier messages that a message carries, if the room's history lacks them.

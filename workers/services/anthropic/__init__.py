@@ -20,7 +20,13 @@ from ..model_support.library import load_library
 from ..model_support.limiter import estimate
 from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
-from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
+from ..model_support.server_client import (
+    ServerClient,
+    Vendor,
+    check_stream,
+    check_url,
+    chosen_model,
+)
 from ..model_support.tools import StreamedCalls, tool_characters
 from .messages import (
     add_call,
@@ -57,6 +63,9 @@ class AnthropicService(CountedProvider):
         max_tokens: Positive = 4096  # tokens of an answer, where a request sets no number
         prompt_cache: bool = True  # the server keeps what the next request begins with
 
+        def __post_init__(self) -> None:
+            check_url(self.base_url)
+
     config: Config
     _client: ServerClient
     _requests: Requests
@@ -79,6 +88,10 @@ class AnthropicService(CountedProvider):
         service._requests.on_refused_key = key_check.refused
         key_check.at_start(config.check_key)
         return service
+
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Count a person's requests with no one's; return how many rows that changed."""
+        return {"usage": self._requests.forget_person(source, person)}
 
     async def stop(self) -> None:
         """Close its connections."""

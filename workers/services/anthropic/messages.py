@@ -21,7 +21,7 @@ from ..model_support.tools import (
     finish_of,
     parameters_of,
 )
-from ..model_support.usage import CUT, Used
+from ..model_support.usage import CUT, Used, reported
 
 TOOL = "answer"  # the tool whose input is the object
 BEFORE = "…"  # a conversation begins with the user
@@ -146,12 +146,12 @@ def _shown(image: Image) -> dict[str, Any]:
 
 def note_usage(usage: Any, used: Used) -> None:
     """Note the tokens that an answer, or an event of a stream, reports."""
-    cached = getattr(usage, "cache_read_input_tokens", None) or 0
-    stored = getattr(usage, "cache_creation_input_tokens", None) or 0
-    fresh = getattr(usage, "input_tokens", None) or 0
+    cached = reported(usage, "cache_read_input_tokens")
+    stored = reported(usage, "cache_creation_input_tokens")
+    fresh = reported(usage, "input_tokens")
     used.cached, used.stored = max(used.cached, cached), max(used.stored, stored)
     used.read = max(used.read, fresh + cached + stored)
-    used.written = max(used.written, getattr(usage, "output_tokens", None) or 0)
+    used.written = max(used.written, reported(usage, "output_tokens"))
 
 
 def text_of(answer: Any, used: Used) -> str:

@@ -24,7 +24,7 @@ from .people_methods import PeopleMethods
 from .place_methods import PlaceMethods
 from .task_methods import TaskMethods
 
-LIBRARIES = ("sqlalchemy", "alembic")
+LIBRARIES = ("sqlalchemy",)  # alembic is imported where there is something to migrate
 SERVER_LIBRARIES = ("asyncpg", "greenlet")
 REQUIREMENT = "garrison[database]"
 PROBE_S = 10.0  # between looks whether the server answers

@@ -171,17 +171,18 @@ class ErasureStore:
         ids, found = {key.id for key in keys}, dict[str, None]()
         c = memories.c
         for agent, table, room in dict.fromkeys(key[:3] for key in keys):
-            query = sa.select(c.id, c.content).where(
-                c.agent_id == agent, c.table_name == table, c.room_id == room
+            query = sa.select(c.id).where(
+                c.agent_id == agent,
+                c.table_name == table,
+                c.room_id == room,
+                c.content["in_reply_to"].as_string().in_(ids),
             )
 
-            def read(connection: Connection, query: Any = query) -> None:
-                for one, content in connection.execute(query):
-                    if content.get("in_reply_to") in ids and one not in ids:
-                        found[one] = None
+            def read(connection: Connection, query: Any = query) -> list[str]:
+                return list(connection.execute(query).scalars())
 
-            await self._database.read(read)
-        return list(found)
+            found |= dict.fromkeys(await self._database.read(read))
+        return [one for one in found if one not in ids]
 
     # --- other tables -----------------------------------------------------------------------
 

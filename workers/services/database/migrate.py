@@ -8,6 +8,8 @@ from sqlalchemy import Connection
 
 from garrison.ipc import PermanentFailure
 
+from ..model_support.library import load_library
+
 log = logging.getLogger(__name__)
 logging.getLogger("alembic").setLevel(logging.WARNING)  # it reports its own plugins
 
@@ -46,6 +48,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _run(connection: Connection) -> None:
+    load_library("alembic", "garrison[database]")  # slow to import, and needed once
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory

@@ -17,6 +17,7 @@ from .engine import Operation, run_all
 
 T = TypeVar("T")
 
+OLDEST = (13,)  # version of PostgreSQL, for `pg_xact_status`
 CONNECT_S = 5.0
 REPLY_S = 5.0  # beyond statement_timeout, for a server that has stopped to answer
 LOCK = 7_236_014_461_270_117  # any number: the advisory lock of those who migrate
@@ -99,6 +100,11 @@ class PostgresEngine:
             await connection.run_sync(self._migrate)
 
     def _migrate(self, connection: Connection) -> None:
+        version = connection.dialect.server_version_info or OLDEST
+        if version < OLDEST:
+            raise PermanentFailure(
+                f"{self.name} is version {version[0]}; it must be {OLDEST[0]} or later"
+            )
         connection.exec_driver_sql("BEGIN")
         try:
             connection.exec_driver_sql("SET LOCAL statement_timeout = 0")

@@ -92,8 +92,8 @@ def open_engine(runtime: Runtime, config: Any) -> Engine:
         return PostgresEngine(
             parse_url(config.url), name, config.pool, config.statement_timeout, config.pgvector
         )
-    path = Path(config.path) if config.path else runtime.data_folder / FILE
-    return SqliteEngine(path.expanduser(), config.statement_timeout)
+    path = runtime.data_folder / Path(config.path or FILE).expanduser()
+    return SqliteEngine(path, config.statement_timeout)
 
 
 def problem_of(engine: Engine, error: Exception) -> str:

@@ -277,7 +277,9 @@ def _existing(search: Search, keys: set[Key], connection: Connection) -> set[Key
     found: set[Key] = set()
     for part in dialect.parts(list({memory_id for memory_id, _ in keys}), dialect.IDS_MOST):
         query = sa.select(embeddings.c.memory_id, embeddings.c.model).where(
-            *_of_table(search, embeddings), embeddings.c.memory_id.in_(part)
+            embeddings.c.agent_id == search.agent,  # with the next two: its key, not its index
+            embeddings.c.memory_id.in_(part),
+            embeddings.c.dimension == len(search.vector),
         )
         found |= {(row.memory_id, row.model) for row in connection.execute(query)}
     return found & keys

@@ -78,6 +78,10 @@ class LocalService(CountedProvider):
         service._embedder = await asyncio.to_thread(embeddings.E5)
         return service
 
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Count a person's requests with no one's; return how many rows that changed."""
+        return {"usage": self._requests.forget_person(source, person)}
+
     async def stop(self) -> None:
         """End what is generated now."""
         self._llama.stop()

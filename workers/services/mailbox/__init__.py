@@ -200,7 +200,8 @@ class MailboxService(Service):
         is_known = entry is None or self.runtime.client.generation_of(name)
         if is_known and events != self.subscriptions.get(name, set()):
             self.subscriptions[name] = events
-            self.spawn(self._save_subscriptions(name, events), f"events of {name}")
+            saving = self._save_subscriptions(name, events)
+            self.spawn(saving, f"events of {name}", essential=False)
         self.dispatcher.receiver_changed(name)
 
     async def _save_subscriptions(self, receiver: str, events: set[str]) -> None:

@@ -73,10 +73,11 @@ class PersonErasure:
         mark = self._runtime.tombstones.mark
         if await self._store.execute(erasing.applied_mark) == mark:
             return
+        self._runtime.extend(erasing.START_S, "it erases again who was forgotten")
         counts = await self._erase(self._was_forgotten)
         if any(counts.values()):
             log.warning("person.forgotten_again %s", counts)
-            await self._sweep()
+        await self._sweep()  # a process may have been killed before it did
         await self._store.execute(partial(erasing.set_applied, mark=mark))
 
     async def export(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:

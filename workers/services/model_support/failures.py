@@ -54,6 +54,11 @@ CONNECTION = _set(
     *("TransportError", "RemoteProtocolError", "ReadTimeout"),  # of httpx, raised within a stream
 )
 UNREADABLE = _set("JSONDecodeError", "APIResponseValidationError")  # half of an answer
+DAMAGED = _set("UnicodeDecodeError", "DecodingError")  # its bytes are not what its head says
+
+FORMLESS_NAMES = _set("AttributeError", "TypeError", "KeyError", "IndexError") | DAMAGED
+# What reading an answer raises where it has another form than its API: the libraries do not check.
+FORMLESS = (Rule("invalid", classes=FORMLESS_NAMES),)
 
 OPENAI = (
     Rule("auth", statuses=_statuses(401, 403)),
@@ -70,6 +75,7 @@ OPENAI = (
     Rule("busy", classes=_set("APIError"), statuses=_statuses(None)),  # within a stream
     Rule("auth", classes=_set("OpenAIError"), statuses=_statuses(None)),  # no key
     Rule("invalid", classes=_set("APIError")),
+    *FORMLESS,
 )
 
 ANTHROPIC = (
@@ -89,6 +95,7 @@ ANTHROPIC = (
     Rule("invalid", statuses=frozenset(CLIENT)),
     Rule("auth", classes=_set("TypeError"), text="authentication method"),  # no key
     Rule("invalid", classes=_set("APIError")),
+    *FORMLESS,
 )
 
 
@@ -125,10 +132,27 @@ def kind_of(failure: Failure, rules: tuple[Rule, ...]) -> str | None:
     return next((rule.kind for rule in rules if rule.matches(failure)), None)
 
 
+def _of_connection(error: BaseException) -> str:
+    """Return which server a connection was to, and why it failed."""
+    url = getattr(getattr(error, "request", None), "url", None)  # not all of it: it may have a key
+    host, port = getattr(url, "host", ""), getattr(url, "port", None)
+    cause = error
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    reason = "" if cause is error else str(cause) or type(cause).__name__
+    server = f"{host}:{port}" if port else host
+    return f"Its server is {server or 'unknown'}{reason and f': {reason}'}"
+
+
 def _text(error: BaseException, body: Mapping[str, Any]) -> str:
     """Return what happened, on one line."""
     message = body.get("message")
     text = message if isinstance(message, str) and message else str(error)
+    names = {cls.__name__ for cls in type(error).__mro__}
+    if "APIConnectionError" in names:
+        text = f"{text} {_of_connection(error)}"
+    elif FORMLESS_NAMES & names:
+        text = f"its answer has another form than its API: {type(error).__name__}: {text}"
     status = getattr(error, "status_code", None)
     head = f"HTTP {status}: " if isinstance(status, int) and str(status) not in text else ""
     line = " ".join(f"{head}{text or type(error).__name__}".split())

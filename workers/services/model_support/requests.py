@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -10,12 +11,14 @@ from garrison.ipc import Busy, ModelError
 from garrison.workers import Runtime
 
 from .config import Limits
-from .failures import Rule, model_error
+from .failures import FORMLESS_NAMES, Rule, model_error
 from .ledger import Ledger, Spent, today
 from .limiter import Limiter
 from .prices import Price
 from .usage import Used
 from .usage_file import UsageKeeper
+
+log = logging.getLogger(__name__)
 
 LONGEST_WAIT_S = 5.0  # for rpm or tpm; a longer one is left to the next provider
 NOT_FOUND = 404
@@ -129,6 +132,8 @@ class Requests:
             if meant is None:
                 raise
             self._note(meant)
+            if type(error).__name__ in FORMLESS_NAMES:  # it could be this service's mistake, too
+                log.warning("an answer could not be read: %s", meant.reason, exc_info=error)
             if getattr(error, "status_code", None) == NOT_FOUND:
                 text = f"its server knows no such model or address: {meant.reason}"
                 self._runtime.warn("model", text)

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 from garrison.ipc import ModelError
 from garrison.workers import GenerateTextParams, ModelType, Runtime
 
-from .tls import tls_context
+from .bounds import bounded
 
 
 class ServerConfig(Protocol):
@@ -63,7 +64,7 @@ class ServerClient:
             base_url=config.base_url or vendor.url,
             timeout=config.timeout,
             max_retries=0,  # the caller knows other providers
-            http_client=create_http(verify=tls_context()),
+            http_client=bounded(create_http, config.timeout),
         )
 
     def get(self) -> Any:
@@ -93,8 +94,23 @@ def chosen_model(config: ServerConfig, params: GenerateTextParams) -> str:
     return params.model or (config.small_model if small else "") or config.model
 
 
+def check_url(url: str) -> None:
+    """Check a `base_url`.
+
+    Raises:
+        ValueError: It is none; the text does not contain it, as it may have a password.
+    """
+    try:
+        parts = urlsplit(url)
+        is_url = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port or an address in brackets that is none
+        is_url = False
+    if url and not is_url:
+        raise ValueError("base_url is no address: write it as http://HOST:PORT/v1 or https://HOST")
+
+
 def check_stream(stream: Any) -> None:
-    """Raise ModelError if a server sent a page in place of a stream."""
+    """Raise ModelError if a server sent a page or one object in place of a stream."""
     kind = stream.response.headers.get("content-type", "")
-    if kind.startswith("text/html"):
+    if kind.startswith(("text/html", "application/json")):
         raise ModelError("invalid", text=f"no stream came back, but {kind}: check `base_url`")

@@ -33,6 +33,12 @@ class Used:
         return self.read + self.written
 
 
+def reported(usage: Any, field: str) -> int:
+    """Return a number of tokens that a server reports; 0 where it reports no number."""
+    count = getattr(usage, field, None)
+    return count if isinstance(count, int) and count > 0 else 0
+
+
 CUT = frozenset({"length", "max_tokens"})  # the text ended because it may not be longer
 
 

@@ -24,7 +24,13 @@ from ..model_support.limiter import estimate
 from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
 from ..model_support.schemas import object_of
-from ..model_support.server_client import ServerClient, Vendor, check_stream, chosen_model
+from ..model_support.server_client import (
+    ServerClient,
+    Vendor,
+    check_stream,
+    check_url,
+    chosen_model,
+)
 from ..model_support.tools import StreamedCalls
 from .media import describe_request, image_request, image_url, sound_of, speech_request
 from .messages import (
@@ -70,6 +76,9 @@ class OpenAIService(CountedProvider):
         voice: str = "alloy"
         transcription_model: str = "whisper-1"  # for TRANSCRIPTION
 
+        def __post_init__(self) -> None:
+            check_url(self.base_url)
+
     config: Config
     _client: ServerClient
     _requests: Requests
@@ -106,6 +115,10 @@ class OpenAIService(CountedProvider):
         for model_type, model, method in offers:
             if model:
                 add(model_type, _handler(method), priority=self.priority)
+
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Count a person's requests with no one's; return how many rows that changed."""
+        return {"usage": self._requests.forget_person(source, person)}
 
     async def stop(self) -> None:
         """Close its connections."""

@@ -16,7 +16,7 @@ from ..model_support.tools import (
     parameters_of,
     tool_characters,
 )
-from ..model_support.usage import CUT, Used
+from ..model_support.usage import CUT, Used, reported
 
 CHOICES = ("auto", "none", "required")  # of tools; another text is the name of one
 
@@ -97,10 +97,10 @@ def note_usage(answer: Any, used: Used) -> None:
     usage = getattr(answer, "usage", None)
     if usage is None:
         return
-    used.read = getattr(usage, "prompt_tokens", None) or 0
-    used.written = getattr(usage, "completion_tokens", None) or 0
+    used.read = reported(usage, "prompt_tokens")
+    used.written = reported(usage, "completion_tokens")
     details = getattr(usage, "prompt_tokens_details", None)
-    used.cached = getattr(details, "cached_tokens", None) or 0
+    used.cached = reported(details, "cached_tokens")
 
 
 def text_of(answer: Any, used: Used) -> str:
@@ -140,6 +140,8 @@ def _said(answer: Any, used: Used) -> Any:
         raise ModelError("invalid", text=f"no chat completion came back: {short(answer)}")
     used.finish = choice.finish_reason or ""
     check_finish(used.finish, getattr(choice.message, "refusal", None))
+    if not isinstance(choice.message.content or "", str):
+        raise ModelError("invalid", text=f"its text is none: {short(choice.message.content)}")
     return choice.message
 
 

@@ -201,4 +201,4 @@ def _owner(path: Path, name: str) -> str:
     return f"{name}@{found}"
 
 
-plugin = Plugin(name="task", services=[TaskService])
+plugin = Plugin(name="task", services=[TaskService], preload=["garrison.workers.services.task"])

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from garrison.ipc import CallError, PermanentFailure, ServiceLost
-from garrison.workers import Runtime, Task, TaskRun
+from garrison.workers import Attribution, Runtime, Task, TaskRun, set_attribution
 
 from . import outcome
 from .cron import UnusableTimes
@@ -165,9 +165,16 @@ class Runner:
 
     async def _call(self, service: str, task: Task) -> TaskRun:
         """Run a task in its worker's process. Raises CallError."""
-        run: TaskRun = await self._runtime.client.call_method(
-            service, "$run_task", (task.name, task), TaskRun, self._rules.timeout
-        )
+        client = self._runtime.client
+        keeper = client.directory.first_of("agent", task.agent_id)  # of the budget of its models
+        name = keeper.name if keeper is not None else ""
+        set_attribution(Attribution(task.agent_id, name, task=task.id))
+        try:
+            run: TaskRun = await client.call_method(
+                service, "$run_task", (task.name, task), TaskRun, self._rules.timeout
+            )
+        finally:
+            set_attribution(None)
         return run
 
     def _suspect(self, key: tuple[str, str], is_suspect: bool) -> None:

@@ -27,6 +27,7 @@ T = TypeVar("T")
 DAY_S = 86_400
 ID_MOST = 200  # characters of an id that travels; of a longer one its hash does
 WARNING = "budget"
+UNLIMITED = "unlimited"  # id of a use that nothing was reserved for
 
 TABLE = """CREATE TABLE IF NOT EXISTS budgets (
     scope TEXT NOT NULL, id BLOB NOT NULL, day INTEGER NOT NULL,
@@ -83,6 +84,8 @@ class BudgetKeeper:
 
     async def reserve_use(self, attribution: Attribution, need: BudgetNeed) -> BudgetGrant:
         """Reserve a use of a model; `settle_use` must follow."""
+        if not self._has_limits:  # a task's: its service does not know whether there are any
+            return BudgetGrant(UNLIMITED, need.written)
         day, left_of_day = today()
         request = Request(need.read, need.written, need.can_shrink, need.model_type)
         reserved = self._budgets.reserve(attribution, request, day, time.monotonic())
@@ -98,6 +101,8 @@ class BudgetKeeper:
 
     async def settle_use(self, id: str, tokens: int | None, cost: float | None) -> None:
         """Count what a use has taken."""
+        if id == UNLIMITED:
+            return
         micros = None if cost is None else math.ceil(cost * MICROS)
         changed = self._budgets.settle(id, tokens, micros)
         self._report()

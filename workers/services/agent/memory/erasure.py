@@ -50,10 +50,11 @@ class MemoryErasure:
         mark = self._runtime.tombstones.mark
         if await self._store.execute(files.applied_mark) == mark:
             return
+        self._runtime.extend(files.START_S, "it erases again who was forgotten")
         counts = await self._erase(self._runtime.was_forgotten)
         if any(counts.values()):
             log.warning("person.forgotten_again %s", counts)
-            await self._sweep()
+        await self._sweep()  # a process may have been killed before it did
         await self._store.write(partial(files.set_applied, mark=mark))
 
     async def export(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:

@@ -44,6 +44,7 @@ class FileDatabase:
         self._tasks = task_rows.Bounds(config.tasks, config.task_bytes)
         self._cache = cache_rows.Bounds(config.cache, config.cache_bytes)
         self._searching = asyncio.Semaphore(SEARCHES)
+        self.changes = 0  # of memories, by this process: what was read before may be out of date
 
     # --- memories ---------------------------------------------------------------------------
 
@@ -55,6 +56,7 @@ class FileDatabase:
             ValueError: It is larger than all together may be.
         """
         row, bounds = Prepared.of(memory, "messages", agent, self._memories), self._memories
+        self.changes += 1
         return self.store.write_soon(lambda at: memory_rows.add(at, row, bounds))
 
     async def create_memory(
@@ -72,6 +74,7 @@ class FileDatabase:
         """Store memories at once; return their ids."""
         memories, bounds = [as_memory(one) for one in memories], self._memories
         rows = [Prepared.of(one, table_name, agent_id, bounds) for one in memories]
+        self.changes += 1
         await self.store.write(lambda at: [memory_rows.add(at, row, bounds) for row in rows])
         return [one.id for one in memories]
 
@@ -124,14 +127,17 @@ class FileDatabase:
     async def update_memory(self, memory: Memory, agent_id: str) -> bool:
         """Replace the memory with the same id; False if there is none."""
         row, bounds = Prepared.of(memory, "", agent_id, self._memories), self._memories
+        self.changes += 1
         return await self.store.write(lambda at: memory_rows.replace(at, row, bounds))
 
     async def delete_memories(self, ids: list[str], agent_id: str) -> None:
         """Delete memories."""
+        self.changes += 1
         await self.store.write(lambda at: memory_rows.remove(at, agent_id, ids))
 
     async def delete_all_memories(self, room_id: str, table_name: str, agent_id: str) -> None:
         """Delete all memories of a room in one table."""
+        self.changes += 1
         await self.store.write(
             lambda at: memory_rows.remove_room(at, agent_id, table_name, room_id)
         )

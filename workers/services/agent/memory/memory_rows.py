@@ -17,9 +17,9 @@ from . import schema, similarity
 MODEL = "embedding_model"  # key of a memory's metadata
 COLUMNS = (
     "agent, id, name, room, world, entity, created_at, is_unique, size, dimension, model, "
-    "embedding, memory"
+    "length, embedding, memory"
 )
-PLACES = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
+PLACES = "?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?"
 NEWEST = "ORDER BY created_at DESC, seq DESC"
 
 Row = tuple[bytes, bytes | None]  # the memory, and its vector
@@ -71,7 +71,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
             ("created_at >= ?", self.start),
             ("created_at <= ?", self.end),
             ("is_unique = ?", self.unique),
-            ("dimension = ?", self.dimension),
+            ("dimension > 0 AND dimension = ?", self.dimension),  # as its index says
             ("model = ?", self.model or None),
         ):
             if value is not None:
@@ -113,6 +113,7 @@ class Prepared(NamedTuple):
                 size,
                 len(memory.embedding or ()),
                 model if isinstance(model, str) else "",
+                similarity.length(memory.embedding or ()),
                 vector,
                 encoded,
             )
@@ -202,12 +203,11 @@ def number(cursor: sqlite3.Cursor, wanted: Wanted) -> int:
     return int(found)
 
 
-def vectors(
-    cursor: sqlite3.Cursor, wanted: Wanted, after: int, most: int
-) -> list[tuple[int, bytes]]:
-    """Return rows that have a vector: their numbers and vectors, in the order of the numbers."""
+def vectors(cursor: sqlite3.Cursor, wanted: Wanted, after: int, most: int) -> list[similarity.Row]:
+    """Return rows that have a vector, in the order of their numbers."""
     where, values = wanted.where
-    query = f"SELECT seq, embedding FROM memories WHERE {where} AND seq > ? ORDER BY seq LIMIT ?"
+    columns, order = "seq, length, embedding", "AND seq > ? ORDER BY seq LIMIT ?"
+    query = f"SELECT {columns} FROM memories WHERE {where} {order}"
     return cursor.execute(query, (*values, after, most)).fetchall()
 
 

@@ -24,6 +24,7 @@ CREATE TABLE IF NOT EXISTS memories (
     size INTEGER NOT NULL,
     dimension INTEGER NOT NULL,  -- of the embedding; 0 is none
     model TEXT NOT NULL,  -- of the embedding
+    length REAL NOT NULL,  -- of the vector
     embedding BLOB,  -- float32
     memory BLOB NOT NULL
 );

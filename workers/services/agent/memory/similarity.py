@@ -2,11 +2,19 @@
 
 import heapq
 import math
-import operator
 from array import array
 from collections.abc import Iterable
+from struct import Struct
 
+Row = tuple[int, float, bytes]  # its number, the length of its vector, and the vector
 Found = tuple[float, int]  # similarity, and the number of a row
+
+ROUNDING = 1e-9  # of a similarity
+
+
+def length(vector: Iterable[float]) -> float:
+    """Return the length of a vector as it is stored."""
+    return math.hypot(*array("f", vector))
 
 
 def encode(vector: Iterable[float]) -> bytes:
@@ -31,20 +39,22 @@ class Search:
     """
 
     def __init__(self, vector: list[float], threshold: float, most: int) -> None:
-        self._vector, self._length = vector, math.hypot(*vector)
-        self._threshold, self._most = threshold, most
+        self._vector, self._length = tuple(vector), math.hypot(*vector)
+        self._unpack = Struct(f"{len(vector)}f").unpack
+        self._threshold, self._most = threshold - ROUNDING, most
         self._found: list[Found] = []  # a heap, the least similar first
 
-    def look_at(self, rows: Iterable[tuple[int, bytes]]) -> None:
-        """Compare with rows: their numbers and stored vectors. Vectors of zeros have no direction,
-        and are left out; of equally similar ones the first are found."""
-        for number, stored in rows if self._length and self._most > 0 else ():
-            other = array("f")
-            other.frombytes(stored)
-            lengths = self._length * math.hypot(*other)
-            if not lengths:
+    def look_at(self, rows: Iterable[Row]) -> None:
+        """Compare with rows. Vectors of zeros have no direction, and are left out; of equally
+        similar ones the first are found."""
+        own, unpack, vector = self._length, self._unpack, self._vector
+        for number, other, stored in rows if own and self._most > 0 else ():
+            if not other:
                 continue
-            similarity = sum(map(operator.mul, self._vector, other)) / lengths
+            # By the law of cosines: the distance is the fastest that the library computes.
+            distance = math.dist(vector, unpack(stored))
+            cosine = (own * own + other * other - distance * distance) / (2 * own * other)
+            similarity = min(max(cosine, -1.0), 1.0)
             if similarity < self._threshold:
                 continue
             if len(self._found) < self._most:

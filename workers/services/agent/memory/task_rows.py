@@ -155,11 +155,14 @@ def settle(
 ) -> bool:
     """Change fields of a leased task, and end the lease; False if it is not the task's any more.
 
+    Without a new status it is pending again.
+
     Raises:
         ValueError: There is no such field, or a value has the wrong type.
         OverflowError: There is no room.
     """
-    changes, task = TaskChanges.parse(fields), _leased(cursor, agent, task_id, lease)
+    changes = TaskChanges.parse({"status": PENDING} | TaskChanges.parse(fields).fields)
+    task = _leased(cursor, agent, task_id, lease)
     if task is None:
         return False
     _put(cursor, agent, _changed(_released(changes.apply(task)), now), bounds)
