@@ -25,6 +25,7 @@ from garrison.workers import (
     TaskQuery,
     World,
 )
+from garrison.workers.services.database.retention import RetentionStore
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 ENGINES = [
@@ -558,5 +559,10 @@ def test_retention(run: StoreRunner) -> None:
         assert await stores.retention.delete_part("logs", now - 100.0) == 0
         for table in ("cache", "usage", "messages"):
             assert await stores.retention.delete_part(table, now) == 0
+
+        await stores.logs.create(ada, Log(id="old", type="x", created_at=5.0))
+        swept = RetentionStore(stores.database, {"logs": now - 100.0, "tasks": 0.0})
+        assert await swept.sweep() == swept.deleted == 1
+        assert await swept.sweep() == 0
 
     run(scenario)
