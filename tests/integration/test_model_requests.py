@@ -199,7 +199,7 @@ async def test_a_budget_ends_and_outlives_the_service(server: ModelServer) -> No
         again = await OpenAIService.start(service.runtime)
         assert (await refused(again)).reason == error.reason
         await again.stop()
-        assert server.body["input"] == ["a", "bcd"]
+        assert len(server.asked) == 3
 
 
 async def test_what_requests_cost_is_counted_and_limited(server: ModelServer) -> None:
