@@ -147,6 +147,7 @@ async def life(world: World, platform: type, messages: list[str], attempt: int) 
     await harness.close()
     agent._answers.begin_close()
     await asyncio.to_thread(agent._answers.wait_closed)
+    await agent._stop_database()
     harness.raise_failure()
     return answers
 

@@ -68,7 +68,7 @@ class Kind:
         lookup: It can say whether it has a message.
         dedupe: A nonce that it knows is the same message.
         uncertain: What the bot does where the platform cannot say.
-        database: A database of the test's own is on the host.
+        database: The database service is on the host, with a SQLite file.
         settle: After which a send of a killed bot is no longer under way.
     """
 
@@ -212,12 +212,12 @@ class Trial:
 @contextlib.contextmanager
 def trial(kind: Kind, seed: int = 1) -> Iterator[Trial]:
     """Run a platform, and a host that answers there."""
-    plugins = ["fakeplatform", "parrot", *(["shelf"] if kind.database else [])]
+    plugins = ["fakeplatform", "parrot"]
     with fake_platform(seed) as platform, hosting("", plugins, up=False) as host:
         platform.set(lookup=kind.lookup, dedupe=kind.dedupe, latency=LATENCY_S)
         text = CONFIG.format(
             attribute="lookup" if kind.lookup else "plugin",
-            database="shelf = {}" if kind.database else "",
+            database="database = {}" if kind.database else "",
             folder=host.folder,
             socket=platform.path,
             max_length=MAX_LENGTH,

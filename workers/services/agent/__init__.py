@@ -195,7 +195,7 @@ class AgentService(AgentDatabase, PersonMethods):
             return
         self._in_progress[work.key] = work
         work.result.add_done_callback(_retrieve_exception)
-        self.spawn(self._drop(work, drop), "drop")
+        self.spawn(self._drop(work, drop), "drop", False)
 
     async def _drop(self, work: Work, drop: NoAnswer) -> None:
         """Record a dropped message, beside its room's queue, and notify its sender where due.
@@ -242,7 +242,7 @@ class AgentService(AgentDatabase, PersonMethods):
         self._in_progress[key] = work
         work.result.add_done_callback(_retrieve_exception)
         if is_first:
-            self.spawn(self._serve(room, work), f"room {room.room_id[:40]}")
+            self.spawn(self._serve(room, work), f"room {room.room_id[:40]}", False)
 
     async def _serve(self, room: Room, first: Work) -> None:
         """Answer a room's messages, one after the other, until none waits."""
@@ -368,7 +368,7 @@ class AgentService(AgentDatabase, PersonMethods):
             return
         self._dropping = False
         self._emitting += 1
-        self.spawn(self._emit_in_time(event, payload), f"event {event}")
+        self.spawn(self._emit_in_time(event, payload), f"event {event}", False)
 
     async def _emit_in_time(self, event: str, payload: Any) -> None:
         try:

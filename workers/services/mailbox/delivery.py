@@ -6,8 +6,8 @@ import logging
 import math
 import random
 import sqlite3
-from collections.abc import Callable, Iterable
-from typing import TypeVar, assert_never
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, TypeVar, assert_never
 
 from msgspec import Raw
 
@@ -119,11 +119,15 @@ class Dispatcher:
         if self._runtime.client.generation_of(queue.receiver):
             queue.window = self._runtime.client.mail_window_of(queue.receiver)
             while (message := queue.take_next()) is not None:
-                self._runtime.spawn(self._deliver(queue, message), f"deliver {message.id}")
+                self._spawn(self._deliver(queue, message), f"deliver {message.id}")
             if queue.is_idle and len(self.queues) > MAX_IDLE_QUEUES:
                 self.queues.pop(queue.receiver, None)
         if not queue.lanes.is_idle or queue.receiver in self._timers:
             self._set_timer(queue)
+
+    def _spawn(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run work that ends; it may begin before the service runs."""
+        self._runtime.spawn(work, name, essential=False)
 
     def _set_timer(self, queue: ReceiverQueue) -> None:
         """Continue with a queue when the next retry of a lane is due."""
@@ -140,11 +144,11 @@ class Dispatcher:
         """Start the reads from disk that are possible now."""
         if queue.plain.needs_more:
             queue.plain.is_reading = True
-            self._runtime.spawn(self._read_plain(queue), f"read {queue.receiver}")
+            self._spawn(self._read_plain(queue), f"read {queue.receiver}")
         if queue.lanes.is_idle:
             return
         if (read := queue.lanes.begin_read(self._clock.now())) is not None:
-            self._runtime.spawn(self._read_lanes(queue, read), f"read lanes of {queue.receiver}")
+            self._spawn(self._read_lanes(queue, read), f"read lanes of {queue.receiver}")
 
     async def _read_plain(self, queue: ReceiverQueue) -> None:
         receiver, after, free = queue.receiver, queue.plain.last_seq, queue.plain.free_bytes
@@ -306,7 +310,7 @@ class Dispatcher:
         log.warning("mail.dead_letter id=%s sender=%s", dead.id, dead.sender)
         payload = notices.described(dead) | {"sender": dead.sender, "reason": dead.reason}
         emit = self._runtime.emit_event(DEAD_LETTER_EVENT, payload)
-        self._runtime.spawn(emit, f"announce {dead.id}")
+        self._spawn(emit, f"announce {dead.id}")
 
     async def _remove(
         self,
