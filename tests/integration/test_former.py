@@ -69,6 +69,9 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
         for v in (*STATUS, "restart", "start")
         for key in ("config_rejected", "threads", "warnings")
     ),
+    # The mailbox and the agent export what they hold of a person.
+    *(f".living.json.plugins.{name}.services[].methods[].stream" for name in ("agent", "mailbox")),
+    ".living.json.plugins.mailbox.services[].methods[].idempotent",
     # Bundled plugins preload their own modules.
     *(f".living.json.plugins.{name}.preload[]" for name in ("agent", "chat", "eliza", "mailbox")),
     *(
