@@ -8,6 +8,7 @@ from garrison.workers.services.agent.limits.budgets import (
     MICROS,
     BudgetConfig,
     Budgets,
+    Key,
     Limit,
     Request,
     Reserved,
@@ -78,7 +79,7 @@ class World:
     def check(self) -> None:
         limits = self.config.limits
         assert limits.keys() >= {key.scope for key in self.budgets.rows}
-        held = dict.fromkeys(self.budgets.rows, (0, 0))
+        held: dict[Key, tuple[int, int]] = dict.fromkeys(self.budgets.rows, (0, 0))
         for one in self.budgets.open.values():
             for key in one.keys:
                 tokens, micros = held[key]

@@ -52,7 +52,7 @@ class Postgres:
             "initdb", "-D", str(self.data), "-U", "ada", "-A", "scram-sha-256",
             f"--pwfile={password}", "-E", "UTF8", "--no-locale", "--no-sync",
         )  # fmt: skip
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[Any] | None = None
         self.start()
 
     @property

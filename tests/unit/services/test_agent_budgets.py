@@ -128,9 +128,8 @@ def test_what_is_not_settled_counts_in_full() -> None:
 def test_beyond_the_bound_all_others_share_one() -> None:
     """So that new persons are no way around a limit, and the table is bounded."""
     own = budgets(most=2, per_person=Limit(tokens_per_day=600))
-    for name in "abcd":
-        found = own.reserve(Attribution("a", "k", "chat", "r", name), ASK, 7, 0.0)
-    assert found == Refused(Scope.PERSON)
+    found = [own.reserve(Attribution("a", "k", "chat", "r", name), ASK, 7, 0.0) for name in "abcd"]
+    assert found[-1] == Refused(Scope.PERSON)
     assert len(own.rows) == 3
     assert own.rows[Key(Scope.PERSON, OTHERS)] == Row(tokens_reserved=500)
 

@@ -35,8 +35,8 @@ def add(at: sqlite3.Cursor, agent: str = "", **fields: Any) -> None:
 
 def claim(at: sqlite3.Cursor, now: float = NOW, **more: Any) -> list[Task]:
     """Claim tasks at a time."""
-    given: dict[str, Any] = {"owner": "me", "lease": 60.0, "limit": 10, "names": None}
-    return rows.claim(at, Claim(**{"agent": ""} | given | more), now, WIDE)
+    given: dict[str, Any] = {"owner": "me", "lease": 60.0, "limit": 10, "names": None, "agent": ""}
+    return rows.claim(at, Claim(**given | more), now, WIDE)
 
 
 def ids(tasks: list[Task]) -> list[str]:
