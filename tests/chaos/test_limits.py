@@ -81,11 +81,11 @@ async def test_a_slow_leak_is_drained_and_started_again(host: Hosting) -> None:
 
 async def test_a_fast_leak_is_killed_at_once(host: Hosting) -> None:
     """There is no time to drain, whatever the grace: 400 MiB at once. A measurement may fall into
-    the moment in which it has a little more than is allowed; then it is drained, and killed."""
+    the moment in which it has a little more than is allowed; then the next one kills it."""
     running = host(CONFIG.replace("grace = 5.0", "grace = 60.0"), ["glutton"])
     old = running.status("glutton")["pid"]
 
-    await start(running, "glutton", "keep", 400)
+    await start(running, "glutton", "keep_and_block", 400)
     row = running.until_reborn("glutton", old)
 
     assert "memory_max is 128 MiB, so it was" in cause(running, "glutton")

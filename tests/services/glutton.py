@@ -40,6 +40,11 @@ class GluttonService(Service):
         """Take memory at once."""
         self.kept.append(b"x" * (size * MIB))
 
+    async def keep_and_block(self, size: int) -> None:
+        """Take memory at once, and do nothing else afterwards, so that no drain ends it."""
+        self.kept.append(b"x" * (size * MIB))
+        time.sleep(60)  # noqa: ASYNC251
+
     async def grow(self, to: int, step: int, pause: float) -> None:
         """Take memory bit by bit, for as long as that takes."""
         for _ in range(0, to, step):
