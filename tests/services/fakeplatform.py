@@ -42,6 +42,7 @@ class FakePlatform(Platform):
         self._numbers = itertools.count(1)
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._seen: dict[str, int] = {}  # channel → position of the last message heard
+        self._behind: list[dict[str, Any]] | None = None
         self._connected = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
 
@@ -96,11 +97,15 @@ class FakePlatform(Platform):
 
     async def _log_in(self) -> None:
         with contextlib.suppress(ConnectionError):
-            seen = dict(self._seen)
+            behind = self._behind = list[dict[str, Any]]()  # what comes live follows the history
             await self._ask("login")
             self._connected.set()
-            for channel, position in seen.items():
+            for channel, position in dict(self._seen).items():
                 async for message in self._missed(channel, position):
+                    self._hear(message)
+            if self._behind is behind:  # no other connection has begun
+                self._behind = None
+                for message in behind:
                     self._hear(message)
 
     async def _missed(self, channel: str, after: int) -> AsyncIterator[dict[str, Any]]:
@@ -130,7 +135,9 @@ class FakePlatform(Platform):
         raise ConnectionError(found["text"])
 
     def _read(self, line: dict[str, Any]) -> None:
-        if "heard" in line:
+        if "heard" in line and self._behind is not None:
+            self._behind.append(line["heard"])
+        elif "heard" in line:
             self._hear(line["heard"])
         elif (answer := self._asked.get(line["n"])) is not None and not answer.done():
             answer.set_result(line)
