@@ -132,9 +132,9 @@ async def _forget(
     """Have each service erase what it keeps; return the report."""
     async with connect(invocation.home) as client:
         entries = list(client.directory)
-        asked, away = with_method(entries, FORGET)
+        called, away = with_method(entries, FORGET)
         services = []
-        for entry in asked:
+        for entry in called:
             counts: dict[str, int] = {}
             try:
                 for source in sources:
@@ -142,7 +142,7 @@ async def _forget(
             except CallError as error:
                 away.append(Away(entry.name, str(error)))
             services.append({"service": entry.name, "erased": counts})
-    without = [one.name for one in entries if one not in asked and not _is_away(one, away)]
+    without = [one.name for one in entries if one not in called and not _is_away(one, away)]
     return {
         "person": f"{wanted.source}:{wanted.id}",
         "sources": list(sources),
@@ -234,11 +234,11 @@ async def _export(invocation: Invocation, wanted: Person, out: IO[str]) -> dict[
     async with connect(invocation.home) as client:
         entries = list(client.directory)
         sources = sources_of(entries, wanted.source)
-        asked, away = with_method(entries, EXPORT)
+        called, away = with_method(entries, EXPORT)
         head = {"v": 1, "person": f"{wanted.source}:{wanted.id}", "exported_at": time.time()}
         out.write(f'{encode(head).decode()[:-1]},"held":[')
         rows: dict[str, int] = {}
-        for entry in asked:
+        for entry in called:
             try:
                 async for row in _held(client, entry.name, sources, wanted.id):
                     line = encode({"service": entry.name, **row}).decode()

@@ -1,4 +1,4 @@
-"""Which services keep something of persons, in which order they are asked, and what is out of
+"""Which services keep something of persons, in which order they are called, and what is out of
 reach. Pure."""
 
 from collections.abc import Iterable, Sequence
@@ -63,13 +63,13 @@ def sources_of(entries: Iterable[Entry], source: str) -> tuple[str, ...]:
 
 
 def with_method(entries: Iterable[Entry], method: str) -> tuple[list[Entry], list[Away]]:
-    """Return the services that have a method, in the order in which they are asked; and those that
+    """Return the services that have a method, in the order in which they are called; and those that
     do not run."""
     found = [one for one in entries if any(own.name == method for own in one.manifest.methods)]
-    asked = [one for one in found if one.state in REACHABLE]
-    asked.sort(key=lambda one: (_place(one.manifest.service_type), one.position))
+    called = [one for one in found if one.state in REACHABLE]
+    called.sort(key=lambda one: (_place(one.manifest.service_type), one.position))
     away = [Away(one.name, _state(one)) for one in found if one.state not in REACHABLE]
-    return asked, away
+    return called, away
 
 
 def _place(service_type: str) -> int:

@@ -72,7 +72,7 @@ class TaskEnd(Enum):
     DONE = "done"
     LATER = "later"  # to be tried again after the seconds
     PAUSE = "pause"  # trying again cannot help
-    NOT_NOW = "not now"  # `validate` said no
+    NOT_NOW = "not now"  # `validate` refused
 
 
 class TaskRun(msgspec.Struct, frozen=True, omit_defaults=True):

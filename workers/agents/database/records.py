@@ -18,7 +18,7 @@ class Component(msgspec.Struct, kw_only=True):
     agent_id: str = ""
     room_id: str = ""
     world_id: str = ""
-    source_entity_id: str = ""  # who said it
+    source_entity_id: str = ""  # where it comes from
     data: dict[str, Any] = {}
     created_at: float = 0.0
 
@@ -30,7 +30,7 @@ class Entity(msgspec.Struct, kw_only=True):
     names: list[str] = []
     metadata: dict[str, Any] = {}
     agent_id: str = ""
-    components: list[Component] = []  # filled in where a query asks for them
+    components: list[Component] = []  # filled in where a query wants them
 
 
 class World(msgspec.Struct, kw_only=True):

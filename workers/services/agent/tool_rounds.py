@@ -25,7 +25,7 @@ from .record.rows import (
 
 CALLS_MOST = 32  # of all rounds of one message
 NAME_MOST = 64  # characters of a tool's name
-RESULT_MOST = 8192  # characters of a result that the model is told
+RESULT_MOST = 8192  # characters of a result that the model is sent
 SILENT = {
     IGNORE: "Say nothing, because the message is not for you",
     NONE: "Say nothing, because nothing is left to say",
@@ -79,7 +79,7 @@ def tools(actions: Sequence[ToolAction]) -> list[Tool]:
 
 
 def goes_on(record: Record) -> bool:
-    """Return whether the model is asked again.
+    """Return whether the model is called again.
 
     Not after an interrupted action: what it did is not known, and nothing is improvised over it.
     """
@@ -97,7 +97,7 @@ def calls_left(record: Record, rounds_most: int) -> int:
 
 
 def plan_round(
-    said: Generated,
+    generated: Generated,
     actions: Sequence[ToolAction],
     first: int,
     most: int,
@@ -106,7 +106,7 @@ def plan_round(
     """Return a round and its steps.
 
     Args:
-        said: What the model generated.
+        generated: What it is.
         actions: Those that it was offered.
         first: The number of the first step.
         most: Calls that it may make.
@@ -115,9 +115,9 @@ def plan_round(
     named = tool_names(actions)
     calls: list[PlannedCall] = []
     steps: list[PlannedStep] = []
-    for call in said.tool_calls[:most]:
+    for call in generated.tool_calls[:most]:
         if call.name in SILENT and call.name not in named:
-            return Round(said.text, calls, is_last=True), steps
+            return Round(generated.text, calls, is_last=True), steps
         number, action = first + len(steps), named.get(call.name)
         problem = call.problem
         if action is None and not problem:
@@ -126,8 +126,8 @@ def plan_round(
         steps.append(PlannedStep(number, kind, call.name if action is None else action.name))
         calls.append(PlannedCall(number, call.name, call.arguments, problem))
     if steps:
-        return Round(said.text, calls), steps
-    text = reply(said.text.strip())
+        return Round(generated.text, calls), steps
+    text = reply(generated.text.strip())
     last = PlannedStep(first, StepKind.REPLY, otherwise=True)  # it had nothing to say
     if text:
         last = PlannedStep(first, StepKind.SAY, content=Content(text))
@@ -164,16 +164,16 @@ def result(record: Record, number: int) -> str:
     """Return what a step did, as JSON for the model."""
     step = next(one for one in record.steps if one.number == number)
     sent = [part.memory.content.text for part in record.parts if part.step == number]
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for one in step.results:
-        told |= {**one.values, **one.data}
-        told |= {key: text for key, text in (("text", one.text), ("error", one.error)) if text}
-    told |= {"success": all(one.success for one in step.results)}
-    told |= {"sent": sent} if sent else {}
+        found |= {**one.values, **one.data}
+        found |= {key: text for key, text in (("text", one.text), ("error", one.error)) if text}
+    found |= {"success": all(one.success for one in step.results)}
+    found |= {"sent": sent} if sent else {}
     try:
-        text = msgspec.json.encode(told).decode()
+        text = msgspec.json.encode(found).decode()
     except (TypeError, ValueError, OverflowError, RecursionError):
-        text = repr(told)
+        text = repr(found)
     return text if len(text) <= RESULT_MOST else f"{text[:RESULT_MOST]}… ({len(text):,} characters)"
 
 

@@ -14,7 +14,7 @@ def agent_of(caller: Caller | None, agent_id: str | None, every: bool = False) -
 
     Args:
         caller: The service that calls, None for a program: `runtime.caller`.
-        agent_id: What it asks for; None is its own.
+        agent_id: Whose it requests; None is its own.
         every: Whether the method takes "*", which is every agent's.
 
     Raises:
@@ -26,9 +26,9 @@ def agent_of(caller: Caller | None, agent_id: str | None, every: bool = False) -
         return own
     if own and agent_id != own:
         assert caller is not None
-        asked = "every agent" if agent_id == EVERY else f"agent {agent_id!r}"
+        wanted = "every agent" if agent_id == EVERY else f"agent {agent_id!r}"
         raise ForeignAgent(
-            f"{caller.name} belongs to agent {own!r} and asked for the records of {asked}: leave "
+            f"{caller.name} belongs to agent {own!r} and asked for the records of {wanted}: leave "
             f"agent_id out, or have a service that belongs to no agent ask"
         )
     if agent_id == EVERY and not every:

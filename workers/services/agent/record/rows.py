@@ -113,7 +113,7 @@ class Round(msgspec.Struct):
 
     text: str = ""  # beside the calls; it is not sent
     calls: list[PlannedCall] = []
-    is_last: bool = False  # the model is not asked again
+    is_last: bool = False  # the model is not called again
 
 
 class Why(msgspec.Struct):
