@@ -43,6 +43,17 @@ class AgentRuntime:
         """Offer a provider of context from this worker. Raises as `register_action` does."""
         self._components.add(provider)
 
+    def unregister_action(self, name: str) -> bool:
+        """Offer an action of this worker no longer; return False if there is none of this name.
+
+        A run that began goes on. Answers that have chosen it since are refused it.
+        """
+        return self._components.remove_action(name)
+
+    def unregister_provider(self, name: str) -> bool:
+        """Offer a provider of context of this worker no longer; return False likewise."""
+        return self._components.remove_provider(name)
+
     def register_evaluator(self, evaluator: Evaluator) -> None:
         """Offer an evaluator from this worker. Raises as `register_action` does."""
         self._components.add(evaluator)

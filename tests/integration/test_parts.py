@@ -198,6 +198,21 @@ async def test_a_late_registration_is_published(running: Host) -> None:
         assert (await front.act("LATE", "x"))[0]["text"] == "late"
 
 
+async def test_what_is_unregistered_is_offered_no_longer(running: Host) -> None:
+    """Its name is free again; a name that there is not changes nothing."""
+    async with running.connect() as client:
+        front = asker(client)
+        await front.register("PASSING")
+
+        async def known(there: bool) -> bool:
+            return (["PASSING", "asker"] in (await front.known())["actions"]) is there
+
+        await eventually(lambda: known(True))
+        assert await front.unregister("PASSING") is True
+        await eventually(lambda: known(False))
+        assert await front.unregister("PASSING") is False
+
+
 async def test_parts_are_there_after_the_supervisor_was_killed(running: Host) -> None:
     """The next supervisor learns them from the living workers."""
     running.end(signal.SIGKILL)

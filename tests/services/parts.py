@@ -214,6 +214,10 @@ class Asker(Service):
         """Register an action late."""
         self.runtime.register_action(Action(name, handler=lambda: "late"))
 
+    async def unregister(self, name: str) -> bool:
+        """Offer an action no longer."""
+        return self.runtime.unregister_action(name)
+
     async def emit(self, text: str) -> None:
         """Emit a received message."""
         await self.runtime.emit_event(EventType.MESSAGE_RECEIVED, as_memory(text))

@@ -71,6 +71,20 @@ class ComponentRegistry:
                 return
         raise TypeError(f"expected an Action, a Provider or an Evaluator, not {component!r}")
 
+    def remove_action(self, name: str) -> bool:
+        """Remove an action; return False if there is none of this name."""
+        return self._remove(self.actions, name)
+
+    def remove_provider(self, name: str) -> bool:
+        """Remove a provider of context likewise."""
+        return self._remove(self.providers, name)
+
+    def _remove(self, known: dict[str, Any], name: str) -> bool:
+        if known.pop(name, None) is None:
+            return False
+        self._changed()
+        return True
+
     def add_model(self, model_type: str, provider: str, model: Model) -> None:
         """Register a model. It replaces a model of the same type and provider."""
         self.models[model_type, provider] = model
