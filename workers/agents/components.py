@@ -94,10 +94,13 @@ class Action(_Conditional):
         parameters: What a model fills in where it chooses the action: a Struct, or the JSON Schema
             of an object. The handler is then `handler(runtime, memory, state, responses,
             options)`: a value of the Struct, or a mapping; None where no model chose.
+        for_model: It finds something out for a model: with `decide = "validate"` it does not apply,
+            and a model that chose it answers after it, with its result before it.
     """
 
     priority: int = 0
     parameters: Any = None
+    for_model: bool = False
 
     def __init__(
         self,
@@ -110,12 +113,14 @@ class Action(_Conditional):
         examples: Iterable[Any] = (),
         priority: int | None = None,
         parameters: Any = None,
+        for_model: bool | None = None,
     ) -> None:
         own = {
             "validate": validate,
             "handler": handler,
             "priority": priority,
             "parameters": parameters,
+            "for_model": for_model,
         }
         super().__init__(name, description, similes, examples, **own)
 

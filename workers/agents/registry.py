@@ -175,6 +175,7 @@ def _action(name: str, action: Action) -> ActionInfo:
         action.priority,
         bool(getattr(action.handler, IDEMPOTENT, False)),
         parameters_schema(action.parameters),
+        bool(getattr(action, "for_model", False)),
     )
 
 

@@ -58,6 +58,7 @@ class RemoteAction:
         self.name, self.description, self.priority = info.name, info.description, info.priority
         self.similes, self.examples = list(info.similes), list(info.examples)
         self.idempotent, self.parameters = info.idempotent, info.parameters
+        self.for_model = info.for_model
 
     async def validate(
         self, runtime: object, memory: Memory, *, timeout: float | None = None

@@ -78,6 +78,10 @@ class World:
         self.done.append("tip")
         return "Here is a coin."
 
+    async def look_up(self, *_: Any) -> ActionResult:
+        self.done.append("look up")
+        return ActionResult(text="It is 5 o'clock.")
+
     async def fail(self) -> None:
         self.done.append("fail")
         raise ValueError("it is broken")
@@ -109,7 +113,11 @@ def living(tmp_path: Path, world: World) -> Living:
 
     @asynccontextmanager
     async def live(
-        tools: bool = True, plain: str = "", objects: str = "", **config: Any
+        tools: bool = True,
+        plain: str = "",
+        objects: str = "",
+        looks_up: bool = False,
+        **config: Any,
     ) -> AsyncIterator[AgentService]:
         harness = Harness("agent", data_folder=tmp_path)
         harness.add_fakes({"chat": world.chat})
@@ -121,6 +129,10 @@ def living(tmp_path: Path, world: World) -> Living:
         ):
             made = Action(name, name, validate=always, handler=handler, parameters=wanted)
             runtime.register_action(made)
+        if looks_up:
+            runtime.register_action(
+                Action("LOOK", "", validate=always, handler=world.look_up, for_model=True)
+            )
         without = as_model_handler(world.without)
         if tools:
             runtime.register_model(
@@ -289,3 +301,25 @@ async def test_without_objects_it_chooses_by_text(living: Living, world: World) 
     async with living(tools=False, plain="simple") as agent:
         await agent.process_actions(message())
     assert world.done == ["tip"]
+
+
+@pytest.mark.parametrize("objects", ["", "simple"])
+async def test_what_is_found_for_a_model_is_in_its_reply(
+    living: Living, world: World, objects: str
+) -> None:
+    """Without tools too: the result alone is no answer, so the model replies after it."""
+    choice = {"actions": ["LOOK"]}
+    world.plain = [choice if objects else msgspec.json.encode(choice).decode(), "It is five."]
+    async with living(tools=False, plain="simple", objects=objects, looks_up=True) as agent:
+        await agent.process_actions(message())
+    assert world.done == ["look up"]
+    assert world.chat.said == ["It is five."]
+    assert "It is 5 o'clock." in world.asked[-1].messages[-1]["content"]
+
+
+async def test_what_is_for_a_model_is_not_run_unchosen(living: Living, world: World) -> None:
+    """With `decide = "validate"`: it would find something out, and nothing would be said."""
+    async with living(plain="simple", looks_up=True, decide="validate") as agent:
+        answer = await agent.process_actions(message())
+    assert world.done == ["roll", "tip", "fail"]
+    assert [one.action for one in answer.results] == ["ROLL", "TIP", "FAIL"]

@@ -210,6 +210,8 @@ class AnswerPipeline:
 
     async def _validates(self, action: Any, memory: Memory) -> bool:
         timeout = self._config.provider_timeout
+        if action.for_model and self._config.decide != "model":
+            return False
         try:
             accepts = await action.validate(self._runtime, memory, timeout=timeout)
         except CallError as error:

@@ -68,7 +68,9 @@ class Chooser:
         params = await self._models.params(answer, answering=False)
         params.prompt = choice.question(actions)
         names = choice.parse_choice(str(await self._models.use(answer, params)), actions)
-        return _steps(names, actions)
+        steps = _steps(names, actions)
+        _note_calls(answer, [_bare_call(step) for step in steps if step.for_reply])
+        return steps
 
     async def next_steps(self, answer: AnswerState) -> list[PlannedStep]:
         """Return the steps of the model's next round, appended to the record; none: it is over."""
@@ -122,14 +124,15 @@ class Chooser:
         found = await self._object(answer, params, choice.choice_schema(actions))
         names = choice.names_of(found, actions)
         steps = _steps(names, actions)
-        why, calls = answer.record.why, list[PlannedCall]()
+        calls = list[PlannedCall]()
         for step in steps:
             action = choice.find(step.name, actions) if step.kind is StepKind.RUN else None
             if action is not None and action.parameters:
                 params.prompt = choice.parameters_question(action)
                 calls.append(await self._call(answer, params, step, action))
-        if calls:
-            why.rounds = [Round("", calls, is_last=True)]
+            elif step.for_reply:
+                calls.append(_bare_call(step))
+        _note_calls(answer, calls)
         return steps
 
     async def _call(
@@ -153,4 +156,16 @@ class Chooser:
 
 def _steps(names: list[str], actions: Sequence[Any]) -> list[PlannedStep]:
     steps = numbered(choice.plan_steps(Content(actions=names), actions))
+    for step in steps:
+        action = choice.find(step.name, actions) if step.kind is StepKind.RUN else None
+        step.for_reply = action is not None and action.for_model
     return or_reply(steps) if steps else []
+
+
+def _bare_call(step: PlannedStep) -> PlannedCall:
+    return PlannedCall(step.number, step.name)
+
+
+def _note_calls(answer: AnswerState, calls: list[PlannedCall]) -> None:
+    if calls:
+        answer.record.why.rounds = [Round("", calls, is_last=True)]

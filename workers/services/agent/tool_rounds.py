@@ -149,12 +149,14 @@ def ended_early(record: Record, problem: str) -> tuple[Round, PlannedStep]:
 def conversation(record: Record) -> list[ChatMessage]:
     """Return the calls of all rounds and their results, as they follow the message."""
     found: list[ChatMessage] = []
+    for_reply = {step.number for step in record.steps if step.for_reply}
     for one in record.why.rounds:
-        if one.is_last or not one.calls:
+        shown = [call for call in one.calls if not one.is_last or call.step in for_reply]
+        if not shown:
             continue
-        calls = [ToolCall(_id(call), call.tool, call.arguments) for call in one.calls]
+        calls = [ToolCall(_id(call), call.tool, call.arguments) for call in shown]
         found.append({"role": "assistant", "content": one.text, "tool_calls": calls})
-        for call in one.calls:
+        for call in shown:
             content = result(record, call.step)
             found.append({"role": "tool", "content": content, "tool_call_id": _id(call)})
     return found

@@ -63,10 +63,13 @@ def step_move(
 def has_succeeded(step: PlannedStep) -> bool:
     """Return True if no model is to improvise in the step's place.
 
-    An interrupted step counts: what it did is not known.
+    An interrupted step counts: what it did is not known. One whose result is for the model's reply
+    does not.
     """
     if step.state is StepState.INTERRUPTED:
         return True
+    if step.for_reply:
+        return False
     return step.state is StepState.ENDED and not any(not one.success for one in step.results)
 
 

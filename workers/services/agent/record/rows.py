@@ -64,6 +64,7 @@ class PlannedStep(msgspec.Struct):
     results: list[ActionResult] = []
     started_at: float | None = None
     ended_at: float | None = None
+    for_reply: bool = False  # its result is for the model, which replies after it
 
 
 class Outcome(StrEnum):
