@@ -71,6 +71,7 @@ from .platform.platform import Platform
 from .plugin import Plugin
 from .runtime import Runtime
 from .service import Service, ServiceType, idempotent
+from .voice import voice_text
 
 __all__ = [
     "Action",
@@ -143,5 +144,6 @@ __all__ = [
     "is_person",
     "set_attribution",
     "state",
+    "voice_text",
     "with_timeout",
 ]
