@@ -151,7 +151,7 @@ def test_a_refused_token_names_the_place_of_a_new_one(bot: Host) -> None:
 
 def test_session_starts_are_left_in_reserve(bot: Host, bridge: DiscordBridge) -> None:
     """Below it the service waits for as long as Discord says, instead of losing the token."""
-    bridge.leave_starts(10)
+    bridge.set(starts=10)
     with pytest.raises(OrderFailed, match="10 session starts are left"):
         bot.ask("start", "saving")
     state = {one["data"]["to"]: one["data"] for one in bot.events("service.state", "saving")}

@@ -116,7 +116,8 @@ class ForkedProcess:
     def send_signal(self, sig: int) -> None:
         """Signal it, if it runs."""
         if self.poll() is None:
-            os.kill(self.pid, sig)
+            with contextlib.suppress(ProcessLookupError):  # it is gone; the server has yet to say so
+                os.kill(self.pid, sig)
 
 
 def run_forked(

@@ -3,14 +3,13 @@
 simcord has the semantics in process: permissions, error codes, payloads. What it leaves out and a
 bot that must not say anything twice needs is added here: a nonce with `enforce_nonce` is one
 message for some minutes, one of more than 25 characters is refused, a message's body may be
-multipart, and a connection may end after a message has arrived. There is one server with some
+multipart, and requests may fail in all the ways of `discord_faults`. There is one server with some
 channels, one person, and one bot, whose token is any but `bad`.
 
 Paths below `/_test/` are for tests; `tests/support/discord_client.py` is their side.
 """
 
 import asyncio
-import contextlib
 import io
 import json
 import sys
@@ -20,22 +19,23 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-import discord
-from aiohttp import WSMsgType, web
-from simcord import intents as intents_of_events
+from aiohttp import web
+from simcord import interactions
 from simcord._clock import Clock
 from simcord.backend import Backend, serializers
 from simcord.backend.errors import BackendError
+from simcord.enums import ChannelType, InteractionType
 from simcord.http import (
     FakeHTTPClient as FakeHTTPClient,  # its import registers simcord's routes
 )
 from simcord.http import router
+from tests.support.discord_faults import Faults
+from tests.support.discord_gateway import Gateway
 
 API = "/api/v10"
 NONCE_LONGEST = 25  # characters
 NONCE_KEPT_S = 300.0
-HEARTBEAT_MS = 41_250
-CLOSED_BAD_TOKEN = 4004  # "Authentication failed"
+LOADING = 1 << 7  # flag of a message whose text is still to come
 MULTIPART_MOST = 32 * 1024 * 1024  # bytes
 
 
@@ -56,34 +56,29 @@ class Upload:
     description: str | None = None
 
 
-@dataclass
-class Bot:
-    """One identified connection to the gateway."""
-
-    socket: web.WebSocketResponse
-    intents: discord.Intents
-    sequence: int = 0
-
-
 class Bridge:
-    """The server, the nonces, the connections, and a record of arrivals."""
+    """The server, the nonces, the gateway, and a record of arrivals."""
 
-    def __init__(self, channels: list[str]) -> None:
-        self.backend = Backend(clock=WallClock())
-        self.bots: list[Bot] = []
+    def __init__(self, channels: list[str], guilds: int = 1) -> None:
+        self.backend = backend = Backend(clock=WallClock())
+        self.gateway = Gateway(backend)
+        self.faults = Faults()
         self.record: list[dict[str, Any]] = []
-        self.repeated = 0
+        self.edits: list[tuple[int, str]] = []  # of the record: place, new text
+        self._places: dict[str, int] = {}  # in the record, by a message's id
+        self.repeated = self.synced = 0
         self.starts_left = 1000
-        self.drops = 0  # next messages after whose arrival the connection ends
+        self.shards = 1  # that are recommended
         self._nonces: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
-        self._sending: set[asyncio.Task[None]] = set()
-        backend = self.backend
-        guild = backend.create_guild("tests")
         self.person = backend.make_user("ada")
-        for user in (self.person, backend.bot_user):
-            backend.add_member(guild.id, user.id)
-        made = [backend.create_channel(guild.id, name) for name in channels]
-        self.channels = {str(channel.name): channel.id for channel in made}
+        for number in range(guilds):
+            guild = backend.create_guild("tests" if not number else f"tests-{number}")
+            for user in (self.person, backend.bot_user):
+                backend.add_member(guild.id, user.id)
+            made = [backend.create_channel(guild.id, name) for name in channels]
+            if not number:
+                self.channels = {str(channel.name): channel.id for channel in made}
+        self.channels["@ada"] = backend.get_dm_channel(self.person.id).id
         backend.subscribers.append(self._happened)
 
     # --- REST -------------------------------------------------------------------------------
@@ -95,11 +90,16 @@ class Bridge:
         path = request.path.removeprefix(API)
         if path == "/gateway/bot":
             return _json(self._session_starts())
+        return await self.faults.answered(request, path, lambda: self._answer(request, path))
+
+    async def _answer(self, request: web.Request, path: str) -> web.Response:
+        """Do what a request wants; return Discord's answer."""
         body, files = await _body(request)
-        creates = request.method == "POST" and path.endswith("/messages")
         try:
-            value = self._create(path, body, files) if creates else None
-            if value is None:
+            if request.method == "POST" and path.endswith("/messages"):
+                value = self._create(path, body, files)
+            else:
+                self.synced += request.method == "PUT" and path.endswith("/commands")
                 value = router.dispatch(
                     self.backend,
                     request.method,
@@ -110,15 +110,12 @@ class Bridge:
                 )
         except BackendError as error:
             return _json(error.to_json(), error.status)
-        if creates and self.drops:
-            self.drops -= 1
-            assert request.transport is not None
-            request.transport.abort()
         return _json(value) if value is not None else web.Response(status=204)
 
     def _session_starts(self) -> dict[str, Any]:
         limit = {"total": 1000, "remaining": self.starts_left, "reset_after": 60_000}
-        return {"url": "ws://nowhere.invalid", "shards": 1, "session_start_limit": limit}
+        limit["max_concurrency"] = 16
+        return {"url": "ws://nowhere.invalid", "shards": self.shards, "session_start_limit": limit}
 
     def _create(self, path: str, body: Any, files: list[Upload]) -> dict[str, Any]:
         """Create a message, or return the one that its nonce has created already."""
@@ -138,111 +135,147 @@ class Bridge:
             self._nonces[key] = (now, message)
         return message
 
-    # --- the gateway ------------------------------------------------------------------------
-
-    async def gateway(self, request: web.Request) -> web.StreamResponse:
-        """Serve one bot's connection. A session is not resumed: the bot identifies anew."""
-        socket = web.WebSocketResponse()
-        await socket.prepare(request)
-        await socket.send_json({"op": 10, "d": {"heartbeat_interval": HEARTBEAT_MS}})
-        bot: Bot | None = None
-        try:
-            async for frame in socket:
-                if frame.type is not WSMsgType.TEXT:
-                    break
-                sent = json.loads(frame.data)
-                match sent["op"]:
-                    case 1:
-                        await socket.send_json({"op": 11})
-                    case 2:
-                        bot = await self._identify(socket, sent["d"])
-                    case 6:
-                        await socket.send_json({"op": 9, "d": False})
-        finally:
-            if bot in self.bots:
-                self.bots.remove(bot)
-        return socket
-
-    async def _identify(self, socket: web.WebSocketResponse, data: dict[str, Any]) -> Bot | None:
-        if data["token"] == "bad":
-            await socket.close(code=CLOSED_BAD_TOKEN, message=b"Authentication failed.")
-            return None
-        backend = self.backend
-        bot = Bot(socket, discord.Intents._from_value(data["intents"]))
-        guilds = [{"id": str(id), "unavailable": True} for id in backend.guilds]
-        ready = {
-            "v": 10,
-            "user": dict(serializers.user_payload(backend.bot_user)),
-            "guilds": guilds,
-            "session_id": "session",
-            "resume_gateway_url": f"ws://{data['token']}.invalid",
-            "application": {"id": str(backend.application_id), "flags": 0},
-        }
-        self._send(bot, "READY", ready)
-        for guild in backend.guilds.values():
-            self._send(bot, "GUILD_CREATE", serializers.guild_create_payload(backend, guild))
-        self.bots.append(bot)
-        return bot
-
     def _happened(self, event: str, payload: Mapping[str, Any]) -> None:
-        if event == "MESSAGE_CREATE":
-            self.record.append({**payload, "at": time.monotonic()})
-        for bot in list(self.bots):
-            self._send(bot, event, payload)
+        """Record a message once its text is there, and send the event to the bots."""
+        if event in {"MESSAGE_CREATE", "MESSAGE_UPDATE"} and "author" in payload:
+            id, text = str(payload["id"]), payload["content"]
+            if id in self._places:
+                self.edits.append((self._places[id], text))
+            elif not payload.get("flags", 0) & LOADING:
+                self._note(id, {**payload})
+        self.gateway.happened(event, payload)
 
-    def _send(self, bot: Bot, event: str, payload: Mapping[str, Any]) -> None:
-        gate = intents_of_events.required_intent(event, payload)
-        if gate is not None and not getattr(bot.intents, gate):
-            return
-        data: dict[str, Any] = json.loads(json.dumps(payload))
-        own = self.backend.bot_user.id
-        if event == "MESSAGE_CREATE" and not bot.intents.message_content:
-            intents_of_events.censor_message(data, own, backend=self.backend)
-        if event == "GUILD_CREATE":
-            intents_of_events.prune_guild_create(data, bot.intents, own)
-        bot.sequence += 1
-        frame = {"op": 0, "t": event, "s": bot.sequence, "d": data}
-        # Frames are written in the order of these tasks' creation: each writes before it waits.
-        task = asyncio.create_task(_written(bot.socket, frame))
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
+    def _note(self, id: str, payload: dict[str, Any]) -> None:
+        self._places[id] = len(self.record)
+        self.record.append({**payload, "at": time.monotonic()})
 
     # --- tests ------------------------------------------------------------------------------
 
     async def test(self, request: web.Request) -> web.Response:
         """Do what a test asks."""
-        asked = await request.json()
-        match request.match_info["what"]:
-            case "say":
-                channel = self.channels[asked["channel"]]
-                said = self.backend.create_message(channel, self.person.id, asked["text"])
-                return _json({"id": str(said.id)})
+        asked, what = await request.json(), request.match_info["what"]
+        channel = self.channels.get(asked.pop("channel", ""), 0)
+        done = self._observed(what, asked) or self._acted(what, channel, asked)
+        return _json(done or {"message": f"no {what}"}, 200 if done else 404)
+
+    def _observed(self, what: str, asked: dict[str, Any]) -> dict[str, Any] | None:
+        """Return what a test wants to know, or change how the server behaves; None: neither."""
+        match what:
             case "record":
                 names = {str(id): name for name, id in self.channels.items()}
                 rows = [_row(one, names) for one in self.record[asked["after"] :]]
-                counts = {"repeated": self.repeated, "bots": len(self.bots)}
-                return _json({"messages": rows, **counts})
-            case "edit":
-                channel, id = self.channels[asked["channel"]], int(asked["id"])
-                self.backend.edit_message(channel, id, {"content": asked["text"]})
-                return _json({})
-            case "delete":
-                self.backend.delete_message(self.channels[asked["channel"]], int(asked["id"]))
-                return _json({})
-            case "react":
-                channel, id = self.channels[asked["channel"]], int(asked["id"])
-                self.backend.add_reaction(channel, id, asked["emoji"], self.person.id)
-                return _json({})
-            case "starts":
-                self.starts_left = asked["left"]
-                return _json({})
-            case "drop":
-                self.drops += asked["times"]
-                return _json({})
+                edits = self.edits[asked["edited"] :]
+                counts = {"repeated": self.repeated, "bots": len(self.gateway.connected)}
+                return {"messages": rows, "edits": edits, **counts}
             case "channels":
-                return _json({name: str(id) for name, id in self.channels.items()})
-            case unknown:
-                return _json({"message": f"no {unknown}"}, 404)
+                return {name: str(id) for name, id in self.channels.items()}
+            case "gateway":
+                gateway = self.gateway
+                return {"identified": gateway.identified, "resumed": gateway.resumed}
+            case "commands":
+                found = self.backend.commands.get(None, {})
+                return {"synced": self.synced, "commands": list(found.values())}
+            case "set":
+                self.starts_left = asked.get("starts", self.starts_left)
+                self.shards = asked.get("shards", self.shards)
+            case "fault":
+                self.faults.add(asked)
+            case "disconnect":
+                self.gateway.disconnect(asked["keep"])
+            case _:
+                return None
+        return {"faults": self.faults.done}
+
+    def _acted(self, what: str, channel: int, asked: dict[str, Any]) -> dict[str, Any] | None:
+        """Do as a person does; return the id of what was made."""
+        backend, person = self.backend, self.person.id
+        message = int(asked.get("id", 0))
+        match what:
+            case "say":
+                file, attachments = asked.get("file"), []
+                if file:
+                    attachments = [
+                        backend.cdn.store_attachment(
+                            backend.snowflake(), channel, file, b"a file", None
+                        )
+                    ]
+                said = backend.create_message(
+                    channel, person, asked["text"], attachments=attachments
+                )
+                message = said.id
+            case "edit":
+                backend.edit_message(channel, message, {"content": asked["text"]})
+            case "delete":
+                backend.delete_message(channel, message)
+            case "react":
+                backend.add_reaction(channel, message, asked["emoji"], person)
+            case "thread":
+                made = backend.create_channel(
+                    backend.get_channel(channel).guild_id,
+                    asked["name"],
+                    type=ChannelType.PUBLIC_THREAD,
+                    parent_id=channel,
+                )
+                self.channels[asked["name"]] = message = made.id
+            case "slash":
+                message = self._chose_command(channel, asked)
+            case "press":
+                message = self._pressed(channel, message, asked)
+            case "expire":
+                backend.interactions[message].expires_at = backend.now_iso()
+            case _:
+                return None
+        return {"id": str(message)}
+
+    def _chose_command(self, channel: int, asked: dict[str, Any]) -> int:
+        """Send a command; its text in the record is that of its options."""
+        found = self.backend.commands.get(None, {}).values()
+        command = next(one for one in found if one["name"] == asked["name"])
+        kinds = {one["name"]: one["type"] for one in command.get("options") or []}
+        options = [
+            {"name": name, "type": kinds[name], "value": value}
+            for name, value in asked["options"].items()
+        ]
+        data = {"id": command["id"], "name": asked["name"], "type": 1, "options": options}
+        id, payload = self._interaction(InteractionType.APPLICATION_COMMAND, channel, data)
+        self._asked(f"command-{id}", channel, " ".join(map(str, asked["options"].values())))
+        self.gateway.happened("INTERACTION_CREATE", payload)
+        return id
+
+    def _pressed(self, channel: int, message: int, asked: dict[str, Any]) -> int:
+        """Press the button with a label."""
+        stored = self.backend.get_message(channel, message)
+        shown: dict[str, Any] = dict(serializers.message_payload(self.backend, stored))
+        buttons = [one for row in shown["components"] for one in row["components"]]
+        button = next(one for one in buttons if one["label"] == asked["label"])
+        if button.get("disabled"):
+            raise web.HTTPConflict(text="the button is disabled")
+        data = {"component_type": 2, "custom_id": button["custom_id"]}
+        id, payload = self._interaction(InteractionType.MESSAGE_COMPONENT, channel, data)
+        self.backend.interactions[id].source_message_id = message
+        if asked.get("text"):
+            self._asked(f"choice-{message}", channel, asked["text"])
+        self.gateway.happened("INTERACTION_CREATE", {**payload, "message": shown})
+        return id
+
+    def _interaction(
+        self, kind: InteractionType, channel: int, data: dict[str, Any]
+    ) -> tuple[int, dict[str, Any]]:
+        made, payload = interactions.base_payload(
+            self.backend,
+            type=kind,
+            channel_id=channel,
+            guild_id=self.backend.get_channel(channel).guild_id,
+            user_id=self.person.id,
+            data=data,
+        )
+        return made.id, payload
+
+    def _asked(self, id: str, channel: int, text: str) -> None:
+        """Record a question that is no message."""
+        position = self.backend.snowflake()
+        payload = {"id": id, "channel_id": str(channel), "content": text, "author": {}}
+        self._note(id, {**payload, "position": position})
 
 
 def _row(payload: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
@@ -250,12 +283,18 @@ def _row(payload: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     return {
         "id": payload["id"],
         "channel": names[payload["channel_id"]],
-        "position": int(payload["id"]),
+        "position": payload.get("position") or int(payload["id"]),
         "text": payload["content"],
         "at": payload["at"],
         "bot": payload["author"].get("bot", False),
         "nonce": "",
         "files": [one["filename"] for one in payload.get("attachments") or []],
+        "choices": [
+            one["label"]
+            for row in payload.get("components") or []
+            for one in row["components"]
+            if not one.get("disabled")
+        ],
         "reply_to": (payload.get("message_reference") or {}).get("message_id", ""),
     }
 
@@ -282,16 +321,11 @@ async def _body(request: web.Request) -> tuple[Any, list[Upload]]:
     return body, files
 
 
-async def _written(socket: web.WebSocketResponse, frame: dict[str, Any]) -> None:
-    with contextlib.suppress(ConnectionError):  # the bot was killed
-        await socket.send_json(frame)
-
-
-async def main(channels: list[str], listening: Callable[[int], None]) -> None:
+async def main(channels: list[str], guilds: int, listening: Callable[[int], None]) -> None:
     """Serve on a free port of 127.0.0.1 until standard input ends."""
-    bridge = Bridge(channels)
+    bridge = Bridge(channels, guilds)
     app = web.Application(client_max_size=MULTIPART_MOST)
-    app.router.add_get("/gateway/", bridge.gateway)
+    app.router.add_get("/gateway/", bridge.gateway.serve)
     app.router.add_post("/_test/{what}", bridge.test)
     app.router.add_route("*", f"{API}/{{rest:.*}}", bridge.rest)
     runner = web.AppRunner(app, shutdown_timeout=0.1)
@@ -306,4 +340,4 @@ async def main(channels: list[str], listening: Callable[[int], None]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:], lambda port: print(port, flush=True)))
+    asyncio.run(main(sys.argv[2:], int(sys.argv[1]), lambda port: print(port, flush=True)))

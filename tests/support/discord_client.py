@@ -1,6 +1,7 @@
 """A test's side of the Discord bridge: its process, what is said there, and its record."""
 
 import contextlib
+import dataclasses
 import json
 import subprocess
 import sys
@@ -30,6 +31,7 @@ class DiscordBridge:
         self.url = f"http://127.0.0.1:{port}"
         self.messages: list[Said] = []  # its record, as far as it was read
         self.counted: dict[str, int] = {}
+        self._edited = 0  # edits that were read
         self.channels: dict[str, str] = self._ask("channels")  # name → id
 
     @property
@@ -37,9 +39,9 @@ class DiscordBridge:
         """Return code that has the library speak with this bridge."""
         return POINTED.replace("{url}", self.url)
 
-    def say(self, channel: str, text: str) -> str:
-        """Say something as a person; return the message's id."""
-        said: str = self._ask("say", channel=channel, text=text)["id"]
+    def say(self, channel: str, text: str, **more: str) -> str:
+        """Say something as a person, also with a `file`; return the message's id."""
+        said: str = self._ask("say", channel=channel, text=text, **more)["id"]
         return said
 
     def edit(self, channel: str, message: str, text: str) -> None:
@@ -54,18 +56,73 @@ class DiscordBridge:
         """React to a message as the person."""
         self._ask("react", channel=channel, id=message, emoji=emoji)
 
-    def leave_starts(self, number: int) -> None:
-        """Set how many session starts the bot has left today."""
-        self._ask("starts", left=number)
+    def thread(self, channel: str, name: str) -> None:
+        """Open a thread in a channel; it is another channel then."""
+        self.channels[name] = self._ask("thread", channel=channel, name=name)["id"]
+
+    def slash(self, channel: str, name: str, **options: Any) -> str:
+        """Send a command as the person; return the interaction's id."""
+        sent: str = self._ask("slash", channel=channel, name=name, options=options)["id"]
+        return sent
+
+    def press(self, channel: str, message: str, label: str, text: str = "") -> str:
+        """Press a button of a message; `text` is what it says, where that is a question."""
+        return str(self._ask("press", channel=channel, id=message, label=label, text=text)["id"])
+
+    def expire(self, interaction: str) -> None:
+        """Have an interaction's time be over."""
+        self._ask("expire", id=interaction)
+
+    def commands(self) -> dict[str, dict[str, Any]]:
+        """Return the registered commands by name."""
+        return {one["name"]: one for one in self._ask("commands")["commands"]}
+
+    @property
+    def synced(self) -> int:
+        """Return how often the bot has registered its commands."""
+        return int(self._ask("commands")["synced"])
+
+    @property
+    def identified(self) -> list[dict[str, Any]]:
+        """Return what the bot identified with, each time."""
+        found: list[dict[str, Any]] = self._ask("gateway")["identified"]
+        return found
+
+    @property
+    def resumed(self) -> int:
+        """Return how often a session was resumed."""
+        return int(self._ask("gateway")["resumed"])
+
+    def set(self, **values: int) -> None:
+        """Set `starts`, the session starts that the bot has left today, or `shards`."""
+        self._ask("set", **values)
+
+    def fail(self, kind: str, path: str = "*", **more: Any) -> None:
+        """Have the next matching request fail: `tests/support/discord_faults.py` has the kinds."""
+        self._ask("fault", kind=kind, path=path, **more)
+
+    @property
+    def faults(self) -> list[str]:
+        """Return the kinds of the faults that were met, in order."""
+        found: list[str] = self._ask("set")["faults"]
+        return found
+
+    def disconnect(self, keep: bool = True) -> None:
+        """End all connections of the gateway; sessions can be resumed afterwards, or not."""
+        self._ask("disconnect", keep=keep)
 
     def drop(self, times: int = 1) -> None:
         """End the connection after the arrival of the next messages of the bot."""
-        self._ask("drop", times=times)
+        self.fail("cut", "*/messages", method="POST", times=times)
 
     def read(self) -> list[Said]:
-        """Return the whole record, in order of arrival."""
-        record = self._ask("record", after=len(self.messages))
+        """Return the whole record, in order of arrival, each message as it is now."""
+        record = self._ask("record", after=len(self.messages), edited=self._edited)
         self.messages += [Said(**one) for one in record.pop("messages")]
+        edits = record.pop("edits")
+        self._edited += len(edits)
+        for place, text in edits:
+            self.messages[place] = dataclasses.replace(self.messages[place], text=text)
         self.counted = record
         return self.messages
 
@@ -99,10 +156,10 @@ class DiscordBridge:
 
 
 @contextlib.contextmanager
-def discord_bridge(*channels: str) -> Iterator[DiscordBridge]:
-    """Run a bridge in a process of its own, with a server that has these channels."""
+def discord_bridge(*channels: str, guilds: int = 1) -> Iterator[DiscordBridge]:
+    """Run a bridge in a process of its own, with servers that have these channels."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.discord_bridge", *channels],
+        [sys.executable, "-m", "tests.support.discord_bridge", str(guilds), *channels],
         cwd=ROOT,
         env=inherited(),
         stdin=subprocess.PIPE,
