@@ -4,25 +4,19 @@ Each plugin is read in a process of its own, which is ended if it takes too long
 """
 
 import contextlib
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 from garrison.ipc.errors import ConfigError, StartError
-from garrison.ipc.messages import Failing, PluginRead, PluginSource, Reading, encode, packed
+from garrison.ipc.messages import Failing, PluginRead, PluginSource
 from garrison.supervisor.config.characters import (
     unused_characters,
     unused_fields,
     unused_secrets,
 )
 from garrison.supervisor.config.environment import (
-    base_environment,
     differing_sources,
     worker_environment,
 )
@@ -39,11 +33,9 @@ from garrison.supervisor.processes.users import (
 )
 from garrison.supervisor.state.ownership import UnsafeHome, check_home, exposed_folders
 
-from .credentials import credential_problems, missing_credentials
+from .credentials import credential_problems, missing_credentials, where_to_get
 from .fitting import checked, configured_services
-from .probes import READ_S
-
-_decode = msgspec.msgpack.Decoder(PluginRead | Failing).decode
+from .reading import read_plugin
 
 
 @dataclass
@@ -104,6 +96,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
     report = CheckReport(config)
     provides: dict[str, list[str]] = {}
     credentials: dict[tuple[str, str], str] = {}  # plugin and type → NAME of the secret
+    secrets: dict[tuple[str, str], Mapping[str, str]] = {}  # likewise → NAME → where to get one
     platforms: set[tuple[str, str]] = set()  # plugin and type
     for name in config.plugins:
         read = _read(config, name, environ)
@@ -113,6 +106,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         else:
             provides[name] = [manifest.service_type for manifest in read.services]
             credentials |= {(name, one.service_type): one.credential for one in read.services}
+            secrets |= {(name, one.service_type): one.secrets for one in read.services}
             platforms |= {(name, one.service_type) for one in read.services if one.platform}
             _add_plugin(report, read)
     try:
@@ -126,7 +120,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
         report.notes += unused_fields(agents)
     for warning in credential_problems(config.host, report.services, credentials, environ):
         report.add_unstartable(warning)
-    report.warnings += missing_credentials(report.services, credentials, environ)
+    report.warnings += missing_credentials(report.services, credentials, secrets, environ)
     report.notes += _lacking(report.services, platforms)
     report.warnings += exposed_folders(config.host)
     try:
@@ -137,7 +131,7 @@ def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:
     for spec in report.services:
         unsupported = unsupported_limits(spec, machine)
         report.warnings += [format_unsupported(spec.name, one) for one in unsupported]
-        _add_service(report, spec, environ)
+        _add_service(report, spec, environ, secrets.get((spec.plugin, spec.service_type), {}))
         errors, warnings = user_problems(config, spec)
         # A user in [defaults] has the same problem for every service: report it once.
         report.errors += [one for one in errors if one not in report.errors]
@@ -171,8 +165,17 @@ def _add_plugin(report: CheckReport, read: PluginRead) -> None:
         report.notes += [f"{manifest.service_type}: {note}" for note in manifest.notes]
 
 
-def _add_service(report: CheckReport, spec: ServiceSpec, environ: Mapping[str, str]) -> None:
-    """Add what would keep a service from running."""
+def _add_service(
+    report: CheckReport, spec: ServiceSpec, environ: Mapping[str, str], stated: Mapping[str, str]
+) -> None:
+    """Add what would keep a service from running.
+
+    Args:
+        report: What is added to.
+        spec: The service.
+        environ: The supervisor's environment.
+        stated: The secrets that its class states: NAME → where to get one.
+    """
     if small := too_small(spec.limits):
         report.warnings.append(
             f"services.{spec.name}.memory_max is {format_mib(spec.limits.memory_max)}: {small}, "
@@ -186,7 +189,9 @@ def _add_service(report: CheckReport, spec: ServiceSpec, environ: Mapping[str, s
     try:
         worker_environment(spec, environ)
     except StartError as error:
-        report.add_unstartable(f"{error.service} would not start: {error.reason}")
+        absent = [name for name in spec.environment.secrets if f"secret {name} " in error.reason]
+        where = where_to_get(stated, absent)
+        report.add_unstartable(f"{error.service} would not start: {error.reason}{where}")
     with contextlib.suppress(StartError):
         for name, places in differing_sources(spec, environ).items():
             first, *others = places
@@ -235,51 +240,8 @@ def _code_beside(config: Config, spec: ServiceSpec) -> list[Path]:
 
 
 def _read(config: Config, plugin: str, environ: Mapping[str, str]) -> PluginRead | Failing:
-    """Read a plugin in a process of its own."""
+    """Read a plugin of a config in a process of its own."""
     spec = config.plugins[plugin]
-    reading = Reading(
-        source=PluginSource(plugin, spec.use, str(config.path.parent)),
-        token=b"",
-        control="",
-        env=packed(base_environment(environ)),
-        plugin_config=spec.config,
-        sections=config.sections(plugin),
-    )
-    try:
-        output, code = _run_reader(encode(reading), base_environment(environ))
-    except subprocess.TimeoutExpired:
-        return Failing("read", f"its import took longer than {READ_S:g} s")
-    try:
-        result = _decode(output)
-    except msgspec.MsgspecError:
-        return Failing("read", f"its process ended with code {code} while it was read")
-    return checked(result, spec, config.plugins)
-
-
-def _run_reader(request: bytes, environment: Mapping[str, str]) -> tuple[bytes, int]:
-    """Run a reader; return its output and exit code. It ends with this process, however that ends.
-
-    Raises:
-        subprocess.TimeoutExpired: It took too long.
-    """
-    lifeline, held = os.pipe()  # only this process has the end that it holds
-    try:
-        process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "garrison.workers.process.probe", str(lifeline)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            pass_fds=(lifeline,),
-            start_new_session=True,
-        )
-        with process:
-            try:
-                output, _ = process.communicate(request, READ_S)
-            finally:
-                os.close(held)  # the reader's guard ends what is left
-                held = -1
-        return output, process.returncode
-    finally:
-        os.close(lifeline)
-        if held >= 0:
-            os.close(held)
+    source = PluginSource(plugin, spec.use, str(config.path.parent))
+    read = read_plugin(source, environ, spec.config, config.sections(plugin))
+    return checked(read, spec, config.plugins)

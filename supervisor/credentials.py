@@ -51,21 +51,38 @@ def credential_problems(
 def missing_credentials(
     services: Iterable[ServiceSpec],
     credentials: Mapping[tuple[str, str], str],
+    secrets: Mapping[tuple[str, str], Mapping[str, str]],
     environ: Mapping[str, str],
 ) -> Iterator[str]:
-    """Yield a sentence for each service that would start without the credential of its class.
+    """Yield a sentence for each service that would start without a secret that its class states.
 
-    The arguments are those of `credential_problems`. A secret that is named and not set is
-    reported elsewhere: with it the service does not start.
+    A secret that is named and not set is reported elsewhere: with it the service does not start.
+    One with a `base_url` uses a server of the user's own, which may want none.
+
+    Args:
+        services: Those of the config.
+        credentials: As in `credential_problems`.
+        secrets: What the classes state: NAME → where to get one, by plugin and service_type.
+        environ: The supervisor's environment.
     """
     for spec in services:
-        name = credentials.get((spec.plugin, spec.service_type), "")
-        named = set(spec.environment.secrets)
-        if name and name not in named and not _value(spec, name, environ):
-            yield (
-                f"{spec.name} would start without its credential {name}: "
-                f'add secrets = ["{name}"] under [services.{spec.name}]'
-            )
+        key = (spec.plugin, spec.service_type)
+        stated = secrets.get(key, {})
+        credential = credentials.get(key, "")
+        own = {} if spec.config.get("base_url") else stated
+        for name in dict.fromkeys([*([credential] if credential else ()), *own]):
+            if name not in spec.environment.secrets and not _value(spec, name, environ):
+                yield (
+                    f"{spec.name} would start without its "
+                    f"{'credential' if name == credential else 'secret'} {name}: "
+                    f'add secrets = ["{name}"] under [services.{spec.name}]'
+                    f"{where_to_get(stated, [name])}"
+                )
+
+
+def where_to_get(stated: Mapping[str, str], names: Iterable[str]) -> str:
+    """Return where to get secrets, as the end of a sentence; "" where no class states it."""
+    return "".join(f"; get {name} at {stated[name]}" for name in names if name in stated)
 
 
 def _value(spec: ServiceSpec, name: str, environ: Mapping[str, str]) -> str:

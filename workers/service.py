@@ -2,7 +2,8 @@
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeVar
 
 from garrison.ipc.caller import check_number
@@ -73,12 +74,15 @@ class Service:
         service_type: The type that `get_service` finds it by.
         capability_description: One sentence on what it does.
         mail_window: Number of posted messages that it handles concurrently.
+        secrets: NAME of each secret that it needs, and where a user gets one, as the end of the
+            sentence "get one at …". `garrison check` and `garrison init --with` show it.
         config: The runtime's `config`.
     """
 
     service_type: ClassVar[str] = ""
     capability_description: str = ""
     mail_window: ClassVar[int] = 1
+    secrets: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(self, runtime: Runtime | None = None) -> None:
         self._runtime = runtime

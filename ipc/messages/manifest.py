@@ -99,6 +99,7 @@ class Manifest(msgspec.Struct, frozen=True, omit_defaults=True):
     credential: Identifier = ""  # NAME of the secret that is its identity on the platform
     gate: bool = False  # it has its plugin's gate, which may refuse messages
     task_workers: tuple[Identifier, ...] = ()  # names of the tasks that it runs
+    secrets: dict[Identifier, Text] = {}  # NAMEs that its class states → where to get each
 
     def why_not(self, method: str) -> str:
         """Return why a name cannot be called, as the end of a sentence."""

@@ -35,6 +35,7 @@ AFTER = {
     "check": "config",
     "config": "config",
     "init": "init",
+    "plugins": "plugins",
     "docs": "docs",
     "version": "version",
 }

@@ -1,5 +1,10 @@
-"""The verb that writes a first project: a config and a service that run."""
+"""The verb that writes a first project: a config and a service, or chosen plugins, or a package."""
 
+import os
+import shlex
+import sys
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 import click
@@ -8,6 +13,8 @@ from garrison.ipc.errors import GarrisonError
 
 from .errors import DONE
 from .output import Invocation, options
+from .plugin_package import name_problem, package_files
+from .project import PRIVATE, NewFile, project_files
 
 CONFIG = """\
 # What garrison runs here. `garrison up` starts it, `garrison check` checks a change.
@@ -89,34 +96,117 @@ plugin = Plugin(name="hello", services=[HelloService])
 '''
 
 
-@click.command(epilog="Example: garrison init mybot && cd mybot && garrison up")
-@click.argument("directory", type=click.Path(path_type=Path, file_okay=False), metavar="DIRECTORY")
+FIRST = {"config.toml": NewFile(CONFIG), "hello.py": NewFile(SERVICE)}
+
+
+@click.command(
+    epilog="Examples: garrison init mybot; garrison init --with discord,openai mybot; "
+    "garrison init --plugin weather"
+)
+@click.argument(
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=False,
+    metavar="[DIRECTORY]",
+)
+@click.option(
+    "--with",
+    "chosen",
+    metavar="NAME,…",
+    help="Write a config with these plugins, a file for the secrets of each, and what installs "
+    "their libraries.",
+)
+@click.option(
+    "--plugin",
+    metavar="NAME",
+    help="Write a package with a plugin of this name. Default directory: NAME.",
+)
 @options
-def init(invocation: Invocation, directory: Path) -> int:
-    """Write a config and a first service into a directory. Existing files are kept."""
-    files = write_template(directory)
-    invocation.answer({"files": [str(path) for path in files]})
-    for path in files:
+def init(
+    invocation: Invocation, directory: Path | None, chosen: str | None, plugin: str | None
+) -> int:
+    """Write a first project into a directory. Existing files are kept.
+
+    Without an option, it is a config and a first service that run.
+    """
+    if chosen is not None and plugin is not None:
+        raise click.UsageError("--with and --plugin write different things: use one of them")
+    if directory is None and plugin is None:
+        raise click.UsageError("name the directory to write: garrison init mybot")
+    place = directory or Path(plugin or "")
+    pip = f"{shlex.quote(sys.executable)} -m pip install"
+    if chosen is not None:
+        files, then = _project(place, chosen), f"{pip} -r requirements.txt && garrison check"
+    elif plugin is not None:
+        files, then = _package(plugin), f"{pip} -e . && garrison up"
+    else:
+        files, then = FIRST, "garrison up"
+    paths = write_files(place, files)
+    invocation.answer({"files": [str(path) for path in paths]})
+    for path in paths:
         invocation.say(f"wrote {path}")
-    invocation.say(f"now: cd {directory} && garrison up")
+    for name, file in files.items():
+        if file.mode == PRIVATE:
+            invocation.say(f"fill in {place / name}")
+    invocation.say(f"now: cd {shlex.quote(str(place))} && {then}")
     invocation.say("every config key: garrison config; the manual: garrison docs")
     return DONE
 
 
-def write_template(directory: Path) -> list[Path]:
-    """Write the files into a directory; return their paths.
+def _project(directory: Path, chosen: str) -> dict[str, NewFile]:
+    """Return the files of a project with plugins."""
+    from garrison.supervisor.catalogue import installed_plugins, plugin_names
+
+    names = [name.strip() for name in chosen.split(",") if name.strip()]
+    known = plugin_names()
+    for name in names:
+        if name not in known:
+            close = get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]}?" if close else "garrison plugins lists them"
+            raise click.UsageError(f"--with: there is no plugin {name}; {hint}")
+    if not names:
+        raise click.UsageError("--with names no plugin: write --with discord,openai")
+    found = {one.name: one for one in installed_plugins(os.environ, names)}
+    for one in found.values():
+        if one.problem:
+            raise GarrisonError(f"plugin {one.name} cannot be read: {one.problem}")
+    ordered = [found[name] for name in dict.fromkeys(names)]
+    return project_files(directory.resolve().name, ordered)
+
+
+def _package(name: str) -> dict[str, NewFile]:
+    """Return the files of a package with a plugin."""
+    from garrison.supervisor.catalogue import plugin_names
+
+    problem = name_problem(name)
+    if not problem and name in plugin_names():
+        problem = "a plugin of this name is installed"
+    if problem:
+        raise click.UsageError(f"--plugin: {name!r} cannot be a plugin's name: {problem}")
+    return package_files(name)
+
+
+def write_files(directory: Path, files: Mapping[str, NewFile]) -> list[Path]:
+    """Write files into a directory; return their paths.
 
     Raises:
         GarrisonError: One of them exists, or cannot be written.
     """
-    files = {directory / "config.toml": CONFIG, directory / "hello.py": SERVICE}
-    for path in files:
-        if path.exists():
+    paths = {directory / name: file for name, file in files.items()}
+    for path in paths:
+        if os.path.lexists(path):
             raise GarrisonError(f"{path} is there already; init overwrites nothing")
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for path, text in files.items():
-            path.write_text(text)
+        for path, file in paths.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            made = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, file.mode)
+            with os.fdopen(made, "w", encoding="utf-8") as opened:
+                opened.write(file.text)
     except OSError as error:
         raise GarrisonError(f"{directory} cannot be written: {error.strerror}") from error
-    return list(files)
+    return list(paths)
+
+
+def write_template(directory: Path) -> list[Path]:
+    """Write the first project; return the paths of its files."""
+    return write_files(directory, FIRST)

@@ -3,7 +3,7 @@
 import functools
 import inspect
 import re
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Mapping
 from enum import Enum
 from typing import Any, get_args, get_origin
 
@@ -22,6 +22,7 @@ from . import health, lifecycle
 
 _encode = msgspec.msgpack.Encoder().encode
 
+SECRETS_MOST = 16  # of a service, with where to get each
 ATTRIBUTES_MOST = 64  # of a service that are described, and characters of a name
 CACHED = type(functools.lru_cache(lambda: None))
 # what to do about a union whose members look the same on the wire
@@ -229,8 +230,18 @@ def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
         attributes=_attributes(cls),
         platform=issubclass(cls, Platform),
         credential=cls.credential if issubclass(cls, Platform) else "",
+        secrets=_secrets(cls),
     )
     return manifest, methods
+
+
+def _secrets(cls: type) -> dict[str, str]:
+    """Return the secrets that a class states; what has another form is left out."""
+    stated = getattr(cls, "secrets", {})
+    if not isinstance(stated, Mapping):
+        return {}
+    texts = {k: v for k, v in stated.items() if isinstance(k, str) and isinstance(v, str)}
+    return dict(list(texts.items())[:SECRETS_MOST])
 
 
 def with_attributes(manifest: Manifest, service: object) -> Manifest:

@@ -52,6 +52,7 @@ class AnthropicService(CountedProvider):
 
     service_type = "anthropic"
     capability_description = "Models of Anthropic"
+    secrets = {VENDOR.key_name: VENDOR.keys_url}
     priority: ClassVar[int] = 10
 
     class Config(Limits):

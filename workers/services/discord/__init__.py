@@ -8,7 +8,7 @@ from garrison.workers import Heard, NotSent, Outgoing, Platform, Plugin, Runtime
 
 from ..model_support.library import load_library
 from . import config as keys
-from .connection import Connection
+from .connection import PORTAL, Connection
 from .files import FILES_MOST, sendable
 from .incoming import heard, is_served
 from .missed import missed
@@ -29,6 +29,7 @@ class DiscordService(Platform):
     service_type = "discord"
     capability_description = "A bot of Discord: reads and writes messages in channels and threads"
     credential = "DISCORD_TOKEN"
+    secrets = {"DISCORD_TOKEN": f"{PORTAL}, under Bot"}
     max_length = LENGTH_MOST
 
     class Config(keys.Config):
