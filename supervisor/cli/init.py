@@ -155,7 +155,7 @@ def init(
 
 def _project(directory: Path, chosen: str) -> dict[str, NewFile]:
     """Return the files of a project with plugins."""
-    from garrison.supervisor.catalogue import installed_plugins, plugin_names
+    from garrison.supervisor.cli.catalogue import installed_plugins, plugin_names
 
     names = [name.strip() for name in chosen.split(",") if name.strip()]
     known = plugin_names()
@@ -176,7 +176,7 @@ def _project(directory: Path, chosen: str) -> dict[str, NewFile]:
 
 def _package(name: str) -> dict[str, NewFile]:
     """Return the files of a package with a plugin."""
-    from garrison.supervisor.catalogue import plugin_names
+    from garrison.supervisor.cli.catalogue import plugin_names
 
     problem = name_problem(name)
     if not problem and name in plugin_names():

@@ -8,7 +8,7 @@ import click
 import msgspec
 
 from garrison.ipc.errors import OrderFailed
-from garrison.supervisor.catalogue import (
+from garrison.supervisor.cli.catalogue import (
     InstalledPlugin,
     Library,
     installed_plugins,
@@ -36,7 +36,7 @@ READY, MISSING, BROKEN = "ready", "missing", "broken"
 )
 @options
 def plugins(invocation: Invocation, name: str | None) -> int:
-    """List the plugins that a config can name, or show what one offers and needs.
+    """List installed plugins, or show what one offers and needs.
 
     `missing`: a library that it needs is not installed. `broken`: its code cannot be imported.
     """

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from garrison.supervisor.catalogue import InstalledPlugin, Library
+from garrison.supervisor.cli.catalogue import InstalledPlugin, Library
 
 BASE = {
     "chat": "`garrison chat` talks to the agent from a terminal",

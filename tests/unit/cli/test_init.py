@@ -13,7 +13,7 @@ from tests.unit.cli.test_front_door import Run
 from tests.unit.cli.test_front_door import ran as ran
 
 from garrison.ipc.messages import Manifest
-from garrison.supervisor.catalogue import InstalledPlugin, Library
+from garrison.supervisor.cli.catalogue import InstalledPlugin, Library
 from garrison.supervisor.cli.plugin_package import name_problem, package_files
 from garrison.supervisor.cli.project import PRIVATE, project_files
 

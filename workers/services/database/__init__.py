@@ -26,7 +26,7 @@ from .task_methods import TaskMethods
 
 LIBRARIES = ("sqlalchemy",)  # alembic is imported where there is something to migrate
 SERVER_LIBRARIES = ("asyncpg", "greenlet")
-REQUIREMENT = "garrison[database]"
+REQUIREMENTS = ("alembic>=1.18", "asyncpg>=0.31", "numpy>=1.26", "sqlalchemy[asyncio]>=2.0.45")
 PROBE_S = 10.0  # between looks whether the server answers
 PAUSE_S = 0.05  # between parts of a deletion, for others who write
 PRUNE_S = 60.0  # between deletions of cached values that expired
@@ -72,7 +72,7 @@ class DatabaseService(
         config = service.config
         config.url = config.url or runtime.get_setting("DATABASE_URL", "")
         for library in LIBRARIES + (SERVER_LIBRARIES if config.url else ()):
-            load_library(library, REQUIREMENT)
+            load_library(library, *REQUIREMENTS)
         stores = importlib.import_module(".stores", __name__)
         service._stores = await stores.Stores.open(runtime, config)
         service.spawn(service._stores.database.run(), "writer")

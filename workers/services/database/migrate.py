@@ -35,7 +35,7 @@ def upgrade(connection: Connection, name: str) -> None:
         raise PermanentFailure(
             f"{name} was written by a later version of garrison (its tables are {found}, this "
             f"version knows {REVISIONS[-1]}). Install that version: pip install --upgrade "
-            f"'garrison[database]', or name another database"
+            f"'alembic>=1.18', or name another database"
         )
     _run(connection)
     log.info("database.migrated from=%s to=%s", found or "none", REVISIONS[-1])
@@ -48,7 +48,7 @@ def _revision(connection: Connection) -> str | None:
 
 
 def _run(connection: Connection) -> None:
-    load_library("alembic", "garrison[database]")  # slow to import, and needed once
+    load_library("alembic", "alembic>=1.18")  # slow to import, and needed once
     from alembic.config import Config
     from alembic.runtime.environment import EnvironmentContext
     from alembic.script import ScriptDirectory

@@ -7,12 +7,12 @@ from typing import Any
 from garrison.ipc import PermanentFailure
 
 
-def load_library(module: str, requirement: str) -> Any:
+def load_library(module: str, *requirements: str) -> Any:
     """Import a module of a library.
 
     Args:
         module: Its name.
-        requirement: What pip installs it by.
+        requirements: What pip installs it by, and what is needed beside it.
 
     Raises:
         PermanentFailure: It is not installed; the text has the command.
@@ -25,5 +25,5 @@ def load_library(module: str, requirement: str) -> Any:
             raise
         raise PermanentFailure(
             f"the library {module} is not installed: run {sys.executable} -m pip install "
-            f"'{requirement}', then restart the service"
+            f"{' '.join(map(repr, requirements))}, then restart the service"
         ) from error

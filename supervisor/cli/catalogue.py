@@ -11,8 +11,7 @@ from typing import NamedTuple
 import msgspec
 
 from garrison.ipc.messages import Failing, Manifest, PluginRead, PluginSource
-
-from .reading import read_plugin
+from garrison.supervisor.reading import read_plugin
 
 GROUP = "garrison.plugins"  # of entry points
 OWN = "garrison"  # the package whose plugins are bundled
@@ -114,7 +113,7 @@ def _read(
     version = point.dist.version if point.dist is not None else ""
     bundled = canonical(package) == OWN
     # From a folder without plugins of its own: a file of the same name would be ambiguous.
-    source = PluginSource(point.name, point.name, str(Path(__file__).parent))
+    source = PluginSource(point.name, point.name, str(Path(__file__).parent / "render"))
     read = read_plugin(source, environ)
     return InstalledPlugin(
         name=point.name,

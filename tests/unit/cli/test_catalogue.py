@@ -4,7 +4,7 @@ from importlib import metadata
 
 import pytest
 
-from garrison.supervisor.catalogue import (
+from garrison.supervisor.cli.catalogue import (
     LICENCES,
     InstalledPlugin,
     Library,
