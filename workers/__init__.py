@@ -66,6 +66,8 @@ from garrison.workers.agents.tools import Generated, Tool, ToolCall
 from .caller import Caller
 from .define_service import define_service
 from .model_provider import ModelProvider
+from .platform.choices import Choice
+from .platform.commands import Command
 from .platform.messages import Heard, Outgoing, Sent
 from .platform.platform import Platform
 from .plugin import Plugin
@@ -84,6 +86,8 @@ __all__ = [
     "Caller",
     "Character",
     "ChatMessage",
+    "Choice",
+    "Command",
     "Component",
     "Content",
     "DatabaseAdapter",

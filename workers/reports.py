@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from garrison.ipc.caller import check_number
-from garrison.ipc.messages import encodable
+from garrison.ipc.messages import Link, encodable
 
 FACTS_MOST = 16  # numbers that a service may report
 EXTENSION_MOST = 3600.0  # seconds, of one `extend`
@@ -23,6 +23,7 @@ class Reports:
         self.ready: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.facts: dict[str, float] = {}  # replaced, never changed: a thread may report
         self.counts: Callable[[], Mapping[str, float]] = dict  # of garrison's own part of a service
+        self.link: Callable[[], Link | None] = lambda: None  # of a platform
         self.extend: Callable[[float, str], None] = lambda seconds, reason: None
         self.warnings: dict[str, str] = {}  # likewise; in the order in which they came
         self._lock = threading.Lock()

@@ -88,6 +88,17 @@ class ThreadUse(msgspec.Struct, frozen=True):
     waiting: int = 0  # calls that wait for a thread
 
 
+class Link(msgspec.Struct, frozen=True):
+    """A platform's connection. Ages are seconds; None: not since the start."""
+
+    problem: Text = ""  # why it is disconnected for good; empty: it is not, as far as is known
+    in_s: float | None = None  # since a message was received
+    out_s: float | None = None  # since the platform took one
+    alive_s: float | None = None  # since the receiving side was last known to be alive
+    probe_s: float | None = None  # since it was last probed
+    probe_problem: Text = ""  # why it is deaf, by that probe
+
+
 class Beat(msgspec.Struct, tag="beat", frozen=True):
     """Heartbeat of the service's own loop."""
 
@@ -98,6 +109,7 @@ class Beat(msgspec.Struct, tag="beat", frozen=True):
     held: tuple[Held, ...] = ()  # while it ends: what it waits for
     warnings: tuple[Text, ...] = ()  # lines that `status` shows with a `!`
     threads: ThreadUse | None = None  # None: an older release
+    link: Link | None = None  # of a platform
 
 
 class Failing(msgspec.Struct, tag="broken", frozen=True):

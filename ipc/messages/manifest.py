@@ -46,6 +46,7 @@ class ActionInfo(msgspec.Struct, frozen=True, omit_defaults=True):
     idempotent: bool = False  # its handler may run twice
     parameters: dict[Identifier, Any] = {}  # JSON Schema of its options; empty: it takes none
     for_model: bool = False  # a model alone chooses it, and is shown its result
+    validates: bool = False  # its author wrote a `validate`
 
 
 class ProviderInfo(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -20,6 +20,7 @@ from .verbs import VerbGroup
 BEFORE = {"up": "host", "down": "host", "upgrade": "host"}
 ORDERS = "services"
 AFTER = {
+    "probe": "probe",
     "logs": "logs",
     "events": "logs",
     "deaths": "crashes",

@@ -23,6 +23,7 @@ CONFIG_UNUSABLE, NO_SUPERVISOR, TIMED_OUT, INTERRUPTED = 5, 7, 75, 130
 
 EXIT_CODES = {  # error code → exit code; every other error exits with FAILED
     "usage": USAGE,
+    "not_running": NOT_RUNNING,
     "no_such_service": NO_SUCH_SERVICE,
     "no_such_death": NO_SUCH_SERVICE,
     "no_such_message": NO_SUCH_SERVICE,

@@ -40,7 +40,8 @@ _names = click.argument(
 def status(invocation: Invocation, names: tuple[str, ...]) -> int:
     """Show all services, or every detail of some.
 
-    Exits 3 if a service that is wanted is not running.
+    Exits 3 if a service that is wanted is not running, or a platform has lost its connection for
+    good.
     """
     data = request(invocation.home, "status", names)
     invocation.answer(data)
@@ -49,7 +50,7 @@ def status(invocation: Invocation, names: tuple[str, ...]) -> int:
 
         details = (status.service_detail(row, invocation.command) for row in data["services"])
         table.show(*(details if names else status.status_table(data)))
-    ok = all(row["state"] == "running" for row in data["services"] if row["wanted"])
+    ok = all(_works(row) for row in data["services"] if row["wanted"])
     return DONE if ok else NOT_RUNNING
 
 
@@ -115,6 +116,11 @@ def wait(invocation: Invocation, names: tuple[str, ...], state: str, wait_s: flo
     """Wait until services are in a state."""
     data = request(invocation.home, "wait", names, wait_s, state=state)
     return _print_states(invocation, data)
+
+
+def _works(row: dict[str, Any]) -> bool:
+    """Return whether a service runs, and a platform is not disconnected for good."""
+    return row["state"] == "running" and not (row.get("link") or {}).get("disconnected")
 
 
 def _print_running(

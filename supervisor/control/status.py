@@ -160,6 +160,7 @@ class StatusReport:
             "beat_age_s": now - current.beat_at if live and current.beat_at else None,
             "config_rejected": self._rejected(service.spec),
             "cpu_seconds": measured.cpu_seconds,
+            "link": _link(service, now),
         }
         return row | self._detail(service) if detail else row
 
@@ -321,6 +322,7 @@ def _absent_row(name: str) -> dict[str, Any]:
         "beat_age_s": None,
         "config_rejected": None,
         "cpu_seconds": 0.0,
+        "link": None,
     }
 
 
@@ -353,6 +355,28 @@ def _health(service: Service, now: float) -> dict[str, Any] | None:
         "problem": current.health.problem or None,
         "age_s": now - current.health_at,
         "took_s": current.health.took_s,
+    }
+
+
+def _link(service: Service, now: float) -> dict[str, Any] | None:
+    """Return what a platform has reported of its connection; None if it is none, or does not run.
+
+    The ages are those of its last heartbeat, and the time since.
+    """
+    link, since = service.current.link, now - service.current.beat_at
+    if link is None or service.state is not State.RUNNING:
+        return None
+
+    def age(seconds: float | None) -> float | None:
+        return None if seconds is None else seconds + since
+
+    return {
+        "disconnected": link.problem or None,
+        "last_in_s": age(link.in_s),
+        "last_out_s": age(link.out_s),
+        "last_alive_s": age(link.alive_s),
+        "last_probe_s": age(link.probe_s),
+        "deaf": link.probe_problem or None,
     }
 
 

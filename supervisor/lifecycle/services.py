@@ -12,6 +12,7 @@ from garrison.ipc.messages import (
     Failing,
     Health,
     Held,
+    Link,
     Manifest,
     State,
     Stopped,
@@ -57,6 +58,7 @@ class Incarnation:
     facts: dict[str, float] = field(default_factory=dict)  # figures that it reports about itself
     warnings: tuple[str, ...] = ()  # lines that it wants to be shown with a `!`
     threads: ThreadUse | None = None  # of its plain methods; None: not known
+    link: Link | None = None  # of a platform, as it was at `beat_at`
     held_up_by: tuple[
         tuple[Held, str], ...
     ] = ()  # what its end waits for, each with its caller's NAME
@@ -88,7 +90,7 @@ class Incarnation:
         """Record what a heartbeat says."""
         self.in_flight, self.refused_frames = beat.in_flight, beat.refused
         self.facts, self.warnings, self.threads = beat.facts, beat.warnings, beat.threads
-        self.beat_at = now
+        self.beat_at, self.link = now, beat.link
 
     def outcome(self) -> Event:
         """Return the event that the end of this process is for the policy."""

@@ -118,6 +118,7 @@ UPWARD: list[m.Upward] = [
         (m.Held("stream", "ticks", b"g" * 16, 1.5, True),),
         ("the queue is full",),
         m.ThreadUse(16, 2, 1, 0),
+        m.Link("the session is over", 1.5, 2.5, 0.5, 3.5, "no answer"),
     ),
     m.Failing("start", "ValueError: no", "trace", True, 2.5),
     m.Stopped("ordered"),

@@ -176,6 +176,7 @@ def _action(name: str, action: Action) -> ActionInfo:
         bool(getattr(action.handler, IDEMPOTENT, False)),
         parameters_schema(action.parameters),
         bool(getattr(action, "for_model", False)),
+        getattr(action.validate, "__func__", None) is not Action.validate,
     )
 
 

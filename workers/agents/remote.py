@@ -59,6 +59,7 @@ class RemoteAction:
         self.similes, self.examples = list(info.similes), list(info.examples)
         self.idempotent, self.parameters = info.idempotent, info.parameters
         self.for_model = info.for_model
+        self.validates = info.validates
 
     async def validate(
         self, runtime: object, memory: Memory, *, timeout: float | None = None

@@ -18,6 +18,8 @@ class PlatformConfig(msgspec.Struct, kw_only=True):
     mentions_only: bool = False  # where it is not mentioned, a direct message apart
     ignore_bots: bool = True
     ignore_dms: bool = False
+    commands: bool | list[str] = True  # whether actions are commands; a list: these alone
+    operators: list[str] = []  # ids of persons that may give the host orders in the chat
     # messages sent while the service did not run; a number: of so many seconds
     catch_up: bool | Annotated[float, msgspec.Meta(ge=0)] = True
 
@@ -26,6 +28,12 @@ class PlatformConfig(msgspec.Struct, kw_only=True):
     typing: bool = True  # while the agent thinks
     reply: bool = True  # an answer refers to its message
     max_length: Length | None = None  # of a message, in UTF-16 units; None: the class's
+    split: bool = True  # a longer message becomes several; false: it is refused
+
+    # the connection
+    base_url: str = ""  # of a server with the platform's API; empty is the platform's own
+    # seconds without a sign of life from the receiving side, after which it is probed; 0: never
+    probe: Annotated[float, msgspec.Meta(ge=0, le=DAY)] = 300.0
 
     # how it is sent
     uncertain: Literal["skip", "repeat"] | None = None  # what may have been sent, or may not

@@ -16,11 +16,14 @@ from garrison.workers.agents.content import Content, Memory, as_content, as_memo
 from garrison.workers.runtime import Runtime
 
 from . import filters, ids
+from .commands import Command, commands_of
 from .config import PlatformConfig
 from .decision import SendPolicy
 from .handing_over import AGENT, HandingOver
+from .link import LinkState
 from .messages import Heard, Outgoing, Sent
 from .part_send import Author, SendLimits
+from .probing import Probing
 from .receiving import Receiving
 from .send_log import SendLog
 from .sending import Sending
@@ -39,6 +42,7 @@ class AuthorMethods(NamedTuple):
     was_delivered: Callable[[Outgoing], Awaitable[str | None]] | None
     catch_up: Callable[[dict[str, str]], AsyncIterator[Heard]] | None
     typing: Callable[[str], Awaitable[None]] | None
+    probe: Callable[[], Awaitable[None]] | None
 
 
 class Defaults(NamedTuple):
@@ -66,6 +70,7 @@ class Engine:
         self._runtime, self._config, self._defaults = runtime, config, defaults
         self._name = runtime.name
         self.log = send_log
+        self.link = LinkState()
         self._received = self._passed_over = 0
         self.is_bound = False
 
@@ -90,13 +95,24 @@ class Engine:
             policy,
             config.deliver_timeout or defaults.deliver_timeout,
             config.max_length or defaults.max_length or 0,
+            config.split,
+            config.reply,
         )
-        methods = Author(author.deliver, author.was_delivered)
+
+        async def deliver(m: Outgoing) -> str:
+            theirs = await author.deliver(m)
+            self.link.note_out()
+            return theirs
+
+        methods = Author(deliver, author.was_delivered)
         self._sending = Sending(self.log, methods, limits, spawn)
         self._typing = None
         if author.typing is not None and config.typing:
             self._typing = TypingIndicator(author.typing, spawn)
-        handing_over = HandingOver(self._runtime, self.send_failure_text, self._show_typing)
+        handing_over = HandingOver(
+            self._runtime, config.commands, self.send_failure_text, self._show_typing
+        )
+        self.probing = Probing(self.link, author.probe, config.probe)
         self._catch_up = author.catch_up if config.catch_up else None
         self.receiving = Receiving(
             handing_over.hand_over, self.log.move, spawn, held=self._catch_up is not None
@@ -104,7 +120,9 @@ class Engine:
         self.is_bound = True
 
     def begin(self) -> None:
-        """Take what was missed: the service runs."""
+        """Take what was missed, and watch the connection: the service runs."""
+        self.link.note_alive()
+        self._runtime.spawn(self.probing.run(), "probes", False)
         if self._catch_up is not None:
             work = self.receiving.catch_up(
                 self._catch_up,
@@ -113,6 +131,10 @@ class Engine:
                 lambda problem: self._runtime.warn("platform catch-up", problem),
             )
             self._runtime.spawn(work, "catch-up", False)
+
+    def commands(self) -> list[Command]:
+        """Return the agent's actions that are commands by the config."""
+        return commands_of(self._runtime.actions, self._config.commands)
 
     # --- messages ---------------------------------------------------------------------------
 
@@ -197,12 +219,11 @@ class Engine:
         if len(send) > ids.ID_MOST:
             raise ValueError(f"an id has {len(send)} characters; at most {ids.ID_MOST}")
         message = as_content(content)
-        replied = message.in_reply_to if self._config.reply else ""
-        reply_to = ids.their_id(self._name, channel, replied)
+        answers = ids.their_id(self._name, channel, message.in_reply_to) or ""
         if self._typing is not None:
             self._typing.end(channel)
         try:
-            return await self._sending.send(send, channel, message, reply_to, expect)
+            return await self._sending.send(send, channel, message, answers, expect)
         finally:
             problem = self._sending.failing
             self._runtime.warn("platform sends", f"sends fail: {problem}" if problem else None)

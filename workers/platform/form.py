@@ -10,7 +10,15 @@ EXCLUSIVE_PROBLEM = (
     "a platform is always exclusive, because two of its processes would answer each message twice; "
     "take this key out"
 )
-COROUTINES = ("receive", "deliver", "was_delivered", "typing", "dead_letter")
+COROUTINES = (
+    "receive",
+    "deliver",
+    "was_delivered",
+    "typing",
+    "dead_letter",
+    "probe",
+    "direct_channel",
+)
 
 
 def check_form(cls: type[Platform]) -> None:

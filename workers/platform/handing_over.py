@@ -5,7 +5,7 @@ Durations are seconds.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from garrison.ipc import Busy, CallError, GarrisonError, InvalidCall, Overloaded, RetryLater
@@ -15,6 +15,7 @@ from garrison.workers.agents.components import EventType
 from garrison.workers.agents.content import Memory
 from garrison.workers.runtime import Runtime
 
+from .commands import as_command
 from .filters import EDITED
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class HandingOver:
 
     Args:
         runtime: The platform's.
+        commands: The config's: which actions are commands.
         unanswered: Sends the `failure_text` for a message.
         begun: Called with a channel when a message of it is handed over.
     """
@@ -40,10 +42,12 @@ class HandingOver:
     def __init__(
         self,
         runtime: Runtime,
+        commands: bool | Sequence[str],
         unanswered: Callable[[Memory], Awaitable[None]],
         begun: Callable[[str], None],
     ) -> None:
         self._runtime, self._unanswered, self._begun = runtime, unanswered, begun
+        self._commands = commands
         self._calls = 0
 
     async def hand_over(self, memory: Memory) -> None:
@@ -54,7 +58,9 @@ class HandingOver:
         """
         if memory.metadata.get(EDITED):
             await self._emit(memory)
-        elif await self._post(memory):
+            return
+        memory, responses = as_command(memory, self._commands)
+        if await self._post(memory, responses):
             self._begun(memory.room_id)
         elif self._calls >= DIRECT_MOST:
             log.warning("message.unanswered message=%s: %d calls", memory.id, self._calls)
@@ -62,7 +68,7 @@ class HandingOver:
         else:
             self._calls += 1
             self._begun(memory.room_id)
-            self._runtime.spawn(self._call(memory), f"message {memory.id[:60]}", False)
+            self._runtime.spawn(self._call(memory, responses), f"message {memory.id[:60]}", False)
 
     def _has_mailbox(self) -> bool:
         return self._runtime.client.entry_of(MAILBOX) is not None
@@ -76,19 +82,20 @@ class HandingOver:
         except CallError as error:
             log.warning("message.edit_lost message=%s error=%s", memory.id, error)
 
-    async def _post(self, memory: Memory) -> bool:
+    async def _post(self, memory: Memory, responses: list[Memory]) -> bool:
         """Post the message, again and again until it is on disk: its key makes it one.
 
         Returns:
             False if there is no mailbox, or none any more.
         """
         delay, failures = RETRY_S, 0
+        args = (memory, responses) if responses else (memory,)
         while self._has_mailbox():
             try:
                 agent = self._runtime.client.entry_of(AGENT)
                 if agent is None:
                     raise ServiceUnavailable(AGENT, "process_actions", "not configured")
-                await self._runtime.post(agent.name, "process_actions", memory, key=memory.id)
+                await self._runtime.post(agent.name, "process_actions", *args, key=memory.id)
             except InvalidCall:
                 raise
             except GarrisonError as error:
@@ -106,10 +113,10 @@ class HandingOver:
             self._runtime.warn("platform post", None)
         return False
 
-    async def _call(self, memory: Memory) -> Any:
+    async def _call(self, memory: Memory, responses: list[Memory]) -> Any:
         """Have the agent process a message; send the failure text where it did nothing."""
         try:
-            await self._runtime.process_actions(memory)
+            await self._runtime.process_actions(memory, responses)
         except GarrisonError as error:
             log.warning("message.unanswered message=%s error=%s", memory.id, error)
             if isinstance(error, UNTAKEN):

@@ -6,6 +6,8 @@ import msgspec
 
 from garrison.workers.agents.content import Content, Media, Memory
 
+from .choices import Choice
+
 TEXT_FIELDS = ("id", "room_id", "entity_id", "world_id")
 
 
@@ -24,6 +26,8 @@ class Outgoing(msgspec.Struct):
     attachments: list[Media]  # the last part's alone
     began: float  # Unix time at which `deliver` was first to be called; 0.0: not known
     unsure: bool  # it may have been delivered before
+    choices: list[Choice] = []  # to be offered, such as buttons; the last part's alone
+    answers: str = ""  # the platform's id of the message that this answers; of every part
 
 
 class Heard(msgspec.Struct):

@@ -50,6 +50,8 @@ class SendLimits:
     policy: SendPolicy
     deliver_timeout: float
     max_length: int  # UTF-16 units; 0: none
+    split: bool = True  # a longer message becomes several; False: it is refused
+    replies: bool = True  # the first part refers to the message that is answered
 
 
 class Refused(NamedTuple):

@@ -10,13 +10,19 @@ from garrison.workers.runtime import Runtime
 from garrison.workers.service import Service, idempotent
 
 from . import send_erasure
+from .commands import Command
 from .config import PlatformConfig
 from .engine import AuthorMethods, Engine, engine_of
 from .messages import Heard, Outgoing, Sent, as_heard
 
 # Never in the manifest, also where a subclass overrides them: a call past the send log would make
 # an answer two.
-HOOKS = frozenset({"receive", "deliver", "was_delivered", "catch_up", "typing", "dead_letter"})
+HOOKS = frozenset(
+    {
+        *("receive", "deliver", "was_delivered", "catch_up", "typing", "dead_letter"),
+        *("commands", "note_traffic", "connected", "disconnected", "probe", "direct_channel"),
+    }
+)
 
 
 class Platform(Service):
@@ -71,11 +77,40 @@ class Platform(Service):
         """
         as_heard(memory, stream, position)
         parts = parts_of(self)
+        parts.link.note_in()
         prepared = parts.prepared(memory)
         if prepared is None:
             await parts.receiving.pass_over(stream, position)
         else:
             await parts.receiving.receive(prepared, stream, position)
+
+    def commands(self) -> list[Command]:
+        """Return the agent's actions as commands, by the config's `commands`; read them again
+        from time to time.
+
+        Where a person chooses one, receive a message with `content.actions` = [its `action`] and
+        `content.data["options"]`, its parameters by name: the agent runs that action.
+        """
+        return parts_of(self).commands()
+
+    def note_traffic(self) -> None:
+        """Note that the receiving side is alive: the platform sent something, or a poll ended.
+
+        `receive`, and a `deliver` that returned, are noted already.
+        """
+        parts_of(self).link.note_alive()
+
+    def disconnected(self, why: str) -> None:
+        """Have `garrison status` show that the connection has ended and is not made again, until
+        `connected()`. A connection that the library makes again by itself is none of these."""
+        engine = parts_of(self)
+        if not engine.link.is_disconnected:
+            self.runtime.logger.error("platform.disconnected reason=%s", why)
+        engine.link.disconnected(why)
+
+    def connected(self) -> None:
+        """Note that there is a connection again."""
+        parts_of(self).link.connected()
 
     # --- what an author writes --------------------------------------------------------------
 
@@ -109,6 +144,25 @@ class Platform(Service):
         """Show in a channel that an answer is being written; called every few seconds."""
         raise NotImplementedError(f"{type(self).__name__} has no typing")
 
+    async def probe(self) -> None:
+        """Check that the receiving side is alive, as by a request that is answered over it.
+
+        It is called when nothing has come for the config's `probe` seconds, and by `garrison probe
+        NAME`. A quiet channel is no reason to fail.
+
+        Raises:
+            Exception: It is deaf; the text states why, and what to do.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no probe")
+
+    async def direct_channel(self, person: str) -> str:
+        """Return the channel of direct messages to a person; by default the person's id is one.
+
+        Raises:
+            NotSent: There is none.
+        """
+        return person
+
     async def health(self) -> Any:
         """Return True. Override it to return whether the connection works, if a restart repairs it.
 
@@ -139,6 +193,23 @@ class Platform(Service):
         """
         of_call = take_call_id()
         return await parts_of(self).send(channel, content, id or of_call or new_id(), expect)
+
+    @idempotent
+    async def check_link(self) -> dict[str, Any]:
+        """Probe the receiving side now; return what is known of the connection then.
+
+        `garrison probe NAME` calls it. Ages are seconds.
+        """
+        engine = parts_of(self)
+        link = await engine.probing.check()
+        return {
+            "has_probe": engine.probing.is_possible,
+            "disconnected": link.problem or None,
+            "deaf": link.probe_problem or None,
+            "last_in_s": link.in_s,
+            "last_out_s": link.out_s,
+            "last_alive_s": link.alive_s,
+        }
 
     @idempotent
     async def forget_sends(self, sends: list[str]) -> int:
@@ -209,6 +280,7 @@ def parts_of(platform: Platform) -> Engine:
                 if_written("was_delivered"),
                 if_written("catch_up"),
                 if_written("typing"),
+                if_written("probe"),
             )
         )
     return engine

@@ -5,6 +5,7 @@ join it.
 """
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,11 +15,14 @@ from garrison.ipc import Busy, NotSent
 from garrison.workers.agents.content import Content
 
 from . import ids
+from .choices import Choice, choices_of
 from .futures import retrieve_exception
 from .messages import Outgoing, Sent
 from .part_send import UNCERTAIN, Author, PartSend, Refused, SendLimits
 from .send_log import LogFull, SendLog
-from .splitting import split
+from .splitting import split, units
+
+log = logging.getLogger(__name__)
 
 SENDS_MOST = 10_000  # that wait or are under way
 CHANNEL_MOST = 1_000  # of one channel
@@ -31,7 +35,7 @@ class Job:
     id: str
     channel: str
     content: Content
-    reply_to: str | None
+    answers: str  # the platform's id of the message that it answers; "" if none
     expect: bool
     result: "asyncio.Future[Sent]"
 
@@ -61,7 +65,7 @@ class Sending:
         return len(self._jobs)
 
     async def send(
-        self, send: str, channel: str, content: Content, reply_to: str | None, expect: bool
+        self, send: str, channel: str, content: Content, answers: str, expect: bool
     ) -> Sent:
         """Send an answer, or join the one that is being sent under its id.
 
@@ -72,18 +76,16 @@ class Sending:
         """
         job = self._jobs.get(send)
         if job is None:
-            job = self._accept(send, channel, content, reply_to, expect)
+            job = self._accept(send, channel, content, answers, expect)
         return await asyncio.shield(job.result)
 
-    def _accept(
-        self, send: str, channel: str, content: Content, reply_to: str | None, expect: bool
-    ) -> Job:
+    def _accept(self, send: str, channel: str, content: Content, answers: str, expect: bool) -> Job:
         queue = self._channels.get(channel)
         if len(self._jobs) >= SENDS_MOST or (queue and len(queue) >= CHANNEL_MOST):
             raise Busy(f"{len(queue or ())} messages wait for channel {channel!r:.60} already")
         result: asyncio.Future[Sent] = asyncio.get_running_loop().create_future()
         result.add_done_callback(retrieve_exception)
-        job = self._jobs[send] = Job(send, channel, content, reply_to, expect, result)
+        job = self._jobs[send] = Job(send, channel, content, answers, expect, result)
         if queue is not None:
             queue.append(job)
         else:
@@ -114,13 +116,15 @@ class Sending:
             raise Busy(str(error)) from error
         # The config may have changed since: the parts must be those that were begun.
         cut = next(iter(rows.values())).cut if rows else self._limits.max_length
+        if not (rows or self._limits.split):
+            _check_length(job.content.text, cut)
         texts = split(job.content.text, cut)
         if not texts and job.content.attachments:
             texts = [""]
         expect = job.expect and (self._limits.policy.can_query or not rows)
         found: list[str] = []
         for part in range(len(texts)):
-            outgoing = _outgoing(job, texts, part)
+            outgoing = _outgoing(job, texts, part, self._limits.replies)
             sending = PartSend(self._log, self._author, self._limits, outgoing, job.id, cut)
             outcome = await sending.run(rows.get(part), expect)
             self._count(outcome, sending.problem)
@@ -140,7 +144,17 @@ class Sending:
             self.failing = ""
 
 
-def _outgoing(job: Job, texts: list[str], part: int) -> Outgoing:
+def _check_length(text: str, most: int) -> None:
+    """Check the length of a message that may not be split.
+
+    Raises:
+        NotSent: It is too long.
+    """
+    if most and units(text) > most:
+        raise NotSent(f"the message has {units(text)} characters; at most {most} (split is false)")
+
+
+def _outgoing(job: Job, texts: list[str], part: int, replies: bool) -> Outgoing:
     part_id = ids.part_id(job.id, part)
     is_last = part == len(texts) - 1
     return Outgoing(
@@ -150,8 +164,18 @@ def _outgoing(job: Job, texts: list[str], part: int) -> Outgoing:
         text=texts[part],
         part=part,
         parts=len(texts),
-        reply_to=job.reply_to if part == 0 else None,
+        reply_to=job.answers or None if part == 0 and replies else None,
         attachments=list(job.content.attachments) if is_last else [],
         began=0.0,
         unsure=False,
+        choices=_choices(job) if is_last else [],
+        answers=job.answers,
     )
+
+
+def _choices(job: Job) -> list[Choice]:
+    """Return the choices that a message offers; a wrong one is left out: the text is sent."""
+    found = choices_of(job.content.data)
+    if found.problem:
+        log.warning("message.choices send=%s %s", job.id, found.problem)
+    return found.choices

@@ -64,7 +64,8 @@ async def start_service(
     service.__dict__.setdefault("config", runtime.config)
     if isinstance(service, Platform):
         begin(service)
-        reports.counts = parts_of(service).counts
+        engine = parts_of(service)
+        reports.counts, reports.link = engine.counts, engine.link.report
     return service
 
 

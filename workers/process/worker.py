@@ -405,6 +405,7 @@ class Worker:
             self._end.held(),
             tuple(redacted(text)[:WARNING_MOST] for text in reports.warnings.values()),
             dispatch.threads.use,
+            reports.link(),
         )
         session.send(beat)
 

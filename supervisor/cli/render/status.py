@@ -10,12 +10,14 @@ from rich.text import Text
 
 from garrison.supervisor.logs.events import local_time
 
+from .link import is_disconnected, link_lines, link_problems, link_words
 from .table import Column, fitting, indented, pairs, terminal_width
 from .text import sanitize, size, span
 
 STYLES = {
     "running": "green",
     "failed": "red",
+    "disconnected": "red",
     "backoff": "yellow",
     "queued": "yellow",
     "initializing": "yellow",
@@ -23,6 +25,7 @@ STYLES = {
 }
 UNWELL = "!"  # beside the state of a service that is not well, and before the lines that say why
 LINE_MOST = 200  # characters of a reason
+DISCONNECTED = "disconnected"  # a platform's process runs, and its connection has ended for good
 NAME_MOST = 28  # columns of a NAME in the table
 
 
@@ -56,6 +59,8 @@ def status_table(data: dict[str, Any]) -> Iterable[RenderableType]:
             yield Text(sanitize(f"{row['name']}: {facts_line(row['facts'])}"))
         if _unwell(row):
             yield _one_line(f"{row['name']} {UNWELL} its health: {row['health']['problem']}")
+        for line in link_lines(row):
+            yield _one_line(f"{row['name']}{line}")
         for line in row.get("warnings", ()):
             yield _one_line(f"{row['name']} {UNWELL} {line}")
         if row["reason"] and row["state"] != "running":
@@ -70,7 +75,9 @@ def rejected_line(problem: str) -> Text:
 
 def _marked(row: dict[str, Any]) -> bool:
     """Return True if a mark beside the state says that a line below has more."""
-    return _unwell(row) or bool(row.get("config_rejected") or row.get("warnings"))
+    link = row.get("link") or {}
+    broken = link.get("disconnected") or link.get("deaf")
+    return _unwell(row) or bool(broken or row.get("config_rejected") or row.get("warnings"))
 
 
 def _unwell(row: dict[str, Any]) -> bool:
@@ -95,6 +102,8 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _state(row: dict[str, Any]) -> Text:
+    if is_disconnected(row):
+        return Text(f"{DISCONNECTED} {UNWELL}", STYLES["failed"])
     if _marked(row):
         return Text(f"{row['state']} {UNWELL}", STYLES["backoff"])
     return Text(row["state"], STYLES.get(row["state"], ""))
@@ -142,15 +151,15 @@ def service_detail(row: dict[str, Any], command: Callable[[str], str]) -> Render
         row: As `status NAME` has it.
         command: Makes a command line to type next.
     """
-    state = row["state"]
+    state = DISCONNECTED if is_disconnected(row) else row["state"]
     title = Text.assemble((row["name"], "bold"), " is ", (state, STYLES.get(state, "bold")))
-    if row["wanted"] != (state == "running"):
+    if row["wanted"] != (row["state"] == "running"):
         title.append(", and wanted" if row["wanted"] else ", and not wanted")
     parts: list[RenderableType] = [title, indented(_facts(row))]
     left_out = row.get("left_out") or {}
     sections: list[tuple[str, Iterable[RenderableType]]] = [
         ("started with" if row.get("started_with") else "secrets", _start(row)),
-        ("warnings", (_line(f"{UNWELL} {line}") for line in row.get("warnings", ()))),
+        ("warnings", (_line(f"{UNWELL} {line}") for line in _warnings(row))),
         ("methods", map(_method, row.get("methods") or ())),
         ("methods that cannot be called", (_line(f"{n}: {why}") for n, why in left_out.items())),
         ("notes", map(_line, row.get("notes") or ())),
@@ -197,6 +206,7 @@ def _facts(row: dict[str, Any]) -> Table:
         ("up", span(row["uptime_s"]) if row["uptime_s"] else None),
         ("restarts", row["restarts"] or None),
         ("health", _health(row)),
+        ("link", _link(row)),
         ("last exit", row["last_exit"]),
         ("next try", f"in {row['again_in_s']:.1f} s" if row.get("again_in_s") else None),
         ("restart", row.get("restart")),
@@ -255,6 +265,15 @@ def _health(row: dict[str, Any]) -> str | None:
         return None
     when = f"{span(check['age_s'])} ago, took {check['took_s']:.3g} s"
     return f"well ({when})" if check["well"] else f"not well: {check['problem']} ({when})"
+
+
+def _link(row: dict[str, Any]) -> str | None:
+    """Return the last traffic of a platform; nothing for another service."""
+    return link_words(row["link"]) if row.get("link") else None
+
+
+def _warnings(row: dict[str, Any]) -> list[str]:
+    return [*link_problems(row), *row.get("warnings", ())]
 
 
 def _start(row: dict[str, Any]) -> Iterable[RenderableType]:

@@ -7,7 +7,18 @@ import msgspec
 import pytest
 
 from garrison.ipc.mail import DeadLetter
-from garrison.workers import Content, Memory, NotSent, Outgoing, Platform, Processed, Sent
+from garrison.workers import (
+    Action,
+    Choice,
+    Content,
+    Memory,
+    NotSent,
+    Outgoing,
+    Platform,
+    Plugin,
+    Processed,
+    Sent,
+)
 from garrison.workers.platform.platform import parts_of
 from garrison.workers.testing import run
 
@@ -36,9 +47,11 @@ class Agent:
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[Memory] = asyncio.Queue()
+        self.responses: list[Memory] = []
 
     async def process_actions(self, memory: Memory, responses: list[Memory]) -> Processed:
         """Keep it."""
+        self.responses = responses
         self.heard.put_nowait(memory)
         return Processed()
 
@@ -103,3 +116,67 @@ async def test_what_a_platform_heard_and_sent_is_counted() -> None:
         "sent": 1,
         "refused": 1,
     }
+
+
+async def test_a_command_is_handed_over_with_its_action_and_options() -> None:
+    """The agent runs it instead of deciding."""
+    agent = Agent()
+    data = {"options": {"city": "Rome"}}
+    async with run(Radio, fakes={"agent": agent}) as radio:
+        content = Content("now", actions=["WEATHER"], data=data)
+        await radio.receive(Memory(id="7", room_id="lobby", content=content))
+        memory = await asyncio.wait_for(agent.heard.get(), 5)
+
+    assert [one.content for one in agent.responses] == [Content(actions=["WEATHER"], data=data)]
+    assert (memory.content.text, memory.metadata["command"]) == ("now", True)
+
+
+async def test_actions_are_commands_by_the_config() -> None:
+    """Built-in ones never are."""
+    actions = [
+        Action(name, "about it", handler=lambda runtime: None)
+        for name in ("WEATHER", "SEND_TIP", "REPLY")
+    ]
+    plugin = Plugin("radio", services=[Radio], actions=actions)
+    async with run(Radio, plugin=plugin) as radio:
+        assert [one.name for one in radio.commands()] == ["weather", "send_tip"]
+    async with run(Radio, plugin=plugin, config={"commands": ["WEATHER"]}) as radio:
+        assert [one.action for one in radio.commands()] == ["WEATHER"]
+
+
+async def test_choices_and_the_message_that_is_answered_reach_the_platform() -> None:
+    """Choices are those of the last part; each part names what it answers, also without `reply`."""
+    content = Content("a" * 8, in_reply_to="radio/lobby/7", data={"choices": ["Yes", 7]})
+    async with run(Radio, config={"max_length": 4, "reply": False}) as radio:
+        await radio.send_message("lobby", content, "a1")
+
+    assert [one.choices for one in radio.said] == [[], [Choice("Yes")]]
+    assert [(one.answers, one.reply_to) for one in radio.said] == [("7", None)] * 2
+
+
+async def test_a_message_that_may_not_be_split_is_refused() -> None:
+    """`split = false`: one that fits is sent."""
+    async with run(Radio, config={"max_length": 4, "split": False}) as radio:
+        with pytest.raises(NotSent, match="5 characters; at most 4"):
+            await radio.send_message("lobby", "hello", "a1")
+        await radio.send_message("lobby", "hell", "a2")
+
+    assert [one.text for one in radio.said] == ["hell"]
+
+
+async def test_traffic_is_noted_and_an_end_for_good_is_shown() -> None:
+    """By `receive`, `deliver`, and what the author notes."""
+    async with run(Radio, fakes={"agent": Agent()}) as radio:
+        quiet = await radio.check_link()
+        await radio.receive(Memory(id="7", room_id="lobby", content=Content("hi")))
+        await radio.send_message("lobby", "hello", "a1")
+        radio.disconnected("the session is over")
+        gone = await radio.check_link()
+        radio.connected()
+        back = await radio.check_link()
+
+    assert (quiet["has_probe"], quiet["last_in_s"], quiet["last_out_s"]) == (False, None, None)
+    assert quiet["last_alive_s"] is not None
+    assert gone["disconnected"] == "the session is over"
+    assert gone["last_in_s"] >= gone["last_out_s"] >= 0
+    assert back["disconnected"] is None

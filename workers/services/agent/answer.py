@@ -30,6 +30,7 @@ from . import actions as choice
 from . import prompt
 from .actions import REPLY, Run
 from .chooser import Chooser
+from .commands import given_options, has_sent, is_command, options_problem, outcome_text
 from .config import Config
 from .history import ConversationHistory
 from .limits.budget_keeper import BudgetKeeper
@@ -41,7 +42,9 @@ from .record.resume import StepMove, has_no_answer, recorded_parts, step_move
 from .record.rows import (
     FAILURE,
     MessageState,
+    PlannedCall,
     PlannedStep,
+    Round,
     StepKind,
     StepState,
     call_of,
@@ -55,6 +58,7 @@ log = logging.getLogger(__name__)
 RESULT_SHARE = 4  # responses and results may fill a quarter of the largest wire message
 RUNS_MOST = 3  # of an action that may run twice, whose process ends during it
 FAILURE_TEXT = "failure_text"  # key in a message's metadata: the platform's own text
+DOES_NOT_APPLY = "this is not possible here, or not now"  # of a command
 ANSWER_FAILED = "answer.failed"  # event
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -189,7 +193,9 @@ class AnswerPipeline:
         if answer.responses:
             why.how, actions = "responses", self._runtime.actions
             contents = [response.content for response in answer.responses]
-            return numbered(step for one in contents for step in choice.plan_steps(one, actions))
+            steps = numbered(step for one in contents for step in choice.plan_steps(one, actions))
+            why.rounds = given_options(contents, steps, actions)
+            return await self._check_command(answer, steps)
         if answer.memory.entity_id == self._runtime.agent_id:
             why.how = "own message"
             return []
@@ -199,6 +205,26 @@ class AnswerPipeline:
         if self._config.decide == "model":
             return await self._chooser.plan(answer, actions)
         return or_reply(numbered(Run(action) for action in actions))
+
+    async def _check_command(
+        self, answer: AnswerState, steps: list[PlannedStep]
+    ) -> list[PlannedStep]:
+        """Return the steps of responses; of a command, one that does not apply is not run."""
+        if not is_command(answer.memory, True):
+            return steps
+        for step in steps:
+            action = choice.find(step.name, self._runtime.actions)
+            if action is None:
+                continue
+            call = call_of(answer.record, step.number)
+            problem = options_problem(action.parameters, call.arguments if call else {})
+            if action.validates and not await self._validates(action, answer.memory):
+                problem = DOES_NOT_APPLY
+            if problem:
+                call = PlannedCall(step.number, step.name, problem=problem)
+                answer.record.why.rounds = [Round("", [call], is_last=True)]
+                step.kind = StepKind.UNKNOWN
+        return steps
 
     async def _valid_actions(self, answer: AnswerState) -> list[Any]:
         """Return the actions whose `validate` accepts the message; all are called concurrently."""
@@ -271,7 +297,8 @@ class AnswerPipeline:
                 call = call_of(answer.record, step.number)
                 problem = choice.unknown_action(step.name, self._runtime.actions)
                 problem = (call.problem if call else "") or problem
-                answer.add_failure(step, step.name, problem)
+                result = answer.add_failure(step, step.name, problem)
+                await self._answer_command(answer, step, result)
             case StepKind.REPLY:
                 await self._run_reply(answer, step)
         step.state = _ended(step)
@@ -317,16 +344,35 @@ class AnswerPipeline:
         except TimeoutError:
             problem = f"{action.name} did not end within {self._config.action_timeout:g} s"
             result = answer.add_failure(step, action.name, problem)
+            await self._answer_command(answer, step, result)
         except Exception as error:
             if is_own(error):
                 raise
             problem = f"{action.name} failed: {_error_text(error)}"
             result = answer.add_failure(step, action.name, problem)
+            await self._answer_command(answer, step, result, self._failure_text(answer.memory))
         else:
             step.results = [*step.results, result]
+            await self._answer_command(answer, step, result)
         step.state, step.ended_at = StepState.ENDED, time.time()
         answer.recording.write_now()
         self._emit_completed(answer, action.name, result)
+
+    async def _answer_command(
+        self, answer: AnswerState, step: PlannedStep, result: ActionResult, text: str | None = None
+    ) -> None:
+        """Send the person who gave a command what became of it, where its action sent nothing.
+
+        Args:
+            answer: The message's.
+            step: The action's.
+            result: Its result.
+            text: To send in place of the result's; "" sends nothing.
+        """
+        if not is_command(answer.memory, bool(answer.responses)) or has_sent(answer.record, step):
+            return
+        text = outcome_text(result, self._config.done_text) if text is None else text
+        await self._sender.send(answer, step.number, Content(text))
 
     def _emit_completed(self, answer: AnswerState, name: str, result: ActionResult) -> None:
         outcome = {"success": result.success, "error": result.error}

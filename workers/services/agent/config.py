@@ -51,6 +51,7 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     # sent instead of an answer; "" sends nothing
     budget_text: str = "I have used up what I may say today."
     failure_text: str = "Sorry, I cannot answer just now."
+    done_text: str = "Done."  # of a command whose action sends nothing
     interrupted_text: str = "I was interrupted during {action}; it may be done."
 
     # timeouts

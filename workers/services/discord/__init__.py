@@ -59,7 +59,6 @@ class DiscordService(Platform):
         """Register the library's handlers; the library calls each by its name."""
 
         async def on_message(message: "discord.Message") -> None:
-            self._connection.note_traffic()
             await self._receive(heard(message, self._user, self.config), message.guild)
 
         async def on_raw_message_edit(payload: "discord.RawMessageUpdateEvent") -> None:
@@ -124,7 +123,6 @@ class DiscordService(Platform):
             if meant is error:
                 raise
             raise meant from error
-        self._connection.note_sent()
         return str(sent.id)
 
     def _message(self, m: Outgoing) -> dict[str, Any]:

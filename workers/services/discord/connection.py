@@ -38,7 +38,6 @@ class Connection:
         self.client: discord.Client = self._create()
         self._lost_at: float | None = None
         self._work: asyncio.Task[None] | None = None
-        self._last_in = self._last_out = 0.0
 
     def _create(self) -> "discord.Client":
         library, config = self._library, self._config
@@ -173,20 +172,9 @@ class Connection:
         self._lost_at = None
         self._runtime.warn("gateway", None)
 
-    def note_traffic(self) -> None:
-        """Note that Discord has sent a message."""
-        self._last_in = time.monotonic()
-
-    def note_sent(self) -> None:
-        """Note that Discord has taken a message."""
-        self._last_out = time.monotonic()
-
     def report(self) -> None:
-        """Show numbers in `garrison status`: ages in seconds."""
-        now, facts = time.monotonic(), {"guilds": float(len(self.client.guilds))}
-        for name, at in (("last_in_s", self._last_in), ("last_out_s", self._last_out)):
-            if at:
-                facts[name] = round(now - at, 1)
+        """Show numbers in `garrison status`."""
+        facts = {"guilds": float(len(self.client.guilds))}
         if self.client.is_ready():
             facts["latency_ms"] = round(self.client.latency * 1000, 1)
         self._runtime.report(**facts)

@@ -11,6 +11,7 @@ from typing import Any
 
 from garrison.workers import EventType, Memory, Runtime
 
+from ..commands import is_command
 from ..config import Config
 from ..record.rows import MessageState, Record
 from .admission import Admission, Cause, Drop, Sent
@@ -70,8 +71,10 @@ class Gatekeeper:
         )
 
     def decides(self, memory: Memory, has_responses: bool) -> bool:
-        """Return whether the agent decides about a message; only such messages are limited."""
-        return not has_responses and memory.entity_id != self._runtime.agent_id
+        """Return whether the agent decides about a message, or it is a command; only such messages
+        are limited."""
+        is_given = has_responses and not is_command(memory, has_responses)
+        return not is_given and memory.entity_id != self._runtime.agent_id
 
     # --- when a message arrives -------------------------------------------------------------
 
