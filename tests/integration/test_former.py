@@ -67,7 +67,7 @@ ADDED: set[str] = {  # places that answers have since; each was added on purpose
     *(
         f".{v}.data.services[].{key}"
         for v in (*STATUS, "restart", "start")
-        for key in ("config_rejected", "threads", "warnings")
+        for key in ("config_rejected", "link", "threads", "warnings")
     ),
     # The mailbox and the agent export what they hold of a person.
     *(f".living.json.plugins.{name}.services[].methods[].stream" for name in ("agent", "mailbox")),
