@@ -62,6 +62,15 @@ def test_a_name_is_one_command() -> None:
     assert found == Command("send_tip", "first", "SEND_TIP")
 
 
+def test_what_is_for_a_model_is_a_command_only_where_it_is_named() -> None:
+    """What it finds is no answer yet."""
+    search = action("SEARCH")
+    search.for_model = True
+
+    assert commands_of([search], True) == []
+    assert [one.name for one in commands_of([search], ["SEARCH"])] == ["search"]
+
+
 @pytest.mark.parametrize(
     ("description", "shown"),
     [("", "Runs SEND_TIP"), ("a\n b", "a b"), ("x" * 101, "x" * 99 + "…"), ("x" * 100, "x" * 100)],
