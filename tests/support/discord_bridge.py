@@ -178,6 +178,7 @@ class Bridge:
             case "set":
                 self.starts_left = asked.get("starts", self.starts_left)
                 self.shards = asked.get("shards", self.shards)
+                self.gateway.is_deaf = bool(asked.get("deaf", self.gateway.is_deaf))
             case "fault":
                 self.faults.add(asked)
             case "disconnect":

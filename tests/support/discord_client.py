@@ -94,7 +94,7 @@ class DiscordBridge:
         return int(self._ask("gateway")["resumed"])
 
     def set(self, **values: int) -> None:
-        """Set `starts`, the session starts that the bot has left today, or `shards`."""
+        """Set `starts`, the session starts that are left today; `shards`; `deaf`, 1 or 0."""
         self._ask("set", **values)
 
     def fail(self, kind: str, path: str = "*", **more: Any) -> None:
