@@ -52,6 +52,10 @@ class DiscordService(Platform):
 
     config: Config
     client: "discord.Client"
+    _interactions: Interactions
+    _store: InteractionStore
+    _commands: Commands
+    _connection: Connection
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
@@ -159,7 +163,8 @@ class DiscordService(Platform):
         earliest = m.began - SLACK_S
         if m.answers.startswith(COMMAND):  # its response is as old as the command
             command = int(m.answers.removeprefix(COMMAND))
-            earliest = min(earliest, self._library.utils.snowflake_time(command).timestamp())
+            created: float = self._library.utils.snowflake_time(command).timestamp()
+            earliest = min(earliest, created)
         async for sent in self._channel(m.channel).history(limit=LOOKED_AT):  # the newest first
             if sent.created_at.timestamp() < earliest:
                 break

@@ -42,9 +42,10 @@ class Connection:
         self._runtime, self._config, self._library = runtime, config, library
         if config.base_url:
             _point_to(library, config.base_url)
+        library.VoiceClient.warn_nacl = library.VoiceClient.warn_dave = False  # no voice here
         self.client: discord.Client = self._create()
         self._identify = self.client.before_identify_hook
-        self.client.before_identify_hook = self._before_identify  # type: ignore[method-assign]
+        setattr(self.client, "before_identify_hook", self._before_identify)  # noqa: B010 (mypy: a method)
         self._is_lost = self._was_ready = False
         self._work: asyncio.Task[None] | None = None
 

@@ -19,7 +19,7 @@ def write_record(path: Path, record: msgspec.Struct) -> None:
     """Write a record; a process that is killed meanwhile leaves the former one."""
     written = path.with_name(f".{path.name}.new")
     file = os.open(written, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(file, "wb") as there:
+    with os.fdopen(file, "wb") as there:
         there.write(msgspec.json.encode(record))
         there.flush()
         os.fsync(file)

@@ -216,4 +216,4 @@ class Interactions:
         return made
 
     def _is_gone(self, error: Any) -> bool:
-        return error.status == 404 or error.code == INVALID_TOKEN
+        return bool(error.status == 404 or error.code == INVALID_TOKEN)
