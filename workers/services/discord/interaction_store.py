@@ -59,6 +59,10 @@ class InteractionStore:
         await self.drop_old()
         return list(self._records.values())
 
+    def now(self) -> float:
+        """Return the Unix time: tokens expire also while this process does not run."""
+        return time.time()
+
     def find(self, id: str) -> Record | None:
         """Return an interaction."""
         return self._records.get(id)
@@ -85,7 +89,7 @@ class InteractionStore:
 
     async def drop_old(self) -> None:
         """Delete what cannot be answered any more."""
-        now = time.time()
+        now = self.now()
         for record in self.all():
             if not now - LIFE_S < record.at < now + LIFE_S:  # also of a clock that was wrong
                 await self.drop(record.id)

@@ -7,7 +7,6 @@ editing it twice leaves one message. Seconds.
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -88,7 +87,7 @@ class Interactions:
             str(interaction.id),
             interaction.token,
             str(interaction.application_id),
-            time.time(),
+            self._store.now(),
             memory,
             str(interaction.message.id) if interaction.message else "",
             data.get("custom_id", ""),
