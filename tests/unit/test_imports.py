@@ -224,7 +224,8 @@ PURE_OF_SERVICES = [
         "model_support/schemas",
         "model_support/tools",
         "model_support/usage",
-        "openai/media",
+        "model_support/media_requests",
+        "model_support/sound_formats",
         "openai/messages",
         "eliza/feature_hashing",
     )

@@ -11,7 +11,6 @@ from garrison.workers.agents.objects import as_wanted, json_schema, with_schema
 from garrison.workers.services.anthropic import messages as anthropic
 from garrison.workers.services.model_support.images import Image, images_of
 from garrison.workers.services.model_support.schemas import object_of, sent_schema
-from garrison.workers.services.openai import media
 from garrison.workers.services.openai import messages as openai
 
 
@@ -185,23 +184,3 @@ def test_a_request_to_anthropic() -> None:
     assert "cache_control" not in str(plain)
     wanted = anthropic.object_request(GenerateObjectParams("x", schema=MOOD), "m", 9, False)
     assert wanted["tool_choice"] == {"type": "tool", "name": "answer"}
-
-
-def test_requests_of_images_and_sound() -> None:
-    """A text alone is enough; what is unknown is not sent."""
-    assert media.image_request("a cat", "m") == {"model": "m", "prompt": "a cat"}
-    assert media.image_request({"prompt": "x", "size": "1x1", "odd": 1}, "m")["size"] == "1x1"
-    assert media.speech_request({"text": "hi", "voice": "v"}, "m", "w") == {
-        "model": "m",
-        "voice": "v",
-        "input": "hi",
-    }
-    assert media.sound_of(b"abc") == ("audio.mp3", b"abc", {})
-    assert media.sound_of({"audio": "aGk=", "name": "a.wav"}) == ("a.wav", b"hi", {})
-    described = media.describe_request({"prompt": "http://x/y"})
-    assert described.messages[0].get("attachments") == [Media("http://x/y", content_type="image")]
-    for wrong in ({}, {"odd": 1}, None, 7):
-        with pytest.raises(ModelError, match="invalid: needs 'prompt'"):
-            media.image_request(wrong, "m")
-    with pytest.raises(ModelError, match="`audio` is no base64"):
-        media.sound_of({"audio": "a"})

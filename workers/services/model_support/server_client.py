@@ -10,11 +10,16 @@ from garrison.workers import GenerateTextParams, ModelType, Runtime
 from .bounds import bounded
 
 
-class ServerConfig(Protocol):
+class ServerAddress(Protocol):
     """The config keys that a client needs."""
 
     base_url: str
     timeout: float
+
+
+class ServerConfig(ServerAddress, Protocol):
+    """Those of a provider of texts."""
+
     model: str
     small_model: str
 
@@ -25,6 +30,11 @@ class Vendor(NamedTuple):
     key_name: str  # NAME of the secret
     url: str
     keys_url: str  # the page where a key is to be had
+
+
+OPENAI_VENDOR = Vendor(
+    "OPENAI_API_KEY", "https://api.openai.com/v1", "https://platform.openai.com/api-keys"
+)
 
 
 class ServerClient:
@@ -41,7 +51,7 @@ class ServerClient:
     def __init__(
         self,
         runtime: Runtime,
-        config: ServerConfig,
+        config: ServerAddress,
         create: Callable[..., Any],
         create_http: Callable[..., Any],
         vendor: Vendor,

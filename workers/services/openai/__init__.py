@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, ClassVar, Self
 
-from garrison.ipc import ModelError
 from garrison.workers import (
     EmbedParams,
     Generated,
@@ -21,18 +20,19 @@ from ..model_support.failures import OPENAI
 from ..model_support.key_check import KeyCheck
 from ..model_support.library import load_library
 from ..model_support.limiter import estimate
+from ..model_support.media_requests import describe_request, sound_of, speech_of
+from ..model_support.media_server import MediaServer
 from ..model_support.provider import CountedProvider
 from ..model_support.requests import Requests
 from ..model_support.schemas import object_of
 from ..model_support.server_client import (
+    OPENAI_VENDOR,
     ServerClient,
-    Vendor,
     check_stream,
     check_url,
     chosen_model,
 )
 from ..model_support.tools import StreamedCalls
-from .media import describe_request, image_request, image_url, sound_of, speech_request
 from .messages import (
     add_calls,
     batches,
@@ -43,18 +43,15 @@ from .messages import (
     generated_of,
     note_usage,
     object_request,
-    short,
     text_of,
     tools_request,
     vectors_of,
 )
 
 REQUIREMENT = "openai>=3.57"
-VENDOR = Vendor(
-    "OPENAI_API_KEY", "https://api.openai.com/v1", "https://platform.openai.com/api-keys"
-)
 WRITES = 1024  # tokens that a request without max_tokens is taken to write, for `tpm`
 TEXTS_MOST = 256  # texts of one request for embeddings
+TEXT_MOST = 100_000  # characters of a text to speak; the server has its own limit
 
 
 class OpenAIService(CountedProvider):
@@ -83,6 +80,7 @@ class OpenAIService(CountedProvider):
     config: Config
     _client: ServerClient
     _requests: Requests
+    _media: MediaServer
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
@@ -95,8 +93,9 @@ class OpenAIService(CountedProvider):
             config,
             library.AsyncOpenAI,
             library.DefaultAsyncHttpxClient,
-            VENDOR,
+            OPENAI_VENDOR,
         )
+        service._media = MediaServer(service._client, service._requests)
         key_check = KeyCheck(runtime, service._client, OPENAI)
         service._requests.advice = service._client.advice
         service._requests.on_refused_key = key_check.refused
@@ -217,34 +216,17 @@ class OpenAIService(CountedProvider):
 
     async def generate_image(self, params: Any) -> list[dict[str, str]]:
         """Return images, each as `url`; see `image_request`."""
-        request = image_request(params, self.config.image_model)
-        async with self._requests.request(estimate(len(request["prompt"]), WRITES)):
-            answer = await self._client.get().images.generate(**request)
-            data = getattr(answer, "data", None)
-            if not data:
-                raise ModelError("invalid", text=f"no image came back: {short(answer)}")
-            return [{"url": image_url(one)} for one in data]
+        return await self._media.images(params, self.config.image_model)
 
     async def speak(self, params: Any) -> bytes:
-        """Return a text as sound, an MP3 by default; see `speech_request`."""
-        request = speech_request(params, self.config.speech_model, self.config.voice)
-        async with self._requests.request(estimate(len(request["input"]), 0)):
-            answer = await self._client.get().audio.speech.create(**request)
-            sound: bytes = answer.content
-            return sound
+        """Return a text as sound, an MP3 by default; see `speech_of`."""
+        speech = speech_of(params, TEXT_MOST)
+        return await self._media.speech(speech, self.config.speech_model, self.config.voice)
 
     async def transcribe(self, params: Any) -> str:
         """Return the spoken text of a sound; see `sound_of`."""
-        name, data, rest = sound_of(params)
-        model = rest.pop("model", None) or self.config.transcription_model
-        async with self._requests.request(estimate(0, WRITES)):
-            answer = await self._client.get().audio.transcriptions.create(
-                model=model, file=(name, data), **rest
-            )
-            text = getattr(answer, "text", None)
-            if not isinstance(text, str):
-                raise ModelError("invalid", text=f"no transcript came back: {short(answer)}")
-            return text
+        sound = sound_of(params)
+        return await self._media.transcript(sound, self.config.transcription_model)
 
     # --- parts of these -----------------------------------------------------------------------
 

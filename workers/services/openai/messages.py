@@ -7,6 +7,7 @@ from typing import Any
 from garrison.workers import Generated, GenerateObjectParams, GenerateTextParams, ModelError, Tool
 
 from ..model_support.images import images_of
+from ..model_support.media_requests import short
 from ..model_support.schemas import sent_schema
 from ..model_support.tools import (
     Decided,
@@ -176,11 +177,6 @@ def vectors_of(answer: Any, count: int, used: Used) -> list[list[float]]:
         raise ModelError("invalid", text=f"no {count} vectors came back: {short(answer)}")
     ordered = sorted(data, key=lambda one: one.index)
     return [list(one.embedding) for one in ordered]
-
-
-def short(answer: Any) -> str:
-    """Return the beginning of what came back instead of an answer."""
-    return " ".join(str(answer).split())[:120]
 
 
 def batches(texts: Iterable[str], most: int) -> list[list[str]]:
