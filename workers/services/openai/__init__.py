@@ -59,7 +59,7 @@ class OpenAIService(CountedProvider):
 
     service_type = "openai"
     capability_description = "Models of OpenAI, or of a server with its API"
-    secrets = {VENDOR.key_name: VENDOR.keys_url}
+    secrets = {OPENAI_VENDOR.key_name: OPENAI_VENDOR.keys_url}
     priority: ClassVar[int] = 10
 
     class Config(Limits):

@@ -1,6 +1,6 @@
 """Decodes a sound into samples for a model, within bounds. Its calls block. Durations are seconds.
 
-The format is recognised here, and named to the library: left to guess, it would also take playlists,
+The format is recognised here and named to the library: left to guess, it also takes playlists,
 which name files of this machine and addresses.
 """
 
