@@ -16,7 +16,9 @@ from typing import Any
 from tests.support.waiting import PATIENCE
 
 TRICKLE_S = 0.02  # between two bytes
-JSON, EVENTS = "application/json", "text/event-stream"
+JSON, EVENTS, MP3 = "application/json", "text/event-stream", "audio/mpeg"
+SPEECH = "/audio/speech"
+SOUND = b"ID3 sound"  # its answer
 
 
 @dataclass
@@ -115,7 +117,8 @@ class ModelServer:
         if turn.body is not None or not asked.body.get("stream"):
             data = _whole(asked, turn)
             length = len(data) * 2 if turn.fault == "half" else len(data)
-            writer.write(_head(turn, turn.content_type, f"content-length: {length}\r\n"))
+            kind = MP3 if asked.path.endswith(SPEECH) and turn.body is None else turn.content_type
+            writer.write(_head(turn, kind, f"content-length: {length}\r\n"))
             size = 1 if turn.fault == "trickle" else len(data)
             for at in range(0, len(data), size or 1):
                 writer.write(data[at : at + size])
@@ -169,10 +172,8 @@ def _head(turn: Turn, content_type: str, length: str) -> bytes:
 
 
 def _whole(asked: Asked, turn: Turn) -> bytes:
-    if isinstance(turn.body, bytes):
-        return turn.body
     body = turn.body if turn.body is not None else _usual(asked, turn)
-    return json.dumps(body).encode()
+    return body if isinstance(body, bytes) else json.dumps(body).encode()
 
 
 def _usual(asked: Asked, turn: Turn) -> Any:
@@ -184,6 +185,8 @@ def _usual(asked: Asked, turn: Turn) -> Any:
         ]
         usage = {"prompt_tokens": 3, "total_tokens": 3}
         return {"object": "list", "model": "e", "data": vectors[::-1], "usage": usage}
+    if asked.path.endswith(SPEECH):
+        return SOUND
     if asked.path.endswith("/images/generations"):
         return {"created": 1, "data": [{"b64_json": "aGk="}]}
     if asked.path.endswith("/audio/transcriptions"):
