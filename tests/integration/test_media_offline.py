@@ -33,6 +33,7 @@ CONFIG = """
 [defaults]
 timeout = 240.0
 intensity = 0
+backoff = 0.05
 [plugins.tts]
 [plugins.transcription]
 [services.transcription.config]
@@ -135,5 +136,3 @@ def test_the_program_speaks_too() -> None:
     program = EspeakProgram(str(shutil.which("espeak-ng")))
     spoken = program.speak("Hello", "en", 165, 50, bool)
     assert len(spoken.samples) > spoken.rate // 4
-    with pytest.raises(LookupError):
-        program.speak("Hello", "no-such-voice", 165, 50, bool)
