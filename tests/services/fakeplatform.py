@@ -76,6 +76,23 @@ class FakePlatform(Platform):
             async for message in self._missed(channel, int(since.get(channel, 0))):
                 yield Heard(_memory(message), channel, str(message["position"]))
 
+    async def probe(self) -> None:
+        """Have it answer something."""
+        await self._ask("channels")
+
+    async def direct_channel(self, person: str) -> str:
+        """Return a channel that is the person's own."""
+        if person == "closed":
+            raise NotSent("it takes no direct messages")
+        return f"dm-{person}"
+
+    async def lose(self, why: str) -> None:
+        """Say that the connection has ended for good, or with an empty text that there is one."""
+        if why:
+            self.disconnected(why)
+        else:
+            self.connected()
+
     # --- the connection ---------------------------------------------------------------------
 
     async def _stay_connected(self) -> None:

@@ -288,6 +288,7 @@ SHOWN = {
     "workers/process/logs.py": {"time.gmtime"},  # of logging
     "workers/services/agent/__init__.py": {"time.time"},  # of a record, and how old it is
     "workers/services/agent/answer.py": {"time.time"},  # of a record
+    "workers/services/agent/owner/telling.py": {"time.time"},  # when it was told, over a restart
     "workers/services/agent/limits/gatekeeper.py": {"time.time"},  # how old a message is
     "workers/services/agent/response_sender.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot

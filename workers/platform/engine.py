@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -9,7 +10,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from garrison.ipc import CallError
-from garrison.ipc.mail import DeadLetter
+from garrison.ipc.mail import MAILBOX, DeadLetter
 from garrison.ipc.messages import encodable
 from garrison.workers.agents.answer_ids import answer_id
 from garrison.workers.agents.content import Content, Memory, as_content, as_memory
@@ -29,6 +30,9 @@ from .send_log import SendLog
 from .sending import Sending
 from .typing_indicator import TypingIndicator
 
+log = logging.getLogger(__name__)
+
+LINK_EVENT = "platform.link"  # {"service", "problem"}: why its connection is lost or deaf; or ""
 FAILURE_TEXT = "Sorry, I cannot answer just now."  # the default of the agent's key
 FAILURE_KEY = "failure_text"  # of a memory's metadata: the platform's own; and the agent's method
 AGENT_S = 2.0  # for the agent to return its text
@@ -71,6 +75,7 @@ class Engine:
         self._name = runtime.name
         self.log = send_log
         self.link = LinkState()
+        self._link_reported = ""
         self._received = self._passed_over = 0
         self.is_bound = False
 
@@ -112,7 +117,7 @@ class Engine:
         handing_over = HandingOver(
             self._runtime, config.commands, self.send_failure_text, self._show_typing
         )
-        self.probing = Probing(self.link, author.probe, config.probe)
+        self.probing = Probing(self.link, author.probe, config.probe, self.report_link)
         self._catch_up = author.catch_up if config.catch_up else None
         self.receiving = Receiving(
             handing_over.hand_over, self.log.move, spawn, held=self._catch_up is not None
@@ -131,6 +136,22 @@ class Engine:
                 lambda problem: self._runtime.warn("platform catch-up", problem),
             )
             self._runtime.spawn(work, "catch-up", False)
+
+    def report_link(self) -> None:
+        """Emit an event if the connection was lost or found deaf, or works again."""
+        problem = self.link.problem
+        if problem == self._link_reported:
+            return
+        self._link_reported = problem
+        self._runtime.spawn(self._emit_link(problem), "link", False)
+
+    async def _emit_link(self, problem: str) -> None:
+        payload = {"service": self._name, "problem": problem}
+        is_durable = self._runtime.client.entry_of(MAILBOX) is not None
+        try:
+            await self._runtime.emit_event(LINK_EVENT, payload, durable=is_durable)
+        except CallError as error:
+            log.warning("platform.link_not_reported problem=%s error=%s", problem, error)
 
     def commands(self) -> list[Command]:
         """Return the agent's actions that are commands by the config."""

@@ -66,9 +66,9 @@ class LinkState:
         return float("inf") if last is None else self._now() - last
 
     @property
-    def is_deaf(self) -> bool:
-        """Return whether the last probe found the receiving side deaf."""
-        return bool(self._deaf)
+    def problem(self) -> str:
+        """Return why nothing is received; "" if it is, as far as is known."""
+        return self._problem or self._deaf
 
     @property
     def is_disconnected(self) -> bool:

@@ -78,6 +78,7 @@ class Platform(Service):
         as_heard(memory, stream, position)
         parts = parts_of(self)
         parts.link.note_in()
+        parts.report_link()
         prepared = parts.prepared(memory)
         if prepared is None:
             await parts.receiving.pass_over(stream, position)
@@ -98,7 +99,9 @@ class Platform(Service):
 
         `receive`, and a `deliver` that returned, are noted already.
         """
-        parts_of(self).link.note_alive()
+        engine = parts_of(self)
+        engine.link.note_alive()
+        engine.report_link()
 
     def disconnected(self, why: str) -> None:
         """Have `garrison status` show that the connection has ended and is not made again, until
@@ -107,10 +110,13 @@ class Platform(Service):
         if not engine.link.is_disconnected:
             self.runtime.logger.error("platform.disconnected reason=%s", why)
         engine.link.disconnected(why)
+        engine.report_link()
 
     def connected(self) -> None:
         """Note that there is a connection again."""
-        parts_of(self).link.connected()
+        engine = parts_of(self)
+        engine.link.connected()
+        engine.report_link()
 
     # --- what an author writes --------------------------------------------------------------
 
@@ -192,6 +198,26 @@ class Platform(Service):
             RetryLater: The platform did not take it for a minute. It was surely not sent.
         """
         of_call = take_call_id()
+        return await parts_of(self).send(channel, content, id or of_call or new_id(), expect)
+
+    @idempotent
+    async def send_direct(
+        self, person: str, content: str | Content, id: str = "", expect: bool = False
+    ) -> Sent:
+        """Send a direct message to a person, as `send_message` does to a channel.
+
+        Args:
+            person: The person's id on the platform, or a channel.
+            content: What to send.
+            id: Likewise.
+            expect: Likewise.
+
+        Raises:
+            NotSent: The platform refused it for good, or has no such channel.
+            Busy, RetryLater: As of `send_message`.
+        """
+        of_call = take_call_id()
+        channel = await self.direct_channel(person)
         return await parts_of(self).send(channel, content, id or of_call or new_id(), expect)
 
     @idempotent

@@ -21,12 +21,17 @@ class Probing:
         link: What is known of the connection.
         probe: The author's method; None: there is none.
         every: Seconds between probes; 0: never.
+        report: Called after each probe.
     """
 
     def __init__(
-        self, link: LinkState, probe: Callable[[], Awaitable[None]] | None, every: float
+        self,
+        link: LinkState,
+        probe: Callable[[], Awaitable[None]] | None,
+        every: float,
+        report: Callable[[], None] = lambda: None,
     ) -> None:
-        self._link, self._probe, self._every = link, probe, every
+        self._link, self._probe, self._every, self._report = link, probe, every, report
         self._running: asyncio.Task[None] | None = None
 
     @property
@@ -65,3 +70,4 @@ class Probing:
         self._link.note_probe(problem)
         if problem:
             log.warning("platform.deaf error=%s", problem)
+        self._report()

@@ -124,7 +124,7 @@ def test_the_author_s_hooks_are_in_no_manifest() -> None:
     manifest, methods = describe(Whole)
 
     of_persons = {"forget_person", "export_person", "forget_sends", "export_sends"}
-    assert set(methods) == {"send_message", "check_link", "members", *of_persons}
+    assert set(methods) == {"send_message", "send_direct", "check_link", "members", *of_persons}
     assert not HOOKS & {*manifest.left_out, *manifest.attributes}
     assert (manifest.platform, manifest.credential) == (True, "TOKEN")
     assert next(one for one in manifest.methods if one.name == "send_message").idempotent

@@ -54,7 +54,7 @@ def test_a_quiet_channel_is_no_dead_one(clock: Clock) -> None:
     link.note_probe("it does not\nanswer")
     clock.now += 1
 
-    assert (link.is_deaf, link.quiet_s) == (True, 1.0)
+    assert (link.problem, link.quiet_s) == ("it does not answer", 1.0)
     assert link.report() == Link(probe_s=1.0, probe_problem="it does not answer")
     link.note_alive()
     assert link.report() == Link(alive_s=0.0, probe_s=1.0)

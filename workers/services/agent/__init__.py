@@ -5,7 +5,6 @@ An accepted message is answered even if its caller no longer waits.
 
 import asyncio
 import functools
-import hashlib
 import logging
 import time
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from garrison.workers import (
     BudgetGrant,
     BudgetNeed,
     Busy,
+    DeadLetter,
     EventType,
     Memory,
     Plugin,
@@ -41,13 +41,14 @@ from .history import ConversationHistory
 from .limits.age import Age
 from .limits.budget_keeper import BudgetKeeper
 from .limits.no_answer import NoAnswer
+from .owner.telling import OwnerNews
 from .persons import PersonMethods
 from .record import schema
 from .record.explain import Explained
 from .record.finding import find_answers
 from .record.rows import MessageKey, MessageState
 from .record.store import FILE, AnswerStore, RecordFull
-from .recording import Origin, open_dropped, open_recording
+from .recording import Origin, hash_of, open_dropped, open_recording
 from .response_sender import AnswerState
 from .rooms import Room, Rooms
 
@@ -122,6 +123,8 @@ class AgentService(AgentDatabase, PersonMethods):
         if (kept := service._database.store.set_aside) is not None:
             service._emit("memory.damaged", {"set_aside": str(kept)})
         runtime.register_event(EventType.MESSAGE_RECEIVED, service._on_message)
+        if service.config.owner:
+            service.spawn(service._owner.run(), "owner", essential=True)
         return service
 
     _answers: AnswerStore
@@ -138,6 +141,9 @@ class AgentService(AgentDatabase, PersonMethods):
         self._dropping = False
         history = ConversationHistory(self.runtime, config, self._database)
         self._budget = BudgetKeeper(self.runtime, config, self._answers, self._show)
+        self._owner = OwnerNews(
+            self.runtime, config.owner, self.runtime.data_folder, config.owner_every
+        )
         self._pipeline = AnswerPipeline(self.runtime, config, history, self._emit, self._budget)
         self._gatekeeper = self._pipeline.gatekeeper
         finishing = Finishing(self._in_progress, config.answer_timeout, self._answered.remove)
@@ -172,7 +178,7 @@ class AgentService(AgentDatabase, PersonMethods):
     async def _process(
         self, memory: Memory, given: list[Memory], state: State | None, origin: Origin
     ) -> Processed:
-        key = MessageKey(memory.content.source, memory.room_id, memory.id, _hash(given))
+        key = MessageKey(memory.content.source, memory.room_id, memory.id, hash_of(given))
         encoded = self._answered.get(key)
         if encoded is not None:
             return _decode_processed(encoded)
@@ -355,6 +361,10 @@ class AgentService(AgentDatabase, PersonMethods):
         first = directory.first_of("agent")
         return first is None or first.name == self.runtime.name
 
+    async def dead_letter(self, mail: DeadLetter, reason: str) -> None:
+        """Note a message of the agent's that the mailbox has given up."""
+        self._owner.dead_letter(mail, reason)
+
     # --- events -----------------------------------------------------------------------------
 
     def _emit(self, event: str, payload: Any) -> None:
@@ -471,14 +481,6 @@ class AgentService(AgentDatabase, PersonMethods):
             "answers": [shown.line(record) for record in found.lines],
             "details": [shown.detail(record) for record in found.details],
         }
-
-
-def _hash(responses: list[Memory]) -> str:
-    """Return a hash of the responses' contents; "" without responses."""
-    if not responses:
-        return ""
-    contents = [response.content for response in responses]
-    return hashlib.sha256(_encode(contents)).hexdigest()[:16]
 
 
 def _retrieve_exception(result: "asyncio.Future[Processed]") -> None:

@@ -54,6 +54,10 @@ class Config(msgspec.Struct, forbid_unknown_fields=True):
     done_text: str = "Done."  # of a command whose action sends nothing
     interrupted_text: str = "I was interrupted during {action}; it may be done."
 
+    # NAME of a platform, and the id of the person there that is told what happens to services
+    owner: dict[str, str] = {}
+    owner_every: Seconds = 60.0  # between two messages to the owner; what is new is merged
+
     # timeouts
     answer_timeout: Seconds = 120.0  # for one message, from the start of its answer
     model_timeout: Seconds = 60.0  # for each provider of the model

@@ -1,6 +1,7 @@
 """One message's record in progress: changed in memory, written before its effects."""
 
 import asyncio
+import hashlib
 import logging
 import sqlite3
 from typing import Any, NamedTuple
@@ -20,6 +21,7 @@ DROPPED_MOST = 300  # characters of a dropped message that are recorded
 # What need not be on disk first is written with what must: each commit takes milliseconds, and the
 # next one waits for it.
 SOON_S = 0.02
+_encode = msgspec.msgpack.Encoder().encode
 Mark = tuple[str, int, str | None, int]  # a step or a part as it is on disk
 FULL_S = 30.0  # before a posted message that the record had no room for is delivered again
 
@@ -156,6 +158,14 @@ async def open_dropped(
         world_id=memory.world_id,
     )
     return Recording(store, Record(key, kept, now, origin.posted), origin.attempt > 1)
+
+
+def hash_of(responses: list[Memory]) -> str:
+    """Return a hash of the responses' contents; "" without responses."""
+    if not responses:
+        return ""
+    contents = [response.content for response in responses]
+    return hashlib.sha256(_encode(contents)).hexdigest()[:16]
 
 
 class _Write:

@@ -1,0 +1,1 @@
+"""Tells the agent's owner in the chat what has happened to the host's services."""
