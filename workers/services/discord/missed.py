@@ -35,8 +35,7 @@ async def missed(
             continue  # nothing new: no request
         try:
             async for message in channel.history(limit=None, after=library.Object(after)):
-                if not message.is_system():
-                    yield message
+                yield message
         except (library.Forbidden, library.NotFound) as error:
             log.warning("the history of channel %s cannot be read: %s", channel.id, error)
 
