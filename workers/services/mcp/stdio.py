@@ -1,0 +1,198 @@
+"""The transport to a server that is a process here: its messages are lines on its standard streams.
+
+The library has such a transport too. This one bounds a line, logs what else the server writes, ends
+all that the server has started, and gives it an environment of its own. Durations are seconds.
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from mcp.shared.message import SessionMessage
+from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
+
+from .child_environment import MARK
+from .config import ServerConfig
+from .descendants import kill_all, signal_all
+from .line_log import LineLog
+from .lines import Lines, TooLong
+
+READ_BYTES = 64 * 1024
+FLUSH_S = 0.5  # for what a server wrote before its end
+CLOSE_S = 2.0  # after its input is closed, before SIGTERM
+TERM_S = 1.0  # after SIGTERM, before SIGKILL
+CHECK_S = 0.02
+
+
+class StdioServer:
+    """One start of a server.
+
+    Args:
+        server: Its config.
+        environment: What its process gets; it has the mark.
+        log: Logs what it writes besides messages.
+    """
+
+    def __init__(self, server: ServerConfig, environment: Mapping[str, str], log: LineLog) -> None:
+        self._server, self._environment, self._log = server, environment, log
+        self._mark = f"{MARK}={environment[MARK]}".encode()
+        self._exited = asyncio.Event()
+        self.pid = 0
+        self.end = ""  # why it ended
+
+    @asynccontextmanager
+    async def streams(self) -> AsyncIterator[Any]:
+        """Start it and yield the streams of its messages; on leaving, end all of its processes.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        process = await asyncio.create_subprocess_exec(
+            self._server.command,
+            *self._server.args,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=dict(self._environment),
+            cwd=self._server.cwd or None,
+            start_new_session=True,
+        )
+        self.pid = process.pid
+        inbound, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+        sent, outbound = anyio.create_memory_object_stream[SessionMessage](0)
+        reading = asyncio.create_task(self._read(process, inbound))
+        tasks = [
+            reading,
+            asyncio.create_task(self._write(process, outbound, inbound)),
+            asyncio.create_task(self._read_errors(process)),
+            asyncio.create_task(self._watch(process, reading, inbound)),
+        ]
+        try:
+            yield received, sent
+        finally:
+            try:
+                await self._close(process)
+            finally:  # also where the closing was cancelled
+                signal_all(self.pid, self._mark, signal.SIGKILL)
+                for task in tasks:
+                    task.cancel()
+                for stream in (inbound, received, sent, outbound):
+                    stream.close()
+                _close_pipes(process)
+
+    # --- messages -----------------------------------------------------------------------------
+
+    async def _read(self, process: asyncio.subprocess.Process, inbound: Any) -> None:
+        assert process.stdout is not None
+        lines = Lines(self._server.answer_bytes)
+        with contextlib.closing(inbound), _streams_may_end():
+            while data := await process.stdout.read(READ_BYTES):
+                for line in lines.feed(data):
+                    message = self._message(line)
+                    if message is not None:
+                        await inbound.send(SessionMessage(message))
+            self.end = self.end or "it closed its output"
+
+    def _message(self, line: bytes | TooLong) -> Any:
+        """Return the message in a line; None if there is none."""
+        if isinstance(line, TooLong):
+            text = f"its answer has {line.size:,} bytes; `answer_bytes` is "
+            text += f"{self._server.answer_bytes:,}"
+            self._log.add("stdout", f"[left out: {text}]".encode())
+            if line.request_id is None:
+                return None
+            error = ErrorData(code=INTERNAL_ERROR, message=text)
+            return JSONRPCError(jsonrpc="2.0", id=line.request_id, error=error)
+        if not line.strip():
+            return None
+        try:
+            return jsonrpc_message_adapter.validate_json(line, by_name=False)
+        except ValueError:
+            self._log.add("stdout", line)
+            return None
+
+    async def _write(
+        self, process: asyncio.subprocess.Process, outbound: Any, inbound: Any
+    ) -> None:
+        assert process.stdin is not None
+        try:
+            async for one in outbound:
+                text = one.message.model_dump_json(by_alias=True, exclude_unset=True)
+                process.stdin.write(text.encode() + b"\n")
+                await process.stdin.drain()
+        except OSError:
+            self.end = self.end or "it closed its input"
+            inbound.close()  # else requests would wait for answers
+
+    async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        lines = Lines(READ_BYTES)
+        with contextlib.suppress(OSError):
+            while data := await process.stderr.read(READ_BYTES):
+                for line in lines.feed(data):
+                    size = f"[{line.size:,} bytes]" if isinstance(line, TooLong) else ""
+                    self._log.add("stderr", size.encode() if isinstance(line, TooLong) else line)
+
+    # --- its end ------------------------------------------------------------------------------
+
+    async def _watch(
+        self, process: asyncio.subprocess.Process, reading: "asyncio.Task[None]", inbound: Any
+    ) -> None:
+        """Note the end of its first process: what that started may hold the streams open."""
+        while process.returncode is None and os.path.exists(f"/proc/{process.pid}"):  # noqa: ASYNC240, PTH110
+            await self._until_readable(process.pid)
+        self._exited.set()
+        await asyncio.wait({reading}, timeout=FLUSH_S)
+        code = process.returncode
+        if code is not None:
+            self.end = f"it was killed by signal {-code}" if code < 0 else f"it exited with {code}"
+        inbound.close()
+
+    async def _until_readable(self, pid: int) -> None:
+        try:
+            watched = os.pidfd_open(pid)
+        except OSError:  # it has ended
+            await asyncio.sleep(CHECK_S)
+            return
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(watched, ended.set)
+        try:
+            await ended.wait()
+            await asyncio.sleep(CHECK_S)  # until the loop has its exit code
+        finally:
+            loop.remove_reader(watched)
+            os.close(watched)
+
+    async def _close(self, process: asyncio.subprocess.Process) -> None:
+        """End it: by the end of its input, by SIGTERM, by SIGKILL."""
+        if process.stdin is not None:
+            process.stdin.close()
+        for number, seconds in ((0, CLOSE_S), (signal.SIGTERM, TERM_S)):
+            if number:
+                signal_all(self.pid, self._mark, number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._exited.wait()
+                    break
+        if not await kill_all(self.pid, self._mark):
+            self._log.add("stderr", b"[garrison: some of its processes cannot be ended]")
+
+
+@contextlib.contextmanager
+def _streams_may_end() -> Any:
+    """Pass over the ends of streams: the other side is gone."""
+    with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError, OSError):
+        yield
+
+
+def _close_pipes(process: asyncio.subprocess.Process) -> None:
+    """Close the pipes, which processes that cannot be ended may hold open."""
+    transport = getattr(process, "_transport", None)
+    if transport is not None:
+        with contextlib.suppress(PermissionError):
+            transport.close()
