@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from .config import PLACEHOLDER, ServerConfig
 
 # What programs need to find themselves, their user and their language. Nothing else is inherited.
-INHERITED = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR")
-INHERITED += ("TZ", "USER")
+INHERITED = ["HOME", "LANG", "LC_ALL", "LC_CTYPE", "LOGNAME", "PATH", "SHELL", "TERM", "TMPDIR"]
+INHERITED += ["TZ", "USER"]
 INCARNATION = "GARRISON_INCARNATION"  # by which garrison finds what an ended worker had started
 MARK = "GARRISON_MCP_SERVER"  # by which the service finds what one server has started
 

@@ -49,7 +49,9 @@ class ServerConfig(msgspec.Struct):
         unused = ("args", "env", "cwd") if self.url else ("headers",)
         for key in unused:
             if getattr(self, key):
-                raise ValueError(f"`{key}` is of a server with a {'command' if self.url else 'url'}")
+                raise ValueError(
+                    f"`{key}` is of a server with a {'command' if self.url else 'url'}"
+                )
         if any(PLACEHOLDER.search(text) for text in (self.command, *self.args)):
             raise ValueError(
                 "`command` and `args` take no ${NAME}: other users see them; use `env`"

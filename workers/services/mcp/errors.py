@@ -27,7 +27,8 @@ def in_one_line(error: BaseException) -> str:
         text = " ".join(str(error).split())
     except Exception:  # noqa: BLE001 (its text is a library's or an author's)
         text = ""
-    kind = type(error).__name__
-    if isinstance(error, TimeoutError):
-        return text or "it did not answer in time"
-    return text[:300] if type(error).__module__.startswith("mcp") and text else f"{kind}: {text[:300]}"
+    if isinstance(error, DeclaredError):
+        return error.reason
+    kind = type(error)
+    own = kind.__module__.partition(".")[0] == "mcp" and text
+    return text[:300] if own else f"{kind.__name__}: {text[:300]}"

@@ -14,6 +14,8 @@ from .config import ServerConfig
 
 CONNECT_S = 10.0
 WRITE_S = 30.0
+CLOSE_S = 2.0
+PHASES = ("connect", "read", "write", "pool")
 EVENTS = "text/event-stream"
 
 
@@ -36,11 +38,11 @@ class HttpClient:
             headers=self._headers,
             timeout=httpx2.Timeout(WRITE_S, connect=CONNECT_S, read=None),
             verify=tls_context(),
-            event_hooks={"response": [self._check]},
+            event_hooks={"request": [_bound_the_last], "response": [self._check]},
         )
 
     async def _check(self, response: httpx2.Response) -> None:
-        status = response.status_code
+        status, self.refusal = response.status_code, ""
         if status in {401, 403}:
             self.refusal = f"HTTP {status}: it refuses the credentials; check `headers`"
         elif status >= 400:
@@ -49,6 +51,12 @@ class HttpClient:
             response.stream = _Bounded(
                 response.stream, self._server.answer_bytes, self._server.timeout
             )
+
+
+async def _bound_the_last(request: httpx2.Request) -> None:
+    """Bound the request that ends a session: its reader has no deadline."""
+    if request.method == "DELETE":
+        request.extensions = {**request.extensions, "timeout": dict.fromkeys(PHASES, CLOSE_S)}
 
 
 class _Bounded(httpx2.AsyncByteStream):

@@ -1,4 +1,4 @@
-"""Lines of a server's output, each bounded; which request an answer belongs to that is too long. Pure."""
+"""Lines of a server's output, each bounded; whose answer one is that is too long. Pure."""
 
 import re
 from collections.abc import Iterator

@@ -4,7 +4,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from garrison.workers import ActionResult, Media
 
 TEXT_MOST = 128 * 1024  # characters of a result
 MEDIA_MOST = 10  # attachments of a result
+FILES = frozenset({"data", "blob"})  # keys of base64
 TYPE = re.compile(r"[\w.+-]+/[\w.+-]+")
 
 
@@ -69,6 +70,22 @@ def resource_text(contents: Iterable[Mapping[str, Any]], most: int) -> str:
         for one in contents
     ]
     return cut_bytes("\n".join(texts), most)
+
+
+def redacted(value: Any, redact: Callable[[str], str]) -> Any:
+    """Return plain data with each of its texts redacted; the base64 of files is left as it is."""
+    match value:
+        case str():
+            return redact(value)
+        case list():
+            return [redacted(one, redact) for one in value]
+        case dict():
+            return {
+                key: one if key in FILES and isinstance(one, str) else redacted(one, redact)
+                for key, one in value.items()
+            }
+        case _:
+            return value
 
 
 def cut(text: str, most: int) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,6 +19,7 @@ from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_a
 from .child_environment import MARK
 from .config import ServerConfig
 from .descendants import kill_all, signal_all
+from .errors import McpFailed
 from .line_log import LineLog
 from .lines import Lines, TooLong
 
@@ -36,40 +37,41 @@ class StdioServer:
         server: Its config.
         environment: What its process gets; it has the mark.
         log: Logs what it writes besides messages.
+        ended: Called with the reason where it ends by itself.
     """
 
-    def __init__(self, server: ServerConfig, environment: Mapping[str, str], log: LineLog) -> None:
+    def __init__(
+        self,
+        server: ServerConfig,
+        environment: Mapping[str, str],
+        log: LineLog,
+        ended: Callable[[str], None],
+    ) -> None:
         self._server, self._environment, self._log = server, environment, log
+        self._ended = ended
         self._mark = f"{MARK}={environment[MARK]}".encode()
         self._exited = asyncio.Event()
         self.pid = 0
-        self.end = ""  # why it ended
+        self.patience = CLOSE_S  # between the end of its input and SIGTERM
 
     @asynccontextmanager
     async def streams(self) -> AsyncIterator[Any]:
         """Start it and yield the streams of its messages; on leaving, end all of its processes.
 
         Raises:
-            OSError: It cannot be started.
+            McpFailed: It cannot be started.
         """
-        process = await asyncio.create_subprocess_exec(
-            self._server.command,
-            *self._server.args,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env=dict(self._environment),
-            cwd=self._server.cwd or None,
-            start_new_session=True,
-        )
+        process = await self._start()
         self.pid = process.pid
         inbound, received = anyio.create_memory_object_stream[SessionMessage | Exception](0)
         sent, outbound = anyio.create_memory_object_stream[SessionMessage](0)
-        reading = asyncio.create_task(self._read(process, inbound))
-        tasks = [
-            reading,
-            asyncio.create_task(self._write(process, outbound, inbound)),
+        reading = {
+            asyncio.create_task(self._read(process, inbound)),
             asyncio.create_task(self._read_errors(process)),
+        }
+        tasks = [
+            *reading,
+            asyncio.create_task(self._write(process, outbound, inbound)),
             asyncio.create_task(self._watch(process, reading, inbound)),
         ]
         try:
@@ -85,18 +87,41 @@ class StdioServer:
                     stream.close()
                 _close_pipes(process)
 
+    async def _start(self) -> asyncio.subprocess.Process:
+        command = self._server.command
+        try:
+            return await asyncio.create_subprocess_exec(
+                command,
+                *self._server.args,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=dict(self._environment),
+                cwd=self._server.cwd or None,
+                start_new_session=True,
+            )
+        except OSError as error:
+            where = f" in {self._server.cwd}" if self._server.cwd else ""
+            text = f"it cannot be started: {error.strerror}: {command}{where}"
+            raise McpFailed(text) from error
+
     # --- messages -----------------------------------------------------------------------------
 
     async def _read(self, process: asyncio.subprocess.Process, inbound: Any) -> None:
         assert process.stdout is not None
         lines = Lines(self._server.answer_bytes)
-        with contextlib.closing(inbound), _streams_may_end():
+        with _streams_may_end():
             while data := await process.stdout.read(READ_BYTES):
                 for line in lines.feed(data):
                     message = self._message(line)
                     if message is not None:
                         await inbound.send(SessionMessage(message))
-            self.end = self.end or "it closed its output"
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await self._exited.wait()
+        if not self._exited.is_set():
+            self._ended("it closed its output")
+            inbound.close()
 
     def _message(self, line: bytes | TooLong) -> Any:
         """Return the message in a line; None if there is none."""
@@ -126,7 +151,8 @@ class StdioServer:
                 process.stdin.write(text.encode() + b"\n")
                 await process.stdin.drain()
         except OSError:
-            self.end = self.end or "it closed its input"
+            if not self._exited.is_set():
+                self._ended("it closed its input")
             inbound.close()  # else requests would wait for answers
 
     async def _read_errors(self, process: asyncio.subprocess.Process) -> None:
@@ -141,16 +167,14 @@ class StdioServer:
     # --- its end ------------------------------------------------------------------------------
 
     async def _watch(
-        self, process: asyncio.subprocess.Process, reading: "asyncio.Task[None]", inbound: Any
+        self, process: asyncio.subprocess.Process, reading: "set[asyncio.Task[None]]", inbound: Any
     ) -> None:
         """Note the end of its first process: what that started may hold the streams open."""
         while process.returncode is None and os.path.exists(f"/proc/{process.pid}"):  # noqa: ASYNC240, PTH110
             await self._until_readable(process.pid)
         self._exited.set()
-        await asyncio.wait({reading}, timeout=FLUSH_S)
-        code = process.returncode
-        if code is not None:
-            self.end = f"it was killed by signal {-code}" if code < 0 else f"it exited with {code}"
+        await asyncio.wait(reading, timeout=FLUSH_S)  # for its last words
+        self._ended(_in_words(process.returncode, self._log.last))
         inbound.close()
 
     async def _until_readable(self, pid: int) -> None:
@@ -172,7 +196,7 @@ class StdioServer:
         """End it: by the end of its input, by SIGTERM, by SIGKILL."""
         if process.stdin is not None:
             process.stdin.close()
-        for number, seconds in ((0, CLOSE_S), (signal.SIGTERM, TERM_S)):
+        for number, seconds in ((0, self.patience), (signal.SIGTERM, TERM_S)):
             if number:
                 signal_all(self.pid, self._mark, number)
             with contextlib.suppress(TimeoutError):
@@ -181,6 +205,13 @@ class StdioServer:
                     break
         if not await kill_all(self.pid, self._mark):
             self._log.add("stderr", b"[garrison: some of its processes cannot be ended]")
+
+
+def _in_words(code: int | None, last: list[str]) -> str:
+    end = "it ended" if code is None else f"it exited with {code}"
+    if code is not None and code < 0:
+        end = f"it was killed by signal {-code}"
+    return f"{end}: {last[-1]}" if last else end
 
 
 @contextlib.contextmanager

@@ -1,0 +1,24 @@
+"""How long to wait before a server is connected to again. Pure; durations are seconds."""
+
+FIRST_S, LONGEST_S = 0.5, 60.0
+STEADY_S = 30.0  # of a connection after which the next failure is a first one
+
+
+def failures_now(before: int, lasted: float) -> int:
+    """Return the number of failures in a row, with the present one.
+
+    Args:
+        before: Those before it.
+        lasted: How long the connection was there.
+    """
+    return 1 if lasted >= STEADY_S else before + 1
+
+
+def wait(failures: int, jitter: float) -> float:
+    """Return the wait after so many failures in a row.
+
+    Args:
+        failures: 1 or more.
+        jitter: 0 to 1.
+    """
+    return float(min(FIRST_S * 2 ** min(failures - 1, 10), LONGEST_S) * (0.75 + 0.5 * jitter))
