@@ -1,4 +1,4 @@
-"""The mcp service with real servers: over pipes and HTTP, of 2025 and of the library, with faults."""
+"""The mcp service with real servers, over pipes and HTTP, of 2025 and of now, with faults."""
 
 import asyncio
 import importlib.util
@@ -88,6 +88,11 @@ def free_port() -> int:
         free.bind(("127.0.0.1", 0))
         chosen: int = free.getsockname()[1]
         return chosen
+
+
+def proc_bytes(pid: int, name: str) -> bytes:
+    """Return what /proc says of a process."""
+    return Path(f"/proc/{pid}/{name}").read_bytes()
 
 
 def is_listening(port: int) -> bool:
@@ -206,10 +211,10 @@ async def test_a_server_gets_its_own_secrets_and_nothing_else(
     assert given["KEY"] == "Bearer [PLAIN_TOKEN]"
     assert {"OPENAI_API_KEY", "WEB_TOKEN", "NEVER_SET"} & given.keys() == set()
     assert "XDG_RUNTIME_DIR" not in given
-    environ = Path(f"/proc/{row['pid']}/environ").read_bytes()
+    environ, command = (proc_bytes(row["pid"], name) for name in ("environ", "cmdline"))
     assert f"KEY=Bearer {SECRETS['PLAIN_TOKEN']}".encode() in environ
     assert SECRETS["WEB_TOKEN"].encode() not in environ
-    assert b"hush" not in Path(f"/proc/{row['pid']}/cmdline").read_bytes()
+    assert b"hush" not in command
     assert "it is warm here" in running.log("mcp")
     assert "hush" not in running.log("mcp")
 

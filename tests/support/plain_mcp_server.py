@@ -16,12 +16,15 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 EMPTY = {"type": "object", "properties": {}}
 WORDS = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 SLEEP = ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",)
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PIXEL = "iVBORw0KGgo="  # the start of every PNG
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
+)
 TOOLS: dict[str, dict[str, Any]] = {
     "echo": {
         "inputSchema": WORDS,
@@ -62,7 +65,7 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
     words = arguments.get("text", "")
     match name:
         case "note" | "die_once":
-            with open(os.environ["NOTES"], "a+") as file:
+            with Path(os.environ["NOTES"]).open("a+") as file:
                 file.seek(0)
                 is_first = f"{words}\n" not in file.readlines()
                 file.write(f"{words}\n")

@@ -19,6 +19,7 @@ from garrison.workers.services.eliza import ElizaService
 from garrison.workers.services.image import ImageService
 from garrison.workers.services.local import LocalService
 from garrison.workers.services.mailbox import MailboxService
+from garrison.workers.services.mcp import McpService
 from garrison.workers.services.notification import NotificationService
 from garrison.workers.services.openai import OpenAIService
 from garrison.workers.services.task import TaskService
@@ -89,8 +90,8 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     (short_path / "eliza.json").write_text('{"name": "Eliza"}')
     (short_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "mailbox", "notification", "task", "database"]
-    plugins += ["openai", "anthropic", "local", "tts", "image", "transcription", "discord"]
-    plugins += ["telegram"]
+    plugins += ["openai", "anthropic", "local", "tts", "image", "transcription", "mcp"]
+    plugins += ["discord", "telegram"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
@@ -111,6 +112,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("transcription", TranscriptionService),
         ("task", TaskService),
         ("database", DatabaseService),
+        ("mcp", McpService),
     )
     for platform, service in (("discord", DiscordService), ("telegram", TelegramService)):
         shown = service_of(full, platform)["config"]

@@ -50,14 +50,21 @@ class McpService(Service):
     async def start(cls, runtime: Runtime) -> Self:
         service = cls(runtime)
         load_library("mcp", REQUIREMENT)
-        from .entry import Entry  # it imports the library
+        from .entry import Entry  # they import the library
+        from .sampling import sample
 
         service._tools = []
         service._entries, service._running = {}, []
         for name, server in service.config.servers.items():
             secrets = {one: str(runtime.get_setting(one) or "") for one in server.secrets}
             entry = Entry(
-                name, server, secrets, service.config.probe, service._show, runtime.redacted
+                name,
+                server,
+                secrets,
+                service.config.probe,
+                service._show,
+                runtime.redacted,
+                lambda params: sample(runtime, params),
             )
             service._entries[name] = entry
             missing = missing_secrets(server, secrets)
@@ -270,5 +277,9 @@ __all__ = ["McpFailed", "McpService", "McpUnavailable", "ToolInfo", "ToolResult"
 plugin = Plugin(
     name="mcp",
     services=[McpService],
-    preload=[*LIBRARY_MODULES, "garrison.workers.services.mcp.entry"],
+    preload=[
+        *LIBRARY_MODULES,
+        "garrison.workers.services.mcp.sampling",
+        "garrison.workers.services.mcp.entry",
+    ],
 )
