@@ -23,8 +23,6 @@ EMPTY = {"type": "object", "properties": {}}
 WORDS = {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]}
 SLEEP = ("import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(600)",)
 PIXEL = "iVBORw0KGgo="  # the start of every PNG
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg"
-)
 TOOLS: dict[str, dict[str, Any]] = {
     "echo": {
         "inputSchema": WORDS,
