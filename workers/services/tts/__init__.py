@@ -113,7 +113,7 @@ class TtsService(CountedProvider):
         async with self._requests.request(0):
             try:
                 return await self._bench.run(
-                    lambda stop: encode(self._spoken(speech, stop), wanted), seconds
+                    lambda stop: encode(self._spoken(speech, stop), wanted, stop), seconds
                 )
             except TooLong as error:
                 raise ModelError("invalid", text=str(error)) from error

@@ -8,15 +8,20 @@ from garrison.workers import ModelError
 
 from ..model_support.library import load_library
 from ..model_support.sound_formats import FLAC, MP3, OGG, PCM, WAV, SoundFormat
-from .espeak import Spoken
+from .espeak import Spoken, Stop
 
 REQUIREMENT = "soundfile>=0.13"
 OPUS_RATE = 24_000  # samples per second; Opus has 8, 12, 16, 24 and 48 kHz
 SUBTYPES = {OGG: "OPUS", MP3: "MPEG_LAYER_III", FLAC: "PCM_16"}
 
 
-def encode(spoken: Spoken, wanted: SoundFormat) -> bytes:
+def encode(spoken: Spoken, wanted: SoundFormat, stop: Stop = bool) -> bytes:
     """Return samples in a format.
+
+    Args:
+        spoken: The samples.
+        wanted: The format.
+        stop: Whether the caller has left; then what is returned may be a part.
 
     Raises:
         ModelError: The format is another one.
@@ -35,7 +40,12 @@ def encode(spoken: Spoken, wanted: SoundFormat) -> bytes:
     if wanted == OGG:
         samples, rate = _resampled(numpy, samples, rate, OPUS_RATE), OPUS_RATE
     found = io.BytesIO()
-    library.write(found, samples, rate, format=wanted.name.upper(), subtype=SUBTYPES[wanted])
+    kind = {"format": wanted.name.upper(), "subtype": SUBTYPES[wanted]}
+    with library.SoundFile(found, "w", samplerate=rate, channels=1, **kind) as file:
+        for at in range(0, len(samples), rate):  # a second of sound at a time
+            if stop():
+                break
+            file.write(samples[at : at + rate])
     return found.getvalue()
 
 
