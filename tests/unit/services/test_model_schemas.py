@@ -1,5 +1,6 @@
 """Objects by JSON Schema, on the way to a provider and back; images; params that differ by API."""
 
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import msgspec
@@ -11,6 +12,7 @@ from garrison.workers.agents.objects import as_wanted, json_schema, with_schema
 from garrison.workers.services.anthropic import messages as anthropic
 from garrison.workers.services.model_support.images import Image, images_of
 from garrison.workers.services.model_support.schemas import object_of, sent_schema
+from garrison.workers.services.model_support.usage import Used
 from garrison.workers.services.openai import messages as openai
 
 
@@ -184,3 +186,15 @@ def test_a_request_to_anthropic() -> None:
     assert "cache_control" not in str(plain)
     wanted = anthropic.object_request(GenerateObjectParams("x", schema=MOOD), "m", 9, False)
     assert wanted["tool_choice"] == {"type": "tool", "name": "answer"}
+
+
+def test_an_object_in_a_text_is_taken_where_no_tool_was_called() -> None:
+    """A server that is only like Anthropic's may write it so; another text is refused."""
+
+    def said(text: str) -> Any:
+        blocks = [SimpleNamespace(type="text", text=text)]
+        return SimpleNamespace(content=blocks, stop_reason="end_turn", usage=None)
+
+    assert anthropic.object_of(said('{"word": "good"}'), MOOD, Used()) == {"word": "good"}
+    with pytest.raises(ModelError, match="refused: it wrote no JSON"):
+        anthropic.object_of(said("Good."), MOOD, Used())

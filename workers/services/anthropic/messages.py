@@ -14,6 +14,7 @@ from garrison.workers import (
 
 from ..model_support.images import Image, images_of
 from ..model_support.schemas import checked, sent_schema
+from ..model_support.schemas import object_of as object_of_text
 from ..model_support.tools import (
     Decided,
     StreamedCalls,
@@ -205,8 +206,12 @@ def object_of(answer: Any, schema: Any, used: Used) -> Any:
     Raises:
         ModelError: It has none, or one that does not fit.
     """
-    inputs = [one.input for one in _blocks(answer, used) if one.type == "tool_use"]
-    check_stop(used.finish, has_content=bool(inputs))
+    blocks = _blocks(answer, used)
+    inputs = [one.input for one in blocks if one.type == "tool_use"]
+    text = "".join(one.text for one in blocks if one.type == "text")
+    check_stop(used.finish, has_content=bool(inputs or text))
+    if not inputs:  # a server that is only like Anthropic's may not force a tool
+        return object_of_text(text, schema)
     return checked(inputs[0], schema)
 
 
