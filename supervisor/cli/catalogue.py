@@ -35,6 +35,7 @@ LICENCES = {
     "python-telegram-bot": "LGPL-3.0-only",
     "soundfile": "BSD-3-Clause",
     "sqlalchemy": "MIT",
+    "tweepy": "MIT",
     "xllamacpp": "MIT",
 }
 

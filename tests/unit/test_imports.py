@@ -299,6 +299,9 @@ SHOWN = {
     "workers/services/agent/response_sender.py": {"time.time"},  # of a record, and of a Memory
     "workers/platform/clocks.py": {"time.time"},  # across a reboot
     "workers/services/chat/__init__.py": {"time.time"},  # likewise
+    "workers/services/twitter/__init__.py": {"time.time"},  # of the first start; age of a mention
+    "workers/services/twitter/client.py": {"time.time"},  # compared with X's, without its date
+    "workers/services/twitter/outcome.py": {"time.time"},  # likewise
     "supervisor/cli/person.py": {"time.time"},  # of an export
     "supervisor/state/forgotten.py": {"time.time"},  # compared with times of records
     "supervisor/cli/tasks.py": {"time.time"},  # how long until a task runs

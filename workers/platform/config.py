@@ -27,7 +27,7 @@ class PlatformConfig(msgspec.Struct, kw_only=True):
     failure_text: str | None = None  # where there is no answer; None: the agent's; "": nothing
     typing: bool = True  # while the agent thinks
     reply: bool = True  # an answer refers to its message
-    max_length: Length | None = None  # of a message, in UTF-16 units; None: the class's
+    max_length: Length | None = None  # of a message, as the platform counts; None: the class's
     split: bool = True  # a longer message becomes several; false: it is refused
 
     # the connection

@@ -28,6 +28,7 @@ from .probing import Probing
 from .receiving import Receiving
 from .send_log import SendLog
 from .sending import Sending
+from .splitting import units
 from .typing_indicator import TypingIndicator
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,7 @@ class AuthorMethods(NamedTuple):
     catch_up: Callable[[dict[str, str]], AsyncIterator[Heard]] | None
     typing: Callable[[str], Awaitable[None]] | None
     probe: Callable[[], Awaitable[None]] | None
+    length: Callable[[str], int] | None
 
 
 class Defaults(NamedTuple):
@@ -102,6 +104,7 @@ class Engine:
             config.max_length or defaults.max_length or 0,
             config.split,
             config.reply,
+            author.length or units,
         )
 
         async def deliver(m: Outgoing) -> str:

@@ -28,6 +28,7 @@ class Outgoing(msgspec.Struct):
     unsure: bool  # it may have been delivered before
     choices: list[Choice] = []  # to be offered, such as buttons; the last part's alone
     answers: str = ""  # the platform's id of the message that this answers; of every part
+    previous: str = ""  # the platform's id of the part before this one; "": it is not known
 
 
 class Heard(msgspec.Struct):

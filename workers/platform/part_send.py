@@ -17,6 +17,7 @@ from .decision import SendPolicy, SendState, Step, doubtful, elapsed_since, next
 from .futures import retrieve_exception
 from .messages import Outgoing
 from .send_log import LogFull, Row, SendLog
+from .splitting import Length, units
 
 log = logging.getLogger(__name__)
 
@@ -49,9 +50,10 @@ class SendLimits:
 
     policy: SendPolicy
     deliver_timeout: float
-    max_length: int  # UTF-16 units; 0: none
+    max_length: int  # as `length` counts; 0: none
     split: bool = True  # a longer message becomes several; False: it is refused
     replies: bool = True  # the first part refers to the message that is answered
+    length: Length = units  # of a text
 
 
 class Refused(NamedTuple):

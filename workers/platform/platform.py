@@ -14,6 +14,7 @@ from .commands import Command
 from .config import PlatformConfig
 from .engine import AuthorMethods, Engine, engine_of
 from .messages import Heard, Outgoing, Sent, as_heard
+from .splitting import units
 
 # Never in the manifest, also where a subclass overrides them: a call past the send log would make
 # an answer two.
@@ -21,6 +22,7 @@ HOOKS = frozenset(
     {
         *("receive", "deliver", "was_delivered", "catch_up", "typing", "dead_letter"),
         *("commands", "note_traffic", "connected", "disconnected", "probe", "direct_channel"),
+        "length",
     }
 )
 
@@ -41,7 +43,7 @@ class Platform(Service):
         settle: Seconds after which a send of a process that has ended is no longer under way.
         uncertain: What happens to a message that may have been sent, or may not, where the platform
             does not know: "skip" sends it at most once, "repeat" at least once.
-        max_length: Longest message, in UTF-16 units; longer ones are split. None: any length.
+        max_length: Longest message, as `length` counts; longer ones are split. None: any length.
         deliver_timeout: Seconds for one `deliver`; after them it is uncertain.
     """
 
@@ -149,6 +151,10 @@ class Platform(Service):
     async def typing(self, channel: str) -> None:
         """Show in a channel that an answer is being written; called every few seconds."""
         raise NotImplementedError(f"{type(self).__name__} has no typing")
+
+    def length(self, text: str) -> int:
+        """Return how long a text is for the platform; by default its UTF-16 units."""
+        return units(text)
 
     async def probe(self) -> None:
         """Check that the receiving side is alive, as by a request that is answered over it.
@@ -307,6 +313,7 @@ def parts_of(platform: Platform) -> Engine:
                 if_written("catch_up"),
                 if_written("typing"),
                 if_written("probe"),
+                if_written("length"),
             )
         )
     return engine

@@ -20,7 +20,7 @@ from .futures import retrieve_exception
 from .messages import Outgoing, Sent
 from .part_send import UNCERTAIN, Author, PartSend, Refused, SendLimits
 from .send_log import LogFull, SendLog
-from .splitting import split, units
+from .splitting import Length, split
 
 log = logging.getLogger(__name__)
 
@@ -117,14 +117,15 @@ class Sending:
         # The config may have changed since: the parts must be those that were begun.
         cut = next(iter(rows.values())).cut if rows else self._limits.max_length
         if not (rows or self._limits.split):
-            _check_length(job.content.text, cut)
-        texts = split(job.content.text, cut)
+            _check_length(job.content.text, cut, self._limits.length)
+        texts = split(job.content.text, cut, self._limits.length)
         if not texts and job.content.attachments:
             texts = [""]
         expect = job.expect and (self._limits.policy.can_query or not rows)
         found: list[str] = []
         for part in range(len(texts)):
             outgoing = _outgoing(job, texts, part, self._limits.replies)
+            outgoing.previous = found[-1] if found else ""
             sending = PartSend(self._log, self._author, self._limits, outgoing, job.id, cut)
             outcome = await sending.run(rows.get(part), expect)
             self._count(outcome, sending.problem)
@@ -144,14 +145,14 @@ class Sending:
             self.failing = ""
 
 
-def _check_length(text: str, most: int) -> None:
+def _check_length(text: str, most: int, length: Length) -> None:
     """Check the length of a message that may not be split.
 
     Raises:
         NotSent: It is too long.
     """
-    if most and units(text) > most:
-        raise NotSent(f"the message has {units(text)} characters; at most {most} (split is false)")
+    if most and length(text) > most:
+        raise NotSent(f"the message has {length(text)} characters; at most {most} (split is false)")
 
 
 def _outgoing(job: Job, texts: list[str], part: int, replies: bool) -> Outgoing:

@@ -1,20 +1,25 @@
 """Splits a text into messages that a platform accepts. Pure.
 
-Lengths are UTF-16 units, which some platforms count: no platform counts more for a character. A
-text is cut between paragraphs, lines or words, never within one that fits into a message. A code
-fence that is open at a cut is closed there and opened again. Characters that belong together, such
-as a letter and its accents or the parts of an emoji, stay together.
+Lengths are UTF-16 units, unless a platform counts by a function of its own. A text is cut between
+paragraphs, lines or words, never within one that fits into a message. A code fence that is open at
+a cut is closed there and opened again. Characters that belong together, such as a letter and its
+accents or the parts of an emoji, stay together.
 """
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})([^\n]*)$", re.MULTILINE)
 INFO_MOST = 40  # characters of a fence's first line that are repeated
 JOINER = "\u200d"
 BREAKS = ("\n\n", "\n", " ")  # the best first
 LEAST_SHARE = 2  # a better break must leave this part (1/2) of a message filled
+LOOKED_AT = 32  # times the limit: characters of a text that are measured for one message
+
+Length = Callable[[str], int]
 
 
 def units(text: str) -> int:
@@ -22,22 +27,31 @@ def units(text: str) -> int:
     return len(text) + sum(char > "\uffff" for char in text)
 
 
-def split(text: str, limit: int) -> list[str]:
+class Measure(NamedTuple):
+    """How long a message may be, and how that is counted."""
+
+    limit: int
+    length: Length
+
+
+def split(text: str, limit: int, length: Length = units) -> list[str]:
     """Return a text in messages; none for a text without visible characters.
 
     Args:
         text: Any text; lone surrogates, which cannot be sent, are replaced.
-        limit: Longest message, in UTF-16 units; 0: none.
+        limit: Longest message, as `length` counts; 0: none.
+        length: How long a text is for the platform. A longer text is never shorter.
     """
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if not text.strip():
         return []
-    if limit <= 0 or units(text) <= limit:
+    if limit <= 0 or length(text) <= limit:
         return [text]
     parts: list[str] = []
     opened, rest = "", text
-    while rest.strip() and units(opened) + units(rest) > limit:
-        head, rest, closing, reopened = _cut(opened, rest, limit)
+    measure = Measure(limit, length)
+    while rest.strip() and not _fits(opened, rest, measure):
+        head, rest, closing, reopened = _cut(opened, rest, measure)
         if head.strip():
             parts.append(opened + head + closing)
         opened = reopened
@@ -46,29 +60,36 @@ def split(text: str, limit: int) -> list[str]:
     return parts
 
 
-def _cut(opened: str, text: str, limit: int) -> tuple[str, str, str, str]:
+def _fits(opened: str, text: str, measure: Measure) -> bool:
+    most = measure.limit * LOOKED_AT
+    return len(text) <= most and measure.length(opened) + measure.length(text) <= measure.limit
+
+
+def _cut(opened: str, text: str, measure: Measure) -> tuple[str, str, str, str]:
     """Cut the first message off a text.
 
     Args:
         opened: What the message begins with: a fence that is open.
         text: More than fits.
-        limit: Longest message.
+        measure: Longest message.
 
     Returns:
         The message without its fences, the rest, the end of its fence, and the rest's beginning.
     """
-    room = limit - units(opened)
+    limit, length = measure
+    room = limit - length(opened)
     for reserve in (0, *_closings(opened + text)):
         if room - reserve < 1:
             continue
-        end, after = _break(text, room - reserve, bool(opened))
+        end, after = _break(text, Measure(room - reserve, length), bool(opened))
         fence = _open_fence(opened + text[:end])
         closing = f"\n{fence[0]}" if fence else ""
         reopened = f"{fence[0]}{fence[1]}\n" if fence else ""
-        if units(closing) <= reserve and units(reopened) + units(closing) < limit // 2:
+        if length(closing) <= reserve and length(reopened) + length(closing) < limit // 2:
             keeps = bool(fence)  # the indentation of code
             return text[:end], text[after:] if keeps else text[after:].lstrip(), closing, reopened
-    end, after = _break(text, max(room, 1), False)  # too little room to repeat a fence
+    # too little room to repeat a fence
+    end, after = _break(text, Measure(max(room, 1), length), False)
     return text[:end], text[after:], "", ""
 
 
@@ -90,12 +111,12 @@ def _open_fence(text: str) -> tuple[str, str] | None:
     return fence
 
 
-def _break(text: str, room: int, in_code: bool) -> tuple[int, int]:
+def _break(text: str, room: Measure, in_code: bool) -> tuple[int, int]:
     """Return where a message ends, and where the next begins.
 
     Args:
         text: More than fits, or just as much.
-        room: UTF-16 units.
+        room: What fits.
         in_code: Its beginning is in a code fence.
     """
     most = _index(text, room)
@@ -113,15 +134,28 @@ def _break(text: str, room: int, in_code: bool) -> tuple[int, int]:
     return end, end
 
 
-def _index(text: str, room: int) -> int:
-    """Return how many characters fit into a number of UTF-16 units, one at least."""
+def _index(text: str, room: Measure) -> int:
+    """Return how many characters of a text fit, one at least."""
+    if room.length is not units:
+        return _index_by(room, text)
     index = used = 0
     for char in text:
         used += 2 if char > "\uffff" else 1
-        if used > room:
+        if used > room.limit:
             break
         index += 1
     return max(index, 1)
+
+
+def _index_by(room: Measure, text: str) -> int:
+    """Return the same by a platform's own length."""
+    limit, length = max(room.limit, 1), room.length
+    most = min(len(text), limit * LOOKED_AT)
+    last = min(limit, most)
+    while last < most and length(text[:last]) <= limit:
+        last = min(last * 2, most)
+    fitting = bisect_right(range(1, last + 1), limit, key=lambda end: length(text[:end]))
+    return max(fitting, 1)
 
 
 def _belongs(text: str, at: int) -> bool:

@@ -12,6 +12,7 @@ from garrison.supervisor.config.document import Document
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.reference import files, reference_toml
 from garrison.supervisor.config.spec import HostSpec, PluginSpec, flat_keys, service_spec
+from garrison.workers import Platform
 from garrison.workers.services.anthropic import AnthropicService
 from garrison.workers.services.database import DatabaseService
 from garrison.workers.services.discord import DiscordService
@@ -26,6 +27,7 @@ from garrison.workers.services.task import TaskService
 from garrison.workers.services.telegram import TelegramService
 from garrison.workers.services.transcription import TranscriptionService
 from garrison.workers.services.tts import TtsService
+from garrison.workers.services.twitter import TwitterService
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "config.toml"
@@ -91,7 +93,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     (short_path / "config.toml").write_text(uncommented)
     plugins = ["chat", "agent", "eliza", "mailbox", "notification", "task", "database"]
     plugins += ["openai", "anthropic", "local", "tts", "image", "transcription", "mcp"]
-    plugins += ["discord", "telegram"]
+    plugins += ["discord", "telegram", "twitter"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
@@ -114,7 +116,12 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("database", DatabaseService),
         ("mcp", McpService),
     )
-    for platform, service in (("discord", DiscordService), ("telegram", TelegramService)):
+    platforms: tuple[tuple[str, type[Platform]], ...] = (
+        ("discord", DiscordService),
+        ("telegram", TelegramService),
+        ("twitter", TwitterService),
+    )
+    for platform, service in platforms:
         shown = service_of(full, platform)["config"]
         defaults = msgspec.to_builtins(service.Config()) | {"uncertain": service.uncertain}
         assert shown == {key: defaults[key] for key in shown}  # those of every platform apart
