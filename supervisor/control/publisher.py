@@ -107,9 +107,16 @@ class DirectoryPublisher:
         self.send(token, messages.Rejected(reason))
 
     def join(self, token: Token, message: messages.Join) -> bool:
-        """Add a program; it is welcomed once the directory is complete."""
+        """Add a program; it is welcomed once the directory is complete.
+
+        A program that has joined may do so again, because each of its connections is answered with
+        an Identify. It stays the member that it is: to forget it would end its calls in flight,
+        and it has no reason to send the bus another Sync.
+        """
         if not self.accepts_wire(token, message.wire):
             return False
+        if token in self._programs:
+            return True
         if not sockets.is_token(token):  # a reserved address would pass for the router's own
             self.reject(token, "a member's routing id is a token of 16 bytes")
             return False
@@ -125,7 +132,6 @@ class DirectoryPublisher:
                 why = "no descriptor is left here" if full else f"there is no process {message.pid}"
                 self.reject(token, why)
                 return False
-        self.leave(token)
         self._programs[token] = pidfd
         self._expected.add(token)
         if pidfd != NO_PIDFD:

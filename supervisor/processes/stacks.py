@@ -2,8 +2,8 @@
 
 `faulthandler` lists 100 threads at most, the main thread last. A worker with more of them is
 therefore sent a signal to its main thread first, then to the threads that use the processor, and
-only then the one for all. That takes a tenth of a second, in a thread of its own, because two dumps
-at the same moment would cancel each other. Durations are seconds.
+only then the one for all. Two dumps at the same moment would cancel each other, so each is waited
+for, in a thread of its own: a tenth of a second, on a loaded machine longer. Durations are seconds.
 """
 
 import contextlib
@@ -18,7 +18,9 @@ from garrison.ipc.system import process_tree
 from garrison.ipc.system.stack_signals import ALL_THREADS, ONE_THREAD, THREADS_MOST
 
 MEASURE_S = 0.05  # for which processor time is compared
-APART_S = 0.01  # between two dumps
+APART_S = 0.01  # for which a log does not grow once a dump is complete
+WRITTEN_S = 0.2  # for one dump, at most: the worker is ended half a second after the first one
+LOOK_S = 0.002  # between two looks at the log
 BUSY_MOST = 6  # threads that use the processor and are listed before the others
 MEASURED_MOST = 1000
 SYS_TGKILL = {"x86_64": 234, "aarch64": 131, "riscv64": 131}.get(os.uname().machine)
@@ -63,14 +65,14 @@ def _dump(pid: int, pidfd: int, log: Path) -> None:
         with contextlib.suppress(OSError):
             before = _processor_times(pid)
             count = len(threads(pid))
+            measured = time.monotonic() + MEASURE_S
             _write(log, f"{count} threads, the main thread first:")
-            _signal_thread(pid, pidfd, pid)
-            time.sleep(MEASURE_S)
+            _dump_thread(pid, pidfd, pid, log)
+            time.sleep(max(measured - time.monotonic(), 0))
             for one in busiest(before, _processor_times(pid)):
                 if one != pid:
                     _write(log, f"thread {one}, which uses the processor:")
-                    _signal_thread(pid, pidfd, one)
-                    time.sleep(APART_S)
+                    _dump_thread(pid, pidfd, one, log)
             left = count - THREADS_MOST
             _write(log, f"the {THREADS_MOST} threads started last; up to {left} more are left out:")
             signal.pidfd_send_signal(pidfd, ALL_THREADS)
@@ -100,9 +102,19 @@ def _processor_times(pid: int) -> dict[int, int]:
     return found
 
 
-def _signal_thread(pid: int, pidfd: int, thread: int) -> None:
-    if not process_tree.ended(pidfd, 0):
-        ctypes.CDLL(None).syscall(SYS_TGKILL, pid, thread, ONE_THREAD)
+def _dump_thread(pid: int, pidfd: int, thread: int, log: Path) -> None:
+    """Have one thread write its stack; return when it has, or after `WRITTEN_S`."""
+    if process_tree.ended(pidfd, 0):
+        return
+    before = size = log.stat().st_size
+    ctypes.CDLL(None).syscall(SYS_TGKILL, pid, thread, ONE_THREAD)
+    now = time.monotonic()
+    until, grown_at = now + WRITTEN_S, now
+    while now < until and (size == before or now < grown_at + APART_S):
+        time.sleep(LOOK_S)
+        now, last, size = time.monotonic(), size, log.stat().st_size
+        if size != last:
+            grown_at = now
 
 
 def _write(log: Path, text: str) -> None:

@@ -76,6 +76,7 @@ async def test_a_blocked_loop_among_many_threads(running: Host, client: Client) 
     until(lambda: running.status("hang")["state"] == "running")
     death = running.run("death", "hang", json=True).data
     stacks = death["stacks"]
+    assert "the main thread first" in stacks, death
     heads = [stacks.index(text) for text in ("the main thread first", "uses the processor")]
     heads.append(stacks.index("more are left out"))
     assert heads == sorted(heads)

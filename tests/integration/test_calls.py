@@ -18,6 +18,7 @@ from garrison.ipc import (
     ServiceLost,
     ServiceProxy,
     State,
+    messages,
     state,
     with_timeout,
 )
@@ -390,6 +391,16 @@ async def test_a_program_learns_of_overload_by_its_type(client: Client) -> None:
 
 
 # --- streams ------------------------------------------------------------------------------
+
+
+async def test_a_program_that_joins_again_stays_a_member(client: Client) -> None:
+    """It answers each Identify, also one that comes late: calls go on to be made and answered."""
+    echo = found(client, "echo")
+    assert await echo.echo(1) == 1
+    client.session.handle(messages.Identify())
+    await client.order("status", timeout=PATIENCE)  # its second Join was taken before
+
+    assert await with_timeout(echo, PATIENCE).echo(2) == 2
 
 
 async def test_a_stream_yields_everything_in_order(echo: ServiceProxy) -> None:

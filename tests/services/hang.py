@@ -40,15 +40,17 @@ class HangService(Service):
 
     async def sleep_among_threads(self, number: int) -> None:
         """Block the loop of a process with many threads; the one started first is busy."""
-        never = threading.Event()
+        never, begin = threading.Event(), threading.Event()
 
         def keep_busy() -> None:
+            begin.wait()
             while not never.is_set():
                 pass
 
         threading.Thread(target=keep_busy, daemon=True).start()
         for _ in range(number):
             threading.Thread(target=never.wait, daemon=True).start()
+        begin.set()  # not before: a busy thread slows the start of each other one
         time.sleep(600)  # noqa: ASYNC251
 
     async def spin_in_the_loop(self) -> None:

@@ -29,6 +29,7 @@ class Said:
     nonce: str = ""
     reply_to: str = ""
     files: list[str] = field(default_factory=list)  # names
+    is_response: bool = False  # to a command
     choices: list[str] = field(default_factory=list)  # labels of buttons that can be pressed
 
 

@@ -116,9 +116,7 @@ class ForkedProcess:
     def send_signal(self, sig: int) -> None:
         """Signal it, if it runs."""
         if self.poll() is None:
-            with contextlib.suppress(
-                ProcessLookupError
-            ):  # it is gone; the server has yet to say so
+            with contextlib.suppress(ProcessLookupError):  # its end is not reported yet
                 os.kill(self.pid, sig)
 
 

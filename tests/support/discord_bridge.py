@@ -64,7 +64,7 @@ class Bridge:
         self.gateway = Gateway(backend)
         self.faults = Faults()
         self.record: list[dict[str, Any]] = []
-        self.edits: list[tuple[int, str]] = []  # of the record: place, new text
+        self.edits: list[int] = []  # places in the record of messages that changed
         self._places: dict[str, int] = {}  # in the record, by a message's id
         self.repeated = self.synced = 0
         self.starts_left = 1000
@@ -138,9 +138,11 @@ class Bridge:
     def _happened(self, event: str, payload: Mapping[str, Any]) -> None:
         """Record a message once its text is there, and send the event to the bots."""
         if event in {"MESSAGE_CREATE", "MESSAGE_UPDATE"} and "author" in payload:
-            id, text = str(payload["id"]), payload["content"]
+            id = str(payload["id"])
             if id in self._places:
-                self.edits.append((self._places[id], text))
+                place = self._places[id]
+                self.record[place] = {**self.record[place], **payload}
+                self.edits.append(place)
             elif not payload.get("flags", 0) & LOADING:
                 self._note(id, {**payload})
         self.gateway.happened(event, payload)
@@ -164,9 +166,11 @@ class Bridge:
             case "record":
                 names = {str(id): name for name, id in self.channels.items()}
                 rows = [_row(one, names) for one in self.record[asked["after"] :]]
-                edits = self.edits[asked["edited"] :]
-                counts = {"repeated": self.repeated, "bots": len(self.gateway.connected)}
-                return {"messages": rows, "edits": edits, **counts}
+                edits = [
+                    (place, _row(self.record[place], names))
+                    for place in self.edits[asked["edited"] :]
+                ]
+                return {"messages": rows, "edits": edits, **self._counts()}
             case "channels":
                 return {name: str(id) for name, id in self.channels.items()}
             case "gateway":
@@ -178,6 +182,7 @@ class Bridge:
             case "set":
                 self.starts_left = asked.get("starts", self.starts_left)
                 self.shards = asked.get("shards", self.shards)
+                self.gateway.is_deaf = bool(asked.get("deaf", self.gateway.is_deaf))
             case "fault":
                 self.faults.add(asked)
             case "disconnect":
@@ -185,6 +190,27 @@ class Bridge:
             case _:
                 return None
         return {"faults": self.faults.done}
+
+    def _counts(self) -> dict[str, Any]:
+        """Return numbers, and the interactions that the bot has let pass."""
+        now, all_of_them = self.backend.now_iso(), self.backend.interactions.values()
+        passed = [
+            f"choice-{one.source_message_id}" if one.source_message_id else f"command-{one.id}"
+            for one in all_of_them
+            if not one.responded and now > (one.initial_response_deadline or "")
+        ]
+        return {
+            "repeated": self.repeated,
+            "bots": len(self.gateway.connected),
+            "waiting": sum(one.loading for one in all_of_them),
+            "passed": passed,
+            "private": [
+                one.content
+                for channel in self.backend.messages.values()
+                for one in channel.values()
+                if one.is_ephemeral
+            ],
+        }
 
     def _acted(self, what: str, channel: int, asked: dict[str, Any]) -> dict[str, Any] | None:
         """Do as a person does; return the id of what was made."""
@@ -295,6 +321,7 @@ def _row(payload: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
             for one in row["components"]
             if not one.get("disabled")
         ],
+        "is_response": bool(payload.get("interaction_metadata")),
         "reply_to": (payload.get("message_reference") or {}).get("message_id", ""),
     }
 

@@ -54,6 +54,7 @@ class Gateway:
         self.sessions: dict[str, Session] = {}
         self.identified: list[dict[str, Any]] = []  # each identify, in order
         self.resumed = 0
+        self.is_deaf = False  # events are not sent, though connections stay
         self._numbers = 0
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -80,6 +81,8 @@ class Gateway:
                         session = await self._identify(socket, sent["d"], str(request.url.host))
                     case 6:
                         session = await self._resume(socket, sent["d"])
+                    case 8 if session is not None:
+                        self._send_members(session, sent["d"])
         finally:
             if session is not None and session.socket is socket:
                 session.socket = None
@@ -151,6 +154,26 @@ class Gateway:
         self._send(session, "RESUMED", {})
         return session
 
+    def _send_members(self, session: Session, asked: dict[str, Any]) -> None:
+        """Answer a request for members of a server."""
+        guild = self._backend.get_guild(int(asked["guild_id"]))
+        ids = asked.get("user_ids") or []
+        wanted = {int(one) for one in ids} if isinstance(ids, list) else {int(ids)}
+        members = [
+            serializers.member_payload(self._backend, guild, member)
+            for id, member in guild.members.items()
+            if id in wanted
+        ]
+        chunk = {
+            "guild_id": str(guild.id),
+            "members": members,
+            "chunk_index": 0,
+            "chunk_count": 1,
+            "not_found": [],
+            "nonce": asked["nonce"],
+        }
+        self._send(session, "GUILD_MEMBERS_CHUNK", chunk)
+
     def _send(self, session: Session, event: str, payload: Mapping[str, Any]) -> None:
         gate = intents_of_events.required_intent(event, payload)
         if gate is not None and not getattr(session.intents, gate):
@@ -168,7 +191,7 @@ class Gateway:
         self._write(session, frame)
 
     def _write(self, session: Session, frame: dict[str, Any]) -> None:
-        if session.socket is None:
+        if session.socket is None or self.is_deaf:
             return
         # Frames are written in the order of these tasks' creation: each writes before it waits.
         task = asyncio.create_task(_written(session.socket, frame))

@@ -310,6 +310,7 @@ SHOWN = {
     "workers/services/task/runner.py": {"time.time"},  # the times of tasks are a calendar's
     "supervisor/cli/mail.py": {"time.time"},  # age of what was found damaged
     "workers/services/database/cache.py": {"time.time"},  # when a value expires, over restarts
+    "workers/services/discord/interaction_store.py": {"time.time"},  # when a token expires
     "workers/services/discord/missed.py": {"time.time"},  # messages' ids hold their time
     "workers/services/telegram/__init__.py": {"time.time"},  # how old a message is
     "workers/services/telegram/connection.py": {"time.time"},  # since Telegram's last error

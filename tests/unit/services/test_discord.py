@@ -9,11 +9,10 @@ import discord
 import pytest
 
 from garrison.workers import Media, NotSent, Outgoing, RetryLater
-from garrison.workers.services.discord import text_of
 from garrison.workers.services.discord.config import Config, GuildConfig
 from garrison.workers.services.discord.files import File, sendable
 from garrison.workers.services.discord.incoming import heard, is_served
-from garrison.workers.services.discord.outgoing import as_outcome
+from garrison.workers.services.discord.outgoing import as_outcome, text_of
 
 PIXEL = base64.b64encode(b"a pixel").decode()
 NOWHERE: Any = SimpleNamespace(host="localhost", port=1, ssl=True)

@@ -4,15 +4,29 @@ import io
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Self
 
-from garrison.workers import Heard, NotSent, Outgoing, Platform, Plugin, Runtime
+from garrison.workers import (
+    EventType,
+    Heard,
+    NotSent,
+    Outgoing,
+    Platform,
+    Plugin,
+    Runtime,
+    idempotent,
+)
 
 from ..model_support.library import load_library
 from . import config as keys
+from .buttons import view
 from .connection import PORTAL, Connection
+from .events import Events
 from .files import FILES_MOST, sendable
-from .incoming import heard, is_served
+from .incoming import COMMAND, heard
+from .interaction_store import InteractionStore
+from .interactions import Interactions
 from .missed import missed
-from .outgoing import as_outcome
+from .outgoing import as_outcome, is_sent, reference_of, text_of
+from .registering import REFRESH_S, Commands
 
 if TYPE_CHECKING:
     import discord
@@ -21,6 +35,7 @@ REQUIREMENT = "discord.py>=2.7"
 LENGTH_MOST = 2000  # of a message
 LOOKED_AT = 200  # newest messages of a channel, for one that may have been sent
 SLACK_S = 60.0  # between Discord's clock and this one
+SWEEP_S = 60.0  # between deletions of interactions that are over
 
 
 class DiscordService(Platform):
@@ -37,6 +52,10 @@ class DiscordService(Platform):
 
     config: Config
     client: "discord.Client"
+    _interactions: Interactions
+    _store: InteractionStore
+    _commands: Commands
+    _connection: Connection
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
@@ -45,47 +64,44 @@ class DiscordService(Platform):
         service._http = load_library("aiohttp", REQUIREMENT)
         service._connection = Connection(runtime, service.config, service._library)
         service.client = service._connection.client
-        service._listen()
-        await service._connection.open()
+        service._store = InteractionStore(runtime.data_folder / "interactions")
+        service._commands = Commands(
+            runtime, service._connection.request, service.commands, service.config.commands
+        )
+        service._interactions = Interactions(
+            service.client,
+            service._library,
+            service._store,
+            service._commands,
+            service.receive,
+            service.config,
+        )
+        await service._open()
         return service
+
+    async def _open(self) -> None:
+        """Connect, and take up what an earlier process left."""
+        left = await self._store.open()
+        application = await self._connection.log_in()
+        await self._commands.open(application)
+        Events(
+            self.client,
+            self.runtime,
+            self.config,
+            self._interactions,
+            self.receive,
+            self.note_traffic,
+        ).listen()
+        self.runtime.register_event(EventType.RUN_ENDED, self._run_ended)
+        await self._connection.open(self.disconnected)
+        self.spawn(self._interactions.recover(left), "interactions", False)
+        self.spawn(self._commands.refresh(), "commands", False)
+        self.every(REFRESH_S, self._commands.refresh)
+        self.every(SWEEP_S, self._store.drop_old)
 
     async def stop(self) -> None:
         """Close the connection."""
         await self._connection.close()
-
-    # --- receiving --------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        """Register the library's handlers; the library calls each by its name."""
-
-        async def on_message(message: "discord.Message") -> None:
-            await self._receive(heard(message, self._user, self.config), message.guild)
-
-        async def on_raw_message_edit(payload: "discord.RawMessageUpdateEvent") -> None:
-            message = payload.message
-            if message.edited_at is not None:  # else a preview was added, or a pin
-                found = heard(message, self._user, self.config)
-                found.memory.metadata["edited"] = True
-                await self._receive(Heard(found.memory), message.guild)
-
-        async def on_raw_message_delete(payload: "discord.RawMessageDeleteEvent") -> None:
-            about = {"room_id": str(payload.channel_id), "id": str(payload.message_id)}
-            await self.runtime.emit_event("MESSAGE_DELETED", {"source": self.runtime.name} | about)
-
-        async def on_raw_reaction_add(payload: "discord.RawReactionActionEvent") -> None:
-            await self._reacted("REACTION_RECEIVED", payload)
-
-        async def on_raw_reaction_remove(payload: "discord.RawReactionActionEvent") -> None:
-            await self._reacted("REACTION_REMOVED", payload)
-
-        for handler in (
-            on_message,
-            on_raw_message_edit,
-            on_raw_message_delete,
-            on_raw_reaction_add,
-            on_raw_reaction_remove,
-        ):
-            setattr(self.client, handler.__name__, handler)
 
     @property
     def _user(self) -> "discord.ClientUser":
@@ -93,84 +109,136 @@ class DiscordService(Platform):
         assert user is not None  # there are no messages before the login
         return user
 
-    async def _receive(self, found: Heard, guild: "discord.Guild | None") -> None:
-        if is_served(guild, self.config):
-            await self.receive(found.memory, found.stream, found.position)
-
-    async def _reacted(self, event: str, payload: "discord.RawReactionActionEvent") -> None:
-        if payload.user_id == self._user.id:
-            return
-        about = {
-            "source": self.runtime.name,
-            "room_id": str(payload.channel_id),
-            "id": str(payload.message_id),
-            "entity_id": str(payload.user_id),
-            "emoji": str(payload.emoji),
-        }
-        await self.runtime.emit_event(event, about)
-
     async def catch_up(self, since: dict[str, str]) -> AsyncIterator[Heard]:
         async for message in missed(self.client, self._library, since, self.config):
             yield heard(message, self._user, self.config)
+
+    async def _run_ended(self, run: dict[str, Any]) -> None:
+        """End the waiting of a command that was run and had nothing to say."""
+        name, _, rest = str(run.get("message", "")).partition("/")
+        id = rest.rpartition("/")[2]
+        is_silent = not (run.get("responses") or run.get("error"))
+        if is_silent and name == self.runtime.name and id.startswith(COMMAND):
+            text = self.config.done_text
+            await self._interactions.end_without_answer(id.removeprefix(COMMAND), text)
 
     # --- sending ----------------------------------------------------------------------------
 
     async def deliver(self, m: Outgoing) -> str:
         try:
-            sent = await self._channel(m.channel).send(**self._message(m))
+            responded = await self._interactions.respond(m, lambda: self._message(m))
+            return responded or await self._send(m)
         except Exception as error:
             meant = as_outcome(error, self._library, self._http)
             if meant is error:
                 raise
             raise meant from error
+
+    async def _send(self, m: Outgoing) -> str:
+        message, refers_to = self._message(m), reference_of(m)
+        if refers_to:
+            message["reference"] = self._library.MessageReference(
+                message_id=int(refers_to), channel_id=int(m.channel), fail_if_not_exists=False
+            )
+        sent = await self._channel(m.channel).send(**message, nonce=m.nonce)
         return str(sent.id)
 
     def _message(self, m: Outgoing) -> dict[str, Any]:
         library, parts = self._library, sendable(m.attachments, self.config.attachment_bytes)
-        message: dict[str, Any] = {"content": text_of(m), "nonce": m.nonce}
-        if m.reply_to:
-            message["reference"] = library.MessageReference(
-                message_id=int(m.reply_to), channel_id=int(m.channel), fail_if_not_exists=False
-            )
+        message: dict[str, Any] = {"content": text_of(m)}
         if parts.files:
             message["files"] = [library.File(io.BytesIO(one.data), one.name) for one in parts.files]
         if parts.images:
             message["embeds"] = [
                 library.Embed().set_image(url=url) for url in parts.images[:FILES_MOST]
             ]
+        if m.choices:
+            message["view"] = view(m.choices, library)
         return message
 
     async def was_delivered(self, m: Outgoing) -> str | None:
-        text = text_of(m)
+        found, is_certain = await self._interactions.find_response(m, text_of(m))
+        if is_certain:
+            return found
+        earliest = m.began - SLACK_S
+        if m.answers.startswith(COMMAND):  # its response is as old as the command
+            command = int(m.answers.removeprefix(COMMAND))
+            created: float = self._library.utils.snowflake_time(command).timestamp()
+            earliest = min(earliest, created)
         async for sent in self._channel(m.channel).history(limit=LOOKED_AT):  # the newest first
-            if sent.created_at.timestamp() < m.began - SLACK_S:
+            if sent.created_at.timestamp() < earliest:
                 break
-            if sent.author.id != self._user.id:
-                continue
-            reply_to = str(sent.reference.message_id) if sent.reference else None
-            if sent.nonce == m.nonce or (sent.content == text and reply_to == m.reply_to):
+            if sent.author.id == self._user.id and is_sent(sent, m):
                 return str(sent.id)
         return None
 
     async def typing(self, channel: str) -> None:
         await self._channel(channel).typing()
 
+    @idempotent
+    async def add_reaction(self, channel: str, message: str, emoji: str) -> None:
+        """React to a message.
+
+        Args:
+            channel: Its channel.
+            message: Discord's id of it.
+            emoji: A character, or `name:id` for one of a server.
+
+        Raises:
+            NotSent: Discord refuses it.
+        """
+        try:
+            there = self._channel(channel).get_partial_message(int(message))
+            await there.add_reaction(emoji)
+        except (self._library.HTTPException, ValueError) as error:
+            raise NotSent(f"Discord did not take the reaction {emoji!r:.40}: {error}") from error
+
+    async def direct_channel(self, person: str) -> str:
+        try:
+            channel = await self.client.create_dm(self._library.Object(int(person)))
+        except (self._library.HTTPException, ValueError) as error:
+            raise NotSent(
+                f"{person!r:.40} cannot be written to: {error}. A person's id at Discord is a "
+                "number; Copy User ID shows it"
+            ) from error
+        return str(channel.id)
+
     def _channel(self, channel: str) -> "discord.PartialMessageable":
         if not channel.isdigit():
             raise NotSent(f"a channel of Discord is a number, not {channel!r:.60}")
         return self.client.get_partial_messageable(int(channel))
+
+    # --- the connection, and what is kept of persons -----------------------------------------
+
+    async def probe(self) -> None:
+        await self._connection.probe()
 
     async def health(self) -> bool:
         """Return True: the library reconnects by itself, and `status` shows where it cannot."""
         self._connection.report()
         return True
 
+    async def forget_person(self, source: str, person: str) -> dict[str, int]:
+        """Delete a person's interactions of the last minutes, and what every platform has."""
+        erased: dict[str, int] = await super().forget_person(source, person)
+        mine = self._of_person(source, person)
+        for record in mine:
+            await self._store.drop(record.id)
+        return erased | ({"interactions": len(mine)} if mine else {})
 
-def text_of(m: Outgoing) -> str:
-    """Return the text of a message, with the addresses of what cannot be shown."""
-    links = [one.url for one in m.attachments if one.url.startswith(("http://", "https://"))]
-    shown = [one.url for one in m.attachments if one.content_type.startswith("image/")]
-    return "\n".join([m.text.strip(), *(url for url in links if url not in shown)]).strip()
+    async def export_person(self, source: str, person: str) -> AsyncIterator[dict[str, Any]]:
+        """Yield the same rows."""
+        async for row in super().export_person(source, person):
+            yield row
+        for record in self._of_person(source, person):
+            content = record.memory.content
+            about = {"text": content.text, "actions": content.actions, "data": content.data}
+            yield {"store": "interactions", "id": record.id, "at": record.at, **about}
+
+    def _of_person(self, source: str, person: str) -> list[Any]:
+        if source != self.runtime.name:
+            return []
+        return [one for one in self._store.all() if one.memory.entity_id == person]
 
 
 plugin = Plugin(name="discord", services=[DiscordService], preload=["discord"])

@@ -24,10 +24,10 @@ class Config(Platform.Config):
     guilds: list[str] = []  # ids or names of the guilds that are served; none: every guild
     deny_guilds: list[str] = []  # ids or names of guilds that are not
     guild: dict[str, GuildConfig] = {}  # by a guild's id: its keys replace the common ones
-    message_content: bool = True  # the intent; without it: mentions, replies and commands only
+    message_content: bool = True  # the intent; without it: mentions and commands only
     allowed_mentions: list[Literal["users", "roles", "everyone"]] = []  # that the bot may ping
     presence: str = ""  # shown as the bot's status
     attachment_bytes: Count = LIBRARY_BYTES  # of a file that is sent
     session_reserve: Count = 50  # of Discord's session starts a day; below, it waits
     shards: Literal["auto"] | Annotated[int, msgspec.Meta(ge=1)] = 1
-    base_url: str = ""  # of a server with Discord's API; empty is Discord's own
+    done_text: str = "Done."  # ends a command that had nothing to say; "": the waiting is deleted

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from garrison.workers import PermanentFailure, RetryLater, Runtime
@@ -19,7 +19,14 @@ PORTAL = "https://discord.com/developers/applications"
 BAD_TOKEN = 4004  # the gateway's close code
 LONGEST_LIMIT_S = 30.0  # of Discord's rate limits that a send waits for; a longer one puts it off
 READY_S = 60.0
+SHARD_S = 6.0  # Discord lets a bot identify one shard in 5 s
+PROBE_S = 10.0  # for the gateway's answer
+DEAF = 4000  # close code of a connection that is to be made again: the session can be resumed
 MESSAGES_KEPT = 1000  # by the library, for edits and deletions
+
+
+class SessionLost(RuntimeError):
+    """Discord has ended a session: what was sent meanwhile is read after a restart."""
 
 
 class Connection:
@@ -35,8 +42,11 @@ class Connection:
         self._runtime, self._config, self._library = runtime, config, library
         if config.base_url:
             _point_to(library, config.base_url)
+        library.VoiceClient.warn_nacl = library.VoiceClient.warn_dave = False  # no voice here
         self.client: discord.Client = self._create()
-        self._lost_at: float | None = None
+        self._identify = self.client.before_identify_hook
+        setattr(self.client, "before_identify_hook", self._before_identify)  # noqa: B010 (mypy: a method)
+        self._is_lost = self._was_ready = False
         self._work: asyncio.Task[None] | None = None
 
     def _create(self) -> "discord.Client":
@@ -64,44 +74,117 @@ class Connection:
             setattr(client, name, getattr(self, f"_{name}"))
         return client  # type: ignore[no-any-return]
 
-    async def open(self) -> None:
-        """Log in and connect; return once the bot is ready.
+    async def log_in(self) -> str:
+        """Log in; return the id of the bot's application.
 
         Raises:
-            PermanentFailure: The token or an intent is refused; the text states where to get them.
+            PermanentFailure: The token is refused; the text states where to get one.
             RetryLater: Discord wants the bot to wait.
         """
         try:
             await self._log_in()
             await self._check_session_starts()
+        except BaseException:
+            await self.client.close()
+            raise
+        return str(self.client.application_id)
+
+    async def open(self, disconnected: Callable[[str], None]) -> None:
+        """Connect; return once the bot is ready.
+
+        Args:
+            disconnected: Called with the reason when the connection ends for good.
+
+        Raises:
+            PermanentFailure: The token or an intent is refused; the text states where to get them.
+        """
+        try:
             await self._connect()
         except BaseException:
             await self.client.close()
             raise
-        self._runtime.spawn(self._run(), "gateway")
+        self._was_ready = True
+        self._runtime.spawn(self._until_end(disconnected), "gateway")
         if not self._config.message_content:
             self._runtime.warn("intent", "mentions and commands only: message_content is false")
 
     async def _connect(self) -> None:
         self._work = asyncio.ensure_future(self.client.connect())
         ready = asyncio.ensure_future(self.client.wait_until_ready())
+        shards = getattr(self.client, "shard_count", None) or 1
+        wait = READY_S + SHARD_S * shards
+        if shards > 1:
+            self._runtime.extend(wait, f"{shards} shards identify, one in 5 s")
         try:
             await asyncio.wait(
-                {self._work, ready}, timeout=READY_S, return_when=asyncio.FIRST_COMPLETED
+                {self._work, ready}, timeout=wait, return_when=asyncio.FIRST_COMPLETED
             )
             if self._work.done():
                 await self._run()  # raises what ended it
             if not ready.done():
-                raise TimeoutError(f"Discord's gateway did not greet the bot within {READY_S:g} s")
+                raise TimeoutError(f"Discord's gateway did not greet the bot within {wait:g} s")
         except BaseException:
             self._work.cancel()
             raise
         finally:
             ready.cancel()
 
+    async def _before_identify(self, shard: int | None, *, initial: bool = False) -> None:
+        """End the connection where a new session would begin: a restart reads what was missed."""
+        if self._was_ready:
+            raise SessionLost(
+                "Discord has ended the bot's session: the service restarts, and reads what was "
+                "written meanwhile"
+            )
+        await self._identify(shard, initial=initial)
+
+    async def _until_end(self, disconnected: Callable[[str], None]) -> None:
+        try:
+            await self._run()
+        except Exception as error:
+            disconnected(str(error))
+            raise
+
     async def close(self) -> None:
         """Leave the gateway, and close all connections."""
         await self.client.close()
+
+    async def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Send a request to Discord's API; return its answer."""
+        route = self._library.http.Route(method, path)
+        options = {} if body is None else {"json": body}
+        return await self.client.http.request(route, **options)
+
+    async def probe(self) -> None:
+        """Have the gateway answer a question, and the API another.
+
+        A gateway that does not answer is closed: the library connects again, and resumes.
+
+        Raises:
+            RuntimeError: One does not answer; the text states what follows.
+        """
+        user = self.client.user
+        for guild in self._one_guild_a_shard():
+            try:
+                async with asyncio.timeout(PROBE_S):
+                    await guild.query_members(user_ids=[user.id if user else 0], cache=False)
+            except TimeoutError as error:
+                await self._close_gateway(guild.shard_id)
+                raise RuntimeError(
+                    f"Discord's gateway did not answer within {PROBE_S:g} s; the bot connects again"
+                ) from error
+        if self._is_lost:
+            raise RuntimeError("not connected to Discord: the library tries again by itself")
+        await self.request("GET", "/users/@me")
+
+    def _one_guild_a_shard(self) -> "list[discord.Guild]":
+        found = {guild.shard_id: guild for guild in self.client.guilds if not guild.unavailable}
+        return list(found.values())
+
+    async def _close_gateway(self, shard: int) -> None:
+        """Close a connection that is deaf. The library makes another one."""
+        socket = self.client._connection._get_websocket(shard_id=shard)
+        await socket.close(DEAF)
 
     async def _log_in(self) -> None:
         token = self._runtime.get_setting(TOKEN)
@@ -122,12 +205,13 @@ class Connection:
 
     async def _check_session_starts(self) -> None:
         """Leave a reserve of the day's session starts: one who uses them up loses the token."""
-        route = self._library.http.Route("GET", "/gateway/bot")
         try:
-            found = await self.client.http.request(route)
+            found = await self.request("GET", "/gateway/bot")
         except self._library.HTTPException as error:
             log.warning("the number of session starts is not known: %s", error)
             return
+        if self._config.shards == "auto":
+            self.client.shard_count = int(found.get("shards") or 1)
         limit = found.get("session_start_limit") or {}
         left, reset = limit.get("remaining"), limit.get("reset_after", 0) / 1000
         if isinstance(left, int) and left < self._config.session_reserve:
@@ -164,12 +248,11 @@ class Connection:
         self._restored()
 
     async def _on_disconnect(self) -> None:
-        if self._lost_at is None:
-            self._lost_at = time.monotonic()
-            self._runtime.warn("gateway", "not connected to Discord: it reconnects by itself")
+        self._is_lost = True
+        self._runtime.warn("gateway", "not connected to Discord: it reconnects by itself")
 
     def _restored(self) -> None:
-        self._lost_at = None
+        self._is_lost = False
         self._runtime.warn("gateway", None)
 
     def report(self) -> None:

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from garrison.workers import Content, Heard, Media, Memory
+from garrison.workers import Command, Content, Heard, Media, Memory
+
+from .commands import options_of, text_of
 
 if TYPE_CHECKING:
     import discord
@@ -10,6 +12,8 @@ if TYPE_CHECKING:
     from .config import Config, GuildConfig
 
 DIRECT, GROUP = "DM", "GROUP"
+# What the ids of messages begin with that are no messages of Discord, but interactions
+COMMAND, CHOICE = "command-", "choice-"
 
 
 def heard(message: "discord.Message", bot: "discord.abc.Snowflake", config: "Config") -> Heard:
@@ -39,6 +43,63 @@ def heard(message: "discord.Message", bot: "discord.abc.Snowflake", config: "Con
     return Heard(memory, stream=channel, position=str(message.id))
 
 
+def commanded(
+    interaction: "discord.Interaction", command: Command, bot: "discord.abc.Snowflake", c: "Config"
+) -> Memory:
+    """Return a command that a person has chosen, as a message.
+
+    Args:
+        interaction: Of the library.
+        command: As it is registered.
+        bot: The bot's own user.
+        c: The config.
+    """
+    data: Any = interaction.data
+    given = {one["name"]: one.get("value") for one in data.get("options") or []}
+    content = Content(
+        text_of(command, given),
+        actions=[command.action],
+        data={"options": options_of(command, given)},
+    )
+    return _interacted(interaction, f"{COMMAND}{interaction.id}", content, bot, c)
+
+
+def chosen(
+    interaction: "discord.Interaction", text: str, bot: "discord.abc.Snowflake", c: "Config"
+) -> Memory:
+    """Return the press of a button as a message.
+
+    Its id is that of the message that has the button: of several presses the first one counts.
+    """
+    assert interaction.message is not None
+    message = str(interaction.message.id)
+    memory = _interacted(
+        interaction, f"{CHOICE}{message}", Content(text, in_reply_to=message), bot, c
+    )
+    memory.metadata["choice"] = True
+    return memory
+
+
+def _interacted(
+    interaction: "discord.Interaction",
+    id: str,
+    content: Content,
+    bot: "discord.abc.Snowflake",
+    config: "Config",
+) -> Memory:
+    """Return an interaction as a message; it counts as one that mentions the bot."""
+    content.channel_type = GROUP if interaction.guild_id else DIRECT
+    return Memory(
+        id=id,
+        content=content,
+        entity_id=str(interaction.user.id),
+        room_id=str(interaction.channel_id),
+        world_id=str(interaction.guild_id or ""),
+        created_at=interaction.created_at.timestamp(),
+        metadata=_about(interaction, bot, config),
+    )
+
+
 def media(attachment: "discord.Attachment") -> Media:
     """Return a file that a message has: its address at Discord, not its content."""
     return Media(
@@ -61,18 +122,29 @@ def is_served(guild: "discord.Guild | None", config: "Config") -> bool:
     return not config.guilds or bool(names & set(config.guilds))
 
 
+def is_wanted(memory: Memory, config: "Config") -> bool:
+    """Return whether the config wants an interaction, by its channel."""
+    about = memory.metadata
+    if memory.content.channel_type == DIRECT:
+        return not config.ignore_dms
+    if "chosen" in about:
+        return bool(about["chosen"])
+    return _is_listed(config.channels, about, {memory.room_id, memory.world_id})
+
+
 def _about(
-    message: "discord.Message", bot: "discord.abc.Snowflake", config: "Config"
+    message: "discord.Message | discord.Interaction", bot: "discord.abc.Snowflake", config: "Config"
 ) -> dict[str, Any]:
-    author, channel = message.author, message.channel
+    """Return the metadata of a message, or of an interaction, which mentions the bot."""
+    found: Any = message  # an interaction has a user where a message has an author
+    author, channel = getattr(found, "author", None) or found.user, found.channel
     parent = getattr(channel, "parent", None)  # of a thread
-    mentioned = any(user.id == bot.id for user in message.mentions) or _mentions_role(message)
     about: dict[str, Any] = {
         "name": author.display_name,
         "bot": author.bot,
         "own": author.id == bot.id,
-        "mentioned": mentioned,
-        "channel_name": getattr(channel, "name", ""),
+        "mentioned": not hasattr(found, "author") or _mentions(found, bot),
+        "channel_name": getattr(channel, "name", None) or "",
     }
     if parent is not None:
         about |= {"parent_id": str(parent.id), "parent_name": parent.name}
@@ -87,11 +159,20 @@ def _about(
 
 def _is_chosen(own: "GuildConfig", about: dict[str, Any], channel: str) -> bool:
     """Return whether a guild's own keys want a message; they replace the common ones."""
-    named = {channel, about["channel_name"], f"#{about['channel_name']}"}
-    named |= {about.get("parent_id", ""), about.get("parent_name", "")}
-    if own.channels and not named & set(own.channels):
+    if not _is_listed(own.channels, about, {channel}):
         return False
     return bool(about["mentioned"]) or not own.mentions_only
+
+
+def _is_listed(channels: list[str], about: dict[str, Any], ids: set[str]) -> bool:
+    """Return whether channels of a config name one, or its parent; none is every channel."""
+    names = {about["channel_name"], about.get("parent_name", "")} - {""}
+    named = ids | names | {f"#{name}" for name in names} | {about.get("parent_id", "")}
+    return not channels or bool(named & set(channels))
+
+
+def _mentions(message: "discord.Message", bot: "discord.abc.Snowflake") -> bool:
+    return any(user.id == bot.id for user in message.mentions) or _mentions_role(message)
 
 
 def _mentions_role(message: "discord.Message") -> bool:

@@ -35,7 +35,8 @@ async def missed(
             continue  # nothing new: no request
         try:
             async for message in channel.history(limit=None, after=library.Object(after)):
-                yield message
+                if not message.is_system():
+                    yield message
         except (library.Forbidden, library.NotFound) as error:
             log.warning("the history of channel %s cannot be read: %s", channel.id, error)
 
