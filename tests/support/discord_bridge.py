@@ -71,13 +71,14 @@ class Bridge:
         self.shards = 1  # that are recommended
         self._nonces: dict[tuple[str, str], tuple[float, dict[str, Any]]] = {}
         self.person = backend.make_user("ada")
+        self.channels: dict[str, int] = {}  # of a further server: NAME-1, NAME-2, …
         for number in range(guilds):
             guild = backend.create_guild("tests" if not number else f"tests-{number}")
             for user in (self.person, backend.bot_user):
                 backend.add_member(guild.id, user.id)
-            made = [backend.create_channel(guild.id, name) for name in channels]
-            if not number:
-                self.channels = {str(channel.name): channel.id for channel in made}
+            for name in channels:
+                made = backend.create_channel(guild.id, name)
+                self.channels[f"{name}-{number}" if number else name] = made.id
         self.channels["@ada"] = backend.get_dm_channel(self.person.id).id
         backend.subscribers.append(self._happened)
 
@@ -182,9 +183,10 @@ class Bridge:
             case "set":
                 self.starts_left = asked.get("starts", self.starts_left)
                 self.shards = asked.get("shards", self.shards)
-                self.gateway.is_deaf = bool(asked.get("deaf", self.gateway.is_deaf))
             case "fault":
                 self.faults.add(asked)
+            case "deafen":
+                self.gateway.deafen()
             case "disconnect":
                 self.gateway.disconnect(asked["keep"])
             case _:
@@ -225,9 +227,8 @@ class Bridge:
                             backend.snowflake(), channel, file, b"a file", None
                         )
                     ]
-                said = backend.create_message(
-                    channel, person, asked["text"], attachments=attachments
-                )
+                text = asked["text"].replace("{bot}", str(backend.bot_user.id))
+                said = backend.create_message(channel, person, text, attachments=attachments)
                 message = said.id
             case "edit":
                 backend.edit_message(channel, message, {"content": asked["text"]})

@@ -93,7 +93,7 @@ class DiscordBridge:
         return int(self._ask("gateway")["resumed"])
 
     def set(self, **values: int) -> None:
-        """Set `starts`, the session starts that are left today; `shards`; `deaf`, 1 or 0."""
+        """Set `starts`, the session starts that are left today, or `shards`."""
         self._ask("set", **values)
 
     def fail(self, kind: str, path: str = "*", **more: Any) -> None:
@@ -109,6 +109,10 @@ class DiscordBridge:
     def disconnect(self, keep: bool = True) -> None:
         """End all connections of the gateway; sessions can be resumed afterwards, or not."""
         self._ask("disconnect", keep=keep)
+
+    def deafen(self) -> None:
+        """Have the gateway's connections stay open, and carry no events."""
+        self._ask("deafen")
 
     def drop(self, times: int = 1) -> None:
         """End the connection after the arrival of the next messages of the bot."""

@@ -54,7 +54,7 @@ class Gateway:
         self.sessions: dict[str, Session] = {}
         self.identified: list[dict[str, Any]] = []  # each identify, in order
         self.resumed = 0
-        self.is_deaf = False  # events are not sent, though connections stay
+        self._deaf: set[web.WebSocketResponse] = set()  # open connections that carry no events
         self._numbers = 0
         self._sending: set[asyncio.Task[None]] = set()
 
@@ -84,6 +84,7 @@ class Gateway:
                     case 8 if session is not None:
                         self._send_members(session, sent["d"])
         finally:
+            self._deaf.discard(socket)
             if session is not None and session.socket is socket:
                 session.socket = None
         return socket
@@ -102,6 +103,10 @@ class Gateway:
             session.socket = None
         if not keep:
             self.sessions.clear()
+
+    def deafen(self) -> None:
+        """Have all connections stay open, and carry no events any more."""
+        self._deaf |= {one.socket for one in self.connected if one.socket is not None}
 
     def happened(self, event: str, payload: Mapping[str, Any]) -> None:
         """Send an event to each shard that it concerns."""
@@ -191,7 +196,7 @@ class Gateway:
         self._write(session, frame)
 
     def _write(self, session: Session, frame: dict[str, Any]) -> None:
-        if session.socket is None or self.is_deaf:
+        if session.socket is None or session.socket in self._deaf:
             return
         # Frames are written in the order of these tasks' creation: each writes before it waits.
         task = asyncio.create_task(_written(session.socket, frame))

@@ -19,8 +19,8 @@ PORTAL = "https://discord.com/developers/applications"
 BAD_TOKEN = 4004  # the gateway's close code
 LONGEST_LIMIT_S = 30.0  # of Discord's rate limits that a send waits for; a longer one puts it off
 READY_S = 60.0
-SHARD_S = 6.0  # Discord lets a bot identify one shard in 5 s
-PROBE_S = 10.0  # for the gateway's answer
+SHARD_S = 6.0  # Discord lets most bots identify one shard in 5 s
+PROBE_S = 5.0  # for the gateway's answer
 DEAF = 4000  # close code of a connection that is to be made again: the session can be resumed
 MESSAGES_KEPT = 1000  # by the library, for edits and deletions
 
@@ -47,6 +47,7 @@ class Connection:
         self._identify = self.client.before_identify_hook
         setattr(self.client, "before_identify_hook", self._before_identify)  # noqa: B010 (mypy: a method)
         self._is_lost = self._was_ready = False
+        self._at_once = 1  # shards that may identify at the same time
         self._work: asyncio.Task[None] | None = None
 
     def _create(self) -> "discord.Client":
@@ -111,10 +112,10 @@ class Connection:
     async def _connect(self) -> None:
         self._work = asyncio.ensure_future(self.client.connect())
         ready = asyncio.ensure_future(self.client.wait_until_ready())
-        shards = getattr(self.client, "shard_count", None) or 1
-        wait = READY_S + SHARD_S * shards
+        shards = self.client.shard_count or 1
+        wait = READY_S + SHARD_S * (shards - 1) / self._at_once
         if shards > 1:
-            self._runtime.extend(wait, f"{shards} shards identify, one in 5 s")
+            self._runtime.extend(wait, f"{shards} shards identify, {self._at_once} in 5 s")
         try:
             await asyncio.wait(
                 {self._work, ready}, timeout=wait, return_when=asyncio.FIRST_COMPLETED
@@ -136,7 +137,8 @@ class Connection:
                 "Discord has ended the bot's session: the service restarts, and reads what was "
                 "written meanwhile"
             )
-        await self._identify(shard, initial=initial)
+        # The library waits 5 s before each shard but the first
+        await self._identify(shard, initial=initial or bool((shard or 0) % self._at_once))
 
     async def _until_end(self, disconnected: Callable[[str], None]) -> None:
         try:
@@ -213,6 +215,7 @@ class Connection:
         if self._config.shards == "auto":
             self.client.shard_count = int(found.get("shards") or 1)
         limit = found.get("session_start_limit") or {}
+        self._at_once = max(int(limit.get("max_concurrency") or 1), 1)
         left, reset = limit.get("remaining"), limit.get("reset_after", 0) / 1000
         if isinstance(left, int) and left < self._config.session_reserve:
             raise RetryLater(
