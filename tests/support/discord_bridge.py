@@ -24,6 +24,7 @@ from simcord import interactions
 from simcord._clock import Clock
 from simcord.backend import Backend, serializers
 from simcord.backend.errors import BackendError
+from simcord.backend.models import Interaction
 from simcord.enums import ChannelType, InteractionType
 from simcord.http import (
     FakeHTTPClient as FakeHTTPClient,  # its import registers simcord's routes
@@ -196,16 +197,17 @@ class Bridge:
     def _counts(self) -> dict[str, Any]:
         """Return numbers, and the interactions that the bot has let pass."""
         now, all_of_them = self.backend.now_iso(), self.backend.interactions.values()
-        passed = [
-            f"choice-{one.source_message_id}" if one.source_message_id else f"command-{one.id}"
+        taken = {_question(one) for one in all_of_them if one.responded}
+        passed = {
+            _question(one)
             for one in all_of_them
             if not one.responded and now > (one.initial_response_deadline or "")
-        ]
+        }
         return {
             "repeated": self.repeated,
             "bots": len(self.gateway.connected),
             "waiting": sum(one.loading for one in all_of_them),
-            "passed": passed,
+            "passed": sorted(passed - taken),
             "private": [
                 one.content
                 for channel in self.backend.messages.values()
@@ -303,6 +305,12 @@ class Bridge:
         position = self.backend.snowflake()
         payload = {"id": id, "channel_id": str(channel), "content": text, "author": {}}
         self._note(id, {**payload, "position": position})
+
+
+def _question(one: Interaction) -> str:
+    """Return the id of an interaction's question in the record."""
+    press = one.source_message_id
+    return f"choice-{press}" if press else f"command-{one.id}"
 
 
 def _row(payload: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
