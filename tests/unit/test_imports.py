@@ -292,6 +292,7 @@ SHOWN = {
     "supervisor/logs/events.py": {"time.time"},
     "workers/agents/content.py": {"time.time"},  # of a Memory
     "workers/process/logs.py": {"time.gmtime"},  # of logging
+    "workers/services/http_support/waits.py": {"time.time"},  # of a date in `Retry-After`
     "workers/services/agent/__init__.py": {"time.time"},  # of a record, and how old it is
     "workers/services/agent/answer.py": {"time.time"},  # of a record
     "workers/services/agent/owner/telling.py": {"time.time"},  # when it was told, over a restart

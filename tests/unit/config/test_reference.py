@@ -28,6 +28,7 @@ from garrison.workers.services.telegram import TelegramService
 from garrison.workers.services.transcription import TranscriptionService
 from garrison.workers.services.tts import TtsService
 from garrison.workers.services.twitter import TwitterService
+from garrison.workers.services.web_search import WebSearchService
 
 ROOT = Path(__file__).parents[3]
 REFERENCE = ROOT / "config.toml"
@@ -59,7 +60,7 @@ def test_the_reference_travels_with_the_package(short_path: Path) -> None:
 @pytest.fixture(name="uncommented")
 def _uncommented(short_path: Path) -> str:
     """Return config.toml with every documented key and table in force."""
-    return re.sub(r"^# (?=\[[a-z.]+\]$|[a-z_]+ = )", "", REFERENCE.read_text(), flags=re.M)
+    return re.sub(r"^# (?=\[[a-z_.]+\]$|[a-z_]+ = )", "", REFERENCE.read_text(), flags=re.M)
 
 
 def service_of(config: Config, name: str) -> dict[str, Any]:
@@ -94,6 +95,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     plugins = ["chat", "agent", "eliza", "mailbox", "notification", "task", "database"]
     plugins += ["openai", "anthropic", "local", "tts", "image", "transcription", "mcp"]
     plugins += ["discord", "telegram", "twitter"]
+    plugins += ["web_search"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
@@ -115,6 +117,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("task", TaskService),
         ("database", DatabaseService),
         ("mcp", McpService),
+        ("web_search", WebSearchService),
     )
     platforms: tuple[tuple[str, type[Platform]], ...] = (
         ("discord", DiscordService),

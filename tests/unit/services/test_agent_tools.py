@@ -78,8 +78,10 @@ class World:
         self.done.append("tip")
         return "Here is a coin."
 
-    async def look_up(self, *_: Any) -> ActionResult:
-        self.done.append("look up")
+    async def look_up(
+        self, runtime: Any, memory: Any, state: Any, responses: Any, options: Dice | None
+    ) -> ActionResult:
+        self.done.append(f"look up {options.sides}" if options else "look up")
         return ActionResult(text="It is 5 o'clock.")
 
     async def fail(self) -> None:
@@ -131,7 +133,13 @@ def living(tmp_path: Path, world: World) -> Living:
             runtime.register_action(made)
         if looks_up:
             runtime.register_action(
-                Action("LOOK", "", validate=always, handler=world.look_up, for_model=True)
+                Action(
+                    "LOOK",
+                    validate=always,
+                    handler=world.look_up,
+                    parameters=Dice,
+                    for_model=True,
+                )
             )
         without = as_model_handler(world.without)
         if tools:
@@ -309,10 +317,11 @@ async def test_what_is_found_for_a_model_is_in_its_reply(
 ) -> None:
     """Without tools too: the result alone is no answer, so the model replies after it."""
     choice = {"actions": ["LOOK"]}
-    world.plain = [choice if objects else msgspec.json.encode(choice).decode(), "It is five."]
+    first = [choice, {"sides": 6}] if objects else [msgspec.json.encode(choice).decode()]
+    world.plain = [*first, "It is five."]
     async with living(tools=False, plain="simple", objects=objects, looks_up=True) as agent:
         await agent.process_actions(message())
-    assert world.done == ["look up"]
+    assert world.done == ["look up 6" if objects else "look up"]
     assert world.chat.said == ["It is five."]
     assert "It is 5 o'clock." in world.asked[-1].messages[-1]["content"]
 

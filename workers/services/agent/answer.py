@@ -401,7 +401,7 @@ class AnswerPipeline:
         limit = self._config.action_timeout
         responses = list(answer.responses or answer.sent)
         call = call_of(answer.record, step.number) if action.parameters else None
-        options = call.arguments if call else None
+        options = call.arguments if call and call.has_arguments else None
         handler = action.handler(
             self._runtime, answer.memory, state, responses, options, timeout=limit
         )

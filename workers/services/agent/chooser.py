@@ -163,7 +163,7 @@ def _steps(names: list[str], actions: Sequence[Any]) -> list[PlannedStep]:
 
 
 def _bare_call(step: PlannedStep) -> PlannedCall:
-    return PlannedCall(step.number, step.name)
+    return PlannedCall(step.number, step.name, has_arguments=False)
 
 
 def _note_calls(answer: AnswerState, calls: list[PlannedCall]) -> None:

@@ -107,6 +107,7 @@ class PlannedCall(msgspec.Struct):
     tool: str  # the action's name as the model has it
     arguments: dict[str, Any] = {}
     problem: str = ""  # why it is not run
+    has_arguments: bool = True  # False: the model could not fill in any
 
 
 class Round(msgspec.Struct):

@@ -1,0 +1,1 @@
+"""What services share that fetch from addresses of others."""
