@@ -41,7 +41,10 @@ LIBRARIES = {
     "anthropic": "anthropic",
     "database": "sqlalchemy",
     "task": "cronsim",
+    "tts": "espeakng_loader",
+    "transcription": "openai",
 }
+SERVERS = {"openai": "/v1", "anthropic": "", "transcription": "/v1"}  # path of their base_url
 HELLO = {"prompt": "Hello", "max_tokens": 9}
 Call = Callable[[Any], Awaitable[Any]]
 CALLS: Mapping[str, Call] = {
@@ -54,6 +57,9 @@ CALLS: Mapping[str, Call] = {
     "anthropic": lambda service: service.generate_text(HELLO),
     "database": lambda service: service.set_cache("key", "value", agent_id="bench"),
     "task": lambda service: service.ls(),
+    "image": lambda service: service.generate("a cat"),
+    "tts": lambda service: service.speak("Hello"),
+    "transcription": lambda service: service.transcribe(b"OggS"),
 }
 
 
@@ -170,7 +176,7 @@ async def main() -> int:
 def config(names: list[str], url: str) -> str:
     """Return a config of these services, whose models are at an address."""
     lines = [f"[plugins.{name}]" for name in names]
-    for name, path in (("openai", "/v1"), ("anthropic", "")):
+    for name, path in SERVERS.items():
         if name in names:
             lines += [f"[services.{name}.config]", f'base_url = "{url}{path}"']
     return "\n".join(lines) + "\n"

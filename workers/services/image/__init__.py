@@ -1,6 +1,6 @@
 """The image service: images by a server with OpenAI's API, or a placeholder that says so."""
 
-from typing import Annotated, Any, ClassVar, Self
+from typing import Annotated, Any, Self
 
 import msgspec
 
@@ -19,7 +19,7 @@ from garrison.workers import (
 
 from ..model_support import media_service
 from ..model_support.media_requests import IMAGE_MOST, fields_of, image_request
-from ..model_support.provider import CountedProvider
+from ..model_support.provider import CountedService
 from ..model_support.requests import Requests
 from .placeholder import placeholder, size_of
 
@@ -29,12 +29,11 @@ DESCRIPTION = "A placeholder: no image was generated"
 SHOWN_MOST = 200  # characters of a prompt in a description
 
 
-class ImageService(CountedProvider):
+class ImageService(CountedService):
     """Images from descriptions."""
 
     service_type = "image"
     capability_description = "Generates images from descriptions"
-    priority: ClassVar[int] = PRIORITY
 
     class Config(media_service.ServerKeys):
         """`[services.image.config]`."""

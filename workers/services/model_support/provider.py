@@ -1,15 +1,15 @@
-"""`CountedProvider`: a provider that shows what it was used for, and forgets for whom."""
+"""Providers that show what they were used for, and forget for whom."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
-from garrison.workers import ModelProvider, idempotent
+from garrison.workers import ModelProvider, Service, idempotent
 
 from .requests import Requests
 
 
-class CountedProvider(ModelProvider):
-    """A provider whose requests are made through `Requests`."""
+class CountedService(Service):
+    """A service whose requests are made through `Requests`."""
 
     _requests: Requests
 
@@ -32,3 +32,7 @@ class CountedProvider(ModelProvider):
         for row in self._requests.usage_rows():
             if (row["source"], row["person"]) == (source, person):
                 yield {"store": "usage", **row}
+
+
+class CountedProvider(CountedService, ModelProvider):
+    """The same, of texts, objects or embeddings."""

@@ -8,7 +8,7 @@ from ..model_support.warming import warm
 
 CHOICE = {"index": 0, "finish_reason": "stop"}
 USAGE = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-HEAD = {"id": "c", "created": 1, "model": "m", "usage": USAGE}
+HEAD = {"data": [], "text": "Hello", "id": "c", "created": 1, "model": "m", "usage": USAGE}
 MESSAGE = {"role": "assistant", "content": "Hello"}
 COMPLETION = {**HEAD, "object": "chat.completion", "choices": [{**CHOICE, "message": MESSAGE}]}
 CHUNK = {**HEAD, "object": "chat.completion.chunk", "choices": [{**CHOICE, "delta": MESSAGE}]}
@@ -25,6 +25,10 @@ async def _use(client: Any) -> None:
     async with await create(**request, stream=True) as stream:
         async for _ in stream:
             pass
+    await client.embeddings.create(model="m", input=["Hello"], encoding_format="float")
+    await client.images.generate(model="m", prompt="Hello")
+    await client.audio.speech.create(model="m", voice="v", input="Hello")
+    await client.audio.transcriptions.create(model="m", file=("a.mp3", b"Hello"))
 
 
 def _warm() -> None:

@@ -1,7 +1,7 @@
 """The transcription service: speech to text by a server with OpenAI's API, or by a model here."""
 
 import asyncio
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
@@ -11,7 +11,7 @@ from ..model_support import media_service
 from ..model_support.blocking import Bench
 from ..model_support.config import Count, Positive, Seconds
 from ..model_support.media_requests import SOUND_MOST, Sound, sound_of
-from ..model_support.provider import CountedProvider
+from ..model_support.provider import CountedService
 from ..model_support.requests import Requests
 from .whisper import Whisper
 
@@ -19,12 +19,11 @@ PRIORITY = -50  # a provider with a key is preferred
 LOAD_S = 120.0  # of the start, to load a model
 
 
-class TranscriptionService(CountedProvider):
+class TranscriptionService(CountedService):
     """Text from speech."""
 
     service_type = "transcription"
     capability_description = "Turns spoken messages into text"
-    priority: ClassVar[int] = PRIORITY
 
     class Config(media_service.ServerKeys):
         """`[services.transcription.config]`."""

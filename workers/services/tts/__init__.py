@@ -3,7 +3,7 @@
 import asyncio
 import importlib.util
 import sys
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
@@ -27,7 +27,7 @@ from ..model_support.blocking import Bench, Stop
 from ..model_support.config import Positive
 from ..model_support.library import load_library
 from ..model_support.media_requests import Speech, speech_of
-from ..model_support.provider import CountedProvider
+from ..model_support.provider import CountedService
 from ..model_support.requests import Requests
 from ..model_support.sound_formats import BY_NAME, WAV, SoundFormat, format_of_bytes
 from .espeak import MISSING, Espeak, Spoken, TooLong, find_espeak
@@ -38,12 +38,11 @@ PRIORITY = -50  # a provider with a key is preferred
 CONTROL = dict.fromkeys(range(32), " ")  # characters that end or command the library's reading
 
 
-class TtsService(CountedProvider):
+class TtsService(CountedService):
     """Speech from text."""
 
     service_type = "tts"
     capability_description = "Speaks a text, as a file of sound"
-    priority: ClassVar[int] = PRIORITY
 
     class Config(media_service.ServerKeys):
         """`[services.tts.config]`."""
