@@ -14,8 +14,9 @@ from garrison.ipc.tombstones import Tombstones
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import not_granted, service_environment
+from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.spec import HostSpec, PluginSpec, ServiceSpec
+from garrison.supervisor.config.spec import PluginSpec, ServiceSpec
 from garrison.supervisor.lifecycle.handle import Handle
 from garrison.supervisor.lifecycle.services import Service
 from garrison.supervisor.lifecycle.start_record import StartRecord, start_record

@@ -22,6 +22,7 @@ from garrison.supervisor.config.environment import (
 )
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.lifecycle.dependencies import longest_stop
 from garrison.supervisor.lifecycle.limits import format_mib, too_small
 from garrison.supervisor.processes.capabilities import format_unsupported, unsupported_limits
 from garrison.supervisor.processes.detect import detect_capabilities
@@ -74,6 +75,7 @@ class CheckReport:
             "warnings": self.warnings,
             "notes": self.notes,
             "would_not_start": self.would_not_start,
+            "longest_stop": longest_stop(self.services)[0],
         }
 
     def lines(self) -> list[str]:
@@ -88,7 +90,17 @@ class CheckReport:
             *(f"warning: {warning}" for warning in self.warnings),
             *(f"note: {note}" for note in self.notes),
             f"{head}; services: {names}",
+            *self._stop_lines(),
         ]
+
+    def _stop_lines(self) -> Iterator[str]:
+        """Yield how long an ordered stop may take, where it is the work of several services."""
+        seconds, chain = longest_stop(self.services)
+        bound = self.config.host.stop_timeout
+        if bound and bound < seconds:
+            yield f"a stop takes {bound:g} s at most: then [host] stop_timeout kills what runs"
+        elif len(chain) > 1:
+            yield f"a stop takes {seconds:g} s at most: {' → '.join(chain)}, one after the other"
 
 
 def check_config(config: Config, environ: Mapping[str, str]) -> CheckReport:

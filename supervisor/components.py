@@ -12,8 +12,9 @@ from garrison.ipc.system import process_tree
 from garrison.supervisor.bus.endpoints import Endpoints
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.environment import base_environment
+from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.spec import HostSpec, ServiceSpec
+from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.control.commands.base import CommandContext, PersonStores
 from garrison.supervisor.control.publisher import DirectoryPublisher
 from garrison.supervisor.control.requests import EventFollowers, RequestHooks, RequestQueue

@@ -7,7 +7,8 @@ from garrison.ipc.errors import StartError
 from garrison.ipc.system import credential_lock
 from garrison.supervisor.config.characters import character_for
 from garrison.supervisor.config.environment import service_environment
-from garrison.supervisor.config.spec import HostSpec, ServiceSpec
+from garrison.supervisor.config.host_spec import HostSpec
+from garrison.supervisor.config.spec import ServiceSpec
 
 
 def credential_problems(

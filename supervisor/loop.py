@@ -10,6 +10,7 @@ import signal
 import time
 import traceback
 from collections.abc import Mapping
+from math import inf
 from typing import Any, assert_never
 
 import zmq
@@ -24,6 +25,7 @@ from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.control.status import HostState
 from garrison.supervisor.lifecycle.order_note import NO_ORDER, OPERATOR, OrderNote
 from garrison.supervisor.lifecycle.ordering import have_processes
+from garrison.supervisor.lifecycle.policy import has_process
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.logs.rotation import Rotation
 from garrison.supervisor.state.accepted_store import AcceptedStore
@@ -39,6 +41,7 @@ from garrison.supervisor.state.snapshot import load_snapshot
 from . import signals
 from .components import Components, EngineFactory, LoopHooks, Stores, build, local_engine
 from .processes import engine
+from .systemd import Systemd
 from .tasks import Steps, TaskSet
 
 TASKS_S = 0.05  # longest wait while a task or a request is under way
@@ -77,12 +80,14 @@ class Supervisor:
     ) -> None:
         host, self._log = config.host, log
         self.failure: GarrisonError | None = None
-        self._done = self._settled = False
+        self._done = self._settled = self._killed = False
         self._awake = True
         self._errors = self._signals = 0
         self._publish_due = 0.0
         self._turned_at = time.monotonic()
         self._poller, self._polled = zmq.Poller(), list[int]()
+        self._systemd = Systemd(environ)
+        self._stop_timeout, self._kill_at = host.stop_timeout, inf
         self._tasks = TaskSet(self._report_error)
         handover = handover or Handover()
         self._terminal = handover.terminal or signals.at_terminal()
@@ -96,7 +101,7 @@ class Supervisor:
         stores = Stores(self._orders, accepted, former)
         parts = build(config, environ, log, handover, stores, hooks, make_engine)
         self._take(parts)
-        self._rotation = Rotation(host.logs, host.log_bytes, host.log_files)
+        self._rotation = Rotation(host.logs, *host.kept_logs)
         self._home = HomeWatch(config, self._locks, self._endpoints, identity)
         log.record("supervisor.started", pid=os.getpid(), home=str(host.home))
         for damaged in filter(None, (problem, unreadable, accepted.problem)):
@@ -196,6 +201,11 @@ class Supervisor:
             self._snapshots.write()
         if now >= self._bus.trimmer.due and self._bus.trimmer.is_idle(now):
             trimmer.trim_in_background()
+        if now >= self._kill_at:
+            self._kill_late()
+        if now >= self._systemd.due:
+            settling = not self._settled or self._manager.stopping
+            self._systemd.turn(now, self._services, settling)
         self._turned_at = time.monotonic()
 
     def _raise_limit(self) -> None:
@@ -223,6 +233,7 @@ class Supervisor:
             return 0.001
         due = min(self._manager.due, self._publish_due, self._engine.due, self._snapshots.due)
         due = min(due, self._endpoints.listeners.due, self._bus.trimmer.due, self._home.due)
+        due = min(due, self._systemd.due, self._kill_at)
         wait = min(due - time.monotonic(), AGAIN_S if self._bus.waiting else IDLE_S)
         return max(min(wait, TASKS_S) if self._tasks or self._requests else wait, 0.0)
 
@@ -357,6 +368,7 @@ class Supervisor:
             states = [service.state for service in self._services]
             running, count = states.count(State.RUNNING), len(states)
             self._log.record("supervisor.settled", running=running, services=count)
+            self._systemd.ready()
 
     def _host_state(self) -> HostState:
         return HostState(
@@ -376,7 +388,16 @@ class Supervisor:
             self._snapshots.keep_wanted()
             data = {"by": note.who} if note.who != OPERATOR else {}
             self._log.record("supervisor.stopping", **data)
+            self._systemd.stopping()
+            if self._stop_timeout:
+                self._kill_at = time.monotonic() + self._stop_timeout
             self._wake()
+
+    def _kill_late(self) -> None:
+        """End the host although services still stop: `stop_timeout` is over."""
+        late = [service.name for service in self._services if has_process(service.state)]
+        self._log.record("supervisor.stop_late", services=" ".join(late))
+        self._kill_at, self._killed, self._done = inf, True, True
 
     def _watch_home(self) -> None:
         """Restore what was removed from the home; end if another supervisor has taken its path."""
@@ -406,10 +427,12 @@ class Supervisor:
 
     def _close(self, wake: int) -> None:
         self._rotation.close()
+        self._systemd.turn(time.monotonic(), self._services, settling=True)
         if self.upgrade.successor:
             self._close_for_successor(wake)
         else:
             self._close_for_good()
+        self._systemd.close()
         self._engine.close()
         self._publisher.close()
         self._endpoints.close()
@@ -427,10 +450,11 @@ class Supervisor:
         self._bus.route_pending()
         self._snapshots.write()
         self._crashes.flush()
+        self._systemd.reloading()
         self._log.record("supervisor.upgrades", python=self.upgrade.successor)
 
     def _close_for_good(self) -> None:
-        killed = self._signals > 1
+        killed = self._killed or self._signals > 1
         kill = killed or self.failure is not None or have_processes(self._services)
         self._crashes.flush()
         self._engine.leave(kill=kill)

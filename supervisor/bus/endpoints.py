@@ -12,7 +12,7 @@ import zmq
 
 from garrison.ipc import sockets
 from garrison.ipc.messages import Token
-from garrison.supervisor.config.spec import HostSpec
+from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.state.home import grant_access
 
 from .listeners import ListenerSet

@@ -37,6 +37,8 @@ AFTER = {
     "config": "config",
     "init": "init",
     "plugins": "plugins",
+    "systemd": "unit",
+    "completion": "shell",
     "docs": "docs",
     "version": "version",
 }

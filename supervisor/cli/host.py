@@ -8,8 +8,9 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,8 +19,8 @@ import click
 from garrison.ipc.errors import ConfigError, OrderFailed, SupervisorGone
 from garrison.ipc.sockets import check_descriptor_limit, raise_descriptor_limit
 from garrison.ipc.system import log_stream, malloc, process_tree
+from garrison.supervisor.config.host_spec import HostSpec, LogFormat
 from garrison.supervisor.config.load import Config, load
-from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.control.status import own_version
 from garrison.supervisor.state.accepted_store import open_config
 from garrison.supervisor.state.home import check_paths_unchanged, make_private
@@ -28,7 +29,7 @@ from garrison.supervisor.state.ownership import check_home
 from .client import NO_LIMIT, EndingSupervisor, request
 from .config import config_option
 from .errors import CONFIG_UNUSABLE, DONE, FAILED, NOT_RUNNING
-from .output import Invocation, envelope, options
+from .output import Invocation, encode, envelope, options
 
 SETTLE_S = 60.0  # for the services to run or fail, and for a supervisor to end
 POLL_S = 0.05
@@ -110,7 +111,7 @@ def _run_foreground(
     console = Console(
         host.logs,
         invocation.command(_next_verb(config)),
-        envelope if invocation.json else None,
+        _encoder(invocation, host),
         not events_only,
     )
     journal.listeners.append(console.on_event)
@@ -131,6 +132,21 @@ def _run_foreground(
     if not written:  # nothing more can be printed, and the thread has the stream's lock
         os._exit(DONE if supervisor.failure is None else FAILED)
     return DONE if supervisor.failure is None else invocation.fail(supervisor.failure)
+
+
+def _encoder(invocation: Invocation, host: HostSpec) -> Callable[[Any], str] | None:
+    """Return what encodes an event or a line for programs; None: they are printed for people."""
+    if invocation.json:
+        return envelope
+    return _json_line if host.log_format is LogFormat.JSON else None
+
+
+def _json_line(value: Any) -> str:
+    """Return an event, or a line of a service, as an object with its time."""
+    if isinstance(value, dict):
+        now = datetime.fromtimestamp(time.time(), UTC).isoformat(timespec="milliseconds")
+        value = {"time": now.replace("+00:00", "Z"), **value}
+    return encode(value).decode()
 
 
 @contextlib.contextmanager

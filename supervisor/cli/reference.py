@@ -23,9 +23,9 @@ Quote a glob, so that the shell does not expand it: `garrison restart 'ada.*'`. 
 A shell completes verbs, options, NAMEs, methods and crash reports after one line in its own file:
 
 ```sh
-eval "$(_GARRISON_COMPLETE=bash_source garrison)"       # in ~/.bashrc
-eval "$(_GARRISON_COMPLETE=zsh_source garrison)"        # in ~/.zshrc
-_GARRISON_COMPLETE=fish_source garrison | source        # in ~/.config/fish/config.fish
+eval "$(garrison completion bash)"             # in ~/.bashrc
+eval "$(garrison completion zsh)"              # in ~/.zshrc
+garrison completion fish | source              # in ~/.config/fish/config.fish
 ```
 """
 

@@ -24,6 +24,7 @@ from .basis import Basis, Rejection
 from .characters import read_agent
 from .compose import Parts, Sources, compose
 from .document import HOME_BESIDE, Document, as_given
+from .host_spec import HostSpec
 from .resolve import (
     Namespace,
     ServiceBinding,
@@ -32,7 +33,7 @@ from .resolve import (
     namespaces,
     resolve_services,
 )
-from .spec import AgentSpec, HostSpec, PluginSpec, ServiceSpec, service_spec
+from .spec import AgentSpec, PluginSpec, ServiceSpec, service_spec
 from .units import (
     AGENT,
     HOST,

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple, get_origin
 
 import msgspec
 
+from .host_spec import HostSpec
 from .keys import KeyField, key_fields
-from .spec import AgentSection, HostSpec, PluginSpec, ServiceSpec
+from .spec import AgentSection, PluginSpec, ServiceSpec
 
 TEMPLATE = Path(__file__).with_name("template.toml")
 PLACEHOLDER = re.compile(r"^#:( +)([a-z]+)\n", re.MULTILINE)  # the keys of a table belong here

@@ -10,8 +10,9 @@ from typing import Any, get_origin
 import msgspec
 
 from . import values
+from .host_spec import HostSpec
 from .keys import KeyField, key_fields
-from .spec import AgentSection, HostSpec, PluginSpec, ServiceSpec
+from .spec import AgentSection, PluginSpec, ServiceSpec
 from .toml_lines import dotted
 from .values import ConfigValueError, Reader, any_table, at_path, did_you_mean, each
 

@@ -19,7 +19,8 @@ from garrison.ipc.directory import accepts_calls
 from garrison.ipc.messages import SUPERVISOR, WIRE, WIRES, State, Token, encode
 from garrison.ipc.system.process_tree import is_pid_namespace, pid_namespace
 from garrison.supervisor.bus.endpoints import RouterSet
-from garrison.supervisor.config.spec import CallSettings, HostSpec
+from garrison.supervisor.config.host_spec import HostSpec
+from garrison.supervisor.config.spec import CallSettings
 from garrison.supervisor.lifecycle.services import ServiceTable
 from garrison.supervisor.logs.events import EventLog
 

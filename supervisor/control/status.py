@@ -15,7 +15,8 @@ from garrison.ipc.messages import Held, State
 from garrison.ipc.system.process_tree import pid_namespace
 from garrison.supervisor.bus.router import BusRouter
 from garrison.supervisor.config.basis import Rejection
-from garrison.supervisor.config.spec import HostSpec, ServiceSpec
+from garrison.supervisor.config.host_spec import HostSpec
+from garrison.supervisor.config.spec import ServiceSpec
 from garrison.supervisor.config.units import WHOLE
 from garrison.supervisor.crashes.report import CrashSummary
 from garrison.supervisor.lifecycle.limits import Used

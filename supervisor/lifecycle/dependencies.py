@@ -43,6 +43,24 @@ def find_cycle(specs: Iterable[ServiceSpec]) -> list[str] | None:
     return None
 
 
+def longest_stop(specs: Iterable[ServiceSpec]) -> tuple[float, list[str]]:
+    """Return how long an ordered stop may take, in seconds, and which services make it so long.
+
+    Dependents are stopped first, so the longest chain of `depends_on` counts, each with its grace.
+
+    Args:
+        specs: All services, without a cycle.
+    """
+    known = {spec.name: spec for spec in specs}
+    found: dict[str, tuple[float, list[str]]] = {}
+    for name in in_start_order(known, known):
+        spec = known[name].supervision
+        below = [found[one] for one in spec.depends_on if one in found]
+        longest, chain = max(below, key=lambda one: one[0], default=(0.0, []))
+        found[name] = longest + spec.grace, [name, *chain]
+    return max(found.values(), key=lambda one: one[0], default=(0.0, []))
+
+
 def blocking_dependencies(child: Child, children: Mapping[str, Child]) -> list[str]:
     """Return the NAMEs of the dependencies that do not run, so that a queued service waits."""
     return [

@@ -15,9 +15,9 @@ from typing import TypeAlias
 from garrison.ipc.errors import StartError
 from garrison.ipc.messages import State, Token, WorkerLimits
 from garrison.supervisor.bus.endpoints import Endpoints
+from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config
 from garrison.supervisor.config.spec import (
-    HostSpec,
     PluginSpec,
     Restart,
     ServiceSpec,

@@ -13,8 +13,8 @@ from typing import Self
 from garrison.ipc.errors import GarrisonError
 from garrison.ipc.system.file_id import file_id
 from garrison.ipc.system.locks import hold_lock
+from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.spec import HostSpec
 
 from .ownership import check_home
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from garrison.ipc.errors import GarrisonError
-from garrison.supervisor.config.spec import HostSpec
+from garrison.supervisor.config.host_spec import HostSpec
 
 OTHERS_WRITE = 0o022
 PARTS = frozenset({"run", "state", "logs", "deaths", "services"})  # folders in a home

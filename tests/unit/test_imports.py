@@ -142,6 +142,7 @@ PURE = [
     "supervisor/lifecycle/start_slots.py",
     "supervisor/bus/routes.py",
     "supervisor/config/keys.py",
+    "supervisor/config/host_spec.py",
     "supervisor/config/spec.py",
     "supervisor/config/toml_lines.py",
     "supervisor/config/units.py",
@@ -303,6 +304,7 @@ SHOWN = {
     "workers/services/twitter/__init__.py": {"time.time"},  # of the first start; age of a mention
     "workers/services/twitter/client.py": {"time.time"},  # compared with X's, without its date
     "workers/services/twitter/outcome.py": {"time.time"},  # likewise
+    "supervisor/cli/host.py": {"time.time"},  # of a line of JSON
     "supervisor/cli/person.py": {"time.time"},  # of an export
     "supervisor/state/forgotten.py": {"time.time"},  # compared with times of records
     "supervisor/cli/tasks.py": {"time.time"},  # how long until a task runs

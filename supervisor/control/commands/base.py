@@ -15,8 +15,8 @@ import msgspec
 
 from garrison.ipc.messages import Order, Token
 from garrison.ipc.system import process_tree
+from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.spec import HostSpec
 from garrison.supervisor.control.status import StatusReport
 from garrison.supervisor.crashes.store import CrashStore
 from garrison.supervisor.lifecycle.actions import Action

@@ -9,9 +9,10 @@ import pytest
 
 from garrison.supervisor.config import schema
 from garrison.supervisor.config.document import Document
+from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.config.load import Config, load
 from garrison.supervisor.config.reference import files, reference_toml
-from garrison.supervisor.config.spec import HostSpec, PluginSpec, flat_keys, service_spec
+from garrison.supervisor.config.spec import PluginSpec, flat_keys, service_spec
 from garrison.workers import Platform
 from garrison.workers.services.anthropic import AnthropicService
 from garrison.workers.services.database import DatabaseService

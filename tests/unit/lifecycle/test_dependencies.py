@@ -16,6 +16,7 @@ from garrison.supervisor.lifecycle.dependencies import (
     can_stop,
     find_cycle,
     in_start_order,
+    longest_stop,
 )
 from garrison.supervisor.lifecycle.policy import Child
 
@@ -231,3 +232,17 @@ def test_depending_binds_nothing() -> None:
     services = children(graph(a="", b="a"))
 
     assert bound_services("a", services) == []
+
+
+def test_the_longest_stop_is_a_chain() -> None:
+    """Each service of it has its grace, dependents first; what does not depend stops beside it."""
+    graces = {"a": 4.0, "b": 1.0, "c": 2.0, "d": 6.0}
+    needs = {"b": ("a",), "c": ("b", "nowhere")}
+    specs = [
+        service_spec(spec(name), grace=grace, depends_on=needs.get(name, ()))
+        for name, grace in graces.items()
+    ]
+
+    assert longest_stop(specs) == (7.0, ["c", "b", "a"])
+    assert longest_stop(specs[3:]) == (6.0, ["d"])
+    assert longest_stop([]) == (0.0, [])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from garrison.ipc.system.log_stream import open_log
-from garrison.supervisor.config.spec import HostSpec
+from garrison.supervisor.config.host_spec import HostSpec
 from garrison.supervisor.logs.events import EventLog
 from garrison.supervisor.state.atomic import write_atomic
 from garrison.supervisor.state.home import make_folders, take_lock

@@ -1,0 +1,200 @@
+"""The verb that writes a systemd unit for a host: `systemd`."""
+
+import contextlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import click
+
+from garrison.ipc.errors import GarrisonError
+from garrison.supervisor.config.load import Config, load
+
+from .config import config_option
+from .errors import DONE
+from .output import Invocation, options
+
+SUBGROUP_FROM = 254  # version of systemd that knows DelegateSubgroup
+STOP_MARGIN_S = 15  # beside the graces of the services: to end what is left, and to write
+VERSION_S = 5.0  # for systemctl to print its version
+WATCHDOG_S = 60
+SYSTEM_UNITS = Path("/etc/systemd/system")
+USER_UNITS = Path("~/.config/systemd/user")
+NAME = re.compile(r"[^A-Za-z0-9:_.@-]+")
+
+UNIT = """\
+[Unit]
+Description=garrison of {folder}
+Documentation=man:systemd.service(5)
+{network}# A supervisor that cannot start is tried for a minute.
+StartLimitIntervalSec=60
+StartLimitBurst=60
+
+[Service]
+Type=notify
+{user}WorkingDirectory={folder}
+ExecStart={command} --home {home} up --config {config}
+ExecReload={command} --home {home} upgrade
+ExecStop={command} --home {home} down
+# The services outlive a killed supervisor, and the next one adopts them.
+KillMode=process
+Restart=on-failure
+RestartSec=1
+# A config that cannot be used is not tried again.
+RestartPreventExitStatus=5
+WatchdogSec={watchdog}
+TimeoutStopSec={stop}
+Delegate=cpu memory pids
+{subgroup}LimitNOFILE=65536
+{credentials}
+[Install]
+WantedBy={target}
+"""
+
+
+class UnitPlan(NamedTuple):
+    """What a unit depends on."""
+
+    config: Path
+    python: str
+    home: Path
+    stop_s: float  # longest ordered stop
+    secrets: tuple[str, ...]
+    user: str  # that the host runs as; empty: a unit of the user's own manager
+    version: int  # of systemd; 0: not known
+
+
+def unit_text(plan: UnitPlan) -> str:
+    """Return the unit of a host."""
+    system = bool(plan.user)
+    network = "After=network-online.target\nWants=network-online.target\n" if system else ""
+    old = plan.version and plan.version < SUBGROUP_FROM
+    subgroup = (
+        f"# DelegateSubgroup needs systemd {SUBGROUP_FROM}; here memory_max is held by restarts.\n"
+        if old
+        else "DelegateSubgroup=garrison-supervisor\n"
+    )
+    return UNIT.format(
+        folder=_escaped(str(plan.config.parent)),
+        network=network,
+        user=f"User={plan.user}\n" if system else "",
+        command=f"{_quoted(plan.python)} -P -m garrison.supervisor.cli",
+        config=_quoted(str(plan.config)),
+        home=_quoted(str(plan.home)),
+        watchdog=WATCHDOG_S,
+        stop=round(plan.stop_s) + STOP_MARGIN_S,
+        subgroup=subgroup,
+        credentials=_credentials(plan.secrets),
+        target="multi-user.target" if system else "default.target",
+    )
+
+
+def unit_name(folder: Path) -> str:
+    """Return the name of the unit of the host in a folder."""
+    return f"garrison-{NAME.sub('-', folder.name).strip('-') or 'host'}.service"
+
+
+def _credentials(secrets: Iterable[str]) -> str:
+    """Return a line for each secret; systemd refuses a unit whose credential has no file."""
+    lines = [f"#LoadCredential={name}:/etc/garrison/{name}" for name in secrets]
+    head = "# A secret that is in no env_file: write its file, mode 600, and take out the #.\n"
+    return head + "\n".join(lines) + "\n" if lines else ""
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _quoted(text: str) -> str:
+    """Return a word of a command line, as systemd reads it."""
+    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    text = _escaped(text)
+    return f'"{text}"' if re.search(r"[\s;'\"]", text) else text
+
+
+@click.command(epilog="Examples: garrison systemd; garrison systemd --user --install")
+@config_option
+@click.option("--user", is_flag=True, help="A unit of your own manager (systemctl --user).")
+@click.option("--install", is_flag=True, help="Write it where systemd reads units.")
+@options
+def systemd(invocation: Invocation, path: Path, user: bool, install: bool) -> int:
+    """Print a systemd unit that runs this host.
+
+    systemd learns when all services run, that the supervisor lives, and how long a stop takes. A
+    supervisor that is killed is started again, and adopts its services.
+    """
+    config = load(path, invocation.home_option)
+    folder = config.path.parent
+    text = unit_text(_plan(invocation, config, user))
+    name = unit_name(folder)
+    if not install:
+        invocation.answer({"name": name, "unit": text})
+        invocation.say(text.rstrip())
+        return DONE
+    place = (USER_UNITS.expanduser() if user else SYSTEM_UNITS) / name
+    _write(place, text)
+    control = "systemctl --user" if user else "systemctl"
+    invocation.answer({"name": name, "unit": text, "path": str(place)})
+    invocation.say(f"wrote {place}")
+    invocation.say(f"now: {control} daemon-reload && {control} enable --now {name}")
+    if user:
+        invocation.say("to keep it running after you log out: loginctl enable-linger")
+    return DONE
+
+
+def _plan(invocation: Invocation, config: Config, user: bool) -> UnitPlan:
+    from garrison.supervisor.check import check_config
+    from garrison.supervisor.lifecycle.dependencies import longest_stop
+
+    report = check_config(config, os.environ)
+    stop_s, _ = longest_stop(report.services)
+    bound = config.host.stop_timeout
+    secrets = dict.fromkeys(
+        source
+        for spec in report.services
+        if spec.environment.env_file is None
+        for source in spec.environment.secrets.values()
+        if isinstance(source, str)
+    )
+    return UnitPlan(
+        config=config.path.absolute(),
+        python=sys.executable,
+        home=config.host.home,
+        stop_s=min(stop_s, bound) if bound else stop_s,
+        secrets=tuple(secrets),
+        user="" if user else _user_of(config.path),
+        version=_systemd_version(),
+    )
+
+
+def _user_of(config: Path) -> str:
+    """Return who owns a config: a service's processes need not be root's."""
+    try:
+        return config.owner()
+    except (KeyError, OSError):
+        return "root"
+
+
+def _systemd_version() -> int:
+    """Return the version of systemd here; 0 if there is none."""
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired, ValueError, IndexError):
+        ran = subprocess.run(
+            ["systemctl", "--version"], capture_output=True, text=True, timeout=VERSION_S
+        )
+        return int(re.findall(r"\d+", ran.stdout)[0])
+    return 0
+
+
+def _write(place: Path, text: str) -> None:
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+    except OSError as error:
+        why = error.strerror or type(error).__name__
+        command = f"garrison systemd | sudo tee {shlex.quote(str(place))}"
+        raise GarrisonError(f"{place} cannot be written: {why}; run {command}") from error
