@@ -98,6 +98,12 @@ def _decode(frames: list[bytes], foreign: bool) -> list[messages.Upward]:
     return batch
 
 
+def _bounded_link(link: messages.Link) -> messages.Link:
+    return msgspec.structs.replace(
+        link, problem=link.problem[:WARNING_MOST], probe_problem=link.probe_problem[:WARNING_MOST]
+    )
+
+
 def bounded(message: messages.Upward) -> messages.Upward:
     """Return a message with its texts and figures cut to what the supervisor keeps."""
     match message:
@@ -111,9 +117,10 @@ def bounded(message: messages.Upward) -> messages.Upward:
             return messages.Stopped(reason[:REASON_MOST])
         case messages.Health(problem, took_s):
             return messages.Health(problem[:REASON_MOST], took_s)
-        case messages.Beat() if len(message.facts) > FACTS_MOST or message.warnings:
+        case messages.Beat() if len(message.facts) > FACTS_MOST or message.warnings or message.link:
             facts = dict(list(message.facts.items())[:FACTS_MOST])
             lines = tuple(line[:WARNING_MOST] for line in message.warnings[:WARNINGS_MOST])
-            return msgspec.structs.replace(message, facts=facts, warnings=lines)
+            link = message.link and _bounded_link(message.link)
+            return msgspec.structs.replace(message, facts=facts, warnings=lines, link=link)
         case _:
             return message

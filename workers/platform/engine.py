@@ -20,9 +20,10 @@ from . import filters, ids
 from .commands import Command, commands_of
 from .config import PlatformConfig
 from .decision import SendPolicy
-from .handing_over import AGENT, HandingOver
+from .handing_over import AGENT, CAUGHT_UP_KEY, HandingOver
 from .link import LinkState
 from .messages import Heard, Outgoing, Sent
+from .operator_chat import OperatorChat
 from .part_send import Author, SendLimits
 from .probing import Probing
 from .receiving import Receiving
@@ -37,7 +38,6 @@ LINK_EVENT = "platform.link"  # {"service", "problem"}: why its connection is lo
 FAILURE_TEXT = "Sorry, I cannot answer just now."  # the default of the agent's key
 FAILURE_KEY = "failure_text"  # of a memory's metadata: the platform's own; and the agent's method
 AGENT_S = 2.0  # for the agent to return its text
-CAUGHT_UP_KEY = "caught_up"  # likewise: catch-up yielded it, so it may be answered already
 
 
 class AuthorMethods(NamedTuple):
@@ -117,8 +117,13 @@ class Engine:
         self._typing = None
         if author.typing is not None and config.typing:
             self._typing = TypingIndicator(author.typing, spawn)
+        self._operators = OperatorChat(self._runtime, config.operators, self.send)
         handing_over = HandingOver(
-            self._runtime, config.commands, self.send_failure_text, self._show_typing
+            self._runtime,
+            config.commands,
+            self.send_failure_text,
+            self._show_typing,
+            self._operators,
         )
         self.probing = Probing(self.link, author.probe, config.probe, self.report_link)
         self._catch_up = author.catch_up if config.catch_up else None
@@ -169,7 +174,10 @@ class Engine:
             ValueError: Its id or its room is empty.
         """
         memory_id = ids.memory_id(self._name, memory.room_id, memory.id)
-        if filters.ignored(memory, self._config):
+        why = filters.ignored(memory, self._config)
+        if why in filters.NOT_FOR_AGENT and self._operators.handles(memory):
+            why = ""
+        if why:
             self._passed_over += 1
             return None
         self._received += 1

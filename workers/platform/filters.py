@@ -9,6 +9,8 @@ BOT, MENTIONED, OWN, EDITED = "bot", "mentioned", "own", "edited"
 CHANNEL_NAME, PARENT_ID, PARENT_NAME = "channel_name", "parent_id", "parent_name"
 CHOSEN = "chosen"  # whether the platform's own keys want it, in place of the common ones
 
+# Why a message is not passed on to the agent, that an operator's order is read in spite of
+NOT_FOR_AGENT = frozenset({"direct", "not mentioned"})
 DIRECT = frozenset({"DM", "VOICE_DM"})
 
 

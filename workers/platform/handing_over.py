@@ -17,9 +17,11 @@ from garrison.workers.runtime import Runtime
 
 from .commands import as_command
 from .filters import EDITED
+from .operator_chat import OperatorChat
 
 log = logging.getLogger(__name__)
 
+CAUGHT_UP_KEY = "caught_up"  # of a memory's metadata: it may be answered already
 AGENT = "agent"  # a service_type
 RETRY_S = 0.1  # before a post is tried again; doubled each time
 RETRY_MOST_S = 5.0
@@ -37,6 +39,7 @@ class HandingOver:
         commands: The config's: which actions are commands.
         unanswered: Sends the `failure_text` for a message.
         begun: Called with a channel when a message of it is handed over.
+        operators: Answers what operators order.
     """
 
     def __init__(
@@ -45,9 +48,10 @@ class HandingOver:
         commands: bool | Sequence[str],
         unanswered: Callable[[Memory], Awaitable[None]],
         begun: Callable[[str], None],
+        operators: OperatorChat,
     ) -> None:
         self._runtime, self._unanswered, self._begun = runtime, unanswered, begun
-        self._commands = commands
+        self._commands, self._operators = commands, operators
         self._calls = 0
 
     async def hand_over(self, memory: Memory) -> None:
@@ -58,6 +62,9 @@ class HandingOver:
         """
         if memory.metadata.get(EDITED):
             await self._emit(memory)
+            return
+        if self._operators.handles(memory):
+            await self._operators.answer(memory, memory.metadata.get(CAUGHT_UP_KEY) is True)
             return
         memory, responses = as_command(memory, self._commands)
         if await self._post(memory, responses):

@@ -108,3 +108,19 @@ def is_damage(error: BaseException) -> bool:
     name = getattr(error, "sqlite_errorname", "")
     # The sqlite3 module itself raises the latter, for a text that is not UTF-8.
     return name.startswith(DAMAGE) or (not name and "decode" in str(error))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file, or make it; readable by its owner alone. Raises OSError: it is as it was."""
+    beside = path.with_name(f"{path.name}.new")
+    try:
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            beside.unlink(missing_ok=True)
+        raise

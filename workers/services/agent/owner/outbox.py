@@ -1,7 +1,6 @@
 """The file of what the owner is told: the events that were read, and the messages to be sent."""
 
 import logging
-import os
 from datetime import datetime
 from pathlib import Path
 
@@ -55,13 +54,3 @@ def load(path: Path) -> State:
     except (OSError, msgspec.MsgspecError, ValueError) as error:
         log.warning("owner.damaged path=%s error=%s", path, error)
         return State()
-
-
-def store(path: Path, data: bytes) -> None:
-    """Replace the file. Raises OSError; it is then as it was."""
-    beside = path.with_suffix(".new")
-    with beside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)

@@ -18,8 +18,9 @@ import msgspec
 
 from garrison.ipc import GarrisonError, InvalidCall
 from garrison.workers import DeadLetter, Runtime
+from garrison.workers.sqlite.files import replace_file
 
-from .outbox import Item, State, is_after, load, store, unix_time
+from .outbox import Item, State, is_after, load, unix_time
 
 log = logging.getLogger(__name__)
 
@@ -222,7 +223,7 @@ class OwnerNews:
         async with self._saving:
             data = msgspec.json.encode(self._state)
             try:
-                await asyncio.to_thread(store, self._path, data)
+                await asyncio.to_thread(replace_file, self._path, data)
             except OSError as error:
                 log.warning("owner.not_saved path=%s error=%s", self._path, error)
 
