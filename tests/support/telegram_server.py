@@ -95,7 +95,10 @@ class Server:
         token = request.match_info["token"]
         if token.startswith("bad"):
             return _error(401, "Unauthorized")
-        arguments, files = await _arguments(request)
+        try:
+            arguments, files = await _arguments(request)
+        except ConnectionError:  # the bot was killed
+            return web.Response(status=400)
         fault = self._fault(method)
         if fault is not None:
             early = await self._before(fault, request)

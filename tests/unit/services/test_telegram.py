@@ -382,6 +382,8 @@ def test_the_offset_is_behind_what_is_handed_over() -> None:
     assert offsets.offset == 12
     offsets.done(12)
     assert (offsets.offset, offsets.open) == (13, 0)
+    assert not offsets.add(12)  # by a poll that was under way
+    offsets.confirmed(13)
     assert offsets.add(4)  # after a quiet week ids begin anywhere
     offsets.done(4)
     assert offsets.offset == 5

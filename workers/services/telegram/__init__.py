@@ -204,10 +204,6 @@ class TelegramService(Platform):
             target.chat, "typing", message_thread_id=target.topic, read_timeout=TYPING_S
         )
 
-    async def direct_channel(self, person: str) -> str:
-        """Return the channel of a person's direct messages: it has the person's id."""
-        return person
-
     async def fetch_file(self, file: str) -> bytes:
         """Return the content of a file that a message had.
 

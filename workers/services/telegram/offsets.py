@@ -6,7 +6,7 @@ class Offsets:
 
     def __init__(self) -> None:
         self._open: set[int] = set()  # received, not handed over
-        self._done: set[int] = set()  # handed over, behind an open one
+        self._done: set[int] = set()  # handed over; Telegram may return them once more
         self._next = 0  # after the last one that was received
 
     @property
@@ -31,4 +31,7 @@ class Offsets:
         """Note that an update is handed over."""
         self._open.discard(update)
         self._done.add(update)
-        self._done = {one for one in self._done if one > self.offset}
+
+    def confirmed(self, offset: int) -> None:
+        """Note that a poll from this offset on has returned: what is below it comes no more."""
+        self._done = {one for one in self._done if one >= offset}

@@ -89,10 +89,13 @@ class Poller:
         # What is under way is returned again, at once: then there is no use in waiting.
         wait = 0 if self._offsets.open else self._config.poll_timeout
         wait = min(wait, ALONE_POLL_S) if self._rivals else wait
+        offset = self._offsets.offset
         async with asyncio.timeout(self._config.poll_timeout + 60.0):
-            return await self._connection.client.get_updates(
-                offset=self._offsets.offset, limit=BATCH, timeout=wait, allowed_updates=KINDS
+            updates = await self._connection.client.get_updates(
+                offset=offset, limit=BATCH, timeout=wait, allowed_updates=KINDS
             )
+        self._offsets.confirmed(offset)
+        return updates
 
     async def _take(self, updates: "tuple[telegram.Update, ...]") -> None:
         """Give new updates to their lanes; wait for progress where there are none."""
