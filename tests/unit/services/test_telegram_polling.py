@@ -114,7 +114,8 @@ async def test_a_chat_that_takes_long_delays_no_other() -> None:
 async def test_failures_are_tried_again_more_slowly(waits: list[float]) -> None:
     """One that is over leaves no warning."""
     api = Api(update(10, 2))
-    api.failures = [telegram.error.NetworkError("Bad Gateway")] * 3 + [telegram.error.TimedOut()]
+    outage = telegram.error.NetworkError("Bad Gateway")
+    api.failures = [outage, outage, outage, telegram.error.TimedOut()]
     await running(api, lambda: api.handled == [10])
     assert waits == [0.5, 1.0, 2.0, 4.0]
     assert api.warnings[0] == "Telegram cannot be reached: Bad Gateway; it is tried again"
