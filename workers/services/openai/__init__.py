@@ -32,6 +32,7 @@ from ..model_support.server_client import (
     check_url,
     chosen_model,
 )
+from ..model_support.sound_fetch import SoundFetch
 from ..model_support.tools import StreamedCalls
 from .messages import (
     add_calls,
@@ -81,6 +82,7 @@ class OpenAIService(CountedProvider):
     _client: ServerClient
     _requests: Requests
     _media: MediaServer
+    _sounds: SoundFetch
 
     @classmethod
     async def start(cls, runtime: Runtime) -> Self:
@@ -95,6 +97,7 @@ class OpenAIService(CountedProvider):
             library.DefaultAsyncHttpxClient,
             OPENAI_VENDOR,
         )
+        service._sounds = SoundFetch()
         service._media = MediaServer(service._client, service._requests)
         key_check = KeyCheck(runtime, service._client, OPENAI)
         service._requests.advice = service._client.advice
@@ -123,6 +126,7 @@ class OpenAIService(CountedProvider):
     async def stop(self) -> None:
         """Close its connections."""
         await self._client.close()
+        await self._sounds.close()
 
     # --- text -------------------------------------------------------------------------------
 
@@ -225,7 +229,7 @@ class OpenAIService(CountedProvider):
 
     async def transcribe(self, params: Any) -> str:
         """Return the spoken text of a sound; see `sound_of`."""
-        sound = sound_of(params)
+        sound = await self._sounds.with_data(sound_of(params))
         return await self._media.transcript(sound, self.config.transcription_model)
 
     # --- parts of these -----------------------------------------------------------------------

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 import msgspec
 
-from garrison.workers import ModelError, ModelType, PermanentFailure, Plugin, Runtime, idempotent
+from garrison.workers import ModelType, PermanentFailure, Plugin, Runtime, idempotent
 
 from ..model_support import media_service
 from ..model_support.blocking import Bench
@@ -13,6 +13,7 @@ from ..model_support.config import Count, Positive, Seconds
 from ..model_support.media_requests import SOUND_MOST, Sound, sound_of
 from ..model_support.provider import CountedService
 from ..model_support.requests import Requests
+from ..model_support.sound_fetch import SoundFetch
 from .whisper import Whisper
 
 PRIORITY = -50  # a provider with a key is preferred
@@ -31,6 +32,10 @@ class TranscriptionService(CountedService):
         model: str = "whisper-1"  # of the server
         language: str = ""  # where a request names none, as in "en"; empty: the model finds it
         sound_bytes: Annotated[int, msgspec.Meta(ge=1024)] = SOUND_MOST  # of a sound, at most
+        allow_private: bool = (
+            False  # whether addresses of this machine and its networks are fetched
+        )
+        fetch_timeout: Seconds = 30.0  # seconds to fetch a sound from its address
         model_path: str = ""  # folder of a Whisper model; empty: there is none on this machine
         sound_seconds: Seconds = 600.0  # length of a sound for that model, at most
         model_timeout: Seconds = 120.0  # seconds for one transcript of that model
@@ -42,6 +47,7 @@ class TranscriptionService(CountedService):
     _media: media_service.Media
     _whisper: Whisper | None
     _bench: Bench
+    _fetch: SoundFetch
     _requests: Requests
 
     @classmethod
@@ -61,6 +67,7 @@ class TranscriptionService(CountedService):
         service._media = media_service.Media(runtime, config, bool(config.model_path))
         service._requests = service._media.requests
         service._bench = Bench(runtime, "a transcript")
+        service._fetch = SoundFetch(config.allow_private, config.sound_bytes, config.fetch_timeout)
         try:
             await service._media.open(service)
         except PermanentFailure as error:
@@ -71,6 +78,7 @@ class TranscriptionService(CountedService):
     async def stop(self) -> None:
         """Close its connections."""
         await self._media.close()
+        await self._fetch.close()
 
     @idempotent
     async def transcribe(self, params: Any) -> str:
@@ -78,8 +86,7 @@ class TranscriptionService(CountedService):
         sound = sound_of(params, self.config.sound_bytes)
         if self.config.language:
             sound = sound._replace(rest={"language": self.config.language, **sound.rest})
-        if sound.url:
-            raise ModelError("invalid", text="an address is not fetched: pass the data")
+        sound = await self._fetch.with_data(sound)
         return await self._media.answer(
             lambda server: server.transcript(sound, self.config.model),
             None if self._whisper is None else lambda: self._by_model(sound),
