@@ -41,6 +41,11 @@ class XServer:
         said: str = self.ask("direct", text=text, other=other)["id"]
         return said
 
+    def reset(self) -> None:
+        """Begin anew, without posts, faults and limits."""
+        self.messages, self.counted = [], {}
+        self.ask("reset")
+
     def set(self, **settings: Any) -> None:
         """Change what X does: `lag`, `refuse_duplicates`, `cap`, `used`."""
         self.ask("set", **settings)

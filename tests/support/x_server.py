@@ -354,6 +354,8 @@ class X:
                 return web.json_response({"id": self._say(**asked)})
             case "direct":
                 return web.json_response({"id": self.write_direct(PERSON[0], **asked)["id"]})
+            case "reset":
+                self.__init__()  # type: ignore[misc]
             case "set":
                 self.settings |= asked
             case "limit":

@@ -76,14 +76,19 @@ class TwitterService(Platform):
         begin = await asyncio.to_thread(first_start, self.runtime.data_folder, now)
         for poller in self._pollers:
             poller.since = Since("", begin if config.catch_up else now)
-        self._caught_up = asyncio.Event()
+            poller.missed = asyncio.get_running_loop().create_future()
+        self._positioned = asyncio.Event()  # where to read on from is known
         if not config.catch_up:
-            self._caught_up.set()
-        for poller in self._pollers:
+            self._positioned.set()
+        self._polls = [
             self.runtime.spawn(self._poll(poller), f"poll {poller.name}")
+            for poller in self._pollers
+        ]
 
     async def stop(self) -> None:
-        """Close all connections."""
+        """End the polls, and close all connections."""
+        for poll in self._polls:
+            poll.cancel()
         await self._api.close()
 
     async def _log_in(self) -> str:
@@ -114,7 +119,9 @@ class TwitterService(Platform):
     # --- receiving --------------------------------------------------------------------------
 
     async def _poll(self, poller: Poller) -> None:
-        await self._caught_up.wait()
+        await self._positioned.wait()
+        if self.config.catch_up:  # here, so that tokens that X refuses end the service
+            poller.missed.set_result(await poller.read_new())
 
         async def receive(heard: Heard) -> None:
             await self.receive(heard.memory, heard.stream, heard.position)
@@ -124,13 +131,15 @@ class TwitterService(Platform):
     async def catch_up(self, since: dict[str, str]) -> AsyncIterator[Heard]:
         limit = self.config.catch_up
         oldest = 0.0 if limit is True else time.time() - float(limit)
+        if not self._positioned.is_set():
+            for poller in self._pollers:
+                position = since.get(poller.name, "")
+                poller.since = Since(position if position.isdigit() else "", poller.since.unix)
+            self._positioned.set()
         for poller in self._pollers:
-            position = since.get(poller.name, "")
-            poller.since = Since(position if position.isdigit() else "", poller.since.unix)
-            for heard in await poller.new():
+            for heard in await asyncio.shield(poller.missed):
                 if heard.memory.created_at >= oldest:
                     yield heard
-        self._caught_up.set()
 
     # --- sending ----------------------------------------------------------------------------
 

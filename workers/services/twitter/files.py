@@ -13,7 +13,7 @@ from garrison.workers import Media, NotSent
 from .client import Api
 
 IMAGES_MOST = 4  # of one post; or one film or GIF
-PIECE = 1 << 20  # bytes of one request
+PIECE = 1 << 19  # bytes of one request, before they are text
 CHECKS_MOST = 30  # of an upload that X still works on
 CHECK_S = 1.0
 CHECK_MOST_S = 10.0

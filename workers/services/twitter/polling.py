@@ -47,9 +47,10 @@ class Poller:
         self.since = Since("", 0.0)
         self.pace = Pace(config.poll, config.poll_idle, config.poll)
         self.read = 0  # posts since the start
+        self.missed: asyncio.Future[list[Heard]]  # what is found at the start
 
     async def new(self) -> list[Heard]:
-        """Read everything that is new, the oldest first; wait where X limits it."""
+        """Read everything that is new once, the oldest first; wait where X limits it."""
         found: list[Heard] = []
         token = ""
         for _ in range(PAGES_MOST):
@@ -71,6 +72,25 @@ class Poller:
             self.since = Since(found[-1].position, self.since.unix)
         return found
 
+    async def read_new(self) -> list[Heard]:
+        """Read everything that is new, the oldest first; try again until X answers.
+
+        Raises:
+            PermanentFailure: X refuses the tokens.
+        """
+        failures, before = 0, self.since
+        while True:
+            try:
+                found = await self.new()
+            except Exception as error:  # noqa: BLE001 (X, or the way to it, is disturbed)
+                self.since = before
+                failures += 1
+                await self._failed(error, failures)
+            else:
+                if failures:
+                    self._runtime.warn(f"poll {self.name}", None)
+                return found
+
     async def run(
         self, receive: Callable[[Heard], Awaitable[None]], alive: Callable[[], None]
     ) -> None:
@@ -83,20 +103,9 @@ class Poller:
         Raises:
             PermanentFailure: X refuses the tokens.
         """
-        failures = 0
         while True:
-            await asyncio.sleep(self._wait_s(failures))
-            before = self.since
-            try:
-                found = await self.new()
-            except Exception as error:  # noqa: BLE001 (X, or the way to it, is disturbed)
-                self.since = before
-                failures += 1
-                await self._failed(error, failures)
-                continue
-            if failures:
-                failures = 0
-                self._runtime.warn(f"poll {self.name}", None)
+            await asyncio.sleep(self._wait_s())
+            found = await self.read_new()
             alive()
             for heard in found:
                 await receive(heard)
@@ -115,9 +124,7 @@ class Poller:
                 log.warning("twitter.limited stream=%s wait_s=%.0f", self.name, wait)
                 await asyncio.sleep(wait)
 
-    def _wait_s(self, failures: int) -> float:
-        if failures:
-            return float(min(RETRY_S * 2 ** min(failures - 1, 16), RETRY_MOST_S))
+    def _wait_s(self) -> float:
         now, limits = time.monotonic(), self._api.limits
         endpoint = self._stream.endpoint
         return self.pace.wait_s(limits.spread_s(endpoint, now), limits.wait_s(endpoint, now))
@@ -137,5 +144,7 @@ class Poller:
                 f"at {PORTAL}",
             )
             await asyncio.sleep(FORBIDDEN_S)
-        elif failures >= SHOWN_FROM:
+            return
+        if failures >= SHOWN_FROM:
             self._runtime.warn(f"poll {self.name}", f"{self.name} cannot be read: {reason}")
+        await asyncio.sleep(min(RETRY_S * 2 ** min(failures - 1, 16), RETRY_MOST_S))

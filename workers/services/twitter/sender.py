@@ -8,13 +8,14 @@ from garrison.workers import NotSent, Outgoing, RetryLater
 from .client import Api, endpoint_of
 from .files import File, sendable, upload
 from .incoming import DIRECT_PREFIX
-from .outcome import AGAIN_S, Duplicate, as_outcome, reason_of
+from .outcome import Duplicate, as_outcome, reason_of
 from .reading import OwnPosts
 from .text import POST_MOST, comparable, is_same, weight
 
 TIMELINE = "timeline"  # the channel of posts that answer nothing
 POSTS = endpoint_of("POST", "/2/tweets")
 LOOKED_AT = 3  # pages of one's own posts, for one that may have been sent
+UPLOAD_AGAIN_S = 1.0
 SLACK_S = 60.0  # between X's clock and this one
 
 
@@ -83,7 +84,7 @@ class Sender:
         except Exception as error:
             meant = as_outcome(error, self._http)
             if meant is error:  # nothing was posted yet
-                meant = RetryLater(AGAIN_S, f"a file was not uploaded: {reason_of(error)}")
+                meant = RetryLater(UPLOAD_AGAIN_S, f"a file was not uploaded: {reason_of(error)}")
             raise meant from error
 
     async def _post(self, m: Outgoing, text: str, media: list[str]) -> str:
