@@ -24,6 +24,7 @@ from garrison.workers.services.mailbox import MailboxService
 from garrison.workers.services.mcp import McpService
 from garrison.workers.services.notification import NotificationService
 from garrison.workers.services.openai import OpenAIService
+from garrison.workers.services.sql import SqlService
 from garrison.workers.services.task import TaskService
 from garrison.workers.services.telegram import TelegramService
 from garrison.workers.services.transcription import TranscriptionService
@@ -96,7 +97,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
     plugins = ["chat", "agent", "eliza", "mailbox", "notification", "task", "database"]
     plugins += ["openai", "anthropic", "local", "tts", "image", "transcription", "mcp"]
     plugins += ["discord", "telegram", "twitter"]
-    plugins += ["web_search"]
+    plugins += ["web_search", "sql"]
     (short_path / "plain.toml").write_text("".join(f"[plugins.{name}]\n" for name in plugins))
     full, plain = (load(short_path / f, None, {}) for f in ("config.toml", "plain.toml"))
     assert (full.host, full.plugins) == (plain.host, plain.plugins)
@@ -119,6 +120,7 @@ def test_the_defaults_are_right(short_path: Path, uncommented: str) -> None:
         ("database", DatabaseService),
         ("mcp", McpService),
         ("web_search", WebSearchService),
+        ("sql", SqlService),
     )
     platforms: tuple[tuple[str, type[Platform]], ...] = (
         ("discord", DiscordService),
