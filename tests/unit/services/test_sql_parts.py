@@ -277,7 +277,7 @@ def test_a_result_as_text() -> None:
         {"url": "http://[secret"},
     ],
 )
-def test_a_database_that_is_none(keys: dict[str, str]) -> None:
+def test_a_database_that_is_none(keys: dict[str, Any]) -> None:
     """The text has no url, as that may have a password."""
     with pytest.raises(ValueError, match="url") as caught:
         DatabaseConfig(**keys)

@@ -1,10 +1,11 @@
 """What queries return, and how values become plain ones. Pure. Sizes are bytes."""
 
 import base64
-import datetime
 import json
 import math
 from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -105,9 +106,9 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value if math.isfinite(value) else str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return {"base64": base64.b64encode(value).decode()}
-    if isinstance(value, datetime.datetime | datetime.date | datetime.time):
+    if isinstance(value, datetime | date | time_of_day):
         return value.isoformat()
-    if isinstance(value, datetime.timedelta):
+    if isinstance(value, timedelta):
         return value.total_seconds()
     if isinstance(value, Mapping) and depth < DEEPEST:
         return {str(key): plain(one, depth + 1) for key, one in value.items()}
@@ -166,17 +167,17 @@ def _boolean(value: Any) -> bool:
 
 
 def _time(value: Any) -> Any:
-    return datetime.time.fromisoformat(value) if isinstance(value, str) else value
+    return time_of_day.fromisoformat(value) if isinstance(value, str) else value
 
 
 def _moment(value: Any) -> Any:
-    return datetime.datetime.fromisoformat(value) if isinstance(value, str) else value
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 def _aware(value: Any) -> Any:
     found = _moment(value)
-    is_naive = isinstance(found, datetime.datetime) and found.tzinfo is None
-    return found.replace(tzinfo=datetime.UTC) if is_naive else found
+    is_naive = isinstance(found, datetime) and found.tzinfo is None
+    return found.replace(tzinfo=UTC) if is_naive else found
 
 
 CONVERSIONS: dict[str, Any] = {
@@ -186,10 +187,10 @@ CONVERSIONS: dict[str, Any] = {
     "numeric": lambda value: Decimal(str(value)),
     "bool": _boolean,
     "uuid": lambda value: UUID(str(value)),
-    "date": lambda value: datetime.date.fromisoformat(value) if isinstance(value, str) else value,
+    "date": lambda value: date.fromisoformat(value) if isinstance(value, str) else value,
     "time": _time,
     "timetz": _time,
     "timestamp": _moment,
     "timestamptz": _aware,
-    "interval": lambda value: datetime.timedelta(seconds=float(value)),
+    "interval": lambda value: timedelta(seconds=float(value)),
 }
