@@ -305,5 +305,6 @@ def test_the_service_has_the_keys_of_its_config() -> None:
 def test_waits_double_to_a_minute_and_begin_anew_after_a_steady_time() -> None:
     assert [backoff.wait(n, 0.5) for n in (1, 2, 3, 8, 1000)] == [0.5, 1.0, 2.0, 60.0, 60.0]
     assert (backoff.wait(1, 0.0), backoff.wait(1, 1.0)) == (0.375, 0.625)
-    assert backoff.failures_now(4, lasted=1.0) == 5
-    assert backoff.failures_now(4, lasted=30.0) == 1
+    assert backoff.failures_now(4, lasted=1.0, answered=False) == 5
+    assert backoff.failures_now(4, lasted=30.0, answered=False) == 1
+    assert backoff.failures_now(4, lasted=1.0, answered=True) == 1

@@ -90,7 +90,7 @@ class McpService(Service):
     async def stop(self) -> None:
         """End the connections, and the servers that were started."""
         for entry in self._entries.values():
-            await entry.close()
+            entry.close()
         if self._running:
             await asyncio.wait(self._running, timeout=STOP_S)
 

@@ -64,11 +64,13 @@ class Entry:
         self._sampling = sampling if server.sampling else None
         self._redact = redact
         self._connection: Connection | None = None
+        self._life: asyncio.Task[str] | None = None
         self._there = asyncio.Event()  # it is connected
         self.tried = asyncio.Event()  # for the first time
         self._wake = asyncio.Event()
         self._stale: set[str] = set()
-        self._suspect = self._closing = False
+        self._suspect = self._closing = self._answered = False
+        self._lasted = 0.0  # of the last connection
         self._failed, self._retry_at = 0, 0.0
         self._slots, self._waiting, self._in_flight = asyncio.Semaphore(server.concurrency), 0, 0
         self._log = LineLog(log, name)
@@ -79,11 +81,10 @@ class Entry:
         """Keep it connected, until it is closed."""
         loop = asyncio.get_running_loop()
         while not self._closing:
-            began = loop.time()
             reason = await self._live()
             if self._closing:
                 return
-            self._failed = backoff.failures_now(self._failed, loop.time() - began)
+            self._failed = backoff.failures_now(self._failed, self._lasted, self._answered)
             wait = backoff.wait(self._failed, random.random())
             self._retry_at = loop.time() + wait
             self.problem = reason
@@ -95,10 +96,12 @@ class Entry:
                 async with asyncio.timeout(wait):
                     await self._until_closing()
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """End its connection, and do not connect again."""
         self._closing = True
         self._wake.set()
+        if self._connection is None and self._life is not None:
+            self._life.cancel()  # it has not answered yet
 
     async def _until_closing(self) -> None:
         while not self._closing:
@@ -112,6 +115,7 @@ class Entry:
         library's.
         """
         task = asyncio.create_task(self._connect(), name=f"mcp server {self.name}")
+        self._life = task
         try:
             await asyncio.wait({task})
         finally:
@@ -132,6 +136,7 @@ class Entry:
         else:
             opening = connection.over_http(filled(server.headers, self._secrets))
         self._stale, self._suspect = set(), False
+        self._lasted, self._answered = 0.0, False
         self._wake.clear()
         limit = asyncio.timeout(server.connect_timeout)
         try:
@@ -152,6 +157,7 @@ class Entry:
 
     async def _serve(self, connection: Connection) -> None:
         """Serve calls, and read what has changed, until the connection is lost."""
+        began = asyncio.get_running_loop().time()
         self._connection, self.problem = connection, ""
         self.connects += 1
         log.info("mcp.connected server=%s about=%r", self.name, connection.about)
@@ -174,6 +180,7 @@ class Entry:
                     self._suspect = False
         finally:
             listening.cancel()
+            self._lasted = asyncio.get_running_loop().time() - began
 
     async def _woken(self) -> bool:
         """Wait until something is to be done; return False if a check is due."""
@@ -326,7 +333,9 @@ class Entry:
                 task.add_done_callback(_look_at)
                 task.cancel()
         if task.done():
-            return task.result()
+            answer = task.result()
+            self._answered = True
+            return answer
         self.timeouts += 1
         self._suspect = True
         self._wake.set()
