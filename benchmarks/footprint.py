@@ -43,8 +43,10 @@ LIBRARIES = {
     "task": "cronsim",
     "tts": "espeakng_loader",
     "transcription": "openai",
+    "mcp": "mcp",
 }
 SERVERS = {"openai": "/v1", "anthropic": "", "transcription": "/v1"}  # path of their base_url
+MCP_SERVER = Path(__file__).parent.parent / "tests" / "support" / "plain_mcp_server.py"
 HELLO = {"prompt": "Hello", "max_tokens": 9}
 Call = Callable[[Any], Awaitable[Any]]
 CALLS: Mapping[str, Call] = {
@@ -60,6 +62,7 @@ CALLS: Mapping[str, Call] = {
     "image": lambda service: service.generate("a cat"),
     "tts": lambda service: service.speak("Hello"),
     "transcription": lambda service: service.transcribe(b"OggS"),
+    "mcp": lambda service: service.call_tool("plain", "echo", {"text": "Hello"}),
 }
 
 
@@ -179,6 +182,9 @@ def config(names: list[str], url: str) -> str:
     for name, path in SERVERS.items():
         if name in names:
             lines += [f"[services.{name}.config]", f'base_url = "{url}{path}"']
+    if "mcp" in names:  # its start does not wait for the server, which is another program
+        lines += ["[services.mcp.config]", "wait = 0", "[services.mcp.config.servers.plain]"]
+        lines += [f'command = "{sys.executable}"', f'args = ["{MCP_SERVER}"]']
     return "\n".join(lines) + "\n"
 
 

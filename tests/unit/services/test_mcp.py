@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from garrison.workers.services.mcp import McpService, backoff
+from garrison.workers.services.mcp import McpService, backoff, secrets_problem
 from garrison.workers.services.mcp.child_environment import environment, filled, missing_secrets
 from garrison.workers.services.mcp.config import Config, ServerConfig
 from garrison.workers.services.mcp.line_log import LineLog
@@ -236,6 +236,8 @@ def test_a_server_that_talks_much_does_not_fill_the_log() -> None:
     assert 100 <= len(recorder.lines) < 150
     assert max(map(len, recorder.lines)) < 600
     assert log.last[-1].startswith("999 ")
+    log.add("stderr", b"\x1b[31mred\r\xff")
+    assert log.last[-1] == "\ufffd[31mred\ufffd\ufffd"
 
 
 # --- secrets --------------------------------------------------------------------------------
@@ -259,6 +261,15 @@ def test_headers_are_filled_and_what_is_missing_is_named() -> None:
     server = ServerConfig(url="http://x/mcp", secrets=["A", "B"], headers={"x-key": "${A}-${B}"})
     assert filled(server.headers, {"A": "1", "B": r"\1${A}"}) == {"x-key": r"1-\1${A}"}
     assert missing_secrets(server, {"A": "", "B": "2"}) == ["A"]
+
+
+def test_a_secret_that_would_break_a_header_is_found_before_it_is_sent() -> None:
+    web, local = ServerConfig(url="http://x", secrets=["A"]), ServerConfig("x", secrets=["A"])
+    assert "A has characters" in secrets_problem(web, {"A": "a\r\nb: c"}, "mcp")
+    assert secrets_problem(web, {"A": "ab"}, "mcp") == ""
+    assert secrets_problem(local, {"A": "a\r\nb: c"}, "mcp") == ""
+    assert "A has characters" in secrets_problem(local, {"A": "a\0b"}, "mcp")
+    assert "[services.ada.mcp]" in secrets_problem(local, {"A": ""}, "ada.mcp")
 
 
 @pytest.mark.parametrize(

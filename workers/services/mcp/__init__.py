@@ -20,7 +20,7 @@ from garrison.workers import (
 
 from ..model_support.library import load_library
 from . import config as keys
-from .child_environment import missing_secrets
+from .child_environment import missing_secrets, unsendable
 from .errors import McpFailed, McpUnavailable
 from .results import ToolResult, as_action_result, resource_text, result_of
 from .tools import ToolInfo, action_name, with_actions
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from .entry import Entry
 
 REQUIREMENT = "mcp>=2.3"
-LIBRARY_MODULES = ("mcp", "mcp.client.streamable_http", "mcp.client.subscriptions")
 STOP_S = 8.0  # for all servers to end
 
 
@@ -56,7 +55,7 @@ class McpService(Service):
         service._tools = []
         service._entries, service._running = {}, []
         for name, server in service.config.servers.items():
-            secrets = {one: str(runtime.get_setting(one) or "") for one in server.secrets}
+            secrets = {one: str(runtime.get_setting(one) or "").strip() for one in server.secrets}
             entry = Entry(
                 name,
                 server,
@@ -67,11 +66,9 @@ class McpService(Service):
                 lambda params: sample(runtime, params),
             )
             service._entries[name] = entry
-            missing = missing_secrets(server, secrets)
-            if missing:
-                entry.problem = f"{', '.join(missing)} is not set: name it in the `secrets` of "
-                entry.problem += f"[services.{runtime.name}] too, and set it"
-                entry.tried.set()
+            entry.problem = secrets_problem(server, secrets, runtime.name)
+            if entry.problem:
+                entry.tried.set()  # nothing changes that while this worker runs
                 continue
             service._running.append(service.spawn(entry.run(), f"mcp server {name}", False))
         service._offer_resources()
@@ -272,14 +269,25 @@ class McpService(Service):
         return float(min(entry.server.timeout, self.runtime.time_left))
 
 
+def secrets_problem(server: keys.ServerConfig, secrets: dict[str, str], service: str) -> str:
+    """Return why a server cannot be given its secrets; empty if it can."""
+    if missing := missing_secrets(server, secrets):
+        names = ", ".join(missing)
+        return (
+            f"{names} is not set: name it in the `secrets` of [services.{service}] too, and set it"
+        )
+    if bad := unsendable(server, secrets):
+        return f"{', '.join(bad)} has characters that cannot be sent, such as a line break"
+    return ""
+
+
 __all__ = ["McpFailed", "McpService", "McpUnavailable", "ToolInfo", "ToolResult", "plugin"]
 
 plugin = Plugin(
     name="mcp",
     services=[McpService],
     preload=[
-        *LIBRARY_MODULES,
-        "garrison.workers.services.mcp.sampling",
-        "garrison.workers.services.mcp.entry",
+        "mcp",
+        *(f"garrison.workers.services.mcp.{name}" for name in ("sampling", "entry", "warm")),
     ],
 )

@@ -16,6 +16,12 @@ def missing_secrets(server: ServerConfig, secrets: Mapping[str, str]) -> list[st
     return [name for name in server.secrets if not secrets.get(name)]
 
 
+def unsendable(server: ServerConfig, secrets: Mapping[str, str]) -> list[str]:
+    """Return the NAMEs of secrets that cannot be in a header or an environment."""
+    bad = "\0\r\n" if server.url else "\0"
+    return [name for name in server.secrets if set(secrets[name]) & set(bad)]
+
+
 def environment(
     server: ServerConfig, secrets: Mapping[str, str], own: Mapping[str, str], mark: str
 ) -> dict[str, str]:

@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 
 RETURN_S = 5.0  # a call waits so long for a server that has just ended
 SETTLE_S = 0.2  # changes that are noticed within it are read once
+READ_GAP_S = 1.0  # between two readings: a server may send any number of notices
 CLOSE_S = 10.0  # for the end of a connection
 WAITING_MOST = 256  # calls that wait for their turn
 OTHERS_MOST = 64  # single resources that are noticed as changed; more: all are read
@@ -139,6 +140,7 @@ class Entry:
         self._lasted, self._answered = 0.0, False
         self._wake.clear()
         limit = asyncio.timeout(server.connect_timeout)
+        late = loop.call_later(server.connect_timeout, self.tried.set)  # its end may take longer
         try:
             async with limit, opening:
                 try:
@@ -150,9 +152,12 @@ class Entry:
                     if not limit.expired():
                         limit.reschedule(loop.time() + CLOSE_S)
         except Exception as error:  # noqa: BLE001 (the library raises groups of any)
-            late = limit.expired() and f"it did not answer within {server.connect_timeout:g} s"
+            slow = limit.expired() and f"it did not answer within {server.connect_timeout:g} s"
             known = "" if connection.lost == GONE else connection.lost
-            return known or late or connection.refusal or in_one_line(error)
+            return known or slow or connection.refusal or in_one_line(error)
+        finally:
+            late.cancel()
+            self.tried.set()
         return connection.lost or GONE
 
     async def _serve(self, connection: Connection) -> None:
@@ -164,6 +169,7 @@ class Entry:
         self._there.set()
         self.tried.set()
         self._changed()
+        read_at = began
         listening = asyncio.create_task(connection.listen(self.resources.uris))
         listening.add_done_callback(_look_at)
         try:
@@ -172,9 +178,11 @@ class Entry:
                 if connection.lost or self._closing:
                     return
                 if self._stale:
-                    await asyncio.sleep(SETTLE_S)
+                    now = asyncio.get_running_loop().time()
+                    await asyncio.sleep(max(SETTLE_S, read_at + READ_GAP_S - now))
                     what, self._stale = self._stale, set()
                     await self._read_in_time(connection, what)
+                    read_at = asyncio.get_running_loop().time()
                 elif self._suspect or (is_due and not self._in_flight):
                     await self._read_in_time(connection, {TOOLS, RESOURCES})
                     self._suspect = False

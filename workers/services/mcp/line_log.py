@@ -30,6 +30,7 @@ class LineLog:
             line: It, in UTF-8 or any other bytes.
         """
         text = line[: WIDTH * 4].decode(errors="replace").strip()[:WIDTH]
+        text = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
         if not text:
             return
         if what == "stderr":
