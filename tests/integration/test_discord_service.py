@@ -30,6 +30,10 @@ secrets = ["DISCORD_TOKEN"]
 [services.discord.config]
 channels = ["#general"]
 base_url = "{url}"
+[services.second]
+plugin = "discord"
+autostart = false
+secrets = ["DISCORD_TOKEN"]
 [services.refused]
 plugin = "discord"
 autostart = false
@@ -140,6 +144,64 @@ def test_a_channel_that_is_not_listed_is_not_read(bot: Host, bridge: DiscordBrid
     bridge.say("general", "q9 short")
     until(lambda: "[q9.1/1]" in bridge.answers())
     assert "[q8.1/1]" not in bridge.answers()
+
+
+def test_direct_messages_and_threads_are_answered(bot: Host, bridge: DiscordBridge) -> None:
+    """A thread counts as its channel; a direct message needs no channel of the config."""
+    bridge.thread("general", "a thread")
+    bridge.say("a thread", "q20 short")
+    bridge.say("@ada", "q21 short")
+    until(lambda: {"[q20.1/1]", "[q21.1/1]"} <= set(bridge.answers()))
+    answers = {one.text: one.channel for one in bridge.read() if one.bot}
+    assert answers["[q20.1/1]"] == "a thread"
+    assert answers["[q21.1/1]"] == "@ada"
+
+
+def test_what_discord_itself_writes_is_no_message(bot: Host, bridge: DiscordBridge) -> None:
+    """That a member has joined is not answered."""
+    bridge.join("general")
+    bridge.say("general", "q22 short")
+    until(lambda: "[q22.1/1]" in bridge.answers())
+    bot.ask("restart", "discord")  # nor is it when it is read from the history
+    bridge.say("general", "q23 short")
+    until(lambda: "[q23.1/1]" in bridge.answers())
+    joined = next(one for one in bridge.read() if one.text == "joined")
+    assert not any(one.reply_to == joined.id for one in bridge.read())
+
+
+async def test_a_file_that_was_sent_is_an_attachment(bot: Host, bridge: DiscordBridge) -> None:
+    """It arrives with its address and type, not its content."""
+    bridge.say("general", "q24 short", file="note.txt")
+    until(lambda: "[q24.1/1]" in bridge.answers())
+    async with bot.connect() as client:
+        kept = await found(client, "agent").get_memories(
+            room_id=bridge.channels["general"], count=20
+        )
+    contents = [one["content"] for one in kept]
+    (media,) = next(one["attachments"] for one in contents if one["text"].startswith("q24"))
+    assert media["title"] == "note.txt"
+    assert media["url"].startswith("http")
+
+
+async def test_a_reaction_and_a_direct_message_to_a_person(
+    bot: Host, bridge: DiscordBridge
+) -> None:
+    """Another service can react to a message; what is none of Discord's is refused."""
+    asked = bridge.say("general", "q25 short")
+    async with bot.connect() as client:
+        discord = found(client, "discord")
+        channel = bridge.channels["general"]
+        await discord.add_reaction(channel, asked, "👍")
+        await discord.add_reaction(channel, asked, "👍")
+        with pytest.raises(NotSent, match="reaction"):
+            await discord.add_reaction(channel, "1", "👍")
+    assert bridge.reactions("general", asked) == {"👍": 1}
+
+
+def test_two_services_with_one_token(bot: Host) -> None:
+    """The second one would answer each message again."""
+    with pytest.raises(OrderFailed, match="DISCORD_TOKEN is in use"):
+        bot.ask("start", "second")
 
 
 def test_a_refused_token_names_the_place_of_a_new_one(bot: Host) -> None:

@@ -25,7 +25,7 @@ from simcord._clock import Clock
 from simcord.backend import Backend, serializers
 from simcord.backend.errors import BackendError
 from simcord.backend.models import Interaction
-from simcord.enums import ChannelType, InteractionType
+from simcord.enums import InteractionType, MessageType
 from simcord.http import (
     FakeHTTPClient as FakeHTTPClient,  # its import registers simcord's routes
 )
@@ -238,13 +238,16 @@ class Bridge:
                 backend.delete_message(channel, message)
             case "react":
                 backend.add_reaction(channel, message, asked["emoji"], person)
+            case "reactions":
+                there = backend.get_message(channel, message)
+                shown: dict[str, Any] = dict(serializers.message_payload(backend, there))
+                return {"found": {one["emoji"]["name"]: one["count"] for one in shown["reactions"]}}
+            case "join":
+                message = backend.create_message(
+                    channel, person, "joined", message_type=MessageType.NEW_MEMBER
+                ).id
             case "thread":
-                made = backend.create_channel(
-                    backend.get_channel(channel).guild_id,
-                    asked["name"],
-                    type=ChannelType.PUBLIC_THREAD,
-                    parent_id=channel,
-                )
+                made = backend.create_thread(channel, asked["name"], person)
                 self.channels[asked["name"]] = message = made.id
             case "slash":
                 message = self._chose_command(channel, asked)

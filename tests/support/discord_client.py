@@ -55,6 +55,15 @@ class DiscordBridge:
         """React to a message as the person."""
         self._ask("react", channel=channel, id=message, emoji=emoji)
 
+    def reactions(self, channel: str, message: str) -> dict[str, int]:
+        """Return how often each emoji is at a message."""
+        found: dict[str, int] = self._ask("reactions", channel=channel, id=message)["found"]
+        return found
+
+    def join(self, channel: str) -> None:
+        """Have Discord itself write that a member has joined."""
+        self._ask("join", channel=channel)
+
     def thread(self, channel: str, name: str) -> None:
         """Open a thread in a channel; it is another channel then."""
         self.channels[name] = self._ask("thread", channel=channel, name=name)["id"]
