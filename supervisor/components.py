@@ -150,7 +150,7 @@ class _Builder:
         self._config, self._host, self._environ = config, host, environ
         self._log, self._loop = log, loop
         self._boot, self._services = secrets.token_hex(8), ServiceTable()
-        self._machine = detect_capabilities(host.cgroups, process_tree.children())
+        self._machine = detect_capabilities(host.cgroups, process_tree.below())
         self._others = set(process_tree.children())  # children of this process, not the host's
         if handover.locks:
             self._others &= set(handover.others)

@@ -1,6 +1,8 @@
 """Converts config values to an author's `Config` class; an error names the key."""
 
+import contextlib
 import difflib
+import functools
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -31,12 +33,25 @@ def convert_config(cls: Any, values: dict[str, Any], keys: tuple[str, ...]) -> A
     """
     if cls is None:
         return values
-    _refuse_unknown(msgspec.inspect.type_info(cls), values, keys)
+    if values:
+        _refuse_unknown(_type_info(cls), values, keys)
     try:
         return msgspec.convert(values, cls)
     except msgspec.ValidationError as error:
         where, problem = _human(str(error))
         raise ConfigMismatch(ConfigProblem((*keys, *where), problem)) from error
+
+
+def prepare(cls: Any) -> None:
+    """Read a config class, in the launcher, so that its workers need not."""
+    with contextlib.suppress(Exception):  # a worker reports what is wrong with it
+        _type_info(cls)
+        msgspec.convert({}, cls)
+
+
+@functools.lru_cache(maxsize=64)
+def _type_info(cls: Any) -> Any:
+    return msgspec.inspect.type_info(cls)
 
 
 def _refuse_unknown(info: Any, value: Any, keys: tuple[str, ...]) -> None:

@@ -15,7 +15,8 @@ import time
 from collections.abc import Container
 from pathlib import Path
 
-PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+PR_SET_NAME, PR_SET_CHILD_SUBREAPER = 15, 36  # linux/prctl.h
+LIBC = ctypes.CDLL(None, use_errno=True)
 PROC_CHILDREN = Path(f"/proc/self/task/{os.getpid()}/children").exists()  # the kernel provides it
 TICKS, PAGE_BYTES = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
 LOOKS = 3  # before an empty list is trusted
@@ -24,9 +25,13 @@ STOP_ROUNDS = 20  # of stopping new processes, before all are killed
 
 def become_subreaper() -> None:
     """Become the parent of every descendant whose own parent ends."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
+def set_name(name: str) -> None:
+    """Set the name of this process that `ps -o comm` shows, at most 15 bytes of it."""
+    LIBC.prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def forbid_cores() -> None:

@@ -1,46 +1,30 @@
-"""Forked child processes of the launcher, with the resources that each of them used."""
+"""Workers that were forked, as their parent sees them, and the descriptors of a process."""
 
 import contextlib
 import os
+import signal
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from multiprocess import popen_fork
-from multiprocess.context import ForkProcess
+from resource import struct_rusage
 
 
-class Popen(popen_fork.Popen):  # type: ignore[misc]  # multiprocess ships no types
-    """A fork that keeps its wait status and resource usage.
-
-    Attributes:
-        status: Wait status; None while it runs.
-        usage: As `os.wait4` returns it.
-    """
+@dataclass(frozen=True, slots=True, eq=False)
+class ForkedWorker:
+    """A child of this process, with the cgroup that was made for it."""
 
     pid: int
-    returncode: int | None
-    usage: Any = None
-    status: int | None = None
+    cgroup: Path | None
 
-    def poll(self, flag: int = os.WNOHANG) -> int | None:
-        """Reap the process if `join` calls this; `start` of another process must not reap it."""
-        if self.returncode is None and not flag & os.WNOHANG:
-            pid, status, usage = os.wait4(self.pid, flag)
-            if pid == self.pid:
-                self.status, self.usage = status, usage
-                self.returncode = os.waitstatus_to_exitcode(status)
-        return self.returncode
+    def kill(self) -> None:
+        """Kill and reap it."""
+        os.kill(self.pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
+        self.reap()
 
-
-class ForkedProcess(ForkProcess):  # type: ignore[misc]
-    """A forked process, with the cgroup that was made for it."""
-
-    cgroup: Path | None = None
-
-    @staticmethod
-    def _Popen(process_obj: Any) -> Popen:
-        return Popen(process_obj)
+    def reap(self) -> tuple[int | None, struct_rusage]:
+        """Wait for its end; return its wait status, and the resources that it used."""
+        pid, status, usage = os.wait4(self.pid, 0)
+        return status if pid == self.pid else None, usage
 
 
 def open_descriptors() -> list[int]:

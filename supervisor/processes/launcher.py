@@ -1,9 +1,10 @@
-"""The launcher process: forks workers, reaps them and ends their process trees.
+"""The launcher process: has workers forked, reaps them and ends their process trees.
 
 It has one thread, no event loop and no ZeroMQ context: only such a process may fork. It has the
-libraries imported, so a worker starts in milliseconds. A worker's assignment arrives as a
-descriptor, which is passed on unread. The launcher outlives its supervisor by `orphan_grace`
-seconds; a new supervisor that connects in that time receives an inventory of the workers.
+libraries imported, so a worker starts in milliseconds. Workers are forked by a copy of it, the
+template. A worker's assignment arrives as a descriptor, which is passed on unread. The launcher
+outlives its supervisor by `orphan_grace` seconds; a new supervisor that connects in that time
+receives an inventory of the workers.
 """
 
 import contextlib
@@ -14,10 +15,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from math import inf
 from pathlib import Path
-from typing import Any, assert_never
+from typing import assert_never
 
 import msgspec
 
@@ -25,11 +25,10 @@ from garrison.ipc.system import log_stream, malloc, process_tree
 from garrison.supervisor import signals
 
 from . import cgroups, protocol
-from .fork import ForkedProcess, close_descriptors, open_descriptors
+from .fork import ForkedWorker, open_descriptors
 from .launcher_socket import LauncherSocket
 from .loaded import LoadedModules
 from .protocol import (
-    FRAME_BYTES,
     TREE_WAIT,
     CheckFresh,
     Command,
@@ -45,13 +44,11 @@ from .protocol import (
     Report,
     Signal,
     decode_command,
-    encode,
 )
+from .spares import SPARE, TEMPLATE, Spares
 from .supervisor_link import SupervisorLink
 
 TERM_WAIT = 2.0  # seconds from SIGTERM to SIGKILL
-SPARE_S = 0.05  # from a start until the next spare worker is forked
-SPARE = b""  # the key of the spare worker, which has no assignment yet
 ENDS_KEPT = 256  # ends of workers that are reported to the next supervisor
 
 
@@ -68,7 +65,7 @@ class Launcher:
         self._link = SupervisorLink(connection)
         self._orphan_grace = orphan_grace
         self._cgroups = worker_cgroups
-        self._workers: dict[bytes, Any] = {}
+        self._workers: dict[bytes, ForkedWorker] = {}
         self._pids: dict[int, bytes] = {}
         self._names: dict[bytes, str] = {}
         self._recent_ends: dict[bytes, EndedReport] = {}
@@ -76,13 +73,11 @@ class Launcher:
         self._ending_cgroups: dict[bytes, Path | None] = {}
         self._orphans_until = 0.0  # end other descendants until then
         self._stuck: set[int] = set()  # reported as left over: they survive SIGKILL
-        self._spare: tuple[Any, socket.socket] | None = None  # worker that waits for an assignment
-        self._spare_at = inf  # when to fork the next spare
+        self._spares = Spares(worker_cgroups, self._pids, self._end_orphans_soon)
         self._retired = False
         self._kill_at = inf  # when to send SIGTERM, then SIGKILL, to all workers
         self._termed = False
         self._loaded = LoadedModules()
-        self._library_fds: set[int] = set()  # opened by imports; workers keep them
         self._reaped = 0
         self._socket = LauncherSocket(path)
         self._wake, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -93,9 +88,11 @@ class Launcher:
 
     def run(self) -> None:
         """Serve until nothing is left to serve."""
-        while not self._finished():
-            self._turn()
-        self._drop_spare()
+        try:
+            while not self._finished():
+                self._turn()
+        finally:
+            self._spares.close()
         self._cgroups.close()
         self._socket.unlink()
 
@@ -110,20 +107,23 @@ class Launcher:
                     os.read(self._wake, 4096)
             elif fd == self._socket.fileno():
                 self._accept()
+            elif fd == self._spares.fileno():
+                self._spares.forked()
             else:
                 self._read()
         self._socket.restore_if_lost()
         self._reap()
-        if time.monotonic() >= self._spare_at:
-            self._fork_spare()
+        if time.monotonic() >= self._spares.due:
+            self._fork_ahead()
         if time.monotonic() >= self._kill_at:
             self._end_all()
         self._send_unsent()
 
     def _poller(self) -> select.poll:
         poll = select.poll()
-        for fd in (self._wake, self._socket.fileno()):
-            poll.register(fd, select.POLLIN)
+        for fd in (self._wake, self._socket.fileno(), self._spares.fileno()):
+            if fd >= 0:
+                poll.register(fd, select.POLLIN)
         if self._link.connected:
             poll.register(self._link.fileno(), self._link.events())
         return poll
@@ -131,7 +131,7 @@ class Launcher:
     def _wait(self) -> float:
         if self._ending or self._orphans_until:
             return 0.002
-        due = min(self._kill_at, self._spare_at, self._socket.due)
+        due = min(self._kill_at, self._spares.due, self._socket.due)
         return min(max(due - time.monotonic(), 0), 60)
 
     # --- the connection to the supervisor ---------------------------------------------------
@@ -163,7 +163,7 @@ class Launcher:
         )
         self._report(end, os.pidfd_open(os.getpid()))
         if not retired:
-            self._spare_at = time.monotonic() + SPARE_S
+            self._spares.plan()
 
     def _read(self) -> None:
         while self._link.connected:
@@ -190,7 +190,7 @@ class Launcher:
         """Signal every worker: SIGTERM the first time, SIGKILL afterwards."""
         number = signal.SIGKILL if self._termed else signal.SIGTERM
         self._termed = True
-        self._drop_spare()
+        self._spares.drop_spare()
         for process in self._workers.values():
             cgroups.signal_worker(process.pid, number, process.cgroup)
         self._kill_at = time.monotonic() + TERM_WAIT
@@ -207,7 +207,7 @@ class Launcher:
                 self._report(FreshReport(tuple(self._loaded.changed())))
             case LeaveCommand(kill):
                 self._retired = True
-                self._drop_spare()
+                self._spares.drop_spare()
                 if kill:
                     self._termed = True
                     self._end_all()
@@ -238,13 +238,11 @@ class Launcher:
             self._report(NotForkedReport(fork.key, "the launcher is ending"))
             return
         try:
-            process = self._take_spare(fork, fds[0])
-            if process is None:
-                process = self._start(self._run_worker, fork, fds[0])
+            process = self._spares.assign(fork, fds[0])
         except OSError as error:
             self._report(NotForkedReport(fork.key, str(error)))
             return
-        own_pids = {os.getpid(), self._link.peer_pid()}
+        own_pids = {os.getpid(), self._link.peer_pid(), self._spares.template_pid}
         unsupported = self._cgroups.apply_limits(process.cgroup, fork.limits, own_pids)
         self._workers[fork.key] = process
         self._pids[process.pid] = fork.key
@@ -256,105 +254,21 @@ class Launcher:
             process_tree.signal_group(process.pid, signal.SIGKILL)
             print(f"launcher: {fork.name} was killed: {error}", file=sys.stderr, flush=True)
 
-    def _start(self, target: Callable[..., None], *args: Any) -> Any:
-        """Fork. SIGTERM is blocked in the child until the child handles it."""
-        cgroup = self._cgroups.make()
-        process = ForkedProcess(target=_enter_and_run, args=(cgroup, target, *args))
-        process.cgroup = cgroup
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-        try:
-            process.start()
-        except OSError:
-            self._cgroups.discard(cgroup)
-            raise
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-        return process
-
-    def _run_worker(self, fork: Fork, assignment: int) -> None:
-        """Run a worker, in the child, with none of the launcher's descriptors open."""
-        self._become_child({assignment})
-        from garrison.workers.process import main  # the worker's entry point
-
-        main.run(assignment, fork.log)
-
-    def _become_child(self, keep: set[int]) -> None:
-        """Close the launcher's descriptors, in the child."""
-        signal.set_wakeup_fd(-1)
-        close_descriptors(keep | self._library_fds | {0, 1, 2})
-        gc.freeze()  # the launcher's latest objects, too: a collection would write to their pages
-        gc.enable()
-
-    # --- the spare worker -------------------------------------------------------------------
-
-    def _fork_spare(self) -> None:
-        """Fork a worker ahead of its assignment, so that the next start need not wait for it."""
-        self._spare_at = inf
-        if self._spare is not None or self._retired or self._termed or not self._link.connected:
-            return
-        try:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        except OSError:  # no descriptor left; the next start reports it
-            return
-        try:
-            process = self._start(self._wait_as_spare, theirs)
-        except OSError:  # the next start reports it
-            ours.close()
-        else:
-            self._pids[process.pid] = SPARE
-            self._spare = process, ours
-        finally:
-            theirs.close()
-
-    def _wait_as_spare(self, orders: socket.socket) -> None:
-        """Wait for an assignment, in the child; exit if the launcher ends first."""
-        self._become_child({orders.fileno()})
-        from garrison.workers.process import main
-
-        main.get_ready()
-        data, fds, _, _ = socket.recv_fds(orders, FRAME_BYTES, 1)
-        orders.close()
-        if not data or not fds:
-            os._exit(0)
-        fork = decode_command(data)
-        assert isinstance(fork, Fork)
-        main.run(fds[0], fork.log)
-
-    def _take_spare(self, fork: Fork, assignment: int) -> Any:
-        """Send the assignment to the spare worker; return None if there is no spare."""
-        self._spare_at = time.monotonic() + SPARE_S
-        if self._spare is None:
-            return None
-        process, orders = self._spare
-        try:
-            socket.send_fds(orders, [encode(fork)], [assignment])
-        except OSError:  # it has ended
-            self._drop_spare()
-            return None
-        self._spare = None
-        orders.close()
-        return process
-
-    def _drop_spare(self) -> None:
-        if self._spare is not None:
-            (process, orders), self._spare = self._spare, None
-            orders.close()
-            self._pids.pop(process.pid, None)
-            os.kill(process.pid, signal.SIGKILL)  # not reaped yet, so the pid is still its own
-            process.join()
-            self._cgroups.discard(process.cgroup)
-            process.close()
+    def _fork_ahead(self) -> None:
+        self._spares.due = inf
+        if not (self._retired or self._termed) and self._link.connected:
+            self._spares.fork_ahead()
 
     # --- ends of workers and of their trees -------------------------------------------------
 
     def _reap(self) -> None:
         while (pid := process_tree.peek_ended()) is not None:
             key = self._pids.get(pid)
-            if key == SPARE:
-                self._drop_spare()
+            if key in {SPARE, TEMPLATE}:
+                self._spares.ended(key)
             elif key is None:
                 self._stuck.discard(pid)
-                self._orphans_until = time.monotonic() + TREE_WAIT  # there may be more of its tree
+                self._end_orphans_soon()  # there may be more of its tree
                 with contextlib.suppress(ChildProcessError):
                     os.waitpid(pid, os.WNOHANG)
             else:
@@ -382,6 +296,9 @@ class Launcher:
             self._stuck.update(left)  # reported once; later ends do not wait for these
             self._report(GoneReport(key, tuple({*left, *inside})))
 
+    def _end_orphans_soon(self) -> None:
+        self._orphans_until = time.monotonic() + TREE_WAIT
+
     def _end_orphans(self) -> None:
         """Kill descendants that lost their parent while no worker was ending."""
         left = set(process_tree.kill_orphans(self._pids)) - self._stuck
@@ -394,15 +311,12 @@ class Launcher:
         process = self._workers.pop(key)
         del self._pids[pid]
         self._names.pop(key, None)
-        process.join()
-        popen = process._popen
-        usage = popen.usage
-        process.close()
+        status, usage = process.reap()
         self._ending[key] = time.monotonic() + TREE_WAIT
         self._ending_cgroups[key] = process.cgroup
         ended = EndedReport(
             key,
-            popen.status,
+            status,
             usage.ru_utime,
             usage.ru_stime,
             usage.ru_maxrss * 1024,
@@ -427,19 +341,22 @@ class Launcher:
         self._note_library_fds()
 
     def _preload(self, modules: tuple[str, ...]) -> None:
-        self._drop_spare()  # it was forked without these modules
-        self._spare_at = time.monotonic() + SPARE_S
+        self._spares.close()
+        self._spares.plan()
         preloaded = self._loaded.preload(modules)
+        from garrison.workers.process import main
+
+        main.warm_plugins(modules)
+        self._loaded.freeze()
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signals.catch(_report_signal, signals.handled())  # an import may have run an event loop
         self._note_library_fds()
         self._report(preloaded)
 
     def _note_library_fds(self) -> None:
-        if not self._workers:  # with workers, their sentinels would be among these
-            own = self._own_fds | {self._socket.fileno()}
-            own |= {self._link.fileno()} if self._link.connected else set()
-            self._library_fds = set(open_descriptors()) - own
+        own = self._own_fds | {self._socket.fileno()}
+        own |= {self._link.fileno()} if self._link.connected else set()
+        self._spares.keep = set(open_descriptors()) - own
 
 
 def _report_signal(number: int, _: object) -> None:
@@ -448,12 +365,6 @@ def _report_signal(number: int, _: object) -> None:
         log_stream.follow()
         with contextlib.suppress(OSError):  # not `print`: it may be what was interrupted
             os.write(2, f"launcher: {signals.name_of(number)} ignored\n".encode())
-
-
-def _enter_and_run(cgroup: Path | None, target: Callable[..., None], *args: Any) -> None:
-    """Enter the worker's cgroup before anything else, in the child: a kill then reaches it all."""
-    cgroups.enter(cgroup)
-    target(*args)
 
 
 def main() -> None:

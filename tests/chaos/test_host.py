@@ -397,13 +397,34 @@ def test_a_launcher_that_hangs_is_ended_and_its_workers_live_on(host: Hosting) -
     assert one.run("call", "echo", "echo", '["still there"]').out == "still there\n"
 
 
+def _besides_template(launcher: int) -> set[int]:
+    names = {pid: Path(f"/proc/{pid}/comm").read_text().strip() for pid in children(launcher)}
+    return {pid for pid, name in names.items() if name != "template"}
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_template_that_fails_is_replaced(host: Hosting, number: int) -> None:
+    """Workers keep running, and the next start has another template; one that is stopped is killed
+    after 2 s."""
+    one = host(CONFIG, PLUGINS)
+    launcher = one.launcher
+    until(lambda: len(_besides_template(launcher)) > len(one.rows()), what="one is forked ahead")
+    (template,) = set(children(launcher)) - _besides_template(launcher)
+    os.kill(template, number)
+    for _ in range(2):  # the first start has the worker that was forked ahead
+        one.until_reborn("echo", one.kill("echo"))
+    until(lambda: template not in children(launcher), what="the template is replaced")
+    assert one.launcher == launcher
+
+
 def test_a_worker_ahead_that_was_killed_keeps_nothing_from_starting(host: Hosting) -> None:
     """The end of the spare worker and the next order reach the launcher together: it forks another
     one."""
     one = host(CONFIG, PLUGINS)
     launcher = one.launcher
     workers = {row["pid"] for row in one.rows().values()}
-    (spare,) = until(lambda: set(children(launcher)) - workers, what="one is forked ahead")
+    forked = until(lambda: _besides_template(launcher) - workers, what="one is forked ahead")
+    (spare,) = forked
     one.ask("stop", "echo")
     os.kill(launcher, signal.SIGSTOP)
     os.kill(spare, signal.SIGKILL)

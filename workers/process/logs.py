@@ -60,6 +60,13 @@ def _writes_to_log(handler: logging.Handler) -> bool:
         return False
 
 
+def prepare() -> None:
+    """Do what does not depend on the service, in the process that workers are forked from."""
+    logging.Formatter.converter = time.gmtime
+    logging.Formatter("%(message)s", DATES)
+    take_over_loggers("")
+
+
 def install(name: str, generation: int, stream: TextIO | None = None) -> None:
     """Send Python's logging to the service's log.
 
@@ -74,14 +81,22 @@ def install(name: str, generation: int, stream: TextIO | None = None) -> None:
         " %(name)s: %(message)s"
     )
     logging.Formatter.converter = time.gmtime
-    logging.basicConfig(
-        stream=stream or sys.stderr, level=logging.INFO, format=text, datefmt=DATES, force=True
-    )
-    handler = logging.StreamHandler(stream or sys.stderr)
-    handler.setFormatter(logging.Formatter(text, DATES))
-    ServiceLogger.handler = handler
+    formatter = logging.Formatter(text, DATES)
+    root = logging.getLogger()
+    for one in root.handlers[:]:
+        root.removeHandler(one)
+        one.close()
+    root.setLevel(logging.INFO)
+    root.addHandler(_handler(stream, formatter))
+    ServiceLogger.handler = _handler(stream, formatter)
     logging.basicConfig = _with_format(text)
     take_over_loggers(name)
+
+
+def _handler(stream: TextIO | None, formatter: logging.Formatter) -> logging.Handler:
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(formatter)
+    return handler
 
 
 def take_over_loggers(name: str) -> None:

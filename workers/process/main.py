@@ -5,13 +5,12 @@ The process receives its assignment through a descriptor: one service to run, or
 
 import asyncio
 import contextlib
-import ctypes
 import faulthandler
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, NoReturn
 
 import uvloop
@@ -19,6 +18,8 @@ import uvloop
 from garrison.ipc import messages
 from garrison.ipc.messages import Assignment, Reading
 from garrison.ipc.system import log_stream, process_tree, stack_signals
+from garrison.workers import config_class
+from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
 
 from . import logs, redaction, terminal
@@ -29,7 +30,6 @@ from .preparation import drop_privileges
 from .tracebacks import formatted
 from .worker import WorkerRun
 
-PR_SET_NAME = 15  # linux/prctl.h
 # All other signals get their defaults back: the launcher handles them, and a shell may have ignored
 # some. Python ignores SIGPIPE and SIGXFSZ, so that a write fails with an error instead. The others
 # here are `faulthandler`'s, which installs its handlers only once in a process.
@@ -45,6 +45,19 @@ def warm_up() -> None:
     """Do once, in the launcher, what every worker would otherwise repeat."""
     installed_plugins()
     describe(_Sample)
+
+
+def warm_plugins(modules: Iterable[str]) -> None:
+    """Read the classes of the plugins among modules that the launcher has imported."""
+    for name in modules:
+        plugin = getattr(sys.modules.get(name), "plugin", None)
+        if not isinstance(plugin, Plugin):
+            continue
+        config_class.prepare(plugin.config_class)
+        for cls in plugin.services:
+            config_class.prepare(getattr(cls, "Config", None))
+            with contextlib.suppress(Exception):  # a worker reports what is wrong with it
+                describe(cls)
 
 
 class _Sample(Service):
@@ -63,7 +76,6 @@ def run(descriptor: int, log_path: str) -> NoReturn:
         log_path: The file that standard output and error are written to.
     """
     try:
-        get_ready()
         _write_to(log_path)
         with os.fdopen(descriptor, "rb") as file:
             assignment = messages.decode_assignment(file.read())
@@ -76,32 +88,42 @@ def run(descriptor: int, log_path: str) -> NoReturn:
     leave(code)
 
 
-def get_ready() -> None:
-    """Prepare the process without an assignment, so that it can be forked in advance."""
-    with contextlib.suppress(PermissionError):  # it is a session's leader already
-        os.setsid()
+def prepare() -> None:
+    """Prepare the process that workers are forked from: what it does here, they need not do.
+
+    Signals are blocked until a worker is ready.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     for number in signal.valid_signals() - NOT_RESET:
         signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     faulthandler.enable(all_threads=True)
     # Unhandled, these signals would kill.
     faulthandler.register(stack_signals.ALL_THREADS, all_threads=True)
     faulthandler.register(stack_signals.ONE_THREAD, all_threads=False)
     process_tree.forbid_cores()
+    os.environ.clear()  # each worker is sent its own
+    logs.prepare()
+
+
+def get_ready() -> None:
+    """Prepare a worker's process without an assignment, so that it can be forked in advance."""
+    with contextlib.suppress(PermissionError):  # it is a session's leader already
+        os.setsid()
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     process_tree.become_subreaper()  # orphans of descendants stay with this worker
 
 
 def _read(reading: Reading) -> int:
     from .probe import run_probe  # not needed by any other worker
 
-    _set_name(f"reads:{reading.source.name}")
+    process_tree.set_name(f"reads:{reading.source.name}")
     _set_environment(reading.env, reading.token)
     terminal.do_without(reading.source.name)
     return _loop(run_probe(reading))
 
 
 def _serve(assignment: Assignment) -> int:
-    _set_name(f"g:{assignment.name}")
+    process_tree.set_name(f"g:{assignment.name}")
     _set_environment(assignment.environment.env, assignment.token)
     granted = assignment.environment.secrets
     secrets = {name: os.fsdecode(value) for name, value in granted.items()}
@@ -115,10 +137,6 @@ def _serve(assignment: Assignment) -> int:
     logs.install(assignment.name, assignment.generation)
     run = WorkerRun(assignment, secrets, prepared)
     return _loop(run.main(), run.exited)
-
-
-def _set_name(name: str) -> None:
-    ctypes.CDLL(None).prctl(PR_SET_NAME, name.encode()[:15], 0, 0, 0)
 
 
 def _set_environment(variables: dict[str, bytes], token: bytes) -> None:

@@ -24,6 +24,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 SECRETS_MOST = 16  # of a service, with where to get each
 ATTRIBUTES_MOST = 64  # of a service that are described, and characters of a name
+METHODS_KEPT = 2048  # that are described
 CACHED = type(functools.lru_cache(lambda: None))
 # what to do about a union whose members look the same on the wire
 _UNION = "; make its members msgspec.Struct classes with a tag: class A(msgspec.Struct, tag=True)"
@@ -72,7 +73,7 @@ class Method:
             if _annotation(parameter.annotation) in (Any, bytes)
         }
 
-    @property
+    @functools.cached_property
     def info(self) -> MethodInfo:
         """Return its entry in the manifest."""
         shown = self._signature.replace(parameters=self._parameters)
@@ -201,6 +202,10 @@ class Method:
         return f"{parameter}{found[2]}: {_plain(problem)}"
 
 
+# A worker inherits those of its launcher, which has described the classes of preloaded plugins.
+_method = functools.lru_cache(maxsize=METHODS_KEPT)(Method)
+
+
 def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
     """Return the manifest of a service class, or of a fake's class, and its methods by name."""
     methods: dict[str, Method] = {}
@@ -214,7 +219,7 @@ def describe(cls: type) -> tuple[Manifest, dict[str, Method]]:
                 )
             if not inspect.isfunction(function):
                 raise InvalidArguments("a class method or static method cannot be called remotely")
-            methods[name] = Method(name, function)
+            methods[name] = _method(name, function)
         except InvalidArguments as error:
             left_out[name] = str(error)
     service_type = getattr(cls, "service_type", "")
