@@ -73,7 +73,10 @@ class Launcher:
         self._ending_cgroups: dict[bytes, Path | None] = {}
         self._orphans_until = 0.0  # end other descendants until then
         self._stuck: set[int] = set()  # reported as left over: they survive SIGKILL
-        self._spares = Spares(worker_cgroups, self._pids, self._end_orphans_soon)
+        self._spares = Spares(
+            worker_cgroups, self._pids, self._started, self._not_forked, self._end_orphans_soon
+        )
+        self._early: list[Signal] = []  # for workers that are not forked yet
         self._retired = False
         self._kill_at = inf  # when to send SIGTERM, then SIGKILL, to all workers
         self._termed = False
@@ -97,7 +100,7 @@ class Launcher:
         self._socket.unlink()
 
     def _finished(self) -> bool:
-        empty = not self._workers and not self._ending
+        empty = not self._workers and not self._ending and not self._spares.busy
         return empty and (self._retired or self._termed)
 
     def _turn(self) -> None:
@@ -190,6 +193,7 @@ class Launcher:
         """Signal every worker: SIGTERM the first time, SIGKILL afterwards."""
         number = signal.SIGKILL if self._termed else signal.SIGTERM
         self._termed = True
+        self._spares.cancel("the launcher is ending")
         self._spares.drop_spare()
         for process in self._workers.values():
             cgroups.signal_worker(process.pid, number, process.cgroup)
@@ -217,6 +221,8 @@ class Launcher:
     def _signal(self, command: Signal) -> None:
         process = self._workers.get(command.key)
         if process is None:
+            if self._spares.is_waiting(command.key):
+                self._early.append(command)
             return
         if command.group:
             cgroups.signal_worker(process.pid, command.number, process.cgroup)
@@ -238,10 +244,15 @@ class Launcher:
             self._report(NotForkedReport(fork.key, "the launcher is ending"))
             return
         try:
-            process = self._spares.assign(fork, fds[0])
+            self._spares.assign(fork, fds[0])
         except OSError as error:
-            self._report(NotForkedReport(fork.key, str(error)))
-            return
+            self._not_forked(fork, str(error))
+
+    def _not_forked(self, fork: Fork, reason: str) -> None:
+        self._early = [one for one in self._early if one.key != fork.key]
+        self._report(NotForkedReport(fork.key, reason))
+
+    def _started(self, fork: Fork, process: ForkedWorker) -> None:
         own_pids = {os.getpid(), self._link.peer_pid(), self._spares.template_pid}
         unsupported = self._cgroups.apply_limits(process.cgroup, fork.limits, own_pids)
         self._workers[fork.key] = process
@@ -253,11 +264,17 @@ class Launcher:
         except OSError as error:  # without a descriptor the worker cannot be watched
             process_tree.signal_group(process.pid, signal.SIGKILL)
             print(f"launcher: {fork.name} was killed: {error}", file=sys.stderr, flush=True)
+        early = [one for one in self._early if one.key == fork.key]
+        self._early = [one for one in self._early if one.key != fork.key]
+        for command in early:
+            self._signal(command)
 
     def _fork_ahead(self) -> None:
-        self._spares.due = inf
-        if not (self._retired or self._termed) and self._link.connected:
+        wanted = not (self._retired or self._termed) and self._link.connected
+        if wanted or self._spares.busy:
             self._spares.fork_ahead()
+        else:
+            self._spares.due = inf
 
     # --- ends of workers and of their trees -------------------------------------------------
 
@@ -342,7 +359,6 @@ class Launcher:
 
     def _preload(self, modules: tuple[str, ...]) -> None:
         self._spares.close()
-        self._spares.plan()
         preloaded = self._loaded.preload(modules)
         from garrison.workers.process import main
 
@@ -351,6 +367,7 @@ class Launcher:
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signals.catch(_report_signal, signals.handled())  # an import may have run an event loop
         self._note_library_fds()
+        self._spares.resume()
         self._report(preloaded)
 
     def _note_library_fds(self) -> None:

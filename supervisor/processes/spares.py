@@ -1,9 +1,13 @@
-"""Forks each worker ahead of its assignment, so that a start need not wait for a fork."""
+"""Forks each worker ahead of its assignment, so that a start need not wait for a fork.
+
+Nothing here waits: the launcher reports the ends of workers at once, whatever is being forked.
+"""
 
 import gc
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from math import inf
 from pathlib import Path
@@ -15,6 +19,7 @@ from .fork import ForkedWorker
 from .protocol import FRAME_BYTES, Fork, decode_command, encode
 from .template import Template
 
+ANSWER_S = 2.0  # for a worker to be forked; a template that needs longer is replaced
 SPARE_S = 0.05  # from a start until the next spare worker is forked
 # Keys of children that are no service's worker; a worker's key is longer.
 SPARE, TEMPLATE = b"", b"template"
@@ -27,10 +32,12 @@ class Spares:
     Args:
         worker_cgroups: Makes a cgroup for each worker.
         pids: The launcher's children → their keys, which this keeps up to date.
+        started: Called with each worker that was sent its assignment.
+        failed: Called where there is no worker, with the reason.
         orphaned: Called when a template has ended: what it was forking is a child of the launcher.
 
     Attributes:
-        due: When to fork the next spare, on the monotonic clock.
+        due: When to call `fork_ahead`, on the monotonic clock.
         keep: Descriptors that libraries have open, which workers keep.
     """
 
@@ -38,12 +45,17 @@ class Spares:
         self,
         worker_cgroups: cgroups.Cgroups,
         pids: dict[int, bytes],
+        started: Callable[[Fork, ForkedWorker], None],
+        failed: Callable[[Fork, str], None],
         orphaned: Callable[[], None],
     ) -> None:
         self._cgroups, self._pids, self._orphaned = worker_cgroups, pids, orphaned
         self._template: Template | None = None  # None: it is forked when a worker is
         self._requested: tuple[Path | None, socket.socket] | None = None  # of the template
         self._spare: tuple[ForkedWorker, socket.socket] | None = None
+        self._orders: deque[tuple[Fork, int]] = deque()  # with the assignment's descriptor
+        self._started, self._failed = started, failed
+        self._failures = 0  # of templates, one after the other
         self.due = inf
         self.keep: set[int] = set()
 
@@ -62,51 +74,69 @@ class Spares:
         """Fork the next spare in a moment, when what was just started has had the processor."""
         self.due = time.monotonic() + SPARE_S
 
-    def assign(self, fork: Fork, assignment: int) -> ForkedWorker:
-        """Send an assignment to the spare worker, or to a new one.
+    def assign(self, fork: Fork, assignment: int) -> None:
+        """Start a worker: the spare one, or a new one as soon as it is there.
 
         Raises:
-            OSError: No process can be forked.
+            OSError: This process has no descriptor left.
         """
-        process, orders = self._take()
-        try:
-            socket.send_fds(orders, [encode(fork)], [assignment])
-        except OSError:  # it has ended
-            self.drop_spare()
-            process, orders = self._take()
-            socket.send_fds(orders, [encode(fork)], [assignment])
-        self._spare = None
-        orders.close()
-        self.plan()
-        return process
+        self._orders.append((fork, os.dup(assignment)))
+        self._work()
+
+    def is_waiting(self, key: bytes) -> bool:
+        """Return whether an assignment waits for its worker."""
+        return any(fork.key == key for fork, _ in self._orders)
+
+    @property
+    def busy(self) -> bool:
+        """Return whether any does."""
+        return bool(self._orders)
+
+    def cancel(self, reason: str) -> None:
+        """Report all assignments that wait as failed."""
+        while self._orders:
+            self._fail(reason)
 
     def fork_ahead(self) -> None:
-        """Request a spare worker if there is none."""
+        """Request a spare worker if there is none; replace a template that does not answer."""
         self.due = inf
-        if self._spare is None and self._requested is None:
+        if self._requested is None and self._spare is None:
             try:
                 self._request()
             except OSError:  # no descriptor left, for example; the next start reports it
                 self._drop_template()
+        elif self._requested is not None:
+            self._not_forked(f"the template did not fork it within {ANSWER_S:g} s")
 
     def forked(self) -> None:
         """Take the worker that was requested, which has arrived."""
         try:
             self._receive()
-        except OSError:  # the next start tries again, and reports it
-            self._drop_template()
+        except ChildProcessError:  # the template was killed, say
+            self._not_forked("the template that forks workers has ended")
+        except OSError as error:
+            self._drop_request()
+            if self._orders:
+                self._fail(str(error))
+        self._work()
 
     def ended(self, key: bytes) -> None:
         """Handle the end of the spare worker, or of the template."""
         if key == SPARE:
             self.drop_spare()
         else:
-            self._drop_template()
+            self._not_forked("the template that forks workers has ended")
+        self._work()
 
     def close(self) -> None:
         """End the spare worker and the template: they were forked without the latest modules."""
         self.drop_spare()
         self._drop_template()
+
+    def resume(self) -> None:
+        """Go on after `close`."""
+        self.plan()
+        self._work()
 
     def drop_spare(self) -> None:
         """End the spare worker."""
@@ -119,21 +149,43 @@ class Spares:
 
     # --- requests ---------------------------------------------------------------------------
 
-    def _take(self) -> tuple[ForkedWorker, socket.socket]:
-        """Return the spare worker, a new one if there is none; raises OSError."""
-        for last in (False, True):
-            if self._spare is not None:
-                break
-            try:
+    def _work(self) -> None:
+        """Carry out assignments until one has to wait for its worker."""
+        while self._orders:
+            if self._spare is None:
                 if self._requested is None:
-                    self._request()
-                self._receive()
-            except (ChildProcessError, BrokenPipeError):  # the template was killed, say
-                self._drop_template()
-                if last:
-                    raise
-        assert self._spare is not None
-        return self._spare
+                    try:
+                        self._request()
+                    except OSError as error:
+                        self._not_forked(str(error))
+                        continue
+                return
+            (process, orders), (fork, assignment) = self._spare, self._orders[0]
+            try:
+                socket.send_fds(orders, [encode(fork)], [assignment])
+            except OSError:  # it has ended
+                self.drop_spare()
+                continue
+            self._spare = None
+            orders.close()
+            os.close(assignment)
+            self._orders.popleft()
+            self._failures = 0
+            self._started(fork, process)
+            self.plan()
+
+    def _not_forked(self, reason: str) -> None:
+        """Replace the template; where a second one has failed, too, so has what waits for it."""
+        self._drop_template()
+        self._failures += 1
+        if self._orders and self._failures > 1:
+            self._fail(reason)
+
+    def _fail(self, reason: str) -> None:
+        fork, assignment = self._orders.popleft()
+        os.close(assignment)
+        self._failures = 0
+        self._failed(fork, reason)
 
     def _request(self) -> None:
         if self._template is None:
@@ -145,17 +197,15 @@ class Spares:
         self._requested = self._cgroups.make(), ours
         with theirs:
             self._template.request(self._requested[0], theirs)
+        self.due = time.monotonic() + ANSWER_S
 
     def _receive(self) -> None:
         """Take the worker that was requested as the spare; raises OSError if there is none."""
         assert self._template is not None
         assert self._requested is not None
-        try:
-            pid = self._template.answer()
-        except OSError:
-            self._drop_request()
-            raise
+        pid = self._template.answer()
         (cgroup, orders), self._requested = self._requested, None
+        self.due = inf
         self._pids[pid] = SPARE
         self._spare = ForkedWorker(pid, cgroup), orders
 

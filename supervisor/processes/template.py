@@ -12,7 +12,6 @@ import contextlib
 import errno
 import gc
 import os
-import select
 import signal
 import socket
 import traceback
@@ -27,7 +26,6 @@ from garrison.ipc.system import heap, process_tree
 from . import cgroups
 from .fork import close_descriptors
 
-ANSWER_S = 2.0  # for the pid of a new worker; a template that is later is replaced
 REQUEST_BYTES = 16 * 1024  # of a cgroup's path
 PID_BYTES = 8
 NO_CGROUP = b"\0"
@@ -79,15 +77,12 @@ class Template:
         """Return the pid of the requested worker, which is a child of this process.
 
         Raises:
-            ChildProcessError: The template has ended, or hangs: `close` it.
+            ChildProcessError: The template has ended, or has not answered yet.
             OSError: No process can be forked.
         """
         answer = b""
         with contextlib.suppress(OSError):
-            poll = select.poll()
-            poll.register(self._connection, select.POLLIN)
-            if poll.poll(ANSWER_S * 1000):
-                answer = self._connection.recv(PID_BYTES)
+            answer = self._connection.recv(PID_BYTES, socket.MSG_DONTWAIT)
         pid = int.from_bytes(answer, "little", signed=True) or -errno.ECHILD
         if pid < 0:
             raise OSError(-pid, os.strerror(-pid))  # its class is that of the number
