@@ -362,7 +362,7 @@ class Launcher:
         preloaded = self._loaded.preload(modules)
         from garrison.workers.process import main
 
-        main.warm_plugins(modules)
+        main.warm_plugins()
         self._loaded.freeze()
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signals.catch(_report_signal, signals.handled())  # an import may have run an event loop

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
 import uvloop
@@ -47,10 +47,10 @@ def warm_up() -> None:
     describe(_Sample)
 
 
-def warm_plugins(modules: Iterable[str]) -> None:
-    """Read the classes of the plugins among modules that the launcher has imported."""
-    for name in modules:
-        plugin = getattr(sys.modules.get(name), "plugin", None)
+def warm_plugins() -> None:
+    """Read the classes of the plugins that the launcher has imported."""
+    for module in list(sys.modules.values()):
+        plugin = getattr(module, "__dict__", {}).get("plugin")
         if not isinstance(plugin, Plugin):
             continue
         config_class.prepare(plugin.config_class)

@@ -103,5 +103,5 @@ class DatabaseService(
 plugin = Plugin(
     name="database",
     services=[DatabaseService],
-    preload=["asyncpg", "garrison.workers.services.database.stores"],
+    preload=["asyncpg", "garrison.workers.services.database.warm"],
 )

@@ -41,6 +41,11 @@ def upgrade(connection: Connection, name: str) -> None:
     log.info("database.migrated from=%s to=%s", found or "none", REVISIONS[-1])
 
 
+def is_current(connection: Connection) -> bool:
+    """Return whether a database has all migrations."""
+    return _revision(connection) == REVISIONS[-1]
+
+
 def _revision(connection: Connection) -> str | None:
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
