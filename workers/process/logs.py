@@ -6,6 +6,7 @@ lines are not written twice.
 """
 
 import functools
+import itertools
 import logging
 import os
 import sys
@@ -15,6 +16,10 @@ from typing import Any, TextIO
 DATES = "%Y-%m-%dT%H:%M:%S"
 OWN = "garrison"  # the name above those of all of garrison's loggers
 DEFAULT_OUTPUT = frozenset({"level", "force", "datefmt", "encoding", "errors"})
+
+
+_known = 0  # names that were looked at; none is ever removed
+_not_yet: set[str] = set()  # those that were no loggers then
 
 
 class ServiceLogger(logging.Logger):
@@ -64,7 +69,7 @@ def prepare() -> None:
     """Do what does not depend on the service, in the process that workers are forked from."""
     logging.Formatter.converter = time.gmtime
     logging.Formatter("%(message)s", DATES)
-    take_over_loggers("")
+    take_over_loggers("asyncio")
 
 
 def install(name: str, generation: int, stream: TextIO | None = None) -> None:
@@ -100,13 +105,25 @@ def _handler(stream: TextIO | None, formatter: logging.Formatter) -> logging.Han
 
 
 def take_over_loggers(name: str) -> None:
-    """Take over `runtime.logger`, asyncio's logger, and all that garrison has by now."""
-    for one in [logging.getLogger(name), *logging.Logger.manager.loggerDict.values()]:
-        if not isinstance(one, logging.Logger) or isinstance(one, ServiceLogger):
+    """Take over `runtime.logger`, asyncio's logger, and all that garrison has by now.
+
+    Those that were there at the last time are left alone: in a worker, a look at each one would
+    write to its page, which all workers share.
+    """
+    global _known
+    logging.getLogger(name)
+    known = logging.Logger.manager.loggerDict
+    fresh = itertools.islice(reversed(known), len(known) - _known)  # the latest come first
+    for at in [name, *fresh, *_not_yet]:
+        one = known.get(at)
+        if at not in {name, "asyncio"} and at.partition(".")[0] != OWN:
             continue
-        if one.name in {name, "asyncio"} or one.name.partition(".")[0] == OWN:
+        if not isinstance(one, logging.Logger):  # a name that has others below it
+            _not_yet.add(at)
+        elif not isinstance(one, ServiceLogger):
             one.__dict__.pop("disabled", None)  # the class has it as a property
             one.__class__ = ServiceLogger
+    _known = len(known)
 
 
 def _with_format(text: str) -> Any:
