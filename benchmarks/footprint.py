@@ -137,7 +137,8 @@ def launcher(home: Path) -> str:
     worker = next(one for one in Path("/proc").glob("[0-9]*") if _is_launcher(one, home))
     threads = len(list((worker / "task").iterdir()))
     sockets = [fd for fd in (worker / "fd").iterdir() if str(fd.readlink()).startswith("socket:")]
-    return f"launcher: {threads} thread, {len(sockets)} sockets (its path, the supervisor, a spare)"
+    whose = "its path, the supervisor, the template, a spare"
+    return f"launcher: {threads} thread, {len(sockets)} sockets ({whose})"
 
 
 def _is_launcher(process: Path, home: Path) -> bool:
@@ -146,7 +147,8 @@ def _is_launcher(process: Path, home: Path) -> bool:
     except OSError:
         return False
     name = (process / "comm").read_text().strip()
-    return str(home / "run" / "launcher-1.sock").encode() in words and not name.startswith("g:")
+    forked = name.startswith("g:") or name in {"template", "spare"}
+    return str(home / "run" / "launcher-1.sock").encode() in words and not forked
 
 
 async def main() -> int:

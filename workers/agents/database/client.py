@@ -9,7 +9,9 @@ import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
+
+import msgspec
 
 from garrison.ipc.caller import Caller
 from garrison.ipc.directory import Directory
@@ -18,6 +20,7 @@ from garrison.ipc.messages import Entry
 from garrison.ipc.proxy import RemoteMethod, ServiceProxy
 
 from .adapter import DatabaseAdapter
+from .records import RECORDS, as_fields
 from .task_notices import CHANGING, notify_after
 
 AGENT_ID, ELIZA_AGENT_ID = "agent_id", "agentId"
@@ -57,12 +60,35 @@ class DatabaseMethod(RemoteMethod):
         given = kwargs.pop(AGENT_ID, kwargs.pop(ELIZA_AGENT_ID, None))
         if len(args) > position:
             given, args = args[position], args[:position]
+        args, kwargs = self._with_records(args, kwargs)
         if takes_agent(self._info.signature):
             kwargs[AGENT_ID] = self._agent() if given is None else given
         result = super().__call__(*args, **kwargs)
         if self._info.name in CHANGING:
             notify_after(self._client, result)
         return result
+
+    def _with_records(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments; a record may be given as a mapping, with elizaOS's names.
+
+        Raises:
+            InvalidCall: A mapping has a field that the record does not have.
+        """
+        name = self._info.name
+        if name not in RECORD_OF:
+            return args, kwargs
+        position, parameter, cls = RECORD_OF[name]
+        try:
+            if parameter in kwargs:
+                kwargs[parameter] = as_fields(cls, kwargs[parameter])
+            elif len(args) > position:
+                record = as_fields(cls, args[position])
+                args = (*args[:position], record, *args[position + 1 :])
+        except ValueError as error:
+            raise InvalidCall(self._name, name, str(error)) from error
+        return args, kwargs
 
     def _agent(self) -> str:
         """Return the caller's agent.
@@ -147,4 +173,19 @@ def _agent_positions() -> dict[str, int]:
     return found
 
 
+def _record_parameters() -> dict[str, tuple[int, str, type[msgspec.Struct]]]:
+    """Return the methods of `DatabaseAdapter` that take a record, or a list of them: its position,
+    its name and its class."""
+    found: dict[str, tuple[int, str, type[msgspec.Struct]]] = {}
+    for name, method in inspect.getmembers(DatabaseAdapter, inspect.isfunction):
+        hints = get_type_hints(method)
+        for position, parameter in enumerate(list(inspect.signature(method).parameters)[1:]):
+            hint = hints.get(parameter)
+            for cls in RECORDS:
+                if hint == cls or hint == list[cls]:  # type: ignore[valid-type]
+                    found[name] = position, parameter, cls
+    return found
+
+
 AGENT_POSITIONS = _agent_positions()
+RECORD_OF = _record_parameters()

@@ -4,9 +4,12 @@ The names and fields are those of elizaOS in snake_case. Ids are texts, times ar
 epoch. `agent_id` is the agent that a record belongs to; a service fills it in by calling.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+
+from .queries import snake_keys
 
 
 class Component(msgspec.Struct, kw_only=True):
@@ -88,3 +91,29 @@ class Log(msgspec.Struct, kw_only=True):
     entity_id: str = ""
     room_id: str = ""
     created_at: float = 0.0
+
+
+RECORDS = (Component, Entity, World, Room, Participant, Relationship, Log)
+
+
+def as_fields(cls: type[msgspec.Struct], given: Any) -> Any:
+    """Return a record that is given as a mapping with its fields in snake_case, nested ones too.
+
+    Args:
+        cls: The record's class.
+        given: A mapping, a list of them, or anything else, which is returned as it is.
+
+    Raises:
+        ValueError: A field is none of the record's, or is there in both spellings.
+    """
+    if isinstance(given, list | tuple):
+        return [as_fields(cls, one) for one in given]
+    if not isinstance(given, Mapping):
+        return given
+    fields = snake_keys(given)
+    if unknown := sorted(fields.keys() - set(cls.__struct_fields__)):
+        known = ", ".join(cls.__struct_fields__)
+        raise ValueError(f"{cls.__name__} has no field {unknown[0]!r}; it has {known}")
+    if cls is Entity and "components" in fields:
+        fields["components"] = as_fields(Component, fields["components"])
+    return fields
