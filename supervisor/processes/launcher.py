@@ -45,7 +45,7 @@ from .protocol import (
     Signal,
     decode_command,
 )
-from .spares import SPARE, TEMPLATE, Spares
+from .spares import SPARE, TEMPLATE, Entry, Spares
 from .supervisor_link import SupervisorLink
 
 TERM_WAIT = 2.0  # seconds from SIGTERM to SIGKILL
@@ -73,9 +73,8 @@ class Launcher:
         self._ending_cgroups: dict[bytes, Path | None] = {}
         self._orphans_until = 0.0  # end other descendants until then
         self._stuck: set[int] = set()  # reported as left over: they survive SIGKILL
-        self._spares = Spares(
-            worker_cgroups, self._pids, self._started, self._not_forked, self._end_orphans_soon
-        )
+        callbacks = (self._started, self._not_forked, self._end_orphans_soon)
+        self._spares = Spares(worker_cgroups, self._pids, *callbacks, _entry())
         self._early: list[Signal] = []  # for workers that are not forked yet
         self._retired = False
         self._kill_at = inf  # when to send SIGTERM, then SIGKILL, to all workers
@@ -291,6 +290,8 @@ class Launcher:
             else:
                 process_tree.signal_group(pid, signal.SIGKILL)  # a zombie still holds its number
                 self._reap_worker(key, pid)
+        if self._ending or self._orphans_until:
+            self._spares.settle()
         if self._ending:
             self._end_trees()
         elif self._orphans_until:
@@ -374,6 +375,12 @@ class Launcher:
         own = self._own_fds | {self._socket.fileno()}
         own |= {self._link.fileno()} if self._link.connected else set()
         self._spares.keep = set(open_descriptors()) - own
+
+
+def _entry() -> Entry:
+    from garrison.workers.process import main
+
+    return Entry(main.prepare, main.get_ready, main.run)
 
 
 def _report_signal(number: int, _: object) -> None:

@@ -1,16 +1,20 @@
 """Forks each worker ahead of its assignment, so that a start need not wait for a fork.
 
-Nothing here waits: the launcher reports the ends of workers at once, whatever is being forked.
+Nothing but `settle` waits: the launcher reports the ends of workers at once, whatever is being
+forked.
 """
 
 import gc
 import os
+import select
 import socket
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 from garrison.ipc.system import process_tree
 
@@ -26,6 +30,14 @@ SPARE, TEMPLATE = b"", b"template"
 SPARE_NAME = "spare"  # until it has an assignment
 
 
+class Entry(NamedTuple):
+    """The worker's entry point."""
+
+    prepare: Callable[[], object]  # in the template, once
+    get_ready: Callable[[], object]  # in each worker, before it has an assignment
+    run: Callable[[int, str], NoReturn]  # with the assignment's descriptor and the log's path
+
+
 class Spares:
     """The spare worker, which has no assignment yet, and the template that it is forked from.
 
@@ -35,6 +47,7 @@ class Spares:
         started: Called with each worker that was sent its assignment.
         failed: Called where there is no worker, with the reason.
         orphaned: Called when a template has ended: what it was forking is a child of the launcher.
+        entry: What the template and the workers do.
 
     Attributes:
         due: When to call `fork_ahead`, on the monotonic clock.
@@ -48,8 +61,10 @@ class Spares:
         started: Callable[[Fork, ForkedWorker], None],
         failed: Callable[[Fork, str], None],
         orphaned: Callable[[], None],
+        entry: Entry,
     ) -> None:
         self._cgroups, self._pids, self._orphaned = worker_cgroups, pids, orphaned
+        self._prepare, self._run = entry.prepare, partial(_run_worker, entry)
         self._template: Template | None = None  # None: it is forked when a worker is
         self._requested: tuple[Path | None, socket.socket] | None = None  # of the template
         self._spare: tuple[ForkedWorker, socket.socket] | None = None
@@ -107,6 +122,16 @@ class Spares:
                 self._drop_template()
         elif self._requested is not None:
             self._not_forked(f"the template did not fork it within {ANSWER_S:g} s")
+            self._work()
+
+    def settle(self) -> None:
+        """Wait for the worker that was requested: it is a child of this process before it is known,
+        and would be taken for an orphan."""
+        if (fd := self.fileno()) >= 0:
+            poll = select.poll()
+            poll.register(fd, select.POLLIN)
+            poll.poll(max(self.due - time.monotonic(), 0) * 1000)
+            self.forked()
 
     def forked(self) -> None:
         """Take the worker that was requested, which has arrived."""
@@ -189,9 +214,7 @@ class Spares:
 
     def _request(self) -> None:
         if self._template is None:
-            from garrison.workers.process import main  # the worker's entry point
-
-            self._template = Template(self.keep, main.prepare, _run_worker)
+            self._template = Template(self.keep, self._prepare, self._run)
             self._pids[self._template.pid] = TEMPLATE
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._requested = self._cgroups.make(), ours
@@ -224,13 +247,11 @@ class Spares:
             self._orphaned()
 
 
-def _run_worker(orders: socket.socket) -> None:
+def _run_worker(entry: Entry, orders: socket.socket) -> None:
     """Wait for an assignment, in the worker, then carry it out; exit if the launcher ends first."""
-    from garrison.workers.process import main
-
     gc.freeze()  # a collection would write to the pages of what is there by now
     gc.enable()
-    main.get_ready()
+    entry.get_ready()
     process_tree.set_name(SPARE_NAME)
     data, fds, _, _ = socket.recv_fds(orders, FRAME_BYTES, 1)
     orders.close()
@@ -238,4 +259,4 @@ def _run_worker(orders: socket.socket) -> None:
         os._exit(0)
     fork = decode_command(data)
     assert isinstance(fork, Fork)
-    main.run(fds[0], fork.log)
+    entry.run(fds[0], fork.log)
