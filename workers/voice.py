@@ -25,7 +25,9 @@ async def voice_text(
         language: As in "en"; "" has the model find it.
         timeout: Seconds.
     """
-    if not media.type.startswith("audio/") or not runtime.provider_of(ModelType.TRANSCRIPTION):
+    is_there = media.url.startswith(("data:", "http://", "https://"))
+    is_sound = is_there and media.type.startswith("audio/")
+    if not is_sound or not runtime.provider_of(ModelType.TRANSCRIPTION):
         return ""
     try:
         params = {"audio": media.data() or media.url, "content_type": media.type}

@@ -51,6 +51,7 @@ from .record.rows import (
 )
 from .record.schema import UnreadableRecord
 from .response_sender import AnswerState, Emit, ResponseSender, decide, paused
+from .spoken import add_spoken_text
 from .steps import numbered, or_reply
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,8 @@ class AnswerPipeline:
         is_new = record.state is MessageState.DECIDING and not has_no_answer(record)
         no_answer = await self._no_answer(answer) if is_new else None
         if MessageState.DROPPED not in {record.why.end, no_answer and no_answer.state}:
+            if no_answer is None and not has_no_answer(record):
+                await add_spoken_text(self._runtime, answer.memory)
             await self._history.restore(answer.memory)
             await self._history.remember(answer.memory)
             if is_new and no_answer is None and not answer.responses:
