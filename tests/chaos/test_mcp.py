@@ -34,7 +34,7 @@ intensity = 0
 [plugins]
 mcp = {{}}
 [services.mcp.config]
-wait = 5.0
+wait = 0.0
 [services.mcp.config.servers.plain]
 command = "{python}"
 args = ["{plain}"]
@@ -44,7 +44,7 @@ allow = ["*"]
 command = "{python}"
 args = ["{plain}", "mute"]
 env = {{ {mark} }}
-connect_timeout = 60.0
+connect_timeout = 3600.0
 """
 WITHIN_S = 0.03  # after a call began
 OF_SERVERS = b"GARRISON_MCP_SERVER="
@@ -56,7 +56,6 @@ def running() -> Iterator[Host]:
     with hosting("", up=False) as host:
         mark = f'{proc.MARK} = "{host.mark}"'
         text = CONFIG.format(folder=host.folder, python=sys.executable, plain=PLAIN, mark=mark)
-        text = text.replace("wait = 5.0", "wait = 0.0")
         host.write("config.toml", text)
         yield host.up()
 

@@ -47,7 +47,7 @@ base_url = "http://127.0.0.1:{models}/v1"
 [services.mcp]
 secrets = ["PLAIN_TOKEN", "WEB_TOKEN"]
 [services.mcp.config]
-wait = 20.0
+wait = 2.0
 [services.mcp.config.servers.plain]
 command = "{python}"
 args = ["{plain}", "babble", "late"]

@@ -25,7 +25,7 @@ from .lines import Lines, TooLong
 
 READ_BYTES = 64 * 1024
 FLUSH_S = 0.5  # for what a server wrote before its end
-CLOSE_S = 2.0  # after its input is closed, before SIGTERM
+CLOSE_S = 1.0  # after its input is closed, before SIGTERM
 TERM_S = 1.0  # after SIGTERM, before SIGKILL
 CHECK_S = 0.02
 
