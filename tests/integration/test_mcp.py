@@ -55,6 +55,7 @@ env = {{ NOTES = "{folder}/notes", KEY = "Bearer ${{PLAIN_TOKEN}}", {mark} }}
 secrets = ["PLAIN_TOKEN"]
 deny = ["die*"]
 resources = ["notes://*"]
+sampling = true
 timeout = 1.0
 connect_timeout = 5.0
 answer_bytes = 1000000
@@ -337,6 +338,24 @@ async def test_a_resource_is_in_the_prompt_as_it_is_now(
         return "today:\\nthe blue note" in json.dumps(models.body["messages"])
 
     await eventually(is_shown, what="the resource is in the prompt")
+
+
+async def test_a_server_may_ask_for_a_model_and_for_nothing_else(
+    client: Client, models: ModelServer
+) -> None:
+    """Where its config allows that; requests for input are refused, and the call goes on."""
+    await until_connected(client, "plain")
+    models.script(Turn("I think so."))
+
+    async def asked(method: str) -> Any:
+        result = await mcp(client).call_tool("plain", "ask", {"text": method})
+        return json.loads(result["text"])
+
+    answer = await asked("sampling/createMessage")
+    assert (answer["content"]["text"], answer["role"]) == ("I think so.", "assistant")
+    assert models.body["messages"][-1] == {"role": "user", "content": "Think"}
+    for method in ("elicitation/create", "roots/list"):
+        assert "not supported" in (await asked(method))["message"]
 
 
 async def test_a_tool_that_fails_is_told_to_the_model(

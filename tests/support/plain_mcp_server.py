@@ -41,6 +41,10 @@ TOOLS: dict[str, dict[str, Any]] = {
     "leave": {"inputSchema": EMPTY, "description": "Leaves a process in a session of its own"},
     "learn": {"inputSchema": WORDS, "description": "Has one more tool, or one less"},
     "rewrite": {"inputSchema": WORDS, "description": "Changes the resource"},
+    "ask": {
+        "inputSchema": WORDS,
+        "description": "Makes the request of its client that it is named",
+    },
     "deaf": {"inputSchema": EMPTY, "description": "Does not read any more"},
 }
 RESOURCE = {"uri": "notes://today", "name": "today"}
@@ -94,11 +98,28 @@ def call(name: str, arguments: dict[str, Any]) -> dict[str, Any] | None:
         case "rewrite":
             state["note"] = words
             send({"method": "notifications/resources/updated", "params": {"uri": RESOURCE["uri"]}})
+        case "ask":
+            return text(json.dumps(ask(words)))
         case "deaf":
             threading.Event().wait()
         case _:
             return text(words, structuredContent={"text": words} if name == "echo" else None)
     return text("done")
+
+
+def ask(method: str) -> Any:
+    """Make a request of the client; return its answer."""
+    said = {"role": "user", "content": {"type": "text", "text": "Think"}}
+    params = {
+        "sampling/createMessage": {"messages": [said], "maxTokens": 9},
+        "elicitation/create": {"message": "Sure?", "requestedSchema": EMPTY},
+    }
+    send({"id": "asked", "method": method, "params": params.get(method, {})})
+    while line := sys.stdin.readline():
+        message = json.loads(line)
+        if message.get("id") == "asked":
+            return message.get("result") or message["error"]
+    return None
 
 
 def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
@@ -128,7 +149,7 @@ def answer(method: str, params: dict[str, Any]) -> dict[str, Any] | None:
 
 def serve() -> None:
     """Answer requests, until the input ends."""
-    for line in sys.stdin:
+    while line := sys.stdin.readline():
         message = json.loads(line)
         if "id" not in message:
             continue

@@ -11,6 +11,7 @@ REFUSED: tuple[IPv4Network | IPv6Network, ...] = tuple(
         *("172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.168.0.0/16", "198.18.0.0/15"),
         *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
         "::/96",  # the unspecified one, loopback, and IPv4 in an old form
+        "::ffff:0:0:0/96",  # IPv4 for a translator
         *("64:ff9b::/96", "64:ff9b:1::/48"),  # a gateway's IPv4: it may be a private one
         *("100::/64", "2001::/23", "2001:db8::/32"),
         "2002::/16",  # 6to4: an IPv4 in it
