@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 
 from garrison.ipc import CallTimeout
-from garrison.workers import Content, Plugin, Service, TargetInfo
+from garrison.workers import Content, Media, Plugin, Service, TargetInfo
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,11 @@ class NotificationService(Service):
     config: Config
 
     async def notify(
-        self, text: str, platform: str | None = None, channel: str | None = None
+        self,
+        text: str,
+        platform: str | None = None,
+        channel: str | None = None,
+        attachments: list[Media] | None = None,
     ) -> list[str]:
         """Send a text to one platform, or to all platforms of the config, concurrently.
 
@@ -37,18 +41,19 @@ class NotificationService(Service):
             text: The text to send.
             platform: The NAME or type of a service; None is all of the config's `targets`.
             channel: A channel of that platform; None is the channels in `targets`.
+            attachments: Files that go with the text, at http(s) or `data:` addresses.
 
         Returns:
             The platforms that accepted the text in all of their channels.
 
         Raises:
-            ValueError: The text is empty, or there is no channel to send it to.
+            ValueError: There is neither a text nor a file, or no channel to send it to.
             Exception: The error of `platform`, if it failed.
         """
-        if not text.strip():
+        if not (text.strip() or attachments):
             raise ValueError("notify got an empty text")
         targets = self._targets(platform, channel)
-        sending = (self._send(target, text) for target in targets)
+        sending = (self._send(target, text, attachments or []) for target in targets)
         outcomes = await asyncio.gather(*sending, return_exceptions=True)
         failed: dict[str, BaseException] = {}
         for target, outcome in zip(targets, outcomes, strict=True):
@@ -81,11 +86,11 @@ class NotificationService(Service):
             raise ValueError(f"notify has no targets: {_advice(platform or 'discord')}")
         return targets
 
-    async def _send(self, target: TargetInfo, text: str) -> None:
+    async def _send(self, target: TargetInfo, text: str, attachments: list[Media]) -> None:
         seconds = self.config.timeout
         try:
             async with asyncio.timeout(seconds):
-                content = Content(text=text, source=target.source)
+                content = Content(text, source=target.source, attachments=list(attachments))
                 await self.runtime.send_message_to_target(target, content)
         except TimeoutError as error:
             raise CallTimeout(target.source, "send_message", f"{seconds:g}") from error
