@@ -60,7 +60,11 @@ def running(places: tuple[DiscordBridge, TelegramServer, XServer]) -> Iterator[H
         channel=discord.channels["general"],
         chat=CHAT,
     )
-    env = {"DISCORD_TOKEN": "token", "TELEGRAM_BOT_TOKEN": f"{os.getpid()}:token", **TOKENS}
+    env = {
+        "DISCORD_TOKEN": f"token-{os.getpid()}",
+        "TELEGRAM_BOT_TOKEN": f"{os.getpid()}:token",
+        **TOKENS,
+    }
     with hosting("", [], {"config.toml": text}, env, up=False) as host:
         host.up()
         names = ("discord", "telegram", "twitter")
