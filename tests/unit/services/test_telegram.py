@@ -10,7 +10,7 @@ import telegram.error
 
 from garrison.workers import Choice, Command, Media, NotSent, Outgoing, RetryLater
 from garrison.workers.services.telegram.choices import buttons, pressed
-from garrison.workers.services.telegram.config import check_webhook_url, listen_of
+from garrison.workers.services.telegram.config import Config, check_webhook_url, listen_of
 from garrison.workers.services.telegram.files import File, files_of, media_of, sendable
 from garrison.workers.services.telegram.incoming import Bot, command_of, memory_of, reactions_of
 from garrison.workers.services.telegram.offsets import Offsets
@@ -400,5 +400,8 @@ def test_addresses() -> None:
     """A webhook's address is https."""
     assert listen_of("[::1]:80") == ("::1", 80)
     check_webhook_url("https://example.org/telegram")
+    check_webhook_url("http://localhost/telegram", is_telegram=False)
     with pytest.raises(ValueError, match="https"):
         check_webhook_url("http://example.org/telegram")
+    with pytest.raises(ValueError, match="anybody"):
+        Config(webhook_secret=False)

@@ -19,6 +19,7 @@ class Config(Platform.Config):
     poll_timeout: Annotated[int, msgspec.Meta(ge=1, le=50)] = 30  # for which a poll waits
     webhook_url: str = ""  # https address at which Telegram reaches `listen`
     listen: str = "127.0.0.1:8443"  # HOST:PORT of the webhook's server
+    webhook_secret: bool = True  # false: for a server at base_url that sends none
     parse_mode: Literal["", "HTML", "Markdown", "MarkdownV2"] = ""  # of answers; empty: plain
     link_previews: bool = True
     channel_posts: bool = False  # posts of channels are messages too
@@ -30,7 +31,12 @@ class Config(Platform.Config):
     def __post_init__(self) -> None:
         listen_of(self.listen)
         if self.mode == "webhook":
-            check_webhook_url(self.webhook_url)
+            check_webhook_url(self.webhook_url, is_telegram=not self.base_url)
+        if not (self.webhook_secret or self.base_url):
+            raise ValueError(
+                "webhook_secret = false is for a server at base_url: Telegram sends the secret, "
+                "and without it anybody could write messages in anybody's name"
+            )
 
 
 def listen_of(text: str) -> Listen:
@@ -45,14 +51,18 @@ def listen_of(text: str) -> Listen:
     return host.strip("[]"), int(port)
 
 
-def check_webhook_url(url: str) -> None:
+def check_webhook_url(url: str, is_telegram: bool = True) -> None:
     """Check the address of a webhook.
 
+    Args:
+        url: The address.
+        is_telegram: Telegram's own server uses it; one of one's own takes http, too.
+
     Raises:
-        ValueError: Telegram would refuse it.
+        ValueError: It would be refused.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "https" or not parts.hostname:
+    parts, schemes = urlsplit(url), {"https"} if is_telegram else {"http", "https"}
+    if parts.scheme not in schemes or not parts.hostname:
         raise ValueError(
             'mode = "webhook" needs webhook_url, the https address at which Telegram reaches this '
             f"service, not {url!r:.60}"

@@ -111,7 +111,11 @@ class Connection:
     async def choose_polling(self) -> None:
         """Have Telegram keep updates for polls: a webhook that is set takes them all."""
         async with asyncio.timeout(CALLS_S):
-            info = await self.client.get_webhook_info()
+            try:
+                info = await self.client.get_webhook_info()
+            except (self.errors.BadRequest, self.errors.InvalidToken) as error:
+                log.warning("telegram.no_webhooks error=%s", error)  # a server that has none
+                return
             if info.url:
                 log.warning("telegram.webhook_removed host=%s", host_of(info.url))
                 await self.client.delete_webhook(drop_pending_updates=False)

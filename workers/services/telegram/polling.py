@@ -25,6 +25,7 @@ BATCH = 100  # the most that a poll returns: so many updates are under way at mo
 AGAIN_S = 0.5  # before the next poll after one that failed; doubled each time
 AGAIN_MOST_S = 30.0
 KNOWN_S = 0.5  # before the next poll while something is under way and nothing ends
+EMPTY_S = 0.1  # after a poll that returned nothing at once: a server that does not wait
 RIVAL_S = 1.0  # after a poll that another process ended; four times as long each time
 RIVAL_MOST_S = 300.0
 ALONE = 3  # polls that return in a row: there is no other process any more
@@ -59,6 +60,7 @@ class Poller:
         self._offsets = Offsets()
         self._progress = asyncio.Event()
         self._failures = self._rivals = self._alone = 0
+        self._asked_at = 0.0  # when the last poll began
 
     async def run(self) -> None:
         """Poll until the service stops.
@@ -89,7 +91,7 @@ class Poller:
         # What is under way is returned again, at once: then there is no use in waiting.
         wait = 0 if self._offsets.open else self._config.poll_timeout
         wait = min(wait, ALONE_POLL_S) if self._rivals else wait
-        offset = self._offsets.offset
+        offset, self._asked_at = self._offsets.offset, time.monotonic()
         async with asyncio.timeout(self._config.poll_timeout + 60.0):
             updates = await self._connection.client.get_updates(
                 offset=offset, limit=BATCH, timeout=wait, allowed_updates=KINDS
@@ -106,6 +108,8 @@ class Poller:
             ended.add_done_callback(functools.partial(self._done, update.update_id))
         if self._offsets.open:
             await _happens(self._progress, KNOWN_S)
+        elif not new and time.monotonic() - self._asked_at < EMPTY_S:
+            await asyncio.sleep(EMPTY_S)
 
     def _done(self, update: int, _: "asyncio.Future[None]") -> None:
         self._offsets.done(update)

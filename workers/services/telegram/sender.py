@@ -107,12 +107,9 @@ class Sender:
                 ]
             )
         if not call.files:
-            preview = library.LinkPreviewOptions(is_disabled=not self._config.link_previews)
-            return _id(
-                await bot.send_message(
-                    text=call.text, parse_mode=mode, link_preview_options=preview, **about
-                )
-            )
+            if not self._config.link_previews:
+                about["link_preview_options"] = library.LinkPreviewOptions(is_disabled=True)
+            return _id(await bot.send_message(text=call.text, parse_mode=mode, **about))
         about |= {"read_timeout": UPLOAD_S, "write_timeout": UPLOAD_S}
         if len(call.files) > 1:
             album = [self._input(one) for one in call.files]
