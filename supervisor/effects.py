@@ -72,6 +72,13 @@ class Effects:
             self._logged_limits.add(key)
             self.log.record("limit.unheld", service.name, reason=reason)
 
+    def removed(self, name: str) -> None:
+        """Publish that a service was taken out of the host."""
+        self.log.record("service.removed", name)
+        self.publisher.removed(name)
+        self.wake()
+        self.touch()
+
     def publish_end(self, service: Service, cause: str) -> None:
         """Tell the peers of a worker why its process ended."""
         self.bus.mark_ended(service.current.token)

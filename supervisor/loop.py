@@ -15,6 +15,7 @@ from typing import Any, assert_never
 
 import zmq
 
+from garrison.ipc import messages
 from garrison.ipc.errors import ConfigError, GarrisonError
 from garrison.ipc.messages import State, Token
 from garrison.ipc.sockets import raise_descriptor_limit
@@ -333,7 +334,9 @@ class Supervisor:
                 return
             case signals.Meaning.REOPEN:
                 self._rotation.look_at_once()  # the event log looks at each event, as below
-            case signals.Meaning.REFUSE | signals.Meaning.NOTHING:
+            case signals.Meaning.APPLY:
+                self._requests.take(b"", messages.Order(0, "apply"))  # an event has the outcome
+            case signals.Meaning.NOTHING:
                 pass
             case _:
                 assert_never(what)

@@ -24,6 +24,7 @@ from garrison.supervisor.lifecycle.actions import (
     EndFromInside,
     InjectFault,
     Ordered,
+    Remove,
     RestartBound,
 )
 from garrison.supervisor.lifecycle.dependencies import bound_services, placed
@@ -138,6 +139,8 @@ class ServiceManager:
                 service = self._services.services[spec.name]
                 service.child, service.plugin = replace(service.child, spec=spec), plugin
                 service.next_watchdog = None
+            case Remove(name):
+                self._use.removed(self._services.remove(name))
             case RestartBound(name):
                 self._restart_bound(name)
             case Attach(name, pid):
@@ -421,8 +424,8 @@ class ServiceManager:
                 self._on_hello(service, message)
             case messages.Initialized():
                 self.apply(service, Event.INITIALIZED)
-            case messages.Ready(manifest):
-                self._on_ready(service, manifest)
+            case messages.Ready():
+                self._on_ready(service, message)
             case messages.Beat() | messages.Health() | messages.Extend():
                 event = self._reports.take(service, message)
                 if event is not None:
@@ -480,9 +483,10 @@ class ServiceManager:
             if wanted:
                 self.apply(service, Event.START)
 
-    def _on_ready(self, service: Service, manifest: messages.Manifest) -> None:
-        if manifest != service.manifest:
-            service.manifest = manifest
+    def _on_ready(self, service: Service, message: messages.Ready) -> None:
+        service.current.note_code(message.code)
+        if message.manifest != service.manifest:
+            service.manifest = message.manifest
             self._use.publisher.listed(service.name)
             self._use.touch()
             self._use.wake()
@@ -490,8 +494,7 @@ class ServiceManager:
         self._check_ready(service)
 
     def _check_ready(self, service: Service) -> None:
-        """Apply READY once `start` has returned and the bus connection was seen: not before, or
-        the first call could come back undelivered."""
+        """Apply READY once `start` returned and the bus connection was seen: a call needs both."""
         current = service.current
         if current.ready and current.connected and not current.ended:
             self.apply(service, Event.READY)

@@ -138,7 +138,7 @@ class PluginRegistry:
             now = time.monotonic()
             for probe in probes:
                 if not probe.done and now >= probe.until:
-                    text = f"its import took longer than {READ_S:g} s"
+                    text = f"its import took longer than {probe.patience:g} s"
                     probe.result = Failing("read", text)
                     probe.until = inf
                     self._engine.signal(probe.token, 9)
@@ -356,7 +356,8 @@ class PluginRegistry:
         try:
             config, specs = self.fit(config)
             self.take_config(config, specs)
-            self.add_services(specs)
+            known = self._services.services
+            self.add_services([s for s in specs if s.plugin == plugin or s.name in known])
             self.accept(spec for spec in specs if spec.plugin == plugin)
         except ConfigError as error:
             del self.read[plugin]

@@ -24,6 +24,7 @@ class PluginProbe:
     sections: tuple[messages.Section, ...] = ()  # that it was read with
     result: PluginRead | Failing | None = None
     done: bool = False
+    patience: float = READ_S  # seconds from its begin to `until`
 
     @property
     def found(self) -> PluginRead | None:

@@ -25,7 +25,7 @@ class Meaning(enum.Enum):
     STOP = "stops"
     REAP = "reaps"
     REOPEN = "opens the logs anew"
-    REFUSE = "refused: the config is not read again as a whole; garrison restart NAME reads NAME's"
+    APPLY = "applies what garrison diff shows"
     NOTHING = "ignored: it has no meaning here"
 
 
@@ -52,7 +52,7 @@ def meaning(number: int, terminal: bool) -> Meaning:
         terminal: Whether the supervisor was started at a terminal, whose end SIGHUP reports.
     """
     if number == signal.SIGHUP:
-        return Meaning.STOP if terminal else Meaning.REFUSE
+        return Meaning.STOP if terminal else Meaning.APPLY
     if number in STOPPING:
         return Meaning.STOP
     if number == signal.SIGUSR1:

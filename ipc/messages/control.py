@@ -44,10 +44,20 @@ class Initialized(msgspec.Struct, tag="initialized", frozen=True):
     """`Plugin.init` returned; `Service.start` is next."""
 
 
+class CodeFile(msgspec.Struct, frozen=True):
+    """A file of an author's code that a worker has imported, as it was on disk."""
+
+    path: Identifier
+    inode: int
+    mtime_ns: int
+    size: int
+
+
 class Ready(msgspec.Struct, tag="ready", frozen=True):
     """`Service.start` returned. Sent again when the manifest changes."""
 
     manifest: Manifest
+    code: tuple[CodeFile, ...] = ()
 
 
 class Held(msgspec.Struct, frozen=True):

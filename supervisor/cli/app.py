@@ -20,6 +20,8 @@ from .verbs import VerbGroup
 BEFORE = {"up": "host", "down": "host", "upgrade": "host"}
 ORDERS = "services"
 AFTER = {
+    "diff": "changes",
+    "apply": "changes",
     "probe": "probe",
     "logs": "logs",
     "events": "logs",
@@ -44,6 +46,7 @@ AFTER = {
 }
 HELP_LEAST, HELP_USUAL = 20, 52  # columns
 SHOWING = {"status", *AFTER} - {
+    "apply",
     "chaos",
     "init",
     "mail",

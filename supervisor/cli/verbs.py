@@ -15,9 +15,9 @@ ELSEWHERE = {
         "garrison status --json is for scripts; it exits 3 if a wanted service does not run",
     ),
     **dict.fromkeys(
-        ("reload", "daemon-reload", "reread", "apply", "respawn", "deploy"),
-        "garrison restart NAME takes the code and config on disk, garrison upgrade adds and "
-        "removes plugins",
+        ("reload", "daemon-reload", "reread", "respawn", "deploy"),
+        "garrison apply does what garrison diff shows, garrison restart NAME takes the code and "
+        "config on disk",
     ),
     **dict.fromkeys(
         ("kill", "delete", "del", "rm", "remove", "disable", "signal", "terminate"),
@@ -29,7 +29,7 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(
         ("enable", "add", "scale", "install"),
-        "name the plugin in config.toml, then garrison upgrade, or garrison start NAME",
+        "name the plugin in config.toml, then garrison apply, or garrison start NAME",
     ),
     **dict.fromkeys(
         ("serve", "daemon", "launch", "boot", "resurrect", "startup"),

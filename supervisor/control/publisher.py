@@ -67,6 +67,7 @@ class DirectoryPublisher:
         self._expected: set[Token] = set()  # programs that are yet to be welcomed
         self._changed: dict[str, None] = {}  # NAMEs whose state is to be published
         self._listed: dict[str, None] = {}  # NAMEs whose whole entry is to be published
+        self._removed: dict[str, None] = {}  # NAMEs that are no services any more
         self._stale: set[Token] = set()  # members that missed a change
         self._publish_at = inf  # when held back changes are due
         self._next_free = 0.0  # rate limiter: earliest time of the next broadcast
@@ -219,6 +220,10 @@ class DirectoryPublisher:
         """Publish a new or changed entry at the end of the turn."""
         self._listed[name] = None
 
+    def removed(self, name: str) -> None:
+        """Publish at the end of the turn that there is no such service any more."""
+        self._removed[name] = None
+
     def publish(self, at_once: bool = False) -> float:
         """Send what has changed to all members; return when to call this again at the latest.
 
@@ -226,7 +231,7 @@ class DirectoryPublisher:
             at_once: Whether to hold nothing back, because a client is about to be answered that
                 may depend on it.
         """
-        if not (self._changed or self._listed or self._stale):
+        if not (self._changed or self._listed or self._removed or self._stale):
             return inf
         now = time.monotonic()
         if now < self._publish_at and not at_once:
@@ -248,11 +253,15 @@ class DirectoryPublisher:
             service = services[name]
             self._accepting[name] = accepts_calls(service.state, service.child.wanted)
         batch: list[messages.Downward] = [
-            messages.Listed(services[name].entry()) for name in listed
+            messages.Delisted(name) for name in self._removed if name not in services
         ]
+        batch += [messages.Listed(services[name].entry()) for name in listed]
         batch += [services[name].changed() for name in changed if name not in self._listed]
         self._changed.clear()
         self._listed.clear()
+        for name in self._removed:
+            self._accepting.pop(name, None)
+        self._removed.clear()
         return batch
 
     def _broadcast(self, batch: list[messages.Downward]) -> int:
@@ -293,7 +302,7 @@ class DirectoryPublisher:
 
         Each change wakes every member: the steps of a start would cost more than the start itself.
         """
-        if self._listed or self._stale:
+        if self._listed or self._removed or self._stale:
             return True
         services = self._services.services
         changed = [services[name] for name in self._changed if name in services]

@@ -93,7 +93,7 @@ class StatusReport:
         self._read_disk = read_disk
         self._on_disk: Callable[[str], StartRecord] | None = None
         self._began = time.monotonic()
-        self._version = own_version()  # of the code that this process has loaded
+        self.version = own_version()  # of the code that this process has loaded
 
     def supervisor_row(self) -> dict[str, Any]:
         """Return the row of the supervisor."""
@@ -103,7 +103,7 @@ class StatusReport:
             "pid": os.getpid(),
             "pid_namespace": pid_namespace(),
             **self._engine.status(),
-            "version": self._version,
+            "version": self.version,
             "home": str(self._host.home),
             "config": str(state.config),
             "boot": self._boot,
@@ -119,7 +119,7 @@ class StatusReport:
             "config_rejected": [one.as_data() for one in state.rejected],
             "cpu_seconds": used.cpu_seconds,
             "installed": installed,
-            "upgrade_pending": installed != self._version,
+            "upgrade_pending": installed != self.version,
             "not_preloaded": dict(state.not_preloaded),
         }
 

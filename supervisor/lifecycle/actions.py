@@ -44,6 +44,13 @@ class Configure:
 
 
 @dataclass(frozen=True, slots=True)
+class Remove:
+    """Take a service without a process out of the host: the config has it no longer."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class RestartBound:
     """Restart the running services that are bound to this one."""
 
@@ -68,5 +75,5 @@ class InjectFault:
 
 
 Action: TypeAlias = (
-    Apply | Ordered | EndFromInside | Configure | RestartBound | Attach | InjectFault
+    Apply | Ordered | EndFromInside | Configure | Remove | RestartBound | Attach | InjectFault
 )

@@ -5,9 +5,12 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
+import msgspec
+
 from garrison.ipc.messages import (
     Beat,
     Changed,
+    CodeFile,
     Entry,
     Failing,
     Health,
@@ -91,6 +94,12 @@ class Incarnation:
         self.in_flight, self.refused_frames = beat.in_flight, beat.refused
         self.facts, self.warnings, self.threads = beat.facts, beat.warnings, beat.threads
         self.beat_at, self.link = now, beat.link
+
+    def note_code(self, code: tuple[CodeFile, ...]) -> None:
+        """Record which files of an author's code this process has imported."""
+        if self.started is not None:
+            files = {one.path: (one.inode, one.mtime_ns, one.size) for one in code}
+            self.started = msgspec.structs.replace(self.started, code=files)
 
     def outcome(self) -> Event:
         """Return the event that the end of this process is for the policy."""
@@ -365,6 +374,11 @@ class ServiceTable:
     def children(self) -> Mapping[str, Child]:
         """Return the policy's view of every service."""
         return {name: service.child for name, service in self.services.items()}
+
+    def remove(self, name: str) -> str:
+        """Take a service out, which has no process; return its NAME."""
+        self.by_token.pop(self.services.pop(name).current.token, None)
+        return name
 
     def names(self) -> list[str]:
         """Return every NAME that a command accepts."""

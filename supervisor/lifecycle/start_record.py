@@ -27,6 +27,7 @@ class StartRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     environment: tuple[str, ...] = ()  # names, without those that every service has
     env_digest: str = ""  # of the table `env`
     secrets: dict[str, str] = {}  # name → where it was found, in words
+    code: dict[str, tuple[int, int, int]] = {}  # imported file → inode, mtime in ns, size
 
 
 def start_record(

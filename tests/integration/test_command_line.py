@@ -201,7 +201,7 @@ def test_status_has_the_promised_fields(running: Host) -> None:
     """All of these for each service, under `supervisor` and `services`; an unreadable plugin is
     one failed row under its NAME."""
     data = running.run("status", json=True).data
-    assert set(data) == {"supervisor", "services"}
+    assert set(data) == {"supervisor", "services", "pending"}
     rows = {row.name: row for row in msgspec.convert(data["services"], list[Row])}
     assert set(rows) == {"echo", LONG, "refuses", "hangs", "asleep", "crash", "broken"}
     assert rows["echo"].state == "running"

@@ -41,6 +41,8 @@ HEAD = (
 ADDED_WITH = re.compile(r"(\.started(?:_with)?|\.differs|\.secrets)\b.*")
 ADDED: set[str] = {  # places that answers have since; each was added on purpose
     ".check.data.longest_stop",
+    ".status.data.pending",
+    ".status NAME.data.pending",
     ".check.data.would_not_start",
     ".living.json.services[].order",
     ".living.json.services[].order_verb",

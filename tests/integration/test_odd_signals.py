@@ -32,7 +32,7 @@ def hears_hup() -> bool:
 
 def test_signals_are_recorded_and_end_nothing(host: Hosting) -> None:
     """Neither the supervisor nor the launcher ends by a signal that can be caught, apart from
-    SIGTERM and SIGINT to the supervisor; SIGHUP is refused where no terminal has closed."""
+    SIGTERM and SIGINT to the supervisor; SIGHUP applies where no terminal has closed."""
     running = host(CONFIG, ["echo"])
     launcher, worker = running.launcher, running.status("echo")["pid"]
     stopping = {signal.SIGTERM, signal.SIGINT, signal.SIGCHLD}
@@ -47,7 +47,7 @@ def test_signals_are_recorded_and_end_nothing(host: Hosting) -> None:
     assert "opens" in recorded(running, signal.SIGUSR1)[0]["action"]
     assert "ignored" in recorded(running, signal.SIGUSR2)[0]["action"]
     if hears_hup():
-        assert "refused" in recorded(running, signal.SIGHUP)[0]["action"]
+        assert "applies" in recorded(running, signal.SIGHUP)[0]["action"]
     assert running.launcher == launcher
     assert running.status("echo")["pid"] == worker
     log = running.log("launcher")

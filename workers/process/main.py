@@ -22,7 +22,7 @@ from garrison.workers import config_class
 from garrison.workers.plugin import Plugin
 from garrison.workers.service import Service
 
-from . import logs, redaction, terminal
+from . import code_files, logs, redaction, terminal
 from .exit import CRASHED, leave
 from .loading import installed_plugins
 from .methods import describe
@@ -107,6 +107,7 @@ def prepare() -> None:
 
 def get_ready() -> None:
     """Prepare a worker's process without an assignment, so that it can be forked in advance."""
+    code_files.note_inherited()
     with contextlib.suppress(PermissionError):  # it is a session's leader already
         os.setsid()
     signal.pthread_sigmask(signal.SIG_SETMASK, ())

@@ -34,6 +34,7 @@ from garrison.workers.runtime import Runtime
 from garrison.workers.service import Service
 
 from . import health, logs, redaction
+from .code_files import imported_files
 from .dispatch import Dispatch
 from .ending import LOG_HELD_S, Ending, EndReport
 from .exit import CRASHED, NOT_STARTED, leave
@@ -150,6 +151,7 @@ class Worker:
         self._beat_interval = min(BEAT_S, watchdog / 4) if watchdog else BEAT_S
         self._methods = messages.Manifest("")  # the manifest of the methods alone
         self._manifest: messages.Manifest | None = None  # as sent with Ready
+        self._code: tuple[messages.CodeFile, ...] = ()
         self._update_pending = False
         self._parents = ParentWatch(prepared.launcher, a.timing.orphan_grace)
         self._reaper = Reaper()
@@ -230,8 +232,9 @@ class Worker:
         self._manifest = self._components.add_to_manifest(self._methods)
         self._dispatch.serve(service, methods, self._faults())
         self._phase, self._background.serving = "run", True
+        self._code = imported_files()
         self._parents.expect_beat(self._silence)
-        self._session.send(messages.Ready(self._manifest))
+        self._session.send(messages.Ready(self._manifest, self._code))
         with health.checking(service, a.timing.health_interval, self._session.send):
             await self._until_ended(self._background.finished.wait())
         raise Shutdown("it asked to end")
@@ -371,7 +374,7 @@ class Worker:
         if self._phase in {"start", "run"}:
             session.send(messages.Initialized())
         if self._phase == "run" and self._manifest is not None:
-            session.send(messages.Ready(self._manifest))
+            session.send(messages.Ready(self._manifest, self._code))
         self._events.subscribe()
 
     def _subscribe(self, events: tuple[str, ...]) -> None:
@@ -390,7 +393,7 @@ class Worker:
         except ValueError as error:
             log.error("components.not_sent error=%s", error)
         else:
-            self._session.send(messages.Ready(self._manifest))
+            self._session.send(messages.Ready(self._manifest, self._code))
 
     def _send_beat(self) -> None:
         session = self._session

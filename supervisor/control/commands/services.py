@@ -3,11 +3,8 @@
 import time
 from collections.abc import Collection, Generator
 
-from garrison.ipc.errors import ConfigError, StartError
 from garrison.ipc.messages import Order, State, Token
-from garrison.supervisor.config.environment import worker_environment
-from garrison.supervisor.config.load import Config
-from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.config.values import is_name
 from garrison.supervisor.lifecycle.actions import (
     Action,
     Apply,
@@ -26,8 +23,6 @@ from garrison.supervisor.lifecycle.order_note import (
 )
 from garrison.supervisor.lifecycle.policy import Event, has_process
 from garrison.supervisor.lifecycle.services import Service
-from garrison.supervisor.probes import PluginProbe
-from garrison.supervisor.processes.users import resolve_user
 
 from .base import (
     AnswerNow,
@@ -42,6 +37,7 @@ from .base import (
     option,
     until_registered,
 )
+from .disk import add_from_disk, configure_from_disk, release_held, take_from_disk
 
 
 @command(waits=True)
@@ -62,27 +58,30 @@ def start(context: CommandContext, peer: Token, order: Order) -> Command:
     """Start the named services, and return when they run."""
     note = note_of(context, peer, order)
     yield from until_registered(context)
+    new = [name for name in context.services.match(order.names)[1] if is_name(name)]
+    if new:  # the config may have it by now
+        yield from add_from_disk(context, new)
     names = matching(context, order)
     unreadable = yield from _read_again(context, names)
-    yield from _release(context, names)
+    yield from release_held(context, names)
     named = named_services(context, names)
     services = [one for one in named if not is_overtaken(note, one.order)]
-    ends = _bound(context, [one.name for one in services if not has_process(one.state)])
+    ends = bound(context, [one.name for one in services if not has_process(one.state)])
     inside = note.who in ends or any(
         one.name == note.who and one.state is not State.RUNNING for one in named
     )
-    yield from _note_order(context, note, services, ends)
+    yield from note_order(context, note, services, ends)
     taken = list[Service]()
     for service in services:
         if not has_process(service.state) or service.state is State.STOPPING:
-            yield from _configure_from_disk(context, service)
+            yield from configure_from_disk(context, service)
             taken.append(service)
         context.record_order(service.name, note)
         was_at_rest = not has_process(service.state)
         yield Apply(service.name, Event.START, note=note)
         if was_at_rest:
             yield RestartBound(service.name)
-    answer = yield from _until_running(context, named, unreadable, note, inside=inside)
+    answer = yield from until_running(context, named, unreadable, note, inside=inside)
     context.plugins.accept(service.spec for service in taken)
     return answer
 
@@ -133,17 +132,17 @@ def restart(context: CommandContext, peer: Token, order: Order) -> Command:
     note = note_of(context, peer, order)
     yield from until_registered(context)
     names = matching(context, order)
-    ends = [*names, *_bound(context, names)]
+    ends = [*names, *bound(context, names)]
     _check_no_loop(context, note, ends)
     unreadable = yield from _read_again(context, names)
     known = named_services(context, names)
-    yield from _release(context, names)
+    yield from release_held(context, names)
     released = [one for one in named_services(context, names) if one not in known]
-    specs = yield from _take_from_disk(context, known)
+    specs = yield from take_from_disk(context, known)
     config = context.plugins.config
     generations = {service.name: service.child.generation for service in known}
     current = [one for one in known if not is_overtaken(note, one.order)]
-    yield from _note_order(context, note, [*current, *released], ends)
+    yield from note_order(context, note, [*current, *released], ends)
     for service in current:
         spec = specs[service.name]
         yield Configure(spec, config.plugins[spec.plugin])
@@ -155,7 +154,7 @@ def restart(context: CommandContext, peer: Token, order: Order) -> Command:
         context.record_order(service.name, note)
         yield Apply(service.name, Event.START, note=note)
     services, inside = [*known, *released], note.who in ends
-    return (yield from _until_running(context, services, unreadable, note, generations, inside))
+    return (yield from until_running(context, services, unreadable, note, generations, inside))
 
 
 @command()
@@ -175,7 +174,7 @@ def reset(context: CommandContext, peer: Token, order: Order) -> Command:
 # --- parts of them ------------------------------------------------------------------------
 
 
-def _bound(context: CommandContext, names: list[str]) -> list[str]:
+def bound(context: CommandContext, names: list[str]) -> list[str]:
     """Return the services that are restarted with these."""
     children = context.services.children()
     return [bound for name in names for bound in bound_services(name, children)]
@@ -200,7 +199,7 @@ def _check_no_loop(context: CommandContext, note: OrderNote, ends: Collection[st
             raise Refusal("failed", text)
 
 
-def _note_order(
+def note_order(
     context: CommandContext, note: OrderNote, services: list[Service], ends: Collection[str]
 ) -> Command:
     """Note an order on each service that it is about, and on its sender if it ends that."""
@@ -238,119 +237,7 @@ def _read_again(
     return refusal
 
 
-def _take_from_disk(
-    context: CommandContext, services: list[Service]
-) -> Generator[bool | Action, None, dict[str, ServiceSpec]]:
-    """Use the config on disk, and the code of some services; return every service of it.
-
-    Raises:
-        Refusal: One of these services could not start with it. Nothing has been changed.
-    """
-    read = load_config(context)
-    probes = yield from _probe_for(context, services, read)
-    config, fitting = context.plugins.fit(read, probes)
-    context.plugins.note_rejected(config)
-    specs = {spec.name: spec for spec in fitting}
-    for service in services:
-        if service.name not in specs:
-            text = f"{service.name} is no longer in {config.path}; the running one stays"
-            raise Refusal("ConfigError", text)
-        spec = specs[service.name]
-        _check_startable(context, service, spec, config, probes.get(spec.plugin))
-    before = set(context.services.services)
-    yield from context.plugins.take_plugins(probes)
-    context.plugins.take_config(config, fitting)
-    context.plugins.add_services(fitting)
-    restarted = {service.name for service in services}
-    accepted = restarted | (set(context.services.services) - before)
-    context.plugins.accept(spec for spec in fitting if spec.name in accepted)
-    return specs
-
-
-def _release(context: CommandContext, names: list[str]) -> Command:
-    """Add the services that were held back, if their config on disk is usable by now."""
-    held = [name for name in names if name in context.services.held]
-    if not held:
-        return
-    yield from _take_from_disk(context, [])
-    for name in held:
-        if name in context.services.held:
-            reason = context.services.held[name].reason
-            raise Refusal("ConfigError", f"{name} cannot be started: {reason}")
-        if name not in context.services.services and name not in context.services.unreadable:
-            text = f"{name} is no longer in {context.plugins.config.path}"
-            raise Refusal("ConfigError", text)
-
-
-def _probe_for(
-    context: CommandContext, services: list[Service], config: Config
-) -> Generator[bool | Action, None, dict[str, PluginProbe]]:
-    """Read the plugins that services have, or will have by a new config.
-
-    Also those that are new to the config while services are held back, and those that have found a
-    problem: it may be corrected.
-    """
-    wanted = {service.spec.plugin for service in services}
-    wanted |= {config.plugin_of(one.name) or one.spec.plugin for one in services}
-    wanted |= context.plugins.with_problems()
-    if context.services.held:
-        wanted |= {name for name in config.plugins if name not in context.plugins.read}
-    wanted -= context.services.unreadable.keys()
-    probes = {
-        plugin: context.plugins.probe(plugin, config)
-        for plugin in wanted
-        if plugin in config.plugins
-    }
-    yield from context.plugins.until_done(*probes.values())
-    return probes
-
-
-def _configure_from_disk(context: CommandContext, service: Service) -> Command:
-    """Have a service start as the config on disk says, if that is usable."""
-    try:
-        config, fitting = context.plugins.fit(load_config(context))
-        specs = {spec.name: spec for spec in fitting}
-    except ConfigError as error:  # it starts with the config that it had
-        context.log.record("config.unusable", service.name, problem=str(error))
-        return
-    if (spec := specs.get(service.name)) is not None:
-        context.plugins.take_config(config, list(specs.values()))
-        yield Configure(spec, config.plugins[spec.plugin])
-
-
-def _check_startable(
-    context: CommandContext,
-    service: Service,
-    spec: ServiceSpec,
-    config: Config,
-    probe: PluginProbe | None,
-) -> None:
-    """Refuse a restart that could only end the running service, or not bring what is on disk."""
-    stays = "; the running one stays" if service.state is State.RUNNING else ""
-    for rejection in config.rejected:
-        if rejection.concerns(spec):
-            raise Refusal("ConfigError", f"{rejection.error}{stays}")
-    if probe is None:
-        return
-    if probe.found is not None:
-        for problem in probe.found.problems:
-            if problem.keys[:2] in {("services", spec.name), ("plugins", spec.plugin)}:
-                error = config.error_at(problem.keys, problem.problem)
-                raise Refusal("ConfigError", f"{error}{stays}")
-        if spec.service_type not in {m.service_type for m in probe.found.services}:
-            text = f"plugin {spec.plugin} no longer has a service of type {spec.service_type}"
-            raise Refusal("ConfigError", f"{text}{stays}")
-    elif service.state is State.RUNNING:
-        text = f"{service.name}: its plugin cannot be read: {probe.problem.reason}"
-        raise Refusal("StartError", f"{text}{stays}", {"traceback": probe.problem.traceback})
-    try:
-        worker_environment(spec, context.environ)
-        resolve_user(spec, context.host.state / "services" / spec.name)
-    except StartError as error:
-        raise Refusal("ConfigError", f"{error}{stays}") from error
-
-
-def _until_running(
+def until_running(
     context: CommandContext,
     services: list[Service],
     unreadable: Refusal | None,

@@ -14,7 +14,7 @@ from garrison.supervisor.signals import Meaning
         (signal.SIGTERM, False, Meaning.STOP),
         (signal.SIGINT, False, Meaning.STOP),
         (signal.SIGHUP, True, Meaning.STOP),
-        (signal.SIGHUP, False, Meaning.REFUSE),
+        (signal.SIGHUP, False, Meaning.APPLY),
         (signal.SIGUSR1, True, Meaning.REOPEN),
         (signal.SIGCHLD, True, Meaning.REAP),
         (signal.SIGUSR2, False, Meaning.NOTHING),

@@ -1,0 +1,254 @@
+"""Commands about what differs between the disk and what runs: diff, apply."""
+
+import os
+import time
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from dataclasses import replace as replaced
+from fnmatch import fnmatchcase
+from typing import Any
+
+import msgspec
+
+from garrison.ipc.errors import ConfigError, StartError
+from garrison.ipc.messages import Order, Token
+from garrison.supervisor.assignment import record_on_disk
+from garrison.supervisor.config.load import Config
+from garrison.supervisor.config.spec import ServiceSpec
+from garrison.supervisor.control.status import own_version
+from garrison.supervisor.lifecycle.actions import (
+    Action,
+    Apply,
+    Configure,
+    Ordered,
+    Remove,
+    RestartBound,
+)
+from garrison.supervisor.lifecycle.dependencies import in_start_order
+from garrison.supervisor.lifecycle.order_note import OrderNote
+from garrison.supervisor.lifecycle.pending import (
+    ChangeKind,
+    HostChange,
+    PendingChange,
+    Stamp,
+    compare,
+    host_differences,
+    service_differences,
+)
+from garrison.supervisor.lifecycle.policy import Event, has_process
+from garrison.supervisor.lifecycle.services import Service
+from garrison.supervisor.lifecycle.start_record import StartRecord, start_record
+from garrison.supervisor.probes import PluginProbe
+
+from .base import (
+    AnswerNow,
+    Command,
+    CommandContext,
+    Refusal,
+    command,
+    note_of,
+    option,
+    until_registered,
+)
+from .disk import take_from_disk
+from .services import bound, note_order, until_running
+
+READ_S = 10.0  # for all plugins that have to be read
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What is on disk, and how it differs."""
+
+    config: Config
+    specs: Mapping[str, ServiceSpec]
+    probes: Mapping[str, PluginProbe]
+    changes: list[PendingChange]
+    host: list[HostChange]
+    problems: list[str]  # of the config on disk, in words
+
+    def as_data(self) -> dict[str, Any]:
+        """Return it as an answer has it."""
+        return {
+            "services": [msgspec.to_builtins(one) for one in self.changes],
+            "host": [msgspec.to_builtins(one) for one in self.host],
+            "problems": self.problems,
+        }
+
+
+@command(reads=True)
+def diff(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Return what differs between the disk and what runs; with `quick`, without reading plugins."""
+    yield from until_registered(context)
+    found = yield from compare_with_disk(context, option(order, "quick", bool, False))
+    return _answer(context, found)
+
+
+def _answer(context: CommandContext, found: Comparison) -> dict[str, Any]:
+    running, installed = context.status.version, own_version()
+    version = None if running == installed else {"running": running, "installed": installed}
+    pending = bool(found.changes or found.host or version)
+    return {**found.as_data(), "version": version, "pending": pending}
+
+
+@command()
+def apply(context: CommandContext, peer: Token, order: Order) -> Command:
+    """Do what `diff` shows, of some services or of all; nothing else starts or stops."""
+    note = note_of(context, peer, order)
+    yield from until_registered(context)
+    found = yield from compare_with_disk(context)
+    chosen = _chosen(context, order, found)
+    done: list[str] = []
+    try:
+        rows = yield from _carry_out(context, note, chosen, done)
+    except (Refusal, ConfigError) as error:
+        code = error.code if isinstance(error, Refusal) else "ConfigError"
+        text = f"{error}. Done before: {', '.join(done)}" if done else f"{error}. Nothing was done"
+        context.log.record("config.not_applied", problem=str(error), done=", ".join(done))
+        raise Refusal("failed" if done else code, text, {"done": done}) from error
+    context.log.record("config.applied", done=", ".join(done))
+    after = yield from compare_with_disk(context)
+    return {**_answer(context, after), "done": done, "rows": rows}
+
+
+def _chosen(context: CommandContext, order: Order, found: Comparison) -> list[PendingChange]:
+    """Return the changes that an order is about."""
+    if not order.names:
+        return found.changes
+    changes = {one.name: one for one in found.changes}
+    chosen: dict[str, PendingChange] = {}
+    for pattern in order.names:
+        matched = [name for name in changes if fnmatchcase(name, pattern)]
+        if not matched and not context.services.match([pattern])[0]:
+            raise Refusal("no_such_service", context.services.unknown(pattern))
+        chosen |= {name: changes[name] for name in matched}
+    return list(chosen.values())
+
+
+def _carry_out(
+    context: CommandContext, note: OrderNote, chosen: list[PendingChange], done: list[str]
+) -> Generator[bool | Action | AnswerNow, None, list[Any]]:
+    """Carry out changes, and note in `done` what was done; return the rows of what was started."""
+    of = {kind: [one.name for one in chosen if one.change is kind] for kind in ChangeKind}
+    table = context.services.services
+    changed = [table[name] for name in of[ChangeKind.CHANGED]]
+    end = [*of[ChangeKind.GONE], *of[ChangeKind.CHANGED]]
+    inside = note.who in [*end, *bound(context, of[ChangeKind.CHANGED])]
+    removing = _remove(context, note, of[ChangeKind.GONE], done)
+    if not changed and not of[ChangeKind.NEW]:
+        yield from removing
+        return []
+    specs = yield from take_from_disk(context, changed, of[ChangeKind.NEW], removing)
+    done += [f"{name} added" for name in of[ChangeKind.NEW] if name in table]
+    config = context.plugins.config
+    generations = {service.name: service.child.generation for service in changed}
+    yield from note_order(context, note, changed, end if inside else [])
+    for service in changed:
+        spec, wanted = specs[service.name], service.child.wanted
+        yield Configure(spec, config.plugins[spec.plugin])
+        if wanted:
+            yield Apply(service.name, Event.STOP, note=note)
+            yield Apply(service.name, Event.START, note=note)
+            yield RestartBound(service.name)
+        done.append(f"{service.name} {'restarted' if wanted else 'changed'}")
+    added = [table[name] for name in of[ChangeKind.NEW] if name in table]
+    waited = [one for one in [*changed, *added] if one.child.wanted]
+    answer = yield from until_running(context, waited, None, note, generations, inside)
+    rows: list[Any] = answer["services"]
+    return rows
+
+
+def _remove(
+    context: CommandContext, note: OrderNote, names: list[str], done: list[str]
+) -> Generator[bool | Action, None, None]:
+    """Stop services, dependents first, and take them out of the host."""
+    table = context.services.services
+    specs = {service.name: service.spec for service in context.services}
+    pending = list(reversed(in_start_order(names, specs)))
+    for name in pending:
+        yield Ordered(name, note)
+    while pending:
+        busy = [table[name].spec for name in pending if has_process(table[name].state)]
+        for name in pending:
+            child = table[name].child
+            is_needed = any(name in spec.supervision.depends_on for spec in busy)
+            if not is_needed and (child.wanted or not has_process(child.state)):
+                yield Apply(name, Event.STOP, reason="no longer in the config", note=note)
+        for name in [name for name in pending if not has_process(table[name].state)]:
+            pending.remove(name)
+            yield Remove(name)
+            done.append(f"{name} removed")
+        if pending:
+            yield False
+
+
+def compare_with_disk(
+    context: CommandContext, quick: bool = False
+) -> Generator[bool | Action, None, Comparison]:
+    """Compare the config and the code on disk with what runs; change nothing.
+
+    Args:
+        context: The host.
+        quick: Do not read a plugin that is not known yet; its services are left out.
+    """
+    read = context.plugins.load_config()
+    host = host_differences(context.host, read.host)
+    read = replaced(read, host=context.host)
+    probes = {} if quick else (yield from _read_unknown(context, read))
+    config, fitting = context.plugins.fit(read, probes)
+    specs = {spec.name: spec for spec in fitting}
+    record = record_on_disk(config, fitting, context.environ)
+    running: dict[str, tuple[ServiceSpec, list[str]]] = {}
+    for service in list(context.services):
+        if (new := specs.get(service.name)) is None:
+            running[service.name] = service.spec, []
+            continue
+        try:
+            words = _differences(service, new, config, record(service.name))
+        except (ConfigError, StartError) as error:
+            words = [str(error)]
+        running[service.name] = service.spec, words
+        yield False  # looking at files takes time of the loop
+    problems = [str(one.error) for one in config.rejected]
+    problems += [
+        f"plugin {name} cannot be read: {probe.problem.reason}"
+        for name, probe in probes.items()
+        if probe.found is None
+    ]
+    return Comparison(config, specs, probes, compare(running, specs), host, problems)
+
+
+def _read_unknown(
+    context: CommandContext, config: Config
+) -> Generator[bool, None, dict[str, PluginProbe]]:
+    """Read the plugins of a config that are not known, or are elsewhere now."""
+    plugins = context.plugins
+    wanted = [
+        name
+        for name, spec in config.plugins.items()
+        if name not in plugins.read or plugins.config.plugins[name].use != spec.use
+    ]
+    wanted += [name for name in plugins.with_problems() if name in config.plugins]
+    probes = {name: plugins.probe(name, config) for name in dict.fromkeys(wanted)}
+    for probe in probes.values():
+        probe.until, probe.patience = time.monotonic() + READ_S, READ_S
+    yield from plugins.until_done(*probes.values())
+    return probes
+
+
+def _differences(service: Service, new: ServiceSpec, config: Config, now: StartRecord) -> list[str]:
+    started = service.current.started
+    if started is None:  # it does not run: its next start by an order takes what is on disk
+        plugin = config.plugins[new.plugin]
+        started = start_record(service.spec, service.plugin, (), {})
+        now = start_record(new, plugin, (), {})
+    stamps = {path: _stamp(path) for path in started.code}
+    return service_differences(started, now, service.spec, new, stamps)
+
+
+def _stamp(path: str) -> Stamp | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 (as the worker has done it)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
