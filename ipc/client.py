@@ -440,15 +440,18 @@ class Client:
             raise OrderFailed("usage", f"{verb}: use client.events() or client.logs() to follow")
         return await self.session.request(verb, names, bounded_seconds(timeout), options)
 
-    def events(self, *names: str, number: int = 0, follow: bool = True) -> AsyncIterator[LogEvent]:
+    def events(
+        self, *names: str, number: int = 0, follow: bool = True, poll: float = watching.POLL_S
+    ) -> AsyncIterator[LogEvent]:
         """Return the host's events, of some NAMEs and globs or all, read from its files.
 
         Args:
             names: NAMEs and globs; none: also the events of the host itself.
             number: How many recorded events come first, the last ones.
             follow: Whether to go on with new events, until this client is closed.
+            poll: Seconds between reads of the files.
         """
-        return watching.events(self.session, names, number, follow)
+        return watching.events(self.session, names, number, follow, poll)
 
     def logs(
         self, *names: str, number: int = 0, follow: bool = True

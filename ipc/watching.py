@@ -26,7 +26,7 @@ def logs_folder(session: Session) -> Path:
 
 
 async def events(
-    session: Session, names: tuple[str, ...], number: int, follow: bool
+    session: Session, names: tuple[str, ...], number: int, follow: bool, poll: float = POLL_S
 ) -> AsyncIterator[LogEvent]:
     """Yield recorded events; see `Client.events`."""
     path = logs_folder(session) / "events.jsonl"
@@ -45,7 +45,7 @@ async def events(
                 skipping = False
                 if session.closed:
                     return
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(poll)
             for event in found:
                 is_new = not skipping if last is None else _is_after(event, last)
                 if is_new and (not names or matches(event.service, names)):

@@ -12,6 +12,7 @@ import msgspec
 from .decision import Clocks, elapsed_since
 
 CONFIRM_S = 60.0  # for a confirmation, from the question
+KEPT_S = 86_400.0  # what was asked, for messages that are received again
 WAITING_MOST = 100  # questions; of more, the oldest are forgotten
 NAME_MOST = 200  # characters
 CODE_LENGTH = 6
@@ -94,7 +95,8 @@ class Questions(msgspec.Struct):
         code = code_of(message)
         if all(one.code != code for one in self.waiting):
             made = Question(code, person, channel, order.verb, order.name, now)
-            self.waiting = [*self.waiting, made][-WAITING_MOST:]
+            kept = [one for one in self.waiting if elapsed_since(*one.asked, now) < KEPT_S]
+            self.waiting = [*kept, made][-WAITING_MOST:]
         return code
 
     def confirm(

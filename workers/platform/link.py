@@ -28,8 +28,8 @@ class LinkState:
 
     def note_in(self) -> None:
         """Note that a message was received."""
-        self._in = self._now()
         self.note_alive()
+        self._in = self._alive
 
     def note_out(self) -> None:
         """Note that the platform has taken a message: that shows nothing of the receiving side."""

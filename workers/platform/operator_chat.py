@@ -79,7 +79,8 @@ class OperatorChat:
         try:
             async with asyncio.timeout(ORDER_S + READ_S):
                 content, after = await self._carried_out(memory, order)
-        except (GarrisonError, OSError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 (it is answered; others' messages follow)
+            log.warning("operator.failed message=%s error=%r", memory.id, error)
             content, after = Content(_problem(error)), None
         await self._reply(memory, content, expect)
         if after is not None:
@@ -240,4 +241,4 @@ def _reason_of(person: str, message: str) -> str:
 def _problem(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "The supervisor did not answer in time; nothing is known of it. Try again."
-    return f"That failed: {error}"
+    return f"That failed: {str(error) or type(error).__name__}"

@@ -4,6 +4,8 @@ from typing import Any
 
 from .text import span
 
+SAME_S = 1.0  # two signs of life as close as that are one
+
 
 def is_disconnected(row: dict[str, Any]) -> bool:
     """Return whether a service's process runs, and its connection has ended for good.
@@ -38,7 +40,7 @@ def link_words(link: dict[str, Any]) -> str:
     words = ["no message in yet" if last_in is None else f"last message in {_ago(last_in)}"]
     out = link["last_out_s"]
     words.append("none out yet" if out is None else f"last out {_ago(out)}")
-    if alive is not None and (last_in is None or alive < last_in):
+    if alive is not None and (last_in is None or alive < last_in - SAME_S):
         words.append(f"receiving side alive {_ago(alive)}")
     return ", ".join(words)
 

@@ -6,7 +6,7 @@ from typing import Any, cast
 import pytest
 import zmq
 
-from garrison.ipc.messages import SUPERVISOR, Beat, Failing, Health, Leave, Stopped, encode
+from garrison.ipc.messages import SUPERVISOR, Beat, Failing, Health, Leave, Link, Stopped, encode
 from garrison.supervisor.bus.endpoints import RouterSet
 from garrison.supervisor.control import server
 from garrison.supervisor.control.server import BATCH_MOST, ControlServer, bounded
@@ -105,7 +105,7 @@ def test_texts_of_a_worker_are_cut() -> None:
     """What the supervisor keeps of a worker's texts and figures is bounded."""
     many = {str(n): 0.0 for n in range(server.FACTS_MOST + 1)}
     failing = bounded(Failing("run", "x" * 10**6, "y" * 10**6))
-    beat = bounded(Beat(1, 0, 0, many))
+    beat = bounded(Beat(1, 0, 0, many, link=Link("x" * 10**6, probe_problem="y" * 10**6)))
     health, stopped = bounded(Health("x" * 10**6)), bounded(Stopped("x" * 10**6))
 
     assert isinstance(failing, Failing)
@@ -113,6 +113,7 @@ def test_texts_of_a_worker_are_cut() -> None:
     assert len(failing.traceback) == server.TRACEBACK_MOST
     assert isinstance(beat, Beat)
     assert len(beat.facts) == server.FACTS_MOST
+    assert beat.link == Link("x" * server.WARNING_MOST, probe_problem="y" * server.WARNING_MOST)
     assert isinstance(health, Health)
     assert isinstance(stopped, Stopped)
     assert len(health.problem) == len(stopped.reason) == server.REASON_MOST

@@ -155,6 +155,14 @@ def test_questions_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [one.code for one in questions.waiting] == [code_of("m3"), code_of("m4")]
 
 
+def test_questions_are_forgotten_after_a_day() -> None:
+    """Whose they are is not kept longer."""
+    questions = asked()
+    questions.ask("m2", "bob", "c", RESTART, after(86_401))
+
+    assert [one.person for one in questions.waiting] == ["bob"]
+
+
 def test_a_question_outlasts_its_process() -> None:
     """It is stored as JSON."""
     made: Any = msgspec.json.decode(msgspec.json.encode(asked().waiting[0]), type=Question)

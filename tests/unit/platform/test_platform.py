@@ -164,6 +164,33 @@ async def test_a_message_that_may_not_be_split_is_refused() -> None:
     assert [one.text for one in radio.said] == ["hell"]
 
 
+@pytest.mark.parametrize(
+    ("channel", "author", "metadata", "answers"),
+    [
+        ("lobby", "ada", {}, 1),
+        ("lobby", "bob", {}, 0),
+        ("other", "ada", {}, 0),
+        ("lobby", "ada", {"bot": True}, 0),
+        ("lobby", "ada", {"edited": True}, 0),
+    ],
+)
+async def test_operators_are_answered_where_the_platform_reads(
+    channel: str, author: str, metadata: dict[str, Any], answers: int
+) -> None:
+    """Also without a mention; in a channel that is not read they are not."""
+    config = {"channels": ["lobby"], "mentions_only": True, "operators": ["ada"]}
+    async with run(Radio, fakes={"agent": Agent()}, config=config) as radio:
+        content = Content("/restart nothing")
+        await radio.receive(
+            Memory(id="7", room_id=channel, entity_id=author, content=content, metadata=metadata)
+        )
+
+    assert [one.text for one in radio.said] == [
+        "There is no service 'nothing'. /services lists them."
+    ] * answers
+    assert all(one.answers == "7" for one in radio.said)
+
+
 async def test_traffic_is_noted_and_an_end_for_good_is_shown() -> None:
     """By `receive`, `deliver`, and what the author notes."""
     async with run(Radio, fakes={"agent": Agent()}) as radio:

@@ -27,7 +27,9 @@ log = logging.getLogger(__name__)
 FILE = "owner.json"
 LINK_EVENT = "platform.link"
 METHOD = "send_direct"
+CHECK_S = 10.0  # after the start: all plugins have been read
 GATHER_S = 5.0  # from the first news to the message: an end and the start after it are one line
+POLL_S = 1.0  # between reads of the events
 RECORDED_MOST = 1000  # events that are read again at the start; of more, the oldest are passed over
 RETRY_S, RETRY_MOST_S = 1.0, 60.0  # before a message is posted again; doubled each time
 OUTBOX_MOST = 100  # messages of one platform that wait; further news wait with them
@@ -69,6 +71,7 @@ class OwnerNews:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._guarded(self._follow), name="owner events")
             group.create_task(self._tell(), name="owner news")
+            group.create_task(self._check_names(), name="owner names")
             for platform in self._owner:
                 group.create_task(self._send(platform), name=f"owner {platform}")
 
@@ -94,7 +97,8 @@ class OwnerNews:
     async def _follow(self) -> None:
         state = self._state
         is_new = state.cursor is None  # at the first start, what was before is no news
-        events = self._runtime.client.events(number=1 if is_new else RECORDED_MOST)
+        number = 1 if is_new else RECORDED_MOST
+        events = self._runtime.client.events(number=number, poll=min(POLL_S, self._gather))
         async with contextlib.aclosing(events) as found:  # type: ignore[type-var]
             async for event in found:
                 if is_new:
@@ -171,6 +175,16 @@ class OwnerNews:
 
     # --- sending ------------------------------------------------------------------------------
 
+    async def _check_names(self) -> None:
+        """Warn of a platform that there is not: otherwise the first news would find it out."""
+        await asyncio.sleep(CHECK_S)
+        for platform in self._owner:
+            entry = self._runtime.client.directory.get(platform)
+            if entry is None:
+                self._warn(platform, "there is no service of this NAME")
+            elif all(one.name != METHOD for one in entry.manifest.methods):
+                self._warn(platform, "it is no platform")
+
     async def _send(self, platform: str) -> None:
         """Send one platform's messages, in order, each until it is on its way."""
         delay = RETRY_S
@@ -194,7 +208,7 @@ class OwnerNews:
             box.pop(0)
             await self._save()
 
-    def _warn(self, platform: str, error: Exception) -> None:
+    def _warn(self, platform: str, error: object) -> None:
         log.warning("owner.not_told platform=%s error=%s", platform, error)
         self._runtime.warn(WARNING, f"the owner at {platform} cannot be told: {error}")
 
