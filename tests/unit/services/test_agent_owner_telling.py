@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from tests.support.waiting import until_true
 
@@ -131,6 +132,20 @@ async def test_what_was_told_is_not_told_by_the_next_life(tmp_path: Path, events
         await until_true(lambda: len(platform.said) > 1)
 
     assert [text for _, text, _ in platform.said][1] == "other is back after 1.0 s."
+
+
+async def test_what_was_read_and_not_told_is_told_by_the_next_life(
+    tmp_path: Path, events: Events
+) -> None:
+    """Nothing new has to happen for that."""
+    state = State(cursor=(events.recorded[-1].time, events.recorded[-1].n))
+    state.news.take("service.state", "other", {"from": "running", "to": "backoff"}, 1.0)
+    (tmp_path / FILE).write_bytes(msgspec.json.encode(state))
+    platform = Platform()
+    async with Rig(tmp_path, events, platform):
+        await until_true(lambda: platform.said, 5.0)
+
+    assert [text for _, text, _ in platform.said] == ["other is down. It is tried again."]
 
 
 async def test_a_message_that_cannot_be_sent_is_tried_again(tmp_path: Path, events: Events) -> None:

@@ -67,6 +67,7 @@ class OwnerNews:
         self._state = await asyncio.to_thread(load, self._path)
         passed = time.time() - self._state.sent_at
         self._not_before = self._now() + min(max(self._every - passed, 0.0), self._every)
+        self._note()  # what an earlier process has read, and not told
         self._runtime.register_event(LINK_EVENT, self._on_link)
         async with asyncio.TaskGroup() as group:
             group.create_task(self._guarded(self._follow), name="owner events")
